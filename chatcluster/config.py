@@ -1,0 +1,184 @@
+"""All settings of a replica, as one frozen value: read once, validated once, passed by argument.
+
+Each field is a flag ``--its-name`` and an environment variable ``CHATCLUSTER_ITS_NAME``; a secret can
+also come from a file named by ``CHATCLUSTER_ITS_NAME_FILE``. The flag wins over the environment. ``help``
+texts, the command line's ``--help`` and the README's table come from the metadata here.
+
+Relations between settings are checked as well: a lease that one late heartbeat would lose is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from chatcluster.errors import ConfigError
+
+ENV_PREFIX = "CHATCLUSTER_"
+
+
+def setting(
+    default: Any,
+    help_text: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    secret: bool = False,
+    fallbacks: tuple[str, ...] = (),
+) -> Any:
+    """A field with what its flag needs. ``fallbacks`` are further environment variables to look at."""
+    metadata = {"help": help_text, "min": minimum, "max": maximum, "secret": secret, "fallbacks": fallbacks}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    # servers
+    database_url: str = setting("", "Postgres URL: postgresql://user:password@host:5432/name", secret=True)
+    database_direct_url: str = setting(
+        "",
+        "Postgres URL that by-passes a transaction pooler, for session locks; 'off' turns the session watch off. "
+        "Default: the same as the database URL",
+        secret=True,
+    )
+    redis_url: str = setting("", "Redis URL: redis://[:password@]host:6379/0", secret=True)
+    database_pool_size: int = setting(10, "Postgres connections for transactions", minimum=1, maximum=200)
+    statement_timeout_seconds: float = setting(10.0, "Longest Postgres statement", minimum=0.1, maximum=600)
+
+    # the replica
+    name: str = setting("", "Name of this replica in listings. Default: host name and port")
+    host: str = setting("127.0.0.1", "Address that this replica listens on")
+    port: int = setting(8100, "Port that this replica listens on; 0 picks a free one", minimum=0, maximum=65535)
+    advertise: str = setting("", "Address shown to others in listings. Default: host:port")
+    slots: int = setting(64, "Chats that this replica works on at a time; 0 serves readers only", minimum=0, maximum=10_000)
+    claim_batch: int = setting(10, "Chats claimed by one statement", minimum=1, maximum=1000)
+    claim_poll_seconds: float = setting(1.0, "Safety net: look for runnable chats at least this often", minimum=0.01)
+    replaces: str = setting("", "Worker ID of a process that is known to be dead: its chats are freed at start")
+
+    # ownership
+    heartbeat_seconds: float = setting(1.0, "Time between renewals of the lease", minimum=0.05, maximum=60)
+    lease_ttl_seconds: float = setting(5.0, "A replica without a renewal for this long is dead", minimum=0.3, maximum=600)
+    lease_margin_seconds: float = setting(
+        1.0, "A replica that cannot renew stops its own work this long before its lease ends", minimum=0.05
+    )
+    sweep_seconds: float = setting(0.8, "Time between looks for dead replicas", minimum=0.05)
+    drain_seconds: float = setting(30.0, "At SIGTERM, time for each chat to reach the end of its step", minimum=0)
+
+    # the model
+    llm_base_url: str = setting(
+        "", "Base URL of an OpenAI-compatible server, such as https://host/v1", fallbacks=("OPENAI_BASE_URL",)
+    )
+    llm_api_key: str = setting("", "API key for it", secret=True, fallbacks=("OPENAI_API_KEY",))
+    llm_model: str = setting("", "Model to ask for, where a chat names none", fallbacks=("OPENAI_MODEL",))
+    llm_include_usage: bool = setting(True, "Ask the provider for token counts (a few old servers refuse that)")
+    model_silence_seconds: float = setting(
+        600.0, "Abort an attempt when the model is silent for this long; 0 turns that off", minimum=0
+    )
+    attempts_max: int = setting(25, "Attempts at one model response", minimum=1, maximum=1000)
+    retry_base_seconds: float = setting(1.0, "Wait before the second attempt; doubles with each", minimum=0)
+    retry_cap_seconds: float = setting(60.0, "Longest wait between attempts, unless the provider asks for more", minimum=0)
+    steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
+
+    # streaming
+    coalesce_ms: float = setting(15.0, "Text deltas of a chat are joined for this long after the first", minimum=0, maximum=1000)
+    attempt_bytes_max: int = setting(8 << 20, "Streamed bytes kept in memory for one step of one chat", minimum=64 << 10)
+    subscriber_buffer_bytes: int = setting(1 << 20, "A reader that is this far behind is cut off and resumes", minimum=16 << 10)
+    subscribers_max: int = setting(10_000, "Open event streams on this replica", minimum=1)
+    feed_poll_seconds: float = setting(2.0, "Safety net: look for changes of a followed chat at least this often", minimum=0.05)
+    sse_heartbeat_seconds: float = setting(15.0, "Comment to idle readers, below the idle limits of proxies", minimum=0.05)
+    send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
+
+    # requests
+    body_bytes_max: int = setting(1 << 20, "Largest request body", minimum=1024)
+    content_bytes_max: int = setting(512 << 10, "Largest content of one message", minimum=1024)
+    log_level: str = setting("info", "debug, info, warning or error")
+    log_format: str = setting("json", "json, or text for people")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
+        if self.lease_ttl_seconds < 3 * self.heartbeat_seconds:
+            raise ConfigError("lease-ttl-seconds must be at least 3 x heartbeat-seconds: one late heartbeat is no death")
+        if self.lease_margin_seconds >= self.lease_ttl_seconds - self.heartbeat_seconds:
+            raise ConfigError("lease-margin-seconds must be less than lease-ttl-seconds minus heartbeat-seconds")
+        if self.retry_base_seconds > self.retry_cap_seconds:
+            raise ConfigError("retry-base-seconds must not be above retry-cap-seconds")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise ConfigError("log-level must be debug, info, warning or error")
+        if self.log_format not in ("json", "text"):
+            raise ConfigError("log-format must be json or text")
+
+    @property
+    def direct_url(self) -> str | None:
+        """The URL for session locks, None where the watch is off."""
+        if self.database_direct_url == "off":
+            return None
+        return self.database_direct_url or self.database_url
+
+    @property
+    def self_fence_seconds(self) -> float:
+        """How long after the start of the last good renewal a replica stops its own work."""
+        return self.lease_ttl_seconds - self.lease_margin_seconds
+
+    def display_name(self, port: int) -> str:
+        return self.name or f"{socket.gethostname()}:{port}"
+
+
+def _check_range(name: str, value: Any, minimum: float | None, maximum: float | None) -> None:
+    if minimum is not None and value < minimum:
+        raise ConfigError(f"{flag_name(name)} must be at least {minimum:g}, not {value:g}")
+    if maximum is not None and value > maximum:
+        raise ConfigError(f"{flag_name(name)} must be at most {maximum:g}, not {value:g}")
+
+
+def flag_name(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def env_name(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def from_environment(environ: Mapping[str, str] = os.environ, /, **flags: Any) -> Settings:
+    """Settings from flags (those that are not None) and the environment; raises ``ConfigError``."""
+    values: dict[str, Any] = {}
+    for item in fields(Settings):
+        if flags.get(item.name) is not None:
+            values[item.name] = flags[item.name]
+            continue
+        text = _lookup(environ, item.name, item.metadata)
+        if text is not None:
+            values[item.name] = _convert(item.name, text, type(item.default))
+    return Settings(**values)
+
+
+def _lookup(environ: Mapping[str, str], name: str, metadata: Mapping[str, Any]) -> str | None:
+    for variable in (env_name(name), *metadata["fallbacks"]):
+        if environ.get(variable):
+            return environ[variable]
+        path = environ.get(variable + "_FILE") if metadata["secret"] else None
+        if path:
+            try:
+                return Path(path).read_text().strip()
+            except OSError as error:
+                raise ConfigError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from None
+    return None
+
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _convert(name: str, text: str, kind: type) -> Any:
+    try:
+        if kind is bool:
+            if text.lower() not in _TRUE + _FALSE:
+                raise ValueError
+            return text.lower() in _TRUE
+        return kind(text)
+    except ValueError:
+        word = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise ConfigError(f"{env_name(name)} must be {word}, not {text[:40]!r}") from None

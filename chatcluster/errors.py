@@ -1,0 +1,206 @@
+"""Every error that chatcluster raises on purpose, as one tree.
+
+The branches tell *who* failed, because that decides what to do next:
+
+* ``CallerError``: the request is wrong; nothing was written; repeating it changes nothing. Each
+  carries a stable ``code`` and the HTTP ``status`` it maps to.
+* ``OwnershipError``: this worker may not act on the chat any more. The holder stops, writes nothing
+  and lets the owner go on. Never shown to a caller.
+* ``ProviderError``: the model's server failed; ``retryable`` says whether another attempt may help.
+* ``UnavailableError``: a server of ours (Postgres, Redis) cannot be reached right now; retry later.
+* ``ConfigError``: a setting is wrong; the process does not start.
+
+Adapters translate foreign exceptions into these at their edge; nothing above an adapter knows
+asyncpg's, redis's or httpx's error names.
+"""
+
+from __future__ import annotations
+
+
+class ChatclusterError(Exception):
+    """The root of the tree."""
+
+    @property
+    def message(self) -> str:
+        """The text for people: what happened, and what to do next where that is known."""
+        return str(self)
+
+
+class ConfigError(ChatclusterError):
+    """A setting is missing, malformed or contradicts another one."""
+
+
+# --- the caller -------------------------------------------------------------------------------
+
+
+class CallerError(ChatclusterError):
+    """The request cannot be carried out. ``code`` is part of the API and never changes."""
+
+    code = "bad_request"
+    status = 400
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class InvalidRequest(CallerError):
+    """The body, a parameter or a header does not have the form that the API takes."""
+
+    code = "invalid_request"
+
+
+class InvalidCursor(CallerError):
+    """A cursor that this API never gave out. Leave it away to start from the beginning."""
+
+    code = "invalid_cursor"
+
+
+class Unauthenticated(CallerError):
+    code = "invalid_token"
+    status = 401
+
+
+class Forbidden(CallerError):
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(CallerError):
+    """There is no such thing, or it is not the caller's: the two are not told apart."""
+
+    code = "not_found"
+    status = 404
+
+
+class ChatNotFound(NotFound):
+    code = "chat_not_found"
+
+
+class MessageNotFound(NotFound):
+    code = "message_not_found"
+
+
+class QueuedMessageNotFound(NotFound):
+    code = "queued_message_not_found"
+
+
+class ToolCallNotFound(NotFound):
+    code = "tool_call_not_found"
+
+
+class Conflict(CallerError):
+    """The request is well formed, but the chat's state does not allow it now."""
+
+    code = "conflict"
+    status = 409
+
+
+class NotAllowedInStatus(Conflict):
+    """The pair (event, status) is not in the table of ``chat.py``."""
+
+    code = "not_allowed_in_status"
+
+
+class ChatArchived(Conflict):
+    code = "chat_archived"
+
+
+class ParentArchived(Conflict):
+    code = "parent_archived"
+
+
+class QueueFull(Conflict):
+    code = "queue_full"
+
+
+class MessageNotUser(Conflict):
+    """Only a user's message can be edited."""
+
+    code = "message_not_user"
+
+
+class IdempotencyKeyReused(Conflict):
+    """The same ``Idempotency-Key`` came with another request."""
+
+    code = "idempotency_key_reused"
+
+
+class TooLarge(CallerError):
+    code = "request_too_large"
+    status = 413
+
+
+class TooMany(CallerError):
+    """A limit on concurrent use; try again after ``retry_after_seconds``."""
+
+    code = "too_many"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 1, **details: object) -> None:
+        super().__init__(message, **details)
+        self.retry_after_seconds = retry_after_seconds
+
+
+# --- ownership --------------------------------------------------------------------------------
+
+
+class OwnershipError(ChatclusterError):
+    """The write was refused and nothing changed."""
+
+
+class Fenced(OwnershipError):
+    """Another tenure owns the chat, or none does: the runner ends without any further effect."""
+
+
+class Moved(OwnershipError):
+    """The chat is still ours, but its history or status moved under the runner: decide again."""
+
+
+class LeaseLost(OwnershipError):
+    """This incarnation of the replica is no longer alive in the eyes of the cluster."""
+
+
+# --- others -----------------------------------------------------------------------------------
+
+
+class ProviderError(ChatclusterError):
+    """The model's server failed, or answered what cannot be used.
+
+    ``kind`` is one of: generic, overloaded, rate_limit, timeout, stream_silence_timeout,
+    stream_incomplete, empty_answer, auth, config, usage_limit, content_filter, context_length,
+    missing_key. ``retry_after_seconds`` is what the provider asked for, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "generic",
+        retryable: bool = False,
+        status_code: int | None = None,
+        retry_after_seconds: float | None = None,
+        provider: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retryable = retryable
+        self.status_code = status_code
+        self.retry_after_seconds = retry_after_seconds
+        self.provider = provider
+
+
+class UnavailableError(ChatclusterError):
+    """A server that we depend on cannot be reached, or did not answer in time."""
+
+
+class StoreUnavailable(UnavailableError):
+    """Postgres. Whether the statement took effect is unknown unless the message says so."""
+
+
+class StreamsUnavailable(UnavailableError):
+    """Redis. Live parts pause; nothing durable is touched."""
+
+
+class SchemaError(ChatclusterError):
+    """The database's schema is older or newer than this version can work with."""

@@ -1,0 +1,267 @@
+"""The data that travels: parts, messages, frames, positions and cursors, and their codec.
+
+* A **part** is a piece of a message's content; a **message** is a committed row of history.
+* A **frame** is one entry of a chat's part stream. Its ``data`` is the JSON that a subscriber gets,
+  encoded once by its producer and carried as bytes to the subscriber's socket.
+* A **position** ``epoch-seq`` names a frame; it is the frame's ID in the Redis stream as well.
+* A **cursor** names a point in a subscription, ``<snapshot_version>.<epoch>-<seq>``: everything up to
+  that snapshot version and that position has been seen. In the middle of a replay, where one
+  snapshot version covers several messages, ``.<message_id>`` is appended: of the history at that
+  version, only the messages up to this ID have been seen.
+
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chatcluster.errors import InvalidCursor
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class TextPart(msgspec.Struct, tag="text", frozen=True):
+    text: str
+
+
+class ReasoningPart(msgspec.Struct, tag="reasoning", frozen=True):
+    text: str
+
+
+class ToolCallPart(msgspec.Struct, tag="tool_call", frozen=True):
+    """A call that the model asks for. ``arguments`` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResultPart(msgspec.Struct, tag="tool_result", frozen=True):
+    call_id: str
+    content: str
+    is_error: bool = False
+
+
+Part = TextPart | ReasoningPart | ToolCallPart | ToolResultPart
+Parts = tuple[Part, ...]
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Token counts as the provider reported them; None where it did not."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_input_tokens: int | None = None
+
+
+class Position(NamedTuple):
+    """The place of a frame: tenures are ordered by epoch, frames of one tenure by seq."""
+
+    epoch: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        epoch, _, seq = text.partition("-")
+        return cls(int(epoch), int(seq))
+
+
+START = Position(0, 0)
+"""Before every frame: epochs start at 1."""
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A committed row of history.
+
+    ``finish_reason`` is set on assistant messages: ``stop``, ``length``, ``content_filter``,
+    ``tool_calls`` or ``interrupted``. ``position`` is the last frame of the attempt that the message
+    was streamed in: whoever shows both has to show the frames up to it first.
+    """
+
+    id: int
+    role: Role
+    parts: Parts
+    revision: int
+    created_at: datetime
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    position: str | None = None
+
+
+class NewMessage(msgspec.Struct, frozen=True):
+    """A message before the store has given it an ID; its revision is that of the transaction."""
+
+    role: Role
+    parts: Parts
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    position: str | None = None
+
+
+class QueuedMessage(msgspec.Struct, frozen=True):
+    """A user message that waits while the chat is busy."""
+
+    id: int
+    parts: Parts
+    created_at: datetime
+
+
+class FrameKind(StrEnum):
+    OPEN = "open"
+    """Seq 0 of every tenure: worker ID and history version."""
+    TURN = "turn"
+    """The tenure goes on to a queued message."""
+    ATTEMPT = "attempt"
+    """A new attempt at a model response: the preview starts anew."""
+    PART = "part"
+    """A delta: text, reasoning, or a tool call's arguments."""
+    COMMITTED = "committed"
+    """What came before is now history."""
+    CLOSE = "close"
+    """The tenure is over."""
+
+
+class Frame(msgspec.Struct, frozen=True):
+    position: Position
+    kind: FrameKind
+    data: bytes
+
+
+class OpenFrame(msgspec.Struct, frozen=True, tag="open"):
+    worker_id: str
+    history_version: int
+
+
+class TurnFrame(msgspec.Struct, frozen=True, tag="turn"):
+    message_id: int
+    history_version: int
+
+
+class AttemptFrame(msgspec.Struct, frozen=True, tag="attempt"):
+    attempt: int
+    history_version: int
+
+
+class PartFrame(msgspec.Struct, frozen=True, tag="part"):
+    attempt: int
+    part: Part
+
+
+class CommittedFrame(msgspec.Struct, frozen=True, tag="committed"):
+    history_version: int
+
+
+class CloseFrame(msgspec.Struct, frozen=True, tag="close"):
+    outcome: str
+
+
+FrameBody = OpenFrame | TurnFrame | AttemptFrame | PartFrame | CommittedFrame | CloseFrame
+
+FRAME_KIND: dict[type[msgspec.Struct], FrameKind] = {
+    OpenFrame: FrameKind.OPEN,
+    TurnFrame: FrameKind.TURN,
+    AttemptFrame: FrameKind.ATTEMPT,
+    PartFrame: FrameKind.PART,
+    CommittedFrame: FrameKind.COMMITTED,
+    CloseFrame: FrameKind.CLOSE,
+}
+
+_encoder = msgspec.json.Encoder()
+_frame_decoder = msgspec.json.Decoder(FrameBody)
+_parts_decoder = msgspec.json.Decoder(Parts)
+
+
+def encode(value: Any) -> bytes:
+    """Any of the structs here, or plain data, as compact JSON."""
+    return _encoder.encode(value)
+
+
+def frame(position: Position, body: FrameBody) -> Frame:
+    return Frame(position, FRAME_KIND[type(body)], _encoder.encode(body))
+
+
+def decode_frame(data: bytes) -> FrameBody:
+    return _frame_decoder.decode(data)
+
+
+def pack_frame(value: Frame) -> bytes:
+    """A frame as one live message: ``<position> <kind> <data>``."""
+    return b"%d-%d %s %s" % (*value.position, value.kind.value.encode(), value.data)
+
+
+def unpack_frame(payload: bytes) -> Frame:
+    position, kind, data = payload.split(b" ", 2)
+    return Frame(Position.parse(position.decode()), FrameKind(kind.decode()), data)
+
+
+def decode_parts(data: bytes | str) -> Parts:
+    return _parts_decoder.decode(data)
+
+
+def text_of(parts: Iterable[Part]) -> str:
+    """The visible text of a message: its text parts joined."""
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def joined(deltas: Iterable[Part]) -> Parts:
+    """The deltas of an attempt as the parts of its message: neighbours of one kind of text become one."""
+    parts: list[Part] = []
+    for kind, run in groupby(deltas, key=type):
+        if kind is TextPart or kind is ReasoningPart:
+            parts.append(kind("".join(delta.text for delta in run)))
+        else:
+            parts.extend(run)
+    return tuple(parts)
+
+
+class Cursor(NamedTuple):
+    """A point in a subscription; see the module's docstring."""
+
+    version: int
+    position: Position
+    message_id: int | None = None
+
+    def __str__(self) -> str:
+        suffix = "" if self.message_id is None else f".{self.message_id}"
+        return f"{self.version}.{self.position}{suffix}"
+
+
+BEGINNING = Cursor(0, START)
+
+_CURSOR = re.compile(r"(\d{1,18})\.(\d{1,18})-(\d{1,18})(?:\.(\d{1,18}))?", re.ASCII)
+
+
+def parse_cursor(text: str) -> Cursor:
+    """The cursor that ``text`` (a ``Last-Event-ID`` or ``?cursor=``) names.
+
+    Raises ``InvalidCursor`` for anything that ``str(Cursor)`` does not produce.
+    """
+    match = _CURSOR.fullmatch(text.strip())
+    if match is None:
+        raise InvalidCursor("not a cursor of this API; leave it away to read from the beginning", cursor=text[:80])
+    version, epoch, seq, message_id = match.groups()
+    return Cursor(int(version), Position(int(epoch), int(seq)), None if message_id is None else int(message_id))
+
+
+def last_group(messages: Sequence[Message], index: int) -> bool:
+    """Whether ``messages[index]`` is the last of those that its transaction inserted."""
+    return index + 1 == len(messages) or messages[index + 1].revision != messages[index].revision

@@ -1,0 +1,89 @@
+"""What happens, said once: loops report events and spans here; logs and metrics are their consumers.
+
+``event(name, **fields)`` says that something happened; ``span(name, **fields)`` says that something took a
+while and how it ended. Neither knows who listens. ``subscribe`` adds a listener: the log
+(``log_listener``) and the Prometheus registry in ``metrics.py`` are two.
+
+A listener is called synchronously in the task that reports, so it must be quick and must not raise.
+Fields are identifiers and numbers; content of chats, arguments of tools and keys are never among them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+import trio
+
+Listener = Callable[[str, dict[str, object]], None]
+
+_listeners: list[Listener] = []
+
+
+def subscribe(listener: Listener) -> None:
+    _listeners.append(listener)
+
+
+def unsubscribe(listener: Listener) -> None:
+    _listeners.remove(listener)
+
+
+def event(name: str, **fields: object) -> None:
+    """Report that ``name`` happened. Names are dotted, a noun and what became of it: ``chat.claimed``."""
+    for listener in _listeners:
+        listener(name, fields)
+
+
+@contextmanager
+def span(name: str, **fields: object) -> Iterator[dict[str, object]]:
+    """Report ``name`` at its end, with ``duration_seconds`` and, if it failed, ``error`` (its type's name).
+
+    The block may add fields to the dictionary that it is given. Being cancelled is an end like another.
+    """
+    started = time.perf_counter()
+    try:
+        yield fields
+    except trio.Cancelled:
+        fields["error"] = "cancelled"
+        raise
+    except BaseException as error:
+        fields["error"] = type(error).__name__
+        raise
+    finally:
+        fields["duration_seconds"] = time.perf_counter() - started
+        event(name, **fields)
+
+
+QUIET = frozenset({"http.request", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"})
+"""Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
+
+LOUD = frozenset({"lease.lost", "runner.crashed", "feed.crashed", "replica.buried", "loop.failed"})
+
+
+def log_listener(name: str, fields: dict[str, object]) -> None:
+    log = structlog.get_logger()
+    emit = log.debug if name in QUIET else log.warning if name in LOUD else log.info
+    emit(name, **fields)
+
+
+def configure_logging(level: str, style: str) -> None:
+    """Send one line per event to standard error: JSON for machines, or text for people."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    subscribe(log_listener)

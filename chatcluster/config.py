@@ -54,14 +54,18 @@ class Settings:
     host: str = setting("127.0.0.1", "Address that this replica listens on")
     port: int = setting(8100, "Port that this replica listens on; 0 picks a free one", minimum=0, maximum=65535)
     advertise: str = setting("", "Address shown to others in listings. Default: host:port")
-    slots: int = setting(64, "Chats that this replica works on at a time; 0 serves readers only", minimum=0, maximum=10_000)
+    slots: int = setting(
+        64, "Chats that this replica works on at a time; 0 serves readers only", minimum=0, maximum=10_000
+    )
     claim_batch: int = setting(10, "Chats claimed by one statement", minimum=1, maximum=1000)
     claim_poll_seconds: float = setting(1.0, "Safety net: look for runnable chats at least this often", minimum=0.01)
     replaces: str = setting("", "Worker ID of a process that is known to be dead: its chats are freed at start")
 
     # ownership
     heartbeat_seconds: float = setting(1.0, "Time between renewals of the lease", minimum=0.05, maximum=60)
-    lease_ttl_seconds: float = setting(5.0, "A replica without a renewal for this long is dead", minimum=0.3, maximum=600)
+    lease_ttl_seconds: float = setting(
+        5.0, "A replica without a renewal for this long is dead", minimum=0.3, maximum=600
+    )
     lease_margin_seconds: float = setting(
         1.0, "A replica that cannot renew stops its own work this long before its lease ends", minimum=0.05
     )
@@ -80,16 +84,28 @@ class Settings:
     )
     attempts_max: int = setting(25, "Attempts at one model response", minimum=1, maximum=1000)
     retry_base_seconds: float = setting(1.0, "Wait before the second attempt; doubles with each", minimum=0)
-    retry_cap_seconds: float = setting(60.0, "Longest wait between attempts, unless the provider asks for more", minimum=0)
+    retry_cap_seconds: float = setting(
+        60.0, "Longest wait between attempts, unless the provider asks for more", minimum=0
+    )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
 
     # streaming
-    coalesce_ms: float = setting(15.0, "Text deltas of a chat are joined for this long after the first", minimum=0, maximum=1000)
-    attempt_bytes_max: int = setting(8 << 20, "Streamed bytes kept in memory for one step of one chat", minimum=64 << 10)
-    subscriber_buffer_bytes: int = setting(1 << 20, "A reader that is this far behind is cut off and resumes", minimum=16 << 10)
+    coalesce_ms: float = setting(
+        15.0, "Text deltas of a chat are joined for this long after the first", minimum=0, maximum=1000
+    )
+    attempt_bytes_max: int = setting(
+        8 << 20, "Streamed bytes kept in memory for one step of one chat", minimum=64 << 10
+    )
+    subscriber_buffer_bytes: int = setting(
+        1 << 20, "A reader that is this far behind is cut off and resumes", minimum=16 << 10
+    )
     subscribers_max: int = setting(10_000, "Open event streams on this replica", minimum=1)
-    feed_poll_seconds: float = setting(2.0, "Safety net: look for changes of a followed chat at least this often", minimum=0.05)
-    sse_heartbeat_seconds: float = setting(15.0, "Comment to idle readers, below the idle limits of proxies", minimum=0.05)
+    feed_poll_seconds: float = setting(
+        2.0, "Safety net: look for changes of a followed chat at least this often", minimum=0.05
+    )
+    sse_heartbeat_seconds: float = setting(
+        15.0, "Comment to idle readers, below the idle limits of proxies", minimum=0.05
+    )
     send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
 
     # requests
@@ -102,7 +118,9 @@ class Settings:
         for item in fields(self):
             _check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
         if self.lease_ttl_seconds < 3 * self.heartbeat_seconds:
-            raise ConfigError("lease-ttl-seconds must be at least 3 x heartbeat-seconds: one late heartbeat is no death")
+            raise ConfigError(
+                "lease-ttl-seconds must be at least 3 x heartbeat-seconds: one late heartbeat is no death"
+            )
         if self.lease_margin_seconds >= self.lease_ttl_seconds - self.heartbeat_seconds:
             raise ConfigError("lease-margin-seconds must be less than lease-ttl-seconds minus heartbeat-seconds")
         if self.retry_base_seconds > self.retry_cap_seconds:

@@ -186,8 +186,8 @@ FRAME_KIND: dict[type[msgspec.Struct], FrameKind] = {
 }
 
 _encoder = msgspec.json.Encoder()
-_frame_decoder = msgspec.json.Decoder(FrameBody)
-_parts_decoder = msgspec.json.Decoder(Parts)
+_frame_decoder: msgspec.json.Decoder[FrameBody] = msgspec.json.Decoder(FrameBody)
+_parts_decoder: msgspec.json.Decoder[Parts] = msgspec.json.Decoder(Parts)
 
 
 def encode(value: Any) -> bytes:
@@ -225,11 +225,13 @@ def text_of(parts: Iterable[Part]) -> str:
 def joined(deltas: Iterable[Part]) -> Parts:
     """The deltas of an attempt as the parts of its message: neighbours of one kind of text become one."""
     parts: list[Part] = []
-    for kind, run in groupby(deltas, key=type):
-        if kind is TextPart or kind is ReasoningPart:
-            parts.append(kind("".join(delta.text for delta in run)))
+    for _, run in groupby(deltas, key=type):
+        first, *rest = run
+        if rest and isinstance(first, TextPart | ReasoningPart):
+            text = first.text + "".join(delta.text for delta in rest if isinstance(delta, type(first)))
+            parts.append(type(first)(text))
         else:
-            parts.extend(run)
+            parts.extend((first, *rest))
     return tuple(parts)
 
 

@@ -1,0 +1,162 @@
+"""The state of one 'Postgres' in this process; see the package's docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from uuid import UUID
+
+import msgspec
+import trio
+
+from chatcluster.chat import ChatState
+from chatcluster.errors import ChatNotFound
+from chatcluster.parts import Message, QueuedMessage
+from chatcluster.ports import Account, Chat, Outcome, Replica, Token
+
+ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+"""The date at which the clock reads 0."""
+
+
+@dataclass(slots=True)
+class ChatRow:
+    """A chat: its row, its undeleted history by ID, and its queue in ``state``."""
+
+    id: UUID
+    owner_id: UUID
+    title: str
+    model: str | None
+    state: ChatState
+    created_at: datetime
+    updated_at: datetime
+    retry_at: float | None = None
+    messages: list[Message] = field(default_factory=list)
+    queued_at: dict[int, datetime] = field(default_factory=dict)
+    commits: dict[tuple[int, int], tuple[Message, ...]] = field(default_factory=dict)
+    """What each owner's commit inserted, by its epoch and the history version that it worked from."""
+
+    @property
+    def queue(self) -> tuple[QueuedMessage, ...]:
+        return tuple(QueuedMessage(item.id, item.parts, self.queued_at[item.id]) for item in self.state.queue)
+
+
+@dataclass(slots=True)
+class ReplicaRow:
+    replica: Replica
+    heartbeat_at: float
+
+
+@dataclass(slots=True)
+class UsedKey:
+    """An idempotency key that a request of its owner has used, and what that was answered."""
+
+    request_digest: bytes
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class TokenRow:
+    token: Token
+    secret_digest: bytes
+
+
+class HeldLock:
+    """The session that holds the lock of a worker, and those that wait for it."""
+
+    def __init__(self) -> None:
+        self.released = trio.Event()
+        self.lost = trio.Event()
+
+    async def wait_lost(self) -> None:
+        await self.lost.wait()
+
+
+class MemoryDatabase:
+    """All tables, shared by the adapters of all replicas. ``clock`` returns seconds."""
+
+    def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
+        self.clock = clock
+        self.chats: dict[UUID, ChatRow] = {}
+        self.replicas: dict[UUID, ReplicaRow] = {}
+        self.keys: dict[tuple[UUID, str], UsedKey] = {}
+        self.accounts: dict[UUID, Account] = {}
+        self.tokens: dict[str, TokenRow] = {}
+        self.locks: dict[UUID, HeldLock] = {}
+        self.sessions_restarted = trio.Event()
+        self.ids = count(1)
+        """IDs of messages and of queued messages: ascending in the order of their insertion."""
+
+    def __repr__(self) -> str:
+        return f"<MemoryDatabase {len(self.chats)} chats, {len(self.replicas)} replicas, {len(self.locks)} locks>"
+
+    # time
+
+    def now(self) -> datetime:
+        return self.date(self.clock())
+
+    def date(self, seconds: float) -> datetime:
+        return ZERO_TIME + timedelta(seconds=seconds)
+
+    # chats
+
+    def row(self, chat_id: UUID) -> ChatRow:
+        """Raises ``ChatNotFound``."""
+        try:
+            return self.chats[chat_id]
+        except KeyError:
+            raise ChatNotFound("there is no such chat", chat_id=str(chat_id)) from None
+
+    def view(self, row: ChatRow) -> Chat:
+        state = row.state
+        return Chat(
+            id=row.id,
+            owner_id=row.owner_id,
+            title=row.title,
+            model=row.model,
+            status=state.status,
+            archived=state.archived,
+            archiving=state.archiving,
+            compacting=state.compacting,
+            worker_id=state.worker_id,
+            epoch=state.epoch,
+            snapshot_version=state.snapshot_version,
+            history_version=state.history_version,
+            queue_version=state.queue_version,
+            reset_version=state.reset_version,
+            attempt=state.attempt,
+            retry=state.retry,
+            retry_at=None if row.retry_at is None else self.date(row.retry_at),
+            last_error=state.last_error,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    def disown(self, rows: Iterable[ChatRow]) -> tuple[Chat, ...]:
+        """Clear the owner of each, which is a change of the chat and so has a snapshot version of its own."""
+        freed = tuple(rows)
+        for row in freed:
+            version = row.state.snapshot_version + 1
+            row.state = msgspec.structs.replace(row.state, worker_id=None, snapshot_version=version)
+        return tuple(self.view(row) for row in freed)
+
+    def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:
+        return tuple(row for row in self.chats.values() if row.state.worker_id == worker_id)
+
+    # sessions
+
+    def drop_session(self, worker_id: UUID) -> None:
+        """The connection that holds this worker's lock is gone, as when its process is killed."""
+        lock = self.locks.pop(worker_id, None)
+        if lock is not None:
+            lock.lost.set()
+            lock.released.set()
+
+    def restart_sessions(self) -> None:
+        """Every session is gone, those that hold a lock and those that wait for one, as when the server restarts."""
+        locks, self.locks = self.locks, {}
+        for lock in locks.values():
+            lock.lost.set()
+        self.sessions_restarted.set()
+        self.sessions_restarted = trio.Event()

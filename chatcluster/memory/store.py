@@ -1,0 +1,211 @@
+"""``Store`` on a ``MemoryDatabase``: load, ask ``chat.decide``, write what it says, in one synchronous step."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.chat import (
+    Create,
+    Decision,
+    Edit,
+    Fence,
+    OwnerCommand,
+    Queued,
+    Status,
+    UserCommand,
+    create,
+    decide,
+)
+from chatcluster.errors import ChatNotFound, IdempotencyKeyReused
+from chatcluster.memory.database import ChatRow, MemoryDatabase, UsedKey
+from chatcluster.memory.link import Link
+from chatcluster.parts import Message, NewMessage, QueuedMessage
+from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
+
+
+class MemoryStore:
+    def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
+        self._database = database
+        self._link = link or Link()
+
+    # transitions
+
+    async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
+        async with self._link.crossing("create"):
+            return self._once(chat.owner_id, idempotency) or self._create(chat, idempotency)
+
+    async def apply(
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        *,
+        owner_id: UUID,
+        idempotency: Idempotency | None = None,
+    ) -> Outcome:
+        async with self._link.crossing("apply"):
+            return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
+
+    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+        async with self._link.crossing("commit"):
+            return self._commit(fence, command)
+
+    async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        async with self._link.crossing("claim"):
+            return self._claim(worker_id, free_slots, batch)
+
+    # reads
+
+    async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
+        async with self._link.crossing("read"):
+            row = self._database.row(chat_id)
+            messages = tuple(message for message in row.messages if message.revision > after_version)
+            return ChatRead(self._database.view(row), messages, row.queue)
+
+    async def read_messages(
+        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
+    ) -> tuple[Message, ...]:
+        async with self._link.crossing("read_messages"):
+            row = self._database.row(chat_id)
+            wanted = [
+                message
+                for message in row.messages
+                if after_version < message.revision <= up_to_version and message.id > after_id
+            ]
+            return tuple(wanted[:limit])
+
+    async def get(self, chat_id: UUID) -> Chat:
+        async with self._link.crossing("get"):
+            return self._database.view(self._database.row(chat_id))
+
+    async def list_chats(
+        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+    ) -> tuple[Chat, ...]:
+        async with self._link.crossing("list_chats"):
+            newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
+            if after is not None:
+                newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
+            wanted = [row for row in newest if archived is None or row.state.archived == archived]
+            return tuple(self._database.view(row) for row in wanted[:limit])
+
+    async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
+        async with self._link.crossing("list_messages"):
+            row = self._owned(chat_id, owner_id)
+            later = [message for message in row.messages if message.id > after]
+            return MessagePage(tuple(later[:limit]), row.queue, has_more=len(later) > limit)
+
+    # the steps, each atomic
+
+    def _owned(self, chat_id: UUID, owner_id: UUID) -> ChatRow:
+        row = self._database.row(chat_id)
+        if row.owner_id != owner_id:
+            raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
+        return row
+
+    def _once(self, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
+        """The answer that an earlier request with this key was given, None if there was none."""
+        used = idempotency and self._database.keys.get((owner_id, idempotency.key))
+        if not used or idempotency is None:
+            return None
+        if used.request_digest != idempotency.request_digest:
+            raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=idempotency.key)
+        return msgspec.structs.replace(used.outcome, replayed=True)
+
+    def _remember(self, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:
+        if idempotency is not None:
+            used = UsedKey(idempotency.request_digest, outcome)
+            self._database.keys[owner_id, idempotency.key] = used
+        return outcome
+
+    def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
+        decision = create(Create(chat.messages))
+        now = self._database.now()
+        row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, now, now)
+        self._database.chats[chat.id] = row
+        return self._remember(chat.owner_id, idempotency, self._write(row, decision))
+
+    def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
+        row = self._owned(chat_id, owner_id)
+        if isinstance(command, Edit):
+            roles = {message.id: message.role for message in row.messages}
+            command = msgspec.structs.replace(command, message_role=roles.get(command.message_id))
+        outcome = self._write(row, decide(row.state, command))
+        return self._remember(owner_id, idempotency, outcome)
+
+    def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+        row = self._database.row(fence.chat_id)
+        key = (fence.epoch, fence.history_version)
+        if key in row.commits:
+            return Outcome(self._database.view(row), row.commits[key], replayed=True)
+        outcome = self._write(row, decide(row.state, command, fence))
+        if outcome.messages:
+            row.commits[key] = outcome.messages
+        return outcome
+
+    def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        if worker_id not in self._database.replicas:
+            return ()
+        claimable = [row for row in self._database.chats.values() if row.state.claimable]
+        claimable.sort(key=lambda row: row.updated_at)
+        claimed: list[Claimed] = []
+        for row in claimable:
+            if len(claimed) == batch:
+                break
+            if row.state.status is Status.RUNNING:
+                if free_slots <= 0:
+                    continue
+                free_slots -= 1
+            claimed.append(self._take(row, worker_id))
+        return tuple(claimed)
+
+    def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
+        state = row.state
+        starts_attempt = state.status is Status.RUNNING and state.retry is None
+        row.state = msgspec.structs.replace(
+            state,
+            worker_id=worker_id,
+            epoch=state.epoch + 1,
+            snapshot_version=state.snapshot_version + 1,
+            attempt=state.attempt + 1 if starts_attempt else state.attempt,
+        )
+        row.updated_at = self._database.now()
+        retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
+        return Claimed(self._database.view(row), tuple(row.messages), row.state.open_calls, retry_seconds)
+
+    # writing a decision
+
+    def _write(self, row: ChatRow, decision: Decision) -> Outcome:
+        if decision.delete_from is not None:
+            row.messages = [message for message in row.messages if message.id < decision.delete_from]
+        state = decision.state
+        version = state.snapshot_version
+        messages = tuple(self._message(message, version) for message in decision.messages)
+        row.messages.extend(messages)
+        for queued_id in decision.dequeue:
+            del row.queued_at[queued_id]
+        queued = None
+        if decision.enqueue is not None:
+            queued = QueuedMessage(next(self._database.ids), decision.enqueue, self._database.now())
+            row.queued_at[queued.id] = queued.created_at
+            state = msgspec.structs.replace(state, queue=(*state.queue, Queued(queued.id, queued.parts)))
+        if decision.title is not None:
+            row.title = decision.title
+        if state.retry is not row.state.retry:
+            row.retry_at = None if state.retry is None else self._database.clock() + state.retry.delay_ms / 1000
+        row.state = state
+        row.updated_at = self._database.now()
+        return Outcome(self._database.view(row), messages, queued)
+
+    def _message(self, new: NewMessage, revision: int) -> Message:
+        return Message(
+            id=next(self._database.ids),
+            role=new.role,
+            parts=new.parts,
+            revision=revision,
+            created_at=self._database.now(),
+            finish_reason=new.finish_reason,
+            model=new.model,
+            usage=new.usage,
+            position=new.position,
+        )

@@ -1,0 +1,78 @@
+"""``PartStreams`` on a ``MemoryBroker``. A frame is published in the same step that adds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from chatcluster.errors import Fenced
+from chatcluster.memory.broker import MemoryBroker, StreamRow
+from chatcluster.memory.link import Link
+from chatcluster.parts import Frame, FrameKind, Position, pack_frame
+from chatcluster.ports import Appended, live_channel
+
+EXPIRY_SECONDS = 600
+"""After its turn has ended a stream can be read for this long."""
+
+
+class MemoryStreams:
+    def __init__(self, broker: MemoryBroker, link: Link | None = None) -> None:
+        self._broker = broker
+        self._link = link or Link()
+
+    async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
+        async with self._link.crossing("open"):
+            self._broker.require_connection()
+            row = self._broker.create_stream(chat_id)
+            _refuse_newer(row, frame.position)
+            row.expires_at = None
+            if row.last < frame.position:
+                if trim:
+                    row.frames.clear()
+                self._add(chat_id, row, frame)
+
+    async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:
+        async with self._link.crossing("append"):
+            self._broker.require_connection()
+            return [self._append(chat_id, frame) for chat_id, frame in entries]
+
+    async def restore(self, chat_id: UUID, frames: Sequence[Frame]) -> None:
+        async with self._link.crossing("restore"):
+            self._broker.require_connection()
+            if not frames:
+                return
+            row = self._broker.create_stream(chat_id)
+            _refuse_newer(row, frames[-1].position)
+            for frame in frames:
+                if row.last < frame.position:
+                    self._add(chat_id, row, frame)
+
+    async def read(self, chat_id: UUID, *, after: Position, limit: int) -> list[Frame]:
+        async with self._link.crossing("read"):
+            self._broker.require_connection()
+            row = self._broker.stream(chat_id)
+            later = [frame for frame in row.frames if frame.position > after] if row is not None else []
+            return later[:limit]
+
+    def _append(self, chat_id: UUID, frame: Frame) -> Appended:
+        row = self._broker.stream(chat_id)
+        if row is None:
+            return Appended.MISSING
+        if frame.position <= row.last:
+            return Appended.REFUSED
+        self._add(chat_id, row, frame)
+        return Appended.ADDED
+
+    def _add(self, chat_id: UUID, row: StreamRow, frame: Frame) -> None:
+        if frame.kind is FrameKind.TURN:
+            row.frames.clear()
+        if frame.kind is FrameKind.CLOSE:
+            row.expires_at = self._broker.clock() + EXPIRY_SECONDS
+        row.frames.append(frame)
+        row.last = frame.position
+        self._broker.publish(live_channel(chat_id), pack_frame(frame))
+
+
+def _refuse_newer(row: StreamRow, position: Position) -> None:
+    if row.last.epoch > position.epoch:
+        raise Fenced(f"the tenure {row.last.epoch} has opened the stream; {position.epoch} is over")

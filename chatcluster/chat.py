@@ -279,7 +279,7 @@ Command = UserCommand | OwnerCommand
 
 # --- the table --------------------------------------------------------------------------------
 
-W, R, I, A, E, X = (
+W, R, I, A, E, X = (  # noqa: E741
     Phase.WAITING,
     Phase.RUNNING,
     Phase.INTERRUPTING,

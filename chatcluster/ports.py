@@ -57,6 +57,10 @@ class Chat(msgspec.Struct, frozen=True):
     updated_at: datetime
 
     @property
+    def claimable(self) -> bool:
+        return self.worker_id is None and not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
+
+    @property
     def shown_status(self) -> str:
         """The status in the API: a runnable chat that nobody owns yet is ``pending``."""
         if self.status is Status.RUNNING and self.worker_id is None and not self.archived:
@@ -191,6 +195,10 @@ class Store(Protocol):
 
     async def get(self, chat_id: UUID) -> Chat:
         """The row. Raises ``ChatNotFound``; the caller checks the owner."""
+        ...
+
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """The snapshot versions of those of ``chat_ids`` that exist, in one statement."""
         ...
 
     async def list_chats(
@@ -410,6 +418,11 @@ def hint_channel(chat_id: UUID) -> str:
 
 def live_channel(chat_id: UUID) -> str:
     return f"chatcluster:{{{chat_id}}}:live"
+
+
+def worker_channel(worker_id: UUID) -> str:
+    """Hints of all chats that one worker owns."""
+    return f"chatcluster:worker:{worker_id}"
 
 
 def owner_channel(owner_id: UUID) -> str:

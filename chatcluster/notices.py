@@ -1,0 +1,69 @@
+"""What is told after a commit: hints, lifecycle events, wake-ups. Best effort, after the fact, never data.
+
+* One **hint** per chat on its hint channel, for the feeds of all replicas; the same on the owner's worker
+  channel when somebody else than the owner changed the chat. Whoever gets one reads the database.
+* One **lifecycle event** on the user's channel for ``/watch``.
+* A **wake-up** when the chat became claimable: this replica tries first, in process; only if it has no
+  place for the chat does it tell the others. Whoever is not told finds the chat with the next poll.
+
+A lost notice costs time (the polls), never correctness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.parts import encode
+from chatcluster.ports import (
+    RUNNABLE_CHANNEL,
+    Chat,
+    PubSub,
+    hint_channel,
+    hint_of,
+    owner_channel,
+    worker_channel,
+)
+
+LIFECYCLES = ("created", "status", "title", "archived", "unarchived")
+
+
+class Lifecycle(msgspec.Struct, frozen=True):
+    """Something in a user's list of chats changed."""
+
+    kind: str
+    chat_id: UUID
+    snapshot_version: int
+
+
+class Notices:
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+        self._claim_here: Callable[[], bool] = _nobody_claims_here
+
+    def set_claimer(self, claim_here: Callable[[], bool]) -> None:
+        """``claim_here`` wakes this replica's claimer and tells whether it has a place for a chat."""
+        self._claim_here = claim_here
+
+    def committed(self, chat: Chat, lifecycle: str | None = None, *, by_owner: bool = False) -> None:
+        """Tell of a transition of ``chat``; ``lifecycle`` is one of ``LIFECYCLES`` if it matters to lists."""
+        hint = encode(hint_of(chat))
+        self._pubsub.publish(hint_channel(chat.id), hint)
+        if chat.worker_id is not None and not by_owner:
+            self._pubsub.publish(worker_channel(chat.worker_id), hint)
+        if lifecycle is not None:
+            event = Lifecycle(lifecycle, chat.id, chat.snapshot_version)
+            self._pubsub.publish(owner_channel(chat.owner_id), encode(event))
+        if chat.claimable:
+            self.claimable()
+
+    def claimable(self) -> None:
+        """There is a chat to claim: take it here, or let the others know."""
+        if not self._claim_here():
+            self._pubsub.publish(RUNNABLE_CHANNEL, b"")
+
+
+def _nobody_claims_here() -> bool:
+    return False

@@ -1,0 +1,56 @@
+"""What a turn does next, decided from the history alone.
+
+Pure: whoever takes a chat over, in whatever state its last owner left it, comes to the same decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from chatcluster.chat import ErrorInfo, OpenCall
+from chatcluster.parts import Message, Role
+
+
+class CallModel(msgspec.Struct, frozen=True):
+    """Ask the model for the next assistant message."""
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The turn is complete; nothing is left to say."""
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """The turn cannot go on."""
+
+    error: ErrorInfo
+
+
+Step = CallModel | Finish | GiveUp
+
+
+def next_step(messages: Sequence[Message], open_calls: Sequence[OpenCall], *, steps_max: int) -> Step:
+    """The next step of a running chat with this history; at most ``steps_max`` model responses a turn.
+
+    A turn that reaches ``steps_max`` ends as it is, without an error. Without tools to run, an open call
+    ends the turn in an error that says so: nobody will ever answer it.
+    """
+    if not messages:
+        return Finish()
+    if open_calls:
+        names = ", ".join(call.name for call in open_calls)
+        return GiveUp(ErrorInfo("unknown_tool", f"the model called tools that do not exist here: {names}"))
+    if messages[-1].role is Role.ASSISTANT or steps_taken(messages) >= steps_max:
+        return Finish()
+    return CallModel()
+
+
+def steps_taken(messages: Sequence[Message]) -> int:
+    """Model responses since the last user message."""
+    steps = 0
+    for message in reversed(messages):
+        if message.role is Role.USER:
+            break
+        steps += message.role is Role.ASSISTANT
+    return steps

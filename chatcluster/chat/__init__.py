@@ -1,0 +1,116 @@
+"""The state machine of a chat: one table, and one pure function that decides.
+
+A chat is in one **phase**: its execution status, or ``archived``. ``TABLE`` says, for each event and
+each phase, in which phases the chat may be afterwards. A pair that is missing is refused with
+``NotAllowedInStatus`` (``ChatArchived`` for an archived chat), and nothing is half applied: ``decide``
+returns a new state and what to write, or raises; it changes nothing.
+
+Who is authoritative: the row in the store. A store locks the row, loads a ``ChatState``, calls
+``decide`` and writes exactly what the ``Decision`` says, in one transaction. Both stores share this
+module, so they cannot differ in what they allow.
+
+Versions: each decision that changes a chat raises ``snapshot_version`` by one. When history or the queue
+changed, ``history_version`` or ``queue_version`` becomes that number. ``attempt`` and the retry state
+belong to one history version and start anew with the next.
+
+Fencing: an event of the owner names the tenure (worker, epoch) and the history version that it worked
+from. Another tenure raises ``Fenced``; a history or status that moved under the owner raises ``Moved``.
+
+Ownership (claim, release, burial) is orthogonal to the phase, but an owner exists only where there is
+work: every transition to a phase without work clears ``worker_id``.
+"""
+
+from __future__ import annotations
+
+from chatcluster.chat.commands import (
+    DENIED_TEXT,
+    Approve,
+    Archive,
+    AwaitAction,
+    Busy,
+    Command,
+    CommitStep,
+    Compact,
+    Create,
+    DeleteQueued,
+    Deny,
+    Edit,
+    Fail,
+    FinishInterruption,
+    FinishTurn,
+    Interrupt,
+    OwnerCommand,
+    Promote,
+    Release,
+    Rename,
+    ScheduleRetry,
+    Send,
+    StartAttempt,
+    SubmitToolResults,
+    ToolResult,
+    Unarchive,
+    UserCommand,
+    event_name,
+)
+from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, create, decide
+from chatcluster.chat.draft import CANCELLED_TEXT, Decision
+from chatcluster.chat.state import (
+    QUEUE_MESSAGES_MAX,
+    ChatState,
+    ErrorInfo,
+    Fence,
+    OpenCall,
+    Phase,
+    Queued,
+    Retry,
+    Status,
+)
+from chatcluster.chat.table import TABLE, Row
+
+__all__ = [
+    "CANCELLED_TEXT",
+    "DENIED_TEXT",
+    "QUEUE_MESSAGES_MAX",
+    "REFUSED_WHILE_ARCHIVING",
+    "TABLE",
+    "Approve",
+    "Archive",
+    "AwaitAction",
+    "Busy",
+    "ChatState",
+    "Command",
+    "CommitStep",
+    "Compact",
+    "Create",
+    "Decision",
+    "DeleteQueued",
+    "Deny",
+    "Edit",
+    "ErrorInfo",
+    "Fail",
+    "Fence",
+    "FinishInterruption",
+    "FinishTurn",
+    "Interrupt",
+    "OpenCall",
+    "OwnerCommand",
+    "Phase",
+    "Promote",
+    "Queued",
+    "Release",
+    "Rename",
+    "Retry",
+    "Row",
+    "ScheduleRetry",
+    "Send",
+    "StartAttempt",
+    "Status",
+    "SubmitToolResults",
+    "ToolResult",
+    "Unarchive",
+    "UserCommand",
+    "check_fence",
+    "create",
+    "decide",
+    "event_name",
+]

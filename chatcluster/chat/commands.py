@@ -1,0 +1,146 @@
+"""What can be asked of a chat: by its user, or by its owner."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from chatcluster.chat.state import ErrorInfo, Retry
+from chatcluster.parts import NewMessage, Parts, Role
+
+DENIED_TEXT = "The user denied this call."
+
+
+class Busy(StrEnum):
+    """What a message does to a chat that is busy."""
+
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"
+
+
+class Create(msgspec.Struct, frozen=True):
+    messages: tuple[NewMessage, ...]
+
+
+class Send(msgspec.Struct, frozen=True):
+    parts: Parts
+    busy: Busy = Busy.QUEUE
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """``message_role`` is the role of the message as the store found it, None if there is none."""
+
+    message_id: int
+    parts: Parts
+    message_role: Role | None = None
+
+
+class DeleteQueued(msgspec.Struct, frozen=True):
+    queued_id: int
+
+
+class Promote(msgspec.Struct, frozen=True):
+    queued_id: int
+
+
+class Interrupt(msgspec.Struct, frozen=True):
+    pass
+
+
+class ToolResult(msgspec.Struct, frozen=True):
+    call_id: str
+    content: str
+    is_error: bool = False
+
+
+class SubmitToolResults(msgspec.Struct, frozen=True):
+    results: tuple[ToolResult, ...]
+
+
+class Approve(msgspec.Struct, frozen=True):
+    call_id: str
+
+
+class Deny(msgspec.Struct, frozen=True):
+    call_id: str
+    reason: str = DENIED_TEXT
+
+
+class Archive(msgspec.Struct, frozen=True):
+    pass
+
+
+class Unarchive(msgspec.Struct, frozen=True):
+    parent_archived: bool = False
+
+
+class Compact(msgspec.Struct, frozen=True):
+    pass
+
+
+class Rename(msgspec.Struct, frozen=True):
+    """A side job: it touches no version that fences a run."""
+
+    title: str
+
+
+class StartAttempt(msgspec.Struct, frozen=True):
+    pass
+
+
+class ScheduleRetry(msgspec.Struct, frozen=True):
+    retry: Retry
+
+
+class CommitStep(msgspec.Struct, frozen=True):
+    """One assistant message, or a batch of tool results; its calls become open, its results close theirs."""
+
+    messages: tuple[NewMessage, ...]
+
+
+class AwaitAction(msgspec.Struct, frozen=True):
+    deadline_seconds: float
+
+
+class FinishTurn(msgspec.Struct, frozen=True):
+    """The turn's last step, if there is one to commit, and its end."""
+
+    messages: tuple[NewMessage, ...] = ()
+
+
+class FinishInterruption(msgspec.Struct, frozen=True):
+    partial: NewMessage | None = None
+
+
+class Fail(msgspec.Struct, frozen=True):
+    error: ErrorInfo
+
+
+class Release(msgspec.Struct, frozen=True):
+    """The owner gives the chat back, with its work undone, for another replica to claim."""
+
+
+UserCommand = (
+    Send
+    | Edit
+    | DeleteQueued
+    | Promote
+    | Interrupt
+    | SubmitToolResults
+    | Approve
+    | Deny
+    | Archive
+    | Unarchive
+    | Compact
+    | Rename
+)
+OwnerCommand = (
+    StartAttempt | ScheduleRetry | CommitStep | AwaitAction | FinishTurn | FinishInterruption | Fail | Release
+)
+Command = UserCommand | OwnerCommand
+
+
+def event_name(command: Command) -> str:
+    name = type(command).__name__
+    return f"Send({command.busy})" if isinstance(command, Send) else name

@@ -1,0 +1,265 @@
+"""One handler per event, and ``decide``, which asks the table first and checks the outcome against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chatcluster.chat.commands import (
+    Approve,
+    Archive,
+    AwaitAction,
+    Busy,
+    Command,
+    CommitStep,
+    Compact,
+    Create,
+    DeleteQueued,
+    Deny,
+    Edit,
+    Fail,
+    FinishInterruption,
+    FinishTurn,
+    Interrupt,
+    Promote,
+    Release,
+    Rename,
+    ScheduleRetry,
+    Send,
+    StartAttempt,
+    SubmitToolResults,
+    ToolResult,
+    Unarchive,
+    event_name,
+)
+from chatcluster.chat.draft import Decision, Draft
+from chatcluster.chat.state import ChatState, Fence, OpenCall, Status
+from chatcluster.chat.table import TABLE
+from chatcluster.errors import (
+    ChatArchived,
+    Fenced,
+    MessageNotFound,
+    MessageNotUser,
+    Moved,
+    NotAllowedInStatus,
+    ParentArchived,
+    ToolCallNotFound,
+)
+from chatcluster.parts import NewMessage, Role, ToolResultPart
+
+
+def _send(draft: Draft, command: Send) -> None:
+    match draft.status:
+        case Status.WAITING | Status.ERROR:
+            draft.promote_behind(command.parts)
+            draft.run()
+        case Status.REQUIRES_ACTION if command.busy is Busy.INTERRUPT:
+            draft.promote_behind(command.parts)
+            draft.run()
+        case _:
+            draft.queue_last(command.parts)
+            if command.busy is Busy.INTERRUPT and draft.status is Status.RUNNING:
+                draft.status = Status.INTERRUPTING
+
+
+def _edit(draft: Draft, command: Edit) -> None:
+    if command.message_role is None:
+        raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
+    if command.message_role is not Role.USER:
+        raise MessageNotUser("only a user's message can be edited", role=str(command.message_role))
+    draft.delete_from = command.message_id
+    draft.dequeue.extend(queued.id for queued in draft.queue)
+    draft.queue.clear()
+    draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
+    draft.compacting = False
+    draft.insert(NewMessage(Role.USER, command.parts))
+    draft.run()
+
+
+def _delete_queued(draft: Draft, command: DeleteQueued) -> None:
+    draft.queue.remove(draft.require_queued(command.queued_id))
+    draft.dequeue.append(command.queued_id)
+
+
+def _promote(draft: Draft, command: Promote) -> None:
+    draft.move_to_head(command.queued_id)
+    if draft.status in (Status.RUNNING, Status.INTERRUPTING):
+        draft.status = Status.INTERRUPTING
+    else:
+        draft.promote_head()
+        draft.run()
+
+
+def _interrupt(draft: Draft, _: Interrupt) -> None:
+    if draft.status is Status.REQUIRES_ACTION:
+        draft.answer_open_calls()
+        draft.run()
+    else:
+        draft.status = Status.INTERRUPTING
+
+
+def _submit(draft: Draft, command: SubmitToolResults) -> None:
+    for result in command.results:
+        if result.call_id not in draft.open_calls:
+            raise ToolCallNotFound("there is no such open tool call (any more)", call_id=result.call_id)
+        part = ToolResultPart(result.call_id, result.content, result.is_error)
+        draft.insert(NewMessage(Role.TOOL, (part,)))
+    if not draft.open_calls:
+        draft.run()
+
+
+def _approve(draft: Draft, command: Approve) -> None:
+    call = draft.open_calls.get(command.call_id)
+    if call is None or call.state != "approval":
+        raise ToolCallNotFound("there is no tool call of this ID that waits for approval", call_id=command.call_id)
+    draft.open_calls[command.call_id] = OpenCall(call.call_id, call.name)
+    if all(other.state != "approval" for other in draft.open_calls.values()):
+        draft.run()
+
+
+def _deny(draft: Draft, command: Deny) -> None:
+    _submit(draft, SubmitToolResults((ToolResult(command.call_id, command.reason, is_error=True),)))
+
+
+def _archive(draft: Draft, _: Archive) -> None:
+    if draft.status in (Status.WAITING, Status.ERROR):
+        draft.archived = True
+    else:
+        draft.archiving = True
+        draft.status = Status.INTERRUPTING
+
+
+def _unarchive(draft: Draft, command: Unarchive) -> None:
+    if command.parent_archived:
+        raise ParentArchived("unarchive the chat that this one belongs to first")
+    draft.archived = False
+
+
+def _compact(draft: Draft, _: Compact) -> None:
+    draft.compacting = True
+    draft.run()
+
+
+def _rename(draft: Draft, command: Rename) -> None:
+    draft.title = command.title
+
+
+def _start_attempt(draft: Draft, _: StartAttempt) -> None:
+    draft.attempt += 1
+    draft.retry = None
+
+
+def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
+    draft.retry = command.retry
+
+
+def _commit_step(draft: Draft, command: CommitStep) -> None:
+    draft.insert(*command.messages)
+
+
+def _await_action(draft: Draft, command: AwaitAction) -> None:
+    draft.rest(Status.REQUIRES_ACTION)
+    draft.action_seconds = command.deadline_seconds
+
+
+def _finish_turn(draft: Draft, command: FinishTurn) -> None:
+    draft.insert(*command.messages)
+    draft.answer_open_calls()
+    if draft.queue:
+        draft.compacting = False
+        draft.promote_head()
+    else:
+        draft.rest(Status.WAITING)
+
+
+def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
+    if command.partial is not None:
+        draft.insert(command.partial)
+    draft.answer_open_calls()
+    if draft.archiving:
+        draft.rest(Status.WAITING)
+        draft.archived, draft.archiving = True, False
+    elif draft.queue:
+        draft.compacting = False
+        draft.promote_head()
+        draft.run()
+    else:
+        draft.rest(Status.WAITING)
+
+
+def _fail(draft: Draft, command: Fail) -> None:
+    draft.answer_open_calls()
+    draft.rest(Status.ERROR)
+    draft.last_error = command.error
+
+
+def _release(draft: Draft, _: Release) -> None:
+    draft.worker_id = None
+
+
+_HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
+    Send: _send,
+    Edit: _edit,
+    DeleteQueued: _delete_queued,
+    Promote: _promote,
+    Interrupt: _interrupt,
+    SubmitToolResults: _submit,
+    Approve: _approve,
+    Deny: _deny,
+    Archive: _archive,
+    Unarchive: _unarchive,
+    Compact: _compact,
+    Rename: _rename,
+    StartAttempt: _start_attempt,
+    ScheduleRetry: _schedule_retry,
+    CommitStep: _commit_step,
+    AwaitAction: _await_action,
+    FinishTurn: _finish_turn,
+    FinishInterruption: _finish_interruption,
+    Fail: _fail,
+    Release: _release,
+}
+
+REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
+"""A chat whose archiving is under way takes no new work: it is archived in all but the last step."""
+
+
+def create(command: Create) -> Decision:
+    """The first decision of a chat: it runs at once, with its first messages at version 1."""
+    state = ChatState(Status.RUNNING, snapshot_version=1, history_version=1)
+    return Decision(state=state, messages=command.messages)
+
+
+def check_fence(state: ChatState, fence: Fence) -> None:
+    """Raise ``Fenced`` if the tenure is over, ``Moved`` if it stands but worked from another history."""
+    if state.worker_id != fence.worker_id or state.epoch != fence.epoch:
+        raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over; now {state.epoch}")
+    if state.history_version != fence.history_version:
+        raise Moved(f"history moved from version {fence.history_version} to {state.history_version}")
+
+
+def decide(state: ChatState, command: Command, fence: Fence | None = None) -> Decision:
+    """What ``command`` does to a chat in ``state``.
+
+    An owner's command comes with its ``fence``. Raises ``Fenced`` or ``Moved`` for an owner's command whose
+    tenure, history or status is no longer current, and the ``CallerError`` that says why for a user's.
+    """
+    if fence is not None:
+        check_fence(state, fence)
+    name = event_name(command)
+    targets = TABLE[name][state.phase]
+    if not targets or (state.archiving and isinstance(command, REFUSED_WHILE_ARCHIVING)):
+        raise _refusal(state, name, owner=fence is not None)
+    draft = Draft(state)
+    _HANDLERS[type(command)](draft, command)
+    decision = draft.finish()
+    assert decision.state.phase in targets, f"{name} led from {state.phase} to {decision.state.phase}"
+    return decision
+
+
+def _refusal(state: ChatState, name: str, *, owner: bool) -> Exception:
+    if owner:
+        return Moved(f"{name} is not allowed in status {state.phase}")
+    if state.archived or state.archiving:
+        return ChatArchived("the chat is archived; unarchive it first", status=str(state.status))
+    return NotAllowedInStatus(f"{name} is not allowed while the chat is {state.status}", status=str(state.status))

@@ -1,0 +1,164 @@
+"""A decision, and a decision in the making."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chatcluster.chat.state import QUEUE_MESSAGES_MAX, ChatState, OpenCall, Queued, Status
+from chatcluster.errors import QueuedMessageNotFound, QueueFull
+from chatcluster.parts import NewMessage, Parts, Role, ToolCallPart, ToolResultPart
+
+CANCELLED_TEXT = "The call was cancelled before it produced a result."
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The new state, and what a store has to write to get there.
+
+    ``messages`` go into history in this order. ``enqueue`` becomes a new queued message at the end of
+    the queue, ``dequeue`` leaves the queue (deleted, or promoted: then its parts are in ``messages``),
+    ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and all after it.
+    ``opened`` and ``closed`` are tool calls that got, or lost, their place among the open ones.
+    """
+
+    state: ChatState
+    messages: tuple[NewMessage, ...] = ()
+    enqueue: Parts | None = None
+    dequeue: tuple[int, ...] = ()
+    queue_head: int | None = None
+    delete_from: int | None = None
+    opened: tuple[OpenCall, ...] = ()
+    closed: tuple[str, ...] = ()
+    title: str | None = None
+
+    @property
+    def became_claimable(self) -> bool:
+        return self.state.claimable
+
+
+class Draft:
+    """A decision in the making. The handler of its event edits it; ``decide`` checks and finishes it."""
+
+    def __init__(self, state: ChatState) -> None:
+        self.state = state
+        self.status = state.status
+        self.archived = state.archived
+        self.archiving = state.archiving
+        self.compacting = state.compacting
+        self.worker_id = state.worker_id
+        self.attempt = state.attempt
+        self.retry = state.retry
+        self.last_error = state.last_error
+        self.action_seconds: float | None = None
+        self.queue = list(state.queue)
+        self.open_calls = {call.call_id: call for call in state.open_calls}
+        self.messages: list[NewMessage] = []
+        self.enqueue: Parts | None = None
+        self.dequeue: list[int] = []
+        self.queue_head: int | None = None
+        self.delete_from: int | None = None
+        self.title: str | None = None
+
+    # history
+
+    def insert(self, *messages: NewMessage) -> None:
+        for message in messages:
+            self.messages.append(message)
+            for part in message.parts:
+                if isinstance(part, ToolCallPart):
+                    self.open_calls[part.id] = OpenCall(part.id, part.name)
+                elif isinstance(part, ToolResultPart):
+                    self.open_calls.pop(part.call_id, None)
+
+    def answer_open_calls(self, text: str = CANCELLED_TEXT) -> None:
+        """Every call has exactly one result: those without one get a synthetic one, in call order."""
+        for call in list(self.open_calls.values()):
+            self.insert(NewMessage(Role.TOOL, (ToolResultPart(call.call_id, text, is_error=True),)))
+
+    def insert_user(self, parts: Parts) -> None:
+        self.answer_open_calls()
+        self.insert(NewMessage(Role.USER, parts))
+
+    # queue
+
+    def require_room(self) -> None:
+        if len(self.queue) >= QUEUE_MESSAGES_MAX:
+            raise QueueFull(f"the queue holds {QUEUE_MESSAGES_MAX} messages already; wait for the chat to get to them")
+
+    def require_queued(self, queued_id: int) -> Queued:
+        for queued in self.queue:
+            if queued.id == queued_id:
+                return queued
+        raise QueuedMessageNotFound("there is no such message in the queue (any more)", queued_id=queued_id)
+
+    def queue_last(self, parts: Parts) -> None:
+        self.require_room()
+        self.enqueue = parts
+
+    def move_to_head(self, queued_id: int) -> None:
+        queued = self.require_queued(queued_id)
+        self.queue.remove(queued)
+        self.queue.insert(0, queued)
+        self.queue_head = queued_id
+
+    def promote_head(self) -> None:
+        head = self.queue.pop(0)
+        if self.queue_head == head.id:
+            self.queue_head = None
+        self.dequeue.append(head.id)
+        self.insert_user(head.parts)
+
+    def promote_behind(self, parts: Parts) -> None:
+        """The message waits its turn: the queue's head is promoted, which makes room, and it goes behind the rest."""
+        if self.queue:
+            self.promote_head()
+            self.queue_last(parts)
+        else:
+            self.insert_user(parts)
+
+    # outcome
+
+    def run(self) -> None:
+        self.status = Status.RUNNING
+        self.last_error = None
+
+    def rest(self, status: Status) -> None:
+        self.status = status
+        self.worker_id = None
+        self.retry = None
+        self.compacting = False
+
+    def finish(self) -> Decision:
+        before = self.state
+        version = before.snapshot_version + 1
+        history = bool(self.messages) or self.delete_from is not None
+        queue = self.enqueue is not None or bool(self.dequeue) or self.queue_head is not None
+        open_before = [call.call_id for call in before.open_calls]
+        state = msgspec.structs.replace(
+            before,
+            status=self.status,
+            archived=self.archived,
+            archiving=self.archiving,
+            compacting=self.compacting,
+            worker_id=self.worker_id,
+            snapshot_version=version,
+            history_version=version if history else before.history_version,
+            queue_version=version if queue else before.queue_version,
+            reset_version=version if self.delete_from is not None else before.reset_version,
+            attempt=0 if history else self.attempt,
+            retry=None if history else self.retry,
+            last_error=self.last_error,
+            action_seconds=self.action_seconds,
+            queue=tuple(self.queue),
+            open_calls=tuple(self.open_calls.values()),
+        )
+        return Decision(
+            state=state,
+            messages=tuple(self.messages),
+            enqueue=self.enqueue,
+            dequeue=tuple(self.dequeue),
+            queue_head=self.queue_head,
+            delete_from=self.delete_from,
+            opened=tuple(call for call in self.open_calls.values() if call.call_id not in open_before),
+            closed=tuple(call_id for call_id in open_before if call_id not in self.open_calls),
+            title=self.title,
+        )

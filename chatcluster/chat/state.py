@@ -1,0 +1,108 @@
+"""What a decision depends on: the state of a chat, and the fence of an owner's write."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.parts import Parts
+
+QUEUE_MESSAGES_MAX = 20
+
+
+class Status(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    INTERRUPTING = "interrupting"
+    REQUIRES_ACTION = "requires_action"
+    ERROR = "error"
+
+
+class Phase(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    INTERRUPTING = "interrupting"
+    REQUIRES_ACTION = "requires_action"
+    ERROR = "error"
+    ARCHIVED = "archived"
+
+
+class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why the last attempt failed, and how long the next one waits (by the database's clock)."""
+
+    attempt: int
+    delay_ms: int
+    error: str
+    kind: str
+    provider: str | None = None
+    status_code: int | None = None
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What ended a turn in ``error``."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    provider: str | None = None
+    status_code: int | None = None
+
+
+class OpenCall(msgspec.Struct, frozen=True):
+    """A tool call without a result. ``state``: pending, started, or approval."""
+
+    call_id: str
+    name: str
+    state: str = "pending"
+
+
+class Queued(msgspec.Struct, frozen=True):
+    id: int
+    parts: Parts
+
+
+class ChatState(msgspec.Struct, frozen=True):
+    """What a decision depends on."""
+
+    status: Status
+    archived: bool = False
+    archiving: bool = False
+    """The chat is archived as soon as its interruption is finished."""
+    compacting: bool = False
+    worker_id: UUID | None = None
+    epoch: int = 0
+    snapshot_version: int = 0
+    history_version: int = 0
+    queue_version: int = 0
+    reset_version: int = 0
+    """The snapshot version at which history was last rewritten: older cursors start anew."""
+    attempt: int = 0
+    retry: Retry | None = None
+    last_error: ErrorInfo | None = None
+    action_seconds: float | None = None
+    queue: tuple[Queued, ...] = ()
+    open_calls: tuple[OpenCall, ...] = ()
+
+    @property
+    def phase(self) -> Phase:
+        return Phase.ARCHIVED if self.archived else Phase(self.status)
+
+    @property
+    def runnable(self) -> bool:
+        """Whether there is work that an owner has to do."""
+        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
+
+    @property
+    def claimable(self) -> bool:
+        return self.runnable and self.worker_id is None
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """The tenure that an owner's write belongs to, and the history it worked from."""
+
+    chat_id: UUID
+    worker_id: UUID
+    epoch: int
+    history_version: int

@@ -1,0 +1,140 @@
+"""Servers, databases and loops for the tests.
+
+The session starts one Postgres and one Redis, each at the first test that wants it, and stops them at its
+end. A test gets a database of its own, copied from one that was migrated once, and an emptied Redis. A
+test that wants to stop, kill or freeze a server starts one of its own (``own_postgres``, ``own_redis``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import pytest
+import redis
+import trio
+import trio_asyncio
+
+from chatcluster.embedded import PostgresServer, RedisServer
+
+TEMPLATE_DATABASE = "template_migrated"
+
+Server = TypeVar("Server", PostgresServer, RedisServer)
+
+_serial_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers_dir() -> Iterator[Path]:
+    """A directory with a short name that an unprivileged server can enter when the tests run as root."""
+    directory = Path(tempfile.mkdtemp(prefix="chatcluster-tests-", dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(servers_dir: Path) -> Iterator[str]:
+    """The session's Postgres: the URL of its maintenance database, which tests leave alone."""
+    server = PostgresServer(servers_dir / "postgres", durable=False)
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers_dir: Path) -> Iterator[str]:
+    """The session's Redis; see ``empty_redis_url``."""
+    server = RedisServer(servers_dir / "redis")
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> str:
+    """The name of a database with the current schema and nothing in it."""
+    from chatcluster.migrate import migrate
+
+    async def prepare() -> None:
+        async with trio_asyncio.open_loop():
+            await migrate(url_of_database(postgres_url, TEMPLATE_DATABASE))
+
+    execute_sql(postgres_url, f"CREATE DATABASE {TEMPLATE_DATABASE}")
+    trio.run(prepare)
+    return TEMPLATE_DATABASE
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database for one test."""
+    yield from _fresh_database(postgres_url, template_database)
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A database without any schema for one test, for the migrations themselves."""
+    yield from _fresh_database(postgres_url, "template1")
+
+
+@pytest.fixture
+def empty_redis_url(redis_url: str) -> str:
+    """The session's Redis with nothing in it."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    return redis_url
+
+
+@pytest.fixture
+def own_postgres(servers_dir: Path) -> Iterator[PostgresServer]:
+    """A Postgres of one's own, not started yet, to be stopped or killed in the middle of a test."""
+    yield from _own(PostgresServer(servers_dir / f"own-{next(_serial_numbers)}", durable=False))
+
+
+@pytest.fixture
+def own_redis(servers_dir: Path) -> Iterator[RedisServer]:
+    """A Redis of one's own, not started yet, to be stopped or killed in the middle of a test."""
+    yield from _own(RedisServer(servers_dir / f"own-{next(_serial_numbers)}"))
+
+
+@pytest.fixture
+async def aio_loop() -> AsyncIterator[asyncio.AbstractEventLoop]:
+    """The asyncio loop inside trio's, for what talks to Postgres and Redis."""
+    async with trio_asyncio.open_loop() as loop:
+        yield loop
+
+
+def url_of_database(url: str, name: str) -> str:
+    """The URL of another database on the same server."""
+    return url.replace("/chatcluster?", f"/{name}?")
+
+
+def execute_sql(url: str, *statements: str) -> None:
+    """Run statements one by one, from a test or fixture that is not inside a loop."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+def _fresh_database(postgres_url: str, template: str) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(_serial_numbers)}"
+    execute_sql(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield url_of_database(postgres_url, name)
+    execute_sql(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _own(server: Server) -> Iterator[Server]:
+    yield server
+    server.kill()

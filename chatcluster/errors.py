@@ -89,6 +89,18 @@ class ToolCallNotFound(NotFound):
     code = "tool_call_not_found"
 
 
+class MethodNotAllowed(CallerError):
+    code = "method_not_allowed"
+    status = 405
+
+
+class RequestTimeout(CallerError):
+    """The body did not arrive in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
 class Conflict(CallerError):
     """The request is well formed, but the chat's state does not allow it now."""
 
@@ -129,6 +141,11 @@ class IdempotencyKeyReused(Conflict):
 class TooLarge(CallerError):
     code = "request_too_large"
     status = 413
+
+
+class UnsupportedMediaType(CallerError):
+    code = "unsupported_media_type"
+    status = 415
 
 
 class TooMany(CallerError):

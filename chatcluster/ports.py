@@ -26,7 +26,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import ErrorInfo, Fence, OpenCall, OwnerCommand, Retry, Status, UserCommand
+from chatcluster.chat import ErrorInfo, Fence, OwnerCommand, Retry, Status, UserCommand
 from chatcluster.parts import Frame, Message, NewMessage, Part, Position, QueuedMessage, Usage
 
 # --- the store --------------------------------------------------------------------------------
@@ -128,7 +128,6 @@ class Claimed(msgspec.Struct, frozen=True):
 
     chat: Chat
     messages: tuple[Message, ...]
-    open_calls: tuple[OpenCall, ...] = ()
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled."""
 

@@ -46,6 +46,8 @@ from chatcluster.parts import (
 from chatcluster.ports import Appended, PartStreams
 
 APPEND_FRAMES_MAX = 1000
+CLOSING_MAX = 10_000
+"""Ended tenures whose last frames wait for Redis to come back; beyond, the oldest are forgotten."""
 RECONNECT_SECONDS = 0.1
 RECONNECT_CAP_SECONDS = 0.5
 
@@ -124,6 +126,7 @@ class TenureStream:
     def close(self, outcome: str) -> None:
         """The tenure's last frame. The publisher lets go of the stream when it is sent."""
         self.flush()
+        self.memory = self.memory[:1]  # what the tenure achieved is committed
         self._add(CloseFrame(outcome))
         self._publisher.closing(self)
 
@@ -161,18 +164,18 @@ class Publisher:
         self.coalesce_seconds = coalesce_seconds
         self._streams = streams
         self._pending: dict[TenureStream, None] = {}
-        self._closing: set[TenureStream] = set()
+        self._closing: dict[TenureStream, None] = {}
         self._timers: list[tuple[float, int, TenureStream]] = []
         self._timer_count = 0
         self._wake = trio.Event()
+        self._cycle = trio.Event()
+        """Set, and made anew, whenever a round of sending is over."""
         self._failures = 0
 
     def __repr__(self) -> str:
         return f"<Publisher pending={len(self._pending)} failures={self._failures}>"
 
-    def stream(
-        self, chat_id: UUID, worker_id: UUID, epoch: int, *, on_fenced: Callable[[], None]
-    ) -> TenureStream:
+    def stream(self, chat_id: UUID, worker_id: UUID, epoch: int, *, on_fenced: Callable[[], None]) -> TenureStream:
         """The stream of a new tenure; ``on_fenced`` is called when a newer one is found in its place."""
         return TenureStream(self, chat_id, worker_id, epoch, on_fenced=on_fenced)
 
@@ -187,12 +190,14 @@ class Publisher:
             self._wake.set()
 
     def closing(self, stream: TenureStream) -> None:
-        self._closing.add(stream)
+        self._closing[stream] = None
+        while len(self._closing) > CLOSING_MAX:
+            self.abandon(next(iter(self._closing)))
 
     def abandon(self, stream: TenureStream) -> None:
         """Forget a stream whose tenure ended without a word: nothing of it is sent any more."""
         self._pending.pop(stream, None)
-        self._closing.discard(stream)
+        self._closing.pop(stream, None)
         stream.state = State.FENCED
         stream.unsent.clear()
         stream.memory.clear()
@@ -210,12 +215,14 @@ class Publisher:
                 self._failures = 0
             except StreamsUnavailable as error:
                 await self._back_off(error)
+            self._cycle.set()
+            self._cycle = trio.Event()
 
     async def drained(self, timeout_seconds: float) -> None:
         """Wait until nothing is pending, but no longer than ``timeout_seconds``."""
         with trio.move_on_after(timeout_seconds):
             while self._pending:
-                await trio.sleep(0.005)
+                await self._cycle.wait()
 
     def _flush_due(self) -> None:
         now = trio.current_time()
@@ -229,10 +236,7 @@ class Publisher:
             elif stream.state is State.BROKEN:
                 await self._restore(stream)
         entries = [
-            (stream, added)
-            for stream in self._pending
-            if stream.state is State.LIVE
-            for added in stream.unsent
+            (stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent
         ][:APPEND_FRAMES_MAX]
         if entries:
             await self._append(entries)
@@ -245,7 +249,7 @@ class Publisher:
     def _let_go(self, stream: TenureStream) -> None:
         del self._pending[stream]
         if stream in self._closing:
-            self._closing.discard(stream)
+            del self._closing[stream]
             stream.memory.clear()
 
     async def _open(self, stream: TenureStream) -> None:
@@ -260,16 +264,16 @@ class Publisher:
         stream.settled.set()
 
     async def _restore(self, stream: TenureStream) -> None:
-        known = len(stream.memory)
+        frames = list(stream.memory)
         try:
-            await self._streams.restore(stream.chat_id, stream.memory[:known])
+            await self._streams.restore(stream.chat_id, frames)
         except Fenced:
             stream.fenced()
             return
-        stream.unsent = stream.memory[known:]
+        stream.unsent = [added for added in stream.memory if added.position > frames[-1].position]
         stream.state = State.LIVE
         stream.settled.set()
-        telemetry.event("stream.restored", chat_id=str(stream.chat_id), epoch=stream.epoch, frames=known)
+        telemetry.event("stream.restored", chat_id=str(stream.chat_id), epoch=stream.epoch, frames=len(frames))
 
     async def _append(self, entries: list[tuple[TenureStream, Frame]]) -> None:
         results = await self._streams.append([(stream.chat_id, added) for stream, added in entries])

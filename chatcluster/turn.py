@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from chatcluster.chat import ErrorInfo, OpenCall
-from chatcluster.parts import Message, Role
+from chatcluster.chat import ErrorInfo
+from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart
 
 
 class CallModel(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class GiveUp(msgspec.Struct, frozen=True):
 Step = CallModel | Finish | GiveUp
 
 
-def next_step(messages: Sequence[Message], open_calls: Sequence[OpenCall], *, steps_max: int) -> Step:
+def next_step(messages: Sequence[Message], *, steps_max: int) -> Step:
     """The next step of a running chat with this history; at most ``steps_max`` model responses a turn.
 
     A turn that reaches ``steps_max`` ends as it is, without an error. Without tools to run, an open call
@@ -38,12 +38,24 @@ def next_step(messages: Sequence[Message], open_calls: Sequence[OpenCall], *, st
     """
     if not messages:
         return Finish()
-    if open_calls:
-        names = ", ".join(call.name for call in open_calls)
+    if calls := open_calls(messages):
+        names = ", ".join(call.name for call in calls)
         return GiveUp(ErrorInfo("unknown_tool", f"the model called tools that do not exist here: {names}"))
     if messages[-1].role is Role.ASSISTANT or steps_taken(messages) >= steps_max:
         return Finish()
     return CallModel()
+
+
+def open_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
+    """Tool calls without a result, in call order."""
+    calls: dict[str, ToolCallPart] = {}
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                calls[part.id] = part
+            elif isinstance(part, ToolResultPart):
+                calls.pop(part.call_id, None)
+    return list(calls.values())
 
 
 def steps_taken(messages: Sequence[Message]) -> int:

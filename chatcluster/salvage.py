@@ -1,0 +1,53 @@
+"""What a dead tenure had said: the words of its last attempt, read from the part stream.
+
+Used when a chat whose interruption was under way is taken over. The caller has opened its own tenure on
+the stream before, so nothing can be added to the older ones any more: what is read here is all that
+there will ever be, and all that any reader may have seen.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chatcluster.parts import START, AttemptFrame, FrameKind, Part, PartFrame, Position, decode_frame
+from chatcluster.ports import Chat, PartStreams
+
+READ_FRAMES = 500
+
+
+class Salvaged(msgspec.Struct, frozen=True):
+    """Deltas in order, and the position of the last of them."""
+
+    deltas: tuple[Part, ...] = ()
+    position: Position | None = None
+
+
+async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:
+    """The last attempt of the tenures before ``chat.epoch``, if it builds on the history of ``chat``.
+
+    An attempt that failed (a retry is scheduled) or that was committed is not it. Raises
+    ``StreamsUnavailable``.
+    """
+    if chat.retry is not None:
+        return Salvaged()
+    said: list[Part] = []
+    position: Position | None = None
+    builds_on_ours = False
+    after = START
+    while True:
+        frames = await streams.read(chat.id, after=after, limit=READ_FRAMES)
+        for entry in frames:
+            after = entry.position
+            if after.epoch >= chat.epoch:
+                return Salvaged(tuple(said), position)
+            if entry.kind not in (FrameKind.ATTEMPT, FrameKind.PART):
+                continue
+            body = decode_frame(entry.data)
+            if isinstance(body, AttemptFrame):
+                said, position = [], None
+                builds_on_ours = body.history_version == chat.history_version
+            elif isinstance(body, PartFrame) and builds_on_ours:
+                said.append(body.part)
+                position = after
+        if len(frames) < READ_FRAMES:
+            return Salvaged(tuple(said), position)

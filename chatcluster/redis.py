@@ -1,0 +1,221 @@
+"""The connection to Redis: redis-py, which speaks asyncio, behind trio.
+
+``RedisConnection`` is a bounded pool of connections for commands, and the way to a ``Listener``, which is one
+connection that follows channels. Nothing outside of this module knows asyncio or redis-py.
+
+Crossing between trio and asyncio costs several times what a command costs, so commands cross in
+batches: one ``exchange`` is one write, one read and one crossing, however many commands it carries. A
+listener crosses once, for as long as it lives: its replies are handed over by a plain function call,
+because both worlds share the thread.
+
+What happens on failure:
+
+* A batch has one deadline, over waiting for a connection, connecting and all replies. After it, or when the
+  connection breaks, ``StreamsUnavailable`` is raised and the connection is closed, so that a late
+  reply can never be taken for the answer to another command.
+* **A batch is sent at most once.** When its outcome is unknown, nothing here repeats it: what may be
+  repeated is known to the caller alone (an ``XADD`` with an explicit ID refuses to be added twice, and
+  a hint may come twice). redis-py's own retries are switched off.
+* The next batch connects anew by itself. How soon it comes, and so the back-off, is the caller's matter.
+* An error that Redis replies is a value, an ``ErrorReply`` in the place of the reply, for in a
+  pipeline the other commands took effect.
+* A listener sends a ``PING`` every second, and gives itself up after two without an answer: a cut network
+  does not close a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn, TypeVar
+
+import hiredis
+import trio
+import trio_asyncio
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from chatcluster.errors import ConfigError, StreamsUnavailable
+
+POOL_CONNECTIONS_MAX = 16
+CONNECT_SECONDS = 1.0
+COMMANDS_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
+PING_SECONDS = 1.0
+UNANSWERED_PINGS_MAX = 2
+REPLIES_PER_TURN_MAX = 64
+"""A listener lets other tasks run after this many replies, however much the server has sent."""
+
+Command = tuple[str | bytes | int, ...]
+ErrorReply = ResponseError
+Reply = bytes | int | None | list[Any] | ErrorReply
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
+    """A connection to the server at ``url`` (redis://, rediss:// or unix://), for the length of the block.
+
+    Nothing is connected yet on entry, so the server need not be there. Raises ``ConfigError`` for a URL that
+    is none.
+    """
+    surrounding_loop = trio_asyncio.current_loop.get()
+    async with trio_asyncio.open_loop() as loop:
+        # Whoever uses another loop in this block finds it as before.
+        trio_asyncio.current_loop.set(surrounding_loop)
+        loop.set_default_executor(_Resolver())
+        connection = RedisConnection(loop, _open_pool(url))
+        try:
+            yield connection
+        finally:
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await connection.aclose()
+
+
+def _open_pool(url: str) -> BlockingConnectionPool:
+    try:
+        return BlockingConnectionPool.from_url(
+            url,
+            max_connections=POOL_CONNECTIONS_MAX,
+            # One deadline per batch, on trio's side, serves instead of a timer per reply.
+            timeout=None,
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            decode_responses=False,
+        )
+    except ValueError as error:
+        raise ConfigError(f"the Redis URL cannot be used: {error}") from None
+
+
+class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]
+    """Runs what asyncio does in threads, which is to resolve host names, so that it can be given up."""
+
+    async def submit(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+
+
+class RedisConnection:
+    """What the adapters share: batches of commands, and listeners."""
+
+    def __init__(self, loop: Any, pool: BlockingConnectionPool) -> None:
+        self._loop = loop
+        self._pool = pool
+
+    def __repr__(self) -> str:
+        return f"<RedisConnection {self._pool!r}>"
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send the commands in one write, and return their replies in order.
+
+        Raises ``StreamsUnavailable`` when not all replies came in ``COMMANDS_SECONDS``: then any of the commands
+        may have taken effect, or may still do so.
+        """
+        if not commands:
+            return []
+        return await self._bounded(self._exchange(_pack(commands), len(commands)))
+
+    async def transaction(self, commands: Sequence[Command]) -> list[Reply]:
+        """The same in a ``MULTI``: all of the commands take effect at once, or, on an ``ErrorReply`` to ``EXEC``
+        itself (raised as ``StreamsUnavailable``), none.
+
+        A command that fails when it is run has an ``ErrorReply`` among the replies, and does not stop the others.
+        """
+        replies = (await self.exchange([("MULTI",), *commands, ("EXEC",)]))[-1]
+        if isinstance(replies, list):
+            return replies
+        raise StreamsUnavailable(f"Redis refused a transaction: {replies!r}")
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[Listener]:
+        """A connection of its own that follows channels. Raises ``StreamsUnavailable`` if it cannot be made."""
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await self._bounded(connection.connect())  # type: ignore[no-untyped-call]
+            yield Listener(self, connection)
+        finally:
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._cross(connection.disconnect(nowait=True))
+
+    async def aclose(self) -> None:
+        await self._cross(self._pool.disconnect())
+
+    async def _exchange(self, packed: bytes, replies: int) -> list[Reply]:
+        connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(packed, check_health=False)
+            return [await _read_reply(connection) for _ in range(replies)]
+        finally:
+            await self._pool.release(connection)
+
+    async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
+        """Cross with a deadline. What it cuts short closes its connection."""
+        with trio.move_on_after(COMMANDS_SECONDS):
+            return await self._cross(work)
+        raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
+
+    async def _cross(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            result: T = await self._loop.run_aio_coroutine(work)
+        except (RedisError, OSError) as error:
+            raise StreamsUnavailable(f"Redis: {error}") from error
+        return result
+
+
+class Listener:
+    """One connection in the mode in which the server speaks first."""
+
+    def __init__(self, owner: RedisConnection, connection: AbstractConnection) -> None:
+        self._owner = owner
+        self._connection = connection
+        self._unanswered_pings = 0
+
+    async def send(self, commands: Iterable[Command]) -> None:
+        """Send commands without waiting for replies. Raises ``StreamsUnavailable``."""
+        packed = _pack(commands)
+        await self._owner._bounded(self._connection.send_packed_command(packed, check_health=False))
+
+    async def run(self, on_reply: Callable[[Reply], None]) -> NoReturn:
+        """Read until the connection breaks, which raises ``StreamsUnavailable`` (in an exception group).
+
+        ``on_reply`` is called in this thread for each reply, in order. It must not block.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ping)
+            await self._owner._cross(self._read(on_reply))
+        raise AssertionError("reading ends with an error only")
+
+    async def _read(self, on_reply: Callable[[Reply], None]) -> NoReturn:
+        while True:
+            # Replies that have arrived already are read without a suspension.
+            for _ in range(REPLIES_PER_TURN_MAX):
+                on_reply(await self._connection.read_response())
+                self._unanswered_pings = 0
+            await asyncio.sleep(0)
+
+    async def _ping(self) -> NoReturn:
+        while True:
+            if self._unanswered_pings >= UNANSWERED_PINGS_MAX:
+                raise StreamsUnavailable(f"Redis left {UNANSWERED_PINGS_MAX} pings without an answer")
+            self._unanswered_pings += 1
+            await self.send([("PING",)])
+            await trio.sleep(PING_SECONDS)
+
+
+async def _read_reply(connection: AbstractConnection) -> Reply:
+    try:
+        reply: Reply = await connection.read_response()
+    except ErrorReply as error:
+        return error
+    return reply
+
+
+def _pack(commands: Iterable[Command]) -> bytes:
+    return b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]

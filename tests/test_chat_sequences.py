@@ -29,6 +29,7 @@ from chatcluster.chat import (
     Promote,
     Queued,
     Send,
+    Status,
     SubmitToolResults,
     ToolResult,
     create,
@@ -101,6 +102,8 @@ class Walk:
         assert state.worker_id is None or state.runnable
         assert not state.archived or state.phase is Phase.ARCHIVED
         assert not state.archiving or state.phase is Phase.INTERRUPTING
+        assert not (state.compacting or state.retry) or state.runnable
+        assert (state.last_error is not None) == (state.status is Status.ERROR)
         self.check_users_messages()
         self.check_tool_calls()
 

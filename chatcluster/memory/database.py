@@ -32,6 +32,8 @@ class ChatRow:
     created_at: datetime
     updated_at: datetime
     retry_at: float | None = None
+    claimable_since: float | None = None
+    """The order of the claim: set exactly while the chat waits for an owner."""
     messages: list[Message] = field(default_factory=list)
     queued_at: dict[int, datetime] = field(default_factory=dict)
     commits: dict[tuple[int, int], tuple[Message, ...]] = field(default_factory=dict)
@@ -133,12 +135,21 @@ class MemoryDatabase:
             updated_at=row.updated_at,
         )
 
+    def change(self, row: ChatRow, state: ChatState) -> None:
+        """Give the chat its new state."""
+        if not state.claimable:
+            row.claimable_since = None
+        elif row.claimable_since is None:
+            row.claimable_since = self.clock()
+        row.state = state
+        row.updated_at = self.now()
+
     def disown(self, rows: Iterable[ChatRow]) -> tuple[Chat, ...]:
         """Clear the owner of each, which is a change of the chat and so has a snapshot version of its own."""
         freed = tuple(rows)
         for row in freed:
             version = row.state.snapshot_version + 1
-            row.state = msgspec.structs.replace(row.state, worker_id=None, snapshot_version=version)
+            self.change(row, msgspec.structs.replace(row.state, worker_id=None, snapshot_version=version))
         return tuple(self.view(row) for row in freed)
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:

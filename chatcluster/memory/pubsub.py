@@ -2,7 +2,7 @@
 
 Local subscribers get what is published here at once, also while the connection is cut; those of other
 replicas get it through the broker. After a cut every subscription gets a ``GAP``, and so does one whose
-buffer was full, in the place of what it missed.
+buffer was full, in the place of all that it held.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ class MemorySubscription:
             self._buffer.append(payload)
             self._arrival.unpark()
         else:
+            self._buffer.clear()
             self.put_gap()
 
     def put_gap(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
@@ -79,6 +80,11 @@ class MemoryStore:
         async with self._link.crossing("get"):
             return self._database.view(self._database.row(chat_id))
 
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+        async with self._link.crossing("versions"):
+            chats = self._database.chats
+            return {chat_id: chats[chat_id].state.snapshot_version for chat_id in chat_ids if chat_id in chats}
+
     async def list_chats(
         self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
     ) -> tuple[Chat, ...]:
@@ -121,7 +127,7 @@ class MemoryStore:
     def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
         decision = create(Create(chat.messages))
         now = self._database.now()
-        row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, now, now)
+        row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
         self._database.chats[chat.id] = row
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
 
@@ -146,32 +152,32 @@ class MemoryStore:
     def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         if worker_id not in self._database.replicas:
             return ()
-        claimable = [row for row in self._database.chats.values() if row.state.claimable]
-        claimable.sort(key=lambda row: row.updated_at)
-        claimed: list[Claimed] = []
-        for row in claimable:
-            if len(claimed) == batch:
-                break
-            if row.state.status is Status.RUNNING:
-                if free_slots <= 0:
-                    continue
-                free_slots -= 1
-            claimed.append(self._take(row, worker_id))
-        return tuple(claimed)
+        interrupting = self._claimable(Status.INTERRUPTING)[:batch]
+        running = self._claimable(Status.RUNNING)[: max(0, min(free_slots, batch - len(interrupting)))]
+        return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
+
+    def _claimable(self, status: Status) -> list[ChatRow]:
+        """The chats in this status that wait for an owner, the oldest first."""
+        waiting = [
+            (row.claimable_since, serial, row)
+            for serial, row in enumerate(self._database.chats.values())
+            if row.claimable_since is not None and row.state.status is status
+        ]
+        return [row for *_, row in sorted(waiting)]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
         state = row.state
         starts_attempt = state.status is Status.RUNNING and state.retry is None
-        row.state = msgspec.structs.replace(
+        taken = msgspec.structs.replace(
             state,
             worker_id=worker_id,
             epoch=state.epoch + 1,
             snapshot_version=state.snapshot_version + 1,
             attempt=state.attempt + 1 if starts_attempt else state.attempt,
         )
-        row.updated_at = self._database.now()
+        self._database.change(row, taken)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
-        return Claimed(self._database.view(row), tuple(row.messages), row.state.open_calls, retry_seconds)
+        return Claimed(self._database.view(row), tuple(row.messages), retry_seconds)
 
     # writing a decision
 
@@ -193,8 +199,7 @@ class MemoryStore:
             row.title = decision.title
         if state.retry is not row.state.retry:
             row.retry_at = None if state.retry is None else self._database.clock() + state.retry.delay_ms / 1000
-        row.state = state
-        row.updated_at = self._database.now()
+        self._database.change(row, state)
         return Outcome(self._database.view(row), messages, queued)
 
     def _message(self, new: NewMessage, revision: int) -> Message:

@@ -1,4 +1,8 @@
-"""``PartStreams`` on a ``MemoryBroker``. A frame is published in the same step that adds it."""
+"""``PartStreams`` on a ``MemoryBroker``.
+
+As with Redis, a frame is published whether it was added or not: readers drop what is not above the last position
+that they have seen. A stale owner's is published after the ``open`` that it was refused for.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,17 @@ class MemoryStreams:
             if row.last < frame.position:
                 if trim:
                     row.frames.clear()
-                self._add(chat_id, row, frame)
+                _add(row, frame, self._broker.clock())
+                self._publish(chat_id, frame)
 
     async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:
         async with self._link.crossing("append"):
             self._broker.require_connection()
-            return [self._append(chat_id, frame) for chat_id, frame in entries]
+            verdicts = []
+            for chat_id, frame in entries:
+                verdicts.append(self._append(chat_id, frame))
+                self._publish(chat_id, frame)
+            return verdicts
 
     async def restore(self, chat_id: UUID, frames: Sequence[Frame]) -> None:
         async with self._link.crossing("restore"):
@@ -45,7 +54,8 @@ class MemoryStreams:
             _refuse_newer(row, frames[-1].position)
             for frame in frames:
                 if row.last < frame.position:
-                    self._add(chat_id, row, frame)
+                    _add(row, frame, self._broker.clock())
+                    self._publish(chat_id, frame)
 
     async def read(self, chat_id: UUID, *, after: Position, limit: int) -> list[Frame]:
         async with self._link.crossing("read"):
@@ -60,17 +70,20 @@ class MemoryStreams:
             return Appended.MISSING
         if frame.position <= row.last:
             return Appended.REFUSED
-        self._add(chat_id, row, frame)
+        _add(row, frame, self._broker.clock())
         return Appended.ADDED
 
-    def _add(self, chat_id: UUID, row: StreamRow, frame: Frame) -> None:
-        if frame.kind is FrameKind.TURN:
-            row.frames.clear()
-        if frame.kind is FrameKind.CLOSE:
-            row.expires_at = self._broker.clock() + EXPIRY_SECONDS
-        row.frames.append(frame)
-        row.last = frame.position
+    def _publish(self, chat_id: UUID, frame: Frame) -> None:
         self._broker.publish(live_channel(chat_id), pack_frame(frame))
+
+
+def _add(row: StreamRow, frame: Frame, now: float) -> None:
+    if frame.kind is FrameKind.TURN:
+        row.frames.clear()
+    if frame.kind is FrameKind.CLOSE:
+        row.expires_at = now + EXPIRY_SECONDS
+    row.frames.append(frame)
+    row.last = frame.position
 
 
 def _refuse_newer(row: StreamRow, position: Position) -> None:

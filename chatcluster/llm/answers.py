@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import msgspec
 
+from chatcluster.errors import InvalidRequest
 from chatcluster.llm.script import Script
 
 MODEL_DEFAULT = "simulated"
@@ -34,7 +35,7 @@ _ERRORS: dict[int, tuple[str, str]] = {
 _encode = msgspec.json.Encoder().encode
 
 
-class MalformedQuestion(ValueError):
+class MalformedQuestion(InvalidRequest):
     """The request's body is not a Chat Completions request."""
 
 

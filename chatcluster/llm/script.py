@@ -39,6 +39,8 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
 from typing import Any
 
+from chatcluster.errors import ConfigError
+
 TOKENS_MAX = 1_000_000
 MODES = ("words", "echo", "clock")
 
@@ -49,7 +51,7 @@ _PARAGRAPHS = re.compile(r"\n[ \t]*\n")
 _VOCABULARY = ("the", "a", "river", "lamp", "quiet", "green", "moves", "over", "and", "then", "so", "light")
 
 
-class DirectiveError(ValueError):
+class DirectiveError(ConfigError):
     """A directive that does not exist, or whose value has the wrong form."""
 
 

@@ -25,6 +25,7 @@ import h11
 import msgspec
 import trio
 
+from chatcluster.errors import ChatclusterError
 from chatcluster.llm import answers
 from chatcluster.llm.script import (
     DirectiveError,
@@ -70,11 +71,11 @@ class SimulatorOptions:
         )
 
 
-class _ClientGone(Exception):
+class _ClientGone(ChatclusterError):
     """The client closed the connection, or takes nothing any more."""
 
 
-class _Cut(Exception):
+class _Cut(ChatclusterError):
     """The script wants the connection closed, as a crash would close it."""
 
 
@@ -249,6 +250,7 @@ class _Connection:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=64 << 10)
+        self._is_head = False
 
     @property
     def is_reusable(self) -> bool:
@@ -268,6 +270,7 @@ class _Connection:
                     await self._receive()
                 elif isinstance(event, h11.Request):
                     head = event
+                    self._is_head = event.method == b"HEAD"
                 elif isinstance(event, h11.Data):
                     body += event.data
                     if len(body) > BODY_BYTES_MAX:
@@ -302,7 +305,7 @@ class _Connection:
         await self._write(self._http.send(h11.Response(status_code=status, headers=list(headers))))
 
     async def send(self, data: bytes) -> None:
-        if data:
+        if data and not self._is_head:
             await self._write(self._http.send(h11.Data(data=data)))
 
     async def end(self) -> None:

@@ -1,0 +1,400 @@
+"""The Chat Completions wire format, as OpenAI defines it and as compatible servers really speak it. Pure.
+
+``request_body`` turns a history into a request. ``ChunkDecoder`` turns the stream's payloads into events:
+
+* ``feed`` takes one payload. Text and reasoning come out at once, tool calls when they are complete, and
+  anything else is a ``KeepAlive``. An error object raises, whatever came before it.
+* The answer is complete with ``[DONE]``, or with a finish reason that is followed by the end of the body.
+  ``end`` says that the body has ended; without either of the two the answer is cut, and that raises.
+* A complete answer ends with ``Finished``; one without any text, reasoning or call raises instead.
+
+The finish reason is only a hint: servers say ``stop`` although they sent calls, so the calls decide. Usage
+may come anywhere, or never; the last one counts. Unknown fields and odd types are read over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from chatcluster.errors import ProviderError
+from chatcluster.llm.failures import Provider, from_stream
+from chatcluster.parts import (
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+    text_of,
+)
+from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+
+DONE = b"[DONE]"
+KEEP_ALIVE = KeepAlive()
+OUTCOME_UNKNOWN = "The outcome of this call is unknown."
+CALLS_CHARACTERS_MAX = 4 << 20
+CALL_CHARACTERS = 1000
+"""What a call counts for, its arguments aside."""
+
+_FINISH_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+
+
+# --- the request ------------------------------------------------------------------------------
+
+
+def request_body(request: ModelRequest, default_model: str, *, include_usage: bool = True) -> dict[str, Any]:
+    """The body of a streaming request for the next assistant message."""
+    body: dict[str, Any] = {
+        "model": request.model or default_model,
+        "messages": wire_messages(request.messages),
+        "stream": True,
+    }
+    if include_usage:
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def wire_messages(history: Sequence[Message]) -> list[dict[str, Any]]:
+    """The history as providers accept it.
+
+    Reasoning stays here. Messages without content are left out. Each call is followed by exactly one result,
+    in the order of the calls; results without a call are left out. Neighbours of one role are joined with a
+    blank line, because some models refuse two user messages in a row.
+    """
+    messages: list[dict[str, Any]] = []
+    for index, message in enumerate(history):
+        if message.role is Role.TOOL:
+            continue  # its results are taken where their calls are
+        if message.role is Role.ASSISTANT:
+            _append_answer(messages, message, _results_after(history, index))
+        else:
+            _append_text(messages, message.role.value, text_of(message.parts))
+    return messages
+
+
+def _results_after(history: Sequence[Message], index: int) -> dict[str, str]:
+    """Results by call, from the message after ``index`` up to the next answer; the first of each counts."""
+    results: dict[str, str] = {}
+    for message in history[index + 1 :]:
+        if message.role is Role.ASSISTANT:
+            break
+        for part in message.parts:
+            if isinstance(part, ToolResultPart):
+                results.setdefault(part.call_id, part.content)
+    return results
+
+
+def _append_answer(messages: list[dict[str, Any]], message: Message, results: dict[str, str]) -> None:
+    calls = [part for part in message.parts if isinstance(part, ToolCallPart)]
+    text = text_of(message.parts)
+    if not calls:
+        _append_text(messages, "assistant", text)
+        return
+    messages.append({"role": "assistant", "content": text or None, "tool_calls": [_wire_call(call) for call in calls]})
+    for call in calls:
+        content = results.get(call.id, OUTCOME_UNKNOWN)
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": content})
+
+
+def _append_text(messages: list[dict[str, Any]], role: str, text: str) -> None:
+    if not text:
+        return
+    last = messages[-1] if messages else {}
+    if last.get("role") == role and "tool_calls" not in last:
+        messages[-1] = {"role": role, "content": f"{last['content']}\n\n{text}"}
+    else:
+        messages.append({"role": role, "content": text})
+
+
+def _wire_call(call: ToolCallPart) -> dict[str, Any]:
+    """Arguments that are no JSON object go as an empty one: servers parse them, and fail for good."""
+    arguments = call.arguments if isinstance(_parse(call.arguments), dict) else "{}"
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+# --- the answer -------------------------------------------------------------------------------
+
+
+class _Delta(msgspec.Struct):
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    """In place of ``delta`` where the server did not stream."""
+    finish_reason: Any = None
+    usage: Any = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    model: Any = None
+    error: Any = None
+    object: Any = None
+    message: Any = None
+    code: Any = None
+    type: Any = None
+
+
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+
+
+@dataclass
+class _Call:
+    """A tool call that is still being streamed."""
+
+    id: str
+    name: str
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        """JSON as the model wrote it; nothing stands for no arguments."""
+        return "".join(self.pieces).strip() or "{}"
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.pieces) and _parse(self.arguments) is not None
+
+
+class ChunkDecoder:
+    """One answer; see the module's docstring. Every method may raise ``ProviderError``."""
+
+    def __init__(self, provider: Provider, *, new_call_id: Callable[[], str] = lambda: f"call_{uuid4().hex}") -> None:
+        self._provider = provider
+        self._new_call_id = new_call_id
+        self._calls: list[_Call] = []
+        self._open_calls: dict[int, _Call] = {}
+        """The last call at each index."""
+        self._kept_characters = 0
+        self._reason: str | None = None
+        self._usage: Usage | None = None
+        self._model: str | None = None
+        self._has_said_something = False
+        self.is_complete = False
+        """``Finished`` has been returned: nothing of what follows matters."""
+
+    @property
+    def has_finish_reason(self) -> bool:
+        """The answer is whole; at most usage and the end marker are still to come."""
+        return self._reason is not None
+
+    def feed(self, payload: bytes) -> list[ModelEvent]:
+        """The events that one payload of the stream stands for."""
+        if self.is_complete:
+            return []
+        if payload.strip() == DONE:
+            self._reason = self._reason or "stop"
+            return self._complete(self._reason)
+        chunk = self._decode(payload)
+        if chunk.error or chunk.object == "error":
+            raise from_stream(self._provider, chunk.error or msgspec.to_builtins(chunk))
+        if chunk.model and isinstance(chunk.model, str):
+            self._model = chunk.model
+        self._usage = _read_usage(chunk.usage) or self._usage
+        events: list[ModelEvent] = []
+        for choice in (chunk.choices or ())[:1]:
+            events.extend(map(Delta, self._take_choice(choice)))
+        if events:
+            self._has_said_something = True
+            return events
+        return [KEEP_ALIVE]
+
+    def end(self) -> list[ModelEvent]:
+        """The last events, now that the body has ended; raises if the answer is not whole."""
+        if self.is_complete:
+            return []
+        if self._reason is None:
+            raise self._provider.error(
+                f"{self._provider.name} ended the stream in the middle of its answer",
+                "stream_incomplete",
+                retryable=True,
+            )
+        return self._complete(self._reason)
+
+    def _decode(self, payload: bytes) -> _Chunk:
+        try:
+            return _chunk_decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # what sloppy servers send can be read with more effort
+        try:
+            return _as_chunk(_parse_with_effort(payload))
+        except (ValueError, RecursionError) as error:
+            text = payload[:200].decode("utf-8", "replace")
+            raise self._provider.error(
+                f"{self._provider.name} sent a chunk that cannot be read ({error}): {text}", "generic", retryable=True
+            ) from None
+
+    def _take_choice(self, choice: _Choice) -> list[Part]:
+        self._usage = _read_usage(choice.usage) or self._usage
+        parts: list[Part] = []
+        delta = choice.delta or choice.message
+        if delta is not None:
+            _read_text(delta.reasoning_content or delta.reasoning, parts, ReasoningPart)
+            _read_text(delta.content, parts, TextPart)
+            _read_text(delta.refusal, parts, TextPart)
+            if isinstance(delta.tool_calls, list):
+                for position, piece in enumerate(delta.tool_calls):
+                    self._take_call(position, piece)
+        if choice.finish_reason:
+            self._take_finish_reason(str(choice.finish_reason))
+        elif choice.message is not None and choice.delta is None:
+            self._reason = "stop"
+        return parts
+
+    def _take_finish_reason(self, reason: str) -> None:
+        if reason == "error":
+            raise self._provider.error(
+                f"{self._provider.name} broke off its answer without saying why", "generic", retryable=True
+            )
+        self._reason = _FINISH_REASONS.get(reason.lower(), "stop")
+
+    def _take_call(self, position: int, piece: Any) -> None:
+        if not isinstance(piece, dict):
+            return
+        index = piece["index"] if isinstance(piece.get("index"), int) else position
+        function = piece.get("function")
+        function = function if isinstance(function, dict) else {}
+        call_id = piece["id"] if isinstance(piece.get("id"), str) else ""
+        name = function["name"] if isinstance(function.get("name"), str) else ""
+        call = self._open_calls.get(index)
+        if call is None or _starts_another(call, call_id, name):
+            call = self._open_call(index, call_id, name)
+        call.name = call.name or name
+        arguments = function.get("arguments")
+        if arguments is not None:
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+            call.pieces.append(text)
+            self._take_space(len(text))
+
+    def _open_call(self, index: int, call_id: str, name: str) -> _Call:
+        self._take_space(CALL_CHARACTERS)
+        is_taken = any(call.id == call_id for call in self._calls)
+        call = _Call(call_id if call_id and not is_taken else self._new_call_id(), name)
+        self._calls.append(call)
+        self._open_calls[index] = call
+        return call
+
+    def _take_space(self, characters: int) -> None:
+        """Text leaves at once, calls are kept until they are whole: so they have a limit."""
+        self._kept_characters += characters
+        if self._kept_characters > CALLS_CHARACTERS_MAX:
+            raise self._provider.error(f"{self._provider.name} sent tool calls without an end", "generic")
+
+    def _complete(self, reason: str) -> list[ModelEvent]:
+        calls: list[ModelEvent] = [Delta(ToolCallPart(call.id, call.name, call.arguments)) for call in self._calls]
+        if not calls and not self._has_said_something:
+            raise self._empty(reason)
+        if not all(call.name for call in self._calls):
+            raise self._provider.error(
+                f"{self._provider.name} asked for a tool call without a name", "generic", retryable=True
+            )
+        if reason in ("stop", "tool_calls"):
+            reason = "tool_calls" if calls else "stop"
+        self.is_complete = True
+        return [*calls, Finished(reason, self._usage, self._model)]
+
+    def _empty(self, reason: str) -> ProviderError:
+        if reason == "content_filter":
+            return self._provider.error(f"{self._provider.name}'s content filter blocked the answer", "content_filter")
+        return self._provider.error(
+            f"{self._provider.name} sent an empty answer (finish reason {reason})", "empty_answer", retryable=True
+        )
+
+
+def _starts_another(call: _Call, call_id: str, name: str) -> bool:
+    """Whether a piece at the index of ``call`` begins a further call: some servers number all calls 0.
+
+    A new ID alone does not tell, because others send a new ID with every piece; without an ID, a name that
+    comes again after whole arguments does.
+    """
+    if not name or not call.name:
+        return False
+    if call_id:
+        return call_id != call.id
+    return call.is_whole
+
+
+def _read_text(value: Any, parts: list[Part], kind: type[TextPart] | type[ReasoningPart]) -> None:
+    """Append the text in ``value``: a string, or a list of typed blocks, where thinking is a block as well."""
+    if isinstance(value, str):
+        if value:
+            parts.append(kind(value))
+    elif isinstance(value, list):
+        for block in value:
+            if isinstance(block, dict):
+                _read_text(block.get("thinking"), parts, ReasoningPart)
+                _read_text(block.get("text"), parts, kind)
+
+
+def _read_usage(value: Any) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    usage = Usage(
+        input_tokens=_count(value, "prompt_tokens"),
+        output_tokens=_count(value, "completion_tokens"),
+        reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
+        cached_input_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
+    )
+    return None if usage == Usage() else usage
+
+
+def _count(value: Any, key: str) -> int | None:
+    count = value.get(key) if isinstance(value, dict) else None
+    return count if type(count) is int and count >= 0 else None
+
+
+def _parse(text: str) -> Any:
+    """The JSON value of ``text``, or None."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _parse_with_effort(payload: bytes) -> Any:
+    """The JSON value of ``payload`` with NaN, raw control characters, broken UTF-8 and lone surrogates allowed.
+
+    What is no character becomes U+FFFD. Raises ``ValueError`` or ``RecursionError``.
+    """
+    value = json.loads(payload.decode("utf-8", "replace"), strict=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+def _as_chunk(value: Any) -> _Chunk:
+    """The chunk in a JSON value of any shape; what has the wrong type counts as absent."""
+    if not isinstance(value, dict):
+        return _Chunk()
+    choices = value.get("choices")
+    sound = (
+        [_sound_choice(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    )
+    return msgspec.convert({**value, "choices": sound}, _Chunk)
+
+
+def _sound_choice(choice: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in choice.items() if key not in ("delta", "message") or isinstance(value, dict)}

@@ -31,14 +31,14 @@ def unsubscribe(listener: Listener) -> None:
     _listeners.remove(listener)
 
 
-def event(name: str, **fields: object) -> None:
+def event(name: str, /, **fields: object) -> None:
     """Report that ``name`` happened. Names are dotted, a noun and what became of it: ``chat.claimed``."""
     for listener in _listeners:
         listener(name, fields)
 
 
 @contextmanager
-def span(name: str, **fields: object) -> Iterator[dict[str, object]]:
+def span(name: str, /, **fields: object) -> Iterator[dict[str, object]]:
     """Report ``name`` at its end, with ``duration_seconds`` and, if it failed, ``error`` (its type's name).
 
     The block may add fields to the dictionary that it is given. Being cancelled is an end like another.

@@ -1,0 +1,132 @@
+"""Writes what a ``Decision`` says, inside the transaction that holds the lock of the chat's row.
+
+The order matters: deleting history comes before inserting, leaving the queue before entering it, and the messages
+before the calls that point to them. The chat's row is written last, with everything that the decision changed on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from chatcluster.chat import ChatState, Command, Decision, ScheduleRetry
+from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, ToolCallPart
+from chatcluster.ports import Outcome
+from chatcluster.postgres import Connection, Row
+from chatcluster.queries import load_queries
+from chatcluster.rows import chat_of, json_of, messages_of
+
+SQL = load_queries("chats.sql")
+
+
+class Origin(NamedTuple):
+    """Where an owner's messages come from: its tenure, the history that it worked from, and the event."""
+
+    epoch: int
+    history_version: int
+    event: str
+
+
+async def write_decision(
+    connection: Connection,
+    chat_id: UUID,
+    before: ChatState,
+    decision: Decision,
+    command: Command,
+    origin: Origin | None,
+) -> Outcome:
+    version = decision.state.snapshot_version
+    if decision.delete_from is not None:
+        await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
+    messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
+    queued = await _write_queue(connection, chat_id, decision)
+    await _write_calls(connection, chat_id, before, decision, messages)
+    chat = chat_of(await _update_chat(connection, chat_id, decision, command))
+    return Outcome(chat, messages, queued)
+
+
+async def insert_messages(
+    connection: Connection, chat_id: UUID, version: int, messages: Sequence[NewMessage], origin: Origin | None
+) -> tuple[Message, ...]:
+    """Insert in this order, which is that of the IDs, and return them as they are now."""
+    if not messages:
+        return ()
+    text = await connection.fetchval(
+        SQL["insert_messages"],
+        chat_id,
+        version,
+        *(origin or (None, None, None)),
+        [str(message.role) for message in messages],
+        [json_of(message.parts) for message in messages],
+        [message.finish_reason for message in messages],
+        [message.model for message in messages],
+        [json_of(message.usage) for message in messages],
+        [message.position for message in messages],
+    )
+    return messages_of(text)
+
+
+async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision) -> QueuedMessage | None:
+    if decision.dequeue:
+        await connection.execute(SQL["dequeue"], chat_id, list(decision.dequeue))
+    if decision.queue_head is not None:
+        await connection.execute(SQL["move_to_head"], chat_id, decision.queue_head)
+    return None if decision.enqueue is None else await _enqueue(connection, chat_id, decision.enqueue)
+
+
+async def _enqueue(connection: Connection, chat_id: UUID, parts: Parts) -> QueuedMessage:
+    row = await connection.fetchrow(SQL["enqueue"], chat_id, json_of(parts))
+    assert row is not None, "an insert without a condition returns its row"
+    return QueuedMessage(row["id"], parts, row["created_at"])
+
+
+async def _write_calls(
+    connection: Connection, chat_id: UUID, before: ChatState, decision: Decision, messages: Sequence[Message]
+) -> None:
+    if decision.closed:
+        await connection.execute(SQL["close_calls"], chat_id, list(decision.closed))
+    states = {call.call_id: call.state for call in before.open_calls}
+    for call in decision.state.open_calls:
+        if states.get(call.call_id, call.state) != call.state:
+            await connection.execute(SQL["change_call"], chat_id, call.call_id, call.state)
+    if decision.opened:
+        asked_in = {
+            part.id: message.id for message in messages for part in message.parts if isinstance(part, ToolCallPart)
+        }
+        await connection.execute(
+            SQL["open_calls"],
+            chat_id,
+            [asked_in[call.call_id] for call in decision.opened],
+            [call.call_id for call in decision.opened],
+            [call.name for call in decision.opened],
+            [call.state for call in decision.opened],
+        )
+
+
+async def _update_chat(connection: Connection, chat_id: UUID, decision: Decision, command: Command) -> Row:
+    state = decision.state
+    row = await connection.fetchrow(
+        SQL["update_chat"],
+        chat_id,
+        str(state.status),
+        state.archived,
+        state.archiving,
+        state.compacting,
+        state.worker_id,
+        state.snapshot_version,
+        state.history_version,
+        state.queue_version,
+        state.reset_version,
+        state.attempt,
+        json_of(state.retry),
+        command.retry.delay_ms if isinstance(command, ScheduleRetry) else None,
+        json_of(state.last_error),
+        state.action_seconds,
+        len(state.queue) + (decision.enqueue is not None),
+        len(state.open_calls),
+        decision.title,
+        state.claimable,
+    )
+    assert row is not None, "the row is locked, so it exists"
+    return row

@@ -1,0 +1,252 @@
+"""``Store`` on Postgres: lock the chat's row, load, ask ``chat.decide``, write what it says, in one transaction.
+
+Who is authoritative: the row in ``chats``. Whoever changes a chat holds its row's lock from the first statement on; no
+transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no deadlock.
+What else belongs to a chat (queue, open calls, history) is read in statements after the one that took the lock:
+a statement that had to wait for the lock sees the other tables as they were before it waited. Where the row's
+counters say that there is nothing, nothing is read.
+
+An idempotency key is reserved before the lock, by inserting its row: a request with the same key waits there for
+the outcome of the first, and then returns its answer. Key, effect and answer are committed together or not at all.
+
+What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
+with its idempotency key; an owner repeats its commit, and is given the outcome of the first if that did happen
+(see ``_recorded``). Without either, a repeat is a new transition.
+
+All time is the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.chat import Create, Decision, Edit, Fence, OwnerCommand, UserCommand, create, decide, event_name
+from chatcluster.decision_writer import Origin, insert_messages, write_decision
+from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
+from chatcluster.parts import Message, NewMessage, Role
+from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
+from chatcluster.postgres import Connection, Database, Row
+from chatcluster.queries import load_queries
+from chatcluster.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
+
+SQL = load_queries("chats.sql")
+
+
+class PostgresStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # transitions
+
+    async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
+        return await self._database.transaction(_create, chat, idempotency)
+
+    async def apply(
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        *,
+        owner_id: UUID,
+        idempotency: Idempotency | None = None,
+    ) -> Outcome:
+        return await self._database.transaction(_apply, chat_id, command, owner_id, idempotency)
+
+    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+        return await self._database.transaction(_commit, fence, command)
+
+    async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        return await self._database.transaction(_claim, worker_id, free_slots, batch)
+
+    # reads
+
+    async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
+        return await self._database.read(_read, chat_id, after_version)
+
+    async def read_messages(
+        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
+    ) -> tuple[Message, ...]:
+        return await self._database.read(_read_messages, chat_id, after_version, after_id, up_to_version, limit)
+
+    async def get(self, chat_id: UUID) -> Chat:
+        return await self._database.read(_get, chat_id)
+
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+        return await self._database.read(_versions, chat_ids)
+
+    async def list_chats(
+        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+    ) -> tuple[Chat, ...]:
+        return await self._database.read(_list_chats, owner_id, archived, limit, after)
+
+    async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
+        return await self._database.read(_list_messages, chat_id, owner_id, after, limit)
+
+
+# --- transitions ------------------------------------------------------------------------------
+
+
+async def _create(connection: Connection, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
+    answered = await _reserve(connection, chat.owner_id, idempotency)
+    if answered is not None:
+        return answered
+    state = create(Create(chat.messages)).state
+    row = await connection.fetchrow(
+        SQL["insert_chat"],
+        chat.id,
+        chat.owner_id,
+        chat.title,
+        chat.model,
+        str(state.status),
+        state.snapshot_version,
+        state.history_version,
+    )
+    messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
+    return await _answer(connection, chat.owner_id, idempotency, Outcome(chat_of(_existing(row, chat.id)), messages))
+
+
+async def _apply(
+    connection: Connection, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None
+) -> Outcome:
+    answered = await _reserve(connection, owner_id, idempotency)
+    if answered is not None:
+        return answered
+    row = _existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
+    if isinstance(command, Edit):
+        role = await connection.fetchval(SQL["select_message_role"], chat_id, command.message_id)
+        command = msgspec.structs.replace(command, message_role=None if role is None else Role(role))
+    outcome = await _transition(connection, row, command, None)
+    return await _answer(connection, owner_id, idempotency, outcome)
+
+
+async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
+    row = _existing(await connection.fetchrow(SQL["lock_chat"], fence.chat_id), fence.chat_id)
+    try:
+        return await _transition(connection, row, command, fence)
+    except OwnershipError:
+        recorded = await _recorded(connection, fence, command)
+        if not recorded:
+            raise
+        return Outcome(chat_of(row), recorded, replayed=True)
+
+
+async def _transition(
+    connection: Connection, row: Row, command: UserCommand | OwnerCommand, fence: Fence | None
+) -> Outcome:
+    chat = chat_of(row)
+    state = state_of(chat, (), ())
+    if row["queue_length"] or row["open_calls"]:
+        rest = await connection.fetchrow(SQL["select_state"], chat.id)
+        assert rest is not None, "a select without a table has one row"
+        state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
+    decision: Decision = decide(state, command, fence)
+    origin = None if fence is None else Origin(fence.epoch, fence.history_version, event_name(command))
+    return await write_decision(connection, chat.id, state, decision, command, origin)
+
+
+async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
+    """What this very commit inserted, if it was made before and its owner did not hear of it.
+
+    A tenure adds to one history once, because that moves the history. So there is one commit at most from here,
+    and it is this one if the event and the owner's own messages are the same. Commits without messages are not
+    recognised: a repeat does no harm, or is refused as the tenure is over.
+    """
+    text = await connection.fetchval(
+        SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
+    )
+    recorded = messages_of(text)
+    own = _own_messages(command)
+    first, rest = recorded[: len(own)], recorded[len(own) :]
+    same = [(message.role, message.parts) for message in first] == [(message.role, message.parts) for message in own]
+    # What a decision adds are results of open calls and the head of the queue.
+    return recorded if same and all(message.role is not Role.ASSISTANT for message in rest) else ()
+
+
+def _own_messages(command: OwnerCommand) -> tuple[NewMessage, ...]:
+    """The messages that the owner brings along; those that the decision adds come after them."""
+    partial = getattr(command, "partial", None)
+    return (partial,) if partial is not None else getattr(command, "messages", ())
+
+
+# --- idempotency ------------------------------------------------------------------------------
+
+
+async def _reserve(connection: Connection, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
+    """The answer that an earlier request with this key was given; None if there is a new one to give."""
+    if idempotency is None:
+        return None
+    key, digest = idempotency.key, idempotency.request_digest
+    if await connection.fetchval(SQL["reserve_key"], owner_id, key, digest):
+        return None
+    row = await connection.fetchrow(SQL["select_key"], owner_id, key)
+    assert row is not None, "a key in conflict is committed, and stays until it is a day old"
+    if row["request_digest"] != digest:
+        raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=key)
+    return msgspec.structs.replace(msgspec.json.decode(row["response"], type=Outcome), replayed=True)
+
+
+async def _answer(connection: Connection, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:
+    if idempotency is not None:
+        await connection.execute(SQL["answer_key"], owner_id, idempotency.key, json_of(outcome))
+    return outcome
+
+
+# --- claim ------------------------------------------------------------------------------------
+
+
+async def _claim(connection: Connection, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+    rows = await connection.fetch(SQL["claim"], worker_id, free_slots, batch)
+    if not rows:
+        return ()
+    histories = await connection.fetch(SQL["select_histories"], [row["id"] for row in rows])
+    messages = {row["chat_id"]: messages_of(row["messages"]) for row in histories}
+    rows = sorted(rows, key=lambda row: row["waited_since"])
+    return tuple(Claimed(chat_of(row), messages.get(row["id"], ()), row["retry_seconds"]) for row in rows)
+
+
+# --- reads ------------------------------------------------------------------------------------
+
+
+async def _read(connection: Connection, chat_id: UUID, after_version: int) -> ChatRead:
+    row = _existing(await connection.fetchrow(SQL["read_chat"], chat_id, after_version), chat_id)
+    return ChatRead(chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
+
+
+async def _read_messages(
+    connection: Connection, chat_id: UUID, after_version: int, after_id: int, up_to_version: int, limit: int
+) -> tuple[Message, ...]:
+    text = await connection.fetchval(SQL["read_messages"], chat_id, after_version, after_id, up_to_version, limit)
+    return messages_of(text)
+
+
+async def _get(connection: Connection, chat_id: UUID) -> Chat:
+    return chat_of(_existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
+
+
+async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+    rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
+    return {row["id"]: row["snapshot_version"] for row in rows}
+
+
+async def _list_chats(
+    connection: Connection, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None
+) -> tuple[Chat, ...]:
+    created_at = None
+    if after is not None:
+        row = await connection.fetchrow(SQL["select_creation"], after, owner_id)
+        created_at = _existing(row, after)["created_at"]
+    return chats_of(await connection.fetch(SQL["list_chats"], owner_id, archived, created_at, after, limit))
+
+
+async def _list_messages(connection: Connection, chat_id: UUID, owner_id: UUID, after: int, limit: int) -> MessagePage:
+    row = _existing(await connection.fetchrow(SQL["list_messages"], chat_id, owner_id, after, limit + 1), chat_id)
+    messages = messages_of(row["messages"])
+    return MessagePage(messages[:limit], queue_of(row["queue"]), has_more=len(messages) > limit)
+
+
+def _existing(row: Row | None, chat_id: UUID) -> Row:
+    if row is None:
+        raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
+    return row

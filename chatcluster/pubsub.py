@@ -60,6 +60,7 @@ class RedisPubSub:
         self._outbox_filled = trio.Event()
         self._dropped = 0
         self._tried = trio.Event()
+        self._lost = False
 
     def __repr__(self) -> str:
         return f"<RedisPubSub {self._switchboard!r} outbox={len(self._outbox)}>"
@@ -106,16 +107,26 @@ class RedisPubSub:
             try:
                 async with self._connection.listen() as listener, trio.open_nursery() as nursery:
                     backoff.reset()
-                    self._switchboard.connected()
-                    self._tried.set()
+                    self._connected()
                     nursery.start_soon(listener.run, self._take)
                     await self._tell(listener)
             except* StreamsUnavailable as lost:
-                telemetry.event("pubsub.lost", error=_reason(lost))
-            finally:
-                self._switchboard.disconnected()
-                self._tried.set()
+                self._disconnected(_reason(lost))
             await backoff.sleep()
+
+    def _connected(self) -> None:
+        self._switchboard.connected()
+        self._tried.set()
+        if self._lost:
+            self._lost = False
+            telemetry.event("pubsub.regained")
+
+    def _disconnected(self, reason: str) -> None:
+        self._switchboard.disconnected()
+        self._tried.set()
+        if not self._lost:
+            self._lost = True
+            telemetry.event("pubsub.lost", error=reason)
 
     async def _tell(self, listener: Listener) -> NoReturn:
         """Tell the server which channels to follow, whenever that changes."""

@@ -18,7 +18,8 @@ What happens on failure:
   a hint may come twice). redis-py's own retries are switched off.
 * The next batch connects anew by itself. How soon it comes, and so the back-off, is the caller's matter.
 * An error that Redis replies is a value, an ``ErrorReply`` in the place of the reply, for in a
-  pipeline the other commands took effect.
+  pipeline the other commands took effect. One exception: a server that says that it is read-only has become a
+  replica, so its connection is closed, and the next one leads to whoever the URL names by then.
 * A listener sends a ``PING`` every second, and gives itself up after two without an answer: a cut network
   does not close a connection.
 """
@@ -37,14 +38,14 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from chatcluster.errors import ConfigError, StreamsUnavailable
 
 POOL_CONNECTIONS_MAX = 16
 CONNECT_SECONDS = 1.0
 COMMANDS_SECONDS = 2.0
-CLOSE_SECONDS = 1.0
+CLOSE_SECONDS = 0.5
 PING_SECONDS = 1.0
 UNANSWERED_PINGS_MAX = 2
 REPLIES_PER_TURN_MAX = 64
@@ -64,12 +65,13 @@ async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
     Nothing is connected yet on entry, so the server need not be there. Raises ``ConfigError`` for a URL that
     is none.
     """
+    pool = _open_pool(url)
     surrounding_loop = trio_asyncio.current_loop.get()
     async with trio_asyncio.open_loop() as loop:
         # Whoever uses another loop in this block finds it as before.
         trio_asyncio.current_loop.set(surrounding_loop)
         loop.set_default_executor(_Resolver())
-        connection = RedisConnection(loop, _open_pool(url))
+        connection = RedisConnection(loop, pool)
         try:
             yield connection
         finally:
@@ -131,7 +133,7 @@ class RedisConnection:
         replies = (await self.exchange([("MULTI",), *commands, ("EXEC",)]))[-1]
         if isinstance(replies, list):
             return replies
-        raise StreamsUnavailable(f"Redis refused a transaction: {replies!r}")
+        raise StreamsUnavailable("Redis refused a transaction: " + str(replies))
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
@@ -212,6 +214,9 @@ class Listener:
 async def _read_reply(connection: AbstractConnection) -> Reply:
     try:
         reply: Reply = await connection.read_response()
+    except ReadOnlyError:
+        await connection.disconnect(nowait=True)
+        raise
     except ErrorReply as error:
         return error
     return reply

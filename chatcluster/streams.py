@@ -59,28 +59,26 @@ class RedisStreams:
         self._connection = connection
 
     async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
-        added, *_ = await self._connection.transaction(
+        added, *others = await self._connection.transaction(
             [
                 _xadd(chat_id, frame, create=True, trim=trim),
                 _expire(chat_id, SAFETY_EXPIRY_SECONDS),
                 _publish(chat_id, frame),
             ]
         )
+        _require_done(others)
         if _verdict(added) is Appended.REFUSED:
             await self._require_tenure(chat_id, frame.position)
 
     async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:
-        commands = [command for entry in entries for command in (_xadd(*entry), _publish(*entry))]
-        commands += [_expire(chat_id, SAFETY_EXPIRY_SECONDS) for chat_id, frame in entries if frame.kind in WORK_KINDS]
-        replies = await self._connection.exchange(commands)
-        verdicts = [_verdict(reply) for reply in replies[: 2 * len(entries) : 2]]
+        verdicts = await self._add([(_xadd(*entry), _publish(*entry)) for entry in entries], _renewals(entries))
         # A stale owner's close, refused, must not let the stream of its successor expire.
         closed = [
             chat_id
             for (chat_id, frame), verdict in zip(entries, verdicts, strict=True)
             if frame.kind is FrameKind.CLOSE and verdict is Appended.ADDED
         ]
-        await self._connection.exchange([_expire(chat_id, EXPIRY_SECONDS) for chat_id in closed])
+        _require_done(await self._connection.exchange([_expire(chat_id, EXPIRY_SECONDS) for chat_id in closed]))
         return verdicts
 
     async def restore(self, chat_id: UUID, frames: Sequence[Frame]) -> None:
@@ -94,21 +92,33 @@ class RedisStreams:
             create = last == START and start == 0
             await self._restore(chat_id, lacking[start : start + RESTORE_FRAMES_MAX], create=create)
         closed = frames[-1].kind is FrameKind.CLOSE
-        await self._connection.exchange([_expire(chat_id, EXPIRY_SECONDS if closed else SAFETY_EXPIRY_SECONDS)])
+        expiry = _expire(chat_id, EXPIRY_SECONDS if closed else SAFETY_EXPIRY_SECONDS)
+        _require_done(await self._connection.exchange([expiry]))
 
     async def read(self, chat_id: UUID, *, after: Position, limit: int) -> list[Frame]:
         return await self._entries(("XRANGE", stream_key(chat_id), f"({after}", "+", "COUNT", limit))
 
     async def _restore(self, chat_id: UUID, frames: Sequence[Frame], *, create: bool) -> None:
-        commands: list[Command] = []
-        for index, frame in enumerate(frames):
-            commands += (_xadd(chat_id, frame, create=create and index == 0), _publish(chat_id, frame))
-        replies = await self._connection.exchange(commands)
-        verdicts = {_verdict(reply) for reply in replies[::2]}
+        verdicts = await self._add(
+            [
+                (_xadd(chat_id, frame, create=create and index == 0), _publish(chat_id, frame))
+                for index, frame in enumerate(frames)
+            ]
+        )
         if Appended.REFUSED in verdicts:
             await self._require_tenure(chat_id, frames[-1].position)
         if Appended.MISSING in verdicts:
             raise StreamsUnavailable("the stream vanished while it was restored")
+
+    async def _add(
+        self, additions: Sequence[tuple[Command, Command]], further: Sequence[Command] = ()
+    ) -> list[Appended]:
+        """Send each ``XADD`` with its ``PUBLISH``, in one round trip; what became of the former."""
+        commands = [command for addition in additions for command in addition]
+        replies = await self._connection.exchange([*commands, *further])
+        verdicts = [_verdict(reply) for reply in replies[: len(commands) : 2]]
+        _require_done([*replies[1 : len(commands) : 2], *replies[len(commands) :]])
+        return verdicts
 
     async def _require_tenure(self, chat_id: UUID, position: Position) -> None:
         """A frame at ``position`` was refused. Return if that is because its own tenure is in the stream."""
@@ -125,7 +135,7 @@ class RedisStreams:
     async def _entries(self, command: Command) -> list[Frame]:
         (reply,) = await self._connection.exchange([command])
         if not isinstance(reply, list):
-            raise StreamsUnavailable(f"Redis: {reply!r}")
+            raise StreamsUnavailable("Redis: " + str(reply))
         return [_frame(entry) for entry in reply]
 
 
@@ -150,6 +160,16 @@ def _publish(chat_id: UUID, frame: Frame) -> Command:
 
 def _expire(chat_id: UUID, seconds: int) -> Command:
     return ("EXPIRE", stream_key(chat_id), seconds)
+
+
+def _renewals(entries: Sequence[tuple[UUID, Frame]]) -> list[Command]:
+    return [_expire(chat_id, SAFETY_EXPIRY_SECONDS) for chat_id, frame in entries if frame.kind in WORK_KINDS]
+
+
+def _require_done(replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, ErrorReply):
+            raise StreamsUnavailable(f"Redis: {reply}")
 
 
 def _verdict(reply: Reply) -> Appended:

@@ -146,6 +146,10 @@ class Database:
         self._sessions.add(session)
         return session
 
+    def forget(self, session: Session) -> None:
+        """The session closes itself; the database need not."""
+        self._sessions.discard(session)
+
     async def aclose(self) -> None:
         """Close all connections. Whatever still runs on one fails."""
         sessions, self._sessions = self._sessions, set()
@@ -293,7 +297,8 @@ class Session:
                 return
 
     async def aclose(self) -> None:
-        """Close the connection; what it held is let go. The session can be used again."""
+        """Close the connection; what it held is let go."""
+        self._database.forget(self)
         connection, self._connection = self._connection, None
         if connection is not None:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):

@@ -57,8 +57,12 @@ class Chat(msgspec.Struct, frozen=True):
     updated_at: datetime
 
     @property
+    def runnable(self) -> bool:
+        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
+
+    @property
     def claimable(self) -> bool:
-        return self.worker_id is None and not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
+        return self.runnable and self.worker_id is None
 
     @property
     def shown_status(self) -> str:

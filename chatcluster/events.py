@@ -1,0 +1,102 @@
+"""The events of a subscription, and their form on the wire (server-sent events).
+
+``id`` is the cursor after the event; ``event`` its type; ``data`` a JSON object with ``type`` and payload.
+An event's data is encoded once per change, whatever the number of subscribers. Pure.
+
+=================  ============================================================================
+``status``         the execution status, and who works on the chat
+``message``        a committed message; an assistant's ends the preview that it came from
+``attempt``        a new attempt at an answer: drop the preview
+``part``           a piece of the current attempt
+``history_reset``  drop all messages and the preview; all messages follow
+``queue``          the whole queue, also when empty
+``retry``          an attempt failed; the next one starts at ``retrying_at``. Drop the preview
+``error``          the turn ended in an error. Drop the preview
+``title``          the chat has a new title
+=================  ============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.chat import ErrorInfo
+from chatcluster.parts import Cursor, Message, QueuedMessage, encode
+from chatcluster.ports import Chat
+
+
+class StatusEvent(msgspec.Struct, frozen=True, tag="status"):
+    status: str
+    archived: bool
+    epoch: int
+    worker_id: UUID | None
+
+
+class MessageEvent(msgspec.Struct, frozen=True, tag="message"):
+    message: Message
+
+
+class HistoryResetEvent(msgspec.Struct, frozen=True, tag="history_reset"):
+    pass
+
+
+class QueueEvent(msgspec.Struct, frozen=True, tag="queue"):
+    queue: Sequence[QueuedMessage]
+
+
+class RetryEvent(msgspec.Struct, frozen=True, tag="retry", omit_defaults=True):
+    attempt: int
+    delay_ms: int
+    error: str
+    kind: str
+    retrying_at: datetime | None
+    provider: str | None = None
+    status_code: int | None = None
+
+
+class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
+    error: ErrorInfo
+
+
+class TitleEvent(msgspec.Struct, frozen=True, tag="title"):
+    title: str
+
+
+Event = StatusEvent | MessageEvent | HistoryResetEvent | QueueEvent | RetryEvent | ErrorEvent | TitleEvent
+
+
+def body(event: Event) -> bytes:
+    """The event without its id, ready to be sent under any."""
+    kind: Any = type(event).__struct_config__.tag
+    return named(kind, encode(event))
+
+
+def named(kind: str, data: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), data)
+
+
+def with_id(cursor: Cursor, event_body: bytes) -> bytes:
+    return b"id: %s\n%s" % (str(cursor).encode(), event_body)
+
+
+def status_event(chat: Chat) -> StatusEvent:
+    return StatusEvent(chat.shown_status, chat.archived, chat.epoch, chat.worker_id)
+
+
+def retry_event(chat: Chat) -> RetryEvent | None:
+    """The retry that the chat waits for, if it does."""
+    if chat.retry is None:
+        return None
+    retry = chat.retry
+    return RetryEvent(
+        retry.attempt, retry.delay_ms, retry.error, retry.kind, chat.retry_at, retry.provider, retry.status_code
+    )
+
+
+def error_event(chat: Chat) -> ErrorEvent | None:
+    return None if chat.last_error is None else ErrorEvent(chat.last_error)

@@ -1,0 +1,200 @@
+"""The relay: frames of one chat, from wherever they are published, in order and once.
+
+One relay per followed chat and replica, however many subscribers. It **dials** the tenure that the
+database names: it reads the part stream from its last position, then takes live frames as they are
+published. Each dial has a cancel scope of its own and carries the epoch and worker ID that it expects.
+
+* A live frame at or before the last position is a duplicate and dropped; one that does not follow the last
+  one is a gap, and the stream is read again from there. So is everything after a ``GAP`` in the live feed.
+* ``retarget`` (another owner) cancels the dial, and with it whatever it has not handed over yet: the position
+  moves only when a batch is handed over, so the next dial goes on exactly there.
+* A frame of a newer tenure ends the dial's say: nothing after it is passed on, and the receiver is poked
+  to look into the database, which alone decides who owns the chat. A stale owner's late frames come
+  after that (see ``PartStreams.open``), or at positions that have been passed, and are dropped.
+* A tenure whose ``open`` frame names another worker than the database is not the one we mean: the dial fails.
+* A failed dial is tried again with back-off (0.1 s x 1.6, at most 5 s, jittered). ``reset`` (any change of the
+  chat, or the connection to Redis coming back) ends the wait at once.
+
+The stream is authoritative for what was said; the live channel only says it sooner.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from uuid import UUID
+
+import msgspec
+import trio
+
+from chatcluster import telemetry
+from chatcluster.errors import StreamsUnavailable
+from chatcluster.parts import START, Frame, FrameKind, OpenFrame, decode_frame, unpack_frame
+from chatcluster.ports import Gap, PartStreams, PubSub, Subscription, live_channel
+
+BACKOFF_SECONDS = 0.1
+BACKOFF_FACTOR = 1.6
+BACKOFF_CAP_SECONDS = 5.0
+RETARGET_SECONDS_MAX = 2.0
+READ_FRAMES = 500
+LIVE_BATCH_MAX = 200
+SEQ_MAX = 2**63 - 1
+"""Beyond every frame of a tenure."""
+
+
+class Tenure(msgspec.Struct, frozen=True):
+    """Whom to dial. ``worker_id`` is None for a tenure that is over and known by its epoch alone."""
+
+    epoch: int
+    worker_id: UUID | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Consecutive frames of a dial. Empty: a newer tenure was seen, look into the database."""
+
+    tenure: Tenure
+    frames: tuple[Frame, ...]
+
+
+class DialFailed(StreamsUnavailable):
+    """The tenure on the stream is not the one that the database named."""
+
+
+class Relay:
+    """``run`` dials; ``batches`` is where the frames come out."""
+
+    def __init__(
+        self,
+        chat_id: UUID,
+        *,
+        streams: PartStreams,
+        pubsub: PubSub,
+        batches: trio.MemorySendChannel[Batch],
+    ) -> None:
+        self.target = Tenure(0)
+        self.position = START
+        """The last frame passed on."""
+        self.healthy = True
+        """Whether the last dial got through to the stream."""
+        self.dials = 0
+        self._chat_id = chat_id
+        self._streams = streams
+        self._pubsub = pubsub
+        self._batches = batches
+        self._failures = 0
+        self._dialling = trio.CancelScope()
+        self._retry_now = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Relay {self._chat_id} target={self.target} at {self.position} healthy={self.healthy}>"
+
+    def retarget(self, tenure: Tenure) -> None:
+        """Follow this tenure from now on; a dial for another one is cancelled."""
+        if tenure == self.target:
+            return
+        self.target = tenure
+        self._dialling.cancel()
+        self.reset()
+
+    def reset(self) -> None:
+        """Something changed: the next dial need not wait."""
+        self._failures = 0
+        self._retry_now.set()
+
+    async def run(self) -> None:
+        """Dial the target, and again whenever it changes or the dial fails; for ever."""
+        async with self._pubsub.subscribe(live_channel(self._chat_id)) as live:
+            while True:
+                self._retry_now = trio.Event()
+                with trio.CancelScope() as self._dialling:
+                    await self._follow(self.target, live)
+                await trio.lowlevel.checkpoint()
+
+    async def _follow(self, tenure: Tenure, live: Subscription) -> None:
+        try:
+            await self._dial(tenure, live)
+        except StreamsUnavailable as error:
+            self.healthy = False
+            delay_seconds = self._next_delay()
+            telemetry.event("relay.dial_failed", chat_id=str(self._chat_id), error=str(error), wait=delay_seconds)
+            with trio.move_on_after(delay_seconds):
+                await self._retry_now.wait()
+
+    def _next_delay(self) -> float:
+        delay_seconds = min(BACKOFF_SECONDS * BACKOFF_FACTOR**self._failures, BACKOFF_CAP_SECONDS)
+        self._failures += 1
+        return delay_seconds * random.uniform(0.9, 1.1)
+
+    # --- one dial -----------------------------------------------------------------------------
+
+    async def _dial(self, tenure: Tenure, live: Subscription) -> None:
+        """Pass on the tenure's frames until cancelled. Raises ``StreamsUnavailable``."""
+        self.dials += 1
+        await self._catch_up(tenure)
+        self.healthy, self._failures = True, 0
+        while True:
+            payloads = [await live.receive()]
+            while len(payloads) < LIVE_BATCH_MAX:
+                try:
+                    payloads.append(live.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            if any(isinstance(payload, Gap) for payload in payloads):
+                await self._catch_up(tenure)
+                continue
+            frames = [unpack_frame(payload) for payload in payloads if not isinstance(payload, Gap)]
+            if self._continues(frames):
+                await self._pass_on(tenure, frames)
+            else:
+                await self._catch_up(tenure)
+
+    def _continues(self, frames: Iterable[Frame]) -> bool:
+        """Whether the frames that are new follow the last position without a gap."""
+        last = self.position
+        for entry in frames:
+            if entry.position <= last:
+                continue
+            if entry.position != (last.epoch, last.seq + 1):
+                return False
+            last = entry.position
+        return True
+
+    async def _catch_up(self, tenure: Tenure) -> None:
+        """Read the stream from the last position to its end."""
+        while True:
+            frames = await self._streams.read(self._chat_id, after=self.position, limit=READ_FRAMES)
+            await self._pass_on(tenure, frames)
+            if len(frames) < READ_FRAMES:
+                return
+
+    async def _pass_on(self, tenure: Tenure, frames: Iterable[Frame]) -> None:
+        new: list[Frame] = []
+        for entry in frames:
+            if entry.position <= self.position:
+                continue
+            if entry.position.epoch > tenure.epoch:
+                await self._hand_over(tenure, new)
+                await self._poke(tenure)
+            if entry.kind is FrameKind.OPEN:
+                _check_worker(tenure, entry)
+            new.append(entry)
+        await self._hand_over(tenure, new)
+
+    async def _hand_over(self, tenure: Tenure, frames: list[Frame]) -> None:
+        if frames:
+            await self._batches.send(Batch(tenure, tuple(frames)))
+            self.position = frames[-1].position
+
+    async def _poke(self, tenure: Tenure) -> None:
+        """A newer tenure is on: the receiver reads who owns the chat, and retargets, which cancels this."""
+        await self._batches.send(Batch(tenure, ()))
+        await trio.sleep(RETARGET_SECONDS_MAX)
+        raise DialFailed(f"a tenure after {tenure.epoch} is on the stream, but not in the database")
+
+
+def _check_worker(tenure: Tenure, opened: Frame) -> None:
+    body = decode_frame(opened.data)
+    assert isinstance(body, OpenFrame)
+    expected = tenure.worker_id
+    if expected is not None and opened.position.epoch == tenure.epoch and body.worker_id != str(expected):
+        raise DialFailed(f"tenure {tenure.epoch} was opened by {body.worker_id}, not by {expected}")

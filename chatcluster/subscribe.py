@@ -1,0 +1,318 @@
+"""Subscribers, and the feeds that they share.
+
+A **feed** (``feed.py``) owns, per followed chat and replica, the merge of durable state and frames. Here is
+what surrounds it: who gets a feed, what a subscriber is told first, and when it is cut.
+
+A subscriber's first events, in this order: status, messages after its cursor, queue, retry or error if any,
+then the parts of the current attempt. They are a snapshot of the feed at the moment of joining; from then
+on it gets what the feed hands out. So it sees each thing once, wherever its cursor comes from:
+
+* a cursor behind the feed: what lies between is read (from the feed's memory, or the database, in pages);
+* a cursor ahead of the feed (another replica was quicker): what it has seen is held back from it;
+* a cursor from before the last edit: ``history_reset``, and all messages again;
+* a cursor that names a future that does not exist: refused.
+
+Each subscriber has a bounded buffer. Over it, the subscriber is cut (``Cut``): it resumes by its cursor.
+Nothing is ever dropped silently.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import trio
+
+from chatcluster import events, telemetry
+from chatcluster.config import Settings
+from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, TooMany
+from chatcluster.feed import Feed, Notice, Snapshot
+from chatcluster.parts import BEGINNING, START, Cursor, Message, last_group
+from chatcluster.ports import PartStreams, PubSub, Store
+
+PAGE_MESSAGES = 200
+POLL_CHATS = 1000
+JOIN_SECONDS_MAX = 10.0
+LINGER_SECONDS = 5.0
+
+
+class Cut(Exception):
+    """This reader must be cut off abruptly; it resumes by its cursor."""
+
+
+class Subscriber:
+    """One reader. ``receive`` returns what is pending as SSE bytes; being cancelled loses nothing."""
+
+    def __init__(self, cursor: Cursor, *, buffer_bytes_max: int) -> None:
+        self._cursor = cursor
+        self._ahead = False
+        self._buffer_bytes_max = buffer_bytes_max
+        self._catch_up: _CatchUp | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._cut: str | None = None
+        self._awake = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Subscriber from {self._cursor} pending={self._pending_bytes} cut={self._cut}>"
+
+    def begin(self, catch_up: _CatchUp, *, ahead: bool) -> None:
+        self._catch_up = catch_up
+        self._ahead = ahead
+
+    def offer(self, notice: Notice) -> None:
+        """Something new from the feed. Never blocks: over the buffer's bound the subscriber is cut."""
+        if self._ahead and self._has_seen(notice):
+            return
+        self._pending.append(notice.data)
+        self._pending_bytes += len(notice.data)
+        if self._pending_bytes > self._buffer_bytes_max:
+            self.cut("slow")
+        self._awake.set()
+
+    def cut(self, reason: str) -> None:
+        self._cut = reason
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._awake.set()
+
+    async def receive(self) -> bytes:
+        """Everything that is pending, as whole events. Raises ``Cut``."""
+        if self._cut is not None:
+            raise Cut(self._cut)
+        if self._catch_up is not None:
+            data = await self._catch_up.page()
+            if self._catch_up.complete:
+                self._catch_up = None
+            return data
+        while not self._pending:
+            if self._cut is not None:
+                raise Cut(self._cut)
+            self._awake = trio.Event()
+            await self._awake.wait()
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        return data
+
+    def _has_seen(self, notice: Notice) -> bool:
+        """Whether a reader that came from a quicker replica has had this already."""
+        if notice.position is not None:
+            return notice.position <= self._cursor.position
+        return notice.revision is not None and notice.revision <= self._cursor.version
+
+
+class _CatchUp:
+    """A subscriber's first events: its cursor against a snapshot of the feed."""
+
+    def __init__(self, chat_id: UUID, cursor: Cursor, snapshot: Snapshot, store: Store, *, reset: bool) -> None:
+        self.complete = False
+        self._chat_id = chat_id
+        self._snapshot = snapshot
+        self._store = store
+        self._reset = reset
+        self._position = cursor.position
+        self._after_version = 0 if cursor.message_id is not None else cursor.version
+        self._after_id = cursor.message_id or 0
+        self._piecewise = self._reset or cursor.message_id is not None
+        self._head: list[bytes] | None = self._first(cursor)
+
+    async def page(self) -> bytes:
+        """The next piece, one page of messages at a time."""
+        messages = self._remembered()
+        if messages is None:
+            messages = await self._store.read_messages(
+                self._chat_id,
+                after_version=self._after_version,
+                after_id=self._after_id,
+                up_to_version=self._snapshot.version,
+                limit=PAGE_MESSAGES + 1,
+            )
+        last_page = len(messages) <= PAGE_MESSAGES
+        pieces = self._head or []
+        self._head = None
+        for index, message in enumerate(messages if last_page else messages[:-1]):
+            whole = last_group(messages, index) and message.revision >= self._snapshot.chat.reset_version
+            pieces.append(self._message(message, whole=whole and not self._piecewise))
+        if last_page:
+            self.complete = True
+            pieces.extend(self._rest())
+        else:
+            self._after_id = messages[-2].id
+        return b"".join(pieces)
+
+    def _first(self, cursor: Cursor) -> list[bytes]:
+        pieces = [events.with_id(cursor, events.body(events.status_event(self._snapshot.chat)))]
+        if self._reset:
+            nothing_yet = Cursor(self._snapshot.version, START, 0)
+            pieces.append(events.with_id(nothing_yet, events.body(events.HistoryResetEvent())))
+        return pieces
+
+    def _remembered(self) -> tuple[Message, ...] | None:
+        """The messages after the cursor, if the feed still has them all."""
+        if self._piecewise or self._after_version < self._snapshot.remembered_from:
+            return None
+        return tuple(message for message in self._snapshot.recent if message.revision > self._after_version)
+
+    def _message(self, message: Message, *, whole: bool) -> bytes:
+        if whole:
+            cursor = Cursor(message.revision, self._position)
+        else:
+            cursor = Cursor(self._snapshot.version, self._position, message.id)
+        return events.with_id(cursor, events.body(events.MessageEvent(message)))
+
+    def _rest(self) -> list[bytes]:
+        snapshot = self._snapshot
+        here = Cursor(snapshot.version, self._position)
+        pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
+        for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
+            if event is not None:
+                pieces.append(events.with_id(here, events.body(event)))
+        pieces.extend(data for position, data in snapshot.preview if position > self._position)
+        return pieces
+
+
+class Feeds:
+    """All feeds of a replica. ``run`` holds their tasks."""
+
+    def __init__(self, *, store: Store, streams: PartStreams, pubsub: PubSub, settings: Settings) -> None:
+        self._store = store
+        self._streams = streams
+        self._pubsub = pubsub
+        self._settings = settings
+        self._feeds: dict[UUID, Feed] = {}
+        self._subscribers = 0
+        self._closed = False
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"<Feeds chats={len(self._feeds)} subscribers={self._subscribers}>"
+
+    @property
+    def subscribers(self) -> int:
+        return self._subscribers
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the feeds' tasks, and poll for changes of which no hint came."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await self._poll()
+
+    def cut_all(self) -> None:
+        """Cut every reader, now and from now on: they go on at another replica."""
+        self._closed = True
+        for feed in self._feeds.values():
+            feed.cut("drain")
+
+    @asynccontextmanager
+    async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[Subscriber]:
+        """Join the chat's feed at ``cursor`` for the length of the block.
+
+        Raises ``ChatNotFound`` (also for another user's chat), ``InvalidCursor`` for a cursor beyond the chat's
+        present, ``TooMany`` over the replica's limit, ``StoreUnavailable``.
+        """
+        if self._subscribers >= self._settings.subscribers_max:
+            raise TooMany(f"this replica serves {self._settings.subscribers_max} event streams already")
+        self._subscribers += 1
+        try:
+            feed = await self._joined(chat_id)
+            try:
+                await self._check(feed, cursor, owner_id)
+                subscriber = self._attach(feed, cursor)
+                try:
+                    yield subscriber
+                finally:
+                    feed.remove(subscriber)
+            finally:
+                self._leave(feed)
+        finally:
+            self._subscribers -= 1
+
+    async def _joined(self, chat_id: UUID) -> Feed:
+        """The chat's feed, with us counted in, once it has read the database."""
+        feed = self._feeds.get(chat_id)
+        if feed is None:
+            feed = Feed(chat_id, store=self._store, streams=self._streams, pubsub=self._pubsub, settings=self._settings)
+            self._feeds[chat_id] = feed
+            assert self._nursery is not None, "Feeds.run must be running"
+            self._nursery.start_soon(self._run, feed)
+        feed.readers += 1
+        try:
+            with trio.fail_after(JOIN_SECONDS_MAX):
+                await feed.ready.wait()
+            if feed.failure is not None:
+                raise feed.failure
+        except trio.TooSlowError:
+            self._leave(feed)
+            raise StoreUnavailable("the chat could not be read in time") from None
+        except BaseException:
+            self._leave(feed)
+            raise
+        return feed
+
+    def _leave(self, feed: Feed) -> None:
+        feed.readers -= 1
+        if feed.readers == 0 and self._nursery is not None:
+            self._nursery.start_soon(self._end_if_idle, feed)
+
+    async def _end_if_idle(self, feed: Feed) -> None:
+        """A feed outlives its last reader for a while: one that comes back finds it warm."""
+        await trio.sleep(LINGER_SECONDS)
+        if feed.readers == 0 and self._feeds.get(feed.chat_id) is feed:
+            del self._feeds[feed.chat_id]
+            feed.end()
+
+    async def _check(self, feed: Feed, cursor: Cursor, owner_id: UUID) -> None:
+        if feed.chat.owner_id != owner_id:
+            raise ChatNotFound("there is no such chat")
+        if cursor.version > feed.shown_version or cursor.position.epoch > feed.chat.epoch:
+            await feed.catch_up_with(cursor.version)
+        if cursor.version > feed.chat.snapshot_version or cursor.position.epoch > feed.chat.epoch:
+            raise InvalidCursor("this chat never was at that cursor; leave it away to read from the beginning")
+
+    def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
+        """Snapshot and registration in one synchronous step: nothing falls between them."""
+        snapshot = feed.snapshot()
+        reset = 0 < cursor.version < snapshot.chat.reset_version
+        if cursor.message_id is not None and cursor.version > snapshot.version:
+            reset = True  # in the middle of a replay that we cannot place yet
+        if reset:
+            cursor = BEGINNING
+        ahead = cursor.version > snapshot.version or cursor.position > snapshot.position
+        subscriber = Subscriber(cursor, buffer_bytes_max=self._settings.subscriber_buffer_bytes)
+        subscriber.begin(_CatchUp(feed.chat_id, cursor, snapshot, self._store, reset=reset), ahead=ahead)
+        if self._closed:
+            subscriber.cut("drain")
+        feed.add(subscriber)
+        return subscriber
+
+    async def _run(self, feed: Feed) -> None:
+        try:
+            await feed.run()
+        except Exception as error:  # noqa: BLE001 - a broken feed cuts its readers, never the replica
+            telemetry.event("feed.crashed", chat_id=str(feed.chat_id), error=repr(error), exc_info=error)
+            feed.fail(StoreUnavailable("the chat's feed failed; resume"))
+        finally:
+            feed.cut("feed ended")
+            if self._feeds.get(feed.chat_id) is feed:
+                del self._feeds[feed.chat_id]
+
+    async def _poll(self) -> None:
+        """One statement for all followed chats, so that readers of chats at rest cost next to nothing."""
+        while True:
+            await trio.sleep(self._settings.feed_poll_seconds * random.uniform(0.75, 1.0))
+            chat_ids = list(self._feeds)
+            for start in range(0, len(chat_ids), POLL_CHATS):
+                await self._poll_some(chat_ids[start : start + POLL_CHATS])
+
+    async def _poll_some(self, chat_ids: list[UUID]) -> None:
+        try:
+            versions = await self._store.versions(chat_ids)
+        except StoreUnavailable as error:
+            telemetry.event("feeds.poll_failed", error=str(error))
+            return
+        for chat_id, version in versions.items():
+            if feed := self._feeds.get(chat_id):
+                feed.look(version)

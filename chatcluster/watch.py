@@ -1,0 +1,169 @@
+"""The list of a user's chats, live: what ``/watch`` follows.
+
+Per user and replica there is one task, however many readers. It listens to the user's channel, reads each
+chat that changed once (what was published is a hint, and never data), and hands the encoded event to all
+readers. After a gap it reads the newest chats again and tells of those that moved, as ``status``.
+
+There is no cursor: a list is short, and read again after a reconnect. A reader that falls behind is cut.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import msgspec
+import trio
+
+from chatcluster import telemetry
+from chatcluster.config import Settings
+from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
+from chatcluster.events import named
+from chatcluster.feed import Notice
+from chatcluster.notices import Lifecycle
+from chatcluster.parts import BEGINNING, encode
+from chatcluster.ports import Gap, PubSub, Store, Subscription, owner_channel
+from chatcluster.subscribe import Subscriber
+from chatcluster.views import ChatAnswer, chat_answer
+
+NEWEST_CHATS = 100
+KNOWN_CHATS_MAX = 1000
+READ_RETRY_SECONDS = 0.5
+
+_lifecycle_decoder = msgspec.json.Decoder(Lifecycle)
+
+
+class ListEvent(msgspec.Struct, frozen=True):
+    type: str
+    chat: ChatAnswer
+
+
+class Watch:
+    """One user's list on this replica."""
+
+    def __init__(self, owner_id: UUID, *, store: Store, pubsub: PubSub) -> None:
+        self.owner_id = owner_id
+        self.subscribers: dict[Subscriber, None] = {}
+        self.listening = trio.Event()
+        self.scope = trio.CancelScope()
+        self._store = store
+        self._pubsub = pubsub
+        self._told: OrderedDict[UUID, int] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Watch {self.owner_id} readers={len(self.subscribers)}>"
+
+    async def run(self) -> None:
+        with self.scope:
+            async with self._pubsub.subscribe(owner_channel(self.owner_id)) as changes:
+                self.listening.set()
+                await self._follow(changes)
+
+    async def _follow(self, changes: Subscription) -> None:
+        while True:
+            payload = await changes.receive()
+            try:
+                if isinstance(payload, Gap):
+                    await self._tell_newest()
+                else:
+                    await self._tell(_lifecycle_decoder.decode(payload))
+            except StoreUnavailable as error:
+                telemetry.event("watch.read_failed", owner_id=str(self.owner_id), error=str(error))
+                await trio.sleep(READ_RETRY_SECONDS)
+                await self._tell_newest_soon()
+
+    async def _tell(self, change: Lifecycle) -> None:
+        if change.kind == "status" and change.snapshot_version <= self._told.get(change.chat_id, 0):
+            return
+        try:
+            chat = await self._store.get(change.chat_id)
+        except ChatNotFound:
+            return
+        self._hand_out(change.kind, chat_answer(chat))
+
+    async def _tell_newest(self) -> None:
+        for chat in await self._store.list_chats(self.owner_id, archived=None, limit=NEWEST_CHATS, after=None):
+            if chat.snapshot_version > self._told.get(chat.id, chat.snapshot_version - 1):
+                self._hand_out("status", chat_answer(chat))
+
+    async def _tell_newest_soon(self) -> None:
+        """After a failed read: what it was about is told once the database answers again."""
+        while True:
+            try:
+                await self._tell_newest()
+            except StoreUnavailable:
+                await trio.sleep(READ_RETRY_SECONDS)
+            else:
+                return
+
+    def _hand_out(self, kind: str, chat: ChatAnswer) -> None:
+        self._told[chat.id] = chat.snapshot_version
+        self._told.move_to_end(chat.id)
+        while len(self._told) > KNOWN_CHATS_MAX:
+            self._told.popitem(last=False)
+        notice = Notice(named(kind, encode(ListEvent(kind, chat))))
+        for subscriber in self.subscribers:
+            subscriber.offer(notice)
+
+
+class Watches:
+    """All lists that are followed on this replica. ``run`` holds their tasks."""
+
+    def __init__(self, *, store: Store, pubsub: PubSub, settings: Settings) -> None:
+        self._store = store
+        self._pubsub = pubsub
+        self._settings = settings
+        self._watches: dict[UUID, Watch] = {}
+        self._subscribers = 0
+        self._closed = False
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    def cut_all(self) -> None:
+        self._closed = True
+        for watch in self._watches.values():
+            for subscriber in watch.subscribers:
+                subscriber.cut("drain")
+
+    @asynccontextmanager
+    async def subscribe(self, owner_id: UUID) -> AsyncIterator[Subscriber]:
+        """Follow the list of ``owner_id`` for the length of the block. Raises ``TooMany`` over the limit."""
+        if self._subscribers >= self._settings.subscribers_max:
+            raise TooMany(f"this replica serves {self._settings.subscribers_max} event streams already")
+        watch = self._watches.get(owner_id)
+        if watch is None:
+            watch = self._watches[owner_id] = Watch(owner_id, store=self._store, pubsub=self._pubsub)
+            assert self._nursery is not None, "Watches.run must be running"
+            self._nursery.start_soon(self._run, watch)
+        subscriber = Subscriber(BEGINNING, buffer_bytes_max=self._settings.subscriber_buffer_bytes)
+        watch.subscribers[subscriber] = None
+        self._subscribers += 1
+        if self._closed:
+            subscriber.cut("drain")
+        try:
+            await watch.listening.wait()
+            yield subscriber
+        finally:
+            self._subscribers -= 1
+            del watch.subscribers[subscriber]
+            if not watch.subscribers and self._watches.get(owner_id) is watch:
+                del self._watches[owner_id]
+                watch.scope.cancel()
+
+    async def _run(self, watch: Watch) -> None:
+        try:
+            await watch.run()
+        except Exception as error:  # noqa: BLE001 - a broken list cuts its readers, never the replica
+            telemetry.event("watch.crashed", owner_id=str(watch.owner_id), error=repr(error), exc_info=error)
+        finally:
+            watch.listening.set()
+            for subscriber in watch.subscribers:
+                subscriber.cut("watch ended")
+            if self._watches.get(watch.owner_id) is watch:
+                del self._watches[watch.owner_id]

@@ -23,6 +23,7 @@ import trio
 import trio_asyncio
 
 from chatcluster.embedded import PostgresServer, RedisServer
+from chatcluster.migrate import migrate
 
 TEMPLATE_DATABASE = "template_migrated"
 
@@ -59,14 +60,8 @@ def redis_url(servers_dir: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> str:
     """The name of a database with the current schema and nothing in it."""
-    from chatcluster.migrate import migrate
-
-    async def prepare() -> None:
-        async with trio_asyncio.open_loop():
-            await migrate(url_of_database(postgres_url, TEMPLATE_DATABASE))
-
     execute_sql(postgres_url, f"CREATE DATABASE {TEMPLATE_DATABASE}")
-    trio.run(prepare)
+    trio.run(migrate, url_of_database(postgres_url, TEMPLATE_DATABASE))
     return TEMPLATE_DATABASE
 
 

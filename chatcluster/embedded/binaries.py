@@ -86,22 +86,32 @@ def _postgres_major(root: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def _copied(root: Path, target: Path) -> Path:
-    """What a server needs of ``root``, copied under another name and then renamed, so it is whole or not there."""
-    if target.is_dir():
-        return target
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "bin").mkdir(parents=True)
-    for name in ("postgres", "initdb"):
-        shutil.copy2(root / "bin" / name, partial / "bin" / name)
-    for name in ("lib", "share"):
-        shutil.copytree(root / name, partial / name, symlinks=True)
-    for path in (partial, *partial.rglob("*")):
+def _copied(root: Path, directory: Path) -> Path:
+    """What a server needs of the wheel's ``root``, in ``directory``: copied under another name and then renamed,
+    so it is whole or not there. The programs look for their libraries beside the package, so the tree stays as it is.
+    """
+    package = root.parent
+    if not directory.is_dir():
+        partial = directory.with_name(directory.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        copy = partial / package.name / root.name
+        (copy / "bin").mkdir(parents=True)
+        for name in ("postgres", "initdb"):
+            shutil.copy2(root / "bin" / name, copy / "bin" / name)
+        for name in ("lib", "share"):
+            shutil.copytree(root / name, copy / name, symlinks=True)
+        libraries = package.with_name(package.name + ".libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
+        _make_readable(partial)
+        partial.rename(directory)
+    return directory / package.name / root.name
+
+
+def _make_readable(tree: Path) -> None:
+    for path in (tree, *tree.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-    partial.rename(target)
-    return target
 
 
 def find_redis() -> str | None:

@@ -37,7 +37,6 @@ STOP_ESCALATION = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))
 LEFTOVER_ESCALATION = ((signal.SIGINT, 5.0), (signal.SIGKILL, 5.0))
 SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "200",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "log_destination": "stderr",
@@ -50,14 +49,15 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
 class PostgresServer:
-    """A Postgres server on ``data_dir``; ``durable=False`` turns fsync off (for tests).
+    """A Postgres server on ``data_dir`` for up to ``connections_max``; ``durable=False`` turns fsync off.
 
     The same object may be started again after ``stop`` and ``kill``; its URL stays the same.
     """
 
-    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+    def __init__(self, data_dir: Path, *, durable: bool = True, connections_max: int = 200) -> None:
         self._data_dir = data_dir.absolute()
         self._durable = durable
+        self._connections_max = connections_max
         self._log = self._data_dir / "postgres.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._held = ExitStack()
@@ -149,6 +149,7 @@ class PostgresServer:
 
     def _launch(self, installation: PostgresInstallation, home: Path) -> None:
         settings = SETTINGS | ({} if self._durable else NOT_DURABLE)
+        settings["max_connections"] = str(self._connections_max)
         settings["unix_socket_directories"] = str(socket_directory(home, self._identity))
         options = [item for name, value in settings.items() for item in ("-c", f"{name}={value}")]
         self._process = child.spawn(

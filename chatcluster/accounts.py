@@ -24,10 +24,10 @@ class PostgresAccounts:
         self._database = database
 
     async def authenticate(self, token_id: str, secret_digest: bytes) -> Account | None:
-        return await self._database.read(_authenticate, token_id, secret_digest)
+        return await self._database.autocommit(_authenticate, token_id, secret_digest)
 
     async def ensure_user(self, name: str, *, admin: bool) -> Account:
-        return await self._database.read(_ensure_user, name, admin)
+        return await self._database.autocommit(_ensure_user, name, admin)
 
     async def add_token(
         self, user_id: UUID, *, token_id: str, name: str, secret_digest: bytes, expires_at: datetime | None
@@ -35,7 +35,7 @@ class PostgresAccounts:
         return await self._database.transaction(_add_token, user_id, token_id, name, secret_digest, expires_at)
 
     async def tokens(self) -> tuple[Token, ...]:
-        return await self._database.read(_tokens)
+        return await self._database.autocommit(_tokens)
 
     async def revoke(self, token_id: str) -> bool:
         return await self._database.transaction(_revoke, token_id)

@@ -87,13 +87,13 @@ async def pending(url: str, migrations: tuple[Migration, ...] | None = None) -> 
     """The migrations that ``migrate`` would apply. Raises what it raises."""
     migrations = known_migrations() if migrations is None else migrations
     async with open_database(Settings(database_url=url)) as database:
-        return _missing(migrations, await database.read(_applied))
+        return _missing(migrations, await database.autocommit(_applied))
 
 
 async def check_schema(database: Database, migrations: tuple[Migration, ...] | None = None) -> None:
     """Raise ``SchemaError``, which says what to do, if this version cannot work with the database's schema."""
     migrations = known_migrations() if migrations is None else migrations
-    applied = await database.read(_applied)
+    applied = await database.autocommit(_applied)
     missing = _missing(migrations, applied)
     if missing:
         raise SchemaError(

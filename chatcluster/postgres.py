@@ -130,12 +130,12 @@ class Database:
         """
         return await self._pooled(body.__name__, self._transact(body, args))
 
-    async def read(self, body: Callable[[Connection, *Args], Coroutine[Any, Any, T]], *args: *Args) -> T:
+    async def autocommit(self, body: Callable[[Connection, *Args], Coroutine[Any, Any, T]], *args: *Args) -> T:
         """Run ``body(connection, *args)``, of which each statement is a transaction of its own.
 
         For a single statement, or several that need no common view. It may run twice, if the connection breaks.
         """
-        return await self._pooled(body.__name__, self._read(body, args))
+        return await self._pooled(body.__name__, self._autocommit(body, args))
 
     def session(self, purpose: str, *, url: str | None = None, lasting: bool = False) -> Session:
         """A connection outside of the pool, to ``url`` or the pool's own. It is connected at its first use.
@@ -210,7 +210,7 @@ class Database:
         self._idle.append(connection)
         return result
 
-    async def _read(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
+    async def _autocommit(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
         connection, result = await self._start(lambda connection: body(connection, *args), undo="SELECT")
         self._idle.append(connection)
         return result

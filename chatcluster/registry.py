@@ -97,10 +97,10 @@ class PostgresRegistry:
         return await self._database.transaction(_bury, worker_id, lease_ttl_seconds)
 
     async def dead(self, lease_ttl_seconds: float) -> tuple[UUID, ...]:
-        return await self._database.read(_dead, lease_ttl_seconds)
+        return await self._database.autocommit(_dead, lease_ttl_seconds)
 
     async def replicas(self) -> tuple[Replica, ...]:
-        return await self._database.read(_replicas)
+        return await self._database.autocommit(_replicas)
 
 
 class _NoLock:

@@ -63,26 +63,26 @@ class PostgresStore:
     # reads
 
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
-        return await self._database.read(_read, chat_id, after_version)
+        return await self._database.autocommit(_read, chat_id, after_version)
 
     async def read_messages(
         self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
     ) -> tuple[Message, ...]:
-        return await self._database.read(_read_messages, chat_id, after_version, after_id, up_to_version, limit)
+        return await self._database.autocommit(_read_messages, chat_id, after_version, after_id, up_to_version, limit)
 
     async def get(self, chat_id: UUID) -> Chat:
-        return await self._database.read(_get, chat_id)
+        return await self._database.autocommit(_get, chat_id)
 
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
-        return await self._database.read(_versions, chat_ids)
+        return await self._database.autocommit(_versions, chat_ids)
 
     async def list_chats(
         self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
     ) -> tuple[Chat, ...]:
-        return await self._database.read(_list_chats, owner_id, archived, limit, after)
+        return await self._database.autocommit(_list_chats, owner_id, archived, limit, after)
 
     async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
-        return await self._database.read(_list_messages, chat_id, owner_id, after, limit)
+        return await self._database.autocommit(_list_messages, chat_id, owner_id, after, limit)
 
 
 # --- transitions ------------------------------------------------------------------------------

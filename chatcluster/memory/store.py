@@ -19,7 +19,7 @@ from chatcluster.chat import (
     create,
     decide,
 )
-from chatcluster.errors import ChatNotFound, IdempotencyKeyReused
+from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused
 from chatcluster.memory.database import ChatRow, MemoryDatabase, UsedKey
 from chatcluster.memory.link import Link
 from chatcluster.parts import Message, NewMessage, QueuedMessage
@@ -68,10 +68,10 @@ class MemoryStore:
         self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
     ) -> tuple[Message, ...]:
         async with self._link.crossing("read_messages"):
-            row = self._database.row(chat_id)
+            row = self._database.chats.get(chat_id)
             wanted = [
                 message
-                for message in row.messages
+                for message in (row.messages if row is not None else ())
                 if after_version < message.revision <= up_to_version and message.id > after_id
             ]
             return tuple(wanted[:limit])
@@ -140,7 +140,9 @@ class MemoryStore:
         return self._remember(owner_id, idempotency, outcome)
 
     def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
-        row = self._database.row(fence.chat_id)
+        row = self._database.chats.get(fence.chat_id)
+        if row is None:
+            raise Fenced("the chat does not exist any more")
         key = (fence.epoch, fence.history_version)
         if key in row.commits:
             return Outcome(self._database.view(row), row.commits[key], replayed=True)

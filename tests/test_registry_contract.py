@@ -1,0 +1,277 @@
+"""What every ``Registry`` and ``Accounts`` does: leases, burial, session locks; users and their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+import trio
+from chat_states import assistant
+from contract_worlds import World, fence_of, open_world
+
+from chatcluster.chat import FinishTurn, Release, Status
+from chatcluster.errors import Fenced, LeaseLost
+from chatcluster.ports import OwnedChat, Replica
+
+LEASE_TTL_SECONDS = 5.0
+ANSWER = FinishTurn((assistant("the answer"),))
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest) -> str | None:
+    return None if request.param == "memory" else request.getfixturevalue("database_url")
+
+
+@pytest.fixture
+async def world(url: str | None) -> AsyncIterator[World]:
+    async with open_world(url) as world:
+        yield world
+
+
+# --- rows and leases --------------------------------------------------------------------------
+
+
+async def test_a_registered_replica_is_listed_with_its_chats_and_the_age_of_its_heartbeat(world: World) -> None:
+    worker = uuid4()
+    await world.registry.register(Replica(worker, "one", "10.0.0.1:8100", "0.1.0", slots=4))
+    await world.chat()
+    await world.claim(worker)
+    await world.age_lease(worker, 2.0)
+    (replica,) = await world.registry.replicas()
+    assert (replica.worker_id, replica.name, replica.address) == (worker, "one", "10.0.0.1:8100")
+    assert (replica.version, replica.slots, replica.draining, replica.chats) == ("0.1.0", 4, False, 1)
+    assert replica.started_at is not None
+    assert 2.0 <= replica.heartbeat_age_seconds < 5.0
+    await world.registry.renew(worker, draining=True)
+    (replica,) = await world.registry.replicas()
+    assert replica.draining
+    assert replica.heartbeat_age_seconds < 2.0
+
+
+async def test_a_renewal_tells_the_worker_what_it_owns_and_who_else_there_is(world: World) -> None:
+    """P4: with every hint lost, an owner learns of an interrupt or a takeover with its next heartbeat."""
+    workers = sorted([await world.worker() for _ in range(3)])
+    chat_id = await world.chat()
+    assert (await world.registry.renew(workers[1], draining=False)).owned == ()
+    chat = (await world.claim(workers[1])).chat
+    renewal = await world.registry.renew(workers[1], draining=False)
+    expected = OwnedChat(chat_id, chat.epoch, chat.snapshot_version, chat.history_version, Status.RUNNING)
+    assert renewal.owned == (expected,)
+    assert renewal.ring == tuple(workers)
+    await world.store.commit(fence_of(chat), ANSWER)
+    assert (await world.registry.renew(workers[1], draining=False)).owned == ()
+
+
+async def test_a_worker_without_a_row_has_lost_its_lease(world: World) -> None:
+    """P2"""
+    worker = await world.worker()
+    await world.registry.bury(worker, lease_ttl_seconds=None)
+    with pytest.raises(LeaseLost):
+        await world.registry.renew(worker, draining=False)
+    with pytest.raises(LeaseLost):
+        await world.registry.renew(uuid4(), draining=False)
+
+
+async def test_a_replica_that_retires_leaves_no_chat_behind(world: World) -> None:
+    """P6"""
+    worker = await world.worker()
+    chat_id = await world.chat()
+    chat = (await world.claim(worker)).chat
+    (freed,) = await world.registry.retire(worker)
+    assert (freed.id, freed.worker_id, freed.epoch) == (chat_id, None, chat.epoch)
+    assert freed.snapshot_version == chat.snapshot_version + 1
+    assert freed == await world.store.get(chat_id)
+    assert await world.registry.replicas() == ()
+    assert await world.registry.retire(worker) == ()
+    assert (await world.claim()).chat.epoch == chat.epoch + 1
+
+
+# --- burial -----------------------------------------------------------------------------------
+
+
+async def test_a_burial_frees_the_chats_fences_the_dead_and_leaves_others_alone(world: World) -> None:
+    """P2, P4"""
+    dead, alive = await world.worker(), await world.worker()
+    chat_id = await world.chat()
+    chat = (await world.claim(dead)).chat
+    await world.chat()
+    other = (await world.claim(alive)).chat
+    buried = await world.registry.bury(dead, lease_ttl_seconds=None)
+    assert buried is not None
+    assert [freed.id for freed in buried] == [chat_id]
+    assert buried[0] == await world.store.get(chat_id)
+    with pytest.raises(Fenced):
+        await world.store.commit(fence_of(chat), ANSWER)
+    assert await world.store.claim(dead, free_slots=1, batch=1) == ()
+    taken = await world.claim(alive)
+    assert (taken.chat.id, taken.chat.epoch, taken.chat.status) == (chat_id, chat.epoch + 1, Status.RUNNING)
+    await world.store.commit(fence_of(other), ANSWER)
+
+
+async def test_a_burial_by_lease_looks_at_the_lease_again(world: World) -> None:
+    """P2: a heartbeat that came just in time keeps the chats where they are."""
+    worker = await world.worker()
+    await world.chat()
+    chat = (await world.claim(worker)).chat
+    await world.age_lease(worker, LEASE_TTL_SECONDS + 0.1)
+    assert await world.registry.dead(LEASE_TTL_SECONDS) == (worker,)
+    await world.registry.renew(worker, draining=False)
+    assert await world.registry.bury(worker, lease_ttl_seconds=LEASE_TTL_SECONDS) is None
+    assert await world.registry.dead(LEASE_TTL_SECONDS) == ()
+    assert await world.store.get(chat.id) == chat
+    await world.age_lease(worker, LEASE_TTL_SECONDS + 0.1)
+    assert await world.registry.bury(worker, lease_ttl_seconds=LEASE_TTL_SECONDS) == (await world.store.get(chat.id),)
+
+
+async def test_a_worker_is_buried_once(world: World) -> None:
+    worker = await world.worker()
+    await world.chat()
+    await world.claim(worker)
+    await world.age_lease(worker, LEASE_TTL_SECONDS + 0.1)
+    burials: list[int] = []
+
+    async def bury() -> None:
+        freed = await world.registry.bury(worker, lease_ttl_seconds=LEASE_TTL_SECONDS)
+        burials.append(-1 if freed is None else len(freed))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(bury)
+    assert sorted(burials) == [-1, -1, -1, -1, 1]
+
+
+async def test_a_burial_and_a_claim_at_once_leave_no_chat_with_a_dead_owner(world: World) -> None:
+    """P4"""
+    worker = await world.worker()
+    chat_ids = [await world.chat() for _ in range(4)]
+
+    async def claim() -> None:
+        while await world.store.claim(worker, free_slots=1, batch=1):
+            pass
+
+    async def bury() -> None:
+        await world.registry.bury(worker, lease_ttl_seconds=None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(claim)
+        nursery.start_soon(bury)
+    assert {(await world.store.get(chat_id)).worker_id for chat_id in chat_ids} == {None}
+
+
+async def test_chats_at_rest_are_none_of_the_buriers_business(world: World) -> None:
+    worker = await world.worker()
+    chat_id = await world.chat()
+    finished = await world.store.commit(fence_of((await world.claim(worker)).chat), ANSWER)
+    assert await world.registry.bury(worker, lease_ttl_seconds=None) == ()
+    assert await world.store.get(chat_id) == finished.chat
+    assert await world.registry.bury(worker, lease_ttl_seconds=None) is None
+
+
+async def test_a_released_chat_is_not_taken_for_an_orphan(world: World) -> None:
+    await world.chat()
+    await world.store.commit(fence_of((await world.claim()).chat), Release())
+    assert await world.registry.dead(LEASE_TTL_SECONDS) == ()
+
+
+# --- session locks ----------------------------------------------------------------------------
+
+
+async def test_the_death_of_a_process_is_proven_to_who_saw_it_alive(world: World) -> None:
+    """P4: a watcher knows of a SIGKILL as soon as the server does."""
+    worker = await world.worker()
+    proof: list[bool] = []
+
+    async def watch() -> None:
+        proof.append(await world.registry.watch(worker))
+
+    with trio.fail_after(5):
+        async with world.registry.hold(worker) as lock, trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await world.lock_awaited()
+            assert proof == []
+            await world.kill_sessions()
+            await lock.wait_lost()
+    assert proof == [True]
+
+
+async def test_a_lock_that_was_free_from_the_start_proves_nothing(world: World) -> None:
+    """A database that restarted, or a replica that has just come, buries nobody."""
+    with trio.fail_after(5):
+        assert await world.registry.watch(await world.worker()) is False
+        assert await world.registry.watch(uuid4()) is False
+
+
+async def test_a_lock_can_be_taken_again_after_its_session_was_lost(world: World) -> None:
+    worker = await world.worker()
+    with trio.fail_after(5):
+        async with world.registry.hold(worker) as lock:
+            await world.kill_sessions()
+            await lock.wait_lost()
+        async with world.registry.hold(worker), trio.open_nursery() as nursery:
+            nursery.start_soon(world.registry.watch, worker)
+            await world.lock_awaited()
+            nursery.cancel_scope.cancel()
+
+
+async def test_who_watches_does_not_keep_the_lock(world: World) -> None:
+    worker = await world.worker()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery, world.registry.hold(worker):
+            nursery.start_soon(world.registry.watch, worker)
+            await world.lock_awaited()
+        async with world.registry.hold(worker):
+            pass
+
+
+# --- accounts ---------------------------------------------------------------------------------
+
+DIGEST = b"a digest".ljust(32)
+
+
+async def test_a_token_authenticates_its_user_until_it_is_revoked(world: World) -> None:
+    """P9"""
+    account = await world.accounts.ensure_user("ann", admin=True)
+    token = await world.accounts.add_token(
+        account.user_id, token_id="t1", name="laptop", secret_digest=DIGEST, expires_at=None
+    )
+    assert (token.user_id, token.user_name, token.name, token.expires_at) == (account.user_id, "ann", "laptop", None)
+    assert await world.accounts.authenticate("t1", DIGEST) == account
+    assert await world.accounts.authenticate("t1", b"another".ljust(32)) is None
+    assert await world.accounts.authenticate("t2", DIGEST) is None
+    (listed,) = await world.accounts.tokens()
+    assert (listed.id, listed.user_name) == ("t1", "ann")
+    assert await world.accounts.revoke("t1") is True
+    assert await world.accounts.revoke("t1") is False
+    assert await world.accounts.authenticate("t1", DIGEST) is None
+    assert await world.accounts.tokens() == ()
+
+
+async def test_an_expired_token_is_none(world: World) -> None:
+    """P9"""
+    account = await world.accounts.ensure_user("ann", admin=False)
+    token = await world.accounts.add_token(
+        account.user_id, token_id="t1", name="", secret_digest=DIGEST, expires_at=None
+    )
+    for token_id, hours in (("past", -1), ("future", 1)):
+        expires_at = token.created_at + timedelta(hours=hours)
+        await world.accounts.add_token(
+            account.user_id, token_id=token_id, name="", secret_digest=DIGEST, expires_at=expires_at
+        )
+    assert await world.accounts.authenticate("past", DIGEST) is None
+    assert await world.accounts.authenticate("future", DIGEST) == account
+
+
+async def test_a_user_is_made_once_and_keeps_its_rights(world: World) -> None:
+    made = []
+
+    async def ensure() -> None:
+        made.append(await world.accounts.ensure_user("ann", admin=False))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(ensure)
+    assert len(set(made)) == 1
+    assert await world.accounts.ensure_user("ann", admin=True) == made[0]
+    assert await world.accounts.ensure_user("bob", admin=True) != made[0]

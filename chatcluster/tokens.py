@@ -22,7 +22,9 @@ SECRET_CHARS = 43
 """The least number of base62 characters that holds 256 bits."""
 CHECKSUM_CHARS = 6
 
-_TOKEN = re.compile(rf"(ccl_([0-9A-Za-z]{{{ID_CHARS}}})_[0-9A-Za-z]{{{SECRET_CHARS}}})([0-9A-Za-z]{{{CHECKSUM_CHARS}}})")
+_TOKEN = re.compile(
+    rf"(ccl_([0-9A-Za-z]{{{ID_CHARS}}})_[0-9A-Za-z]{{{SECRET_CHARS}}})([0-9A-Za-z]{{{CHECKSUM_CHARS}}})"
+)
 
 
 class NewToken(NamedTuple):

@@ -1,0 +1,160 @@
+"""The Prometheus registry of a replica, fed by what the loops report through ``telemetry``.
+
+``Metrics`` is a listener: ``with Metrics().listening():`` counts until the block ends. Each event that
+matters has one small method in ``_RULES``; an event without a rule is not counted, and a rule never fails for a
+missing field, because a listener runs inside the task that reports.
+
+Labels are few and bounded: statuses, kinds and routes, never a user, a chat or a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from chatcluster import __version__, telemetry
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Fields = dict[str, object]
+
+FAST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+TURN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+
+CRASHES = ("http.crashed", "runner.crashed", "feed.crashed", "loop.failed")
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        Info("chatcluster_build", "The version that runs", registry=registry).info({"version": __version__})
+
+        def counter(name: str, help_text: str, *labels: str) -> Counter:
+            return Counter(f"chatcluster_{name}", help_text, labels, registry=registry)
+
+        def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"chatcluster_{name}", help_text, labels, buckets=buckets, registry=registry)
+
+        self._requests = counter("http_requests_total", "HTTP requests answered", "method", "route", "status")
+        self._request_seconds = histogram("http_request_seconds", "Time to answer", FAST_BUCKETS, "route")
+        self._stalled = counter("http_readers_stalled_total", "Connections cut because the reader took nothing")
+        self._subscribers = Gauge(
+            "chatcluster_stream_subscribers", "Open event streams", ("protocol",), registry=registry
+        )
+        self._subscribers.labels("sse")
+        self._resumes = counter("stream_opens_total", "Event streams opened", "protocol", "outcome")
+        self._cuts = counter("stream_cuts_total", "Event streams that ended abruptly", "protocol", "reason")
+        self._runs = counter("runs_total", "Tenures that ended on this replica", "status")
+        self._run_seconds = histogram("run_duration_seconds", "Length of a tenure", TURN_BUCKETS)
+        self._claims = counter("claims_total", "Chats that this replica took")
+        self._upstream = counter("upstream_requests_total", "Attempts at a model response", "outcome")
+        self._upstream_seconds = histogram("upstream_request_seconds", "Length of an attempt", TURN_BUCKETS)
+        self._upstream_failures = counter("upstream_failures_total", "Attempts that failed", "kind", "retryable")
+        self._renewals = counter("lease_renewals_total", "Heartbeats written")
+        self._leases_lost = counter("leases_lost_total", "Times this process lost its lease")
+        self._takeovers = counter("takeovers_total", "Dead replicas that this one buried", "proof")
+        self._transactions = histogram(
+            "store_transaction_seconds", "Postgres transactions", FAST_BUCKETS, "name", "outcome"
+        )
+        self._crashes = counter("crashes_total", "Errors that nobody foresaw", "where")
+        self._slots = Gauge("chatcluster_worker_slots", "Places for chats", ("state",), registry=registry)
+
+    @contextmanager
+    def listening(self) -> Iterator[Metrics]:
+        """Count what is reported while the block runs."""
+        telemetry.subscribe(self.listen)
+        try:
+            yield self
+        finally:
+            telemetry.unsubscribe(self.listen)
+
+    def watch_slots(self, *, used: Callable[[], int], total: int) -> None:
+        """Show the replica's places for chats as they are at each scrape."""
+        self._slots.labels("used").set_function(used)
+        self._slots.labels("available").set_function(lambda: max(0, total - used()))
+
+    def render(self) -> bytes:
+        """The registry in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def listen(self, name: str, fields: Fields) -> None:
+        """Count one event."""
+        if name in CRASHES:
+            self._crashes.labels(name.partition(".")[0]).inc()
+        rule = _RULES.get(name)
+        if rule is not None:
+            rule(self, fields)
+
+    # rules
+
+    def _http_request(self, fields: Fields) -> None:
+        route = str(fields.get("route"))
+        self._requests.labels(str(fields.get("method")), route, str(fields.get("status"))).inc()
+        if not fields.get("streamed"):
+            self._request_seconds.labels(route).observe(_seconds(fields))
+
+    def _reader_stalled(self, _: Fields) -> None:
+        self._stalled.inc()
+
+    def _stream_opened(self, fields: Fields) -> None:
+        self._subscribers.labels("sse").inc()
+        self._resumes.labels("sse", "resumed" if fields.get("resumed") else "started").inc()
+
+    def _stream_closed(self, fields: Fields) -> None:
+        self._subscribers.labels("sse").dec()
+        if fields.get("reason") != "disconnected":
+            self._cuts.labels("sse", str(fields.get("reason"))).inc()
+
+    def _tenure(self, fields: Fields) -> None:
+        self._runs.labels(str(fields.get("status", fields.get("error")))).inc()
+        self._run_seconds.observe(_seconds(fields))
+
+    def _claimed(self, _: Fields) -> None:
+        self._claims.inc()
+
+    def _attempt(self, fields: Fields) -> None:
+        self._upstream.labels(str(fields.get("error", "ok"))).inc()
+        self._upstream_seconds.observe(_seconds(fields))
+
+    def _attempt_failed(self, fields: Fields) -> None:
+        self._upstream_failures.labels(str(fields.get("kind")), str(bool(fields.get("retryable"))).lower()).inc()
+
+    def _lease_renewed(self, _: Fields) -> None:
+        self._renewals.inc()
+
+    def _lease_lost(self, _: Fields) -> None:
+        self._leases_lost.inc()
+
+    def _buried(self, fields: Fields) -> None:
+        self._takeovers.labels(str(fields.get("proof", "unknown"))).inc()
+
+    def _transaction(self, fields: Fields) -> None:
+        outcome = str(fields.get("error", "ok"))
+        self._transactions.labels(str(fields.get("name", "other")), outcome).observe(_seconds(fields))
+
+
+def _seconds(fields: Fields) -> float:
+    value = fields.get("duration_seconds", 0.0)
+    return value if isinstance(value, float | int) else 0.0
+
+
+_RULES: dict[str, Callable[[Metrics, Fields], None]] = {
+    "http.request": Metrics._http_request,
+    "http.reader_stalled": Metrics._reader_stalled,
+    "stream.opened": Metrics._stream_opened,
+    "stream.closed": Metrics._stream_closed,
+    "chat.claimed": Metrics._claimed,
+    "chat.tenure": Metrics._tenure,
+    "chat.attempt": Metrics._attempt,
+    "chat.attempt_failed": Metrics._attempt_failed,
+    "lease.renewed": Metrics._lease_renewed,
+    "lease.lost": Metrics._lease_lost,
+    "replica.buried": Metrics._buried,
+    "store.transaction": Metrics._transaction,
+}

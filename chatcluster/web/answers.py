@@ -1,0 +1,142 @@
+"""What callers get: the JSON of chats, messages, replicas and tokens. Each field is part of the API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar.openapi.datastructures import ResponseSpec
+
+from chatcluster.chat import ErrorInfo
+from chatcluster.parts import Message, QueuedMessage
+from chatcluster.ports import Account, Chat, Replica, Token
+
+
+class ChatAnswer(msgspec.Struct, frozen=True):
+    id: UUID
+    title: str
+    status: str
+    archived: bool
+    model: str | None
+    worker_id: UUID | None
+    epoch: int
+    snapshot_version: int
+    history_version: int
+    queue_version: int
+    attempt: int
+    last_error: ErrorInfo | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class ChatsAnswer(msgspec.Struct, frozen=True):
+    chats: list[ChatAnswer]
+    has_more: bool
+
+
+class MessagesAnswer(msgspec.Struct, frozen=True):
+    """A page of history in order, and the whole queue."""
+
+    messages: tuple[Message, ...]
+    queue: tuple[QueuedMessage, ...]
+    has_more: bool
+
+
+class SentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``message`` if it went into history (201), ``queued`` if it waits for the chat (202)."""
+
+    chat: ChatAnswer
+    message: Message | None = None
+    queued: QueuedMessage | None = None
+
+
+class AccountAnswer(msgspec.Struct, frozen=True):
+    user_id: UUID
+    name: str
+    admin: bool
+
+
+class ReplicaAnswer(msgspec.Struct, frozen=True):
+    """``state``: active, draining, or late (no heartbeat for longer than the lease)."""
+
+    worker_id: UUID
+    name: str
+    address: str
+    version: str
+    state: str
+    slots: int
+    chats: int
+    heartbeat_age_seconds: float
+    started_at: datetime | None
+
+
+class ReplicasAnswer(msgspec.Struct, frozen=True):
+    replicas: list[ReplicaAnswer]
+
+
+class TokensAnswer(msgspec.Struct, frozen=True):
+    tokens: tuple[Token, ...]
+
+
+class NewTokenAnswer(msgspec.Struct, frozen=True):
+    """``token`` is the secret itself. This is the only time that it is shown."""
+
+    token: str
+    details: Token
+
+
+class HealthAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    status: str
+    checks: dict[str, str] = {}
+
+
+class ErrorDetails(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """``code`` never changes its meaning; ``message`` is for people. Some codes come with further fields."""
+
+    error: ErrorDetails
+
+
+def _refusal(description: str) -> ResponseSpec:
+    return ResponseSpec(ErrorAnswer, generate_examples=False, description=description)
+
+
+REFUSALS = {
+    400: _refusal("The request does not have the form that the API takes"),
+    401: _refusal("There is no valid token"),
+    404: _refusal("There is no such thing, or it is not the caller's"),
+    409: _refusal("The state of the chat does not allow it now"),
+    429: _refusal("A limit on concurrent use; see Retry-After"),
+    503: _refusal("A server that this needs cannot be reached right now; see Retry-After"),
+}
+"""How each route of the API may refuse, for its description in OpenAPI."""
+
+
+def chat_answer(chat: Chat) -> ChatAnswer:
+    fields: dict[str, Any] = {name: getattr(chat, name) for name in ChatAnswer.__struct_fields__ if name != "status"}
+    return ChatAnswer(status=chat.shown_status, **fields)
+
+
+def account_answer(account: Account) -> AccountAnswer:
+    return AccountAnswer(account.user_id, account.name, account.admin)
+
+
+def replica_answer(replica: Replica, *, lease_ttl_seconds: float) -> ReplicaAnswer:
+    late = replica.heartbeat_age_seconds > lease_ttl_seconds
+    return ReplicaAnswer(
+        worker_id=replica.worker_id,
+        name=replica.name,
+        address=replica.address,
+        version=replica.version,
+        state="late" if late else "draining" if replica.draining else "active",
+        slots=replica.slots,
+        chats=replica.chats,
+        heartbeat_age_seconds=round(replica.heartbeat_age_seconds, 3),
+        started_at=replica.started_at,
+    )

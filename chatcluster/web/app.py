@@ -1,0 +1,81 @@
+"""The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``.
+
+``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens. What every
+request goes through, from the outside in: ``boundary`` (ID, limits, last resort), litestar's routing, ``auth``,
+then a route. A route decodes, calls one transition of the store, and after its commit tells ``notices``; the
+store decides, the route never does.
+"""
+
+from __future__ import annotations
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Receive, Scope, Send
+
+from chatcluster import __version__
+from chatcluster.web import admin, chats, health, messages, streams
+from chatcluster.web.auth import Authenticator, authentication
+from chatcluster.web.boundary import Boundary
+from chatcluster.web.errors import respond
+from chatcluster.web.request import ApiRequest
+from chatcluster.web.services import Services
+
+
+class WebApp:
+    """The ASGI application. ``run`` has to run as long as requests are served."""
+
+    def __init__(self, litestar: Litestar, authenticator: Authenticator, services: Services) -> None:
+        self._authenticator = authenticator
+        self._boundary = Boundary(
+            litestar,
+            body_bytes_max=services.settings.body_bytes_max,
+            draining=lambda: services.health.draining,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._boundary(scope, receive, send)
+
+    async def run(self) -> None:
+        """Follow the revocation of tokens. Runs until cancelled; without it they work up to 5 s longer."""
+        await self._authenticator.run()
+
+
+def create_app(services: Services) -> WebApp:
+    """The application on these services. It starts nothing."""
+    authenticator = Authenticator(services.accounts, services.pubsub)
+    return WebApp(_litestar(services, authenticator), authenticator, services)
+
+
+def _litestar(services: Services, authenticator: Authenticator) -> Litestar:
+    api = Router(
+        path="/api/v1",
+        route_handlers=[*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *admin.ROUTES],
+        middleware=[authentication(authenticator)],
+        security=[{"token": []}],
+    )
+    return Litestar(
+        route_handlers=[api, *health.ROUTES],
+        request_class=ApiRequest,
+        exception_handlers={Exception: respond},
+        state=State({"services": services, "authenticator": authenticator}, deep_copy=False),
+        logging_config=None,
+        openapi_config=_openapi(),
+        request_max_body_size=None,  # the boundary bounds it, for every route
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="chatcluster",
+        version=__version__,
+        description='Durable AI chats. Errors are `{"error": {"code", "message", …}}`; the code never changes.',
+        path="/schema",
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="ccl_…")}
+        ),
+        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+    )

@@ -1,0 +1,108 @@
+"""Who is asking: bearer tokens, checked against the database at most once in five seconds each.
+
+The database is authoritative. A token that it accepted stands in a small cache for ``CACHE_SECONDS``, so that
+the hot path costs no transaction. A revocation is announced on ``TOKENS_CHANNEL``: every replica then forgets
+its whole cache, and open event streams ask again. Where the announcement is lost, the cache's age bounds how
+long a revoked token still opens a door; a ``GAP`` in the channel counts as an announcement.
+
+Only accepted tokens are cached: a wrong one cannot push a right one out, and a checksum keeps most nonsense
+away from the database.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import trio
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, Middleware, Receive, Scope, Send
+
+from chatcluster import tokens
+from chatcluster.errors import Forbidden, Unauthenticated
+from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub
+
+CACHE_SECONDS = 5.0
+CACHE_TOKENS_MAX = 10_000
+
+
+class Authenticator:
+    """``revocations`` grows with every announcement: who compares it knows when to ask again."""
+
+    def __init__(self, accounts: Accounts, pubsub: PubSub) -> None:
+        self._accounts = accounts
+        self._pubsub = pubsub
+        self._cache: OrderedDict[bytes, tuple[float, Account]] = OrderedDict()
+        self.revocations = 0
+
+    async def run(self) -> None:
+        """Forget the cache whenever a token is revoked, on whatever replica. Runs until cancelled."""
+        async with self._pubsub.subscribe(TOKENS_CHANNEL) as announcements:
+            while True:
+                self._forget()
+                await announcements.receive()
+
+    async def authenticate(self, token: tokens.ParsedToken | None) -> Account:
+        """The token's account. Raises ``Unauthenticated``, in the same words whatever is wrong with it."""
+        account = None if token is None else await self._look_up(token)
+        if account is None:
+            raise Unauthenticated("the token is not valid (any more)")
+        return account
+
+    async def _look_up(self, token: tokens.ParsedToken) -> Account | None:
+        cached = self._cache.get(token.digest)
+        if cached is not None and cached[0] > trio.current_time():
+            return cached[1]
+        revocations = self.revocations
+        account = await self._accounts.authenticate(token.token_id, token.digest)
+        if account is not None and revocations == self.revocations:
+            self._remember(token, account)
+        return account
+
+    def _remember(self, token: tokens.ParsedToken, account: Account) -> None:
+        self._cache[token.digest] = (trio.current_time() + CACHE_SECONDS, account)
+        self._cache.move_to_end(token.digest)
+        while len(self._cache) > CACHE_TOKENS_MAX:
+            self._cache.popitem(last=False)
+
+    def _forget(self) -> None:
+        self._cache.clear()
+        self.revocations += 1
+
+
+def authentication(authenticator: Authenticator) -> Middleware:
+    """Middleware that lets in the requests with a valid token, with ``scope["user"]`` set.
+
+    A function, because litestar copies a router's middleware deeply, and the cache must not be copied.
+    """
+
+    def middleware(app: ASGIApp) -> ASGIApp:
+        async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+            token = bearer_token(scope)
+            scope["user"] = await authenticator.authenticate(token)
+            scope["auth"] = token
+            await app(scope, receive, send)
+
+        return authenticated
+
+    return middleware
+
+
+def bearer_token(scope: Scope) -> tokens.ParsedToken | None:
+    """The token of an ``Authorization: Bearer`` header, None if it is none of ours.
+
+    Raises ``Unauthenticated`` if there is no such header.
+    """
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, text = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                return tokens.parse(text.strip())
+    raise Unauthenticated("send a token: Authorization: Bearer ccl_…")
+
+
+def require_admin(connection: ASGIConnection[Any, Account, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard: what follows is for administrators."""
+    if not connection.user.admin:
+        raise Forbidden("this is for administrators")

@@ -1,0 +1,152 @@
+"""What callers send: the bodies of requests, decoded strictly and checked before anything is written.
+
+Unknown fields, wrong types and NUL characters (which Postgres stores in no text) are refused with a message
+that names the place. ``content`` is a string, or a list of parts ``{"type": "text", "text": …}``.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from chatcluster.chat import Busy
+from chatcluster.errors import InvalidRequest, TooLarge
+from chatcluster.parts import Parts, TextPart
+
+TITLE_CHARS_MAX = 200
+DEFAULT_TITLE_CHARS_MAX = 80
+DEFAULT_TITLE_WORDS = 6
+MODEL_CHARS_MAX = 200
+NAME_CHARS_MAX = 100
+CONTENT_PARTS_MAX = 1000
+
+
+class InputText(msgspec.Struct, tag="text", frozen=True, forbid_unknown_fields=True):
+    """A piece of text in a user's message."""
+
+    text: str
+
+
+Content = str | list[InputText]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JSON object that has the declared fields and no others."""
+
+
+class CreateChat(Body, frozen=True, kw_only=True):
+    """A new chat, and the message that starts it."""
+
+    content: Annotated[Content, Meta(description="The first message: text, or a list of text parts")]
+    title: Annotated[str | None, Meta(description="Default: the first words of the content")] = None
+    model: Annotated[str | None, Meta(description="Default: what the deployment is set to")] = None
+    system_prompt: str | None = None
+
+
+class PatchChat(Body, frozen=True, kw_only=True):
+    """What is left away stays as it is."""
+
+    title: str | UnsetType = UNSET
+    archived: bool | UnsetType = UNSET
+
+
+class SendMessage(Body, frozen=True, kw_only=True):
+    """A message to a chat."""
+
+    content: Content
+    busy: Annotated[Busy, Meta(description="What to do if the chat is busy: wait in the queue, or interrupt it")] = (
+        Busy.QUEUE
+    )
+
+
+class EditMessage(Body, frozen=True, kw_only=True):
+    """What takes the place of a user's message, and of everything that came after it."""
+
+    content: Content
+
+
+class CreateToken(Body, frozen=True, kw_only=True):
+    """A token for a user, who is created if there is none of that name."""
+
+    user: str
+    name: str = ""
+    admin: Annotated[bool, Meta(description="Rights of a new user; those of an existing one stay")] = False
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+B = TypeVar("B")
+
+
+def decode(body: bytes, kind: type[B]) -> B:
+    """The body as a ``kind``; raises ``InvalidRequest`` that says what is wrong, and where."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+
+
+def content_parts(content: Content, *, bytes_max: int) -> Parts:
+    """``content`` as a message's parts. Raises ``InvalidRequest``, or ``TooLarge`` above ``bytes_max``."""
+    texts = [content] if isinstance(content, str) else [part.text for part in content]
+    if len(texts) > CONTENT_PARTS_MAX:
+        raise InvalidRequest(f"content has more than {CONTENT_PARTS_MAX} parts")
+    if not any(text.strip() for text in texts):
+        raise InvalidRequest("content must not be empty")
+    if sum(len(text.encode()) for text in texts) > bytes_max:
+        raise TooLarge(f"content is larger than {bytes_max} bytes", bytes_max=bytes_max)
+    return tuple(TextPart(_storable("content", text)) for text in texts)
+
+
+def default_title(parts: Parts) -> str:
+    """A chat's title until it gets a better one: the first words of its first message."""
+    words = " ".join(part.text for part in parts if isinstance(part, TextPart)).split()
+    title = " ".join(words[:DEFAULT_TITLE_WORDS])[:DEFAULT_TITLE_CHARS_MAX].strip()
+    return "".join(character for character in title if not _is_control(character)) or "New chat"
+
+
+def checked_title(title: str) -> str:
+    return _line("title", title, chars_max=TITLE_CHARS_MAX)
+
+
+def checked_model(model: str) -> str:
+    return _line("model", model, chars_max=MODEL_CHARS_MAX)
+
+
+def checked_name(field: str, name: str) -> str:
+    return _line(field, name, chars_max=NAME_CHARS_MAX)
+
+
+def checked_prompt(prompt: str, *, bytes_max: int) -> str:
+    if len(prompt.encode()) > bytes_max:
+        raise TooLarge(f"system_prompt is larger than {bytes_max} bytes", bytes_max=bytes_max)
+    return _storable("system_prompt", prompt)
+
+
+def _line(field: str, text: str, *, chars_max: int) -> str:
+    """One line of text, without blanks around it."""
+    text = text.strip()
+    if not text:
+        raise InvalidRequest(f"{field} must not be empty")
+    if len(text) > chars_max:
+        raise InvalidRequest(f"{field} is longer than {chars_max} characters", chars_max=chars_max)
+    if any(map(_is_control, text)):
+        raise InvalidRequest(f"{field} must not contain control characters")
+    return text
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
+
+
+def _storable(field: str, text: str) -> str:
+    if "\0" in text:
+        raise InvalidRequest(f"{field} must not contain NUL characters")
+    return text

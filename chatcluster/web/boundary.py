@@ -1,0 +1,151 @@
+"""The outermost layer of the web application: what holds for every request, whatever route it takes.
+
+* It has an ID: the caller's ``X-Request-Id`` if it has a sane form, else a new one. It is in the answer and
+  in every line that is logged while the request is served.
+* Its body is bounded in size (413) and in time (408), with or without a ``Content-Length``, and is not read any
+  further than that.
+* It gets an answer: an error that nobody handled is a 500 before the response has begun. After that the
+  response is left unfinished, and the server breaks the connection off.
+* While the replica drains, the answer says ``Connection: close``, so that the client goes elsewhere next time.
+* It is reported once, as ``http.request``, with the route's template and not its path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+import structlog
+import trio
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from chatcluster import telemetry
+from chatcluster.errors import InvalidRequest, RequestTimeout, TooLarge
+from chatcluster.web.errors import answer
+
+BODY_SECONDS_MAX = 30.0
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Boundary:
+    def __init__(self, app: ASGIApp, *, body_bytes_max: int, draining: Callable[[], bool]) -> None:
+        self._app = app
+        self._body_bytes_max = body_bytes_max
+        self._draining = draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+        response = _Response(send, request_id, self._draining)
+        body = _RequestBody(receive, scope, self._body_bytes_max)
+        started = perf_counter()
+        try:
+            await self._serve(scope, body, response)
+        finally:
+            telemetry.event(
+                "http.request",
+                method=_method(scope),
+                route=scope.get("path_template") or "none",
+                status=response.status,
+                streamed=response.streamed,
+                duration_seconds=perf_counter() - started,
+            )
+
+    async def _serve(self, scope: Scope, body: _RequestBody, response: _Response) -> None:
+        try:
+            await self._app(scope, body.receive, response.send)
+        except Exception as error:  # noqa: BLE001 - every request gets an answer
+            if response.status:
+                telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
+                return
+            status, text, headers = answer(error)
+            raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+            raw += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
+            await response.send({"type": "http.response.start", "status": status, "headers": raw})
+            await response.send({"type": "http.response.body", "body": text, "more_body": False})
+
+
+class _RequestBody:
+    """The request's side: passes events on until the body is too large or too slow."""
+
+    def __init__(self, receive: Receive, scope: Scope, bytes_max: int) -> None:
+        self._receive = receive
+        self._announced = _content_length(scope)
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._deadline = trio.current_time() + BODY_SECONDS_MAX
+        self._complete = False
+
+    async def receive(self) -> Any:
+        if self._complete:
+            return await self._receive()
+        self._check_size(self._announced)
+        try:
+            with trio.fail_at(self._deadline):
+                event = await self._receive()
+        except trio.TooSlowError:
+            raise RequestTimeout(f"the body did not arrive within {BODY_SECONDS_MAX:g} s") from None
+        if event["type"] == "http.disconnect":
+            raise InvalidRequest("the connection broke before the body was complete")
+        if event["type"] == "http.request":
+            self._bytes += len(event["body"])
+            self._check_size(self._bytes)
+            self._complete = not event["more_body"]
+        return event
+
+    def _check_size(self, size: int) -> None:
+        if size > self._bytes_max:
+            raise TooLarge(f"the body is larger than {self._bytes_max} bytes", bytes_max=self._bytes_max)
+
+
+class _Response:
+    """The response's side: adds what every answer has, and remembers how it went."""
+
+    def __init__(self, send: Send, request_id: bytes, draining: Callable[[], bool]) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._draining = draining
+        self.status = 0
+        self.streamed = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = self._headers([(name.lower(), value) for name, value in message["headers"]])
+        await self._send(message)
+
+    def _headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        names = {name for name, _ in headers}
+        self.streamed = b"content-length" not in names
+        headers += [(b"x-request-id", self._request_id), (b"x-content-type-options", b"nosniff")]
+        if b"cache-control" not in names:
+            headers.append((b"cache-control", b"no-store"))
+        if self._draining():
+            headers.append((b"connection", b"close"))
+        return headers
+
+
+def _method(scope: HTTPScope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def _request_id(scope: Scope) -> bytes:
+    value = _header(scope, b"x-request-id")
+    return value if _REQUEST_ID.fullmatch(value) else uuid4().hex.encode()
+
+
+def _content_length(scope: Scope) -> int:
+    value = _header(scope, b"content-length")
+    return int(value) if value.isdigit() else 0
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")

@@ -1,0 +1,99 @@
+"""Every failure of a request as one answer: ``{"error": {"code", "message", …}}`` and its status.
+
+A ``code`` is part of the API and never changes; ``message`` is for people and may. Whatever else the error
+knows (``details``) stands beside them. An error that nobody foresaw is a 500 with code ``internal``: it is
+logged with its traceback, and the caller learns nothing of it but the request's ID.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
+
+from chatcluster import telemetry
+from chatcluster.errors import (
+    CallerError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    SchemaError,
+    StreamsUnavailable,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    UnavailableError,
+)
+from chatcluster.parts import encode
+
+UNAVAILABLE_RETRY_SECONDS = 1
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+def answer(error: Exception) -> Answer:
+    """What the caller is told of ``error``. Reports it if it is ours."""
+    match error:
+        case CallerError():
+            return _caller(error)
+        case HTTPException() if error.status_code < 500:
+            return _caller(_translate(error))
+        case UnavailableError() | SchemaError():
+            code = "streams_unavailable" if isinstance(error, StreamsUnavailable) else "store_unavailable"
+            text = "a server that this needs cannot be reached right now; try again"
+            return _answer(503, code, text, headers={"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})
+    telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
+    return _answer(500, "internal", "something went wrong here; the log knows it by the request's ID")
+
+
+def respond(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """``answer`` as litestar's exception handler."""
+    status, body, headers = answer(error)
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+def _caller(error: CallerError) -> Answer:
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return _answer(error.status, error.code, error.message, error.details, headers)
+
+
+def _answer(
+    status: int,
+    code: str,
+    message: str,
+    details: dict[str, object] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Answer:
+    return Answer(status, encode({"error": {**(details or {}), "code": code, "message": message}}), headers or {})
+
+
+def _translate(error: HTTPException) -> CallerError:
+    """What litestar found wrong before one of our routes was reached, in our terms."""
+    match error:
+        case NotFoundException():
+            return NotFound("there is nothing at this address")
+        case MethodNotAllowedException():
+            return MethodNotAllowed("this address does not take this method")
+        case ValidationException():
+            return InvalidRequest(_validation_message(error))
+        case _ if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return TooLarge("the request's body is too large")
+    return InvalidRequest(error.detail or "the request does not have the form that the API takes")
+
+
+def _validation_message(error: ValidationException) -> str:
+    found = [item for item in error.extra or () if isinstance(item, dict)]
+    if any(item.get("key") == "data" for item in found):
+        return "this needs a JSON object as its body"
+    messages = [f"{item.get('key', 'request')}: {item.get('message', 'is wrong')}" for item in found]
+    return "; ".join(messages) or "the request does not have the form that the API takes"

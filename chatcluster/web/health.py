@@ -1,0 +1,68 @@
+"""Routes for load balancers and monitoring, outside the API.
+
+``/livez`` answers as long as the event loop turns. ``/readyz`` says whether to send requests here: not while
+draining, without Postgres, or before its schema is there; Redis is no condition, because nothing durable needs it.
+Details and ``/metrics`` are open on the replica's own port, which is for the operator's network, and need an
+administrator's token on the public one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from litestar import Request, Response, get
+
+from chatcluster.errors import Forbidden, Unauthenticated
+from chatcluster.metrics import CONTENT_TYPE
+from chatcluster.web.answers import HealthAnswer
+from chatcluster.web.auth import bearer_token
+from chatcluster.web.request import ApiRequest
+
+PUBLIC = "chatcluster.public"
+"""In the scope's state where the request came in by the public port."""
+REQUIRED = ("postgres", "schema")
+CHECK_SECONDS_MAX = 2.0
+
+
+@get("/livez", include_in_schema=False)
+async def livez() -> HealthAnswer:
+    """The event loop answers; nothing else is looked at."""
+    return HealthAnswer("alive")
+
+
+@get("/readyz", include_in_schema=False)
+async def readyz(request: ApiRequest) -> Response[HealthAnswer]:
+    """Whether a load balancer should send requests here."""
+    checks = {"postgres": "no answer in time"}
+    with trio.move_on_after(CHECK_SECONDS_MAX):
+        checks = await request.services.health.check()
+    draining = request.services.health.draining
+    ready = not draining and all(checks.get(name, "ok") == "ok" for name in REQUIRED)
+    status = "ready" if ready else "draining" if draining else "not_ready"
+    shown = checks if not is_public(request) else {}
+    return Response(HealthAnswer(status, shown), status_code=200 if ready else 503)
+
+
+@get("/metrics", include_in_schema=False)
+async def metrics(request: ApiRequest) -> Response[bytes]:
+    """This replica's counters for Prometheus."""
+    if is_public(request):
+        await _require_administrator(request)
+    return Response(request.services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def is_public(request: Request[Any, Any, Any]) -> bool:
+    return PUBLIC in request.scope["state"]
+
+
+async def _require_administrator(request: ApiRequest) -> None:
+    try:
+        account = await request.authenticator.authenticate(bearer_token(request.scope))
+    except Unauthenticated as error:
+        raise Unauthenticated(f"on the public port this needs an administrator's token: {error}") from None
+    if not account.admin:
+        raise Forbidden("this is for administrators")
+
+
+ROUTES = [livez, readyz, metrics]

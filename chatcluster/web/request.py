@@ -1,0 +1,97 @@
+"""A request as the routes see it: who asks, what for, and under which idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+from uuid import UUID
+
+from litestar import Request
+from litestar.datastructures import State
+from litestar.exceptions import ImproperlyConfiguredException
+
+from chatcluster.errors import (
+    ChatNotFound,
+    InvalidRequest,
+    MessageNotFound,
+    NotFound,
+    QueuedMessageNotFound,
+    UnsupportedMediaType,
+)
+from chatcluster.ports import Account, Chat, Idempotency
+from chatcluster.tokens import ParsedToken
+from chatcluster.web import bodies
+from chatcluster.web.auth import Authenticator
+from chatcluster.web.services import Services
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_JSON_TYPES = ("", "application/json")
+
+
+class ApiRequest(Request[Account, ParsedToken, State]):
+    @property
+    def services(self) -> Services:
+        services: Services = self.app.state.services
+        return services
+
+    @property
+    def authenticator(self) -> Authenticator:
+        authenticator: Authenticator = self.app.state.authenticator
+        return authenticator
+
+    async def json(self) -> Any:
+        """The body, decoded strictly as what the route declares its ``data`` to be."""
+        content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type not in _JSON_TYPES:
+            raise UnsupportedMediaType("send JSON: Content-Type: application/json", content_type=content_type[:80])
+        declared = self.route_handler.parsed_data_field
+        if declared is None:
+            raise ImproperlyConfiguredException("a route that reads a body declares it as data")
+        return bodies.decode(await self.body(), declared.annotation)
+
+    async def idempotency(self) -> Idempotency | None:
+        """The caller's ``Idempotency-Key`` with a digest of the request, None without the header."""
+        key = self.headers.get("idempotency-key")
+        if key is None:
+            return None
+        if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+            raise InvalidRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
+        digest = hashlib.sha256(f"{self.method} {self.scope['path']}\n".encode())
+        digest.update(await self.body())
+        return Idempotency(key, digest.digest())
+
+    async def owned_chat(self, text: str) -> Chat:
+        """The chat of that ID. Raises ``ChatNotFound`` if there is none, or it is somebody else's."""
+        chat_id = parse_chat_id(text)
+        chat = await self.services.store.get(chat_id)
+        if chat.owner_id != self.user.user_id:
+            raise no_such_chat(text)
+        return chat
+
+
+def parse_chat_id(text: str) -> UUID:
+    """A chat's ID out of a path. What cannot be one is not found like any other unknown one."""
+    if _UUID.fullmatch(text) is None:
+        raise no_such_chat(text)
+    return UUID(text)
+
+
+def parse_message_id(text: str) -> int:
+    return _parse_number(text, MessageNotFound("there is no such message in this chat"))
+
+
+def parse_queued_id(text: str) -> int:
+    return _parse_number(text, QueuedMessageNotFound("there is no such message in the queue (any more)"))
+
+
+def no_such_chat(text: str) -> ChatNotFound:
+    return ChatNotFound("there is no such chat", chat_id=text[:80])
+
+
+def _parse_number(text: str, error: NotFound) -> int:
+    if _NUMBER.fullmatch(text) is None:
+        raise error
+    return int(text)

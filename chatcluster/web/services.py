@@ -1,0 +1,67 @@
+"""What the routes stand on: the ports, the feeds, and what they are told by the rest of the replica.
+
+``cluster.py`` builds one ``Services`` and hands it to ``create_app``. The protocols here are those parts of
+the loops that a route uses, so that a test can stand in for them.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from chatcluster.config import Settings
+from chatcluster.metrics import Metrics
+from chatcluster.parts import Cursor
+from chatcluster.ports import Accounts, Chat, PubSub, Registry, Store
+
+
+class Subscriber(Protocol):
+    """One reader of a feed."""
+
+    async def receive(self) -> bytes:
+        """Everything that is pending, as whole SSE events; waits while there is nothing.
+
+        Being cancelled loses nothing. Raises ``subscribe.Cut`` when the reader must be cut off abruptly.
+        """
+        ...
+
+
+class Feeds(Protocol):
+    def subscribe(
+        self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
+class Watches(Protocol):
+    def subscribe(self, owner_id: UUID) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
+class Notices(Protocol):
+    def committed(self, chat: Chat, lifecycle: str | None = None) -> None: ...
+
+
+class Health(Protocol):
+    """How the replica is doing, as far as a load balancer has to know."""
+
+    @property
+    def draining(self) -> bool: ...
+
+    async def check(self) -> dict[str, str]:
+        """What this replica depends on, each ``ok`` or a few words: ``postgres``, ``schema``, ``redis``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    settings: Settings
+    store: Store
+    accounts: Accounts
+    registry: Registry
+    pubsub: PubSub
+    feeds: Feeds
+    watches: Watches
+    notices: Notices
+    health: Health
+    metrics: Metrics

@@ -1,0 +1,192 @@
+"""A replica's HTTP side for tests: the real server on a loopback port, memory ports behind it.
+
+Feeds are scripted: what a test puts in is what readers get. Everything else is what production runs.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import msgspec
+import trio
+
+from chatcluster import tokens
+from chatcluster.config import Settings
+from chatcluster.errors import CallerError, ChatNotFound
+from chatcluster.memory import MemoryAccounts, MemoryBroker, MemoryDatabase, MemoryPubSub, MemoryRegistry, MemoryStore
+from chatcluster.metrics import Metrics
+from chatcluster.parts import Cursor
+from chatcluster.ports import Chat
+from chatcluster.web.app import create_app
+from chatcluster.web.server import Server
+from chatcluster.web.services import Services
+
+
+class ScriptedSubscriber:
+    def __init__(self) -> None:
+        self.events, self._events = trio.open_memory_channel[bytes | Exception](100)
+        self.left = trio.Event()
+
+    async def receive(self) -> bytes:
+        event = await self._events.receive()
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+
+class ScriptedFeeds:
+    """``readers`` are those who subscribed, in order; ``arrival`` fires at the next one."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self.readers: list[ScriptedSubscriber] = []
+        self.cursors: list[Cursor] = []
+        self.refusal: CallerError | None = None
+        self._arrivals, self._arrived = trio.open_memory_channel[ScriptedSubscriber](100)
+
+    @asynccontextmanager
+    async def _subscribe(self) -> AsyncIterator[ScriptedSubscriber]:
+        reader = ScriptedSubscriber()
+        self.readers.append(reader)
+        await self._arrivals.send(reader)
+        try:
+            yield reader
+        finally:
+            reader.left.set()
+
+    @asynccontextmanager
+    async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[ScriptedSubscriber]:
+        if self.refusal is not None:
+            raise self.refusal
+        row = self._database.row(chat_id)
+        if row.owner_id != owner_id:
+            raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
+        self.cursors.append(cursor)
+        async with self._subscribe() as reader:
+            yield reader
+
+    async def next_reader(self) -> ScriptedSubscriber:
+        with trio.fail_after(5):
+            return await self._arrived.receive()
+
+
+class ScriptedWatches(ScriptedFeeds):
+    def subscribe(self, owner_id: UUID) -> AbstractAsyncContextManager[ScriptedSubscriber]:  # type: ignore[override]
+        return self._subscribe()
+
+
+class RecordingNotices:
+    def __init__(self) -> None:
+        self.told: list[tuple[UUID, str | None]] = []
+
+    def committed(self, chat: Chat, lifecycle: str | None = None) -> None:
+        self.told.append((chat.id, lifecycle))
+
+
+class ScriptedHealth:
+    def __init__(self) -> None:
+        self.draining = False
+        self.checks = {"postgres": "ok", "schema": "ok", "redis": "ok"}
+
+    async def check(self) -> dict[str, str]:
+        return self.checks
+
+
+class World:
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings(**settings)
+        self.database = MemoryDatabase()
+        self.store = MemoryStore(self.database)
+        self.accounts = MemoryAccounts(self.database)
+        self.registry = MemoryRegistry(self.database)
+        self.pubsub = MemoryPubSub(MemoryBroker())
+        self.feeds = ScriptedFeeds(self.database)
+        self.watches = ScriptedWatches(self.database)
+        self.notices = RecordingNotices()
+        self.health = ScriptedHealth()
+        self.metrics = Metrics()
+        self.server: Server
+        self.url = ""
+        self.public_url = ""
+
+    def services(self) -> Services:
+        return Services(
+            settings=self.settings,
+            store=self.store,
+            accounts=self.accounts,
+            registry=self.registry,
+            pubsub=self.pubsub,
+            feeds=self.feeds,
+            watches=self.watches,
+            notices=self.notices,
+            health=self.health,
+            metrics=self.metrics,
+        )
+
+    async def token(self, user: str = "ada", *, admin: bool = False) -> str:
+        token = tokens.generate()
+        account = await self.accounts.ensure_user(user, admin=admin)
+        await self.accounts.add_token(
+            account.user_id, token_id=token.token_id, name="test", secret_digest=token.digest, expires_at=None
+        )
+        return token.plaintext
+
+    def written(self) -> bytes:
+        """All that the database holds of chats, to tell whether anything was written."""
+        rows = [(row.id, row.title, row.state, row.messages) for row in self.database.chats.values()]
+        return msgspec.json.encode(rows)
+
+    def client(self, token: str | None, **options: Any) -> httpx.AsyncClient:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        options.setdefault("base_url", self.url)
+        return httpx.AsyncClient(headers=headers, timeout=5, **options)
+
+
+@asynccontextmanager
+async def serving(world: World) -> AsyncIterator[World]:
+    """Run the server of ``world`` on two loopback ports: its own one and the public one."""
+    app = create_app(world.services())
+    world.server = Server(app, send_stall_seconds=world.settings.send_stall_seconds)
+    private, public = loopback(), loopback()
+    world.url, world.public_url = url_of(private), url_of(public)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.run)
+        await nursery.start(world.server.run, [private], [public])
+        with world.metrics.listening():
+            yield world
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def client_of(world: World, user: str = "ada", *, admin: bool = False) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve ``world``, and a client with a token of ``user`` for it."""
+    async with serving(world), world.client(await world.token(user, admin=admin)) as client:
+        yield client
+
+
+def loopback() -> socket.socket:
+    sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+    sock.setblocking(False)
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()
+    return f"http://{host}:{port}"
+
+
+def error_code(response: httpx.Response) -> str:
+    """The code of an error answer, which has to have the form that all of them have."""
+    error = response.json()["error"]
+    assert isinstance(error["message"], str)
+    assert error["message"]
+    return str(error["code"])
+
+
+def unknown_chat() -> str:
+    return str(uuid4())

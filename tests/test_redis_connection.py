@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
 import trio_asyncio
+from redis_faults import frozen
 
 from chatcluster import redis as subject
 from chatcluster.embedded import RedisServer
@@ -28,17 +26,6 @@ async def connection(empty_redis_url: str) -> AsyncIterator[RedisConnection]:
 @pytest.fixture
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "COMMANDS_SECONDS", 0.2)
-
-
-@contextmanager
-def frozen(server: RedisServer) -> Iterator[None]:
-    """The server accepts connections, as the kernel does that for it, and answers nothing."""
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 async def test_a_batch_is_answered_in_order_and_an_error_is_a_value(connection: RedisConnection) -> None:

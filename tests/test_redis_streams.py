@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
+from redis_faults import frozen
 
 from chatcluster import redis as redis_module
 from chatcluster import streams as subject
@@ -231,16 +232,16 @@ async def test_p8_a_server_that_comes_back_empty_says_missing_and_is_restored(
 async def test_p3_after_an_append_with_unknown_outcome_restoring_doubles_nothing(
     own_redis: RedisServer, chat_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server took the commands, and its replies never came."""
+    """The server takes the commands, but its replies come too late."""
     tenure = [opening(1), part(1, 1), part(1, 2), part(1, 3)]
     async with open_redis(own_redis.start()) as connection:
         streams = RedisStreams(connection)
         await streams.open(chat_id, tenure[0], trim=False)
         monkeypatch.setattr(redis_module, "COMMANDS_SECONDS", 0.1)
-        await connection.exchange([("CLIENT", "PAUSE", 150, "WRITE")])
-        with pytest.raises(StreamsUnavailable):
+        with frozen(own_redis), pytest.raises(StreamsUnavailable):
             await streams.append(of(chat_id, *tenure[1:3]))
         monkeypatch.undo()
+        assert await everything(streams, chat_id) == tenure[:3]
         await streams.restore(chat_id, tenure)
         assert await everything(streams, chat_id) == tenure
 

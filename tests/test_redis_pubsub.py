@@ -1,0 +1,392 @@
+"""Pub/sub on a real Redis: what is said, to whom, in what order, and that no gap goes unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from redis_faults import frozen
+
+from chatcluster import pubsub as subject
+from chatcluster import redis as redis_module
+from chatcluster import telemetry
+from chatcluster.embedded import RedisServer
+from chatcluster.ports import GAP, Gap, Subscription
+from chatcluster.pubsub import Inbox, RedisPubSub, Switchboard
+from chatcluster.redis import Reply, open_redis
+
+
+@asynccontextmanager
+async def replica(url: str) -> AsyncIterator[RedisPubSub]:
+    """One replica's pub/sub, running, on a connection of its own."""
+    async with open_redis(url) as connection, trio.open_nursery() as nursery:
+        pubsub = RedisPubSub(connection)
+        await nursery.start(pubsub.run)
+        yield pubsub
+        nursery.cancel_scope.cancel()
+
+
+async def received(subscription: Subscription, count: int = 1) -> list[bytes | Gap]:
+    with trio.fail_after(5):
+        return [await subscription.receive() for _ in range(count)]
+
+
+async def ask(url: str, *command: str) -> Reply:
+    async with open_redis(url) as connection:
+        return (await connection.exchange([command]))[0]
+
+
+class Events:
+    """What telemetry reported, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, dict[str, object]]] = []
+        self._arrival = trio.lowlevel.ParkingLot()
+
+    def listen(self, name: str, fields: dict[str, object]) -> None:
+        self.seen.append((name, fields))
+        self._arrival.unpark_all()
+
+    async def wait_for(self, name: str) -> dict[str, object]:
+        with trio.fail_after(5):
+            while True:
+                for seen, fields in self.seen:
+                    if seen == name:
+                        return fields
+                await self._arrival.park()
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    collected = Events()
+    telemetry.subscribe(collected.listen)
+    yield collected
+    telemetry.unsubscribe(collected.listen)
+
+
+def contents(inbox: Inbox) -> list[bytes | Gap]:
+    taken = []
+    while True:
+        try:
+            taken.append(inbox.receive_nowait())
+        except trio.WouldBlock:
+            return taken
+
+
+# --- passing messages on ------------------------------------------------------------------------
+
+
+async def test_a_message_reaches_every_replica_in_order_and_its_own_process_at_once(empty_redis_url: str) -> None:
+    messages = [b"%d" % number for number in range(600)]
+    async with (
+        replica(empty_redis_url) as here,
+        replica(empty_redis_url) as there,
+        here.subscribe("a") as local,
+        there.subscribe("a", "b") as remote,
+        there.subscribe("b") as other,
+    ):
+        here.publish("a", messages[0])
+        assert local.receive_nowait() == messages[0]
+        assert await received(remote) == [messages[0]]
+        for batch in (messages[1:200], messages[200:400], messages[400:]):
+            for message in batch:
+                here.publish("a", message)
+            assert await received(remote, len(batch)) == batch
+        here.publish("b", b"last")
+        assert await received(other) == [b"last"]
+
+
+async def test_p8_without_a_server_messages_stay_in_the_process_and_nobody_waits() -> None:
+    async with replica("redis://127.0.0.1:1/0") as alone:
+        with trio.fail_after(subject.CONFIRM_SECONDS / 2):
+            async with alone.subscribe("a") as subscription:
+                alone.publish("a", b"hint")
+                assert await subscription.receive() == b"hint"
+
+
+async def test_many_channels_are_told_to_the_server_in_bounded_commands(
+    empty_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "CHANNELS_PER_COMMAND_MAX", 3)
+    channels = [f"channel {number}" for number in range(10)]
+    async with (
+        replica(empty_redis_url) as here,
+        replica(empty_redis_url) as there,
+        there.subscribe(*channels) as subscription,
+    ):
+        for channel in channels:
+            here.publish(channel, channel.encode())
+        assert await received(subscription, 10) == [channel.encode() for channel in channels]
+
+
+async def test_a_channel_is_left_at_the_server_when_its_last_subscriber_leaves(empty_redis_url: str) -> None:
+    async with replica(empty_redis_url) as pubsub, pubsub.subscribe("kept") as kept:
+        async with pubsub.subscribe("left", "kept"):
+            async with pubsub.subscribe("left"):
+                pass
+            assert await ask(empty_redis_url, "PUBSUB", "NUMSUB", "left", "kept") == [b"left", 1, b"kept", 1]
+        # Commands of one connection are carried out in order: this confirmation comes after the leaving.
+        async with pubsub.subscribe("later"):
+            assert await ask(empty_redis_url, "PUBSUB", "NUMSUB", "left", "kept") == [b"left", 0, b"kept", 1]
+        await ask(empty_redis_url, "PUBLISH", "kept", "still here")
+        assert await received(kept) == [b"still here"]
+
+
+async def test_a_slow_subscriber_gets_one_gap_and_holds_nobody_else_up(
+    empty_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "BUFFER_MESSAGES_MAX", 10)
+    async with (
+        replica(empty_redis_url) as here,
+        replica(empty_redis_url) as there,
+        there.subscribe("a") as slow,
+        there.subscribe("a") as quick,
+    ):
+        for number in range(15):
+            here.publish("a", b"%d" % number)
+            assert await received(quick) == [b"%d" % number]
+        assert await received(slow, 5) == [GAP, b"11", b"12", b"13", b"14"]
+
+
+# --- P3, P8: losing the server ------------------------------------------------------------------
+
+
+async def test_p8_a_server_that_restarts_empty_gives_every_subscription_one_gap_and_works_again(
+    own_redis: RedisServer, events: Events
+) -> None:
+    url = own_redis.start()
+    async with (
+        replica(url) as here,
+        replica(url) as there,
+        here.subscribe("a") as first,
+        there.subscribe("a", "b") as second,
+        there.subscribe("c") as third,
+    ):
+        own_redis.kill()
+        await events.wait_for("pubsub.lost")
+        own_redis.start()
+        with trio.fail_after(2):
+            assert [await subscription.receive() for subscription in (first, second, third)] == [GAP] * 3
+        here.publish("a", b"first")
+        here.publish("b", b"second")
+        assert await received(second, 2) == [b"first", b"second"]
+        await ask(url, "PUBLISH", "c", "third")
+        assert await received(third) == [b"third"]
+
+
+async def test_p8_what_is_published_while_the_server_is_away_is_sent_when_it_is_back(
+    own_redis: RedisServer, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long outage only the newest are kept; who was not back in time to hear them has a gap instead."""
+    monkeypatch.setattr(subject, "OUTBOX_MESSAGES_MAX", 3)
+    url = own_redis.start()
+    async with replica(url) as here, replica(url) as there, there.subscribe("a") as subscription:
+        own_redis.kill()
+        for message in (b"0", b"1", b"2", b"3", b"4"):
+            here.publish("a", message)
+        own_redis.start()
+        assert await events.wait_for("pubsub.dropped") == {"count": 2}
+        assert await received(subscription) == [GAP]
+        here.publish("a", b"end")
+        heard = await received(subscription)
+        while heard[-1] != b"end":
+            heard += await received(subscription)
+        assert heard == [b"2", b"3", b"4", b"end"][-len(heard) :]
+
+
+async def test_p3_whoever_enters_while_the_server_is_away_enters_at_once_and_gets_a_gap_when_it_is_back(
+    own_redis: RedisServer,
+) -> None:
+    url = own_redis.start()
+    own_redis.kill()
+    async with replica(url) as pubsub:
+        with trio.fail_after(subject.CONFIRM_SECONDS / 2):
+            entry = pubsub.subscribe("a")
+            subscription = await entry.__aenter__()
+        own_redis.start()
+        assert await received(subscription) == [GAP]
+        await ask(url, "PUBLISH", "a", "message")
+        assert await received(subscription) == [b"message"]
+        await entry.__aexit__(None, None, None)
+
+
+async def test_p3_a_confirmation_that_is_late_becomes_a_gap(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "CONFIRM_SECONDS", 0.1)
+    async with replica(own_redis.start()) as pubsub:
+        with frozen(own_redis):
+            entry = pubsub.subscribe("a")
+            subscription = await entry.__aenter__()
+            with pytest.raises(trio.WouldBlock):
+                subscription.receive_nowait()
+        assert await received(subscription) == [GAP]
+        await entry.__aexit__(None, None, None)
+
+
+async def test_p4_a_silent_server_is_given_up_and_found_again(
+    own_redis: RedisServer, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(redis_module, "COMMANDS_SECONDS", 0.2)
+    async with replica(own_redis.start()) as pubsub, pubsub.subscribe("a") as subscription:
+        with frozen(own_redis):
+            assert "ping" in str((await events.wait_for("pubsub.lost"))["error"])
+        assert await received(subscription) == [GAP]
+        await events.wait_for("pubsub.regained")
+
+
+async def test_a_subscriber_that_leaves_while_it_waits_to_enter_leaves_nothing_behind(own_redis: RedisServer) -> None:
+    url = own_redis.start()
+    async with replica(url) as pubsub:
+        with frozen(own_redis), trio.move_on_after(0.05) as scope:
+            async with pubsub.subscribe("abandoned"):
+                pytest.fail("nobody confirmed this subscription")
+        assert scope.cancelled_caught
+        async with pubsub.subscribe("other"):
+            assert "wanted=1 followed=1" in repr(pubsub)
+            assert await ask(url, "PUBSUB", "CHANNELS") == [b"other"]
+
+
+async def test_a_connection_that_the_server_closes_is_made_again(empty_redis_url: str) -> None:
+    async with replica(empty_redis_url) as pubsub, pubsub.subscribe("a") as subscription:
+        assert await ask(empty_redis_url, "CLIENT", "KILL", "TYPE", "pubsub") == 1
+        assert await received(subscription) == [GAP]
+
+
+async def test_the_stand_in_for_redis_serves_as_well(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatcluster.embedded.redis_server.find_redis", lambda: None)
+    url = own_redis.start()
+    async with replica(url) as here, replica(url) as there, there.subscribe("a", "b") as subscription:
+        async with there.subscribe("a"):
+            pass
+        here.publish("a", b"1")
+        here.publish("b", b"2")
+        assert await received(subscription, 2) == [b"1", b"2"]
+
+
+async def test_a_message_that_the_server_refuses_is_reported_and_does_not_stop_the_others(
+    own_redis: RedisServer, events: Events
+) -> None:
+    url = own_redis.start()
+    await ask(url, "ACL", "SETUSER", "default", "resetchannels", "&allowed")
+    async with replica(url) as here, replica(url) as there, there.subscribe("allowed") as subscription:
+        here.publish("forbidden", b"1")
+        here.publish("allowed", b"2")
+        assert await received(subscription) == [b"2"]
+        assert (await events.wait_for("pubsub.refused"))["count"] == 1
+
+
+# --- the switchboard: which gap is owed, and when -----------------------------------------------
+
+
+def connected_switchboard(*inboxes: Inbox) -> Switchboard:
+    switchboard = Switchboard()
+    switchboard.connected()
+    for inbox in inboxes:
+        switchboard.add(inbox)
+    return switchboard
+
+
+def inbox_for(*channels: bytes) -> Inbox:
+    return Inbox(frozenset(channels))
+
+
+def test_each_channel_is_asked_for_once_however_many_want_it() -> None:
+    switchboard = connected_switchboard(inbox_for(b"a"), inbox_for(b"a"))
+    assert switchboard.changes() == [("SUBSCRIBE", b"a")]
+    switchboard.add(inbox_for(b"a"))
+    assert switchboard.changes() == []
+
+
+def test_whoever_comes_and_goes_between_two_looks_costs_nothing() -> None:
+    inbox = inbox_for(b"a")
+    switchboard = connected_switchboard(inbox)
+    switchboard.remove(inbox)
+    assert switchboard.changes() == []
+
+
+def test_an_inbox_is_settled_by_its_last_confirmation_and_one_that_comes_later_at_once() -> None:
+    early, late = inbox_for(b"a", b"b"), inbox_for(b"a", b"b")
+    switchboard = connected_switchboard(early)
+    switchboard.changes()
+    switchboard.confirmed(b"a")
+    assert not early.settled.is_set()
+    switchboard.confirmed(b"b")
+    assert early.settled.is_set()
+    switchboard.add(late)
+    assert late.settled.is_set()
+    assert contents(early) == contents(late) == []
+
+
+def test_p3_the_answer_to_an_earlier_subscribe_is_not_taken_for_that_to_the_last_one() -> None:
+    """The server left the channel between the two: what it carried then is missed."""
+    first, second = inbox_for(b"a"), inbox_for(b"a")
+    switchboard = connected_switchboard(first)
+    switchboard.changes()
+    switchboard.remove(first)
+    assert switchboard.changes() == [("UNSUBSCRIBE", b"a")]
+    switchboard.add(second)
+    assert switchboard.changes() == [("SUBSCRIBE", b"a")]
+    switchboard.confirmed(b"a")
+    assert not second.settled.is_set()
+    switchboard.confirmed(b"a")
+    assert second.settled.is_set()
+
+
+def test_p3_the_answer_to_a_subscribe_that_is_being_taken_back_settles_nobody() -> None:
+    first, second = inbox_for(b"a"), inbox_for(b"a")
+    switchboard = connected_switchboard(first)
+    switchboard.changes()
+    switchboard.remove(first)
+    switchboard.changes()
+    switchboard.add(second)
+    switchboard.confirmed(b"a")
+    assert not second.settled.is_set()
+
+
+def test_p3_after_a_loss_the_gap_comes_once_all_channels_are_confirmed_again() -> None:
+    inbox = inbox_for(b"a", b"b")
+    switchboard = connected_switchboard(inbox)
+    switchboard.changes()
+    switchboard.confirmed(b"a")
+    switchboard.confirmed(b"b")
+    switchboard.disconnected()
+    assert contents(inbox) == []
+    switchboard.connected()
+    assert set(*switchboard.changes()) == {"SUBSCRIBE", b"a", b"b"}
+    switchboard.confirmed(b"a")
+    assert contents(inbox) == []
+    switchboard.confirmed(b"b")
+    assert contents(inbox) == [GAP]
+
+
+def test_p3_a_loss_while_the_gap_of_the_previous_one_is_owed_still_ends_in_a_gap() -> None:
+    inbox = inbox_for(b"a")
+    switchboard = connected_switchboard(inbox)
+    for _ in range(3):
+        switchboard.changes()
+        switchboard.disconnected()
+        switchboard.connected()
+    switchboard.changes()
+    switchboard.confirmed(b"a")
+    assert contents(inbox) == [GAP]
+
+
+def test_p3_neither_more_messages_nor_another_gap_push_a_gap_out() -> None:
+    inbox = inbox_for(b"a")
+    for _ in range(3 * subject.BUFFER_MESSAGES_MAX):
+        inbox.put(b"message")
+    kept = contents(inbox)
+    assert kept[0] is GAP
+    assert kept.count(GAP) == 1
+    assert len(kept) <= subject.BUFFER_MESSAGES_MAX
+
+
+def test_a_loss_lets_in_whoever_waits_to_enter() -> None:
+    inbox = inbox_for(b"a")
+    switchboard = connected_switchboard(inbox)
+    switchboard.disconnected()
+    assert inbox.settled.is_set()

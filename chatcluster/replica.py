@@ -120,7 +120,6 @@ class Replica:
         """Work until drained, one incarnation after the other."""
         self._notices.set_claimer(self._claim_here)
         while True:
-            self._on_incarnation(self.worker_id)
             try:
                 await self._incarnation()
                 return
@@ -147,6 +146,7 @@ class Replica:
             async with hold_lease(lease, replaces=self._replaces), trio.open_nursery() as listening:
                 self._replaces = ()
                 telemetry.event("replica.started", worker_id=str(self.worker_id), name=self._name)
+                self._on_incarnation(self.worker_id)
                 listening.start_soon(self._follow_own_chats)
                 async with trio.open_nursery() as runners:
                     await self._intake(runners)

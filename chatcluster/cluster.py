@@ -1,0 +1,234 @@
+"""The composition root: one replica process, made of its parts. The only module that knows them all.
+
+Nesting is the order of shutdown, here as everywhere:
+
+    signals ⊃ connections ⊃ publisher, pub/sub, feeds, lists ⊃ HTTP server ⊃ replica (lease ⊃ runners ⊃ intake)
+
+Life of a process: sockets are bound; the server accepts (not ready yet); once Postgres has the schema, the
+replica becomes a member of the cluster, says so on the ready pipe, and works.
+
+SIGTERM or SIGINT drains: the public port is left to the others and ``/readyz`` says 503; the replica hands its
+chats over at step boundaries; what it published is flushed; then readers are cut, so that they resume
+elsewhere, and the process exits with 0. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from uuid import UUID
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.accounts import PostgresAccounts
+from chatcluster.config import Settings
+from chatcluster.errors import ConfigError, SchemaError, StoreUnavailable, StreamsUnavailable
+from chatcluster.listening import listening_socket
+from chatcluster.llm.client import ChatCompletions
+from chatcluster.metrics import Metrics
+from chatcluster.migrate import check_schema
+from chatcluster.notices import Notices
+from chatcluster.parts import encode
+from chatcluster.postgres import Database, open_database
+from chatcluster.publisher import Publisher
+from chatcluster.pubsub import RedisPubSub
+from chatcluster.redis import RedisConnection, open_redis
+from chatcluster.registry import PostgresRegistry
+from chatcluster.replica import Replica
+from chatcluster.store import PostgresStore
+from chatcluster.streams import RedisStreams
+from chatcluster.subscribe import Feeds
+from chatcluster.watch import Watches
+from chatcluster.web.app import WebApp, create_app
+from chatcluster.web.server import Server
+from chatcluster.web.services import Services
+
+SCHEMA_RETRY_SECONDS = 0.5
+FLUSH_SECONDS_MAX = 2.0
+CUT_SECONDS = 0.1
+"""Between the end of the last runner and the cut: readers get what was just published."""
+
+
+async def serve(settings: Settings, *, listen_fd: int | None = None, ready_fd: int | None = None) -> None:
+    """Run one replica until a signal ends it.
+
+    ``listen_fd`` is an inherited listening socket that several replicas share. On ``ready_fd`` a line of JSON
+    says ``{"worker_id", "port"}`` for every incarnation. Raises ``ConfigError`` for settings that cannot work.
+    """
+    _require_servers(settings)
+    telemetry.configure_logging(settings.log_level, settings.log_format)
+    private = listening_socket(settings.host, settings.port)
+    public = [socket.socket(fileno=listen_fd)] if listen_fd is not None else []
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with AsyncExitStack() as stack:
+            metrics = stack.enter_context(Metrics().listening())
+            process = await _Process.open(stack, settings, metrics, private.getsockname()[1], ready_fd)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process.obey, signals)
+                await process.run(private, public)
+                nursery.cancel_scope.cancel()
+
+
+def _require_servers(settings: Settings) -> None:
+    for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
+        if not url:
+            variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
+            raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
+
+
+class _Process:
+    """The parts of one replica process, and the order in which they live."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        redis: RedisConnection,
+        model: ChatCompletions,
+        metrics: Metrics,
+        port: int,
+        ready_fd: int | None,
+    ) -> None:
+        store = PostgresStore(database)
+        registry = PostgresRegistry(database, settings)
+        streams = RedisStreams(redis)
+        self._settings = settings
+        self._database = database
+        self._pubsub = RedisPubSub(redis)
+        self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
+        self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings)
+        self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings)
+        self._replica = Replica(
+            name=settings.display_name(port),
+            address=settings.advertise or f"{settings.host}:{port}",
+            settings=settings,
+            store=store,
+            registry=registry,
+            streams=streams,
+            pubsub=self._pubsub,
+            publisher=self._publisher,
+            model=model,
+            notices=(notices := Notices(self._pubsub)),
+            on_incarnation=partial(_say_ready, ready_fd, port),
+        )
+        self._app: WebApp = create_app(
+            Services(
+                settings=settings,
+                store=store,
+                accounts=PostgresAccounts(database),
+                registry=registry,
+                pubsub=self._pubsub,
+                feeds=self._feeds,
+                watches=self._watches,
+                notices=notices,
+                health=_Health(database, redis, lambda: self._replica.draining),
+                metrics=metrics,
+            )
+        )
+        self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds)
+        self._waiting_for_schema = trio.CancelScope()
+        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
+
+    @classmethod
+    async def open(
+        cls, stack: AsyncExitStack, settings: Settings, metrics: Metrics, port: int, ready_fd: int | None
+    ) -> _Process:
+        """The parts on connections that ``stack`` closes."""
+        return cls(
+            settings,
+            database=await stack.enter_async_context(open_database(settings)),
+            redis=await stack.enter_async_context(open_redis(settings.redis_url)),
+            model=await stack.enter_async_context(ChatCompletions(settings)),
+            metrics=metrics,
+            port=port,
+            ready_fd=ready_fd,
+        )
+
+    async def run(self, private: socket.socket, public: list[socket.socket]) -> None:
+        """Serve and work until drained."""
+        async with trio.open_nursery() as background:
+            for loop in (self._pubsub.run, self._feeds.run, self._watches.run):
+                await background.start(loop)
+            background.start_soon(self._publisher.run)
+            background.start_soon(self._app.run)
+            async with trio.open_nursery() as serving:
+                await serving.start(self._server.run, [private], public)
+                await self._schema_is_there()
+                await self._replica.run()
+                await self._publisher.drained(FLUSH_SECONDS_MAX)
+                await trio.sleep(CUT_SECONDS)
+                self._feeds.cut_all()
+                self._watches.cut_all()
+                self._server.cut()
+            background.cancel_scope.cancel()
+
+    async def obey(self, signals: AsyncIterator[int]) -> None:
+        """The first signal drains, the second one ends the process where it stands."""
+        async for number in signals:
+            if self._replica.draining:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            telemetry.event("replica.draining", signal=signal.Signals(number).name)
+            self._server.stop_accepting()
+            self._waiting_for_schema.cancel()
+            self._replica.drain()
+
+    async def _schema_is_there(self) -> None:
+        """Wait until Postgres can be reached and has the schema; ``/readyz`` says 503 meanwhile."""
+        said = ""
+        with self._waiting_for_schema:
+            while True:
+                try:
+                    await check_schema(self._database)
+                except (SchemaError, StoreUnavailable) as error:
+                    if str(error) != said:
+                        said = str(error)
+                        telemetry.event("replica.waiting", reason=said)
+                else:
+                    return
+                await trio.sleep(SCHEMA_RETRY_SECONDS)
+
+
+class _Health:
+    """What ``/readyz`` looks at."""
+
+    def __init__(self, database: Database, redis: RedisConnection, draining: Callable[[], bool]) -> None:
+        self._database = database
+        self._redis = redis
+        self._draining = draining
+
+    @property
+    def draining(self) -> bool:
+        return self._draining()
+
+    async def check(self) -> dict[str, str]:
+        checks = {"postgres": "ok", "schema": "ok", "redis": "ok"}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._check_database, checks)
+            nursery.start_soon(self._check_redis, checks)
+        return checks
+
+    async def _check_database(self, checks: dict[str, str]) -> None:
+        try:
+            await check_schema(self._database)
+        except SchemaError as error:
+            checks["schema"] = str(error)
+        except StoreUnavailable as error:
+            checks["postgres"] = str(error)
+
+    async def _check_redis(self, checks: dict[str, str]) -> None:
+        try:
+            await self._redis.exchange([("PING",)])
+        except StreamsUnavailable as error:
+            checks["redis"] = str(error)
+
+
+def _say_ready(ready_fd: int | None, port: int, worker_id: UUID) -> None:
+    if ready_fd is not None:
+        os.write(ready_fd, encode({"worker_id": str(worker_id), "port": port}) + b"\n")

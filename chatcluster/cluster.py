@@ -96,7 +96,7 @@ class _Process:
         ready_fd: int | None,
     ) -> None:
         store = PostgresStore(database)
-        registry = PostgresRegistry(database, settings)
+        registry = PostgresRegistry(database)
         streams = RedisStreams(redis)
         self._settings = settings
         self._database = database

@@ -1,0 +1,54 @@
+"""Command-line flags made from the settings' own table, so that there is one place to say what a setting is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field, fields
+from typing import Any, TypeVar
+
+import click
+
+from chatcluster.config import Settings, env_name, flag_name
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ALL = tuple(item.name for item in fields(Settings))
+DATABASE = ("database_url", "statement_timeout_seconds")
+
+
+def settings_flags(*names: str) -> Callable[[F], F]:
+    """Add the flags of these settings to a command, which gets them as keyword arguments; None where not given.
+
+    Values outside a setting's range are found by ``config.from_environment``, with the environment's.
+    """
+    chosen = [item for item in fields(Settings) if item.name in names]
+
+    def decorate(function: F) -> F:
+        for item in reversed(chosen):
+            function = _option(item)(function)
+        return function
+
+    return decorate
+
+
+def _option(item: Field[Any]) -> Callable[[F], F]:
+    flag = f"--{flag_name(item.name)}"
+    if isinstance(item.default, bool):
+        return click.option(f"{flag}/--no-{flag_name(item.name)}", item.name, default=None, help=_help(item))
+    return click.option(flag, item.name, type=type(item.default), default=None, help=_help(item))
+
+
+def _help(item: Field[Any]) -> str:
+    """The setting's text, its default and its variable."""
+    text = item.metadata["help"]
+    if item.metadata["secret"]:
+        text += ". Prefer the environment: others on this machine can see flags"
+    default = "" if item.default == "" else f"default: {_shown(item.default)}; "
+    variables = ", ".join((env_name(item.name), *item.metadata["fallbacks"]))
+    return f"{text}  [{default}env: {variables}]"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)

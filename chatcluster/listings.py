@@ -1,0 +1,66 @@
+"""Tables for people, and JSON for programs, of what the command line lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from chatcluster.ports import Token
+
+
+def show_tokens(tokens: Sequence[Token], *, as_json: bool) -> None:
+    if as_json:
+        _show_json(tokens)
+        return
+    rows = (
+        (token.id, token.user_name, token.name, *map(_moment, (token.created_at, token.last_used_at, token.expires_at)))
+        for token in tokens
+    )
+    _show_table(("id", "user", "name", "created", "last used", "expires"), rows)
+
+
+def show_replicas(replicas: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/replicas`` answered."""
+    if as_json:
+        _show_json(replicas)
+        return
+    rows = (
+        (
+            replica["name"],
+            replica["address"],
+            replica["state"],
+            f"{replica['chats']}/{replica['slots']}",
+            f"{replica['heartbeat_age_seconds']:.1f} s",
+            replica["version"],
+            replica["worker_id"],
+        )
+        for replica in replicas
+    )
+    _show_table(("name", "address", "state", "chats", "heartbeat", "version", "worker ID"), rows)
+
+
+def _show_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def _show_table(columns: Sequence[str], rows: Any) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width; cutting an ID in it would make it useless.
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000
+    console.print(table)
+
+
+def _moment(value: datetime | None) -> str:
+    return value.astimezone().strftime("%Y-%m-%d %H:%M") if value else "-"

@@ -1,0 +1,83 @@
+"""What `chatcluster up` leaves in its data directory, so that other commands find the cluster on this machine.
+
+``cluster.json`` tells where it listens and which servers it uses, while it runs; ``token`` holds the API
+token of the first start, for as long as the database knows it. Both are for their owner's eyes (0600).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from chatcluster.errors import ConfigError
+
+DEFAULT_DATA_DIR = Path(".chatcluster")
+CLUSTER_FILE = "cluster.json"
+TOKEN_FILE = "token"
+
+
+class LocalCluster(msgspec.Struct, frozen=True):
+    url: str
+    database_url: str
+    redis_url: str
+    pid: int
+    """Of the supervisor."""
+
+
+def write_cluster(data_dir: Path, cluster: LocalCluster) -> None:
+    _write_private(data_dir / CLUSTER_FILE, msgspec.json.encode(cluster))
+
+
+def remove_cluster(data_dir: Path) -> None:
+    (data_dir / CLUSTER_FILE).unlink(missing_ok=True)
+
+
+def read_cluster(data_dir: Path) -> LocalCluster | None:
+    """The cluster that runs on ``data_dir``, None if none does."""
+    content = _read(data_dir / CLUSTER_FILE)
+    if content is None:
+        return None
+    try:
+        cluster = msgspec.json.decode(content, type=LocalCluster)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{data_dir / CLUSTER_FILE} is damaged: {error}") from None
+    return cluster if _is_running(cluster.pid) else None
+
+
+def write_token(data_dir: Path, token: str) -> None:
+    _write_private(data_dir / TOKEN_FILE, f"{token}\n".encode())
+
+
+def read_token(data_dir: Path) -> str | None:
+    content = _read(data_dir / TOKEN_FILE)
+    return content.decode().strip() if content is not None else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Replace the file in one step; nobody else can read it at any moment."""
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(content)
+    partial.replace(path)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

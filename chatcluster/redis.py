@@ -27,15 +27,14 @@ What happens on failure:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import hiredis
 import trio
 import trio_asyncio
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
@@ -56,6 +55,7 @@ ErrorReply = ResponseError
 Reply = bytes | int | None | list[Any] | ErrorReply
 
 T = TypeVar("T")
+Crossing = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
 
 
 @asynccontextmanager
@@ -65,13 +65,13 @@ async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
     Nothing is connected yet on entry, so the server need not be there. Raises ``ConfigError`` for a URL that
     is none.
     """
-    pool = _open_pool(url)
+    server = _parse(url)
     surrounding_loop = trio_asyncio.current_loop.get()
     async with trio_asyncio.open_loop() as loop:
         # Whoever uses another loop in this block finds it as before.
         trio_asyncio.current_loop.set(surrounding_loop)
         loop.set_default_executor(_Resolver())
-        connection = RedisConnection(loop, pool)
+        connection = RedisConnection(loop, server)
         try:
             yield connection
         finally:
@@ -79,13 +79,11 @@ async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
                 await connection.aclose()
 
 
-def _open_pool(url: str) -> BlockingConnectionPool:
+def _parse(url: str) -> ConnectionPool:
     try:
-        return BlockingConnectionPool.from_url(
+        return ConnectionPool.from_url(
             url,
-            max_connections=POOL_CONNECTIONS_MAX,
             # One deadline per batch, on trio's side, serves instead of a timer per reply.
-            timeout=None,
             socket_timeout=None,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_keepalive=True,
@@ -105,14 +103,20 @@ class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]
 
 
 class RedisConnection:
-    """What the adapters share: batches of commands, and listeners."""
+    """What the adapters share: batches of commands, and listeners.
 
-    def __init__(self, loop: Any, pool: BlockingConnectionPool) -> None:
+    The pool is kept here rather than by redis-py's, whose locks may be awaited, and so cancelled, when a
+    connection is given back. ``server`` makes connections and checks them, no more.
+    """
+
+    def __init__(self, loop: Any, server: ConnectionPool) -> None:
         self._loop = loop
-        self._pool = pool
+        self._server = server
+        self._places = trio.Semaphore(POOL_CONNECTIONS_MAX)
+        self._idle: list[AbstractConnection] = []
 
     def __repr__(self) -> str:
-        return f"<RedisConnection {self._pool!r}>"
+        return f"<RedisConnection idle={len(self._idle)} busy={POOL_CONNECTIONS_MAX - self._places.value}>"
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send the commands in one write, and return their replies in order.
@@ -122,7 +126,14 @@ class RedisConnection:
         """
         if not commands:
             return []
-        return await self._bounded(self._exchange(_pack(commands), len(commands)))
+        packed = _pack(commands)
+        with _deadline():
+            async with self._places:
+                connection = self._idle.pop() if self._idle else self._new_connection()
+                try:
+                    return await self._cross(self._exchange(connection, packed, len(commands)))
+                finally:
+                    self._idle.append(connection)
 
     async def transaction(self, commands: Sequence[Command]) -> list[Reply]:
         """The same in a ``MULTI``: all of the commands take effect at once, or, on an ``ErrorReply`` to ``EXEC``
@@ -138,30 +149,33 @@ class RedisConnection:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
         """A connection of its own that follows channels. Raises ``StreamsUnavailable`` if it cannot be made."""
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        connection = self._new_connection()
         try:
-            await self._bounded(connection.connect())  # type: ignore[no-untyped-call]
-            yield Listener(self, connection)
+            with _deadline():
+                await self._cross(self._server.ensure_connection(connection))
+            yield Listener(self._cross, connection)
         finally:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._cross(connection.disconnect(nowait=True))
 
     async def aclose(self) -> None:
-        await self._cross(self._pool.disconnect())
+        """Close what is idle, which is everything, once nobody is inside of ``exchange``."""
+        while self._idle:
+            await self._cross(self._idle.pop().disconnect(nowait=True))
 
-    async def _exchange(self, packed: bytes, replies: int) -> list[Reply]:
-        connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+    def _new_connection(self) -> AbstractConnection:
+        connection: AbstractConnection = self._server.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def _exchange(self, connection: AbstractConnection, packed: bytes, replies: int) -> list[Reply]:
         try:
+            await self._server.ensure_connection(connection)
             await connection.send_packed_command(packed, check_health=False)
             return [await _read_reply(connection) for _ in range(replies)]
-        finally:
-            await self._pool.release(connection)
-
-    async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
-        """Cross with a deadline. What it cuts short closes its connection."""
-        with trio.move_on_after(COMMANDS_SECONDS):
-            return await self._cross(work)
-        raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
+        except BaseException:
+            # Replies may still be on the way, and nobody must ever take them for others.
+            await connection.disconnect(nowait=True)
+            raise
 
     async def _cross(self, work: Coroutine[Any, Any, T]) -> T:
         try:
@@ -171,18 +185,26 @@ class RedisConnection:
         return result
 
 
+@contextmanager
+def _deadline() -> Iterator[None]:
+    with trio.move_on_after(COMMANDS_SECONDS) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
+
+
 class Listener:
     """One connection in the mode in which the server speaks first."""
 
-    def __init__(self, owner: RedisConnection, connection: AbstractConnection) -> None:
-        self._owner = owner
+    def __init__(self, cross: Crossing, connection: AbstractConnection) -> None:
+        self._cross = cross
         self._connection = connection
         self._unanswered_pings = 0
 
     async def send(self, commands: Iterable[Command]) -> None:
         """Send commands without waiting for replies. Raises ``StreamsUnavailable``."""
-        packed = _pack(commands)
-        await self._owner._bounded(self._connection.send_packed_command(packed, check_health=False))
+        with _deadline():
+            await self._cross(self._connection.send_packed_command(_pack(commands), check_health=False))
 
     async def run(self, on_reply: Callable[[Reply], None]) -> NoReturn:
         """Read until the connection breaks, which raises ``StreamsUnavailable`` (in an exception group).
@@ -191,7 +213,7 @@ class Listener:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ping)
-            await self._owner._cross(self._read(on_reply))
+            await self._cross(self._read(on_reply))
         raise AssertionError("reading ends with an error only")
 
     async def _read(self, on_reply: Callable[[Reply], None]) -> NoReturn:
@@ -215,7 +237,6 @@ async def _read_reply(connection: AbstractConnection) -> Reply:
     try:
         reply: Reply = await connection.read_response()
     except ReadOnlyError:
-        await connection.disconnect(nowait=True)
         raise
     except ErrorReply as error:
         return error

@@ -23,6 +23,7 @@ from uuid import uuid4
 import msgspec
 
 from chatcluster.errors import ProviderError
+from chatcluster.llm.chunks import Choice, Chunk, append_text, parse_json, read_chunk, read_usage
 from chatcluster.llm.failures import Provider, from_stream
 from chatcluster.parts import (
     Message,
@@ -125,41 +126,11 @@ def _append_text(messages: list[dict[str, Any]], role: str, text: str) -> None:
 
 def _wire_call(call: ToolCallPart) -> dict[str, Any]:
     """Arguments that are no JSON object go as an empty one: servers parse them, and fail for good."""
-    arguments = call.arguments if isinstance(_parse(call.arguments), dict) else "{}"
+    arguments = call.arguments if isinstance(parse_json(call.arguments), dict) else "{}"
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 # --- the answer -------------------------------------------------------------------------------
-
-
-class _Delta(msgspec.Struct):
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    refusal: Any = None
-    tool_calls: Any = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    """In place of ``delta`` where the server did not stream."""
-    finish_reason: Any = None
-    usage: Any = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    model: Any = None
-    error: Any = None
-    object: Any = None
-    message: Any = None
-    code: Any = None
-    type: Any = None
-
-
-_chunk_decoder = msgspec.json.Decoder(_Chunk)
 
 
 @dataclass
@@ -177,7 +148,7 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        return bool(self.pieces) and _parse(self.arguments) is not None
+        return bool(self.pieces) and parse_json(self.arguments) is not None
 
 
 class ChunkDecoder:
@@ -209,12 +180,12 @@ class ChunkDecoder:
         if payload.strip() == DONE:
             self._reason = self._reason or "stop"
             return self._complete(self._reason)
-        chunk = self._decode(payload)
+        chunk = self._read(payload)
         if chunk.error or chunk.object == "error":
             raise from_stream(self._provider, chunk.error or msgspec.to_builtins(chunk))
         if chunk.model and isinstance(chunk.model, str):
             self._model = chunk.model
-        self._usage = _read_usage(chunk.usage) or self._usage
+        self._usage = read_usage(chunk.usage) or self._usage
         events: list[ModelEvent] = []
         for choice in (chunk.choices or ())[:1]:
             events.extend(map(Delta, self._take_choice(choice)))
@@ -235,27 +206,23 @@ class ChunkDecoder:
             )
         return self._complete(self._reason)
 
-    def _decode(self, payload: bytes) -> _Chunk:
+    def _read(self, payload: bytes) -> Chunk:
         try:
-            return _chunk_decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass  # what sloppy servers send can be read with more effort
-        try:
-            return _as_chunk(_parse_with_effort(payload))
-        except (ValueError, RecursionError) as error:
+            return read_chunk(payload)
+        except ValueError as error:
             text = payload[:200].decode("utf-8", "replace")
             raise self._provider.error(
                 f"{self._provider.name} sent a chunk that cannot be read ({error}): {text}", "generic", retryable=True
             ) from None
 
-    def _take_choice(self, choice: _Choice) -> list[Part]:
-        self._usage = _read_usage(choice.usage) or self._usage
+    def _take_choice(self, choice: Choice) -> list[Part]:
+        self._usage = read_usage(choice.usage) or self._usage
         parts: list[Part] = []
         delta = choice.delta or choice.message
         if delta is not None:
-            _read_text(delta.reasoning_content or delta.reasoning, parts, ReasoningPart)
-            _read_text(delta.content, parts, TextPart)
-            _read_text(delta.refusal, parts, TextPart)
+            append_text(delta.reasoning_content or delta.reasoning, parts, ReasoningPart)
+            append_text(delta.content, parts, TextPart)
+            append_text(delta.refusal, parts, TextPart)
             if isinstance(delta.tool_calls, list):
                 for position, piece in enumerate(delta.tool_calls):
                     self._take_call(position, piece)
@@ -336,65 +303,3 @@ def _starts_another(call: _Call, call_id: str, name: str) -> bool:
     if call_id:
         return call_id != call.id
     return call.is_whole
-
-
-def _read_text(value: Any, parts: list[Part], kind: type[TextPart] | type[ReasoningPart]) -> None:
-    """Append the text in ``value``: a string, or a list of typed blocks, where thinking is a block as well."""
-    if isinstance(value, str):
-        if value:
-            parts.append(kind(value))
-    elif isinstance(value, list):
-        for block in value:
-            if isinstance(block, dict):
-                _read_text(block.get("thinking"), parts, ReasoningPart)
-                _read_text(block.get("text"), parts, kind)
-
-
-def _read_usage(value: Any) -> Usage | None:
-    if not isinstance(value, dict):
-        return None
-    usage = Usage(
-        input_tokens=_count(value, "prompt_tokens"),
-        output_tokens=_count(value, "completion_tokens"),
-        reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
-        cached_input_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
-    )
-    return None if usage == Usage() else usage
-
-
-def _count(value: Any, key: str) -> int | None:
-    count = value.get(key) if isinstance(value, dict) else None
-    return count if type(count) is int and count >= 0 else None
-
-
-def _parse(text: str) -> Any:
-    """The JSON value of ``text``, or None."""
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def _parse_with_effort(payload: bytes) -> Any:
-    """The JSON value of ``payload`` with NaN, raw control characters, broken UTF-8 and lone surrogates allowed.
-
-    What is no character becomes U+FFFD. Raises ``ValueError`` or ``RecursionError``.
-    """
-    value = json.loads(payload.decode("utf-8", "replace"), strict=False)
-    text = json.dumps(value, ensure_ascii=False)
-    return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
-
-
-def _as_chunk(value: Any) -> _Chunk:
-    """The chunk in a JSON value of any shape; what has the wrong type counts as absent."""
-    if not isinstance(value, dict):
-        return _Chunk()
-    choices = value.get("choices")
-    sound = (
-        [_sound_choice(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    )
-    return msgspec.convert({**value, "choices": sound}, _Chunk)
-
-
-def _sound_choice(choice: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in choice.items() if key not in ("delta", "message") or isinstance(value, dict)}

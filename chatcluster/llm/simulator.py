@@ -9,13 +9,14 @@ a stream that is late writes all due tokens at once, as separate events, so a bu
 grouping but neither the pace nor the text. While it waits, it watches the connection: a client that
 goes away ends its stream at once, and ``Simulator.aborted`` counts it.
 
-It uses h11 on trio directly: a cut connection, an end of body without a terminal event and silence have
-to be exactly that on the wire, and a token costs a tenth of what it does through an ASGI server.
+It uses h11 on trio directly, not an ASGI server: a cut connection, silence and an end of body without a
+terminal event have to be exactly that on the wire, and each token costs less.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ import trio
 
 from chatcluster.errors import ChatclusterError
 from chatcluster.llm import answers
+from chatcluster.llm import script as script_module
 from chatcluster.llm.script import (
     DirectiveError,
     Ending,
@@ -77,6 +79,11 @@ class _ClientGone(ChatclusterError):
 
 class _Cut(ChatclusterError):
     """The script wants the connection closed, as a crash would close it."""
+
+
+def directives_help() -> str:
+    """The directives that a prompt can carry, for ``--help``."""
+    return inspect.cleandoc(script_module.__doc__ or "")
 
 
 async def serve(options: SimulatorOptions, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,0 +1,230 @@
+"""What each failure of a provider means: retried or not, when, and in which words.
+
+A wrong verdict is either a chat that gives up on a passing fault, or one that asks 25 times in vain."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from chatcluster.llm.failures import (
+    RETRY_AFTER_SECONDS_MAX,
+    ErrorObject,
+    Provider,
+    from_response,
+    from_stream,
+    judge,
+    read_error_body,
+    read_retry_after,
+)
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+KEY = "key-0123456789"
+PROVIDER = Provider("test.example", (KEY,))
+
+
+def error_body(**error: object) -> bytes:
+    return json.dumps({"error": {"message": "something happened", **error}}).encode()
+
+
+def failure(status: int, body: bytes = b"", **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return from_response(PROVIDER, status, named, body, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (302, "config", False),
+        (400, "config", False),
+        (401, "auth", False),
+        (402, "usage_limit", False),
+        (403, "auth", False),
+        (404, "config", False),
+        (405, "config", False),
+        (408, "timeout", True),
+        (409, "generic", True),
+        (413, "context_length", False),
+        (418, "config", False),
+        (422, "config", False),
+        (425, "generic", True),
+        (429, "rate_limit", True),
+        (500, "generic", True),
+        (502, "generic", True),
+        (503, "overloaded", True),
+        (504, "timeout", True),
+        (520, "generic", True),
+        (529, "overloaded", True),
+    ],
+)
+def test_the_status_decides_where_the_body_says_nothing(status: int, kind: str, retryable: bool) -> None:
+    error = failure(status)
+    assert (error.kind, error.retryable, error.status_code) == (kind, retryable, status)
+    assert error.message.startswith(f"test.example answered {status} ")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "retryable"),
+    [
+        (429, error_body(type="insufficient_quota", code="insufficient_quota"), "usage_limit", False),
+        (429, error_body(type="insufficient_quota", code=None), "usage_limit", False),
+        (429, error_body(code="credit_balance_exhausted"), "usage_limit", False),
+        (429, error_body(code="organization_spend_limit_exceeded"), "usage_limit", False),
+        (429, error_body(code="project_spend_limit_exceeded"), "usage_limit", False),
+        (429, error_body(code="organization_usage_limit_exceeded"), "usage_limit", False),
+        (429, error_body(details={"error_code": "enforced_spend_limit_reached"}), "usage_limit", False),
+        (400, error_body(message="Your credit balance is too low to use the API"), "usage_limit", False),
+        (429, error_body(code="rate_limit_exceeded", type="tokens"), "rate_limit", True),
+        (429, error_body(code="slow_down"), "overloaded", True),
+        (503, error_body(code="slow_down"), "overloaded", True),
+        (503, error_body(code=503, message="Loading model", type="unavailable_error"), "overloaded", True),
+        (500, error_body(type="overloaded_error"), "overloaded", True),
+        (400, error_body(code="context_length_exceeded"), "context_length", False),
+        (400, error_body(message="This model's maximum context length is 8192 tokens"), "context_length", False),
+        (400, error_body(type="exceed_context_size_error"), "context_length", False),
+        (400, error_body(code="content_filter"), "content_filter", False),
+        (400, error_body(message="Incorrect API key provided"), "auth", False),
+        (401, error_body(code="invalid_api_key"), "auth", False),
+        (404, error_body(code="model_not_found"), "config", False),
+        (500, error_body(message="unauthorized, forbidden and all that"), "generic", True),
+        (500, b"<html><head><title>500 Internal Server Error</title></head></html>", "generic", True),
+    ],
+)
+def test_the_body_is_more_precise_than_the_status(status: int, body: bytes, kind: str, retryable: bool) -> None:
+    error = failure(status, body)
+    assert (error.kind, error.retryable) == (kind, retryable)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "retryable"),
+    [
+        ({"code": 502, "message": "upstream"}, "generic", True),
+        ({"code": "502"}, "generic", True),
+        ({"code": 429}, "rate_limit", True),
+        ({"code": 401}, "auth", False),
+        ({"type": "overloaded_error"}, "overloaded", True),
+        ({"code": "server_error"}, "generic", True),
+        ({"type": "invalid_request_error"}, "config", False),
+        ({"message": "maximum context length exceeded"}, "context_length", False),
+        ({"message": "Connection reset by peer"}, "generic", True),
+        ("out of memory", "generic", True),
+        ({}, "generic", True),
+        (True, "generic", True),
+    ],
+)
+def test_an_error_object_in_mid_stream(error: object, kind: str, retryable: bool) -> None:
+    """There the HTTP status is 200: only the object can tell, and what it leaves open is retried."""
+    found = from_stream(PROVIDER, error)
+    assert (found.kind, found.retryable) == (kind, retryable)
+
+
+def test_an_unknown_failure_under_an_unknown_status_is_retried() -> None:
+    assert judge(None, ErrorObject(code="brand_new")).retryable
+    assert judge(204, ErrorObject()).retryable
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        (b'{"error": {"message": "m", "code": "c"}}', "m", "c"),
+        (b'{"error": {"message": "m", "code": 400}}', "m", "400"),
+        (b'{"error": "model not found, try pulling it first"}', "model not found, try pulling it first", ""),
+        (b'[{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}}]', "m", "429"),
+        (b'{"object": "error", "message": "m", "type": "BadRequestError", "code": 400}', "m", "400"),
+        (b'{"detail": "Not Found"}', "Not Found", ""),
+        (b'{"detail": [{"loc": ["body"]}]}', '[{"loc":["body"]}]', ""),
+        (b'{"message": "m", "error": null}', "m", ""),
+        (b"<html><title> 502 Bad\nGateway </title><body>long</body></html>", "502 Bad\nGateway", ""),
+        (b"<html>no title</html>", "", ""),
+        (b"upstream connect error", "upstream connect error", ""),
+        (b'"just text"', "just text", ""),
+        (b"\xff\xfe", "\ufffd\ufffd", ""),
+        (b"17", "", ""),
+        (b"[]", "", ""),
+        (b"", "", ""),
+    ],
+)
+def test_error_bodies_of_all_shapes(body: bytes, message: str, code: str) -> None:
+    error = read_error_body(body)
+    assert (error.message, error.code) == (message, code)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "1e9"}, RETRY_AFTER_SECONDS_MAX),
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "0"}, 360.0),
+        ({"x-ratelimit-reset-tokens": "1m2.5s", "x-ratelimit-remaining-tokens": "0"}, 62.5),
+        ({"x-ratelimit-reset-tokens": "120ms", "x-ratelimit-remaining-tokens": "0"}, 0.12),
+        ({"x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-remaining-tokens": "17"}, None),
+        ({"x-ratelimit-reset-tokens": "later", "x-ratelimit-remaining-tokens": "0"}, None),
+        (
+            {
+                "x-ratelimit-reset-requests": "2s",
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-tokens": "3",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            3.0,
+        ),
+    ],
+)
+def test_when_the_provider_wants_to_be_asked_again(headers: dict[str, str], seconds: float | None) -> None:
+    assert read_retry_after(headers, NOW) == seconds
+
+
+def test_a_wait_can_also_stand_in_the_body() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}]
+    error = failure(429, json.dumps([{"error": {"code": 429, "message": "m", "details": details}}]).encode())
+    assert (error.kind, error.retry_after_seconds) == ("rate_limit", 34.0)
+
+
+def test_a_failure_that_is_not_retried_names_no_wait() -> None:
+    assert failure(401, retry_after="5").retry_after_seconds is None
+    assert failure(429, retry_after="5").retry_after_seconds == 5.0
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        f"wrong key {KEY}!",
+        "wrong key sk-proj-abcdefghijklmnop",
+        "header Authorization: Bearer abc.def.ghi",
+        "cannot reach https://user:hunter2@host/v1",
+    ],
+)
+def test_no_secret_gets_into_a_message(leak: str) -> None:
+    message = failure(401, error_body(message=leak)).message
+    assert "***" in message
+    for secret in (KEY, "abcdefghijklmnop", "abc.def", "hunter2"):
+        assert secret not in message
+    assert KEY not in repr(PROVIDER)
+
+
+def test_a_dummy_key_does_not_black_out_ordinary_words() -> None:
+    error = Provider("test.example", ("a",)).error("a bad day", "generic")
+    assert error.message == "a bad day"
+
+
+def test_a_message_is_one_line_of_at_most_500_characters() -> None:
+    message = failure(400, error_body(message="x\n" * 5000 + "\0")).message
+    assert len(message) == 500
+    assert "\n" not in message
+    assert message.endswith("…")
+
+
+def test_a_missing_page_points_to_the_base_url() -> None:
+    assert "llm-base-url" in failure(404, b"404 page not found").message
+    assert "llm-base-url" not in failure(404, error_body(code="model_not_found")).message

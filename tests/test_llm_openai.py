@@ -1,0 +1,304 @@
+"""The Chat Completions wire, from transcripts: whatever a compatible server sends, it becomes the answer it
+meant, or an error that says what to do (P3: what is streamed and what is kept agree, so nothing is dropped
+silently and nothing ends without a word)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from chatcluster.errors import ProviderError
+from chatcluster.llm.failures import Provider
+from chatcluster.llm.openai import OUTCOME_UNKNOWN, ChunkDecoder, request_body, wire_messages
+from chatcluster.llm.sse import EventDecoder
+from chatcluster.parts import (
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+    joined,
+)
+from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
+PROVIDER = Provider("test.example", ("sk-very-secret-key",))
+
+
+def play(body: bytes, *, bytes_at_a_time: int = 1 << 20) -> list[ModelEvent]:
+    """All events of a response's body that arrives in pieces of the given size."""
+    numbers = itertools.count(1)
+    sse = EventDecoder(PROVIDER)
+    decoder = ChunkDecoder(PROVIDER, new_call_id=lambda: f"new_{next(numbers)}")
+    events: list[ModelEvent] = []
+
+    def take(payloads: Sequence[bytes | None]) -> None:
+        for payload in payloads:
+            events.extend([KeepAlive()] if payload is None else decoder.feed(payload))
+
+    for start in range(0, len(body), bytes_at_a_time):
+        take(sse.feed(body[start : start + bytes_at_a_time]))
+    take(sse.finish())
+    return events + decoder.end()
+
+
+def transcript(name: str) -> bytes:
+    return (TRANSCRIPTS / f"{name}.sse").read_bytes()
+
+
+@dataclass(frozen=True)
+class Answer:
+    parts: tuple[Part, ...]
+    reason: str = "stop"
+    usage: Usage | None = None
+    model: str | None = None
+
+
+def text(value: str) -> tuple[Part, ...]:
+    return (TextPart(value),)
+
+
+ANSWERS = {
+    "openai": Answer(text("Hello wörld 🌍"), usage=Usage(9, 4, 2, 5), model="gpt-x"),
+    "openai_parallel_calls": Answer(
+        (ToolCallPart("call_a", "weather", '{"city":"Bern"}'), ToolCallPart("call_b", "time", "{}")), "tool_calls"
+    ),
+    "azure_empty_choices": Answer(text("Hi"), "content_filter", model="gpt-azure"),
+    "openrouter_comments": Answer((ReasoningPart("Think"), TextPart("Yes")), usage=Usage(3, 2), model="vendor/m"),
+    "vllm_reasoning": Answer((ReasoningPart("Let me see."), TextPart("42")), usage=Usage(1, 9)),
+    "deepseek_reasoning": Answer((ReasoningPart("Hm"), TextPart("Ok")), "length", Usage(7, 2, 1)),
+    "ollama_calls_without_index": Answer(
+        (ToolCallPart("call_1", "add", '{"a": 1, "ü": [2]}'), ToolCallPart("call_2", "now", "{}")),
+        "tool_calls",
+        model="qwen",
+    ),
+    "proxy_all_calls_index_zero": Answer(
+        (ToolCallPart("a", "one", '{"x":1}'), ToolCallPart("b", "two", "{}")), "tool_calls"
+    ),
+    "changing_call_ids": Answer((ToolCallPart("x1", "one", '{"q":"v"}'),), "tool_calls"),
+    "calls_without_ids": Answer(
+        (
+            ToolCallPart("new_1", "one", "{}"),
+            ToolCallPart("new_2", "one", '{"n":2}'),
+            ToolCallPart("same", "two", "{}"),
+            ToolCallPart("new_3", "three", "{}"),
+        ),
+        "tool_calls",
+    ),
+    "no_done": Answer(text("Hi"), usage=Usage(2, 1)),
+    "crlf_without_last_blank_line": Answer(text("Hi you")),
+    "content_as_blocks": Answer((ReasoningPart("Hm. "), TextPart("So be it"))),
+    "odd_shapes": Answer(text("still here \ufffd")),
+    "refusal": Answer(text("I'm sorry")),
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    kind: str
+    retryable: bool
+    says: str
+    status_code: int | None = None
+
+
+FAILURES = {
+    "openrouter_error": Failure("generic", True, "Provider disconnected", 502),
+    "litellm_error": Failure("usage_limit", False, "exceeded your budget", 429),
+    "vllm_error": Failure("context_length", False, "maximum context length", 400),
+    "cut": Failure("stream_incomplete", True, "in the middle of its answer"),
+    "cut_in_json": Failure("generic", True, "cannot be read"),
+    "empty": Failure("empty_answer", True, "empty answer"),
+    "filtered_empty": Failure("content_filter", False, "content filter"),
+    "html_in_stream": Failure("generic", True, "cannot be read"),
+    "finish_error": Failure("generic", True, "broke off"),
+}
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1, 7, 1 << 20])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_transcript_becomes_the_answer_that_it_means(name: str, bytes_at_a_time: int) -> None:
+    *said, finished = play(transcript(name), bytes_at_a_time=bytes_at_a_time)
+
+    assert isinstance(finished, Finished)
+    parts = joined(event.part for event in said if isinstance(event, Delta))
+    assert Answer(parts, finished.reason, finished.usage, finished.model) == ANSWERS[name]
+    assert all(isinstance(event, Delta | KeepAlive) for event in said)
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1, 1 << 20])
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_transcript_without_an_answer_is_a_visible_error(name: str, bytes_at_a_time: int) -> None:
+    with pytest.raises(ProviderError) as caught:
+        play(transcript(name), bytes_at_a_time=bytes_at_a_time)
+
+    expected, error = FAILURES[name], caught.value
+    assert (error.kind, error.retryable, error.status_code) == (
+        expected.kind,
+        expected.retryable,
+        expected.status_code,
+    )
+    assert expected.says in error.message
+    assert len(error.message) <= 500
+    assert error.provider == "test.example"
+
+
+def test_every_transcript_has_an_expectation() -> None:
+    assert {path.stem for path in TRANSCRIPTS.iterdir()} == {*ANSWERS, *FAILURES}
+
+
+def test_every_chunk_is_a_sign_of_life() -> None:
+    """A silence guard that is reset by events must not abort a stream that sends empty chunks and comments."""
+    events = play(transcript("openrouter_comments"))
+    assert [type(event).__name__ for event in events] == [
+        *("KeepAlive", "KeepAlive", "Delta", "KeepAlive", "Delta", "KeepAlive", "KeepAlive", "Finished")
+    ]
+
+
+def test_text_is_passed_on_chunk_by_chunk_before_the_end() -> None:
+    decoder = ChunkDecoder(PROVIDER)
+    assert decoder.feed(b'{"choices":[{"delta":{"content":"a"}}]}') == [Delta(TextPart("a"))]
+    before = decoder.has_finish_reason
+    assert decoder.feed(b'{"choices":[{"delta":{"content":"b"},"finish_reason":"stop"}]}') == [Delta(TextPart("b"))]
+    assert (before, decoder.has_finish_reason) == (False, True)
+    assert decoder.feed(b"[DONE]") == [Finished("stop")]
+    assert decoder.feed(b"garbage") == []
+    assert decoder.end() == []
+
+
+def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
+    decoder = ChunkDecoder(PROVIDER)
+    body = b'{"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"}}],"usage":null}'
+    assert decoder.feed(body) + decoder.end() == [Delta(TextPart("Hi")), Finished("stop", None, "m")]
+
+
+def test_a_call_without_a_name_is_an_error_and_not_an_answer() -> None:
+    decoder = ChunkDecoder(PROVIDER)
+    decoder.feed(b'{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}')
+    with pytest.raises(ProviderError, match="without a name") as caught:
+        decoder.feed(b"[DONE]")
+    assert caught.value.retryable
+
+
+def test_calls_that_never_end_are_bounded() -> None:
+    decoder = ChunkDecoder(PROVIDER)
+    piece = b'{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"%s"}}]}}]}' % (
+        b"x" * (1 << 20)
+    )
+    for _ in range(3):
+        decoder.feed(piece)
+    with pytest.raises(ProviderError, match="without an end") as caught:
+        decoder.feed(piece)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"choices":' + b"[" * 100_000, b"\xff\xfe", b"", b"{"])
+def test_an_unreadable_chunk_is_a_short_retryable_error(payload: bytes) -> None:
+    with pytest.raises(ProviderError) as caught:
+        ChunkDecoder(PROVIDER).feed(payload)
+    assert caught.value.retryable
+    assert len(caught.value.message) <= 500
+
+
+def test_an_error_in_mid_stream_never_shows_the_key() -> None:
+    with pytest.raises(ProviderError) as caught:
+        ChunkDecoder(PROVIDER).feed(b'{"error":{"message":"bad key sk-very-secret-key given"}}')
+    assert "secret" not in caught.value.message
+
+
+# --- the request ------------------------------------------------------------------------------
+
+
+def history(*messages: tuple[Role, tuple[Part, ...]]) -> tuple[Message, ...]:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return tuple(Message(index, role, parts, 1, now) for index, (role, parts) in enumerate(messages, 1))
+
+
+def user(value: str) -> tuple[Role, tuple[Part, ...]]:
+    return Role.USER, text(value)
+
+
+def assistant(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
+    return Role.ASSISTANT, parts
+
+
+def tool(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
+    return Role.TOOL, parts
+
+
+def test_a_request_asks_for_a_stream_with_usage() -> None:
+    request = ModelRequest(UUID(int=1), history((Role.SYSTEM, text("Be kind.")), user("Hi")))
+    assert request_body(request, "default-model") == {
+        "model": "default-model",
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_a_chats_model_goes_before_the_default_and_usage_can_be_left_out() -> None:
+    body = request_body(ModelRequest(UUID(int=1), history(user("Hi")), "mine"), "default-model", include_usage=False)
+    assert body["model"] == "mine"
+    assert "stream_options" not in body
+
+
+def test_reasoning_is_not_sent_back() -> None:
+    messages = wire_messages(
+        history(user("a"), assistant(ReasoningPart("hm"), TextPart("b"), TextPart("c")), user("d"))
+    )
+    assert [message["content"] for message in messages] == ["a", "bc", "d"]
+
+
+def test_an_answer_without_content_is_not_sent() -> None:
+    """Providers refuse such a message for good; the user messages around it become one."""
+    messages = wire_messages(history(user("a"), assistant(ReasoningPart("hm")), user("b"), assistant(), user("c")))
+    assert messages == [{"role": "user", "content": "a\n\nb\n\nc"}]
+
+
+def test_a_call_is_followed_by_its_result_and_by_the_next_message() -> None:
+    call = ToolCallPart("1", "f", '{"x": 1}')
+    messages = wire_messages(history(user("a"), assistant(call), tool(ToolResultPart("1", "ok")), user("b")))
+    assert messages == [
+        {"role": "user", "content": "a"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "ok"},
+        {"role": "user", "content": "b"},
+    ]
+
+
+def test_a_poisoned_history_is_repaired_before_it_is_sent() -> None:
+    """Results in another order, twice, late, missing, or of no call; arguments that are no JSON."""
+    messages = wire_messages(
+        history(
+            tool(ToolResultPart("orphan", "?")),
+            user("a"),
+            assistant(ToolCallPart("1", "f", "not json"), ToolCallPart("2", "g", "{}"), ToolCallPart("3", "h", "{}")),
+            tool(ToolResultPart("2", "two"), ToolResultPart("2", "two again")),
+            user("b"),
+            tool(ToolResultPart("1", "one"), ToolResultPart("9", "nine")),
+            assistant(TextPart("c")),
+            tool(ToolResultPart("3", "too late")),
+        )
+    )
+    assert [(message["role"], message["content"]) for message in messages] == [
+        ("user", "a"),
+        ("assistant", None),
+        ("tool", "one"),
+        ("tool", "two"),
+        ("tool", OUTCOME_UNKNOWN),
+        ("user", "b"),
+        ("assistant", "c"),
+    ]
+    assert [call["function"]["arguments"] for call in messages[1]["tool_calls"]] == ["{}", "{}", "{}"]

@@ -351,8 +351,8 @@ class PartStreams(Protocol):
     async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
         """Open a tenure with its frame of seq 0, creating the stream if need be, and publish it.
 
-        Atomic with its publication: no frame of an older tenure is published live after it. ``trim``
-        drops everything before it. Raises ``Fenced`` if a newer tenure is open; opening one's own
+        Atomic with its publication: on the live channel it comes before every frame that is refused because
+        of it. ``trim`` drops everything before it. Raises ``Fenced`` if a newer tenure is open; opening one's own
         tenure again does nothing.
         """
         ...

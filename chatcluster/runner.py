@@ -31,6 +31,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.attempt import Attempt
 from chatcluster.chat import (
     CommitStep,
     ErrorInfo,
@@ -48,17 +49,8 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, Moved, ProviderError, StoreUnavailable, StreamsUnavailable
 from chatcluster.notices import Notices
-from chatcluster.parts import (
-    NewMessage,
-    Part,
-    Position,
-    ReasoningPart,
-    Role,
-    TextPart,
-    ToolCallPart,
-    joined,
-)
-from chatcluster.ports import Chat, Claimed, Delta, Finished, Model, ModelRequest, Outcome, PartStreams, Store
+from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, joined
+from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
 from chatcluster.salvage import last_attempt
 from chatcluster.turn import CallModel, Finish, GiveUp, next_step
@@ -97,10 +89,9 @@ class Runner:
         self._notices = notices
         self._settings = settings
         self._stream = publisher.stream(self.chat.id, worker_id, self.chat.epoch, on_fenced=self.look)
-        self._deltas: list[Part] = []
+        self._said: list[Part] = []
+        """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self._said_up_to: Position | None = None
-        """The last frame of a dead tenure whose words this one keeps."""
-        self._streamed_bytes = 0
         self._attempted = (0, 0)
         self._transacting = trio.Lock()
         """Held during a transaction of our own, so that a look never mistakes its effect for somebody else's."""
@@ -167,7 +158,7 @@ class Runner:
         if self.chat.status is Status.INTERRUPTING:
             await self._salvage()
         while self._owned:
-            if self._draining:
+            if self._draining and self.chat.status is Status.RUNNING:
                 await self._release()
                 return
             try:
@@ -182,6 +173,12 @@ class Runner:
     async def _step(self) -> None:
         if self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
+            return
+        if self.chat.attempt > self._settings.attempts_max:
+            text = (
+                f"gave up after {self._settings.attempts_max} attempts: the last replica died while it worked on this"
+            )
+            await self._fail(ErrorInfo("attempts_exhausted", text, retryable=True))
             return
         match next_step(self._messages, steps_max=self._settings.steps_max):
             case CallModel():
@@ -199,20 +196,22 @@ class Runner:
         number = (self.chat.history_version, self.chat.attempt)
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
             await self._commit(StartAttempt())
-        self._attempted = (self.chat.history_version, self.chat.attempt)
-        self._deltas, self._streamed_bytes = [], 0
-        self._stream.attempt(self.chat.attempt, self.chat.history_version)
+        chat = self.chat
+        self._attempted = (chat.history_version, chat.attempt)
+        self._said, self._said_up_to = [], None
+        self._stream.attempt(chat.attempt, chat.history_version)
+        attempt = Attempt(self._model, self._stream, self._settings)
+        request = ModelRequest(chat.id, tuple(self._messages), chat.model)
         try:
-            with telemetry.span("chat.attempt", chat_id=str(self.chat.id), attempt=self.chat.attempt):
-                finished = await self._unless_moved(self._call_model)
+            with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
+                answer = await self._unless_moved(lambda: attempt.run(request))
         except ProviderError as error:
             await self._failed(error)
             return
-        if finished is None:
+        self._said, self._said_up_to = attempt.partial()  # an interrupt may still come before the commit
+        if answer is None:
             await self._reload()
-            return
-        answer = self._answer(finished)
-        if any(isinstance(part, ToolCallPart) for part in answer.parts):
+        elif any(isinstance(part, ToolCallPart) for part in answer.parts):
             await self._commit(CommitStep((answer,)))
         else:
             await self._finish_turn((answer,))
@@ -243,49 +242,8 @@ class Runner:
         newer = seen.snapshot_version > chat.snapshot_version
         return newer and (seen.history_version, seen.status) != (chat.history_version, chat.status)
 
-    async def _call_model(self) -> Finished:
-        request = ModelRequest(self.chat.id, tuple(self._messages), self.chat.model)
-        silence_seconds = self._settings.model_silence_seconds or float("inf")
-        with trio.move_on_after(silence_seconds) as silence:
-            async with self._model.stream(request) as events:
-                async for event in events:
-                    silence.deadline = trio.current_time() + silence_seconds
-                    if isinstance(event, Delta):
-                        self._say(event.part)
-                    elif isinstance(event, Finished):
-                        return event
-            raise ProviderError("the answer ended without a terminal event", kind="stream_incomplete", retryable=True)
-        raise ProviderError(
-            f"the model was silent for {silence_seconds:g} s", kind="stream_silence_timeout", retryable=True
-        )
-
-    def _say(self, part: Part) -> None:
-        """A delta goes to the readers and into the answer, in the same words."""
-        if isinstance(part, TextPart | ReasoningPart):
-            if not part.text:
-                return
-            if "\0" in part.text:  # Postgres stores no NUL in text
-                part = type(part)(part.text.replace("\0", "\ufffd"))
-            self._streamed_bytes += len(part.text)
-        if self._streamed_bytes > self._settings.attempt_bytes_max:
-            raise ProviderError(f"the answer is longer than {self._settings.attempt_bytes_max} bytes", kind="config")
-        self._deltas.append(part)
-        self._stream.part(part)
-
-    def _answer(self, finished: Finished) -> NewMessage:
-        position = str(self._stream.flush())
-        return NewMessage(
-            Role.ASSISTANT,
-            joined(self._deltas),
-            finish_reason=finished.reason,
-            model=finished.model or self.chat.model,
-            usage=finished.usage,
-            position=position,
-        )
-
     async def _failed(self, error: ProviderError) -> None:
         """Schedule another attempt, or end the turn in an error. Nothing of a failed attempt is kept."""
-        self._deltas = []
         chat, settings = self.chat, self._settings
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
         if not error.retryable or chat.attempt >= settings.attempts_max:
@@ -312,15 +270,13 @@ class Runner:
     async def _finish_interruption(self) -> None:
         """Keep what was streamed of the interrupted attempt: no more, no less."""
         partial = None
-        if self._deltas:
-            said, self._deltas = self._deltas, []
-            position = self._said_up_to or self._stream.flush()
+        if self._said:
             partial = NewMessage(
                 Role.ASSISTANT,
-                joined(said),
+                joined(self._said),
                 finish_reason="interrupted",
                 model=self.chat.model,
-                position=str(position),
+                position=str(self._said_up_to),
             )
         outcome = await self._commit(FinishInterruption(partial))
         self._after_end(outcome, "interrupted")
@@ -335,8 +291,6 @@ class Runner:
 
     def _after_end(self, outcome: Outcome, word: str) -> None:
         """The turn is over: the tenure goes on to the message promoted with it, or closes."""
-        self._said_up_to = None
-        self._deltas = []
         if self._owned:
             self._stream.turn(outcome.messages[-1].id, self.chat.history_version)
         else:
@@ -351,7 +305,7 @@ class Runner:
             except StreamsUnavailable as error:
                 telemetry.event("runner.partial_unreadable", chat_id=str(self.chat.id), error=str(error))
                 return
-            self._deltas, self._said_up_to = list(salvaged.deltas), salvaged.position
+            self._said, self._said_up_to = list(salvaged.deltas), salvaged.position
 
     # --- the database -------------------------------------------------------------------------
 
@@ -365,6 +319,8 @@ class Runner:
             outcome = await self._until_known(lambda: self._store.commit(fence, command))
             self.chat = outcome.chat
             self._messages.extend(outcome.messages)
+        if outcome.messages:
+            self._said, self._said_up_to = [], None
         if outcome.chat.history_version != before.history_version and self._owned:
             self._stream.committed(outcome.chat.history_version)
         changed = outcome.chat.status is not before.status or not self._owned
@@ -377,7 +333,7 @@ class Runner:
         if read.chat.worker_id != self._worker_id or read.chat.epoch != self.chat.epoch:
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
         if read.chat.history_version != self.chat.history_version:
-            self._deltas, self._said_up_to = [], None  # what was being said answers a history that is gone
+            self._said, self._said_up_to = [], None  # what was being said answers a history that is gone
         self.chat, self._messages = read.chat, list(read.messages)
 
     async def _until_known(self, transact: Callable[[], Awaitable[T]]) -> T:

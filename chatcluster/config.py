@@ -9,6 +9,7 @@ Relations between settings are checked as well: a lease that one late heartbeat 
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -147,6 +148,8 @@ class Settings:
 
 
 def _check_range(name: str, value: Any, minimum: float | None, maximum: float | None) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{flag_name(name)} must be finite, not {value:g}")
     if minimum is not None and value < minimum:
         raise ConfigError(f"{flag_name(name)} must be at least {minimum:g}, not {value:g}")
     if maximum is not None and value > maximum:

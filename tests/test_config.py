@@ -1,0 +1,117 @@
+"""Settings: from flags and the environment, checked once, with errors that say which one and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from chatcluster.config import Settings, env_name, flag_name, from_environment
+from chatcluster.errors import ConfigError
+
+
+def test_the_defaults_are_valid_and_frozen() -> None:
+    settings = from_environment({})
+    assert settings == Settings()
+    with pytest.raises(FrozenInstanceError):
+        settings.slots = 1  # type: ignore[misc]
+
+
+def test_every_setting_has_a_help_text_and_a_default_of_a_type_that_text_can_say() -> None:
+    for item in fields(Settings):
+        assert item.metadata["help"], item.name
+        assert type(item.default) in (str, int, float, bool), item.name
+
+
+def test_a_flag_wins_over_the_environment_and_both_over_the_default() -> None:
+    environment = {"CHATCLUSTER_SLOTS": "7", "CHATCLUSTER_PORT": "9000"}
+    settings = from_environment(environment, slots=3, port=None)
+    assert (settings.slots, settings.port, settings.claim_batch) == (3, 9000, 10)
+
+
+def test_a_flag_of_false_or_zero_is_a_value() -> None:
+    settings = from_environment({"CHATCLUSTER_SLOTS": "7"}, slots=0, llm_include_usage=False)
+    assert settings.slots == 0
+    assert settings.llm_include_usage is False
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1", True), ("Yes", True), ("on", True), ("FALSE", False), ("0", False)]
+)
+def test_truth_has_the_usual_spellings(text: str, expected: bool) -> None:
+    assert from_environment({"CHATCLUSTER_LLM_INCLUDE_USAGE": text}).llm_include_usage is expected
+
+
+def test_the_models_settings_fall_back_on_the_names_that_everybody_uses() -> None:
+    environment = {"OPENAI_API_KEY": "sk-1", "OPENAI_BASE_URL": "https://host/v1", "OPENAI_MODEL": "small"}
+    settings = from_environment(environment)
+    assert (settings.llm_api_key, settings.llm_base_url, settings.llm_model) == ("sk-1", "https://host/v1", "small")
+    settings = from_environment(environment | {"CHATCLUSTER_LLM_API_KEY": "sk-2"})
+    assert settings.llm_api_key == "sk-2"
+
+
+def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("sk-3\n")
+    assert from_environment({"CHATCLUSTER_LLM_API_KEY_FILE": str(secret)}).llm_api_key == "sk-3"
+    with pytest.raises(ConfigError, match="CHATCLUSTER_LLM_API_KEY_FILE: cannot read"):
+        from_environment({"CHATCLUSTER_LLM_API_KEY_FILE": str(tmp_path / "none")})
+
+
+def test_a_setting_that_is_no_secret_is_not_read_from_a_file(tmp_path: Path) -> None:
+    name = tmp_path / "name"
+    name.write_text("from a file")
+    assert from_environment({"CHATCLUSTER_NAME_FILE": str(name)}).name == ""
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "reason"),
+    [
+        ("CHATCLUSTER_SLOTS", "many", "CHATCLUSTER_SLOTS must be a whole number, not 'many'"),
+        ("CHATCLUSTER_SLOTS", "1.5", "CHATCLUSTER_SLOTS must be a whole number"),
+        ("CHATCLUSTER_DRAIN_SECONDS", "soon", "CHATCLUSTER_DRAIN_SECONDS must be a number"),
+        ("CHATCLUSTER_LLM_INCLUDE_USAGE", "perhaps", "must be true or false"),
+        ("CHATCLUSTER_SLOTS", "-1", "slots must be at least 0, not -1"),
+        ("CHATCLUSTER_PORT", "65536", "port must be at most 65535"),
+        ("CHATCLUSTER_DRAIN_SECONDS", "nan", "drain-seconds must be finite"),
+        ("CHATCLUSTER_DRAIN_SECONDS", "inf", "drain-seconds must be finite"),
+        ("CHATCLUSTER_LOG_LEVEL", "loud", "log-level must be debug, info, warning or error"),
+        ("CHATCLUSTER_LOG_FORMAT", "xml", "log-format must be json or text"),
+    ],
+)
+def test_a_bad_setting_is_an_error_of_one_line_that_names_it(variable: str, text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as refused:
+        from_environment({variable: text})
+    assert "\n" not in str(refused.value)
+
+
+def test_one_late_heartbeat_is_no_death() -> None:
+    """P4"""
+    Settings(heartbeat_seconds=1.0, lease_ttl_seconds=3.0, lease_margin_seconds=1.0)
+    with pytest.raises(ConfigError, match="3 x heartbeat-seconds"):
+        Settings(heartbeat_seconds=1.0, lease_ttl_seconds=2.9)
+
+
+def test_a_replica_stops_itself_before_anyone_may_take_over_and_after_a_heartbeat_could_come() -> None:
+    """P2"""
+    settings = Settings()
+    assert settings.heartbeat_seconds < settings.self_fence_seconds < settings.lease_ttl_seconds
+    with pytest.raises(ConfigError, match="lease-margin-seconds"):
+        Settings(lease_margin_seconds=4.0)
+
+
+def test_the_first_wait_is_not_above_the_longest() -> None:
+    with pytest.raises(ConfigError, match="retry-base-seconds"):
+        Settings(retry_base_seconds=61.0)
+
+
+def test_session_locks_use_the_direct_url_the_same_url_or_none() -> None:
+    assert Settings(database_url="a").direct_url == "a"
+    assert Settings(database_url="a", database_direct_url="b").direct_url == "b"
+    assert Settings(database_url="a", database_direct_url="off").direct_url is None
+
+
+def test_a_setting_has_one_name_in_each_place() -> None:
+    assert flag_name("lease_ttl_seconds") == "lease-ttl-seconds"
+    assert env_name("lease_ttl_seconds") == "CHATCLUSTER_LEASE_TTL_SECONDS"

@@ -1,0 +1,191 @@
+"""Positions, cursors, frames and the joining of deltas."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatcluster.errors import InvalidCursor
+from chatcluster.parts import (
+    BEGINNING,
+    FRAME_KIND,
+    START,
+    AttemptFrame,
+    CloseFrame,
+    CommittedFrame,
+    Cursor,
+    FrameBody,
+    FrameKind,
+    Message,
+    OpenFrame,
+    PartFrame,
+    Parts,
+    Position,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    TurnFrame,
+    decode_frame,
+    decode_parts,
+    encode,
+    frame,
+    joined,
+    last_group,
+    pack_frame,
+    parse_cursor,
+    text_of,
+    unpack_frame,
+)
+
+repeatable = settings(deadline=None, derandomize=True)
+
+NUMBERS = st.integers(0, 10**18 - 1)
+PARTS = st.one_of(
+    st.builds(TextPart, st.text()),
+    st.builds(ReasoningPart, st.text()),
+    st.builds(ToolCallPart, st.text(), st.text(), st.text()),
+    st.builds(ToolResultPart, st.text(), st.text(), st.booleans()),
+)
+BODIES: tuple[FrameBody, ...] = (
+    OpenFrame("worker", 3),
+    TurnFrame(7, 3),
+    AttemptFrame(2, 3),
+    PartFrame(2, TextPart("a b\nc \u2028")),
+    CommittedFrame(4),
+    CloseFrame("waiting"),
+)
+
+
+# --- positions and cursors --------------------------------------------------------------------
+
+
+@repeatable
+@given(NUMBERS, NUMBERS)
+def test_a_position_reads_back_and_is_ordered_by_tenure_first(epoch: int, seq: int) -> None:
+    position = Position(epoch, seq)
+    assert Position.parse(str(position)) == position
+    assert position < Position(epoch, seq + 1) < Position(epoch + 1, 0)
+    assert position >= START
+
+
+@repeatable
+@given(NUMBERS, NUMBERS, NUMBERS, st.none() | NUMBERS)
+def test_a_cursor_reads_back(version: int, epoch: int, seq: int, message_id: int | None) -> None:
+    """P3: what a client was given names the same point on every replica."""
+    cursor = Cursor(version, Position(epoch, seq), message_id)
+    assert parse_cursor(str(cursor)) == cursor
+
+
+def test_cursors_look_as_documented() -> None:
+    assert str(Cursor(12, Position(3, 45))) == "12.3-45"
+    assert str(Cursor(12, Position(3, 45), 678)) == "12.3-45.678"
+    assert str(BEGINNING) == "0.0-0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "1.2",
+        "1.2-",
+        "-1.2-3",
+        "1.2-3.",
+        "1.2-3.4.5",
+        "1.2-3\n4",
+        "x",
+        "1,2-3",
+        "١.٢-٣",
+        "1.2-" + "9" * 19,
+        "9" * 9999,
+    ],
+)
+def test_what_is_no_cursor_is_refused_without_being_repeated_at_length(text: str) -> None:
+    with pytest.raises(InvalidCursor) as refused:
+        parse_cursor(text)
+    assert len(str(refused.value.details["cursor"])) <= 80
+
+
+@repeatable
+@given(st.text(max_size=30))
+def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+    try:
+        cursor = parse_cursor(text)
+    except InvalidCursor:
+        return
+    assert parse_cursor(str(cursor)) == cursor
+
+
+# --- frames -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)
+def test_a_frame_survives_the_wire_byte_for_byte(body: FrameBody) -> None:
+    sent = frame(Position(3, 45), body)
+    received = unpack_frame(pack_frame(sent))
+    assert received == sent
+    assert decode_frame(received.data) == body
+    assert b"\n" not in sent.data, "a frame is one line of an event stream"
+
+
+def test_every_kind_of_frame_has_a_body() -> None:
+    assert {type(body) for body in BODIES} == set(FRAME_KIND)
+    assert set(FRAME_KIND.values()) == set(FrameKind)
+
+
+def test_the_data_of_a_part_is_what_a_subscriber_gets() -> None:
+    data = frame(Position(1, 2), PartFrame(1, TextPart("hi"))).data
+    assert msgspec.json.decode(data) == {"type": "part", "attempt": 1, "part": {"type": "text", "text": "hi"}}
+
+
+@repeatable
+@given(st.lists(PARTS))
+def test_content_reads_back_exactly(parts: list[ToolCallPart]) -> None:
+    assert decode_parts(encode(tuple(parts))) == tuple(parts)
+
+
+# --- joining ----------------------------------------------------------------------------------
+
+
+def test_neighbouring_deltas_of_one_kind_become_one_part() -> None:
+    deltas = (
+        ReasoningPart("let "),
+        ReasoningPart("me see"),
+        TextPart("The "),
+        TextPart("answer"),
+        ToolCallPart("1", "look", "{}"),
+        ToolCallPart("2", "look", "{}"),
+        TextPart("."),
+    )
+    assert joined(deltas) == (
+        ReasoningPart("let me see"),
+        TextPart("The answer"),
+        ToolCallPart("1", "look", "{}"),
+        ToolCallPart("2", "look", "{}"),
+        TextPart("."),
+    )
+    assert joined(()) == ()
+
+
+@repeatable
+@given(st.lists(PARTS))
+def test_joining_keeps_every_character_and_is_final(deltas: Parts) -> None:
+    """P3: the texts of an attempt joined are the text of its message."""
+    parts = joined(deltas)
+    assert text_of(parts) == "".join(delta.text for delta in deltas if isinstance(delta, TextPart))
+    assert joined(parts) == parts
+    assert [part for part in parts if isinstance(part, ToolCallPart)] == [
+        delta for delta in deltas if isinstance(delta, ToolCallPart)
+    ]
+
+
+def test_the_last_message_of_a_transaction_ends_its_group() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    messages = [Message(number, Role.USER, (), revision, at) for number, revision in enumerate((1, 1, 2, 3, 3))]
+    assert [last_group(messages, index) for index in range(5)] == [False, True, True, False, True]

@@ -1,0 +1,299 @@
+"""A Python client that resumes.
+
+    async with Client("http://127.0.0.1:8000", token) as client:
+        chat = await client.create("Why is the sky blue?")
+        async with aclosing(client.stream(chat["id"])) as events:
+            async for cursor, event in events:
+                ...
+
+What it does on each failure, so that its user need not:
+
+* **A stream breaks off, or ends, or says nothing for ``SILENCE_SECONDS``**: it is opened again at the cursor of
+  the last event that came whole, on whatever replica answers. The wait in between grows from 0.05 s to
+  2 s and starts anew with the first event. An event is yielded once, whatever happens in between.
+* **A request fails on the way, or the server says 503 or 429**: it is repeated, with the same idempotency key if
+  it writes, for at most ``REQUEST_SECONDS``; so a message is sent once however often it had to be tried.
+* **The request is wrong** (any other 4xx, and a 500): ``ApiError`` at once, with the API's stable ``code``.
+
+The database is authoritative: what a stream shows is a view, and ``ChatView`` says how to keep one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import httpx
+import httpx_sse
+import msgspec
+import trio
+
+from chatcluster.errors import ChatclusterError
+from chatcluster.events import (
+    ErrorEvent,
+    HistoryResetEvent,
+    MessageEvent,
+    QueueEvent,
+    RetryEvent,
+    StatusEvent,
+    TitleEvent,
+)
+from chatcluster.parts import AttemptFrame, PartFrame
+
+BACKOFF_SECONDS = 0.05
+BACKOFF_CAP_SECONDS = 2.0
+SILENCE_SECONDS = 45.0
+"""Three missed heartbeats."""
+REQUEST_SECONDS = 30.0
+RETRY_STATUSES = frozenset({429, 502, 503, 504})
+
+Event = (
+    StatusEvent
+    | MessageEvent
+    | AttemptFrame
+    | PartFrame
+    | HistoryResetEvent
+    | QueueEvent
+    | RetryEvent
+    | ErrorEvent
+    | TitleEvent
+)
+Json = dict[str, Any]
+
+_EVENT_TYPES = frozenset({"status", "message", "attempt", "part", "history_reset", "queue", "retry", "error", "title"})
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+class StreamEvent(NamedTuple):
+    """An event, and the cursor to resume at after it."""
+
+    cursor: str
+    event: Event
+
+
+class ApiError(ChatclusterError):
+    """The API refused the request. ``code`` is stable; ``details`` is all that the answer said."""
+
+    def __init__(self, status: int, code: str, message: str, details: Json) -> None:
+        super().__init__(f"{message} ({status} {code})")
+        self.status = status
+        self.code = code
+        self.details = details
+
+
+class Unreachable(ChatclusterError):
+    """No answer for ``REQUEST_SECONDS``; whether a write took effect is unknown."""
+
+
+class _BrokenOff(Exception):
+    """The stream is over, and the chat is not: go on at the cursor."""
+
+
+class Client:
+    """``transport`` and further options go to httpx. Not for use by several threads."""
+
+    def __init__(self, base_url: str, token: str, **options: Any) -> None:
+        options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.AsyncClient(base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    # chats
+
+    async def create(self, content: str | list[Json], **fields: Any) -> Json:
+        """Create a chat; further fields: ``title``, ``model``, ``system_prompt``. Returns the chat."""
+        return await self._write("POST", "/chats", {"content": content, **fields})
+
+    async def chat(self, chat_id: UUID | str) -> Json:
+        return await self._read(f"/chats/{_segment(chat_id)}")
+
+    async def chats(self, **query: Any) -> Json:
+        """A page of chats, newest first. Query: ``archived``, ``limit``, ``after``."""
+        return await self._read("/chats", query)
+
+    async def update(self, chat_id: UUID | str, **fields: Any) -> Json:
+        """Change ``title`` or ``archived``. Returns the chat."""
+        return await self._write("PATCH", f"/chats/{_segment(chat_id)}", fields)
+
+    async def interrupt(self, chat_id: UUID | str) -> Json:
+        """Stop what the chat is doing. Returns the chat."""
+        return await self._write("POST", f"/chats/{_segment(chat_id)}/interrupt")
+
+    # messages
+
+    async def messages(self, chat_id: UUID | str, **query: Any) -> Json:
+        """A page of history, and the queue. Query: ``after``, ``limit``."""
+        return await self._read(f"/chats/{_segment(chat_id)}/messages", query)
+
+    async def history(self, chat_id: UUID | str) -> list[Json]:
+        """The whole history, page by page."""
+        messages: list[Json] = []
+        while True:
+            page = await self.messages(chat_id, after=messages[-1]["id"] if messages else 0, limit=500)
+            messages += page["messages"]
+            if not page["has_more"]:
+                return messages
+
+    async def send(
+        self, chat_id: UUID | str, content: str | list[Json], *, busy: str = "queue", key: str | None = None
+    ) -> Json:
+        """Send a message. The answer has ``message`` or, if the chat is busy, ``queued``."""
+        body = {"content": content, "busy": busy}
+        return await self._write("POST", f"/chats/{_segment(chat_id)}/messages", body, key=key)
+
+    async def edit(self, chat_id: UUID | str, message_id: int, content: str | list[Json]) -> Json:
+        return await self._write("PATCH", f"/chats/{_segment(chat_id)}/messages/{message_id}", {"content": content})
+
+    async def delete_queued(self, chat_id: UUID | str, queued_id: int) -> None:
+        await self._write("DELETE", f"/chats/{_segment(chat_id)}/queue/{queued_id}")
+
+    async def promote(self, chat_id: UUID | str, queued_id: int) -> Json:
+        return await self._write("POST", f"/chats/{_segment(chat_id)}/queue/{queued_id}/promote")
+
+    # the cluster
+
+    async def me(self) -> Json:
+        return await self._read("/me")
+
+    async def replicas(self) -> list[Json]:
+        answer = await self._read("/replicas")
+        replicas: list[Json] = answer["replicas"]
+        return replicas
+
+    # streams
+
+    async def stream(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
+        """The chat's events after ``cursor`` (default: from the beginning), for as long as they are asked for.
+
+        Reconnects for ever: bound it with a deadline of your own, and close it (``contextlib.aclosing``) when
+        you leave its loop early. Raises ``ApiError`` if the API refuses the stream.
+        """
+        backoff = _Backoff()
+        while True:
+            attempt = self._follow(f"/chats/{_segment(chat_id)}/stream", cursor, backoff)
+            try:
+                async with aclosing(attempt):
+                    async for received in attempt:
+                        cursor = received.id or cursor
+                        if received.event in _EVENT_TYPES:
+                            yield StreamEvent(cursor or "", _decoder.decode(received.data))
+            except (_BrokenOff, httpx.TransportError):
+                await backoff.wait()
+
+    async def watch(self) -> AsyncGenerator[Json, None]:
+        """The lifecycle events of all of the caller's chats. One of type ``reconnected`` says: read the list anew."""
+        backoff = _Backoff()
+        while True:
+            attempt = self._follow("/watch", None, backoff)
+            try:
+                async with aclosing(attempt):
+                    async for received in attempt:
+                        yield msgspec.json.decode(received.data, type=Json)
+            except (_BrokenOff, httpx.TransportError):
+                await backoff.wait()
+                yield {"type": "reconnected"}
+
+    async def _follow(
+        self, path: str, cursor: str | None, backoff: _Backoff
+    ) -> AsyncGenerator[httpx_sse.ServerSentEvent, None]:
+        """One connection's events. Raises ``_BrokenOff`` at its end, whatever that end looks like."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
+        timeout = httpx.Timeout(15.0, connect=5.0, read=SILENCE_SECONDS)
+        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            if response.status_code != 200:
+                await response.aread()
+                if response.status_code < 500 and response.status_code not in RETRY_STATUSES:
+                    _check(response)
+                backoff.at_least(_retry_after(response))
+                raise _BrokenOff
+            async with aclosing(httpx_sse.EventSource(response).aiter_sse()) as events:
+                async for received in events:
+                    backoff.reset()
+                    yield received
+        raise _BrokenOff
+
+    # requests
+
+    async def _read(self, path: str, query: Json | None = None) -> Json:
+        return await self._request("GET", path, params={k: _query(v) for k, v in (query or {}).items()})
+
+    async def _write(self, method: str, path: str, body: Json | None = None, *, key: str | None = None) -> Json:
+        headers = {"Idempotency-Key": key or uuid4().hex}
+        return await self._request(method, path, json=body, headers=headers)
+
+    async def _request(self, method: str, path: str, **options: Any) -> Json:
+        backoff = _Backoff()
+        with trio.move_on_after(REQUEST_SECONDS):
+            while True:
+                try:
+                    response = await self._http.request(method, path, **options)
+                except httpx.TransportError:
+                    await backoff.wait()
+                    continue
+                if response.status_code not in RETRY_STATUSES:
+                    _check(response)
+                    return {} if response.status_code == 204 else msgspec.json.decode(response.content, type=Json)
+                backoff.at_least(_retry_after(response))
+                await backoff.wait()
+        raise Unreachable(f"no answer from {self._http.base_url} for {REQUEST_SECONDS:g} s")
+
+
+class _Backoff:
+    """Waits that double from ``BACKOFF_SECONDS`` to ``BACKOFF_CAP_SECONDS``, with jitter."""
+
+    def __init__(self) -> None:
+        self._seconds = BACKOFF_SECONDS
+        self._floor_seconds = 0.0
+
+    def reset(self) -> None:
+        self._seconds = BACKOFF_SECONDS
+
+    def at_least(self, seconds: float) -> None:
+        """What the server asked for, for the next wait."""
+        self._floor_seconds = seconds
+
+    async def wait(self) -> None:
+        seconds = max(self._seconds * random.uniform(0.5, 1.0), self._floor_seconds)
+        self._seconds = min(2 * self._seconds, BACKOFF_CAP_SECONDS)
+        self._floor_seconds = 0.0
+        await trio.sleep(seconds)
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise ``ApiError`` for an answer that says no."""
+    if response.status_code < 400:
+        return
+    try:
+        details: Json = msgspec.json.decode(response.content, type=dict[str, Json])["error"]
+    except (msgspec.DecodeError, KeyError):
+        details = {}
+    code, message = str(details.get("code", "unknown")), str(details.get("message", response.reason_phrase))
+    raise ApiError(response.status_code, code, message, details)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    text = response.headers.get("retry-after", "")
+    return min(float(text), REQUEST_SECONDS) if text.isdigit() else 0.0
+
+
+def _segment(value: UUID | str) -> str:
+    return quote(str(value), safe="")
+
+
+def _query(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -142,7 +143,6 @@ def serve(*, listen_fd: int | None, ready_fd: int | None, **flags: Any) -> None:
     from chatcluster.cluster import serve as run
 
     settings = from_environment(os.environ, **flags)
-    _require(settings, "database_url", "redis_url")
     allow_many_connections()
     trio.run(partial(run, settings, listen_fd=listen_fd, ready_fd=ready_fd))
 
@@ -285,6 +285,50 @@ def _reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str
     if token is None:
         raise ConfigError("give --token (or CHATCLUSTER_TOKEN)")
     return url, token
+
+
+@commands.command()
+@click.argument("question", required=False)
+@click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat instead of a new one")
+@click.option("--model", help="Ask for this model in a new chat")
+@server_options
+def chat(
+    *,
+    question: str | None,
+    chat_id: str | None,
+    model: str | None,
+    url: str | None,
+    token: str | None,
+    data_dir: Path,
+) -> None:
+    """Talk to a cluster: one QUESTION, or one after the other without it.
+
+    The answer is streamed, also through the loss of the replica that serves it. Ctrl-C interrupts the answer,
+    a second one leaves. Without a QUESTION, what is piped in is the question.
+
+    \b
+    chatcluster chat "Why is the sky blue?"
+    chatcluster chat --chat 0198c7e2-...
+    cat letter.txt | chatcluster chat
+    """
+    from chatcluster.terminal_chat import Conversation, converse
+
+    conversation = Conversation(*_reach(url, token, data_dir), chat_id=chat_id, model=model)
+    if question is None and sys.stdin.isatty():
+        ended_well = converse(conversation, _prompt)
+    else:
+        content = sys.stdin.read() if question is None else question
+        if not content.strip():
+            raise click.UsageError("there is no question")
+        ended_well = trio.run(conversation.turn, content)
+    if sys.stderr.isatty():
+        click.secho(f"chatcluster chat --chat {conversation.chat_id} goes on with it", err=True, dim=True)
+    if not ended_well:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _prompt() -> str:
+    return input("> ")
 
 
 @commands.command()

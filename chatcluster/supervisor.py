@@ -15,7 +15,6 @@ What is nested in what is the order of starting, and backwards that of stopping:
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -32,9 +31,9 @@ from chatcluster.embedded import PostgresServer, RedisServer
 from chatcluster.embedded.home import locked
 from chatcluster.errors import ConfigError
 from chatcluster.keeper import Keeper, Ready
+from chatcluster.listening import listening_socket
 from chatcluster.provisioning import provision
 
-BACKLOG = 1024
 STOP_MARGIN_SECONDS = 5.0
 """What a replica may take on top of its drain."""
 SERVER_POLL_SECONDS = 0.25
@@ -78,7 +77,7 @@ class _Supervisor:
             async with trio.open_nursery() as background:
                 background.start_soon(self._obey, signals)
                 place = open_data_dir(self._data_dir)
-                with self._life, place, public_socket(self._options.host, self._options.port) as listener:
+                with self._life, place, listening_socket(self._options.host, self._options.port) as listener:
                     await self._serve(background, listener)
                 background.cancel_scope.cancel()
         self._say(f"Stopped. The data are kept in {self._options.data_dir}.")
@@ -261,25 +260,6 @@ def open_data_dir(data_dir: Path) -> Iterator[None]:
         raise ConfigError(f"cannot use the data directory {data_dir}: {error.strerror}") from None
     with lock:
         yield
-
-
-@contextmanager
-def public_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """The listening socket that all replicas share. Raises ``ConfigError``, most often for a port in use."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}: {error.strerror}") from None
-    with listener:
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError as error:
-            reason = "it is in use; choose another --port" if error.errno == errno.EADDRINUSE else error.strerror
-            raise ConfigError(f"cannot listen on {host} port {port}: {reason}") from None
-        yield listener
 
 
 def _url_of(listener: socket.socket) -> str:

@@ -24,7 +24,8 @@ blank lines, and an order given in an earlier one is not meant for this answer. 
 ``empty=1``            a complete answer with nothing in it
 ``odd=1``              the same answer, with all that real servers mix in: comments, empty choices, nulls,
                        unknown fields, usage in odd places, no ``[DONE]``
-``times=2``            this block counts for the first 2 attempts at this prompt in this conversation only
+``times=2``            the faults of this block, ``fail`` to ``empty``, are for the first 2 attempts at this prompt
+                       in this conversation; the others do without them
 ====================== ==================================================================================
 """
 
@@ -43,6 +44,9 @@ from chatcluster.errors import ConfigError
 
 TOKENS_MAX = 1_000_000
 MODES = ("words", "echo", "clock")
+FAULTS = frozenset(
+    ("fail", "code", "retry_after", "drop", "cut_after", "silence_after", "no_end_after", "error_after", "empty")
+)
 
 _BLOCK = re.compile(r"\[\[(\s*[a-z_]+=.*?)\]\]", re.DOTALL)
 _SAY = re.compile(r"(?:^|\s)say=(.*)", re.DOTALL)
@@ -161,8 +165,9 @@ def read_script(prompt: str, defaults: Script, attempt: int = 1) -> Script:
         values = _directives(block)
         times = values.pop("times", None)
         changes = {name: _convert(name, text) for name, text in values.items()}
-        if times is None or attempt <= _number("times", times, int):
-            script = replace(script, **changes)
+        if times is not None and attempt > _number("times", times, int):
+            changes = {name: value for name, value in changes.items() if name not in FAULTS}
+        script = replace(script, **changes)
     return script
 
 

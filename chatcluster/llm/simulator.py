@@ -121,9 +121,10 @@ class Simulator:
         port = listeners[0].socket.getsockname()[1]
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
         task_status.started(f"http://{host}:{port}/v1")
-        await trio.serve_listeners(self._serve_connection, listeners)
+        await trio.serve_listeners(self.serve_connection, listeners)
 
-    async def _serve_connection(self, stream: trio.SocketStream) -> None:
+    async def serve_connection(self, stream: trio.abc.Stream) -> None:
+        """Answer one client until it goes or the script cuts it off. The caller closes the stream."""
         self.connections += 1
         try:
             connection = _Connection(stream)
@@ -254,7 +255,7 @@ def _retry_after_headers(retry_after: str) -> list[tuple[str, str]]:
 class _Connection:
     """HTTP/1.1 for one client: requests come in whole, responses go out as they are made."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=64 << 10)
         self._is_head = False
@@ -294,7 +295,7 @@ class _Connection:
         if self._http.they_are_waiting_for_100_continue:
             await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         try:
-            self._http.receive_data(await self._stream.receive_some(_RECEIVE_BYTES))
+            self._http.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise _ClientGone from None
 

@@ -86,10 +86,10 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     """
     title = None if data.title is UNSET else checked_title(data.title)
     chat = await request.owned_chat(chat_id)
+    if data.archived is False and chat.archiving:
+        raise Conflict("the chat is still being archived; unarchive it when it is")
     if data.archived is not UNSET and data.archived != (chat.archived or chat.archiving):
         chat = await _archive(request, chat) if data.archived else await _unarchive(request, chat)
-    elif data.archived is False and chat.archiving:
-        raise Conflict("the chat is being archived; unarchive it when it is")
     if title is not None and title != chat.title:
         chat = await _rename(request, chat, title)
     return chat_answer(chat)

@@ -16,8 +16,10 @@ What is nested in what is the order of starting, and backwards that of stopping:
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -204,7 +206,9 @@ class _Supervisor:
             *((keeper.name, f"http://127.0.0.1:{_port_of(keeper)}  pid {keeper.pid}") for keeper in self._replicas),
         ]
         table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
-        return BANNER.format(count=len(self._replicas), table=table, url=url, token=token)
+        program = Path(sys.executable).with_name("chatcluster")
+        chat = f"{shlex.quote(str(program))} chat --data-dir {shlex.quote(str(self._data_dir))}"
+        return BANNER.format(count=len(self._replicas), table=table, url=url, token=token, chat=chat)
 
 
 BANNER = """
@@ -219,7 +223,11 @@ Create a chat and watch it answer (Ctrl-C ends the watching):
 grep -o '"id":"[^"]*"' | head -n 1 | cut -d '"' -f 4); \
 curl -NsS {url}/api/v1/chats/$CHAT/stream -H "Authorization: Bearer $TOKEN"
 
-Or talk to it: chatcluster chat. Kill a replica while it answers. Ctrl-C stops everything and keeps the data.
+Or talk to it:
+
+  {chat}
+
+Kill a replica while it answers. Ctrl-C stops everything and keeps the data.
 """
 
 

@@ -43,7 +43,7 @@ prepare_virtualenv() { # NAME EXTRA
     if ! "$python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         create_virtualenv "$directory" || return 1
     fi
-    "$python" -m pip install --quiet --disable-pip-version-check --editable "$root[$2]" || {
+    "$python" -m pip install --quiet --quiet --disable-pip-version-check --editable "$root[$2]" || {
         say "Error: pip could not install the package; see above."
         return 1
     }

@@ -159,8 +159,6 @@ class Feed:
                 self._inbox_in.send_nowait(Look(version))
             except trio.WouldBlock:
                 pass  # the merge is busy, and compares with the newest version when it is done
-            except trio.BrokenResourceError:
-                pass  # the feed has ended
 
     @property
     def shown_version(self) -> int:
@@ -171,106 +169,6 @@ class Feed:
         self.look(max(version, self.chat.snapshot_version + 1))
         with trio.move_on_after(self._settings.feed_poll_seconds):
             while self._version < version and (self._newest > self.chat.snapshot_version or self._read is not None):
-                await self._changed.wait()
-
-    def cut(self, reason: str) -> None: ...
-
-
-class Snapshot(NamedTuple):
-    """What the feed has shown so far: where a new reader joins."""
-
-    chat: Chat
-    version: int
-    position: Position
-    queue: tuple[QueuedMessage, ...]
-    recent: tuple[Message, ...]
-    remembered_from: int
-    preview: tuple[tuple[Position, bytes], ...]
-
-
-class Look(NamedTuple):
-    """Somebody says that there is a snapshot of this version."""
-
-    version: int
-
-
-class Feed:
-    """``run`` merges; ``snapshot`` and ``add`` let a reader join, in one synchronous step."""
-
-    def __init__(
-        self, chat_id: UUID, *, store: Store, streams: PartStreams, pubsub: PubSub, settings: Settings
-    ) -> None:
-        self.chat_id = chat_id
-        self.ready = trio.Event()
-        self.failure: ChatclusterError | None = None
-        self.readers = 0
-        """Who reads, or is about to; a feed without readers ends."""
-        self._store = store
-        self._pubsub = pubsub
-        self._settings = settings
-        self._inbox_in, self._inbox = trio.open_memory_channel[Batch | Look](INBOX_MAX)
-        self._relay = Relay(chat_id, streams=streams, pubsub=pubsub, batches=self._inbox_in.clone())
-        self._subscribers: dict[Reader, None] = {}
-        self._scope = trio.CancelScope()
-        self._changed = trio.Event()
-        # what the database says
-        self.chat: Chat
-        self._newest = 0
-        # what has been shown: everything up to this version, history version and position
-        self._shown: Chat
-        self._version = 0
-        self._history_version = 0
-        self._position = START
-        self._queue: tuple[QueuedMessage, ...] = ()
-        self._recent: deque[Message] = deque()
-        self._recent_bytes = 0
-        self._remembered_from = 0
-        self._preview: list[tuple[Position, bytes]] = []
-        self._attempt = (0, 0)
-        # what is read, but not shown yet
-        self._waiting: deque[Message] = deque()
-        self._read: ChatRead | None = None
-        self._wait_until = float("inf")
-
-    def __repr__(self) -> str:
-        waiting = f" waiting={len(self._waiting)}" if self._waiting else ""
-        return f"<Feed {self.chat_id} v{self._version} at {self._position} readers={self.readers}{waiting}>"
-
-    # --- readers ------------------------------------------------------------------------------
-
-    def add(self, reader: Reader) -> None:
-        self._subscribers[reader] = None
-
-    def remove(self, reader: Reader) -> None:
-        self._subscribers.pop(reader, None)
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(
-            self._shown,
-            self._version,
-            self._position,
-            self._queue,
-            tuple(self._recent),
-            self._remembered_from,
-            tuple(self._preview),
-        )
-
-    def look(self, version: int) -> None:
-        """There is a snapshot of this version, or so somebody says."""
-        if version > self._newest:
-            self._newest = version
-            try:
-                self._inbox_in.send_nowait(Look(version))
-            except trio.WouldBlock:
-                pass  # the merge is busy, and compares with the newest version when it is done
-            except trio.BrokenResourceError:
-                pass  # the feed has ended
-
-    async def catch_up_with(self, version: int) -> None:
-        """Wait until the database was read as of ``version``, but not for long."""
-        self.look(version)
-        with trio.move_on_after(self._settings.feed_poll_seconds):
-            while self.chat.snapshot_version < version:
                 await self._changed.wait()
 
     def cut(self, reason: str) -> None:

@@ -70,7 +70,6 @@ class ChatCompletions:
                 max_connections=2 * slots + 16, max_keepalive_connections=slots + 8, keepalive_expiry=IDLE_SECONDS
             ),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
-            http2=False,
         )
         return self
 
@@ -115,16 +114,18 @@ class ChatCompletions:
             raise RuntimeError("stream() outside of the model's async with block")
         settings = self._settings
         body = request_body(request, settings.llm_model, include_usage=settings.llm_include_usage)
+        content = encode(body)
         headers = {
             "authorization": f"Bearer {self._api_key}",
             "accept": "text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
+            "content-length": str(len(content)),
             "user-agent": "chatcluster",
         }
         try:
-            url = f"{self._base_url}/chat/completions"
-            to_send = self._client.build_request("POST", url, content=encode(body), headers=headers)
+            to_send = self._client.build_request("POST", f"{self._base_url}/chat/completions", headers=headers)
+            to_send.stream = _Content(content)
             return await self._client.send(to_send, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _translate(self._provider, error) from None
@@ -144,6 +145,21 @@ class ChatCompletions:
         if content_type == "application/json":  # it did not stream, or this is an error under status 200
             events.take_whole(await body.read_start(BODY_BYTES_MAX))
         return events
+
+
+class _Content(httpx.AsyncByteStream):
+    """A request's body. Not httpx's own: that is an async generator, which a cancelled request would drop."""
+
+    def __init__(self, content: bytes) -> None:
+        self._chunks = [content]
+
+    def __aiter__(self) -> _Content:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._chunks:
+            raise StopAsyncIteration
+        return self._chunks.pop()
 
 
 class _Body:

@@ -50,9 +50,9 @@ create table chats (
     worker_id uuid,
     epoch bigint not null default 0 check (epoch >= 0),
     snapshot_version bigint not null check (snapshot_version >= 1),
-    history_version bigint not null check (history_version between 0 and snapshot_version),
-    queue_version bigint not null default 0 check (queue_version between 0 and snapshot_version),
-    reset_version bigint not null default 0 check (reset_version between 0 and history_version),
+    history_version bigint not null,
+    queue_version bigint not null default 0,
+    reset_version bigint not null default 0,
     attempt integer not null default 0 check (attempt >= 0),
     queue_length integer not null default 0 check (queue_length between 0 and 20),
     open_calls integer not null default 0 check (open_calls >= 0),
@@ -64,6 +64,11 @@ create table chats (
     created_at timestamptz not null default statement_timestamp(),
     updated_at timestamptz not null default statement_timestamp(),
 
+    constraint versions_are_of_the_past check (
+        history_version between 0 and snapshot_version
+        and queue_version between 0 and snapshot_version
+        and reset_version between 0 and history_version
+    ),
     constraint owner_has_work check (
         worker_id is null or (status in ('running', 'interrupting') and not archived and epoch > 0)
     ),

@@ -1,0 +1,298 @@
+"""The schema: rows that must never be cannot be, every row that ``decide`` leads to can, and the plans stay small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, get_args
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from chat_states import EVENTS, WORKER, every_state, fence_of
+
+from chatcluster.chat import ChatState, Command, Decision, OwnerCommand, Status, decide
+from chatcluster.config import Settings
+from chatcluster.decision_writer import write_decision
+from chatcluster.errors import ChatclusterError
+from chatcluster.ports import Chat
+from chatcluster.postgres import Connection, Database, open_database
+from chatcluster.queries import load_queries
+from chatcluster.rows import json_of
+
+pytestmark = pytest.mark.postgres
+
+CHATS = load_queries("chats.sql")
+REGISTRY = load_queries("registry.sql")
+NOW = "statement_timestamp()"
+OWNED = f"worker_id = '{WORKER}', epoch = 3, claimable_since = null"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(Settings(database_url=database_url)) as database:
+        yield database
+
+
+async def insert_chat(connection: Connection, state: ChatState | None = None) -> UUID:
+    """A row in ``state``, or one that waits at version 10."""
+    state = state or ChatState(Status.WAITING, snapshot_version=10, history_version=8)
+    chat_id = uuid4()
+    row = {
+        **{name: getattr(state, name) for name in STORED},
+        "id": chat_id,
+        "owner_id": uuid4(),
+        "title": "",
+        "status": str(state.status),
+        "retry": json_of(state.retry),
+        "last_error": json_of(state.last_error),
+        "queue_length": len(state.queue),
+        "open_calls": len(state.open_calls),
+    }
+    times = {
+        "claimable_since": state.claimable,
+        "action_deadline": state.status is Status.REQUIRES_ACTION,
+        "retry_at": state.retry is not None,
+    }
+    values = [f"${number}" for number in range(1, len(row) + 1)] + [
+        NOW if is_set else "null" for is_set in times.values()
+    ]
+    await connection.execute(
+        f"INSERT INTO chats ({', '.join([*row, *times])}) VALUES ({', '.join(values)})", *row.values()
+    )
+    return chat_id
+
+
+STORED = (
+    "archived",
+    "archiving",
+    "compacting",
+    "worker_id",
+    "epoch",
+    "snapshot_version",
+    "history_version",
+    "queue_version",
+    "reset_version",
+    "attempt",
+)
+
+
+# --- what can be and what cannot --------------------------------------------------------------
+
+
+def every_decision() -> Iterator[tuple[ChatState, Command, Decision]]:
+    for state in every_state():
+        for command in EVENTS.values():
+            fence = fence_of(state) if isinstance(command, get_args(OwnerCommand)) else None
+            try:
+                yield state, command, decide(state, command, fence)
+            except ChatclusterError:
+                continue
+
+
+async def test_every_decision_can_be_written_and_reads_back_as_it_was_made(database: Database) -> None:
+    """The CHECKs and the state machine agree: whatever is allowed there is allowed here."""
+
+    async def write_all(connection: Connection) -> int:
+        count = 0
+        for before, command, decision in every_decision():
+            chat_id = await insert_chat(connection, before)
+            outcome = await write_decision(connection, chat_id, before, decision, command, None)
+            assert comparable(outcome.chat) == comparable(decision.state)
+            count += 1
+        return count
+
+    assert await database.transaction(write_all) > 700
+
+
+def comparable(chat: Chat | ChatState) -> dict[str, object]:
+    names = (*STORED, "status", "retry", "last_error")
+    return {name: getattr(chat, name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "changes"),
+    [
+        ("owner_has_work", f"worker_id = '{WORKER}', epoch = 3"),
+        ("owner_has_work", f"status = 'running', worker_id = '{WORKER}', epoch = 0"),
+        ("owner_has_work", f"status = 'error', last_error = '{{}}', worker_id = '{WORKER}', epoch = 3"),
+        ("claimable_is_runnable_and_unowned", "status = 'running', claimable_since = null"),
+        ("claimable_is_runnable_and_unowned", f"claimable_since = {NOW}"),
+        ("claimable_is_runnable_and_unowned", f"status = 'running', {OWNED.replace('null', NOW)}"),
+        ("archived_is_at_rest", f"status = 'running', {OWNED.replace('worker_id', 'archived = true, worker_id')}"),
+        ("archived_is_at_rest", f"status = 'requires_action', archived = true, action_deadline = {NOW}"),
+        ("archiving_is_interrupting", f"archiving = true, status = 'running', {OWNED}"),
+        ("compacting_is_work", "compacting = true"),
+        ("error_says_why", "status = 'error'"),
+        ("error_says_why", "last_error = '{}'"),
+        ("retry_has_time", f"status = 'running', retry = '{{}}', {OWNED}"),
+        ("retry_has_time", f"status = 'running', retry_at = {NOW}, {OWNED}"),
+        ("retry_is_work", f"retry = '{{}}', retry_at = {NOW}"),
+        ("action_has_deadline", "status = 'requires_action'"),
+        ("action_has_deadline", f"action_deadline = {NOW}"),
+        ("open_calls_are_work", "open_calls = 1"),
+        ("chats_attempt_check", "attempt = -1"),
+        ("chats_epoch_check", "epoch = -1"),
+        ("chats_open_calls_check", "open_calls = -1"),
+        ("chats_queue_length_check", "queue_length = 21"),
+        ("versions_are_of_the_past", "history_version = snapshot_version + 1"),
+        ("versions_are_of_the_past", "queue_version = snapshot_version + 1"),
+        ("versions_are_of_the_past", "reset_version = history_version + 1"),
+        ("chats_status_check", "status = 'archived'"),
+    ],
+)
+async def test_a_row_that_must_never_be_cannot_be(database: Database, constraint: str, changes: str) -> None:
+    async def change(connection: Connection) -> None:
+        await insert_chat(connection)
+        await connection.execute(f"UPDATE chats SET {changes}")
+
+    with pytest.raises(asyncpg.CheckViolationError) as caught:
+        await database.transaction(change)
+    assert caught.value.constraint_name == constraint
+
+
+@pytest.mark.parametrize(
+    ("constraint", "statement"),
+    [
+        ("queue_is_ordered", "INSERT INTO queued_messages (chat_id, position, content) SELECT id, 1, '[]' FROM chats"),
+        (
+            "messages_origin",
+            "INSERT INTO messages (chat_id, revision, role, content, origin_epoch, origin_history_version,"
+            " origin_event, origin_ordinal) SELECT id, 1, 'user', '[]', 3, 8, 'CommitStep', 1 FROM chats",
+        ),
+        (
+            "tool_calls_open",
+            "WITH message AS (INSERT INTO messages (chat_id, revision, role, content)"
+            " SELECT id, 1, 'assistant', '[]' FROM chats RETURNING *)"
+            " INSERT INTO tool_calls (chat_id, message_id, call_id, name, state)"
+            " SELECT chat_id, id, 'call', 'tool', 'pending' FROM message",
+        ),
+    ],
+)
+async def test_what_is_unique_cannot_be_twice(database: Database, constraint: str, statement: str) -> None:
+    """One place in the queue, one commit of a tenure on a history, one open call of an ID."""
+
+    async def insert_twice(connection: Connection) -> None:
+        await insert_chat(connection)
+        await connection.execute(statement)
+        await connection.execute(statement)
+
+    with pytest.raises(asyncpg.UniqueViolationError) as caught:
+        await database.transaction(insert_twice)
+    assert caught.value.constraint_name == constraint
+
+
+async def test_an_id_of_a_call_can_be_used_again_once_the_first_has_its_result(database: Database) -> None:
+    async def call_twice(connection: Connection) -> int:
+        chat_id = await insert_chat(connection)
+        for _ in range(2):
+            message_id = await connection.fetchval(
+                "INSERT INTO messages (chat_id, revision, role, content)"
+                " VALUES ($1, 1, 'assistant', '[]') RETURNING id",
+                chat_id,
+            )
+            await connection.execute(CHATS["open_calls"], chat_id, [message_id], ["call"], ["tool"], ["pending"])
+            await connection.execute(CHATS["close_calls"], chat_id, ["call"])
+        count: int = await connection.fetchval("SELECT count(*) FROM tool_calls WHERE state = 'done'")
+        return count
+
+    assert await database.transaction(call_twice) == 2
+
+
+# --- the cost of the hot path -----------------------------------------------------------------
+
+
+async def insert_crowd(connection: Connection) -> None:
+    """20 000 chats at rest, 2 000 busy ones, and 30 that wait for an owner."""
+    await connection.execute(
+        "INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version, worker_id, epoch,"
+        " claimable_since) SELECT gen_random_uuid(), gen_random_uuid(), '',"
+        " CASE WHEN n <= 20000 THEN 'waiting' WHEN n <= 22015 THEN 'running' ELSE 'interrupting' END, 1, 1,"
+        " CASE WHEN n > 20000 AND n <= 22000 THEN gen_random_uuid() END, 1,"
+        " CASE WHEN n > 22000 THEN now() - n * interval '1 second' END FROM generate_series(1, 22030) AS n"
+    )
+    await connection.execute(
+        "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)", WORKER
+    )
+    await connection.execute("ANALYZE chats, replicas")
+
+
+async def explain(connection: Connection, query: str, *arguments: object) -> Any:
+    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {query}", *arguments)
+    return json.loads(plan)[0]["Plan"]
+
+
+def scans(plan: Any) -> Iterator[tuple[str, str]]:
+    """What the plan reads of tables: the kind of the scan, and the index or the table."""
+    if "Relation Name" in plan and "Scan" in plan["Node Type"]:
+        yield plan["Node Type"], plan.get("Index Name", plan["Relation Name"])
+    for child in plan.get("Plans", ()):
+        yield from scans(child)
+
+
+async def test_a_claim_reads_the_chats_that_wait_and_no_others(database: Database) -> None:
+    """Neither chats at rest nor busy ones cost the claim anything, be they ever so many."""
+    await database.transaction(insert_crowd)
+
+    async def claim(connection: Connection) -> Any:
+        return await explain(connection, CHATS["claim"], WORKER, 4, 10)
+
+    plan = await database.transaction(claim)
+    on_chats = [scan for scan in scans(plan) if "chats" in scan[1]]
+    assert set(on_chats) == {("Index Scan", "chats_claimable"), ("Index Scan", "chats_pkey")}
+    assert plan["Actual Rows"] == 10
+
+
+async def test_a_claim_of_nothing_takes_no_locks_and_writes_nothing(database: Database) -> None:
+    """The poll of an idle cluster is free: not even a transaction ID is spent."""
+
+    async def claim(connection: Connection) -> tuple[object, object]:
+        await connection.fetch(CHATS["claim"], WORKER, 4, 10)
+        return (
+            await connection.fetchval("SELECT pg_current_xact_id_if_assigned()::text"),
+            await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'tuple'"),
+        )
+
+    await database.transaction(insert_chat)
+    assert await database.transaction(claim) == (None, 0)
+
+
+async def test_sweeps_and_renewals_read_the_busy_chats_and_no_others(database: Database) -> None:
+    await database.transaction(insert_crowd)
+
+    async def sweep(connection: Connection) -> Any:
+        return [*scans(await explain(connection, REGISTRY["select_dead"], 5.0))]
+
+    async def renew(connection: Connection) -> Any:
+        return [*scans(await explain(connection, REGISTRY["renew"], WORKER, False))]
+
+    for reads in (await database.transaction(sweep), await database.transaction(renew)):
+        assert any(index == "chats_by_worker" for _, index in reads)
+        assert ("Seq Scan", "chats") not in reads
+
+
+async def test_the_writes_of_a_tenure_and_the_renewals_are_heap_only(database: Database) -> None:
+    """No index grows with the attempts, steps and heartbeats: only a change of owner touches one."""
+
+    async def update(connection: Connection) -> tuple[int, int]:
+        running = ChatState(Status.RUNNING, worker_id=WORKER, epoch=1, snapshot_version=1, history_version=1)
+        chat_id = await insert_chat(connection, running)
+        await connection.execute(
+            "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)", WORKER
+        )
+        for name in ("StartAttempt", "ScheduleRetry", "CommitStep", "Send(queue)"):
+            command = EVENTS[name]
+            fence = fence_of(running) if isinstance(command, get_args(OwnerCommand)) else None
+            await write_decision(connection, chat_id, running, decide(running, command, fence), command, None)
+        for _ in range(4):
+            await connection.execute(REGISTRY["renew"], WORKER, False)
+        updated = "SELECT pg_stat_get_xact_tuples_hot_updated($1::text::regclass)"
+        return await connection.fetchval(updated, "chats"), await connection.fetchval(updated, "replicas")
+
+    assert await database.transaction(update) == (4, 4)
+
+
+def test_states_are_compared_with_all_that_is_stored_of_them() -> None:
+    """A new field of the state that has no column would be lost in silence."""
+    elsewhere = {"status", "retry", "last_error", "action_seconds", "queue", "open_calls"}
+    assert set(ChatState.__struct_fields__) == {*STORED, *elsewhere}

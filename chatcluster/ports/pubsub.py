@@ -1,0 +1,66 @@
+"""Hints and live frames, and the channels that they travel on."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Something may have been missed here: the connection was lost, or the buffer overflowed."""
+
+
+GAP = Gap()
+
+
+class Subscription(Protocol):
+    async def receive(self) -> bytes | Gap:
+        """The next payload, or ``GAP`` in the place of what may have been missed."""
+        ...
+
+    def receive_nowait(self) -> bytes | Gap:
+        """Raises ``trio.WouldBlock`` when nothing is there."""
+        ...
+
+
+class PubSub(Protocol):
+    """Fire and forget messages to whoever listens now."""
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Never blocks and never fails. Subscribers in this process get it at once, the others
+        through the server, if it can be reached."""
+        ...
+
+    def subscribe(self, *channels: str) -> AbstractAsyncContextManager[Subscription]:
+        """Listen within the block. On entry the server has confirmed the subscription; if it cannot be
+        reached the block is entered all the same, and a ``GAP`` comes when it can."""
+        ...
+
+
+RUNNABLE_CHANNEL = "chatcluster:runnable"
+"""A chat became claimable, and the replica that made it so has no place for it."""
+REPLICAS_CHANNEL = "chatcluster:replicas"
+"""A replica came or went: look at the ring again."""
+TOKENS_CHANNEL = "chatcluster:tokens"
+"""A token was revoked: forget what is cached."""
+
+
+def hint_channel(chat_id: UUID) -> str:
+    return f"chatcluster:{{{chat_id}}}:hint"
+
+
+def live_channel(chat_id: UUID) -> str:
+    return f"chatcluster:{{{chat_id}}}:live"
+
+
+def worker_channel(worker_id: UUID) -> str:
+    """Hints of all chats that one worker owns."""
+    return f"chatcluster:worker:{worker_id}"
+
+
+def owner_channel(owner_id: UUID) -> str:
+    """Lifecycle events of all chats of one user."""
+    return f"chatcluster:owner:{owner_id}"

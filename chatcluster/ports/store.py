@@ -1,0 +1,196 @@
+"""Chats: the rows as values, and ``Store``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.chat import ErrorInfo, Fence, OwnerCommand, Retry, Status, UserCommand
+from chatcluster.parts import Message, NewMessage, QueuedMessage
+
+
+class Chat(msgspec.Struct, frozen=True):
+    """A chat's row, without history and queue."""
+
+    id: UUID
+    owner_id: UUID
+    title: str
+    model: str | None
+    status: Status
+    archived: bool
+    archiving: bool
+    compacting: bool
+    worker_id: UUID | None
+    epoch: int
+    snapshot_version: int
+    history_version: int
+    queue_version: int
+    reset_version: int
+    attempt: int
+    retry: Retry | None
+    retry_at: datetime | None
+    last_error: ErrorInfo | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def runnable(self) -> bool:
+        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
+
+    @property
+    def claimable(self) -> bool:
+        return self.runnable and self.worker_id is None
+
+    @property
+    def shown_status(self) -> str:
+        """The status in the API: a runnable chat that nobody owns yet is ``pending``."""
+        if self.status is Status.RUNNING and self.worker_id is None and not self.archived:
+            return "pending"
+        return str(self.status)
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """Published after each commit. It says that there is something to read, and is never data."""
+
+    chat_id: UUID
+    snapshot_version: int
+    history_version: int
+    queue_version: int
+    status: Status
+    worker_id: UUID | None
+    epoch: int
+    attempt: int
+
+
+def hint_of(chat: Chat) -> Hint:
+    return Hint(
+        chat.id,
+        chat.snapshot_version,
+        chat.history_version,
+        chat.queue_version,
+        chat.status,
+        chat.worker_id,
+        chat.epoch,
+        chat.attempt,
+    )
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """A caller's ``Idempotency-Key`` (unique per owner) and a digest of the request it came with."""
+
+    key: str
+    request_digest: bytes
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a transition did. ``message`` is the last one inserted, ``queued`` the one enqueued."""
+
+    chat: Chat
+    messages: tuple[Message, ...] = ()
+    queued: QueuedMessage | None = None
+    replayed: bool = False
+    """The answer of an earlier request with the same idempotency key; nothing was written."""
+
+    @property
+    def message(self) -> Message | None:
+        return self.messages[-1] if self.messages else None
+
+
+class NewChat(msgspec.Struct, frozen=True):
+    id: UUID
+    owner_id: UUID
+    title: str
+    model: str | None
+    messages: tuple[NewMessage, ...]
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A chat that is ours now, with its whole (undeleted) history, read in the claim's transaction."""
+
+    chat: Chat
+    messages: tuple[Message, ...]
+    retry_seconds: float = 0.0
+    """What is left of the wait that the previous tenure had scheduled."""
+
+
+class ChatRead(msgspec.Struct, frozen=True):
+    """A consistent view of a chat: the row, the messages with ``revision > after_version``, the queue."""
+
+    chat: Chat
+    messages: tuple[Message, ...]
+    queue: tuple[QueuedMessage, ...]
+
+
+class MessagePage(msgspec.Struct, frozen=True):
+    messages: tuple[Message, ...]
+    queue: tuple[QueuedMessage, ...]
+    has_more: bool
+
+
+class Store(Protocol):
+    """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides."""
+
+    async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
+        """Insert a chat that runs at once. Raises ``IdempotencyKeyReused``."""
+        ...
+
+    async def apply(
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        *,
+        owner_id: UUID,
+        idempotency: Idempotency | None = None,
+    ) -> Outcome:
+        """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
+        ...
+
+    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+        """An owner's transition. Raises ``Fenced`` or ``Moved``, having written nothing.
+
+        A commit whose outcome was unknown may be repeated with the same arguments: messages carry
+        (epoch, history version worked from, ordinal) under a unique key, and a repeat that finds them
+        returns their outcome and writes nothing.
+        """
+        ...
+
+    async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        """Claim up to ``batch`` runnable unowned chats, oldest first, in one transaction.
+
+        Sets ``worker_id``, ``epoch + 1``, ``snapshot_version + 1``; a running chat without a scheduled
+        retry starts its next attempt with it. At most ``free_slots`` running chats are taken;
+        interrupting ones are taken regardless. Nothing is taken for a worker without a row in the registry.
+        """
+        ...
+
+    async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
+        """One consistent read. Raises ``ChatNotFound``."""
+        ...
+
+    async def read_messages(
+        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
+    ) -> tuple[Message, ...]:
+        """Undeleted messages with ``after_version < revision <= up_to_version`` and ``id > after_id``, by ID."""
+        ...
+
+    async def get(self, chat_id: UUID) -> Chat:
+        """The row. Raises ``ChatNotFound``; the caller checks the owner."""
+        ...
+
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """The snapshot versions of those of ``chat_ids`` that exist, in one statement."""
+        ...
+
+    async def list_chats(
+        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+    ) -> tuple[Chat, ...]:
+        """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``."""
+        ...
+
+    async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
+        """A page of history by ID, and the queue. Raises ``ChatNotFound``."""
+        ...

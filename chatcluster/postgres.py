@@ -78,6 +78,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     Nothing is connected yet on entry, so the server need not be there.
     """
     surrounding_loop = trio_asyncio.current_loop.get()
+    failure: Exception | None = None
     async with trio_asyncio.open_loop() as loop:
         # Whoever uses another loop in this block finds it as before.
         trio_asyncio.current_loop.set(surrounding_loop)
@@ -86,9 +87,13 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         database = Database(settings, loop)
         try:
             yield database
+        except Exception as error:  # noqa: BLE001 - raised below, where the nurseries of the loop do not wrap it
+            failure = error
         finally:
             with trio.move_on_after(2 * CLOSE_SECONDS, shield=True):
                 await database.aclose()
+    if failure is not None:
+        raise failure
 
 
 class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]
@@ -128,14 +133,14 @@ class Database:
 
         Raises ``StoreUnavailable``; then it is unknown whether the transaction was committed.
         """
-        return await self._pooled(body.__name__, self._transact(body, args))
+        return await self._pooled(self._transact, body, args)
 
     async def autocommit(self, body: Callable[[Connection, *Args], Coroutine[Any, Any, T]], *args: *Args) -> T:
         """Run ``body(connection, *args)``, of which each statement is a transaction of its own.
 
         For a single statement, or several that need no common view. It may run twice, if the connection breaks.
         """
-        return await self._pooled(body.__name__, self._autocommit(body, args))
+        return await self._pooled(self._autocommit, body, args)
 
     def session(self, purpose: str, *, url: str | None = None, lasting: bool = False) -> Session:
         """A connection outside of the pool, to ``url`` or the pool's own. It is connected at its first use.
@@ -172,18 +177,16 @@ class Database:
             result: T = await self._loop.run_aio_coroutine(work)
         return result
 
-    async def _pooled(self, name: str, work: Coroutine[Any, Any, T]) -> T:
-        name = name.lstrip("_")
+    async def _pooled(
+        self, work: Callable[..., Coroutine[Any, Any, T]], body: Callable[..., Any], args: tuple[Any, ...]
+    ) -> T:
+        name = body.__name__.lstrip("_")
         self.transaction_counts[name] += 1
         with telemetry.span("store.transaction", name=name):
-            try:
-                await self._take_slot()
-            except BaseException:
-                work.close()
-                raise
+            await self._take_slot()
             try:
                 with trio.move_on_after(self.deadline_seconds):
-                    return await self.cross(work)
+                    return await self.cross(work(body, args))
                 raise StoreUnavailable(f"Postgres did not answer within {self.deadline_seconds:g} s")
             finally:
                 self._slots.release()
@@ -219,7 +222,7 @@ class Database:
         """A connection, and what ``first`` returned on it. Idle ones that turn out to be dead are passed over."""
         while True:
             idle = self._pop_idle()
-            connection = idle or await _connect(self.settings, "transactions")
+            connection = idle or await _connect(self.settings, "transactions", self.settings.database_url)
             try:
                 with _reporting_closed(connection):
                     return connection, await first(connection)
@@ -323,10 +326,7 @@ async def _probe(connection: Connection) -> None:
     await connection.execute("SELECT")
 
 
-async def _connect(
-    settings: Settings, purpose: str, url: str | None = None, *, lasting: bool = False
-) -> asyncpg.Connection:
-    url = url or settings.database_url
+async def _connect(settings: Settings, purpose: str, url: str, *, lasting: bool = False) -> asyncpg.Connection:
     pooled = settings.direct_url != settings.database_url and url == settings.database_url
     server_settings = {"application_name": f"chatcluster {purpose}"}
     if lasting:

@@ -224,8 +224,8 @@ async def explain(connection: Connection, query: str, *arguments: object) -> Any
 
 def scans(plan: Any) -> Iterator[tuple[str, str]]:
     """What the plan reads of tables: the kind of the scan, and the index or the table."""
-    if "Relation Name" in plan and "Scan" in plan["Node Type"]:
-        yield plan["Node Type"], plan.get("Index Name", plan["Relation Name"])
+    if "Scan" in plan["Node Type"] and ("Index Name" in plan or "Relation Name" in plan):
+        yield plan["Node Type"], plan.get("Index Name") or plan["Relation Name"]
     for child in plan.get("Plans", ()):
         yield from scans(child)
 

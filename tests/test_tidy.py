@@ -1,0 +1,153 @@
+"""The style of the code, as far as a program can tell."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "chatcluster"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+SOURCES = [*MODULES, *TESTS]
+
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "handlers", "misc"}
+
+ASYNCIO = {"asyncio", "trio_asyncio", "asyncpg"}
+ASYNCIO_MODULES = {"postgres.py", "redis.py"}
+HTTPX = {"httpx", "httpx_sse"}
+HTTPX_MODULES = {"llm/client.py", "client.py"}
+PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "chat/*.py", "ports/*.py"}
+IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}
+
+SQL = re.compile(r"\s*(select\s.+\sfrom|insert\s+into|update\s+\w+\s+set|delete\s+from|create\s+table)\s", re.I | re.S)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def name(path: Path) -> str:
+    """The path from the package's folder, or for a test from the top."""
+    return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else ROOT).as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level packages that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """The strings of a module that are not documentation, with their lines."""
+    documentation = {id(node.value) for node in ast.walk(tree(path)) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.lineno, node.value
+
+
+def sleeps(node: ast.AST, *, polling: bool = False) -> Iterator[int]:
+    """The lines where a program sleeps other than between two looks at a condition."""
+    for child in ast.iter_child_nodes(node):
+        polls = polling or (isinstance(child, ast.While) and not isinstance(child.test, ast.Constant))
+        if isinstance(child, ast.Call) and ast.unparse(child.func).rpartition(".")[2] == "sleep" and not polling:
+            yield child.lineno
+        yield from sleeps(child, polling=polls)
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(MODULES) > 40
+    assert len(TESTS) > 10
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_module_is_of_readable_size_and_so_are_its_functions(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    limit = MODULE_LINES_MAX if path in MODULES else 2 * MODULE_LINES_MAX
+    assert lines <= limit, f"{name(path)} has {lines} lines: split it by subject"
+    for function in functions(path):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= FUNCTION_LINES_MAX, f"{name(path)}:{function.lineno} {function.name} has {length} lines"
+
+
+def test_a_module_is_named_for_its_subject() -> None:
+    for path in SOURCES:
+        words = set(path.relative_to(ROOT).with_suffix("").as_posix().replace("_", "/").split("/"))
+        assert not words & BANNED_NAMES, name(path)
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for path in SOURCES:
+        assert ast.get_docstring(tree(path)) or path.name in ("__main__.py",), f"{name(path)} has no docstring"
+
+
+def test_asyncio_is_behind_the_two_adapters_that_need_it() -> None:
+    users = {name(path) for path in MODULES if imports(path) & ASYNCIO}
+    assert users <= ASYNCIO_MODULES
+    drivers = {name(path) for path in MODULES if "redis" in imports(path)}
+    assert drivers <= {"redis.py"}
+
+
+def test_http_requests_are_made_by_the_two_clients() -> None:
+    assert {name(path) for path in MODULES if imports(path) & HTTPX} <= HTTPX_MODULES
+
+
+def test_the_vocabulary_is_pure() -> None:
+    for pattern in PURE:
+        for path in PACKAGE.glob(pattern):
+            assert not imports(path) & IMPURE, name(path)
+            if not pattern.startswith("ports"):
+                assert not [function.name for function in functions(path) if isinstance(function, ast.AsyncFunctionDef)]
+
+
+def test_sql_is_in_sql_files() -> None:
+    for path in MODULES:
+        for line, text in texts(path):
+            assert not SQL.match(text), f"{name(path)}:{line} is SQL outside of sql/"
+
+
+def test_tests_wait_on_states_and_never_for_a_while() -> None:
+    """What only the operating system knows has to be polled; everything else is waited for."""
+    for path in TESTS:
+        assert not list(sleeps(tree(path))), name(path)
+
+
+def test_no_error_is_swallowed() -> None:
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ExceptHandler):
+                caught = "" if node.type is None else ast.unparse(node.type)
+                broad = caught in ("", "Exception", "BaseException")
+                silent = all(isinstance(statement, ast.Pass) for statement in node.body)
+                assert not (broad and silent), f"{name(path)}:{node.lineno}"
+
+
+def test_nothing_is_left_to_do() -> None:
+    for path in SOURCES:
+        assert not re.search(r"#\s*(TODO|FIXME|XXX|HACK)\b", path.read_text()), name(path)
+
+
+def test_imports_go_only_downward(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    status = lint_imports(no_cache=True)
+    assert status == 0, capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from uuid import UUID
 
@@ -143,3 +144,45 @@ EVENTS: dict[str, Command] = {
     "Release": Release(),
 }
 """One command of each event, on queued message 1, call ``call`` and message 5."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a chat has that a command can name."""
+
+    queue: list[int]
+    history: dict[int, Role]
+    open_calls: list[str]
+
+
+def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
+    """A command of this event, the ``number``-th of a walk, that names if it can what the chat has."""
+    words = text(f"message {number}")
+    queued_id = seen.queue[choice % len(seen.queue)] if seen.queue else 0
+    call_id = seen.open_calls[choice % len(seen.open_calls)] if seen.open_calls else "none"
+    match EVENTS[event]:
+        case Send(busy=busy):
+            return Send(words, busy)
+        case Edit():
+            message_id = list(seen.history)[choice % len(seen.history)]
+            return Edit(message_id, words, seen.history[message_id])
+        case DeleteQueued():
+            return DeleteQueued(queued_id)
+        case Promote():
+            return Promote(queued_id)
+        case SubmitToolResults():
+            return SubmitToolResults((ToolResult(call_id, "42"),))
+        case Approve():
+            return Approve(call_id)
+        case Deny():
+            return Deny(call_id)
+        case CommitStep():
+            new_calls = [f"{number}.{index}" for index in range(choice % 3)]
+            results = tuple(result(call_id) for call_id in seen.open_calls[: 1 + choice % 2])
+            return CommitStep(results or (assistant("a step", *new_calls),))
+        case FinishTurn():
+            return FinishTurn(() if seen.open_calls else (assistant("the answer"),))
+        case FinishInterruption():
+            return FinishInterruption(None if seen.open_calls else assistant("half an ans", f"{number}.0"))
+        case other:
+            return other

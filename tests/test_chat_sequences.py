@@ -6,32 +6,26 @@ from itertools import count
 from typing import get_args
 
 import msgspec
-from chat_states import CHAT, EVENTS, WORKER, assistant, result, text, user
+from chat_states import CHAT, EVENTS, WORKER, Seen, command_for, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
     TABLE,
-    Approve,
     Command,
-    CommitStep,
     Create,
     Decision,
     DeleteQueued,
-    Deny,
     Edit,
     Fence,
     FinishInterruption,
     FinishTurn,
     OwnerCommand,
     Phase,
-    Promote,
     Queued,
     Send,
     Status,
-    SubmitToolResults,
-    ToolResult,
     create,
     decide,
 )
@@ -62,7 +56,7 @@ class Walk:
     def attempt(self, command: Command) -> None:
         """Carry the command out, or see that it is refused and changes nothing."""
         fence = None
-        if isinstance(command, get_args(OwnerCommand)):
+        if isinstance(command, OwnerCommand):
             fence = Fence(CHAT, WORKER, self.state.epoch, self.state.history_version)
         before = self.state
         try:
@@ -94,6 +88,13 @@ class Walk:
         if decision.enqueue is not None:
             queue = (*self.state.queue, Queued(next(self.serial), decision.enqueue))
             self.state = msgspec.structs.replace(self.state, queue=queue)
+
+    def seen(self) -> Seen:
+        return Seen(
+            [queued.id for queued in self.state.queue],
+            {number: message.role for number, message in self.history.items()},
+            [call.call_id for call in self.state.open_calls],
+        )
 
     def check(self) -> None:
         """The promises that hold between any two events."""
@@ -127,40 +128,6 @@ class Walk:
         assert not unanswered or self.state.phase in (Phase.RUNNING, Phase.INTERRUPTING, Phase.REQUIRES_ACTION)
 
 
-def command_for(walk: Walk, event: str, number: int, choice: int) -> Command:
-    """A command of this event that names, if it can, something that the chat has."""
-    words = text(f"message {number}")
-    open_calls = [call.call_id for call in walk.state.open_calls]
-    queued_id = walk.state.queue[choice % len(walk.state.queue)].id if walk.state.queue else 0
-    call_id = open_calls[choice % len(open_calls)] if open_calls else "none"
-    match EVENTS[event]:
-        case Send(busy=busy):
-            return Send(words, busy)
-        case Edit():
-            message_id = list(walk.history)[choice % len(walk.history)]
-            return Edit(message_id, words, walk.history[message_id].role)
-        case DeleteQueued():
-            return DeleteQueued(queued_id)
-        case Promote():
-            return Promote(queued_id)
-        case SubmitToolResults():
-            return SubmitToolResults((ToolResult(call_id, "42"),))
-        case Approve():
-            return Approve(call_id)
-        case Deny():
-            return Deny(call_id)
-        case CommitStep():
-            new_calls = [f"{number}.{index}" for index in range(choice % 3)]
-            results = tuple(result(call_id) for call_id in open_calls[: 1 + choice % 2])
-            return CommitStep(results or (assistant("a step", *new_calls),))
-        case FinishTurn():
-            return FinishTurn(() if open_calls else (assistant("the answer"),))
-        case FinishInterruption():
-            return FinishInterruption(None if open_calls else assistant("half an ans", f"{number}.0"))
-        case other:
-            return other
-
-
 def take(walk: Walk, number: int, choice: int) -> None:
     """One step: the events that the table allows in this phase, and now and then any other."""
     allowed = [event for event in EVENTS if TABLE[event][walk.state.phase]]
@@ -168,7 +135,7 @@ def take(walk: Walk, number: int, choice: int) -> None:
     event = events[choice // 8 % len(events)]
     if walk.state.claimable and isinstance(EVENTS[event], get_args(OwnerCommand)):
         walk.claim()
-    walk.attempt(command_for(walk, event, number, choice))
+    walk.attempt(command_for(event, number, choice, walk.seen()))
 
 
 WALKS = st.lists(st.integers(0, 2**20), min_size=STEPS // 2, max_size=STEPS)

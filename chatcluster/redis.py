@@ -15,7 +15,7 @@ What happens on failure:
   reply can never be taken for the answer to another command.
 * **A batch is sent at most once.** When its outcome is unknown, nothing here repeats it: what may be
   repeated is known to the caller alone (an ``XADD`` with an explicit ID refuses to be added twice, and
-  a hint may come twice). redis-py's own retries are switched off.
+  a hint may come twice).
 * The next batch connects anew by itself. How soon it comes, and so the back-off, is the caller's matter.
 * An error that Redis replies is a value, an ``ErrorReply`` in the place of the reply, for in a
   pipeline the other commands took effect. One exception: a server that says that it is read-only has become a
@@ -35,8 +35,6 @@ import hiredis
 import trio
 import trio_asyncio
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from chatcluster.errors import ConfigError, StreamsUnavailable
@@ -87,7 +85,6 @@ def _parse(url: str) -> ConnectionPool:
             socket_timeout=None,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
             protocol=2,
             decode_responses=False,
         )

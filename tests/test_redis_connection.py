@@ -135,7 +135,7 @@ async def test_a_server_that_has_become_a_replica_is_left(own_redis: RedisServer
     async with open_redis(own_redis.start()) as connection:
         (own_id, _) = await connection.exchange([("CLIENT", "ID"), ("REPLICAOF", "127.0.0.1", 1)])
         with pytest.raises(StreamsUnavailable, match="read only"):
-            await connection.exchange([("SET", "a", 1), ("SET", "b", 2)])
+            await connection.exchange([("SET", "a", 1)])
         assert await connection.exchange([("CLIENT", "ID")]) != [own_id]
 
 

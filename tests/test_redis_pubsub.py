@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import NoReturn
 
 import pytest
 import trio
+import trio.testing
 from redis_faults import frozen
 
 from chatcluster import pubsub as subject
 from chatcluster import redis as redis_module
 from chatcluster import telemetry
 from chatcluster.embedded import RedisServer
+from chatcluster.errors import StreamsUnavailable
 from chatcluster.ports import GAP, Gap, Subscription
 from chatcluster.pubsub import Inbox, RedisPubSub, Switchboard
-from chatcluster.redis import Reply, open_redis
+from chatcluster.redis import Command, RedisConnection, Reply, open_redis
 
 
 @asynccontextmanager
@@ -176,24 +181,69 @@ async def test_p8_a_server_that_restarts_empty_gives_every_subscription_one_gap_
         assert await received(third) == [b"third"]
 
 
-async def test_p8_what_is_published_while_the_server_is_away_is_sent_when_it_is_back(
-    own_redis: RedisServer, events: Events, monkeypatch: pytest.MonkeyPatch
+class Unreliable(RedisConnection):
+    """A connection without a server: batches fail until ``works`` is set, and are kept after that."""
+
+    def __init__(self) -> None:
+        self.works = False
+        self.failures = 0
+        self.sent: list[bytes] = []
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        await trio.lowlevel.checkpoint()
+        if not self.works:
+            self.failures += 1
+            raise StreamsUnavailable("no server yet")
+        self.sent += [payload for _, _, payload in commands if isinstance(payload, bytes)]
+        return [0] * len(commands)
+
+    def listen(self) -> NoReturn:
+        raise StreamsUnavailable("no server at all")
+
+
+async def test_p8_what_is_published_while_the_server_is_away_is_sent_in_order_when_it_is_back(
+    events: Events, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Of a long outage only the newest are kept; who was not back in time to hear them has a gap instead."""
-    monkeypatch.setattr(subject, "OUTBOX_MESSAGES_MAX", 3)
-    url = own_redis.start()
-    async with replica(url) as here, replica(url) as there, there.subscribe("a") as subscription:
-        own_redis.kill()
-        for message in (b"0", b"1", b"2", b"3", b"4"):
-            here.publish("a", message)
-        own_redis.start()
-        assert await events.wait_for("pubsub.dropped") == {"count": 2}
-        assert await received(subscription) == [GAP]
-        here.publish("a", b"end")
-        heard = await received(subscription)
-        while heard[-1] != b"end":
-            heard += await received(subscription)
-        assert heard == [b"2", b"3", b"4", b"end"][-len(heard) :]
+    """Of a long outage only the newest messages are kept."""
+    monkeypatch.setattr(subject, "OUTBOX_MESSAGES_MAX", 4)
+    monkeypatch.setattr(subject, "BATCH_MESSAGES_MAX", 2)
+    connection = Unreliable()
+    pubsub = RedisPubSub(connection)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pubsub.run)
+        for number in range(7):
+            pubsub.publish("a", b"%d" % number)
+            await trio.sleep(subject.RECONNECT_CAP_SECONDS)
+        assert connection.failures > 5
+        connection.works = True
+        assert await events.wait_for("pubsub.dropped") == {"count": 3}
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection.sent == [b"3", b"4", b"5", b"6"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_published_while_a_batch_fails_comes_after_it_and_leaves_it_what_room_there_is(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(subject, "OUTBOX_MESSAGES_MAX", 4)
+    connection = Unreliable()
+    pubsub = RedisPubSub(connection)
+
+    async def fail_as_more_comes(commands: Sequence[Command]) -> list[Reply]:
+        monkeypatch.setattr(connection, "exchange", partial(Unreliable.exchange, connection))
+        connection.works = True
+        for payload in (b"4", b"5", b"6"):
+            pubsub.publish("a", payload)
+        raise StreamsUnavailable("just now")
+
+    monkeypatch.setattr(connection, "exchange", fail_as_more_comes)
+    async with trio.open_nursery() as nursery:
+        for payload in (b"1", b"2", b"3"):
+            pubsub.publish("a", payload)
+        nursery.start_soon(pubsub.run)
+        await trio.sleep(subject.RECONNECT_CAP_SECONDS)
+        assert connection.sent == [b"3", b"4", b"5", b"6"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_p3_whoever_enters_while_the_server_is_away_enters_at_once_and_gets_a_gap_when_it_is_back(
@@ -279,6 +329,48 @@ async def test_a_message_that_the_server_refuses_is_reported_and_does_not_stop_t
         assert (await events.wait_for("pubsub.refused"))["count"] == 1
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_p3_nothing_is_missed_without_a_gap_however_readers_come_and_go_and_connections_break(
+    empty_redis_url: str, seed: int
+) -> None:
+    """Numbered messages; each reader must get the next one, or a gap in the place of what it missed."""
+    draw = random.Random(seed)
+    published = entries = messages = gaps = 0
+
+    async def read(pubsub: RedisPubSub) -> None:
+        nonlocal entries, messages, gaps
+        while True:
+            async with pubsub.subscribe("numbers") as subscription:
+                entries += 1
+                next_at_most, last = published + 1, None
+                for _ in range(draw.randrange(1, 40)):
+                    message = await subscription.receive()
+                    if isinstance(message, Gap):
+                        gaps += 1
+                        next_at_most, last = published + 1, None
+                    else:
+                        messages += 1
+                        assert int(message) == last + 1 if last else int(message) <= next_at_most
+                        last = int(message)
+
+    async with (
+        open_redis(empty_redis_url) as connection,
+        replica(empty_redis_url) as pubsub,
+        trio.open_nursery() as readers,
+    ):
+        for _ in range(3):
+            readers.start_soon(read, pubsub)
+        with trio.fail_after(10):
+            while published < 1200 or gaps < 5:
+                published += 1
+                commands: list[Command] = [("PUBLISH", "numbers", published)]
+                if draw.random() < 0.01:
+                    commands.append(("CLIENT", "KILL", "TYPE", "pubsub"))
+                await connection.exchange(commands)
+        readers.cancel_scope.cancel()
+    assert min(entries, messages) > 20
+
+
 # --- the switchboard: which gap is owed, and when -----------------------------------------------
 
 
@@ -306,6 +398,17 @@ def test_whoever_comes_and_goes_between_two_looks_costs_nothing() -> None:
     switchboard = connected_switchboard(inbox)
     switchboard.remove(inbox)
     assert switchboard.changes() == []
+
+
+def test_p3_whoever_comes_while_a_subscribe_is_unanswered_waits_for_the_same_answer() -> None:
+    first, second = inbox_for(b"a"), inbox_for(b"a")
+    switchboard = connected_switchboard(first)
+    switchboard.changes()
+    switchboard.add(second)
+    assert not second.settled.is_set()
+    switchboard.confirmed(b"a")
+    assert first.settled.is_set()
+    assert second.settled.is_set()
 
 
 def test_an_inbox_is_settled_by_its_last_confirmation_and_one_that_comes_later_at_once() -> None:

@@ -1,0 +1,231 @@
+"""Session locks and leases on a real server: what proves a death, what does not, and what waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from uuid import uuid4
+
+import pytest
+import trio
+import trio.testing
+from postgres_sessions import execute, fetchval, open_session, wait_blocked, wait_until
+
+from chatcluster.accounts import PostgresAccounts
+from chatcluster.config import Settings
+from chatcluster.embedded import PostgresServer
+from chatcluster.errors import NotFound, StoreUnavailable
+from chatcluster.migrate import migrate
+from chatcluster.ports import Replica
+from chatcluster.postgres import Connection, Database, Session, open_database
+from chatcluster.registry import PostgresRegistry, lock_key
+
+pytestmark = pytest.mark.postgres
+
+WORKER = uuid4()
+HOLDERS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(Settings(database_url=database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+async def observer(database: Database) -> AsyncIterator[Session]:
+    async with open_session(database, "observer") as session:
+        yield session
+
+
+class Watch:
+    """A watch in the background, and how it ended."""
+
+    def __init__(self, database: Database) -> None:
+        self._registry = PostgresRegistry(database)
+        self.outcome: bool | None = None
+
+    async def run(self) -> None:
+        try:
+            self.outcome = await self._registry.watch(WORKER)
+        except StoreUnavailable:
+            self.outcome = None
+
+
+# --- proof ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [PostgresServer.stop, PostgresServer.kill], ids=["stop", "kill"])
+async def test_a_restart_of_the_server_proves_no_death(
+    own_postgres: PostgresServer, end: Callable[[PostgresServer], None]
+) -> None:
+    """The server ends all sessions, also those that hold a lock; whoever waited learns nothing from that."""
+    url = await trio.to_thread.run_sync(own_postgres.start)
+    await migrate(url)
+    async with open_database(Settings(database_url=url)) as database, AsyncExitStack() as stack:
+        lock = await stack.enter_async_context(PostgresRegistry(database).hold(WORKER))
+        observer = database.session("observer")
+        watches = [Watch(database) for _ in range(5)]
+        async with trio.open_nursery() as nursery:
+            for watch in watches:
+                nursery.start_soon(watch.run)
+            await wait_blocked(observer, len(watches))
+            await trio.to_thread.run_sync(end, own_postgres)
+        await lock.wait_lost()
+        assert [watch.outcome for watch in watches] == [None] * 5
+
+
+async def test_proof_is_given_however_long_it_took(database: Database, observer: Session) -> None:
+    """The wait is cut into slices, so that no statement holds back the clean-up of the database for ever."""
+    await execute(observer, "ALTER FUNCTION await_session_lock SET lock_timeout = '20ms'")
+    watch = Watch(database)
+    async with trio.open_nursery() as nursery, PostgresRegistry(database).hold(WORKER):
+        nursery.start_soon(watch.run)
+        await wait_blocked(observer)
+        waiting = "SELECT query_start FROM pg_stat_activity WHERE application_name = 'chatcluster session watch'"
+        first = await fetchval(observer, waiting)
+        await wait_until(observer, f"({waiting}) > '{first}'")
+        await wait_until(observer, f"({waiting}) > '{first}'::timestamptz + interval '40 ms'")
+    assert watch.outcome is True
+
+
+async def test_every_watcher_has_its_proof_and_none_keeps_the_lock(database: Database, observer: Session) -> None:
+    watches = [Watch(database) for _ in range(3)]
+    async with trio.open_nursery() as nursery, PostgresRegistry(database).hold(WORKER):
+        for watch in watches:
+            nursery.start_soon(watch.run)
+        await wait_blocked(observer, 3)
+    assert [watch.outcome for watch in watches] == [True, True, True]
+    assert await fetchval(observer, HOLDERS) == 0
+
+
+async def test_a_watch_that_is_cancelled_leaves_nobody_waiting(database: Database, observer: Session) -> None:
+    async with PostgresRegistry(database).hold(WORKER):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Watch(database).run)
+            await wait_blocked(observer)
+            nursery.cancel_scope.cancel()
+        gone = "NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'chatcluster session watch')"
+        await wait_until(observer, gone)
+        assert await fetchval(observer, HOLDERS) == 1
+
+
+async def test_a_watch_that_loses_its_own_connection_proves_nothing(database: Database, observer: Session) -> None:
+    watch = Watch(database)
+    async with PostgresRegistry(database).hold(WORKER), trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        await wait_blocked(observer)
+        await execute(
+            observer,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'chatcluster session watch'",
+        )
+    assert watch.outcome is None
+
+
+# --- the holder -------------------------------------------------------------------------------
+
+
+async def test_a_holder_never_waits_for_the_lock(database: Database) -> None:
+    """Nobody who holds a lock waits for one, so there is no circle of waiters."""
+    registry = PostgresRegistry(database)
+    async with registry.hold(WORKER):
+        with pytest.raises(StoreUnavailable, match="another session holds the lock"):
+            async with registry.hold(WORKER):
+                pass
+    async with registry.hold(WORKER):
+        pass
+
+
+async def test_without_a_direct_connection_there_are_no_session_locks(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Behind a transaction pooler the leases alone serve; nothing is connected for locks."""
+    nowhere = Settings(database_url="postgresql://127.0.0.1:1/nowhere", database_direct_url="off")
+    async with open_database(nowhere) as database:
+        registry = PostgresRegistry(database)
+        async with registry.hold(WORKER) as lock:
+            for wait in (lock.wait_lost, partial(registry.watch, WORKER)):
+                with trio.move_on_after(3600) as patience:
+                    await wait()
+                assert patience.cancelled_caught
+
+
+def test_the_keys_of_workers_fit_the_server_and_differ() -> None:
+    keys = {lock_key(uuid4()) for _ in range(1000)}
+    assert len(keys) == 1000
+    assert all(-(1 << 63) <= key < 1 << 63 for key in keys)
+
+
+# --- leases -----------------------------------------------------------------------------------
+
+
+async def occupy(connection: Connection, until: asyncio.Event) -> None:
+    await until.wait()
+
+
+async def test_a_heartbeat_does_not_wait_for_a_busy_pool(database_url: str) -> None:
+    settings = Settings(database_url=database_url, database_pool_size=1)
+    async with open_database(settings) as database:
+        registry = PostgresRegistry(database)
+        await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
+        free = asyncio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.transaction, occupy, free)
+            await trio.testing.wait_all_tasks_blocked()
+            assert repr(database) == "<Database 1 of 1 busy, 0 idle>"
+            renewal = await registry.renew(WORKER, draining=True)
+            free.set()
+        assert renewal.ring == (WORKER,)
+
+
+async def test_a_heartbeat_connects_anew_after_its_connection_was_lost(database: Database, observer: Session) -> None:
+    registry = PostgresRegistry(database)
+    await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
+    await registry.renew(WORKER, draining=False)
+    heartbeat = "FROM pg_stat_activity WHERE application_name = 'chatcluster heartbeat'"
+    await execute(observer, f"SELECT pg_terminate_backend(pid) {heartbeat}")
+    await wait_until(observer, f"NOT EXISTS (SELECT {heartbeat})")
+    with trio.fail_after(5):
+        while True:
+            try:
+                await registry.renew(WORKER, draining=False)
+                break
+            except StoreUnavailable:
+                continue
+
+
+async def test_a_registration_without_an_answer_can_be_repeated(database: Database) -> None:
+    registry = PostgresRegistry(database)
+    for _ in range(2):
+        await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
+    assert [replica.worker_id for replica in await registry.replicas()] == [WORKER]
+
+
+# --- accounts ---------------------------------------------------------------------------------
+
+
+async def test_the_use_of_a_token_is_noted_once_a_minute(database: Database, observer: Session) -> None:
+    accounts = PostgresAccounts(database)
+    user = await accounts.ensure_user("ada", admin=False)
+    await accounts.add_token(user.user_id, token_id="t", name="laptop", secret_digest=bytes(32), expires_at=None)
+    used = "SELECT last_used_at FROM tokens"
+    assert await fetchval(observer, used) is None
+    await accounts.authenticate("t", bytes(31) + b"x")
+    assert await fetchval(observer, used) is None, "a wrong secret is no use"
+    await accounts.authenticate("t", bytes(32))
+    first = await fetchval(observer, used)
+    await accounts.authenticate("t", bytes(32))
+    assert await fetchval(observer, used) == first
+    await execute(observer, "UPDATE tokens SET last_used_at = last_used_at - interval '61 seconds'")
+    await accounts.authenticate("t", bytes(32))
+    assert await fetchval(observer, used) > first
+
+
+async def test_a_token_needs_a_user(database: Database) -> None:
+    with pytest.raises(NotFound):
+        await PostgresAccounts(database).add_token(
+            uuid4(), token_id="t", name="laptop", secret_digest=bytes(32), expires_at=None
+        )

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -50,6 +50,7 @@ BACKOFF_CAP_SECONDS = 2.0
 SILENCE_SECONDS = 45.0
 """Three missed heartbeats."""
 REQUEST_SECONDS = 30.0
+CLOSE_SECONDS = 1.0
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 Event = (
@@ -221,10 +222,13 @@ class Client:
                     _check(response)
                 backoff.at_least(_retry_after(response))
                 raise _BrokenOff
-            async with aclosing(httpx_sse.EventSource(response).aiter_sse()) as events:
+            events = httpx_sse.EventSource(response).aiter_sse()
+            try:
                 async for received in events:
                     backoff.reset()
                     yield received
+            finally:
+                await _finish(response, events)
         raise _BrokenOff
 
     # requests
@@ -272,6 +276,18 @@ class _Backoff:
         self._seconds = min(2 * self._seconds, BACKOFF_CAP_SECONDS)
         self._floor_seconds = 0.0
         await trio.sleep(seconds)
+
+
+async def _finish(response: httpx.Response, events: AsyncGenerator[httpx_sse.ServerSentEvent, None]) -> None:
+    """Close a response that may not have been read to its end.
+
+    httpx reads through generators inside generators, which only end by being run to their end: with the
+    connection closed, that is the next step.
+    """
+    with trio.move_on_after(CLOSE_SECONDS, shield=True), suppress(httpx.HTTPError, httpx.StreamError):
+        await response.aclose()
+        async for _ in events:
+            pass
 
 
 def _check(response: httpx.Response) -> None:

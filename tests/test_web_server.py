@@ -10,27 +10,22 @@ import pytest
 import trio
 import trio.testing
 from litestar.types import ASGIApp, Receive, Scope, Send
-from web_world import World, client_of, error_code, loopback, serving, url_of
+from web_world import (
+    OPENING,
+    World,
+    client_of,
+    connect,
+    error_code,
+    loopback,
+    read_until,
+    serving,
+    url_of,
+    watching,
+)
 
 from chatcluster.subscribe import Cut
 from chatcluster.web import boundary
 from chatcluster.web.server import Server
-
-OPENING = b": open\nretry: 500\n\n"
-
-
-async def connect(url: str) -> trio.SocketStream:
-    host, port = url.removeprefix("http://").split(":")
-    return await trio.open_tcp_stream(host, int(port))
-
-
-async def read_until(stream: trio.SocketStream, wanted: bytes) -> bytes:
-    data = b""
-    while wanted not in data:
-        piece = await stream.receive_some(65536)
-        assert piece, f"the connection ended before {wanted!r}: {data!r}"
-        data += piece
-    return data
 
 
 async def read_all(stream: trio.SocketStream) -> bytes:
@@ -46,20 +41,6 @@ async def exchange(url: str, request: bytes) -> bytes:
         await stream.send_all(request)
         with trio.fail_after(5):
             return await read_all(stream)
-
-
-@asynccontextmanager
-async def watching(
-    world: World, *, version: str = "1.1", headers: str = "", public: bool = False
-) -> AsyncIterator[trio.SocketStream]:
-    """A raw connection with an event stream on it, read up to its first comment."""
-    async with await connect(world.public_url if public else world.url) as stream:
-        token = await world.token("reader")
-        head = f"GET /api/v1/watch HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
-        await stream.send_all(head.encode())
-        with trio.fail_after(5):
-            await read_until(stream, OPENING)
-        yield stream
 
 
 async def until_no_connection(server: Server) -> None:

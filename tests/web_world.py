@@ -26,6 +26,8 @@ from chatcluster.web.app import create_app
 from chatcluster.web.server import Server
 from chatcluster.web.services import Services
 
+OPENING = b": open\nretry: 500\n"
+
 
 class ScriptedSubscriber:
     def __init__(self) -> None:
@@ -169,6 +171,40 @@ async def client_of(world: World, user: str = "ada", *, admin: bool = False) -> 
         yield client
 
 
+async def connect(url: str) -> trio.SocketStream:
+    host, port = url.removeprefix("http://").split(":")
+    return await trio.open_tcp_stream(host, int(port))
+
+
+async def read_until(stream: trio.SocketStream, wanted: bytes) -> bytes:
+    data = b""
+    while wanted not in data:
+        piece = await stream.receive_some(65536)
+        assert piece, f"the connection ended before {wanted!r}: {data!r}"
+        data += piece
+    return data
+
+
+@asynccontextmanager
+async def watching(
+    world: World,
+    path: str = "/api/v1/watch",
+    *,
+    token: str = "",
+    version: str = "1.1",
+    headers: str = "",
+    public: bool = False,
+) -> AsyncIterator[trio.SocketStream]:
+    """A raw connection with an event stream on it, read up to its first comment."""
+    async with await connect(world.public_url if public else world.url) as stream:
+        token = token or await world.token("reader")
+        head = f"GET {path} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
+        await stream.send_all(head.encode())
+        with trio.fail_after(5):
+            await read_until(stream, OPENING)
+        yield stream
+
+
 def loopback() -> socket.socket:
     sock = socket.create_server(("127.0.0.1", 0), backlog=128)
     sock.setblocking(False)
@@ -186,6 +222,18 @@ def error_code(response: httpx.Response) -> str:
     assert isinstance(error["message"], str)
     assert error["message"]
     return str(error["code"])
+
+
+async def until_broken_off(response: httpx.Response) -> bytes:
+    """The rest of a streamed body, which must not have a clean end."""
+    received = b""
+    try:
+        with trio.fail_after(5):
+            async for chunk in response.aiter_raw():
+                received += chunk
+    except httpx.RemoteProtocolError:
+        return received
+    raise AssertionError(f"a clean end after {received!r}")
 
 
 def unknown_chat() -> str:

@@ -149,7 +149,7 @@ class _Supervisor:
         """The settings with a model: the one that is configured, or a simulated one."""
         if settings.llm_base_url or settings.llm_api_key:
             return settings, False
-        keeper = self._keeper("simulated-llm", _simulator_command, _environment(settings), stop_seconds=2.0)
+        keeper = self._keeper("simulated-llm", _simulator_command, replica_environment(settings), stop_seconds=2.0)
         await background.start(keeper.run)
         assert keeper.ready is not None
         base_url = f"http://127.0.0.1:{keeper.ready.port}/v1"
@@ -157,12 +157,12 @@ class _Supervisor:
         return replace(settings, llm_base_url=base_url, llm_api_key=SIMULATED_MODEL, llm_model=model), True
 
     async def _start_replicas(self, nursery: trio.Nursery, settings: Settings, listener: socket.socket) -> None:
-        environment = _environment(settings)
+        environment = replica_environment(settings)
         async with trio.open_nursery() as starting:
             for index in range(1, self._options.replicas + 1):
                 keeper = self._keeper(
                     f"replica-{index}",
-                    _ReplicaCommand(f"replica-{index}", listener.fileno()),
+                    ReplicaCommand(f"replica-{index}", listener.fileno()),
                     environment,
                     stop_seconds=settings.drain_seconds + STOP_MARGIN_SECONDS,
                     inherited_fds=(listener.fileno(),),
@@ -231,7 +231,7 @@ Kill a replica while it answers. Ctrl-C stops everything and keeps the data.
 """
 
 
-class _ReplicaCommand:
+class ReplicaCommand:
     """The command of one replica: the successor takes its predecessor's port and declares it dead."""
 
     def __init__(self, name: str, listen_fd: int) -> None:
@@ -247,7 +247,7 @@ def _simulator_command(previous: Ready | None) -> list[str]:
     return ["simulate-llm", "--host", "127.0.0.1", "--port", str(previous.port if previous else 0)]
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def replica_environment(settings: Settings) -> dict[str, str]:
     """Our environment with ``settings`` in the place of what it said; secrets are in no list of processes there."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     for item in fields(Settings):

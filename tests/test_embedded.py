@@ -9,13 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 import redis
+from cluster_process import is_running, wait_until
 from conftest import execute_sql
 
 from chatcluster.embedded import PostgresServer, RedisServer, binaries, child, home
@@ -38,14 +38,6 @@ def fetch_value(url: str, query: str) -> object:
     return asyncio.run(run())
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Poll what only the operating system knows."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
 def starter(source: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that starts servers on ``directory``; it prints when it has."""
@@ -65,13 +57,6 @@ postgres.start(), redis.start()
 print(postgres.pid, redis.pid, flush=True)
 time.sleep(600)
 """
-
-
-def is_running(pid: int) -> bool:
-    """A zombie does not run; who reaps an orphan, and when, is not ours to say."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 @pytest.fixture(scope="module")

@@ -361,14 +361,13 @@ async def test_p3_nothing_is_missed_without_a_gap_however_readers_come_and_go_an
         for _ in range(3):
             readers.start_soon(read, pubsub)
         with trio.fail_after(10):
-            while published < 1200 or gaps < 5:
+            while min(entries / 10, messages / 100, gaps) < 8:
                 published += 1
                 commands: list[Command] = [("PUBLISH", "numbers", published)]
-                if draw.random() < 0.01:
+                if draw.random() < 0.004:
                     commands.append(("CLIENT", "KILL", "TYPE", "pubsub"))
                 await connection.exchange(commands)
         readers.cancel_scope.cancel()
-    assert min(entries, messages) > 20
 
 
 # --- the switchboard: which gap is owed, and when -----------------------------------------------

@@ -200,16 +200,25 @@ class _Connection:
             self._reading.deadline = trio.current_time() + KEEP_ALIVE_SECONDS if event.idle else math.inf
 
     async def _send_bytes(self, data: bytes) -> None:
+        """Send, in pieces that the reader has to take in time. A deadline of the whole costs less than a scope each."""
         try:
-            async with self._sending:
-                for start in range(0, len(data), PIECE_BYTES):
-                    with trio.fail_after(self._server.send_stall_seconds):
-                        await self._stream.send_all(data[start : start + PIECE_BYTES])
-        except trio.TooSlowError:
-            telemetry.event("http.reader_stalled", seconds=self._server.send_stall_seconds)
-            self._reset()
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
+            for start in range(0, len(data), PIECE_BYTES):
+                self._whole.deadline = trio.current_time() + self._server.send_stall_seconds
+                await self._stream.send_all(data[start : start + PIECE_BYTES])
+        except trio.Cancelled:
+            if trio.current_time() >= self._whole.deadline:
+                telemetry.event("http.reader_stalled", seconds=self._server.send_stall_seconds)
+                self._reset()
+            raise
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._whole.cancel()
+        finally:
+            self._whole.deadline = math.inf
+            self._sending.release()
 
     async def _end(self) -> None:
         """The protocol is done with the connection: an orderly end, unless a response is unfinished."""

@@ -230,21 +230,26 @@ class Publisher:
             heapq.heappop(self._timers)[2].flush()
 
     async def _send_pending(self) -> None:
+        """What older tenures have left goes first: after a successor of theirs has opened it would be refused."""
+        await self._append_unsent()
         for stream in list(self._pending):
             if stream.state is State.NEW:
                 await self._open(stream)
             elif stream.state is State.BROKEN:
                 await self._restore(stream)
-        entries = [
-            (stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent
-        ][:APPEND_FRAMES_MAX]
-        if entries:
-            await self._append(entries)
+        await self._append_unsent()
         for stream in list(self._pending):
             if not stream.unsent and stream.state in (State.LIVE, State.FENCED):
                 self._let_go(stream)
         if self._pending:
             self._wake.set()
+
+    async def _append_unsent(self) -> None:
+        entries = [
+            (stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent
+        ][:APPEND_FRAMES_MAX]
+        if entries:
+            await self._append(entries)
 
     def _let_go(self, stream: TenureStream) -> None:
         del self._pending[stream]

@@ -128,7 +128,7 @@ class TestEnd:
         with cluster_process(data_dir, "--replicas", "1") as first:
             token = first.token
             headers = {"Authorization": f"Bearer {token}"}
-            chat = httpx.post(f"{first.local.url}/api/v1/chats", headers=headers, json={"content": "Hello"}).json()
+            chat = httpx.post(f"{first.local.url}/api/v1/chats", headers=headers, json={"content": "Hello [[tokens=1]]"}).json()
             first.end(signal.SIGKILL)
         assert local_cluster.read_cluster(data_dir) is None
         with cluster_process(data_dir, "--replicas", "1") as second:

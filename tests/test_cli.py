@@ -1,0 +1,455 @@
+"""The command line: what it takes, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import signal
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+import pytest
+import trio
+from conftest import execute_sql
+
+from chatcluster import cli, flags, listings, local_cluster, provisioning, terminal_chat, tokens
+from chatcluster.client import ApiError, StreamEvent
+from chatcluster.config import Settings, env_name, flag_name
+from chatcluster.errors import ConfigError, Fenced, StoreUnavailable
+from chatcluster.events import MessageEvent, RetryEvent, StatusEvent
+from chatcluster.parts import AttemptFrame, Message, PartFrame, Parts, Role, TextPart
+from chatcluster.terminal_chat import Conversation, Printer, converse
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for item in fields(Settings):
+        for name in (env_name(item.name), *item.metadata["fallbacks"]):
+            monkeypatch.delenv(name, raising=False)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """The exit code of a command that has to fail, and its one line."""
+    status = cli.run(list(arguments))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("Error: ")
+    return status, line.removeprefix("Error: ")
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", [[], *([name] for name in cli.commands.commands), ["token", "create"]])
+    def test_every_command_explains_itself(self, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+        assert cli.run([*command, "--help"]) == 0
+        assert "Usage: chatcluster" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("item", fields(Settings), ids=lambda item: item.name)
+    def test_every_setting_is_a_flag_of_serve_and_a_variable(self, item: Any) -> None:
+        options = {name: option for option in cli.serve.params for name in option.opts}
+        option = options[f"--{flag_name(item.name)}"]
+        assert isinstance(option, click.Option)
+        assert option.help is not None
+        assert item.metadata["help"] in option.help
+        assert env_name(item.name) in option.help
+
+    def test_no_secret_has_its_value_in_the_help(self) -> None:
+        """P9: a default that is shown is no secret."""
+        assert all(item.default == "" for item in fields(Settings) if item.metadata["secret"])
+
+    def test_without_a_command_it_says_what_there_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.run([]) == cli.EXIT_USAGE
+        assert "simulate-llm" in capsys.readouterr().out
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.run(["--version"]) == 0
+        assert capsys.readouterr().out.startswith("chatcluster, version ")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["serve", "--port", "many"], "'many' is not a valid integer"),
+            (["serve", "--port", "70000"], "port must be at most 65535"),
+            (["serve", "--lease-ttl-seconds", "1"], "3 x heartbeat-seconds"),
+            (["serve", "--log-level", "loud"], "log-level must be"),
+            (["serve"], "--database-url (or CHATCLUSTER_DATABASE_URL)"),
+            (["up", "--replicas", "0"], "--replicas"),
+            (["up", "--slots", "-1"], "slots must be at least 0"),
+            (["migrate", "--data-dir", "/nonexistent"], "--database-url"),
+            (["chat", "--data-dir", "/nonexistent", "Hello"], "chatcluster up"),
+            (["replicas", "--data-dir", "/nonexistent", "--url", "http://127.0.0.1:1"], "--token"),
+            (["simulate-llm", "--mode", "poetry"], "--mode"),
+            (["no-such-command"], "no-such-command"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_is_one_line_and_exit_code_2(
+        self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    ) -> None:
+        status, line = refusal(capsys, *arguments)
+        assert status == cli.EXIT_USAGE
+        assert message in line
+
+    def test_a_bad_variable_is_named(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHATCLUSTER_SLOTS", "a few")
+        status, line = refusal(capsys, "serve")
+        assert status == cli.EXIT_USAGE
+        assert line == "CHATCLUSTER_SLOTS must be a whole number, not 'a few'"
+
+    def test_a_server_that_does_not_answer_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status, _ = refusal(capsys, "migrate", "--database-url", "postgresql://nobody@127.0.0.1:1/nothing")
+        assert status == cli.EXIT_FAILED
+
+
+class TestEnds:
+    """Whatever a command raises on purpose becomes one line, also out of nurseries; a bug stays a traceback."""
+
+    def run_raising(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(cli.commands, "main", fail)
+        return cli.run([])
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (ConfigError("wrong"), cli.EXIT_USAGE),
+            (StoreUnavailable("gone"), cli.EXIT_FAILED),
+            (ExceptionGroup("", [ExceptionGroup("", [ConfigError("wrong")])]), cli.EXIT_USAGE),
+            (KeyboardInterrupt(), cli.EXIT_INTERRUPTED),
+            (BaseExceptionGroup("", [KeyboardInterrupt()]), cli.EXIT_INTERRUPTED),
+        ],
+        ids=repr,
+    )
+    def test_exit_code(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int) -> None:
+        assert self.run_raising(monkeypatch, error) == status
+
+    def test_a_bug_is_not_hidden_behind_an_error_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        group = ExceptionGroup("", [Fenced("late"), ZeroDivisionError()])
+        with pytest.raises(ExceptionGroup):
+            self.run_raising(monkeypatch, group)
+
+
+@pytest.mark.postgres
+class TestAdministration:
+    def test_migrate_says_what_it_did_and_may_be_repeated(
+        self, capsys: pytest.CaptureFixture[str], empty_database_url: str
+    ) -> None:
+        assert cli.run(["migrate", "--database-url", empty_database_url]) == 0
+        assert "applied 0001" in capsys.readouterr().out
+        assert cli.run(["migrate", "--database-url", empty_database_url]) == 0
+        assert capsys.readouterr().out == "The schema is up to date.\n"
+
+    def test_a_token_is_shown_once_works_and_can_be_revoked(
+        self, capsys: pytest.CaptureFixture[str], database_url: str
+    ) -> None:
+        """P9"""
+        assert cli.run(["token", "create", "--user", "alice", "--name", "laptop", "--database-url", database_url]) == 0
+        plaintext = capsys.readouterr().out.strip()
+        parsed = tokens.parse(plaintext)
+        assert parsed is not None
+
+        assert cli.run(["token", "list", "--json", "--database-url", database_url]) == 0
+        listing = capsys.readouterr().out
+        (listed,) = msgspec.json.decode(listing)
+        assert (listed["id"], listed["user_name"], listed["name"]) == (parsed.token_id, "alice", "laptop")
+        assert plaintext not in listing
+
+        assert cli.run(["token", "revoke", parsed.token_id, "--database-url", database_url]) == 0
+        capsys.readouterr()
+        status, line = refusal(capsys, "token", "revoke", parsed.token_id, "--database-url", database_url)
+        assert status == cli.EXIT_FAILED
+        assert parsed.token_id in line
+
+    def test_a_first_start_makes_a_token_and_the_next_ones_keep_it(
+        self, tmp_path: Any, empty_database_url: str
+    ) -> None:
+        settings = Settings(database_url=empty_database_url)
+        token = trio.run(provisioning.provision, settings, tmp_path)
+        assert trio.run(provisioning.provision, settings, tmp_path) == token
+        assert local_cluster.read_token(tmp_path) == token
+
+    def test_a_token_that_the_database_does_not_know_any_more_is_replaced(
+        self, tmp_path: Any, database_url: str
+    ) -> None:
+        settings = Settings(database_url=database_url)
+        token = trio.run(provisioning.provision, settings, tmp_path)
+        execute_sql(database_url, "TRUNCATE tokens")
+        assert trio.run(provisioning.provision, settings, tmp_path) != token
+
+    @pytest.mark.redis
+    def test_a_revocation_is_announced_where_redis_is_known(self, database_url: str, empty_redis_url: str) -> None:
+        import redis
+
+        settings = Settings(database_url=database_url, redis_url=empty_redis_url)
+
+        async def create_and_revoke() -> str:
+            plaintext = await provisioning.create_token(settings, user="alice", admin=False, name="")
+            parsed = tokens.parse(plaintext)
+            assert parsed is not None
+            assert await provisioning.revoke_token(settings, parsed.token_id)
+            return parsed.token_id
+
+        with redis.Redis.from_url(empty_redis_url) as client, client.pubsub() as listener:
+            listener.subscribe("chatcluster:tokens")
+            assert listener.get_message(timeout=5) is not None
+            token_id = trio.run(create_and_revoke)
+            announced = listener.get_message(timeout=5)
+            assert announced is not None
+            assert announced["data"] == token_id.encode()
+
+
+def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    worker_id = "0198c7e2-1111-2222-3333-444455556666"
+    replica = {
+        "name": "a-rather-long-name-" * 6,
+        "address": "10.0.0.1:8100",
+        "state": "active",
+        "chats": 3,
+        "slots": 64,
+        "heartbeat_age_seconds": 0.42,
+        "version": "0.1.0",
+        "worker_id": worker_id,
+    }
+    listings.show_replicas([replica], as_json=False)
+    output = capsys.readouterr().out
+    assert worker_id in output
+    assert "3/64" in output
+    assert "0.4 s" in output
+
+
+def test_a_flag_says_its_default_and_its_variables() -> None:
+    @flags.settings_flags("llm_base_url", "slots", "llm_include_usage")
+    @click.command()
+    def command() -> None: ...
+
+    helps = {option.name: getattr(option, "help", "") for option in command.params}
+    assert helps["llm_base_url"].endswith("[env: CHATCLUSTER_LLM_BASE_URL, OPENAI_BASE_URL]")
+    assert helps["slots"].endswith("[default: 64; env: CHATCLUSTER_SLOTS]")
+    assert "default: on" in helps["llm_include_usage"]
+
+
+# --- chat -------------------------------------------------------------------------------------
+
+
+class TestPrinter:
+    """P3 on a screen: nothing twice, nothing missing, whatever becomes of an attempt."""
+
+    def printed(self, *states: str, finished: str | None = None) -> str:
+        out = io.StringIO()
+        printer = Printer(out)
+        for text in states:
+            printer.show(text)
+        if finished is not None:
+            printer.finish(finished)
+        return out.getvalue()
+
+    def test_what_is_new_is_printed(self) -> None:
+        assert self.printed("a", "ab", "abc") == "abc"
+
+    def test_an_attempt_that_repeats_what_was_said_is_not_printed_again(self) -> None:
+        assert self.printed("abc", "a", "ab", "abc", "abcd", finished="abcd") == "abcd\n"
+
+    def test_an_attempt_that_says_something_else_is_printed_anew(self) -> None:
+        assert self.printed("abc", "ax", finished="axy") == "abc\n\n[the answer begins anew]\n\naxy\n"
+
+    def test_what_the_stream_did_not_show_comes_with_the_message(self) -> None:
+        assert self.printed("ab", finished="abcd") == "abcd\n"
+
+    def test_an_answer_without_text_prints_nothing(self) -> None:
+        assert self.printed(finished="") == ""
+
+
+def text(value: str) -> Parts:
+    return (TextPart(value),)
+
+
+def message(number: int, value: str, role: Role = Role.ASSISTANT, finish_reason: str = "stop") -> Message:
+    return Message(number, role, text(value), number, datetime.now(UTC), finish_reason=finish_reason)
+
+
+def part(value: str, attempt: int = 1) -> PartFrame:
+    return PartFrame(attempt, TextPart(value))
+
+
+def status(value: str) -> StatusEvent:
+    return StatusEvent(value, False, 1, None)
+
+
+class ScriptedClient:
+    """In the place of ``Client``: a cluster that says what a test has written down."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.chats: list[dict[str, Any]] = []
+        self.history_messages: list[Message] = []
+        self.sent: list[str] = []
+        self.interrupted = trio.Event()
+
+    def __call__(self, url: str, token: str) -> ScriptedClient:
+        return self
+
+    async def __aenter__(self) -> ScriptedClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def create(self, content: str, **_: object) -> dict[str, Any]:
+        self.sent.append(content)
+        return {"id": "chat-1"}
+
+    async def send(self, _: str, content: str) -> dict[str, Any]:
+        self.sent.append(content)
+        return {}
+
+    async def interrupt(self, _: str) -> None:
+        self.interrupted.set()
+        raise ApiError(409, "not_allowed_in_status", "it rests already", {})
+
+    async def chat(self, _: str) -> dict[str, Any]:
+        return self.chats.pop(0)
+
+    async def history(self, _: str) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(item) for item in self.history_messages]
+
+    async def messages(self, _: str, after: int) -> dict[str, Any]:
+        later = [msgspec.to_builtins(item) for item in self.history_messages if item.id > after]
+        return {"messages": later[:1], "has_more": len(later) > 1}
+
+    async def stream(self, _: str, cursor: str | None) -> AsyncGenerator[StreamEvent, None]:
+        for number, event in enumerate(self.events):
+            if callable(event):
+                await event()
+            else:
+                yield StreamEvent(f"{number}.1-{number}", event)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> ScriptedClient:
+    scripted = ScriptedClient()
+    monkeypatch.setattr(terminal_chat, "Client", scripted)
+    return scripted
+
+
+WAITING = {"status": "waiting", "last_error": None}
+RUNNING = {"status": "running", "last_error": None}
+
+
+class TestConversation:
+    @pytest.fixture
+    def out(self) -> io.StringIO:
+        return io.StringIO()
+
+    @pytest.fixture
+    def notes(self) -> list[str]:
+        return []
+
+    @pytest.fixture
+    def converses(self, out: io.StringIO, notes: list[str]) -> Callable[..., Conversation]:
+        return lambda **options: Conversation("http://cluster", "ccl_token", out=out, note=notes.append, **options)
+
+    async def test_an_answer_is_streamed_and_ends_with_the_turn(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO
+    ) -> None:
+        client.events = [
+            status("running"),
+            AttemptFrame(1, 1),
+            part("Hel"),
+            part("lo"),
+            MessageEvent(message(2, "Hello")),
+        ]
+        client.events.append(status("waiting"))
+        client.chats = [WAITING]
+        assert await converses().turn("Hi")
+        assert out.getvalue() == "Hello\n"
+
+    async def test_a_takeover_in_mid_answer_is_not_seen(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO
+    ) -> None:
+        """P4: the next attempt begins with what was said already."""
+        client.events = [part("one two "), AttemptFrame(2, 1), part("one "), part("two three", 2), status("waiting")]
+        client.chats = [WAITING]
+        client.history_messages = [message(1, "Hi", Role.USER), message(2, "one two three")]
+        assert await converses().turn("Hi")
+        assert out.getvalue() == "one two three\n"
+
+    async def test_a_rest_from_before_the_message_does_not_end_the_turn(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO
+    ) -> None:
+        """The database decides: the replica that serves the stream may be a moment behind."""
+        client.events = [status("waiting"), part("Hello"), status("waiting")]
+        client.chats = [RUNNING, WAITING]
+        client.history_messages = [message(2, "Hello")]
+        assert await converses().turn("Hi")
+        assert out.getvalue() == "Hello\n"
+
+    async def test_a_chat_that_goes_on_does_not_repeat_its_history(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO
+    ) -> None:
+        old = message(2, "an old answer")
+        client.history_messages = [message(1, "an old question", Role.USER), old]
+        client.events = [MessageEvent(old), MessageEvent(message(4, "a new answer")), status("waiting")]
+        client.chats = [WAITING]
+        assert await converses(chat_id="chat-1").turn("a new question")
+        assert client.sent == ["a new question"]
+        assert out.getvalue() == "a new answer\n"
+
+    async def test_a_retry_and_an_error_are_noted_and_the_answer_stays_clean(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO, notes: list[str]
+    ) -> None:
+        client.events = [RetryEvent(1, 1500, "overloaded", "overloaded", None), status("error")]
+        client.chats = [{"status": "error", "last_error": {"message": "no such model"}}]
+        assert not await converses().turn("Hi")
+        assert out.getvalue() == ""
+        assert notes == ["[overloaded; trying again in 1.5 s]", "Error: no such model"]
+
+    async def test_ctrl_c_interrupts_the_chat_and_what_was_said_stays(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO, notes: list[str]
+    ) -> None:
+        """P5"""
+
+        async def press_ctrl_c() -> None:
+            signal.raise_signal(signal.SIGINT)
+            await client.interrupted.wait()
+
+        client.events = [part("one two"), press_ctrl_c]
+        client.events += [MessageEvent(message(2, "one two", finish_reason="interrupted")), status("waiting")]
+        client.chats = [WAITING]
+        assert await converses().turn("Hi")
+        assert out.getvalue() == "one two\n"
+        assert notes == ["\n[interrupting; once more to leave]", "[interrupted]"]
+
+    async def test_a_second_ctrl_c_leaves(self, client: ScriptedClient, converses: Callable[..., Conversation]) -> None:
+        async def press_ctrl_c_twice() -> None:
+            signal.raise_signal(signal.SIGINT)
+            await client.interrupted.wait()
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+
+        client.events = [press_ctrl_c_twice]
+        with pytest.RaisesGroup(KeyboardInterrupt):
+            await converses().turn("Hi")
+
+
+def test_one_question_after_the_other_until_the_end_of_input(
+    client: ScriptedClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = iter(["first", "", "second"])
+
+    def prompt() -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    client.events = [status("waiting")]
+    client.chats = [WAITING, WAITING]
+    assert converse(Conversation("http://cluster", "ccl_token"), prompt)
+    assert client.sent == ["first", "second"]

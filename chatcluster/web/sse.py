@@ -35,8 +35,9 @@ HEADERS = [
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-OPENING = b": open\nretry: 500\n\n"
-"""Flushes the headers through proxies at once, and tells browsers to come back soon."""
+OPENING = b": open\nretry: 500\n"
+"""Flushes the headers through proxies at once, and tells browsers to come back soon. It is the head of the first
+event rather than one of its own: not every client knows that an event without data is none."""
 HEARTBEAT = b": hb\n\n"
 
 

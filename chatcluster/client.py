@@ -225,8 +225,9 @@ class Client:
             events = httpx_sse.EventSource(response).aiter_sse()
             try:
                 async for received in events:
-                    backoff.reset()
-                    yield received
+                    if received.data:
+                        backoff.reset()
+                        yield received
             finally:
                 await _finish(response, events)
         raise _BrokenOff

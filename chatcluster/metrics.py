@@ -25,7 +25,7 @@ Fields = dict[str, object]
 FAST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 TURN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
-CRASHES = ("http.crashed", "runner.crashed", "feed.crashed", "loop.failed")
+CRASHES = ("http.crashed", "runner.crashed", "feed.crashed", "watch.crashed", "loop.failed")
 
 
 class Metrics:

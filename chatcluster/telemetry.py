@@ -60,7 +60,9 @@ def span(name: str, /, **fields: object) -> Iterator[dict[str, object]]:
 QUIET = frozenset({"http.request", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"})
 """Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
 
-LOUD = frozenset({"lease.lost", "runner.crashed", "feed.crashed", "replica.buried", "loop.failed"})
+LOUD = frozenset(
+    {"lease.lost", "replica.buried", "http.crashed", "runner.crashed", "feed.crashed", "watch.crashed", "loop.failed"}
+)
 
 
 def log_listener(name: str, fields: dict[str, object]) -> None:

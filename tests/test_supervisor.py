@@ -50,6 +50,11 @@ def replicas(cluster: ClusterProcess) -> dict[str, dict[str, str]]:
     return {}
 
 
+def owners(cluster: ClusterProcess) -> list[str]:
+    """The replicas that work on a chat."""
+    return [name for name, replica in replicas(cluster).items() if replica["chats"]]
+
+
 def pid_of(cluster: ClusterProcess, name: str) -> int:
     return next(pid for pid, command in cluster.children().items() if f"--name {name} " in command)
 
@@ -80,6 +85,18 @@ class TestUp:
         assert replicas(cluster)["replica-2"]["address"] == before["address"]
         wait_until(lambda: "replica-2 is back" in cluster.messages)
         assert "replica-2 was killed by SIGKILL; starting it again in 0.1 s" in cluster.messages
+
+    def test_a_chat_in_a_terminal_survives_the_loss_of_its_replica(self, cluster: ClusterProcess) -> None:
+        """P4: the whole answer, nothing twice, nothing missing."""
+        question = "count [[tokens=120 tps=60]]"
+        command = [*CHATCLUSTER, "chat", "--data-dir", str(cluster.data_dir), question]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as chat:
+            wait_until(lambda: owners(cluster))
+            os.kill(pid_of(cluster, owners(cluster)[0]), signal.SIGKILL)
+            assert chat.stdout is not None
+            answer = chat.stdout.read()
+        assert chat.returncode == 0
+        assert answer.split() == [f"w{number}" for number in range(120)]
 
     def test_an_embedded_server_that_is_killed_comes_back(self, cluster: ClusterProcess) -> None:
         """P8: and nobody else has to be started again."""
@@ -128,7 +145,9 @@ class TestEnd:
         with cluster_process(data_dir, "--replicas", "1") as first:
             token = first.token
             headers = {"Authorization": f"Bearer {token}"}
-            chat = httpx.post(f"{first.local.url}/api/v1/chats", headers=headers, json={"content": "Hello [[tokens=1]]"}).json()
+            chat = httpx.post(
+                f"{first.local.url}/api/v1/chats", headers=headers, json={"content": "Hello [[tokens=1]]"}
+            ).json()
             first.end(signal.SIGKILL)
         assert local_cluster.read_cluster(data_dir) is None
         with cluster_process(data_dir, "--replicas", "1") as second:

@@ -43,8 +43,7 @@ RECOVERY_SECONDS = 0.5
 CLOSE_SECONDS = 1.0
 DEADLINE_MARGIN_SECONDS = 2.0
 IDLE_IN_TRANSACTION_SECONDS = 3.0
-"""The server ends a transaction that its client says nothing in for so long. A frozen process must not keep the lock of
-a chat for longer than it keeps its lease."""
+"""The server ends a silent transaction: a frozen process must not keep a chat's lock for longer than its lease."""
 PROBE_SECONDS = 5.0
 """A session that lasts is asked for a sign of life this often: a cut network does not close a connection."""
 
@@ -363,6 +362,7 @@ LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, in the middle of a failover
+    asyncpg.InternalClientError,  # used between the server's last words and the end of the connection
 )
 """The connection is gone, about to be, or leads to the wrong server."""
 

@@ -64,7 +64,10 @@ def socket_path(url: str) -> Path:
 
 
 class LossyLink:
-    """A way to the server that breaks once, at a word: before it gets there, or before its answer gets back."""
+    """A way to the server that breaks once, at a word: before it gets there, or before its answer gets back.
+
+    Or it is cut: nothing gets through any more, and nobody is told.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
@@ -72,6 +75,10 @@ class LossyLink:
         self._word: bytes | None = None
         self._delivers = False
         self._answering = False
+        self._cut = False
+
+    def cut(self) -> None:
+        self._cut = True
 
     def break_at(self, word: str, *, delivered: bool) -> None:
         """Break at the next ``word`` from a client; ``delivered`` tells whether the server still gets it."""
@@ -95,6 +102,8 @@ class LossyLink:
         async with client, await trio.open_unix_socket(self._server) as server, trio.open_nursery() as nursery:
             nursery.start_soon(self._forward_answers, server, client, nursery.cancel_scope)
             async for data in client:
+                if self._cut:
+                    continue
                 if self._word is not None and self._word in data:
                     self._word = None
                     if not self._delivers:
@@ -107,6 +116,8 @@ class LossyLink:
         self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope
     ) -> None:
         async for data in server:
+            if self._cut:
+                continue
             if self._answering:
                 self._answering = False
                 break

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_until
 
-from chatcluster import telemetry
+from chatcluster import postgres, telemetry
 from chatcluster.config import Settings
 from chatcluster.embedded import PostgresServer
 from chatcluster.errors import ConfigError, InvalidRequest, StoreUnavailable
@@ -134,6 +134,7 @@ async def raise_error(connection: Connection, error: type[Exception]) -> None:
         asyncpg.ConnectionDoesNotExistError,
         asyncpg.ReadOnlySQLTransactionError,
         asyncpg.DiskFullError,
+        asyncpg.InternalClientError,
         ConnectionRefusedError,
         TimeoutError,
     ],
@@ -333,6 +334,35 @@ async def test_a_dead_idle_connection_is_passed_over_when_the_next_transaction_b
         await database.transaction(note, "at once")
         assert link.broke
         assert await database.autocommit(notes) == ["at once"]
+
+
+async def test_a_cut_network_ends_every_wait_though_nobody_is_told(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: neither a transaction nor the holder of a session waits for ever for a server that it cannot reach."""
+    monkeypatch.setattr(postgres, "DEADLINE_MARGIN_SECONDS", 0.1)
+    monkeypatch.setattr(postgres, "RECOVERY_SECONDS", 0.1)
+    monkeypatch.setattr(postgres, "PROBE_SECONDS", 0.1)
+    link = LossyLink(empty_database_url)
+    async with link.listening() as url, one_connection(url, statement_timeout_seconds=0.1) as database:
+        session = database.session("session lock")
+        await session.run(backend)
+        await database.transaction(create_table)
+        link.cut()
+        with trio.fail_after(5):
+            with pytest.raises(StoreUnavailable, match=r"did not answer within 0.2 s"):
+                await database.transaction(note, "lost")
+            await session.wait_lost()
+        assert repr(database) == "<Database 0 of 1 busy, 0 idle>"
+
+
+async def test_a_session_that_is_lost_is_missed_at_once(database: Database) -> None:
+    async with open_session(database, "holder") as holder, open_session(database) as observer:
+        pid = await holder.run(backend)
+        with trio.fail_after(postgres.PROBE_SECONDS / 2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(holder.wait_lost)
+                await execute(observer, "SELECT pg_terminate_backend($1)", pid)
 
 
 # --- what a connection is told ----------------------------------------------------------------

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import trio
 import trio.testing
-from postgres_sessions import execute, fetchval, open_session, wait_blocked, wait_until
+from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_blocked, wait_until
 
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
@@ -122,6 +122,23 @@ async def test_a_watch_that_loses_its_own_connection_proves_nothing(database: Da
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'chatcluster session watch'",
         )
+    assert watch.outcome is None
+
+
+async def test_a_lock_that_a_dying_server_grants_in_passing_proves_nothing(
+    database_url: str, database: Database, observer: Session
+) -> None:
+    """A server that shuts down may end the holder's session first; a watcher has to hear from it once more."""
+    link = LossyLink(database_url)
+    async with link.listening() as url:
+        settings = Settings(database_url=database_url, database_direct_url=url)
+        async with open_database(settings) as watching, trio.open_nursery() as nursery:
+            watch = Watch(watching)
+            async with PostgresRegistry(database).hold(WORKER):
+                nursery.start_soon(watch.run)
+                await wait_blocked(observer)
+                link.break_at("pg_advisory_unlock", delivered=False)
+        assert link.broke
     assert watch.outcome is None
 
 

@@ -22,6 +22,7 @@ retries, durable events go on with the polls; the feed itself fails: its readers
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -45,6 +46,7 @@ from chatcluster.parts import (
     last_group,
 )
 from chatcluster.ports import Chat, ChatRead, Gap, Hint, PartStreams, PubSub, Store, Subscription, hint_channel
+from chatcluster.recent import RecentMessages
 from chatcluster.relay import SEQ_MAX, Batch, Relay, Tenure
 
 FRAMES_SECONDS_MAX = 0.5
@@ -79,8 +81,7 @@ class Snapshot(NamedTuple):
     version: int
     position: Position
     queue: tuple[QueuedMessage, ...]
-    recent: tuple[Message, ...]
-    remembered_from: int
+    recent: RecentMessages
     preview: tuple[tuple[Position, bytes], ...]
 
 
@@ -118,9 +119,7 @@ class Feed:
         self._history_version = 0
         self._position = START
         self._queue: tuple[QueuedMessage, ...] = ()
-        self._recent: deque[Message] = deque()
-        self._recent_bytes = 0
-        self._remembered_from = 0
+        self._recent = RecentMessages(RECENT_BYTES_MAX)
         self._preview: list[tuple[Position, bytes]] = []
         self._attempt = (0, 0)
         # what is read, but not shown yet
@@ -146,8 +145,7 @@ class Feed:
             self._version,
             self._position,
             self._queue,
-            tuple(self._recent),
-            self._remembered_from,
+            self._recent,
             tuple(self._preview),
         )
 
@@ -155,10 +153,8 @@ class Feed:
         """There is a snapshot of this version, or so somebody says."""
         if version > self._newest:
             self._newest = version
-            try:
+            with suppress(trio.WouldBlock):  # then the merge is busy, and compares with the newest when it is done
                 self._inbox_in.send_nowait(Look(version))
-            except trio.WouldBlock:
-                pass  # the merge is busy, and compares with the newest version when it is done
 
     @property
     def shown_version(self) -> int:
@@ -204,7 +200,8 @@ class Feed:
     def _begin(self, read: ChatRead) -> None:
         chat = read.chat
         self.chat = self._shown = chat
-        self._newest = self._version = self._remembered_from = chat.snapshot_version
+        self._newest = self._version = chat.snapshot_version
+        self._recent.begin(chat.snapshot_version)
         self._history_version = chat.history_version
         self._queue = read.queue
         self._relay.target = Tenure(chat.epoch, chat.worker_id)
@@ -273,16 +270,14 @@ class Feed:
     def _reset(self, read: ChatRead) -> None:
         """History was rewritten: nothing that was said before it counts."""
         self._preview.clear()
-        self._recent.clear()
-        self._recent_bytes, self._remembered_from = 0, EVERYTHING
         version = read.chat.snapshot_version
+        self._recent.begin(version)
         self._hand_out(events.HistoryResetEvent(), Cursor(version, self._position, 0), read.chat.reset_version)
         while self._waiting:
             message = self._waiting.popleft()
             cursor = Cursor(version, self._position, message.id)
             self._hand_out(events.MessageEvent(message), cursor, max(message.revision, read.chat.reset_version))
         self._history_version = read.chat.history_version
-        self._remembered_from = version
 
     def _show_waiting(self, *, at_once: bool = False, up_to_history: int = EVERYTHING) -> None:
         """Show messages whose frames have been shown, in order, and then the rest of the read they came with."""
@@ -309,16 +304,8 @@ class Feed:
         cursor = Cursor(message.revision, self._position, None if group_ends else message.id)
         if group_ends:
             self._version = message.revision
-        self._remember(message)
+        self._recent.add(message)
         self._hand_out(events.MessageEvent(message), cursor, message.revision)
-
-    def _remember(self, message: Message) -> None:
-        self._recent.append(message)
-        self._recent_bytes += _size(message)
-        while self._recent_bytes > RECENT_BYTES_MAX:
-            oldest = self._recent.popleft()
-            self._recent_bytes -= _size(oldest)
-            self._remembered_from = oldest.revision
 
     def _show_rest(self, read: ChatRead) -> None:
         """The state that came with the messages: queue, status, and why if it is not going well."""
@@ -400,7 +387,3 @@ class Feed:
         data = events.with_id(cursor, events.named(frame.kind, frame.data))
         self._preview.append((frame.position, data))
         self._offer(Notice(data, position=frame.position))
-
-
-def _size(message: Message) -> int:
-    return 200 + sum(len(getattr(part, "text", "")) for part in message.parts)

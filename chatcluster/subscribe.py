@@ -63,13 +63,18 @@ class Subscriber:
         self._ahead = ahead
 
     def offer(self, notice: Notice) -> None:
-        """Something new from the feed. Never blocks: over the buffer's bound the subscriber is cut."""
-        if self._ahead and self._has_seen(notice):
+        """Something new from the feed. Never blocks: over the buffer's bound the subscriber is cut.
+
+        After a cut it gets nothing any more: what came then would have a gap before it. One event that is
+        larger than the buffer alone is let through: it says nothing about the reader.
+        """
+        if self._cut is not None or (self._ahead and self._has_seen(notice)):
+            return
+        if self._pending and self._pending_bytes + len(notice.data) > self._buffer_bytes_max:
+            self.cut("slow")
             return
         self._pending.append(notice.data)
         self._pending_bytes += len(notice.data)
-        if self._pending_bytes > self._buffer_bytes_max:
-            self.cut("slow")
         self._awake.set()
 
     def cut(self, reason: str) -> None:
@@ -121,7 +126,7 @@ class _CatchUp:
 
     async def page(self) -> bytes:
         """The next piece, one page of messages at a time."""
-        messages = self._remembered()
+        messages, last_page = self._remembered(), True
         if messages is None:
             messages = await self._store.read_messages(
                 self._chat_id,
@@ -130,7 +135,7 @@ class _CatchUp:
                 up_to_version=self._snapshot.version,
                 limit=PAGE_MESSAGES + 1,
             )
-        last_page = len(messages) <= PAGE_MESSAGES
+            last_page = len(messages) <= PAGE_MESSAGES
         pieces = self._head or []
         self._head = None
         for index, message in enumerate(messages if last_page else messages[:-1]):
@@ -152,9 +157,10 @@ class _CatchUp:
 
     def _remembered(self) -> tuple[Message, ...] | None:
         """The messages after the cursor, if the feed still has them all."""
-        if self._piecewise or self._after_version < self._snapshot.remembered_from:
+        messages = None if self._piecewise else self._snapshot.recent.after(self._after_version)
+        if messages is None or self._after_id:
             return None
-        return tuple(message for message in self._snapshot.recent if message.revision > self._after_version)
+        return tuple(message for message in messages if message.revision <= self._snapshot.version)
 
     def _message(self, message: Message, *, whole: bool) -> bytes:
         if whole:

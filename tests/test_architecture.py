@@ -1,36 +1,52 @@
-"""ARCHITECTURE.md says what is true: its state diagram is the table that decides."""
+"""What the documents say of the code is true: the state diagram is the table, the settings are the settings."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from chatcluster.chat import TABLE, Phase
+from chatcluster.config import Settings, env_name, flag_name
 
 ROOT = Path(__file__).parent.parent
-DOCUMENT = ROOT / "ARCHITECTURE.md"
 
 
-@pytest.fixture(scope="module")
-def drawing() -> ModuleType:
-    script = ModuleType("diagram")
-    script.__file__ = str(ROOT / "scripts" / "diagram")
-    SourceFileLoader("diagram", script.__file__).exec_module(script)
+def load_script() -> ModuleType:
+    script = ModuleType("generate")
+    script.__file__ = str(ROOT / "scripts" / "generate")
+    SourceFileLoader("generate", script.__file__).exec_module(script)
     return script
 
 
-def test_the_state_diagram_is_up_to_date(drawing: ModuleType) -> None:
-    document = DOCUMENT.read_text()
-    assert document == drawing.updated(document), "run scripts/diagram"
+SCRIPT = load_script()
+
+each_section = pytest.mark.parametrize("section", SCRIPT.SECTIONS, ids=lambda section: str(section.name))
 
 
-def test_the_state_diagram_has_every_edge_between_two_phases_and_no_other(drawing: ModuleType) -> None:
+@each_section
+def test_each_generated_section_is_up_to_date(section: Any) -> None:
+    document = section.document.read_text()
+    assert document == section.updated(document), "run scripts/generate"
+
+
+@each_section
+@pytest.mark.parametrize("marker", ["begin", "end"])
+def test_a_document_without_its_markers_is_not_overwritten(section: Any, marker: str) -> None:
+    document, text = section.document.read_text(), getattr(section, marker)
+    for broken in (document.replace(text, ""), document + text):
+        with pytest.raises(ValueError, match="markers"):
+            section.updated(broken)
+
+
+def test_the_state_diagram_has_every_edge_between_two_phases_and_no_other() -> None:
     drawn = set()
-    for source, target, label in re.findall(r"^    (\w+) --> (\w+): (.+)$", drawing.diagram(), re.MULTILINE):
+    for source, target, label in re.findall(r"^    (\w+) --> (\w+): (.+)$", SCRIPT.diagram(), re.MULTILINE):
         drawn |= {(event, Phase(source), Phase(target)) for event in label.split(", ")}
     edges = {
         (event, source, target)
@@ -42,10 +58,8 @@ def test_the_state_diagram_has_every_edge_between_two_phases_and_no_other(drawin
     assert drawn == edges
 
 
-@pytest.mark.parametrize("marker", ["BEGIN", "END"])
-def test_a_document_without_its_markers_is_not_overwritten(drawing: ModuleType, marker: str) -> None:
-    document = DOCUMENT.read_text()
-    text = getattr(drawing, marker)
-    for broken in (document.replace(text, ""), document + text):
-        with pytest.raises(ValueError, match="markers"):
-            drawing.updated(broken)
+def test_every_setting_is_in_the_readme_with_its_flag_and_variable() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for item in fields(Settings):
+        assert f"`--{flag_name(item.name)}`" in readme
+        assert f"`{env_name(item.name)}`" in readme

@@ -1,34 +1,17 @@
-"""What callers get: the JSON of chats, messages, replicas and tokens. Each field is part of the API."""
+"""What callers get besides a chat (``views.py``): the JSON of messages, replicas and tokens. Each field is part of the
+API."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 
-from chatcluster.chat import ErrorInfo
 from chatcluster.parts import Message, QueuedMessage
-from chatcluster.ports import Account, Chat, Replica, Token
-
-
-class ChatAnswer(msgspec.Struct, frozen=True):
-    id: UUID
-    title: str
-    status: str
-    archived: bool
-    model: str | None
-    worker_id: UUID | None
-    epoch: int
-    snapshot_version: int
-    history_version: int
-    queue_version: int
-    attempt: int
-    last_error: ErrorInfo | None
-    created_at: datetime
-    updated_at: datetime
+from chatcluster.ports import Account, Replica, Token
+from chatcluster.views import ChatAnswer
 
 
 class ChatsAnswer(msgspec.Struct, frozen=True):
@@ -116,11 +99,6 @@ REFUSALS = {
     503: _refusal("A server that this needs cannot be reached right now; see Retry-After"),
 }
 """How each route of the API may refuse, for its description in OpenAPI."""
-
-
-def chat_answer(chat: Chat) -> ChatAnswer:
-    fields: dict[str, Any] = {name: getattr(chat, name) for name in ChatAnswer.__struct_fields__ if name != "status"}
-    return ChatAnswer(status=chat.shown_status, **fields)
 
 
 def account_answer(account: Account) -> AccountAnswer:

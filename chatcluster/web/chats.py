@@ -13,7 +13,8 @@ from chatcluster.chat import Archive, Interrupt, Rename, Unarchive
 from chatcluster.errors import Conflict
 from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import Chat, NewChat
-from chatcluster.web.answers import REFUSALS, ChatAnswer, ChatsAnswer, chat_answer
+from chatcluster.views import ChatAnswer, chat_answer
+from chatcluster.web.answers import REFUSALS, ChatsAnswer
 from chatcluster.web.bodies import (
     CreateChat,
     PatchChat,

@@ -9,7 +9,8 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
 from chatcluster.ports import Outcome
-from chatcluster.web.answers import REFUSALS, MessagesAnswer, SentAnswer, chat_answer
+from chatcluster.views import chat_answer
+from chatcluster.web.answers import REFUSALS, MessagesAnswer, SentAnswer
 from chatcluster.web.bodies import EditMessage, SendMessage, content_parts
 from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
 

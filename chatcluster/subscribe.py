@@ -65,16 +65,14 @@ class Subscriber:
     def offer(self, notice: Notice) -> None:
         """Something new from the feed. Never blocks: over the buffer's bound the subscriber is cut.
 
-        After a cut it gets nothing any more: what came then would have a gap before it. One event that is
-        larger than the buffer alone is let through: it says nothing about the reader.
+        After a cut it gets nothing any more: what came then would have a gap before it.
         """
         if self._cut is not None or (self._ahead and self._has_seen(notice)):
             return
-        if self._pending and self._pending_bytes + len(notice.data) > self._buffer_bytes_max:
-            self.cut("slow")
-            return
         self._pending.append(notice.data)
         self._pending_bytes += len(notice.data)
+        if self._pending_bytes > self._buffer_bytes_max:
+            self.cut("slow")
         self._awake.set()
 
     def cut(self, reason: str) -> None:

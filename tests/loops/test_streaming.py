@@ -1,0 +1,476 @@
+"""What a subscriber sees of a chat: each thing once, in order, on whatever replica (P3)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import trio
+
+from chatcluster.errors import ChatNotFound, InvalidCursor, TooMany
+from chatcluster.parts import BEGINNING, parse_cursor
+from chatcluster.subscribe import Cut
+from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
+from loops.reader import Reader, View, parse_events, story_of
+from loops.scripted_model import Call
+
+ONE_TURN = [
+    "status running",
+    "user: hello",
+    "queue []",
+    "attempt 1",
+    "… Hi there!",
+    "assistant: Hi there!",
+    "status waiting",
+]
+
+
+async def one_turn(world: World, replica: SimulatedReplica, words: str = "hello", answer: str = "Hi there!") -> Chat:
+    """A chat with one turn, at rest."""
+    chat = await replica.create(words)
+    (await world.model.next_call()).answer(answer)
+    await chat.until_status("waiting")
+    return chat
+
+
+async def exchange(world: World, replica: SimulatedReplica, chat: Chat, words: str, answer: str) -> None:
+    await replica.send(chat, words)
+    (await world.model.next_call()).answer(answer)
+    await chat.until_status("waiting")
+
+
+# --- from the start ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reads_at", ["the owner", "another replica", "a replica that only serves"])
+async def test_a_turn_is_streamed_in_order_wherever_it_is_read(world: World, reads_at: str) -> None:
+    owner = await world.replica(slots=4)
+    other = await world.replica(slots=0 if reads_at == "a replica that only serves" else 4)
+    chat = await owner.create("hello")
+    call = await world.model.next_call()
+    reader = await (owner if reads_at == "the owner" else other).read(chat)
+    call.say("Hi", " there")
+    await reader.until_preview("Hi there")
+    call.answer("!")
+    await reader.until_status("waiting")
+    assert reader.story == ONE_TURN
+
+
+async def test_the_first_event_is_the_status_even_of_a_chat_without_owner(world: World) -> None:
+    nobody = await world.replica(slots=0)
+    chat = await nobody.create("hello")
+    reader = await nobody.read(chat)
+    await reader.until_line("queue []")
+    assert reader.story == ["status pending", "user: hello", "queue []"]
+
+
+async def test_a_late_joiner_gets_the_attempt_from_its_beginning(world: World) -> None:
+    """Parts said before the relay was there are in the stream, on every replica."""
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await owner.create("hello")
+    call = await world.model.next_call()
+    call.say("Once", " upon", " a time")
+    await world.until(lambda: len(world.frames(chat)) == 4)
+    late = await other.read(chat)
+    await late.until_preview("Once upon a time")
+    call.answer(" there was.")
+    await late.until_status("waiting")
+    assert late.story == [
+        "status running",
+        "user: hello",
+        "queue []",
+        "attempt 1",
+        "… Once upon a time there was.",
+        "assistant: Once upon a time there was.",
+        "status waiting",
+    ]
+
+
+async def test_a_chat_at_rest_shows_its_history_and_no_parts(world: World) -> None:
+    owner, other = await world.cluster(2)
+    chat = await one_turn(world, owner)
+    reader = await other.read(chat)
+    await reader.until_line("queue []")
+    await trio.sleep(5)
+    assert reader.story == ["status waiting", "user: hello", "assistant: Hi there!", "queue []"]
+
+
+async def test_short_answers_are_streamed_as_well(world: World) -> None:
+    """An answer that is complete before any relay looks at the stream is still seen part by part."""
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await one_turn(world, owner)
+    reader = await other.read(chat)
+    await owner.send(chat, "again")
+    (await world.model.next_call()).answer("Yes.")
+    await reader.until(lambda reader: reader.history[-1:] == ["assistant: Yes."] and reader.status == "waiting")
+    assert story_of([event for event in reader.events if event.type in ("attempt", "part")]) == ["attempt 1", "… Yes."]
+
+
+async def test_all_replicas_show_the_same_sequence_at_the_same_time(world: World) -> None:
+    """Through every replica at once: the same events, byte for byte, with the same cursors."""
+    replicas = await world.cluster(3)
+    chat = await replicas[0].create("hello")
+    call = await world.model.next_call()
+    readers = [await replica.read(chat) for replica in replicas]
+    for word in ("Hi", " there", "!"):
+        call.say(word)
+        for reader in readers:
+            await reader.until(lambda reader, word=word: reader.preview.endswith(word))  # type: ignore[misc]
+    call.finish()
+    for reader in readers:
+        await reader.until_status("waiting")
+        assert reader.story == ONE_TURN
+    assert readers[0].events == readers[1].events == readers[2].events
+
+
+async def test_reasoning_and_text_are_streamed_apart_and_joined_in_history(world: World) -> None:
+    owner = await world.replica()
+    chat = await owner.create("hello")
+    reader = await owner.read(chat)
+    call = await world.model.next_call()
+    call.think("Hm", ", so")
+    call.answer("Hi", " there")
+    await reader.until_status("waiting")
+    parts = [event.data["part"] for event in reader.events if event.type == "part"]
+    kinds = [part["type"] for part in parts]
+    assert kinds == sorted(kinds, key=["reasoning", "text"].index), "in the order in which it was said"
+    (message,) = [e.data["message"] for e in reader.events if e.line == "assistant: Hi there"]
+    assert message["parts"] == [{"type": "reasoning", "text": "Hm, so"}, {"type": "text", "text": "Hi there"}]
+
+
+async def test_a_title_is_shown_when_it_changes(world: World) -> None:
+    owner, other = await world.cluster(2)
+    chat = await one_turn(world, owner)
+    reader = await other.read(chat)
+    await owner.rename(chat, "Greetings")
+    await reader.until_line("title Greetings", within=0.1)
+
+
+async def test_a_rename_in_mid_answer_does_not_touch_the_run(world: World) -> None:
+    """A side job moves no version that fences a run."""
+    owner = await world.replica()
+    chat = await owner.create("hello")
+    reader = await owner.read(chat)
+    call = await world.model.next_call()
+    call.say("Hi")
+    await reader.until_preview("Hi")
+    await owner.rename(chat, "Greetings")
+    await reader.until_line("title Greetings")
+    call.answer(" there!")
+    await chat.until_status("waiting")
+    assert chat.history == ["user: hello", "assistant: Hi there!"]
+    assert len(world.model.calls) == 1
+
+
+# --- from a cursor ----------------------------------------------------------------------------
+
+
+async def test_a_cursor_gives_exactly_what_came_after_it(world: World) -> None:
+    """Only messages that the cursor had not covered, and the status first as always."""
+    owner, other = await world.cluster(2)
+    chat = await one_turn(world, owner)
+    reader = await owner.read(chat)
+    await reader.until_line("queue []")
+    cursor = reader.ids()[-1]
+    await exchange(world, owner, chat, "and you?", "Fine.")
+    late = await other.read(chat, cursor)
+    await late.until_line("queue []")
+    assert late.story == ["status waiting", "user: and you?", "assistant: Fine.", "queue []"]
+
+
+async def test_a_cursor_in_mid_attempt_gives_the_rest_of_the_parts(world: World) -> None:
+    """No text is doubled on a reconnect: positions say what the client has."""
+    owner, other = await world.cluster(2)
+    chat = await owner.create("hello")
+    reader = await owner.read(chat)
+    call = await world.model.next_call()
+    call.say("Hi")
+    await reader.until_preview("Hi")
+    cursor = reader.ids()[-1]
+    call.say(" there")
+    await reader.until_preview("Hi there")
+    resumed = await other.read(chat, cursor)
+    await resumed.until_line("…  there")
+    assert resumed.story == ["status running", "queue []", "…  there"]
+
+
+async def test_a_reconnect_after_every_single_event_yields_the_same_sequence(world: World) -> None:
+    """On another replica each time, in the middle of replay, attempt and commit."""
+    replicas = await world.cluster(3)
+    chat = await one_turn(world, replicas[0])
+    await exchange(world, replicas[0], chat, "and you?", "Fine.")
+    await replicas[0].send(chat, "sure?")
+    call = await world.model.next_call()
+    steady = await replicas[0].read(chat)
+    view, hops = View(), 0
+    for word in ("Quite", " sure", "."):
+        call.say(word)
+        await steady.until(lambda reader, word=word: reader.preview.endswith(word))  # type: ignore[misc]
+        while view.preview != steady.preview:
+            await take_one_event(replicas[hops % 3], chat, view)
+            hops += 1
+    call.finish()
+    await steady.until_status("waiting")
+    while view.status != "waiting" or len(view.messages) < 6:
+        await take_one_event(replicas[hops % 3], chat, view)
+        hops += 1
+    assert hops > 9
+    assert list(view.messages.values()) == steady.history == chat.history
+    assert [line for line in durable(view) if line not in ("status running", "queue []")] == [
+        line for line in durable(steady.view) if line not in ("status running", "queue []")
+    ]
+
+
+async def take_one_event(replica: SimulatedReplica, chat: Chat, view: View) -> None:
+    """Connect at the view's cursor, take events up to the first that moves it, and break off."""
+    came_from, taken = view.cursor, len(view.events)
+    hop = View()
+    hop.cursor = came_from
+    reader = await replica.read(chat, str(came_from), view=hop)
+    await reader.until(lambda _: any(parse_cursor(e.id) != came_from for e in hop.events) or hop.status == "waiting")
+    reader.leave()
+    view.joining = True
+    for event in hop.events:
+        view.apply(event)
+        if view.cursor != came_from:
+            return
+    assert len(view.events) > taken
+
+
+def durable(view: View) -> list[str]:
+    return story_of([event for event in view.events if event.type in ("message", "attempt", "part")])
+
+
+async def test_a_reader_joins_a_warm_feed_without_a_database_read(world: World) -> None:
+    """Whatever the number of subscribers: one read per change."""
+    owner = await world.replica()
+    chat = await one_turn(world, owner)
+    first = await owner.read(chat)
+    await first.until_line("queue []")
+    await exchange(world, owner, chat, "again", "Yes.")
+    await first.until_line("assistant: Yes.")
+    reads = owner.database_wire.crossings.copy()
+    second = await owner.read(chat, first.ids()[3])
+    await second.until_line("queue []")
+    assert second.history == ["user: again", "assistant: Yes."]
+    assert owner.database_wire.crossings == reads
+
+
+async def test_a_change_is_read_once_for_all_subscribers(world: World) -> None:
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await one_turn(world, owner)
+    readers = [await other.read(chat) for _ in range(20)]
+    for reader in readers:
+        await reader.until_line("queue []")
+    before = other.database_wire.crossings["read"]
+    await owner.rename(chat, "Greetings")
+    for reader in readers:
+        await reader.until_line("title Greetings", within=0.1)
+    assert other.database_wire.crossings["read"] == before + 1
+    assert len({reader.ids()[-1] for reader in readers}) == 1
+
+
+async def test_a_long_history_is_replayed_in_pages_and_can_break_off_anywhere(world: World) -> None:
+    owner, other = await world.cluster(2)
+    chat = await owner.create("message 0")
+    for number in range(1, 230):
+        (await world.model.next_call()).answer("ok")
+        await chat.until_status("waiting")
+        await owner.send(chat, f"message {number}")
+    (await world.model.next_call()).answer("ok")
+    await chat.until_status("waiting")
+    reader = await owner.read(chat)
+    await reader.until_line("queue []")
+    assert reader.history == chat.history
+    assert len(chat.history) == 460
+    for cut_at in (1, 150, 201, 400):
+        resumed = await other.read(chat, reader.ids()[cut_at])
+        await resumed.until_line("queue []")
+        assert resumed.history == chat.history[cut_at:]
+
+
+async def test_an_unknown_cursor_is_refused(world: World) -> None:
+    """A future that this chat does not have; nothing is guessed."""
+    owner = await world.replica()
+    chat = await one_turn(world, owner)
+    for cursor in ("999.1-1", "1.999-0", "999.1-1.5"):
+        with pytest.raises(InvalidCursor):
+            async with owner.feeds.subscribe(chat.id, parse_cursor(cursor), owner_id=OWNER):
+                pass
+
+
+async def test_another_users_chat_is_not_there(world: World) -> None:
+    """P9."""
+    owner = await world.replica()
+    chat = await one_turn(world, owner)
+    with pytest.raises(ChatNotFound):
+        async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=chat.id):
+            pass
+
+
+async def test_a_replica_serves_no_more_streams_than_it_is_told_to(world: World) -> None:
+    owner = await world.replica(subscribers_max=2)
+    chat = await one_turn(world, owner)
+    readers = [await owner.read(chat) for _ in range(2)]
+    with pytest.raises(TooMany):
+        async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
+            pass
+    readers[0].leave()
+    await world.settle()
+    await owner.read(chat)
+    assert owner.feeds.subscribers == 2
+
+
+# --- quicker and slower than the others -------------------------------------------------------
+
+
+async def test_a_cursor_ahead_of_a_slow_feed_gets_nothing_twice_and_misses_nothing(world: World) -> None:
+    """The client was on a quicker replica; the slow one, whose hints are lost, catches up first."""
+    owner, slow = await world.replica(), await world.replica(slots=0)
+    chat = await one_turn(world, owner)
+    behind = await slow.read(chat)
+    await behind.until_line("queue []")
+    slow.pubsub.disconnect()
+    quick = await owner.read(chat)
+    await owner.send(chat, "again")
+    call = await world.model.next_call()
+    call.say("Y", "e")
+    await quick.until_preview("Ye")
+    resumed = await slow.resume(chat, quick)
+    call.answer("s.")
+    await resumed.until(lambda reader: len(reader.history) == 4)
+    assert resumed.history == chat.history
+    assert "user: again" not in resumed.story
+
+
+async def test_a_cursor_ahead_in_the_stream_holds_back_what_was_seen(world: World) -> None:
+    """A feed that has just been made has not read the stream yet: what the cursor covers is not shown again."""
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await owner.create("hello")
+    reader = await owner.read(chat)
+    call = await world.model.next_call()
+    call.say("Once upon")
+    await reader.until_preview("Once upon")
+    hold = other.redis_wire.hold("read")
+    resumed = await other.resume(chat, reader)
+    await hold.reached.wait()
+    hold.release()
+    call.say(" a time")
+    await resumed.until_preview("Once upon a time")
+    assert resumed.story == ["status running", "queue []", "…  a time"]
+
+
+async def test_a_slow_reader_is_cut_and_resumes_where_it_was(world: World) -> None:
+    """Nothing is ever dropped silently: over its buffer the connection ends, and the cursor goes on."""
+    owner = await world.replica(subscriber_buffer_bytes=16 << 10)
+    chat = await owner.create("hello")
+    call = await world.model.next_call()
+    quick, view = await owner.read(chat), View()
+    async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER) as slow:
+        view.joining = True
+        for event in parse_events(await slow.receive()):
+            view.apply(event)
+        await chatter(call, quick, words=200)
+        with pytest.raises(Cut, match="slow"):
+            await slow.receive()
+    resumed = await owner.read(chat, view=view)
+    await resumed.until_preview(quick.preview)
+    call.finish()
+    await resumed.until_status("waiting")
+    assert resumed.view.messages == quick.view.messages
+    assert quick.cut is None, "one slow reader costs the others nothing"
+
+
+async def test_a_reader_that_was_cut_while_it_waited_gets_nothing_of_what_came_after(world: World) -> None:
+    """Its cursor must not move past what it did not get."""
+    owner = await world.replica(subscriber_buffer_bytes=16 << 10)
+    chat = await one_turn(world, owner)
+    reader = await owner.read(chat)
+    await reader.until_line("queue []")
+    await owner.send(chat, "x" * 100_000)
+    await reader.until_cut()
+    assert reader.status == "waiting", "it was cut by the message, and not shown the status after it"
+    resumed = await owner.resume(chat, reader)
+    await resumed.until(lambda reader: len(reader.history) == 3)
+
+
+async def chatter(call: Call, reader: Reader, *, words: int) -> None:
+    """So many frames, each seen by the reader before the next one is said."""
+    for number in range(words):
+        word = f"{number} "
+        call.say(word)
+        await reader.until(lambda reader, word=word: reader.preview.endswith(word))  # type: ignore[misc]
+
+
+# --- hints are never data ---------------------------------------------------------------------
+
+
+async def test_hints_in_any_order_show_each_message_once_in_order(world: World) -> None:
+    """A hint that is late, early, doubled or lying only makes the feed read the database."""
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await one_turn(world, owner)
+    reader = await other.read(chat)
+    await reader.until_line("queue []")
+    other.pubsub.disconnect()
+    await exchange(world, owner, chat, "two", "2")
+    await exchange(world, owner, chat, "three", "3")
+    other.pubsub.connect()
+    view = world.database.view(chat.row)
+    for _ in range(3):
+        owner.notices.committed(view)
+    await reader.until(lambda reader: len(reader.history) == 6, within=0.1)
+    await trio.sleep(3)
+    assert reader.history == chat.history
+
+
+async def test_a_hint_of_a_version_that_does_not_exist_is_forgotten(world: World) -> None:
+    owner = await world.replica()
+    chat = await one_turn(world, owner)
+    reader = await owner.read(chat)
+    await reader.until_line("queue []")
+    lie = world.database.view(chat.row)
+    owner.notices.committed(msgspec.structs.replace(lie, snapshot_version=1000))
+    await world.settle()
+    before = owner.database_wire.crossings["read"]
+    await trio.sleep(10)
+    assert owner.database_wire.crossings["read"] == before, "the poll sees no news either"
+    await owner.rename(chat, "Greetings")
+    await reader.until_line("title Greetings", within=0.1)
+
+
+async def test_without_hints_the_poll_shows_every_change_in_time(world: World) -> None:
+    owner, deaf = await world.replica(), await world.replica(slots=0)
+    chat = await one_turn(world, owner)
+    reader = await deaf.read(chat)
+    await reader.until_line("queue []")
+    deaf.pubsub.disconnect()
+    await exchange(world, owner, chat, "again", "Yes.")
+    await reader.until_line("assistant: Yes.", within=2.0)
+
+
+async def test_readers_of_chats_at_rest_cost_one_statement_per_poll(world: World) -> None:
+    owner, other = await world.replica(), await world.replica(slots=0)
+    for number in range(10):
+        chat = await one_turn(world, owner, f"hello {number}")
+        await other.read(chat)
+    await world.settle()
+    before = other.database_wire.crossings.copy()
+    await trio.sleep(20)
+    spent = other.database_wire.crossings - before
+    assert set(spent) == {"versions"}
+    assert 10 <= spent["versions"] <= 14
+
+
+async def test_a_feed_ends_some_time_after_its_last_reader(world: World) -> None:
+    """Nothing is kept for chats that nobody follows."""
+    owner = await world.replica()
+    chat = await one_turn(world, owner)
+    reader = await owner.read(chat)
+    await reader.until_line("queue []")
+    reader.leave()
+    await trio.sleep(1)
+    assert "chats=1" in repr(owner.feeds)
+    await trio.sleep(10)
+    assert "chats=0 subscribers=0" in repr(owner.feeds)
+    again = await owner.read(chat)
+    await again.until_line("queue []")
+    assert again.history == chat.history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import fields
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 def load_script() -> ModuleType:
     script = ModuleType("generate")
     script.__file__ = str(ROOT / "scripts" / "generate")
+    sys.modules["generate"] = script  # dataclasses look their module up
     SourceFileLoader("generate", script.__file__).exec_module(script)
     return script
 

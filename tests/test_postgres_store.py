@@ -12,7 +12,7 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, fence_of, texts
 from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session, wait_blocked
 
-from chatcluster.chat import CommitStep, DeleteQueued, FinishTurn, Send, Status
+from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, FinishTurn, Interrupt, Send, Status
 from chatcluster.config import Settings
 from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreUnavailable
 from chatcluster.ports import Chat, Claimed, Idempotency, NewChat, Outcome, Replica
@@ -284,14 +284,53 @@ async def test_a_request_that_lost_its_answer_is_repeated_with_its_key(
 
 async def test_a_commit_is_not_taken_for_another_one_from_the_same_history(database: Database) -> None:
     """P1: what was not committed is never reported as committed."""
+    chat = await create(database)
+    store = PostgresStore(database)
+    await store.apply(chat.id, Send(text("next")), owner_id=OWNER)
+    (claimed,) = await claim(database)
+    first = fence_of(claimed.chat)
+    step = await store.commit(first, CommitStep((assistant("a step"),)))
+    second = fence_of(step.chat)
+    await store.commit(second, ANSWER)
+
+    for command in (CommitStep((assistant("another"),)), FinishTurn((assistant("a step"),)), FinishTurn()):
+        with pytest.raises(Moved):
+            await store.commit(first, command)
+    for command in (FinishTurn((assistant("another answer"),)), FinishTurn()):
+        with pytest.raises(Moved):
+            await store.commit(second, command)
+    assert texts((await store.read(chat.id)).messages) == ["hello", "a step", "the answer", "next"]
+
+
+# --- what is in no view of a chat -------------------------------------------------------------
+
+
+async def awaiting_action(database: Database, *call_ids: str) -> Chat:
+    """A chat that waits for the client to run these calls, for an hour."""
+    store = PostgresStore(database)
     await create(database)
     (claimed,) = await claim(database)
-    store = PostgresStore(database)
-    fence = fence_of(claimed.chat)
-    await store.commit(fence, CommitStep((assistant("first"),)))
-    for other in (CommitStep((assistant("second"),)), FinishTurn((assistant("first"),)), FinishTurn()):
-        with pytest.raises(Moved):
-            await store.commit(fence, other)
+    step = await store.commit(fence_of(claimed.chat), CommitStep((assistant("", *call_ids),)))
+    return (await store.commit(fence_of(step.chat), AwaitAction(3600))).chat
+
+
+async def test_the_deadline_of_an_action_stays_while_it_is_awaited(database: Database, observer: Session) -> None:
+    chat = await awaiting_action(database, "call")
+    deadline = "SELECT action_deadline FROM chats"
+    first = await fetchval(observer, deadline)
+    await PostgresStore(database).apply(chat.id, Send(text("meanwhile")), owner_id=OWNER)
+    assert await fetchval(observer, deadline) == first
+    await PostgresStore(database).apply(chat.id, Interrupt(), owner_id=OWNER)
+    assert await fetchval(observer, deadline) is None
+
+
+async def test_an_approval_is_in_the_ledger(database: Database, observer: Session) -> None:
+    """P7: what may run is durable before it runs."""
+    chat = await awaiting_action(database, "call", "other")
+    await execute(observer, "UPDATE tool_calls SET state = 'approval'")
+    await PostgresStore(database).apply(chat.id, Approve("call"), owner_id=OWNER)
+    states = await fetch(observer, "SELECT call_id, state FROM tool_calls ORDER BY id")
+    assert [(row["call_id"], row["state"]) for row in states] == [("call", "pending"), ("other", "approval")]
 
 
 # --- the cost of a turn -----------------------------------------------------------------------

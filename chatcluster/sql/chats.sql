@@ -195,7 +195,8 @@ select id, snapshot_version from chats where id = any($1::uuid[])
 select {chat} from chats
 where owner_id = $1
     and ($2::boolean is null or archived = $2)
-    and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
+    and (created_at, id)
+        < (coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by created_at desc, id desc
 limit $5
 

@@ -1,7 +1,4 @@
-"""The command line. Each command reads its settings, calls one function, and says what went wrong in one line.
-
-Exit codes: 0 done; 1 it failed; 2 a flag, a setting or a server that is missing is to blame; 130 interrupted.
-"""
+"""The command line. Each command reads its settings and calls one function; ``exits.py`` says how it ends."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +16,9 @@ from typing import Any, NoReturn
 import click
 import trio
 
-from chatcluster import __version__
+from chatcluster import __version__, exits
 from chatcluster.config import ENV_PREFIX, Settings, env_name, flag_name, from_environment
-from chatcluster.errors import ChatclusterError, ConfigError
+from chatcluster.errors import ConfigError
 from chatcluster.flags import ALL, DATABASE, settings_flags
 from chatcluster.local_cluster import DEFAULT_DATA_DIR, read_cluster, read_token
 
@@ -28,10 +26,6 @@ NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}
 """What `up` gives to each replica itself."""
 UP_DRAIN_SECONDS = 5.0
 """Whoever presses Ctrl-C waits for it."""
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 class Commands(click.Group):
@@ -119,7 +113,13 @@ def up(
     environment = {name: value for name, value in os.environ.items() if name not in _own_variables()}
     settings = from_environment(environment, drain_seconds=drain_seconds, **flags)
     options = UpOptions(settings=settings, host=host, port=port, replicas=replicas, data_dir=data_dir, verbose=verbose)
-    trio.run(partial(run, options, show=click.echo, say=partial(click.echo, err=True)))
+    trio.run(partial(run, options, show=_tell, say=partial(_tell, err=True)))
+
+
+def _tell(text: str, *, err: bool = False) -> None:
+    """A cluster goes on when nobody reads what it says any more (`chatcluster up | head`)."""
+    with suppress(BrokenPipeError):
+        click.echo(text, err=err)
 
 
 def _own_variables() -> set[str]:
@@ -324,7 +324,7 @@ def chat(
     if sys.stderr.isatty():
         click.secho(f"chatcluster chat --chat {conversation.chat_id} goes on with it", err=True, dim=True)
     if not ended_well:
-        raise click.exceptions.Exit(EXIT_FAILED)
+        raise click.exceptions.Exit(exits.FAILED)
 
 
 def _prompt() -> str:
@@ -346,53 +346,11 @@ def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Pat
     show_replicas(trio.run(fetch), as_json=as_json)
 
 
-# --- the end of every command -----------------------------------------------------------------
-
-
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit. Whatever it raises on purpose becomes one line, never a traceback."""
+    """Run a command and exit."""
     raise SystemExit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    try:
-        status = commands.main(arguments, prog_name="chatcluster", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return EXIT_USAGE
-    except click.ClickException as error:
-        return _fail(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        return EXIT_INTERRUPTED
-    except ChatclusterError as error:
-        return _fail(error.message, _exit_code(error))
-    except BaseExceptionGroup as group:
-        intended = _intended(group)
-        if isinstance(intended, ChatclusterError):
-            return _fail(intended.message, _exit_code(intended))
-        if intended is None:
-            raise
-        return EXIT_INTERRUPTED
-    return status if isinstance(status, int) else 0
-
-
-def _intended(group: BaseExceptionGroup[BaseException]) -> ChatclusterError | KeyboardInterrupt | None:
-    """The first error of a group that consists of nothing but errors of ours and interrupts; else None."""
-    ours, others = group.split((ChatclusterError, KeyboardInterrupt))
-    if ours is None or others is not None:
-        return None
-    first: BaseException = ours
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    assert isinstance(first, ChatclusterError | KeyboardInterrupt)
-    return first
-
-
-def _exit_code(error: ChatclusterError) -> int:
-    return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
-
-
-def _fail(message: str, status: int) -> int:
-    click.echo("Error: " + " ".join(message.split()), err=True)
-    return status
+    return exits.exit_code_of(lambda: commands.main(arguments, prog_name="chatcluster", standalone_mode=False))

@@ -183,6 +183,7 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
         try:
             content = prompt()
         except EOFError:
+            click.echo()  # the cursor still stands behind the prompt
             return ended_well
         if content.strip():
             ended_well = trio.run(conversation.turn, content)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -15,7 +18,7 @@ import pytest
 import trio
 from conftest import execute_sql
 
-from chatcluster import cli, flags, listings, local_cluster, provisioning, terminal_chat, tokens
+from chatcluster import cli, exits, flags, listings, local_cluster, provisioning, terminal_chat, tokens
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name, flag_name
 from chatcluster.errors import ConfigError, Fenced, StoreUnavailable
@@ -61,7 +64,7 @@ class TestHelp:
         assert all(item.default == "" for item in fields(Settings) if item.metadata["secret"])
 
     def test_without_a_command_it_says_what_there_is(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.run([]) == cli.EXIT_USAGE
+        assert cli.run([]) == exits.USAGE
         assert "simulate-llm" in capsys.readouterr().out
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,18 +95,27 @@ class TestBadInput:
         self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
     ) -> None:
         status, line = refusal(capsys, *arguments)
-        assert status == cli.EXIT_USAGE
+        assert status == exits.USAGE
         assert message in line
 
     def test_a_bad_variable_is_named(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHATCLUSTER_SLOTS", "a few")
         status, line = refusal(capsys, "serve")
-        assert status == cli.EXIT_USAGE
+        assert status == exits.USAGE
         assert line == "CHATCLUSTER_SLOTS must be a whole number, not 'a few'"
 
     def test_a_server_that_does_not_answer_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         status, _ = refusal(capsys, "migrate", "--database-url", "postgresql://nobody@127.0.0.1:1/nothing")
-        assert status == cli.EXIT_FAILED
+        assert status == exits.FAILED
+
+
+PRINTS_INTO_A_CLOSED_PIPE = """
+from chatcluster import exits
+def command():
+    print("still buffered")
+    raise ExceptionGroup("from a nursery", [BrokenPipeError()])
+raise SystemExit(exits.exit_code_of(command))
+"""
 
 
 class TestEnds:
@@ -119,16 +131,25 @@ class TestEnds:
     @pytest.mark.parametrize(
         ("error", "status"),
         [
-            (ConfigError("wrong"), cli.EXIT_USAGE),
-            (StoreUnavailable("gone"), cli.EXIT_FAILED),
-            (ExceptionGroup("", [ExceptionGroup("", [ConfigError("wrong")])]), cli.EXIT_USAGE),
-            (KeyboardInterrupt(), cli.EXIT_INTERRUPTED),
-            (BaseExceptionGroup("", [KeyboardInterrupt()]), cli.EXIT_INTERRUPTED),
+            (ConfigError("wrong"), exits.USAGE),
+            (StoreUnavailable("gone"), exits.FAILED),
+            (ExceptionGroup("", [ExceptionGroup("", [ConfigError("wrong")])]), exits.USAGE),
+            (KeyboardInterrupt(), exits.INTERRUPTED),
+            (BaseExceptionGroup("", [KeyboardInterrupt()]), exits.INTERRUPTED),
         ],
         ids=repr,
     )
     def test_exit_code(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int) -> None:
         assert self.run_raising(monkeypatch, error) == status
+
+    def test_output_that_nobody_reads_any_more_ends_a_command_quietly(self) -> None:
+        """`chatcluster chat ... | head`"""
+        read_fd, write_fd = os.pipe()
+        os.close(read_fd)
+        with open(write_fd, "wb") as unread:
+            command = [sys.executable, "-c", PRINTS_INTO_A_CLOSED_PIPE]
+            ended = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True)
+        assert (ended.returncode, ended.stderr) == (exits.UNHEARD, "")
 
     def test_a_bug_is_not_hidden_behind_an_error_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
         group = ExceptionGroup("", [Fenced("late"), ZeroDivisionError()])
@@ -164,7 +185,7 @@ class TestAdministration:
         assert cli.run(["token", "revoke", parsed.token_id, "--database-url", database_url]) == 0
         capsys.readouterr()
         status, line = refusal(capsys, "token", "revoke", parsed.token_id, "--database-url", database_url)
-        assert status == cli.EXIT_FAILED
+        assert status == exits.FAILED
         assert parsed.token_id in line
 
     def test_a_first_start_makes_a_token_and_the_next_ones_keep_it(

@@ -1,0 +1,75 @@
+"""How a command ends: whatever it raises on purpose becomes one line and an exit code, never a traceback.
+
+Exit codes: 0 done; 1 it failed; 2 a flag, a setting or a server that is missing is to blame; 130 interrupted;
+141 nobody reads its output any more. A bug stays a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from chatcluster.errors import ChatclusterError, ConfigError
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+UNHEARD = 141
+
+Intended = ChatclusterError | KeyboardInterrupt | BrokenPipeError
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Run ``command``, say in one line what went wrong, and return the exit code.
+
+    ``command`` may return an exit code itself.
+    """
+    try:
+        status = command()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return USAGE
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except click.Abort:
+        return INTERRUPTED
+    except (ChatclusterError, KeyboardInterrupt, BrokenPipeError) as error:
+        return _end(error)
+    except BaseExceptionGroup as group:
+        intended = _only_intended(group)
+        if intended is None:
+            raise
+        return _end(intended)
+    return status if isinstance(status, int) else 0
+
+
+def _only_intended(group: BaseExceptionGroup[BaseException]) -> Intended | None:
+    """The first error of a group in which there is nothing that is not meant; else None."""
+    intended, others = group.split((ChatclusterError, KeyboardInterrupt, BrokenPipeError))
+    if intended is None or others is not None:
+        return None
+    first: BaseException = intended
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, ChatclusterError | KeyboardInterrupt | BrokenPipeError)
+    return first
+
+
+def _end(error: Intended) -> int:
+    match error:
+        case ChatclusterError():
+            return _fail(error.message, USAGE if isinstance(error, ConfigError) else FAILED)
+        case BrokenPipeError():
+            # What is still buffered goes nowhere, rather than failing once more when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return UNHEARD
+        case _:
+            return INTERRUPTED
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo("Error: " + " ".join(message.split()), err=True)
+    return status

@@ -34,6 +34,7 @@ from chatcluster.metrics import Metrics
 from chatcluster.migrate import check_schema
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
+from chatcluster.ports import Model
 from chatcluster.postgres import Database, open_database
 from chatcluster.publisher import Publisher
 from chatcluster.pubsub import RedisPubSub
@@ -54,11 +55,14 @@ CUT_SECONDS = 0.1
 """Between the end of the last runner and the cut: readers get what was just published."""
 
 
-async def serve(settings: Settings, *, listen_fd: int | None = None, ready_fd: int | None = None) -> None:
+async def serve(
+    settings: Settings, *, listen_fd: int | None = None, ready_fd: int | None = None, model: Model | None = None
+) -> None:
     """Run one replica until a signal ends it.
 
     ``listen_fd`` is an inherited listening socket that several replicas share. On ``ready_fd`` a line of JSON
-    says ``{"worker_id", "port"}`` for every incarnation. Raises ``ConfigError`` for settings that cannot work.
+    says ``{"worker_id", "port"}`` for every incarnation. ``model`` answers in the place of the provider that the
+    settings name. Raises ``ConfigError`` for settings that cannot work.
     """
     _require_servers(settings)
     telemetry.configure_logging(settings.log_level, settings.log_format)
@@ -67,7 +71,9 @@ async def serve(settings: Settings, *, listen_fd: int | None = None, ready_fd: i
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
-            process = await _Process.open(stack, settings, metrics, private.getsockname()[1], ready_fd)
+            if model is None:
+                model = await stack.enter_async_context(ChatCompletions(settings))
+            process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)
@@ -90,7 +96,7 @@ class _Process:
         *,
         database: Database,
         redis: RedisConnection,
-        model: ChatCompletions,
+        model: Model,
         metrics: Metrics,
         port: int,
         ready_fd: int | None,
@@ -137,14 +143,14 @@ class _Process:
 
     @classmethod
     async def open(
-        cls, stack: AsyncExitStack, settings: Settings, metrics: Metrics, port: int, ready_fd: int | None
+        cls, stack: AsyncExitStack, settings: Settings, model: Model, metrics: Metrics, port: int, ready_fd: int | None
     ) -> _Process:
         """The parts on connections that ``stack`` closes."""
         return cls(
             settings,
             database=await stack.enter_async_context(open_database(settings)),
             redis=await stack.enter_async_context(open_redis(settings.redis_url)),
-            model=await stack.enter_async_context(ChatCompletions(settings)),
+            model=model,
             metrics=metrics,
             port=port,
             ready_fd=ready_fd,

@@ -206,6 +206,7 @@ class Runner:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
                 answer = await self._unless_moved(lambda: attempt.run(request))
         except ProviderError as error:
+            self._said, self._said_up_to = attempt.partial()
             await self._failed(error)
             return
         self._said, self._said_up_to = attempt.partial()  # an interrupt may still come before the commit
@@ -243,7 +244,9 @@ class Runner:
         return newer and (seen.history_version, seen.status) != (chat.history_version, chat.status)
 
     async def _failed(self, error: ProviderError) -> None:
-        """Schedule another attempt, or end the turn in an error. Nothing of a failed attempt is kept."""
+        """Schedule another attempt, or end the turn in an error. Nothing of a failed attempt is kept, once that
+        is committed: an interrupt that comes before keeps what was said.
+        """
         chat, settings = self.chat, self._settings
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
         if not error.retryable or chat.attempt >= settings.attempts_max:
@@ -260,6 +263,7 @@ class Runner:
             chat.attempt, round(delay_seconds * 1000), error.message, error.kind, error.provider, error.status_code
         )
         await self._commit(ScheduleRetry(retry))
+        self._said, self._said_up_to = [], None
 
     # --- ends ---------------------------------------------------------------------------------
 

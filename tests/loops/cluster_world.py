@@ -52,7 +52,7 @@ from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
 from chatcluster.watch import Watches
 from loops.reader import Reader, View
-from loops.scripted_model import ScriptedModel
+from loops.scripted_model import Call, ScriptedModel
 
 OWNER = UUID(int=100)
 STATEMENT_SECONDS_MAX = 10.0
@@ -381,6 +381,28 @@ class World:
 
     async def cluster(self, count: int, **settings: Any) -> list[SimulatedReplica]:
         return [await self.replica(**settings) for _ in range(count)]
+
+    async def one_turn(self, replica: SimulatedReplica, words: str = "hello", answer: str = "Hi there!") -> Chat:
+        """A chat with one turn, at rest."""
+        chat = await replica.create(words)
+        (await self.model.next_call()).answer(answer)
+        await chat.until_status("waiting")
+        return chat
+
+    async def exchange(self, replica: SimulatedReplica, chat: Chat, words: str, answer: str) -> None:
+        """One more turn of a chat at rest."""
+        await replica.send(chat, words)
+        (await self.model.next_call()).answer(answer)
+        await chat.until_status("waiting")
+
+    async def answering(self, replica: SimulatedReplica, said: str = "Half an") -> tuple[Chat, Call, Reader]:
+        """A chat in mid-answer, and a reader on the same replica that has read what was said so far."""
+        chat = await replica.create("hello")
+        reader = await replica.read(chat)
+        call = await self.model.next_call()
+        call.say(said)
+        await reader.until_preview(said)
+        return chat, call, reader
 
     def owner_of(self, chat: Chat) -> SimulatedReplica:
         return next(replica for replica in self.replicas if replica.worker_id == chat.owner)

@@ -24,20 +24,6 @@ ONE_TURN = [
 ]
 
 
-async def one_turn(world: World, replica: SimulatedReplica, words: str = "hello", answer: str = "Hi there!") -> Chat:
-    """A chat with one turn, at rest."""
-    chat = await replica.create(words)
-    (await world.model.next_call()).answer(answer)
-    await chat.until_status("waiting")
-    return chat
-
-
-async def exchange(world: World, replica: SimulatedReplica, chat: Chat, words: str, answer: str) -> None:
-    await replica.send(chat, words)
-    (await world.model.next_call()).answer(answer)
-    await chat.until_status("waiting")
-
-
 # --- from the start ---------------------------------------------------------------------------
 
 
@@ -87,7 +73,7 @@ async def test_a_late_joiner_gets_the_attempt_from_its_beginning(world: World) -
 
 async def test_a_chat_at_rest_shows_its_history_and_no_parts(world: World) -> None:
     owner, other = await world.cluster(2)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await other.read(chat)
     await reader.until_line("queue []")
     await trio.sleep(5)
@@ -97,7 +83,7 @@ async def test_a_chat_at_rest_shows_its_history_and_no_parts(world: World) -> No
 async def test_short_answers_are_streamed_as_well(world: World) -> None:
     """An answer that is complete before any relay looks at the stream is still seen part by part."""
     owner, other = await world.replica(), await world.replica(slots=0)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await other.read(chat)
     await owner.send(chat, "again")
     (await world.model.next_call()).answer("Yes.")
@@ -139,7 +125,7 @@ async def test_reasoning_and_text_are_streamed_apart_and_joined_in_history(world
 
 async def test_a_title_is_shown_when_it_changes(world: World) -> None:
     owner, other = await world.cluster(2)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await other.read(chat)
     await owner.rename(chat, "Greetings")
     await reader.until_line("title Greetings", within=0.1)
@@ -167,11 +153,11 @@ async def test_a_rename_in_mid_answer_does_not_touch_the_run(world: World) -> No
 async def test_a_cursor_gives_exactly_what_came_after_it(world: World) -> None:
     """Only messages that the cursor had not covered, and the status first as always."""
     owner, other = await world.cluster(2)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await owner.read(chat)
     await reader.until_line("queue []")
     cursor = reader.ids()[-1]
-    await exchange(world, owner, chat, "and you?", "Fine.")
+    await world.exchange(owner, chat, "and you?", "Fine.")
     late = await other.read(chat, cursor)
     await late.until_line("queue []")
     assert late.story == ["status waiting", "user: and you?", "assistant: Fine.", "queue []"]
@@ -196,8 +182,8 @@ async def test_a_cursor_in_mid_attempt_gives_the_rest_of_the_parts(world: World)
 async def test_a_reconnect_after_every_single_event_yields_the_same_sequence(world: World) -> None:
     """On another replica each time, in the middle of replay, attempt and commit."""
     replicas = await world.cluster(3)
-    chat = await one_turn(world, replicas[0])
-    await exchange(world, replicas[0], chat, "and you?", "Fine.")
+    chat = await world.one_turn(replicas[0])
+    await world.exchange(replicas[0], chat, "and you?", "Fine.")
     await replicas[0].send(chat, "sure?")
     call = await world.model.next_call()
     steady = await replicas[0].read(chat)
@@ -243,10 +229,10 @@ def durable(view: View) -> list[str]:
 async def test_a_reader_joins_a_warm_feed_without_a_database_read(world: World) -> None:
     """Whatever the number of subscribers: one read per change."""
     owner = await world.replica()
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     first = await owner.read(chat)
     await first.until_line("queue []")
-    await exchange(world, owner, chat, "again", "Yes.")
+    await world.exchange(owner, chat, "again", "Yes.")
     await first.until_line("assistant: Yes.")
     reads = owner.database_wire.crossings.copy()
     second = await owner.read(chat, first.ids()[3])
@@ -257,7 +243,7 @@ async def test_a_reader_joins_a_warm_feed_without_a_database_read(world: World) 
 
 async def test_a_change_is_read_once_for_all_subscribers(world: World) -> None:
     owner, other = await world.replica(), await world.replica(slots=0)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     readers = [await other.read(chat) for _ in range(20)]
     for reader in readers:
         await reader.until_line("queue []")
@@ -291,7 +277,7 @@ async def test_a_long_history_is_replayed_in_pages_and_can_break_off_anywhere(wo
 async def test_an_unknown_cursor_is_refused(world: World) -> None:
     """A future that this chat does not have; nothing is guessed."""
     owner = await world.replica()
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     for cursor in ("999.1-1", "1.999-0", "999.1-1.5"):
         with pytest.raises(InvalidCursor):
             async with owner.feeds.subscribe(chat.id, parse_cursor(cursor), owner_id=OWNER):
@@ -301,7 +287,7 @@ async def test_an_unknown_cursor_is_refused(world: World) -> None:
 async def test_another_users_chat_is_not_there(world: World) -> None:
     """P9."""
     owner = await world.replica()
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     with pytest.raises(ChatNotFound):
         async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=chat.id):
             pass
@@ -309,7 +295,7 @@ async def test_another_users_chat_is_not_there(world: World) -> None:
 
 async def test_a_replica_serves_no_more_streams_than_it_is_told_to(world: World) -> None:
     owner = await world.replica(subscribers_max=2)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     readers = [await owner.read(chat) for _ in range(2)]
     with pytest.raises(TooMany):
         async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
@@ -326,7 +312,7 @@ async def test_a_replica_serves_no_more_streams_than_it_is_told_to(world: World)
 async def test_a_cursor_ahead_of_a_slow_feed_gets_nothing_twice_and_misses_nothing(world: World) -> None:
     """The client was on a quicker replica; the slow one, whose hints are lost, catches up first."""
     owner, slow = await world.replica(), await world.replica(slots=0)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     behind = await slow.read(chat)
     await behind.until_line("queue []")
     slow.pubsub.disconnect()
@@ -383,7 +369,7 @@ async def test_a_slow_reader_is_cut_and_resumes_where_it_was(world: World) -> No
 async def test_a_reader_that_was_cut_while_it_waited_gets_nothing_of_what_came_after(world: World) -> None:
     """Its cursor must not move past what it did not get."""
     owner = await world.replica(subscriber_buffer_bytes=16 << 10)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await owner.read(chat)
     await reader.until_line("queue []")
     await owner.send(chat, "x" * 100_000)
@@ -407,12 +393,12 @@ async def chatter(call: Call, reader: Reader, *, words: int) -> None:
 async def test_hints_in_any_order_show_each_message_once_in_order(world: World) -> None:
     """A hint that is late, early, doubled or lying only makes the feed read the database."""
     owner, other = await world.replica(), await world.replica(slots=0)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await other.read(chat)
     await reader.until_line("queue []")
     other.pubsub.disconnect()
-    await exchange(world, owner, chat, "two", "2")
-    await exchange(world, owner, chat, "three", "3")
+    await world.exchange(owner, chat, "two", "2")
+    await world.exchange(owner, chat, "three", "3")
     other.pubsub.connect()
     view = world.database.view(chat.row)
     for _ in range(3):
@@ -424,7 +410,7 @@ async def test_hints_in_any_order_show_each_message_once_in_order(world: World) 
 
 async def test_a_hint_of_a_version_that_does_not_exist_is_forgotten(world: World) -> None:
     owner = await world.replica()
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await owner.read(chat)
     await reader.until_line("queue []")
     lie = world.database.view(chat.row)
@@ -439,18 +425,18 @@ async def test_a_hint_of_a_version_that_does_not_exist_is_forgotten(world: World
 
 async def test_without_hints_the_poll_shows_every_change_in_time(world: World) -> None:
     owner, deaf = await world.replica(), await world.replica(slots=0)
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await deaf.read(chat)
     await reader.until_line("queue []")
     deaf.pubsub.disconnect()
-    await exchange(world, owner, chat, "again", "Yes.")
+    await world.exchange(owner, chat, "again", "Yes.")
     await reader.until_line("assistant: Yes.", within=2.0)
 
 
 async def test_readers_of_chats_at_rest_cost_one_statement_per_poll(world: World) -> None:
     owner, other = await world.replica(), await world.replica(slots=0)
     for number in range(10):
-        chat = await one_turn(world, owner, f"hello {number}")
+        chat = await world.one_turn(owner, f"hello {number}")
         await other.read(chat)
     await world.settle()
     before = other.database_wire.crossings.copy()
@@ -463,7 +449,7 @@ async def test_readers_of_chats_at_rest_cost_one_statement_per_poll(world: World
 async def test_a_feed_ends_some_time_after_its_last_reader(world: World) -> None:
     """Nothing is kept for chats that nobody follows."""
     owner = await world.replica()
-    chat = await one_turn(world, owner)
+    chat = await world.one_turn(owner)
     reader = await owner.read(chat)
     await reader.until_line("queue []")
     reader.leave()

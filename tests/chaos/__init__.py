@@ -1,0 +1,17 @@
+"""The chaos run: a real cluster under load, killed again and again, and checked from outside.
+
+A black box: everything is done through the public API, and through signals to the replicas' processes.
+What it is made of:
+
+* ``cluster.py``   the cluster: one of our own in a temporary directory, or one that is given
+* ``fleet.py``     its replicas: who is there, on which port, under which process ID
+* ``writer.py``    a client that sends, interrupts, edits, promotes and deletes, seeded
+* ``reader.py``    a client that reads a chat's stream through any number of replicas, and resumes by its cursor
+* ``faults.py``    what is done to the cluster, and when
+* ``recovery.py``  how long after a fault each reader was told that its chat goes on
+* ``record.py``    the log, from which every violation can be reconstructed
+* ``run.py``       all of that together; ``summary.py`` what is printed in the end
+
+What is right or wrong is decided by the package ``checker`` alone. It lives under ``tests/`` because it is an
+instrument and no part of the product: the wheel stays lean, and pytest, mypy and ruff find it here.
+"""

@@ -1,0 +1,145 @@
+"""The command line of the chaos run; ``scripts/chaos`` calls it."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import trio
+
+from chaos.cluster import open_cluster
+from chaos.faults import FAULTS
+from chaos.options import MIX_DEFAULT, Options, parse_mix
+from chaos.record import Record
+from chaos.run import Run
+from chaos.writer import OPERATIONS
+
+EXIT_VIOLATIONS = 1
+EXIT_USAGE = 2
+EXIT_BROKEN = 3
+EXIT_INTERRUPTED = 130
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--chats", type=click.IntRange(1), default=20, show_default=True, help="Conversations at a time")
+@click.option("--readers", type=click.IntRange(1), default=2, show_default=True, help="Readers of each chat")
+@click.option("--kills", type=click.IntRange(0), default=20, show_default=True, help="Faults in all")
+@click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: {','.join(FAULTS)}")
+@click.option("--replicas", type=click.IntRange(2), default=3, show_default=True, help="Size of a cluster of our own")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is left to chance here")
+@click.option("--mix", default=MIX_DEFAULT, show_default=True, help="What writers do, and how often")
+@click.option(
+    "--turns", type=click.IntRange(1), default=30, show_default=True, help="Messages to a chat, then a new one"
+)
+@click.option("--answer-seconds", type=(float, float), default=(1.5, 4.0), show_default=True, help="Length of answers")
+@click.option("--tokens-per-second", type=float, default=20.0, show_default=True, help="Pace of answers")
+@click.option(
+    "--pause",
+    "pause_seconds",
+    type=(float, float),
+    default=(0.2, 1.5),
+    show_default=True,
+    help="Seconds between a cluster that is whole again and the next fault",
+)
+@click.option(
+    "--stop-seconds", type=float, default=10.0, show_default=True, help="How long a stopped replica is frozen"
+)
+@click.option(
+    "--drain-seconds", type=float, default=5.0, show_default=True, help="What the replicas are given at SIGTERM"
+)
+@click.option("--url", default="", help="A cluster that runs already, instead of one of our own")
+@click.option("--token", default="", envvar="CHATCLUSTER_TOKEN", help="An administrator's token for it")
+@click.option("--signal-command", default="", help="How to signal its replicas, where they are not on this machine")
+@click.option("--simulated-model/--real-model", default=None, help="Whether that cluster's answers can be predicted")
+@click.option(
+    "--log", type=click.Path(dir_okay=False, path_type=Path), help="The record.  [default: a new file in /tmp]"
+)
+@click.option("--keep", is_flag=True, help="Keep the data and logs of a cluster of our own")
+@click.argument("up_arguments", nargs=-1, type=click.UNPROCESSED)
+def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **values: Any) -> None:
+    """Kill replicas of a cluster under load, and check from outside that every promise is kept.
+
+    Starts a cluster of its own (`chatcluster up`; what follows -- goes to it), or takes --url. The last line of the
+    output is one JSON object; the exit status is 1 if any promise was broken, 3 if the run could not go on.
+    Progress goes to standard error, and everything that was seen to the record (JSON lines).
+
+    \b
+    scripts/chaos --chats 20 --kills 20 --seed 1
+    scripts/chaos --faults kill,stop,term --kills 100 --replicas 5
+    scripts/chaos --replicas 2 -- --lease-ttl-seconds 3
+    scripts/chaos --url https://chat.example --token ccl_... \\
+        --signal-command 'ssh {host} systemctl kill --signal={signal} chatcluster'
+
+    Your own cluster needs replicas whose advertised addresses can be reached from here, and whatever restarts
+    a process that died. Without --signal-command the replicas' processes are looked for on this machine.
+    """
+    try:
+        options = _options(faults, simulated_model, log, values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    _allow_many_connections()
+    summary = trio.run(_until_interrupted, options)
+    if summary is None:
+        sys.exit(EXIT_INTERRUPTED)
+    click.echo(msgspec.json.encode(summary).decode())
+    sys.exit(EXIT_VIOLATIONS if summary["violations"] else 0)
+
+
+def _options(faults: str, simulated_model: bool | None, log: Path | None, values: dict[str, Any]) -> Options:
+    """Raises ``ValueError``."""
+    kinds = tuple(kind.strip() for kind in faults.split(","))
+    for kind in kinds:
+        if kind not in FAULTS:
+            raise ValueError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
+    parse_mix(values["mix"], OPERATIONS)
+    if values["url"] and not values["token"]:
+        raise ValueError("--url needs --token")
+    predictable = not values["url"] if simulated_model is None else simulated_model
+    if log is None:
+        directory = Path(tempfile.gettempdir())
+        log = directory / time.strftime("chatcluster-chaos-%Y%m%d-%H%M%S.jsonl")
+    return Options(faults=kinds, predictable=predictable, log=log, **values)
+
+
+async def _until_interrupted(options: Options) -> dict[str, Any] | None:
+    """The summary, or None if the user has had enough."""
+    summary: dict[str, Any] | None = None
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop() -> None:
+                async for _ in signals:
+                    _say("stopping")
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop)
+            summary = await _run(options)
+            nursery.cancel_scope.cancel()
+    return summary
+
+
+async def _run(options: Options) -> dict[str, Any]:
+    assert options.log is not None
+    with Record(options.log) as record:
+        async with open_cluster(options) as cluster:
+            return await Run(options, cluster, record, _say).run()
+
+
+def _say(line: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+
+
+def _allow_many_connections() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    chaos()

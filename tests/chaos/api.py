@@ -1,0 +1,102 @@
+"""The API as a careful client uses it: a write is repeated under one idempotency key until it is answered."""
+
+from __future__ import annotations
+
+import random
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import httpx
+import msgspec
+import trio
+
+ANSWER_SECONDS_MAX = 4.0
+"""A replica that is silent for longer is given up; the next one gets the same request."""
+WRITE_SECONDS_MAX = 60.0
+RETRY_SECONDS = (0.02, 0.2)
+RETRY_STATUSES = frozenset({429, 502, 503, 504})
+SILENCE_SECONDS_MAX = 40.0
+"""A stream sends a heartbeat every 15 s."""
+
+Json = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """``status`` is None when nobody answered in time, and it is unknown what was done."""
+
+    status: int | None
+    body: Json
+    tries: int
+
+    @property
+    def code(self) -> str:
+        return str(self.body.get("error", {}).get("code", ""))
+
+
+class Api:
+    """One user's access to a cluster, or with another ``base_url`` to one of its replicas."""
+
+    def __init__(self, base_url: str, token: str, draw: random.Random) -> None:
+        self.base_url = base_url
+        self._draw = draw
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(ANSWER_SECONDS_MAX),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=50),
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def write(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """Ask until there is an answer, for at most ``WRITE_SECONDS_MAX``."""
+        key = UUID(int=self._draw.getrandbits(128)).hex
+        return await self._ask(method, path, json=body, headers={"Idempotency-Key": key})
+
+    async def read(self, path: str, **query: str | int) -> Json:
+        """Raises ``RuntimeError`` when there is no answer, or a refusal."""
+        answer = await self._ask("GET", path, params=query)
+        if answer.status != 200:
+            raise RuntimeError(f"GET {path}: {answer.status} {answer.body}")
+        return answer.body
+
+    async def history(self, chat: str) -> tuple[list[Json], list[Json]]:
+        """All messages of a chat, and its queue."""
+        messages: list[Json] = []
+        while True:
+            after = messages[-1]["id"] if messages else 0
+            page = await self.read(f"/chats/{chat}/messages", after=after, limit=500)
+            messages += page["messages"]
+            if not page["has_more"]:
+                return messages, page["queue"]
+
+    def stream(self, base_url: str, chat: str, cursor: str) -> AbstractAsyncContextManager[httpx.Response]:
+        """The chat's events, from any replica."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
+        timeout = httpx.Timeout(ANSWER_SECONDS_MAX, read=SILENCE_SECONDS_MAX)
+        return self._http.stream("GET", f"{base_url}/api/v1/chats/{chat}/stream", headers=headers, timeout=timeout)
+
+    async def _ask(self, method: str, path: str, **options: Any) -> Answer:
+        tries = 0
+        with trio.move_on_after(WRITE_SECONDS_MAX):
+            while True:
+                tries += 1
+                try:
+                    response = await self._http.request(method, f"{self.base_url}/api/v1{path}", **options)
+                except httpx.TransportError:
+                    await trio.sleep(self._draw.uniform(*RETRY_SECONDS))
+                    continue
+                if response.status_code not in RETRY_STATUSES:
+                    return Answer(response.status_code, _decoded(response), tries)
+                await trio.sleep(self._draw.uniform(*RETRY_SECONDS))
+        return Answer(None, {}, tries)
+
+
+def _decoded(response: httpx.Response) -> Json:
+    try:
+        decoded: Json = msgspec.json.decode(response.content or b"{}", type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {"error": {"code": "not_json", "message": response.text[:200]}}
+    return decoded

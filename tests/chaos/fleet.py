@@ -1,0 +1,120 @@
+"""The replicas of the cluster: who they are by the API, and which processes they are.
+
+A replica's process is found by the private port that it listens on, in ``/proc``: so nothing has to be
+told to us, and a successor is found like its predecessor. Replicas elsewhere are signalled by a command
+that is given, in which ``{signal}`` (KILL, STOP, CONT, TERM), ``{host}``, ``{port}``, ``{name}`` and
+``{worker_id}`` are filled in.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from chaos.api import Api
+
+WHOLE_SECONDS_MAX = 60.0
+POLL_SECONDS = 0.1
+COMMAND_SECONDS_MAX = 10.0
+_LISTEN = "0A"
+
+
+class Replica(NamedTuple):
+    worker_id: str
+    name: str
+    address: str
+    state: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+
+class Fleet:
+    """``replicas`` are those that were registered when last asked."""
+
+    def __init__(self, api: Api, *, size: int, signal_command: str = "") -> None:
+        self.replicas: tuple[Replica, ...] = ()
+        self.size = size
+        self._api = api
+        self._signal_command = signal_command
+
+    async def refresh(self) -> tuple[Replica, ...]:
+        """Ask the cluster who is there."""
+        answer = await self._api.read("/replicas")
+        self.replicas = tuple(
+            Replica(entry["worker_id"], entry["name"], entry["address"], entry["state"]) for entry in answer["replicas"]
+        )
+        return self.replicas
+
+    async def whole(self, *, without: str = "") -> None:
+        """Wait until all replicas are there and active, and worker ``without`` is not one of them.
+
+        Raises ``RuntimeError`` if that takes longer than a minute.
+        """
+        with trio.move_on_after(WHOLE_SECONDS_MAX):
+            while True:
+                if _is_whole(await self.refresh(), self.size, without):
+                    return
+                await trio.sleep(POLL_SECONDS)
+        raise RuntimeError(f"the cluster is not whole again: {self.replicas}")
+
+    def forget(self, replica: Replica) -> None:
+        """It is gone, or about to be: nobody should go there."""
+        self.replicas = tuple(other for other in self.replicas if other != replica)
+
+    def owner(self, worker_id: str | None) -> Replica | None:
+        return next((replica for replica in self.replicas if replica.worker_id == worker_id), None)
+
+    async def process(self, replica: Replica) -> int:
+        """The process ID of the replica, 0 where a command signals it. Raises ``RuntimeError`` if there is none."""
+        if self._signal_command:
+            return 0
+        pid = await trio.to_thread.run_sync(_listener, int(replica.address.rpartition(":")[2]))
+        if pid is None:
+            raise RuntimeError(f"no process listens on {replica.address}: give --signal-command")
+        return pid
+
+    async def signal(self, replica: Replica, pid: int, number: signal.Signals) -> float:
+        """Signal the replica's process; the time at which that was done."""
+        if pid:
+            os.kill(pid, number)
+            return trio.current_time()
+        host, _, port = replica.address.rpartition(":")
+        command = self._signal_command.format(
+            signal=number.name.removeprefix("SIG"), host=host, port=port, name=replica.name, worker_id=replica.worker_id
+        )
+        with trio.fail_after(COMMAND_SECONDS_MAX):
+            await trio.run_process(command, shell=True, stdout=subprocess.DEVNULL)
+        return trio.current_time()
+
+
+def _is_whole(replicas: tuple[Replica, ...], size: int, without: str) -> bool:
+    return (
+        len(replicas) == size
+        and all(replica.state == "active" for replica in replicas)
+        and all(replica.worker_id != without for replica in replicas)
+    )
+
+
+def _listener(port: int) -> int | None:
+    """The process that listens on ``port``."""
+    inodes = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening_inodes(table, port)}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(descriptor) in inodes for descriptor in (entry / "fd").iterdir()):
+                return int(entry.name)
+        except OSError:
+            continue  # it ended meanwhile, or is not ours to look at
+    return None
+
+
+def _listening_inodes(table: str, port: int) -> list[str]:
+    lines = Path("/proc/net", table).read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return [row[9] for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port]

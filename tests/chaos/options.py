@@ -1,0 +1,53 @@
+"""What a run is asked to do."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+MIX_DEFAULT = "send=10,queue=6,interrupt=2,interrupting_send=1,promote=1,edit=1,delete=1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    chats: int = 20
+    readers: int = 2
+    kills: int = 20
+    faults: tuple[str, ...] = ("kill",)
+    replicas: int = 3
+    seed: int = 0
+    mix: str = MIX_DEFAULT
+    answer_seconds: tuple[float, float] = (1.5, 4.0)
+    tokens_per_second: float = 20.0
+    pause_seconds: tuple[float, float] = (0.2, 1.5)
+    """Between the moment when the cluster is whole again and the next fault."""
+    stop_seconds: float = 10.0
+    turns: int = 30
+    """Writes to one chat, before its conversation goes on in a new one."""
+    drain_seconds: float = 5.0
+    predictable: bool = True
+    """The model is the simulated one: answers are known in advance."""
+    url: str = ""
+    token: str = ""
+    signal_command: str = ""
+    log: Path | None = None
+    keep: bool = False
+    up_arguments: tuple[str, ...] = ()
+
+    def draw(self, *names: object) -> random.Random:
+        """A source of chance of its own for each part of the run, so that one does not disturb the other."""
+        return random.Random(" ".join(map(str, (self.seed, *names))))
+
+
+def parse_mix(text: str, known: tuple[str, ...]) -> dict[str, float]:
+    """``op=weight,...``. Raises ``ValueError`` that says what is wrong."""
+    weights = {}
+    for item in text.split(","):
+        name, _, weight = item.strip().partition("=")
+        if name not in known:
+            raise ValueError(f"there is no operation {name!r}; there are {', '.join(known)}")
+        weights[name] = float(weight)
+    if not any(weight > 0 for weight in weights.values()):
+        raise ValueError("at least one operation needs a weight above 0")
+    return weights

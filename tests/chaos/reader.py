@@ -1,0 +1,151 @@
+"""A client that reads one chat's stream, from whatever replica, and resumes by its cursor.
+
+``public`` readers come through the public port. ``away`` readers attach to the private port of a replica that does
+not own the chat, and move when it comes to own it. All leave their connection now and then, for no
+reason but to resume. When a connection ends, a reader comes back at the cursor of its last whole event.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+import httpx
+import msgspec
+import trio
+from checker import Event, Kind, Subscriber, Violation
+
+from chaos.api import Api
+from chaos.fleet import Fleet, Replica
+from chaos.record import Record
+from chaos.recovery import Watch
+
+BACKOFF_SECONDS = 0.02
+BACKOFF_CAP_SECONDS = 0.5
+HOP_EVENTS_MEAN = 300
+MOVE_EVENTS_MAX = 20
+RETRY_STATUSES = frozenset({429, 502, 503, 504})
+
+_decoder = msgspec.json.Decoder(dict)
+
+
+class Place(NamedTuple):
+    """Where a reader connects: ``replica`` is None behind the public port."""
+
+    url: str
+    name: str
+    replica: Replica | None = None
+
+
+class Reader:
+    """``run`` reads until it is cancelled."""
+
+    def __init__(
+        self, subscriber: Subscriber, api: Api, fleet: Fleet, record: Record, draw: random.Random, *, away: bool
+    ) -> None:
+        self.subscriber = subscriber
+        self.place = Place(api.base_url, "public")
+        self.cursor = ""
+        self.connections = 0
+        self.watch: Watch | None = None
+        """What waits for this reader to be told of a recovery."""
+        self.progress = trio.Event()
+        """Set, and replaced, with whatever the reader gets."""
+        self._api = api
+        self._fleet = fleet
+        self._record = record
+        self._draw = draw
+        self._away = away
+        self._hop_in = 0
+        self._backoff_seconds = BACKOFF_SECONDS
+
+    def __repr__(self) -> str:
+        return f"<Reader {self.subscriber!r} via {self.place.name} at {self.cursor}>"
+
+    async def run(self) -> None:
+        while True:
+            self.place = self._choose()
+            self._hop_in = 1 + int(self._draw.expovariate(1 / HOP_EVENTS_MEAN))
+            try:
+                ending = await self._follow()
+            except httpx.TransportError as error:
+                ending = type(error).__name__
+            self._note(ending)
+            if ending != "hop":
+                await self._back_off()
+
+    def _choose(self) -> Place:
+        others = [replica for replica in self._fleet.replicas if replica.worker_id != self.subscriber.worker_id]
+        if not self._away or not others:
+            return Place(self._api.base_url, "public")
+        replica = self._draw.choice(others)
+        return Place(replica.url, replica.name, replica)
+
+    async def _back_off(self) -> None:
+        await trio.sleep(self._backoff_seconds * self._draw.uniform(0.5, 1.0))
+        self._backoff_seconds = min(2 * self._backoff_seconds, BACKOFF_CAP_SECONDS)
+
+    async def _follow(self) -> str:
+        """One connection; returns why it ended."""
+        async with self._api.stream(self.place.url, self.subscriber.chat, self.cursor) as response:
+            if response.status_code != 200:
+                await response.aread()
+                self._refused(response)
+                return f"refused {response.status_code}"
+            self.connections += 1
+            self.subscriber.connected()
+            self._note("open")
+            buffered = b""
+            async for data in response.aiter_raw():
+                *blocks, buffered = (buffered + data).split(b"\n\n")
+                now = trio.current_time()
+                for block in blocks:
+                    self._take(block, now)
+                self._progress()
+                if self._hop_in <= 0 and self.watch is None:
+                    return "hop"
+        self._violate(Kind.SERVER_ERROR, "the stream ended cleanly, as if there were nothing to come")
+        return "clean end"
+
+    def _take(self, block: bytes, now: float) -> None:
+        """One event, or a comment."""
+        fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":"))
+        if b"event" not in fields:
+            return
+        kind, cursor, data = fields[b"event"].decode(), fields[b"id"].decode(), fields[b"data"]
+        subscriber = self.subscriber
+        self._record.event(now, subscriber.chat, subscriber.name, self.place.name, cursor, kind, data)
+        event = Event(now, self.place.name, cursor, kind, _decoder.decode(data))
+        subscriber.observe(event)
+        self.cursor = cursor
+        self._backoff_seconds = BACKOFF_SECONDS
+        if self.watch is not None:
+            self.watch.see(event)
+        self._count_down(kind)
+
+    def _count_down(self, kind: str) -> None:
+        self._hop_in -= 1
+        replica = self.place.replica
+        if kind == "status" and replica is not None and replica.worker_id == self.subscriber.worker_id:
+            self._hop_in = min(self._hop_in, self._draw.randint(1, MOVE_EVENTS_MAX))
+
+    def _progress(self) -> None:
+        self.progress.set()
+        self.progress = trio.Event()
+
+    def _refused(self, response: httpx.Response) -> None:
+        if response.status_code not in RETRY_STATUSES:
+            self._violate(Kind.GAP, f"cursor {self.cursor}: refused with {response.status_code} {response.text[:200]}")
+
+    def _violate(self, kind: Kind, detail: str) -> None:
+        subscriber = self.subscriber
+        subscriber.report(Violation(kind, subscriber.chat, detail, trio.current_time(), subscriber.name, self.cursor))
+
+    def _note(self, connection: str) -> None:
+        self._record.note(
+            chat=self.subscriber.chat,
+            reader=self.subscriber.name,
+            replica=self.place.name,
+            connection=connection,
+            cursor=self.cursor,
+        )

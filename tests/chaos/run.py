@@ -1,0 +1,128 @@
+"""A run: conversations under load, faults among them, and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import trio
+from checker import Checker, Violation
+
+from chaos.api import Api
+from chaos.cluster import Cluster
+from chaos.fleet import Fleet
+from chaos.injector import Injector
+from chaos.options import Options, parse_mix
+from chaos.phases import phases
+from chaos.reader import Reader
+from chaos.record import Record
+from chaos.summary import summarize
+from chaos.talk import Talk
+from chaos.writer import OPERATIONS, Writer
+
+WARM_UP_SECONDS = 2.0
+CLOSE_SECONDS_MAX = 2.0
+
+
+class Run:
+    """``say`` gets a line of progress for people."""
+
+    def __init__(self, options: Options, cluster: Cluster, record: Record, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._cluster = cluster
+        self._record = record
+        self._say = say
+        self._api = Api(cluster.url, cluster.token, options.draw("api"))
+        self._fleet = Fleet(self._api, size=options.replicas, signal_command=options.signal_command)
+        self._checker = Checker(self._violated)
+        self._injector = Injector(options, self._fleet, self._checker, record, self._readers, say)
+        self._mix = parse_mix(options.mix, OPERATIONS)
+        self._ending = trio.Event()
+        self._talks: dict[int, Talk] = {}
+        self._chats = self._events = self._connections = 0
+        self._acknowledged = self._refused = self._tries = 0
+
+    async def run(self) -> dict[str, Any]:
+        """The whole run; its summary. Raises ``RuntimeError`` when it cannot go on."""
+        try:
+            await self._fleet.refresh()
+            if self._options.url:
+                self._fleet.size = len(self._fleet.replicas)
+            await self._fleet.whole()
+            self._say(f"{self._fleet.size} replicas at {self._cluster.url}; the record goes to {self._record.path}")
+            async with trio.open_nursery() as nursery:
+                for index in range(self._options.chats):
+                    nursery.start_soon(self._talk_on, index)
+                await trio.sleep(WARM_UP_SECONDS)
+                await self._injector.run()
+                self._ending.set()
+                self._say("letting everything come to rest")
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
+                await self._api.aclose()
+        return self._summary()
+
+    async def _talk_on(self, index: int) -> None:
+        """One conversation after the other."""
+        generation = 0
+        while not self._ending.is_set():
+            generation += 1
+            name = f"c{index}n{generation}"
+            draw = self._options.draw("writer", name)
+            writer = Writer(name, self._api, self._checker, self._record, self._options, draw)
+            talk = Talk(writer, partial(self._read, name), self._api, self._checker, self._mix)
+            self._talks[index] = talk
+            final = await talk.run(self._ending)
+            self._record.note(chat=final.chat, final=final.status, messages=[item.id for item in final.messages])
+            self._count(talk)
+
+    def _read(self, name: str, chat: str) -> list[Reader]:
+        """The chat's readers: one that stays away from the owner, the others behind the public port."""
+        readers = []
+        for number in range(self._options.readers):
+            kind = "away" if number == 0 else f"public{number}"
+            subscriber = self._checker.subscriber(chat, f"{name}.{kind}")
+            draw = self._options.draw("reader", name, number)
+            readers.append(Reader(subscriber, self._api, self._fleet, self._record, draw, away=number == 0))
+        return readers
+
+    def _readers(self) -> Iterator[Reader]:
+        for talk in self._talks.values():
+            yield from talk.readers
+
+    def _count(self, talk: Talk) -> None:
+        self._chats += 1
+        self._acknowledged += talk.writer.acknowledged
+        self._refused += talk.writer.refused
+        self._tries += talk.writer.tries
+        self._events += sum(reader.subscriber.events for reader in talk.readers)
+        self._connections += sum(reader.connections for reader in talk.readers)
+
+    def _summary(self) -> dict[str, Any]:
+        injector = self._injector
+        return summarize(
+            self._checker.verdict(),
+            injector.measured,
+            injector.told,
+            injector.counts,
+            chats=self._chats,
+            replicas=self._fleet.size,
+            seed=self._options.seed,
+            seconds=round(self._record.seconds(trio.current_time()), 1),
+            messages_acknowledged=self._acknowledged,
+            requests_refused=self._refused,
+            request_tries=self._tries,
+            events=self._events,
+            connections=self._connections,
+            takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, time.time() - trio.current_time()),
+            record=str(self._record.path),
+        )
+
+    def _violated(self, violation: Violation) -> None:
+        seconds = None if violation.time is None else round(self._record.seconds(violation.time), 4)
+        self._record.note(violation={**violation._asdict(), "time": seconds})
+        self._record.flush()
+        where = f"chat {violation.chat} reader {violation.reader or '-'} at {violation.cursor or '-'}"
+        self._say(f"VIOLATION {violation.kind}: {where}: {violation.detail}")

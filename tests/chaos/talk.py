@@ -1,0 +1,81 @@
+"""One conversation: a chat, who writes to it, and who reads it, from its creation to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+from checker import Checker, FinalChat
+from checker.history import message_of
+
+from chaos.api import Api
+from chaos.reader import Reader
+from chaos.writer import Writer
+
+SETTLE_SECONDS_MAX = 60.0
+CATCH_UP_SECONDS_MAX = 15.0
+AT_REST = ("waiting", "error")
+POLL_SECONDS = 0.25
+
+
+class Talk:
+    """``run`` returns when the chat has been concluded. The first reader tells the writer what happens."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        read: Callable[[str], Sequence[Reader]],
+        api: Api,
+        checker: Checker,
+        mix: dict[str, float],
+    ) -> None:
+        self.writer = writer
+        self.readers: Sequence[Reader] = ()
+        self._read = read
+        self._api = api
+        self._checker = checker
+        self._mix = mix
+
+    async def run(self, ending: trio.Event) -> FinalChat:
+        """Talk until the writer is done or ``ending``, let it come to rest, and check it."""
+        await self.writer.create()
+        self.readers = self._read(self.writer.chat)
+        async with trio.open_nursery() as nursery:
+            for reader in self.readers:
+                nursery.start_soon(reader.run)
+            await self.writer.run(self.readers[0], self._mix, ending)
+            final = await self._settle()
+            nursery.cancel_scope.cancel()
+        self._checker.conclude(final)
+        return final
+
+    async def _settle(self) -> FinalChat:
+        """The chat at rest, with every reader up to date; or as it is when time is up."""
+        final = await self._final()
+        with trio.move_on_after(SETTLE_SECONDS_MAX):
+            while True:
+                final = await self._final()
+                if _rests(final):
+                    break
+                await trio.sleep(POLL_SECONDS)
+        with trio.move_on_after(CATCH_UP_SECONDS_MAX):
+            for reader in self.readers:
+                while reader.subscriber.version < final.snapshot_version or reader.watch is not None:
+                    await reader.progress.wait()
+        return final
+
+    async def _final(self) -> FinalChat:
+        chat = await self._api.read(f"/chats/{self.writer.chat}")
+        messages, queue = await self._api.history(self.writer.chat)
+        return FinalChat(
+            chat=chat["id"],
+            status=chat["status"],
+            snapshot_version=chat["snapshot_version"],
+            worker_id=chat["worker_id"],
+            queue=tuple(item["id"] for item in queue),
+            messages=tuple(message_of(message) for message in messages),
+        )
+
+
+def _rests(final: FinalChat) -> bool:
+    return final.status in AT_REST and (not final.queue or final.status == "error")

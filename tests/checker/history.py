@@ -1,0 +1,186 @@
+"""What the checker takes and what it answers: writes, events, faults, final chats, violations.
+
+Times are seconds on one monotonic clock of whoever records. Positions are ``(epoch, seq)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Kind(StrEnum):
+    """What can be wrong; each value is a count in the summary of a run."""
+
+    LOST = "messages_lost"
+    DUPLICATED = "messages_duplicated"
+    UNANSWERED = "messages_unanswered"
+    ANSWERED_TWICE = "messages_answered_twice"
+    UNASKED = "messages_unasked"
+    """In the history, although refused, deleted, edited away, or never sent."""
+    TEXT = "text_mismatches"
+    GAP = "gaps"
+    REPEAT = "repeats"
+    STALE = "stale_events"
+    ORDER = "order_violations"
+    OWNER = "owner_conflicts"
+    STUCK = "stuck_chats"
+    LATE = "late_recoveries"
+    UNSTOPPED = "late_stops"
+    CUT = "answers_cut_by_drain"
+    TOOL = "tool_calls_without_one_result"
+    SERVER_ERROR = "server_errors"
+
+
+class Violation(NamedTuple):
+    """One broken promise, with where to look for it in the record."""
+
+    kind: Kind
+    chat: str
+    detail: str
+    time: float | None = None
+    reader: str = ""
+    cursor: str = ""
+
+
+class Position(NamedTuple):
+    epoch: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+
+START = Position(0, 0)
+
+
+class Cursor(NamedTuple):
+    version: int
+    position: Position
+
+
+def parse_position(text: str) -> Position:
+    epoch, _, seq = text.partition("-")
+    return Position(int(epoch), int(seq))
+
+
+def parse_cursor(text: str) -> Cursor:
+    """``<snapshot_version>.<epoch>-<seq>[.<message_id>]``. Raises ``ValueError``."""
+    version, position, *_ = text.split(".")
+    return Cursor(int(version), parse_position(position))
+
+
+class Event(NamedTuple):
+    """One event as a reader got it. ``data`` is its payload, ``replica`` who served it."""
+
+    time: float
+    replica: str
+    cursor: str
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """One request of a client, and what it was told.
+
+    ``op``: create, send, interrupting_send, edit, promote, delete, interrupt. ``text`` is unique in the run.
+    ``expected`` is the whole answer to it, where the model is predictable. ``target`` is the message that is
+    edited, or the queued message that is promoted or deleted.
+    """
+
+    chat: str
+    op: str
+    began: float
+    ended: float = float("inf")
+    status: int | None = None
+    """The answer's HTTP status; None when there was none, and it is unknown whether it was done."""
+    text: str = ""
+    expected: str | None = None
+    target: int | None = None
+    message_id: int | None = None
+    queued_id: int | None = None
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.status is not None and self.status < 300
+
+    @property
+    def unknown(self) -> bool:
+        """Nothing was promised, nothing was refused."""
+        return self.status is None or self.status >= 500
+
+    @property
+    def may_stop_an_answer(self) -> bool:
+        if self.op == "interrupting_send":
+            return self.unknown or self.queued_id is not None
+        return self.op in ("interrupt", "promote") and (self.acknowledged or self.unknown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something that was done to the cluster. ``worker_id`` and ``replica`` are those of its victim, if it has one.
+
+    ``kind``: kill, stop, term, or one that begins with ``redis`` or ``postgres``. ``until``: when it was over.
+    """
+
+    kind: str
+    time: float
+    until: float
+    worker_id: str = ""
+    replica: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """How one chat of a fault's victim went on, as a reader on another replica saw it.
+
+    ``sign_seconds``: to the first event after the fault that shows a living owner, or the end of the turn; None if
+    none came. ``takeover_seconds``: to the first part of a new attempt of a newer tenure; None if none was due.
+    """
+
+    fault: Fault
+    chat: str
+    reader: str
+    bound_seconds: float
+    sign_seconds: float | None
+    takeover_seconds: float | None = None
+    cut_by_drain: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalMessage:
+    """A message of the final history. ``calls`` are IDs of tool calls that it makes, ``results`` that it answers."""
+
+    id: int
+    role: str
+    text: str
+    finish_reason: str | None = None
+    calls: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalChat:
+    """A chat when everything had come to rest, or time was up."""
+
+    chat: str
+    status: str
+    snapshot_version: int
+    worker_id: str | None = None
+    queue: tuple[int, ...] = ()
+    messages: tuple[FinalMessage, ...] = field(default=())
+
+
+def message_of(data: dict[str, Any]) -> FinalMessage:
+    """A message in the JSON of the API."""
+    parts = data["parts"]
+    return FinalMessage(
+        id=data["id"],
+        role=data["role"],
+        text="".join(part["text"] for part in parts if part["type"] == "text"),
+        finish_reason=data.get("finish_reason"),
+        calls=tuple(part["id"] for part in parts if part["type"] == "tool_call"),
+        results=tuple(part["call_id"] for part in parts if part["type"] == "tool_result"),
+    )

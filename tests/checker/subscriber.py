@@ -1,0 +1,277 @@
+"""One reader, checked as it reads, through any number of connections (P3, P5).
+
+What a reader holds is what the rules for clients say: messages by ID, and a **preview** of the answer under
+way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a message of the assistant replaces.
+
+* Cursors never go back. A frame comes after every frame that was shown, also across reconnects; only
+  ``history_reset`` starts anew, at the cursor that it carries.
+* The frames of an attempt follow each other without a gap, from the attempt on.
+* A message comes once, in the order of IDs; in the end the messages are the history.
+* The preview is a prefix of the message that it becomes, and all of it when the message comes live. (Among
+  a connection's first events, which end with ``queue``, a message may come in the place of its last parts.)
+* A preview does not vanish: what was streamed is kept, also when the answer is stopped.
+
+Two faults can explain a preview that is short or vanishes: the owner died between its commit and the publication of
+the last parts, or Redis lost them. So these are only noted here (``doubts``), and decided when all faults are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from checker.agreement import Agreement
+from checker.history import (
+    START,
+    Event,
+    FinalChat,
+    FinalMessage,
+    Kind,
+    Position,
+    Violation,
+    message_of,
+    parse_cursor,
+    parse_position,
+)
+
+AT_REST = ("waiting", "error", "archived")
+
+
+class Doubt(NamedTuple):
+    """A preview that was shorter than what it became, or that became nothing."""
+
+    violation: Violation
+    epoch: int
+    began: float
+    replica: str
+
+
+class Subscriber:
+    """One reader of one chat. ``report`` gets each violation as it is found."""
+
+    def __init__(
+        self,
+        chat: str,
+        name: str,
+        agreement: Agreement,
+        report: Callable[[Violation], None],
+        *,
+        stop_seconds_max: float,
+    ) -> None:
+        self.chat = chat
+        self.name = name
+        self.status = ""
+        self.worker_id: str | None = None
+        self.epoch = 0
+        self.version = 0
+        self.position = START
+        """The last frame that was shown, or that a message stands for."""
+        self.queue: tuple[int, ...] = ()
+        self.messages: dict[int, FinalMessage] = {}
+        self.preview = ""
+        self.events = 0
+        self.failures = 0
+        """Turns that ended in an error."""
+        self.doubts: list[Doubt] = []
+        self._agreement = agreement
+        self.report = report
+        self._stop_seconds_max = stop_seconds_max
+        self._event = Event(0.0, "", "", "", {})
+        self._last_id = 0
+        self._newest_id = 0
+        """The same, but not forgotten with a reset: what is told again had no preview this time."""
+        self._attempt: tuple[int, int] | None = None
+        self._attempt_began = 0.0
+        self._live = False
+        """Whether this connection is past its first events."""
+        self._stopping_since: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Subscriber {self.name} of {self.chat} v{self.version} at {self.position} {self.status}>"
+
+    @property
+    def streaming(self) -> bool:
+        """Whether an answer is being shown."""
+        return bool(self.preview) and self.status not in AT_REST
+
+    def connected(self) -> None:
+        """A new connection begins, at the cursor of the last event."""
+        self._live = False
+
+    def observe(self, event: Event) -> None:
+        """The next event, of whatever connection."""
+        self._event = event
+        self.events += 1
+        cursor = parse_cursor(event.cursor)
+        self._check_cursor(cursor.version, cursor.position, reset=event.kind == "history_reset")
+        match event.kind:
+            case "part":
+                self._part(cursor.position, event.data)
+            case "attempt":
+                self._begin_attempt(cursor.position, event.data)
+            case "message":
+                self._message(event.data["message"])
+            case "status":
+                self._status(event.data)
+            case "queue":
+                self._queue(event.data["queue"])
+            case "history_reset":
+                self._drop_preview()
+                self.messages.clear()
+                self._last_id = 0
+                self.position = cursor.position
+            case "retry" | "error":
+                self._drop_preview()
+
+    def finish(self, final: FinalChat) -> None:
+        """Everything is at rest: the reader holds the history, no more and no less."""
+        self._event = self._event._replace(kind="end")
+        if self.version < final.snapshot_version:
+            self._violate(Kind.GAP, f"was told up to version {self.version}, the chat is at {final.snapshot_version}")
+        history = {message.id: message for message in final.messages}
+        if missing := sorted(history.keys() - self.messages.keys()):
+            self._violate(Kind.GAP, f"was never told of messages {missing}")
+        if beyond := sorted(self.messages.keys() - history.keys()):
+            self._violate(Kind.UNASKED, f"was told of messages {beyond}, which are not in the history")
+        for message_id, message in self.messages.items():
+            if message_id in history and history[message_id] != message:
+                self._violate(Kind.TEXT, f"was told {message}, the history has {history[message_id]}")
+        if self.version >= final.snapshot_version and self.status != final.status:
+            self._violate(Kind.GAP, f"was told that the chat is {self.status}, it is {final.status}")
+
+    # --- durable events -----------------------------------------------------------------------
+
+    def _check_cursor(self, version: int, position: Position, *, reset: bool) -> None:
+        if version < self.version:
+            self._violate(Kind.REPEAT, f"the version went back from {self.version} to {version}")
+        if position < self.position and not reset:
+            self._violate(Kind.REPEAT, f"the position went back from {self.position} to {position}")
+        self.version = version
+
+    def _message(self, data: dict[str, Any]) -> None:
+        message = message_of(data)
+        known = self.messages.get(message.id)
+        if known is not None:
+            self._violate(Kind.REPEAT, f"message {message.id} came twice")
+        elif message.id <= self._last_id:
+            self._violate(Kind.ORDER, f"message {message.id} came after message {self._last_id}")
+        new = message.id > self._newest_id
+        self._last_id = max(self._last_id, message.id)
+        self._newest_id = max(self._newest_id, message.id)
+        self.messages[message.id] = message
+        self._disagreement(self._agreement.message(message))
+        if message.role in ("assistant", "tool"):
+            self._compare(message, data.get("position"), live=new and self._live)
+        elif self.preview:
+            self._vanished(f"user message {message.id}")
+        self._drop_preview()
+
+    def _status(self, data: dict[str, Any]) -> None:
+        status, epoch, worker_id = data["status"], data["epoch"], data["worker_id"]
+        if epoch < self.epoch:
+            self._violate(Kind.STALE, f"the epoch went back from {self.epoch} to {epoch}")
+        if worker_id is not None:
+            self._disagreement(self._agreement.owner(epoch, worker_id))
+        self._check_stop(status)
+        if status == "error" and self.status != "error":
+            self.failures += 1
+        self.status, self.epoch, self.worker_id = status, max(epoch, self.epoch), worker_id
+        if self._live:
+            self._check_end()
+
+    def _queue(self, queue: list[dict[str, Any]]) -> None:
+        self.queue = tuple(item["id"] for item in queue)
+        if not self._live:
+            self._live = True
+            self._check_end()
+
+    def _check_end(self) -> None:
+        if self.status == "waiting" and self.preview:
+            self._vanished("the end of the turn")
+            self._drop_preview()
+
+    def _check_stop(self, status: str) -> None:
+        if status == "interrupting":
+            if self._stopping_since is None:
+                self._stopping_since = self._event.time
+        elif self._stopping_since is not None:
+            seconds = self._event.time - self._stopping_since
+            self._stopping_since = None
+            if seconds > self._stop_seconds_max:
+                self._violate(Kind.UNSTOPPED, f"the interruption took {seconds:.1f} s")
+
+    # --- frames -------------------------------------------------------------------------------
+
+    def _begin_attempt(self, position: Position, data: dict[str, Any]) -> None:
+        self._advance(position)
+        self._drop_preview()
+        self._attempt = (position.epoch, data["attempt"])
+        self._attempt_began = self._event.time
+        self._disagreement(self._agreement.frame(position, f"attempt {data['attempt']} on {data['history_version']}"))
+
+    def _part(self, position: Position, data: dict[str, Any]) -> None:
+        before = self.position
+        if not self._advance(position):
+            return
+        if self._attempt != (position.epoch, data["attempt"]):
+            self._violate(Kind.GAP, f"a part of attempt {data['attempt']} while {self._attempt} was shown")
+            return
+        if position != (before.epoch, before.seq + 1):
+            self._violate(Kind.GAP, f"after {before} came {position}")
+        part = data["part"]
+        text = part["text"] if part["type"] == "text" else ""
+        self.preview += text
+        self._disagreement(self._agreement.frame(position, text or str(part)))
+
+    def _advance(self, position: Position) -> bool:
+        """Whether the frame is newer than everything shown."""
+        if position > self.position:
+            self.position = position
+            return True
+        kind = Kind.STALE if position.epoch < self.position.epoch else Kind.REPEAT
+        self._violate(kind, f"a frame at {position} after one at {self.position}")
+        return False
+
+    def _compare(self, message: FinalMessage, position: str | None, *, live: bool) -> None:
+        """The preview against what it became."""
+        if position is None:
+            return
+        end = parse_position(position)
+        mine = self.preview if self._attempt is not None and self._attempt[0] == end.epoch else ""
+        if not message.text.startswith(mine):
+            self._violate(Kind.TEXT, f"{_tail(mine, message.text)} was shown of message {message.id}")
+        elif live and mine != message.text:
+            detail = f"of message {message.id}, {len(mine)} of {len(message.text)} characters were streamed"
+            self._doubt(detail, end.epoch)
+        self.position = max(self.position, end)
+
+    def _vanished(self, what: str) -> None:
+        epoch = self._attempt[0] if self._attempt else 0
+        self._doubt(f"{len(self.preview)} characters were streamed and not kept at {what}", epoch)
+
+    def _doubt(self, detail: str, epoch: int) -> None:
+        """Wrong, unless a fault explains it."""
+        began = self._attempt_began if self._attempt else self._event.time
+        self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica))
+
+    def _drop_preview(self) -> None:
+        self.preview = ""
+        self._attempt = None
+
+    # --- reports ------------------------------------------------------------------------------
+
+    def _disagreement(self, detail: str | None) -> None:
+        if detail is not None:
+            self._violate(Kind.OWNER, detail)
+
+    def _violation(self, kind: Kind, detail: str) -> Violation:
+        return Violation(kind, self.chat, detail, self._event.time, self.name, self._event.cursor)
+
+    def _violate(self, kind: Kind, detail: str) -> None:
+        self.report(self._violation(kind, detail))
+
+
+def _tail(shown: str, text: str) -> str:
+    """Where two texts part."""
+    same = next((index for index, pair in enumerate(zip(shown, text, strict=False)) if pair[0] != pair[1]), len(text))
+    return f"{shown[max(0, same - 20) : same + 40]!r} instead of {text[max(0, same - 20) : same + 40]!r}"

@@ -1,0 +1,123 @@
+"""A run as a whole: its chats, readers, writes, faults and recoveries, and the verdict over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from checker.agreement import Agreement
+from checker.conversation import Conversation
+from checker.history import Fault, FinalChat, Kind, Recovery, Violation, Write
+from checker.subscriber import Doubt, Subscriber
+
+DETAILS_MAX = 1000
+"""Violations that are kept in full; all are counted."""
+AFTERMATH_SECONDS = 10.0
+"""How long after its end a fault still explains that parts were not shown."""
+STOP_SECONDS_MAX = 8.0
+"""An interruption takes no longer than a takeover of its chat (6 s) and a bit."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    counts: dict[Kind, int]
+    """Every kind, also those of which there was nothing."""
+    violations: tuple[Violation, ...]
+    excused: int
+    """Previews that a fault of their owner or of Redis cut short."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether every promise was kept."""
+        return not any(self.counts.values())
+
+
+@dataclass
+class _Chat:
+    agreement: Agreement = field(default_factory=Agreement)
+    readers: list[Subscriber] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+
+
+class Checker:
+    """Collects while a run goes on, and decides. ``on_violation`` hears of each violation as it is found.
+
+    Every chat that was written to or read must be concluded; ``verdict`` says so if one was not.
+    """
+
+    def __init__(
+        self,
+        on_violation: Callable[[Violation], None] = lambda _: None,
+        *,
+        stop_seconds_max: float = STOP_SECONDS_MAX,
+    ) -> None:
+        self.faults: list[Fault] = []
+        self._counts: Counter[Kind] = Counter()
+        self._on_violation = on_violation
+        self._stop_seconds_max = stop_seconds_max
+        self._violations: list[Violation] = []
+        self._excused = 0
+        self._chats: dict[str, _Chat] = {}
+
+    def subscriber(self, chat: str, name: str) -> Subscriber:
+        """A new reader of ``chat``."""
+        place = self._chats.setdefault(chat, _Chat())
+        reader = Subscriber(chat, name, place.agreement, self.report, stop_seconds_max=self._stop_seconds_max)
+        place.readers.append(reader)
+        return reader
+
+    def wrote(self, write: Write) -> None:
+        self._chats.setdefault(write.chat, _Chat()).writes.append(write)
+
+    def report(self, violation: Violation) -> None:
+        self._counts[violation.kind] += 1
+        if len(self._violations) < DETAILS_MAX:
+            self._violations.append(violation)
+        self._on_violation(violation)
+
+    def conclude(self, final: FinalChat) -> None:
+        """The chat has come to rest, or had the time to; all faults so far are known. Nothing of it follows."""
+        chat = self._chats.pop(final.chat, _Chat())
+        failures = max((reader.failures for reader in chat.readers), default=0)
+        Conversation(final, chat.writes, failures, self.report).check()
+        for reader in chat.readers:
+            reader.finish(final)
+            for doubt in reader.doubts:
+                self._settle(doubt, chat.agreement.workers.get(doubt.epoch))
+
+    def judge(self, recovery: Recovery) -> None:
+        """Whether a reader was told in time, and nothing was cut that need not have been."""
+        fault = recovery.fault
+        late = max(recovery.sign_seconds or 0.0, recovery.takeover_seconds or 0.0)
+        if recovery.sign_seconds is None or late > recovery.bound_seconds:
+            seconds = "never" if recovery.sign_seconds is None else f"after {late:.2f} s"
+            detail = f"was told {seconds} after a {fault.kind} of {fault.replica}; bound {recovery.bound_seconds:g} s"
+            self.report(Violation(Kind.LATE, recovery.chat, detail, fault.time, recovery.reader))
+        if recovery.cut_by_drain:
+            detail = f"an answer was cut by the drain of {fault.replica}, and not handed over"
+            self.report(Violation(Kind.CUT, recovery.chat, detail, fault.time, recovery.reader))
+
+    def verdict(self) -> Verdict:
+        """The end of the run."""
+        for chat in self._chats:
+            self.report(Violation(Kind.STUCK, chat, "its end is not known"))
+        self._chats.clear()
+        return Verdict({kind: self._counts[kind] for kind in Kind}, tuple(self._violations), self._excused)
+
+    def _settle(self, doubt: Doubt, worker_id: str | None) -> None:
+        """A fault explains the doubt, or it is a violation."""
+        if any(_explains(fault, doubt, worker_id) for fault in self.faults):
+            self._excused += 1
+        else:
+            self.report(doubt.violation)
+
+
+def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
+    time = doubt.violation.time
+    if time is None or fault.time > time or doubt.began > fault.until + AFTERMATH_SECONDS:
+        return False
+    if fault.kind.startswith(("redis", "postgres")):
+        return True
+    of_owner = worker_id is not None and fault.worker_id == worker_id
+    return of_owner or (fault.kind == "stop" and fault.replica == doubt.replica)

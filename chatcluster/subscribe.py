@@ -200,12 +200,12 @@ class Feeds:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the feeds' tasks, and poll for changes of which no hint came."""
-        try:
-            async with trio.open_nursery() as self._nursery:
-                task_status.started()
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            try:
                 await self._poll()
-        finally:
-            self._nursery = None  # a reader that leaves after us has nothing to wait for
+            finally:
+                self._nursery = None  # closed; a reader that leaves now has nothing to linger for
 
     def cut_all(self) -> None:
         """Cut every reader, now and from now on: they go on at another replica."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import trio
-from loops.cluster_world import World
 
 from chatcluster.chat import Busy
 from chatcluster.errors import NotAllowedInStatus
 from chatcluster.parts import Position, ReasoningPart, TextPart
+from loops.cluster_world import World
 
 
 async def test_an_interrupt_keeps_what_was_said(world: World) -> None:
@@ -201,7 +201,7 @@ async def test_a_stop_ends_the_answer_that_follows_it_no_sooner_than_it_began(wo
 
 async def test_a_wake_up_of_a_past_transition_does_not_cancel_a_run(world: World) -> None:
     """Every notice of the chat's past, told again to its present owner, changes nothing."""
-    owner, other = await world.cluster(2)
+    _, other = await world.cluster(2)
     chat = await other.create("hello")
     pending = world.database.view(chat.row)
     call = await world.model.next_call()

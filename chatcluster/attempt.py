@@ -24,8 +24,10 @@ class Attempt:
         self._streamed_bytes = 0
 
     async def run(self, request: ModelRequest) -> NewMessage:
-        """Call the model and stream what it says. Raises ``ProviderError``; the silence guard is one."""
+        """Call the model and stream what it says. Raises ``ProviderError``; silence and an empty answer are such."""
         finished = await self._until_finished(request)
+        if not self._deltas:
+            raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
             Role.ASSISTANT,
             joined(self._deltas),

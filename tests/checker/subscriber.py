@@ -7,8 +7,9 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
   ``history_reset`` starts anew, at the cursor that it carries.
 * The frames of an attempt follow each other without a gap, from the attempt on.
 * A message comes once, in the order of IDs; in the end the messages are the history.
-* The preview is a prefix of the message that it becomes, and all of it when the message comes live. (Among
-  a connection's first events, which end with ``queue``, a message may come in the place of its last parts.)
+* The preview is a prefix of the message that it becomes. It is all of it if this connection had caught up: if
+  it has brought the question live, or a frame of the attempt. (Before, a message may come in the place of its
+  last parts: parts are replayed for the turn under way only.)
 * A preview does not vanish: what was streamed is kept, also when the answer is stopped.
 
 Two faults can explain a preview that is short or vanishes: the owner died between its commit and the publication of
@@ -83,7 +84,9 @@ class Subscriber:
         self._attempt: tuple[int, int] | None = None
         self._attempt_began = 0.0
         self._live = False
-        """Whether this connection is past its first events."""
+        """Whether this connection is past its first events, which end with ``queue``."""
+        self._caught_up = False
+        """Whether it has brought anything of the present turn live."""
         self._stopping_since: float | None = None
 
     def __repr__(self) -> str:
@@ -96,7 +99,7 @@ class Subscriber:
 
     def connected(self) -> None:
         """A new connection begins, at the cursor of the last event."""
-        self._live = False
+        self._live = self._caught_up = False
 
     def observe(self, event: Event) -> None:
         """The next event, of whatever connection."""
@@ -161,9 +164,10 @@ class Subscriber:
         self.messages[message.id] = message
         self._disagreement(self._agreement.message(message))
         if message.role in ("assistant", "tool"):
-            self._compare(message, data.get("position"), live=new and self._live)
+            self._compare(message, data.get("position"), told_again=not new)
         elif self.preview:
             self._vanished(f"user message {message.id}")
+        self._caught_up = self._live and (self._caught_up or message.role == "user")
         self._drop_preview()
 
     def _status(self, data: dict[str, Any]) -> None:
@@ -206,7 +210,7 @@ class Subscriber:
         self._advance(position)
         self._drop_preview()
         self._attempt = (position.epoch, data["attempt"])
-        self._attempt_began = self._event.time
+        self._attempt_began, self._caught_up = self._event.time, True
         self._disagreement(self._agreement.frame(position, f"attempt {data['attempt']} on {data['history_version']}"))
 
     def _part(self, position: Position, data: dict[str, Any]) -> None:
@@ -218,6 +222,7 @@ class Subscriber:
             return
         if position != (before.epoch, before.seq + 1):
             self._violate(Kind.GAP, f"after {before} came {position}")
+        self._caught_up = True
         part = data["part"]
         text = part["text"] if part["type"] == "text" else ""
         self.preview += text
@@ -232,7 +237,7 @@ class Subscriber:
         self._violate(kind, f"a frame at {position} after one at {self.position}")
         return False
 
-    def _compare(self, message: FinalMessage, position: str | None, *, live: bool) -> None:
+    def _compare(self, message: FinalMessage, position: str | None, *, told_again: bool) -> None:
         """The preview against what it became."""
         if position is None:
             return
@@ -240,7 +245,7 @@ class Subscriber:
         mine = self.preview if self._attempt is not None and self._attempt[0] == end.epoch else ""
         if not message.text.startswith(mine):
             self._violate(Kind.TEXT, f"{_tail(mine, message.text)} was shown of message {message.id}")
-        elif live and mine != message.text:
+        elif mine != message.text and not told_again:
             detail = f"of message {message.id}, {len(mine)} of {len(message.text)} characters were streamed"
             self._doubt(detail, end.epoch)
         self.position = max(self.position, end)
@@ -250,7 +255,9 @@ class Subscriber:
         self._doubt(f"{len(self.preview)} characters were streamed and not kept at {what}", epoch)
 
     def _doubt(self, detail: str, epoch: int) -> None:
-        """Wrong, unless a fault explains it."""
+        """Wrong, unless a fault explains it, or this connection came too late."""
+        if not self._caught_up:
+            return
         began = self._attempt_began if self._attempt else self._event.time
         self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica))
 

@@ -118,6 +118,9 @@ class Feed:
         self._version = 0
         self._history_version = 0
         self._position = START
+        """The last frame taken from the stream, shown or not."""
+        self._cursor_position = START
+        """The last frame shown, or that of the last message: the same on every replica, so it is what cursors name."""
         self._queue: tuple[QueuedMessage, ...] = ()
         self._recent = RecentMessages(RECENT_BYTES_MAX)
         self._preview: list[tuple[Position, bytes]] = []
@@ -207,7 +210,7 @@ class Feed:
         self._relay.target = Tenure(chat.epoch, chat.worker_id)
         if not chat.runnable:
             self._relay.position = Position(chat.epoch, SEQ_MAX)  # what was streamed so far is history
-            self._position = Position(chat.epoch, 0)
+            self._position = self._cursor_position = Position(chat.epoch, 0)
 
     async def _follow_hints(self, hints: Subscription) -> None:
         while True:
@@ -272,10 +275,10 @@ class Feed:
         self._preview.clear()
         version = read.chat.snapshot_version
         self._recent.begin(version)
-        self._hand_out(events.HistoryResetEvent(), Cursor(version, self._position, 0), read.chat.reset_version)
+        self._hand_out(events.HistoryResetEvent(), Cursor(version, self._cursor_position, 0), read.chat.reset_version)
         while self._waiting:
             message = self._waiting.popleft()
-            cursor = Cursor(version, self._position, message.id)
+            cursor = Cursor(version, self._cursor_position, message.id)
             self._hand_out(events.MessageEvent(message), cursor, max(message.revision, read.chat.reset_version))
         self._history_version = read.chat.history_version
 
@@ -301,7 +304,9 @@ class Feed:
         message = self._waiting.popleft()
         self._preview.clear()
         self._history_version = message.revision
-        cursor = Cursor(message.revision, self._position, None if group_ends else message.id)
+        if message.position is not None:
+            self._cursor_position = max(self._cursor_position, Position.parse(message.position))
+        cursor = Cursor(message.revision, self._cursor_position, None if group_ends else message.id)
         if group_ends:
             self._version = message.revision
         self._recent.add(message)
@@ -312,7 +317,7 @@ class Feed:
         before, chat = self._shown, read.chat
         self._shown, self._version = chat, chat.snapshot_version
         self._history_version = chat.history_version
-        here = Cursor(self._version, self._position)
+        here = Cursor(self._version, self._cursor_position)
         if chat.queue_version != before.queue_version:
             self._queue = read.queue
             self._hand_out(events.QueueEvent(read.queue), here)
@@ -359,13 +364,14 @@ class Feed:
             self._show_waiting()
 
     async def _turn_to(self, frame: Frame) -> None:
-        """A new attempt: first show the history that it builds on."""
+        """A new attempt: first show the history that it builds on, and the state of the chat that it began in."""
         body = decode_frame(frame.data)
         assert isinstance(body, AttemptFrame)
         self._attempt = (body.history_version, body.attempt)
         self._show_waiting(at_once=True, up_to_history=body.history_version)
-        while body.history_version > self.chat.history_version:
-            self._newest = max(self._newest, body.history_version)
+        began = max(body.history_version, body.snapshot_version)
+        while began > self.chat.snapshot_version:
+            self._newest = max(self._newest, began)
             await self._refresh()
             if self._newest <= self.chat.snapshot_version:
                 break
@@ -383,6 +389,7 @@ class Feed:
     def _show_frame(self, frame: Frame) -> None:
         if frame.kind is FrameKind.ATTEMPT:
             self._preview.clear()
+        self._cursor_position = frame.position
         cursor = Cursor(self._version, frame.position)
         data = events.with_id(cursor, events.named(frame.kind, frame.data))
         self._preview.append((frame.position, data))

@@ -157,8 +157,11 @@ class TurnFrame(msgspec.Struct, frozen=True, tag="turn"):
 
 
 class AttemptFrame(msgspec.Struct, frozen=True, tag="attempt"):
+    """``snapshot_version`` is that of the transaction that started the attempt: it is shown first, everywhere."""
+
     attempt: int
     history_version: int
+    snapshot_version: int = 0
 
 
 class PartFrame(msgspec.Struct, frozen=True, tag="part"):

@@ -89,9 +89,9 @@ class TenureStream:
         self.trim = trim
         self._add(OpenFrame(self._worker_id, history_version))
 
-    def attempt(self, number: int, history_version: int) -> None:
+    def attempt(self, number: int, history_version: int, snapshot_version: int) -> None:
         self._attempt = number
-        self._add(AttemptFrame(number, history_version))
+        self._add(AttemptFrame(number, history_version, snapshot_version))
 
     def part(self, part: Part) -> None:
         """A delta of the current attempt; text and reasoning may be held back to be coalesced."""

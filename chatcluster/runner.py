@@ -199,7 +199,7 @@ class Runner:
         chat = self.chat
         self._attempted = (chat.history_version, chat.attempt)
         self._said, self._said_up_to = [], None
-        self._stream.attempt(chat.attempt, chat.history_version)
+        self._stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._model, self._stream, self._settings)
         request = ModelRequest(chat.id, tuple(self._messages), chat.model)
         try:

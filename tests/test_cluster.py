@@ -184,7 +184,8 @@ async def test_every_replica_shows_the_same_sequence_from_the_start_and_from_eve
         for index, sequence in enumerate(sequences):
             readers.start_soon(read_to_rest, cluster, cluster.replicas[index % 2], chat["id"], sequence)
     first = content(sequences[0])
-    assert [content(sequence) for sequence in sequences] == [first] * 4
+    for sequence in sequences:
+        assert content(sequence) == first
     assert [data["type"] for _, data in first] == ["message", "attempt", *["part"] * 12, "message"]
 
     # Once the answer is history, a cursor from the middle of its parts leads to the message alone.

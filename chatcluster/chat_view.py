@@ -10,6 +10,8 @@ The rules, for a user interface in any language:
 * ``history_reset`` drops the history as well; all of it follows.
 * ``queue`` is the whole queue; ``status`` and ``title`` replace what was there. A ``retry`` is shown until the next
   attempt, message or change of status, an ``error`` until the chat runs again.
+* A ``status`` at rest (``waiting``, ``error``, ``requires_action``) drops the preview too: had it become history, its
+  message would be there, or would be about to come.
 
 The cursor of the last event that was applied is the place to resume at. Pure: no I/O, no clock.
 """
@@ -29,6 +31,8 @@ from chatcluster.events import (
     TitleEvent,
 )
 from chatcluster.parts import AttemptFrame, Message, Part, PartFrame, Parts, QueuedMessage, Role, joined, text_of
+
+STATUSES_AT_REST = ("waiting", "error", "requires_action")
 
 
 class ChatView:
@@ -96,6 +100,8 @@ class ChatView:
             self.error = None
         if event.status not in ("running", "pending"):
             self.retry = None
+        if event.status in STATUSES_AT_REST:
+            self._preview.clear()
         self.status = event.status
 
     def _message(self, message: Message) -> None:

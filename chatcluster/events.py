@@ -4,7 +4,7 @@
 An event's data is encoded once per change, whatever the number of subscribers. Pure.
 
 =================  ============================================================================
-``status``         the execution status, and who works on the chat
+``status``         the execution status, and who works on the chat. At rest: drop the preview
 ``message``        a committed message; an assistant's ends the preview that it came from
 ``attempt``        a new attempt at an answer: drop the preview
 ``part``           a piece of the current attempt

@@ -67,6 +67,13 @@ def test_a_new_attempt_a_retry_an_error_and_a_reset_drop_the_preview() -> None:
         assert view(USER, ATTEMPT, part("Hi"), event).preview_text == ""
 
 
+def test_a_chat_at_rest_shows_no_preview_and_a_busy_one_keeps_it() -> None:
+    for value in ("waiting", "error", "requires_action"):
+        assert view(USER, ATTEMPT, part("Hi"), status(value)).preview_text == ""
+    for value in ("pending", "running", "interrupting"):
+        assert view(USER, ATTEMPT, part("Hi"), status(value)).preview_text == "Hi"
+
+
 def test_a_reset_drops_the_messages_too_and_all_follow() -> None:
     assert list(view(USER, HistoryResetEvent(), message(5, Role.USER, "other")).messages) == [5]
 

@@ -75,14 +75,7 @@ class MemoryRegistry:
 
     async def bury(self, worker_id: UUID, *, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
         async with self._link.crossing("bury"):
-            row = self._database.replicas.get(worker_id)
-            owned = self._database.owned_by(worker_id)
-            if row is None and not owned:
-                return None
-            if row is not None and lease_ttl_seconds is not None and self._age_seconds(row) < lease_ttl_seconds:
-                return None
-            self._database.replicas.pop(worker_id, None)
-            return self._database.disown(owned)
+            return self._bury(worker_id, lease_ttl_seconds)
 
     async def dead(self, lease_ttl_seconds: float) -> tuple[UUID, ...]:
         async with self._link.crossing("dead"):
@@ -102,6 +95,16 @@ class MemoryRegistry:
                 )
                 for worker_id, row in sorted(self._database.replicas.items())
             )
+
+    def _bury(self, worker_id: UUID, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
+        row = self._database.replicas.get(worker_id)
+        owned = self._database.owned_by(worker_id)
+        if row is None and not owned:
+            return None
+        if row is not None and lease_ttl_seconds is not None and self._age_seconds(row) < lease_ttl_seconds:
+            return None
+        self._database.replicas.pop(worker_id, None)
+        return self._database.disown(owned)
 
     def _age_seconds(self, row: ReplicaRow) -> float:
         return self._database.clock() - row.heartbeat_at

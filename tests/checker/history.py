@@ -85,7 +85,7 @@ class Event(NamedTuple):
 class Write:
     """One request of a client, and what it was told.
 
-    ``op``: create, send, interrupting_send, edit, promote, delete, interrupt. ``text`` is unique in the run.
+    ``op``: create, send, interrupting_send, edit, promote, delete, interrupt, archive, unarchive, rename. ``text`` is unique in the run.
     ``expected`` is the whole answer to it, where the model is predictable. ``target`` is the message that is
     edited, or the queued message that is promoted or deleted.
     """
@@ -115,7 +115,7 @@ class Write:
     def may_stop_an_answer(self) -> bool:
         if self.op == "interrupting_send":
             return self.unknown or self.queued_id is not None
-        return self.op in ("interrupt", "promote") and (self.acknowledged or self.unknown)
+        return self.op in ("interrupt", "promote", "archive") and (self.acknowledged or self.unknown)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,18 @@
+"""The simulation: a whole cluster in one process, on a clock and a scheduler of its own, from one seed.
+
+The loops are the real ones; the servers are the memory ports; the network between them is the simulation's. A
+seed decides everything that happens, in which order, and when; so a run can be repeated, step by step.
+
+* ``scheduler.py``  trio made repeatable; processes that freeze, and whose clocks go at their own speed
+* ``seeding.py``    which faults a seed brings, and how much of each
+* ``network.py``    what lies between a process and the servers: delays, cuts, lost answers, late hints
+* ``process.py``    one replica process: started, killed, frozen, drained; requests and streams through it
+* ``provider.py``   the model: what it says, how it stalls and fails
+* ``client.py``     users who send, interrupt, edit, promote, delete, archive and rename
+* ``reader.py``     subscribers who hop between replicas with their cursor
+* ``faults.py``     what is done to the cluster, and when it is over
+* ``witness.py``    what only an insider sees: who took effect, and whether it was theirs to take
+* ``run.py``        one seed from start to verdict; ``trace.py`` what it leaves to be read
+
+What is right or wrong is decided by the package ``checker``, which is the chaos run's as well.
+"""

@@ -1,0 +1,102 @@
+"""The provider: every answer is made of words that are said once in a run, so that nothing can be mistaken for another.
+
+An answer begins with its own number and the message that it answers. It stalls, fails, breaks off, asks for a
+tool, or is just slow, as the seed has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from uuid import UUID
+
+import trio
+
+from chatcluster.errors import ProviderError
+from chatcluster.parts import ReasoningPart, Role, TextPart, ToolCallPart
+from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+from simulation.seeding import Temper
+
+STALL_SECONDS = 60.0
+
+
+class Answer:
+    """One call of the model by a worker. ``question`` is the ID of the message that it answers."""
+
+    def __init__(self, number: int, worker_id: UUID | None, chat_id: UUID, question: int) -> None:
+        self.number = number
+        self.worker_id = worker_id
+        self.chat_id = chat_id
+        self.question = question
+        self.said = ""
+        self.whole = False
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.number} to {self.question}{'' if self.whole else ' (partial)'}>"
+
+
+class Provider:
+    """``caller`` is who calls right now; ``on_word`` hears of each piece at the moment at which it is taken."""
+
+    def __init__(
+        self, temper: Temper, draw: Random, *, caller: Callable[[], UUID | None], on_word: Callable[[Answer], None]
+    ) -> None:
+        self.temper = temper
+        self.answers: list[Answer] = []
+        self._draw = draw
+        self._caller = caller
+        self._on_word = on_word
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        question = next(message.id for message in reversed(request.messages) if message.role is Role.USER)
+        answer = Answer(len(self.answers) + 1, self._caller(), request.chat_id, question)
+        self.answers.append(answer)
+        words = self._words(answer)
+        try:
+            yield words
+        finally:
+            await words.aclose()
+
+    async def _words(self, answer: Answer) -> AsyncGenerator[ModelEvent, None]:
+        temper, draw = self.temper, self._draw
+        await trio.sleep(draw.expovariate(1 / temper.first_seconds))
+        self._may_fail()
+        if draw.random() < 0.2:
+            self._on_word(answer)
+            yield Delta(ReasoningPart(f"r{answer.number}"))
+        yield self._word(answer, f"<{answer.number} to {answer.question}>")
+        for index in range(draw.randrange(temper.words_max)):
+            if draw.random() < temper.pause:
+                await trio.sleep(draw.expovariate(1 / temper.pause_seconds))
+            if draw.random() < 0.05:
+                yield KeepAlive()
+            self._may_fail()
+            if draw.random() < temper.stall:
+                await trio.sleep(STALL_SECONDS)
+            if draw.random() < temper.cut:
+                return
+            filling = "x" * (4000 if draw.random() < temper.long_word else 0)
+            yield self._word(answer, f" {answer.number}w{index}{filling}")
+        if draw.random() < temper.calls:
+            self._on_word(answer)
+            yield Delta(ToolCallPart(f"call-{answer.number}", "tool", "{}"))
+            yield Finished("tool_calls")
+            return
+        answer.whole = True
+        yield Finished("stop")
+
+    def _word(self, answer: Answer, word: str) -> Delta:
+        answer.said += word
+        self._on_word(answer)
+        return Delta(TextPart(word))
+
+    def _may_fail(self) -> None:
+        temper, draw = self.temper, self._draw
+        if draw.random() < temper.fail:
+            retryable = draw.random() < temper.retryable
+            asked = draw.choice([None, None, 0.0, 0.7])
+            raise ProviderError(
+                "the provider is unwell", kind="overloaded", retryable=retryable, retry_after_seconds=asked
+            )

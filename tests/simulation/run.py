@@ -1,0 +1,280 @@
+"""One seed, from the birth of its world to the verdict.
+
+1. The replicas start, the chats are created, readers attach.
+2. Clients do what they do, while faults happen.
+3. Everything is mended: no fault is left, the weather is fair, the provider is well, dead replicas are back.
+   From here on the cluster has ``REST_SECONDS_MAX`` to bring every chat to rest. Then each chat that
+   is archived or has something left in its queue is used once more, and has to come to rest again.
+4. Readers have ``TOLD_SECONDS_MAX`` to be told everything.
+5. The checker decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+from uuid import UUID
+
+import msgspec
+import trio
+from checker import Checker, Fault, FinalChat, Kind, Verdict, Violation
+from checker.history import message_of
+
+from chatcluster import telemetry
+from chatcluster.chat import Status, Unarchive
+from chatcluster.memory import MemoryBroker
+from chatcluster.memory.database import ChatRow
+from simulation import scheduler
+from simulation.client import Client
+from simulation.faults import Faults
+from simulation.network import Weather
+from simulation.process import ReplicaProcess
+from simulation.provider import Provider
+from simulation.reader import Reader
+from simulation.scheduler import VirtualClock
+from simulation.seeding import Plan, Temper, plan_of
+from simulation.trace import Trace
+from simulation.witness import Witness
+
+REST_SECONDS_MAX = 40.0
+TOLD_SECONDS_MAX = 3.0
+STOP_SECONDS_MAX = 30.0
+CLIENT_SECONDS_MAX = 12.0
+LOOK_SECONDS = 0.25
+
+CRASHES = frozenset({"runner.crashed", "feed.crashed", "watch.crashed"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a seed."""
+
+    plan: Plan
+    verdict: Verdict
+    trace: Trace
+    virtual_seconds: float
+    real_seconds: float
+    faults: Counter[str]
+    answers: int
+
+    @property
+    def kept(self) -> bool:
+        return self.verdict.kept
+
+
+def run_seed(seed: int) -> Run:
+    """Run the world of ``seed``: the same every time."""
+    started = time.perf_counter()
+
+    async def main(clock: VirtualClock) -> World:
+        world = World(plan_of(seed), clock)
+        telemetry.subscribe(world.hear)
+        try:
+            await world.run()
+        finally:
+            telemetry.unsubscribe(world.hear)
+        return world
+
+    world = scheduler.run(seed, main)
+    assert world.verdict is not None
+    return Run(
+        plan=world.plan,
+        verdict=world.verdict,
+        trace=world.trace,
+        virtual_seconds=world.now,
+        real_seconds=time.perf_counter() - started,
+        faults=Counter(fault.kind for fault in world.checker.faults),
+        answers=len(world.provider.answers),
+    )
+
+
+class World:
+    """Everything there is in one run."""
+
+    def __init__(self, plan: Plan, clock: VirtualClock) -> None:
+        self.plan = plan
+        self.clock = clock
+        self.trace = Trace()
+        self.checker = Checker(self._violated, stop_seconds_max=STOP_SECONDS_MAX)
+        self.witness = Witness(self._time, self.trace, self.checker.report)
+        self.broker = MemoryBroker(self._time)
+        self.weather = Weather()
+        self.draw = Random(f"network {plan.seed}")
+        self.provider = Provider(
+            plan.temper, Random(f"provider {plan.seed}"), caller=self._calling_worker, on_word=self.witness.worked
+        )
+        self.processes: list[ReplicaProcess] = []
+        self.buried: list[ReplicaProcess] = []
+        self.readers: list[Reader] = []
+        self.verdict: Verdict | None = None
+        self._nursery: trio.Nursery
+        self._late: list[tuple[float, int, Callable[[], None]]] = []
+        self._late_serial = count()
+        self._late_changed = trio.Event()
+        self._process_changed = trio.Event()
+
+    @property
+    def now(self) -> float:
+        return self.clock.now
+
+    def _time(self) -> float:
+        return self.clock.now
+
+    # --- phases -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        plan = self.plan
+        clients = [Client(f"c{n}", self, Random(f"client {n} {plan.seed}")) for n in range(plan.clients)]
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._deliver_late)
+            for number, speed in enumerate(plan.speeds):
+                self._start(f"r{number}", speed, number=1)
+            chats = [await clients[n % len(clients)].create() for n in range(plan.chats)]
+            for number in range(plan.readers):
+                self._attach(f"reader{number}", chats[number % len(chats)])
+            await self._trouble(clients, chats)
+            self._heal()
+            await self._come_to_rest(clients[0], chats)
+            for reader in self.readers:
+                reader.settle()
+            await trio.sleep(TOLD_SECONDS_MAX)
+            self._decide(chats)
+            for process in (*self.buried, *self.processes):
+                process.bury()
+            self._nursery.cancel_scope.cancel()
+
+    async def _trouble(self, clients: list[Client], chats: list[UUID]) -> None:
+        """The clients' time, with everything that the seed has in store."""
+        plan = self.plan
+        for name, value in plan.weather.items():
+            setattr(self.weather, name, value)
+        faults = Faults(self, Random(f"faults {plan.seed}"))
+        began = self.now
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(faults.run)
+            with trio.move_on_after(CLIENT_SECONDS_MAX):
+                async with trio.open_nursery() as using:
+                    for client in clients:
+                        using.start_soon(client.use, chats, plan.operations, plan.think_seconds)
+                await trio.sleep(self.draw.uniform(0, 2))
+            nursery.cancel_scope.cancel()
+        if not self.weather.fair or self.weather.live_late_seconds:
+            self.checker.faults.append(Fault(kind="redis weather", time=began, until=self.now))
+
+    def _heal(self) -> None:
+        self.witness.note("healed")
+        self.weather.clear()
+        for process in list(self.processes):
+            if not process.accepting:
+                self.restart(process)
+        self.provider.temper = Temper(first_seconds=0.01, words_max=3)
+
+    async def _come_to_rest(self, client: Client, chats: list[UUID]) -> None:
+        await self._until_rest(chats)
+        for chat_id in chats:
+            row = self.witness.database.chats[chat_id]
+            if row.state.archived:
+                await client.apply(chat_id, Unarchive())
+            if row.state.queue or row.state.status is Status.ERROR:
+                await client.send(chat_id)
+        await self._until_rest(chats)
+
+    async def _until_rest(self, chats: list[UUID]) -> None:
+        rows = [self.witness.database.chats[chat_id] for chat_id in chats]
+        with trio.move_on_after(REST_SECONDS_MAX):
+            while not all(map(_at_rest, rows)):  # noqa: ASYNC110 - the clock jumps, and every look is at a state
+                await trio.sleep(LOOK_SECONDS)
+
+    def _decide(self, chats: list[UUID]) -> None:
+        self.witness.check_answers(self.provider.answers)
+        for reader in self.readers:
+            reader.subscriber.failures = self.witness.failures[reader.chat_id]
+        for chat_id in chats:
+            self.checker.conclude(self._final(chat_id))
+        self.verdict = self.checker.verdict()
+
+    def _final(self, chat_id: UUID) -> FinalChat:
+        database = self.witness.database
+        row = database.chats[chat_id]
+        chat = database.view(row)
+        return FinalChat(
+            chat=str(chat_id),
+            status=chat.shown_status,
+            snapshot_version=chat.snapshot_version,
+            worker_id=None if chat.worker_id is None else str(chat.worker_id),
+            queue=tuple(item.id for item in row.queue),
+            messages=tuple(message_of(msgspec.to_builtins(message)) for message in row.messages),
+        )
+
+    # --- who is there -------------------------------------------------------------------------
+
+    async def accepting_process(self, draw: Random) -> ReplicaProcess:
+        """One that a balancer would choose, as soon as there is one."""
+        while True:
+            accepting = [process for process in self.processes if process.accepting]
+            if accepting:
+                return draw.choice(accepting)
+            await self._process_changed.wait()
+
+    def restart(self, process: ReplicaProcess, *, replaces: str = "") -> None:
+        """Start a new process in the place of one that is dead, or on its way out."""
+        if process in self.processes:
+            self.processes.remove(process)
+            self.buried.append(process)
+            self._start(process.replica_name, process.scheduled.speed, number=process.number + 1, replaces=replaces)
+
+    def _start(self, name: str, speed: float, *, number: int, replaces: str = "") -> None:
+        settings = replace(self.plan.settings, slots=self.plan.slots, replaces=replaces)
+        process = ReplicaProcess(name, self, settings, speed=speed, number=number)
+        self.witness.note("start", process.name)
+        self.processes.append(process)
+        process.start(self._nursery, self._process_ready)
+
+    def _process_ready(self) -> None:
+        self._process_changed.set()
+        self._process_changed = trio.Event()
+
+    def _attach(self, name: str, chat_id: UUID) -> None:
+        subscriber = self.checker.subscriber(str(chat_id), name)
+        reader = Reader(name, chat_id, self, Random(f"{name} {self.plan.seed}"), subscriber)
+        self.readers.append(reader)
+        self._nursery.start_soon(reader.run)
+
+    # --- what is on its way -------------------------------------------------------------------
+
+    def later(self, time: float, act: Callable[[], None]) -> None:
+        """Do it at this time."""
+        heappush(self._late, (time, next(self._late_serial), act))
+        self._late_changed.set()
+
+    async def _deliver_late(self) -> None:
+        while True:
+            self._late_changed = trio.Event()
+            with trio.move_on_at(self._late[0][0] if self._late else float("inf")):
+                await self._late_changed.wait()
+            while self._late and self._late[0][0] <= self.now:
+                heappop(self._late)[2]()
+
+    # --- what is seen -------------------------------------------------------------------------
+
+    def hear(self, name: str, fields: dict[str, object]) -> None:
+        """What the loops report: a crash is a broken promise, whatever came of it."""
+        if name in CRASHES:
+            detail = f"{name}: {fields['error']}"
+            self.checker.report(Violation(Kind.SERVER_ERROR, str(fields.get("chat_id", "")), detail, self.now))
+
+    def _calling_worker(self) -> UUID | None:
+        calling = scheduler.current_process()
+        return next((process.worker_id for process in self.processes if process.scheduled is calling), None)
+
+    def _violated(self, violation: Violation) -> None:
+        self.trace.note(self.now, "VIOLATION", violation.kind, violation.chat, violation.reader, violation.detail)
+
+
+def _at_rest(row: ChatRow) -> bool:
+    return row.state.worker_id is None and row.state.status in (Status.WAITING, Status.ERROR)

@@ -1,0 +1,145 @@
+"""What a seed brings: the size of the world, its temper, and which faults with what frequency.
+
+A seed has few kinds of faults or many, each rare or frequent: what needs a calm world to show, and what needs
+two mishaps at once, both get their chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from chatcluster.config import Settings
+
+FAULTS = (
+    "kill",
+    "freeze",
+    "term",
+    "cut_postgres",
+    "cut_redis",
+    "cut_both",
+    "postgres_restart",
+    "postgres_session",
+    "redis_restart",
+    "redis_flush",
+)
+
+
+@dataclass(frozen=True)
+class Temper:
+    """What the provider is like. Probabilities are for each word."""
+
+    first_seconds: float = 0.05
+    words_max: int = 8
+    pause: float = 0.5
+    pause_seconds: float = 0.05
+    fail: float = 0.0
+    retryable: float = 1.0
+    stall: float = 0.0
+    cut: float = 0.0
+    calls: float = 0.0
+    long_word: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One seed's world."""
+
+    seed: int
+    replicas: int
+    chats: int
+    clients: int
+    readers: int
+    operations: int
+    """Of each client."""
+    think_seconds: float
+    slots: int
+    speeds: tuple[float, ...]
+    faults: dict[str, float]
+    """Frequency per second, by kind."""
+    weather: dict[str, float]
+    temper: Temper
+    hop_seconds: float
+    """How long a reader stays with one replica, on average."""
+    lazy: float
+    """Probability of a reader's pause at each batch of events."""
+    settings: Settings = field(compare=False)
+
+
+def plan_of(seed: int) -> Plan:
+    """The world of ``seed``."""
+    draw = Random(f"plan {seed}")
+
+    def sometimes(probability: float, low: float, high: float) -> float:
+        return draw.uniform(low, high) if draw.random() < probability else 0.0
+
+    replicas = draw.choice((1, 2, 2, 3, 3, 4))
+    share = draw.choice((0.1, 0.25, 0.5))
+    frequency = draw.choice((0.1, 0.3, 0.8))
+    drifting = draw.random() < 0.3
+    return Plan(
+        seed=seed,
+        replicas=replicas,
+        chats=draw.choice((1, 1, 2, 3)),
+        clients=draw.randint(1, 3),
+        readers=draw.randint(1, 3),
+        operations=draw.randint(3, 8),
+        think_seconds=draw.choice((0.05, 0.3, 1.0)),
+        slots=draw.choice((1, 2, 64, 64)),
+        speeds=tuple(draw.uniform(0.92, 1.08) if drifting else 1.0 for _ in range(replicas)),
+        faults={kind: frequency * draw.uniform(0.5, 1.5) for kind in FAULTS if draw.random() < share},
+        weather={
+            "request_lost": sometimes(0.2, 0.005, 0.1),
+            "answer_lost": sometimes(0.2, 0.005, 0.1),
+            "slow": sometimes(0.3, 0.02, 0.5),
+            "slow_seconds": draw.choice((0.005, 0.05, 0.5)),
+            "hint_lost": sometimes(0.3, 0.05, 1.0),
+            "hint_doubled": sometimes(0.2, 0.05, 0.5),
+            "hint_late": sometimes(0.3, 0.05, 0.8),
+            "hint_late_seconds": draw.choice((0.01, 0.2, 2.0)),
+            "live_late_seconds": sometimes(0.15, 0.001, 0.3),
+        },
+        temper=_temper(draw),
+        hop_seconds=draw.choice((0.2, 1.0, 10.0)),
+        lazy=sometimes(0.2, 0.05, 0.5),
+        settings=_settings(draw),
+    )
+
+
+def _temper(draw: Random) -> Temper:
+    def sometimes(probability: float, low: float, high: float) -> float:
+        return draw.uniform(low, high) if draw.random() < probability else 0.0
+
+    return Temper(
+        first_seconds=draw.choice((0.001, 0.05, 0.3)),
+        words_max=draw.choice((2, 8, 20)),
+        pause=draw.choice((0.1, 0.5, 1.0)),
+        pause_seconds=draw.choice((0.005, 0.03, 0.2)),
+        fail=sometimes(0.3, 0.01, 0.15),
+        retryable=draw.choice((0.5, 0.9, 1.0)),
+        stall=sometimes(0.15, 0.01, 0.1),
+        cut=sometimes(0.2, 0.01, 0.1),
+        calls=sometimes(0.2, 0.05, 0.4),
+        long_word=sometimes(0.1, 0.05, 0.5),
+    )
+
+
+def _settings(draw: Random) -> Settings:
+    """The ratios of the deployed settings, with shorter waits: the world is smaller too."""
+    return Settings(
+        heartbeat_seconds=0.6,
+        lease_ttl_seconds=2.5,
+        lease_margin_seconds=0.6,
+        sweep_seconds=0.5,
+        claim_poll_seconds=1.0,
+        claim_batch=draw.choice((1, 10)),
+        drain_seconds=draw.choice((0.0, 0.5, 5.0)),
+        feed_poll_seconds=1.5,
+        statement_timeout_seconds=3.0,
+        model_silence_seconds=2.0,
+        attempts_max=draw.choice((3, 25)),
+        retry_base_seconds=0.1,
+        retry_cap_seconds=1.0,
+        coalesce_ms=draw.choice((0.0, 15.0, 100.0)),
+        subscriber_buffer_bytes=16 << 10,
+    )

@@ -1,0 +1,199 @@
+"""What only an insider sees: each effect, at the moment at which it takes place, and whose it was.
+
+Checked at once, from the inside of the servers (P2):
+
+* an owner's write takes effect only in the tenure that the row names, worker and epoch both;
+* a tenure is opened on the stream by the worker that claimed it, and no frame comes after one of a newer tenure;
+* whose chats were given away because its lease had run out does not work on them any more: not for an
+  instant of its waking life.
+
+And in the end: each answer in the history is one that the model gave to that very message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from checker.history import Kind, Violation
+
+from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, event_name
+from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
+from chatcluster.memory.database import ChatRow
+from chatcluster.memory.link import Link
+from chatcluster.parts import Frame, OpenFrame, Position, Role, decode_frame, text_of
+from chatcluster.ports import Appended, Chat, Claimed, Outcome
+from simulation.provider import Answer
+from simulation.trace import Trace
+
+
+class Witnessed(Protocol):
+    """A process, as far as the witness looks at it."""
+
+    name: str
+    thawed_at: float
+
+    @property
+    def worker_id(self) -> UUID: ...
+
+
+class Witness:
+    """``report`` gets each violation."""
+
+    def __init__(self, clock: Callable[[], float], trace: Trace, report: Callable[[Violation], None]) -> None:
+        self.database = MemoryDatabase(clock)
+        self.failures: Counter[UUID] = Counter()
+        """Turns that ended in an error, by chat."""
+        self.claims: dict[tuple[UUID, int], UUID] = {}
+        self._trace = trace
+        self._report = report
+        self._processes: dict[UUID, Witnessed] = {}
+        self._given_away: dict[tuple[UUID, UUID], float] = {}
+        """When a chat was taken from a worker whose lease had run out."""
+
+    def note(self, what: str, *details: object) -> None:
+        self._trace.note(self.database.clock(), what, *details)
+
+    def worker(self, worker_id: UUID, process: Witnessed) -> None:
+        self._processes[worker_id] = process
+        self.note("incarnation", process.name, worker_id)
+
+    def name_of(self, worker_id: UUID | None) -> str:
+        process = None if worker_id is None else self._processes.get(worker_id)
+        return str(worker_id)[:8] if process is None else f"{process.name}/{str(worker_id)[:4]}"
+
+    def violate(self, kind: Kind, chat_id: UUID, detail: str) -> None:
+        self._report(Violation(kind, str(chat_id), detail, self.database.clock()))
+
+    # --- effects ------------------------------------------------------------------------------
+
+    def claimed(self, claimed: Claimed, worker_id: UUID) -> None:
+        chat = claimed.chat
+        self.note("claim", chat.id, self.name_of(worker_id), f"epoch {chat.epoch}", chat.status)
+        known = self.claims.setdefault((chat.id, chat.epoch), worker_id)
+        if known != worker_id:
+            self.violate(Kind.OWNER, chat.id, f"epoch {chat.epoch} was claimed by {known} and by {worker_id}")
+
+    def committed(self, fence: Fence, command: OwnerCommand, before: ChatState, outcome: Outcome) -> None:
+        name, chat = event_name(command), outcome.chat
+        self.note(
+            "commit", fence.chat_id, self.name_of(fence.worker_id), f"epoch {fence.epoch}", name,
+            "replayed" if outcome.replayed else f"v{chat.snapshot_version}", chat.status,
+        )  # fmt: skip
+        if outcome.replayed:
+            return
+        if (before.worker_id, before.epoch) != (fence.worker_id, fence.epoch):
+            self.violate(
+                Kind.OWNER,
+                fence.chat_id,
+                f"{name} of {self.name_of(fence.worker_id)} in tenure {fence.epoch} took effect, "
+                f"while {self.name_of(before.worker_id)} owned it in tenure {before.epoch}",
+            )
+        if isinstance(command, Fail):
+            self.failures[fence.chat_id] += 1
+
+    def buried(self, worker_id: UUID, orphans: Sequence[Chat], *, by_lease: bool) -> None:
+        self.note("buried", self.name_of(worker_id), "by lease" if by_lease else "by proof", [c.id for c in orphans])
+        if by_lease:
+            for chat in orphans:
+                self._given_away[chat.id, worker_id] = self.database.clock()
+
+    def framed(self, chat_id: UUID, frame: Frame, before: Position) -> None:
+        if frame.position <= before:
+            self.violate(Kind.OWNER, chat_id, f"the frame {frame.position} was added after {before}")
+
+    def opens(self, chat_id: UUID, frame: Frame) -> None:
+        body, epoch = decode_frame(frame.data), frame.position.epoch
+        assert isinstance(body, OpenFrame)
+        owner = self.claims.get((chat_id, epoch))
+        if body.worker_id != str(owner):
+            self.violate(Kind.OWNER, chat_id, f"{body.worker_id} opened tenure {epoch}, which {owner} claimed")
+
+    def worked(self, answer: Answer) -> None:
+        """The worker that asked for this answer took another word of it."""
+        worker_id = answer.worker_id
+        if worker_id is None or (answer.chat_id, worker_id) not in self._given_away:
+            return
+        given_away_at, process = self._given_away[answer.chat_id, worker_id], self._processes[worker_id]
+        seconds = self.database.clock() - max(given_away_at, process.thawed_at)
+        if seconds > 0:
+            self.violate(
+                Kind.OWNER,
+                answer.chat_id,
+                f"{self.name_of(worker_id)} works on {answer} {seconds:.2f} s after its lease had run out",
+            )
+
+    # --- in the end ---------------------------------------------------------------------------
+
+    def check_answers(self, answers: Sequence[Answer]) -> None:
+        """Each answer in the history was given to the message before it, and in these words."""
+        by_number = {f"<{answer.number} to {answer.question}>": answer for answer in answers}
+        for row in self.database.chats.values():
+            question = 0
+            for message in row.messages:
+                if message.role is Role.USER:
+                    question = message.id
+                if message.role is not Role.ASSISTANT:
+                    continue
+                text = text_of(message.parts)
+                answer = by_number.get(text[: text.find(">") + 1])
+                partial = message.finish_reason == "interrupted"
+                if not text and partial:
+                    continue  # reasoning alone
+                if answer is None or answer.question != question:
+                    self.violate(Kind.TEXT, row.id, f"message {message.id} is {answer}, in answer to {question}")
+                elif text != answer.said and not (partial and answer.said.startswith(text)):
+                    self.violate(
+                        Kind.TEXT, row.id, f"message {message.id} is {text[-40:]!r}, not {answer.said[-40:]!r}"
+                    )
+
+
+class WatchedStore(MemoryStore):
+    def __init__(self, witness: Witness, link: Link) -> None:
+        super().__init__(witness.database, link)
+        self._witness = witness
+
+    def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+        row = self._database.chats.get(fence.chat_id)
+        before = row.state if row is not None else None
+        outcome = super()._commit(fence, command)
+        assert before is not None
+        self._witness.committed(fence, command, before, outcome)
+        return outcome
+
+    def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
+        claimed = super()._take(row, worker_id)
+        self._witness.claimed(claimed, worker_id)
+        return claimed
+
+
+class WatchedRegistry(MemoryRegistry):
+    def __init__(self, witness: Witness, link: Link) -> None:
+        super().__init__(witness.database, link)
+        self._witness = witness
+
+    def _bury(self, worker_id: UUID, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
+        orphans = super()._bury(worker_id, lease_ttl_seconds)
+        if orphans is not None:
+            self._witness.buried(worker_id, orphans, by_lease=lease_ttl_seconds is not None)
+        return orphans
+
+
+class WatchedStreams(MemoryStreams):
+    def __init__(self, witness: Witness, broker: MemoryBroker, link: Link) -> None:
+        super().__init__(broker, link)
+        self._witness = witness
+
+    async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
+        self._witness.opens(chat_id, frame)
+        await super().open(chat_id, frame, trim=trim)
+
+    def _append(self, chat_id: UUID, frame: Frame) -> Appended:
+        row = self._broker.stream(chat_id)
+        before = None if row is None else row.last
+        appended = super()._append(chat_id, frame)
+        if appended is Appended.ADDED and before is not None:
+            self._witness.framed(chat_id, frame, before)
+        return appended

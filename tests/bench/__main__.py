@@ -1,0 +1,119 @@
+"""The command line of the bench; ``scripts/bench`` calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from bench.bench import Bench
+from bench.cluster import BenchError, open_load, open_servers
+from bench.figures import Case
+from bench.report import as_json, comparison, missed, table
+from bench.workloads import BY_NAME, WORKLOADS
+from chatcluster import __version__
+
+EXIT_MISSED = 1
+EXIT_BROKEN = 3
+REPEATS = 5
+REPEATS_QUICK = 1
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--workload", "names", multiple=True, type=click.Choice(tuple(BY_NAME)), help="Only this one; may be repeated"
+)
+@click.option(
+    "--repeat", type=click.IntRange(1), help=f"Repeats of each  [default: {REPEATS}; --quick: {REPEATS_QUICK}]"
+)
+@click.option("--quick", is_flag=True, help="A short run: shorter answers, one repeat, fewer steps")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there")
+@click.option(
+    "--compare",
+    "compare_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What an earlier run wrote with --json: print the ratios",
+)
+@click.option("--list", "show_list", is_flag=True, help="Say what the workloads are, and end")
+def bench(
+    *,
+    names: tuple[str, ...],
+    repeat: int | None,
+    quick: bool,
+    json_path: Path | None,
+    compare_path: Path | None,
+    show_list: bool,
+) -> None:
+    """Measure a cluster of its own on this machine, and compare the figures with their targets.
+
+    Starts Postgres (with fsync), Redis, a model and replicas, and stops them in the end. A figure is the median of
+    the repeats (the worst, where one is too many). The exit status is 1 if a target was missed.
+
+    \b
+    scripts/bench
+    scripts/bench --quick --workload stream --workload fan-out
+    scripts/bench --json new.json --compare old.json
+    """
+    if show_list:
+        for workload in WORKLOADS:
+            click.echo(f"{workload.name:<12} {workload.what}")
+        return
+    old = json.loads(compare_path.read_text()) if compare_path else None
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    cases, errors = trio.run(_run, names or tuple(BY_NAME), repeat or (REPEATS_QUICK if quick else REPEATS), quick)
+    click.echo(table(cases))
+    if json_path:
+        json_path.write_text(json.dumps(as_json(cases, _conditions(quick)), indent=1) + "\n")
+    if old is not None:
+        click.echo("\n" + comparison(old, cases))
+    shortfalls = missed(cases)
+    click.echo(f"\n{len(shortfalls)} target(s) missed" + "".join(f"\n  {line}" for line in shortfalls))
+    for error in errors:
+        click.echo(f"Error: {error}", err=True)
+    sys.exit(EXIT_BROKEN if errors else EXIT_MISSED if shortfalls else 0)
+
+
+async def _run(names: tuple[str, ...], repeats: int, quick: bool) -> tuple[list[Case], list[str]]:
+    """The cases of all workloads; one that breaks does not stop the others."""
+    cases: list[Case] = []
+    errors: list[str] = []
+    async with open_servers() as servers, open_load(servers.token) as load:
+        for name in names:
+            workload = BY_NAME[name]
+            started = time.monotonic()
+            _say(f"{name}: {workload.what}")
+            one = Bench(servers, load, min(repeats, workload.repeats_max), quick, _say)
+            try:
+                cases += await workload.measure(one)
+            except BenchError as error:
+                errors.append(f"{name}: {error}")
+                break
+            _say(f"{name}: {time.monotonic() - started:.0f} s")
+    return cases, errors
+
+
+def _say(line: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+
+
+def _conditions(quick: bool) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg()[0],
+        "quick": quick,
+    }
+
+
+if __name__ == "__main__":
+    bench()

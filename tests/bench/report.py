@@ -1,0 +1,105 @@
+"""What is printed, and what is kept: the table, the comparison, the JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.figures import KINDS, Case, shown
+from bench.targets import Target, targets_of
+
+INDENT = "  "
+HEADINGS = ("", "figure", "value", "repeats", "target", "")
+SEE_ONLY_IF_MISSED = {"heartbeat_late_ms", "leases_lost", "failed", "lost", "doubled", "unserved"}
+"""What is as it should be is said in one line."""
+
+
+def table(cases: Sequence[Case]) -> str:
+    """Every figure with a target in a row of its own; the others of a case in one line below."""
+    lines: list[str] = []
+    width = 36
+    for case in cases:
+        lines += ["", f"{case.workload}, {case.name}"]
+        targets = targets_of(case.workload, case.name)
+        merged = case.merged()
+        for name in (name for name in merged if name in targets):
+            lines.append(_row(case, name, merged[name], targets[name], width))
+        others = [
+            f"{KINDS[name].label} {shown(name, merged[name], case.unit)}" for name in merged if name not in targets
+        ]
+        lines += _wrapped(others)
+    return "\n".join(lines[1:])
+
+
+def _row(case: Case, name: str, value: float, target: Target, width: int) -> str:
+    least, greatest = case.spread(name)
+    digits = KINDS[name].digits
+    repeats = f"{least:.{digits}f} to {greatest:.{digits}f}" if len(case.runs) > 1 else ""
+    verdict = "met" if target.met(value) else "NOT MET"
+    return (
+        f"{INDENT}{KINDS[name].label:<{width}} {shown(name, value, case.unit):<22} {target!s:<9} {verdict:<8} {repeats}"
+    )
+
+
+def _wrapped(items: Sequence[str], width: int = 110) -> Iterator[str]:
+    line = ""
+    for item in items:
+        if line and len(line) + len(item) > width:
+            yield f"{INDENT}{line}"
+            line = ""
+        line += ("; " if line else "") + item
+    if line:
+        yield f"{INDENT}{line}"
+
+
+def missed(cases: Iterable[Case]) -> list[str]:
+    """The targets that were not met, a line each."""
+    return [
+        f"{case.workload}, {case.name}: {KINDS[name].label} {shown(name, merged[name], case.unit)}, asked {target}"
+        for case in cases
+        for merged in [case.merged()]
+        for name, target in targets_of(case.workload, case.name).items()
+        if name in merged and not target.met(merged[name])
+    ]
+
+
+def as_json(cases: Iterable[Case], conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """One object for each workload: its cases, with their figures and the repeats that they come from."""
+    workloads: dict[str, Any] = {}
+    for case in cases:
+        merged = case.merged()
+        targets = targets_of(case.workload, case.name)
+        workloads.setdefault(case.workload, {})[case.name] = {
+            "unit": case.unit,
+            "figures": merged,
+            "targets": {
+                name: {"limit": target.limit, "at_least": target.at_least, "met": target.met(merged[name])}
+                for name, target in targets.items()
+                if name in merged
+            },
+            "runs": [dict(run) for run in case.runs],
+        }
+    return {"conditions": dict(conditions), "workloads": workloads}
+
+
+def comparison(old: Mapping[str, Any], cases: Iterable[Case]) -> str:
+    """Old, new and new ÷ old for each figure that both runs have. Raises ``ValueError`` if ``old`` is no run."""
+    if not isinstance(old.get("workloads"), dict):
+        raise ValueError("this is not what --json writes")
+    lines = []
+    for case in cases:
+        before = old["workloads"].get(case.workload, {}).get(case.name, {}).get("figures", {})
+        rows = [_change(case, name, before[name], value) for name, value in case.merged().items() if name in before]
+        if rows:
+            lines += ["", f"{case.workload}, {case.name}", *rows]
+    return "\n".join(lines[1:]) or "The two runs have no case in common."
+
+
+def _change(case: Case, name: str, old: float, new: float) -> str:
+    kind = KINDS[name]
+    ratio = f"× {new / old:.2f}" if old else ("=" if new == old else "")
+    verdict = (
+        "" if not old or 0.95 < new / old < 1.05 else "better" if (new > old) == kind.higher_is_better else "worse"
+    )
+    then = f"{old:.{kind.digits}f}"
+    return f"{INDENT}{kind.label:<36} {then:>10} → {shown(name, new, case.unit):<24} {ratio:<8} {verdict}".rstrip()

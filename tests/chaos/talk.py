@@ -71,6 +71,7 @@ class Talk:
             chat=chat["id"],
             status=chat["status"],
             snapshot_version=chat["snapshot_version"],
+            archived=chat["archived"],
             worker_id=chat["worker_id"],
             queue=tuple(item["id"] for item in queue),
             messages=tuple(message_of(message) for message in messages),

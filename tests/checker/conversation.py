@@ -61,7 +61,8 @@ class Conversation:
 
     def _check_rest(self) -> None:
         final = self._final
-        if final.status not in AT_REST or final.worker_id is not None or (final.queue and final.status == "waiting"):
+        forgotten = final.queue and final.status == "waiting" and not final.archived
+        if final.status not in AT_REST or final.worker_id is not None or forgotten:
             self._violate(
                 Kind.STUCK, f"in the end it is {final.status}, owner {final.worker_id}, {len(final.queue)} queued"
             )

@@ -56,8 +56,11 @@ START = Position(0, 0)
 
 
 class Cursor(NamedTuple):
+    """Where to resume. With ``message_id``, only the messages up to that one have been seen."""
+
     version: int
     position: Position
+    message_id: int | None = None
 
 
 def parse_position(text: str) -> Position:
@@ -67,8 +70,8 @@ def parse_position(text: str) -> Position:
 
 def parse_cursor(text: str) -> Cursor:
     """``<snapshot_version>.<epoch>-<seq>[.<message_id>]``. Raises ``ValueError``."""
-    version, position, *_ = text.split(".")
-    return Cursor(int(version), parse_position(position))
+    version, position, *message_id = text.split(".")
+    return Cursor(int(version), parse_position(position), int(message_id[0]) if message_id else None)
 
 
 class Event(NamedTuple):
@@ -85,9 +88,9 @@ class Event(NamedTuple):
 class Write:
     """One request of a client, and what it was told.
 
-    ``op``: create, send, interrupting_send, edit, promote, delete, interrupt, archive, unarchive, rename. ``text`` is unique in the run.
-    ``expected`` is the whole answer to it, where the model is predictable. ``target`` is the message that is
-    edited, or the queued message that is promoted or deleted.
+    ``op``: create, send, interrupting_send, edit, promote, delete, interrupt, archive, unarchive, rename. ``text``
+    is unique in the run. ``expected`` is the whole answer to it, where the model is predictable. ``target`` is the
+    message that is edited, or the queued message that is promoted or deleted.
     """
 
     chat: str
@@ -156,6 +159,7 @@ class FinalMessage:
     id: int
     role: str
     text: str
+    revision: int = 0
     finish_reason: str | None = None
     calls: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
@@ -168,6 +172,7 @@ class FinalChat:
     chat: str
     status: str
     snapshot_version: int
+    archived: bool = False
     worker_id: str | None = None
     queue: tuple[int, ...] = ()
     messages: tuple[FinalMessage, ...] = field(default=())
@@ -180,6 +185,7 @@ def message_of(data: dict[str, Any]) -> FinalMessage:
         id=data["id"],
         role=data["role"],
         text="".join(part["text"] for part in parts if part["type"] == "text"),
+        revision=data["revision"],
         finish_reason=data.get("finish_reason"),
         calls=tuple(part["id"] for part in parts if part["type"] == "tool_call"),
         results=tuple(part["call_id"] for part in parts if part["type"] == "tool_result"),

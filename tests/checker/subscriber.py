@@ -3,8 +3,9 @@
 What a reader holds is what the rules for clients say: messages by ID, and a **preview** of the answer under
 way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a message of the assistant replaces.
 
-* Cursors never go back. A frame comes after every frame that was shown, also across reconnects; only
-  ``history_reset`` starts anew, at the cursor that it carries.
+* A frame comes after every frame that was shown, also across reconnects; only ``history_reset`` starts anew.
+* A cursor names exactly what was shown: whoever resumes at it would be told nothing twice, and of the preview
+  nothing twice and nothing never.
 * The frames of an attempt follow each other without a gap, from the attempt on.
 * A message comes once, in the order of IDs; in the end the messages are the history.
 * The preview is a prefix of the message that it becomes. It is all of it if this connection had caught up: if
@@ -13,7 +14,9 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
 * A preview does not vanish: what was streamed is kept, also when the answer is stopped.
 
 Two faults can explain a preview that is short or vanishes: the owner died between its commit and the publication of
-the last parts, or Redis lost them. So these are only noted here (``doubts``), and decided when all faults are known.
+the last parts, or Redis lost them. That nothing at all was shown of an attempt, any fault explains: a reader that
+hears of a takeover late goes on with the turn that is under way by then. So these are only noted here (``doubts``),
+and decided when all faults are known.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Any, NamedTuple
 from checker.agreement import Agreement
 from checker.history import (
     START,
+    Cursor,
     Event,
     FinalChat,
     FinalMessage,
@@ -39,12 +43,13 @@ AT_REST = ("waiting", "error", "archived")
 
 
 class Doubt(NamedTuple):
-    """A preview that was shorter than what it became, or that became nothing."""
+    """A preview that was shorter than what it became, or that became nothing. ``shown``: whether there was one."""
 
     violation: Violation
     epoch: int
     began: float
     replica: str
+    shown: bool
 
 
 class Subscriber:
@@ -78,7 +83,7 @@ class Subscriber:
         self.report = report
         self._stop_seconds_max = stop_seconds_max
         self._event = Event(0.0, "", "", "", {})
-        self._last_id = 0
+        self._last_id = self._last_revision = 0
         self._newest_id = 0
         """The same, but not forgotten with a reset: what is told again had no preview this time."""
         self._attempt: tuple[int, int] | None = None
@@ -106,7 +111,7 @@ class Subscriber:
         self._event = event
         self.events += 1
         cursor = parse_cursor(event.cursor)
-        self._check_cursor(cursor.version, cursor.position, reset=event.kind == "history_reset")
+        self.version = cursor.version
         match event.kind:
             case "part":
                 self._part(cursor.position, event.data)
@@ -121,10 +126,11 @@ class Subscriber:
             case "history_reset":
                 self._drop_preview()
                 self.messages.clear()
-                self._last_id = 0
+                self._last_id = self._last_revision = 0
                 self.position = cursor.position
             case "retry" | "error":
                 self._drop_preview()
+        self._check_cursor(cursor)
 
     def finish(self, final: FinalChat) -> None:
         """Everything is at rest: the reader holds the history, no more and no less."""
@@ -144,12 +150,14 @@ class Subscriber:
 
     # --- durable events -----------------------------------------------------------------------
 
-    def _check_cursor(self, version: int, position: Position, *, reset: bool) -> None:
-        if version < self.version:
-            self._violate(Kind.REPEAT, f"the version went back from {self.version} to {version}")
-        if position < self.position and not reset:
-            self._violate(Kind.REPEAT, f"the position went back from {self.position} to {position}")
-        self.version = version
+    def _check_cursor(self, cursor: Cursor) -> None:
+        """What the event has left us with, against what we would be told from its cursor on."""
+        if cursor.message_id is not None and self._last_id > cursor.message_id:
+            self._violate(Kind.REPEAT, f"the cursor would repeat the messages up to {self._last_id}")
+        if cursor.message_id is None and self._last_revision > cursor.version:
+            self._violate(Kind.REPEAT, f"the cursor would repeat the messages up to version {self._last_revision}")
+        if self._attempt is not None and cursor.position != self.position:
+            self._violate(Kind.REPEAT, f"{self.position} was shown last, and the cursor would resume elsewhere")
 
     def _message(self, data: dict[str, Any]) -> None:
         message = message_of(data)
@@ -160,6 +168,7 @@ class Subscriber:
             self._violate(Kind.ORDER, f"message {message.id} came after message {self._last_id}")
         new = message.id > self._newest_id
         self._last_id = max(self._last_id, message.id)
+        self._last_revision = max(self._last_revision, message.revision)
         self._newest_id = max(self._newest_id, message.id)
         self.messages[message.id] = message
         self._disagreement(self._agreement.message(message))
@@ -247,19 +256,19 @@ class Subscriber:
             self._violate(Kind.TEXT, f"{_tail(mine, message.text)} was shown of message {message.id}")
         elif mine != message.text and not told_again:
             detail = f"of message {message.id}, {len(mine)} of {len(message.text)} characters were streamed"
-            self._doubt(detail, end.epoch)
+            self._doubt(detail, end.epoch, shown=bool(mine))
         self.position = max(self.position, end)
 
     def _vanished(self, what: str) -> None:
         epoch = self._attempt[0] if self._attempt else 0
-        self._doubt(f"{len(self.preview)} characters were streamed and not kept at {what}", epoch)
+        self._doubt(f"{len(self.preview)} characters were streamed and not kept at {what}", epoch, shown=True)
 
-    def _doubt(self, detail: str, epoch: int) -> None:
+    def _doubt(self, detail: str, epoch: int, *, shown: bool) -> None:
         """Wrong, unless a fault explains it, or this connection came too late."""
         if not self._caught_up:
             return
         began = self._attempt_began if self._attempt else self._event.time
-        self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica))
+        self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica, shown))
 
     def _drop_preview(self) -> None:
         self.preview = ""

@@ -117,7 +117,7 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
     time = doubt.violation.time
     if time is None or fault.time > time or doubt.began > fault.until + AFTERMATH_SECONDS:
         return False
-    if fault.kind.startswith(("redis", "postgres")):
+    if fault.kind.startswith(("redis", "postgres")) or not doubt.shown:
         return True
     of_owner = worker_id is not None and fault.worker_id == worker_id
     return of_owner or (fault.kind == "stop" and fault.replica == doubt.replica)

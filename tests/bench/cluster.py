@@ -229,6 +229,8 @@ class Load:
                     return answer["result"]
                 if on_said is not None:
                     await on_said(answer["said"])
+                if answer["waits"]:
+                    await self._process.stdin.send_all(b"\n")
 
     async def _line(self) -> bytes:
         assert self._process.stdout is not None

@@ -32,6 +32,8 @@ KINDS = {
     "others_late_ms": Kind("a live part of the others, at most", "ms late", 0),
     "lost": Kind("lost", "", 0, max),
     "doubled": Kind("doubled", "", 0, max),
+    "samples": Kind("samples", "", 0),
+    "feed_reads": Kind("database reads of the feeds", "", 0),
     "unserved": Kind("readers not served", "", 0, max),
     "failed": Kind("failed", "", 0, max),
     "without_parts": Kind("turns shown without parts", "", 0),

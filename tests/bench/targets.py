@@ -22,12 +22,16 @@ EVERYWHERE = {"heartbeat_late_ms": Target(1000), "leases_lost": Target(0)}
 NOTHING_LOST = {"lost": Target(0), "doubled": Target(0)}
 
 
+FEED_READS = 8
+"""On two replicas: message, claim and answer change the chat, and a feed begins with a read."""
+
+
 def _at_least(limit: float) -> Target:
     return Target(limit, at_least=True)
 
 
 def _fan_out(p50_ms: float) -> dict[str, Target]:
-    return {"p50_ms": Target(p50_ms), "unserved": Target(0), **NOTHING_LOST}
+    return {"p50_ms": Target(p50_ms), "feed_reads": Target(FEED_READS), "unserved": Target(0), **NOTHING_LOST}
 
 
 COALESCE_MS = 15.0
@@ -58,6 +62,7 @@ TARGETS: dict[tuple[str, str], dict[str, Target]] = {
     ("rejoin", "200 readers"): {"caught_up_ms": Target(300), "others_late_ms": Target(100), "unserved": Target(0)},
     ("rejoin", "500 readers"): {"caught_up_ms": Target(1000), "others_late_ms": Target(100), "unserved": Target(0)},
     ("idle", "5000 readers"): {"reader_kb": Target(50)},
+    ("idle", "1000 readers"): {"reader_kb": Target(50)},
     ("idle", "100000 chats at rest"): {"grown_kb": Target(1000), "idle_transactions_grown": Target(0.5)},
     ("claim", "1 replica"): {"throughput": _at_least(1500)},
     ("claim", "2 replicas"): {"throughput": _at_least(1500)},

@@ -17,13 +17,19 @@ def main() -> None:
         order = json.loads(line)
         loop = Loop()
         try:
-            answer = {"result": ORDERS[order.pop("do")](loop, lambda said: _write({"said": said}), **order)}
+            answer = {"result": ORDERS[order.pop("do")](loop, _say, **order)}
         except (LoadError, ConnectionError, ValueError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         finally:
             loop.close()
         gc.collect()
         _write(answer)
+
+
+def _say(said: object, *, wait: bool = False) -> None:
+    _write({"said": said, "waits": wait})
+    if wait:
+        sys.stdin.readline()
 
 
 def _write(answer: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ class Loop:
         for connection in tuple(self._connections.values()):
             connection.close()
         self._timers.clear()
+        self._epoll.close()
 
     def watch(self, connection: Connection, *, writing: bool) -> None:
         mask = select.EPOLLIN | (select.EPOLLOUT if writing else 0)

@@ -1,4 +1,4 @@
-"""What the load generator can be told to do. Each order has a module; here is how they are called.
+"""What the load generator can be told to do.
 
 An order is a function ``(loop, say, *, token, …plan)``; what it returns is its result, and ``say`` tells something
 before the end. It raises ``LoadError`` when there is nothing to measure.
@@ -10,11 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.load.people import LoadError
+from bench.load.returning import rejoin, resume
 from bench.load.streaming import stream
 from bench.load.turning import create, turns
+from bench.load.waiting import idle, takeover
 
-Order = Callable[..., Any]
+ORDERS: dict[str, Callable[..., Any]] = {
+    "create": create,
+    "turns": turns,
+    "stream": stream,
+    "rejoin": rejoin,
+    "resume": resume,
+    "idle": idle,
+    "takeover": takeover,
+}
 
-ORDERS: dict[str, Order] = {"create": create, "turns": turns, "stream": stream}
-
-__all__ = ["ORDERS", "LoadError", "Order"]
+__all__ = ["ORDERS", "LoadError"]

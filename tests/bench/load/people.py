@@ -6,7 +6,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from bench.load.loop import Address, Connection, Loop
 from bench.load.wire import AnswerParser, Event, StreamParser, parse_event, request
@@ -16,6 +16,12 @@ ADDRESS_SEPARATOR = ":"
 
 class LoadError(Exception):
     """The cluster did not do what the order is about, so there is nothing to measure."""
+
+
+class Say(Protocol):
+    """Tell something to whoever gave the order; ``wait`` until it was dealt with."""
+
+    def __call__(self, said: object, *, wait: bool = False) -> None: ...
 
 
 class Plan(NamedTuple):

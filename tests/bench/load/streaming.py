@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from bench.load.loop import Loop
-from bench.load.people import LoadError, Plan, Reader, Sender, is_answer, is_at_rest
+from bench.load.people import LoadError, Plan, Reader, Say, Sender, is_answer, is_at_rest
 from bench.load.wire import Event
 from bench.samples import spread
 from bench.stamps import account, stamps_in
@@ -70,7 +70,7 @@ def attach(loop: Loop, listeners: Sequence[Listener]) -> None:
 
 def stream(
     loop: Loop,
-    say: Callable[[Any], None],
+    say: Say,
     *,
     token: str,
     sends: Sequence[tuple[str, str]],
@@ -89,7 +89,7 @@ def stream(
     listeners = [Listener(plan, address, chat_id) for address, chat_id in reads]
     attach(loop, listeners)
     senders = {address: Sender(plan, address) for address, _ in groupby(sorted(address for address, _ in sends))}
-    say("started")
+    say("started", wait=True)
     for index, (address, chat_id) in enumerate(sends):
         loop.call_later(
             spread_seconds * index / len(sends),

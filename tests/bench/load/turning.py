@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 from bench.load.loop import Loop
-from bench.load.people import LoadError, Plan, Reader, Sender, is_answer, is_at_rest
+from bench.load.people import LoadError, Plan, Reader, Say, Sender, is_answer, is_at_rest
 from bench.load.wire import Event
 from bench.samples import spread
 
@@ -16,9 +16,7 @@ SENDERS = 16
 SECONDS_MAX = 60.0
 
 
-def create(
-    loop: Loop, _: Callable[[Any], None], *, token: str, addresses: Sequence[str], count: int, content: str
-) -> list[str]:
+def create(loop: Loop, _: Say, *, token: str, addresses: Sequence[str], count: int, content: str) -> list[str]:
     """Create chats, whose first message is ``content``: their IDs. They may be at work still."""
     plan = Plan(loop, token)
     created: list[str] = []
@@ -87,7 +85,7 @@ class _Conversation:
 
 def turns(
     loop: Loop,
-    say: Callable[[Any], None],
+    say: Say,
     *,
     token: str,
     chats: Sequence[tuple[str, str, str]],

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from bench.bench import Workload
-from bench.workloads import first_token, stream, turns
+from bench.workloads import capacity, claim, fan_out, first_token, idle, rejoin, resume, stream, takeover, turns
 
-WORKLOADS: tuple[Workload, ...] = (first_token.WORKLOAD, turns.WORKLOAD, stream.WORKLOAD)
+WORKLOADS: tuple[Workload, ...] = (
+    first_token.WORKLOAD,
+    turns.WORKLOAD,
+    stream.WORKLOAD,
+    fan_out.WORKLOAD,
+    capacity.WORKLOAD,
+    rejoin.WORKLOAD,
+    idle.WORKLOAD,
+    claim.WORKLOAD,
+    takeover.WORKLOAD,
+    resume.WORKLOAD,
+)
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

@@ -58,14 +58,15 @@ async def read_tokens(
         spread_seconds=SPREAD_SECONDS,
         seconds_max=2 * seconds + 10,
     )
-    return figures(result, costs, late)
+    return _figures(result, costs, late)
 
 
-def figures(result: Any, costs: Costs, late: dict[str, float]) -> dict[str, float]:
+def _figures(result: Any, costs: Costs, late: dict[str, float]) -> dict[str, float]:
     return {
         **result["age"],
         "throughput": result["tokens"] / costs.seconds,
         **{name: result[name] for name in ("lost", "doubled", "unserved")},
+        "feed_reads": costs.transactions["read"],
         **costs.figures(result["tokens"]),
         **late,
     }

@@ -226,6 +226,8 @@ class Replica:
             notices=self._notices,
             settings=self._settings,
         )
+        if stale := self._runners.get(claimed.chat.id):
+            stale.fenced()  # that its chat could be claimed proves that its tenure is over
         self._runners[claimed.chat.id] = runner
         self._started_at[claimed.chat.id] = trio.current_time()
         runners.start_soon(self._run, runner)

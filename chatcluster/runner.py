@@ -321,6 +321,8 @@ class Runner:
         async with self._transacting:
             fence, before = self._fence(), self.chat
             outcome = await self._until_known(lambda: self._store.commit(fence, command))
+            if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
+                raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
             self._messages.extend(outcome.messages)
         if outcome.messages:

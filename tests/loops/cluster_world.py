@@ -42,7 +42,7 @@ from chatcluster.memory import (
     MemoryStore,
     MemoryStreams,
 )
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.database import ChatRow, HeldLock
 from chatcluster.memory.link import Link
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor, NewMessage, Role, TextPart, parse_cursor, text_of
@@ -71,7 +71,8 @@ class Wire(Link):
         """Requests that took effect, by operation."""
         self._failure = failure
         self._frozen: trio.Event | None = None
-        self._held: dict[str, Hold] = {}
+        self._holds: dict[str, Hold] = {}
+        self._held: list[Hold] = []
         self._answers_lost: Counter[str] = Counter()
 
     def freeze(self) -> None:
@@ -85,8 +86,15 @@ class Wire(Link):
 
     def hold(self, operation: str) -> Hold:
         """Stop the next request of this kind on its way there."""
-        held = self._held[operation] = Hold()
-        return held
+        hold = self._holds[operation] = Hold()
+        return hold
+
+    def close(self) -> None:
+        """The connection is closed under whatever is on its way; what was not there yet never arrives."""
+        self.cut = True
+        for hold in self._held:
+            hold.release()
+        self.thaw()
 
     def lose_answer(self, operation: str, *, times: int = 1) -> None:
         """The next requests of this kind take effect, but their caller never hears of it."""
@@ -95,9 +103,10 @@ class Wire(Link):
     @asynccontextmanager
     async def crossing(self, operation: str) -> AsyncIterator[None]:
         await trio.lowlevel.checkpoint()
-        if held := self._held.pop(operation, None):
-            held.reached.set()
-            await held.released.wait()
+        if hold := self._holds.pop(operation, None):
+            self._held.append(hold)
+            hold.reached.set()
+            await hold.released.wait()
         if self._frozen is not None:
             with trio.move_on_after(STATEMENT_SECONDS_MAX):
                 await self._frozen.wait()
@@ -132,6 +141,13 @@ class ObservedDatabase(MemoryDatabase):
         super().change(row, state)
         self.changed.set()
         self.changed = trio.Event()
+
+    def keep_session(self, worker_id: UUID) -> None:
+        """The server does not notice that the client of this session is gone: it holds its lock for ever."""
+        lock = self.locks.get(worker_id)
+        if lock is not None:
+            orphaned = self.locks[worker_id] = HeldLock()
+            orphaned.released = lock.released
 
 
 class Chat:
@@ -251,13 +267,16 @@ class SimulatedReplica:
 
     def kill(self) -> None:
         """SIGKILL: from this moment on nothing that it does has any effect, and its connections are closed."""
-        self.disconnect()
+        self.pubsub.disconnect()
+        for wire in self._wires:
+            wire.close()
         self.world.database.drop_session(self.worker_id)
         self._scope.cancel()
 
     def disconnect(self) -> None:
         """A cut network: requests fail, nothing arrives; the servers think that its sessions live on."""
         self.pubsub.disconnect()
+        self.world.database.keep_session(self.worker_id)
         for wire in self._wires:
             wire.cut = True
 
@@ -269,6 +288,7 @@ class SimulatedReplica:
     def freeze(self) -> None:
         """A network that swallows everything, in both directions."""
         self.pubsub.disconnect()
+        self.world.database.keep_session(self.worker_id)
         for wire in self._wires:
             wire.freeze()
 
@@ -439,6 +459,8 @@ async def open_world() -> AsyncIterator[World]:
         try:
             yield world
         finally:
+            for replica in world.replicas:
+                replica.kill()
             telemetry.unsubscribe(world.hear)
             nursery.cancel_scope.cancel()
 

@@ -84,6 +84,11 @@ def with_id(cursor: Cursor, event_body: bytes) -> bytes:
     return b"id: %s\n%s" % (str(cursor).encode(), event_body)
 
 
+def moved(cursor: Cursor, event: bytes) -> bytes:
+    """An event that has an id, under another one."""
+    return with_id(cursor, event.partition(b"\n")[2])
+
+
 def status_event(chat: Chat) -> StatusEvent:
     return StatusEvent(chat.shown_status, chat.archived, chat.epoch, chat.worker_id)
 

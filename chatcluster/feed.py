@@ -61,11 +61,11 @@ _hint_decoder = msgspec.json.Decoder(Hint)
 
 
 class Notice(NamedTuple):
-    """One event, encoded, with what tells whether a reader has had it already."""
+    """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position."""
 
     data: bytes
-    revision: int | None = None
-    position: Position | None = None
+    cursor: Cursor | None = None
+    is_frame: bool = False
 
 
 class Reader(Protocol):
@@ -79,10 +79,10 @@ class Snapshot(NamedTuple):
 
     chat: Chat
     version: int
-    position: Position
     queue: tuple[QueuedMessage, ...]
     recent: RecentMessages
     preview: tuple[tuple[Position, bytes], ...]
+    """The frames of the answer under way, encoded, without their cursors."""
 
 
 class Look(NamedTuple):
@@ -146,7 +146,6 @@ class Feed:
         return Snapshot(
             self._shown,
             self._version,
-            self._position,
             self._queue,
             self._recent,
             tuple(self._preview),
@@ -159,16 +158,18 @@ class Feed:
             with suppress(trio.WouldBlock):  # then the merge is busy, and compares with the newest when it is done
                 self._inbox_in.send_nowait(Look(version))
 
-    @property
-    def shown_version(self) -> int:
-        return self._version
+    def has_shown(self, cursor: Cursor) -> bool:
+        """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
+        return self._version >= cursor.version and self.chat.epoch >= cursor.position.epoch
 
-    async def catch_up_with(self, version: int) -> None:
-        """Wait until ``version`` is shown, or known not to exist; but not for long."""
-        self.look(max(version, self.chat.snapshot_version + 1))
+    async def catch_up_with(self, cursor: Cursor) -> bool:
+        """Wait until ``cursor`` is shown, or known not to exist; False if neither came about soon."""
+        self.look(max(cursor.version, self.chat.snapshot_version + 1))
         with trio.move_on_after(self._settings.feed_poll_seconds):
-            while self._version < version and (self._newest > self.chat.snapshot_version or self._read is not None):
+            while not self.has_shown(cursor) and (self._newest > self.chat.snapshot_version or self._read is not None):
                 await self._changed.wait()
+            return True
+        return False
 
     def cut(self, reason: str) -> None:
         for reader in self._subscribers:
@@ -275,11 +276,10 @@ class Feed:
         self._preview.clear()
         version = read.chat.snapshot_version
         self._recent.begin(version)
-        self._hand_out(events.HistoryResetEvent(), Cursor(version, self._cursor_position, 0), read.chat.reset_version)
+        self._hand_out(events.HistoryResetEvent(), Cursor(version, self._cursor_position, 0))
         while self._waiting:
             message = self._waiting.popleft()
-            cursor = Cursor(version, self._cursor_position, message.id)
-            self._hand_out(events.MessageEvent(message), cursor, max(message.revision, read.chat.reset_version))
+            self._hand_out(events.MessageEvent(message), Cursor(version, self._cursor_position, message.id))
         self._history_version = read.chat.history_version
 
     def _show_waiting(self, *, at_once: bool = False, up_to_history: int = EVERYTHING) -> None:
@@ -310,7 +310,7 @@ class Feed:
         if group_ends:
             self._version = message.revision
         self._recent.add(message)
-        self._hand_out(events.MessageEvent(message), cursor, message.revision)
+        self._hand_out(events.MessageEvent(message), cursor)
 
     def _show_rest(self, read: ChatRead) -> None:
         """The state that came with the messages: queue, status, and why if it is not going well."""
@@ -335,8 +335,8 @@ class Feed:
         if chat.title != before.title:
             self._hand_out(events.TitleEvent(chat.title), here)
 
-    def _hand_out(self, event: events.Event, cursor: Cursor, revision: int | None = None) -> None:
-        self._offer(Notice(events.with_id(cursor, events.body(event)), revision=revision))
+    def _hand_out(self, event: events.Event, cursor: Cursor) -> None:
+        self._offer(Notice(events.with_id(cursor, events.body(event)), cursor))
 
     def _offer(self, notice: Notice) -> None:
         for reader in self._subscribers:
@@ -391,6 +391,6 @@ class Feed:
             self._preview.clear()
         self._cursor_position = frame.position
         cursor = Cursor(self._version, frame.position)
-        data = events.with_id(cursor, events.named(frame.kind, frame.data))
-        self._preview.append((frame.position, data))
-        self._offer(Notice(data, position=frame.position))
+        body = events.named(frame.kind, frame.data)
+        self._preview.append((frame.position, body))
+        self._offer(Notice(events.with_id(cursor, body), cursor, is_frame=True))

@@ -8,7 +8,9 @@ then the parts of the current attempt. They are a snapshot of the feed at the mo
 on it gets what the feed hands out. So it sees each thing once, wherever its cursor comes from:
 
 * a cursor behind the feed: what lies between is read (from the feed's memory, or the database, in pages);
-* a cursor ahead of the feed (another replica was quicker): what it has seen is held back from it;
+* a cursor ahead of the feed (another replica was quicker): the feed catches up with the database first; frames that
+  the reader has seen are held back from it, and its cursor does not go back meanwhile. A feed that cannot
+  catch up soon does not serve the reader (``StoreUnavailable``): another replica may;
 * a cursor from before the last edit: ``history_reset``, and all messages again;
 * a cursor that names a future that does not exist: refused.
 
@@ -29,7 +31,7 @@ from chatcluster import events, telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, TooMany
 from chatcluster.feed import Feed, Notice, Snapshot
-from chatcluster.parts import BEGINNING, START, Cursor, Message, last_group
+from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, last_group
 from chatcluster.ports import PartStreams, PubSub, Store
 
 PAGE_MESSAGES = 200
@@ -45,31 +47,27 @@ class Cut(Exception):
 class Subscriber:
     """One reader. ``receive`` returns what is pending as SSE bytes; being cancelled loses nothing."""
 
-    def __init__(self, cursor: Cursor, *, buffer_bytes_max: int) -> None:
-        self._cursor = cursor
-        self._ahead = False
+    def __init__(self, *, buffer_bytes_max: int, catch_up: _CatchUp | None = None) -> None:
         self._buffer_bytes_max = buffer_bytes_max
-        self._catch_up: _CatchUp | None = None
-        self._pending: list[bytes] = []
+        self._catch_up = catch_up
+        self._position = START
+        """The reader has been shown every frame up to here: what cursors name, and what is never shown again."""
+        self._pending: list[Notice] = []
         self._pending_bytes = 0
         self._cut: str | None = None
         self._awake = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<Subscriber from {self._cursor} pending={self._pending_bytes} cut={self._cut}>"
-
-    def begin(self, catch_up: _CatchUp, *, ahead: bool) -> None:
-        self._catch_up = catch_up
-        self._ahead = ahead
+        return f"<Subscriber at {self._position} pending={self._pending_bytes} cut={self._cut}>"
 
     def offer(self, notice: Notice) -> None:
         """Something new from the feed. Never blocks: over the buffer's bound the subscriber is cut.
 
         After a cut it gets nothing any more: what came then would have a gap before it.
         """
-        if self._cut is not None or (self._ahead and self._has_seen(notice)):
+        if self._cut is not None:
             return
-        self._pending.append(notice.data)
+        self._pending.append(notice)
         self._pending_bytes += len(notice.data)
         if self._pending_bytes > self._buffer_bytes_max:
             self.cut("slow")
@@ -83,28 +81,40 @@ class Subscriber:
 
     async def receive(self) -> bytes:
         """Everything that is pending, as whole events. Raises ``Cut``."""
-        if self._cut is not None:
-            raise Cut(self._cut)
-        if self._catch_up is not None:
-            data = await self._catch_up.page()
-            if self._catch_up.complete:
-                self._catch_up = None
-            return data
-        while not self._pending:
+        data = b""
+        while not data:
             if self._cut is not None:
                 raise Cut(self._cut)
-            self._awake = trio.Event()
-            await self._awake.wait()
-        data = b"".join(self._pending)
-        self._pending.clear()
-        self._pending_bytes = 0
+            if self._catch_up is not None:
+                data = await self._first(self._catch_up)
+            elif self._pending:
+                data = b"".join(map(self._placed, self._pending))
+                self._pending.clear()
+                self._pending_bytes = 0
+            else:
+                self._awake = trio.Event()
+                await self._awake.wait()
         return data
 
-    def _has_seen(self, notice: Notice) -> bool:
-        """Whether a reader that came from a quicker replica has had this already."""
-        if notice.position is not None:
-            return notice.position <= self._cursor.position
-        return notice.revision is not None and notice.revision <= self._cursor.version
+    async def _first(self, catch_up: _CatchUp) -> bytes:
+        data = await catch_up.page()
+        if catch_up.complete:
+            self._position = catch_up.position
+            self._catch_up = None
+        return data
+
+    def _placed(self, notice: Notice) -> bytes:
+        """The event as this reader gets it, which may be ahead of the feed: its position does not go back."""
+        cursor = notice.cursor
+        if cursor is None:
+            return notice.data
+        if cursor.position > self._position:
+            self._position = cursor.position
+        elif notice.is_frame:
+            return b""
+        elif cursor.position < self._position:
+            return events.moved(cursor._replace(position=self._position), notice.data)
+        return notice.data
 
 
 class _CatchUp:
@@ -116,11 +126,14 @@ class _CatchUp:
         self._snapshot = snapshot
         self._store = store
         self._reset = reset
-        self._position = cursor.position
-        self._after_version = 0 if cursor.message_id is not None else cursor.version
-        self._after_id = cursor.message_id or 0
-        self._piecewise = self._reset or cursor.message_id is not None
+        self._piecewise = reset or cursor.message_id is not None or cursor.version < snapshot.chat.reset_version
+        """Whether the messages are part of one version, the snapshot's, and told apart by their IDs alone."""
         self._head: list[bytes] | None = self._first(cursor)
+        start = BEGINNING if reset else cursor
+        self.position = start.position
+        """What has been shown so far, frame by frame or as the message that it became."""
+        self._after_version = 0 if start.message_id is not None else start.version
+        self._after_id = start.message_id or 0
 
     async def page(self) -> bytes:
         """The next piece, one page of messages at a time."""
@@ -137,8 +150,7 @@ class _CatchUp:
         pieces = self._head or []
         self._head = None
         for index, message in enumerate(messages if last_page else messages[:-1]):
-            whole = last_group(messages, index) and message.revision >= self._snapshot.chat.reset_version
-            pieces.append(self._message(message, whole=whole and not self._piecewise))
+            pieces.append(self._message(message, last_of_group=last_group(messages, index)))
         if last_page:
             self.complete = True
             pieces.extend(self._rest())
@@ -160,21 +172,26 @@ class _CatchUp:
             return None
         return tuple(message for message in messages if message.revision <= self._snapshot.version)
 
-    def _message(self, message: Message, *, whole: bool) -> bytes:
-        if whole:
-            cursor = Cursor(message.revision, self._position)
+    def _message(self, message: Message, *, last_of_group: bool) -> bytes:
+        if message.position is not None:
+            self.position = max(self.position, Position.parse(message.position))
+        if self._piecewise:
+            cursor = Cursor(self._snapshot.version, self.position, message.id)
         else:
-            cursor = Cursor(self._snapshot.version, self._position, message.id)
+            cursor = Cursor(message.revision, self.position, None if last_of_group else message.id)
         return events.with_id(cursor, events.body(events.MessageEvent(message)))
 
     def _rest(self) -> list[bytes]:
         snapshot = self._snapshot
-        here = Cursor(snapshot.version, self._position)
+        here = Cursor(snapshot.version, self.position)
         pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
         for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
             if event is not None:
                 pieces.append(events.with_id(here, events.body(event)))
-        pieces.extend(data for position, data in snapshot.preview if position > self._position)
+        for position, body in snapshot.preview:
+            if position > self.position:
+                self.position = position
+                pieces.append(events.with_id(here._replace(position=position), body))
         return pieces
 
 
@@ -274,22 +291,17 @@ class Feeds:
     async def _check(self, feed: Feed, cursor: Cursor, owner_id: UUID) -> None:
         if feed.chat.owner_id != owner_id:
             raise ChatNotFound("there is no such chat")
-        if cursor.version > feed.shown_version or cursor.position.epoch > feed.chat.epoch:
-            await feed.catch_up_with(cursor.version)
-        if cursor.version > feed.chat.snapshot_version or cursor.position.epoch > feed.chat.epoch:
+        if not feed.has_shown(cursor) and not await feed.catch_up_with(cursor):
+            raise StoreUnavailable("this replica is behind; resume at another one")
+        if not feed.has_shown(cursor):
             raise InvalidCursor("this chat never was at that cursor; leave it away to read from the beginning")
 
     def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
         snapshot = feed.snapshot()
         reset = 0 < cursor.version < snapshot.chat.reset_version
-        if cursor.message_id is not None and cursor.version > snapshot.version:
-            reset = True  # in the middle of a replay that we cannot place yet
-        if reset:
-            cursor = BEGINNING
-        ahead = cursor.version > snapshot.version or cursor.position > snapshot.position
-        subscriber = Subscriber(cursor, buffer_bytes_max=self._settings.subscriber_buffer_bytes)
-        subscriber.begin(_CatchUp(feed.chat_id, cursor, snapshot, self._store, reset=reset), ahead=ahead)
+        catch_up = _CatchUp(feed.chat_id, cursor, snapshot, self._store, reset=reset)
+        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, catch_up=catch_up)
         if self._closed:
             subscriber.cut("drain")
         feed.add(subscriber)

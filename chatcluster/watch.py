@@ -23,7 +23,7 @@ from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
 from chatcluster.events import named
 from chatcluster.feed import Notice
 from chatcluster.notices import Lifecycle
-from chatcluster.parts import BEGINNING, encode
+from chatcluster.parts import encode
 from chatcluster.ports import Gap, PubSub, Store, Subscription, owner_channel
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
@@ -141,7 +141,7 @@ class Watches:
             watch = self._watches[owner_id] = Watch(owner_id, store=self._store, pubsub=self._pubsub)
             assert self._nursery is not None, "Watches.run must be running"
             self._nursery.start_soon(self._run, watch)
-        subscriber = Subscriber(BEGINNING, buffer_bytes_max=self._settings.subscriber_buffer_bytes)
+        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
         watch.subscribers[subscriber] = None
         self._subscribers += 1
         if self._closed:

@@ -211,8 +211,8 @@ class Lease:
         self.beat()
 
     def _tell(self, orphans: tuple[Chat, ...]) -> None:
-        for chat in orphans:
-            self._notices.committed(chat, "status")
+        if orphans:
+            self._notices.orphaned(orphans)
         self._pubsub.publish(REPLICAS_CHANNEL, b"")
 
     async def replace(self, worker_id: UUID) -> None:

@@ -4,14 +4,15 @@
   channel when somebody else than the owner changed the chat. Whoever gets one reads the database.
 * One **lifecycle event** on the user's channel for ``/watch``.
 * A **wake-up** when the chat became claimable: this replica tries first, in process; only if it has no
-  place for the chat does it tell the others. Whoever is not told finds the chat with the next poll.
+  place for the chat does it tell the others. Chats of a dead replica are many: all are told at once. Whoever
+  is not told finds the chat with the next poll.
 
 A lost notice costs time (the polls), never correctness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -58,6 +59,17 @@ class Notices:
             self._pubsub.publish(owner_channel(chat.owner_id), encode(event))
         if chat.claimable:
             self.claimable()
+
+    def orphaned(self, chats: Sequence[Chat]) -> None:
+        """The owner of ``chats`` is gone: everybody who has a place claims, at once and side by side.
+
+        Their readers are told by the claims. Only if nobody here has a place are they told before: a reader's
+        feed that reads the database for a change which the next claim overtakes would delay that claim.
+        """
+        self._pubsub.publish(RUNNABLE_CHANNEL, b"")
+        if not self._claim_here():
+            for chat in chats:
+                self.committed(chat, "status")
 
     def claimable(self) -> None:
         """There is a chat to claim: take it here, or let the others know."""

@@ -325,6 +325,8 @@ class Runner:
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
             self._messages.extend(outcome.messages)
+        if outcome.replayed and self._owned:
+            await self._reload()  # the chat as it is now may have more in its history, or less
         if outcome.messages:
             self._said, self._said_up_to = [], None
         if outcome.chat.history_version != before.history_version and self._owned:

@@ -414,6 +414,25 @@ async def test_nor_does_it_adopt_a_tenure_that_nobody_runs(world: World) -> None
     assert chat.history[2:] == ["user: again", "assistant: Yes."]
 
 
+async def test_a_commit_that_is_recognised_after_an_edit_goes_on_with_the_edited_history(world: World) -> None:
+    """What the repeat is answered is the chat as it is now: with it goes the history as it is now."""
+    a = await world.replica()
+    chat, call, reader = await world.answering(a, "Hi")
+    await a.send(chat, "queued")
+    a.database_wire.lose_answer("commit")
+    call.finish()
+    await chat.until(lambda chat: chat.queue == [])
+    repeat = a.database_wire.hold("commit")
+    await repeat.reached.wait()
+    await a.edit(chat, "hello", "goodbye")
+    repeat.release()
+    call = await world.model.next_call()
+    assert call.prompt == ["user: goodbye"]
+    call.answer("Bye.")
+    await reader.until_status("waiting")
+    assert reader.history == chat.history == ["user: goodbye", "assistant: Bye."]
+
+
 # --- restarts of the database, and phantom claims ---------------------------------------------
 
 

@@ -34,9 +34,16 @@ import trio._core._run as trio_run
 from trio._core._run import GLOBAL_RUN_CONTEXT, CancelReason
 from trio.lowlevel import Task
 
-CYCLES_AT_ONE_TIME_MAX = 100_000
+CYCLES_AT_ONE_TIME_MAX = 20_000
+LATENESS_SECONDS = 1e-9
+"""A sleeper wakes a little after its time, as everywhere; never, for a rounding error, a little before."""
 
 T = TypeVar("T")
+
+
+class Stuck(Exception):
+    """No task will ever be ready again, or one is always."""
+
 
 _process: ContextVar[Process | None] = ContextVar("process", default=None)
 
@@ -95,11 +102,18 @@ class VirtualClock(trio.abc.Clock):
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.give_up: Callable[[], None] = lambda: None
+        self.stuck = ""
         self.over = False
         """The program is done; trio shuts down, for which it waits on sockets of its own."""
 
     def start_clock(self) -> None:
         pass
+
+    def fail(self, reason: str) -> None:
+        """The run cannot go on."""
+        self.stuck = self.stuck or f"{reason} at {self.now:.6f} s"
+        self.give_up()
 
     def current_time(self) -> float:
         process = current_process()
@@ -108,18 +122,19 @@ class VirtualClock(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Asked only when nothing is ready, and nothing ever comes from outside: so it is the deadline's time now."""
         if deadline == inf:
-            if self.over:
-                return inf
-            raise RuntimeError("nothing can happen any more")
-        self.now = max(self.now, deadline)
+            if not self.over:
+                self.fail("nothing can happen any more")
+            return inf if self.over else 0.0
+        self.now = max(self.now, deadline + LATENESS_SECONDS)
         return 0.0
 
 
 class Deadlines(trio_run.Deadlines):
     """Scopes by their deadline in the world's time, then by the order in which it was set."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
+        self._clock = clock
         self._queue: list[tuple[float, int, float, trio.CancelScope]] = []
         self._serial = itertools.count()
         self._cycles = 0
@@ -156,19 +171,22 @@ class Deadlines(trio_run.Deadlines):
         self._cycles = self._cycles + 1 if now == self._time else 0
         self._time = now
         if self._cycles > CYCLES_AT_ONE_TIME_MAX:
-            raise RuntimeError(f"time stands still at {now:.6f} s: some task never waits")
+            self._clock.fail("time stands still: some task never waits")
 
 
 def run(seed: int, main: Callable[[VirtualClock], Awaitable[T]]) -> T:
-    """Run ``main(clock)`` in the world of this seed."""
+    """Run ``main(clock)`` in the world of this seed. Raises ``Stuck``."""
     clock = VirtualClock()
 
     async def with_our_parts() -> T:
         runner = GLOBAL_RUN_CONTEXT.runner
         runner.runq = RunQueue(runner.runq)
-        runner.deadlines = Deadlines()
+        runner.deadlines = Deadlines(clock)
         try:
-            return await main(clock)
+            with trio.CancelScope() as whole:
+                clock.give_up = whole.cancel
+                return await main(clock)
+            raise Stuck(clock.stuck)
         finally:
             clock.over = True
 

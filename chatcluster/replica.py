@@ -94,6 +94,9 @@ class Replica:
         self._returning: list[OwnedChat] = []
         self._wake = trio.Event()
         self._drain = trio.Event()
+        self._joining = trio.CancelScope()
+        self._member = False
+        """Whether this incarnation got its place in the cluster."""
         self._claiming = False
 
     def __repr__(self) -> str:
@@ -113,24 +116,27 @@ class Replica:
         """Stop claiming, end every runner at its next step boundary, leave the cluster; ``run`` returns then."""
         self.draining = True
         self._drain.set()
+        if not self._member:
+            self._joining.cancel()  # there may be no database to join with, for as long as it likes
 
     # --- incarnations -------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Work until drained, one incarnation after the other."""
         self._notices.set_claimer(self._claim_here)
-        while True:
+        while not self.draining:
+            self._member = False
             try:
-                await self._incarnation()
-                return
+                with trio.CancelScope() as self._joining:
+                    await self._incarnation()
             except* (LeaseLost, StoreUnavailable) as group:
                 reasons = sorted({type(error).__name__ for error in _leaves(group)})
                 telemetry.event("replica.incarnation_ended", worker_id=str(self.worker_id), reasons=reasons)
-            if self.draining:
-                return
-            self._replaces = (*self._replaces, self.worker_id)
-            self.worker_id = uuid4()
-            await trio.sleep(INCARNATION_RETRY_SECONDS)
+            if not self.draining:
+                if self._member:
+                    self._replaces = (*self._replaces, self.worker_id)
+                self.worker_id = uuid4()
+                await trio.sleep(INCARNATION_RETRY_SECONDS)
 
     async def _incarnation(self) -> None:
         lease = Lease(
@@ -144,7 +150,7 @@ class Replica:
         )
         try:
             async with hold_lease(lease, replaces=self._replaces), trio.open_nursery() as listening:
-                self._replaces = ()
+                self._member, self._replaces = True, ()
                 telemetry.event("replica.started", worker_id=str(self.worker_id), name=self._name)
                 self._on_incarnation(self.worker_id)
                 listening.start_soon(self._follow_own_chats)

@@ -135,18 +135,19 @@ class Subscriber:
     def finish(self, final: FinalChat) -> None:
         """Everything is at rest: the reader holds the history, no more and no less."""
         self._event = self._event._replace(kind="end")
-        if self.version < final.snapshot_version:
-            self._violate(Kind.GAP, f"was told up to version {self.version}, the chat is at {final.snapshot_version}")
+        told = f"was told up to version {self.version} of {final.snapshot_version}"
         history = {message.id: message for message in final.messages}
         if missing := sorted(history.keys() - self.messages.keys()):
-            self._violate(Kind.GAP, f"was never told of messages {missing}")
+            self._violate(Kind.GAP, f"{told}, and never of messages {missing}")
         if beyond := sorted(self.messages.keys() - history.keys()):
             self._violate(Kind.UNASKED, f"was told of messages {beyond}, which are not in the history")
         for message_id, message in self.messages.items():
             if message_id in history and history[message_id] != message:
                 self._violate(Kind.TEXT, f"was told {message}, the history has {history[message_id]}")
-        if self.version >= final.snapshot_version and self.status != final.status:
-            self._violate(Kind.GAP, f"was told that the chat is {self.status}, it is {final.status}")
+        if self.status != final.status:
+            self._violate(Kind.GAP, f"{told}, that the chat is {self.status}; it is {final.status}")
+        if self.queue != final.queue:
+            self._violate(Kind.GAP, f"{told}, that the queue is {self.queue}; it is {final.queue}")
 
     # --- durable events -----------------------------------------------------------------------
 

@@ -384,7 +384,8 @@ class Feed:
             return False
         if history_version != self.chat.history_version:
             return True  # it became a message that waits for its frames
-        return self.chat.runnable and number >= self.chat.attempt
+        failed = 0 if self.chat.retry is None else self.chat.retry.attempt
+        return self.chat.runnable and number >= self.chat.attempt and number > failed
 
     def _show_frame(self, frame: Frame) -> None:
         if frame.kind is FrameKind.ATTEMPT:

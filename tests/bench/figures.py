@@ -49,6 +49,7 @@ KINDS = {
     "redis_cpu_s": Kind("of Redis", "s/1000 {unit}s", 3),
     "model_cpu_s": Kind("of the model's server", "s/1000 {unit}s", 3),
     "load_share": Kind("load generator", "of a core", 2),
+    "others_share": Kind("everything else on the machine", "of a core", 2),
     "peak_mb": Kind("largest replica", "MB", 0, max),
     "heartbeat_late_ms": Kind("latest heartbeat", "ms late", 0, max),
     "leases_lost": Kind("leases lost", "", 0, max),

@@ -34,6 +34,7 @@ class Reading:
     def __init__(self) -> None:
         self.when = time.monotonic()
         self.cpu_seconds: dict[str, float] = {}
+        self.machine_cpu_seconds = machine_cpu_seconds()
         self.transactions: Counter[str] = Counter()
         self.leases_lost = 0.0
         self.redis_commands = 0
@@ -45,6 +46,7 @@ class Costs:
     def __init__(self, before: Reading, after: Reading, peak_mb: float) -> None:
         self.seconds = after.when - before.when
         self.cpu_seconds = {who: after.cpu_seconds[who] - before.cpu_seconds.get(who, 0) for who in after.cpu_seconds}
+        self.machine_cpu_seconds = after.machine_cpu_seconds - before.machine_cpu_seconds
         self.transactions = after.transactions - before.transactions
         self.leases_lost = after.leases_lost - before.leases_lost
         self.redis_commands = after.redis_commands - before.redis_commands
@@ -53,6 +55,7 @@ class Costs:
     def figures(self, units: float) -> dict[str, float]:
         figures = {
             "load_share": self.cpu_seconds["load"] / self.seconds,
+            "others_share": max(0.0, self.machine_cpu_seconds - sum(self.cpu_seconds.values())) / self.seconds,
             "peak_mb": self.peak_mb,
             "leases_lost": self.leases_lost,
         }
@@ -126,6 +129,7 @@ class Meters:
         }
         if self._cluster.model_pid is not None:
             reading.cpu_seconds["model"] = cpu_seconds(self._cluster.model_pid)
+        reading.machine_cpu_seconds = machine_cpu_seconds()
         reading.when = time.monotonic()
         return reading
 
@@ -158,6 +162,12 @@ def cpu_seconds(pid: int | None) -> float:
         return 0.0
     fields = text.rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / TICKS_PER_SECOND
+
+
+def machine_cpu_seconds() -> float:
+    """What all processes of this machine have taken, ours and others'."""
+    user, nice, system, _idle, _waiting, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / TICKS_PER_SECOND
 
 
 def family(pid: int | None) -> Iterable[int]:

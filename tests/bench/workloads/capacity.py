@@ -9,6 +9,8 @@ from bench.workloads.stream import SLOTS, UNIT, read_across
 
 FIRST = 100
 STEP = 50
+STEP_QUICK = 100
+CHATS_MIN = 10
 CHATS_MAX = 1000
 P99_MS_MAX = 100.0
 STEPS_BACK = 2
@@ -27,16 +29,17 @@ async def measure(bench: Bench) -> list[Case]:
 
 
 async def _search(bench: Bench, cluster: Cluster, start: int) -> dict[str, float]:
-    """The figures of the largest number that is carried, in steps from ``start`` upwards, or else downwards."""
+    """The figures of the largest number that is carried, in steps from ``start`` upwards, or else by half and half."""
     best: dict[str, float] | None = None
     count = start
-    while 0 < count <= CHATS_MAX:
+    step = STEP_QUICK if bench.quick else STEP
+    while CHATS_MIN <= count <= CHATS_MAX:
         run = {"chats": float(count), **await _carry(bench, cluster, count)}
         if _is_carried(run):
             best = run
-            count += STEP
-        elif best is None and count > STEP:
-            count -= STEP
+            count += step
+        elif best is None:
+            count //= 2
         else:
             break
     return best or {"chats": 0.0, "heartbeat_late_ms": run["heartbeat_late_ms"]}

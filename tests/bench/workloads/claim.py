@@ -41,7 +41,7 @@ async def _claim(bench: Bench, cluster: Cluster) -> dict[str, float]:
         await cluster.servers.sql(INSERT, CHATS)
         started = time.monotonic()
         await cluster.servers.cache.exchange([("PUBLISH", RUNNABLE_CHANNEL, b"")])
-        done = await _until_done(cluster, started + bench.seconds(4.0, 2.0))
+        done = await _until_done(cluster, started + bench.seconds(3.0, 2.0))
         seconds = time.monotonic() - started
         costs = await meters.stop()
     return {"throughput": done / seconds, **costs.figures(done), "heartbeat_late_ms": meters.heartbeat_late_ms}

@@ -19,7 +19,7 @@ async def measure(bench: Bench) -> list[Case]:
                 [chat_id] = await bench.chats(cluster, 1)
                 addresses = cluster.addresses
                 reads = [(addresses[(index + 1) % len(addresses)], chat_id) for index in range(count)]
-                seconds = bench.seconds(3.0, 2.0)
+                seconds = bench.seconds(2.5, 2.0)
                 case.runs.append(await read_tokens(bench, cluster, [(addresses[0], chat_id)], reads, seconds))
     return list(cases.values())
 

@@ -14,6 +14,7 @@ READERS_QUICK = 1000
 CHATS_AT_REST = 100_000
 WARM_SECONDS = 2.0
 WATCH_SECONDS = 4.0
+WATCH_SECONDS_QUICK = 2.0
 SETTLE_SECONDS = 1.0
 INSERT_CHATS = """
     INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version)
@@ -57,7 +58,7 @@ async def _rest(bench: Bench, cluster: Cluster) -> dict[str, float]:
 async def _watch(bench: Bench, cluster: Cluster) -> tuple[Costs, int]:
     meters = Meters(cluster, bench.load)
     await meters.start()
-    await trio.sleep(WATCH_SECONDS)
+    await trio.sleep(bench.seconds(WATCH_SECONDS, WATCH_SECONDS_QUICK))
     return await meters.stop(), resident_kb(cluster.replicas[0].pid)
 
 
@@ -83,7 +84,7 @@ async def _read(bench: Bench, cluster: Cluster, readers: int) -> dict[str, float
             address=replica.address,
             chats=chats,
             readers=readers,
-            hold_seconds=SETTLE_SECONDS + WATCH_SECONDS,
+            hold_seconds=2 * SETTLE_SECONDS,
         )
         costs = await meters.stop()
     return {

@@ -30,7 +30,7 @@ class Turn(NamedTuple):
 
 def turns_of(messages: Sequence[FinalMessage]) -> Iterator[Turn]:
     starts = [index for index, message in enumerate(messages) if message.role == "user"]
-    for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
+    for start, end in pairwise([*starts, len(messages)]):
         yield Turn(messages[start], tuple(messages[start + 1 : end]))
 
 

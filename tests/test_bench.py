@@ -316,12 +316,12 @@ def test_the_json_has_an_object_for_each_workload_with_figures_targets_and_repea
 
 
 def test_a_comparison_tells_the_ratio_of_each_figure_and_which_way_is_better() -> None:
-    old = written(case({"p50_ms": 8.0, "throughput": 100.0, "max_ms": 10.0}))
-    text = comparison(old, [case({"p50_ms": 4.0, "throughput": 50.0, "max_ms": 10.1})])
+    old = written(case({"p50_ms": 8.0, "throughput": 100.0, "max_ms": 10.0}, name="concurrency 50"))
+    text = comparison(old, [case({"p50_ms": 4.0, "throughput": 50.0, "max_ms": 11.0}, name="concurrency 50")])
     rows = {line.split()[0]: line.split() for line in text.splitlines()[1:]}
     assert rows["p50"][-3:] == ["×", "0.50", "better"]
     assert rows["throughput"][-3:] == ["×", "0.50", "worse"]
-    assert rows["max"][-2:] == ["×", "1.01"]
+    assert rows["max"][-3:] == ["×", "1.10", "worse"]
 
 
 def test_a_comparison_leaves_out_what_only_one_run_has() -> None:
@@ -329,9 +329,15 @@ def test_a_comparison_leaves_out_what_only_one_run_has() -> None:
     assert comparison(old, [case({"p50_ms": 8.0}, name="concurrency 2")]) == "The two runs have no case in common."
 
 
+def test_a_comparison_shows_what_has_a_target_or_has_changed() -> None:
+    old = written(case({"p50_ms": 8.0, "p99_ms": 20.0, "load_share": 0.1, "lost": 0}))
+    text = comparison(old, [case({"p50_ms": 8.1, "p99_ms": 20.2, "load_share": 0.5, "lost": 0})])
+    assert [line.split()[0] for line in text.splitlines()[1:]] == ["p50"]
+
+
 def test_a_comparison_with_nothing_lost_divides_by_nothing() -> None:
-    text = comparison(written(case({"lost": 0})), [case({"lost": 0})])
-    assert text.split()[-1] == "="
+    text = comparison(written(case({"lost": 0})), [case({"lost": 2})])
+    assert text.splitlines()[1].split() == ["lost", "0", "→", "2", "worse"]
 
 
 def test_a_file_that_is_no_run_is_refused() -> None:

@@ -9,21 +9,22 @@ from bench.figures import KINDS, Case, shown
 from bench.targets import Target, targets_of
 
 INDENT = "  "
-HEADINGS = ("", "figure", "value", "repeats", "target", "")
-SEE_ONLY_IF_MISSED = {"heartbeat_late_ms", "leases_lost", "failed", "lost", "doubled", "unserved"}
-"""What is as it should be is said in one line."""
+LABEL_CHARS = 36
+CHANGE_MIN = 0.05
+"""A smaller change of a figure without a target is noise."""
+CONDITIONS = {"load_share", "others_share", "samples"}
+"""Figures about the measurement: neither better nor worse."""
 
 
 def table(cases: Sequence[Case]) -> str:
     """Every figure with a target in a row of its own; the others of a case in one line below."""
     lines: list[str] = []
-    width = 36
     for case in cases:
         lines += ["", f"{case.workload}, {case.name}"]
         targets = targets_of(case.workload, case.name)
         merged = case.merged()
         for name in (name for name in merged if name in targets):
-            lines.append(_row(case, name, merged[name], targets[name], width))
+            lines.append(_row(case, name, merged[name], targets[name]))
         others = [
             f"{KINDS[name].label} {shown(name, merged[name], case.unit)}" for name in merged if name not in targets
         ]
@@ -31,14 +32,12 @@ def table(cases: Sequence[Case]) -> str:
     return "\n".join(lines[1:])
 
 
-def _row(case: Case, name: str, value: float, target: Target, width: int) -> str:
+def _row(case: Case, name: str, value: float, target: Target) -> str:
     least, greatest = case.spread(name)
     digits = KINDS[name].digits
     repeats = f"{least:.{digits}f} to {greatest:.{digits}f}" if len(case.runs) > 1 else ""
     verdict = "met" if target.met(value) else "NOT MET"
-    return (
-        f"{INDENT}{KINDS[name].label:<{width}} {shown(name, value, case.unit):<22} {target!s:<9} {verdict:<8} {repeats}"
-    )
+    return f"{INDENT}{KINDS[name].label:<{LABEL_CHARS}} {shown(name, value, case.unit):<22} {target!s:<9} {verdict:<8} {repeats}"
 
 
 def _wrapped(items: Sequence[str], width: int = 110) -> Iterator[str]:
@@ -83,23 +82,36 @@ def as_json(cases: Iterable[Case], conditions: Mapping[str, Any]) -> dict[str, A
 
 
 def comparison(old: Mapping[str, Any], cases: Iterable[Case]) -> str:
-    """Old, new and new ÷ old for each figure that both runs have. Raises ``ValueError`` if ``old`` is no run."""
+    """Old, new and new ÷ old of the figures that both runs have: those with a target, and others that have changed.
+
+    Raises ``ValueError`` if ``old`` is no run.
+    """
     if not isinstance(old.get("workloads"), dict):
         raise ValueError("this is not what --json writes")
     lines = []
     for case in cases:
         before = old["workloads"].get(case.workload, {}).get(case.name, {}).get("figures", {})
-        rows = [_change(case, name, before[name], value) for name, value in case.merged().items() if name in before]
+        targets = targets_of(case.workload, case.name)
+        rows = [
+            _change(case, name, before[name], value)
+            for name, value in case.merged().items()
+            if name in before and name not in CONDITIONS and (name in targets or _has_changed(before[name], value))
+            if before[name] or value
+        ]
         if rows:
             lines += ["", f"{case.workload}, {case.name}", *rows]
     return "\n".join(lines[1:]) or "The two runs have no case in common."
 
 
+def _has_changed(old: float, new: float) -> bool:
+    return abs(new - old) > CHANGE_MIN * abs(old)
+
+
 def _change(case: Case, name: str, old: float, new: float) -> str:
     kind = KINDS[name]
-    ratio = f"× {new / old:.2f}" if old else ("=" if new == old else "")
+    ratio = f"× {new / old:.2f}" if old else ""
     verdict = (
         "" if not old or 0.95 < new / old < 1.05 else "better" if (new > old) == kind.higher_is_better else "worse"
     )
     then = f"{old:.{kind.digits}f}"
-    return f"{INDENT}{kind.label:<36} {then:>10} → {shown(name, new, case.unit):<24} {ratio:<8} {verdict}".rstrip()
+    return f"{INDENT}{kind.label:<{LABEL_CHARS}} {then:>10} → {shown(name, new, case.unit):<24} {ratio:<8} {verdict}".rstrip()

@@ -37,7 +37,8 @@ def _row(case: Case, name: str, value: float, target: Target) -> str:
     digits = KINDS[name].digits
     repeats = f"{least:.{digits}f} to {greatest:.{digits}f}" if len(case.runs) > 1 else ""
     verdict = "met" if target.met(value) else "NOT MET"
-    return f"{INDENT}{KINDS[name].label:<{LABEL_CHARS}} {shown(name, value, case.unit):<22} {target!s:<9} {verdict:<8} {repeats}"
+    label = f"{KINDS[name].label:<{LABEL_CHARS}}"
+    return f"{INDENT}{label} {shown(name, value, case.unit):<22} {target!s:<9} {verdict:<8} {repeats}"
 
 
 def _wrapped(items: Sequence[str], width: int = 110) -> Iterator[str]:
@@ -110,8 +111,7 @@ def _has_changed(old: float, new: float) -> bool:
 def _change(case: Case, name: str, old: float, new: float) -> str:
     kind = KINDS[name]
     ratio = f"× {new / old:.2f}" if old else ""
-    verdict = (
-        "" if not old or 0.95 < new / old < 1.05 else "better" if (new > old) == kind.higher_is_better else "worse"
-    )
-    then = f"{old:.{kind.digits}f}"
-    return f"{INDENT}{kind.label:<{LABEL_CHARS}} {then:>10} → {shown(name, new, case.unit):<24} {ratio:<8} {verdict}".rstrip()
+    better = (new > old) == kind.higher_is_better
+    verdict = "" if not _has_changed(old, new) else "better" if better else "worse"
+    then, now = f"{old:.{kind.digits}f}", shown(name, new, case.unit)
+    return f"{INDENT}{kind.label:<{LABEL_CHARS}} {then:>10} → {now:<24} {ratio:<8} {verdict}".rstrip()

@@ -8,9 +8,11 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
   nothing twice and nothing never.
 * The frames of an attempt follow each other without a gap, from the attempt on.
 * A message comes once, in the order of IDs; in the end the messages are the history.
-* The preview is a prefix of the message that it becomes. It is all of it if this connection had caught up: if
-  it has brought the question live, or a frame of the attempt. (Before, a message may come in the place of its
-  last parts: parts are replayed for the turn under way only.)
+* The preview is the message that it becomes if this connection had caught up: if it has brought the question live, or
+  a frame of the attempt. (Before, a message may come in the place of its last parts, or of another attempt's: parts
+  are replayed for the turn under way only.)
+* The epoch does not go back, once a connection's first events are complete: who leaves in the middle of them has no
+  cursor yet for what the status said.
 * A preview does not vanish: what was streamed is kept, also when the answer is stopped.
 
 Two faults can explain a preview that is short or vanishes: the owner died between its commit and the publication of
@@ -83,6 +85,7 @@ class Subscriber:
         self.report = report
         self._stop_seconds_max = stop_seconds_max
         self._event = Event(0.0, "", "", "", {})
+        self._known_epoch = 0
         self._last_id = self._last_revision = 0
         self._newest_id = 0
         """The same, but not forgotten with a reset: what is told again had no preview this time."""
@@ -182,21 +185,23 @@ class Subscriber:
 
     def _status(self, data: dict[str, Any]) -> None:
         status, epoch, worker_id = data["status"], data["epoch"], data["worker_id"]
-        if epoch < self.epoch:
-            self._violate(Kind.STALE, f"the epoch went back from {self.epoch} to {epoch}")
+        if epoch < self._known_epoch:
+            self._violate(Kind.STALE, f"the epoch went back from {self._known_epoch} to {epoch}")
         if worker_id is not None:
             self._disagreement(self._agreement.owner(epoch, worker_id))
         self._check_stop(status)
         if status == "error" and self.status != "error":
             self.failures += 1
-        self.status, self.epoch, self.worker_id = status, max(epoch, self.epoch), worker_id
+        self.status, self.epoch, self.worker_id = status, epoch, worker_id
         if self._live:
+            self._known_epoch = epoch
             self._check_end()
 
     def _queue(self, queue: list[dict[str, Any]]) -> None:
         self.queue = tuple(item["id"] for item in queue)
         if not self._live:
             self._live = True
+            self._known_epoch = self.epoch
             self._check_end()
 
     def _check_end(self) -> None:
@@ -253,7 +258,7 @@ class Subscriber:
             return
         end = parse_position(position)
         mine = self.preview if self._attempt is not None and self._attempt[0] == end.epoch else ""
-        if not message.text.startswith(mine):
+        if self._caught_up and not message.text.startswith(mine):
             self._violate(Kind.TEXT, f"{_tail(mine, message.text)} was shown of message {message.id}")
         elif mine != message.text and not told_again:
             detail = f"of message {message.id}, {len(mine)} of {len(message.text)} characters were streamed"

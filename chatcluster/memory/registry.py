@@ -49,11 +49,12 @@ class MemoryRegistry:
 
     @asynccontextmanager
     async def _hold(self, worker_id: UUID) -> AsyncIterator[SessionLock]:
-        async with self._link.crossing("hold"):
-            if worker_id in self._database.locks:
-                raise StoreUnavailable(f"another session holds the lock of worker {worker_id} still")
-            lock = self._database.locks[worker_id] = HeldLock()
+        lock = HeldLock()
         try:
+            async with self._link.crossing("hold"):
+                if worker_id in self._database.locks:
+                    raise StoreUnavailable(f"another session holds the lock of worker {worker_id} still")
+                self._database.locks[worker_id] = lock
             yield lock
         finally:
             if self._database.locks.get(worker_id) is lock:

@@ -47,6 +47,7 @@ STOP_SECONDS_MAX = 30.0
 CLIENT_SECONDS_MAX = 12.0
 LOOK_SECONDS = 0.25
 
+TOLD_FIELDS = ("worker_id", "chat_id", "epoch", "attempt", "reason", "reasons", "error")
 CRASHES = frozenset({"runner.crashed", "feed.crashed", "watch.crashed"})
 
 
@@ -264,6 +265,8 @@ class World:
 
     def hear(self, name: str, fields: dict[str, object]) -> None:
         """What the loops report: a crash is a broken promise, whatever came of it."""
+        if name not in telemetry.QUIET:
+            self.trace.note(self.now, "told", name, *(fields[field] for field in TOLD_FIELDS if field in fields))
         if name in CRASHES:
             detail = f"{name}: {fields['error']}"
             self.checker.report(Violation(Kind.SERVER_ERROR, str(fields.get("chat_id", "")), detail, self.now))

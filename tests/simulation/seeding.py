@@ -77,12 +77,13 @@ def plan_of(seed: int) -> Plan:
     share = draw.choice((0.1, 0.25, 0.5))
     frequency = draw.choice((0.1, 0.3, 0.8))
     drifting = draw.random() < 0.3
+    chats = draw.choice((1, 1, 2, 3))
     return Plan(
         seed=seed,
         replicas=replicas,
-        chats=draw.choice((1, 1, 2, 3)),
+        chats=chats,
         clients=draw.randint(1, 3),
-        readers=draw.randint(1, 3),
+        readers=max(chats, draw.randint(1, 3)),
         operations=draw.randint(3, 8),
         think_seconds=draw.choice((0.05, 0.3, 1.0)),
         slots=draw.choice((1, 2, 64, 64)),

@@ -5,16 +5,16 @@ drains what all of them have pending in one ``append``, so the cost per frame fa
 
 States of a tenure's stream, as this side sees it:
 
-``NEW``     its ``open`` frame is not in the stream yet
+``NEW``     its ``open`` frame is not in the stream yet: what follows is kept in memory alone
 ``LIVE``    frames are appended as they come
 ``BROKEN``  an append failed, was refused, or the stream is gone: what the stream lacks is appended again
             from memory, as soon as the server can be reached
 ``FENCED``  a newer tenure has opened: nothing is published any more, and the runner is told to look
             into the database, which alone decides who owns the chat
 
-Text deltas are coalesced: the first goes at once, then at most one frame per ``coalesce_ms``. The frames
-since the last commit stay in memory, because Redis is never the truth: if it loses them, they are
-appended again at the same positions, and readers drop what they have seen.
+Text deltas are coalesced: the first goes at once, then at most one frame per ``coalesce_ms``. The frames of the
+attempt under way stay in memory, because Redis is never the truth: if it loses them, they are appended again at the
+same positions, and readers drop what they have seen. Older ones are history, or dropped: nobody needs them any more.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class TenureStream:
         self._add(OpenFrame(self._worker_id, history_version))
 
     def attempt(self, number: int, history_version: int, snapshot_version: int) -> None:
+        self.flush()
         self._attempt = number
+        self.memory = self.memory[:1]
         self._add(AttemptFrame(number, history_version, snapshot_version))
 
     def part(self, part: Part) -> None:
@@ -145,7 +147,7 @@ class TenureStream:
         added = frame(Position(self.epoch, self._next_seq), body)
         self._next_seq += 1
         self.memory.append(added)
-        if self.state is not State.BROKEN:
+        if self.state is State.LIVE:
             self.unsent.append(added)
         self._publisher.pending(self)
 
@@ -264,9 +266,7 @@ class Publisher:
         except Fenced:
             stream.fenced()
             return
-        del stream.unsent[:1]
-        stream.state = State.LIVE
-        stream.settled.set()
+        self._go_live(stream, Position(stream.epoch, 0))
 
     async def _restore(self, stream: TenureStream) -> None:
         frames = list(stream.memory)
@@ -275,10 +275,16 @@ class Publisher:
         except Fenced:
             stream.fenced()
             return
-        stream.unsent = [added for added in stream.memory if added.position > frames[-1].position]
+        self._go_live(stream, frames[-1].position)
+        telemetry.event("stream.restored", chat_id=str(stream.chat_id), epoch=stream.epoch, frames=len(frames))
+
+    def _go_live(self, stream: TenureStream, sent: Position) -> None:
+        """The stream has everything up to ``sent``; what was added meanwhile is appended."""
+        if stream.state is State.FENCED:
+            return  # abandoned meanwhile
+        stream.unsent = [added for added in stream.memory if added.position > sent]
         stream.state = State.LIVE
         stream.settled.set()
-        telemetry.event("stream.restored", chat_id=str(stream.chat_id), epoch=stream.epoch, frames=len(frames))
 
     async def _append(self, entries: list[tuple[TenureStream, Frame]]) -> None:
         results = await self._streams.append([(stream.chat_id, added) for stream, added in entries])

@@ -1,0 +1,73 @@
+"""What a tenure keeps in memory of its frames is bounded, for as long as Redis is away (P8)."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+import trio
+
+from chatcluster.errors import StreamsUnavailable
+from chatcluster.memory import MemoryBroker, MemoryStreams
+from chatcluster.parts import START, FrameKind, TextPart
+from chatcluster.publisher import Publisher, TenureStream
+from loops.cluster_world import Wire
+
+CHAT, WORKER = UUID(int=1), UUID(int=2)
+STEPS = 20
+STEP_FRAMES_MAX = 5
+
+
+def step(stream: TenureStream, history_version: int) -> None:
+    """One step's frames; then it is committed."""
+    stream.attempt(1, history_version, history_version)
+    stream.part(TextPart(f"answer {history_version}"))
+    stream.committed(history_version + 1)
+
+
+def kept(stream: TenureStream) -> int:
+    return len({id(frame) for frame in (*stream.memory, *stream.unsent)})
+
+
+@pytest.mark.parametrize("redis_is_lost", ["before the tenure opens", "after the tenure opened"])
+async def test_committed_steps_are_not_kept_while_redis_is_away(redis_is_lost: str, nursery: trio.Nursery) -> None:
+    broker, wire = MemoryBroker(), Wire(StreamsUnavailable)
+    streams = MemoryStreams(broker, wire)
+    publisher = Publisher(streams, coalesce_seconds=0)
+    nursery.start_soon(publisher.run)
+    stream = publisher.stream(CHAT, WORKER, 1, on_fenced=lambda: None)
+    wire.cut = redis_is_lost == "before the tenure opens"
+    stream.open(1, trim=True)
+    await trio.sleep(1)
+    wire.cut = True
+    for version in range(1, STEPS):
+        step(stream, version)
+        await trio.sleep(1)
+        assert kept(stream) <= STEP_FRAMES_MAX
+    wire.cut = False
+    await trio.sleep(1)
+    step(stream, STEPS)
+    await publisher.drained(1)
+    frames = await streams.read(CHAT, after=START, limit=1000)
+    assert [frame.kind for frame in frames] == [
+        FrameKind.OPEN,
+        FrameKind.COMMITTED,
+        FrameKind.ATTEMPT,
+        FrameKind.PART,
+        FrameKind.COMMITTED,
+    ]
+
+
+async def test_failed_attempts_are_not_kept_while_redis_is_away(nursery: trio.Nursery) -> None:
+    """A new attempt makes readers drop what the one before said, so nobody needs it any more."""
+    wire = Wire(StreamsUnavailable)
+    publisher = Publisher(MemoryStreams(MemoryBroker(), wire), coalesce_seconds=0)
+    nursery.start_soon(publisher.run)
+    wire.cut = True
+    stream = publisher.stream(CHAT, WORKER, 1, on_fenced=lambda: None)
+    stream.open(1, trim=True)
+    for number in range(1, 26):
+        stream.attempt(number, 1, number)
+        stream.part(TextPart(f"try {number}"))
+        await trio.sleep(1)
+        assert kept(stream) <= STEP_FRAMES_MAX

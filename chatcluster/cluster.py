@@ -14,6 +14,7 @@ elsewhere, and the process exits with 0. A second signal ends it at once.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -49,6 +50,7 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.server import Server
 from chatcluster.web.services import Services
 
+GC_YOUNG_OBJECTS = 20_000
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
@@ -65,6 +67,7 @@ async def serve(
     settings name. Raises ``ConfigError`` for settings that cannot work.
     """
     _require_servers(settings)
+    _spare_pauses()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     private = listening_socket(settings.host, settings.port)
     public = [socket.socket(fileno=listen_fd)] if listen_fd is not None else []
@@ -78,6 +81,13 @@ async def serve(
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)
                 nursery.cancel_scope.cancel()
+
+
+def _spare_pauses() -> None:
+    """Make the garbage collector look at what lives for long seldom: each full look is a pause in every stream."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
 
 
 def _require_servers(settings: Settings) -> None:

@@ -4,7 +4,7 @@ A child is ``python -m chatcluster COMMAND… --ready-fd N``. On that pipe it wr
 is ready, and one more for each new incarnation (``Ready``): what it says there goes into the command of
 its successor, which so takes the same port and can declare its predecessor's worker ID dead.
 
-* Ends on its own: started again after a wait of 0.1 s, doubling to 5 s; a child that was ready and then
+* Ends on its own: started again after a wait of 0.5 s, doubling to 5 s; a child that was ready and then
   lived for 10 s starts the wait anew.
 * Ends before it was ever ready: ``run`` raises ``ConfigError`` with its last words. The cluster does not
   come up half.
@@ -30,7 +30,8 @@ from chatcluster.embedded import child
 from chatcluster.errors import ConfigError
 
 READY_SECONDS_MAX = 30.0
-RESTART_SECONDS_MIN = 0.1
+RESTART_SECONDS_MIN = 0.5
+"""An interpreter that starts needs a whole core for a while. First those who take over its chats shall have it."""
 RESTART_SECONDS_MAX = 5.0
 HEALTHY_SECONDS = 10.0
 LAST_GASP_SECONDS = 2.0

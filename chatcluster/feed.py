@@ -26,12 +26,12 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-import msgspec
 import trio
 
 from chatcluster import events, telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, StoreUnavailable
+from chatcluster.notices import hint_in
 from chatcluster.parts import (
     START,
     AttemptFrame,
@@ -45,7 +45,7 @@ from chatcluster.parts import (
     decode_frame,
     last_group,
 )
-from chatcluster.ports import Chat, ChatRead, Gap, Hint, PartStreams, PubSub, Store, Subscription, hint_channel
+from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, hint_channel
 from chatcluster.recent import RecentMessages
 from chatcluster.relay import SEQ_MAX, Batch, Relay, Tenure
 
@@ -56,8 +56,6 @@ INBOX_MAX = 32
 RECENT_BYTES_MAX = 1 << 20
 EVERYTHING = 2**62
 """A snapshot version beyond any: nothing is newer."""
-
-_hint_decoder = msgspec.json.Decoder(Hint)
 
 
 class Notice(NamedTuple):
@@ -215,12 +213,12 @@ class Feed:
 
     async def _follow_hints(self, hints: Subscription) -> None:
         while True:
-            payload = await hints.receive()
-            if isinstance(payload, Gap):
+            hint = hint_in(await hints.receive())
+            if hint is None:
                 self._relay.reset()
                 self.look(self._newest + 1)
             else:
-                self.look(_hint_decoder.decode(payload).snapshot_version)
+                self.look(hint.snapshot_version)
 
     async def _merge(self) -> None:
         while True:

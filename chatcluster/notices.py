@@ -7,26 +7,33 @@
   place for the chat does it tell the others. Chats of a dead replica are many: all are told at once. Whoever
   is not told finds the chat with the next poll.
 
-A lost notice costs time (the polls), never correctness.
+A lost notice costs time (the polls), never correctness. One that cannot be understood, of another version say, is
+like a gap: whoever gets it looks for himself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
+from chatcluster import telemetry
 from chatcluster.parts import encode
 from chatcluster.ports import (
     RUNNABLE_CHANNEL,
     Chat,
+    Gap,
+    Hint,
     PubSub,
     hint_channel,
     hint_of,
     owner_channel,
     worker_channel,
 )
+
+T = TypeVar("T")
 
 LIFECYCLES = ("created", "status", "title", "archived", "unarchived")
 
@@ -37,6 +44,30 @@ class Lifecycle(msgspec.Struct, frozen=True):
     kind: str
     chat_id: UUID
     snapshot_version: int
+
+
+_hint_decoder = msgspec.json.Decoder(Hint)
+_lifecycle_decoder = msgspec.json.Decoder(Lifecycle)
+
+
+def hint_in(payload: bytes | Gap) -> Hint | None:
+    """The hint that was received; None if there may be anything to look at: a gap, or what nobody understands."""
+    return _understood(_hint_decoder, payload)
+
+
+def lifecycle_in(payload: bytes | Gap) -> Lifecycle | None:
+    """The event that was received; None as above."""
+    return _understood(_lifecycle_decoder, payload)
+
+
+def _understood(decoder: msgspec.json.Decoder[T], payload: bytes | Gap) -> T | None:
+    if isinstance(payload, Gap):
+        return None
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        telemetry.event("notice.not_understood", error=type(error).__name__)
+        return None
 
 
 class Notices:

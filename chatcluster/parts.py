@@ -212,6 +212,7 @@ def pack_frame(value: Frame) -> bytes:
 
 
 def unpack_frame(payload: bytes) -> Frame:
+    """What ``pack_frame`` made. Raises ``ValueError`` for anything else."""
     position, kind, data = payload.split(b" ", 2)
     return Frame(Position.parse(position.decode()), FrameKind(kind.decode()), data)
 

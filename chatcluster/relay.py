@@ -5,7 +5,8 @@ database names: it reads the part stream from its last position, then takes live
 published. Each dial has a cancel scope of its own and carries the epoch and worker ID that it expects.
 
 * A live frame at or before the last position is a duplicate and dropped; one that does not follow the last
-  one is a gap, and the stream is read again from there. So is everything after a ``GAP`` in the live feed.
+  one is a gap, and the stream is read again from there. So is everything after a ``GAP`` in the live feed, or after
+  what is no frame at all.
 * ``retarget`` (another owner) cancels the dial, and with it whatever it has not handed over yet: the position
   moves only when a batch is handed over, so the next dial goes on exactly there.
 * A frame of a newer tenure ends the dial's say: nothing after it is passed on, and the receiver is poked
@@ -139,11 +140,8 @@ class Relay:
                     payloads.append(live.receive_nowait())
                 except trio.WouldBlock:
                     break
-            if any(isinstance(payload, Gap) for payload in payloads):
-                await self._catch_up(tenure)
-                continue
-            frames = [unpack_frame(payload) for payload in payloads if not isinstance(payload, Gap)]
-            if self._continues(frames):
+            frames = _frames_in(payloads)
+            if frames is not None and self._continues(frames):
                 await self._pass_on(tenure, frames)
             else:
                 await self._catch_up(tenure)
@@ -190,6 +188,19 @@ class Relay:
         await self._batches.send(Batch(tenure, ()))
         await trio.sleep(RETARGET_SECONDS_MAX)
         raise DialFailed(f"a tenure after {tenure.epoch} is on the stream, but not in the database")
+
+
+def _frames_in(payloads: Iterable[bytes | Gap]) -> list[Frame] | None:
+    """The frames that were received; None if some may be missing: after a gap, or what nobody understands."""
+    frames = []
+    for payload in payloads:
+        if isinstance(payload, Gap):
+            return None
+        try:
+            frames.append(unpack_frame(payload))
+        except ValueError:
+            return None
+    return frames
 
 
 def _check_worker(tenure: Tenure, opened: Frame) -> None:

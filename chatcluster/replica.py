@@ -23,7 +23,6 @@ import random
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-import msgspec
 import trio
 
 from chatcluster import __version__, telemetry
@@ -31,12 +30,10 @@ from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, LeaseLost, Moved, StoreUnavailable
 from chatcluster.heartbeat import Lease, hold_lease
-from chatcluster.notices import Notices
+from chatcluster.notices import Notices, hint_in
 from chatcluster.ports import (
     RUNNABLE_CHANNEL,
     Claimed,
-    Gap,
-    Hint,
     Model,
     OwnedChat,
     PartStreams,
@@ -52,8 +49,6 @@ from chatcluster.runner import Runner
 
 STORE_RETRY_SECONDS = 0.2
 INCARNATION_RETRY_SECONDS = 0.2
-
-_hint_decoder = msgspec.json.Decoder(Hint)
 
 
 class Replica:
@@ -260,13 +255,11 @@ class Replica:
         """Hints about chats that we own, from whoever changed them."""
         async with self._pubsub.subscribe(worker_channel(self.worker_id)) as hints:
             while True:
-                payload = await hints.receive()
-                if isinstance(payload, Gap):
+                hint = hint_in(await hints.receive())
+                if hint is None:
                     for runner in self._runners.values():
                         runner.look()
-                    continue
-                hint = _hint_decoder.decode(payload)
-                if runner_of := self._runners.get(hint.chat_id):
+                elif runner_of := self._runners.get(hint.chat_id):
                     runner_of.told(hint.snapshot_version)
 
     def _compare(self, renewal: Renewal, began: float) -> None:

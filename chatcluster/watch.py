@@ -22,17 +22,15 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
 from chatcluster.events import named
 from chatcluster.feed import Notice
-from chatcluster.notices import Lifecycle
+from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
-from chatcluster.ports import Gap, PubSub, Store, Subscription, owner_channel
+from chatcluster.ports import PubSub, Store, Subscription, owner_channel
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
 
 NEWEST_CHATS = 100
 KNOWN_CHATS_MAX = 1000
 READ_RETRY_SECONDS = 0.5
-
-_lifecycle_decoder = msgspec.json.Decoder(Lifecycle)
 
 
 class ListEvent(msgspec.Struct, frozen=True):
@@ -63,12 +61,12 @@ class Watch:
 
     async def _follow(self, changes: Subscription) -> None:
         while True:
-            payload = await changes.receive()
+            change = lifecycle_in(await changes.receive())
             try:
-                if isinstance(payload, Gap):
+                if change is None:
                     await self._tell_newest()
                 else:
-                    await self._tell(_lifecycle_decoder.decode(payload))
+                    await self._tell(change)
             except StoreUnavailable as error:
                 telemetry.event("watch.read_failed", owner_id=str(self.owner_id), error=str(error))
                 await trio.sleep(READ_RETRY_SECONDS)

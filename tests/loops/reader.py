@@ -117,8 +117,9 @@ class View:
     def _check_cursor(self, event: Event) -> None:
         cursor = parse_cursor(event.id)
         if event.type != "history_reset" and cursor.position != START:
-            assert cursor.position >= self.cursor.position, f"{cursor} after {self.cursor}"
-            assert cursor.version >= self.cursor.version, f"{cursor} after {self.cursor}"
+            recent = [f"{event.id} {event.line[:40]}" for event in self.events[-6:]]
+            assert cursor.position >= self.cursor.position, f"{cursor} after {self.cursor}: {recent}"
+            assert cursor.version >= self.cursor.version, f"{cursor} after {self.cursor}: {recent}"
         self.cursor = cursor
 
 
@@ -132,6 +133,7 @@ class Reader:
         self.cut: str | None = None
         """Why the stream broke off, if it did."""
         self._join = join
+        self._left = False
         self._scope = trio.CancelScope()
         self._changed = trio.Event()
 
@@ -154,11 +156,12 @@ class Reader:
                     self._change()
 
     def leave(self) -> None:
-        """The client closes the connection."""
+        """The client closes the connection: what is on its way is not read any more."""
+        self._left = True
         self._scope.cancel()
 
     def _take(self, data: bytes) -> None:
-        for event in parse_events(data):
+        for event in () if self._left else parse_events(data):
             assert event.type == "status" or len(self.view.events) > self.first, "the first event is the status"
             self.view.apply(event)
         self._change()

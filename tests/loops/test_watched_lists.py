@@ -1,0 +1,129 @@
+"""``/watch``: the list of a user's chats, live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import groupby
+from uuid import UUID
+
+import msgspec
+import pytest
+import trio
+
+from chatcluster.errors import TooMany
+from chatcluster.subscribe import Cut, Subscriber
+from loops.cluster_world import OWNER, SimulatedReplica, World
+
+
+class ListReader:
+    """What a client of ``/watch`` has read: ``kind title status`` of each event."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+        self.lines: list[str] = []
+
+    async def until_line(self, line: str, *, within: float = 10.0) -> None:
+        with trio.move_on_after(within):
+            while line not in self.lines:
+                self.lines.extend(map(_line, (await self._subscriber.receive()).decode().split("\n\n")[:-1]))
+        assert line in self.lines, f"not within {within:g} s; read {self.lines}"
+
+
+def _line(block: str) -> str:
+    kind, data = block.splitlines()
+    event = msgspec.json.decode(data.removeprefix("data: "))
+    assert kind == f"event: {event['type']}"
+    return f"{event['type']} {event['chat']['title']} {event['chat']['status']}"
+
+
+@asynccontextmanager
+async def watching(replica: SimulatedReplica, owner_id: UUID = OWNER) -> AsyncIterator[ListReader]:
+    async with replica.watches.subscribe(owner_id) as subscriber:
+        yield ListReader(subscriber)
+
+
+async def test_the_life_of_a_chat_is_seen_on_every_replica(world: World) -> None:
+    a, b = await world.cluster(2)
+    async with watching(a) as here, watching(b) as there:
+        chat = await world.one_turn(a)
+        for reader in (here, there):
+            await reader.until_line("status a chat waiting", within=0.1)
+        await a.rename(chat, "Greetings")
+        await a.archive(chat)
+        await a.unarchive(chat)
+        for reader in (here, there):
+            await reader.until_line("unarchived Greetings waiting", within=0.1)
+            kinds = [kind for kind, _ in groupby(line.split()[0] for line in reader.lines)]
+            assert kinds == ["created", "status", "title", "archived", "unarchived"]
+
+
+async def test_nobody_sees_the_chats_of_another(world: World) -> None:
+    """P9."""
+    a = await world.replica()
+    async with watching(a) as mine, watching(a, UUID(int=7)) as theirs:
+        await world.one_turn(a)
+        await mine.until_line("status a chat waiting")
+        with pytest.raises(AssertionError, match="read \\[\\]"):
+            await theirs.until_line("anything", within=5.0)
+
+
+async def test_after_a_gap_the_newest_chats_are_told_again(world: World) -> None:
+    a, b = await world.cluster(2)
+    async with watching(b) as reader:
+        chat = await world.one_turn(a)
+        await reader.until_line("status a chat waiting")
+        b.pubsub.disconnect()
+        await a.rename(chat, "Greetings")
+        b.pubsub.connect()
+        await reader.until_line("status Greetings waiting", within=0.1)
+
+
+async def test_a_database_that_is_away_delays_the_list_and_no_more(world: World) -> None:
+    a, b = await world.cluster(2)
+    async with watching(b) as reader:
+        b.database_wire.cut = True
+        await world.one_turn(a)
+        await trio.sleep(2)
+        assert reader.lines == []
+        b.database_wire.cut = False
+        await reader.until_line("status a chat waiting", within=1.0)
+
+
+async def test_a_takeover_is_seen_in_the_list(world: World) -> None:
+    a, b = await world.cluster(2)
+    chat, _, _ = await world.answering(a)
+    async with watching(b) as reader:
+        a.kill()
+        await chat.until(lambda chat: chat.owner == b.worker_id)
+        await reader.until_line("status a chat running", within=0.1)
+
+
+async def test_readers_of_lists_are_cut_when_the_replica_leaves(world: World) -> None:
+    a = await world.replica()
+    async with a.watches.subscribe(OWNER) as reader:
+        a.loop.drain()
+        with pytest.raises(Cut):
+            await reader.receive()
+
+
+async def test_a_reader_of_the_list_that_falls_behind_is_cut(world: World) -> None:
+    a = await world.replica(subscriber_buffer_bytes=16 << 10)
+    chat = await world.one_turn(a)
+    async with a.watches.subscribe(OWNER) as slow:
+        for number in range(100):
+            await a.rename(chat, f"title {number}")
+            await world.settle()
+        with pytest.raises(Cut, match="slow"):
+            await slow.receive()
+
+
+async def test_lists_count_as_streams(world: World) -> None:
+    a = await world.replica(subscribers_max=1)
+    async with a.watches.subscribe(OWNER):
+        with pytest.raises(TooMany):
+            async with a.watches.subscribe(OWNER):
+                pass
+    async with watching(a) as reader:
+        await world.one_turn(a)
+        await reader.until_line("status a chat waiting")

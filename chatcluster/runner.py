@@ -121,6 +121,7 @@ class Runner:
     def fenced(self) -> None:
         """The database names another owner, or none: end at once, without any further effect."""
         self._over = True
+        self._publisher.abandon(self._stream)
         self._whole.cancel()
 
     def drain(self) -> None:

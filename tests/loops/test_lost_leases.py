@@ -1,0 +1,25 @@
+"""A worker that lost its lease writes nothing any more: not in Postgres, and not on the stream (P2)."""
+
+from __future__ import annotations
+
+import trio
+
+from loops.cluster_world import World
+
+
+async def test_what_was_said_but_not_sent_when_the_lease_was_lost_is_never_sent(world: World) -> None:
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner, "Half")
+    held = owner.redis_wire.hold("append")
+    call.say(" an answer")
+    await held.reached.wait()
+    call.say(", and more")
+    await trio.sleep(1)
+    owner.lose_database()
+    await world.until(lambda: "lease.lost" in world.names_told())
+    await world.settle()
+    held.release()
+    await reader.until_preview("Half an answer")
+    await trio.sleep(1)
+    assert reader.preview == "Half an answer"
+    assert world.frames(chat) == ["1-0 open", "1-1 attempt", "1-2 part", "1-3 part"]

@@ -65,6 +65,18 @@ class Plan:
     """Probability of a reader's pause at each batch of events."""
     settings: Settings = field(compare=False)
 
+    def description(self) -> str:
+        """The world in a few lines."""
+        troubles = {name: round(value, 3) for name, value in self.weather.items() if value}
+        faults = {kind: round(value, 2) for kind, value in self.faults.items()}
+        return (
+            f"seed {self.seed}: {self.replicas} replicas, {self.chats} chats, {self.clients} clients, "
+            f"{self.readers} readers, {self.operations} operations each\n"
+            f"  faults a second: {faults}\n  weather: {troubles}\n  provider: {self.temper}\n"
+            f"  clocks: {[round(speed, 3) for speed in self.speeds]}, slots: {self.slots}, "
+            f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms"
+        )
+
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""

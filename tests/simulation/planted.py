@@ -1,0 +1,233 @@
+"""Known bugs to plant, each a mistake that somebody could make: the simulation has to find them.
+
+``planted(name)`` puts one in for the length of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+import msgspec
+import trio
+
+from chatcluster.chat import ChatState, Fence, FinishTurn, OwnerCommand, decide
+from chatcluster.errors import Moved
+from chatcluster.events import StatusEvent
+from chatcluster.feed import Feed
+from chatcluster.heartbeat import Lease
+from chatcluster.memory import MemoryStore
+from chatcluster.parts import Cursor, Frame, Message, Position
+from chatcluster.ports import Appended, Gap, Hint, Idempotency, Outcome, Subscription
+from chatcluster.relay import Relay, Tenure
+from chatcluster.runner import Runner
+from chatcluster.subscribe import Feeds, Subscriber
+
+_hints = msgspec.json.Decoder(Hint)
+Patch = tuple[object, str, Any]
+
+
+def no_epoch_check() -> list[Patch]:
+    """One write of the owner, the end of a turn, is let through whoever owns the chat by now."""
+    commit = MemoryStore._commit
+
+    def lenient(self: MemoryStore, fence: Fence, command: OwnerCommand) -> Outcome:
+        row = self._database.chats[fence.chat_id]
+        if isinstance(command, FinishTurn) and row.state.runnable:
+            fence = msgspec.structs.replace(fence, worker_id=row.state.worker_id, epoch=row.state.epoch)
+        return commit(self, fence, command)
+
+    return [(MemoryStore, "_commit", lenient)]
+
+
+def hint_as_data() -> list[Patch]:
+    """Feeds show the status that a hint says, without a look into the database."""
+
+    async def follow(self: Feed, hints: Subscription) -> None:
+        while True:
+            payload = await hints.receive()
+            if isinstance(payload, Gap):
+                continue
+            hint = _hints.decode(payload)
+            self.look(hint.snapshot_version)
+            status = StatusEvent(hint.status, False, hint.epoch, hint.worker_id)
+            self._hand_out(status, Cursor(self._version, self._cursor_position))
+
+    return [(Feed, "_follow_hints", follow)]
+
+
+def unbounded_lease_trust() -> list[Patch]:
+    """A replica that cannot renew its lease goes on for ever."""
+
+    async def trust(self: Lease) -> None:
+        await trio.sleep_forever()
+
+    return [(Lease, "_fence_ourselves", trust)]
+
+
+def cursor_by_message_id() -> list[Patch]:
+    """A reader resumes after the last message that it has, by its ID; the version of its cursor is forgotten."""
+    attach = Feeds._attach
+
+    def forgetful(self: Feeds, feed: Feed, cursor: Cursor) -> Subscriber:
+        messages: list[Message] = self._store._database.chats[feed.chat_id].messages  # type: ignore[attr-defined]
+        seen = [message.id for message in messages if message.revision <= cursor.version]
+        if cursor.version and seen:
+            last_id = cursor.message_id or max(seen)
+            cursor = Cursor(feed.snapshot().version, cursor.position, last_id)
+        return attach(self, feed, cursor)
+
+    return [(Feeds, "_attach", forgetful)]
+
+
+def unchecked_dial() -> list[Patch]:
+    """What a dial yields is taken for the work of the tenure that was dialled, whoever's it is."""
+
+    async def pass_on(self: Relay, tenure: Tenure, frames: Iterable[Frame]) -> None:
+        ours = [Frame(Position(tenure.epoch, entry.position.seq), entry.kind, entry.data) for entry in frames]
+        await self._hand_over(tenure, [entry for entry in ours if entry.position > self.position])
+
+    return [(Relay, "_pass_on", pass_on)]
+
+
+def stale_dial() -> list[Patch]:
+    """Frames of one's own tenure only are checked for their place: those of others are shown as they come."""
+
+    def continues(self: Relay, frames: Iterable[Frame]) -> bool:
+        return True
+
+    return [(Relay, "_continues", continues)]
+
+
+def no_stream_fence() -> list[Patch]:
+    """The stream takes frames of a tenure that is over, behind those of the next."""
+    from simulation.witness import WatchedStreams
+
+    def append(self: WatchedStreams, chat_id: UUID, frame: Frame) -> Appended:
+        row = self._broker.stream(chat_id)
+        if row is None:
+            return Appended.MISSING
+        self._witness.framed(chat_id, frame, row.last)
+        row.frames.append(frame)
+        row.last = frame.position
+        return Appended.ADDED
+
+    return [(WatchedStreams, "_append", append)]
+
+
+def unrecognised_commit() -> list[Patch]:
+    """A commit whose answer was lost is simply made again."""
+
+    def again(self: MemoryStore, fence: Fence, command: OwnerCommand) -> Outcome:
+        row = self._database.chats[fence.chat_id]
+        current = msgspec.structs.replace(fence, history_version=row.state.history_version)
+        if fence.epoch == row.state.epoch and isinstance(command, FinishTurn) and not row.state.runnable:
+            state: ChatState = msgspec.structs.replace(row.state, status="running", worker_id=fence.worker_id)
+            return self._write(row, decide(state, command, current))
+        return self._write(row, decide(row.state, command, current))
+
+    return [(MemoryStore, "_commit", again)]
+
+
+def forgotten_idempotency() -> list[Patch]:
+    """A request that is repeated under its key is carried out again."""
+
+    def never(self: MemoryStore, owner_id: UUID, idempotency: Idempotency | None) -> None:
+        return None
+
+    return [(MemoryStore, "_once", never)]
+
+
+def no_poll() -> list[Patch]:
+    """Feeds rely on hints alone."""
+
+    async def poll(self: Feeds) -> None:
+        await trio.sleep_forever()
+
+    return [(Feeds, "_poll", poll)]
+
+
+def impatient_messages() -> list[Patch]:
+    """A message is shown when it is read, before the frames that it came from."""
+
+    def shown(self: Feed, message: Message) -> bool:
+        return True
+
+    return [(Feed, "_frames_shown", shown)]
+
+
+def outdated_frames() -> list[Patch]:
+    """Frames are shown whatever attempt they belong to."""
+
+    def current(self: Feed) -> bool:
+        return True
+
+    return [(Feed, "_is_current", current)]
+
+
+def lost_partials() -> list[Patch]:
+    """An interrupt keeps nothing of what was said."""
+    finish = Runner._finish_interruption
+
+    async def forget(self: Runner) -> None:
+        self._said = []
+        await finish(self)
+
+    return [(Runner, "_finish_interruption", forget)]
+
+
+def ignored_interrupts() -> list[Patch]:
+    """A runner that is told to look does not."""
+
+    async def look(self: Runner) -> None:
+        await trio.sleep_forever()
+
+    return [(Runner, "_look_when_told", look)]
+
+
+def swallowed_moves() -> list[Patch]:
+    """A history that moved under a runner does not concern it."""
+    from chatcluster.chat import decisions
+
+    check = decisions.check_fence
+
+    def lenient(state: ChatState, fence: Fence) -> None:
+        try:
+            check(state, fence)
+        except Moved:
+            return
+
+    return [(decisions, "check_fence", lenient)]
+
+
+BUGS: dict[str, Callable[[], list[Patch]]] = {
+    bug.__name__.replace("_", "-"): bug
+    for bug in (
+        no_epoch_check,
+        hint_as_data,
+        unbounded_lease_trust,
+        cursor_by_message_id,
+        unchecked_dial,
+        stale_dial,
+        no_stream_fence,
+        unrecognised_commit,
+        forgotten_idempotency,
+        no_poll,
+        impatient_messages,
+        outdated_frames,
+        lost_partials,
+        ignored_interrupts,
+        swallowed_moves,
+    )
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """One of ``BUGS``, for the length of the block."""
+    patches = BUGS[name]()
+    with patch.multiple(patches[0][0], **{attribute: value for _, attribute, value in patches}):
+        yield

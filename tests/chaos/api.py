@@ -15,6 +15,7 @@ ANSWER_SECONDS_MAX = 4.0
 """A replica that is silent for longer is given up; the next one gets the same request."""
 WRITE_SECONDS_MAX = 60.0
 RETRY_SECONDS = (0.02, 0.2)
+TOO_MANY = 429
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 SILENCE_SECONDS_MAX = 40.0
 """A stream sends a heartbeat every 15 s."""
@@ -23,7 +24,11 @@ Json = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """``status`` is None when nobody answered in time, and it is unknown what was done."""
+    """``status`` is None when nobody answered in time, and it is unknown what was done.
+
+    A refusal after a try without an answer leaves that unknown as well: that try may have been done, or, by a
+    replica that was frozen, may yet be. A success does not: all tries have one idempotency key.
+    """
 
     status: int | None
     body: Json
@@ -79,17 +84,20 @@ class Api:
         return self._http.stream("GET", f"{base_url}/api/v1/chats/{chat}/stream", headers=headers, timeout=timeout)
 
     async def _ask(self, method: str, path: str, **options: Any) -> Answer:
-        tries = 0
+        tries, in_doubt = 0, False
         with trio.move_on_after(WRITE_SECONDS_MAX):
             while True:
                 tries += 1
                 try:
                     response = await self._http.request(method, f"{self.base_url}/api/v1{path}", **options)
-                except httpx.TransportError:
+                except httpx.TransportError as error:
+                    in_doubt |= not isinstance(error, httpx.ConnectError)
                     await trio.sleep(self._draw.uniform(*RETRY_SECONDS))
                     continue
                 if response.status_code not in RETRY_STATUSES:
-                    return Answer(response.status_code, _decoded(response), tries)
+                    refused = response.status_code >= 400
+                    return Answer(None if refused and in_doubt else response.status_code, _decoded(response), tries)
+                in_doubt |= response.status_code != TOO_MANY
                 await trio.sleep(self._draw.uniform(*RETRY_SECONDS))
         return Answer(None, {}, tries)
 

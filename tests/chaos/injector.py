@@ -107,7 +107,7 @@ class Injector:
         """The readers of the victim's chats; of a frozen victim, those that are known not to hang on it."""
         for reader in self._readers():
             subscriber, place = reader.subscriber, reader.place.replica
-            elsewhere = place is not None and place.worker_id != victim.worker_id
+            elsewhere = place is not None and place.address != victim.address  # its worker ID may be an older one
             if subscriber.worker_id == victim.worker_id and (elsewhere or fault.kind != "stop"):
                 reader.watch = Watch(fault, subscriber, elsewhere=elsewhere)
                 yield reader.watch

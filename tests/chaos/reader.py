@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import trio
 from checker import Event, Kind, Subscriber, Violation
+from checker.history import PUBLIC
 
 from chaos.api import Api
 from chaos.fleet import Fleet, Replica
@@ -44,7 +45,7 @@ class Reader:
         self, subscriber: Subscriber, api: Api, fleet: Fleet, record: Record, draw: random.Random, *, away: bool
     ) -> None:
         self.subscriber = subscriber
-        self.place = Place(api.base_url, "public")
+        self.place = Place(api.base_url, PUBLIC)
         self.cursor = ""
         self.connections = 0
         self.watch: Watch | None = None
@@ -77,7 +78,7 @@ class Reader:
     def _choose(self) -> Place:
         others = [replica for replica in self._fleet.replicas if replica.worker_id != self.subscriber.worker_id]
         if not self._away or not others:
-            return Place(self._api.base_url, "public")
+            return Place(self._api.base_url, PUBLIC)
         replica = self._draw.choice(others)
         return Place(replica.url, replica.name, replica)
 

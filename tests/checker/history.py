@@ -53,6 +53,8 @@ class Position(NamedTuple):
 
 
 START = Position(0, 0)
+PUBLIC = "public"
+"""The replica of an event that came through a balancer: it is not known."""
 
 
 class Cursor(NamedTuple):
@@ -75,7 +77,7 @@ def parse_cursor(text: str) -> Cursor:
 
 
 class Event(NamedTuple):
-    """One event as a reader got it. ``data`` is its payload, ``replica`` who served it."""
+    """One event as a reader got it. ``data`` is its payload, ``replica`` who served it, or ``PUBLIC``."""
 
     time: float
     replica: str

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from checker.agreement import Agreement
 from checker.conversation import Conversation
-from checker.history import Fault, FinalChat, Kind, Recovery, Violation, Write
+from checker.history import PUBLIC, Fault, FinalChat, Kind, Recovery, Violation, Write
 from checker.subscriber import Doubt, Subscriber
 
 DETAILS_MAX = 1000
@@ -120,4 +120,4 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
     if fault.kind.startswith(("redis", "postgres")) or not doubt.shown:
         return True
     of_owner = worker_id is not None and fault.worker_id == worker_id
-    return of_owner or (fault.kind == "stop" and fault.replica == doubt.replica)
+    return of_owner or (fault.kind == "stop" and doubt.replica in (fault.replica, PUBLIC))

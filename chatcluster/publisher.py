@@ -119,7 +119,7 @@ class TenureStream:
 
     def committed(self, history_version: int) -> None:
         """What came before is history now, and need not be kept for the readers' sake."""
-        self.memory = self.memory[:1]
+        self._forget()
         self._add(CommittedFrame(history_version))
 
     def turn(self, message_id: int, history_version: int) -> None:
@@ -128,7 +128,7 @@ class TenureStream:
     def close(self, outcome: str) -> None:
         """The tenure's last frame. The publisher lets go of the stream when it is sent."""
         self.flush()
-        self.memory = self.memory[:1]  # what the tenure achieved is committed
+        self._forget()  # what the tenure achieved is committed
         self._add(CloseFrame(outcome))
         self._publisher.closing(self)
 
@@ -138,6 +138,11 @@ class TenureStream:
         self.memory.clear()
         self.settled.set()
         self._on_fenced()
+
+    def _forget(self) -> None:
+        """Keep the first frame alone; all of them where the stream is about to be opened and will get them."""
+        if self.state is not State.NEW or self._publisher.cut_off:
+            self.memory = self.memory[:1]
 
     def _add(self, body: FrameBody) -> None:
         if not isinstance(body, PartFrame):
@@ -180,6 +185,11 @@ class Publisher:
     def stream(self, chat_id: UUID, worker_id: UUID, epoch: int, *, on_fenced: Callable[[], None]) -> TenureStream:
         """The stream of a new tenure; ``on_fenced`` is called when a newer one is found in its place."""
         return TenureStream(self, chat_id, worker_id, epoch, on_fenced=on_fenced)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the server could not be reached when last tried."""
+        return self._failures > 0
 
     def pending(self, stream: TenureStream) -> None:
         self._pending[stream] = None

@@ -43,3 +43,18 @@ async def test_frames_of_a_failed_turn_that_come_after_its_error_are_not_shown(w
     await world.settle()
     assert reader.preview == ""
     assert reader.story[-3:] == ["… Half", "status error", "error auth"]
+
+
+async def test_an_answer_that_is_done_before_its_tenure_is_open_on_the_stream_is_streamed_all_the_same(
+    world: World,
+) -> None:
+    owner = await world.replica()
+    held = owner.redis_wire.hold("open")
+    chat = await owner.create("hello")
+    reader = await owner.read(chat)
+    (await world.model.next_call()).answer("Hi there!")
+    await chat.until_status("waiting")
+    assert held.reached.is_set()
+    held.release()
+    await reader.until_status("waiting")
+    assert reader.story[-4:] == ["attempt 1", "… Hi there!", "assistant: Hi there!", "status waiting"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from chatcluster.parts import Message
 
 OVERHEAD_BYTES = 200
@@ -44,4 +46,5 @@ class RecentMessages:
 
 
 def _size(message: Message) -> int:
-    return OVERHEAD_BYTES + sum(len(getattr(part, "text", "")) for part in message.parts)
+    texts = (value for part in message.parts for value in msgspec.structs.astuple(part) if isinstance(value, str))
+    return OVERHEAD_BYTES + sum(map(len, texts))

@@ -111,6 +111,8 @@ class Feed:
         # what the database says
         self.chat: Chat
         self._newest = 0
+        self._looks = 0
+        """How often somebody said that there is something newer."""
         # what has been shown: everything up to this version, history version and position
         self._shown: Chat
         self._version = 0
@@ -151,6 +153,9 @@ class Feed:
 
     def look(self, version: int) -> None:
         """There is a snapshot of this version, or so somebody says."""
+        if version <= self.chat.snapshot_version:
+            return
+        self._looks += 1
         if version > self._newest:
             self._newest = version
             with suppress(trio.WouldBlock):  # then the merge is busy, and compares with the newest when it is done
@@ -158,7 +163,8 @@ class Feed:
 
     def has_shown(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
-        return self._version >= cursor.version and self.chat.epoch >= cursor.position.epoch
+        shown = self._shown
+        return shown.snapshot_version >= cursor.version and shown.epoch >= cursor.position.epoch
 
     async def catch_up_with(self, cursor: Cursor) -> bool:
         """Wait until ``cursor`` is shown, or known not to exist; False if neither came about soon."""
@@ -243,7 +249,7 @@ class Feed:
 
     async def _refresh(self) -> None:
         """Read what is new. What somebody said to be there, but is not, is forgotten: hints are not data."""
-        asked_for = self._newest
+        looks = self._looks
         try:
             read = await self._store.read(self.chat_id, after_version=self._version)
             if read.chat.reset_version > self._version:
@@ -252,7 +258,7 @@ class Feed:
             telemetry.event("feed.read_failed", chat_id=str(self.chat_id), error=str(error))
             await trio.sleep(READ_RETRY_SECONDS)
             return
-        if self._newest == asked_for:
+        if self._looks == looks:  # otherwise it may have come to be after this read
             self._newest = read.chat.snapshot_version
         if read.chat.snapshot_version > self.chat.snapshot_version:
             self._adopt(read)

@@ -15,8 +15,8 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
   cursor yet for what the status said.
 * A preview does not vanish: what was streamed is kept, also when the answer is stopped.
 
-Two faults can explain a preview that is short or vanishes: the owner died between its commit and the publication of
-the last parts, or Redis lost them. That nothing at all was shown of an attempt, any fault explains: a reader that
+Two faults can explain a preview that is short, vanishes, or is that of an attempt before: the owner died between its
+commit and the publication of the last parts, or Redis lost them. That nothing at all was shown of an attempt, any fault explains: a reader that
 hears of a takeover late goes on with the turn that is under way by then. So these are only noted here (``doubts``),
 and decided when all faults are known.
 """
@@ -41,6 +41,8 @@ from checker.history import (
     parse_position,
 )
 
+ATTEMPT_FRAMES_MIN = 2
+"""An attempt that says anything has a frame for its beginning, and one for that."""
 AT_REST = ("waiting", "error", "archived")
 
 
@@ -258,8 +260,12 @@ class Subscriber:
             return
         end = parse_position(position)
         mine = self.preview if self._attempt is not None and self._attempt[0] == end.epoch else ""
-        if self._caught_up and not message.text.startswith(mine):
-            self._violate(Kind.TEXT, f"{_tail(mine, message.text)} was shown of message {message.id}")
+        if not message.text.startswith(mine):
+            detail = f"{_tail(mine, message.text)} was shown of message {message.id}"
+            if end.epoch == self.position.epoch and end.seq - self.position.seq < ATTEMPT_FRAMES_MIN:
+                self._violate(Kind.TEXT, detail)
+            else:  # it is that of an attempt of which nothing was shown
+                self._doubt(detail, end.epoch, shown=True)
         elif mine != message.text and not told_again:
             detail = f"of message {message.id}, {len(mine)} of {len(message.text)} characters were streamed"
             self._doubt(detail, end.epoch, shown=bool(mine))

@@ -245,16 +245,24 @@ class Publisher:
         """What older tenures have left goes first: after a successor of theirs has opened it would be refused."""
         await self._append_unsent()
         for stream in list(self._pending):
-            if stream.state is State.NEW:
-                await self._open(stream)
-            elif stream.state is State.BROKEN:
-                await self._restore(stream)
+            await self._make_live(stream)
         await self._append_unsent()
         for stream in list(self._pending):
             if not stream.unsent and stream.state in (State.LIVE, State.FENCED):
                 self._let_go(stream)
         if self._pending:
             self._wake.set()
+
+    async def _make_live(self, stream: TenureStream) -> None:
+        try:
+            if stream.state is State.NEW:
+                await self._open(stream)
+            elif stream.state is State.BROKEN:
+                await self._restore(stream)
+        except StreamsUnavailable:
+            if stream in self._pending:  # next time the others come first: the fault may be of this one alone
+                self._pending[stream] = self._pending.pop(stream)
+            raise
 
     async def _append_unsent(self) -> None:
         entries = [

@@ -143,13 +143,7 @@ class Feed:
         self._subscribers.pop(reader, None)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(
-            self._shown,
-            self._version,
-            self._queue,
-            self._recent,
-            tuple(self._preview),
-        )
+        return Snapshot(self._shown, self._version, self._queue, self._recent, tuple(self._preview))
 
     def look(self, version: int) -> None:
         """There is a snapshot of this version, or so somebody says."""

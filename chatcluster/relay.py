@@ -167,8 +167,9 @@ class Relay:
 
     async def _pass_on(self, tenure: Tenure, frames: Iterable[Frame]) -> None:
         new: list[Frame] = []
+        last = self.position
         for entry in frames:
-            if entry.position <= self.position:
+            if entry.position <= last:
                 continue
             if entry.position.epoch > tenure.epoch:
                 await self._hand_over(tenure, new)
@@ -176,6 +177,7 @@ class Relay:
             if entry.kind is FrameKind.OPEN:
                 _check_worker(tenure, entry)
             new.append(entry)
+            last = entry.position
         await self._hand_over(tenure, new)
 
     async def _hand_over(self, tenure: Tenure, frames: list[Frame]) -> None:

@@ -224,6 +224,17 @@ class TestBodies:
             assert response.status_code == 401
             await until_no_connection(world.server)
 
+    async def test_an_answer_before_the_end_of_the_body_says_that_it_ends_the_connection(self) -> None:
+        """A client that keeps connections would send its next request on one that is about to be closed."""
+        world = World(body_bytes_max=1024)
+        async with serving(world), world.client(await world.token()) as client:
+            for _ in range(5):
+                refused = await client.post("/api/v1/chats", content=b"x" * 1_000_000)
+                assert (refused.status_code, refused.headers["connection"]) == (413, "close")
+                answered = await client.get("/api/v1/me")
+                assert answered.status_code == 200
+                assert "connection" not in answered.headers
+
     async def test_one_that_does_not_arrive_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(boundary, "BODY_SECONDS_MAX", 0.05)
         world = World()

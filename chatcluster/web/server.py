@@ -37,6 +37,8 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -290,6 +292,13 @@ class _Protocol(H11Protocol):
             and connection.our_state is h11.SEND_BODY
             and connection.their_http_version == b"1.0"
         )
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """An answer to a request whose body is still coming ends the connection, and has to say so: a client that
+        took it for idle would lose its next request."""
+        if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Upgrades to HTTP/2 are ignored, as the standard allows: the request is served as it is."""

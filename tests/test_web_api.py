@@ -366,6 +366,12 @@ class TestHealth:
         async with client_of(world) as client:
             assert (await client.get("/livez")).status_code == 200
 
+    async def test_load_balancers_may_ask_for_the_head_alone(self) -> None:
+        async with client_of(World()) as client:
+            for path in ("/livez", "/readyz", "/metrics"):
+                response = await client.head(path)
+                assert (response.status_code, response.content) == (200, b"")
+
     @pytest.mark.parametrize(
         ("checks", "draining", "status"),
         [

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import trio
-from litestar import Request, Response, get
+from litestar import HttpMethod, Request, Response, route
 
 from chatcluster.errors import Forbidden, Unauthenticated
 from chatcluster.metrics import CONTENT_TYPE
@@ -21,17 +21,19 @@ from chatcluster.web.request import ApiRequest
 
 PUBLIC = "chatcluster.public"
 """In the scope's state where the request came in by the public port."""
+READING = (HttpMethod.GET, HttpMethod.HEAD)
+"""Load balancers that only want the status ask with ``HEAD``."""
 REQUIRED = ("postgres", "schema")
 CHECK_SECONDS_MAX = 2.0
 
 
-@get("/livez", include_in_schema=False)
+@route("/livez", http_method=READING, include_in_schema=False)
 async def livez() -> HealthAnswer:
     """The event loop answers; nothing else is looked at."""
     return HealthAnswer("alive")
 
 
-@get("/readyz", include_in_schema=False)
+@route("/readyz", http_method=READING, include_in_schema=False)
 async def readyz(request: ApiRequest) -> Response[HealthAnswer]:
     """Whether a load balancer should send requests here."""
     checks = {"postgres": "no answer in time"}
@@ -44,7 +46,7 @@ async def readyz(request: ApiRequest) -> Response[HealthAnswer]:
     return Response(HealthAnswer(status, shown), status_code=200 if ready else 503)
 
 
-@get("/metrics", include_in_schema=False)
+@route("/metrics", http_method=READING, include_in_schema=False)
 async def metrics(request: ApiRequest) -> Response[bytes]:
     """This replica's counters for Prometheus."""
     if is_public(request):

@@ -168,6 +168,16 @@ async def test_query_parameters_that_are_out_of_their_range() -> None:
             await refuse(client, world, "invalid_request", 400, "GET", f"/api/v1/chats?{query}")
         for query in ("limit=501", "after=-1", "after=x", f"after={2**63}", "after=1.5", "after=%00"):
             await refuse(client, world, "invalid_request", 400, "GET", f"{path}?{query}")
+        for query in (
+            "after=1e3",
+            "after=1.0",
+            "limit=1e1",
+            "limit=5.0",
+            "limit=5&limit=5.0",
+            "after=%201",
+            "after=%2B1",
+        ):
+            await refuse(client, world, "invalid_request", 400, "GET", f"{path}?{query}")
         for after in ("x", "%00", unknown_chat()):
             await refuse(client, world, "chat_not_found", 404, "GET", f"/api/v1/chats?after={after}")
 
@@ -202,7 +212,7 @@ async def test_a_cursor_that_this_api_never_gave_out(cursor: str) -> None:
 async def test_addresses_and_methods_that_are_not_there() -> None:
     world = World()
     async with client_of(world) as client:
-        for url in ("/", "/api", "/api/v1", "/api/v1/nothing", "/api/v2/chats", "/%00", "//"):
+        for url in ("/", "/api", "/api/v1", "/api/v1/nothing", "/api/v2/chats", "/%00", "//", "/schema/nothing"):
             await refuse(client, world, "not_found", 404, "GET", url)
         for method, url in (
             ("PUT", "/api/v1/chats"),
@@ -211,6 +221,8 @@ async def test_addresses_and_methods_that_are_not_there() -> None:
             ("BREW", "/livez"),
         ):
             await refuse(client, world, "method_not_allowed", 405, method, url)
+        allowed = (await client.put("/api/v1/chats")).headers["allow"]
+        assert {"GET", "POST"} <= set(allowed.split(", "))
 
 
 json_values = st.recursive(

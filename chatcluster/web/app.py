@@ -8,7 +8,9 @@ store decides, the route never does.
 
 from __future__ import annotations
 
-from litestar import Litestar, Router
+from typing import Any
+
+from litestar import Litestar, Request, Router
 from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -16,11 +18,12 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Receive, Scope, Send
 
 from chatcluster import __version__
+from chatcluster.errors import NotFound
 from chatcluster.web import admin, chats, health, messages, streams
 from chatcluster.web.auth import Authenticator, authentication
 from chatcluster.web.boundary import Boundary
 from chatcluster.web.errors import respond
-from chatcluster.web.request import ApiRequest
+from chatcluster.web.request import ApiRequest, require_whole_numbers
 from chatcluster.web.services import Services
 
 
@@ -54,6 +57,7 @@ def _litestar(services: Services, authenticator: Authenticator) -> Litestar:
         path="/api/v1",
         route_handlers=[*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *admin.ROUTES],
         middleware=[authentication(authenticator)],
+        guards=[require_whole_numbers],
         security=[{"token": []}],
     )
     return Litestar(
@@ -67,12 +71,18 @@ def _litestar(services: Services, authenticator: Authenticator) -> Litestar:
     )
 
 
+def _no_other_page(request: Request[Any, Any, Any]) -> None:
+    """Litestar's own answer for whatever else stands under ``/schema`` is HTML, unlike all our errors."""
+    if request.path_params:
+        raise NotFound("there is nothing at this address")
+
+
 def _openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="chatcluster",
         version=__version__,
         description='Durable AI chats. Errors are `{"error": {"code", "message", …}}`; the code never changes.',
-        path="/schema",
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, before_request=_no_other_page),
         use_handler_docstrings=True,
         components=Components(
             security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="ccl_…")}

@@ -43,7 +43,7 @@ def answer(error: Exception) -> Answer:
         case CallerError():
             return _caller(error)
         case HTTPException() if error.status_code < 500:
-            return _caller(_translate(error))
+            return _caller(_translate(error), error.headers)
         case UnavailableError() | SchemaError():
             code = "streams_unavailable" if isinstance(error, StreamsUnavailable) else "store_unavailable"
             text = "a server that this needs cannot be reached right now; try again"
@@ -58,8 +58,9 @@ def respond(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 
-def _caller(error: CallerError) -> Answer:
-    headers: dict[str, str] = {}
+def _caller(error: CallerError, more: dict[str, str] | None = None) -> Answer:
+    """``more`` headers are such as the ``Allow`` of a method that is not allowed."""
+    headers = dict(more or {})
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooMany):

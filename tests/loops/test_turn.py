@@ -1,0 +1,62 @@
+"""What a turn does next, from the history alone: whoever takes a chat over comes to the same decision."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from chat_states import assistant, result, user
+
+from chatcluster.parts import Message, NewMessage, Role, TextPart
+from chatcluster.turn import CallModel, Finish, GiveUp, Step, next_step, open_calls, steps_taken
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SYSTEM = NewMessage(Role.SYSTEM, (TextPart("be kind"),))
+
+
+def history(*messages: NewMessage) -> list[Message]:
+    return [Message(number, new.role, new.parts, number, NOW) for number, new in enumerate(messages, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("messages", "step"),
+    [
+        ([], Finish()),
+        ([user("hello")], CallModel()),
+        ([SYSTEM, user("hello")], CallModel()),
+        ([user("hello"), assistant("Hi.")], Finish()),
+        ([user("hello"), assistant("Hi."), user("again")], CallModel()),
+        ([user("one"), user("two")], CallModel()),
+        ([user("hello"), assistant("", "call"), result("call")], CallModel()),
+        ([user("hello"), assistant("", "call"), result("call"), assistant("Done.")], Finish()),
+        ([user("hello"), assistant("", "a", "b"), result("b"), result("a")], CallModel()),
+    ],
+)
+def test_the_next_step(messages: list[NewMessage], step: Step) -> None:
+    assert next_step(history(*messages), steps_max=10) == step
+
+
+def test_a_call_that_nobody_will_answer_ends_the_turn_in_an_error_that_names_it() -> None:
+    step = next_step(history(user("hello"), assistant("", "a", "b"), result("a")), steps_max=10)
+    assert isinstance(step, GiveUp)
+    assert step.error.code == "unknown_tool"
+    assert "tool" in step.error.message
+
+
+def test_a_turn_takes_a_bounded_number_of_steps_and_then_ends_without_an_error() -> None:
+    steps = [message for number in range(3) for message in (assistant("", f"{number}"), result(f"{number}"))]
+    assert next_step(history(user("hello"), *steps), steps_max=4) == CallModel()
+    assert next_step(history(user("hello"), *steps), steps_max=3) == Finish()
+
+
+def test_steps_are_counted_from_the_last_user_message() -> None:
+    before = (user("one"), assistant("", "a"), result("a"), assistant("Done."))
+    assert steps_taken(history(*before)) == 2
+    assert steps_taken(history(*before, user("two"))) == 0
+    assert steps_taken(history(*before, user("two"), assistant("", "b"), result("b"))) == 1
+
+
+def test_open_calls_are_those_without_a_result_in_call_order() -> None:
+    messages = history(user("hello"), assistant("", "c", "a", "b"), result("a"))
+    assert [call.id for call in open_calls(messages)] == ["c", "b"]
+    assert open_calls(history(user("hello"))) == []

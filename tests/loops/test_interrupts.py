@@ -50,6 +50,18 @@ async def test_an_interrupt_reaches_a_deaf_owner_with_its_next_heartbeat(world: 
     assert chat.history == ["user: hello", "assistant: Half an"]
 
 
+async def test_an_interrupt_reaches_an_owner_as_soon_as_it_can_hear_again(world: World) -> None:
+    """What it may have missed, it looks up: no heartbeat has to come first."""
+    owner, other = await world.cluster(2, heartbeat_seconds=50.0, lease_ttl_seconds=200.0)
+    chat, _, _ = await world.answering(owner)
+    owner.pubsub.disconnect()
+    await other.interrupt(chat)
+    await trio.sleep(5)
+    assert chat.status == "interrupting"
+    owner.pubsub.connect()
+    await chat.until_status("waiting", within=0.05)
+
+
 async def test_the_partial_is_exactly_what_readers_saw(world: World) -> None:
     """Words that wait to be coalesced are streamed before the partial is committed, and neither is lost."""
     owner, other = await world.cluster(2)

@@ -159,6 +159,9 @@ async def test_an_interruption_taken_over_without_redis_ends_soon_without_its_pa
     await chat.until_status("waiting", within=3.0)
     await reader.until_status("waiting", within=3.0)
     assert reader.history == chat.history == ["user: hello"]
+    late = await b.read(chat)
+    await late.until_line("queue []")
+    assert late.story == ["status waiting", "user: hello", "queue []"], "no preview of what was lost"
 
 
 async def test_redis_lost_and_back_again_and_again_doubles_no_text(world: World) -> None:
@@ -194,6 +197,18 @@ async def test_one_replica_alone_without_redis_is_served_by_its_polls(world: Wor
     call = await world.model.next_call()
     call.say("Twice")
     await reader.until_preview("Twice", within=1.0)
+
+
+async def test_a_message_does_not_wait_for_frames_that_cannot_be_read(world: World) -> None:
+    """Hints come through, the stream does not: what the message says is complete without its frames."""
+    _, b, chat, call, reader = await answering_across(world)
+    b.redis_wire.cut = True
+    b.pubsub.disconnect()
+    b.pubsub.connect()
+    await world.settle()
+    call.answer(" upon a time")
+    await reader.until_status("waiting", within=0.1)
+    assert reader.history == chat.history
 
 
 async def test_an_owner_alone_without_redis_still_answers(world: World) -> None:

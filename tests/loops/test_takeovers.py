@@ -31,6 +31,16 @@ async def test_a_killed_owner_is_replaced_within_a_tenth_of_a_second(world: Worl
     assert story[-4:] == ["… Half an", "status running", "attempt 2", "… Anew"]
 
 
+async def test_readers_are_told_at_once_that_their_chat_waits_for_an_owner(world: World) -> None:
+    """P4: where nobody has a place for the chat, the death of its owner is no silence either."""
+    a, b = await world.replica(), await world.replica(slots=0)
+    chat, _, _ = await world.answering(a)
+    reader = await b.read(chat)
+    await reader.until_preview("Half an")
+    a.kill()
+    await reader.until_status("pending", within=TAKEOVER_SECONDS)
+
+
 @pytest.mark.parametrize("survivors", [1, 2, 3])
 async def test_every_chat_of_a_dead_replica_is_taken_over_once(world: World, survivors: int) -> None:
     """P2: one owner each, whoever of the others is quicker."""
@@ -461,13 +471,15 @@ async def test_the_watch_works_again_after_a_restart_of_the_database(world: Worl
 
 
 async def test_a_claim_whose_answer_was_lost_is_given_back(world: World) -> None:
-    """No phantom owner: the database says that the chat is ours, but nobody runs it."""
-    a = await world.replica()
+    """No phantom owner: the database says that the chat is ours, but nobody runs it. Two heartbeats tell."""
+    a = await world.replica(claim_poll_seconds=3600.0)
     a.database_wire.lose_answer("claim")
     chat = await a.create()
     await chat.until(lambda chat: chat.owner == a.worker_id)
+    began = trio.current_time()
     (await world.model.next_call()).answer("Hi.")
-    await chat.until_status("waiting", within=5.0)
+    await chat.until_status("waiting", within=0.1)
+    assert trio.current_time() - began < 3.0
     assert chat.history == ["user: hello", "assistant: Hi."]
     assert chat.epoch == 2
     assert "chat.returned" in world.names_told()

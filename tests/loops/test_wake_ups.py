@@ -77,6 +77,18 @@ async def test_no_replica_works_on_more_chats_than_it_has_slots(world: World) ->
     assert len(world.model.calls) == 10
 
 
+async def test_what_is_too_much_for_one_replica_starts_at_once_on_another(world: World) -> None:
+    """It had a place when each chat came in, but not for all of them."""
+    a, _ = await world.cluster(2, claim_poll_seconds=HOUR, slots=3)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for number in range(6):
+            nursery.start_soon(a.create, f"hello {number}")
+    for _ in range(6):
+        await world.model.next_call()
+    assert trio.current_time() - began < AT_ONCE
+
+
 async def test_the_oldest_chat_is_claimed_first(world: World) -> None:
     nobody = await world.replica(slots=0)
     for number in range(5):

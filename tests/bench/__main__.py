@@ -15,7 +15,7 @@ import click
 import trio
 
 from bench.bench import Bench
-from bench.cluster import BenchError, open_load, open_servers
+from bench.cluster import BenchError, leaves, open_load, open_servers
 from bench.figures import Case
 from bench.report import as_json, comparison, missed, table
 from bench.workloads import BY_NAME, WORKLOADS
@@ -76,8 +76,6 @@ def bench(
         click.echo("\n" + comparison(old, cases))
     shortfalls = missed(cases)
     click.echo(f"\n{len(shortfalls)} target(s) missed" + "".join(f"\n  {line}" for line in shortfalls))
-    for error in errors:
-        click.echo(f"Error: {error}", err=True)
     sys.exit(EXIT_BROKEN if errors else EXIT_MISSED if shortfalls else 0)
 
 
@@ -85,18 +83,19 @@ async def _run(names: tuple[str, ...], repeats: int, quick: bool) -> tuple[list[
     """The cases of all workloads; one that breaks does not stop the others."""
     cases: list[Case] = []
     errors: list[str] = []
-    async with open_servers() as servers, open_load(servers.token) as load:
+    async with open_servers() as servers:
         for name in names:
             workload = BY_NAME[name]
             started = time.monotonic()
             _say(f"{name}: {workload.what}")
-            one = Bench(servers, load, min(repeats, workload.repeats_max), quick, _say)
             try:
-                cases += await workload.measure(one)
-            except BenchError as error:
-                errors.append(f"{name}: {error}")
-                break
+                async with open_load(servers.token) as load:
+                    cases += await workload.measure(Bench(servers, load, min(repeats, workload.repeats_max), quick))
+            except* (BenchError, OSError) as group:
+                errors += [f"{name}: {error}" for error in leaves(group)]
             _say(f"{name}: {time.monotonic() - started:.0f} s")
+    for error in errors:
+        _say(f"Error: {error}")
     return cases, errors
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cluster import Cluster, Load, Servers, Setup, open_cluster
+from bench.cluster import BenchError, Cluster, Load, Servers, Setup, open_cluster
 from bench.figures import Case
 from bench.meters import Costs, Meters
 
@@ -21,7 +21,6 @@ class Bench:
     load: Load
     repeats: int
     quick: bool
-    say: Callable[[str], None]
 
     def seconds(self, usual: float, quick: float) -> float:
         return quick if self.quick else usual
@@ -40,7 +39,10 @@ class Bench:
         """An order's result, what it cost from its start on, and how late a heartbeat was meanwhile."""
         meters = Meters(cluster, self.load)
         async with meters.watching_heartbeats():
-            result = await self.load.order(do, on_said=meters.start, **plan)
+            try:
+                result = await self.load.order(do, on_said=meters.start, **plan)
+            except BenchError as error:
+                raise BenchError(f"{error}; {await cluster.condition()}") from None
             costs = await meters.stop()
         return result, costs, {"heartbeat_late_ms": meters.heartbeat_late_ms}
 

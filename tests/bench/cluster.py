@@ -33,7 +33,16 @@ Json = dict[str, Any]
 
 
 class BenchError(Exception):
-    """The run cannot go on; the message says why."""
+    """A workload cannot go on; the message says why."""
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The errors in a group and in the groups within it."""
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,14 @@ class Cluster:
         self.replicas.append(replica)
         return replica
 
+    async def condition(self) -> str:
+        """What a look behind the API shows, for an error that needs an explanation."""
+        rows = await self.servers.sql("SELECT status, count(*), count(worker_id) FROM chats GROUP BY 1 ORDER BY 1")
+        chats = ", ".join(f"{count} {status} ({owned} owned)" for status, count, owned in rows) or "none"
+        died = [replica.name for replica in self.replicas if not replica.runs]
+        said = "; ".join(child.last_line(log) for log in sorted(self.servers.directory.glob("replica-*.log")))
+        return f"chats: {chats}; died: {', '.join(died) or 'none'}; logs end with: {said or 'nothing'}"
+
     async def kill(self, replica: Replica) -> int:
         """SIGKILL; the monotonic time (ns) right before."""
         killed_ns = time.monotonic_ns()
@@ -220,7 +237,7 @@ class Load:
         """Have an order obeyed, and return its result. ``on_said`` gets what is said meanwhile."""
         assert self._process.stdin is not None
         await self._process.stdin.send_all(json.dumps({"do": do, "token": self._token, **plan}).encode() + b"\n")
-        with trio.fail_after(ORDER_SECONDS_MAX):
+        with trio.move_on_after(ORDER_SECONDS_MAX):
             while True:
                 answer = json.loads(await self._line())
                 if "error" in answer:
@@ -231,6 +248,8 @@ class Load:
                     await on_said(answer["said"])
                 if answer["waits"]:
                     await self._process.stdin.send_all(b"\n")
+
+        raise BenchError(f"{do}: no end after {ORDER_SECONDS_MAX:.0f} s")
 
     async def _line(self) -> bytes:
         assert self._process.stdout is not None

@@ -84,6 +84,9 @@ class Reader(Connection):
         self._parser = StreamParser()
         self.send(request("GET", f"/chats/{chat_id}/stream", plan.token, cursor=cursor))
 
+    def __repr__(self) -> str:
+        return f"<Reader {self.chat_id} at {self.cursor or 'the start'}{', broken off' * self.broke_off}>"
+
     def received(self, data: bytes) -> None:
         now_ns = time.monotonic_ns()
         for block in self._parser.feed(data):

@@ -43,14 +43,14 @@ class _Conversation:
     """One sender that takes its chats in turn: a message to an idle chat, the answer, the next chat."""
 
     def __init__(self, plan: Plan, chats: Sequence[tuple[str, str, str]], content: str) -> None:
-        self.attached = 0
         self.first_ms: list[float] = []
         self.turn_ms: list[float] = []
         self.failed = 0
         self.without_parts = 0
         self._content = content
         self._senders = {address: Sender(plan, address) for address in {address for _, address, _ in chats}}
-        self._readers = [Reader(plan, reads_at, chat_id, self._read) for chat_id, _, reads_at in chats]
+        self.busy = {Reader(plan, reads_at, chat_id, self._read) for chat_id, _, reads_at in chats}
+        """Those that have not seen their chat at rest yet."""
         self._chats = cycle(chats)
         self._present = ""
         self._sent_ns = 0
@@ -68,7 +68,8 @@ class _Conversation:
 
     def _read(self, reader: Reader, event: Event, now_ns: int) -> None:
         if not self._sent_ns:
-            self.attached += is_at_rest(event)
+            if is_at_rest(event):
+                self.busy.discard(reader)
         elif reader.chat_id != self._present:
             return
         elif not self._first_ns and (event.kind == b"part" or is_answer(event)):
@@ -100,8 +101,9 @@ def turns(
     """
     plan = Plan(loop, token)
     conversations = [_Conversation(plan, chats[index::concurrency], content) for index in range(concurrency)]
-    if not loop.run(lambda: sum(one.attached for one in conversations) >= len(chats), SECONDS_MAX):
-        raise LoadError(f"not all of {len(chats)} chats came to rest")
+    if not loop.run(lambda: not any(one.busy for one in conversations), SECONDS_MAX):
+        missing = [reader for one in conversations for reader in one.busy]
+        raise LoadError(f"{len(missing)} of {len(chats)} chats did not come to rest: {missing[0]!r}")
     for conversation in conversations:
         conversation.next_turn()
     loop.run(lambda: False, warm_seconds)

@@ -138,6 +138,12 @@ class FrameKind(StrEnum):
     """What came before is now history."""
     CLOSE = "close"
     """The tenure is over."""
+    UNKNOWN = "unknown"
+    """Of a newer version of chatcluster: passed over."""
+
+    @classmethod
+    def _missing_(cls, _: object) -> FrameKind:
+        return cls.UNKNOWN
 
 
 class Frame(msgspec.Struct, frozen=True):

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from chatcluster import telemetry
 from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status
-from chatcluster.parts import Message, QueuedMessage
+from chatcluster.parts import Message, Part, QueuedMessage
 from chatcluster.ports import Chat
 from chatcluster.postgres import Row
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 _messages: msgspec.json.Decoder[tuple[Message, ...]] = msgspec.json.Decoder(tuple[Message, ...])
+_anything: msgspec.json.Decoder[list[dict[str, Any]]] = msgspec.json.Decoder(list[dict[str, Any]])
 _queue: msgspec.json.Decoder[tuple[QueuedMessage, ...]] = msgspec.json.Decoder(tuple[QueuedMessage, ...])
 _open_calls: msgspec.json.Decoder[tuple[OpenCall, ...]] = msgspec.json.Decoder(tuple[OpenCall, ...])
 _retry: msgspec.json.Decoder[Retry] = msgspec.json.Decoder(Retry)
@@ -83,7 +85,26 @@ def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenC
 
 
 def messages_of(text: str | None) -> tuple[Message, ...]:
-    return _decoded(_messages, text) or ()
+    """Messages in order. Parts of a kind that only a newer version knows are left out: a chat that one replica cannot
+    read whole must not keep it, and then each of the others, from all the chats it claims together with it."""
+    try:
+        return _decoded(_messages, text) or ()
+    except msgspec.ValidationError:
+        return tuple(map(_readable, _anything.decode(text or "[]")))
+
+
+def _readable(message: dict[str, Any]) -> Message:
+    parts = [part for part in message["parts"] if _is_known(part)]
+    telemetry.event("message.part_unknown", message_id=message["id"], parts=len(message["parts"]) - len(parts))
+    return msgspec.convert(message | {"parts": parts}, Message)
+
+
+def _is_known(part: Any) -> bool:
+    try:
+        msgspec.convert(part, Part)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def queue_of(text: str) -> tuple[QueuedMessage, ...]:

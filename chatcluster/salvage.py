@@ -42,7 +42,10 @@ async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:
                 return Salvaged(tuple(said), position)
             if entry.kind not in (FrameKind.ATTEMPT, FrameKind.PART):
                 continue
-            body = decode_frame(entry.data)
+            try:
+                body = decode_frame(entry.data)
+            except msgspec.MsgspecError:
+                continue  # a part of a kind that this version does not know cannot be kept by it
             if isinstance(body, AttemptFrame):
                 said, position = [], None
                 builds_on_ours = body.history_version == chat.history_version

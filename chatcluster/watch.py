@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -32,6 +33,8 @@ NEWEST_CHATS = 100
 KNOWN_CHATS_MAX = 1000
 READ_RETRY_SECONDS = 0.5
 
+K = TypeVar("K")
+
 
 class ListEvent(msgspec.Struct, frozen=True):
     type: str
@@ -49,6 +52,7 @@ class Watch:
         self._store = store
         self._pubsub = pubsub
         self._told: OrderedDict[UUID, int] = OrderedDict()
+        self._kinds: OrderedDict[tuple[UUID, str], int] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Watch {self.owner_id} readers={len(self.subscribers)}>"
@@ -73,13 +77,19 @@ class Watch:
                 await self._tell_newest_soon()
 
     async def _tell(self, change: Lifecycle) -> None:
-        if change.kind == "status" and change.snapshot_version <= self._told.get(change.chat_id, 0):
+        if self._has_told(change):
             return
         try:
             chat = await self._store.get(change.chat_id)
         except ChatNotFound:
             return
         self._hand_out(change.kind, chat_answer(chat))
+
+    def _has_told(self, change: Lifecycle) -> bool:
+        """Whether this was told before (what is published may arrive twice), or is a status that is part of it."""
+        if change.kind == "status":
+            return change.snapshot_version <= self._told.get(change.chat_id, 0)
+        return change.snapshot_version <= self._kinds.get((change.chat_id, change.kind), 0)
 
     async def _tell_newest(self) -> None:
         for chat in await self._store.list_chats(self.owner_id, archived=None, limit=NEWEST_CHATS, after=None):
@@ -97,13 +107,18 @@ class Watch:
                 return
 
     def _hand_out(self, kind: str, chat: ChatAnswer) -> None:
-        self._told[chat.id] = chat.snapshot_version
-        self._told.move_to_end(chat.id)
-        while len(self._told) > KNOWN_CHATS_MAX:
-            self._told.popitem(last=False)
+        _remember(self._told, chat.id, chat.snapshot_version)
+        _remember(self._kinds, (chat.id, kind), chat.snapshot_version)
         notice = Notice(named(kind, encode(ListEvent(kind, chat))))
         for subscriber in self.subscribers:
             subscriber.offer(notice)
+
+
+def _remember(told: OrderedDict[K, int], key: K, version: int) -> None:
+    told[key] = version
+    told.move_to_end(key)
+    while len(told) > KNOWN_CHATS_MAX:
+        told.popitem(last=False)
 
 
 class Watches:

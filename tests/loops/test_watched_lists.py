@@ -12,6 +12,9 @@ import pytest
 import trio
 
 from chatcluster.errors import TooMany
+from chatcluster.notices import Lifecycle
+from chatcluster.parts import encode
+from chatcluster.ports import owner_channel
 from chatcluster.subscribe import Cut, Subscriber
 from loops.cluster_world import OWNER, SimulatedReplica, World
 
@@ -56,6 +59,23 @@ async def test_the_life_of_a_chat_is_seen_on_every_replica(world: World) -> None
             await reader.until_line("unarchived Greetings waiting", within=0.1)
             kinds = [kind for kind, _ in groupby(line.split()[0] for line in reader.lines)]
             assert kinds == ["created", "status", "title", "archived", "unarchived"]
+
+
+async def test_an_event_that_is_published_twice_is_told_once(world: World) -> None:
+    """P3: what a replica publishes reaches its own readers at once, and comes back from Redis."""
+    a = await world.replica()
+    async with watching(a) as reader:
+        chat = await world.one_turn(a)
+        await a.rename(chat, "Greetings")
+        version = (await a.store.get(chat.id)).snapshot_version
+        for _ in range(2):
+            a.pubsub.publish(owner_channel(OWNER), encode(Lifecycle("title", chat.id, version)))
+        await a.archive(chat)
+        await reader.until_line("archived Greetings waiting")
+    assert [line for line in reader.lines if line.startswith(("created", "title"))] == [
+        "created a chat pending",
+        "title Greetings waiting",
+    ]
 
 
 async def test_nobody_sees_the_chats_of_another(world: World) -> None:

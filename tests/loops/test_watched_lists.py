@@ -72,10 +72,7 @@ async def test_an_event_that_is_published_twice_is_told_once(world: World) -> No
             a.pubsub.publish(owner_channel(OWNER), encode(Lifecycle("title", chat.id, version)))
         await a.archive(chat)
         await reader.until_line("archived Greetings waiting")
-    assert [line for line in reader.lines if line.startswith(("created", "title"))] == [
-        "created a chat pending",
-        "title Greetings waiting",
-    ]
+    assert [line.split()[0] for line in reader.lines if line.startswith(("created", "title"))] == ["created", "title"]
 
 
 async def test_nobody_sees_the_chats_of_another(world: World) -> None:

@@ -333,5 +333,6 @@ class Feeds:
             telemetry.event("feeds.poll_failed", error=str(error))
             return
         for chat_id, version in versions.items():
-            if feed := self._feeds.get(chat_id):
+            feed = self._feeds.get(chat_id)
+            if feed is not None and feed.ready.is_set() and feed.failure is None:
                 feed.look(version)

@@ -43,6 +43,19 @@ async def test_a_reader_does_not_wait_for_a_silent_database_for_ever(world: Worl
             pass
 
 
+async def test_a_poll_leaves_a_feed_alone_that_waits_for_its_first_read(world: World) -> None:
+    """On a slow database a poll comes before it; that used to end the whole replica."""
+    a, b = await world.replica(), await world.replica(slots=0)
+    chat = await world.one_turn(a)
+    held = b.database_wire.hold("read")
+    before = b.database_wire.crossings["versions"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.read, chat)
+        await world.until(lambda: b.database_wire.crossings["versions"] > before)
+        held.release()
+    assert b.registered
+
+
 async def test_parts_go_on_while_the_readers_replica_cannot_read_the_database(world: World) -> None:
     a, b = await world.replica(), await world.replica(slots=0)
     chat, call, _ = await world.answering(a, "Once")

@@ -110,6 +110,8 @@ class Feed:
         self._changed = trio.Event()
         # what the database says
         self.chat: Chat
+        self._read_version = 0
+        """That of ``chat``; 0 before the first read."""
         self._newest = 0
         self._looks = 0
         """How often somebody said that there is something newer."""
@@ -147,7 +149,7 @@ class Feed:
 
     def look(self, version: int) -> None:
         """There is a snapshot of this version, or so somebody says."""
-        if version <= self.chat.snapshot_version:
+        if version <= self._read_version:
             return
         self._looks += 1
         if version > self._newest:
@@ -202,7 +204,8 @@ class Feed:
     def _begin(self, read: ChatRead) -> None:
         chat = read.chat
         self.chat = self._shown = chat
-        self._newest = self._version = chat.snapshot_version
+        self._read_version = self._version = chat.snapshot_version
+        self._newest = max(self._newest, chat.snapshot_version)
         self._recent.begin(chat.snapshot_version)
         self._history_version = chat.history_version
         self._queue = read.queue
@@ -259,6 +262,7 @@ class Feed:
 
     def _adopt(self, read: ChatRead) -> None:
         before, self.chat = self.chat, read.chat
+        self._read_version = read.chat.snapshot_version
         if read.chat.epoch > self._relay.target.epoch:
             self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
         elif read.chat.status is not before.status:

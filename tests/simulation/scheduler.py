@@ -20,7 +20,7 @@ import gc
 import itertools
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
@@ -56,7 +56,6 @@ class Process:
         self.frozen = False
         self.in_flight: set[Task] = set()
         """Tasks whose request is on its way to a server: that goes on, also while the process is frozen."""
-        self._held: list[Task] = []
         self._context = copy_context()
         self._context.run(_process.set, self)
 
@@ -68,33 +67,41 @@ class Process:
     def freeze(self) -> None:
         """No task of the process takes another step, beginning with the next round of the scheduler."""
         self.frozen = True
-        queue = _run_queue()
-        held = [task for task in queue if self.holds(task)]
-        self._held.extend(held)
-        for task in held:
-            queue.remove(task)
+        _run_queue().freeze(self)
 
     def thaw(self) -> None:
         self.frozen = False
-        held, self._held = self._held, []
-        _run_queue().extend(held)
+        _run_queue().thaw(self)
 
     def holds(self, task: Task) -> bool:
         return self.frozen and task.context.get(_process) is self and task not in self.in_flight
-
-    def hold(self, task: Task) -> None:
-        self._held.append(task)
 
 
 class RunQueue(deque[Task]):
     """trio's queue of ready tasks, without those of frozen processes."""
 
+    def __init__(self, ready: Iterable[Task]) -> None:
+        super().__init__(ready)
+        self._held: dict[Process, list[Task]] = {}
+
     def append(self, task: Task) -> None:
         process = task.context.get(_process)
         if process is not None and process.holds(task):
-            process.hold(task)
+            self._held[process].append(task)
         else:
             super().append(task)
+
+    def freeze(self, process: Process) -> None:
+        self._held[process] = [task for task in self if process.holds(task)]
+        for task in self._held[process]:
+            self.remove(task)
+
+    def thaw(self, process: Process) -> None:
+        self.extend(self._held.pop(process, ()))
+
+    def thaw_all(self) -> None:
+        for process in list(self._held):
+            process.thaw()
 
 
 class VirtualClock(trio.abc.Clock):
@@ -111,9 +118,12 @@ class VirtualClock(trio.abc.Clock):
         pass
 
     def fail(self, reason: str) -> None:
-        """The run cannot go on."""
-        self.stuck = self.stuck or f"{reason} at {self.now:.6f} s"
+        """The run cannot go on: end it, also in frozen processes."""
+        if self.stuck:
+            raise Stuck(f"{self.stuck}, and it does not end")
+        self.stuck = f"{reason} at {self.now:.6f} s"
         self.give_up()
+        _run_queue().thaw_all()
 
     def current_time(self) -> float:
         process = current_process()
@@ -219,5 +229,7 @@ def current_process() -> Process | None:
     return None if task is None else task.context.get(_process)
 
 
-def _run_queue() -> deque[Task]:
-    return GLOBAL_RUN_CONTEXT.runner.runq
+def _run_queue() -> RunQueue:
+    queue = GLOBAL_RUN_CONTEXT.runner.runq
+    assert isinstance(queue, RunQueue)
+    return queue

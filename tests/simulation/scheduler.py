@@ -92,8 +92,9 @@ class RunQueue(deque[Task]):
             super().append(task)
 
     def freeze(self, process: Process) -> None:
-        self._held[process] = [task for task in self if process.holds(task)]
-        for task in self._held[process]:
+        ready = [task for task in self if process.holds(task)]
+        self._held.setdefault(process, []).extend(ready)
+        for task in ready:
             self.remove(task)
 
     def thaw(self, process: Process) -> None:

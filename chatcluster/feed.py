@@ -127,6 +127,8 @@ class Feed:
         self._recent = RecentMessages(RECENT_BYTES_MAX)
         self._preview: list[tuple[Position, bytes]] = []
         self._attempt = (0, 0)
+        self._failed = (0, 0)
+        """The newest attempt, by its history version and number, that readers know to have failed."""
         # what is read, but not shown yet
         self._waiting: deque[Message] = deque()
         self._read: ChatRead | None = None
@@ -205,6 +207,7 @@ class Feed:
         chat = read.chat
         self.chat = self._shown = chat
         self._read_version = self._version = chat.snapshot_version
+        self._failed = chat.failed_attempt
         self._newest = max(self._newest, chat.snapshot_version)
         self._recent.begin(chat.snapshot_version)
         self._history_version = chat.history_version
@@ -319,6 +322,7 @@ class Feed:
         before, chat = self._shown, read.chat
         self._shown, self._version = chat, chat.snapshot_version
         self._history_version = chat.history_version
+        self._failed = max(self._failed, chat.failed_attempt)
         here = Cursor(self._version, self._cursor_position)
         if chat.queue_version != before.queue_version:
             self._queue = read.queue
@@ -360,8 +364,6 @@ class Feed:
                 self._newest = max(self._newest, body.history_version)
             case FrameKind.CLOSE if self.chat.worker_id is not None and frame.position.epoch == self.chat.epoch:
                 self._newest = max(self._newest, self.chat.snapshot_version + 1)
-            case _:
-                pass
         if self._waiting:
             self._show_waiting()
 
@@ -382,12 +384,11 @@ class Feed:
     def _is_current(self) -> bool:
         """Whether the frame's attempt builds on the history shown, and is not known to be superseded."""
         history_version, number = self._attempt
-        if history_version != self._history_version:
+        if history_version != self._history_version or self._attempt <= self._failed:
             return False
         if history_version != self.chat.history_version:
             return True  # it became a message that waits for its frames
-        failed = 0 if self.chat.retry is None else self.chat.retry.attempt
-        return self.chat.runnable and number >= self.chat.attempt and number > failed
+        return self.chat.runnable and number >= self.chat.attempt
 
     def _show_frame(self, frame: Frame) -> None:
         if frame.kind is FrameKind.ATTEMPT:

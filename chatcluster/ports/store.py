@@ -46,6 +46,11 @@ class Chat(msgspec.Struct, frozen=True):
         return self.runnable and self.worker_id is None
 
     @property
+    def failed_attempt(self) -> tuple[int, int]:
+        """The attempt whose failure the chat waits out, by its history version and number; (0, 0) if it does not."""
+        return (0, 0) if self.retry is None else (self.history_version, self.retry.attempt)
+
+    @property
     def shown_status(self) -> str:
         """The status in the API: a runnable chat that nobody owns yet is ``pending``."""
         if self.status is Status.RUNNING and self.worker_id is None and not self.archived:

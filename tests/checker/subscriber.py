@@ -208,8 +208,9 @@ class Subscriber:
             self._check_end()
 
     def _check_end(self) -> None:
-        if self.status == "waiting" and self.preview:
-            self._vanished("the end of the turn")
+        if self.status == "waiting":
+            if self.preview:
+                self._vanished("the end of the turn")
             self._drop_preview()
 
     def _check_stop(self, status: str) -> None:

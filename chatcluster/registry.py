@@ -18,6 +18,11 @@ that process dies, the server lets go of the lock. ``watch`` is another connecti
 A lock in the hands of someone else when ``hold`` wants it (an old connection of ours that the server has not missed
 yet) is ``StoreUnavailable`` as well: a holder never waits, so there is no circle of waiters.
 
+**Frozen sessions.** A process that freezes, or is cut off, in a transaction keeps its locks: on its chats, and in a
+claim on its own row, so that it could not even be buried. The server ends such a session when it is idle in its
+transaction (``postgres.py``), but not between the halves of a statement that is being prepared, nor with half of an
+answer sent: there no timeout of the server's applies. So whoever looks for the dead ends those.
+
 Behind a transaction pooler without a direct URL there are no sessions: ``hold`` does nothing, ``watch`` never returns.
 """
 
@@ -30,12 +35,15 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster import telemetry
 from chatcluster.errors import LeaseLost, StoreUnavailable
 from chatcluster.ports import Chat, OwnedChat, Renewal, Replica, SessionLock
 from chatcluster.postgres import Connection, Database
 from chatcluster.queries import load_queries
 from chatcluster.rows import chats_of
 
+FROZEN_SECONDS = 3.0
+"""A client that lets its transaction wait for it in mid-statement for so long is frozen; below the lease."""
 AWAIT_LOCK_SECONDS_MAX = 45.0
 """Above the half minute that ``await_session_lock`` waits at most."""
 
@@ -97,7 +105,10 @@ class PostgresRegistry:
         return await self._database.transaction(_bury, worker_id, lease_ttl_seconds)
 
     async def dead(self, lease_ttl_seconds: float) -> tuple[UUID, ...]:
-        return await self._database.autocommit(_dead, lease_ttl_seconds)
+        frozen, dead = await self._database.autocommit(_dead, lease_ttl_seconds)
+        if frozen:
+            telemetry.event("session.frozen", count=frozen)
+        return dead
 
     async def replicas(self) -> tuple[Replica, ...]:
         return await self._database.autocommit(_replicas)
@@ -149,8 +160,9 @@ async def _bury(connection: Connection, worker_id: UUID, lease_ttl_seconds: floa
     return None if age_seconds is None and not freed else freed
 
 
-async def _dead(connection: Connection, lease_ttl_seconds: float) -> tuple[UUID, ...]:
-    return tuple(row["worker_id"] for row in await connection.fetch(SQL["select_dead"], lease_ttl_seconds))
+async def _dead(connection: Connection, lease_ttl_seconds: float) -> tuple[int, tuple[UUID, ...]]:
+    frozen = await connection.fetchval(SQL["end_frozen"], FROZEN_SECONDS)
+    return frozen, tuple(row["worker_id"] for row in await connection.fetch(SQL["select_dead"], lease_ttl_seconds))
 
 
 async def _replicas(connection: Connection) -> tuple[Replica, ...]:

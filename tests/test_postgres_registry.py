@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ import trio
 import trio.testing
 from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_blocked, wait_until
 
+from chatcluster import registry
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
 from chatcluster.embedded import PostgresServer
@@ -181,6 +183,37 @@ def test_the_keys_of_workers_fit_the_server_and_differ() -> None:
 
 async def occupy(connection: Connection, until: asyncio.Event) -> None:
     await until.wait()
+
+
+async def test_a_process_that_freezes_in_mid_statement_keeps_no_locks(
+    database: Database, observer: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: it has sent Parse and Flush, and no Sync. To the server it is active, and none of its timeouts applies."""
+    monkeypatch.setattr(registry, "FROZEN_SECONDS", 0.2)
+    locked = "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass AND mode = 'ExclusiveLock')"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(freeze_in_mid_statement, database)
+        await wait_until(observer, locked)
+        await PostgresRegistry(database).dead(5.0)
+        assert await fetchval(observer, f"SELECT {locked}"), "it may just be slow"
+        await execute(observer, "SELECT pg_sleep(0.25)")
+        await PostgresRegistry(database).dead(5.0)
+        await wait_until(observer, f"NOT {locked}")
+
+
+async def freeze_in_mid_statement(database: Database) -> None:
+    async def lock_and_freeze(connection: Connection) -> None:
+        await connection.execute("SELECT txid_current(); LOCK replicas IN EXCLUSIVE MODE")
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())  # type: ignore[attr-defined]
+        transport: Any = connection._transport  # type: ignore[attr-defined]
+        parse = b"\0SELECT 1\0\0\0"
+        transport.write(b"P" + (4 + len(parse)).to_bytes(4, "big") + parse + b"H\0\0\0\4")
+        await lost.wait()
+        raise ConnectionResetError("the server ended the session")
+
+    with pytest.raises(StoreUnavailable):
+        await database.transaction(lock_and_freeze)
 
 
 async def test_a_heartbeat_does_not_wait_for_a_busy_pool(database_url: str) -> None:

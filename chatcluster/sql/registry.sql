@@ -40,6 +40,15 @@ from owned
 where chats.id = owned.id
 returning {chat}
 
+-- name: end_frozen
+-- Active, yet waiting for its client to send the other half of a statement, or to take the answer. Without a transaction
+-- ID it has locked no row. One does not look at others' sessions: only at those of our role, database and name.
+select count(pg_terminate_backend(pid))
+from pg_stat_activity
+where state = 'active' and wait_event in ('ClientRead', 'ClientWrite') and backend_xid is not null
+    and state_change < clock_timestamp() - $1::float8 * interval '1 second'
+    and usename = current_user and datname = current_database() and application_name like 'chatcluster %'
+
 -- name: select_dead
 select worker_id from replicas where heartbeat_at <= statement_timestamp() - $1::float8 * interval '1 second'
 union

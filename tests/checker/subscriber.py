@@ -16,10 +16,9 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
 * A preview does not vanish: what was streamed is kept, also when the answer is stopped.
 
 Two faults can explain a preview that is short, vanishes, or is that of an attempt before: the owner died between its
-commit and the publication of the last parts, or Redis lost them. That nothing at all was shown of an attempt,
-any fault explains: a reader that
-hears of a takeover late goes on with the turn that is under way by then. So these are only noted here (``doubts``),
-and decided when all faults are known.
+commit and the publication of the last parts, or Redis lost them. That nothing at all was shown of an attempt, any
+fault explains: a reader that hears of a takeover late goes on with the turn that is under way by then. So these are
+only noted here (``doubts``), and decided when all faults are known.
 """
 
 from __future__ import annotations

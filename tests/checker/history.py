@@ -127,7 +127,8 @@ class Write:
 class Fault:
     """Something that was done to the cluster. ``worker_id`` and ``replica`` are those of its victim, if it has one.
 
-    ``kind``: kill, stop, term, or one that begins with ``redis`` or ``postgres``. ``until``: when it was over.
+    ``kind``: kill, stop, term, or one that begins with ``redis`` or ``postgres``. ``until``: when it was over. Or
+    ``provider``: an attempt of this worker failed, and nothing of it is kept; ``until``: when every reader was told.
     """
 
     kind: str

@@ -115,9 +115,11 @@ class Checker:
 
 def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
     time = doubt.violation.time
+    of_owner = worker_id is not None and fault.worker_id == worker_id
+    if fault.kind == "provider":
+        return time is not None and fault.time <= time and of_owner and doubt.began <= fault.until
     if time is None or fault.time > time or doubt.began > fault.until + AFTERMATH_SECONDS:
         return False
     if fault.kind.startswith(("redis", "postgres")) or not doubt.shown:
         return True
-    of_owner = worker_id is not None and fault.worker_id == worker_id
     return of_owner or (fault.kind == "stop" and doubt.replica in (fault.replica, PUBLIC))

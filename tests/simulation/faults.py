@@ -174,7 +174,7 @@ class Faults:
 
     def _seconds(self) -> float:
         """Short, or longer than a lease."""
-        return self._draw.expovariate(1 / self._draw.choice((0.02, 0.5, 3.0)))
+        return self._draw.expovariate(1 / self._draw.choice((0.02, 0.5, 3.0, 6.0)))
 
     @contextmanager
     def _recorded(self, kind: str, process: ReplicaProcess | None = None) -> Iterator[None]:

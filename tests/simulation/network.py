@@ -8,6 +8,9 @@ A wire is sound, or troubled in one of these ways, which add up:
   the process that sent it;
 * **lossy**: now and then a request is lost, or takes effect and its answer is lost.
 
+A request that was given up on its way (the sender was cancelled, or told that it was lost) may arrive all the same,
+a while later, when nobody waits for it any more.
+
 Hints travel by ``SimulatedPubSub``: lost, doubled, late and out of order. Live frames of one chat are late only,
 all by the same time: that is what the server promises.
 """
@@ -15,16 +18,22 @@ all by the same time: that is what the server promises.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from random import Random
 from types import TracebackType
+from typing import TypeVar
 
 import trio
 
-from chatcluster.errors import UnavailableError
+from chatcluster.errors import CallerError, OwnershipError, UnavailableError
 from chatcluster.memory import MemoryBroker, MemoryPubSub
 from chatcluster.memory.link import Link
 from simulation.scheduler import Process
+
+T = TypeVar("T")
+Later = Callable[[float, Callable[[], None]], None]
+"""``later(seconds, act)``: the world does it then."""
 
 
 class Weather:
@@ -42,10 +51,13 @@ class Weather:
         self.hint_late = 0.0
         self.hint_late_seconds = 0.0
         self.live_late_seconds = 0.0
+        self.request_late = 0.0
+        """Probability of a request that was given up to arrive all the same."""
+        self.request_late_seconds = 1.0
 
     def clear(self) -> None:
-        """Fair from now on."""
-        for name in list(vars(self)):
+        """Fair from now on, but for hints: those may be lost or doubled for ever."""
+        for name in vars(self).keys() - {"hint_lost", "hint_doubled"}:
             setattr(self, name, 0.0)
 
     @property
@@ -61,11 +73,13 @@ class Wire(Link):
         process: Process,
         weather: Weather,
         draw: Random,
+        later: Later,
         *,
         failure: type[UnavailableError],
         patience_seconds: float,
     ) -> None:
         self.dead = False
+        self._later = later
         self._process = process
         self._weather = weather
         self._draw = draw
@@ -85,6 +99,19 @@ class Wire(Link):
         if self._cuts == 0:
             self._mended.set()
             self._mended = trio.Event()
+
+    async def carry(self, operation: str, effect: Callable[[], T]) -> T:
+        """Like ``crossing``, for a write as a function that may run later, on its own."""
+        arrived = False
+        try:
+            async with self.crossing(operation):
+                arrived = True
+                return effect()
+        except (UnavailableError, trio.Cancelled):
+            if not arrived and self._draw.random() < self._weather.request_late:
+                seconds = self._draw.expovariate(1 / self._weather.request_late_seconds)
+                self._later(seconds, partial(_arrive_late, effect))
+            raise
 
     def crossing(self, operation: str) -> AbstractAsyncContextManager[None]:
         return _Crossing(self)
@@ -136,6 +163,11 @@ class Wire(Link):
             self._process.in_flight.discard(task)
 
 
+def _arrive_late(effect: Callable[[], object]) -> None:
+    with suppress(CallerError, OwnershipError):  # nobody hears the answer
+        effect()
+
+
 class _Crossing:
     __slots__ = ("_wire",)
 
@@ -152,11 +184,9 @@ class _Crossing:
 
 
 class SimulatedPubSub(MemoryPubSub):
-    """One process's connection. ``later(time, deliver)`` is the world's."""
+    """One process's connection."""
 
-    def __init__(
-        self, broker: MemoryBroker, weather: Weather, draw: Random, later: Callable[[float, Callable[[], None]], None]
-    ) -> None:
+    def __init__(self, broker: MemoryBroker, weather: Weather, draw: Random, later: Later) -> None:
         super().__init__(broker)
         self._now = broker.clock
         self._weather = weather
@@ -168,18 +198,17 @@ class SimulatedPubSub(MemoryPubSub):
         weather, now = self._weather, self._now()
         if channel.endswith(":live"):
             self._live_due = max(self._live_due, now + weather.live_late_seconds)
-            self._deliver_at(self._live_due, channel, payload)
+            self._deliver_after(self._live_due - now, channel, payload)
             return
         if self._draw.random() < weather.hint_lost:
             return
         for _ in range(2 if self._draw.random() < weather.hint_doubled else 1):
             late = self._draw.random() < weather.hint_late
-            self._deliver_at(
-                now + self._draw.expovariate(1 / weather.hint_late_seconds) if late else now, channel, payload
-            )
+            seconds = self._draw.expovariate(1 / weather.hint_late_seconds) if late else 0.0
+            self._deliver_after(seconds, channel, payload)
 
-    def _deliver_at(self, time: float, channel: str, payload: bytes) -> None:
-        if time > self._now():
-            self._later(time, lambda: super(SimulatedPubSub, self).deliver(channel, payload))
+    def _deliver_after(self, seconds: float, channel: str, payload: bytes) -> None:
+        if seconds > 0:
+            self._later(seconds, lambda: super(SimulatedPubSub, self).deliver(channel, payload))
         else:
             super().deliver(channel, payload)

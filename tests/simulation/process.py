@@ -47,7 +47,7 @@ class Surroundings(Protocol):
     @property
     def provider(self) -> Model: ...
 
-    def later(self, time: float, act: Callable[[], None]) -> None: ...
+    def later(self, seconds: float, act: Callable[[], None]) -> None: ...
 
 
 class Disconnected(Exception):
@@ -130,13 +130,21 @@ class ReplicaProcess:
         self.scheduled = Process(speed)
         self.worker_ids: list[UUID] = []
         self.alive = True
+        self._listening = False
         self.exited = trio.Event()
         self.thawed_at = 0.0
         self._witness = world.witness
         self._settings = settings
 
         def wire(failure: type[UnavailableError], patience_seconds: float) -> Wire:
-            return Wire(self.scheduled, world.weather, world.draw, failure=failure, patience_seconds=patience_seconds)
+            return Wire(
+                self.scheduled,
+                world.weather,
+                world.draw,
+                world.later,
+                failure=failure,
+                patience_seconds=patience_seconds,
+            )
 
         self._postgres = (
             wire(StoreUnavailable, settings.statement_timeout_seconds),
@@ -179,7 +187,7 @@ class ReplicaProcess:
     @property
     def accepting(self) -> bool:
         """Whether a balancer sends new connections here: it does not know of freezes."""
-        return self.alive and self._nursery is not None and not self.replica.draining
+        return self.alive and self._listening and not self.replica.draining
 
     @property
     def frozen(self) -> bool:
@@ -193,6 +201,7 @@ class ReplicaProcess:
     async def _run(self, on_listening: Callable[[], None]) -> None:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.feeds.run)
+            self._listening = True
             on_listening()
             self._nursery.start_soon(self._publisher.run)
             await self.replica.run()

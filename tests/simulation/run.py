@@ -102,7 +102,7 @@ class World:
         self.clock = clock
         self.trace = Trace()
         self.checker = Checker(self._violated, stop_seconds_max=STOP_SECONDS_MAX)
-        self.witness = Witness(self._time, self.trace, self.checker.report)
+        self.witness = Witness(self._time, self.trace, report=self.checker.report, attempt_failed=self._attempt_failed)
         self.broker = MemoryBroker(self._time)
         self.weather = Weather()
         self.draw = Random(f"network {plan.seed}")
@@ -248,9 +248,9 @@ class World:
 
     # --- what is on its way -------------------------------------------------------------------
 
-    def later(self, time: float, act: Callable[[], None]) -> None:
-        """Do it at this time."""
-        heappush(self._late, (time, next(self._late_serial), act))
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do it then."""
+        heappush(self._late, (self.now + seconds, next(self._late_serial), act))
         self._late_changed.set()
 
     async def _deliver_late(self) -> None:
@@ -274,6 +274,10 @@ class World:
     def _calling_worker(self) -> UUID | None:
         calling = scheduler.current_process()
         return next((process.worker_id for process in self.processes if process.scheduled is calling), None)
+
+    def _attempt_failed(self, worker_id: UUID) -> None:
+        until = self.now + TOLD_SECONDS_MAX
+        self.checker.faults.append(Fault(kind="provider", time=self.now, until=until, worker_id=str(worker_id)))
 
     def _violated(self, violation: Violation) -> None:
         self.trace.note(self.now, "VIOLATION", violation.kind, violation.chat, violation.reader, violation.detail)

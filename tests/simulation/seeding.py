@@ -111,6 +111,8 @@ def plan_of(seed: int) -> Plan:
             "hint_late": sometimes(0.3, 0.05, 0.8),
             "hint_late_seconds": draw.choice((0.01, 0.2, 2.0)),
             "live_late_seconds": sometimes(0.15, 0.001, 0.3),
+            "request_late": sometimes(0.3, 0.1, 1.0),
+            "request_late_seconds": draw.choice((0.05, 1.0, 3.0)),
         },
         temper=_temper(draw),
         hop_seconds=draw.choice((0.2, 1.0, 10.0)),
@@ -125,7 +127,7 @@ def _temper(draw: Random) -> Temper:
 
     return Temper(
         first_seconds=draw.choice((0.001, 0.05, 0.3)),
-        words_max=draw.choice((2, 8, 20)),
+        words_max=draw.choice((2, 2, 8, 8, 20, 60)),
         pause=draw.choice((0.1, 0.5, 1.0)),
         pause_seconds=draw.choice((0.005, 0.03, 0.2)),
         fail=sometimes(0.3, 0.01, 0.15),

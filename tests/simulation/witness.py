@@ -14,17 +14,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 from checker.history import Kind, Violation
 
-from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, event_name
+from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, ScheduleRetry, UserCommand, event_name
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
 from chatcluster.parts import Frame, OpenFrame, Position, Role, decode_frame, text_of
-from chatcluster.ports import Appended, Chat, Claimed, Outcome
+from chatcluster.ports import Appended, Chat, Claimed, Idempotency, Outcome
+from simulation.network import Wire
 from simulation.provider import Answer
 from simulation.trace import Trace
 
@@ -40,15 +42,23 @@ class Witnessed(Protocol):
 
 
 class Witness:
-    """``report`` gets each violation."""
+    """``report`` gets each violation; ``attempt_failed`` hears whose attempt the provider let down."""
 
-    def __init__(self, clock: Callable[[], float], trace: Trace, report: Callable[[Violation], None]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        trace: Trace,
+        *,
+        report: Callable[[Violation], None],
+        attempt_failed: Callable[[UUID], None],
+    ) -> None:
         self.database = MemoryDatabase(clock)
         self.failures: Counter[UUID] = Counter()
         """Turns that ended in an error, by chat."""
         self.claims: dict[tuple[UUID, int], UUID] = {}
         self._trace = trace
         self._report = report
+        self._attempt_failed = attempt_failed
         self._processes: dict[UUID, Witnessed] = {}
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
@@ -93,6 +103,8 @@ class Witness:
             )
         if isinstance(command, Fail):
             self.failures[fence.chat_id] += 1
+        if isinstance(command, Fail | ScheduleRetry):
+            self._attempt_failed(fence.worker_id)
 
     def buried(self, worker_id: UUID, orphans: Sequence[Chat], *, by_lease: bool) -> None:
         self.note("buried", self.name_of(worker_id), "by lease" if by_lease else "by proof", [c.id for c in orphans])
@@ -151,9 +163,26 @@ class Witness:
 
 
 class WatchedStore(MemoryStore):
-    def __init__(self, witness: Witness, link: Link) -> None:
-        super().__init__(witness.database, link)
+    """Writes may arrive when nobody waits for them any more."""
+
+    def __init__(self, witness: Witness, wire: Wire) -> None:
+        super().__init__(witness.database, wire)
         self._witness = witness
+        self._wire = wire
+
+    async def apply(
+        self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
+    ) -> Outcome:
+        def effect() -> Outcome:
+            return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
+
+        return await self._wire.carry("apply", effect)
+
+    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+        return await self._wire.carry("commit", partial(self._commit, fence, command))
+
+    async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        return await self._wire.carry("claim", partial(self._claim, worker_id, free_slots, batch))
 
     def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
         row = self._database.chats.get(fence.chat_id)

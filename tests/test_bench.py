@@ -90,6 +90,12 @@ def test_a_token_is_lost_if_the_message_has_it_and_the_reader_does_not() -> None
     assert account([1, 2, 4], [1, 2, 3, 4], expected=4) == (1, 0, 0)
 
 
+def test_a_token_is_not_lost_if_it_came_in_the_message_while_the_reader_was_away() -> None:
+    assert account([1, 2], [1, 2, 3, 4], expected=4, away_at_end=True).lost == 0
+    assert account([1, 3], [1, 2, 3, 4], expected=4, away_at_end=True).lost == 1
+    assert account([1, 2], [1, 2, 3], expected=4, away_at_end=True).lost == 1
+
+
 def test_a_token_is_lost_if_it_was_ordered_and_is_in_no_message() -> None:
     assert account([1, 2], [1, 2], expected=3) == (1, 0, 0)
 

@@ -92,7 +92,8 @@ async def _run(names: tuple[str, ...], repeats: int, quick: bool) -> tuple[list[
                 async with open_load(servers.token) as load:
                     cases += await workload.measure(Bench(servers, load, min(repeats, workload.repeats_max), quick))
             except* (BenchError, OSError) as group:
-                errors += [f"{name}: {error}" for error in leaves(group)]
+                errors += [f"{name}: {error} (logs: {servers.directory})" for error in leaves(group)]
+                servers.keep_logs = True
             _say(f"{name}: {time.monotonic() - started:.0f} s")
     for error in errors:
         _say(f"Error: {error}")

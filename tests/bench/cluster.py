@@ -75,12 +75,14 @@ class Replica:
 class Servers:
     """Postgres, Redis and ways to look into them; what a run has from its start to its end."""
 
-    def __init__(self, directory: Path, postgres: PostgresServer, redis: RedisServer, urls: tuple[str, str]) -> None:
+    def __init__(self, directory: Path, postgres: PostgresServer, redis: RedisServer) -> None:
         self.directory = directory
         self.postgres = postgres
         self.redis = redis
-        self.database_url, self.redis_url = urls
+        self.database_url = ""
+        self.redis_url = ""
         self.token = ""
+        self.keep_logs = False
         self.database: Database
         self.cache: RedisConnection
 
@@ -98,13 +100,14 @@ class Servers:
 
 @asynccontextmanager
 async def open_servers() -> AsyncIterator[Servers]:
-    """Servers on a new directory, which is deleted in the end."""
+    """Servers on a new directory, which is deleted in the end; its logs are kept if ``keep_logs`` is set by then."""
     directory = _new_directory()
     postgres = PostgresServer(directory / "postgres", connections_max=CONNECTIONS_MAX)
     redis = RedisServer(directory / "redis")
+    servers = Servers(directory, postgres, redis)
     try:
-        urls = await trio.to_thread.run_sync(postgres.start), await trio.to_thread.run_sync(redis.start)
-        servers = Servers(directory, postgres, redis, urls)
+        servers.database_url = await trio.to_thread.run_sync(postgres.start)
+        servers.redis_url = await trio.to_thread.run_sync(redis.start)
         settings = Settings(database_url=servers.database_url, statement_timeout_seconds=120)
         await migrate_schema(settings)
         servers.token = await create_token(settings, user="bench", admin=True, name="bench")
@@ -114,7 +117,9 @@ async def open_servers() -> AsyncIterator[Servers]:
         with trio.CancelScope(shield=True):  # bounded by the servers' own escalation
             await trio.to_thread.run_sync(postgres.kill)
             await trio.to_thread.run_sync(redis.kill)
-            shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(directory / "postgres", ignore_errors=True)
+            if not servers.keep_logs:
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def _new_directory() -> Path:
@@ -172,7 +177,7 @@ class Cluster:
         rows = await self.servers.sql("SELECT status, count(*), count(worker_id) FROM chats GROUP BY 1 ORDER BY 1")
         chats = ", ".join(f"{count} {status} ({owned} owned)" for status, count, owned in rows) or "none"
         died = [replica.name for replica in self.replicas if not replica.runs]
-        said = "; ".join(child.last_line(log) for log in sorted(self.servers.directory.glob("replica-*.log")))
+        said = "; ".join(child.last_line(log, "Error:") for log in sorted(self.servers.directory.glob("replica-*.log")))
         return f"chats: {chats}; died: {', '.join(died) or 'none'}; logs end with: {said or 'nothing'}"
 
     async def kill(self, replica: Replica) -> int:

@@ -33,15 +33,17 @@ class Account(NamedTuple):
     disordered: int
 
 
-def account(seen: Iterable[int], committed: Iterable[int], expected: int) -> Account:
+def account(seen: Iterable[int], committed: Iterable[int], expected: int, *, away_at_end: bool = False) -> Account:
     """Compare the tokens that a reader saw, in order, with those of the message that they became.
 
-    ``expected`` is how many tokens were ordered; a message that is shorter has lost some as well.
+    ``expected`` is how many tokens were ordered; a message that is shorter has lost some as well. A reader that was
+    ``away_at_end`` got the end in the message, and not once more as parts.
     """
     seen = list(seen)
     once, message = set(seen), set(committed)
+    last = max(seen, default=0) if away_at_end else float("inf")
     return Account(
-        lost=len(message - once) + max(0, expected - len(message)),
+        lost=sum(token <= last for token in message - once) + max(0, expected - len(message)),
         doubled=len(seen) - len(once),
         disordered=sum(after < before for before, after in pairwise(seen)),
     )

@@ -99,7 +99,7 @@ class _Returner:
         self._reader = Reader(plan, addresses[0], chat_id, self._read)
 
     def account(self, expected: int) -> Account:
-        return account(self.seen, self.committed or (), expected)
+        return account(self.seen, self.committed or (), expected, away_at_end=self._came_ns > 0)
 
     def _read(self, reader: Reader, event: Event, now_ns: int) -> None:
         if reader is not self._reader:
@@ -115,7 +115,7 @@ class _Returner:
             if self._left < 0 and reader.is_open:
                 self._leave()
         elif is_answer(event) and self.seen:
-            self.committed = stamps_in(event.data)
+            self.committed = stamps_in(event.data)  # if it is the first that comes after a return, we were away
 
     def _leave(self) -> None:
         self._left = self._parts

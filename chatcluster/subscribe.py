@@ -258,9 +258,10 @@ class Feeds:
         """The chat's feed, with us counted in, once it has read the database."""
         feed = self._feeds.get(chat_id)
         if feed is None:
+            if self._nursery is None:  # not running yet, or no more
+                raise StoreUnavailable("this replica is leaving; resume at another one")
             feed = Feed(chat_id, store=self._store, streams=self._streams, pubsub=self._pubsub, settings=self._settings)
             self._feeds[chat_id] = feed
-            assert self._nursery is not None, "Feeds.run must be running"
             self._nursery.start_soon(self._run, feed)
         feed.readers += 1
         try:

@@ -136,7 +136,10 @@ class Watches:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as self._nursery:
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     def cut_all(self) -> None:
         self._closed = True
@@ -151,8 +154,9 @@ class Watches:
             raise TooMany(f"this replica serves {self._settings.subscribers_max} event streams already")
         watch = self._watches.get(owner_id)
         if watch is None:
+            if self._nursery is None:  # not running yet, or no more
+                raise StoreUnavailable("this replica is leaving; reconnect to another one")
             watch = self._watches[owner_id] = Watch(owner_id, store=self._store, pubsub=self._pubsub)
-            assert self._nursery is not None, "Watches.run must be running"
             self._nursery.start_soon(self._run, watch)
         subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
         watch.subscribers[subscriber] = None

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
-from loops.cluster_world import World
+from chatcluster.config import Settings
+from chatcluster.errors import StoreUnavailable
+from chatcluster.memory import MemoryBroker, MemoryStreams
+from chatcluster.parts import BEGINNING
+from chatcluster.subscribe import Feeds
+from chatcluster.watch import Watches
+from loops.cluster_world import OWNER, World
 
 NO_TIME = 0.5
 
@@ -26,3 +33,18 @@ async def test_a_replica_that_lost_its_lease_leaves_when_told_to(world: World) -
     assert "replica.incarnation_ended" in world.names_told()
     with trio.fail_after(NO_TIME):
         await replica.drain()
+
+
+async def test_a_reader_that_comes_when_nobody_serves_any_more_is_sent_to_another_replica(world: World) -> None:
+    a = await world.replica()
+    chat = await world.one_turn(a)
+    streams = MemoryStreams(MemoryBroker())
+    feeds = Feeds(store=a.store, streams=streams, pubsub=a.pubsub, settings=Settings())
+    watches = Watches(store=a.store, pubsub=a.pubsub, settings=Settings())
+    with pytest.raises(StoreUnavailable, match="another"):
+        async with feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
+            raise AssertionError("there is no feed to read")
+    with pytest.raises(StoreUnavailable, match="another"):
+        async with watches.subscribe(OWNER):
+            raise AssertionError("there is no list to read")
+    assert feeds.subscribers == 0

@@ -83,12 +83,6 @@ class Snapshot(NamedTuple):
     """The frames of the answer under way, encoded, without their cursors."""
 
 
-class Look(NamedTuple):
-    """Somebody says that there is a snapshot of this version."""
-
-    version: int
-
-
 class Feed:
     """``run`` merges; ``snapshot`` and ``add`` let a reader join, in one synchronous step."""
 
@@ -103,7 +97,7 @@ class Feed:
         self._store = store
         self._pubsub = pubsub
         self._settings = settings
-        self._inbox_in, self._inbox = trio.open_memory_channel[Batch | Look](INBOX_MAX)
+        self._inbox_in, self._inbox = trio.open_memory_channel[Batch | int](INBOX_MAX)
         self._relay = Relay(chat_id, streams=streams, pubsub=pubsub, batches=self._inbox_in.clone())
         self._subscribers: dict[Reader, None] = {}
         self._scope = trio.CancelScope()
@@ -127,8 +121,8 @@ class Feed:
         self._recent = RecentMessages(RECENT_BYTES_MAX)
         self._preview: list[tuple[Position, bytes]] = []
         self._attempt = (0, 0)
-        self._failed = (0, 0)
-        """The newest attempt, by its history version and number, that readers know to have failed."""
+        self._failed: dict[int, int] = {}
+        """By history version: the newest attempt that is known to have come to nothing."""
         # what is read, but not shown yet
         self._waiting: deque[Message] = deque()
         self._read: ChatRead | None = None
@@ -157,7 +151,7 @@ class Feed:
         if version > self._newest:
             self._newest = version
             with suppress(trio.WouldBlock):  # then the merge is busy, and compares with the newest when it is done
-                self._inbox_in.send_nowait(Look(version))
+                self._inbox_in.send_nowait(version)
 
     def has_shown(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
@@ -207,7 +201,7 @@ class Feed:
         chat = read.chat
         self.chat = self._shown = chat
         self._read_version = self._version = chat.snapshot_version
-        self._failed = chat.failed_attempt
+        self._failed[chat.history_version] = chat.failed_attempt
         self._newest = max(self._newest, chat.snapshot_version)
         self._recent.begin(chat.snapshot_version)
         self._history_version = chat.history_version
@@ -228,7 +222,7 @@ class Feed:
 
     async def _merge(self) -> None:
         while True:
-            item: Batch | Look | None = None
+            item: Batch | int | None = None
             with trio.move_on_at(self._wait_until):
                 item = await self._inbox.receive()
             if item is None:
@@ -266,6 +260,7 @@ class Feed:
     def _adopt(self, read: ChatRead) -> None:
         before, self.chat = self.chat, read.chat
         self._read_version = read.chat.snapshot_version
+        self._failed[read.chat.history_version] = read.chat.failed_attempt
         if read.chat.epoch > self._relay.target.epoch:
             self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
         elif read.chat.status is not before.status:
@@ -322,7 +317,7 @@ class Feed:
         before, chat = self._shown, read.chat
         self._shown, self._version = chat, chat.snapshot_version
         self._history_version = chat.history_version
-        self._failed = max(self._failed, chat.failed_attempt)
+        self._failed = {version: number for version, number in self._failed.items() if version >= self._history_version}
         here = Cursor(self._version, self._cursor_position)
         if chat.queue_version != before.queue_version:
             self._queue = read.queue
@@ -356,7 +351,7 @@ class Feed:
             await self._turn_to(frame)
         self._position = frame.position
         match frame.kind:
-            case FrameKind.ATTEMPT | FrameKind.PART if self._is_current():
+            case FrameKind.ATTEMPT | FrameKind.PART if self._is_current() and self._follows(frame):
                 self._show_frame(frame)
             case FrameKind.COMMITTED:
                 body = decode_frame(frame.data)
@@ -384,11 +379,16 @@ class Feed:
     def _is_current(self) -> bool:
         """Whether the frame's attempt builds on the history shown, and is not known to be superseded."""
         history_version, number = self._attempt
-        if history_version != self._history_version or self._attempt <= self._failed:
+        if history_version != self._history_version or number <= self._failed.get(history_version, 0):
             return False
         if history_version != self.chat.history_version:
             return True  # it became a message that waits for its frames
-        return self.chat.runnable and number >= self.chat.attempt
+        return self.chat.runnable
+
+    def _follows(self, frame: Frame) -> bool:
+        """Whether all frames of the attempt before this one were shown. Otherwise the message tells it all."""
+        last = self._preview[-1][0] if self._preview else START
+        return frame.kind is FrameKind.ATTEMPT or frame.position == (last.epoch, last.seq + 1)
 
     def _show_frame(self, frame: Frame) -> None:
         if frame.kind is FrameKind.ATTEMPT:

@@ -196,7 +196,7 @@ class Runner:
             return
         number = (self.chat.history_version, self.chat.attempt)
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
-            await self._commit(StartAttempt())
+            await self._commit(StartAttempt(self.chat.attempt + 1))
         chat = self.chat
         self._attempted = (chat.history_version, chat.attempt)
         self._said, self._said_up_to = [], None

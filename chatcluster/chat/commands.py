@@ -86,7 +86,9 @@ class Rename(msgspec.Struct, frozen=True):
 
 
 class StartAttempt(msgspec.Struct, frozen=True):
-    pass
+    """``number`` of the attempt that starts, so that a request which arrives late, and again, starts nothing."""
+
+    number: int | None = None
 
 
 class ScheduleRetry(msgspec.Struct, frozen=True):

@@ -144,8 +144,10 @@ def _rename(draft: Draft, command: Rename) -> None:
     draft.title = command.title
 
 
-def _start_attempt(draft: Draft, _: StartAttempt) -> None:
+def _start_attempt(draft: Draft, command: StartAttempt) -> None:
     draft.attempt += 1
+    if command.number not in (None, draft.attempt):
+        raise Moved(f"attempt {command.number} cannot start where {draft.attempt} is the next one")
     draft.retry = None
 
 

@@ -46,9 +46,9 @@ class Chat(msgspec.Struct, frozen=True):
         return self.runnable and self.worker_id is None
 
     @property
-    def failed_attempt(self) -> tuple[int, int]:
-        """The attempt whose failure the chat waits out, by its history version and number; (0, 0) if it does not."""
-        return (0, 0) if self.retry is None else (self.history_version, self.retry.attempt)
+    def failed_attempt(self) -> int:
+        """The newest attempt at this history that came to nothing: the one before, or the one that is to be retried."""
+        return max(0, self.attempt - 1) if self.retry is None else self.retry.attempt
 
     @property
     def shown_status(self) -> str:

@@ -82,17 +82,17 @@ class Client:
         chance = self._draw.random()
         if row.state.archived:
             await (self.apply(chat_id, Unarchive()) if chance < 0.7 else self.send(chat_id))
-        elif chance < 0.45:
-            await self.send(chat_id)
-        elif chance < 0.55:
-            await self.send(chat_id, Busy.INTERRUPT)
-        elif chance < 0.67:
-            await self.apply(chat_id, Interrupt())
-        elif chance < 0.77:
-            await self._edit(chat_id, row)
-        elif chance < 0.87 and row.state.queue:
+        elif row.state.queue and chance < 0.2:
             await self._touch_queue(chat_id, row)
-        elif chance < 0.92:
+        elif chance < 0.55:
+            await self.send(chat_id)
+        elif chance < 0.65:
+            await self.send(chat_id, Busy.INTERRUPT)
+        elif chance < 0.8:
+            await self.apply(chat_id, Interrupt())
+        elif chance < 0.9:
+            await self._edit(chat_id, row)
+        elif chance < 0.95:
             await self.apply(chat_id, Archive())
         else:
             await self.apply(chat_id, Rename(self._text()))

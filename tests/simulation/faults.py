@@ -169,7 +169,11 @@ class Faults:
     # --- which, how long, and for the record ---------------------------------------------------
 
     def _victim(self) -> ReplicaProcess | None:
+        """More often than not one that is at work."""
         alive = [process for process in self._world.processes if process.alive and process.worker_ids]
+        at_work = [process for process in alive if process.replica.chats]
+        if at_work and self._draw.random() < 0.7:
+            return self._draw.choice(at_work)
         return self._draw.choice(alive) if alive else None
 
     def _seconds(self) -> float:

@@ -51,6 +51,8 @@ class Weather:
         self.hint_late = 0.0
         self.hint_late_seconds = 0.0
         self.live_late_seconds = 0.0
+        self.live_lost = 0.0
+        """Probability of a frame to be added to the stream, and not published."""
         self.request_late = 0.0
         """Probability of a request that was given up to arrive all the same."""
         self.request_late_seconds = 1.0
@@ -88,6 +90,10 @@ class Wire(Link):
         self._cuts = 0
         self._swallows = False
         self._mended = trio.Event()
+
+    @property
+    def is_cut(self) -> bool:
+        return self._cuts > 0
 
     def cut(self, *, swallows: bool) -> None:
         """``swallows``: requests hang; otherwise they are refused at once. Cuts add up."""

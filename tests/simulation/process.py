@@ -155,7 +155,7 @@ class ReplicaProcess:
         self._pubsub = SimulatedPubSub(world.broker, world.weather, world.draw, world.later)
         self.store: Store = WatchedStore(world.witness, self._postgres[0])
         registry = WatchedRegistry(world.witness, self._postgres[1])
-        streams = WatchedStreams(world.witness, world.broker, self._redis)
+        streams = WatchedStreams(world.witness, world.broker, self._redis, world.weather, world.draw)
         pubsub: PubSub = self._pubsub
         self.notices = Notices(pubsub)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
@@ -192,6 +192,20 @@ class ReplicaProcess:
     @property
     def frozen(self) -> bool:
         return self.scheduled.frozen
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether it lives, takes steps, and reaches Postgres."""
+        return self.alive and not self.frozen and not any(wire.is_cut for wire in self._postgres)
+
+    @property
+    def fit(self) -> bool:
+        """Whether it could take on a chat."""
+        member = self.worker_id in self._witness.database.replicas
+        return self.in_touch and self.accepting and member and self.replica.free_slots > 0
+
+    def runs(self, chat_id: UUID) -> bool:
+        return chat_id in self.replica._runners
 
     # --- life and death -----------------------------------------------------------------------
 
@@ -307,6 +321,7 @@ class ReplicaProcess:
         reason = "disconnected"
         try:
             with connection.scope:
+                await trio.lowlevel.checkpoint()  # the request's head is read
                 async with self.feeds.subscribe(chat_id, cursor, owner_id=owner_id) as subscriber:
                     while connection.ended is None:
                         await connection.send(await subscriber.receive())

@@ -32,6 +32,7 @@ class Reader:
         self.subscriber = subscriber
         self.hop_seconds = world.plan.hop_seconds
         self.lazy = world.plan.lazy
+        self.archived = False
         self._world = world
         self._draw = draw
         self._cursor: Cursor = BEGINNING
@@ -75,4 +76,6 @@ class Reader:
         data = msgspec.json.decode(data_line[6:])
         self._world.witness.note("event", self.name, cursor, kind, data_line[6:])
         self._cursor = parse_cursor(cursor)
+        if kind == "status":
+            self.archived = data["archived"]
         self.subscriber.observe(Event(self._world.now, replica, cursor, kind, data))

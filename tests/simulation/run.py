@@ -2,9 +2,10 @@
 
 1. The replicas start, the chats are created, readers attach.
 2. Clients do what they do, while faults happen.
-3. Everything is mended: no fault is left, the weather is fair, the provider is well, dead replicas are back.
-   From here on the cluster has ``REST_SECONDS_MAX`` to bring every chat to rest. Then each chat that
-   is archived or has something left in its queue is used once more, and has to come to rest again.
+3. Everything is mended: no fault is left, the weather is fair (but hints may be lost to the end), the provider is
+   well, dead replicas are back. From here on the cluster has ``REST_SECONDS_MAX`` to bring every chat to rest. Then
+   each chat that is archived or has something left in its queue is used once more, and has to come to rest again;
+   some are archived in the end.
 4. Readers have ``TOLD_SECONDS_MAX`` to be told everything.
 5. The checker decides.
 """
@@ -26,7 +27,7 @@ from checker import Checker, Fault, FinalChat, Kind, Verdict, Violation
 from checker.history import message_of
 
 from chatcluster import telemetry
-from chatcluster.chat import Status, Unarchive
+from chatcluster.chat import Archive, Status, Unarchive
 from chatcluster.memory import MemoryBroker
 from chatcluster.memory.database import ChatRow
 from simulation import scheduler
@@ -39,11 +40,11 @@ from simulation.reader import Reader
 from simulation.scheduler import VirtualClock
 from simulation.seeding import Plan, Temper, plan_of
 from simulation.trace import Trace
+from simulation.vigil import Vigil
 from simulation.witness import Witness
 
 REST_SECONDS_MAX = 40.0
 TOLD_SECONDS_MAX = 3.0
-STOP_SECONDS_MAX = 30.0
 CLIENT_SECONDS_MAX = 12.0
 LOOK_SECONDS = 0.25
 
@@ -101,7 +102,7 @@ class World:
         self.plan = plan
         self.clock = clock
         self.trace = Trace()
-        self.checker = Checker(self._violated, stop_seconds_max=STOP_SECONDS_MAX)
+        self.checker = Checker(self._violated, stop_seconds_max=plan.stop_seconds_max)
         self.witness = Witness(self._time, self.trace, report=self.checker.report, attempt_failed=self._attempt_failed)
         self.broker = MemoryBroker(self._time)
         self.weather = Weather()
@@ -133,6 +134,7 @@ class World:
         clients = [Client(f"c{n}", self, Random(f"client {n} {plan.seed}")) for n in range(plan.clients)]
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._deliver_late)
+            self._nursery.start_soon(Vigil(self).run)
             for number, speed in enumerate(plan.speeds):
                 self._start(f"r{number}", speed, number=1)
             chats = [await clients[n % len(clients)].create() for n in range(plan.chats)]
@@ -162,9 +164,9 @@ class World:
                 async with trio.open_nursery() as using:
                     for client in clients:
                         using.start_soon(client.use, chats, plan.operations, plan.think_seconds)
-                await trio.sleep(self.draw.uniform(0, 2))
+                await trio.sleep(plan.linger_seconds)
             nursery.cancel_scope.cancel()
-        if not self.weather.fair or self.weather.live_late_seconds:
+        if not self.weather.fair or self.weather.live_late_seconds or self.weather.live_lost:
             self.checker.faults.append(Fault(kind="redis weather", time=began, until=self.now))
 
     def _heal(self) -> None:
@@ -176,6 +178,8 @@ class World:
         self.provider.temper = Temper(first_seconds=0.01, words_max=3)
 
     async def _come_to_rest(self, client: Client, chats: list[UUID]) -> None:
+        while self._late:  # noqa: ASYNC110 - requests that were given up may arrive still
+            await trio.sleep(LOOK_SECONDS)
         await self._until_rest(chats)
         for chat_id in chats:
             row = self.witness.database.chats[chat_id]
@@ -184,6 +188,9 @@ class World:
             if row.state.queue or row.state.status is Status.ERROR:
                 await client.send(chat_id)
         await self._until_rest(chats)
+        for chat_id in chats:
+            if self.draw.random() < 0.5:
+                await client.apply(chat_id, Archive())
 
     async def _until_rest(self, chats: list[UUID]) -> None:
         rows = [self.witness.database.chats[chat_id] for chat_id in chats]
@@ -195,6 +202,9 @@ class World:
         self.witness.check_answers(self.provider.answers)
         for reader in self.readers:
             reader.subscriber.failures = self.witness.failures[reader.chat_id]
+            if reader.archived != self.witness.database.chats[reader.chat_id].state.archived:
+                detail = f"{reader.name} was told that archived is {reader.archived}"
+                self.witness.violate(Kind.GAP, reader.chat_id, detail)
         for chat_id in chats:
             self.checker.conclude(self._final(chat_id))
         self.verdict = self.checker.verdict()

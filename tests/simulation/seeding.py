@@ -23,6 +23,9 @@ FAULTS = (
     "redis_restart",
     "redis_flush",
 )
+CALM_STOP_SECONDS_MAX = 4.0
+"""A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
+STOP_SECONDS_MAX = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Plan:
     """Frequency per second, by kind."""
     weather: dict[str, float]
     temper: Temper
+    linger_seconds: float
+    """How much longer than the clients' business the faults go on."""
+    stop_seconds_max: float
+    """How long an interruption may take, as readers see it."""
     hop_seconds: float
     """How long a reader stays with one replica, on average."""
     lazy: float
@@ -86,8 +93,9 @@ def plan_of(seed: int) -> Plan:
         return draw.uniform(low, high) if draw.random() < probability else 0.0
 
     replicas = draw.choice((1, 2, 2, 3, 3, 4))
-    share = draw.choice((0.1, 0.25, 0.5))
-    frequency = draw.choice((0.1, 0.3, 0.8))
+    share = draw.choice((0.1, 0.3, 0.6))
+    frequency = draw.choice((0.15, 0.4, 0.8))
+    calm = draw.random() < 0.15
     drifting = draw.random() < 0.3
     chats = draw.choice((1, 1, 2, 3))
     return Plan(
@@ -97,24 +105,27 @@ def plan_of(seed: int) -> Plan:
         clients=draw.randint(1, 3),
         readers=max(chats, draw.randint(1, 3)),
         operations=draw.randint(3, 8),
-        think_seconds=draw.choice((0.05, 0.3, 1.0)),
+        think_seconds=draw.choice((0.05, 0.5, 1.5)),
         slots=draw.choice((1, 2, 64, 64)),
         speeds=tuple(draw.uniform(0.92, 1.08) if drifting else 1.0 for _ in range(replicas)),
-        faults={kind: frequency * draw.uniform(0.5, 1.5) for kind in FAULTS if draw.random() < share},
+        faults={kind: frequency * draw.uniform(0.5, 1.5) for kind in FAULTS if draw.random() < share and not calm},
         weather={
-            "request_lost": sometimes(0.2, 0.005, 0.1),
-            "answer_lost": sometimes(0.2, 0.005, 0.1),
-            "slow": sometimes(0.3, 0.02, 0.5),
+            "request_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),
+            "answer_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),
+            "slow": 0.0 if calm else sometimes(0.3, 0.02, 0.5),
             "slow_seconds": draw.choice((0.005, 0.05, 0.5)),
             "hint_lost": sometimes(0.3, 0.05, 1.0),
             "hint_doubled": sometimes(0.2, 0.05, 0.5),
             "hint_late": sometimes(0.3, 0.05, 0.8),
             "hint_late_seconds": draw.choice((0.01, 0.2, 2.0)),
             "live_late_seconds": sometimes(0.15, 0.001, 0.3),
+            "live_lost": sometimes(0.1, 0.01, 0.3),
             "request_late": sometimes(0.3, 0.1, 1.0),
             "request_late_seconds": draw.choice((0.05, 1.0, 3.0)),
         },
         temper=_temper(draw),
+        linger_seconds=draw.choice((0.0, 2.0, 5.0)),
+        stop_seconds_max=CALM_STOP_SECONDS_MAX if calm else STOP_SECONDS_MAX,
         hop_seconds=draw.choice((0.2, 1.0, 10.0)),
         lazy=sometimes(0.2, 0.05, 0.5),
         settings=_settings(draw),
@@ -127,9 +138,9 @@ def _temper(draw: Random) -> Temper:
 
     return Temper(
         first_seconds=draw.choice((0.001, 0.05, 0.3)),
-        words_max=draw.choice((2, 2, 8, 8, 20, 60)),
-        pause=draw.choice((0.1, 0.5, 1.0)),
-        pause_seconds=draw.choice((0.005, 0.03, 0.2)),
+        words_max=draw.choice((2, 8, 8, 20)),
+        pause=draw.choice((0.2, 1.0)),
+        pause_seconds=draw.choice((0.005, 0.05, 0.2, 0.6)),
         fail=sometimes(0.3, 0.01, 0.15),
         retryable=draw.choice((0.5, 0.9, 1.0)),
         stall=sometimes(0.15, 0.01, 0.1),

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from random import Random
 from typing import Protocol
 from uuid import UUID
 
@@ -24,9 +25,9 @@ from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, ScheduleRetry
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
-from chatcluster.parts import Frame, OpenFrame, Position, Role, decode_frame, text_of
+from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
 from chatcluster.ports import Appended, Chat, Claimed, Idempotency, Outcome
-from simulation.network import Wire
+from simulation.network import Weather, Wire
 from simulation.provider import Answer
 from simulation.trace import Trace
 
@@ -211,13 +212,21 @@ class WatchedRegistry(MemoryRegistry):
 
 
 class WatchedStreams(MemoryStreams):
-    def __init__(self, witness: Witness, broker: MemoryBroker, link: Link) -> None:
+    """A frame that was added to the stream may not be published."""
+
+    def __init__(self, witness: Witness, broker: MemoryBroker, link: Link, weather: Weather, draw: Random) -> None:
         super().__init__(broker, link)
         self._witness = witness
+        self._weather = weather
+        self._draw = draw
 
     async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
         self._witness.opens(chat_id, frame)
         await super().open(chat_id, frame, trim=trim)
+
+    def _publish(self, chat_id: UUID, frame: Frame) -> None:
+        if frame.kind is FrameKind.OPEN or self._draw.random() >= self._weather.live_lost:
+            super()._publish(chat_id, frame)
 
     def _append(self, chat_id: UUID, frame: Frame) -> Appended:
         row = self._broker.stream(chat_id)

@@ -1,0 +1,63 @@
+"""P4 while it happens: a chat that has work has somebody who does it, or gets somebody within the bound.
+
+A chat is **served** if the worker that owns it is alive, awake, reaches Postgres and runs it. The bound holds for a
+chat while somebody could serve it all the time: a process that is alive, awake and in touch, with a free slot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import trio
+from checker import Kind
+
+from chatcluster.memory.database import ChatRow
+
+if TYPE_CHECKING:
+    from simulation.process import ReplicaProcess
+    from simulation.run import World
+
+LOOK_SECONDS = 0.25
+SERVED_SECONDS_MAX = 5.0
+"""The lease, a sweep and a poll for claims, on the slowest clock: 6 s with the deployed settings."""
+
+
+class Vigil:
+    """``run`` looks at every chat now and then, until it is cancelled."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._fit_since: dict[ReplicaProcess, float] = {}
+        self._unserved_since: dict[UUID, float] = {}
+
+    async def run(self) -> None:
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            if self._world.weather.fair:
+                self._look()
+            else:
+                self._fit_since.clear()
+
+    def _look(self) -> None:
+        now = self._world.now
+        fit = [process for process in self._world.processes if process.fit]
+        self._fit_since = {process: self._fit_since.get(process, now) for process in fit}
+        for row in self._world.witness.database.chats.values():
+            if not row.state.runnable or self._served(row):
+                self._unserved_since.pop(row.id, None)
+                continue
+            since = self._unserved_since.setdefault(row.id, now)
+            helped = any(fit_since <= since for fit_since in self._fit_since.values())
+            if helped and now - since > SERVED_SECONDS_MAX:
+                owner = self._world.witness.name_of(row.state.worker_id)
+                detail = f"{row.state.status}, owned by {owner}, and served by nobody for {now - since:.1f} s"
+                self._world.witness.violate(Kind.STUCK, row.id, detail)
+                self._unserved_since[row.id] = float("inf")  # said once
+
+    def _served(self, row: ChatRow) -> bool:
+        worker_id = row.state.worker_id
+        return any(
+            process.worker_id == worker_id and process.in_touch and process.runs(row.id)
+            for process in (*self._world.processes, *self._world.buried)
+        )

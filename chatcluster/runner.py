@@ -159,9 +159,6 @@ class Runner:
         if self.chat.status is Status.INTERRUPTING:
             await self._salvage()
         while self._owned:
-            if self._draining and self.chat.status is Status.RUNNING:
-                await self._release()
-                return
             try:
                 await self._step()
             except Moved:
@@ -174,6 +171,9 @@ class Runner:
     async def _step(self) -> None:
         if self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
+            return
+        if self._draining:
+            await self._release()
             return
         if self.chat.attempt > self._settings.attempts_max:
             text = (

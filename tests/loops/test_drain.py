@@ -198,3 +198,21 @@ async def test_a_rolling_deploy_is_one_sequence_for_a_reader(world: World) -> No
     await reader.until_status("waiting")
     assert reader.history == chat.history
     assert len(chat.history) == 8
+
+
+async def test_a_chat_that_moves_while_it_is_given_back_goes_on_elsewhere(world: World) -> None:
+    """An edit comes between the decision to hand the chat over and the write that does it: no error, no lost edit."""
+    a, b = await world.cluster(2)
+    chat, call, _ = await world.answering(a, "Hi")
+    call.fail()
+    await world.settle()
+    release = a.database_wire.hold("commit")
+    a.loop.drain()
+    await release.reached.wait()
+    await b.edit(chat, "hello", "good morning")
+    release.release()
+    call = await world.model.next_call()
+    assert (chat.status, chat.owner) == ("running", b.worker_id)
+    call.answer("Good morning!")
+    await chat.until_status("waiting")
+    assert chat.history == ["user: good morning", "assistant: Good morning!"]

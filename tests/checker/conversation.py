@@ -112,7 +112,7 @@ class Conversation:
                 self._violate(Kind.UNASKED, f"{write.text[:80]!r} was deleted from the queue and is in the history")
 
     def _check_order(self) -> None:
-        """First in, first out, but for what was promoted."""
+        """First in, first out, but for what was promoted: and that may be whatever was not acknowledged."""
         ids = [message.id for message in self._final.messages]
         if ids != sorted(set(ids)):
             self._violate(Kind.ORDER, f"the IDs of the history do not increase: {ids}")
@@ -121,7 +121,7 @@ class Conversation:
         in_order = [
             write
             for write in self._by_text.values()
-            if write.text in places and (write.queued_id is None or write.queued_id not in promoted)
+            if write.text in places and write.acknowledged and write.queued_id not in promoted
         ]
         for earlier, later in pairwise(in_order):
             if earlier.ended < later.began and places[earlier.text] > places[later.text]:

@@ -112,6 +112,7 @@ class VirtualClock(trio.abc.Clock):
         self.now = 0.0
         self.give_up: Callable[[], None] = lambda: None
         self.stuck = ""
+        self._cycles_to_end = CYCLES_AT_ONE_TIME_MAX
         self.over = False
         """The program is done; trio shuts down, for which it waits on sockets of its own."""
 
@@ -120,11 +121,13 @@ class VirtualClock(trio.abc.Clock):
 
     def fail(self, reason: str) -> None:
         """The run cannot go on: end it, also in frozen processes."""
-        if self.stuck:
+        if not self.stuck:
+            self.stuck = f"{reason} at {self.now:.6f} s"
+            self.give_up()
+            _run_queue().thaw_all()
+        self._cycles_to_end -= 1
+        if self._cycles_to_end == 0:
             raise Stuck(f"{self.stuck}, and it does not end")
-        self.stuck = f"{reason} at {self.now:.6f} s"
-        self.give_up()
-        _run_queue().thaw_all()
 
     def current_time(self) -> float:
         process = current_process()

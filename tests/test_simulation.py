@@ -1,0 +1,163 @@
+"""The simulation itself: a seed is one run and always the same, and a cluster without bugs keeps its promises in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from simulation.run import run_seed
+from simulation.scheduler import Process, Stuck, VirtualClock, current_process, run
+
+SEEDS = 60
+"""Run here; scripts/simulate runs more."""
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.parametrize("start", range(0, SEEDS, 10))
+def test_p1_to_p8_are_kept_from_every_seed(start: int) -> None:
+    for seed in range(start, start + 10):
+        run_of_seed = run_seed(seed)
+        assert run_of_seed.kept, f"scripts/simulate --seed {seed}\n{run_of_seed.verdict.violations}"
+
+
+def test_one_seed_is_one_run_whatever_the_hashes_and_addresses_of_objects() -> None:
+    """Two processes with other hash seeds, and another run in this process: the same trace, line by line."""
+    code = "from simulation.run import run_seed; print(*[run_seed(seed).trace.digest() for seed in range(5)])"
+    elsewhere = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(TESTS)},
+            cwd=TESTS.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "77")
+    }
+    here = " ".join(run_seed(seed).trace.digest() for seed in range(5)) + "\n"
+    assert elsewhere == {here}
+
+
+def test_another_seed_is_another_run() -> None:
+    assert run_seed(1).trace.digest() != run_seed(2).trace.digest()
+
+
+# --- the scheduler --------------------------------------------------------------------------------
+
+
+def test_time_jumps_and_the_order_of_what_is_ready_depends_on_the_seed_alone() -> None:
+    async def main(clock: VirtualClock) -> list[int]:
+        order: list[int] = []
+
+        async def note(number: int) -> None:
+            await trio.sleep(1000)
+            order.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(note, number)
+        assert 1000 <= clock.now < 1001
+        return order
+
+    orders = [tuple(run(seed, main)) for seed in range(6)]
+    assert [tuple(run(seed, main)) for seed in range(6)] == orders
+    assert len(set(orders)) > 1
+
+
+def test_a_frozen_process_takes_no_step_and_goes_on_where_it_was() -> None:
+    async def main(clock: VirtualClock) -> list[float]:
+        ticks: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                await trio.sleep(1)
+                ticks.append(round(clock.now))
+
+        process = Process()
+        async with trio.open_nursery() as nursery:
+            process.context.run(nursery.start_soon, tick)
+            await trio.sleep(2.5)
+            process.freeze()
+            await trio.sleep(3)
+            process.thaw()
+            await trio.sleep(1.2)
+            nursery.cancel_scope.cancel()
+        return ticks
+
+    assert run(0, main) == [1, 2, 6, 7]
+
+
+def test_what_a_frozen_process_has_sent_arrives() -> None:
+    async def main(clock: VirtualClock) -> list[float]:
+        arrivals: list[float] = []
+
+        async def request() -> None:
+            process.in_flight.add(trio.lowlevel.current_task())
+            await trio.sleep(2)
+            arrivals.append(round(clock.now))
+
+        process = Process()
+        async with trio.open_nursery() as nursery:
+            process.context.run(nursery.start_soon, request)
+            await trio.sleep(1)
+            process.freeze()
+            await trio.sleep(5)
+            process.thaw()
+        return arrivals
+
+    assert run(0, main) == [2]
+
+
+def test_the_clock_of_a_process_has_a_speed_of_its_own() -> None:
+    async def main(clock: VirtualClock) -> tuple[float, float]:
+        seen: list[tuple[float, float]] = []
+
+        async def sleeper() -> None:
+            assert current_process() is process
+            await trio.sleep(10)
+            seen.append((trio.current_time(), clock.now))
+
+        process = Process(speed=2.0)
+        async with trio.open_nursery() as nursery:
+            process.context.run(nursery.start_soon, sleeper)
+        return seen[0]
+
+    own, world = run(0, main)
+    assert own == pytest.approx(10)
+    assert world == pytest.approx(5)
+
+
+def test_a_world_in_which_nothing_can_happen_any_more_is_an_error() -> None:
+    async def main(_: VirtualClock) -> None:
+        process = Process()
+        async with trio.open_nursery() as nursery:
+            process.context.run(nursery.start_soon, trio.sleep, 1)
+            await trio.lowlevel.checkpoint()
+            process.freeze()
+            await trio.sleep_forever()
+
+    with pytest.raises(Stuck, match="nothing can happen"):
+        run(0, main)
+
+
+def test_a_world_that_is_busy_for_ever_at_one_time_is_an_error() -> None:
+    async def main(_: VirtualClock) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(Stuck, match="time stands still"):
+        run(0, main)
+
+
+def test_a_run_leaves_trio_and_randomness_as_they_were() -> None:
+    import random
+
+    import trio._core._run as trio_run
+
+    before = random.getstate(), trio_run._r.getstate(), trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    run_seed(3)
+    assert (random.getstate(), trio_run._r.getstate(), trio_run._ALLOW_DETERMINISTIC_SCHEDULING) == before

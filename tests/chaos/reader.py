@@ -21,7 +21,8 @@ from chaos.fleet import Fleet, Replica
 from chaos.record import Record
 from chaos.recovery import Watch
 
-BACKOFF_SECONDS = 0.02
+BACKOFF_SECONDS = 0.05
+"""As the product's own client has it."""
 BACKOFF_CAP_SECONDS = 0.5
 HOP_EVENTS_MEAN = 300
 MOVE_EVENTS_MAX = 20

@@ -93,7 +93,10 @@ class Lease:
     async def start(self, nursery: trio.Nursery) -> None:
         """Register, with the session lock held first: a row in the registry means that there is a lock."""
         nursery.start_soon(self._hold_session)
-        await self._session_held.wait()
+        with trio.move_on_after(self._settings.lease_ttl_seconds):
+            await self._session_held.wait()
+        if not self._session_held.is_set():  # a connection that nobody has any more may hold it: not under a new ID
+            raise StoreUnavailable(f"the session lock of worker {self.worker_id} could not be taken")
         await self._registry.register(self._replica)
         await self._renew()
         self._pubsub.publish(REPLICAS_CHANNEL, b"")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import trio
 
-from loops.cluster_world import World
+from chatcluster.config import Settings
+from chatcluster.memory.database import HeldLock
+from loops.cluster_world import SimulatedReplica, World
 
 
 async def test_what_was_said_but_not_sent_when_the_lease_was_lost_is_never_sent(world: World) -> None:
@@ -23,3 +25,13 @@ async def test_what_was_said_but_not_sent_when_the_lease_was_lost_is_never_sent(
     await trio.sleep(1)
     assert reader.preview == "Half an answer"
     assert world.frames(chat) == ["1-0 open", "1-1 attempt", "1-2 part", "1-3 part"]
+
+
+async def test_a_lock_that_a_dead_connection_holds_does_not_keep_a_replica_out(world: World) -> None:
+    """The answer to its request was lost, and the server holds on to the connection: it joins under a new ID."""
+    replica = SimulatedReplica(world, "a", Settings())
+    unlucky = replica.worker_id
+    world.database.locks[unlucky] = HeldLock()
+    await world.start(replica.run)
+    await world.until(lambda: replica.registered, within=replica.settings.lease_ttl_seconds + 1)
+    assert replica.worker_id != unlucky

@@ -244,25 +244,37 @@ class Publisher:
     async def _send_pending(self) -> None:
         """What older tenures have left goes first: after a successor of theirs has opened it would be refused."""
         await self._append_unsent()
-        for stream in list(self._pending):
-            await self._make_live(stream)
+        failures = await self._make_all_live()
         await self._append_unsent()
+        if failures:
+            raise failures[0]
         for stream in list(self._pending):
             if not stream.unsent and stream.state in (State.LIVE, State.FENCED):
                 self._let_go(stream)
         if self._pending:
             self._wake.set()
 
-    async def _make_live(self, stream: TenureStream) -> None:
+    async def _make_all_live(self) -> list[StreamsUnavailable]:
+        """Tenures of one chat one after the other, chats side by side: after a takeover there are many at once."""
+        chats: dict[UUID, list[TenureStream]] = {}
+        for stream in self._pending:
+            if stream.state in (State.NEW, State.BROKEN):
+                chats.setdefault(stream.chat_id, []).append(stream)
+        failures: list[StreamsUnavailable] = []
+        async with trio.open_nursery() as nursery:
+            for streams in chats.values():
+                nursery.start_soon(self._make_live, streams, failures)
+        return failures
+
+    async def _make_live(self, streams: list[TenureStream], failures: list[StreamsUnavailable]) -> None:
         try:
-            if stream.state is State.NEW:
-                await self._open(stream)
-            elif stream.state is State.BROKEN:
-                await self._restore(stream)
-        except StreamsUnavailable:
-            if stream in self._pending:  # next time the others come first: the fault may be of this one alone
-                self._pending[stream] = self._pending.pop(stream)
-            raise
+            for stream in streams:  # whose state may have changed while the ones before were waited for
+                if stream.state is State.NEW:
+                    await self._open(stream)
+                elif stream.state is State.BROKEN:
+                    await self._restore(stream)
+        except StreamsUnavailable as error:
+            failures.append(error)
 
     async def _append_unsent(self) -> None:
         entries = [

@@ -132,7 +132,9 @@ def test_tests_wait_on_states_and_never_for_a_while() -> None:
     """What only the operating system knows has to be polled. A clock that jumps makes trio's sleep a state."""
     for path in TESTS:
         jumps = not path.name.startswith("test_") or any(
-            "autojump_" in source.read_text() for source in (path, path.parent / "conftest.py")
+            clock in source.read_text()
+            for clock in ("autojump_", "VirtualClock")
+            for source in (path, path.parent / "conftest.py")
         )
         for line, called in sleeps(tree(path)):
             assert called == "trio.sleep", f"{name(path)}:{line}"

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NoReturn
 
@@ -198,6 +198,8 @@ class Inbox:
         self.settled = trio.Event()
         """Set when there is nothing to wait for on entry: complete, or no connection."""
         self._owes_gap = False
+        self._taken: Callable[[bytes | Gap], bool] | None = None
+        """Gets what arrives while nothing is buffered, if its reader waits for what this leaves."""
         self._buffer: deque[bytes | Gap] = deque()
         self._arrival = trio.lowlevel.ParkingLot()
 
@@ -213,6 +215,20 @@ class Inbox:
             await self._arrival.park()
         return self._buffer.popleft()
 
+    async def receive_unless(self, taken: Callable[[bytes | Gap], bool]) -> bytes | Gap:
+        await trio.lowlevel.checkpoint()
+        while self._buffer:
+            payload = self._buffer.popleft()
+            if not taken(payload):
+                return payload
+        self._taken = taken
+        try:
+            while not self._buffer:
+                await self._arrival.park()
+        finally:
+            self._taken = None
+        return self._buffer.popleft()
+
     def receive_nowait(self) -> bytes | Gap:
         if not self._buffer:
             raise trio.WouldBlock
@@ -221,6 +237,8 @@ class Inbox:
     # the switchboard's side
 
     def put(self, payload: bytes) -> None:
+        if self._taken is not None and not self._buffer and self._taken(payload):
+            return
         if len(self._buffer) < BUFFER_MESSAGES_MAX:
             self._buffer.append(payload)
             self._arrival.unpark()

@@ -4,11 +4,13 @@ One relay per followed chat and replica, however many subscribers. It **dials** 
 database names: it reads the part stream from its last position, then takes live frames as they are
 published. Each dial has a cancel scope of its own and carries the epoch and worker ID that it expects.
 
+* A live frame that follows the last one is handed over in the very call that delivers it: on its way
+  from the connection to the readers it wakes no task of ours. That is the path of nearly all frames.
 * A live frame at or before the last position is a duplicate and dropped; one that does not follow the last
   one is a gap, and the stream is read again from there. So is everything after a ``GAP`` in the live feed, or after
-  what is no frame at all.
+  what is no frame at all, and what was missed because the receiver was not ready.
 * ``retarget`` (another owner) cancels the dial, and with it whatever it has not handed over yet: the position
-  moves only when a batch is handed over, so the next dial goes on exactly there.
+  moves only when frames are handed over, so the next dial goes on exactly there.
 * A frame of a newer tenure ends the dial's say: nothing after it is passed on, and the receiver is poked
   to look into the database, which alone decides who owns the chat. A stale owner's late frames come
   after that (see ``PartStreams.open``), or at positions that have been passed, and are dropped.
@@ -22,7 +24,9 @@ The stream is authoritative for what was said; the live channel only says it soo
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -50,11 +54,23 @@ class Tenure(msgspec.Struct, frozen=True):
     worker_id: UUID | None = None
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """Consecutive frames of a dial. Empty: a newer tenure was seen, look into the database."""
+class Receiver(Protocol):
+    """Where the frames come out."""
 
-    tenure: Tenure
-    frames: tuple[Frame, ...]
+    @property
+    def busy(self) -> bool:
+        """Whether there are frames that wait for the database; more have to wait in the relay."""
+        ...
+
+    async def until_free(self) -> None: ...
+
+    def take(self, frames: Sequence[Frame]) -> None:
+        """Consecutive frames, each of them once."""
+        ...
+
+    def newer_tenure(self) -> None:
+        """A tenure after the dialled one is on the stream: look into the database."""
+        ...
 
 
 class DialFailed(StreamsUnavailable):
@@ -62,7 +78,7 @@ class DialFailed(StreamsUnavailable):
 
 
 class Relay:
-    """``run`` dials; ``batches`` is where the frames come out."""
+    """``run`` dials; ``receiver`` gets the frames."""
 
     def __init__(
         self,
@@ -70,18 +86,18 @@ class Relay:
         *,
         streams: PartStreams,
         pubsub: PubSub,
-        batches: trio.MemorySendChannel[Batch],
+        receiver: Receiver,
     ) -> None:
         self.target = Tenure(0)
         self.position = START
-        """The last frame passed on."""
+        """The last frame handed over."""
         self.healthy = True
         """Whether the last dial got through to the stream."""
         self.dials = 0
         self._chat_id = chat_id
         self._streams = streams
         self._pubsub = pubsub
-        self._batches = batches
+        self._receiver = receiver
         self._failures = 0
         self._dialling = trio.CancelScope()
         self._retry_now = trio.Event()
@@ -133,8 +149,11 @@ class Relay:
         self.dials += 1
         await self._catch_up(tenure)
         self.healthy, self._failures = True, 0
+        failures: list[Exception] = []
         while True:
-            payloads = [await live.receive()]
+            payloads = [await live.receive_unless(partial(self._taken, failures))]
+            if failures:
+                raise failures[0]
             while len(payloads) < LIVE_BATCH_MAX:
                 try:
                     payloads.append(live.receive_nowait())
@@ -145,6 +164,26 @@ class Relay:
                 await self._pass_on(tenure, frames)
             else:
                 await self._catch_up(tenure)
+
+    def _taken(self, failures: list[Exception], payload: bytes | Gap) -> bool:
+        """Hand a live frame over where it arrives, if it is just the next one. Whatever fails here fails the relay,
+        and not the connection that delivers to all of them."""
+        if isinstance(payload, Gap) or self._receiver.busy:
+            return False
+        try:
+            entry = unpack_frame(payload)
+        except ValueError:
+            return False
+        epoch, seq = self.position
+        if entry.position != (epoch, seq + 1) or entry.kind is FrameKind.OPEN:
+            return False
+        try:
+            self._receiver.take((entry,))
+        except Exception as error:  # noqa: BLE001 - raised in the dial
+            failures.append(error)
+            return False
+        self.position = entry.position
+        return True
 
     def _continues(self, frames: Iterable[Frame]) -> bool:
         """Whether the frames that are new follow the last position without a gap."""
@@ -172,22 +211,23 @@ class Relay:
             if entry.position <= last:
                 continue
             if entry.position.epoch > tenure.epoch:
-                await self._hand_over(tenure, new)
-                await self._poke(tenure)
+                await self._hand_over(new)
+                await self._refer(tenure)
             if entry.kind is FrameKind.OPEN:
                 _check_worker(tenure, entry)
             new.append(entry)
             last = entry.position
-        await self._hand_over(tenure, new)
+        await self._hand_over(new)
 
-    async def _hand_over(self, tenure: Tenure, frames: list[Frame]) -> None:
+    async def _hand_over(self, frames: list[Frame]) -> None:
         if frames:
-            await self._batches.send(Batch(tenure, tuple(frames)))
+            await self._receiver.until_free()
+            self._receiver.take(frames)
             self.position = frames[-1].position
 
-    async def _poke(self, tenure: Tenure) -> None:
+    async def _refer(self, tenure: Tenure) -> None:
         """A newer tenure is on: the receiver reads who owns the chat, and retargets, which cancels this."""
-        await self._batches.send(Batch(tenure, ()))
+        self._receiver.newer_tenure()
         await trio.sleep(RETARGET_SECONDS_MAX)
         raise DialFailed(f"a tenure after {tenure.epoch} is on the stream, but not in the database")
 

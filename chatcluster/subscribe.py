@@ -30,9 +30,10 @@ import trio
 from chatcluster import events, telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, TooMany
-from chatcluster.feed import Feed, Notice, Snapshot
+from chatcluster.feed import Feed
 from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, last_group
 from chatcluster.ports import PartStreams, PubSub, Store
+from chatcluster.shown import Notice, Snapshot
 
 PAGE_MESSAGES = 200
 POLL_CHATS = 1000
@@ -188,10 +189,8 @@ class _CatchUp:
         for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
             if event is not None:
                 pieces.append(events.with_id(here, events.body(event)))
-        for position, body in snapshot.preview:
-            if position > self.position:
-                self.position = position
-                pieces.append(events.with_id(here._replace(position=position), body))
+        pieces.append(snapshot.preview.after(self.position, snapshot.version))
+        self.position = max(self.position, snapshot.preview.last)
         return pieces
 
 
@@ -228,7 +227,7 @@ class Feeds:
         """Cut every reader, now and from now on: they go on at another replica."""
         self._closed = True
         for feed in self._feeds.values():
-            feed.cut("drain")
+            feed.shown.cut("drain")
 
     @asynccontextmanager
     async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[Subscriber]:
@@ -248,7 +247,7 @@ class Feeds:
                 try:
                     yield subscriber
                 finally:
-                    feed.remove(subscriber)
+                    feed.shown.remove(subscriber)
             finally:
                 self._leave(feed)
         finally:
@@ -292,20 +291,20 @@ class Feeds:
     async def _check(self, feed: Feed, cursor: Cursor, owner_id: UUID) -> None:
         if feed.chat.owner_id != owner_id:
             raise ChatNotFound("there is no such chat")
-        if not feed.has_shown(cursor) and not await feed.catch_up_with(cursor):
+        if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
             raise StoreUnavailable("this replica is behind; resume at another one")
-        if not feed.has_shown(cursor):
+        if not feed.shown.has(cursor):
             raise InvalidCursor("this chat never was at that cursor; leave it away to read from the beginning")
 
     def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
-        snapshot = feed.snapshot()
+        snapshot = feed.shown.snapshot()
         reset = 0 < cursor.version < snapshot.chat.reset_version
         catch_up = _CatchUp(feed.chat_id, cursor, snapshot, self._store, reset=reset)
         subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, catch_up=catch_up)
         if self._closed:
             subscriber.cut("drain")
-        feed.add(subscriber)
+        feed.shown.add(subscriber)
         return subscriber
 
     async def _run(self, feed: Feed) -> None:
@@ -315,7 +314,7 @@ class Feeds:
             telemetry.event("feed.crashed", chat_id=str(feed.chat_id), error=repr(error), exc_info=error)
             feed.fail(StoreUnavailable("the chat's feed failed; resume"))
         finally:
-            feed.cut("feed ended")
+            feed.shown.cut("feed ended")
             if self._feeds.get(feed.chat_id) is feed:
                 del self._feeds[feed.chat_id]
 

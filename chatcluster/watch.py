@@ -22,10 +22,10 @@ from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
 from chatcluster.events import named
-from chatcluster.feed import Notice
 from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
 from chatcluster.ports import PubSub, Store, Subscription, owner_channel
+from chatcluster.shown import Notice
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
 

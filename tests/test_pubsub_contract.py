@@ -59,6 +59,41 @@ async def test_messages_arrive_in_the_order_in_which_they_were_published(world: 
         assert await until(subscription, messages[-1]) == messages
 
 
+async def test_what_is_taken_on_arrival_does_not_come_again_and_the_rest_comes_in_order(world: World) -> None:
+    async with world.there.subscribe("a") as subscription:
+        for number in range(100):
+            world.here.publish("a", b"%d" % number)
+        taken: list[bytes | Gap] = []
+
+        def takes(payload: bytes | Gap) -> bool:
+            if payload == b"70":
+                return False
+            taken.append(payload)
+            return True
+
+        assert await subscription.receive_unless(takes) == b"70"
+        assert taken == [b"%d" % number for number in range(70)]
+        assert await until(subscription, b"99") == [b"%d" % number for number in range(71, 100)]
+        assert len(taken) == 70, "nobody takes while nobody waits"
+
+
+async def test_who_is_cancelled_while_others_take_for_it_loses_nothing(world: World) -> None:
+    async with world.there.subscribe("a") as subscription:
+        taken: list[bytes | Gap] = []
+        with trio.CancelScope() as scope:
+
+            def takes(payload: bytes | Gap) -> bool:
+                taken.append(payload)
+                scope.cancel()
+                return True
+
+            world.here.publish("a", b"1")
+            await subscription.receive_unless(takes)
+        world.here.publish("a", b"2")
+        rest = await until(subscription, b"2")
+        assert [*taken, *rest] == [b"1", b"2"]
+
+
 async def test_a_subscriber_in_the_same_process_has_a_message_at_once(world: World) -> None:
     async with world.here.subscribe("a") as subscription:
         world.here.publish("a", b"1")

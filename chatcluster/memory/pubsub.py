@@ -8,7 +8,7 @@ buffer was full, in the place of all that it held.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
@@ -85,6 +85,12 @@ class MemorySubscription:
         while not self._buffer:
             await self._arrival.park()
         return self._buffer.popleft()
+
+    async def receive_unless(self, taken: Callable[[bytes | Gap], bool]) -> bytes | Gap:
+        while True:
+            payload = await self.receive()
+            if not taken(payload):
+                return payload
 
     def receive_nowait(self) -> bytes | Gap:
         if not self._buffer:

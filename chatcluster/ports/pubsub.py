@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
@@ -19,6 +20,13 @@ GAP = Gap()
 class Subscription(Protocol):
     async def receive(self) -> bytes | Gap:
         """The next payload, or ``GAP`` in the place of what may have been missed."""
+        ...
+
+    async def receive_unless(self, taken: Callable[[bytes | Gap], bool]) -> bytes | Gap:
+        """The next payload that ``taken`` leaves: it is called for each one, as it comes, and says whether it took it.
+
+        It may be called by whoever delivers the payload, and must neither block nor raise.
+        """
         ...
 
     def receive_nowait(self) -> bytes | Gap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from chatcluster.errors import StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryPubSub, MemoryStreams
 from chatcluster.parts import Frame, OpenFrame, PartFrame, Position, TextPart, frame, pack_frame
 from chatcluster.ports import live_channel
-from chatcluster.relay import Batch, Relay, Tenure
+from chatcluster.relay import Relay, Tenure
 from loops.cluster_world import Wire
 
 CHAT = UUID(int=1)
@@ -23,16 +24,38 @@ READ_SECONDS_MAX = 20.0
 
 
 class Line:
-    """A relay under test: the servers at one end, and what comes out at the other."""
+    """A relay under test: the servers at one end, and at the other its receiver, which is this too."""
 
-    def __init__(self, *, batches_max: float = 1000) -> None:
+    def __init__(self) -> None:
         self.broker = MemoryBroker()
         self.wire = Wire(StreamsUnavailable)
         self.pubsub = MemoryPubSub(self.broker)
         self.owner = MemoryStreams(self.broker)
-        send, self.batches = trio.open_memory_channel[Batch](batches_max)
-        self.relay = Relay(CHAT, streams=MemoryStreams(self.broker, self.wire), pubsub=self.pubsub, batches=send)
+        self.relay = Relay(CHAT, streams=MemoryStreams(self.broker, self.wire), pubsub=self.pubsub, receiver=self)
         self.shown: list[str] = []
+        self.busy = False
+        self._changed = trio.Event()
+
+    def take(self, frames: Sequence[Frame]) -> None:
+        assert not self.busy
+        self.shown += [str(entry.position) for entry in frames]
+        self._change()
+
+    def newer_tenure(self) -> None:
+        self.shown.append("poke")
+        self._change()
+
+    async def until_free(self) -> None:
+        while self.busy:
+            await self._changed.wait()
+
+    def free(self) -> None:
+        self.busy = False
+        self._change()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def open(self, epoch: int, worker: UUID = ANN, *, trim: bool = False) -> None:
         await self.owner.open(CHAT, frame(Position(epoch, 0), OpenFrame(str(worker), 1)), trim=trim)
@@ -53,18 +76,13 @@ class Line:
         self.broker.listeners.append(self.pubsub)
 
     async def comes(self, *positions: str) -> None:
-        """Exactly these come next, and nothing after them for now; ``poke`` is an empty batch."""
+        """Exactly these come next, and nothing after them for now; ``poke``: it was told to look."""
         with trio.move_on_after(READ_SECONDS_MAX):
             while len(self.shown) < len(positions):
-                self._show(await self.batches.receive())
+                await self._changed.wait()
         await trio.testing.wait_all_tasks_blocked()
-        while self.batches.statistics().current_buffer_used:
-            self._show(self.batches.receive_nowait())
         assert self.shown == list(positions)
         self.shown.clear()
-
-    def _show(self, batch: Batch) -> None:
-        self.shown += [str(entry.position) for entry in batch.frames] or ["poke"]
 
 
 def part(epoch: int, seq: int) -> Frame:
@@ -207,17 +225,26 @@ async def test_the_same_target_again_disturbs_nothing(line: Line) -> None:
     assert line.relay.dials == 1
 
 
-async def test_a_batch_that_was_not_handed_over_comes_with_the_next_dial(nursery: trio.Nursery) -> None:
+async def test_frames_that_were_not_handed_over_come_with_the_next_dial(line: Line) -> None:
     """The position moves with the handing over: a cancelled dial loses nothing and doubles nothing."""
-    line = Line(batches_max=0)
-    line.relay.target = Tenure(1, ANN)
-    await line.open(1)
+    await line.comes("1-0")
+    line.busy = True
     await line.say(1, 1, 2)
-    nursery.start_soon(line.relay.run)
-    await trio.testing.wait_all_tasks_blocked()
+    await line.comes()
     await line.open(2, BOB)
     line.relay.retarget(Tenure(2, BOB))
-    await line.comes("1-0", "1-1", "1-2", "2-0")
+    await line.comes()
+    line.free()
+    await line.comes("1-1", "1-2", "2-0")
+
+
+async def test_a_receiver_that_was_busy_gets_everything_when_it_is_free(line: Line) -> None:
+    await line.comes("1-0")
+    line.busy = True
+    await line.say(1, *range(1, 600))
+    await line.comes()
+    line.free()
+    await line.comes(*(f"1-{seq}" for seq in range(1, 600)))
 
 
 async def test_a_tenure_of_another_worker_than_the_databases_is_not_passed_on(line: Line) -> None:
@@ -327,3 +354,17 @@ async def test_a_stream_that_is_gone_is_no_failure(line: Line) -> None:
     assert line.relay.healthy
     await line.owner.restore(CHAT, [frame(Position(1, 0), OpenFrame(str(ANN), 1)), part(1, 1)])
     await line.comes("1-1")
+
+
+async def test_a_receiver_that_fails_fails_its_relay_alone() -> None:
+    """Whoever delivers to all relays of a replica goes on."""
+    line = Line()
+    line.relay.target = Tenure(1, ANN)
+    await line.open(1)
+    with pytest.RaisesGroup(ZeroDivisionError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.relay.run)
+            await line.comes("1-0")
+            line.take = lambda _: [1 / 0 for _ in "x"]  # type: ignore[method-assign, assignment]
+            await line.say(1, 1)
+            await trio.sleep(1)

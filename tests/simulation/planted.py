@@ -54,7 +54,7 @@ def hint_as_data() -> list[Patch]:
             hint = _hints.decode(payload)
             self.look(hint.snapshot_version)
             status = StatusEvent(hint.status, False, hint.epoch, hint.worker_id)
-            self._hand_out(status, Cursor(self._version, self._cursor_position))
+            self.shown._hand_out(status, Cursor(self.shown.version, self.shown.position))
 
     return [(Feed, "_follow_hints", follow)]
 
@@ -77,7 +77,7 @@ def cursor_by_message_id() -> list[Patch]:
         seen = [message.id for message in messages if message.revision <= cursor.version]
         if cursor.version and seen:
             last_id = cursor.message_id or max(seen)
-            cursor = Cursor(feed.snapshot().version, cursor.position, last_id)
+            cursor = Cursor(feed.shown.snapshot().version, cursor.position, last_id)
         return attach(self, feed, cursor)
 
     return [(Feeds, "_attach", forgetful)]
@@ -88,7 +88,7 @@ def unchecked_dial() -> list[Patch]:
 
     async def pass_on(self: Relay, tenure: Tenure, frames: Iterable[Frame]) -> None:
         ours = [Frame(Position(tenure.epoch, entry.position.seq), entry.kind, entry.data) for entry in frames]
-        await self._hand_over(tenure, [entry for entry in ours if entry.position > self.position])
+        await self._hand_over([entry for entry in ours if entry.position > self.position])
 
     return [(Relay, "_pass_on", pass_on)]
 

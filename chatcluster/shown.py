@@ -1,0 +1,153 @@
+"""What a feed has shown so far, and to whom: from here events go to all readers, and here new ones join.
+
+Each thing that is shown is encoded once, under the cursor that follows it, and handed to every reader as the same
+bytes. A cursor names a snapshot version and the position of the last frame shown (or that of the last message): both
+are the same on every replica, so a reader can go on at any of them.
+
+``begin`` comes first and once. What comes when is the feed's decision. Everything here is one synchronous step, so a
+reader that takes the ``snapshot`` and is ``add``ed in one go misses nothing and gets nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from chatcluster import events
+from chatcluster.parts import START, Cursor, Frame, FrameKind, Message, Position, QueuedMessage
+from chatcluster.ports import Chat, ChatRead
+from chatcluster.preview import Joined, Preview
+from chatcluster.recent import RecentMessages
+
+RECENT_BYTES_MAX = 1 << 20
+
+
+class Notice(NamedTuple):
+    """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position."""
+
+    data: bytes
+    cursor: Cursor | None = None
+    is_frame: bool = False
+
+
+class Reader(Protocol):
+    def offer(self, notice: Notice) -> None: ...
+
+    def cut(self, reason: str) -> None: ...
+
+
+class Snapshot(NamedTuple):
+    """What has been shown at one moment: where a new reader joins."""
+
+    chat: Chat
+    version: int
+    queue: tuple[QueuedMessage, ...]
+    recent: RecentMessages
+    preview: Joined
+    """The frames of the answer under way."""
+
+
+class Shown:
+    """Everything up to ``version``, ``history_version`` and ``position`` has been shown."""
+
+    def __init__(self) -> None:
+        self.chat: Chat
+        self.version = 0
+        self.history_version = 0
+        self.position = START
+        self.preview = Preview()
+        self._queue: tuple[QueuedMessage, ...] = ()
+        self._recent = RecentMessages(RECENT_BYTES_MAX)
+        self._readers: dict[Reader, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Shown v{self.version} {self.position} to {len(self._readers)}>"
+
+    # --- readers ------------------------------------------------------------------------------
+
+    def add(self, reader: Reader) -> None:
+        self._readers[reader] = None
+
+    def remove(self, reader: Reader) -> None:
+        self._readers.pop(reader, None)
+
+    def cut(self, reason: str) -> None:
+        for reader in self._readers:
+            reader.cut(reason)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.chat, self.version, self._queue, self._recent, self.preview.now())
+
+    def has(self, cursor: Cursor) -> bool:
+        """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
+        return self.chat.snapshot_version >= cursor.version and self.chat.epoch >= cursor.position.epoch
+
+    # --- what is shown ------------------------------------------------------------------------
+
+    def begin(self, read: ChatRead) -> None:
+        """The state that the first readers find."""
+        self.chat, self._queue = read.chat, read.queue
+        self.version = read.chat.snapshot_version
+        self.history_version = read.chat.history_version
+        self._recent.begin(self.version)
+
+    def reset(self, chat: Chat, messages: Iterable[Message]) -> None:
+        """History was rewritten: nothing that was said before it counts. All messages follow."""
+        version = chat.snapshot_version
+        self.preview = Preview()
+        self._recent.begin(version)
+        self._hand_out(events.HistoryResetEvent(), Cursor(version, self.position, 0))
+        for message in messages:
+            self._hand_out(events.MessageEvent(message), Cursor(version, self.position, message.id))
+        self.history_version = chat.history_version
+
+    def message(self, message: Message, *, group_ends: bool) -> None:
+        """The next message; ``group_ends``: the last one of its transaction."""
+        self.preview = Preview()
+        self.history_version = message.revision
+        if message.position is not None:
+            self.position = max(self.position, Position.parse(message.position))
+        if group_ends:
+            self.version = message.revision
+        self._recent.add(message)
+        cursor = Cursor(message.revision, self.position, None if group_ends else message.id)
+        self._hand_out(events.MessageEvent(message), cursor)
+
+    def state(self, read: ChatRead) -> None:
+        """What came with the messages: queue, status, and why if it is not going well."""
+        before, chat = self.chat, read.chat
+        self.chat, self.version, self.history_version = chat, chat.snapshot_version, chat.history_version
+        here = Cursor(self.version, self.position)
+        if chat.queue_version != before.queue_version:
+            self._queue = read.queue
+            self._hand_out(events.QueueEvent(read.queue), here)
+        if events.status_event(chat) != events.status_event(before):
+            self._hand_out(events.status_event(chat), here)
+        retry, error = events.retry_event(chat), events.error_event(chat)
+        if retry is not None and retry != events.retry_event(before):
+            self.preview = Preview()
+            self._hand_out(retry, here)
+        if error is not None and error != events.error_event(before):
+            self.preview = Preview()
+            self._hand_out(error, here)
+        if not chat.runnable:
+            self.preview = Preview()
+        if chat.title != before.title:
+            self._hand_out(events.TitleEvent(chat.title), here)
+
+    def frame(self, frame: Frame) -> None:
+        """The next frame of the attempt under way, or the first one of another."""
+        if frame.kind is FrameKind.ATTEMPT:
+            self.preview = Preview()
+        self.position = frame.position
+        cursor = Cursor(self.version, frame.position)
+        body = events.named(frame.kind, frame.data)
+        self.preview.add(frame.position, body)
+        self._offer(Notice(events.with_id(cursor, body), cursor, is_frame=True))
+
+    def _hand_out(self, event: events.Event, cursor: Cursor) -> None:
+        self._offer(Notice(events.with_id(cursor, events.body(event)), cursor))
+
+    def _offer(self, notice: Notice) -> None:
+        for reader in self._readers:
+            reader.offer(notice)

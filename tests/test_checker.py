@@ -522,11 +522,31 @@ def test_p4_a_reader_that_is_told_late_or_never_is_a_violation(checker: Checker,
 # --- P5: stop stops, and keeps what was said --------------------------------------------------
 
 
-def test_p5_an_interruption_that_takes_too_long_is_a_violation(reading: Reading) -> None:
+def interrupted_late(reading: Reading, *faults: Fault) -> dict[Kind, int]:
+    """The verdict over an interruption that took a minute, with ``faults`` meanwhile."""
     answering(reading).status("interrupting", 1, version=3)
+    reading.checker.faults += faults
     reading.time += 60
-    reading.status("waiting", 1, version=4)
-    assert Kind.UNSTOPPED in wrong_so_far(reading.checker)
+    reading.message(replace(ANSWER, text="because so ", finish_reason="interrupted"), position="1-3")
+    reading.status("waiting", 1, version=3)
+    for write in (sent("why?", 0), asked("interrupt", 1)):
+        reading.checker.wrote(write)
+    return reading.end(QUESTION, replace(ANSWER, text="because so ", finish_reason="interrupted"))
+
+
+def test_p5_an_interruption_that_takes_too_long_is_a_violation(reading: Reading) -> None:
+    killed = Fault(kind="kill", time=2.0, until=2.0, worker_id="worker-a", replica="replica-1")
+    assert interrupted_late(reading, killed) == {Kind.UNSTOPPED: 1}
+
+
+@pytest.mark.parametrize(("kind", "replica"), [("stop", "replica-1"), ("postgres-crash", "")])
+def test_p5_unless_its_end_could_not_be_told(reading: Reading, kind: str, replica: str) -> None:
+    assert interrupted_late(reading, Fault(kind=kind, time=2.0, until=60.0, replica=replica)) == {}
+
+
+def test_p5_the_freeze_of_another_replica_explains_nothing(reading: Reading) -> None:
+    frozen = Fault(kind="stop", time=2.0, until=60.0, replica="replica-2")
+    assert interrupted_late(reading, frozen) == {Kind.UNSTOPPED: 1}
 
 
 def test_p5_streamed_text_does_not_vanish_when_the_answer_is_stopped(reading: Reading) -> None:

@@ -9,6 +9,7 @@ What it is made of:
 * ``reader.py``    a client that reads a chat's stream through any number of replicas, and resumes by its cursor
 * ``faults.py``    what is done to the cluster, and when
 * ``recovery.py``  how long after a fault each reader was told that its chat goes on
+* ``journal.py``   the replicas' logs: who died that nobody killed, who was taken for dead and lived
 * ``record.py``    the log, from which every violation can be reconstructed
 * ``run.py``       all of that together; ``summary.py`` what is printed in the end
 

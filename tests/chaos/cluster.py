@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import trio
 
+from chaos.journal import Journal
 from chaos.options import Options
 from chatcluster.embedded import child
 from chatcluster.local_cluster import read_cluster, read_token
@@ -25,11 +26,13 @@ STOP_SECONDS_MAX = 30.0
 
 
 class Cluster(NamedTuple):
-    """Where it is. ``logs`` is the directory of the replicas' logs, None where we cannot read them."""
+    """Where it is. ``logs`` is the directory of the replicas' logs, ``journal`` those and their supervisor's; None
+    where we cannot read them."""
 
     url: str
     token: str
     logs: Path | None
+    journal: Journal | None
 
 
 @asynccontextmanager
@@ -39,7 +42,7 @@ async def open_cluster(options: Options) -> AsyncIterator[Cluster]:
     Raises ``RuntimeError`` if it does not start.
     """
     if options.url:
-        yield Cluster(options.url.rstrip("/"), options.token, None)
+        yield Cluster(options.url.rstrip("/"), options.token, None, None)
         return
     data_dir = _make_data_dir()
     try:
@@ -76,6 +79,6 @@ async def _started(process: subprocess.Popen[bytes], data_dir: Path, log: Path) 
         while process.poll() is None:
             local, token = read_cluster(data_dir), read_token(data_dir)
             if local is not None and token is not None:
-                return Cluster(local.url, token, data_dir / "logs")
+                return Cluster(local.url, token, data_dir / "logs", Journal(data_dir / "logs", log))
             await trio.sleep(POLL_SECONDS)
     raise RuntimeError(f"the cluster does not start: {child.last_line(log, 'Error:')}")

@@ -18,6 +18,7 @@ from checker import Checker, Fault, Recovery
 
 from chaos.faults import FAULTS, Hand, choose_victim
 from chaos.fleet import Fleet, Replica
+from chaos.journal import Journal
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
@@ -39,6 +40,7 @@ class Injector:
         checker: Checker,
         record: Record,
         readers: Callable[[], Iterable[Reader]],
+        journal: Journal | None,
         say: Callable[[str], None],
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -50,6 +52,7 @@ class Injector:
         self._checker = checker
         self._record = record
         self._readers = readers
+        self._journal = journal
         self._say = say
         self._draw: random.Random = options.draw("faults")
 
@@ -61,7 +64,14 @@ class Injector:
             watches = await self._inflict(kind, victim)
             await self._fleet.whole(without=victim.worker_id)
             self._report(number, kind, victim, watches)
+            self._check_journal()
             await trio.sleep(self._draw.uniform(*self._options.pause_seconds))
+
+    def _check_journal(self) -> None:
+        """Nobody died but those who were killed."""
+        if self._journal is not None:
+            for violation in self._journal.crashes():
+                self._checker.report(violation)
 
     def _report(self, number: int, kind: str, victim: Replica, watches: list[Watch]) -> None:
         seconds = [watch.takeover_seconds for watch in watches if watch.takeover_seconds is not None]
@@ -93,6 +103,8 @@ class Injector:
             watches.extend(self._watch(fault, victim))
             hurt.set()
 
+        if self._journal is not None:
+            self._journal.expect(victim.name, name)
         hand = Hand(self._fleet, victim, await self._fleet.process(victim), self._options.stop_seconds, began)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(kind.inflict, hand)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from chaos.journal import entries, time_of
 from chaos.recovery import Watch
 from chaos.summary import spread
 
@@ -24,8 +22,8 @@ def phases(logs: Path | None, watches: Sequence[Watch], clock_offset: float) -> 
         return {}
     buried: dict[str, float] = {}
     claimed: dict[tuple[str, int], float] = {}
-    for entry in _entries(logs):
-        time = datetime.fromisoformat(entry["ts"]).timestamp()
+    for entry in entries(logs, *WANTED):
+        time = time_of(entry)
         if entry["event"] == "replica.buried":
             buried.setdefault(entry["worker_id"], time)
         else:
@@ -49,10 +47,3 @@ def _since_fault(watches: Iterable[Watch], clock_offset: float, time_of: Any) ->
         time = time_of(watch)
         if time is not None:
             yield time - clock_offset - watch.fault.time
-
-
-def _entries(logs: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(logs.glob("replica-*.log*")):
-        for line in path.read_bytes().splitlines():
-            if any(word in line for word in WANTED):
-                yield msgspec.json.decode(line)

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 import trio
-from checker import Checker, Violation
+from checker import PROMISES, Checker, Violation
 
 from chaos.api import Api
 from chaos.cluster import Cluster
 from chaos.fleet import Fleet
 from chaos.injector import Injector
+from chaos.journal import false_takeovers
 from chaos.options import Options, parse_mix
 from chaos.phases import phases
 from chaos.reader import Reader
@@ -37,12 +38,13 @@ class Run:
         self._api = Api(cluster.url, cluster.token, options.draw("api"))
         self._fleet = Fleet(self._api, size=options.replicas, signal_command=options.signal_command)
         self._checker = Checker(self._violated)
-        self._injector = Injector(options, self._fleet, self._checker, record, self._readers, say)
+        self._injector = Injector(options, self._fleet, self._checker, record, self._readers, cluster.journal, say)
         self._mix = parse_mix(options.mix, OPERATIONS)
         self._ending = trio.Event()
         self._talks: dict[int, Talk] = {}
         self._chats = self._events = self._connections = 0
         self._acknowledged = self._refused = self._tries = 0
+        self._clock_offset = time.time() - trio.current_time()
 
     async def run(self) -> dict[str, Any]:
         """The whole run; its summary. Raises ``RuntimeError`` when it cannot go on."""
@@ -57,6 +59,7 @@ class Run:
                     nursery.start_soon(self._talk_on, index)
                 await trio.sleep(WARM_UP_SECONDS)
                 await self._injector.run()
+                self._check_takeovers()
                 self._ending.set()
                 self._say("letting everything come to rest")
         finally:
@@ -100,6 +103,12 @@ class Run:
         self._events += sum(reader.subscriber.events for reader in talk.readers)
         self._connections += sum(reader.connections for reader in talk.readers)
 
+    def _check_takeovers(self) -> None:
+        """The replicas' own view, before they are stopped."""
+        if self._cluster.logs is not None:
+            for violation in false_takeovers(self._cluster.logs, self._checker.faults, self._clock_offset):
+                self._checker.report(violation)
+
     def _summary(self) -> dict[str, Any]:
         injector = self._injector
         return summarize(
@@ -116,13 +125,13 @@ class Run:
             request_tries=self._tries,
             events=self._events,
             connections=self._connections,
-            takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, time.time() - trio.current_time()),
+            takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, self._clock_offset),
             record=str(self._record.path),
         )
 
     def _violated(self, violation: Violation) -> None:
         seconds = None if violation.time is None else round(self._record.seconds(violation.time), 4)
-        self._record.note(violation={**violation._asdict(), "time": seconds})
+        self._record.note(violation={**violation._asdict(), "promise": PROMISES[violation.kind], "time": seconds})
         self._record.flush()
         where = f"chat {violation.chat} reader {violation.reader or '-'} at {violation.cursor or '-'}"
-        self._say(f"VIOLATION {violation.kind}: {where}: {violation.detail}")
+        self._say(f"VIOLATION of {PROMISES[violation.kind]}, {violation.kind}: {where}: {violation.detail}")

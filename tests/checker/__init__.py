@@ -26,11 +26,12 @@ Readers are checked as they read, so that a run of any length needs little memor
 once, at the end.
 """
 
-from checker.history import Event, Fault, FinalChat, FinalMessage, Kind, Recovery, Violation, Write
+from checker.history import PROMISES, Event, Fault, FinalChat, FinalMessage, Kind, Recovery, Violation, Write
 from checker.subscriber import Subscriber
 from checker.verdict import Checker, Verdict
 
 __all__ = [
+    "PROMISES",
     "Checker",
     "Event",
     "Fault",

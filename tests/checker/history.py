@@ -31,6 +31,34 @@ class Kind(StrEnum):
     CUT = "answers_cut_by_drain"
     TOOL = "tool_calls_without_one_result"
     SERVER_ERROR = "server_errors"
+    CRASH = "crashes"
+    """A replica died that nobody killed, or one of its loops broke."""
+    FALSE_TAKEOVER = "false_takeovers"
+    """A replica was declared dead that lived."""
+
+
+PROMISES = {
+    Kind.LOST: "P1",
+    Kind.DUPLICATED: "P1",
+    Kind.UNANSWERED: "P1",
+    Kind.ANSWERED_TWICE: "P1",
+    Kind.UNASKED: "P1",
+    Kind.TEXT: "P3",
+    Kind.GAP: "P3",
+    Kind.REPEAT: "P3",
+    Kind.STALE: "P2",
+    Kind.ORDER: "P1",
+    Kind.OWNER: "P2",
+    Kind.STUCK: "P4",
+    Kind.LATE: "P4",
+    Kind.UNSTOPPED: "P5",
+    Kind.CUT: "P6",
+    Kind.TOOL: "P7",
+    Kind.SERVER_ERROR: "P3",
+    Kind.CRASH: "P4",
+    Kind.FALSE_TAKEOVER: "P4",
+}
+"""The promise that each of them breaks."""
 
 
 class Violation(NamedTuple):

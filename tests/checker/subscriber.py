@@ -17,8 +17,9 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
 
 Two faults can explain a preview that is short, vanishes, or is that of an attempt before: the owner died between its
 commit and the publication of the last parts, or Redis lost them. That nothing at all was shown of an attempt, any
-fault explains: a reader that hears of a takeover late goes on with the turn that is under way by then. So these are
-only noted here (``doubts``), and decided when all faults are known.
+fault explains: a reader that hears of a takeover late goes on with the turn that is under way by then. And that an
+interruption ended late may be for want of Postgres, or known late from a replica that was frozen. So these are only
+noted here (``doubts``), and decided when all faults are known.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ AT_REST = ("waiting", "error", "archived")
 
 
 class Doubt(NamedTuple):
-    """A preview that was shorter than what it became, or that became nothing. ``shown``: whether there was one."""
+    """A preview that was shorter than what it became, or that became nothing. ``shown``: whether there was one.
+
+    Or that an interruption was over later than it should have been.
+    """
 
     violation: Violation
     epoch: int
@@ -217,10 +221,10 @@ class Subscriber:
             if self._stopping_since is None:
                 self._stopping_since = self._event.time
         elif self._stopping_since is not None:
-            seconds = self._event.time - self._stopping_since
-            self._stopping_since = None
-            if seconds > self._stop_seconds_max:
-                self._violate(Kind.UNSTOPPED, f"the interruption took {seconds:.1f} s")
+            began, self._stopping_since = self._stopping_since, None
+            if self._event.time - began > self._stop_seconds_max:
+                late = self._violation(Kind.UNSTOPPED, f"the interruption took {self._event.time - began:.1f} s")
+                self.doubts.append(Doubt(late, 0, began, self._event.replica, shown=True))
 
     # --- frames -------------------------------------------------------------------------------
 

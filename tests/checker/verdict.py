@@ -120,6 +120,9 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
         return time is not None and fault.time <= time and of_owner and doubt.began <= fault.until
     if time is None or fault.time > time or doubt.began > fault.until + AFTERMATH_SECONDS:
         return False
+    frozen = fault.kind == "stop" and doubt.replica in (fault.replica, PUBLIC)
+    if doubt.violation.kind is Kind.UNSTOPPED:
+        return frozen or fault.kind.startswith("postgres")
     if fault.kind.startswith(("redis", "postgres")) or not doubt.shown:
         return True
-    return of_owner or (fault.kind == "stop" and doubt.replica in (fault.replica, PUBLIC))
+    return of_owner or frozen

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -83,8 +83,8 @@ def cursor_by_message_id() -> list[Patch]:
     return [(Feeds, "_attach", forgetful)]
 
 
-def unchecked_dial() -> list[Patch]:
-    """What a dial yields is taken for the work of the tenure that was dialled, whoever's it is."""
+def dial_without_worker_id() -> list[Patch]:
+    """What a dial yields does not say whose it is: it is taken for the work of the worker that was dialled."""
 
     async def pass_on(self: Relay, tenure: Tenure, frames: Iterable[Frame]) -> None:
         ours = [Frame(Position(tenure.epoch, entry.position.seq), entry.kind, entry.data) for entry in frames]
@@ -93,13 +93,16 @@ def unchecked_dial() -> list[Patch]:
     return [(Relay, "_pass_on", pass_on)]
 
 
-def stale_dial() -> list[Patch]:
-    """Frames of one's own tenure only are checked for their place: those of others are shown as they come."""
+def unnoticed_gap() -> list[Patch]:
+    """Live frames are passed on and shown as they come, whether they follow the last one or not."""
 
     def continues(self: Relay, frames: Iterable[Frame]) -> bool:
         return True
 
-    return [(Relay, "_continues", continues)]
+    def follows(self: Feed, part: Frame) -> bool:
+        return True
+
+    return [(Relay, "_continues", continues), (Feed, "_follows", follows)]
 
 
 def no_stream_fence() -> list[Patch]:
@@ -210,8 +213,8 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         hint_as_data,
         unbounded_lease_trust,
         cursor_by_message_id,
-        unchecked_dial,
-        stale_dial,
+        dial_without_worker_id,
+        unnoticed_gap,
         no_stream_fence,
         unrecognised_commit,
         forgotten_idempotency,
@@ -228,6 +231,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """One of ``BUGS``, for the length of the block."""
-    patches = BUGS[name]()
-    with patch.multiple(patches[0][0], **{attribute: value for _, attribute, value in patches}):
+    with ExitStack() as stack:
+        for place, attribute, value in BUGS[name]():
+            stack.enter_context(patch.object(place, attribute, value))
         yield

@@ -207,6 +207,12 @@ class ReplicaProcess:
     def runs(self, chat_id: UUID) -> bool:
         return chat_id in self.replica._runners
 
+    def works_on(self, chat_id: UUID) -> bool:
+        """Whether it has a runner for the chat that means to go on. Frozen, or just awake, it means nothing."""
+        awake = self.alive and not self.frozen and self.thawed_at < self._witness.database.clock()
+        runner = self.replica._runners.get(chat_id)
+        return awake and runner is not None and not runner._over
+
     # --- life and death -----------------------------------------------------------------------
 
     def start(self, nursery: trio.Nursery, on_listening: Callable[[], None]) -> None:

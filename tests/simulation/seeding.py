@@ -138,9 +138,9 @@ def _temper(draw: Random) -> Temper:
 
     return Temper(
         first_seconds=draw.choice((0.001, 0.05, 0.3)),
-        words_max=draw.choice((2, 8, 8, 20)),
-        pause=draw.choice((0.2, 1.0)),
-        pause_seconds=draw.choice((0.005, 0.05, 0.2, 0.6)),
+        words_max=draw.choice((2, 8, 20, 20)),
+        pause=draw.choice((0.3, 1.0, 1.0)),
+        pause_seconds=draw.choice((0.005, 0.05, 0.2, 0.6, 0.6)),
         fail=sometimes(0.3, 0.01, 0.15),
         retryable=draw.choice((0.5, 0.9, 1.0)),
         stall=sometimes(0.15, 0.01, 0.1),

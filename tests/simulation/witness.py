@@ -4,8 +4,8 @@ Checked at once, from the inside of the servers (P2):
 
 * an owner's write takes effect only in the tenure that the row names, worker and epoch both;
 * a tenure is opened on the stream by the worker that claimed it, and no frame comes after one of a newer tenure;
-* whose chats were given away because its lease had run out does not work on them any more: not for an
-  instant of its waking life.
+* whose chats are given away because its lease has run out has stopped all work on them before, and does not work
+  on them any more: not for an instant of its waking life.
 
 And in the end: each answer in the history is one that the model gave to that very message.
 """
@@ -40,6 +40,8 @@ class Witnessed(Protocol):
 
     @property
     def worker_id(self) -> UUID: ...
+
+    def works_on(self, chat_id: UUID) -> bool: ...
 
 
 class Witness:
@@ -111,7 +113,15 @@ class Witness:
         self.note("buried", self.name_of(worker_id), "by lease" if by_lease else "by proof", [c.id for c in orphans])
         if by_lease:
             for chat in orphans:
-                self._given_away[chat.id, worker_id] = self.database.clock()
+                self._give_away(chat.id, worker_id)
+
+    def _give_away(self, chat_id: UUID, worker_id: UUID) -> None:
+        """The lease has run out: by its own clock, its holder has known that for a while, if it was awake."""
+        self._given_away[chat_id, worker_id] = self.database.clock()
+        process = self._processes.get(worker_id)
+        if process is not None and process.worker_id == worker_id and process.works_on(chat_id):
+            detail = f"{self.name_of(worker_id)} works on, although its lease has run out, and the chat is given away"
+            self.violate(Kind.OWNER, chat_id, detail)
 
     def framed(self, chat_id: UUID, frame: Frame, before: Position) -> None:
         if frame.position <= before:

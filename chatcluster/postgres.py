@@ -4,7 +4,7 @@
 must not wait for the pool (heartbeats) or lasts (session locks). Nothing outside of this module knows asyncio or
 asyncpg: the adapters write a transaction as a coroutine function that gets a ``Connection`` and awaits nothing else.
 
-A crossing between trio and asyncio costs more than a round trip to a near server, so **a transaction crosses once**,
+A crossing between trio and asyncio costs as much as a round trip to a near server, so **a transaction crosses once**,
 however many statements it has.
 
 What happens on failure:
@@ -32,9 +32,9 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import asyncpg
 import trio
-import trio_asyncio
 
 from chatcluster import telemetry
+from chatcluster.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, InvalidRequest, StoreUnavailable
 
@@ -76,45 +76,24 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
     Nothing is connected yet on entry, so the server need not be there.
     """
-    surrounding_loop = trio_asyncio.current_loop.get()
-    failure: Exception | None = None
-    async with trio_asyncio.open_loop() as loop:
-        # Whoever uses another loop in this block finds it as before.
-        trio_asyncio.current_loop.set(surrounding_loop)
-        loop.set_default_executor(_Resolver())
-        loop.set_exception_handler(_report_stray_error)
+    async with open_asyncio_loop(_report_stray_error) as loop:
         database = Database(settings, loop)
         try:
             yield database
-        except Exception as error:  # noqa: BLE001 - raised below, where the nurseries of the loop do not wrap it
-            failure = error
         finally:
             with trio.move_on_after(2 * CLOSE_SECONDS, shield=True):
                 await database.aclose()
-    if failure is not None:
-        raise failure
 
 
-class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]
-    """Runs what asyncio does in threads, which is to resolve host names, so that it can be given up."""
-
-    async def submit(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
-
-
-def _report_stray_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An error in a callback that nobody waits for, such as of a socket that breaks while it is closed.
-
-    trio-asyncio would end the whole loop for it. Whoever uses that connection has an error of its own.
-    """
-    error = context.get("exception")
-    telemetry.event("postgres.stray_error", message=str(context.get("message")), error=type(error).__name__)
+def _report_stray_error(message: str, error: BaseException | None) -> None:
+    """Such as of a socket that breaks while it is closed. Whoever uses that connection has an error of its own."""
+    telemetry.event("postgres.stray_error", message=message, error=type(error).__name__)
 
 
 class Database:
     """The pool. At most ``database_pool_size`` transactions at a time; the others wait in order."""
 
-    def __init__(self, settings: Settings, loop: Any) -> None:
+    def __init__(self, settings: Settings, loop: AsyncioLoop) -> None:
         self.settings = settings
         self.transaction_counts: Counter[str] = Counter()
         """How many transactions have run, by the names of their functions."""
@@ -173,8 +152,7 @@ class Database:
     async def cross(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asyncio's kind of coroutine to its end, with its errors translated."""
         with _translated():
-            result: T = await self._loop.run_aio_coroutine(work)
-        return result
+            return await self._loop.run(work)
 
     async def _pooled(
         self, work: Callable[..., Coroutine[Any, Any, T]], body: Callable[..., Any], args: tuple[Any, ...]

@@ -33,10 +33,11 @@ from typing import Any, NoReturn, TypeVar
 
 import hiredis
 import trio
-import trio_asyncio
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
+from chatcluster import telemetry
+from chatcluster.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.errors import ConfigError, StreamsUnavailable
 
 POOL_CONNECTIONS_MAX = 16
@@ -64,11 +65,7 @@ async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
     is none.
     """
     server = _parse(url)
-    surrounding_loop = trio_asyncio.current_loop.get()
-    async with trio_asyncio.open_loop() as loop:
-        # Whoever uses another loop in this block finds it as before.
-        trio_asyncio.current_loop.set(surrounding_loop)
-        loop.set_default_executor(_Resolver())
+    async with open_asyncio_loop(_report_stray_error) as loop:
         connection = RedisConnection(loop, server)
         try:
             yield connection
@@ -92,11 +89,9 @@ def _parse(url: str) -> ConnectionPool:
         raise ConfigError(f"the Redis URL cannot be used: {error}") from None
 
 
-class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]
-    """Runs what asyncio does in threads, which is to resolve host names, so that it can be given up."""
-
-    async def submit(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+def _report_stray_error(message: str, error: BaseException | None) -> None:
+    """Such as of a socket that breaks while it is closed. Whoever uses that connection has an error of its own."""
+    telemetry.event("redis.stray_error", message=message, error=type(error).__name__)
 
 
 class RedisConnection:
@@ -106,7 +101,7 @@ class RedisConnection:
     connection is given back. ``server`` makes connections and checks them, no more.
     """
 
-    def __init__(self, loop: Any, server: ConnectionPool) -> None:
+    def __init__(self, loop: AsyncioLoop, server: ConnectionPool) -> None:
         self._loop = loop
         self._server = server
         self._places = trio.Semaphore(POOL_CONNECTIONS_MAX)
@@ -176,10 +171,9 @@ class RedisConnection:
 
     async def _cross(self, work: Coroutine[Any, Any, T]) -> T:
         try:
-            result: T = await self._loop.run_aio_coroutine(work)
+            return await self._loop.run(work)
         except (RedisError, OSError) as error:
             raise StreamsUnavailable(f"Redis: {error}") from error
-        return result
 
 
 @contextmanager

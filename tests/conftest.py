@@ -12,7 +12,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,6 @@ import asyncpg
 import pytest
 import redis
 import trio
-import trio_asyncio
 
 from chatcluster.embedded import PostgresServer, RedisServer
 from chatcluster.migrate import migrate
@@ -95,13 +94,6 @@ def own_postgres(servers_dir: Path) -> Iterator[PostgresServer]:
 def own_redis(servers_dir: Path) -> Iterator[RedisServer]:
     """A Redis of one's own, not started yet, to be stopped or killed in the middle of a test."""
     yield from _own(RedisServer(servers_dir / f"own-{next(_serial_numbers)}"))
-
-
-@pytest.fixture
-async def aio_loop() -> AsyncIterator[asyncio.AbstractEventLoop]:
-    """The asyncio loop inside trio's, for what talks to Postgres and Redis."""
-    async with trio_asyncio.open_loop() as loop:
-        yield loop
 
 
 def url_of_database(url: str, name: str) -> str:

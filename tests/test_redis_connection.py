@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-import trio_asyncio
 from redis_faults import frozen
 
 from chatcluster import redis as subject
@@ -150,12 +149,6 @@ async def test_a_name_that_does_not_resolve_in_time_holds_nobody_up(
                 await connection.exchange([("PING",)])
     finally:
         release.set()
-
-
-async def test_the_loop_of_those_around_is_left_as_it_was(empty_redis_url: str) -> None:
-    async with trio_asyncio.open_loop() as theirs, open_redis(empty_redis_url) as connection:
-        assert trio_asyncio.current_loop.get() is theirs
-        assert await connection.exchange([("PING",)]) == [b"PONG"]
 
 
 async def test_a_listener_that_hears_nothing_gives_itself_up(

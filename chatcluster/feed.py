@@ -232,6 +232,8 @@ class Feed:
             self.shown.message(self._waiting.popleft(), group_ends=group_ends)
         if self._read is not None and not self._waiting:
             self.shown.state(self._read)
+            if not self._is_current():
+                self.shown.abandon_preview()
             self._read, self._wait_until = None, float("inf")
             self._failed = {
                 version: number for version, number in self._failed.items() if version >= self.shown.history_version

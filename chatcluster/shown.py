@@ -56,6 +56,7 @@ class Shown:
         self.history_version = 0
         self.position = START
         self.preview = Preview()
+        self._position_before_preview = START
         self._queue: tuple[QueuedMessage, ...] = ()
         self._recent = RecentMessages(RECENT_BYTES_MAX)
         self._readers: dict[Reader, None] = {}
@@ -139,11 +140,21 @@ class Shown:
         """The next frame of the attempt under way, or the first one of another."""
         if frame.kind is FrameKind.ATTEMPT:
             self.preview = Preview()
+            self._position_before_preview = self.position
         self.position = frame.position
         cursor = Cursor(self.version, frame.position)
         body = events.named(frame.kind, frame.data)
         self.preview.add(frame.position, body)
         self._offer(Notice(events.with_id(cursor, body), cursor, is_frame=True))
+
+    def abandon_preview(self) -> None:
+        """The attempt came to nothing, which only others were told as it happened: who joins is not shown it.
+
+        Readers in the middle of it are left where they are; the next attempt takes its place.
+        """
+        if self.preview.positions:
+            self.preview = Preview()
+            self.position = self._position_before_preview
 
     def _hand_out(self, event: events.Event, cursor: Cursor) -> None:
         self._offer(Notice(events.with_id(cursor, events.body(event)), cursor))

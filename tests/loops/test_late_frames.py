@@ -58,3 +58,60 @@ async def test_an_answer_that_is_done_before_its_tenure_is_open_on_the_stream_is
     held.release()
     await reader.until_status("waiting")
     assert reader.story[-4:] == ["attempt 1", "… Hi there!", "assistant: Hi there!", "status waiting"]
+
+
+async def test_a_reader_that_knows_of_a_retry_is_not_shown_the_rest_of_the_failed_attempt_elsewhere(
+    world: World,
+) -> None:
+    """One replica showed more of the attempt, and never saw the retry: only that the next attempt is on."""
+    owner, other, ahead = await world.cluster(3, retry_base_seconds=8.0)
+    chat, call, _ = await world.answering(owner, "Half")
+    reader, elsewhere = await other.read(chat), await ahead.read(chat)
+    await reader.until_preview("Half")
+    other.pubsub.disconnect()
+    other.redis_wire.cut = True
+    call.say(" an answer")
+    await elsewhere.until_preview("Half an answer")
+    next_read = ahead.database_wire.hold("read")
+    call.fail()
+    await reader.until_line("retry 1 overloaded")
+    frames_of_next_attempt = owner.redis_wire.hold("append")
+    call = await world.model.next_call()
+    next_read.release()
+    resumed = await ahead.resume(chat, reader)
+    await resumed.until_line("queue []")
+    await world.settle()
+    assert resumed.story == ["status running", "queue []"]
+    frames_of_next_attempt.release()
+    call.answer("A whole answer")
+    await resumed.until_status("waiting")
+    assert resumed.story[2:] == ["attempt 2", "… A whole answer", "assistant: A whole answer", "status waiting"]
+    await elsewhere.until_status("waiting")
+
+
+async def test_a_reader_in_the_middle_of_a_failed_attempt_stays_there_until_the_next_one(world: World) -> None:
+    """No cursor says that it was shown what was not."""
+    owner, other, ahead = await world.cluster(3, retry_base_seconds=8.0)
+    chat, call, _ = await world.answering(owner, "Half")
+    reader, elsewhere = await other.read(chat), await ahead.read(chat)
+    await reader.until_preview("Half")
+    last_shown = reader.view.cursor.position
+    other.pubsub.disconnect()
+    other.redis_wire.cut = True
+    call.say(" an answer")
+    await elsewhere.until_preview("Half an answer")
+    next_read = ahead.database_wire.hold("read")
+    call.fail()
+    frames_of_next_attempt = owner.redis_wire.hold("append")
+    reader.leave()
+    call = await world.model.next_call()
+    next_read.release()
+    resumed = await ahead.read(chat, view=reader.view)
+    await ahead.rename(chat, "Patience")
+    await resumed.until_line("title Patience")
+    assert resumed.view.cursor.position == last_shown
+    assert resumed.preview == "Half"
+    frames_of_next_attempt.release()
+    call.answer("A whole answer")
+    await resumed.until_status("waiting")
+    assert resumed.story[-4:] == ["attempt 2", "… A whole answer", "assistant: A whole answer", "status waiting"]

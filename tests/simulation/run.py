@@ -277,9 +277,11 @@ class World:
         """What the loops report: a crash is a broken promise, whatever came of it."""
         if name not in telemetry.QUIET:
             self.trace.note(self.now, "told", name, *(fields[field] for field in TOLD_FIELDS if field in fields))
+        if name == "lease.lost":
+            self.witness.stopped(UUID(str(fields["worker_id"])))
         if name in CRASHES:
             detail = f"{name}: {fields['error']}"
-            self.checker.report(Violation(Kind.SERVER_ERROR, str(fields.get("chat_id", "")), detail, self.now))
+            self.checker.report(Violation(Kind.CRASH, str(fields.get("chat_id", "")), detail, self.now))
 
     def _calling_worker(self) -> UUID | None:
         calling = scheduler.current_process()

@@ -65,6 +65,8 @@ class Witness:
         self._processes: dict[UUID, Witnessed] = {}
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
+        self._stopped: set[UUID] = set()
+        """Workers that have found out themselves that their lease is lost."""
 
     def note(self, what: str, *details: object) -> None:
         self._trace.note(self.database.clock(), what, *details)
@@ -116,12 +118,20 @@ class Witness:
                 self._give_away(chat.id, worker_id)
 
     def _give_away(self, chat_id: UUID, worker_id: UUID) -> None:
-        """The lease has run out: by its own clock, its holder has known that for a while, if it was awake."""
+        """The lease has run out: by its own clock, its holder has known that for a while, if it was awake.
+
+        What it claims in the very moment in which it stops, it gives back, as its fence allows.
+        """
         self._given_away[chat_id, worker_id] = self.database.clock()
         process = self._processes.get(worker_id)
-        if process is not None and process.worker_id == worker_id and process.works_on(chat_id):
+        if process is None or process.worker_id != worker_id or worker_id in self._stopped:
+            return
+        if process.works_on(chat_id):
             detail = f"{self.name_of(worker_id)} works on, although its lease has run out, and the chat is given away"
             self.violate(Kind.OWNER, chat_id, detail)
+
+    def stopped(self, worker_id: UUID) -> None:
+        self._stopped.add(worker_id)
 
     def framed(self, chat_id: UUID, frame: Frame, before: Position) -> None:
         if frame.position <= before:

@@ -4,10 +4,14 @@ A black box: everything is done through the public API, and through signals to t
 What it is made of:
 
 * ``cluster.py``   the cluster: one of our own in a temporary directory, or one that is given
+* ``servers.py``   its Postgres and Redis, which the run can stop, kill and empty
 * ``fleet.py``     its replicas: who is there, on which port, under which process ID
 * ``writer.py``    a client that sends, interrupts, edits, promotes and deletes, seeded
 * ``reader.py``    a client that reads a chat's stream through any number of replicas, and resumes by its cursor
-* ``faults.py``    what is done to the cluster, and when
+* ``faults.py``    what is done to the cluster
+* ``crowd.py``     the faults of readers
+* ``injector.py``  which fault comes when, and who is watched
+* ``busy.py``      load beside the cluster
 * ``recovery.py``  how long after a fault each reader was told that its chat goes on
 * ``journal.py``   the replicas' logs: who died that nobody killed, who was taken for dead and lived
 * ``record.py``    the log, from which every violation can be reconstructed

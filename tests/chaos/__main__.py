@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import click
 import msgspec
 import trio
 
+from chaos.busy import busy_processes
 from chaos.cluster import open_cluster
-from chaos.faults import FAULTS
-from chaos.options import MIX_DEFAULT, Options, parse_mix
+from chaos.faults import FAULTS, SERVER_FAULTS
+from chaos.options import KILLS_DEFAULT, MIX_DEFAULT, Options, parse_mix
 from chaos.record import Record
 from chaos.run import Run
 from chaos.writer import OPERATIONS
@@ -30,8 +32,9 @@ EXIT_INTERRUPTED = 130
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--chats", type=click.IntRange(1), default=20, show_default=True, help="Conversations at a time")
 @click.option("--readers", type=click.IntRange(1), default=2, show_default=True, help="Readers of each chat")
-@click.option("--kills", type=click.IntRange(0), default=20, show_default=True, help="Faults in all")
-@click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: {','.join(FAULTS)}")
+@click.option("--kills", type=click.IntRange(0), help=f"Faults in all.  [default: {KILLS_DEFAULT}, or --minutes]")
+@click.option("--minutes", type=click.FloatRange(0), help="How long there are faults")
+@click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: all, none, {','.join(FAULTS)}")
 @click.option("--replicas", type=click.IntRange(2), default=3, show_default=True, help="Size of a cluster of our own")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is left to chance here")
 @click.option("--mix", default=MIX_DEFAULT, show_default=True, help="What writers do, and how often")
@@ -48,9 +51,8 @@ EXIT_INTERRUPTED = 130
     show_default=True,
     help="Seconds between a cluster that is whole again and the next fault",
 )
-@click.option(
-    "--stop-seconds", type=float, default=10.0, show_default=True, help="How long a stopped replica is frozen"
-)
+@click.option("--stop-seconds", type=(float, float), default=(6.0, 9.0), show_default=True, help="Length of a freeze")
+@click.option("--busy", type=click.IntRange(0), default=0, help="Processes that take the processor from the cluster")
 @click.option(
     "--drain-seconds", type=float, default=5.0, show_default=True, help="What the replicas are given at SIGTERM"
 )
@@ -73,6 +75,8 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     \b
     scripts/chaos --chats 20 --kills 20 --seed 1
     scripts/chaos --faults kill,stop,term --kills 100 --replicas 5
+    scripts/chaos --faults all --minutes 10
+    scripts/chaos --faults none --busy 2 --replicas 6 --minutes 10
     scripts/chaos --replicas 2 -- --lease-ttl-seconds 3
     scripts/chaos --url https://chat.example --token ccl_... \\
         --signal-command 'ssh {host} systemctl kill --signal={signal} chatcluster'
@@ -94,10 +98,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
 
 def _options(faults: str, simulated_model: bool | None, log: Path | None, values: dict[str, Any]) -> Options:
     """Raises ``ValueError``."""
-    kinds = tuple(kind.strip() for kind in faults.split(","))
-    for kind in kinds:
-        if kind not in FAULTS:
-            raise ValueError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
+    kinds = _kinds(faults, [kind for kind in FAULTS if not values["url"] or kind not in SERVER_FAULTS])
     parse_mix(values["mix"], OPERATIONS)
     if values["url"] and not values["token"]:
         raise ValueError("--url needs --token")
@@ -106,6 +107,19 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         directory = Path(tempfile.gettempdir())
         log = directory / time.strftime("chatcluster-chaos-%Y%m%d-%H%M%S.jsonl")
     return Options(faults=kinds, predictable=predictable, log=log, **values)
+
+
+def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:
+    """What was asked for. Raises ``ValueError``."""
+    if faults == "none":
+        return ()
+    kinds = tuple(possible if faults == "all" else (kind.strip() for kind in faults.split(",")))
+    for kind in kinds:
+        if kind not in FAULTS:
+            raise ValueError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
+        if kind not in possible:
+            raise ValueError(f"{kind} needs a cluster of our own")
+    return kinds
 
 
 async def _until_interrupted(options: Options) -> dict[str, Any] | None:
@@ -128,7 +142,7 @@ async def _until_interrupted(options: Options) -> dict[str, Any] | None:
 async def _run(options: Options) -> dict[str, Any]:
     assert options.log is not None
     with Record(options.log) as record:
-        async with open_cluster(options) as cluster:
+        async with open_cluster(options) as cluster, busy_processes(options.busy):
             return await Run(options, cluster, record, _say).run()
 
 

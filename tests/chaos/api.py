@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -39,16 +41,32 @@ class Answer(NamedTuple):
         return str(self.body.get("error", {}).get("code", ""))
 
 
+@dataclass(eq=False)
+class Request:
+    """A write under way. ``answered`` is when it was, None before."""
+
+    path: str
+    answered: float | None = None
+
+
 class Api:
     """One user's access to a cluster, or with another ``base_url`` to one of its replicas."""
 
-    def __init__(self, base_url: str, token: str, draw: random.Random) -> None:
+    def __init__(
+        self, base_url: str, token: str, draw: random.Random, *, socket_options: Sequence[tuple[int, int, int]] = ()
+    ) -> None:
         self.base_url = base_url
+        self.unanswered: set[Request] = set()
+        """Writes that wait for an answer."""
         self._draw = draw
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(ANSWER_SECONDS_MAX),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=50),
+            transport=httpx.AsyncHTTPTransport(
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=50),
+                trust_env=False,
+                socket_options=list(socket_options),
+            ),
             trust_env=False,
         )
 
@@ -58,7 +76,14 @@ class Api:
     async def write(self, method: str, path: str, body: Json | None = None) -> Answer:
         """Ask until there is an answer, for at most ``WRITE_SECONDS_MAX``."""
         key = UUID(int=self._draw.getrandbits(128)).hex
-        return await self._ask(method, path, json=body, headers={"Idempotency-Key": key})
+        request = Request(path)
+        self.unanswered.add(request)
+        try:
+            answer = await self._ask(method, path, json=body, headers={"Idempotency-Key": key})
+        finally:
+            self.unanswered.discard(request)
+        request.answered = trio.current_time()
+        return answer
 
     async def read(self, path: str, **query: str | int) -> Json:
         """Raises ``RuntimeError`` when there is no answer, or a refusal."""

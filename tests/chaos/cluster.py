@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,10 @@ from typing import NamedTuple
 
 import trio
 
+from chaos.faults import SERVER_FAULTS
 from chaos.journal import Journal
 from chaos.options import Options
+from chaos.servers import Servers, open_servers
 from chatcluster.embedded import child
 from chatcluster.local_cluster import read_cluster, read_token
 
@@ -27,12 +30,13 @@ STOP_SECONDS_MAX = 30.0
 
 class Cluster(NamedTuple):
     """Where it is. ``logs`` is the directory of the replicas' logs, ``journal`` those and their supervisor's; None
-    where we cannot read them."""
+    where we cannot read them. ``servers`` are those that we can stop."""
 
     url: str
     token: str
     logs: Path | None
     journal: Journal | None
+    servers: Servers | None
 
 
 @asynccontextmanager
@@ -42,11 +46,14 @@ async def open_cluster(options: Options) -> AsyncIterator[Cluster]:
     Raises ``RuntimeError`` if it does not start.
     """
     if options.url:
-        yield Cluster(options.url.rstrip("/"), options.token, None, None)
+        yield Cluster(options.url.rstrip("/"), options.token, None, None, None)
         return
     data_dir = _make_data_dir()
     try:
-        async with _own_cluster(options, data_dir) as cluster:
+        async with (
+            open_servers(data_dir, options.replicas, options.up_arguments) as servers,
+            _own_cluster(options, data_dir, servers) as cluster,
+        ):
             yield cluster
     finally:
         if not options.keep:
@@ -61,24 +68,31 @@ def _make_data_dir() -> Path:
 
 
 @asynccontextmanager
-async def _own_cluster(options: Options, data_dir: Path) -> AsyncIterator[Cluster]:
+async def _own_cluster(options: Options, data_dir: Path, servers: Servers) -> AsyncIterator[Cluster]:
+    if foreign := [kind for kind in options.faults if kind in SERVER_FAULTS and servers.of(kind) is None]:
+        raise RuntimeError(f"{', '.join(foreign)}: that server was given and is not ours to hurt")
     log = data_dir / "up.log"
     arguments = ["up", "--port", "0", "--replicas", str(options.replicas), "--data-dir", str(data_dir)]
     arguments += ["--drain-seconds", f"{options.drain_seconds:g}", *options.up_arguments]
-    process = child.spawn([sys.executable, "-m", "chatcluster", *arguments], log=log, death_signal=signal.SIGTERM)
+    process = child.spawn(
+        [sys.executable, "-m", "chatcluster", *arguments],
+        log=log,
+        death_signal=signal.SIGTERM,
+        environment=os.environ | await servers.start(),
+    )
     try:
-        yield await _started(process, data_dir, log)
+        yield await _started(process, data_dir, log, servers)
     finally:
         with trio.CancelScope(shield=True):  # bounded by the escalation to SIGKILL
             stop = partial(child.stop, process, (signal.SIGINT, STOP_SECONDS_MAX))
             await trio.to_thread.run_sync(stop)
 
 
-async def _started(process: subprocess.Popen[bytes], data_dir: Path, log: Path) -> Cluster:
+async def _started(process: subprocess.Popen[bytes], data_dir: Path, log: Path, servers: Servers) -> Cluster:
     with trio.move_on_after(START_SECONDS_MAX):
         while process.poll() is None:
             local, token = read_cluster(data_dir), read_token(data_dir)
             if local is not None and token is not None:
-                return Cluster(local.url, token, data_dir / "logs", Journal(data_dir / "logs", log))
+                return Cluster(local.url, token, data_dir / "logs", Journal(data_dir / "logs", log), servers)
             await trio.sleep(POLL_SECONDS)
     raise RuntimeError(f"the cluster does not start: {child.last_line(log, 'Error:')}")

@@ -1,8 +1,12 @@
-"""What is done to the cluster: one entry in ``FAULTS`` for each kind.
+"""What is done to the cluster and to its clients: one entry in one of three tables for each kind.
 
-Each fault chooses a victim that is in the middle of an answer, does its worst, and tells what it did. The next one
-comes when the cluster is whole again, and after a pause. ``bound_seconds`` is what the promise allows until
-every reader is told that its chat goes on.
+* A fault of a **replica** chooses a victim that is in the middle of an answer.
+* A fault of a **server** hits them all: Postgres or Redis stops, dies, or forgets.
+* A fault of **readers** hits clients: some lose their connections, or do not read for a while. All others must
+  not notice.
+
+The next one comes when the cluster is whole again, and after a pause. ``BOUND_SECONDS`` is what the promises allow
+until every reader is told that its chat goes on: from the fault on, or where a server was away, from its return.
 """
 
 from __future__ import annotations
@@ -10,20 +14,14 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
 
 import trio
 
 from chaos.fleet import Fleet, Replica
+from chaos.servers import Servers
 
-Inflict = Callable[["Hand"], Awaitable[None]]
-
-
-class FaultKind(NamedTuple):
-    """``inflict`` returns when the fault is over."""
-
-    inflict: Inflict
-    bound_seconds: float
+OUTAGE_SECONDS = (0.0, 4.0)
+"""How long a server that crashed is away. One that is restarted is back at once."""
 
 
 class Hand:
@@ -62,11 +60,52 @@ async def _term(hand: Hand) -> None:
     await hand.signal(signal.SIGTERM)
 
 
-FAULTS: dict[str, FaultKind] = {
-    "kill": FaultKind(_kill, bound_seconds=6.0),
-    "stop": FaultKind(_stop, bound_seconds=6.0),
-    "term": FaultKind(_term, bound_seconds=6.0),
+async def _restart_postgres(servers: Servers, _: random.Random) -> None:
+    assert servers.postgres is not None
+    await servers.restart(servers.postgres, crash=False, outage_seconds=0.0)
+
+
+async def _crash_postgres(servers: Servers, draw: random.Random) -> None:
+    assert servers.postgres is not None
+    await servers.restart(servers.postgres, crash=True, outage_seconds=draw.uniform(*OUTAGE_SECONDS))
+
+
+async def _restart_redis(servers: Servers, _: random.Random) -> None:
+    assert servers.redis is not None
+    await servers.restart(servers.redis, crash=False, outage_seconds=0.0)
+
+
+async def _crash_redis(servers: Servers, draw: random.Random) -> None:
+    assert servers.redis is not None
+    await servers.restart(servers.redis, crash=True, outage_seconds=draw.uniform(*OUTAGE_SECONDS))
+
+
+async def _flush_redis(servers: Servers, _: random.Random) -> None:
+    await servers.flush()
+
+
+REPLICA_FAULTS: dict[str, Callable[[Hand], Awaitable[None]]] = {"kill": _kill, "stop": _stop, "term": _term}
+"""Each returns when the fault is over, as do those of servers."""
+SERVER_FAULTS: dict[str, Callable[[Servers, random.Random], Awaitable[None]]] = {
+    "postgres-restart": _restart_postgres,
+    "postgres-crash": _crash_postgres,
+    "redis-restart-empty": _restart_redis,
+    "redis-crash": _crash_redis,
+    "redis-flush": _flush_redis,
 }
+READER_FAULTS = ("client-drop", "slow-reader")
+"""``crowd.py`` has them."""
+BOUND_SECONDS = {
+    **dict.fromkeys(REPLICA_FAULTS, 6.0),
+    "postgres-restart": 5.0,
+    "postgres-crash": 5.0,
+    "redis-restart-empty": 2.0,
+    "redis-crash": 2.0,
+    "redis-flush": 2.0,
+    "client-drop": 2.0,
+    "slow-reader": 2.0,
+}
+FAULTS = tuple(BOUND_SECONDS)
 
 
 def choose_victim(fleet: Fleet, owners: Sequence[str], draw: random.Random) -> Replica | None:

@@ -1,24 +1,27 @@
-"""Inflicts the faults, one after the other, and measures how readers fare.
+"""Inflicts the faults, one after the other, and measures how readers and writers fare.
 
-For each fault: wait until some chat is in the middle of an answer, choose its owner, do it, watch the readers of all
-the victim's chats until each was told that its chat goes on (or the bound is past), wait until the
-cluster is whole again, pause.
+For each fault: do it, watch the readers of all the chats that it hits until each was told that its chat goes on (or
+the bound is past), wait until the cluster is whole again, pause. What it hits: of a replica, that one's chats; of a
+server, all that are being answered, from its return on, and all requests that wait for an answer; of readers, all
+that are being answered as well, for those readers and all others.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from typing import NamedTuple
 
 import trio
-import trio.lowlevel
-from checker import Checker, Fault, Recovery
+from checker import Checker, Fault, Kind, Recovery, Violation
 
-from chaos.faults import FAULTS, Hand, choose_victim
+from chaos.api import Api, Request
+from chaos.cluster import Cluster
+from chaos.crowd import Flood, drop_connections, narrow_sockets
+from chaos.faults import BOUND_SECONDS, REPLICA_FAULTS, SERVER_FAULTS, Hand, choose_victim
 from chaos.fleet import Fleet, Replica
-from chaos.journal import Journal
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
@@ -28,55 +31,95 @@ VICTIM_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.05
 BOUND_MARGIN_SECONDS = 4.0
 """How long past the bound is waited to learn how late it was."""
+JOURNAL_SECONDS = 2.0
+AT_WORK = ("running", "interrupting")
+
+
+class Outcome(NamedTuple):
+    """What was done, for people, and who was watched."""
+
+    what: str
+    watches: Sequence[Watch]
+    killed: str = ""
+    """The worker that is not to come back."""
 
 
 class Injector:
-    """``told`` are the recoveries of all readers, ``measured`` those that were elsewhere when it happened."""
+    """``told`` are the recoveries of all readers, ``measured`` those that were elsewhere when it happened.
+    ``answered`` has by kind how many seconds after the return of a server each waiting write was answered.
+    """
 
     def __init__(
         self,
         options: Options,
+        cluster: Cluster,
+        api: Api,
         fleet: Fleet,
         checker: Checker,
         record: Record,
         readers: Callable[[], Iterable[Reader]],
-        journal: Journal | None,
         say: Callable[[str], None],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.told: list[Recovery] = []
         self.measured: list[Recovery] = []
         self.taken_over: list[Watch] = []
+        self.answered: dict[str, list[float]] = {}
         self._options = options
+        self._cluster = cluster
+        self._api = api
         self._fleet = fleet
         self._checker = checker
         self._record = record
         self._readers = readers
-        self._journal = journal
         self._say = say
         self._draw: random.Random = options.draw("faults")
 
     async def run(self) -> None:
         """All faults of the run. Raises ``RuntimeError`` when the cluster does not become whole again."""
-        for number in range(1, self._options.kills + 1):
-            kind = self._draw.choice(self._options.faults)
-            victim = await self._victim()
-            watches = await self._inflict(kind, victim)
-            await self._fleet.whole(without=victim.worker_id)
-            self._report(number, kind, victim, watches)
-            self._check_journal()
+        end = trio.current_time() + self._options.seconds
+        number = 0
+        while number < self._options.kills_max and trio.current_time() < end:
+            if not self._options.faults:
+                await trio.sleep(min(JOURNAL_SECONDS, end - trio.current_time()))
+                self._check_journal()
+                continue
+            number += 1
+            await self._once(number)
             await trio.sleep(self._draw.uniform(*self._options.pause_seconds))
+        self._check_journal()
+
+    async def _once(self, number: int) -> None:
+        name = self._draw.choice(self._options.faults)
+        began = trio.current_time()
+        if name in REPLICA_FAULTS:
+            outcome = await self._hurt_replica(name, await self._victim())
+        elif name in SERVER_FAULTS:
+            outcome = await self._hurt_server(name)
+        else:
+            outcome = await self._hurt_readers(name, number)
+        self.counts[name] += 1
+        await self._fleet.whole(without=outcome.killed)
+        self._report(f"{number}/{self._options.kills_max:g} {name}", outcome, trio.current_time() - began)
+        self._check_journal()
 
     def _check_journal(self) -> None:
         """Nobody died but those who were killed."""
-        if self._journal is not None:
-            for violation in self._journal.crashes():
+        if self._cluster.journal is not None:
+            for violation in self._cluster.journal.crashes():
                 self._checker.report(violation)
 
-    def _report(self, number: int, kind: str, victim: Replica, watches: list[Watch]) -> None:
-        seconds = [watch.takeover_seconds for watch in watches if watch.takeover_seconds is not None]
-        took = f"{len(seconds)} taken over in at most {max(seconds):.3f} s" if seconds else "none taken over"
-        self._say(f"{number}/{self._options.kills} {kind} {victim.name}: {len(watches)} readers watched, {took}")
+    def _report(self, what: str, outcome: Outcome, seconds: float) -> None:
+        told = [watch.sign_seconds for watch in outcome.watches if watch.sign_seconds is not None]
+        overs = [watch.takeover_seconds for watch in outcome.watches if watch.takeover_seconds is not None]
+        line = f"{what} {outcome.what}: {len(outcome.watches)} readers watched"
+        if told:
+            line += f", told in at most {max(told):.3f} s"
+        if overs:
+            line += f", {len(overs)} taken over in at most {max(overs):.3f} s"
+        self._say(f"{line}; {seconds:.1f} s in all")
+
+    # --- replicas -----------------------------------------------------------------------------
 
     async def _victim(self) -> Replica:
         with trio.move_on_after(VICTIM_SECONDS_MAX):
@@ -89,8 +132,7 @@ class Injector:
                 await trio.sleep(POLL_SECONDS)
         raise RuntimeError("no chat is in the middle of an answer")
 
-    async def _inflict(self, name: str, victim: Replica) -> list[Watch]:
-        kind = FAULTS[name]
+    async def _hurt_replica(self, name: str, victim: Replica) -> Outcome:
         fault = Fault(kind=name, time=trio.current_time(), until=float("inf"), **_names(victim))
         watches: list[Watch] = []
         hurt = trio.Event()
@@ -100,22 +142,21 @@ class Injector:
             fault = replace(fault, time=time)
             self._checker.faults.append(fault)
             self._fleet.forget(victim)
-            watches.extend(self._watch(fault, victim))
+            watches.extend(self._watch_chats_of(fault, victim))
             hurt.set()
 
-        if self._journal is not None:
-            self._journal.expect(victim.name, name)
-        hand = Hand(self._fleet, victim, await self._fleet.process(victim), self._options.stop_seconds, began)
+        if self._cluster.journal is not None:
+            self._cluster.journal.expect(victim.name, name)
+        stop_seconds = self._draw.uniform(*self._options.stop_seconds)
+        hand = Hand(self._fleet, victim, await self._fleet.process(victim), stop_seconds, began)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(kind.inflict, hand)
+            nursery.start_soon(REPLICA_FAULTS[name], hand)
             await hurt.wait()
-            await self._conclude(watches, kind.bound_seconds)
-        self._checker.faults[self._checker.faults.index(fault)] = replace(fault, until=trio.current_time())
-        self.counts[name] += 1
-        self._record.note(fault=asdict(fault) | {"time": self._record.seconds(fault.time), "until": None})
-        return watches
+            await self._conclude(name, watches)
+        self._is_over(fault)
+        return Outcome(victim.name, watches, victim.worker_id)
 
-    def _watch(self, fault: Fault, victim: Replica) -> Iterable[Watch]:
+    def _watch_chats_of(self, fault: Fault, victim: Replica) -> Iterable[Watch]:
         """The readers of the victim's chats; of a frozen victim, those that are known not to hang on it."""
         for reader in self._readers():
             subscriber, place = reader.subscriber, reader.place.replica
@@ -124,8 +165,86 @@ class Injector:
                 reader.watch = Watch(fault, subscriber, elsewhere=elsewhere)
                 yield reader.watch
 
-    async def _conclude(self, watches: list[Watch], bound_seconds: float) -> None:
+    # --- servers ------------------------------------------------------------------------------
+
+    async def _hurt_server(self, name: str) -> Outcome:
+        servers = self._cluster.servers
+        assert servers is not None, "the options were checked"
+        fault = Fault(kind=name, time=trio.current_time(), until=float("inf"))
+        self._checker.faults.append(fault)
+        await SERVER_FAULTS[name](servers, self._draw)
+        back = trio.current_time()
+        requests = tuple(self._api.unanswered)
+        watches = list(self._watch_all(fault, since=back))
+        await self._conclude(name, watches)
+        await self._await_answers(name, requests, back)
+        self._is_over(fault, back)
+        return Outcome(f"{back - fault.time:.1f} s away", watches)
+
+    async def _await_answers(self, name: str, requests: Sequence[Request], back: float) -> None:
+        bound_seconds = BOUND_SECONDS[name]
+        with trio.move_on_at(back + bound_seconds + BOUND_MARGIN_SECONDS):
+            while any(request.answered is None for request in requests):  # noqa: ASYNC110 - many, and none hurries
+                await trio.sleep(POLL_SECONDS)
+        for request in requests:
+            seconds = float("inf") if request.answered is None else request.answered - back
+            self.answered.setdefault(name, []).append(seconds)
+            if seconds > bound_seconds:
+                detail = f"a request to {request.path} was answered {seconds:.2f} s after the return of {name}"
+                self._checker.report(Violation(Kind.LATE, "", detail, back, "writer"))
+
+    # --- readers ------------------------------------------------------------------------------
+
+    async def _hurt_readers(self, name: str, number: int) -> Outcome:
+        await self._victim()
+        fault = Fault(kind=name, time=trio.current_time(), until=float("inf"))
+        self._checker.faults.append(fault)
+        watches = list(self._watch_all(fault, since=fault.time))
+        if name == "client-drop":
+            what = f"{drop_connections(self._readers(), self._draw)} connections"
+            await self._conclude(name, watches)
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._conclude, name, watches)
+                what = await self._flood(f"f{number}")
+        self._is_over(fault)
+        return Outcome(what, watches)
+
+    async def _flood(self, name: str) -> str:
+        draw = self._options.draw("flood", name)
+        narrow = Api(self._api.base_url, self._cluster.token, draw, socket_options=narrow_sockets())
+        try:
+            flood = Flood(
+                name,
+                api=self._api,
+                narrow=narrow,
+                fleet=self._fleet,
+                checker=self._checker,
+                record=self._record,
+                options=self._options,
+                draw=draw,
+            )
+            return await flood.run()
+        finally:
+            await narrow.aclose()
+
+    # --- what comes of it ---------------------------------------------------------------------
+
+    def _watch_all(self, fault: Fault, since: float) -> Iterable[Watch]:
+        for reader in self._readers():
+            if reader.subscriber.status in AT_WORK:
+                reader.watch = Watch(fault, reader.subscriber, elsewhere=True, since=since)
+                yield reader.watch
+
+    def _is_over(self, fault: Fault, time: float | None = None) -> None:
+        until = trio.current_time() if time is None else time
+        self._checker.faults[self._checker.faults.index(fault)] = replace(fault, until=until)
+        seconds = {"time": self._record.seconds(fault.time), "until": self._record.seconds(until)}
+        self._record.note(fault=asdict(fault) | seconds)
+
+    async def _conclude(self, name: str, watches: Sequence[Watch]) -> None:
         """Wait for what is watched, and have it judged."""
+        bound_seconds = BOUND_SECONDS[name]
         with trio.move_on_after(bound_seconds + BOUND_MARGIN_SECONDS):
             for watch in watches:
                 await watch.done.wait()

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+KILLS_DEFAULT = 20
 MIX_DEFAULT = "send=10,queue=6,interrupt=2,interrupting_send=1,promote=1,edit=1,delete=1"
 
 
@@ -13,8 +14,11 @@ MIX_DEFAULT = "send=10,queue=6,interrupt=2,interrupting_send=1,promote=1,edit=1,
 class Options:
     chats: int = 20
     readers: int = 2
-    kills: int = 20
+    kills: int | None = None
+    minutes: float | None = None
     faults: tuple[str, ...] = ("kill",)
+    busy: int = 0
+    """Processes that do nothing but take the processor from the cluster."""
     replicas: int = 3
     seed: int = 0
     mix: str = MIX_DEFAULT
@@ -22,7 +26,8 @@ class Options:
     tokens_per_second: float = 20.0
     pause_seconds: tuple[float, float] = (0.2, 1.5)
     """Between the moment when the cluster is whole again and the next fault."""
-    stop_seconds: float = 10.0
+    stop_seconds: tuple[float, float] = (6.0, 9.0)
+    """A freeze outlives the takeover: a lease runs out after 5 s."""
     turns: int = 30
     """Writes to one chat, before its conversation goes on in a new one."""
     drain_seconds: float = 5.0
@@ -34,6 +39,18 @@ class Options:
     log: Path | None = None
     keep: bool = False
     up_arguments: tuple[str, ...] = ()
+
+    @property
+    def kills_max(self) -> float:
+        """Faults in all; without end where only the time counts."""
+        if self.kills is not None:
+            return self.kills
+        return KILLS_DEFAULT if self.minutes is None else float("inf")
+
+    @property
+    def seconds(self) -> float:
+        """How long there are faults."""
+        return float("inf") if self.minutes is None else 60 * self.minutes
 
     def draw(self, *names: object) -> random.Random:
         """A source of chance of its own for each part of the run, so that one does not disturb the other."""

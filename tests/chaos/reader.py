@@ -1,14 +1,17 @@
 """A client that reads one chat's stream, from whatever replica, and resumes by its cursor.
 
-``public`` readers come through the public port. ``away`` readers attach to the private port of a replica that does
-not own the chat, and move when it comes to own it. All leave their connection now and then, for no
-reason but to resume. When a connection ends, a reader comes back at the cursor of its last whole event.
+``public`` readers come through the public port, and every now and then through the private one of any replica.
+``away`` readers attach to the private port of a replica that does not own the chat, and move when it comes to own it.
+All leave their connection now and then, for no reason but to resume elsewhere. When a connection ends, a reader
+comes back at the cursor of its last whole event.
 """
 
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
+import socket
+import struct
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -26,6 +29,9 @@ BACKOFF_SECONDS = 0.05
 BACKOFF_CAP_SECONDS = 0.5
 HOP_EVENTS_MEAN = 300
 MOVE_EVENTS_MAX = 20
+PRIVATE_SHARE = 0.25
+"""How often a public reader takes a replica's own address instead."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 _decoder = msgspec.json.Decoder(dict)
@@ -49,10 +55,16 @@ class Reader:
         self.place = Place(api.base_url, PUBLIC)
         self.cursor = ""
         self.connections = 0
+        self.cuts = 0
+        """Connections that broke, or could not be made."""
         self.watch: Watch | None = None
         """What waits for this reader to be told of a recovery."""
         self.progress = trio.Event()
         """Set, and replaced, with whatever the reader gets."""
+        self.reading: trio.Event | None = None
+        """While there is one that is not set, the reader takes nothing from its connection."""
+        self._connection = trio.CancelScope()
+        self._socket: Any = None
         self._api = api
         self._fleet = fleet
         self._record = record
@@ -72,13 +84,18 @@ class Reader:
                 ending = await self._follow()
             except httpx.TransportError as error:
                 ending = type(error).__name__
+                self.cuts += 1
             self._note(ending)
             if ending != "hop":
                 await self._back_off()
 
     def _choose(self) -> Place:
-        others = [replica for replica in self._fleet.replicas if replica.worker_id != self.subscriber.worker_id]
-        if not self._away or not others:
+        others = [
+            replica
+            for replica in self._fleet.replicas
+            if not self._away or replica.worker_id != self.subscriber.worker_id
+        ]
+        if not others or not (self._away or self._draw.random() < PRIVATE_SHARE):
             return Place(self._api.base_url, PUBLIC)
         replica = self._draw.choice(others)
         return Place(replica.url, replica.name, replica)
@@ -87,13 +104,30 @@ class Reader:
         await trio.sleep(self._backoff_seconds * self._draw.uniform(0.5, 1.0))
         self._backoff_seconds = min(2 * self._backoff_seconds, BACKOFF_CAP_SECONDS)
 
+    def drop(self) -> bool:
+        """Reset the connection; whether there is one."""
+        if self._socket is None:
+            return False
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._connection.cancel()
+        return True
+
     async def _follow(self) -> str:
         """One connection; returns why it ended."""
+        with trio.CancelScope() as self._connection:
+            try:
+                return await self._read()
+            finally:
+                self._socket = None
+        return "dropped"
+
+    async def _read(self) -> str:
         async with self._api.stream(self.place.url, self.subscriber.chat, self.cursor) as response:
             if response.status_code != 200:
                 await response.aread()
                 self._refused(response)
                 return f"refused {response.status_code}"
+            self._socket = response.extensions["network_stream"].get_extra_info("socket")
             self.connections += 1
             self.subscriber.connected()
             self._note("open")
@@ -104,6 +138,8 @@ class Reader:
                 for block in blocks:
                     self._take(block, now)
                 self._progress()
+                if self.reading is not None:
+                    await self.reading.wait()
                 if self._hop_in <= 0 and self.watch is None:
                     return "hop"
         self._violate(Kind.SERVER_ERROR, "the stream ended cleanly, as if there were nothing to come")
@@ -128,7 +164,7 @@ class Reader:
     def _count_down(self, kind: str) -> None:
         self._hop_in -= 1
         replica = self.place.replica
-        if kind == "status" and replica is not None and replica.worker_id == self.subscriber.worker_id:
+        if kind == "status" and self._away and replica is not None and replica.worker_id == self.subscriber.worker_id:
             self._hop_in = min(self._hop_in, self._draw.randint(1, MOVE_EVENTS_MAX))
 
     def _progress(self) -> None:

@@ -5,7 +5,8 @@ that a living owner, or the end of the turn, brought about: a status with a newe
 attempt or a part of a newer tenure, a message of the assistant, or rest. The **takeover** is the first part of
 a newer tenure, where an answer was being streamed that the victim had not finished.
 
-At a drain nothing need be taken over: the answer is finished first, and any event of it is a sign.
+At a drain nothing need be taken over: the answer is finished first, and any event of it is a sign. So it is after
+faults of servers and of readers, and there the time begins when the server is back.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from checker import Event, Fault, Recovery, Subscriber
 from checker.history import Position, parse_cursor
 
 AT_REST = ("waiting", "error")
+FATAL = ("kill", "stop")
+"""The owner's tenure ends with it."""
+REPLACING = (*FATAL, "term")
 
 
 class Watch:
     """``see`` takes each event of the reader; ``done`` is set when there is nothing more to wait for."""
 
-    def __init__(self, fault: Fault, subscriber: Subscriber, *, elsewhere: bool) -> None:
-        """``elsewhere``: the reader is known to be attached to a replica that survives."""
+    def __init__(self, fault: Fault, subscriber: Subscriber, *, elsewhere: bool, since: float | None = None) -> None:
+        """``elsewhere``: the reader is known to be attached to a replica that survives. ``since``: not the fault."""
         self.fault = fault
         self.subscriber = subscriber
         self.elsewhere = elsewhere
@@ -29,15 +33,17 @@ class Watch:
         self.sign_seconds: float | None = None
         self.takeover_seconds: float | None = None
         self.epoch_after: int | None = None
+        self._since = fault.time if since is None else since
         self._epoch = subscriber.epoch
-        self._unfinished = subscriber.streaming and subscriber.status == "running"
+        self._replaced = fault.kind in REPLACING
+        self._unfinished = self._replaced and subscriber.streaming and subscriber.status == "running"
 
     def see(self, event: Event) -> None:
         position = parse_cursor(event.cursor).position
         if self.sign_seconds is None and self._is_sign(event, position):
-            self.sign_seconds = event.time - self.fault.time
+            self.sign_seconds = event.time - self._since
         if event.kind == "part" and position.epoch > self._epoch and self._unfinished:
-            self.takeover_seconds = event.time - self.fault.time
+            self.takeover_seconds = event.time - self._since
             self.epoch_after = position.epoch
             self._unfinished = False
         elif event.kind in ("message", "history_reset", "error") or _rests(event):
@@ -51,7 +57,7 @@ class Watch:
                 owned: bool = event.data["worker_id"] is not None and event.data["epoch"] > self._epoch
                 return owned or _rests(event)
             case "part" | "attempt":
-                return position.epoch > self._epoch or self.fault.kind == "term"
+                return position.epoch > self._epoch or self.fault.kind not in FATAL
             case "message":
                 from_user: bool = event.data["message"]["role"] == "user"
                 return not from_user

@@ -38,7 +38,7 @@ class Run:
         self._api = Api(cluster.url, cluster.token, options.draw("api"))
         self._fleet = Fleet(self._api, size=options.replicas, signal_command=options.signal_command)
         self._checker = Checker(self._violated)
-        self._injector = Injector(options, self._fleet, self._checker, record, self._readers, cluster.journal, say)
+        self._injector = Injector(options, cluster, self._api, self._fleet, self._checker, record, self._readers, say)
         self._mix = parse_mix(options.mix, OPERATIONS)
         self._ending = trio.Event()
         self._talks: dict[int, Talk] = {}
@@ -116,6 +116,7 @@ class Run:
             injector.measured,
             injector.told,
             injector.counts,
+            injector.answered,
             chats=self._chats,
             replicas=self._fleet.size,
             seed=self._options.seed,

@@ -33,21 +33,40 @@ def takeovers(recoveries: Sequence[Recovery], kind: str) -> list[float]:
 
 
 def summarize(
-    verdict: Verdict, measured: Sequence[Recovery], told: Sequence[Recovery], faults: Counter[str], **counts: Any
+    verdict: Verdict,
+    measured: Sequence[Recovery],
+    told: Sequence[Recovery],
+    faults: Counter[str],
+    answered: dict[str, list[float]],
+    **counts: Any,
 ) -> dict[str, Any]:
-    """``measured`` are the recoveries that readers on surviving replicas saw, ``told`` those of all readers."""
+    """``measured`` are the recoveries that readers on surviving replicas saw, ``told`` those of all readers;
+    ``answered`` the seconds by kind in which writes were answered after the return of a server.
+    """
     main = "kill" if faults["kill"] or not faults else next(iter(faults))
-    signs = [recovery.sign_seconds for recovery in told if recovery.sign_seconds is not None]
     return {
         "kills": faults["kill"],
         **counts,
         **{str(kind): verdict.counts[kind] for kind in Kind},
         "takeover_seconds": spread(takeovers(measured, main)),
-        "told_seconds": spread(signs),
+        "told_seconds": spread(_signs(told)),
         "faults": {
-            kind: {"count": count, "takeover_seconds": spread(takeovers(measured, kind))}
+            kind: {
+                "count": count,
+                "takeover_seconds": spread(takeovers(measured, kind)),
+                "told_seconds": spread(_signs(told, kind)),
+                **({"answered_seconds": spread(answered[kind])} if kind in answered else {}),
+            }
             for kind, count in faults.items()
         },
         "previews_cut_short_by_faults": verdict.excused,
         "violations": sum(verdict.counts.values()),
     }
+
+
+def _signs(told: Sequence[Recovery], kind: str = "") -> list[float]:
+    return [
+        recovery.sign_seconds
+        for recovery in told
+        if recovery.sign_seconds is not None and kind in ("", recovery.fault.kind)
+    ]

@@ -174,6 +174,7 @@ class Publisher:
         self._closing: dict[TenureStream, None] = {}
         self._timers: list[tuple[float, int, TenureStream]] = []
         self._timer_count = 0
+        self._pause = trio.CancelScope()
         self._wake = trio.Event()
         self._cycle = trio.Event()
         """Set, and made anew, whenever a round of sending is over."""
@@ -198,8 +199,7 @@ class Publisher:
     def flush_at(self, deadline: float, stream: TenureStream) -> None:
         self._timer_count += 1
         heapq.heappush(self._timers, (deadline, self._timer_count, stream))
-        if self._timers[0][2] is stream:
-            self._wake.set()
+        self._pause.deadline = min(self._pause.deadline, deadline)
 
     def closing(self, stream: TenureStream) -> None:
         self._closing[stream] = None
@@ -217,8 +217,7 @@ class Publisher:
     async def run(self) -> None:
         """Send what is pending, for ever."""
         while True:
-            deadline = self._timers[0][0] if self._timers else float("inf")
-            with trio.move_on_at(deadline):
+            with trio.CancelScope(deadline=self._timers[0][0] if self._timers else float("inf")) as self._pause:
                 await self._wake.wait()
             self._wake = trio.Event()
             self._flush_due()

@@ -2,6 +2,9 @@
 
 The order matters: deleting history comes before inserting, leaving the queue before entering it, and the messages
 before the calls that point to them. The chat's row is written last, with everything that the decision changed on it.
+
+A **plain** decision changes the row and adds messages, no more. If the chat is known, it can be written without having
+been locked and loaded: one statement does it all, on condition that the chat is still as it was known.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from uuid import UUID
 
 from chatcluster.chat import ChatState, Command, Decision, ScheduleRetry
 from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, ToolCallPart
-from chatcluster.ports import Outcome
+from chatcluster.ports import Chat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.queries import load_queries
 from chatcluster.rows import chat_of, json_of, messages_of
@@ -26,6 +29,9 @@ class Origin(NamedTuple):
     epoch: int
     history_version: int
     event: str
+
+
+NO_ORIGIN = (None, None, None)
 
 
 async def write_decision(
@@ -46,6 +52,32 @@ async def write_decision(
     return Outcome(chat, messages, queued)
 
 
+def is_plain(decision: Decision) -> bool:
+    """Whether ``write_known`` can write it: neither queue nor open calls play a part, and no history is deleted."""
+    state = decision.state
+    return not (
+        decision.delete_from is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
+    )
+
+
+async def write_known(
+    connection: Connection,
+    known: Chat,
+    decision: Decision,
+    command: Command,
+    origin: Origin | None,
+) -> Outcome | None:
+    """Write a plain decision that was made for ``known``; None, with nothing written, if the chat has changed since."""
+    row = await connection.fetchrow(
+        SQL["update_known"],
+        *_row_values(known.id, decision, command),
+        *_message_values(decision.messages),
+        known.snapshot_version,
+        *(origin or NO_ORIGIN),
+    )
+    return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
+
+
 async def insert_messages(
     connection: Connection, chat_id: UUID, version: int, messages: Sequence[NewMessage], origin: Origin | None
 ) -> tuple[Message, ...]:
@@ -56,7 +88,14 @@ async def insert_messages(
         SQL["insert_messages"],
         chat_id,
         version,
-        *(origin or (None, None, None)),
+        *(origin or NO_ORIGIN),
+        *_message_values(messages),
+    )
+    return messages_of(text)
+
+
+def _message_values(messages: Sequence[NewMessage]) -> tuple[list[str | None], ...]:
+    return (
         [str(message.role) for message in messages],
         [json_of(message.parts) for message in messages],
         [message.finish_reason for message in messages],
@@ -64,7 +103,6 @@ async def insert_messages(
         [json_of(message.usage) for message in messages],
         [message.position for message in messages],
     )
-    return messages_of(text)
 
 
 async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision) -> QueuedMessage | None:
@@ -105,9 +143,14 @@ async def _write_calls(
 
 
 async def _update_chat(connection: Connection, chat_id: UUID, decision: Decision, command: Command) -> Row:
+    row = await connection.fetchrow(SQL["update_chat"], *_row_values(chat_id, decision, command))
+    assert row is not None, "the row is locked, so it exists"
+    return row
+
+
+def _row_values(chat_id: UUID, decision: Decision, command: Command) -> tuple[object, ...]:
     state = decision.state
-    row = await connection.fetchrow(
-        SQL["update_chat"],
+    return (
         chat_id,
         str(state.status),
         state.archived,
@@ -128,5 +171,3 @@ async def _update_chat(connection: Connection, chat_id: UUID, decision: Decision
         decision.title,
         state.claimable,
     )
-    assert row is not None, "the row is locked, so it exists"
-    return row

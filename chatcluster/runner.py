@@ -321,7 +321,7 @@ class Runner:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
         async with self._transacting:
             fence, before = self._fence(), self.chat
-            outcome = await self._until_known(lambda: self._store.commit(fence, command))
+            outcome = await self._until_known(lambda: self._store.commit(fence, command, known=before))
             if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat

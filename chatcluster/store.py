@@ -6,6 +6,10 @@ What else belongs to a chat (queue, open calls, history) is read in statements a
 a statement that had to wait for the lock sees the other tables as they were before it waited. Where the row's
 counters say that there is nothing, nothing is read.
 
+Each change of a row raises its snapshot version. So an owner's commit may be decided on the chat as its owner knows it,
+and be written by one statement on condition that the version is still that, and that nothing is queued and no call is
+open. If not, nothing has happened, and the long way follows. A claim is one statement as well, see ``_claim``.
+
 An idempotency key is reserved before the lock, by inserting its row: a request with the same key waits there for
 the outcome of the first, and then returns its answer. Key, effect and answer are committed together or not at all.
 
@@ -24,7 +28,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import Create, Decision, Edit, Fence, OwnerCommand, UserCommand, create, decide, event_name
-from chatcluster.decision_writer import Origin, insert_messages, write_decision
+from chatcluster.decision_writer import Origin, insert_messages, is_plain, write_decision, write_known
 from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
 from chatcluster.parts import Message, NewMessage, Role
 from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
@@ -54,11 +58,17 @@ class PostgresStore:
     ) -> Outcome:
         return await self._database.transaction(_apply, chat_id, command, owner_id, idempotency)
 
-    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+        decision = None if known is None else _plain_decision(known, command, fence)
+        if known is not None and decision is not None:
+            origin = _origin(fence, command)
+            outcome = await self._database.autocommit(_commit_known, known, decision, command, origin)
+            if outcome is not None:
+                return outcome
         return await self._database.transaction(_commit, fence, command)
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-        return await self._database.transaction(_claim, worker_id, free_slots, batch)
+        return await self._database.autocommit(_claim, worker_id, free_slots, batch)
 
     # reads
 
@@ -142,8 +152,27 @@ async def _transition(
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     decision: Decision = decide(state, command, fence)
-    origin = None if fence is None else Origin(fence.epoch, fence.history_version, event_name(command))
+    origin = None if fence is None else _origin(fence, command)
     return await write_decision(connection, chat.id, state, decision, command, origin)
+
+
+def _origin(fence: Fence, command: OwnerCommand | UserCommand) -> Origin:
+    return Origin(fence.epoch, fence.history_version, event_name(command))
+
+
+def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decision | None:
+    """What to write if the chat is as it is known; None if that takes a look at more than its row."""
+    try:
+        decision = decide(state_of(known, (), ()), command, fence)
+    except OwnershipError:
+        return None  # the row itself has to say so
+    return decision if is_plain(decision) else None
+
+
+async def _commit_known(
+    connection: Connection, known: Chat, decision: Decision, command: OwnerCommand, origin: Origin
+) -> Outcome | None:
+    return await write_known(connection, known, decision, command, origin)
 
 
 async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
@@ -197,13 +226,28 @@ async def _answer(connection: Connection, owner_id: UUID, idempotency: Idempoten
 
 
 async def _claim(connection: Connection, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-    rows = await connection.fetch(SQL["claim"], worker_id, free_slots, batch)
-    if not rows:
-        return ()
-    histories = await connection.fetch(SQL["select_histories"], [row["id"] for row in rows])
-    messages = {row["chat_id"]: messages_of(row["messages"]) for row in histories}
-    rows = sorted(rows, key=lambda row: row["waited_since"])
-    return tuple(Claimed(chat_of(row), messages.get(row["id"], ()), row["retry_seconds"]) for row in rows)
+    """One statement, as a rule: it locks the rows as they are now, but sees histories as they were when it began."""
+    claimed = {
+        row["id"]: _claimed(row, row["retry_seconds"])
+        for row in await connection.fetch(SQL["claim"], worker_id, free_slots, batch)
+    }
+    outdated = [chat_id for chat_id, claim in claimed.items() if not _is_current(claim)]
+    if outdated:
+        before = {chat_id: claimed.pop(chat_id) for chat_id in outdated}
+        for row in await connection.fetch(
+            SQL["select_claimed"], worker_id, outdated
+        ):  # less what was taken from us again
+            claimed[row["id"]] = _claimed(row, before[row["id"]].retry_seconds)
+    return tuple(claimed.values())
+
+
+def _claimed(row: Row, retry_seconds: float) -> Claimed:
+    return Claimed(chat_of(row), messages_of(row["messages"]), retry_seconds)
+
+
+def _is_current(claimed: Claimed) -> bool:
+    """Whether the messages are of the row's version: what changes a history inserts a message of that version."""
+    return any(message.revision == claimed.chat.history_version for message in claimed.messages)
 
 
 # --- reads ------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class MemoryStore:
         async with self._link.crossing("apply"):
             return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
 
-    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:  # noqa: ARG002
         async with self._link.crossing("commit"):
             return self._commit(fence, command)
 

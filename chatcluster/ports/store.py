@@ -154,8 +154,10 @@ class Store(Protocol):
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
         ...
 
-    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
         """An owner's transition. Raises ``Fenced`` or ``Moved``, having written nothing.
+
+        ``known`` is the chat as the owner last saw it. It saves time if it is that still, and decides nothing.
 
         A commit whose outcome was unknown may be repeated with the same arguments: messages carry
         (epoch, history version worked from, ordinal) under a unique key, and a repeat that finds them

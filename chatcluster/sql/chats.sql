@@ -34,7 +34,7 @@ insert into chats (id, owner_id, title, model, status, snapshot_version, history
 values ($1, $2, $3, $4, $5, $6, $7, statement_timestamp())
 returning {chat}
 
--- name: update_chat
+-- fragment: change
 -- retry_at and action_deadline start with the transition that gives a delay, and stay while the state stays.
 update chats set
     status = $2,
@@ -64,8 +64,32 @@ update chats set
     title = coalesce($18, title),
     claimable_since = case when $19::boolean then coalesce(claimable_since, statement_timestamp()) end,
     updated_at = statement_timestamp()
+
+-- name: update_chat
+{change}
 where id = $1
 returning {chat}
+
+-- name: update_known
+-- A whole transition on a chat that still is as it was when the decision was made: the row changes with its snapshot
+-- version only. The messages get their IDs, and so their place in history, after the update has locked the row.
+with changed as (
+    {change}
+    where id = $1 and snapshot_version = $26 and queue_length = 0 and open_calls = 0
+    returning {chat}
+),
+inserted as (
+    insert into messages (chat_id, revision, origin_epoch, origin_history_version, origin_event, origin_ordinal,
+        role, content, finish_reason, model, usage, position)
+    select changed.id, changed.snapshot_version, $27::bigint, $28::bigint, $29::text,
+        case when $27 is not null then ordinal end,
+        new.role, content::json, finish_reason, new.model, usage::json, position
+    from changed, unnest($20::text[], $21::text[], $22::text[], $23::text[], $24::text[], $25::text[])
+        with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
+    order by ordinal
+    returning *
+)
+select changed.*, (select json_agg({message} order by id) from inserted) as messages from changed
 
 -- name: insert_messages
 -- Order in history is the order of ids, so they are given in the order of the list.
@@ -140,24 +164,33 @@ taken as (
 ),
 claimer as (
     select worker_id from replicas where worker_id = $1 and exists (select from taken) for key share
+),
+claimed as (
+    update chats set
+        worker_id = claimer.worker_id,
+        epoch = epoch + 1,
+        snapshot_version = snapshot_version + 1,
+        attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
+        claimable_since = null,
+        updated_at = statement_timestamp()
+    from taken, claimer
+    where chats.id = taken.id
+    returning {chat},
+        coalesce(greatest(0, extract(epoch from retry_at - statement_timestamp())), 0)::float8 as retry_seconds,
+        taken.claimable_since as waited_since
 )
-update chats set
-    worker_id = claimer.worker_id,
-    epoch = epoch + 1,
-    snapshot_version = snapshot_version + 1,
-    attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
-    claimable_since = null,
-    updated_at = statement_timestamp()
-from taken, claimer
-where chats.id = taken.id
-returning {chat},
-    coalesce(greatest(0, extract(epoch from retry_at - statement_timestamp())), 0)::float8 as retry_seconds,
-    taken.claimable_since as waited_since
+select
+    claimed.*,
+    (select json_agg({message} order by id) from messages where chat_id = claimed.id and deleted_at is null) as messages
+from claimed
+order by waited_since
 
--- name: select_histories
-select chat_id, json_agg({message} order by id) as messages
-from messages where chat_id = any($1::uuid[]) and deleted_at is null
-group by chat_id
+-- name: select_claimed
+select
+    {chat},
+    (select json_agg({message} order by id) from messages where chat_id = chats.id and deleted_at is null) as messages
+from chats
+where worker_id = $1 and id = any($2::uuid[])
 
 -- name: read_chat
 select {chat},

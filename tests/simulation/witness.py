@@ -199,7 +199,7 @@ class WatchedStore(MemoryStore):
 
         return await self._wire.carry("apply", effect)
 
-    async def commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
         return await self._wire.carry("commit", partial(self._commit, fence, command))
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:

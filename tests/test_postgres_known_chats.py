@@ -1,0 +1,240 @@
+"""What an owner knows of its chat saves statements and never decides: the row does, whatever became of it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import trio
+from chat_states import assistant, text, user
+from contract_worlds import OWNER, fence_of, texts
+from postgres_sessions import LossyLink, execute, open_session, wait_blocked
+
+from chatcluster.chat import (
+    Busy,
+    CommitStep,
+    Edit,
+    FinishTurn,
+    OwnerCommand,
+    Retry,
+    ScheduleRetry,
+    Send,
+    StartAttempt,
+    Status,
+)
+from chatcluster.config import Settings
+from chatcluster.errors import Fenced, Moved
+from chatcluster.ports import Chat, Claimed, NewChat, Replica
+from chatcluster.postgres import Database, Session, open_database
+from chatcluster.registry import PostgresRegistry
+from chatcluster.store import PostgresStore
+
+pytestmark = pytest.mark.postgres
+
+ANSWER = FinishTurn((assistant("the answer"),))
+RETRY = ScheduleRetry(Retry(attempt=1, delay_ms=1000, error="busy", kind="overloaded"))
+INTERRUPT = "UPDATE chats SET status = 'interrupting', snapshot_version = snapshot_version + 1 WHERE id = $1"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(Settings(database_url=database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+async def observer(database: Database) -> AsyncIterator[Session]:
+    async with open_session(database, "observer") as session:
+        yield session
+
+
+@pytest.fixture
+async def other(database: Database) -> AsyncIterator[Session]:
+    """Somebody else's transaction, statement by statement."""
+    async with open_session(database, "other") as session:
+        yield session
+
+
+@pytest.fixture
+def store(database: Database) -> PostgresStore:
+    return PostgresStore(database)
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements of the pool's connections, as they are made."""
+    made: list[str] = []
+    for name in ("execute", "fetch", "fetchrow", "fetchval"):
+        original = getattr(asyncpg.Connection, name)
+
+        monkeypatch.setattr(asyncpg.Connection, name, recording(original, made))
+    return made
+
+
+def recording(original: Callable[..., Awaitable[object]], made: list[str]) -> Callable[..., Awaitable[object]]:
+    async def record(self: object, query: str, *args: object, **options: object) -> object:
+        made.append(query)
+        return await original(self, query, *args, **options)
+
+    return record
+
+
+async def register(database: Database) -> UUID:
+    worker_id = uuid4()
+    await PostgresRegistry(database).register(Replica(worker_id, "replica", "host:8100", "1", slots=4))
+    return worker_id
+
+
+async def create(store: PostgresStore, word: str = "hello") -> Chat:
+    return (await store.create(NewChat(uuid4(), OWNER, "", None, (user(word),)))).chat
+
+
+async def own(database: Database, store: PostgresStore) -> Chat:
+    """A chat that has just been claimed."""
+    await create(store)
+    (claimed,) = await store.claim(await register(database), free_slots=1, batch=1)
+    return claimed.chat
+
+
+# --- statements -------------------------------------------------------------------------------
+
+
+async def test_a_claim_with_the_histories_of_what_it_takes_is_one_statement(
+    database: Database, store: PostgresStore, statements: list[str]
+) -> None:
+    worker_id = await register(database)
+    for word in ("first", "second"):
+        await create(store, word)
+    statements.clear()
+    claimed = await store.claim(worker_id, free_slots=10, batch=10)
+    assert [texts(each.messages) for each in claimed] == [["first"], ["second"]]
+    assert len(statements) == 1
+
+
+@pytest.mark.parametrize(
+    "command", [ANSWER, FinishTurn(), CommitStep((assistant("a step"),)), RETRY], ids=["answer", "end", "step", "retry"]
+)
+async def test_a_plain_commit_on_a_chat_that_is_as_it_is_known_is_one_statement(
+    database: Database, store: PostgresStore, statements: list[str], command: OwnerCommand
+) -> None:
+    chat = await own(database, store)
+    statements.clear()
+    outcome = await store.commit(fence_of(chat), command, known=chat)
+    assert len(statements) == 1
+    read = await store.read(chat.id)
+    assert outcome.chat == read.chat
+    assert outcome.messages == read.messages[1:]
+
+
+async def test_commits_that_follow_each_other_each_know_the_chat(
+    database: Database, store: PostgresStore, statements: list[str]
+) -> None:
+    chat = await own(database, store)
+    statements.clear()
+    for command in (RETRY, StartAttempt(2), CommitStep((assistant("a step"),)), FinishTurn()):
+        chat = (await store.commit(fence_of(chat), command, known=chat)).chat
+    assert len(statements) == 4
+    assert chat == await store.get(chat.id)
+
+
+# --- a chat that is not as it is known --------------------------------------------------------
+
+
+async def test_a_message_that_was_queued_meanwhile_is_promoted(database: Database, store: PostgresStore) -> None:
+    """P1"""
+    chat = await own(database, store)
+    await store.apply(chat.id, Send(text("next")), owner_id=OWNER)
+    outcome = await store.commit(fence_of(chat), ANSWER, known=chat)
+    assert texts(outcome.messages) == ["the answer", "next"]
+    assert outcome.chat.status is Status.RUNNING
+
+
+async def test_calls_that_are_open_get_their_results(database: Database, store: PostgresStore) -> None:
+    """P7: each call has exactly one result, also where the owner says nothing of it."""
+    chat = await own(database, store)
+    asked = await store.commit(fence_of(chat), CommitStep((assistant("looking", "call"),)), known=chat)
+    outcome = await store.commit(fence_of(asked.chat), FinishTurn(), known=asked.chat)
+    assert [message.role for message in outcome.messages] == ["tool"]
+
+
+async def test_an_interrupt_that_came_meanwhile_moves_the_chat(database: Database, store: PostgresStore) -> None:
+    """P5"""
+    chat = await own(database, store)
+    await store.apply(chat.id, Send(text("stop"), Busy.INTERRUPT), owner_id=OWNER)
+    with pytest.raises(Moved):
+        await store.commit(fence_of(chat), ANSWER, known=chat)
+    assert texts((await store.read(chat.id)).messages) == ["hello"]
+
+
+async def test_a_tenure_that_is_over_is_fenced_whatever_it_knows(database: Database, store: PostgresStore) -> None:
+    """P2"""
+    chat = await own(database, store)
+    assert chat.worker_id is not None
+    await PostgresRegistry(database).bury(chat.worker_id, lease_ttl_seconds=None)
+    with pytest.raises(Fenced):
+        await store.commit(fence_of(chat), ANSWER, known=chat)
+    assert texts((await store.read(chat.id)).messages) == ["hello"]
+
+
+async def test_a_commit_that_waited_for_another_transition_does_not_go_by_what_it_knew(
+    database: Database, store: PostgresStore, observer: Session, other: Session
+) -> None:
+    """P1, P2: the row is changed by somebody else while the one statement waits for it."""
+    chat = await own(database, store)
+
+    async def commit() -> None:
+        with pytest.raises(Moved):
+            await store.commit(fence_of(chat), ANSWER, known=chat)
+
+    async with trio.open_nursery() as nursery:
+        await execute(other, "BEGIN")
+        await execute(other, INTERRUPT, chat.id)
+        nursery.start_soon(commit)
+        await wait_blocked(observer)
+        await execute(other, "COMMIT")
+    assert texts((await store.read(chat.id)).messages) == ["hello"]
+
+
+@pytest.mark.parametrize("delivered", [True, False], ids=["committed", "not committed"])
+async def test_a_commit_of_one_statement_that_lost_its_answer_is_not_done_twice(
+    database_url: str, database: Database, store: PostgresStore, delivered: bool
+) -> None:
+    """P1: the repeat finds that the chat is not as it is known, and recognises what the first one did."""
+    chat = await own(database, store)
+    link = LossyLink(database_url)
+    async with link.listening() as url, open_database(Settings(database_url=url)) as lossy:
+        await PostgresStore(lossy).get(chat.id)
+        link.break_at("the answer", delivered=delivered)
+        outcome = await PostgresStore(lossy).commit(fence_of(chat), ANSWER, known=chat)
+        assert link.broke
+    read = await store.read(chat.id)
+    assert outcome.replayed is delivered
+    assert texts(read.messages) == ["hello", "the answer"]
+    assert outcome.messages == read.messages[1:]
+
+
+async def test_a_claim_that_overlaps_with_an_edit_has_the_history_of_the_row_that_it_took(
+    database: Database, store: PostgresStore, observer: Session, other: Session
+) -> None:
+    """P1: the statement sees the messages as they were when it began, but takes rows as they are when it gets there."""
+    worker_id = await register(database)
+    await create(store, "first")
+    edited = await create(store, "wrong")
+    message_id = (await store.read(edited.id)).messages[0].id
+    claimed: list[Claimed] = []
+
+    async def claim() -> None:
+        claimed.extend(await store.claim(worker_id, free_slots=10, batch=10))
+
+    async with trio.open_nursery() as nursery:
+        await execute(other, "BEGIN")
+        await execute(other, "SELECT FROM replicas WHERE worker_id = $1 FOR UPDATE", worker_id)
+        nursery.start_soon(claim)
+        await wait_blocked(observer)
+        await store.apply(edited.id, Edit(message_id, text("right")), owner_id=OWNER)
+        await execute(other, "COMMIT")
+    assert {each.chat.id: texts(each.messages) for each in claimed}[edited.id] == ["right"]
+    for each in claimed:
+        assert each.chat == await store.get(each.chat.id)

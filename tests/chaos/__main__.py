@@ -47,9 +47,9 @@ EXIT_INTERRUPTED = 130
     "--pause",
     "pause_seconds",
     type=(float, float),
-    default=(0.2, 1.5),
+    default=(0.1, 0.6),
     show_default=True,
-    help="Seconds between a cluster that is whole again and the next fault",
+    help="Seconds between what came of one fault and the next",
 )
 @click.option("--stop-seconds", type=(float, float), default=(6.0, 9.0), show_default=True, help="Length of a freeze")
 @click.option("--busy", type=click.IntRange(0), default=0, help="Processes that take the processor from the cluster")

@@ -5,7 +5,7 @@
 * A fault of **readers** hits clients: some lose their connections, or do not read for a while. All others must
   not notice.
 
-The next one comes when the cluster is whole again, and after a pause. ``BOUND_SECONDS`` is what the promises allow
+``BOUND_SECONDS`` is what the promises allow
 until every reader is told that its chat goes on: from the fault on, or where a server was away, from its return.
 """
 

@@ -20,6 +20,8 @@ from chaos.api import Api
 
 WHOLE_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.1
+ACTIVE_MIN = 2
+"""One for the next fault, and one to take over."""
 COMMAND_SECONDS_MAX = 10.0
 _LISTEN = "0A"
 
@@ -43,29 +45,33 @@ class Fleet:
         self.size = size
         self._api = api
         self._signal_command = signal_command
+        self._gone: set[str] = set()
 
     async def refresh(self) -> tuple[Replica, ...]:
-        """Ask the cluster who is there."""
+        """Ask the cluster who is there. Workers that were hurt are not counted any more, even where they linger."""
         answer = await self._api.read("/replicas")
-        self.replicas = tuple(
+        found = (
             Replica(entry["worker_id"], entry["name"], entry["address"], entry["state"]) for entry in answer["replicas"]
         )
+        self.replicas = tuple(replica for replica in found if replica.worker_id not in self._gone)
         return self.replicas
 
-    async def whole(self, *, without: str = "") -> None:
-        """Wait until all replicas are there and active, and worker ``without`` is not one of them.
+    async def ready(self, *, missing_max: int = 0) -> None:
+        """Wait until all replicas but ``missing_max`` are there and active, and at least two.
 
         Raises ``RuntimeError`` if that takes longer than a minute.
         """
+        wanted = max(self.size - missing_max, min(self.size, ACTIVE_MIN))
         with trio.move_on_after(WHOLE_SECONDS_MAX):
             while True:
-                if _is_whole(await self.refresh(), self.size, without):
+                if sum(replica.state == "active" for replica in await self.refresh()) >= wanted:
                     return
                 await trio.sleep(POLL_SECONDS)
         raise RuntimeError(f"the cluster is not whole again: {self.replicas}")
 
     def forget(self, replica: Replica) -> None:
-        """It is gone, or about to be: nobody should go there."""
+        """Its worker is gone, or about to be: nobody should go there."""
+        self._gone.add(replica.worker_id)
         self.replicas = tuple(other for other in self.replicas if other != replica)
 
     def owner(self, worker_id: str | None) -> Replica | None:
@@ -92,14 +98,6 @@ class Fleet:
         with trio.fail_after(COMMAND_SECONDS_MAX):
             await trio.run_process(command, shell=True, stdout=subprocess.DEVNULL)
         return trio.current_time()
-
-
-def _is_whole(replicas: tuple[Replica, ...], size: int, without: str) -> bool:
-    return (
-        len(replicas) == size
-        and all(replica.state == "active" for replica in replicas)
-        and all(replica.worker_id != without for replica in replicas)
-    )
 
 
 def _listener(port: int) -> int | None:

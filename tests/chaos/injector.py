@@ -1,9 +1,9 @@
 """Inflicts the faults, one after the other, and measures how readers and writers fare.
 
 For each fault: do it, watch the readers of all the chats that it hits until each was told that its chat goes on (or
-the bound is past), wait until the cluster is whole again, pause. What it hits: of a replica, that one's chats; of a
-server, all that are being answered, from its return on, and all requests that wait for an answer; of readers, all
-that are being answered as well, for those readers and all others.
+the bound is past), pause, and wait until at most one replica is missing. What it hits: of a replica, that one's
+chats; of a server, all that are being answered, from its return on, and all requests that wait for an answer; of
+readers, all that are being answered as well, for those readers and all others.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ POLL_SECONDS = 0.05
 BOUND_MARGIN_SECONDS = 4.0
 """How long past the bound is waited to learn how late it was."""
 JOURNAL_SECONDS = 2.0
+ALONE = ("kill",)
+"""What happens only to a cluster that is whole: it is takeovers with a processor to run on that are measured."""
 AT_WORK = ("running", "interrupting")
 
 
@@ -40,8 +42,6 @@ class Outcome(NamedTuple):
 
     what: str
     watches: Sequence[Watch]
-    killed: str = ""
-    """The worker that is not to come back."""
 
 
 class Injector:
@@ -73,33 +73,37 @@ class Injector:
         self._record = record
         self._readers = readers
         self._say = say
+        self._frozen: set[str] = set()
+        """Addresses of replicas that are stopped."""
         self._draw: random.Random = options.draw("faults")
 
     async def run(self) -> None:
         """All faults of the run. Raises ``RuntimeError`` when the cluster does not become whole again."""
         end = trio.current_time() + self._options.seconds
         number = 0
-        while number < self._options.kills_max and trio.current_time() < end:
-            if not self._options.faults:
-                await trio.sleep(min(JOURNAL_SECONDS, end - trio.current_time()))
-                self._check_journal()
-                continue
-            number += 1
-            await self._once(number)
-            await trio.sleep(self._draw.uniform(*self._options.pause_seconds))
+        async with trio.open_nursery() as nursery:
+            while number < self._options.kills_max and trio.current_time() < end:
+                if not self._options.faults:
+                    await trio.sleep(min(JOURNAL_SECONDS, end - trio.current_time()))
+                    self._check_journal()
+                    continue
+                number += 1
+                await self._once(number, nursery)
+                await trio.sleep(self._draw.uniform(*self._options.pause_seconds))
+        await self._fleet.ready()
         self._check_journal()
 
-    async def _once(self, number: int) -> None:
+    async def _once(self, number: int, nursery: trio.Nursery) -> None:
         name = self._draw.choice(self._options.faults)
         began = trio.current_time()
+        await self._fleet.ready(missing_max=0 if name in ALONE else 1)
         if name in REPLICA_FAULTS:
-            outcome = await self._hurt_replica(name, await self._victim())
+            outcome = await self._hurt_replica(name, await self._victim(), nursery)
         elif name in SERVER_FAULTS:
             outcome = await self._hurt_server(name)
         else:
             outcome = await self._hurt_readers(name, number)
         self.counts[name] += 1
-        await self._fleet.whole(without=outcome.killed)
         self._report(f"{number}/{self._options.kills_max:g} {name}", outcome, trio.current_time() - began)
         self._check_journal()
 
@@ -132,16 +136,19 @@ class Injector:
                 await trio.sleep(POLL_SECONDS)
         raise RuntimeError("no chat is in the middle of an answer")
 
-    async def _hurt_replica(self, name: str, victim: Replica) -> Outcome:
+    async def _hurt_replica(self, name: str, victim: Replica, nursery: trio.Nursery) -> Outcome:
+        """Returns when it was watched; a freeze may go on, and ends by itself."""
         fault = Fault(kind=name, time=trio.current_time(), until=float("inf"), **_names(victim))
         watches: list[Watch] = []
-        hurt = trio.Event()
+        hurt, over = trio.Event(), trio.Event()
 
         def began(time: float) -> None:
             nonlocal fault
             fault = replace(fault, time=time)
             self._checker.faults.append(fault)
             self._fleet.forget(victim)
+            if name == "stop":
+                self._frozen.add(victim.address)
             watches.extend(self._watch_chats_of(fault, victim))
             hurt.set()
 
@@ -149,21 +156,35 @@ class Injector:
             self._cluster.journal.expect(victim.name, name)
         stop_seconds = self._draw.uniform(*self._options.stop_seconds)
         hand = Hand(self._fleet, victim, await self._fleet.process(victim), stop_seconds, began)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(REPLICA_FAULTS[name], hand)
-            await hurt.wait()
-            await self._conclude(name, watches)
+
+        async def inflict() -> None:
+            await REPLICA_FAULTS[name](hand)
+            self._frozen.discard(victim.address)
+            over.set()
+
+        nursery.start_soon(inflict)
+        await hurt.wait()
+        await self._conclude(name, watches)
+        nursery.start_soon(self._is_over_after, over, fault)
+        return Outcome(victim.name, watches)
+
+    async def _is_over_after(self, over: trio.Event, fault: Fault) -> None:
+        await over.wait()
         self._is_over(fault)
-        return Outcome(victim.name, watches, victim.worker_id)
 
     def _watch_chats_of(self, fault: Fault, victim: Replica) -> Iterable[Watch]:
-        """The readers of the victim's chats; of a frozen victim, those that are known not to hang on it."""
+        """The readers of the victim's chats; while a replica is frozen, those that are known not to hang on it."""
         for reader in self._readers():
             subscriber, place = reader.subscriber, reader.place.replica
             elsewhere = place is not None and place.address != victim.address  # its worker ID may be an older one
-            if subscriber.worker_id == victim.worker_id and (elsewhere or fault.kind != "stop"):
+            if subscriber.worker_id == victim.worker_id and not self._may_hang(reader):
                 reader.watch = Watch(fault, subscriber, elsewhere=elsewhere)
                 yield reader.watch
+
+    def _may_hang(self, reader: Reader) -> bool:
+        """On a replica that is frozen."""
+        place = reader.place.replica
+        return bool(self._frozen) and (place is None or place.address in self._frozen)
 
     # --- servers ------------------------------------------------------------------------------
 
@@ -174,7 +195,7 @@ class Injector:
         self._checker.faults.append(fault)
         await SERVER_FAULTS[name](servers, self._draw)
         back = trio.current_time()
-        requests = tuple(self._api.unanswered)
+        requests = () if self._frozen else tuple(self._api.unanswered)
         watches = list(self._watch_all(fault, since=back))
         await self._conclude(name, watches)
         await self._await_answers(name, requests, back)
@@ -232,7 +253,7 @@ class Injector:
 
     def _watch_all(self, fault: Fault, since: float) -> Iterable[Watch]:
         for reader in self._readers():
-            if reader.subscriber.status in AT_WORK:
+            if reader.subscriber.status in AT_WORK and not self._may_hang(reader):
                 reader.watch = Watch(fault, reader.subscriber, elsewhere=True, since=since)
                 yield reader.watch
 

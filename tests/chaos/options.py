@@ -24,8 +24,8 @@ class Options:
     mix: str = MIX_DEFAULT
     answer_seconds: tuple[float, float] = (1.5, 4.0)
     tokens_per_second: float = 20.0
-    pause_seconds: tuple[float, float] = (0.2, 1.5)
-    """Between the moment when the cluster is whole again and the next fault."""
+    pause_seconds: tuple[float, float] = (0.1, 0.6)
+    """Between what came of one fault, and the next."""
     stop_seconds: tuple[float, float] = (6.0, 9.0)
     """A freeze outlives the takeover: a lease runs out after 5 s."""
     turns: int = 30

@@ -52,7 +52,7 @@ class Run:
             await self._fleet.refresh()
             if self._options.url:
                 self._fleet.size = len(self._fleet.replicas)
-            await self._fleet.whole()
+            await self._fleet.ready()
             self._say(f"{self._fleet.size} replicas at {self._cluster.url}; the record goes to {self._record.path}")
             async with trio.open_nursery() as nursery:
                 for index in range(self._options.chats):

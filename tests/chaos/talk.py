@@ -53,11 +53,10 @@ class Talk:
         """The chat at rest, with every reader up to date; or as it is when time is up."""
         final = await self._final()
         with trio.move_on_after(SETTLE_SECONDS_MAX):
-            while True:
-                final = await self._final()
-                if _rests(final):
-                    break
+            while not _rests(final):
+                await self.writer.rest()
                 await trio.sleep(POLL_SECONDS)
+                final = await self._final()
         with trio.move_on_after(CATCH_UP_SECONDS_MAX):
             for reader in self.readers:
                 while reader.subscriber.version < final.snapshot_version or reader.watch is not None:

@@ -173,8 +173,7 @@ class Feed:
             self._show_waiting(at_once=trio.current_time() >= self._wait_until)
             while self._newest > self.chat.snapshot_version and self._read is None:
                 await self._refresh()
-            if self._newest <= self.chat.snapshot_version:
-                self._take_untaken(all_is_read=True)
+            self._take_untaken(all_is_read=self._newest <= self.chat.snapshot_version)
             self._announce()
 
     def _announce(self) -> None:
@@ -277,13 +276,14 @@ class Feed:
     def _turn_to(self, frame: Frame, *, all_is_read: bool) -> bool:
         """A new attempt: first show the history that it builds on, and the state of the chat that it began in.
 
-        False: that is not read yet. ``all_is_read``: what the database did not have just now does not exist.
+        False: that is not read yet. ``all_is_read``: what the database did not have just now does not exist. And
+        where messages go on waiting the attempt is older than they are, and so is the state that it began in.
         """
         body = decode_frame(frame.data)
         assert isinstance(body, AttemptFrame)
         self._show_waiting(at_once=True, up_to_history=body.history_version)
         began = max(body.history_version, body.snapshot_version)
-        if began > self.chat.snapshot_version and not all_is_read:
+        if began > self.chat.snapshot_version and not (all_is_read or self._waiting):
             self._seek(began)
             return False
         self._attempt = (body.history_version, body.attempt)

@@ -37,7 +37,6 @@ from chatcluster.errors import StoreUnavailable, StreamsUnavailable, Unavailable
 from chatcluster.memory import (
     MemoryBroker,
     MemoryDatabase,
-    MemoryPubSub,
     MemoryRegistry,
     MemoryStore,
     MemoryStreams,
@@ -51,6 +50,7 @@ from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
 from chatcluster.watch import Watches
+from loops.direct_pubsub import DirectPubSub
 from loops.reader import Reader, View
 from loops.scripted_model import Call, ScriptedModel
 
@@ -72,6 +72,7 @@ class Wire(Link):
         self._failure = failure
         self._frozen: trio.Event | None = None
         self._holds: dict[str, Hold] = {}
+        self._answer_holds: dict[str, Hold] = {}
         self._held: list[Hold] = []
         self._answers_lost: Counter[str] = Counter()
 
@@ -89,6 +90,11 @@ class Wire(Link):
         hold = self._holds[operation] = Hold()
         return hold
 
+    def hold_answer(self, operation: str) -> Hold:
+        """Let the next request of this kind take effect, and stop its answer on the way back: it tells of the past."""
+        hold = self._answer_holds[operation] = Hold()
+        return hold
+
     def close(self) -> None:
         """The connection is closed under whatever is on its way; what was not there yet never arrives."""
         self.cut = True
@@ -103,10 +109,7 @@ class Wire(Link):
     @asynccontextmanager
     async def crossing(self, operation: str) -> AsyncIterator[None]:
         await trio.lowlevel.checkpoint()
-        if hold := self._holds.pop(operation, None):
-            self._held.append(hold)
-            hold.reached.set()
-            await hold.released.wait()
+        await self._stand_still(self._holds.pop(operation, None))
         if self._frozen is not None:
             with trio.move_on_after(STATEMENT_SECONDS_MAX):
                 await self._frozen.wait()
@@ -114,9 +117,16 @@ class Wire(Link):
             raise self._failure("the wire is cut")
         yield
         self.crossings[operation] += 1
+        await self._stand_still(self._answer_holds.pop(operation, None))
         if self._answers_lost[operation] > 0:
             self._answers_lost[operation] -= 1
             raise self._failure("the answer was lost")
+
+    async def _stand_still(self, hold: Hold | None) -> None:
+        if hold is not None:
+            self._held.append(hold)
+            hold.reached.set()
+            await hold.released.wait()
 
 
 class Hold:
@@ -214,7 +224,7 @@ class SimulatedReplica:
         self.store = MemoryStore(world.database, self.database_wire)
         self.registry = MemoryRegistry(world.database, self.heartbeat_wire)
         self.streams = MemoryStreams(world.broker, self.redis_wire)
-        self.pubsub = MemoryPubSub(world.broker)
+        self.pubsub = DirectPubSub(world.broker)
         self.publisher = Publisher(self.streams, coalesce_seconds=settings.coalesce_ms / 1000)
         self.notices = Notices(self.pubsub)
         self.feeds = Feeds(store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import simulation.__main__ as command
 import trio
-from simulation.run import run_seed
+from checker import Kind
+from click.testing import CliRunner
+from simulation import jobs
+from simulation.run import Run, run_seed
 from simulation.scheduler import Process, Stuck, VirtualClock, current_process, run
+from simulation.vigil import Vigil
 
 SEEDS = 60
 """Run here; scripts/simulate runs more."""
@@ -44,6 +52,90 @@ def test_one_seed_is_one_run_whatever_the_hashes_and_addresses_of_objects() -> N
 
 def test_another_seed_is_another_run() -> None:
     assert run_seed(1).trace.digest() != run_seed(2).trace.digest()
+
+
+@pytest.mark.parametrize("why", [RuntimeError("a bug"), KeyError("a bug")])
+def test_a_run_that_breaks_is_a_finding_of_its_seed(why: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def break_down(_: Vigil) -> None:
+        await trio.sleep(1)
+        raise why
+
+    monkeypatch.setattr(Vigil, "run", break_down)
+    broken = run_seed(5)
+    assert not broken.kept
+    (crash,) = [violation for violation in broken.verdict.violations if violation.kind is Kind.CRASH]
+    assert "a bug" in crash.detail
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def simulate(*arguments: str) -> tuple[int, list[str]]:
+    """The exit status, and the lines of the output."""
+    result = CliRunner().invoke(command.simulate, arguments, prog_name="scripts/simulate")
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, (result.stdout or result.stderr).splitlines()
+
+
+def test_a_replay_tells_everything_that_happened_and_always_the_same() -> None:
+    status, lines = simulate("--seed", "3")
+    assert status == 0
+    assert lines[0].startswith("seed 3: ")
+    whats = {line.split()[1] for line in lines if line[:10].strip().replace(".", "").isdigit()}
+    assert {"start", "asks", "answered", "claim", "commit", "connect", "event", "healed"} <= whats
+    again = simulate("--seed", "3")[1]
+    assert again[:-1] == lines[:-1]
+    assert json.loads(lines[-1])["seeds_failed"] == 0
+
+
+def test_a_failing_seed_names_the_promise_the_operation_and_what_led_to_it() -> None:
+    status, lines = simulate("--plant", "forgotten-idempotency", "--until-failure")
+    assert status == 1
+    verdict = next(index for index, line in enumerate(lines) if " breaks " in line)
+    said = re.fullmatch(
+        r"seed (\d+) breaks P1 \(messages_duplicated\) in the end, chat \w{4}: '(.+)' is .*", lines[verdict]
+    )
+    assert said is not None
+    seed, text = said.groups()
+    led_to = lines[verdict + 1 : verdict + 4]
+    assert all(text in line for line in led_to)
+    assert [line.split()[1] for line in led_to] == ["asks", "unanswered", "answered"]
+    assert any("VIOLATION" in line and "P1 messages_duplicated" in line for line in lines[:verdict]), (
+        "also in the trace"
+    )
+    assert json.loads(lines[-1])["failed"] == [int(seed)]
+
+
+def test_several_seeds_at_a_time_find_what_one_after_the_other_find() -> None:
+    at_a_time = simulate("--plant", "hint-as-data", "--seeds", "3", "--jobs", "2")
+    in_turn = simulate("--plant", "hint-as-data", "--seeds", "3")
+    assert at_a_time[0] == in_turn[0] == 1
+    assert at_a_time[1][:-1] == in_turn[1][:-1]
+    assert json.loads(at_a_time[1][-1])["violations"] == json.loads(in_turn[1][-1])["violations"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--seed", "-1"), ("--seeds", "0"), ("--start", "many"), ("--jobs", "0"), ("--plant", "roses"), ("--weeds", "1")],
+)
+def test_bad_arguments_are_refused_by_name(arguments: tuple[str, str]) -> None:
+    status, lines = simulate(*arguments)
+    assert status == 2
+    assert arguments[0] in lines[-1]
+
+
+def test_ctrl_c_ends_the_run_with_the_seed_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seed: int) -> Run:
+        if seed == 1:
+            signal.raise_signal(signal.SIGINT)
+        return run_seed(seed)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(jobs, "run_seed", interrupted)
+    status, lines = simulate("--seeds", "100")
+    assert status == 130
+    assert json.loads(lines[-1])["seeds"] == 2
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # --- the scheduler --------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ seed decides everything that happens, in which order, and when; so a run can be 
 * ``faults.py``     what is done to the cluster, and when it is over
 * ``witness.py``    what only an insider sees: who took effect, and whether it was theirs to take
 * ``run.py``        one seed from start to verdict; ``trace.py`` what it leaves to be read
+* ``vigil.py``      whether every chat that has work has somebody who does it
+* ``planted.py``    known bugs, to see that they are found
+* ``jobs.py``       many seeds, also several at a time; ``report.py`` what is said about them
 
 What is right or wrong is decided by the package ``checker``, which is the chaos run's as well.
 """

@@ -124,11 +124,16 @@ class Client:
         self, operation: str, chat_id: UUID, handle: Handle, *, text: str = "", target: int | None = None
     ) -> None:
         began, status, outcome = self._world.now, None, None
+        key = Idempotency(f"key {self.name}-{next(self._serial)}", b"")
+        what = (self.name, operation, chat_id, text or (f"queued {target}" if target else "-"))
+        self._world.witness.note("asks", *what, key.key)
         impatient = operation != "create" and self._draw.random() < 0.1
         try:
             with trio.move_on_after(IMPATIENT_SECONDS if impatient else float("inf")):
-                status, outcome = await self._insist(operation, chat_id, handle)
+                status, outcome = await self._insist(what, handle, key)
         finally:
+            if status is None:
+                self._world.witness.note("gives up", *what)
             self._world.checker.wrote(
                 Write(
                     chat=str(chat_id),
@@ -143,13 +148,14 @@ class Client:
                 )
             )
 
-    async def _insist(self, operation: str, chat_id: UUID, handle: Handle) -> tuple[int | None, Outcome | None]:
-        """The HTTP status and the outcome, once there is an answer."""
+    async def _insist(
+        self, what: tuple[object, ...], handle: Handle, key: Idempotency
+    ) -> tuple[int | None, Outcome | None]:
+        """The HTTP status and the outcome, once there is an answer. ``what`` is for the trace."""
         world, unanswered = self._world, False
-        key = Idempotency(f"{self.name}-{next(self._serial)}", b"")
         while True:
             process = await world.accepting_process(self._draw)
-            told = (self.name, operation, chat_id, process.name)
+            told = (*what, f"through {process.name}")
             try:
                 outcome = await process.request(partial(handle, process, key), patience_seconds=ANSWER_SECONDS_MAX)
             except CallerError as error:
@@ -162,7 +168,7 @@ class Client:
             else:
                 chat = outcome.chat
                 message = "replayed" if outcome.replayed else f"v{chat.snapshot_version}"
-                world.witness.note("answered", *told, key.key, message, chat.status)
+                world.witness.note("answered", *told, message, chat.status)
                 return (ACCEPTED if outcome.queued else CREATED), outcome
 
     def _text(self) -> str:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from uuid import UUID
 
 import msgspec
 import trio
-from checker import Checker, Fault, FinalChat, Kind, Verdict, Violation
+from checker import PROMISES, Checker, Fault, FinalChat, Kind, Verdict, Violation
 from checker.history import message_of
 
 from chatcluster import telemetry
@@ -72,21 +73,28 @@ class Run:
 def run_seed(seed: int) -> Run:
     """Run the world of ``seed``: the same every time."""
     started = time.perf_counter()
+    worlds: list[World] = []
 
-    async def main(clock: VirtualClock) -> World:
+    async def main(clock: VirtualClock) -> None:
         world = World(plan_of(seed), clock)
+        worlds.append(world)
         telemetry.subscribe(world.hear)
         try:
             await world.run()
         finally:
             telemetry.unsubscribe(world.hear)
-        return world
 
-    world = scheduler.run(seed, main)
-    assert world.verdict is not None
+    failure: Exception | None = None
+    try:
+        scheduler.run(seed, main)
+    except Exception as error:  # noqa: BLE001 - it is a finding like any other
+        failure = error
+    (world,) = worlds
+    verdict = world.verdict if failure is None else world.broken(failure)
+    assert verdict is not None
     return Run(
         plan=world.plan,
-        verdict=world.verdict,
+        verdict=verdict,
         trace=world.trace,
         virtual_seconds=world.now,
         real_seconds=time.perf_counter() - started,
@@ -209,6 +217,12 @@ class World:
             self.checker.conclude(self._final(chat_id))
         self.verdict = self.checker.verdict()
 
+    def broken(self, failure: Exception) -> Verdict:
+        """The verdict over a run that came to no end."""
+        where = "".join(traceback.format_exception(failure))
+        self.checker.report(Violation(Kind.CRASH, "", f"the run broke: {failure!r}\n{where}", self.now))
+        return self.checker.verdict()
+
     def _final(self, chat_id: UUID) -> FinalChat:
         database = self.witness.database
         row = database.chats[chat_id]
@@ -292,7 +306,8 @@ class World:
         self.checker.faults.append(Fault(kind="provider", time=self.now, until=until, worker_id=str(worker_id)))
 
     def _violated(self, violation: Violation) -> None:
-        self.trace.note(self.now, "VIOLATION", violation.kind, violation.chat, violation.reader, violation.detail)
+        promise = f"{PROMISES[violation.kind]} {violation.kind}"
+        self.trace.note(self.now, "VIOLATION", promise, violation.chat, violation.reader, violation.detail)
 
 
 def _at_rest(row: ChatRow) -> bool:

@@ -1,4 +1,4 @@
-"""An asyncio loop within trio, for the two adapters whose drivers speak asyncio.
+"""An asyncio loop within trio, for the adapter whose driver speaks asyncio.
 
 The loop is asyncio's own. It runs in **turns**: a turn goes on until nothing is ready, and never waits. Where asyncio
 would wait, its selector ends the turn instead. Between turns one trio task waits for what that selector waits for: the

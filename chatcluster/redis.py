@@ -1,60 +1,65 @@
-"""The connection to Redis: redis-py, which speaks asyncio, behind trio.
+"""The connection to Redis: batches of commands over a bounded pool of connections, and listeners.
 
-``RedisConnection`` is a bounded pool of connections for commands, and the way to a ``Listener``, which is one
-connection that follows channels. Nothing outside of this module knows asyncio or redis-py.
+``RedisConnection`` is the pool, and the way to a ``Listener``, which is one connection that follows channels.
+``redis_transport.py`` moves the bytes; hiredis packs commands and parses replies; the classes of errors are
+redis-py's. Nothing outside of these two modules knows any of them.
 
-Crossing between trio and asyncio costs several times what a command costs, so commands cross in
-batches: one ``exchange`` is one write, one read and one crossing, however many commands it carries. A
-listener crosses once, for as long as it lives: its replies are handed over by a plain function call,
-because both worlds share the thread.
+**A batch has a connection to itself** while it lasts: one ``exchange`` is one write and, unless the replies are
+long, one read, however many commands it carries. Sharing one connection would need a task that reads and hands
+replies over, which costs a lone batch twice the switches of tasks, and one batch's failure would be everyone's.
+
+A listener hands its replies over by a plain function call; what arrived together costs one wake-up.
 
 What happens on failure:
 
 * A batch has one deadline, over waiting for a connection, connecting and all replies. After it, or when the
-  connection breaks, ``StreamsUnavailable`` is raised and the connection is closed, so that a late
+  batch is cancelled, or when the connection breaks, which all raise, the connection is closed, so that a late
   reply can never be taken for the answer to another command.
-* **A batch is sent at most once.** When its outcome is unknown, nothing here repeats it: what may be
-  repeated is known to the caller alone (an ``XADD`` with an explicit ID refuses to be added twice, and
-  a hint may come twice).
+* **A batch is sent at most once.** When its outcome is unknown, ``StreamsUnavailable`` is raised and nothing here
+  repeats it: what may be repeated is known to the caller alone (an ``XADD`` with an explicit ID refuses to be added
+  twice, and a hint may come twice).
+* An idle connection on which the server has said anything, or which it has closed, is dropped before anything is
+  sent on it: a restart between two batches fails neither.
 * The next batch connects anew by itself. How soon it comes, and so the back-off, is the caller's matter.
 * An error that Redis replies is a value, an ``ErrorReply`` in the place of the reply, for in a
-  pipeline the other commands took effect. One exception: a server that says that it is read-only has become a
-  replica, so its connection is closed, and the next one leads to whoever the URL names by then.
+  pipeline the other commands took effect. Exceptions are the errors that concern the connection: it is not logged
+  in, or the server is loading its data; and a server that says that it is read-only has become a
+  replica. Those close the connection, and the next one leads to whoever the URL names by then.
 * A listener sends a ``PING`` every second, and gives itself up after two without an answer: a cut network
   does not close a connection.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NoReturn, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, NoReturn
 
 import hiredis
 import trio
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.connection import DefaultParser
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 
-from chatcluster import telemetry
-from chatcluster.asyncio_loop import AsyncioLoop, open_asyncio_loop
-from chatcluster.errors import ConfigError, StreamsUnavailable
+from chatcluster.errors import StreamsUnavailable
+from chatcluster.redis_transport import TRANSPORT_ERRORS, RedisAddress, Transport, open_transport, parse_address
 
 POOL_CONNECTIONS_MAX = 16
 CONNECT_SECONDS = 1.0
 COMMANDS_SECONDS = 2.0
-CLOSE_SECONDS = 0.5
 PING_SECONDS = 1.0
 UNANSWERED_PINGS_MAX = 2
 REPLIES_PER_TURN_MAX = 64
 """A listener lets other tasks run after this many replies, however much the server has sent."""
+CLIENT_NAME = "chatcluster"
+"""What ``CLIENT LIST`` shows, unless the URL has a ``client_name``."""
 
 Command = tuple[str | bytes | int, ...]
 ErrorReply = ResponseError
 Reply = bytes | int | None | list[Any] | ErrorReply
 
-T = TypeVar("T")
-Crossing = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
+_CONNECTION_ERRORS = (*TRANSPORT_ERRORS, RedisError)
+_INCOMPLETE = object()
 
 
 @asynccontextmanager
@@ -62,50 +67,22 @@ async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
     """A connection to the server at ``url`` (redis://, rediss:// or unix://), for the length of the block.
 
     Nothing is connected yet on entry, so the server need not be there. Raises ``ConfigError`` for a URL that
-    is none.
+    is none, or asks for what is not understood.
     """
-    server = _parse(url)
-    async with open_asyncio_loop(_report_stray_error) as loop:
-        connection = RedisConnection(loop, server)
-        try:
-            yield connection
-        finally:
-            with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                await connection.aclose()
-
-
-def _parse(url: str) -> ConnectionPool:
+    connection = RedisConnection(parse_address(url))
     try:
-        return ConnectionPool.from_url(
-            url,
-            # One deadline per batch, on trio's side, serves instead of a timer per reply.
-            socket_timeout=None,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_keepalive=True,
-            protocol=2,
-            decode_responses=False,
-        )
-    except ValueError as error:
-        raise ConfigError(f"the Redis URL cannot be used: {error}") from None
-
-
-def _report_stray_error(message: str, error: BaseException | None) -> None:
-    """Such as of a socket that breaks while it is closed. Whoever uses that connection has an error of its own."""
-    telemetry.event("redis.stray_error", message=message, error=type(error).__name__)
+        yield connection
+    finally:
+        await connection.aclose()
 
 
 class RedisConnection:
-    """What the adapters share: batches of commands, and listeners.
+    """What the adapters share: batches of commands, and listeners."""
 
-    The pool is kept here rather than by redis-py's, whose locks may be awaited, and so cancelled, when a
-    connection is given back. ``server`` makes connections and checks them, no more.
-    """
-
-    def __init__(self, loop: AsyncioLoop, server: ConnectionPool) -> None:
-        self._loop = loop
-        self._server = server
+    def __init__(self, address: RedisAddress) -> None:
+        self._address = address
         self._places = trio.Semaphore(POOL_CONNECTIONS_MAX)
-        self._idle: list[AbstractConnection] = []
+        self._idle: list[_Conversation] = []
 
     def __repr__(self) -> str:
         return f"<RedisConnection idle={len(self._idle)} busy={POOL_CONNECTIONS_MAX - self._places.value}>"
@@ -119,13 +96,9 @@ class RedisConnection:
         if not commands:
             return []
         packed = _pack(commands)
-        with _deadline():
-            async with self._places:
-                connection = self._idle.pop() if self._idle else self._new_connection()
-                try:
-                    return await self._cross(self._exchange(connection, packed, len(commands)))
-                finally:
-                    self._idle.append(connection)
+        with trio.move_on_after(COMMANDS_SECONDS):
+            return await self._exchange(packed, len(commands))
+        raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
 
     async def transaction(self, commands: Sequence[Command]) -> list[Reply]:
         """The same in a ``MULTI``: all of the commands take effect at once, or, on an ``ErrorReply`` to ``EXEC``
@@ -141,61 +114,66 @@ class RedisConnection:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
         """A connection of its own that follows channels. Raises ``StreamsUnavailable`` if it cannot be made."""
-        connection = self._new_connection()
+        conversation = await self._connect()
         try:
-            with _deadline():
-                await self._cross(self._server.ensure_connection(connection))
-            yield Listener(self._cross, connection)
+            yield Listener(conversation)
         finally:
-            with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._cross(connection.disconnect(nowait=True))
+            conversation.close()
 
     async def aclose(self) -> None:
-        """Close what is idle, which is everything, once nobody is inside of ``exchange``."""
+        """Close what is idle, which is everything, once nobody is inside of ``exchange``. Never waits."""
         while self._idle:
-            await self._cross(self._idle.pop().disconnect(nowait=True))
+            self._idle.pop().close()
 
-    def _new_connection(self) -> AbstractConnection:
-        connection: AbstractConnection = self._server.make_connection()  # type: ignore[no-untyped-call]
-        return connection
-
-    async def _exchange(self, connection: AbstractConnection, packed: bytes, replies: int) -> list[Reply]:
+    async def _exchange(self, packed: bytes, count: int) -> list[Reply]:
         try:
-            await self._server.ensure_connection(connection)
-            await connection.send_packed_command(packed, check_health=False)
-            return [await _read_reply(connection) for _ in range(replies)]
-        except BaseException:
-            # Replies may still be on the way, and nobody must ever take them for others.
-            await connection.disconnect(nowait=True)
-            raise
-
-    async def _cross(self, work: Coroutine[Any, Any, T]) -> T:
+            self._places.acquire_nowait()  # unlike ``acquire`` no switch of tasks
+        except trio.WouldBlock:
+            await self._places.acquire()
         try:
-            return await self._loop.run(work)
-        except (RedisError, OSError) as error:
-            raise StreamsUnavailable(f"Redis: {error}") from error
+            conversation = self._idle_conversation() or await self._connect()
+            replies = await conversation.exchange(packed, count)
+            for reply in replies:
+                if isinstance(reply, RedisError) and _ends_connection(reply):
+                    conversation.close()
+                    raise StreamsUnavailable(f"Redis: {reply}")
+            self._idle.append(conversation)
+            return replies
+        finally:
+            self._places.release()
 
+    def _idle_conversation(self) -> _Conversation | None:
+        while self._idle:
+            conversation = self._idle.pop()
+            if conversation.is_silent():
+                return conversation
+            conversation.close()
+        return None
 
-@contextmanager
-def _deadline() -> Iterator[None]:
-    with trio.move_on_after(COMMANDS_SECONDS) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
+    async def _connect(self) -> _Conversation:
+        with trio.move_on_after(CONNECT_SECONDS):
+            conversation = _Conversation(await open_transport(self._address))
+            await conversation.log_in(self._address)
+            return conversation
+        raise StreamsUnavailable(f"no connection to Redis within {CONNECT_SECONDS:g} s")
 
 
 class Listener:
     """One connection in the mode in which the server speaks first."""
 
-    def __init__(self, cross: Crossing, connection: AbstractConnection) -> None:
-        self._cross = cross
-        self._connection = connection
+    def __init__(self, conversation: _Conversation) -> None:
+        self._conversation = conversation
+        self._sending = trio.Lock()
         self._unanswered_pings = 0
 
     async def send(self, commands: Iterable[Command]) -> None:
-        """Send commands without waiting for replies. Raises ``StreamsUnavailable``."""
-        with _deadline():
-            await self._cross(self._connection.send_packed_command(_pack(commands), check_health=False))
+        """Send commands without waiting for replies. Raises ``StreamsUnavailable``, which ends the listener."""
+        packed = _pack(commands)
+        with trio.move_on_after(COMMANDS_SECONDS):
+            async with self._sending:
+                await self._conversation.send(packed)
+            return
+        raise StreamsUnavailable(f"Redis took no commands within {COMMANDS_SECONDS:g} s")
 
     async def run(self, on_reply: Callable[[Reply], None]) -> NoReturn:
         """Read until the connection breaks, which raises ``StreamsUnavailable`` (in an exception group).
@@ -204,16 +182,19 @@ class Listener:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ping)
-            await self._cross(self._read(on_reply))
+            await self._read(on_reply)
         raise AssertionError("reading ends with an error only")
 
     async def _read(self, on_reply: Callable[[Reply], None]) -> NoReturn:
         while True:
-            # Replies that have arrived already are read without a suspension.
-            for _ in range(REPLIES_PER_TURN_MAX):
-                on_reply(await self._connection.read_response())
-                self._unanswered_pings = 0
-            await asyncio.sleep(0)
+            replies = await self._conversation.receive()
+            self._unanswered_pings = 0
+            for count, reply in enumerate(replies, 1):
+                if isinstance(reply, RedisError):
+                    raise StreamsUnavailable(f"Redis: {reply}")
+                on_reply(reply)
+                if count % REPLIES_PER_TURN_MAX == 0:
+                    await trio.lowlevel.checkpoint()
 
     async def _ping(self) -> NoReturn:
         while True:
@@ -224,14 +205,91 @@ class Listener:
             await trio.sleep(PING_SECONDS)
 
 
-async def _read_reply(connection: AbstractConnection) -> Reply:
-    try:
-        reply: Reply = await connection.read_response()
-    except ReadOnlyError:
-        raise
-    except ErrorReply as error:
-        return error
-    return reply
+class _Conversation:
+    """One connection: commands out, replies in. When something in it fails or is cancelled, it is closed.
+
+    Only ``StreamsUnavailable`` and ``trio.Cancelled`` come out. An error that the server replies is a value.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=DefaultParser.parse_error,
+            errors="replace",
+            notEnoughData=_INCOMPLETE,
+        )
+
+    def is_silent(self) -> bool:
+        """Whether the server is still there, as far as can be known here, and says nothing that nobody asked for."""
+        return self._transport.is_silent() and not self._reader.has_data()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    async def log_in(self, address: RedisAddress) -> None:
+        """Become the user, choose the database and give a name, in one round trip."""
+        commands = _login(address)
+        replies = await self.exchange(_pack(commands), len(commands))
+        for (name, *_), reply in zip(commands, replies, strict=True):
+            # The name is a courtesy to whoever looks at the server, which may not know it or not allow it.
+            if isinstance(reply, RedisError) and not (name == "CLIENT" and isinstance(reply, ErrorReply)):
+                self.close()
+                raise StreamsUnavailable(f"Redis refuses {name}: {reply}")
+
+    async def exchange(self, packed: bytes, count: int) -> list[Any]:
+        """Send commands, and return as many replies."""
+        with self:
+            await self._transport.send(packed)
+            replies = await self._received(count)
+            while len(replies) < count:
+                replies += await self._received(count - len(replies))
+            return replies
+
+    async def send(self, packed: bytes) -> None:
+        with self:
+            await self._transport.send(packed)
+
+    async def receive(self) -> list[Any]:
+        """Wait for something to arrive, and return the replies that are complete, which may be none."""
+        with self:
+            return await self._received(None)
+
+    async def _received(self, count_max: int | None) -> list[Any]:
+        self._reader.feed(await self._transport.receive())
+        replies: list[Any] = []
+        gets = self._reader.gets
+        while len(replies) != count_max and (reply := gets()) is not _INCOMPLETE:
+            replies.append(reply)
+        return replies
+
+    def __enter__(self) -> None:
+        """Begin what must succeed or close the connection: replies that are on the way are nobody else's."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.close()
+        if isinstance(error, _CONNECTION_ERRORS):
+            raise StreamsUnavailable(f"Redis: {error}") from error
+
+
+def _login(address: RedisAddress) -> list[tuple[str, ...]]:
+    """The first commands on a connection. A password has to be in the very first."""
+    commands: list[tuple[str, ...]] = [("CLIENT", "SETNAME", address.client_name or CLIENT_NAME)]
+    if address.database:
+        commands.insert(0, ("SELECT", str(address.database)))
+    if address.username:
+        commands.insert(0, ("AUTH", address.username, address.password))
+    elif address.password:
+        commands.insert(0, ("AUTH", address.password))
+    return commands
+
+
+def _ends_connection(error: RedisError) -> bool:
+    """Whether an error that was replied concerns the connection, or its server, rather than the command."""
+    return isinstance(error, ReadOnlyError) or not isinstance(error, ErrorReply)
 
 
 def _pack(commands: Iterable[Command]) -> bytes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 import trio
+import trio.testing
 from redis_faults import frozen
 
 from chatcluster import redis as subject
@@ -60,13 +62,47 @@ async def test_without_a_server_the_block_is_entered_and_commands_are_unavailabl
                 pytest.fail("there is nothing to listen to")
 
 
-async def test_a_wrong_password_is_unavailable_and_not_shown(empty_redis_url: str) -> None:
+@pytest.mark.parametrize("user", ["", "default", "nobody"])
+async def test_a_wrong_password_is_unavailable_and_not_shown(empty_redis_url: str, user: str) -> None:
     host = empty_redis_url.partition("@")[2]
-    async with open_redis(f"redis://:not-the-secret@{host}") as connection:
-        with pytest.raises(StreamsUnavailable) as caught:
+    async with open_redis(f"redis://{user}:not-the-secret@{host}") as connection:
+        with pytest.raises(StreamsUnavailable, match="Redis refuses AUTH: invalid username-password pair") as caught:
             await connection.exchange([("PING",)])
         assert "not-the-secret" not in str(caught.value)
         assert "not-the-secret" not in repr(connection)
+
+
+async def test_a_server_that_wants_a_password_says_so(empty_redis_url: str) -> None:
+    async with open_redis("redis://" + empty_redis_url.partition("@")[2]) as connection:
+        with pytest.raises(StreamsUnavailable, match="Authentication required"):
+            await connection.exchange([("PING",)])
+
+
+async def test_a_connection_is_its_users_in_the_database_of_the_url_and_has_a_name(own_redis: RedisServer) -> None:
+    url = own_redis.start()
+    host = url.partition("@")[2].partition("/")[0]
+    async with open_redis(url) as connection:
+        await connection.exchange([("ACL", "SETUSER", "alice", "on", ">wonder:land", "~*", "+@all")])
+        assert await connection.exchange([("CLIENT", "GETNAME"), ("ACL", "WHOAMI")]) == [b"chatcluster", b"default"]
+    async with open_redis(f"redis://alice:wonder%3Aland@{host}/3?client_name=hatter") as connection:
+        name, user, info = await connection.exchange([("CLIENT", "GETNAME"), ("ACL", "WHOAMI"), ("CLIENT", "INFO")])
+        assert (name, user) == (b"hatter", b"alice")
+        assert isinstance(info, bytes)
+        assert b" db=3 " in info
+
+
+async def test_a_user_who_may_not_give_names_does_without(own_redis: RedisServer) -> None:
+    url = own_redis.start()
+    async with open_redis(url) as connection:
+        await connection.exchange([("ACL", "SETUSER", "bob", "on", ">secret", "+ping")])
+    async with open_redis(f"redis://bob:secret@{url.partition('@')[2]}") as connection:
+        assert await connection.exchange([("PING",)]) == [b"PONG"]
+
+
+async def test_a_database_that_the_server_does_not_have_is_unavailable(empty_redis_url: str) -> None:
+    async with open_redis(empty_redis_url.removesuffix("/0") + "/1000") as connection:
+        with pytest.raises(StreamsUnavailable, match="Redis refuses SELECT: DB index is out of range"):
+            await connection.exchange([("PING",)])
 
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost"])
@@ -93,6 +129,29 @@ async def test_cancelling_a_batch_leaves_no_reply_for_the_next_one(own_redis: Re
             await connection.exchange([("ECHO", "cancelled")])
         assert scope.cancelled_caught
         assert await connection.exchange([("ECHO", "new")]) == [b"new"]
+
+
+async def test_cancelling_a_batch_closes_its_connection_and_frees_its_place(own_redis: RedisServer) -> None:
+    async with open_redis(own_redis.start()) as connection:
+        for _ in range(subject.POOL_CONNECTIONS_MAX):
+            with frozen(own_redis), trio.move_on_after(0.01):
+                await connection.exchange([("PING",)])
+        assert repr(connection) == "<RedisConnection idle=0 busy=0>"
+        assert await connection.exchange([("PING",)]) == [b"PONG"]
+        assert repr(connection) == "<RedisConnection idle=1 busy=0>"
+
+
+async def test_a_batch_that_waits_for_a_connection_may_be_cancelled(own_redis: RedisServer) -> None:
+    async with open_redis(own_redis.start()) as connection:
+        with frozen(own_redis):
+            async with trio.open_nursery() as nursery:
+                for _ in range(2 * subject.POOL_CONNECTIONS_MAX):
+                    nursery.start_soon(connection.exchange, [("PING",)])
+                await trio.testing.wait_all_tasks_blocked()
+                assert repr(connection) == f"<RedisConnection idle=0 busy={subject.POOL_CONNECTIONS_MAX}>"
+                nursery.cancel_scope.cancel()
+        assert repr(connection) == "<RedisConnection idle=0 busy=0>"
+        assert await connection.exchange([("PING",)]) == [b"PONG"]
 
 
 async def test_more_batches_than_connections_wait_for_each_other(connection: RedisConnection) -> None:
@@ -142,7 +201,14 @@ async def test_a_name_that_does_not_resolve_in_time_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch, short_deadline: None
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait() and [])
+
+    def resolve(host: str, port: int, family: int, kind: int, protocol: int, flags: int) -> list[object]:
+        if flags & socket.AI_NUMERICHOST:  # asked for first, and not in a thread, as it takes no time
+            raise socket.gaierror(socket.EAI_NONAME, "not a number")
+        release.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
         async with open_redis("redis://redis.invalid:6379/0") as connection:
             with trio.fail_after(1), pytest.raises(StreamsUnavailable):
@@ -181,3 +247,80 @@ async def test_a_listener_with_nothing_to_hear_stays(own_redis: RedisServer, mon
         with trio.fail_after(2):
             await enough.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_listener_lets_others_run_amid_a_burst(
+    connection: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "REPLIES_PER_TURN_MAX", 4)
+    heard = 0
+    following, over = trio.Event(), trio.Event()
+    seen = {0}
+
+    def hear(reply: object) -> None:
+        nonlocal heard
+        match reply:
+            case [b"subscribe", *_]:
+                following.set()
+            case [b"message", *_]:
+                heard += 1
+                if heard == 60:
+                    over.set()
+
+    async with connection.listen() as listener, trio.open_nursery() as nursery:
+        nursery.start_soon(listener.run, hear)
+        await listener.send([("SUBSCRIBE", "channel")])
+        await following.wait()
+        nursery.start_soon(connection.exchange, [("PUBLISH", "channel", "hint")] * 60)
+        while not over.is_set():
+            await trio.lowlevel.checkpoint()
+            seen.add(heard)
+        nursery.cancel_scope.cancel()
+    between_two_looks = [later - earlier for earlier, later in pairwise(sorted(seen))]
+    # Each of two tasks runs once in a turn of the loop, first or second.
+    assert max(between_two_looks) <= 2 * subject.REPLIES_PER_TURN_MAX
+
+
+async def test_a_listener_whose_command_is_refused_ends(connection: RedisConnection) -> None:
+    refused = pytest.RaisesGroup(pytest.RaisesExc(StreamsUnavailable, match="NOSUCHCOMMAND"))
+    async with connection.listen() as listener:
+        await listener.send([("NOSUCHCOMMAND",)])
+        with trio.fail_after(1), refused:
+            await listener.run(lambda _: None)
+
+
+async def test_a_listener_whose_connection_is_lost_ends(connection: RedisConnection) -> None:
+    lost = pytest.RaisesGroup(
+        pytest.RaisesExc(StreamsUnavailable, match="closed the connection"), flatten_subgroups=True
+    )
+    answered = trio.Event()
+    with trio.fail_after(1), lost:
+        async with connection.listen() as listener, trio.open_nursery() as nursery:
+            nursery.start_soon(listener.run, lambda _: answered.set())
+            await answered.wait()
+            await connection.exchange([("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")])
+
+
+async def test_what_several_send_through_a_listener_does_not_mix(own_redis: RedisServer) -> None:
+    """A server that reads slowly leaves each of them half sent for a while."""
+    payloads = {letter * 5_000_000 for letter in (b"a", b"b")}
+    echoes: set[bytes] = set()
+    over = trio.Event()
+
+    def hear(reply: object) -> None:
+        if isinstance(reply, bytes) and reply != b"PONG":
+            echoes.add(reply)
+            if len(echoes) == len(payloads):
+                over.set()
+
+    async with open_redis(own_redis.start()) as connection, connection.listen() as listener:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                with frozen(own_redis):
+                    for payload in payloads:
+                        nursery.start_soon(listener.send, [("ECHO", payload)])
+                    await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(listener.run, hear)
+                await over.wait()
+                nursery.cancel_scope.cancel()
+    assert echoes == payloads

@@ -22,7 +22,9 @@ FUNCTION_LINES_MAX = 70
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "handlers", "misc"}
 
 ASYNCIO = {"asyncio", "trio_asyncio", "asyncpg"}
-ASYNCIO_MODULES = {"asyncio_loop.py", "postgres.py", "redis.py"}
+ASYNCIO_MODULES = {"asyncio_loop.py", "postgres.py"}
+REDIS = {"redis", "hiredis"}
+REDIS_MODULES = {"redis.py", "redis_transport.py"}
 HTTPX = {"httpx", "httpx_sse"}
 HTTPX_MODULES = {"llm/client.py", "client.py"}
 PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "chat/*.py", "ports/*.py"}
@@ -103,11 +105,11 @@ def test_every_module_says_what_it_is_for() -> None:
         assert ast.get_docstring(tree(path)) or path.name in ("__main__.py",), f"{name(path)} has no docstring"
 
 
-def test_asyncio_is_behind_the_two_adapters_that_need_it_and_the_loop_that_they_share() -> None:
+def test_asyncio_and_redis_are_each_behind_the_adapter_that_needs_them() -> None:
     users = {name(path) for path in MODULES if imports(path) & ASYNCIO}
     assert users <= ASYNCIO_MODULES
-    drivers = {name(path) for path in MODULES if "redis" in imports(path)}
-    assert drivers <= {"redis.py"}
+    drivers = {name(path) for path in MODULES if imports(path) & REDIS}
+    assert drivers <= REDIS_MODULES
 
 
 def test_http_requests_are_made_by_the_two_clients() -> None:

@@ -1,7 +1,7 @@
 """``python -m chatcluster.embedded.fake_redis HOST PORT``: fakeredis's server, where there is no Redis.
 
 fakeredis checks a password that it is given, but serves those who give none as well. So a connection is
-served only if the password is in its first command, where redis-py sends it. It comes to us in the
+served only if the password is in its first command, where every client of ours sends it. It comes to us in the
 environment: no list of processes shows it.
 """
 

@@ -32,8 +32,8 @@ _LOGIN_OPTIONS = {"username", "password", "db", "client_name"}
 _TCP_OPTIONS = _LOGIN_OPTIONS | {"host", "port"}
 _AUTHORITIES = {"ssl_ca_certs": "cafile", "ssl_ca_path": "capath", "ssl_ca_data": "cadata"}
 _TLS_OPTIONS = _AUTHORITIES.keys() | {
-    *("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags"),
-    *("ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers", "ssl_min_version"),
+    *("ssl_cert_reqs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+    *("ssl_ciphers", "ssl_min_version"),
 }
 _OPTIONS = {"redis": _TCP_OPTIONS, "rediss": _TCP_OPTIONS | _TLS_OPTIONS, "unix": _LOGIN_OPTIONS | {"path"}}
 _VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -113,10 +113,6 @@ def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
         raise ValueError(f"its ssl_cert_reqs is not one of {', '.join(_VERIFY_MODES)}")
     context.check_hostname = cert_reqs != "none" and options.get("ssl_check_hostname", True) is not False
     context.verify_mode = _VERIFY_MODES[cert_reqs]
-    for flag in options.get("ssl_include_verify_flags", ()):
-        context.verify_flags |= flag
-    for flag in options.get("ssl_exclude_verify_flags", ()):
-        context.verify_flags &= ~flag
     authorities = {name: options[option] for option, name in _AUTHORITIES.items() if option in options}
     if authorities:
         context.load_verify_locations(**authorities)

@@ -119,7 +119,7 @@ def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
     if "ssl_certfile" in options:
         context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password"))
     if "ssl_min_version" in options:
-        context.minimum_version = ssl.TLSVersion(options["ssl_min_version"])
+        context.minimum_version = ssl.TLSVersion(int(options["ssl_min_version"]))
     if "ssl_ciphers" in options:
         context.set_ciphers(options["ssl_ciphers"])
     return context

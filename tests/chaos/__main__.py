@@ -63,6 +63,7 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--log", type=click.Path(dir_okay=False, path_type=Path), help="The record.  [default: a new file in /tmp]"
 )
+@click.option("--judge-times/--tell-times", default=True, help="Whether what comes late is a violation, or only told")
 @click.option("--keep", is_flag=True, help="Keep the data and logs of a cluster of our own")
 @click.argument("up_arguments", nargs=-1, type=click.UNPROCESSED)
 def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **values: Any) -> None:

@@ -38,6 +38,8 @@ class Options:
     signal_command: str = ""
     log: Path | None = None
     keep: bool = False
+    judge_times: bool = True
+    """What comes late is a violation. On a machine that does other things as well, it is only told."""
     up_arguments: tuple[str, ...] = ()
 
     @property

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import trio
-from checker import PROMISES, Checker, Violation
+from checker import PROMISES, Checker, Kind, Violation
 
 from chaos.api import Api
 from chaos.cluster import Cluster
@@ -19,7 +19,7 @@ from chaos.options import Options, parse_mix
 from chaos.phases import phases
 from chaos.reader import Reader
 from chaos.record import Record
-from chaos.summary import summarize
+from chaos.summary import OF_TIME, summarize
 from chaos.talk import Talk
 from chaos.writer import OPERATIONS, Writer
 
@@ -44,6 +44,7 @@ class Run:
         self._talks: dict[int, Talk] = {}
         self._chats = self._events = self._connections = 0
         self._acknowledged = self._refused = self._tries = 0
+        self._unjudged = frozenset[Kind]() if options.judge_times else OF_TIME
         self._clock_offset = time.time() - trio.current_time()
 
     async def run(self) -> dict[str, Any]:
@@ -117,6 +118,7 @@ class Run:
             injector.told,
             injector.counts,
             injector.answered,
+            unjudged=self._unjudged,
             chats=self._chats,
             replicas=self._fleet.size,
             seed=self._options.seed,
@@ -135,4 +137,5 @@ class Run:
         self._record.note(violation={**violation._asdict(), "promise": PROMISES[violation.kind], "time": seconds})
         self._record.flush()
         where = f"chat {violation.chat} reader {violation.reader or '-'} at {violation.cursor or '-'}"
-        self._say(f"VIOLATION of {PROMISES[violation.kind]}, {violation.kind}: {where}: {violation.detail}")
+        word = "late, not judged," if violation.kind in self._unjudged else "VIOLATION"
+        self._say(f"{word} of {PROMISES[violation.kind]}, {violation.kind}: {where}: {violation.detail}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from checker import Kind, Recovery, Verdict
+
+OF_TIME = frozenset({Kind.LATE, Kind.UNSTOPPED})
+"""Violations that a machine that is slow enough makes of itself."""
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float | int | None]:
@@ -38,10 +41,13 @@ def summarize(
     told: Sequence[Recovery],
     faults: Counter[str],
     answered: dict[str, list[float]],
+    *,
+    unjudged: Collection[Kind] = (),
     **counts: Any,
 ) -> dict[str, Any]:
     """``measured`` are the recoveries that readers on surviving replicas saw, ``told`` those of all readers;
-    ``answered`` the seconds by kind in which writes were answered after the return of a server.
+    ``answered`` the seconds by kind in which writes were answered after the return of a server. What is ``unjudged``
+    is counted, but not among the violations.
     """
     main = "kill" if faults["kill"] or not faults else next(iter(faults))
     return {
@@ -60,7 +66,7 @@ def summarize(
             for kind, count in faults.items()
         },
         "previews_cut_short_by_faults": verdict.excused,
-        "violations": sum(verdict.counts.values()),
+        "violations": sum(count for kind, count in verdict.counts.items() if kind not in unjudged),
     }
 
 

@@ -15,7 +15,8 @@ from chaos.writer import Writer
 SETTLE_SECONDS_MAX = 60.0
 CATCH_UP_SECONDS_MAX = 15.0
 AT_REST = ("waiting", "error")
-POLL_SECONDS = 0.25
+LOOK_SECONDS = 2.0
+POLL_SECONDS = 0.1
 
 
 class Talk:
@@ -54,7 +55,8 @@ class Talk:
         final = await self._final()
         with trio.move_on_after(SETTLE_SECONDS_MAX):
             while not _rests(final):
-                await self.writer.rest()
+                with trio.move_on_after(LOOK_SECONDS):  # the reader may be the last to hear of it
+                    await self.writer.rest()
                 await trio.sleep(POLL_SECONDS)
                 final = await self._final()
         with trio.move_on_after(CATCH_UP_SECONDS_MAX):

@@ -73,6 +73,7 @@ class Injector:
         self._record = record
         self._readers = readers
         self._say = say
+        self._bag: list[str] = []
         self._frozen: set[str] = set()
         """Addresses of replicas that are stopped."""
         self._draw: random.Random = options.draw("faults")
@@ -94,7 +95,7 @@ class Injector:
         self._check_journal()
 
     async def _once(self, number: int, nursery: trio.Nursery) -> None:
-        name = self._draw.choice(self._options.faults)
+        name = self._next()
         began = trio.current_time()
         await self._fleet.ready(missing_max=0 if name in ALONE else 1)
         if name in REPLICA_FAULTS:
@@ -106,6 +107,12 @@ class Injector:
         self.counts[name] += 1
         self._report(f"{number}/{self._options.kills_max:g} {name}", outcome, trio.current_time() - began)
         self._check_journal()
+
+    def _next(self) -> str:
+        """All kinds in some order, then all in another: also a short run has each."""
+        if not self._bag:
+            self._bag = self._draw.sample(self._options.faults, len(self._options.faults))
+        return self._bag.pop()
 
     def _check_journal(self) -> None:
         """Nobody died but those who were killed."""

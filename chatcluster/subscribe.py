@@ -21,7 +21,7 @@ Nothing is ever dropped silently.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -50,6 +50,8 @@ class Subscriber:
 
     def __init__(self, *, buffer_bytes_max: int, catch_up: _CatchUp | None = None) -> None:
         self._buffer_bytes_max = buffer_bytes_max
+        self.sink: Callable[[], None] | None = None
+        """Told of every event that is offered, in place of whoever waits in ``receive``."""
         self._catch_up = catch_up
         self._position = START
         """The reader has been shown every frame up to here: what cursors name, and what is never shown again."""
@@ -72,7 +74,10 @@ class Subscriber:
         self._pending_bytes += len(notice.data)
         if self._pending_bytes > self._buffer_bytes_max:
             self.cut("slow")
-        self._awake.set()
+        if self.sink is None:
+            self._awake.set()
+        else:
+            self.sink()
 
     def cut(self, reason: str) -> None:
         self._cut = reason
@@ -81,20 +86,25 @@ class Subscriber:
         self._awake.set()
 
     async def receive(self) -> bytes:
-        """Everything that is pending, as whole events. Raises ``Cut``."""
+        """Everything that is pending, as whole events; waits while there is nothing. Raises ``Cut``."""
         data = b""
         while not data:
-            if self._cut is not None:
-                raise Cut(self._cut)
-            if self._catch_up is not None:
+            if self._catch_up is not None and self._cut is None:
                 data = await self._first(self._catch_up)
-            elif self._pending:
-                data = b"".join(map(self._placed, self._pending))
-                self._pending.clear()
-                self._pending_bytes = 0
-            else:
+            elif not (data := self.receive_nowait()):
                 self._awake = trio.Event()
                 await self._awake.wait()
+        return data
+
+    def receive_nowait(self) -> bytes:
+        """What is pending, nothing before the first events were received. Raises ``Cut``."""
+        if self._cut is not None:
+            raise Cut(self._cut)
+        if self._catch_up is not None or not self._pending:
+            return b""
+        data = b"".join(map(self._placed, self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0
         return data
 
     async def _first(self, catch_up: _CatchUp) -> bytes:

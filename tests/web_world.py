@@ -6,8 +6,8 @@ Feeds are scripted: what a test puts in is what readers get. Everything else is 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -29,16 +29,56 @@ from chatcluster.web.services import Services
 OPENING = b": open\nretry: 500\n"
 
 
+class ScriptedEvents:
+    """Where a test puts in what a reader is to get; an exception is the last thing that it gets."""
+
+    def __init__(self, subscriber: ScriptedSubscriber) -> None:
+        self._subscriber = subscriber
+
+    async def send(self, event: bytes | Exception) -> None:
+        """Waits while there is much that the reader has not taken."""
+        if isinstance(event, Exception):
+            self._subscriber.end(event)
+        else:
+            await self._subscriber.offer(event)
+
+
 class ScriptedSubscriber:
+    """Tells of events as a real one does: the sink if there is one; of its end always the one who waits."""
+
     def __init__(self) -> None:
-        self.events, self._events = trio.open_memory_channel[bytes | Exception](100)
+        self.events = ScriptedEvents(self)
+        self.sink: Callable[[], None] | None = None
         self.left = trio.Event()
+        self._in, self._out = trio.open_memory_channel[bytes](100)
+        self._awake = trio.Event()
+        self._end: Exception | None = None
+
+    async def offer(self, event: bytes) -> None:
+        await self._in.send(event)
+        if self.sink is None:
+            self._awake.set()
+        else:
+            self.sink()
+
+    def end(self, error: Exception) -> None:
+        self._end = error
+        self._awake.set()
 
     async def receive(self) -> bytes:
-        event = await self._events.receive()
-        if isinstance(event, Exception):
-            raise event
-        return event
+        while not (data := self.receive_nowait()):
+            self._awake = trio.Event()
+            await self._awake.wait()
+        return data
+
+    def receive_nowait(self) -> bytes:
+        pending = []
+        with suppress(trio.WouldBlock):
+            while True:
+                pending.append(self._out.receive_nowait())
+        if self._end is not None and not pending:
+            raise self._end
+        return b"".join(pending)
 
 
 class ScriptedFeeds:

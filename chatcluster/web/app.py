@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
 from litestar import Litestar, Request, Router
 from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
@@ -23,6 +24,7 @@ from chatcluster.web import admin, chats, health, messages, streams
 from chatcluster.web.auth import Authenticator, authentication
 from chatcluster.web.boundary import Boundary
 from chatcluster.web.errors import respond
+from chatcluster.web.pump import Pump
 from chatcluster.web.request import ApiRequest, require_whole_numbers
 from chatcluster.web.services import Services
 
@@ -30,8 +32,9 @@ from chatcluster.web.services import Services
 class WebApp:
     """The ASGI application. ``run`` has to run as long as requests are served."""
 
-    def __init__(self, litestar: Litestar, authenticator: Authenticator, services: Services) -> None:
+    def __init__(self, litestar: Litestar, authenticator: Authenticator, pump: Pump, services: Services) -> None:
         self._authenticator = authenticator
+        self._pump = pump
         self._boundary = Boundary(
             litestar,
             body_bytes_max=services.settings.body_bytes_max,
@@ -42,17 +45,20 @@ class WebApp:
         await self._boundary(scope, receive, send)
 
     async def run(self) -> None:
-        """Follow the revocation of tokens. Runs until cancelled; without it they work up to 5 s longer."""
-        await self._authenticator.run()
+        """Follow the revocation of tokens, and write to event streams. Runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._authenticator.run)
+            nursery.start_soon(self._pump.run)
 
 
 def create_app(services: Services) -> WebApp:
     """The application on these services. It starts nothing."""
     authenticator = Authenticator(services.accounts, services.pubsub)
-    return WebApp(_litestar(services, authenticator), authenticator, services)
+    pump = Pump()
+    return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services)
 
 
-def _litestar(services: Services, authenticator: Authenticator) -> Litestar:
+def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
     api = Router(
         path="/api/v1",
         route_handlers=[*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *admin.ROUTES],
@@ -64,7 +70,7 @@ def _litestar(services: Services, authenticator: Authenticator) -> Litestar:
         route_handlers=[api, *health.ROUTES],
         request_class=ApiRequest,
         exception_handlers={Exception: respond},
-        state=State({"services": services, "authenticator": authenticator}, deep_copy=False),
+        state=State({"services": services, "authenticator": authenticator, "pump": pump}, deep_copy=False),
         logging_config=None,
         openapi_config=_openapi(),
         request_max_body_size=None,  # the boundary bounds it, for every route

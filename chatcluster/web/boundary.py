@@ -7,7 +7,7 @@
 * It gets an answer: an error that nobody handled is a 500 before the response has begun. After that the
   response is left unfinished, and the server breaks the connection off.
 * While the replica drains, the answer says ``Connection: close``, so that the client goes elsewhere next time.
-* It is reported once, as ``http.request``, with the route's template and not its path.
+* It is reported once, as ``http.request``, with the route's template and not its path; an event stream when it begins.
 """
 
 from __future__ import annotations

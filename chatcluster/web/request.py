@@ -25,6 +25,7 @@ from chatcluster.ports import Account, Chat, Idempotency
 from chatcluster.tokens import ParsedToken
 from chatcluster.web import bodies
 from chatcluster.web.auth import Authenticator
+from chatcluster.web.pump import Pump
 from chatcluster.web.services import Services
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -44,6 +45,11 @@ class ApiRequest(Request[Account, ParsedToken, State]):
     def authenticator(self) -> Authenticator:
         authenticator: Authenticator = self.app.state.authenticator
         return authenticator
+
+    @property
+    def pump(self) -> Pump:
+        pump: Pump = self.app.state.pump
+        return pump
 
     async def json(self) -> Any:
         """The body, decoded strictly as what the route declares its ``data`` to be."""

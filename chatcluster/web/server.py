@@ -1,17 +1,16 @@
 """The HTTP server: hypercorn's HTTP/1.1 protocol on connections of our own.
 
 Hypercorn's trio worker sends under a shield without a limit, so a reader that takes nothing can neither be
-cancelled nor cut, and it has one way to stop. Its protocol is kept (h11, ASGI); the connection is ours.
+cancelled nor cut, and it has one way to stop. Its protocol is kept (h11, ASGI); the connection is ours. The bodies of
+event streams go past the protocol, straight to the socket (``outlet.py``).
 
 States of the server, each begun by one call and never left again:
 
 ``serving``      both ports accept
 ``draining``     (``stop_accepting``) the public port, which replicas share, accepts no more: others do. The
                  replica's own port goes on, for health checks and what is still on its way here
-``cut``          (``cut``) nothing is accepted. Event streams are broken off at once; a request that is being served
-                 gets ``FINISH_SECONDS`` to be answered, and so does one that the kernel had accepted already. Idle
-                 connections are closed after ``idle_seconds``: a proxy that finds the port closed meanwhile uses
-                 them no more, so none is closed under a request that is on its way
+``cut``          (``cut``) nothing is accepted. Event streams are broken off at once, idle connections
+                 closed; a request that is being served gets ``FINISH_SECONDS`` to be answered
 
 A connection ends in one of three ways:
 
@@ -31,7 +30,7 @@ import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -50,12 +49,11 @@ from chatcluster import telemetry
 from chatcluster.errors import InvalidRequest
 from chatcluster.web.errors import answer
 from chatcluster.web.health import PUBLIC
+from chatcluster.web.outlet import OUTLET, Outlet
 
 KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 1.0
 FINISH_SECONDS = 5.0
-LAST_SECONDS = 0.5
-"""For whoever is accepted after the cut to say what is wanted."""
 SEND_BUFFER_BYTES = 256 << 10
 PIECE_BYTES = 64 << 10
 RECEIVE_BYTES = 64 << 10
@@ -77,7 +75,6 @@ class Server:
         self._connections: set[_Connection] = set()
         self._public = trio.CancelScope()
         self._cut = trio.Event()
-        self._idle_seconds = 0.0
 
     def __repr__(self) -> str:
         state = "cut" if self._cut.is_set() else "draining" if self._public.cancel_called else "serving"
@@ -87,9 +84,8 @@ class Server:
         """Leave the public port to the other replicas. What is connected stays so."""
         self._public.cancel()
 
-    def cut(self, *, idle_seconds: float = 0.0) -> None:
+    def cut(self) -> None:
         """Break readers off, let requests finish, and then let ``run`` return."""
-        self._idle_seconds = idle_seconds
         self._cut.set()
 
     async def run(
@@ -103,31 +99,18 @@ class Server:
 
         Cancelling it ends everything at once.
         """
-        with ExitStack() as stack:
-            ports = [stack.enter_context(sock.dup()) for sock in private]
-            async with trio.open_nursery() as connections:
-                async with trio.open_nursery() as intake:
-                    intake.start_soon(self._accept, private, False, connections, trio.CancelScope())
-                    if public:
-                        intake.start_soon(self._accept, public, True, connections, self._public)
-                    task_status.started()
-                    await self._cut.wait()
-                    intake.cancel_scope.cancel()
-                connections.cancel_scope.deadline = trio.current_time() + FINISH_SECONDS
-                await self._wind_up(ports, connections)
-
-    async def _wind_up(self, ports: Sequence[socket.socket], connections: trio.Nursery) -> None:
-        """Close the ports, but not on those whom the kernel has connected already: what they have sent would be
-        answered by a reset, and nobody could tell whether it was done."""
-        await self.context.terminated.set()
-        for connection in tuple(self._connections):
-            connection.wind_up(self._idle_seconds)
-        for port in ports:
-            port.setblocking(False)
-            with port, suppress(BlockingIOError):
-                while True:
-                    accepted = trio.socket.from_stdlib_socket(port.accept()[0])
-                    connections.start_soon(self._connect, False, trio.SocketStream(accepted))
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as intake:
+                intake.start_soon(self._accept, private, False, connections, trio.CancelScope())
+                if public:
+                    intake.start_soon(self._accept, public, True, connections, self._public)
+                task_status.started()
+                await self._cut.wait()
+                intake.cancel_scope.cancel()
+            connections.cancel_scope.deadline = trio.current_time() + FINISH_SECONDS
+            await self.context.terminated.set()
+            for connection in tuple(self._connections):
+                connection.wind_up()
 
     async def _accept(
         self, sockets: Sequence[socket.socket], public: bool, connections: trio.Nursery, scope: trio.CancelScope
@@ -140,7 +123,8 @@ class Server:
         connection = _Connection(self, stream, public)
         self._connections.add(connection)
         try:
-            await connection.run(LAST_SECONDS if self._cut.is_set() else KEEP_ALIVE_SECONDS)
+            if not self._cut.is_set():
+                await connection.run()
         except Exception as error:  # noqa: BLE001 - one connection's failure must not be the others'
             telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
         finally:
@@ -156,16 +140,14 @@ class _Connection:
         self._stream = stream
         self._public = public
         self._whole = trio.CancelScope()
-        self._reading = trio.CancelScope()
+        self._reading = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE_SECONDS)
         self._sending = trio.Lock()
         self._ending = False
         self._exchange: _Exchange | None = None
         self._nursery: trio.Nursery
         self._protocol: _Protocol
 
-    async def run(self, idle_seconds: float) -> None:
-        """Serve until either side ends it, or nothing is asked for ``idle_seconds``."""
-        self._reading.deadline = trio.current_time() + idle_seconds
+    async def run(self) -> None:
         try:
             client, here = self._stream.socket.getpeername(), self._stream.socket.getsockname()
             self._tune()
@@ -180,12 +162,10 @@ class _Connection:
                 self._protocol = _Protocol(app, config, context, tasks, state, False, client[:2], here[:2], self._send)
                 await self._read()
 
-    def wind_up(self, idle_seconds: float) -> None:
+    def wind_up(self) -> None:
         """Break off what would go on for ever; let a request that is being served be answered."""
         exchange = self._exchange
-        if exchange is None:
-            self._reading.deadline = min(self._reading.deadline, trio.current_time() + idle_seconds)
-        elif exchange.streaming:
+        if exchange is None or exchange.streaming:
             self._whole.cancel()
 
     def _tune(self) -> None:
@@ -201,7 +181,8 @@ class _Connection:
         data = b""
         with self._reading:
             while (data := await self._receive()) and not self._ending:
-                await self._protocol.handle(RawData(data))
+                if self._exchange is None or not self._exchange.has_gone_on:
+                    await self._protocol.handle(RawData(data))
             while data and self._ending:
                 data = await self._receive()
         await self._protocol.handle(Closed())
@@ -262,7 +243,8 @@ class _Connection:
     # what hypercorn's protocol wants of a task group
 
     async def spawn_app(self, app: ASGIApp, _: Config, scope: Any, send: Put) -> Put:
-        self._exchange = exchange = _Exchange(send)
+        outlet = Outlet(self._stream.socket, self._send_bytes, scope)
+        self._exchange = exchange = _Exchange(send, outlet)
         self._nursery.start_soon(exchange.run, app, scope)
         return exchange.put
 
@@ -270,21 +252,38 @@ class _Connection:
 class _Exchange:
     """One request and its response: the ASGI side of a connection."""
 
-    def __init__(self, send: Put) -> None:
+    def __init__(self, send: Put, outlet: Outlet) -> None:
         self._send = send
+        self._outlet = outlet
         self._events_in, self._events_out = trio.open_memory_channel[Any](EVENTS_MAX)
         self.streaming = False
         """A response is under way whose length nobody knows: an event stream."""
+        self.has_gone_on = False
+        """The application has returned and left the response to its outlet: nothing is received any more."""
 
     async def run(self, app: ASGIApp, scope: Any) -> None:
-        try:
-            await app(scope, self._receive, self._answer)
-        finally:
-            self._events_out.close()
+        scope["extensions"][OUTLET] = self._outlet
+        async with self._outlet.held:
+            try:
+                await app(scope, self._receive, self._answer)
+            finally:
+                self._events_out.close()
+            if self._outlet.body is not None:
+                scope.clear()  # nobody looks at it again, and the stream may stay for days
+                await self._go_on()
         await self._send(None)
+
+    async def _go_on(self) -> None:
+        self.has_gone_on = True
+        try:
+            await self._outlet.run()
+        except Exception as error:  # noqa: BLE001 - the response is left unfinished: broken off, like any such
+            telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
 
     async def put(self, event: Any) -> None:
         """Hand over a piece of the request. What comes after the response is dropped: nobody reads it."""
+        if event["type"] == "http.disconnect":
+            self._outlet.abandon()
         with suppress(trio.BrokenResourceError):
             await self._events_in.send(event)
 

@@ -6,6 +6,7 @@ the loops that a route uses, so that a test can stand in for them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,11 +21,18 @@ from chatcluster.ports import Accounts, Chat, PubSub, Registry, Store
 class Subscriber(Protocol):
     """One reader of a feed."""
 
+    sink: Callable[[], None] | None
+    """Told of every event that comes, in place of whoever waits in ``receive``. Must not fail."""
+
     async def receive(self) -> bytes:
         """Everything that is pending, as whole SSE events; waits while there is nothing.
 
         Being cancelled loses nothing. Raises ``subscribe.Cut`` when the reader must be cut off abruptly.
         """
+        ...
+
+    def receive_nowait(self) -> bytes:
+        """Everything that is pending, ``b""`` if nothing is that could be had without waiting. Raises as above."""
         ...
 
 

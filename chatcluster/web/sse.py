@@ -1,9 +1,15 @@
 """Event streams over HTTP: what a subscriber has pending goes to the socket in one write.
 
+A stream has a task, which mostly waits: events are *pushed* past it. When the subscriber is offered something, the
+stream tells the pump (``pump.py``), and the pump lets it write what is pending straight to its outlet
+(``outlet.py``), without waiting. The task does what may take time: the first events, what a full socket has not taken,
+heartbeats, asking about the token, and the end. It writes only while it does not wait for more, and only while it waits
+there is anything pushed; so events go out in order, each once.
+
 States of a stream: subscribed, headers sent, then events and heartbeats until it ends in one of five ways,
 and only these:
 
-``disconnected``  the client left; noticed at once, because one task only listens for that
+``disconnected``  the client left; noticed at once, because the connection only listens for that
 ``cut``           the feed says that this reader must go (too slow, draining, or the feed itself failed)
 ``unavailable``   what the reader still lacks cannot be read from the database right now
 ``revoked``       the token that opened the stream is not valid any more
@@ -19,6 +25,7 @@ Errors before the first byte (unknown chat, bad cursor, too many readers) are or
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
 
 import trio
 from litestar.types import Receive, Scope, Send
@@ -28,6 +35,8 @@ from chatcluster.errors import Unauthenticated, UnavailableError
 from chatcluster.subscribe import Cut
 from chatcluster.tokens import ParsedToken
 from chatcluster.web.auth import Authenticator
+from chatcluster.web.outlet import OUTLET, Outlet
+from chatcluster.web.pump import Pump
 from chatcluster.web.services import Subscriber
 
 HEADERS = [
@@ -49,48 +58,81 @@ class EventStream:
         subscription: AbstractAsyncContextManager[Subscriber],
         *,
         heartbeat_seconds: float,
+        pump: Pump,
         authenticator: Authenticator,
         token: ParsedToken,
         resumed: bool,
     ) -> None:
         self._subscription = subscription
         self._heartbeat_seconds = heartbeat_seconds
+        self._pump = pump
         self._authenticator = authenticator
         self._revocations = authenticator.revocations
         self._token = token
         self._resumed = resumed
+        self._subscriber: Subscriber
+        self._outlet: Outlet
+        self._reason = "stopped"
+        self._waiting: trio.CancelScope | None = None
+        """While the task waits, and the socket takes what comes: events are pushed past it."""
+        self._is_due = False
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        async with self._subscription as subscriber:
-            telemetry.event("stream.opened", resumed=self._resumed)
-            reason = "stopped"
-            try:
-                await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-                await _write(send, OPENING)
-                reason = await self._follow(subscriber, receive, send)
-            finally:
-                telemetry.event("stream.closed", reason=reason)
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        self._outlet = outlet = cast(Outlet, cast(Any, scope["extensions"])[OUTLET])
+        self._subscriber = await outlet.held.enter_async_context(self._subscription)
+        telemetry.event("stream.opened", resumed=self._resumed)
+        outlet.held.callback(self._report_end)
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        outlet.go_on(self._run)
 
-    async def _follow(self, subscriber: Subscriber, receive: Receive, send: Send) -> str:
-        """Pass events on until the stream ends; returns why it did."""
-        reason = "disconnected"
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_disconnected, receive, nursery.cancel_scope)
-            try:
-                while await self._still_valid():
-                    await _write(send, await self._next(subscriber))
-                reason = "revoked"
-            except Cut:
-                reason = "cut"
-            except UnavailableError:
-                reason = "unavailable"
-            nursery.cancel_scope.cancel()
-        return reason
+    def _report_end(self) -> None:
+        left = self._reason == "stopped" and self._outlet.abandoned
+        telemetry.event("stream.closed", reason="disconnected" if left else self._reason)
 
-    async def _next(self, subscriber: Subscriber) -> bytes:
-        with trio.move_on_after(self._heartbeat_seconds):
-            return await subscriber.receive()
-        return HEARTBEAT
+    async def _run(self, outlet: Outlet) -> None:
+        """Pass events on until the stream ends."""
+        self._subscriber.sink = self._offered
+        await outlet.write(OPENING)
+        try:
+            while await self._still_valid():
+                await outlet.write(await self._next())
+            self._reason = "revoked"
+        except Cut:
+            self._reason = "cut"
+        except UnavailableError:
+            self._reason = "unavailable"
+
+    async def _next(self) -> bytes:
+        """What the task has to write itself, after what the outlet has left unsent."""
+        idle_at = self._outlet.written_at + self._heartbeat_seconds
+        try:
+            with trio.CancelScope(deadline=idle_at) as self._waiting:
+                return await self._subscriber.receive()
+        finally:
+            self._waiting = None
+        is_idle = trio.current_time() >= self._outlet.written_at + self._heartbeat_seconds
+        return HEARTBEAT if is_idle else b""
+
+    def _offered(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._pump.due(self)
+
+    def push(self) -> None:
+        """Write what is pending past the task. What takes more than that is left to the task."""
+        self._is_due = False
+        if self._waiting is not None and not self._pushed():
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _pushed(self) -> bool:
+        if self._revocations != self._authenticator.revocations:
+            return False
+        try:
+            data = self._subscriber.receive_nowait()
+        except Exception:  # noqa: BLE001 - a cut, or a bug: the task meets it too, and answers for it
+            return False
+        return not data or self._outlet.push(data)
 
     async def _still_valid(self) -> bool:
         """Whether the token may read on. Asks only after a token, any token, was revoked."""
@@ -102,13 +144,3 @@ class EventStream:
         except Unauthenticated:
             return False
         return True
-
-
-async def _write(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
-
-
-async def _until_disconnected(receive: Receive, scope: trio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()

@@ -44,6 +44,7 @@ async def stream_chat(
     return EventStream(
         services.feeds.subscribe(parse_chat_id(chat_id), position, owner_id=request.user.user_id),
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,
+        pump=request.pump,
         authenticator=request.authenticator,
         token=request.auth,
         resumed=bool(place),
@@ -61,6 +62,7 @@ async def watch_chats(request: ApiRequest) -> ASGIApp:
     return EventStream(
         services.watches.subscribe(request.user.user_id),
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,
+        pump=request.pump,
         authenticator=request.authenticator,
         token=request.auth,
         resumed=False,

@@ -1,0 +1,106 @@
+"""An outlet: the body of a response without an end, written to the socket past ASGI.
+
+An event passes a dozen functions between an application's ``send`` and the socket, and an open stream keeps all that
+served its request. So our server offers the application another way, as an extension of the scope: it starts the
+response with ``send``, leaves with ``go_on`` the function that writes the body, and returns. Then the request is
+forgotten, and that function runs in its place until it returns or the client leaves.
+
+Such a response never ends cleanly. When the function is done, the server breaks the connection off, as it does with
+any response that is left unfinished; the protocol's state knows of the response's head, and that its body is open.
+
+Who writes: ``push`` never waits, and keeps what the socket did not take; ``write`` sends that first, then its data,
+and waits as long as the connection's stall limit allows. Nobody pushes while somebody writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import trio
+
+OUTLET = "chatcluster.outlet"
+"""Its name among the scope's extensions."""
+
+
+class Outlet:
+    """The body of one response. The application may use it from the start of the response on."""
+
+    __slots__ = ("_frame", "_scope", "_send", "_socket", "_unsent", "abandoned", "body", "held", "written_at")
+
+    def __init__(self, socket: trio.socket.SocketType, send: Callable[[bytes], Awaitable[None]], scope: Any) -> None:
+        self.held = AsyncExitStack()
+        """What has to be left in the end, whatever happens until then."""
+        self.body: Callable[[Outlet], Awaitable[None]] | None = None
+        self.abandoned = False
+        """Whether the client left."""
+        self.written_at = trio.current_time()
+        """When something was written last."""
+        self._socket = socket
+        self._send = send
+        self._frame = _frame_for(scope)
+        self._unsent = b""
+        self._scope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Outlet unsent={len(self._unsent)}{' abandoned' if self.abandoned else ''}>"
+
+    def go_on(self, body: Callable[[Outlet], Awaitable[None]]) -> None:
+        """Let ``body`` write the rest of the response, once the application has returned."""
+        self.body = body
+
+    def push(self, data: bytes) -> bool:
+        """Write without waiting. False: not all of it is written, and ``write`` has to send the rest."""
+        self._unsent += self._frame(data)
+        self.written_at = trio.current_time()
+        try:
+            sent = os.write(self._socket.fileno(), self._unsent)
+        except OSError:  # full, or broken: sending the rest shows which
+            return False
+        self._unsent = self._unsent[sent:]
+        return not self._unsent
+
+    async def write(self, data: bytes) -> None:
+        """Write what is unsent, and then all of ``data``. A reader that takes nothing for too long, or is gone, ends it
+        by cancellation."""
+        if not data or self._unsent:
+            self._unsent += self._frame(data)
+        else:
+            self.push(data)
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            await self._send(unsent)
+            self.written_at = trio.current_time()
+
+    # what the server calls
+
+    async def run(self) -> None:
+        """Write the body, until it is done or the client leaves."""
+        if self.body is not None:
+            with self._scope:
+                await self.body(self)
+
+    def abandon(self) -> None:
+        """The client left."""
+        self.abandoned = True
+        self._scope.cancel()
+
+
+def _frame_for(scope: Any) -> Callable[[bytes], bytes]:
+    if scope.get("method") == "HEAD":
+        return _nothing
+    return _plain if scope["http_version"] < "1.1" else _chunk
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _plain(data: bytes) -> bytes:
+    return data
+
+
+def _nothing(_: bytes) -> bytes:
+    return b""

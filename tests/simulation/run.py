@@ -16,10 +16,12 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
+from unittest.mock import patch
 from uuid import UUID
 
 import msgspec
@@ -48,6 +50,7 @@ REST_SECONDS_MAX = 40.0
 TOLD_SECONDS_MAX = 3.0
 CLIENT_SECONDS_MAX = 12.0
 LOOK_SECONDS = 0.25
+LATE_SECONDS = 2.0
 
 TOLD_FIELDS = ("worker_id", "chat_id", "epoch", "attempt", "reason", "reasons", "error")
 CRASHES = frozenset({"runner.crashed", "feed.crashed", "watch.crashed"})
@@ -80,7 +83,10 @@ def run_seed(seed: int) -> Run:
         worlds.append(world)
         telemetry.subscribe(world.hear)
         try:
-            await world.run()
+            with ExitStack() as stack:
+                for name, bound in world.plan.bounds.items():
+                    stack.enter_context(patch(name, bound))
+                await world.run()
         finally:
             telemetry.unsubscribe(world.hear)
 
@@ -168,6 +174,7 @@ class World:
         began = self.now
         async with trio.open_nursery() as nursery:
             nursery.start_soon(faults.run)
+            nursery.start_soon(self._join_late, chats)
             with trio.move_on_after(CLIENT_SECONDS_MAX):
                 async with trio.open_nursery() as using:
                     for client in clients:
@@ -176,6 +183,12 @@ class World:
             nursery.cancel_scope.cancel()
         if not self.weather.fair or self.weather.live_late_seconds or self.weather.live_lost:
             self.checker.faults.append(Fault(kind="redis weather", time=began, until=self.now))
+
+    async def _join_late(self, chats: list[UUID]) -> None:
+        draw = Random(f"late {self.plan.seed}")
+        for number in range(self.plan.late_readers):
+            await trio.sleep(draw.expovariate(1 / LATE_SECONDS))
+            self._attach(f"late{number}", draw.choice(chats))
 
     def _heal(self) -> None:
         self.witness.note("healed")
@@ -186,6 +199,7 @@ class World:
         self.provider.temper = Temper(first_seconds=0.01, words_max=3)
 
     async def _come_to_rest(self, client: Client, chats: list[UUID]) -> None:
+        await trio.sleep(LOOK_SECONDS)  # what was on its way when everything was mended has arrived
         while self._late:  # noqa: ASYNC110 - requests that were given up may arrive still
             await trio.sleep(LOOK_SECONDS)
         await self._until_rest(chats)
@@ -231,6 +245,7 @@ class World:
             chat=str(chat_id),
             status=chat.shown_status,
             snapshot_version=chat.snapshot_version,
+            archived=row.state.archived,
             worker_id=None if chat.worker_id is None else str(chat.worker_id),
             queue=tuple(item.id for item in row.queue),
             messages=tuple(message_of(msgspec.to_builtins(message)) for message in row.messages),

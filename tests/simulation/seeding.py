@@ -70,6 +70,10 @@ class Plan:
     """How long a reader stays with one replica, on average."""
     lazy: float
     """Probability of a reader's pause at each batch of events."""
+    late_readers: int
+    """Readers that come while all this goes on, without a cursor."""
+    bounds: dict[str, int]
+    """Of the code, by their full names: small ones make a small world long."""
     settings: Settings = field(compare=False)
 
     def description(self) -> str:
@@ -78,10 +82,11 @@ class Plan:
         faults = {kind: round(value, 2) for kind, value in self.faults.items()}
         return (
             f"seed {self.seed}: {self.replicas} replicas, {self.chats} chats, {self.clients} clients, "
-            f"{self.readers} readers, {self.operations} operations each\n"
+            f"{self.readers} readers, {self.late_readers} late ones, {self.operations} operations each\n"
             f"  faults a second: {faults}\n  weather: {troubles}\n  provider: {self.temper}\n"
             f"  clocks: {[round(speed, 3) for speed in self.speeds]}, slots: {self.slots}, "
-            f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms"
+            f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms\n"
+            f"  bounds: {self.bounds}, an attempt {self.settings.attempt_bytes_max >> 10} KiB"
         )
 
 
@@ -128,6 +133,8 @@ def plan_of(seed: int) -> Plan:
         stop_seconds_max=CALM_STOP_SECONDS_MAX if calm else STOP_SECONDS_MAX,
         hop_seconds=draw.choice((0.2, 1.0, 10.0)),
         lazy=sometimes(0.2, 0.05, 0.5),
+        late_readers=draw.choice((0, 0, 1, 2)),
+        bounds=_bounds(draw),
         settings=_settings(draw),
     )
 
@@ -150,6 +157,17 @@ def _temper(draw: Random) -> Temper:
     )
 
 
+def _bounds(draw: Random) -> dict[str, int]:
+    """Or those of the deployed code."""
+    choices = {
+        "chatcluster.relay.READ_FRAMES": (2, 10),
+        "chatcluster.salvage.READ_FRAMES": (1, 3),
+        "chatcluster.shown.RECENT_BYTES_MAX": (0, 400),
+        "chatcluster.subscribe.PAGE_MESSAGES": (1, 3),
+    }
+    return {name: draw.choice(small) for name, small in choices.items() if draw.random() < 0.3}
+
+
 def _settings(draw: Random) -> Settings:
     """The ratios of the deployed settings, with shorter waits: the world is smaller too."""
     return Settings(
@@ -168,4 +186,5 @@ def _settings(draw: Random) -> Settings:
         retry_cap_seconds=1.0,
         coalesce_ms=draw.choice((0.0, 15.0, 100.0)),
         subscriber_buffer_bytes=16 << 10,
+        attempt_bytes_max=draw.choice((64 << 10, 8 << 20)),
     )

@@ -92,6 +92,8 @@ class StartAttempt(msgspec.Struct, frozen=True):
 
 
 class ScheduleRetry(msgspec.Struct, frozen=True):
+    """``retry`` names the attempt that failed: once a later one is on, a request that arrives late changes nothing."""
+
     retry: Retry
 
 

@@ -152,6 +152,8 @@ def _start_attempt(draft: Draft, command: StartAttempt) -> None:
 
 
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
+    if command.retry.attempt < draft.attempt:
+        raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.attempt} is on by now")
     draft.retry = command.retry
 
 

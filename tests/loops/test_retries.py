@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
+from chatcluster.chat import Fence, Retry, ScheduleRetry
+from chatcluster.errors import Moved
 from chatcluster.parts import Usage
 from loops.cluster_world import World
 
@@ -279,3 +281,21 @@ async def test_a_retry_outlives_its_owner(world: World) -> None:
     assert trio.current_time() - failed_at == pytest.approx(20.0, abs=0.2)
     await reader.until_status("waiting")
     assert "attempt 2" in reader.story
+
+
+async def test_word_of_a_failed_attempt_that_arrives_when_the_next_one_is_on_changes_nothing(world: World) -> None:
+    """A request that its sender gave up, and made again, may get through all the same, much later (P3)."""
+    owner = await world.replica(retry_base_seconds=1.0)
+    chat, call, reader = await world.answering(owner, "Half")
+    call.fail()
+    await reader.until_line("retry 1 overloaded")
+    call = await world.model.next_call()
+    call.say("Whole")
+    await reader.until_preview("Whole")
+    fence = Fence(chat.id, owner.worker_id, chat.epoch, chat.state.history_version)
+    with pytest.raises(Moved):
+        await owner.store.commit(fence, ScheduleRetry(Retry(1, 0, "busy", "overloaded")))
+    call.answer(" again.")
+    await reader.until_status("waiting")
+    assert reader.story.count("retry 1 overloaded") == 1
+    assert chat.history == ["user: hello", "assistant: Whole again."]

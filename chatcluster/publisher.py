@@ -43,9 +43,10 @@ from chatcluster.parts import (
     TurnFrame,
     frame,
 )
-from chatcluster.ports import Appended, PartStreams
+from chatcluster.ports import Appended, Opening, PartStreams
 
 APPEND_FRAMES_MAX = 1000
+OPEN_MAX = 100
 CLOSING_MAX = 10_000
 """Ended tenures whose last frames wait for Redis to come back; beyond, the oldest are forgotten."""
 RECONNECT_SECONDS = 0.1
@@ -254,26 +255,29 @@ class Publisher:
             self._wake.set()
 
     async def _make_all_live(self) -> list[StreamsUnavailable]:
-        """Tenures of one chat one after the other, chats side by side: after a takeover there are many at once."""
+        """Tenures of one chat one after the other, chats together: after a takeover there are many at once."""
         chats: dict[UUID, list[TenureStream]] = {}
         for stream in self._pending:
             if stream.state in (State.NEW, State.BROKEN):
                 chats.setdefault(stream.chat_id, []).append(stream)
         failures: list[StreamsUnavailable] = []
-        async with trio.open_nursery() as nursery:
-            for streams in chats.values():
-                nursery.start_soon(self._make_live, streams, failures)
+        waiting = list(chats.values())
+        while waiting:
+            failed = await self._make_live([streams[0] for streams in waiting])
+            failures += failed.values()
+            waiting = [streams[1:] for streams in waiting if streams[1:] and streams[0] not in failed]
         return failures
 
-    async def _make_live(self, streams: list[TenureStream], failures: list[StreamsUnavailable]) -> None:
-        try:
-            for stream in streams:  # whose state may have changed while the ones before were waited for
-                if stream.state is State.NEW:
-                    await self._open(stream)
-                elif stream.state is State.BROKEN:
-                    await self._restore(stream)
-        except StreamsUnavailable as error:
-            failures.append(error)
+    async def _make_live(self, streams: list[TenureStream]) -> dict[TenureStream, StreamsUnavailable]:
+        """Streams of as many chats. Returns those that are not live now, and why."""
+        failed: dict[TenureStream, StreamsUnavailable] = {}
+        async with trio.open_nursery() as nursery:
+            for start in range(0, len(streams), OPEN_MAX):
+                nursery.start_soon(self._open_all, streams[start : start + OPEN_MAX], failed)
+            for stream in streams:
+                if stream.state is State.BROKEN:
+                    nursery.start_soon(self._restore, stream, failed)
+        return failed
 
     async def _append_unsent(self) -> None:
         entries = [
@@ -288,21 +292,37 @@ class Publisher:
             del self._closing[stream]
             stream.memory.clear()
 
-    async def _open(self, stream: TenureStream) -> None:
-        """The tenure's first frame, atomically with its publication; see ``PartStreams.open``."""
-        try:
-            await self._streams.open(stream.chat_id, stream.memory[0], trim=stream.trim)
-        except Fenced:
-            stream.fenced()
+    async def _open_all(self, streams: list[TenureStream], failed: dict[TenureStream, StreamsUnavailable]) -> None:
+        """The first frames of tenures, each atomically with its publication; see ``PartStreams.open``."""
+        new = [stream for stream in streams if stream.state is State.NEW]
+        if not new:
             return
-        self._go_live(stream, Position(stream.epoch, 0))
+        try:
+            outcomes = await self._streams.open_all(
+                [Opening(stream.chat_id, stream.memory[0], stream.trim) for stream in new]
+            )
+        except StreamsUnavailable as error:
+            failed.update(dict.fromkeys(new, error))
+            return
+        for stream, outcome in zip(new, outcomes, strict=True):
+            if outcome is None:
+                self._go_live(stream, Position(stream.epoch, 0))
+            elif isinstance(outcome, Fenced):
+                stream.fenced()
+            else:
+                failed[stream] = outcome
 
-    async def _restore(self, stream: TenureStream) -> None:
+    async def _restore(self, stream: TenureStream, failed: dict[TenureStream, StreamsUnavailable]) -> None:
+        if stream.state is not State.BROKEN:
+            return  # abandoned meanwhile
         frames = list(stream.memory)
         try:
             await self._streams.restore(stream.chat_id, frames)
         except Fenced:
             stream.fenced()
+            return
+        except StreamsUnavailable as error:
+            failed[stream] = error
             return
         self._go_live(stream, frames[-1].position)
         telemetry.event("stream.restored", chat_id=str(stream.chat_id), epoch=stream.epoch, frames=len(frames))

@@ -100,16 +100,21 @@ class RedisConnection:
             return await self._exchange(packed, len(commands))
         raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
 
-    async def transaction(self, commands: Sequence[Command]) -> list[Reply]:
-        """The same in a ``MULTI``: all of the commands take effect at once, or, on an ``ErrorReply`` to ``EXEC``
-        itself (raised as ``StreamsUnavailable``), none.
+    async def transactions(self, groups: Sequence[Sequence[Command]]) -> list[list[Reply] | ErrorReply]:
+        """Each group in a ``MULTI`` of its own, all of them sent in one write.
 
-        A command that fails when it is run has an ``ErrorReply`` among the replies, and does not stop the others.
+        All commands of a group take effect at once, or, on an ``ErrorReply`` in the place of its replies, none. One
+        that fails when it is run has an ``ErrorReply`` among the replies, and does not stop the others.
         """
-        replies = (await self.exchange([("MULTI",), *commands, ("EXEC",)]))[-1]
-        if isinstance(replies, list):
-            return replies
-        raise StreamsUnavailable("Redis refused a transaction: " + str(replies))
+        replies = await self.exchange([command for group in groups for command in (("MULTI",), *group, ("EXEC",))])
+        executed: list[list[Reply] | ErrorReply] = []
+        end = -1
+        for group in groups:
+            end += len(group) + 2
+            reply = replies[end]
+            assert isinstance(reply, list | ErrorReply), "nothing is watched, so no transaction is given up"
+            executed.append(reply)
+        return executed
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:

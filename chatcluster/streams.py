@@ -37,7 +37,7 @@ from uuid import UUID
 
 from chatcluster.errors import Fenced, StreamsUnavailable
 from chatcluster.parts import START, Frame, FrameKind, Position, pack_frame
-from chatcluster.ports import Appended, live_channel
+from chatcluster.ports import Appended, Opening, live_channel
 from chatcluster.redis import Command, ErrorReply, RedisConnection, Reply
 
 EXPIRY_SECONDS = 600
@@ -61,16 +61,25 @@ class RedisStreams:
         self._connection = connection
 
     async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
-        added, *others = await self._connection.transaction(
-            [
-                _xadd(chat_id, frame, create=True, trim=trim),
-                _expire(chat_id, SAFETY_EXPIRY_SECONDS),
-                _publish(chat_id, frame),
-            ]
-        )
-        _require_done(others)
-        if _verdict(added) is Appended.REFUSED:
-            await self._require_tenure(chat_id, frame.position)
+        (error,) = await self.open_all([Opening(chat_id, frame, trim)])
+        if error is not None:
+            raise error
+
+    async def open_all(self, openings: Sequence[Opening]) -> list[Fenced | StreamsUnavailable | None]:
+        executed = await self._connection.transactions([_open(*opening) for opening in openings])
+        return [await self._opened(*outcome) for outcome in zip(openings, executed, strict=True)]
+
+    async def _opened(self, opening: Opening, replies: list[Reply] | ErrorReply) -> Fenced | StreamsUnavailable | None:
+        try:
+            if isinstance(replies, ErrorReply):
+                raise StreamsUnavailable(f"Redis refused a transaction: {replies}")
+            added, *others = replies
+            _require_done(others)
+            if _verdict(added) is Appended.REFUSED:
+                await self._require_tenure(opening.chat_id, opening.frame.position)
+        except (Fenced, StreamsUnavailable) as error:
+            return error
+        return None
 
     async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:
         verdicts = await self._add([(_xadd(*entry), _publish(*entry)) for entry in entries], _renewals(entries))
@@ -139,6 +148,14 @@ class RedisStreams:
         if not isinstance(reply, list):
             raise StreamsUnavailable("Redis: " + str(reply))
         return [_frame(entry) for entry in reply]
+
+
+def _open(chat_id: UUID, frame: Frame, trim: bool) -> list[Command]:
+    return [
+        _xadd(chat_id, frame, create=True, trim=trim),
+        _expire(chat_id, SAFETY_EXPIRY_SECONDS),
+        _publish(chat_id, frame),
+    ]
 
 
 def _xadd(chat_id: UUID, frame: Frame, *, create: bool = False, trim: bool = False) -> Command:

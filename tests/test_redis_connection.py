@@ -42,14 +42,22 @@ async def test_an_empty_batch_needs_no_server() -> None:
 
 
 async def test_a_transaction_gives_the_replies_of_its_commands(connection: RedisConnection) -> None:
-    set_reply, error, get_reply = await connection.transaction([("SET", "a", 1), ("LPOP", "a"), ("GET", "a")])
+    first, second = await connection.transactions(
+        [[("SET", "a", 1), ("LPOP", "a"), ("GET", "a")], [("INCR", "a")]],
+    )
+    assert isinstance(first, list)
+    set_reply, error, get_reply = first
     assert (set_reply, get_reply) == (b"OK", b"1")
     assert isinstance(error, ErrorReply)
+    assert second == [2]
 
 
-async def test_a_transaction_that_cannot_be_queued_does_nothing(connection: RedisConnection) -> None:
-    with pytest.raises(StreamsUnavailable, match="refused a transaction"):
-        await connection.transaction([("SET", "a", 1), ("NOSUCHCOMMAND",)])
+async def test_a_transaction_that_cannot_be_queued_does_nothing_and_stops_no_other(connection: RedisConnection) -> None:
+    before, refused, after = await connection.transactions(
+        [[("INCR", "n")], [("SET", "a", 1), ("NOSUCHCOMMAND",)], [("INCR", "n")]]
+    )
+    assert (before, after) == ([1], [2])
+    assert isinstance(refused, ErrorReply)
     assert await connection.exchange([("GET", "a")]) == [None]
 
 

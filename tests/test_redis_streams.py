@@ -26,7 +26,7 @@ from chatcluster.parts import (
     frame,
     unpack_frame,
 )
-from chatcluster.ports import Appended, Subscription, live_channel
+from chatcluster.ports import Appended, Opening, Subscription, live_channel
 from chatcluster.pubsub import RedisPubSub
 from chatcluster.redis import Command, RedisConnection, Reply, open_redis
 from chatcluster.streams import RedisStreams, stream_key
@@ -348,6 +348,28 @@ async def test_a_frame_that_may_not_be_published_is_an_error(own_redis: RedisSer
         await connection.exchange([("ACL", "SETUSER", "default", "-publish")])
         with pytest.raises(StreamsUnavailable, match="publish"):
             await streams.append(of(chat_id, part(1, 1)))
+
+
+async def test_tenures_of_many_chats_open_in_one_round_trip_and_a_bad_key_stops_no_other(
+    streams: RedisStreams, connection: RedisConnection, chat_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = uuid4()
+    await connection.exchange([("SET", stream_key(bad), "not a stream")])
+    exchange, exchanges = connection.exchange, 0
+
+    async def count(commands: Sequence[Command]) -> list[Reply]:
+        nonlocal exchanges
+        exchanges += 1
+        return await exchange(commands)
+
+    monkeypatch.setattr(connection, "exchange", count)
+    good = [chat_id, uuid4(), uuid4()]
+    outcomes = await streams.open_all([Opening(each, opening(1), trim=True) for each in (bad, *good)])
+    assert exchanges == 1
+    assert isinstance(outcomes[0], StreamsUnavailable)
+    assert outcomes[1:] == [None, None, None]
+    for each in good:
+        assert await everything(streams, each) == [opening(1)]
 
 
 def test_stream_and_live_channel_of_a_chat_are_in_one_slot(chat_id: UUID) -> None:

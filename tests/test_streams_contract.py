@@ -29,7 +29,7 @@ from chatcluster.parts import (
     frame,
     unpack_frame,
 )
-from chatcluster.ports import Appended, live_channel
+from chatcluster.ports import Appended, Opening, live_channel
 
 ADDED, REFUSED, MISSING = Appended.ADDED, Appended.REFUSED, Appended.MISSING
 CHAT = uuid4()
@@ -94,6 +94,20 @@ async def test_a_tenures_frames_are_read_back_in_order_from_any_position(world: 
     assert await world.streams.read(CHAT, after=Position(1, 3), limit=2) == []
     assert await world.streams.read(CHAT, after=Position(0, 999), limit=2) == frames[:2]
     assert await everything(world, uuid4()) == []
+
+
+async def test_tenures_of_many_chats_open_together_and_one_that_is_fenced_stops_no_other(world: World) -> None:
+    """P4: after a takeover there are many to open at once."""
+    here, newer, there = CHAT, uuid4(), uuid4()
+    await world.streams.open(newer, opened(2), trim=True)
+    openings = [Opening(chat_id, opened(1), trim=True) for chat_id in (here, newer, there)]
+    first, fenced, last = await world.streams.open_all(openings)
+    assert (first, last) == (None, None)
+    assert isinstance(fenced, Fenced)
+    assert await everything(world, here) == await everything(world, there) == [opened(1)]
+    assert await everything(world, newer) == [opened(2)]
+    assert await world.streams.open_all(openings[:1]) == [None], "its own tenure, again"
+    assert await world.streams.open_all([]) == []
 
 
 @answers_refusals

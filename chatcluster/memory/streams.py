@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from chatcluster.errors import Fenced
+import trio
+
+from chatcluster.errors import Fenced, StreamsUnavailable
 from chatcluster.memory.broker import MemoryBroker, StreamRow
 from chatcluster.memory.link import Link
 from chatcluster.parts import Frame, FrameKind, Position, pack_frame
-from chatcluster.ports import Appended, live_channel
+from chatcluster.ports import Appended, Opening, live_channel
 
 EXPIRY_SECONDS = 600
 """After its turn has ended a stream can be read for this long."""
@@ -35,6 +37,20 @@ class MemoryStreams:
                     row.frames.clear()
                 _add(row, frame, self._broker.clock())
                 self._publish(chat_id, frame)
+
+    async def open_all(self, openings: Sequence[Opening]) -> list[Fenced | StreamsUnavailable | None]:
+        outcomes: list[Fenced | StreamsUnavailable | None] = [None] * len(openings)
+
+        async def open_one(index: int, opening: Opening) -> None:
+            try:
+                await self.open(opening.chat_id, opening.frame, trim=opening.trim)
+            except (Fenced, StreamsUnavailable) as error:
+                outcomes[index] = error
+
+        async with trio.open_nursery() as nursery:
+            for index, opening in enumerate(openings):
+                nursery.start_soon(open_one, index, opening)
+        return outcomes
 
     async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:
         async with self._link.crossing("append"):

@@ -45,7 +45,7 @@ from chatcluster.ports.store import (
     Store,
     hint_of,
 )
-from chatcluster.ports.streams import Appended, PartStreams
+from chatcluster.ports.streams import Appended, Opening, PartStreams
 
 __all__ = [
     "GAP",
@@ -69,6 +69,7 @@ __all__ = [
     "ModelEvent",
     "ModelRequest",
     "NewChat",
+    "Opening",
     "Outcome",
     "OwnedChat",
     "PartStreams",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from chatcluster.errors import Fenced, StreamsUnavailable
 from chatcluster.parts import Frame, Position
 
 
@@ -16,6 +17,14 @@ class Appended(StrEnum):
     """The stream has a higher position already: of a newer tenure, or this very frame from before."""
     MISSING = "missing"
     """There is no such stream (any more)."""
+
+
+class Opening(NamedTuple):
+    """What ``PartStreams.open`` takes."""
+
+    chat_id: UUID
+    frame: Frame
+    trim: bool
 
 
 class PartStreams(Protocol):
@@ -28,6 +37,10 @@ class PartStreams(Protocol):
         of it. ``trim`` drops everything before it. Raises ``Fenced`` if a newer tenure is open; opening one's own
         tenure again does nothing.
         """
+        ...
+
+    async def open_all(self, openings: Sequence[Opening]) -> list[Fenced | StreamsUnavailable | None]:
+        """Open tenures of as many chats, in one round trip; for each what ``open`` would have raised, or None."""
         ...
 
     async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:

@@ -462,13 +462,13 @@ async def test_a_turn_trims_the_stream_to_itself(desk: Desk) -> None:
     assert turn.kind is FrameKind.TURN
 
 
-async def test_after_a_takeover_all_chats_open_side_by_side(desk: Desk) -> None:
+async def test_after_a_takeover_all_chats_open_together(desk: Desk) -> None:
     """P4: what one of many chats waits for is a round trip, not one for each of the others."""
     held = desk.wire.hold("open")
     streams = [desk.tenure(1, UUID(int=number)) for number in range(20)]
     await held.reached.wait()
     await settled()
-    assert sorted(stream.state.name for stream in streams) == ["LIVE"] * 19 + ["NEW"]
+    assert desk.wire.crossings["open"] >= 19, "the others did not wait for the one that is held"
     held.release()
     await settled()
     assert {stream.state.name for stream in streams} == {"LIVE"}

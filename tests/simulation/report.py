@@ -26,10 +26,15 @@ def whole_trace(run: Run) -> Iterator[str]:
 
 
 def broken_promises(run: Run) -> Iterator[str]:
-    """Each violation: the promise, where and when it was broken, and what clients, owners and faults did before."""
+    """Each violation: the promise, where and when it was broken, and what clients, owners and faults did before.
+
+    One often has many like it behind it, for which the same had been done: that is said once.
+    """
+    said: list[Entry] = []
     for violation in run.verdict.violations:
         yield f"seed {run.plan.seed} breaks {_headline(violation)}"
-        for entry in what_led_to(violation, run.trace):
+        before, said = said, what_led_to(violation, run.trace)
+        for entry in said if said != before else ():
             yield f"    {entry}"
 
 

@@ -56,10 +56,12 @@ class Weather:
         self.request_late = 0.0
         """Probability of a request that was given up to arrive all the same."""
         self.request_late_seconds = 1.0
+        self.delayed_until = 0.0
+        """When the last of what is slow arrives, also after the weather has changed."""
 
     def clear(self) -> None:
         """Fair from now on, but for hints: those may be lost or doubled for ever."""
-        for name in vars(self).keys() - {"hint_lost", "hint_doubled"}:
+        for name in vars(self).keys() - {"hint_lost", "hint_doubled", "delayed_until"}:
             setattr(self, name, 0.0)
 
     @property
@@ -157,6 +159,8 @@ class Wire(Link):
             await trio.lowlevel.checkpoint()
             return
         seconds = self._draw.expovariate(1 / self._weather.slow_seconds)
+        arrives_at = (trio.current_time() + seconds) / self._process.speed
+        self._weather.delayed_until = max(self._weather.delayed_until, arrives_at)
         if self._draw.random() < 0.5:
             await trio.sleep(seconds)
             return

@@ -200,7 +200,7 @@ class World:
 
     async def _come_to_rest(self, client: Client, chats: list[UUID]) -> None:
         await trio.sleep(LOOK_SECONDS)  # what was on its way when everything was mended has arrived
-        while self._late:  # noqa: ASYNC110 - requests that were given up may arrive still
+        while self._late or self.weather.delayed_until > self.now:  # noqa: ASYNC110 - something is to arrive still
             await trio.sleep(LOOK_SECONDS)
         await self._until_rest(chats)
         for chat_id in chats:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from chatcluster import events
 from chatcluster.parts import START, Cursor, Frame, FrameKind, Message, Position, QueuedMessage
 from chatcluster.ports import Chat, ChatRead
@@ -141,6 +143,8 @@ class Shown:
         if frame.kind is FrameKind.ATTEMPT:
             self.preview = Preview()
             self._position_before_preview = self.position
+            # The chat as it is shown may be older: whoever joins is not told now why the attempt before failed.
+            self.chat = msgspec.structs.replace(self.chat, retry=None, last_error=None)
         self.position = frame.position
         cursor = Cursor(self.version, frame.position)
         body = events.named(frame.kind, frame.data)

@@ -115,3 +115,31 @@ async def test_a_reader_in_the_middle_of_a_failed_attempt_stays_there_until_the_
     call.answer("A whole answer")
     await resumed.until_status("waiting")
     assert resumed.story[-4:] == ["attempt 2", "… A whole answer", "assistant: A whole answer", "status waiting"]
+
+
+async def test_who_joins_when_the_next_attempt_is_shown_is_not_told_of_the_retry_before_it(world: World) -> None:
+    """The state that came with the retry may be the newest that is shown, while the message waits for its frames."""
+    owner, other = await world.cluster(2, retry_base_seconds=1.0)
+    chat, call, _ = await world.answering(owner, "Half")
+    reader = await other.read(chat)
+    await reader.until_preview("Half")
+    call.fail()
+    await reader.until_line("retry 1 overloaded")
+    next_read = other.database_wire.hold("read")
+    call = await world.model.next_call()
+    await next_read.reached.wait()
+    await world.settle()
+    frames_of_the_answer = owner.redis_wire.hold("append")
+    call.answer("A whole answer")
+    await chat.until_status("waiting")
+    next_read.release()
+    await reader.until_line("attempt 2", within=0.1)
+    resumed = await other.resume(chat, reader)
+    late = await other.read(chat)
+    await late.until_line("attempt 2", within=0.1)
+    assert late.story == ["status running", "user: hello", "queue []", "attempt 2"]
+    frames_of_the_answer.release()
+    for each in (resumed, late):
+        await each.until_status("waiting")
+        assert each.story[-3:] == ["… A whole answer", "assistant: A whole answer", "status waiting"]
+        assert "retry 1 overloaded" not in each.story

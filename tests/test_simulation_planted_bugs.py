@@ -21,7 +21,7 @@ FOUND_AS = {
     "forgotten-idempotency": {Kind.DUPLICATED},
     "no-poll": {Kind.GAP},
     "impatient-messages": {Kind.TEXT},
-    "outdated-frames": {Kind.REPEAT, Kind.STALE, Kind.TEXT},
+    "outdated-frames": {Kind.REPEAT, Kind.STALE, Kind.TEXT, Kind.GAP},
     "lost-partials": {Kind.TEXT},
     "ignored-interrupts": {Kind.UNSTOPPED},
     "swallowed-moves": {Kind.TEXT, Kind.UNASKED, Kind.ANSWERED_TWICE},

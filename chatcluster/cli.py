@@ -24,8 +24,8 @@ from chatcluster.local_cluster import DEFAULT_DATA_DIR, read_cluster, read_token
 
 NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}
 """What `up` gives to each replica itself."""
-UP_DRAIN_SECONDS = 5.0
-"""Whoever presses Ctrl-C waits for it."""
+UP_DEFAULTS = {"drain_seconds": 5.0, "drain_notice_seconds": 0.0}
+"""Whoever presses Ctrl-C waits for it, and there is no load balancer to tell."""
 
 
 class Commands(click.Group):
@@ -92,9 +92,7 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @data_dir_option
 @click.option("--verbose", is_flag=True, help="Show everything that the replicas log, not only warnings")
 @settings_flags(*(name for name in ALL if name not in NOT_FOR_UP))
-def up(
-    *, replicas: int, port: int, host: str, data_dir: Path, verbose: bool, drain_seconds: float | None, **flags: Any
-) -> None:
+def up(*, replicas: int, port: int, host: str, data_dir: Path, verbose: bool, **flags: Any) -> None:
     """Start a whole cluster on this machine.
 
     Postgres and Redis are embedded unless URLs are given, and without a key for a model a simulated one
@@ -108,10 +106,11 @@ def up(
     from chatcluster.supervisor import UpOptions
     from chatcluster.supervisor import up as run
 
-    if drain_seconds is None and ENV_PREFIX + "DRAIN_SECONDS" not in os.environ:
-        drain_seconds = UP_DRAIN_SECONDS
     environment = {name: value for name, value in os.environ.items() if name not in _own_variables()}
-    settings = from_environment(environment, drain_seconds=drain_seconds, **flags)
+    for name, default in UP_DEFAULTS.items():
+        if flags[name] is None and env_name(name) not in environment:
+            flags[name] = default
+    settings = from_environment(environment, **flags)
     options = UpOptions(settings=settings, host=host, port=port, replicas=replicas, data_dir=data_dir, verbose=verbose)
     trio.run(partial(run, options, show=_tell, say=partial(_tell, err=True)))
 

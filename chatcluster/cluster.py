@@ -8,8 +8,9 @@ Life of a process: sockets are bound; the server accepts (not ready yet); once P
 replica becomes a member of the cluster, says so on the ready pipe, and works.
 
 SIGTERM or SIGINT drains: the public port is left to the others and ``/readyz`` says 503; the replica hands its
-chats over at step boundaries; what it published is flushed; then readers are cut, so that they resume
-elsewhere, and the process exits with 0. A second signal ends it at once.
+chats over at step boundaries; what it published is flushed; whoever balances the load gets the time to notice
+(``drain_notice_seconds`` since the signal, while requests are served as ever); then readers are cut, so that they
+resume elsewhere, and the process exits with 0. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
 """Between the end of the last runner and the cut: readers get what was just published."""
+IDLE_SECONDS_MAX = 0.5
+"""For proxies without health checks: how long their idle connections outlive the port."""
 
 
 async def serve(
@@ -149,6 +152,8 @@ class _Process:
         )
         self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds)
         self._waiting_for_schema = trio.CancelScope()
+        self._noticed_at = 0.0
+        """When load balancers know that this replica drains."""
         metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
 
     @classmethod
@@ -178,10 +183,10 @@ class _Process:
                 await self._schema_is_there()
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
-                await trio.sleep(CUT_SECONDS)
+                await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))
                 self._feeds.cut_all()
                 self._watches.cut_all()
-                self._server.cut()
+                self._server.cut(idle_seconds=min(self._settings.drain_notice_seconds, IDLE_SECONDS_MAX))
             background.cancel_scope.cancel()
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
@@ -191,6 +196,7 @@ class _Process:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             telemetry.event("replica.draining", signal=signal.Signals(number).name)
+            self._noticed_at = trio.current_time() + self._settings.drain_notice_seconds
             self._server.stop_accepting()
             self._waiting_for_schema.cancel()
             self._replica.drain()

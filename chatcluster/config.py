@@ -72,6 +72,12 @@ class Settings:
     )
     sweep_seconds: float = setting(0.8, "Time between looks for dead replicas", minimum=0.05)
     drain_seconds: float = setting(30.0, "At SIGTERM, time for each chat to reach the end of its step", minimum=0)
+    drain_notice_seconds: float = setting(
+        2.0,
+        "At SIGTERM, requests are served for at least this long: load balancers shall see that /readyz says 503",
+        minimum=0,
+        maximum=600,
+    )
 
     # the model
     llm_base_url: str = setting(

@@ -164,7 +164,7 @@ class _Supervisor:
                     f"replica-{index}",
                     ReplicaCommand(f"replica-{index}", listener.fileno()),
                     environment,
-                    stop_seconds=settings.drain_seconds + STOP_MARGIN_SECONDS,
+                    stop_seconds=max(settings.drain_seconds, settings.drain_notice_seconds) + STOP_MARGIN_SECONDS,
                     inherited_fds=(listener.fileno(),),
                 )
                 self._replicas.append(keeper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -176,6 +177,33 @@ class TestCut:
                 await trio.testing.wait_all_tasks_blocked()
                 go_on.set()
         assert answers == ["ok"]
+
+    async def test_after_a_cut_an_idle_connection_is_good_for_one_more_request_for_a_while(self) -> None:
+        """A proxy that sends a request on it before it finds the port closed gets an answer (P6)."""
+        world = World()
+        async with serving(world), await connect(world.url) as stream:
+            await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            await read_until(stream, b"alive")
+            world.server.cut(idle_seconds=4)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(OSError, match="failed"):
+                await connect(world.url)
+            await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            with trio.fail_after(2):
+                assert b"alive" in await read_all(stream), "and then it is closed"
+
+    async def test_whom_the_kernel_has_connected_before_the_cut_is_answered(self) -> None:
+        """Closing the port on them would reset what they have sent (P6)."""
+        world = World()
+        async with serving(world):
+            host, _, port = world.url.removeprefix("http://").rpartition(":")
+            with socket.create_connection((host, int(port)), timeout=5) as waiting:
+                waiting.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+                world.server.cut()
+                waiting.setblocking(False)
+                async with trio.SocketStream(trio.socket.from_stdlib_socket(waiting)) as stream:
+                    with trio.fail_after(2):
+                        assert b"alive" in await read_all(stream)
 
     async def test_a_request_that_is_never_done_does_not_keep_the_server_from_ending(
         self, autojump_clock: trio.testing.MockClock

@@ -9,8 +9,10 @@ States of the server, each begun by one call and never left again:
 ``serving``      both ports accept
 ``draining``     (``stop_accepting``) the public port, which replicas share, accepts no more: others do. The
                  replica's own port goes on, for health checks and what is still on its way here
-``cut``          (``cut``) nothing is accepted. Event streams are broken off at once, idle connections
-                 closed; a request that is being served gets ``FINISH_SECONDS`` to be answered
+``cut``          (``cut``) nothing is accepted. Event streams are broken off at once; a request that is being served
+                 gets ``FINISH_SECONDS`` to be answered, and so does one that the kernel had accepted already. Idle
+                 connections are closed after ``idle_seconds``: a proxy that finds the port closed meanwhile uses
+                 them no more, so none is closed under a request that is on its way
 
 A connection ends in one of three ways:
 
@@ -30,7 +32,7 @@ import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -54,6 +56,8 @@ from chatcluster.web.outlet import OUTLET, Outlet
 KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 1.0
 FINISH_SECONDS = 5.0
+LAST_SECONDS = 0.5
+"""For whoever is accepted after the cut to say what is wanted."""
 SEND_BUFFER_BYTES = 256 << 10
 PIECE_BYTES = 64 << 10
 RECEIVE_BYTES = 64 << 10
@@ -75,6 +79,7 @@ class Server:
         self._connections: set[_Connection] = set()
         self._public = trio.CancelScope()
         self._cut = trio.Event()
+        self._idle_seconds = 0.0
 
     def __repr__(self) -> str:
         state = "cut" if self._cut.is_set() else "draining" if self._public.cancel_called else "serving"
@@ -84,8 +89,9 @@ class Server:
         """Leave the public port to the other replicas. What is connected stays so."""
         self._public.cancel()
 
-    def cut(self) -> None:
+    def cut(self, *, idle_seconds: float = 0.0) -> None:
         """Break readers off, let requests finish, and then let ``run`` return."""
+        self._idle_seconds = idle_seconds
         self._cut.set()
 
     async def run(
@@ -99,18 +105,31 @@ class Server:
 
         Cancelling it ends everything at once.
         """
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as intake:
-                intake.start_soon(self._accept, private, False, connections, trio.CancelScope())
-                if public:
-                    intake.start_soon(self._accept, public, True, connections, self._public)
-                task_status.started()
-                await self._cut.wait()
-                intake.cancel_scope.cancel()
-            connections.cancel_scope.deadline = trio.current_time() + FINISH_SECONDS
-            await self.context.terminated.set()
-            for connection in tuple(self._connections):
-                connection.wind_up()
+        with ExitStack() as stack:
+            ports = [stack.enter_context(sock.dup()) for sock in private]
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as intake:
+                    intake.start_soon(self._accept, private, False, connections, trio.CancelScope())
+                    if public:
+                        intake.start_soon(self._accept, public, True, connections, self._public)
+                    task_status.started()
+                    await self._cut.wait()
+                    intake.cancel_scope.cancel()
+                connections.cancel_scope.deadline = trio.current_time() + FINISH_SECONDS
+                await self._wind_up(ports, connections)
+
+    async def _wind_up(self, ports: Sequence[socket.socket], connections: trio.Nursery) -> None:
+        """Close the ports, but not on those whom the kernel has connected already: what they have sent would be
+        answered by a reset, and nobody could tell whether it was done."""
+        await self.context.terminated.set()
+        for connection in tuple(self._connections):
+            connection.wind_up(self._idle_seconds)
+        for port in ports:
+            port.setblocking(False)
+            with port, suppress(BlockingIOError):
+                while True:
+                    accepted = trio.socket.from_stdlib_socket(port.accept()[0])
+                    connections.start_soon(self._connect, False, trio.SocketStream(accepted))
 
     async def _accept(
         self, sockets: Sequence[socket.socket], public: bool, connections: trio.Nursery, scope: trio.CancelScope
@@ -123,8 +142,7 @@ class Server:
         connection = _Connection(self, stream, public)
         self._connections.add(connection)
         try:
-            if not self._cut.is_set():
-                await connection.run()
+            await connection.run(LAST_SECONDS if self._cut.is_set() else KEEP_ALIVE_SECONDS)
         except Exception as error:  # noqa: BLE001 - one connection's failure must not be the others'
             telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
         finally:
@@ -140,14 +158,16 @@ class _Connection:
         self._stream = stream
         self._public = public
         self._whole = trio.CancelScope()
-        self._reading = trio.CancelScope(deadline=trio.current_time() + KEEP_ALIVE_SECONDS)
+        self._reading = trio.CancelScope()
         self._sending = trio.Lock()
         self._ending = False
         self._exchange: _Exchange | None = None
         self._nursery: trio.Nursery
         self._protocol: _Protocol
 
-    async def run(self) -> None:
+    async def run(self, idle_seconds: float) -> None:
+        """Serve until either side ends it, or nothing is asked for ``idle_seconds``."""
+        self._reading.deadline = trio.current_time() + idle_seconds
         try:
             client, here = self._stream.socket.getpeername(), self._stream.socket.getsockname()
             self._tune()
@@ -162,10 +182,12 @@ class _Connection:
                 self._protocol = _Protocol(app, config, context, tasks, state, False, client[:2], here[:2], self._send)
                 await self._read()
 
-    def wind_up(self) -> None:
+    def wind_up(self, idle_seconds: float) -> None:
         """Break off what would go on for ever; let a request that is being served be answered."""
         exchange = self._exchange
-        if exchange is None or exchange.streaming:
+        if exchange is None:
+            self._reading.deadline = min(self._reading.deadline, trio.current_time() + idle_seconds)
+        elif exchange.streaming:
             self._whole.cancel()
 
     def _tune(self) -> None:

@@ -5,6 +5,7 @@ What it is made of:
 
 * ``cluster.py``   the cluster: one of our own in a temporary directory, or one that is given
 * ``servers.py``   its Postgres and Redis, which the run can stop, kill and empty
+* ``proxy.py``    what may stand in front of it: HAProxy or nginx, with the files in ``deploy/``
 * ``fleet.py``     its replicas: who is there, on which port, under which process ID
 * ``writer.py``    a client that sends, interrupts, edits, promotes and deletes, seeded
 * ``reader.py``    a client that reads a chat's stream through any number of replicas, and resumes by its cursor

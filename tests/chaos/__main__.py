@@ -18,7 +18,8 @@ import trio
 from chaos.busy import busy_processes
 from chaos.cluster import open_cluster
 from chaos.faults import FAULTS, SERVER_FAULTS
-from chaos.options import KILLS_DEFAULT, MIX_DEFAULT, Options, parse_mix
+from chaos.options import KILLS_DEFAULT, MIX_DEFAULT, PROXIES, Options, parse_mix
+from chaos.proxy import open_front
 from chaos.record import Record
 from chaos.run import Run
 from chaos.writer import OPERATIONS
@@ -35,6 +36,8 @@ EXIT_INTERRUPTED = 130
 @click.option("--kills", type=click.IntRange(0), help=f"Faults in all.  [default: {KILLS_DEFAULT}, or --minutes]")
 @click.option("--minutes", type=click.FloatRange(0), help="How long there are faults")
 @click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: all, none, {','.join(FAULTS)}")
+@click.option("--rolling", is_flag=True, help="Instead of faults: restart (TERM) each replica, one after the other")
+@click.option("--proxy", type=click.Choice(PROXIES), help="Put this in front, with its files in deploy/")
 @click.option("--replicas", type=click.IntRange(2), default=3, show_default=True, help="Size of a cluster of our own")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is left to chance here")
 @click.option("--mix", default=MIX_DEFAULT, show_default=True, help="What writers do, and how often")
@@ -78,6 +81,8 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     scripts/chaos --faults kill,stop,term --kills 100 --replicas 5
     scripts/chaos --faults all --minutes 10
     scripts/chaos --faults none --busy 2 --replicas 6 --minutes 10
+    scripts/chaos --rolling --chats 50
+    scripts/chaos --rolling --chats 50 --proxy haproxy
     scripts/chaos --replicas 2 -- --lease-ttl-seconds 3
     scripts/chaos --url https://chat.example --token ccl_... \\
         --signal-command 'ssh {host} systemctl kill --signal={signal} chatcluster'
@@ -90,7 +95,14 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _allow_many_connections()
-    summary = trio.run(_until_interrupted, options)
+    summary, reasons = None, ""
+    try:
+        summary = trio.run(_until_interrupted, options)
+    except* RuntimeError as group:
+        reasons = "; ".join(map(str, _leaves(group)))
+    if reasons:
+        click.echo(f"Error: {reasons}", err=True)
+        sys.exit(EXIT_BROKEN)
     if summary is None:
         sys.exit(EXIT_INTERRUPTED)
     click.echo(msgspec.json.encode(summary).decode())
@@ -101,6 +113,10 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
     """Raises ``ValueError``."""
     kinds = _kinds(faults, [kind for kind in FAULTS if not values["url"] or kind not in SERVER_FAULTS])
     parse_mix(values["mix"], OPERATIONS)
+    if values["rolling"]:
+        kinds = ("term",)
+    if values["url"] and values["proxy"]:
+        raise ValueError("--proxy goes in front of a cluster of our own, not of --url")
     if values["url"] and not values["token"]:
         raise ValueError("--url needs --token")
     predictable = not values["url"] if simulated_model is None else simulated_model
@@ -143,8 +159,14 @@ async def _until_interrupted(options: Options) -> dict[str, Any] | None:
 async def _run(options: Options) -> dict[str, Any]:
     assert options.log is not None
     with Record(options.log) as record:
-        async with open_cluster(options) as cluster, busy_processes(options.busy):
+        async with open_cluster(options) as own, open_front(options, own) as cluster, busy_processes(options.busy):
             return await Run(options, cluster, record, _say).run()
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
 
 
 def _say(line: str) -> None:

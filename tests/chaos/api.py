@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Api:
         self.base_url = base_url
         self.unanswered: set[Request] = set()
         """Writes that wait for an answer."""
+        self.errors: Counter[str] = Counter()
+        """What requests got in the place of an answer, before they were repeated: 5xx, or no answer at all."""
         self._draw = draw
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {token}"},
@@ -117,8 +120,11 @@ class Api:
                     response = await self._http.request(method, f"{self.base_url}/api/v1{path}", **options)
                 except httpx.TransportError as error:
                     in_doubt |= not isinstance(error, httpx.ConnectError)
+                    self.errors[type(error).__name__] += 1
                     await trio.sleep(self._draw.uniform(*RETRY_SECONDS))
                     continue
+                if response.status_code >= 500:
+                    self.errors[str(response.status_code)] += 1
                 if response.status_code not in RETRY_STATUSES:
                     refused = response.status_code >= 400
                     return Answer(None if refused and in_doubt else response.status_code, _decoded(response), tries)

@@ -31,6 +31,8 @@ class Replica(NamedTuple):
     name: str
     address: str
     state: str
+    started_at: str
+    """The time of day, in a form that sorts."""
 
     @property
     def url(self) -> str:
@@ -51,7 +53,8 @@ class Fleet:
         """Ask the cluster who is there. Workers that were hurt are not counted any more, even where they linger."""
         answer = await self._api.read("/replicas")
         found = (
-            Replica(entry["worker_id"], entry["name"], entry["address"], entry["state"]) for entry in answer["replicas"]
+            Replica(entry["worker_id"], entry["name"], entry["address"], entry["state"], entry["started_at"])
+            for entry in answer["replicas"]
         )
         self.replicas = tuple(replica for replica in found if replica.worker_id not in self._gone)
         return self.replicas

@@ -32,6 +32,8 @@ POLL_SECONDS = 0.05
 BOUND_MARGIN_SECONDS = 4.0
 """How long past the bound is waited to learn how late it was."""
 JOURNAL_SECONDS = 2.0
+ROLLING_SECONDS = 2.0
+"""What a rolling restart waits after each replica's return: a proxy has to see it before the next one leaves."""
 ALONE = ("kill",)
 """What happens only to a cluster that is whole: it is takeovers with a processor to run on that are measured."""
 AT_WORK = ("running", "interrupting")
@@ -83,7 +85,7 @@ class Injector:
         end = trio.current_time() + self._options.seconds
         number = 0
         async with trio.open_nursery() as nursery:
-            while number < self._options.kills_max and trio.current_time() < end:
+            while number < self._kills_max and trio.current_time() < end:
                 if not self._options.faults:
                     await trio.sleep(min(JOURNAL_SECONDS, end - trio.current_time()))
                     self._check_journal()
@@ -94,10 +96,16 @@ class Injector:
         await self._fleet.ready()
         self._check_journal()
 
+    @property
+    def _kills_max(self) -> float:
+        return self._fleet.size if self._options.rolling else self._options.kills_max
+
     async def _once(self, number: int, nursery: trio.Nursery) -> None:
         name = self._next()
         began = trio.current_time()
-        await self._fleet.ready(missing_max=0 if name in ALONE else 1)
+        await self._fleet.ready(missing_max=0 if name in ALONE or self._options.rolling else 1)
+        if self._options.rolling:
+            await trio.sleep(ROLLING_SECONDS)
         if name in REPLICA_FAULTS:
             outcome = await self._hurt_replica(name, await self._victim(), nursery)
         elif name in SERVER_FAULTS:
@@ -105,7 +113,7 @@ class Injector:
         else:
             outcome = await self._hurt_readers(name, number)
         self.counts[name] += 1
-        self._report(f"{number}/{self._options.kills_max:g} {name}", outcome, trio.current_time() - began)
+        self._report(f"{number}/{self._kills_max:g} {name}", outcome, trio.current_time() - began)
         self._check_journal()
 
     def _next(self) -> str:
@@ -133,6 +141,8 @@ class Injector:
     # --- replicas -----------------------------------------------------------------------------
 
     async def _victim(self) -> Replica:
+        if self._options.rolling:
+            return min(self._fleet.replicas, key=lambda replica: replica.started_at)
         with trio.move_on_after(VICTIM_SECONDS_MAX):
             while True:
                 streaming = [reader.subscriber for reader in self._readers() if reader.subscriber.streaming]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KILLS_DEFAULT = 20
+PROXIES = ("haproxy", "nginx")
+PROXY_NOTICE_SECONDS = 2.0
+"""The default of `chatcluster serve`."""
 MIX_DEFAULT = "send=10,queue=6,interrupt=2,interrupting_send=1,promote=1,edit=1,delete=1"
 
 
@@ -31,6 +34,10 @@ class Options:
     turns: int = 30
     """Writes to one chat, before its conversation goes on in a new one."""
     drain_seconds: float = 5.0
+    rolling: bool = False
+    """Restart each replica once, one after the other, instead of the faults."""
+    proxy: str | None = None
+    """What stands in front of the replicas: one of ``PROXIES``, None for the port that they share."""
     predictable: bool = True
     """The model is the simulated one: answers are known in advance."""
     url: str = ""
@@ -53,6 +60,16 @@ class Options:
     def seconds(self) -> float:
         """How long there are faults."""
         return float("inf") if self.minutes is None else 60 * self.minutes
+
+    @property
+    def front_only(self) -> bool:
+        """Clients know no replica's own address."""
+        return self.rolling or bool(self.proxy)
+
+    @property
+    def drain_notice_seconds(self) -> float:
+        """How long a replica that leaves is still there, for a proxy to notice."""
+        return PROXY_NOTICE_SECONDS if self.proxy else 0.0
 
     def draw(self, *names: object) -> random.Random:
         """A source of chance of its own for each part of the run, so that one does not disturb the other."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
+from collections import Counter
 from typing import Any, NamedTuple
 
 import httpx
@@ -49,14 +50,27 @@ class Reader:
     """``run`` reads until it is cancelled."""
 
     def __init__(
-        self, subscriber: Subscriber, api: Api, fleet: Fleet, record: Record, draw: random.Random, *, away: bool
+        self,
+        subscriber: Subscriber,
+        api: Api,
+        fleet: Fleet,
+        record: Record,
+        draw: random.Random,
+        *,
+        away: bool,
+        front_only: bool = False,
+        spared: bool = False,
     ) -> None:
+        """``front_only``: it knows no replica's own address. ``spared``: whatever is done to the cluster, it gets to
+        see nothing but the end of a connection."""
         self.subscriber = subscriber
         self.place = Place(api.base_url, PUBLIC)
         self.cursor = ""
         self.connections = 0
         self.cuts = 0
         """Connections that broke, or could not be made."""
+        self.errors: Counter[str] = Counter()
+        """What was got in the place of a stream: a status, or no answer at all."""
         self.watch: Watch | None = None
         """What waits for this reader to be told of a recovery."""
         self.progress = trio.Event()
@@ -70,6 +84,8 @@ class Reader:
         self._record = record
         self._draw = draw
         self._away = away
+        self._front_only = front_only
+        self._spared = spared
         self._hop_in = 0
         self._backoff_seconds = BACKOFF_SECONDS
 
@@ -80,11 +96,14 @@ class Reader:
         while True:
             self.place = self._choose()
             self._hop_in = 1 + int(self._draw.expovariate(1 / HOP_EVENTS_MEAN))
+            opened = self.connections
             try:
                 ending = await self._follow()
             except httpx.TransportError as error:
                 ending = type(error).__name__
                 self.cuts += 1
+                if self.connections == opened:
+                    self._error(ending)
             self._note(ending)
             if ending != "hop":
                 await self._back_off()
@@ -95,7 +114,7 @@ class Reader:
             for replica in self._fleet.replicas
             if not self._away or replica.worker_id != self.subscriber.worker_id
         ]
-        if not others or not (self._away or self._draw.random() < PRIVATE_SHARE):
+        if not others or self._front_only or not (self._away or self._draw.random() < PRIVATE_SHARE):
             return Place(self._api.base_url, PUBLIC)
         replica = self._draw.choice(others)
         return Place(replica.url, replica.name, replica)
@@ -171,7 +190,13 @@ class Reader:
         self.progress.set()
         self.progress = trio.Event()
 
+    def _error(self, what: str) -> None:
+        self.errors[what] += 1
+        if self._spared:
+            self._violate(Kind.SERVER_ERROR, f"got no stream, but {what}")
+
     def _refused(self, response: httpx.Response) -> None:
+        self._error(str(response.status_code))
         if response.status_code not in RETRY_STATUSES:
             self._violate(Kind.GAP, f"cursor {self.cursor}: refused with {response.status_code} {response.text[:200]}")
 

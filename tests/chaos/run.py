@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from chaos.options import Options, parse_mix
 from chaos.phases import phases
 from chaos.reader import Reader
 from chaos.record import Record
-from chaos.summary import OF_TIME, summarize
+from chaos.summary import OF_TIME, begun_anew, summarize
 from chaos.talk import Talk
 from chaos.writer import OPERATIONS, Writer
 
@@ -45,6 +46,8 @@ class Run:
         self._chats = self._events = self._connections = 0
         self._acknowledged = self._refused = self._tries = 0
         self._unjudged = frozenset[Kind]() if options.judge_times else OF_TIME
+        self._reader_errors: Counter[str] = Counter()
+        self._reconnects = 0
         self._clock_offset = time.time() - trio.current_time()
 
     async def run(self) -> dict[str, Any]:
@@ -86,10 +89,21 @@ class Run:
         """The chat's readers: one that stays away from the owner, the others behind the public port."""
         readers = []
         for number in range(self._options.readers):
-            kind = "away" if number == 0 else f"public{number}"
+            kind = "away" if number == 0 and not self._options.front_only else f"public{number}"
             subscriber = self._checker.subscriber(chat, f"{name}.{kind}")
             draw = self._options.draw("reader", name, number)
-            readers.append(Reader(subscriber, self._api, self._fleet, self._record, draw, away=number == 0))
+            readers.append(
+                Reader(
+                    subscriber,
+                    self._api,
+                    self._fleet,
+                    self._record,
+                    draw,
+                    away=kind == "away",
+                    front_only=self._options.front_only,
+                    spared=self._options.rolling,
+                )
+            )
         return readers
 
     def _readers(self) -> Iterator[Reader]:
@@ -103,6 +117,9 @@ class Run:
         self._tries += talk.writer.tries
         self._events += sum(reader.subscriber.events for reader in talk.readers)
         self._connections += sum(reader.connections for reader in talk.readers)
+        for reader in talk.readers:
+            self._reader_errors.update(reader.errors)
+            self._reconnects += reader.cuts
 
     def _check_takeovers(self) -> None:
         """The replicas' own view, before they are stopped."""
@@ -128,6 +145,11 @@ class Run:
             request_tries=self._tries,
             events=self._events,
             connections=self._connections,
+            proxy=self._options.proxy,
+            reader_errors=self._reader_errors,
+            request_errors=self._api.errors,
+            reconnects=self._reconnects,
+            answers_begun_anew=begun_anew(injector.told),
             takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, self._clock_offset),
             record=str(self._record.path),
         )

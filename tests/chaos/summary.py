@@ -35,6 +35,11 @@ def takeovers(recoveries: Sequence[Recovery], kind: str) -> list[float]:
     return list(first.values())
 
 
+def begun_anew(recoveries: Sequence[Recovery]) -> int:
+    """How many answers were cut by a fault and begun again by another replica."""
+    return len({(it.fault.time, it.chat) for it in recoveries if it.takeover_seconds is not None})
+
+
 def summarize(
     verdict: Verdict,
     measured: Sequence[Recovery],

@@ -225,7 +225,6 @@ class Feed:
             if not at_once and not self._frames_shown(self._waiting[0]):
                 if self._wait_until == float("inf"):
                     self._wait_until = trio.current_time() + FRAMES_SECONDS_MAX
-                    self._stirred.set()
                 return
             group_ends = last_group(self._waiting, 0)
             self.shown.message(self._waiting.popleft(), group_ends=group_ends)
@@ -266,12 +265,11 @@ class Feed:
         """Take frames until one builds on a state of the chat that is not read yet."""
         while self._untaken:
             frame = self._untaken[0]
-            if frame.position > self._position:
-                if frame.kind is FrameKind.ATTEMPT and not self._turn_to(frame, all_is_read=all_is_read):
-                    return
-                self._take(frame)
-                all_is_read = False
+            if frame.kind is FrameKind.ATTEMPT and not self._turn_to(frame, all_is_read=all_is_read):
+                return
+            self._take(frame)
             self._untaken.popleft()
+            all_is_read = False
 
     def _turn_to(self, frame: Frame, *, all_is_read: bool) -> bool:
         """A new attempt: first show the history that it builds on, and the state of the chat that it began in.

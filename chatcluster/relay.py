@@ -166,8 +166,8 @@ class Relay:
                 await self._catch_up(tenure)
 
     def _taken(self, failures: list[Exception], payload: bytes | Gap) -> bool:
-        """Hand a live frame over where it arrives, if it is just the next one. Whatever fails here fails the relay,
-        and not the connection that delivers to all of them."""
+        """Hand a live frame over where it arrives, if it is just the next one of its tenure, and so none that opens
+        one. Whatever fails here fails the relay, and not the connection that delivers to all of them."""
         if isinstance(payload, Gap) or self._receiver.busy:
             return False
         try:
@@ -175,7 +175,7 @@ class Relay:
         except ValueError:
             return False
         epoch, seq = self.position
-        if entry.position != (epoch, seq + 1) or entry.kind is FrameKind.OPEN:
+        if entry.position != (epoch, seq + 1):
             return False
         try:
             self._receiver.take((entry,))

@@ -192,6 +192,20 @@ async def test_what_the_old_tenure_had_said_comes_before_the_new_one(line: Line)
     await line.comes("1-1", "1-2", "poke")
 
 
+async def test_a_newer_tenures_frame_is_not_the_next_one_because_its_number_is(line: Line) -> None:
+    """The opening was lost on the way, and the first frame that is heard has the number that would follow."""
+    await line.say(1, 1)
+    await line.comes("1-0", "1-1")
+    line.broker.listeners.remove(line.pubsub)
+    await line.open(2, BOB)
+    await line.say(2, 1)
+    line.broker.listeners.append(line.pubsub)
+    await line.say(2, 2)
+    await line.comes("poke")
+    line.relay.retarget(Tenure(2, BOB))
+    await line.comes("2-0", "2-1", "2-2")
+
+
 async def test_a_stale_owners_late_frames_are_dropped(line: Line) -> None:
     await line.say(1, 1)
     await line.comes("1-0", "1-1")
@@ -246,6 +260,18 @@ async def test_a_receiver_that_was_busy_gets_everything_when_it_is_free(line: Li
     await line.comes()
     line.free()
     await line.comes(*(f"1-{seq}" for seq in range(1, 600)))
+
+
+async def test_live_frames_that_had_to_wait_are_not_read_again_from_the_stream(line: Line) -> None:
+    await line.say(1, 1)
+    await line.comes("1-0", "1-1")
+    line.busy = True
+    await line.say(1, 2, 3, 4)
+    await line.comes()
+    reads = line.wire.crossings["read"]
+    line.free()
+    await line.comes("1-2", "1-3", "1-4")
+    assert line.wire.crossings["read"] == reads
 
 
 async def test_a_tenure_of_another_worker_than_the_databases_is_not_passed_on(line: Line) -> None:
@@ -321,6 +347,16 @@ async def test_any_change_of_the_chat_ends_the_wait_and_starts_it_anew(line: Lin
     assert times[-1] - times[-2] > 2
     dials, now = line.relay.dials, trio.current_time()
     line.relay.reset()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (line.relay.dials, trio.current_time()) == (dials + 1, now)
+    await trio.sleep(0.11)
+    assert line.relay.dials == dials + 2, "the next wait is the first again"
+
+
+async def test_another_owner_ends_the_wait_and_starts_it_anew(line: Line, exact_waits: None) -> None:
+    await times_of_failures(line, 9)
+    dials, now = line.relay.dials, trio.current_time()
+    line.relay.retarget(Tenure(2, BOB))
     await trio.testing.wait_all_tasks_blocked()
     assert (line.relay.dials, trio.current_time()) == (dials + 1, now)
     await trio.sleep(0.11)

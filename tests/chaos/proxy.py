@@ -49,13 +49,13 @@ async def open_front(options: Options, cluster: Cluster) -> AsyncIterator[Cluste
     program = await _program(options.proxy)
     directory = cluster.logs.parent / options.proxy
     directory.mkdir(mode=0o755)
-    port = _free_port()
+    port = free_port()
     command = COMMANDS[options.proxy](program, directory, port, await _addresses(options, cluster))
     log = cluster.logs / f"{options.proxy}.log"
     environment = os.environ | {"CHATCLUSTER_BIND": f"127.0.0.1:{port}"}
     process = child.spawn(command, log=log, death_signal=signal.SIGTERM, environment=environment)
     try:
-        await _accepts(process, port, log)
+        await accepts(process, port, log)
         yield cluster._replace(url=f"http://127.0.0.1:{port}")
     finally:
         with trio.CancelScope(shield=True):  # bounded by the escalation to SIGKILL
@@ -94,7 +94,7 @@ async def _addresses(options: Options, cluster: Cluster) -> list[str]:
     return sorted(replica["address"] for replica in answer["replicas"])
 
 
-async def _accepts(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+async def accepts(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     with trio.move_on_after(START_SECONDS_MAX):
         while process.poll() is None:
             try:
@@ -107,7 +107,7 @@ async def _accepts(process: subprocess.Popen[bytes], port: int, log: Path) -> No
     raise RuntimeError(f"the proxy does not start: {child.last_line(log, 'emerg', 'ALERT')}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
@@ -118,18 +118,18 @@ def _free_port() -> int:
 
 async def _program(name: str) -> str:
     """The path of the program, installed if need be. Raises ``RuntimeError``."""
-    found = _find(name)
+    found = find_program(name)
     if found is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise RuntimeError(f"there is no {name} here: install it (on Debian: apt-get install {name})")
         await _install(name)
-        found = _find(name)
+        found = find_program(name)
     if found is None:
         raise RuntimeError(f"{name} was installed, and is not to be found")
     return found
 
 
-def _find(name: str) -> str | None:
+def find_program(name: str) -> str | None:
     """Where daemons are is on the PATH of root only."""
     return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin")))
 

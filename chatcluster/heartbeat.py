@@ -75,6 +75,7 @@ class Lease:
         self._beat_now = trio.Event()
         self._watching = trio.CancelScope()
         self._session_held = trio.Event()
+        self._retiring = False
 
     def __repr__(self) -> str:
         return f"<Lease {self.worker_id} ring={len(self._ring)} trusted for {self.trusted_seconds:.1f} s>"
@@ -116,6 +117,8 @@ class Lease:
                 telemetry.event("lease.renewal_failed", worker_id=str(self.worker_id), error=str(error))
                 interval = RENEW_RETRY_SECONDS
             except LeaseLost:
+                if self._retiring:
+                    return  # we took it away ourselves
                 self._lost("the row is gone")
 
     async def _renew(self) -> None:
@@ -224,6 +227,7 @@ class Lease:
 
     async def retire(self) -> None:
         """Leave the cluster: the row goes, and with it whatever is still ours."""
+        self._retiring = True
         with trio.CancelScope(shield=True, deadline=trio.current_time() + RETIRE_SECONDS_MAX):
             try:
                 self._tell(await self._registry.retire(self.worker_id))

@@ -35,6 +35,18 @@ async def test_a_replica_that_lost_its_lease_leaves_when_told_to(world: World) -
         await replica.drain()
 
 
+async def test_a_heartbeat_that_finds_the_row_retired_is_no_lost_lease(world: World) -> None:
+    """Its row is gone because it left: nobody is to be told of a loss."""
+    replica = await world.replica()
+    retired = replica.heartbeat_wire.hold_answer("retire")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(replica.drain)
+        await retired.reached.wait()
+        await trio.sleep(1.5)
+        retired.release()
+    assert "lease.lost" not in world.names_told()
+
+
 async def test_a_reader_that_comes_when_nobody_serves_any_more_is_sent_to_another_replica(world: World) -> None:
     a = await world.replica()
     chat = await world.one_turn(a)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -363,3 +364,18 @@ async def test_every_answer_names_the_request_and_takes_the_callers_name_for_it(
         assert error_code(strange) == "not_found"
         assert strange.headers["x-request-id"] not in ("", "with blanks")
         assert "server" not in strange.headers
+
+
+async def test_no_request_is_served_with_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread costs a switch there and back, and waits for the interpreter's lock while the loop is busy."""
+    used: list[object] = []
+
+    async def run_sync(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        used.append(function)
+        return function(*args)
+
+    async with client_of(World(), admin=True) as client:
+        monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+        for path in ("/livez", "/api/v1/me", "/api/v1/chats?limit=1", "/api/v1/replicas"):
+            assert (await client.get(path)).status_code == 200
+    assert used == []

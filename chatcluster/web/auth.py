@@ -102,7 +102,7 @@ def bearer_token(scope: Scope) -> tokens.ParsedToken | None:
     raise Unauthenticated("send a token: Authorization: Bearer ccl_…")
 
 
-def require_admin(connection: ASGIConnection[Any, Account, Any, Any], _: BaseRouteHandler) -> None:
-    """A guard: what follows is for administrators."""
+async def require_admin(connection: ASGIConnection[Any, Account, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard: what follows is for administrators. Asynchronous, so that litestar does not call it in a thread."""
     if not connection.user.admin:
         raise Forbidden("this is for administrators")

@@ -81,8 +81,11 @@ class ApiRequest(Request[Account, ParsedToken, State]):
         return chat
 
 
-def require_whole_numbers(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard: a number in the query is written as one. Litestar alone would take ``1e3`` for a thousand."""
+async def require_whole_numbers(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
+    """A guard: a number in the query is written as one. Litestar alone would take ``1e3`` for a thousand.
+
+    Asynchronous, because litestar calls a synchronous guard in a thread, for every request.
+    """
     declared = handler.parsed_fn_signature.parameters
     for name, text in connection.query_params.multi_items():
         if name in declared and declared[name].annotation is int and _INTEGER.fullmatch(text) is None:

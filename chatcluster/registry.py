@@ -7,7 +7,8 @@ holds it against deletion, so a burial frees what was claimed before it, and a c
 **Leases.** ``renew`` has a connection of its own, and each renewal is one statement.
 
 **Session locks.** ``hold`` keeps an advisory lock on a key made from the worker's ID, on a connection of its own; when
-that process dies, the server lets go of the lock. ``watch`` is another connection that asks for it:
+that process dies, the server lets go of the lock. ``watch`` is another connection that asks for it, in shared mode: so
+watchers are in nobody's way, not even one that was granted the lock and froze. Only a holder is:
 
 1. Free at once: that proves nothing (the worker may be about to take it), so False.
 2. Held: wait. Granted: this session outlived the holder's. It then lets go of the lock again, in a second statement,
@@ -45,7 +46,7 @@ from chatcluster.rows import chats_of
 FROZEN_SECONDS = 3.0
 """A client that lets its transaction wait for it in mid-statement for so long is frozen; below the lease."""
 AWAIT_LOCK_SECONDS_MAX = 45.0
-"""Above the half minute that ``await_session_lock`` waits at most."""
+"""Above the half minute that ``await_session_lock_shared`` waits at most."""
 
 SQL = load_queries("registry.sql")
 

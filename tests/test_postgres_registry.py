@@ -81,7 +81,7 @@ async def test_a_restart_of_the_server_proves_no_death(
 
 async def test_proof_is_given_however_long_it_took(database: Database, observer: Session) -> None:
     """The wait is cut into slices, so that no statement holds back the clean-up of the database for ever."""
-    await execute(observer, "ALTER FUNCTION await_session_lock SET lock_timeout = '20ms'")
+    await execute(observer, "ALTER FUNCTION await_session_lock_shared SET lock_timeout = '20ms'")
     watch = Watch(database)
     async with trio.open_nursery() as nursery, PostgresRegistry(database).hold(WORKER):
         nursery.start_soon(watch.run)
@@ -101,6 +101,21 @@ async def test_every_watcher_has_its_proof_and_none_keeps_the_lock(database: Dat
         await wait_blocked(observer, 3)
     assert [watch.outcome for watch in watches] == [True, True, True]
     assert await fetchval(observer, HOLDERS) == 0
+
+
+async def test_a_watcher_that_froze_with_the_lock_keeps_nobody_from_the_proof(
+    database: Database, observer: Session
+) -> None:
+    """P4: it waited first, was granted the lock, and never lets go of it."""
+    watch = Watch(database)
+    async with open_session(database, "frozen") as frozen:
+        async with trio.open_nursery() as nursery, PostgresRegistry(database).hold(WORKER):
+            nursery.start_soon(fetchval, frozen, "SELECT await_session_lock_shared($1)", lock_key(WORKER))
+            await wait_blocked(observer)
+            nursery.start_soon(watch.run)
+            await wait_blocked(observer, 2)
+        assert watch.outcome is True
+        assert await fetchval(observer, HOLDERS) == 1
 
 
 async def test_a_watch_that_is_cancelled_leaves_nobody_waiting(database: Database, observer: Session) -> None:

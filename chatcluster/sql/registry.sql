@@ -68,10 +68,10 @@ select pg_try_advisory_lock($1)
 
 -- name: is_free
 -- Takes the lock and lets it go within one statement, if it is free. True if it was.
-select case when pg_try_advisory_lock($1) then pg_advisory_unlock($1) else false end
+select case when pg_try_advisory_lock_shared($1) then pg_advisory_unlock_shared($1) else false end
 
 -- name: await_lock
-select await_session_lock($1)
+select await_session_lock_shared($1)
 
 -- name: unlock
-select pg_advisory_unlock($1)
+select pg_advisory_unlock_shared($1)

@@ -289,7 +289,7 @@ def _reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str
 @commands.command()
 @click.argument("question", required=False)
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat instead of a new one")
-@click.option("--model", help="Ask for this model in a new chat")
+@click.option("--model", help="Ask this model")
 @server_options
 def chat(
     *,

@@ -151,10 +151,10 @@ class Client:
                 return messages
 
     async def send(
-        self, chat_id: UUID | str, content: str | list[Json], *, busy: str = "queue", key: str | None = None
+        self, chat_id: UUID | str, content: str | list[Json], *, key: str | None = None, **fields: Any
     ) -> Json:
-        """Send a message. The answer has ``message`` or, if the chat is busy, ``queued``."""
-        body = {"content": content, "busy": busy}
+        """Send a message; further fields: ``busy``, ``model``. Returns ``message``, or ``queued`` if it waits."""
+        body = {"content": content, **fields}
         return await self._write("POST", f"/chats/{_segment(chat_id)}/messages", body, key=key)
 
     async def edit(self, chat_id: UUID | str, message_id: int, content: str | list[Json]) -> Json:

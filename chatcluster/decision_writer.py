@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster.chat import ChatState, Command, Decision, ScheduleRetry
-from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, ToolCallPart
+from chatcluster.parts import Message, NewMessage, QueuedMessage, ToolCallPart
 from chatcluster.ports import Chat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.queries import load_queries
@@ -113,10 +113,10 @@ async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision
     return None if decision.enqueue is None else await _enqueue(connection, chat_id, decision.enqueue)
 
 
-async def _enqueue(connection: Connection, chat_id: UUID, parts: Parts) -> QueuedMessage:
-    row = await connection.fetchrow(SQL["enqueue"], chat_id, json_of(parts))
+async def _enqueue(connection: Connection, chat_id: UUID, message: NewMessage) -> QueuedMessage:
+    row = await connection.fetchrow(SQL["enqueue"], chat_id, json_of(message.parts), message.model)
     assert row is not None, "an insert without a condition returns its row"
-    return QueuedMessage(row["id"], parts, row["created_at"])
+    return QueuedMessage(row["id"], message.parts, row["created_at"], message.model)
 
 
 async def _write_calls(

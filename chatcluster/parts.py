@@ -92,7 +92,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``finish_reason`` is set on assistant messages: ``stop``, ``length``, ``content_filter``,
     ``tool_calls`` or ``interrupted``. ``position`` is the last frame of the attempt that the message
-    was streamed in: whoever shows both has to show the frames up to it first.
+    was streamed in: whoever shows both has to show the frames up to it first. ``model`` is the one that
+    answered, and on a user message the one that is asked, if that is not the chat's.
     """
 
     id: int
@@ -117,12 +118,13 @@ class NewMessage(msgspec.Struct, frozen=True):
     position: str | None = None
 
 
-class QueuedMessage(msgspec.Struct, frozen=True):
-    """A user message that waits while the chat is busy."""
+class QueuedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A user message that waits while the chat is busy. ``model``: as in ``Message``."""
 
     id: int
     parts: Parts
     created_at: datetime
+    model: str | None = None
 
 
 class FrameKind(StrEnum):

@@ -79,7 +79,7 @@ def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenC
         attempt=chat.attempt,
         retry=chat.retry,
         last_error=chat.last_error,
-        queue=tuple(Queued(queued.id, queued.parts) for queued in queue),
+        queue=tuple(Queued(queued.id, queued.parts, queued.model) for queued in queue),
         open_calls=open_calls,
     )
 

@@ -53,7 +53,7 @@ from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, jo
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
 from chatcluster.salvage import last_attempt
-from chatcluster.turn import CallModel, Finish, GiveUp, next_step
+from chatcluster.turn import CallModel, Finish, GiveUp, asked_model, next_step
 
 STORE_RETRY_SECONDS = 0.05
 STORE_RETRY_CAP_SECONDS = 1.0
@@ -202,7 +202,7 @@ class Runner:
         self._said, self._said_up_to = [], None
         self._stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._model, self._stream, self._settings)
-        request = ModelRequest(chat.id, tuple(self._messages), chat.model)
+        request = ModelRequest(chat.id, tuple(self._messages), asked_model(self._messages) or chat.model)
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
                 answer = await self._unless_moved(lambda: attempt.run(request))
@@ -280,7 +280,7 @@ class Runner:
                 Role.ASSISTANT,
                 joined(self._said),
                 finish_reason="interrupted",
-                model=self.chat.model,
+                model=asked_model(self._messages) or self.chat.model,
                 position=str(self._said_up_to),
             )
         outcome = await self._commit(FinishInterruption(partial))

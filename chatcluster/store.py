@@ -27,7 +27,18 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import Create, Decision, Edit, Fence, OwnerCommand, UserCommand, create, decide, event_name
+from chatcluster.chat import (
+    Create,
+    Decision,
+    Edit,
+    Fence,
+    OwnerCommand,
+    Replaced,
+    UserCommand,
+    create,
+    decide,
+    event_name,
+)
 from chatcluster.decision_writer import Origin, insert_messages, is_plain, write_decision, write_known
 from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
 from chatcluster.parts import Message, NewMessage, Role
@@ -125,10 +136,14 @@ async def _apply(
         return answered
     row = _existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     if isinstance(command, Edit):
-        role = await connection.fetchval(SQL["select_message_role"], chat_id, command.message_id)
-        command = msgspec.structs.replace(command, message_role=None if role is None else Role(role))
+        command = msgspec.structs.replace(command, replaced=await _replaced(connection, chat_id, command))
     outcome = await _transition(connection, row, command, None)
     return await _answer(connection, owner_id, idempotency, outcome)
+
+
+async def _replaced(connection: Connection, chat_id: UUID, command: Edit) -> Replaced | None:
+    row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
+    return None if row is None else Replaced(Role(row["role"]), row["model"])
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:

@@ -114,14 +114,15 @@ class Conversation:
                 raise
 
     async def _send(self, client: Client, content: str) -> None:
+        model = {"model": self._model} if self._model else {}
         if self.chat_id is None:
-            chat = await client.create(content, **({"model": self._model} if self._model else {}))
+            chat = await client.create(content, **model)
             self.chat_id = chat["id"]
             return
         if self._seen_id is None:
             history = await client.history(self.chat_id)
             self._seen_id = history[-1]["id"] if history else 0
-        await client.send(self.chat_id, content)
+        await client.send(self.chat_id, content, **model)
 
     async def _follow(self, client: Client) -> Json:
         """Show events until the chat rests. Returns the chat."""

@@ -46,6 +46,11 @@ def next_step(messages: Sequence[Message], *, steps_max: int) -> Step:
     return CallModel()
 
 
+def asked_model(messages: Sequence[Message]) -> str | None:
+    """The model that the turn's user message asks for; None: the chat's."""
+    return next((message.model for message in reversed(messages) if message.role is Role.USER), None)
+
+
 def open_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
     """Tool calls without a result, in call order."""
     calls: dict[str, ToolCallPart] = {}

@@ -32,6 +32,7 @@ from chatcluster.chat import (
     Queued,
     Release,
     Rename,
+    Replaced,
     Retry,
     ScheduleRetry,
     Send,
@@ -123,7 +124,7 @@ def every_state() -> Iterator[ChatState]:
 EVENTS: dict[str, Command] = {
     "Send(queue)": Send(text("new")),
     "Send(interrupt)": Send(text("new"), Busy.INTERRUPT),
-    "Edit": Edit(5, text("better"), Role.USER),
+    "Edit": Edit(5, text("better"), replaced=Replaced(Role.USER)),
     "DeleteQueued": DeleteQueued(1),
     "Promote": Promote(1),
     "Interrupt": Interrupt(),
@@ -165,7 +166,7 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return Send(words, busy)
         case Edit():
             message_id = list(seen.history)[choice % len(seen.history)]
-            return Edit(message_id, words, seen.history[message_id])
+            return Edit(message_id, words, replaced=Replaced(seen.history[message_id]))
         case DeleteQueued():
             return DeleteQueued(queued_id)
         case Promote():

@@ -44,6 +44,7 @@ from chatcluster.chat import (
     Promote,
     Release,
     Rename,
+    Replaced,
     Retry,
     ScheduleRetry,
     Send,
@@ -111,7 +112,7 @@ def test_a_message_to_a_failed_chat_starts_it_again_and_clears_its_error() -> No
 def test_a_message_to_a_busy_chat_waits_in_the_queue_and_leaves_the_run_alone(status: Status) -> None:
     before = state_of(status, open_calls=calls("call"))
     decision = decide(before, Send(text("later")))
-    assert decision.enqueue == text("later")
+    assert decision.enqueue == user("later")
     assert decision.messages == ()
     after = decision.state
     assert (after.status, after.history_version, after.attempt) == (status, before.history_version, before.attempt)
@@ -121,7 +122,7 @@ def test_a_message_to_a_busy_chat_waits_in_the_queue_and_leaves_the_run_alone(st
 
 def test_an_interrupting_message_waits_for_the_partial_answer_instead_of_going_before_it() -> None:
     decision = decide(state_of(RUNNING), Send(text("stop, do this"), Busy.INTERRUPT))
-    assert decision.enqueue == text("stop, do this")
+    assert decision.enqueue == user("stop, do this")
     assert decision.messages == ()
     assert decision.state.status is INTERRUPTING
     assert decision.state.worker_id is not None, "the owner finishes the interruption"
@@ -141,7 +142,7 @@ def test_a_message_goes_behind_a_queue_that_is_left_and_the_head_is_promoted(sta
     decision = decide(state_of(status, queue=queue_of("A", "B")), Send(text("C"), busy))
     assert decision.messages == (user("A"),)
     assert decision.dequeue == (1,)
-    assert decision.enqueue == text("C")
+    assert decision.enqueue == user("C")
     assert texts(decision.state) == ["B"], "the store puts C behind it, with the ID that it gives"
     assert decision.state.status is RUNNING
 
@@ -250,7 +251,7 @@ def test_interrupting_a_chat_that_waits_for_an_action_cancels_its_calls_and_runs
 @pytest.mark.parametrize("status", list(Status))
 def test_an_edit_truncates_history_empties_the_queue_and_makes_open_work_obsolete(status: Status) -> None:
     before = state_of(status, queue=queue_of("A", "B"), open_calls=calls("call"))
-    decision = decide(before, Edit(5, text("better"), Role.USER))
+    decision = decide(before, Edit(5, text("better"), replaced=Replaced(Role.USER)))
     assert decision.delete_from == 5
     assert decision.messages == (user("better"),), "no result for calls that are deleted with their message"
     assert decision.dequeue == (1, 2)
@@ -262,10 +263,10 @@ def test_an_edit_truncates_history_empties_the_queue_and_makes_open_work_obsolet
 
 def test_only_a_users_message_that_exists_can_be_edited() -> None:
     with pytest.raises(MessageNotFound):
-        decide(state_of(WAITING), Edit(5, text("better"), None))
+        decide(state_of(WAITING), Edit(5, text("better")))
     for role in (Role.ASSISTANT, Role.TOOL, Role.SYSTEM):
         with pytest.raises(MessageNotUser):
-            decide(state_of(WAITING), Edit(5, text("better"), role))
+            decide(state_of(WAITING), Edit(5, text("better"), replaced=Replaced(role)))
 
 
 # --- archiving --------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ def test_an_archived_chat_comes_back_as_it_was(status: Status) -> None:
 
 def test_a_chat_whose_archiving_is_under_way_takes_no_new_work() -> None:
     archiving = state_of(INTERRUPTING, archiving=True, queue=queue_of("A"))
-    for command in (Send(text("more")), Edit(5, text("better"), Role.USER), Promote(1), Archive()):
+    for command in (Send(text("more")), Edit(5, text("better"), replaced=Replaced(Role.USER)), Promote(1), Archive()):
         with pytest.raises(ChatArchived):
             decide(archiving, command)
     assert decide(archiving, DeleteQueued(1)).dequeue == (1,)

@@ -86,7 +86,7 @@ class Walk:
         self.history |= {next(self.serial): message for message in decision.messages}
         self.state = decision.state
         if decision.enqueue is not None:
-            queue = (*self.state.queue, Queued(next(self.serial), decision.enqueue))
+            queue = (*self.state.queue, Queued(next(self.serial), decision.enqueue.parts))
             self.state = msgspec.structs.replace(self.state, queue=queue)
 
     def seen(self) -> Seen:

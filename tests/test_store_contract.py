@@ -22,6 +22,7 @@ from chatcluster.chat import (
     Interrupt,
     Promote,
     Rename,
+    Send,
     Status,
     SubmitToolResults,
     ToolResult,
@@ -125,6 +126,24 @@ async def test_a_message_to_a_busy_chat_is_queued_and_to_a_resting_one_goes_into
     assert read.queue == ()
     assert [message.id for message in read.messages] == sorted({message.id for message in read.messages})
     assert read.messages[-1] == direct.message
+
+
+async def test_a_message_keeps_the_model_that_it_asks_for_through_queue_and_edit(world: World) -> None:
+    chat_id = await world.chat("first")
+    sent = await world.store.apply(chat_id, Send(text("second"), model="large"), owner_id=OWNER)
+    assert sent.queued is not None
+    assert sent.queued.model == "large"
+    assert (await world.store.read(chat_id)).queue == (sent.queued,)
+    promoted = await world.store.commit(fence_of((await world.claim()).chat), ANSWER)
+    second = promoted.messages[-1]
+    assert (second.parts, second.model) == (text("second"), "large")
+    edited = await world.store.apply(chat_id, Edit(second.id, text("better")), owner_id=OWNER)
+    assert edited.message is not None
+    assert edited.message.model == "large"
+    again = await world.store.apply(chat_id, Edit(edited.message.id, text("best"), "small"), owner_id=OWNER)
+    assert (await world.store.read(chat_id)).messages[-1] == again.message
+    assert again.message is not None
+    assert again.message.model == "small"
 
 
 async def test_a_refused_transition_writes_nothing(world: World) -> None:

@@ -231,6 +231,24 @@ class TestMessages:
             message = rest["messages"][0]
             assert (message["finish_reason"], message["model"]) == ("stop", "m")
 
+    async def test_a_message_may_name_the_model_that_answers_it(self) -> None:
+        """In history and in the queue; without a name, nothing is said of it."""
+        world = World()
+        async with client_of(world) as client:
+            chat = await create(client)
+            path = f"/api/v1/chats/{chat['id']}/messages"
+            queued = (await client.post(path, json={"content": "next", "model": " large "})).json()["queued"]
+            assert queued["model"] == "large"
+            assert "model" not in (await client.post(path, json={"content": "then"})).json()["queued"]
+            await finish(world)
+            page = (await client.get(path)).json()
+            assert [message.get("model") for message in page["messages"]] == [None, "m", "large"]
+            edited = await client.patch(f"{path}/{page['messages'][-1]['id']}", json={"content": "x", "model": "small"})
+            assert edited.json()["message"]["model"] == "small"
+            for model in ("", "a" * 201, "two\nlines", 7):
+                refused = await client.post(path, json={"content": "hello", "model": model})
+                assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+
 
 class TestIdempotency:
     """P1: a request may be repeated until it is answered; it takes effect once."""

@@ -24,16 +24,31 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
+    """``model`` answers this message, and stays with it while it waits in the queue; None: the chat's."""
+
     parts: Parts
     busy: Busy = Busy.QUEUE
+    model: str | None = None
+
+    @property
+    def message(self) -> NewMessage:
+        return NewMessage(Role.USER, self.parts, model=self.model)
+
+
+class Replaced(msgspec.Struct, frozen=True):
+    """What an edit has to know of the message that it replaces."""
+
+    role: Role
+    model: str | None = None
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """``message_role`` is the role of the message as the store found it, None if there is none."""
+    """``replaced`` is the message as the store found it, None if there is none. Its model stays if none is given."""
 
     message_id: int
     parts: Parts
-    message_role: Role | None = None
+    model: str | None = None
+    replaced: Replaced | None = None
 
 
 class DeleteQueued(msgspec.Struct, frozen=True):

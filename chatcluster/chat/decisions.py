@@ -51,28 +51,29 @@ from chatcluster.parts import NewMessage, Role, ToolResultPart
 def _send(draft: Draft, command: Send) -> None:
     match draft.status:
         case Status.WAITING | Status.ERROR:
-            draft.promote_behind(command.parts)
+            draft.promote_behind(command.message)
             draft.run()
         case Status.REQUIRES_ACTION if command.busy is Busy.INTERRUPT:
-            draft.promote_behind(command.parts)
+            draft.promote_behind(command.message)
             draft.run()
         case _:
-            draft.queue_last(command.parts)
+            draft.queue_last(command.message)
             if command.busy is Busy.INTERRUPT and draft.status is Status.RUNNING:
                 draft.status = Status.INTERRUPTING
 
 
 def _edit(draft: Draft, command: Edit) -> None:
-    if command.message_role is None:
+    replaced = command.replaced
+    if replaced is None:
         raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
-    if command.message_role is not Role.USER:
-        raise MessageNotUser("only a user's message can be edited", role=str(command.message_role))
+    if replaced.role is not Role.USER:
+        raise MessageNotUser("only a user's message can be edited", role=str(replaced.role))
     draft.delete_from = command.message_id
     draft.dequeue.extend(queued.id for queued in draft.queue)
     draft.queue.clear()
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
     draft.compacting = False
-    draft.insert(NewMessage(Role.USER, command.parts))
+    draft.insert(NewMessage(Role.USER, command.parts, model=command.model or replaced.model))
     draft.run()
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from chatcluster.chat.state import QUEUE_MESSAGES_MAX, ChatState, OpenCall, Queued, Status
 from chatcluster.errors import QueuedMessageNotFound, QueueFull
-from chatcluster.parts import NewMessage, Parts, Role, ToolCallPart, ToolResultPart
+from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart
 
 CANCELLED_TEXT = "The call was cancelled before it produced a result."
 
@@ -22,7 +22,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     state: ChatState
     messages: tuple[NewMessage, ...] = ()
-    enqueue: Parts | None = None
+    enqueue: NewMessage | None = None
     dequeue: tuple[int, ...] = ()
     queue_head: int | None = None
     delete_from: int | None = None
@@ -52,7 +52,7 @@ class Draft:
         self.queue = list(state.queue)
         self.open_calls = {call.call_id: call for call in state.open_calls}
         self.messages: list[NewMessage] = []
-        self.enqueue: Parts | None = None
+        self.enqueue: NewMessage | None = None
         self.dequeue: list[int] = []
         self.queue_head: int | None = None
         self.delete_from: int | None = None
@@ -74,9 +74,9 @@ class Draft:
         for call in list(self.open_calls.values()):
             self.insert(NewMessage(Role.TOOL, (ToolResultPart(call.call_id, text, is_error=True),)))
 
-    def insert_user(self, parts: Parts) -> None:
+    def insert_user(self, message: NewMessage) -> None:
         self.answer_open_calls()
-        self.insert(NewMessage(Role.USER, parts))
+        self.insert(message)
 
     # queue
 
@@ -90,9 +90,9 @@ class Draft:
                 return queued
         raise QueuedMessageNotFound("there is no such message in the queue (any more)", queued_id=queued_id)
 
-    def queue_last(self, parts: Parts) -> None:
+    def queue_last(self, message: NewMessage) -> None:
         self.require_room()
-        self.enqueue = parts
+        self.enqueue = message
 
     def move_to_head(self, queued_id: int) -> None:
         queued = self.require_queued(queued_id)
@@ -105,15 +105,15 @@ class Draft:
         if self.queue_head == head.id:
             self.queue_head = None
         self.dequeue.append(head.id)
-        self.insert_user(head.parts)
+        self.insert_user(NewMessage(Role.USER, head.parts, model=head.model))
 
-    def promote_behind(self, parts: Parts) -> None:
+    def promote_behind(self, message: NewMessage) -> None:
         """The message waits its turn: the queue's head is promoted, which makes room, and it goes behind the rest."""
         if self.queue:
             self.promote_head()
-            self.queue_last(parts)
+            self.queue_last(message)
         else:
-            self.insert_user(parts)
+            self.insert_user(message)
 
     # outcome
 

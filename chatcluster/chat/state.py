@@ -61,6 +61,7 @@ class OpenCall(msgspec.Struct, frozen=True):
 class Queued(msgspec.Struct, frozen=True):
     id: int
     parts: Parts
+    model: str | None = None
 
 
 class ChatState(msgspec.Struct, frozen=True):

@@ -41,7 +41,9 @@ class ChatRow:
 
     @property
     def queue(self) -> tuple[QueuedMessage, ...]:
-        return tuple(QueuedMessage(item.id, item.parts, self.queued_at[item.id]) for item in self.state.queue)
+        return tuple(
+            QueuedMessage(item.id, item.parts, self.queued_at[item.id], item.model) for item in self.state.queue
+        )
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from chatcluster.chat import (
     Fence,
     OwnerCommand,
     Queued,
+    Replaced,
     Status,
     UserCommand,
     create,
@@ -134,8 +135,8 @@ class MemoryStore:
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
         if isinstance(command, Edit):
-            roles = {message.id: message.role for message in row.messages}
-            command = msgspec.structs.replace(command, message_role=roles.get(command.message_id))
+            found = {message.id: Replaced(message.role, message.model) for message in row.messages}
+            command = msgspec.structs.replace(command, replaced=found.get(command.message_id))
         outcome = self._write(row, decide(row.state, command))
         return self._remember(owner_id, idempotency, outcome)
 
@@ -194,9 +195,10 @@ class MemoryStore:
             del row.queued_at[queued_id]
         queued = None
         if decision.enqueue is not None:
-            queued = QueuedMessage(next(self._database.ids), decision.enqueue, self._database.now())
+            new = decision.enqueue
+            queued = QueuedMessage(next(self._database.ids), new.parts, self._database.now(), new.model)
             row.queued_at[queued.id] = queued.created_at
-            state = msgspec.structs.replace(state, queue=(*state.queue, Queued(queued.id, queued.parts)))
+            state = msgspec.structs.replace(state, queue=(*state.queue, Queued(queued.id, new.parts, new.model)))
         if decision.title is not None:
             row.title = decision.title
         if state.retry is not row.state.retry:

@@ -6,7 +6,7 @@ json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision
 
 -- fragment: queue
 (
-    select coalesce(json_agg(json_build_object('id', id, 'parts', content, 'created_at', created_at)
+    select coalesce(json_agg(json_build_object('id', id, 'parts', content, 'created_at', created_at, 'model', model)
         order by position), '[]')
     from queued_messages where chat_id = $1
 )
@@ -109,16 +109,16 @@ select json_agg({message} order by id) from inserted
 update messages set deleted_at = statement_timestamp(), revision = $3
 where chat_id = $1 and id >= $2 and deleted_at is null
 
--- name: select_message_role
-select role from messages where chat_id = $1 and id = $2 and deleted_at is null
+-- name: select_replaced
+select role, model from messages where chat_id = $1 and id = $2 and deleted_at is null
 
 -- name: select_origin
 select json_agg({message} order by id)
 from messages where chat_id = $1 and origin_epoch = $2 and origin_history_version = $3 and origin_event = $4
 
 -- name: enqueue
-insert into queued_messages (chat_id, position, content)
-select $1, coalesce(max(position), 0) + 1, $2::text::json from queued_messages where chat_id = $1
+insert into queued_messages (chat_id, position, content, model)
+select $1, coalesce(max(position), 0) + 1, $2::text::json, $3::text from queued_messages where chat_id = $1
 returning id, created_at
 
 -- name: dequeue

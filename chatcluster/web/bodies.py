@@ -61,12 +61,14 @@ class SendMessage(Body, frozen=True, kw_only=True):
     busy: Annotated[Busy, Meta(description="What to do if the chat is busy: wait in the queue, or interrupt it")] = (
         Busy.QUEUE
     )
+    model: Annotated[str | None, Meta(description="Who answers this message. Default: the chat's model")] = None
 
 
 class EditMessage(Body, frozen=True, kw_only=True):
     """What takes the place of a user's message, and of everything that came after it."""
 
     content: Content
+    model: Annotated[str | None, Meta(description="Who answers. Default: as for the replaced message")] = None
 
 
 class CreateToken(Body, frozen=True, kw_only=True):
@@ -116,8 +118,8 @@ def checked_title(title: str) -> str:
     return _line("title", title, chars_max=TITLE_CHARS_MAX)
 
 
-def checked_model(model: str) -> str:
-    return _line("model", model, chars_max=MODEL_CHARS_MAX)
+def checked_model(model: str | None) -> str | None:
+    return None if model is None else _line("model", model, chars_max=MODEL_CHARS_MAX)
 
 
 def checked_name(field: str, name: str) -> str:

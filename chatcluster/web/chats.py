@@ -51,7 +51,7 @@ def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         id=uuid4(),
         owner_id=request.user.user_id,
         title=default_title(parts) if data.title is None else checked_title(data.title),
-        model=None if data.model is None else checked_model(data.model),
+        model=checked_model(data.model),
         messages=tuple(messages),
     )
 

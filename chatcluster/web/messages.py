@@ -11,7 +11,7 @@ from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
 from chatcluster.ports import Outcome
 from chatcluster.views import chat_answer
 from chatcluster.web.answers import REFUSALS, MessagesAnswer, SentAnswer
-from chatcluster.web.bodies import EditMessage, SendMessage, content_parts
+from chatcluster.web.bodies import EditMessage, SendMessage, checked_model, content_parts
 from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
 
 MESSAGES_MAX = 500
@@ -39,7 +39,8 @@ async def send_message(
 ) -> Response[SentAnswer]:
     """Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."""
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
-    outcome = await _apply(request, chat_id, Send(parts, data.busy), "status")
+    command = Send(parts, data.busy, checked_model(data.model))
+    outcome = await _apply(request, chat_id, command, "status")
     if outcome.queued is not None:
         answer = SentAnswer(chat_answer(outcome.chat), queued=outcome.queued)
         return Response(answer, status_code=202)
@@ -52,7 +53,8 @@ async def edit_message(
 ) -> SentAnswer:
     """Replace a user's message. It and all after it, and the queue, are gone; the chat answers the new one."""
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
-    outcome = await _apply(request, chat_id, Edit(parse_message_id(message_id), parts), "status")
+    command = Edit(parse_message_id(message_id), parts, checked_model(data.model))
+    outcome = await _apply(request, chat_id, command, "status")
     return SentAnswer(chat_answer(outcome.chat), message=outcome.message)
 
 

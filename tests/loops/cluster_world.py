@@ -325,14 +325,14 @@ class SimulatedReplica:
 
     # what users do through it
 
-    async def create(self, words: str = "hello", *, title: str = "a chat") -> Chat:
+    async def create(self, words: str = "hello", *, title: str = "a chat", model: str | None = None) -> Chat:
         messages = (NewMessage(Role.USER, (TextPart(words),)),)
-        outcome = await self.store.create(NewChat(uuid4(), OWNER, title, None, messages))
+        outcome = await self.store.create(NewChat(uuid4(), OWNER, title, model, messages))
         self.notices.committed(outcome.chat, "created")
         return Chat(self.world, outcome.chat.id)
 
-    async def send(self, chat: Chat, words: str, busy: Busy = Busy.QUEUE) -> Outcome:
-        return await self.apply(chat, Send((TextPart(words),), busy))
+    async def send(self, chat: Chat, words: str, busy: Busy = Busy.QUEUE, model: str | None = None) -> Outcome:
+        return await self.apply(chat, Send((TextPart(words),), busy, model))
 
     async def interrupt(self, chat: Chat) -> Outcome:
         return await self.apply(chat, Interrupt())

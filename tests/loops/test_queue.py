@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chatcluster.chat import QUEUE_MESSAGES_MAX, Busy, Promote
+from chatcluster.chat import QUEUE_MESSAGES_MAX, Busy, Edit, Promote
 from chatcluster.errors import NotAllowedInStatus, QueuedMessageNotFound, QueueFull
+from chatcluster.parts import Role, TextPart
 from loops.cluster_world import World
 from loops.scripted_model import Call, last_user_words
 
@@ -182,6 +183,63 @@ async def test_two_messages_at_once_to_a_chat_at_rest_start_one_turn_each(world:
     assert await answer_all(world, 2) == ["from a", "from b"]
     await chat.until_status("waiting")
     assert len(world.model.calls) == 3
+
+
+async def test_each_queued_turn_is_answered_by_the_model_that_was_asked_with_it(world: World) -> None:
+    """A model per message, in the order of the queue; a message that names none is answered by the chat's model."""
+    owner, other = await world.cluster(2)
+    chat = await owner.create("hello", model="the chat's")
+    first = await world.model.next_call()
+    await owner.send(chat, "one", model="large")
+    await other.send(chat, "two")
+    await owner.send(chat, "three", model="small")
+    first.answer("Hi")
+    asked = []
+    for _ in range(3):
+        call = await world.model.next_call()
+        asked.append((last_user_words(call), call.request.model))
+        call.answer("Yes.")
+    await chat.until_status("waiting")
+    assert (first.request.model, asked) == ("the chat's", [("one", "large"), ("two", "the chat's"), ("three", "small")])
+    assert [message.model for message in chat.row.messages if message.role is Role.USER] == [
+        None,
+        "large",
+        None,
+        "small",
+    ]
+
+
+async def test_the_model_of_a_turn_outlives_its_owner(world: World) -> None:
+    """The next owner asks whom the first one asked; what an interrupt keeps says whose words it is."""
+    a, b = await world.cluster(2)
+    chat = await world.one_turn(a)
+    await a.send(chat, "again", model="large")
+    await world.model.next_call()
+    owner, other = (a, b) if chat.owner == a.worker_id else (b, a)
+    owner.kill()
+    call = await world.model.next_call()
+    assert call.request.model == "large"
+    reader = await other.read(chat)
+    call.say("Half")
+    await reader.until_preview("Half")
+    await other.interrupt(chat)
+    await chat.until_status("waiting")
+    assert [message.model for message in chat.row.messages[-2:]] == ["large", "large"]
+
+
+async def test_an_edited_message_keeps_its_model_unless_another_is_asked(world: World) -> None:
+    owner = await world.replica()
+    chat = await world.one_turn(owner)
+    await owner.send(chat, "again", model="large")
+    (await world.model.next_call()).answer("Yes.")
+    await chat.until_status("waiting")
+    for better, model, expected in (("once more", None, "large"), ("and again", "small", "small")):
+        message_id = chat.row.messages[-2].id
+        await owner.apply(chat, Edit(message_id, (TextPart(better),), model))
+        call = await world.model.next_call()
+        assert (last_user_words(call), call.request.model) == (better, expected)
+        call.answer("Yes.")
+        await chat.until_status("waiting")
 
 
 async def test_a_takeover_goes_on_with_the_queue(world: World) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -106,9 +106,3 @@ BOUND_SECONDS = {
     "slow-reader": 2.0,
 }
 FAULTS = tuple(BOUND_SECONDS)
-
-
-def choose_victim(fleet: Fleet, owners: Sequence[str], draw: random.Random) -> Replica | None:
-    """One of ``owners``, the workers whose chats are being answered; None if there is none."""
-    replicas = [replica for worker_id in owners if (replica := fleet.owner(worker_id)) is not None]
-    return draw.choice(replicas) if replicas else None

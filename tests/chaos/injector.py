@@ -20,14 +20,14 @@ from checker import Checker, Fault, Kind, Recovery, Violation
 from chaos.api import Api, Request
 from chaos.cluster import Cluster
 from chaos.crowd import Flood, drop_connections, narrow_sockets
-from chaos.faults import BOUND_SECONDS, REPLICA_FAULTS, SERVER_FAULTS, Hand, choose_victim
+from chaos.faults import BOUND_SECONDS, REPLICA_FAULTS, SERVER_FAULTS, Hand
 from chaos.fleet import Fleet, Replica
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
 from chaos.recovery import Watch
+from chaos.victims import Victims, is_elsewhere
 
-VICTIM_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.05
 BOUND_MARGIN_SECONDS = 4.0
 """How long past the bound is waited to learn how late it was."""
@@ -76,9 +76,8 @@ class Injector:
         self._readers = readers
         self._say = say
         self._bag: list[str] = []
-        self._frozen: set[str] = set()
-        """Addresses of replicas that are stopped."""
         self._draw: random.Random = options.draw("faults")
+        self._victims = Victims(options, fleet, readers, self._draw)
 
     async def run(self) -> None:
         """All faults of the run. Raises ``RuntimeError`` when the cluster does not become whole again."""
@@ -107,7 +106,7 @@ class Injector:
         if self._options.rolling:
             await trio.sleep(ROLLING_SECONDS)
         if name in REPLICA_FAULTS:
-            outcome = await self._hurt_replica(name, await self._victim(), nursery)
+            outcome = await self._hurt_replica(name, nursery)
         elif name in SERVER_FAULTS:
             outcome = await self._hurt_server(name)
         else:
@@ -140,21 +139,9 @@ class Injector:
 
     # --- replicas -----------------------------------------------------------------------------
 
-    async def _victim(self) -> Replica:
-        if self._options.rolling:
-            return min(self._fleet.replicas, key=lambda replica: replica.started_at)
-        with trio.move_on_after(VICTIM_SECONDS_MAX):
-            while True:
-                streaming = [reader.subscriber for reader in self._readers() if reader.subscriber.streaming]
-                owners = sorted({subscriber.worker_id for subscriber in streaming if subscriber.worker_id})
-                victim = choose_victim(self._fleet, owners, self._draw)
-                if victim is not None:
-                    return victim
-                await trio.sleep(POLL_SECONDS)
-        raise RuntimeError("no chat is in the middle of an answer")
-
-    async def _hurt_replica(self, name: str, victim: Replica, nursery: trio.Nursery) -> Outcome:
+    async def _hurt_replica(self, name: str, nursery: trio.Nursery) -> Outcome:
         """Returns when it was watched; a freeze may go on, and ends by itself."""
+        victim, pid = await (self._victims.oldest() if self._options.rolling else self._victims.choose())
         fault = Fault(kind=name, time=trio.current_time(), until=float("inf"), **_names(victim))
         watches: list[Watch] = []
         hurt, over = trio.Event(), trio.Event()
@@ -165,18 +152,18 @@ class Injector:
             self._checker.faults.append(fault)
             self._fleet.forget(victim)
             if name == "stop":
-                self._frozen.add(victim.address)
+                self._victims.frozen.add(victim.address)
             watches.extend(self._watch_chats_of(fault, victim))
             hurt.set()
 
         if self._cluster.journal is not None:
             self._cluster.journal.expect(victim.name, name)
         stop_seconds = self._draw.uniform(*self._options.stop_seconds)
-        hand = Hand(self._fleet, victim, await self._fleet.process(victim), stop_seconds, began)
+        hand = Hand(self._fleet, victim, pid, stop_seconds, began)
 
         async def inflict() -> None:
             await REPLICA_FAULTS[name](hand)
-            self._frozen.discard(victim.address)
+            self._victims.frozen.discard(victim.address)
             over.set()
 
         nursery.start_soon(inflict)
@@ -192,27 +179,22 @@ class Injector:
     def _watch_chats_of(self, fault: Fault, victim: Replica) -> Iterable[Watch]:
         """The readers of the victim's chats; while a replica is frozen, those that are known not to hang on it."""
         for reader in self._readers():
-            subscriber, place = reader.subscriber, reader.place.replica
-            elsewhere = place is not None and place.address != victim.address  # its worker ID may be an older one
-            if subscriber.worker_id == victim.worker_id and not self._may_hang(reader):
-                reader.watch = Watch(fault, subscriber, elsewhere=elsewhere)
+            subscriber = reader.subscriber
+            if subscriber.worker_id == victim.worker_id and not self._victims.may_hang(reader):
+                reader.watch = Watch(fault, subscriber, elsewhere=is_elsewhere(reader, victim))
                 yield reader.watch
-
-    def _may_hang(self, reader: Reader) -> bool:
-        """On a replica that is frozen."""
-        place = reader.place.replica
-        return bool(self._frozen) and (place is None or place.address in self._frozen)
 
     # --- servers ------------------------------------------------------------------------------
 
     async def _hurt_server(self, name: str) -> Outcome:
         servers = self._cluster.servers
         assert servers is not None, "the options were checked"
+        await self._victims.witnessed()
         fault = Fault(kind=name, time=trio.current_time(), until=float("inf"))
         self._checker.faults.append(fault)
         await SERVER_FAULTS[name](servers, self._draw)
         back = trio.current_time()
-        requests = () if self._frozen else tuple(self._api.unanswered)
+        requests = () if self._victims.frozen else tuple(self._api.unanswered)
         watches = list(self._watch_all(fault, since=back))
         await self._conclude(name, watches)
         await self._await_answers(name, requests, back)
@@ -234,7 +216,7 @@ class Injector:
     # --- readers ------------------------------------------------------------------------------
 
     async def _hurt_readers(self, name: str, number: int) -> Outcome:
-        await self._victim()
+        await self._victims.witnessed()
         fault = Fault(kind=name, time=trio.current_time(), until=float("inf"))
         self._checker.faults.append(fault)
         watches = list(self._watch_all(fault, since=fault.time))
@@ -270,7 +252,7 @@ class Injector:
 
     def _watch_all(self, fault: Fault, since: float) -> Iterable[Watch]:
         for reader in self._readers():
-            if reader.subscriber.status in AT_WORK and not self._may_hang(reader):
+            if reader.subscriber.status in AT_WORK and not self._victims.may_hang(reader):
                 reader.watch = Watch(fault, reader.subscriber, elsewhere=True, since=since)
                 yield reader.watch
 

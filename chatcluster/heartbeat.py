@@ -1,4 +1,4 @@
-"""Liveness: the lease of this replica, the session watch over its neighbour, and burial of the dead.
+"""Liveness: the lease of this replica, the session watch over its neighbours, and burial of the dead.
 
 **Lease.** One row per replica, renewed every ``heartbeat_seconds`` by one statement on a connection of its
 own. The same statement returns which chats the database believes are ours, and the ring of all
@@ -7,10 +7,11 @@ replicas. By the database's clock, a row not renewed for ``lease_ttl_seconds`` i
 **Self-fencing.** Local time may only stop us sooner: if the last renewal that succeeded *began* more than
 ``lease_ttl - lease_margin`` ago by our own clock, all work is stopped before anyone may take it over.
 
-**Session watch.** Each replica holds a session lock on its worker ID and waits, on a second connection, for
-the lock of its successor in the ring. The server releases the lock of a killed process at once, so
-its death is known in milliseconds. It is proof only if this very session saw the lock held and
-then got it; a restart of the database breaks our session first, and proves nothing.
+**Session watch.** Each replica holds a session lock on its worker ID and waits, on a connection for each, for
+the locks of the next two in the ring. The server releases the lock of a killed process at once, so
+its death is known in milliseconds: also if the process next to it, which watched it, died or froze
+with it. It is proof only if this very session saw the lock held and then got it; a restart of the
+database breaks our session first, and proves nothing.
 
 **Burial.** Whoever finds a replica dead deletes its row, re-checked under the lock, and frees its chats in
 one transaction; then the claimers are woken. Recovery is a claim: there is no other path. Everyone
@@ -21,7 +22,7 @@ What happens on each failure:
 * renewal fails: tried again soon; after the bound above, ``LeaseLost``;
 * our row is gone (somebody buried us): ``LeaseLost``;
 * our lock session breaks: the lock is taken again; if our row still stands, nothing else happens;
-* our watch session breaks: a new one starts from the beginning; the lease serves meanwhile.
+* a watch session breaks: a new one starts from the beginning; the other watcher and the lease serve meanwhile.
 
 ``LeaseLost`` ends everything nested in the lease; nothing is written any more, and ``replica.py`` starts a
 new incarnation under a new worker ID.
@@ -45,6 +46,8 @@ from chatcluster.ports import REPLICAS_CHANNEL, Chat, PubSub, Registry, Renewal,
 RENEW_RETRY_SECONDS = 0.1
 SESSION_RETRY_SECONDS = 0.2
 RETIRE_SECONDS_MAX = 2.0
+WATCHED_MAX = 2
+"""As many neighbours on the ring may die at once, and each death is still known at once."""
 
 
 class Lease:
@@ -73,7 +76,8 @@ class Lease:
         self._ring: tuple[UUID, ...] = ()
         self._trusted_until = 0.0
         self._beat_now = trio.Event()
-        self._watching = trio.CancelScope()
+        self._ring_changed = trio.Event()
+        self._watches: dict[UUID, trio.CancelScope] = {}
         self._session_held = trio.Event()
         self._retiring = False
 
@@ -101,7 +105,13 @@ class Lease:
         await self._registry.register(self._replica)
         await self._renew()
         self._pubsub.publish(REPLICAS_CHANNEL, b"")
-        for task in (self._keep_renewing, self._fence_ourselves, self._follow_ring, self._watch, self._sweep):
+        for task in (
+            self._keep_renewing,
+            self._fence_ourselves,
+            self._follow_ring,
+            self._watch_neighbours,
+            self._sweep,
+        ):
             nursery.start_soon(task)
 
     async def _keep_renewing(self) -> None:
@@ -156,34 +166,50 @@ class Lease:
                 await changes.receive()
                 self.beat()
 
-    # --- the neighbour ------------------------------------------------------------------------
+    # --- the neighbours -----------------------------------------------------------------------
 
     def _adopt_ring(self, ring: tuple[UUID, ...]) -> None:
-        before = self._successor
-        self._ring = ring
-        if self._successor != before:
-            self._watching.cancel()
+        if ring != self._ring:
+            self._ring = ring
+            self._ring_changed.set()
 
     @property
-    def _successor(self) -> UUID | None:
-        """The next worker in the ring, None if we are alone."""
-        others = [worker for worker in self._ring if worker != self.worker_id]
-        return next((worker for worker in others if worker > self.worker_id), others[0] if others else None)
+    def _neighbours(self) -> list[UUID]:
+        """Whom we watch: the next workers in the ring, which closes behind the greatest ID."""
+        others = sorted(worker for worker in self._ring if worker != self.worker_id)
+        nearest_first = sorted(others, key=lambda worker: worker < self.worker_id)
+        return nearest_first[:WATCHED_MAX]
 
-    async def _watch(self) -> None:
-        while True:
-            successor, dead = self._successor, False
-            with trio.CancelScope() as self._watching:
-                dead = await self._watch_one(successor)
-            if dead and successor is not None:
-                await self._bury_now(successor)
+    async def _watch_neighbours(self) -> None:
+        """Have one watch on each neighbour, whoever they are at the time."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._ring_changed = trio.Event()
+                neighbours = self._neighbours
+                for worker_id, watching in self._watches.items():
+                    if worker_id not in neighbours:
+                        watching.cancel()
+                for worker_id in neighbours:
+                    if worker_id not in self._watches:
+                        self._watches[worker_id] = trio.CancelScope()
+                        nursery.start_soon(self._watch, worker_id)
+                await self._ring_changed.wait()
 
-    async def _watch_one(self, successor: UUID | None) -> bool:
-        """Whether there is proof that ``successor`` died. Returns False when it is worth looking anew."""
-        if successor is None:
-            await trio.sleep_forever()
+    async def _watch(self, worker_id: UUID) -> None:
+        """Until it is dead, or no neighbour any more. A burial is brought to its end in either case: who is to take
+        the chats over has to hear of it."""
+        dead = False
+        with self._watches[worker_id]:
+            dead = await self._is_dead(worker_id)
+        if dead:
+            await self._bury_now(worker_id)
+        del self._watches[worker_id]
+        self._ring_changed.set()  # it is watched anew if it should be, as when it could not be buried
+
+    async def _is_dead(self, worker_id: UUID) -> bool:
+        """Whether there is proof that it died. Returns False when it is worth looking anew."""
         try:
-            if await self._registry.watch(successor):
+            if await self._registry.watch(worker_id):
                 return True
         except StoreUnavailable as error:
             telemetry.event("watch.unavailable", worker_id=str(self.worker_id), error=str(error))

@@ -31,6 +31,30 @@ async def test_a_killed_owner_is_replaced_within_a_tenth_of_a_second(world: Worl
     assert story[-4:] == ["… Half an", "status running", "attempt 2", "… Anew"]
 
 
+@pytest.mark.parametrize("spared", range(4))
+async def test_two_that_die_at_once_are_both_replaced_within_a_tenth_of_a_second(world: World, spared: int) -> None:
+    """P4: whoever watched the one may have died with it, wherever on the ring they were; another watches it too."""
+    replicas = await world.cluster(4)
+    victims = (replicas[spared], replicas[(spared + 1) % 4])
+    chats = [(await world.answering(victim))[0] for victim in victims]
+    for victim in victims:
+        victim.kill()
+    for chat in chats:
+        await chat.until(lambda chat: chat.epoch == 2 and chat.owner is not None, within=TAKEOVER_SECONDS)
+
+
+@pytest.mark.parametrize("place", range(4))
+async def test_a_death_is_known_at_once_though_one_that_watches_is_frozen(world: World, place: int) -> None:
+    """P4: who does not look cannot bury, whichever of them it is; and nobody else is taken for dead."""
+    replicas = sorted(await world.cluster(4), key=lambda replica: replica.worker_id)
+    victim, frozen = replicas[place], replicas[place - 1]
+    chat, _, _ = await world.answering(victim)
+    frozen.freeze()
+    victim.kill()
+    await chat.until(lambda chat: chat.epoch == 2 and chat.owner is not None, within=TAKEOVER_SECONDS)
+    assert sorted(world.database.replicas) == [replica.worker_id for replica in replicas if replica is not victim]
+
+
 async def test_readers_are_told_at_once_that_their_chat_waits_for_an_owner(world: World) -> None:
     """P4: where nobody has a place for the chat, the death of its owner is no silence either."""
     a, b = await world.replica(), await world.replica(slots=0)

@@ -93,10 +93,16 @@ class LossyLink:
         """The URL of the same database over this link."""
         async with trio.open_nursery() as nursery:
             (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            nursery.start_soon(partial(trio.serve_listeners, self._serve, [listener]))
+            nursery.start_soon(partial(trio.serve_listeners, self._serve_until_gone, [listener]))
             port = listener.socket.getsockname()[1]
             yield f"postgresql://{self._url.username or 'chatcluster'}@127.0.0.1:{port}{self._url.path}"
             nursery.cancel_scope.cancel()
+
+    async def _serve_until_gone(self, client: trio.SocketStream) -> None:
+        try:
+            await self._serve(client)
+        except* trio.BrokenResourceError:
+            pass  # either side hung up on what was on its way
 
     async def _serve(self, client: trio.SocketStream) -> None:
         async with client, await trio.open_unix_socket(self._server) as server, trio.open_nursery() as nursery:

@@ -39,6 +39,7 @@ from chatcluster.provisioning import provision
 STOP_MARGIN_SECONDS = 5.0
 """What a replica may take on top of its drain."""
 SERVER_POLL_SECONDS = 0.25
+SERVER_RETRY_SECONDS = 2.0
 CONNECTIONS_PER_REPLICA = 8
 """Postgres sessions on top of the pool: lease, session lock, watch, and those of administration."""
 SIMULATED_MODEL = "simulated"
@@ -131,19 +132,12 @@ class _Supervisor:
         url = await trio.to_thread.run_sync(server.start)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._start_when_gone, server)
+                nursery.start_soon(keep_running, server, self._say)
                 yield url
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):  # bounded by the server's own escalation
                 await trio.to_thread.run_sync(server.stop)
-
-    async def _start_when_gone(self, server: PostgresServer | RedisServer) -> None:
-        while True:
-            await trio.sleep(SERVER_POLL_SECONDS)
-            if server.pid is None:
-                self._say(f"{server!r} has died; starting it again")
-                await trio.to_thread.run_sync(server.start)
 
     async def _choose_model(self, background: trio.Nursery, settings: Settings) -> tuple[Settings, bool]:
         """The settings with a model: the one that is configured, or a simulated one."""
@@ -209,6 +203,21 @@ class _Supervisor:
         program = Path(sys.executable).with_name("chatcluster")
         chat = f"{shlex.quote(str(program))} chat --data-dir {shlex.quote(str(self._data_dir))}"
         return BANNER.format(count=len(self._replicas), table=table, url=url, token=token, chat=chat)
+
+
+async def keep_running(server: PostgresServer | RedisServer, say: Callable[[str], None]) -> None:
+    """Start ``server`` again whenever it is gone, until cancelled. What keeps it from starting may pass (no memory, a
+    process that still has its port): the replicas live without it meanwhile, and must not end with it."""
+    while True:
+        await trio.sleep(SERVER_POLL_SECONDS)
+        if server.pid is not None:
+            continue
+        say(f"{server!r} has died; starting it again")
+        try:
+            await trio.to_thread.run_sync(server.start)
+        except (ConfigError, OSError) as error:
+            say(f"{error}; trying again in {SERVER_RETRY_SECONDS:g} s")
+            await trio.sleep(SERVER_RETRY_SECONDS)
 
 
 BANNER = """

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -28,6 +29,7 @@ from cluster_process import (
 from chatcluster import keeper as keeper_module
 from chatcluster import local_cluster, log_tail, supervisor
 from chatcluster.config import Settings, from_environment
+from chatcluster.embedded import RedisServer
 from chatcluster.errors import ConfigError
 from chatcluster.keeper import Keeper, Ready
 
@@ -53,6 +55,15 @@ def replicas(cluster: ClusterProcess) -> dict[str, dict[str, str]]:
 def owners(cluster: ClusterProcess) -> list[str]:
     """The replicas that work on a chat."""
     return [name for name, replica in replicas(cluster).items() if replica["chats"]]
+
+
+def workers(cluster: ClusterProcess) -> dict[str, str]:
+    """The worker IDs of those replicas that live, and have no successor yet."""
+    return {name: row["worker_id"] for name, row in replicas(cluster).items() if row["state"] == "active"}
+
+
+def redis_pid(cluster: ClusterProcess) -> int | None:
+    return next((pid for pid, command in cluster.children().items() if "redis-server" in command), None)
 
 
 def pid_of(cluster: ClusterProcess, name: str) -> int:
@@ -100,10 +111,12 @@ class TestUp:
 
     def test_an_embedded_server_that_is_killed_comes_back(self, cluster: ClusterProcess) -> None:
         """P8: and nobody else has to be started again."""
-        (redis,) = (pid for pid, command in cluster.children().items() if "redis-server" in command)
+        wait_until(lambda: len(workers(cluster)) == 2)  # whoever was killed before is back
+        before, redis = workers(cluster), redis_pid(cluster)
+        assert redis is not None
         os.kill(redis, signal.SIGKILL)
-        wait_until(lambda: any("redis-server" in command for command in cluster.children().values()))
-        assert len(replicas(cluster)) == 2
+        wait_until(lambda: redis_pid(cluster) not in (None, redis))
+        wait_until(lambda: workers(cluster) == before)
 
     def test_a_second_one_on_the_same_data_is_refused_in_one_line(self, cluster: ClusterProcess) -> None:
         second = run_up("--port", "0", "--data-dir", str(cluster.data_dir))
@@ -254,6 +267,26 @@ class TestKeeper:
                     await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
         assert [line.rpartition(" in ")[2] for line in said[:4]] == ["0.001 s", "0.002 s", "0.004 s", "0.004 s"]
+
+
+async def test_an_embedded_server_that_cannot_come_back_at_once_is_tried_again(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: nothing else ends because of it."""
+    monkeypatch.setattr(supervisor, "SERVER_RETRY_SECONDS", 0.01)
+    said: list[str] = []
+    port = urlsplit(own_redis.start()).port
+    own_redis.kill()
+    async with trio.open_nursery() as nursery:
+        with socket.create_server(("127.0.0.1", port or 0)):
+            nursery.start_soon(supervisor.keep_running, own_redis, said.append)
+            with trio.fail_after(10):
+                while not any("trying again in" in line for line in said):
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(10):
+            while own_redis.pid is None:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
 
 
 def test_settings_reach_a_replica_whole(monkeypatch: pytest.MonkeyPatch) -> None:

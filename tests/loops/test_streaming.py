@@ -379,6 +379,28 @@ async def test_a_reader_that_was_cut_while_it_waited_gets_nothing_of_what_came_a
     await resumed.until(lambda reader: len(reader.history) == 3)
 
 
+async def test_an_event_larger_than_the_buffer_costs_a_reconnect_and_no_more(world: World) -> None:
+    """What a reader finds when it joins does not pass its buffer, so it never meets the same event again."""
+    owner = await world.replica(subscriber_buffer_bytes=16 << 10)
+    chat = await owner.create("hello")
+    call = await world.model.next_call()
+    reader = await owner.read(chat)
+    await reader.until_line("attempt 1")
+    large = "x" * 100_000
+    call.say(large)
+    await reader.until_cut()
+    reader = await owner.resume(chat, reader)
+    await reader.until_preview(large)
+    call.say("y")
+    await reader.until_preview(large + "y")
+    call.finish()
+    await reader.until_cut()
+    reader = await owner.resume(chat, reader)
+    await reader.until_status("waiting")
+    assert reader.history[-1] == f"assistant: {large}y"
+    assert reader.cut is None
+
+
 async def chatter(call: Call, reader: Reader, *, words: int) -> None:
     """So many frames, each seen by the reader before the next one is said."""
     for number in range(words):

@@ -102,6 +102,9 @@ class PostgresStore:
     ) -> tuple[Chat, ...]:
         return await self._database.autocommit(_list_chats, owner_id, archived, limit, after)
 
+    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
+        return await self._database.autocommit(_list_changed, owner_ids, seconds, limit)
+
     async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
         return await self._database.autocommit(_list_messages, chat_id, owner_id, after, limit)
 
@@ -297,6 +300,12 @@ async def _list_chats(
         row = await connection.fetchrow(SQL["select_creation"], after, owner_id)
         created_at = _existing(row, after)["created_at"]
     return chats_of(await connection.fetch(SQL["list_chats"], owner_id, archived, created_at, after, limit))
+
+
+async def _list_changed(
+    connection: Connection, owner_ids: Sequence[UUID], seconds: float, limit: int
+) -> tuple[Chat, ...]:
+    return chats_of(await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, limit))
 
 
 async def _list_messages(connection: Connection, chat_id: UUID, owner_id: UUID, after: int, limit: int) -> MessagePage:

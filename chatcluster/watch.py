@@ -2,15 +2,17 @@
 
 Per user and replica there is one task, however many readers. It listens to the user's channel, reads each
 chat that changed once (what was published is a hint, and never data), and hands the encoded event to all
-readers. After a gap it reads the newest chats again and tells of those that moved, as ``status``.
+readers. After a gap it reads the newest chats again and tells of those that moved, as ``status``. So does a poll, for
+all users at once: nobody may be left to publish what changed, or no Redis to publish it on.
 
 There is no cursor: a list is short, and read again after a reconnect. A reader that falls behind is cut.
 """
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from uuid import UUID
@@ -24,7 +26,7 @@ from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
 from chatcluster.events import named
 from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
-from chatcluster.ports import PubSub, Store, Subscription, owner_channel
+from chatcluster.ports import Chat, PubSub, Store, Subscription, owner_channel
 from chatcluster.shown import Notice
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
@@ -32,6 +34,11 @@ from chatcluster.views import ChatAnswer, chat_answer
 NEWEST_CHATS = 100
 KNOWN_CHATS_MAX = 1000
 READ_RETRY_SECONDS = 0.5
+POLL_SECONDS = 10.0
+POLL_OWNERS = 200
+"""In one statement."""
+UNSEEN_SECONDS_MAX = 15.0
+"""A change has the time of its statement, and may be committed so much later: longer than a transaction lives."""
 
 K = TypeVar("K")
 
@@ -91,6 +98,11 @@ class Watch:
             return change.snapshot_version <= self._told.get(change.chat_id, 0)
         return change.snapshot_version <= self._kinds.get((change.chat_id, change.kind), 0)
 
+    def look(self, chat: Chat) -> None:
+        """What a poll found: nothing new, unless word of it was lost."""
+        if chat.snapshot_version > self._told.get(chat.id, 0):
+            self._hand_out("status", chat_answer(chat))
+
     async def _tell_newest(self) -> None:
         for chat in await self._store.list_chats(self.owner_id, archived=None, limit=NEWEST_CHATS, after=None):
             if chat.snapshot_version > self._told.get(chat.id, chat.snapshot_version - 1):
@@ -107,6 +119,8 @@ class Watch:
                 return
 
     def _hand_out(self, kind: str, chat: ChatAnswer) -> None:
+        if chat.snapshot_version < self._told.get(chat.id, 0):
+            return  # a poll was quicker than the read of it
         _remember(self._told, chat.id, chat.snapshot_version)
         _remember(self._kinds, (chat.id, kind), chat.snapshot_version)
         notice = Notice(named(kind, encode(ListEvent(kind, chat))))
@@ -134,12 +148,32 @@ class Watches:
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the tasks, and poll for changes of which no word came."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
             try:
-                await trio.sleep_forever()
+                await self._poll()
             finally:
                 self._nursery = None
+
+    async def _poll(self) -> None:
+        looked_at = trio.current_time()
+        while True:
+            await trio.sleep(POLL_SECONDS * random.uniform(0.75, 1.0))
+            began = trio.current_time()
+            owner_ids = list(self._watches)
+            try:
+                for start in range(0, len(owner_ids), POLL_OWNERS):
+                    seconds = began - looked_at + UNSEEN_SECONDS_MAX
+                    await self._poll_some(owner_ids[start : start + POLL_OWNERS], seconds)
+                looked_at = began
+            except StoreUnavailable as error:
+                telemetry.event("watch.poll_failed", error=str(error))
+
+    async def _poll_some(self, owner_ids: Sequence[UUID], seconds: float) -> None:
+        for chat in await self._store.list_changed(owner_ids, seconds=seconds, limit=NEWEST_CHATS):
+            if watch := self._watches.get(chat.owner_id):
+                watch.look(chat)
 
     def cut_all(self) -> None:
         self._closed = True

@@ -415,6 +415,21 @@ async def test_chats_are_listed_newest_first_in_pages_and_only_to_their_owner(wo
             await page(None, 9, unknown)
 
 
+async def test_what_changed_lately_is_listed_of_the_newest_chats_of_some_owners(world: World) -> None:
+    """P9: and of nobody else's."""
+    old, new = await world.chat(), await world.chat()
+    foreign, unasked = await world.chat(owner_id=STRANGER), await world.chat(owner_id=uuid4())
+
+    async def changed(*owner_ids: UUID, seconds: float = 60.0, limit: int = 9) -> set[UUID]:
+        return {chat.id for chat in await world.store.list_changed(owner_ids, seconds=seconds, limit=limit)}
+
+    assert await changed(OWNER, STRANGER, uuid4()) == {old, new, foreign}
+    assert await changed(OWNER, limit=1) == {new}
+    assert await changed(OWNER, seconds=0.0) == set()
+    assert await changed() == set()
+    assert unasked not in await changed(OWNER, STRANGER)
+
+
 async def test_versions_are_those_of_the_chats_that_exist(world: World) -> None:
     one, other = await world.chat(), await world.chat()
     await world.send(other, "later")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -95,6 +96,15 @@ class MemoryStore:
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
             return tuple(self._database.view(row) for row in wanted[:limit])
+
+    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
+        async with self._link.crossing("list_changed"):
+            since = self._database.now() - timedelta(seconds=seconds)
+            changed: list[ChatRow] = []
+            for owner_id in owner_ids:
+                newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
+                changed.extend(row for row in newest[:limit] if row.updated_at > since)
+            return tuple(map(self._database.view, changed))
 
     async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
         async with self._link.crossing("list_messages"):

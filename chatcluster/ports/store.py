@@ -198,6 +198,10 @@ class Store(Protocol):
         """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``."""
         ...
 
+    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
+        """Of the newest ``limit`` chats of each owner those that changed in the last ``seconds``, in one statement."""
+        ...
+
     async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
         """A page of history by ID, and the queue. Raises ``ChatNotFound``."""
         ...

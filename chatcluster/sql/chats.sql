@@ -233,6 +233,13 @@ where owner_id = $1
 order by created_at desc, id desc
 limit $5
 
+-- name: list_changed
+select newest.*
+from unnest($1::uuid[]) as owners (owner_id) cross join lateral (
+    select {chat} from chats where chats.owner_id = owners.owner_id order by created_at desc, id desc limit $3
+) as newest
+where newest.updated_at > statement_timestamp() - $2::float8 * interval '1 second'
+
 -- name: select_creation
 select created_at from chats where id = $1 and owner_id = $2
 

@@ -16,6 +16,7 @@ from chatcluster.notices import Lifecycle
 from chatcluster.parts import encode
 from chatcluster.ports import owner_channel
 from chatcluster.subscribe import Cut, Subscriber
+from chatcluster.watch import POLL_SECONDS
 from loops.cluster_world import OWNER, SimulatedReplica, World
 
 
@@ -94,6 +95,46 @@ async def test_after_a_gap_the_newest_chats_are_told_again(world: World) -> None
         await a.rename(chat, "Greetings")
         b.pubsub.connect()
         await reader.until_line("status Greetings waiting", within=0.1)
+
+
+async def test_what_nobody_published_is_told_once_by_the_poll(world: World) -> None:
+    """P8: without Redis, or when a replica dies between its commit and the word of it."""
+    a, b = await world.cluster(2)
+    async with watching(b) as reader:
+        chat = await world.one_turn(a)
+        await reader.until_line("status a chat waiting", within=0.1)
+        b.pubsub.disconnect()
+        await a.rename(chat, "Greetings")
+        await reader.until_line("status Greetings waiting", within=POLL_SECONDS + 0.1)
+        told = len(reader.lines)
+        with pytest.raises(AssertionError, match="not within"):
+            await reader.until_line("anything", within=5 * POLL_SECONDS)
+        assert len(reader.lines) == told
+
+
+async def test_a_poll_that_failed_is_made_up_for_by_the_next_one(world: World) -> None:
+    a, b = await world.cluster(2)
+    async with watching(b) as reader:
+        chat = await world.one_turn(a)
+        await reader.until_line("status a chat waiting", within=0.1)
+        b.pubsub.disconnect()
+        b.database_wire.cut = True
+        await a.rename(chat, "Greetings")
+        await trio.sleep(10 * POLL_SECONDS)
+        b.database_wire.cut = False
+        await reader.until_line("status Greetings waiting", within=POLL_SECONDS + 0.1)
+
+
+async def test_lists_of_many_users_cost_one_statement_per_poll(world: World) -> None:
+    a = await world.replica()
+    async with watching(a), watching(a, UUID(int=7)):
+        await world.one_turn(a)
+        await world.settle()
+        before = a.database_wire.crossings.copy()
+        await trio.sleep(10 * POLL_SECONDS)
+        spent = a.database_wire.crossings - before
+    assert spent["list_chats"] == spent["get"] == 0
+    assert 9 <= spent["list_changed"] <= 14
 
 
 async def test_a_database_that_is_away_delays_the_list_and_no_more(world: World) -> None:

@@ -15,6 +15,8 @@ from web_world import World, client_of, error_code, serving, until_broken_off
 from chatcluster import tokens
 from chatcluster.errors import StoreUnavailable, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Replica
+from chatcluster.subscribe import Cut
+from chatcluster.web import auth, sse
 from chatcluster.web.auth import CACHE_SECONDS, Authenticator
 
 
@@ -248,3 +250,50 @@ async def test_a_stream_ends_soon_after_its_token_was_revoked() -> None:
             assert (await admin.delete(f"/api/v1/tokens/{token_id}")).status_code == 204
             await until_broken_off(response)
         assert b'stream_cuts_total{protocol="sse",reason="revoked"} 1.0' in world.metrics.render()
+
+
+class TestAskingAgain:
+    """P9: a stream may stay for days, and its token expire, or be revoked where nobody can announce it."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sse, "ASK_AGAIN_SECONDS", 0.05)
+        monkeypatch.setattr(auth, "CACHE_SECONDS", 0.01)
+
+    async def test_a_stream_whose_token_ended_without_a_word_ends(self) -> None:
+        world = World(sse_heartbeat_seconds=0.05)
+        async with client_of(world) as ada, ada.stream("GET", "/api/v1/watch") as response:
+            await world.watches.next_reader()
+            (token,) = await world.accounts.tokens()
+            await world.accounts.revoke(token.id)
+            await until_broken_off(response)
+        assert b'stream_cuts_total{protocol="sse",reason="revoked"} 1.0' in world.metrics.render()
+
+    @pytest.mark.parametrize("answer", ["an error", "none"])
+    async def test_a_database_that_cannot_be_asked_ends_no_stream(
+        self, answer: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """P4: who reads keeps what comes from elsewhere."""
+        monkeypatch.setattr(sse, "ASK_SECONDS_MAX", 0.01)
+        asked = 0
+        asked_thrice = trio.Event()
+
+        async def authenticate(*_: object) -> Account | None:
+            nonlocal asked
+            asked += 1
+            if asked == 3:
+                asked_thrice.set()
+            if answer == "none":
+                await trio.sleep_forever()
+            raise StoreUnavailable("no")
+
+        world = World(sse_heartbeat_seconds=0.05)
+        async with client_of(world) as ada, ada.stream("GET", "/api/v1/watch") as response:
+            reader = await world.watches.next_reader()
+            monkeypatch.setattr(world.accounts, "authenticate", authenticate)
+            with trio.fail_after(5):
+                await asked_thrice.wait()
+            await reader.events.send(b"event: status\ndata: {}\n\n")
+            await reader.events.send(Cut("slow"))
+            assert b"event: status" in await until_broken_off(response)
+        assert b'stream_cuts_total{protocol="sse",reason="cut"} 1.0' in world.metrics.render()

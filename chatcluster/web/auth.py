@@ -3,7 +3,8 @@
 The database is authoritative. A token that it accepted stands in a small cache for ``CACHE_SECONDS``, so that
 the hot path costs no transaction. A revocation is announced on ``TOKENS_CHANNEL``: every replica then forgets
 its whole cache, and open event streams ask again. Where the announcement is lost, the cache's age bounds how
-long a revoked token still opens a door; a ``GAP`` in the channel counts as an announcement.
+long a revoked token still opens a door; a ``GAP`` in the channel counts as an announcement. Open event streams
+ask once in a while besides, which also ends those whose token has expired.
 
 Only accepted tokens are cached: a wrong one cannot push a right one out, and a checksum keeps most nonsense
 away from the database.

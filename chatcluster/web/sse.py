@@ -24,14 +24,15 @@ Errors before the first byte (unknown chat, bad cursor, too many readers) are or
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import random
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, cast
 
 import trio
 from litestar.types import Receive, Scope, Send
 
 from chatcluster import telemetry
-from chatcluster.errors import Unauthenticated, UnavailableError
+from chatcluster.errors import StoreUnavailable, Unauthenticated, UnavailableError
 from chatcluster.subscribe import Cut
 from chatcluster.tokens import ParsedToken
 from chatcluster.web.auth import Authenticator
@@ -48,6 +49,10 @@ OPENING = b": open\nretry: 500\n"
 """Flushes the headers through proxies at once, and tells browsers to come back soon. It is the head of the first
 event rather than one of its own: not every client knows that an event without data is none."""
 HEARTBEAT = b": hb\n\n"
+ASK_AGAIN_SECONDS = 300.0
+"""How long a stream goes on, at most, with a token that has expired, or was revoked and nobody could say so."""
+ASK_SECONDS_MAX = 1.0
+"""What an answer that nobody knows to be needed may delay the events by."""
 
 
 class EventStream:
@@ -69,6 +74,7 @@ class EventStream:
         self._authenticator = authenticator
         self._revocations = authenticator.revocations
         self._token = token
+        self._ask_at = _ask_again_at()
         self._resumed = resumed
         self._subscriber: Subscriber
         self._outlet: Outlet
@@ -135,12 +141,24 @@ class EventStream:
         return not data or self._outlet.push(data)
 
     async def _still_valid(self) -> bool:
-        """Whether the token may read on. Asks only after a token, any token, was revoked."""
-        if self._revocations == self._authenticator.revocations:
-            return True
-        self._revocations = self._authenticator.revocations
+        """Whether the token may read on. Asks after a token, any token, was revoked, and once in a while."""
+        if self._revocations != self._authenticator.revocations:
+            self._revocations = self._authenticator.revocations
+            return await self._is_accepted()
+        if trio.current_time() >= self._ask_at:
+            self._ask_at = _ask_again_at()
+            with suppress(StoreUnavailable), trio.move_on_after(ASK_SECONDS_MAX):  # no answer: ask the next time
+                return await self._is_accepted()
+        return True
+
+    async def _is_accepted(self) -> bool:
         try:
             await self._authenticator.authenticate(self._token)
         except Unauthenticated:
             return False
         return True
+
+
+def _ask_again_at() -> float:
+    """Not at the same moment for all that came together, after a deploy for example."""
+    return trio.current_time() + ASK_AGAIN_SECONDS * random.uniform(0.75, 1.0)

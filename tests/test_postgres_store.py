@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 import trio
 from chat_states import assistant, text, user
@@ -15,6 +16,7 @@ from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session,
 from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, FinishTurn, Interrupt, Send, Status
 from chatcluster.config import Settings
 from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreUnavailable
+from chatcluster.parts import text_of
 from chatcluster.ports import Chat, Claimed, Idempotency, NewChat, Outcome, Replica
 from chatcluster.postgres import Database, Session, open_database
 from chatcluster.registry import PostgresRegistry
@@ -239,6 +241,27 @@ async def test_a_key_is_forgotten_after_a_day_and_old_ones_are_cleared_away(
 
 
 # --- commits without an answer ----------------------------------------------------------------
+
+
+async def test_a_turn_whose_last_insert_fails_ends_not_at_all_and_can_be_ended_again(
+    database: Database, observer: Session
+) -> None:
+    """P1: answer, promotion, queue and status are one transaction."""
+    chat = await create(database)
+    store = PostgresStore(database)
+    await store.apply(chat.id, Send(text("queued")), owner_id=OWNER)
+    (claimed,) = await claim(database)
+    await execute(observer, "ALTER TABLE messages ADD CONSTRAINT refused CHECK (role <> 'user') NOT VALID")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await store.commit(fence_of(claimed.chat), ANSWER)
+    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10)
+    assert (texts(page.messages), [text_of(queued.parts) for queued in page.queue]) == (["hello"], ["queued"])
+    assert await store.get(chat.id) == claimed.chat
+
+    await execute(observer, "ALTER TABLE messages DROP CONSTRAINT refused")
+    await store.commit(fence_of(claimed.chat), ANSWER)
+    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10)
+    assert (texts(page.messages), page.queue) == (["hello", "the answer", "queued"], ())
 
 
 @pytest.mark.parametrize("delivered", [True, False], ids=["committed", "not committed"])

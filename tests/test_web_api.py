@@ -416,6 +416,8 @@ class TestHealth:
             schema = (await client.get("/schema")).json()
             stream = schema["paths"]["/api/v1/chats/{chat_id}/stream"]["get"]
             assert "text/event-stream" in stream["responses"]["200"]["content"]
+            send_route = schema["paths"]["/api/v1/chats/{chat_id}/messages"]["post"]
+            assert {"201", "202", "413", "415"} <= set(send_route["responses"])
             create_route = schema["paths"]["/api/v1/chats"]["post"]
             assert create_route["responses"]["409"]["content"]["application/json"]["schema"] == {
                 "$ref": "#/components/schemas/ErrorAnswer"

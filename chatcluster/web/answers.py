@@ -93,8 +93,11 @@ def _refusal(description: str) -> ResponseSpec:
 REFUSALS = {
     400: _refusal("The request does not have the form that the API takes"),
     401: _refusal("There is no valid token"),
+    403: _refusal("This is for administrators"),
     404: _refusal("There is no such thing, or it is not the caller's"),
     409: _refusal("The state of the chat does not allow it now"),
+    413: _refusal("The body, or a text in it, is too large"),
+    415: _refusal("The body is not declared to be JSON"),
     429: _refusal("A limit on concurrent use; see Retry-After"),
     503: _refusal("A server that this needs cannot be reached right now; see Retry-After"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Response, delete, get, patch, post
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
@@ -33,7 +34,10 @@ async def list_messages(
     return MessagesAnswer(page.messages, page.queue, page.has_more)
 
 
-@post("/chats/{chat_id:str}/messages", responses=REFUSALS)
+QUEUED = ResponseSpec(SentAnswer, generate_examples=False, description="The message waits in the queue")
+
+
+@post("/chats/{chat_id:str}/messages", responses={202: QUEUED, **REFUSALS})
 async def send_message(
     request: ApiRequest, chat_id: FromPath[str], data: JSONBody[SendMessage]
 ) -> Response[SentAnswer]:

@@ -39,6 +39,10 @@ prepare_virtualenv() { # NAME EXTRA
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$python" -c '' 2>/dev/null; then
         return 0
     fi
+    if [ ! -w "$root" ] || { [ -e "$directory" ] && [ ! -w "$directory" ]; }; then
+        say "Error: $directory cannot be written by $(id -un). Use a clone of your own."
+        return 1
+    fi
     say "Installing into $1 (once) ..."
     if ! "$python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         create_virtualenv "$directory" || return 1

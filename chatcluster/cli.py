@@ -17,7 +17,15 @@ import click
 import trio
 
 from chatcluster import __version__, exits
-from chatcluster.config import ENV_PREFIX, Settings, env_name, flag_name, from_environment
+from chatcluster.config import (
+    ENV_PREFIX,
+    Settings,
+    check_header_text,
+    check_http_url,
+    env_name,
+    flag_name,
+    from_environment,
+)
 from chatcluster.errors import ConfigError
 from chatcluster.flags import ALL, DATABASE, settings_flags
 from chatcluster.local_cluster import DEFAULT_DATA_DIR, read_cluster, read_token
@@ -38,7 +46,7 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Every flag of a command is also an environment variable; COMMAND --help names it.",
+    epilog="Settings are flags, or environment variables: COMMAND --help names both.",
 )
 @click.version_option(__version__, prog_name="chatcluster")
 def commands() -> None:
@@ -77,17 +85,31 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @commands.command()
-@click.option("--replicas", type=click.IntRange(1, 64), default=3, envvar=ENV_PREFIX + "REPLICAS", show_default=True)
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 64),
+    default=3,
+    envvar=ENV_PREFIX + "REPLICAS",
+    show_default=True,
+    show_envvar=True,
+    help="How many to start",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
     envvar=ENV_PREFIX + "PORT",
     show_default=True,
+    show_envvar=True,
     help="Public port, which the replicas share; 0 picks a free one",
 )
 @click.option(
-    "--host", default="127.0.0.1", envvar=ENV_PREFIX + "HOST", show_default=True, help="Address of the public port"
+    "--host",
+    default="127.0.0.1",
+    envvar=ENV_PREFIX + "HOST",
+    show_default=True,
+    show_envvar=True,
+    help="Address of the public port",
 )
 @data_dir_option
 @click.option("--verbose", is_flag=True, help="Show everything that the replicas log, not only warnings")
@@ -167,6 +189,14 @@ def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
     \b
     chatcluster simulate-llm --tokens-per-second 20
     chatcluster serve --llm-base-url http://127.0.0.1:8200/v1 --llm-model simulated
+
+    What is in double brackets in a prompt steers the answer to it. A name that does not exist is refused with
+    the list of all of them.
+
+    \b
+    Tell me a story [[tokens=500 tps=20]]
+    Tell me a story [[fail=429 retry_after=2 times=1]]
+    Tell me a story [[cut_after=10 times=2]]
     """
     from chatcluster.llm.simulator import SimulatorOptions
 
@@ -283,6 +313,8 @@ def _reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str
     token = token or read_token(data_dir)
     if token is None:
         raise ConfigError("give --token (or CHATCLUSTER_TOKEN)")
+    check_http_url("--url", url)
+    check_header_text("--token", token)
     return url, token
 
 
@@ -310,16 +342,13 @@ def chat(
     chatcluster chat --chat 0198c7e2-...
     cat letter.txt | chatcluster chat
     """
-    from chatcluster.terminal_chat import Conversation, converse
+    from chatcluster.terminal_chat import Conversation, converse, question_of
 
     conversation = Conversation(*_reach(url, token, data_dir), chat_id=chat_id, model=model)
-    if question is None and sys.stdin.isatty():
+    if question is None and sys.stdin is not None and sys.stdin.isatty():
         ended_well = converse(conversation, _prompt)
     else:
-        content = sys.stdin.read() if question is None else question
-        if not content.strip():
-            raise click.UsageError("there is no question")
-        ended_well = trio.run(conversation.turn, content)
+        ended_well = trio.run(conversation.turn, question_of(question))
     if sys.stderr.isatty():
         click.secho(f"chatcluster chat --chat {conversation.chat_id} goes on with it", err=True, dim=True)
     if not ended_well:

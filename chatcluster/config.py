@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from chatcluster.errors import ConfigError
 
@@ -132,6 +133,9 @@ class Settings:
             raise ConfigError("lease-margin-seconds must be less than lease-ttl-seconds minus heartbeat-seconds")
         if self.retry_base_seconds > self.retry_cap_seconds:
             raise ConfigError("retry-base-seconds must not be above retry-cap-seconds")
+        if self.llm_base_url:
+            check_http_url("llm-base-url", self.llm_base_url.strip())
+        check_header_text("llm-api-key", self.llm_api_key.strip())
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError("log-level must be debug, info, warning or error")
         if self.log_format not in ("json", "text"):
@@ -160,6 +164,23 @@ def _check_range(name: str, value: Any, minimum: float | None, maximum: float | 
         raise ConfigError(f"{flag_name(name)} must be at least {minimum:g}, not {value:g}")
     if maximum is not None and value > maximum:
         raise ConfigError(f"{flag_name(name)} must be at most {maximum:g}, not {value:g}")
+
+
+def check_http_url(flag: str, url: str) -> None:
+    """Raises ``ConfigError``. The URL is not repeated in it, as it may have a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"{flag} must be a URL that begins with http:// or https:// and names a host")
+
+
+def check_header_text(flag: str, text: str) -> None:
+    """A secret that no header can carry would fail with each request. Raises ``ConfigError``, without the secret."""
+    if not (text.isascii() and text.isprintable()):
+        raise ConfigError(f"{flag} must be printable ASCII")
 
 
 def flag_name(name: str) -> str:
@@ -193,6 +214,8 @@ def _lookup(environ: Mapping[str, str], name: str, metadata: Mapping[str, Any]) 
                 return Path(path).read_text().strip()
             except OSError as error:
                 raise ConfigError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise ConfigError(f"{variable}_FILE: {path} is not text in UTF-8") from None
     return None
 
 

@@ -19,6 +19,7 @@ from chatcluster.migrate import Migration, migrate
 from chatcluster.ports import TOKENS_CHANNEL, Token
 from chatcluster.postgres import open_database
 from chatcluster.redis import open_redis
+from chatcluster.web.bodies import checked_name
 
 ADMINISTRATOR = "admin"
 
@@ -47,7 +48,12 @@ async def migrate_schema(settings: Settings) -> tuple[Migration, ...]:
 
 
 async def create_token(settings: Settings, *, user: str, admin: bool, name: str) -> str:
-    """A new token for a user, who is created if need be: its plain text, which is stored nowhere."""
+    """A new token for a user, who is created if need be: its plain text, which is stored nowhere.
+
+    Raises ``InvalidRequest`` for what is no name.
+    """
+    user = checked_name("user", user)
+    name = checked_name("name", name) if name else ""
     async with _open_accounts(settings) as accounts:
         return await _create_token(accounts, user, admin=admin, name=name)
 

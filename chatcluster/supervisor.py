@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -43,6 +43,8 @@ SERVER_RETRY_SECONDS = 2.0
 CONNECTIONS_PER_REPLICA = 8
 """Postgres sessions on top of the pool: lease, session lock, watch, and those of administration."""
 SIMULATED_MODEL = "simulated"
+SIMULATED_KEY = "no-key-needed"
+"""Not a word of the simulator's messages: keys are struck out of what a provider says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,7 @@ class _Supervisor:
         assert keeper.ready is not None
         base_url = f"http://127.0.0.1:{keeper.ready.port}/v1"
         model = settings.llm_model or SIMULATED_MODEL
-        return replace(settings, llm_base_url=base_url, llm_api_key=SIMULATED_MODEL, llm_model=model), True
+        return replace(settings, llm_base_url=base_url, llm_api_key=SIMULATED_KEY, llm_model=model), True
 
     async def _start_replicas(self, nursery: trio.Nursery, settings: Settings, listener: socket.socket) -> None:
         environment = replica_environment(settings)
@@ -270,12 +272,12 @@ def replica_environment(settings: Settings) -> dict[str, str]:
 @contextmanager
 def open_data_dir(data_dir: Path) -> Iterator[None]:
     """Create the data directory if need be, and hold its lock. Raises ``ConfigError``."""
-    try:
-        (data_dir / "logs").mkdir(parents=True, exist_ok=True)
-        lock = locked(data_dir / "lock")
-    except PermissionError as error:
-        raise ConfigError(f"cannot use the data directory {data_dir}: {error.strerror}") from None
-    with lock:
+    with ExitStack() as stack:
+        try:
+            (data_dir / "logs").mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(data_dir / "lock"))
+        except OSError as error:
+            raise ConfigError(f"cannot use the data directory {data_dir}: {error.strerror}") from None
         yield
 
 

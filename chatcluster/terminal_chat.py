@@ -188,3 +188,20 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             return ended_well
         if content.strip():
             ended_well = trio.run(conversation.turn, content)
+
+
+def question_of(argument: str | None) -> str:
+    """The one question of a conversation: ``argument``, or what is piped in. Raises ``click.UsageError``."""
+    try:
+        question = _piped_in() if argument is None else argument
+        question.encode()  # bytes of an argument that are no text come as lone surrogates
+    except UnicodeError:
+        raise click.UsageError("the question is not text") from None
+    if not question.strip():
+        raise click.UsageError("there is no question")
+    return question
+
+
+def _piped_in() -> str:
+    """Standard input, which is None where it was closed before we began."""
+    return sys.stdin.read() if sys.stdin is not None else ""

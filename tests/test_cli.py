@@ -59,6 +59,13 @@ class TestHelp:
         assert item.metadata["help"] in option.help
         assert env_name(item.name) in option.help
 
+    @pytest.mark.parametrize("name", ["replicas", "port", "host", "data_dir"])
+    def test_what_only_up_has_names_its_variable(self, name: str) -> None:
+        (option,) = (option for option in cli.up.params if option.name == name)
+        assert isinstance(option, click.Option)
+        assert option.show_envvar
+        assert option.envvar == env_name(name)
+
     def test_no_secret_has_its_value_in_the_help(self) -> None:
         """P9: a default that is shown is no secret."""
         assert all(item.default == "" for item in fields(Settings) if item.metadata["secret"])
@@ -86,6 +93,14 @@ class TestBadInput:
             (["migrate", "--data-dir", "/nonexistent"], "--database-url"),
             (["chat", "--data-dir", "/nonexistent", "Hello"], "chatcluster up"),
             (["replicas", "--data-dir", "/nonexistent", "--url", "http://127.0.0.1:1"], "--token"),
+            (["chat", "--url", "nonsense", "--token", "x", "Hello"], "--url must be a URL"),
+            (["replicas", "--url", "http://[::1", "--token", "x"], "--url must be a URL"),
+            (
+                ["chat", "--url", "http://127.0.0.1:1", "--token", "ccl_\u00fc", "Hello"],
+                "--token must be printable ASCII",
+            ),
+            (["chat", "--url", "http://127.0.0.1:1", "--token", "x", "\udcff"], "the question is not text"),
+            (["up", "--data-dir", "/proc/nowhere"], "cannot use the data directory /proc/nowhere"),
             (["simulate-llm", "--mode", "poetry"], "--mode"),
             (["no-such-command"], "no-such-command"),
         ],
@@ -103,6 +118,27 @@ class TestBadInput:
         status, line = refusal(capsys, "serve")
         assert status == exits.USAGE
         assert line == "CHATCLUSTER_SLOTS must be a whole number, not 'a few'"
+
+    @pytest.mark.parametrize(
+        ("piped", "message"), [(b"a\xffb", "not text"), (b" \n", "no question"), (None, "no question")]
+    )
+    def test_a_question_that_cannot_be_asked_is_one_line(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, piped: bytes | None, message: str
+    ) -> None:
+        """Closed standard input is None in Python."""
+        stdin = None if piped is None else io.TextIOWrapper(io.BytesIO(piped), "utf-8")
+        monkeypatch.setattr("sys.stdin", stdin)
+        status, line = refusal(capsys, "chat", "--url", "http://127.0.0.1:1", "--token", "x")
+        assert status == exits.USAGE
+        assert message in line
+
+    @pytest.mark.parametrize("user", ["", " ", "a\nb", "a" * 101])
+    def test_what_is_no_name_gets_no_token(self, capsys: pytest.CaptureFixture[str], user: str) -> None:
+        """By the command line as little as by the API."""
+        arguments = ("token", "create", "--user", user, "--database-url", "postgresql://nobody@127.0.0.1:1/nothing")
+        status, line = refusal(capsys, *arguments)
+        assert status == exits.FAILED
+        assert line.startswith("user ")
 
     def test_a_server_that_does_not_answer_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         status, _ = refusal(capsys, "migrate", "--database-url", "postgresql://nobody@127.0.0.1:1/nothing")

@@ -59,6 +59,13 @@ def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
         from_environment({"CHATCLUSTER_LLM_API_KEY_FILE": str(tmp_path / "none")})
 
 
+def test_a_secret_in_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
+        from_environment({"CHATCLUSTER_LLM_API_KEY_FILE": str(secret)})
+
+
 def test_a_setting_that_is_no_secret_is_not_read_from_a_file(tmp_path: Path) -> None:
     name = tmp_path / "name"
     name.write_text("from a file")
@@ -76,6 +83,10 @@ def test_a_setting_that_is_no_secret_is_not_read_from_a_file(tmp_path: Path) -> 
         ("CHATCLUSTER_PORT", "65536", "port must be at most 65535"),
         ("CHATCLUSTER_DRAIN_SECONDS", "nan", "drain-seconds must be finite"),
         ("CHATCLUSTER_DRAIN_SECONDS", "inf", "drain-seconds must be finite"),
+        ("CHATCLUSTER_LLM_BASE_URL", "host/v1", "llm-base-url must be a URL that begins with http"),
+        ("CHATCLUSTER_LLM_BASE_URL", "https://", "llm-base-url must be a URL"),
+        ("CHATCLUSTER_LLM_BASE_URL", "http://host:port/v1", "llm-base-url must be a URL"),
+        ("CHATCLUSTER_LLM_API_KEY", "k\u00e9y", "llm-api-key must be printable ASCII"),
         ("CHATCLUSTER_LOG_LEVEL", "loud", "log-level must be debug, info, warning or error"),
         ("CHATCLUSTER_LOG_FORMAT", "xml", "log-format must be json or text"),
     ],

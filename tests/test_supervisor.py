@@ -125,6 +125,19 @@ class TestUp:
             f"Error: {cluster.data_dir} is in use by another chatcluster that is running"
         ]
 
+    def test_a_data_directory_that_cannot_be_locked_is_refused_in_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "lock").mkdir()
+        refused = run_up("--port", "0", "--data-dir", str(tmp_path))
+        assert refused.returncode == 2
+        assert refused.stderr.splitlines() == [f"Error: cannot use the data directory {tmp_path}: Is a directory"]
+
+    def test_what_the_simulated_model_says_of_a_failure_is_shown_whole(self, cluster: ClusterProcess) -> None:
+        """Keys are struck out of what a provider says; the simulator's must be no word of it."""
+        command = [*CHATCLUSTER, "chat", "--data-dir", str(cluster.data_dir), "Hello [[fail=401]]"]
+        failed = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment())
+        assert failed.returncode == 1
+        assert "simulated failure 401" in failed.stderr
+
     def test_what_it_leaves_for_others_is_for_its_owner_alone(self, cluster: ClusterProcess) -> None:
         for name in ("token", "cluster.json", "redis/redis.conf", "logs/replica-1.log"):
             assert (cluster.data_dir / name).stat().st_mode & 0o077 == 0, name

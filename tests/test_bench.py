@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import bench.__main__ as command
 import pytest
 import trio
 from bench.figures import KINDS, Case, shown
@@ -15,11 +18,12 @@ from bench.load.loop import Connection, Loop
 from bench.load.people import epoch_of, is_answer, is_at_rest
 from bench.load.wire import AnswerParser, Event, StreamParser, parse_event, request
 from bench.model import InsideModel
-from bench.report import as_json, comparison, missed, table
+from bench.report import as_json, comparison, missed, read_run, table
 from bench.samples import median, percentile, spread
 from bench.stamps import account, stamps_in
 from bench.targets import TARGETS, Target, targets_of
 from bench.workloads import BY_NAME, WORKLOADS
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -346,6 +350,70 @@ def test_a_comparison_with_nothing_lost_divides_by_nothing() -> None:
     assert text.splitlines()[1].split() == ["lost", "0", "→", "2", "worse"]
 
 
-def test_a_file_that_is_no_run_is_refused() -> None:
+@pytest.mark.parametrize("text", ["no json", "[]", '{"something": "else"}'])
+def test_a_file_that_is_no_run_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="--json"):
-        comparison({"something": "else"}, [])
+        read_run(text)
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def bench(*arguments: str) -> tuple[int, str]:
+    """The exit status, and all that was printed."""
+    result = CliRunner().invoke(command.bench, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def never_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def measure(*_: object) -> None:
+        pytest.fail("what is wrong with the arguments is said before anything is measured")
+
+    monkeypatch.setattr(command, "_run", measure)
+
+
+@pytest.mark.usefixtures("never_measures")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--workload", "roses"),
+        ("--repeat", "0"),
+        ("--compare", "{here}/none.json"),
+        ("--compare", "{here}/other.json"),
+        ("--json", "{here}/none/new.json"),
+        ("--json", "{here}"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name_before_anything_is_measured(
+    tmp_path: Path, arguments: tuple[str, str]
+) -> None:
+    (tmp_path / "other.json").write_text("other")
+    name, value = arguments
+    status, output = bench(name, value.format(here=tmp_path))
+    assert status == 2
+    assert name in output
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_the_list_has_every_workload() -> None:
+    status, output = bench("--list")
+    assert status == 0
+    assert [line.split()[0] for line in output.splitlines()] == list(BY_NAME)
+
+
+def test_ctrl_c_ends_the_run_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = []
+
+    async def measure(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+        finally:
+            stopped.append("servers")
+
+    monkeypatch.setattr(command, "_run", measure)
+    status, output = bench()
+    assert (status, stopped) == (130, ["servers"])
+    assert "Traceback" not in output

@@ -8,16 +8,18 @@ import platform
 import resource
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import trio
+from interruption import EXIT_INTERRUPTED, until_interrupted
 
 from bench.bench import Bench
 from bench.cluster import BenchError, leaves, open_load, open_servers
 from bench.figures import Case
-from bench.report import as_json, comparison, missed, table
+from bench.report import as_json, comparison, missed, read_run, table
 from bench.workloads import BY_NAME, WORKLOADS
 from chatcluster import __version__
 
@@ -32,7 +34,9 @@ REPEATS_QUICK = 1
     "--workload", "names", multiple=True, type=click.Choice(tuple(BY_NAME)), help="Only this one; may be repeated"
 )
 @click.option(
-    "--repeat", type=click.IntRange(1), help=f"Repeats of each  [default: {REPEATS}; --quick: {REPEATS_QUICK}]"
+    "--repeat",
+    type=click.IntRange(1),
+    help=f"Repeats of each; fewer of those that take long (--list)  [default: {REPEATS}; --quick: {REPEATS_QUICK}]",
 )
 @click.option("--quick", is_flag=True, help="A short run: shorter answers, one repeat, fewer steps")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there")
@@ -55,7 +59,8 @@ def bench(
     """Measure a cluster of its own on this machine, and compare the figures with their targets.
 
     Starts Postgres (with fsync), Redis, a model and replicas, and stops them in the end. A figure is the median of
-    the repeats (the worst, where one is too many). The exit status is 1 if a target was missed.
+    the repeats (the worst, where one is too many). The exit status is 1 if a target was missed,
+    3 if a workload could not be measured.
 
     \b
     scripts/bench
@@ -64,11 +69,18 @@ def bench(
     """
     if show_list:
         for workload in WORKLOADS:
-            click.echo(f"{workload.name:<12} {workload.what}")
+            at_most = f" (at most {workload.repeats_max} times)" if workload.repeats_max < REPEATS else ""
+            click.echo(f"{workload.name:<12} {workload.what}{at_most}")
         return
-    old = json.loads(compare_path.read_text()) if compare_path else None
+    old = _earlier_run(compare_path) if compare_path else None
+    if json_path and not os.access(json_path.parent, os.W_OK):
+        raise click.BadParameter(f"nothing can be written to {json_path.parent}", param_hint="--json")
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    cases, errors = trio.run(_run, names or tuple(BY_NAME), repeat or (REPEATS_QUICK if quick else REPEATS), quick)
+    repeats = repeat or (REPEATS_QUICK if quick else REPEATS)
+    outcome = trio.run(until_interrupted, partial(_run, names or tuple(BY_NAME), repeats, quick), _say)
+    if outcome is None:
+        sys.exit(EXIT_INTERRUPTED)
+    cases, errors = outcome
     click.echo(table(cases))
     if json_path:
         json_path.write_text(json.dumps(as_json(cases, _conditions(quick)), indent=1) + "\n")
@@ -79,6 +91,14 @@ def bench(
     sys.exit(EXIT_BROKEN if errors else EXIT_MISSED if shortfalls else 0)
 
 
+def _earlier_run(path: Path) -> dict[str, Any]:
+    """What is to be compared with: looked at before the measurement, which takes an hour."""
+    try:
+        return read_run(path.read_text())
+    except ValueError as error:
+        raise click.BadParameter(f"{path}: {error}", param_hint="--compare") from None
+
+
 async def _run(names: tuple[str, ...], repeats: int, quick: bool) -> tuple[list[Case], list[str]]:
     """The cases of all workloads; one that breaks does not stop the others."""
     cases: list[Case] = []
@@ -87,10 +107,11 @@ async def _run(names: tuple[str, ...], repeats: int, quick: bool) -> tuple[list[
         for name in names:
             workload = BY_NAME[name]
             started = time.monotonic()
-            _say(f"{name}: {workload.what}")
+            times = min(repeats, workload.repeats_max)
+            _say(f"{name}, {times} time{'s'[: times - 1]}: {workload.what}")
             try:
                 async with open_load(servers.token) as load:
-                    cases += await workload.measure(Bench(servers, load, min(repeats, workload.repeats_max), quick))
+                    cases += await workload.measure(Bench(servers, load, times, quick))
             except* (BenchError, OSError) as group:
                 errors += [f"{name}: {error} (logs: {servers.directory})" for error in leaves(group)]
                 servers.keep_logs = True
@@ -116,4 +137,4 @@ def _conditions(quick: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    bench()
+    bench(prog_name="scripts/bench")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -82,13 +83,19 @@ def as_json(cases: Iterable[Case], conditions: Mapping[str, Any]) -> dict[str, A
     return {"conditions": dict(conditions), "workloads": workloads}
 
 
-def comparison(old: Mapping[str, Any], cases: Iterable[Case]) -> str:
-    """Old, new and new ÷ old of the figures that both runs have: those with a target, and others that have changed.
-
-    Raises ``ValueError`` if ``old`` is no run.
-    """
-    if not isinstance(old.get("workloads"), dict):
+def read_run(text: str) -> dict[str, Any]:
+    """What ``as_json`` made of an earlier run. Raises ``ValueError`` if ``text`` is nothing of the kind."""
+    try:
+        run = json.loads(text)
+    except json.JSONDecodeError:
+        run = None
+    if not isinstance(run, dict) or not isinstance(run.get("workloads"), dict):
         raise ValueError("this is not what --json writes")
+    return run
+
+
+def comparison(old: Mapping[str, Any], cases: Iterable[Case]) -> str:
+    """Old, new and new ÷ old of the figures that both runs have: those with a target, and others that have changed."""
     lines = []
     for case in cases:
         before = old["workloads"].get(case.workload, {}).get(case.name, {}).get("figures", {})

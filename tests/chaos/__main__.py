@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import resource
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 import trio
+from interruption import EXIT_INTERRUPTED, until_interrupted
 
 from chaos.busy import busy_processes
 from chaos.cluster import open_cluster
@@ -25,9 +27,9 @@ from chaos.run import Run
 from chaos.writer import OPERATIONS
 
 EXIT_VIOLATIONS = 1
-EXIT_USAGE = 2
 EXIT_BROKEN = 3
-EXIT_INTERRUPTED = 130
+SPAN = (click.FloatRange(0), click.FloatRange(0))
+"""From, to."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -44,20 +46,30 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--turns", type=click.IntRange(1), default=30, show_default=True, help="Messages to a chat, then a new one"
 )
-@click.option("--answer-seconds", type=(float, float), default=(1.5, 4.0), show_default=True, help="Length of answers")
-@click.option("--tokens-per-second", type=float, default=20.0, show_default=True, help="Pace of answers")
+@click.option("--answer-seconds", type=SPAN, default=(1.5, 4.0), show_default=True, help="Length of answers")
+@click.option(
+    "--tokens-per-second",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Pace of answers",
+)
 @click.option(
     "--pause",
     "pause_seconds",
-    type=(float, float),
+    type=SPAN,
     default=(0.1, 0.6),
     show_default=True,
     help="Seconds between what came of one fault and the next",
 )
-@click.option("--stop-seconds", type=(float, float), default=(6.0, 9.0), show_default=True, help="Length of a freeze")
+@click.option("--stop-seconds", type=SPAN, default=(6.0, 9.0), show_default=True, help="Length of a freeze")
 @click.option("--busy", type=click.IntRange(0), default=0, help="Processes that take the processor from the cluster")
 @click.option(
-    "--drain-seconds", type=float, default=5.0, show_default=True, help="What the replicas are given at SIGTERM"
+    "--drain-seconds",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    help="What the replicas are given at SIGTERM",
 )
 @click.option("--url", default="", help="A cluster that runs already, instead of one of our own")
 @click.option("--token", default="", envvar="CHATCLUSTER_TOKEN", help="An administrator's token for it")
@@ -97,7 +109,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     _allow_many_connections()
     summary, reasons = None, ""
     try:
-        summary = trio.run(_until_interrupted, options)
+        summary = trio.run(until_interrupted, partial(_run, options), _say)
     except* RuntimeError as group:
         reasons = "; ".join(map(str, _leaves(group)))
     if reasons:
@@ -120,9 +132,15 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
     if values["url"] and not values["token"]:
         raise ValueError("--url needs --token")
     predictable = not values["url"] if simulated_model is None else simulated_model
+    for name in ("answer_seconds", "pause_seconds", "stop_seconds"):
+        low, high = values[name]
+        if low > high:
+            raise ValueError(f"--{name.removesuffix('_seconds')}: {low:g} is more than {high:g}")
     if log is None:
         directory = Path(tempfile.gettempdir())
         log = directory / time.strftime("chatcluster-chaos-%Y%m%d-%H%M%S.jsonl")
+    if not os.access(log.parent, os.W_OK):
+        raise ValueError(f"--log: nothing can be written to {log.parent}")
     return Options(faults=kinds, predictable=predictable, log=log, **values)
 
 
@@ -137,23 +155,6 @@ def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:
         if kind not in possible:
             raise ValueError(f"{kind} needs a cluster of our own")
     return kinds
-
-
-async def _until_interrupted(options: Options) -> dict[str, Any] | None:
-    """The summary, or None if the user has had enough."""
-    summary: dict[str, Any] | None = None
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def stop() -> None:
-                async for _ in signals:
-                    _say("stopping")
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(stop)
-            summary = await _run(options)
-            nursery.cancel_scope.cancel()
-    return summary
 
 
 async def _run(options: Options) -> dict[str, Any]:
@@ -179,4 +180,4 @@ def _allow_many_connections() -> None:
 
 
 if __name__ == "__main__":
-    chaos()
+    chaos(prog_name="scripts/chaos")

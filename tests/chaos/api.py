@@ -91,6 +91,8 @@ class Api:
     async def read(self, path: str, **query: str | int) -> Json:
         """Raises ``RuntimeError`` when there is no answer, or a refusal."""
         answer = await self._ask("GET", path, params=query)
+        if answer.status is None:
+            raise RuntimeError(f"GET {self.base_url}/api/v1{path}: no answer in {WRITE_SECONDS_MAX:.0f} s")
         if answer.status != 200:
             raise RuntimeError(f"GET {path}: {answer.status} {answer.body}")
         return answer.body

@@ -83,7 +83,10 @@ def parse_mix(text: str, known: tuple[str, ...]) -> dict[str, float]:
         name, _, weight = item.strip().partition("=")
         if name not in known:
             raise ValueError(f"there is no operation {name!r}; there are {', '.join(known)}")
-        weights[name] = float(weight)
-    if not any(weight > 0 for weight in weights.values()):
-        raise ValueError("at least one operation needs a weight above 0")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            raise ValueError(f"the weight of {name} is no number: {weight!r}") from None
+    if min(weights.values()) < 0 or not any(weights.values()):
+        raise ValueError("no weight may be below 0, and at least one operation needs one above 0")
     return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ from bench.load.orders import ORDERS, LoadError
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who gives the orders, and kills us then
     gc.disable()  # a pause here would be taken for one of the cluster's; an order leaves little garbage in cycles
     for line in sys.stdin:
         order = json.loads(line)

@@ -1,0 +1,121 @@
+"""The command line of the chaos run: what it refuses, and how it ends. No cluster is started here."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import chaos.__main__ as command
+import pytest
+import trio
+from chaos.faults import FAULTS, SERVER_FAULTS
+from chaos.options import Options
+from click.testing import CliRunner
+
+THEIRS = ("--url", "http://chat.example", "--token", "t")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """What the run that is left out was to do."""
+    asked: list[Options] = []
+
+    async def run(options: Options) -> dict[str, Any]:
+        asked.append(options)
+        return {"violations": 0}
+
+    monkeypatch.setattr(command, "_run", run)
+    return asked
+
+
+def chaos(*arguments: str) -> tuple[int, str]:
+    """The exit status, and all that was printed."""
+    result = CliRunner().invoke(command.chaos, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--faults fire", "fire"),
+        ("--faults", "--faults"),
+        ("--mix send=many", "many"),
+        ("--mix roses=1", "roses"),
+        ("--mix send=0", "weight"),
+        ("--mix send=1,edit=-1", "weight"),
+        ("--replicas 1", "--replicas"),
+        ("--chats 0", "--chats"),
+        ("--kills -1", "--kills"),
+        ("--minutes -1", "--minutes"),
+        ("--pause -1 1", "--pause"),
+        ("--stop-seconds 9 6", "--stop"),
+        ("--answer-seconds 4", "--answer-seconds"),
+        ("--tokens-per-second 0", "--tokens-per-second"),
+        ("--drain-seconds -1", "--drain-seconds"),
+        ("--proxy squid", "--proxy"),
+        ("--log /nowhere/at/all.jsonl", "--log"),
+        ("--url http://chat.example", "--token"),
+        (" ".join((*THEIRS, "--faults", "redis-flush")), "redis-flush"),
+        (" ".join((*THEIRS, "--proxy", "nginx")), "--proxy"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name_before_anything_is_done(
+    asked: list[Options], arguments: str, named: str
+) -> None:
+    status, output = chaos(*arguments.split())
+    assert (status, asked) == (2, [])
+    assert named in output.rpartition("Error:")[2]
+
+
+def test_all_faults_are_all_there_are_and_of_a_foreign_cluster_none_of_its_servers(asked: list[Options]) -> None:
+    chaos("--faults", "all")
+    chaos("--faults", "all", *THEIRS)
+    ours, theirs = asked
+    assert set(ours.faults) == set(FAULTS)
+    assert set(theirs.faults) == set(FAULTS) - set(SERVER_FAULTS)
+
+
+@pytest.mark.parametrize(("violations", "expected"), [(0, 0), (2, 1)])
+def test_the_exit_status_tells_of_broken_promises_and_the_last_line_is_the_summary(
+    monkeypatch: pytest.MonkeyPatch, violations: int, expected: int
+) -> None:
+    async def run(_: Options) -> dict[str, Any]:
+        return {"violations": violations}
+
+    monkeypatch.setattr(command, "_run", run)
+    status, output = chaos()
+    assert status == expected
+    assert output.splitlines()[-1] == f'{{"violations":{violations}}}'
+
+
+def test_a_run_that_cannot_go_on_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(_: Options) -> dict[str, Any]:
+        raise RuntimeError("the cluster does not start")
+
+    monkeypatch.setattr(command, "_run", run)
+    status, output = chaos()
+    assert status == 3
+    assert output.splitlines()[-1] == "Error: the cluster does not start"
+
+
+def test_ctrl_c_ends_the_run_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = []
+
+    async def run(_: Options) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+        finally:
+            stopped.append("cluster")
+
+    monkeypatch.setattr(command, "_run", run)
+    status, output = chaos()
+    assert (status, stopped) == (130, ["cluster"])
+    assert "Traceback" not in output
+
+
+def test_a_record_is_kept_where_it_was_asked_for(asked: list[Options], tmp_path: Path) -> None:
+    chaos("--log", str(tmp_path / "record.jsonl"))
+    assert asked[0].log == tmp_path / "record.jsonl"

@@ -69,7 +69,7 @@ def bench(
     """
     if show_list:
         for workload in WORKLOADS:
-            at_most = f" (at most {workload.repeats_max} times)" if workload.repeats_max < REPEATS else ""
+            at_most = f" (repeats: at most {workload.repeats_max})" if workload.repeats_max < REPEATS else ""
             click.echo(f"{workload.name:<12} {workload.what}{at_most}")
         return
     old = _earlier_run(compare_path) if compare_path else None

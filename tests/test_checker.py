@@ -341,6 +341,40 @@ def wrong_so_far(checker: Checker) -> dict[Kind, int]:
     return counts
 
 
+def test_p2_the_message_of_a_stale_owner_after_the_words_of_its_successor_is_stale(reading: Reading) -> None:
+    """Its text is as good as any, and the fault that cost it the chat explains nothing."""
+    reading.ask()
+    reading.attempt("1-1")
+    reading.parts("because ", after="1-1")
+    reading.checker.faults.append(Fault(kind="stop", time=0.5, until=60.0, worker_id="worker-a", replica="replica-2"))
+    reading.status("running", 2, version=3)
+    reading.attempt("2-1", 2)
+    reading.parts("because ", after="2-1")
+    stale = replace(ANSWER, revision=4)
+    reading.message(stale, position="1-3")
+    reading.status("waiting", 2)
+    reading.checker.wrote(sent("why?", 0))
+    assert reading.end(QUESTION, stale) == {Kind.STALE: 1}
+
+
+def test_p2_what_was_committed_before_a_takeover_may_be_told_with_it(reading: Reading) -> None:
+    reading.ask()
+    reading.attempt("1-1")
+    reading.parts("because ", "so", after="1-1")
+    reading.status("running", 2, version=4)
+    reading.message(ANSWER, position="1-3")
+    following = user(4, "and?")
+    reading.message(following)
+    reading.attempt("2-1")
+    reading.parts("well", after="2-1")
+    last = answer(5, "well")
+    reading.message(last, position="2-2")
+    reading.status("waiting", 2)
+    for write in (sent("why?", 0), sent("and?", 1)):
+        reading.checker.wrote(write)
+    assert reading.end(QUESTION, ANSWER, following, last) == {}
+
+
 # --- P3: each thing once, in order ------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
 * The preview is the message that it becomes if this connection had caught up: if it has brought the question live, or
   a frame of the attempt. (Before, a message may come in the place of its last parts, or of another attempt's: parts
   are replayed for the turn under way only.)
+* No message of a tenure is new after a frame of the next one: who took over builds on what was committed before.
 * The epoch does not go back, once a connection's first events are complete: who leaves in the middle of them has no
   cursor yet for what the status said.
 * A preview does not vanish: what was streamed is kept, also when the answer is stopped.
@@ -95,6 +96,8 @@ class Subscriber:
         self._last_id = self._last_revision = 0
         self._newest_id = 0
         """The same, but not forgotten with a reset: what is told again had no preview this time."""
+        self._shown_epoch = 0
+        """The tenure whose frames were shown last, since the last reset."""
         self._attempt: tuple[int, int] | None = None
         self._attempt_began = 0.0
         self._live = False
@@ -135,7 +138,7 @@ class Subscriber:
             case "history_reset":
                 self._drop_preview()
                 self.messages.clear()
-                self._last_id = self._last_revision = 0
+                self._last_id = self._last_revision = self._shown_epoch = 0
                 self.position = cursor.position
             case "retry" | "error":
                 self._drop_preview()
@@ -254,6 +257,7 @@ class Subscriber:
         """Whether the frame is newer than everything shown."""
         if position > self.position:
             self.position = position
+            self._shown_epoch = position.epoch
             return True
         kind = Kind.STALE if position.epoch < self.position.epoch else Kind.REPEAT
         self._violate(kind, f"a frame at {position} after one at {self.position}")
@@ -264,6 +268,8 @@ class Subscriber:
         if position is None:
             return
         end = parse_position(position)
+        if end.epoch < self._shown_epoch and not told_again:
+            self._violate(Kind.STALE, f"message {message.id} of tenure {end.epoch} after frames of {self._shown_epoch}")
         mine = self.preview if self._attempt is not None and self._attempt[0] == end.epoch else ""
         if not message.text.startswith(mine):
             detail = f"{_tail(mine, message.text)} was shown of message {message.id}"

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import trio
 
+from chatcluster import events, parts
 from chatcluster.errors import ChatNotFound, InvalidCursor, TooMany
 from chatcluster.parts import BEGINNING, parse_cursor
 from chatcluster.subscribe import Cut
@@ -253,6 +254,33 @@ async def test_a_change_is_read_once_for_all_subscribers(world: World) -> None:
         await reader.until_line("title Greetings", within=0.1)
     assert other.database_wire.crossings["read"] == before + 1
     assert len({reader.ids()[-1] for reader in readers}) == 1
+
+
+async def test_an_event_is_encoded_once_for_all_subscribers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+
+    def encode(event: object) -> bytes:
+        encoded.append(event)
+        return parts.encode(event)
+
+    monkeypatch.setattr(events, "encode", encode)
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await world.one_turn(owner)
+
+    async def encodings_of_a_turn(readers: list[Reader]) -> list[str]:
+        for reader in readers:
+            await reader.until_line("queue []")
+        encoded.clear()
+        await world.exchange(owner, chat, "again", "Yes.")
+        told = len(chat.history)
+        for reader in readers:
+            await reader.until(lambda reader: len(reader.history) == told and reader.status == "waiting")
+        return [type(event).__name__ for event in encoded]
+
+    one = await encodings_of_a_turn([await other.read(chat)])
+    many = await encodings_of_a_turn([await other.read(chat) for _ in range(20)])
+    assert many == one
+    assert one.count("MessageEvent") == 2, "the question and the answer; parts come encoded, from the producer"
 
 
 async def test_a_long_history_is_replayed_in_pages_and_can_break_off_anywhere(world: World) -> None:

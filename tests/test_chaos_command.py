@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def chaos(*arguments: str) -> tuple[int, str]:
         ("--proxy squid", "--proxy"),
         ("--log /nowhere/at/all.jsonl", "--log"),
         ("--url http://chat.example", "--token"),
+        ("--url chat.example --token t", "--url"),
         (" ".join((*THEIRS, "--faults", "redis-flush")), "redis-flush"),
         (" ".join((*THEIRS, "--proxy", "nginx")), "--proxy"),
     ],
@@ -90,14 +92,25 @@ def test_the_exit_status_tells_of_broken_promises_and_the_last_line_is_the_summa
     assert output.splitlines()[-1] == f'{{"violations":{violations}}}'
 
 
-def test_a_run_that_cannot_go_on_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (RuntimeError("the cluster does not start"), "the cluster does not start"),
+        (subprocess.CalledProcessError(255, "ssh host"), "Command 'ssh host' returned non-zero exit status 255."),
+        (ProcessLookupError(3, "No such process"), "[Errno 3] No such process"),
+        (trio.TooSlowError(), "TooSlowError()"),
+    ],
+)
+def test_a_run_that_cannot_go_on_says_why_and_accuses_nobody(
+    monkeypatch: pytest.MonkeyPatch, why: Exception, said: str
+) -> None:
     async def run(_: Options) -> dict[str, Any]:
-        raise RuntimeError("the cluster does not start")
+        raise why
 
     monkeypatch.setattr(command, "_run", run)
     status, output = chaos()
     assert status == 3
-    assert output.splitlines()[-1] == "Error: the cluster does not start"
+    assert output.splitlines()[-1] == f"Error: {said}"
 
 
 def test_ctrl_c_ends_the_run_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +29,8 @@ from chaos.writer import OPERATIONS
 
 EXIT_VIOLATIONS = 1
 EXIT_BROKEN = 3
+CANNOT_GO_ON = (RuntimeError, OSError, subprocess.SubprocessError, trio.TooSlowError)
+"""The cluster is not there, or what shall be done to it cannot be: that is no broken promise."""
 SPAN = (click.FloatRange(0), click.FloatRange(0))
 """From, to."""
 
@@ -110,8 +113,8 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     summary, reasons = None, ""
     try:
         summary = trio.run(until_interrupted, partial(_run, options), _say)
-    except* RuntimeError as group:
-        reasons = "; ".join(map(str, _leaves(group)))
+    except* CANNOT_GO_ON as group:
+        reasons = "; ".join(str(leaf) or repr(leaf) for leaf in _leaves(group))
     if reasons:
         click.echo(f"Error: {reasons}", err=True)
         sys.exit(EXIT_BROKEN)
@@ -129,6 +132,8 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         kinds = ("term",)
     if values["url"] and values["proxy"]:
         raise ValueError("--proxy goes in front of a cluster of our own, not of --url")
+    if values["url"] and not values["url"].startswith(("http://", "https://")):
+        raise ValueError(f"--url begins with http:// or https://, not like {values['url']!r}")
     if values["url"] and not values["token"]:
         raise ValueError("--url needs --token")
     predictable = not values["url"] if simulated_model is None else simulated_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -192,6 +193,25 @@ class TestCut:
             await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
             with trio.fail_after(2):
                 assert b"alive" in await read_all(stream), "and then it is closed"
+
+    async def test_whom_the_kernel_has_connected_but_cannot_hand_over_costs_nobody_else_his_answer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """P6: as when the process has no file descriptor left."""
+
+        def accept(_: socket.socket) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+        world = World()
+        async with serving(world), await connect(world.url) as stream:
+            await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            await read_until(stream, b"alive")
+            monkeypatch.setattr(socket.socket, "accept", accept)
+            world.server.cut(idle_seconds=4)
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            with trio.fail_after(2):
+                assert b"alive" in await read_all(stream)
 
     async def test_whom_the_kernel_has_connected_before_the_cut_is_answered(self) -> None:
         """Closing the port on them would reset what they have sent (P6)."""

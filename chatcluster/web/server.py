@@ -126,7 +126,7 @@ class Server:
             connection.wind_up(self._idle_seconds)
         for port in ports:
             port.setblocking(False)
-            with port, suppress(BlockingIOError):
+            with port, suppress(OSError):  # nobody is left, or cannot be handed over
                 while True:
                     accepted = trio.socket.from_stdlib_socket(port.accept()[0])
                     connections.start_soon(self._connect, False, trio.SocketStream(accepted))

@@ -191,12 +191,8 @@ async def test_no_connection_is_retried() -> None:
     ("changes", "kind", "says"),
     [
         ({"llm_base_url": ""}, "config", "CHATCLUSTER_LLM_BASE_URL"),
-        ({"llm_base_url": "localhost:11434/v1"}, "config", "http://"),
-        ({"llm_base_url": "http://host:port/v1"}, "config", "cannot be made"),
         ({"llm_api_key": ""}, "missing_key", "CHATCLUSTER_LLM_API_KEY"),
         ({"llm_api_key": " \n"}, "missing_key", "CHATCLUSTER_LLM_API_KEY"),
-        ({"llm_api_key": "schlüssel-123"}, "auth", "cannot be sent"),
-        ({"llm_api_key": "two\r\nlines-123"}, "auth", "cannot be sent"),
         ({"llm_model": ""}, "config", "CHATCLUSTER_LLM_MODEL"),
     ],
 )

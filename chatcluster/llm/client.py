@@ -96,16 +96,12 @@ class ChatCompletions:
         missing = self._provider.error
         if not self._base_url:
             raise missing("no model server is set: set llm-base-url (CHATCLUSTER_LLM_BASE_URL)", "config")
-        if not self._base_url.startswith(("http://", "https://")):
-            raise missing("llm-base-url must begin with http:// or https://", "config")
         if not self._api_key:
             raise missing(
                 "no API key is set: set llm-api-key (CHATCLUSTER_LLM_API_KEY); any word will do for a server "
                 "that needs none",
                 "missing_key",
             )
-        if not (self._api_key.isascii() and self._api_key.isprintable()):
-            raise missing("the API key (llm-api-key) has characters that cannot be sent", "auth")
         if not (request.model or self._settings.llm_model):
             raise missing("no model is named: set llm-model (CHATCLUSTER_LLM_MODEL), or the chat's model", "config")
 

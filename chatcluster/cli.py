@@ -117,7 +117,7 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def up(*, replicas: int, port: int, host: str, data_dir: Path, verbose: bool, **flags: Any) -> None:
     """Start a whole cluster on this machine.
 
-    Postgres and Redis are embedded unless URLs are given, and without a key for a model a simulated one
+    Postgres and Redis are embedded unless URLs are given, and without --llm-base-url a simulated model
     answers. Prints a URL, a token and a command to try. Ctrl-C stops everything and keeps the data.
 
     \b

@@ -70,6 +70,8 @@ async def serve(
     settings name. Raises ``ConfigError`` for settings that cannot work.
     """
     _require_servers(settings)
+    if model is None and settings.slots:
+        _require_model(settings)
     _spare_pauses()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     private = listening_socket(settings.host, settings.port)
@@ -98,6 +100,18 @@ def _require_servers(settings: Settings) -> None:
         if not url:
             variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
             raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
+
+
+def _require_model(settings: Settings) -> None:
+    """Without one every chat that this replica claims would end in an error."""
+    if not settings.llm_base_url.strip():
+        raise ConfigError(
+            "--llm-base-url (or CHATCLUSTER_LLM_BASE_URL) is needed, or --slots 0 for a replica that only serves readers"
+        )
+    if not settings.llm_api_key.strip():
+        raise ConfigError(
+            "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
+        )
 
 
 class _Process:

@@ -143,7 +143,7 @@ class _Supervisor:
 
     async def _choose_model(self, background: trio.Nursery, settings: Settings) -> tuple[Settings, bool]:
         """The settings with a model: the one that is configured, or a simulated one."""
-        if settings.llm_base_url or settings.llm_api_key:
+        if settings.llm_base_url:
             return settings, False
         keeper = self._keeper("simulated-llm", _simulator_command, replica_environment(settings), stop_seconds=2.0)
         await background.start(keeper.run)
@@ -191,7 +191,9 @@ class _Supervisor:
 
     def _banner(self, url: str, token: str, *, simulated: bool) -> str:
         given = self._options.settings
-        model = "simulated, because no key is configured (CHATCLUSTER_LLM_API_KEY)" if simulated else "as configured"
+        model = (
+            "simulated, because no server is configured (CHATCLUSTER_LLM_BASE_URL)" if simulated else "as configured"
+        )
         rows = [
             ("url", url),
             ("token", token),

@@ -79,6 +79,9 @@ class TestHelp:
         assert capsys.readouterr().out.startswith("chatcluster, version ")
 
 
+SERVERS = ("--database-url", "postgresql://nobody@127.0.0.1:1/nothing", "--redis-url", "redis://127.0.0.1:1/0")
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -88,6 +91,11 @@ class TestBadInput:
             (["serve", "--lease-ttl-seconds", "1"], "3 x heartbeat-seconds"),
             (["serve", "--log-level", "loud"], "log-level must be"),
             (["serve"], "--database-url (or CHATCLUSTER_DATABASE_URL)"),
+            (["serve", *SERVERS], "--llm-base-url (or CHATCLUSTER_LLM_BASE_URL)"),
+            (
+                ["serve", *SERVERS, "--llm-base-url", "http://127.0.0.1:1/v1"],
+                "--llm-api-key (or CHATCLUSTER_LLM_API_KEY)",
+            ),
             (["up", "--replicas", "0"], "--replicas"),
             (["up", "--slots", "-1"], "slots must be at least 0"),
             (["migrate", "--data-dir", "/nonexistent"], "--database-url"),

@@ -86,6 +86,8 @@ def test_a_setting_that_is_no_secret_is_not_read_from_a_file(tmp_path: Path) -> 
         ("CHATCLUSTER_LLM_BASE_URL", "host/v1", "llm-base-url must be a URL that begins with http"),
         ("CHATCLUSTER_LLM_BASE_URL", "https://", "llm-base-url must be a URL"),
         ("CHATCLUSTER_LLM_BASE_URL", "http://host:port/v1", "llm-base-url must be a URL"),
+        ("CHATCLUSTER_LLM_BASE_URL", "localhost:11434/v1", "llm-base-url must be a URL"),
+        ("CHATCLUSTER_LLM_API_KEY", "two\r\nlines", "llm-api-key must be printable ASCII"),
         ("CHATCLUSTER_LLM_API_KEY", "k\u00e9y", "llm-api-key must be printable ASCII"),
         ("CHATCLUSTER_LOG_LEVEL", "loud", "log-level must be debug, info, warning or error"),
         ("CHATCLUSTER_LOG_FORMAT", "xml", "log-format must be json or text"),

@@ -106,7 +106,7 @@ def _require_model(settings: Settings) -> None:
     """Without one every chat that this replica claims would end in an error."""
     if not settings.llm_base_url.strip():
         raise ConfigError(
-            "--llm-base-url (or CHATCLUSTER_LLM_BASE_URL) is needed, or --slots 0 for a replica that only serves readers"
+            "--llm-base-url (or CHATCLUSTER_LLM_BASE_URL) is needed, or --slots 0 to serve readers only"
         )
     if not settings.llm_api_key.strip():
         raise ConfigError(

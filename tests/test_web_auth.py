@@ -17,7 +17,7 @@ from chatcluster.errors import StoreUnavailable, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Replica
 from chatcluster.subscribe import Cut
 from chatcluster.web import auth, sse
-from chatcluster.web.auth import CACHE_SECONDS, Authenticator
+from chatcluster.web.auth import CACHE_SECONDS, LOOK_UP_WAIT_SECONDS_MAX, LOOK_UPS_MAX, Authenticator
 
 
 class TestTokens:
@@ -176,10 +176,14 @@ class CountingAccounts:
         self.asked = 0
         self.valid = True
         self.unavailable = False
+        self.silent = False
+        self.answering = trio.Event()
 
     async def authenticate(self, token_id: str, secret_digest: bytes) -> Account | None:
         self.asked += 1
         await trio.lowlevel.checkpoint()
+        if self.silent:
+            await self.answering.wait()
         if self.unavailable:
             raise StoreUnavailable("no")
         return self.account if self.valid and (token_id, secret_digest) == self.parsed else None
@@ -224,6 +228,39 @@ class TestCache:
             with pytest.raises(Unauthenticated):
                 await authenticator.authenticate(accounts.parsed)
             nursery.cancel_scope.cancel()
+
+    async def test_all_streams_of_a_token_that_ask_at_once_cost_a_few_look_ups(self) -> None:
+        """After a revocation each of them asks with its next event."""
+        accounts = CountingAccounts()
+        authenticator = Authenticator(accounts, World().pubsub)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(authenticator.authenticate, accounts.parsed)
+        assert accounts.asked <= LOOK_UPS_MAX
+
+    async def test_many_tokens_that_are_asked_about_at_once_leave_connections_to_others(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        """P4: the commits of chats wait for the same pool. And nobody waits for ever."""
+        accounts = CountingAccounts()
+        accounts.silent = True
+        authenticator = Authenticator(accounts, World().pubsub)  # type: ignore[arg-type]
+        refused = 0
+
+        async def ask(number: int) -> None:
+            nonlocal refused
+            with pytest.raises(StoreUnavailable):
+                await authenticator.authenticate(tokens.ParsedToken(f"{number}", b""))
+            refused += 1
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(ask, number)
+            await trio.sleep(LOOK_UP_WAIT_SECONDS_MAX + 1)
+            assert accounts.asked == LOOK_UPS_MAX
+            assert refused == 100 - LOOK_UPS_MAX
+            accounts.unavailable = True
+            accounts.answering.set()
 
     async def test_an_answer_from_before_a_revocation_is_not_kept(self) -> None:
         """The look-up and the announcement cross: the token is asked about again."""

@@ -21,11 +21,14 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Middleware, Receive, Scope, Send
 
 from chatcluster import tokens
-from chatcluster.errors import Forbidden, Unauthenticated
+from chatcluster.errors import Forbidden, StoreUnavailable, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub
 
 CACHE_SECONDS = 5.0
 CACHE_TOKENS_MAX = 10_000
+LOOK_UPS_MAX = 4
+"""At a time. After a revocation all open streams ask at once, and the commits of chats need connections as well."""
+LOOK_UP_WAIT_SECONDS_MAX = 10.0
 
 
 class Authenticator:
@@ -35,6 +38,7 @@ class Authenticator:
         self._accounts = accounts
         self._pubsub = pubsub
         self._cache: OrderedDict[bytes, tuple[float, Account]] = OrderedDict()
+        self._places = trio.Semaphore(LOOK_UPS_MAX)
         self.revocations = 0
 
     async def run(self) -> None:
@@ -46,15 +50,35 @@ class Authenticator:
 
     async def authenticate(self, token: tokens.ParsedToken | None) -> Account:
         """The token's account. Raises ``Unauthenticated``, in the same words whatever is wrong with it."""
-        account = None if token is None else await self._look_up(token)
+        account = None if token is None else self._remembered(token) or await self._look_up(token)
         if account is None:
             raise Unauthenticated("the token is not valid (any more)")
         return account
 
-    async def _look_up(self, token: tokens.ParsedToken) -> Account | None:
+    def _remembered(self, token: tokens.ParsedToken) -> Account | None:
         cached = self._cache.get(token.digest)
-        if cached is not None and cached[0] > trio.current_time():
-            return cached[1]
+        return cached[1] if cached is not None and cached[0] > trio.current_time() else None
+
+    async def _look_up(self, token: tokens.ParsedToken) -> Account | None:
+        await self._take_place()
+        try:
+            return self._remembered(token) or await self._ask_database(token)  # it was asked about while we waited
+        finally:
+            self._places.release()
+
+    async def _take_place(self) -> None:
+        try:
+            self._places.acquire_nowait()  # unlike ``acquire`` no switch of tasks
+        except trio.WouldBlock:
+            await self._wait_for_place()
+
+    async def _wait_for_place(self) -> None:
+        with trio.move_on_after(LOOK_UP_WAIT_SECONDS_MAX):
+            await self._places.acquire()
+            return
+        raise StoreUnavailable(f"the token could not be looked up within {LOOK_UP_WAIT_SECONDS_MAX:g} s")
+
+    async def _ask_database(self, token: tokens.ParsedToken) -> Account | None:
         revocations = self.revocations
         account = await self._accounts.authenticate(token.token_id, token.digest)
         if account is not None and revocations == self.revocations:

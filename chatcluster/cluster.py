@@ -105,9 +105,7 @@ def _require_servers(settings: Settings) -> None:
 def _require_model(settings: Settings) -> None:
     """Without one every chat that this replica claims would end in an error."""
     if not settings.llm_base_url.strip():
-        raise ConfigError(
-            "--llm-base-url (or CHATCLUSTER_LLM_BASE_URL) is needed, or --slots 0 to serve readers only"
-        )
+        raise ConfigError("--llm-base-url (or CHATCLUSTER_LLM_BASE_URL) is needed, or --slots 0 to serve readers only")
     if not settings.llm_api_key.strip():
         raise ConfigError(
             "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"

@@ -186,8 +186,14 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
         except EOFError:
             click.echo()  # the cursor still stands behind the prompt
             return ended_well
-        if content.strip():
-            ended_well = trio.run(conversation.turn, content)
+        if not content.strip():
+            continue
+        try:
+            question = question_of(content)
+        except click.UsageError as error:
+            click.echo(f"Error: {error.message}", err=True)
+            continue
+        ended_well = trio.run(conversation.turn, question)
 
 
 def question_of(argument: str | None) -> str:

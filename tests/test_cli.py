@@ -506,7 +506,8 @@ class TestConversation:
 def test_one_question_after_the_other_until_the_end_of_input(
     client: ScriptedClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = iter(["first", "", "second"])
+    """What cannot be asked is said to be so, and the conversation goes on."""
+    lines = iter(["first", "", "no \udcff text", "second"])
 
     def prompt() -> str:
         try:
@@ -518,3 +519,4 @@ def test_one_question_after_the_other_until_the_end_of_input(
     client.chats = [WAITING, WAITING]
     assert converse(Conversation("http://cluster", "ccl_token"), prompt)
     assert client.sent == ["first", "second"]
+    assert capsys.readouterr().err.splitlines() == ["Error: the question is not text"]

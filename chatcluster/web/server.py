@@ -347,7 +347,7 @@ class _Protocol(H11Protocol):
         """Upgrades to HTTP/2 are ignored, as the standard allows: the request is served as it is."""
 
     async def _send_error_response(self, status_code: int) -> None:
-        _, body, _ = answer(InvalidRequest("this is not valid HTTP"))
+        _, body, _ = answer(InvalidRequest("this is not valid HTTP, or its head is too long"))
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

@@ -34,9 +34,9 @@ async def stream_chat(
     """Follow one chat: its state first, then every change, until the client leaves.
 
     Events: `status`, `message`, `attempt` (drop the preview), `part` (a piece of the answer under way),
-    `history_reset` (drop all messages; all follow), `queue` (the whole list), `retry`, `error`, `title`,
-    `action_required`. Each has an `id`, which is the cursor to resume at, on any replica. The stream never ends
-    cleanly: whenever it breaks off, resume.
+    `history_reset` (drop all messages; all follow), `queue` (the whole list), `retry`, `error`, `title`. Each
+    has an `id`, which is the cursor to resume at, on any replica. The stream never ends cleanly: whenever it breaks
+    off, resume.
     """
     place = last_event_id or cursor
     position = parse_cursor(place) if place else BEGINNING

@@ -399,6 +399,28 @@ async def test_an_attempt_that_is_heard_of_when_the_chat_was_stopped_is_not_show
     assert "attempt 1" not in reader.story
 
 
+@pytest.mark.parametrize("leaves", ["drains", "dies"])
+async def test_who_joins_while_the_owner_leaves_sees_all_that_was_said(world: World, leaves: str) -> None:
+    """P6, P4: the stream of a tenure outlives whoever wrote it."""
+    a, b = await world.replica(), await world.replica(slots=0)
+    chat, call, _ = await world.answering(a, "Half")
+    if leaves == "drains":
+        a.loop.drain()
+    else:
+        a.kill()
+        await chat.until_status("pending")
+    await world.settle()
+    late = await b.read(chat)
+    await late.until_preview("Half", within=AT_ONCE)
+    assert dials(b) == 1
+    await world.replica()
+    if leaves == "dies":
+        call = await world.model.next_call()
+    call.answer(" an answer" if leaves == "drains" else "Whole")
+    await late.until_status("waiting")
+    assert late.history == chat.history
+
+
 # --- without hints, the stream tells where to look --------------------------------------------
 
 

@@ -147,3 +147,22 @@ async def test_the_wait_has_an_end(autojump_clock: trio.abc.Clock, record: Recor
     with pytest.raises(NobodyLooks):
         await world.victims.choose()
     assert trio.current_time() - began == pytest.approx(39.0)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+async def test_a_rolling_restart_takes_the_oldest_in_mid_answer_but_does_not_wait_for_that_for_ever(
+    autojump_clock: trio.abc.Clock, record: Record, begins: bool
+) -> None:
+    world = World(record, rolling=True)
+    world.fleet.replicas = (B._replace(started_at="2"), A._replace(started_at="1"), C._replace(started_at="3"))
+
+    async def begin_after(seconds: float) -> None:
+        await trio.sleep(seconds)
+        world.reader(owner=A if begins else B, at=None)
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begin_after, 2.0)
+        victim, _ = await world.victims.oldest()
+    assert victim.worker_id == A.worker_id
+    assert trio.current_time() - began == pytest.approx(2.0 if begins else 5.0, abs=0.1)

@@ -140,7 +140,7 @@ class Injector:
     # --- replicas -----------------------------------------------------------------------------
 
     async def _hurt_replica(self, name: str, nursery: trio.Nursery) -> Outcome:
-        """Returns when it was watched; a freeze may go on, and ends by itself."""
+        """Returns when it was watched; a freeze may go on, unless nobody watches it."""
         victim, pid = await (self._victims.oldest() if self._options.rolling else self._victims.choose())
         fault = Fault(kind=name, time=trio.current_time(), until=float("inf"), **_names(victim))
         watches: list[Watch] = []
@@ -168,6 +168,8 @@ class Injector:
 
         nursery.start_soon(inflict)
         await hurt.wait()
+        if not watches:  # behind one port: who hangs on a frozen replica is not known
+            await over.wait()
         await self._conclude(name, watches)
         nursery.start_soon(self._is_over_after, over, fault)
         return Outcome(victim.name, watches)

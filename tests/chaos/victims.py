@@ -18,6 +18,8 @@ from chaos.reader import Reader
 
 WITNESS_SECONDS_MAX = 30.0
 """How long is waited for one, beyond what a freeze takes."""
+OLDEST_SECONDS_MAX = 5.0
+"""How long the next one of a rolling restart is waited for to be in the middle of an answer."""
 POLL_SECONDS = 0.05
 
 
@@ -62,8 +64,11 @@ class Victims:
         raise NobodyLooks
 
     async def oldest(self) -> tuple[Replica, int]:
-        """The replica that was started first: the next one of a rolling restart."""
+        """The replica that was started first: the next one of a rolling restart. It may have nothing to do for long."""
         victim = min(self._fleet.replicas, key=lambda replica: replica.started_at)
+        with trio.move_on_after(OLDEST_SECONDS_MAX):
+            while not self.has_witness(victim):  # noqa: ASYNC110 - many readers can bring it about
+                await trio.sleep(POLL_SECONDS)
         return victim, await self._fleet.process(victim)
 
     def has_witness(self, victim: Replica) -> bool:

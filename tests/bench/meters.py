@@ -96,6 +96,10 @@ class Meters:
         last = await self._read()
         return Costs(self._first, last, max(peak_mb(replica.pid) for replica in self._cluster.replicas))
 
+    async def leases_lost(self) -> float:
+        """By the replicas that live, since each of them was started."""
+        return (await self._read()).leases_lost
+
     @asynccontextmanager
     async def watching_heartbeats(self) -> AsyncIterator[None]:
         """Look again and again how old the replicas' heartbeats are."""

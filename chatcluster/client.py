@@ -33,6 +33,7 @@ import httpx_sse
 import msgspec
 import trio
 
+from chatcluster.config import check_http_url
 from chatcluster.errors import ChatclusterError
 from chatcluster.events import (
     ErrorEvent,
@@ -96,9 +97,13 @@ class _BrokenOff(Exception):
 
 
 class Client:
-    """``transport`` and further options go to httpx. Not for use by several threads."""
+    """``transport`` and further options go to httpx. Not for use by several threads.
+
+    Raises ``ConfigError`` for a ``base_url`` that is none.
+    """
 
     def __init__(self, base_url: str, token: str, **options: Any) -> None:
+        check_http_url("base_url", base_url)  # httpx would take it for a server that is away, to be tried again
         options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.AsyncClient(base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)

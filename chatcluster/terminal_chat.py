@@ -26,6 +26,8 @@ from chatcluster.parts import AttemptFrame, Message, PartFrame, Role, TextPart, 
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
+SILENCE_SECONDS = 2.0
+"""Longer than any takeover."""
 
 
 class Printer:
@@ -90,12 +92,21 @@ class Conversation:
         with trio.open_signal_receiver(signal.SIGINT) as signals:
             async with Client(self._url, self._token) as client, trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, client, signals, nursery)
+                nursery.start_soon(self._tell_of_silence, sent := trio.Event())
                 await self._send(client, content)
+                sent.set()
                 chat = await self._follow(client)
                 nursery.cancel_scope.cancel()
         if chat["status"] == "error":
             self._note(f"Error: {chat['last_error']['message']}")
         return bool(chat["status"] != "error")
+
+    async def _tell_of_silence(self, sent: trio.Event) -> None:
+        """Whoever mistyped an address shall not look at an empty screen for half a minute."""
+        with trio.move_on_after(SILENCE_SECONDS):
+            await sent.wait()
+            return
+        self._note(f"[no answer from {self._url} yet; still trying]")
 
     async def _obey(self, client: Client, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         interrupted = False

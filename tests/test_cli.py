@@ -16,6 +16,7 @@ import click
 import msgspec
 import pytest
 import trio
+import trio.testing
 from conftest import execute_sql
 
 from chatcluster import cli, exits, flags, listings, local_cluster, provisioning, terminal_chat, tokens
@@ -465,6 +466,23 @@ class TestConversation:
         assert await converses(chat_id="chat-1").turn("a new question")
         assert client.sent == ["a new question"]
         assert out.getvalue() == "a new answer\n"
+
+    async def test_a_cluster_that_does_not_answer_is_noted_and_tried_on(
+        self,
+        client: ScriptedClient,
+        converses: Callable[..., Conversation],
+        notes: list[str],
+        autojump_clock: trio.testing.MockClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        async def answer_late(content: str) -> dict[str, str]:
+            await trio.sleep(20)
+            return {"id": "chat-1"}
+
+        monkeypatch.setattr(client, "create", answer_late)
+        client.events, client.chats = [status("waiting")], [WAITING]
+        assert await converses().turn("Hi")
+        assert notes == ["[no answer from http://cluster yet; still trying]"]
 
     async def test_a_retry_and_an_error_are_noted_and_the_answer_stays_clean(
         self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO, notes: list[str]

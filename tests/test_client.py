@@ -14,6 +14,7 @@ from web_world import ScriptedSubscriber, World, serving, unknown_chat
 
 from chatcluster import events
 from chatcluster.client import ApiError, Client, StreamEvent, Unreachable
+from chatcluster.errors import ConfigError
 from chatcluster.events import HistoryResetEvent, StatusEvent, TitleEvent
 from chatcluster.parts import Cursor, PartFrame, Position, TextPart, encode, parse_cursor
 from chatcluster.subscribe import Cut
@@ -268,3 +269,10 @@ def test_the_events_that_it_knows_are_those_that_the_server_sends() -> None:
     for event in (StatusEvent("running", False, 1, None), HistoryResetEvent()):
         decoded: Any = client._decoder.decode(encode(event))
         assert decoded == event
+
+
+@pytest.mark.parametrize("base_url", ["", "cluster", "localhost:8000", "ftp://cluster", "http://"])
+def test_an_address_that_is_none_is_refused_at_once(base_url: str) -> None:
+    """Tried again like a server that is away, it would be tried for ever."""
+    with pytest.raises(ConfigError, match="base_url must be a URL"):
+        Client(base_url, "ccl_x")

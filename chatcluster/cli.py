@@ -188,7 +188,7 @@ def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
 
     \b
     chatcluster simulate-llm --tokens-per-second 20
-    chatcluster serve --llm-base-url http://127.0.0.1:8200/v1 --llm-model simulated
+    chatcluster up --llm-base-url http://127.0.0.1:8200/v1 --llm-api-key any --llm-model simulated
 
     What is in double brackets in a prompt steers the answer to it. A name that does not exist is refused with
     the list of all of them.

@@ -137,7 +137,7 @@ class _Process:
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings)
         self._replica = Replica(
             name=settings.display_name(port),
-            address=settings.advertise or f"{settings.host}:{port}",
+            address=settings.advertised_address(port),
             settings=settings,
             store=store,
             registry=registry,

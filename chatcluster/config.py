@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from chatcluster.errors import ConfigError
 
 ENV_PREFIX = "CHATCLUSTER_"
+ALL_ADDRESSES = ("", "0.0.0.0", "::")
 
 
 def setting(
@@ -55,7 +56,9 @@ class Settings:
     name: str = setting("", "Name of this replica in listings. Default: host name and port")
     host: str = setting("127.0.0.1", "Address that this replica listens on")
     port: int = setting(8100, "Port that this replica listens on; 0 picks a free one", minimum=0, maximum=65535)
-    advertise: str = setting("", "Address shown to others in listings. Default: host:port")
+    advertise: str = setting(
+        "", "Address shown to others in listings. Default: host:port, or where that is all addresses the host name"
+    )
     slots: int = setting(
         64, "Chats that this replica works on at a time; 0 serves readers only", minimum=0, maximum=10_000
     )
@@ -155,6 +158,10 @@ class Settings:
 
     def display_name(self, port: int) -> str:
         return self.name or f"{socket.gethostname()}:{port}"
+
+    def advertised_address(self, port: int) -> str:
+        host = socket.gethostname() if self.host in ALL_ADDRESSES else self.host
+        return self.advertise or f"{host}:{port}"
 
 
 def _check_range(name: str, value: Any, minimum: float | None, maximum: float | None) -> None:

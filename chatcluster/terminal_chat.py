@@ -189,7 +189,10 @@ class Conversation:
 
 
 def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
-    """One turn after the other until ``prompt`` raises ``EOFError``. False if the last one ended in an error."""
+    """One turn after the other until ``prompt`` raises ``EOFError``. False if the last one ended in an error.
+
+    A question that is refused is said to be so, and another may be asked.
+    """
     ended_well = True
     while True:
         try:
@@ -204,7 +207,15 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
         except click.UsageError as error:
             click.echo(f"Error: {error.message}", err=True)
             continue
-        ended_well = trio.run(conversation.turn, question)
+        try:
+            ended_well = trio.run(conversation.turn, question)
+        except* ApiError as refusals:
+            ended_well = False
+            click.echo(f"Error: {_first(refusals)}", err=True)
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def question_of(argument: str | None) -> str:

@@ -521,6 +521,31 @@ class TestConversation:
             await converses().turn("Hi")
 
 
+def test_a_refused_question_does_not_end_the_conversation(
+    client: ScriptedClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(["too much", "less"])
+
+    def prompt() -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    async def create(content: str, **_: object) -> dict[str, Any]:
+        if content == "too much":
+            raise ApiError(413, "request_too_large", "content is larger than 10 bytes", {})
+        return {"id": "chat-1"}
+
+    monkeypatch.setattr(client, "create", create)
+    client.events = [status("waiting")]
+    client.chats = [WAITING]
+    assert converse(Conversation("http://cluster", "ccl_token"), prompt)
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: content is larger than 10 bytes (413 request_too_large)",
+    ]
+
+
 def test_one_question_after_the_other_until_the_end_of_input(
     client: ScriptedClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -123,6 +124,13 @@ def test_session_locks_use_the_direct_url_the_same_url_or_none() -> None:
     assert Settings(database_url="a").direct_url == "a"
     assert Settings(database_url="a", database_direct_url="b").direct_url == "b"
     assert Settings(database_url="a", database_direct_url="off").direct_url is None
+
+
+def test_a_replica_is_listed_with_an_address_that_others_can_reach() -> None:
+    """All addresses of a machine are an address to listen on, and none to go to."""
+    assert Settings().advertised_address(8100) == "127.0.0.1:8100"
+    assert Settings(host="0.0.0.0").advertised_address(8100) == f"{socket.gethostname()}:8100"
+    assert Settings(host="0.0.0.0", advertise="chat-1:80").advertised_address(8100) == "chat-1:80"
 
 
 def test_a_setting_has_one_name_in_each_place() -> None:

@@ -41,7 +41,7 @@ STOP_MARGIN_SECONDS = 5.0
 SERVER_POLL_SECONDS = 0.25
 SERVER_RETRY_SECONDS = 2.0
 CONNECTIONS_PER_REPLICA = 8
-"""Postgres sessions on top of the pool: lease, session lock, watch, and those of administration."""
+"""Postgres sessions on top of the pool: lease, session lock, two watches, and those of administration."""
 SIMULATED_MODEL = "simulated"
 SIMULATED_KEY = "no-key-needed"
 """Not a word of the simulator's messages: keys are struck out of what a provider says."""

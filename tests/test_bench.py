@@ -16,7 +16,6 @@ import trio
 from bench.figures import KINDS, Case, shown
 from bench.load.loop import Connection, Loop
 from bench.load.people import epoch_of, is_answer, is_at_rest
-from bench.load.wire import AnswerParser, Event, StreamParser, parse_event, request
 from bench.model import InsideModel
 from bench.report import as_json, comparison, missed, read_run, table
 from bench.samples import median, percentile, spread
@@ -24,6 +23,7 @@ from bench.stamps import account, stamps_in
 from bench.targets import TARGETS, Target, targets_of
 from bench.workloads import BY_NAME, WORKLOADS
 from click.testing import CliRunner
+from event_wire import AnswerParser, Event, StreamParser, parse_event, request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,7 +155,23 @@ def test_events_are_the_same_wherever_the_wire_cuts_them() -> None:
 def test_a_refused_stream_has_a_status_and_no_events() -> None:
     parser = StreamParser()
     assert parser.feed(b"HTTP/1.1 404 \r\ncontent-length: 2\r\n\r\n{}") == []
-    assert parser.status == 404
+    assert (parser.status, parser.refusal) == (404, b"{}")
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_a_stream_is_whole_when_its_last_chunk_has_come_and_not_before(size: int) -> None:
+    wire = chunked(*BLOCKS) + b"0\r\n\r\n"
+    parser = StreamParser()
+    for start in range(0, len(wire) - 4, size):
+        parser.feed(wire[start : min(start + size, len(wire) - 4)])
+        assert not parser.is_whole
+    parser.feed(wire[-4:])
+    assert parser.is_whole
+
+
+def test_a_proxy_may_pass_a_stream_on_without_chunks() -> None:
+    wire = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"".join(BLOCKS)
+    assert parsed([wire]) == parsed([chunked(*BLOCKS)])
 
 
 def test_answers_on_one_connection_are_told_apart_by_their_lengths() -> None:

@@ -14,14 +14,12 @@ import httpx
 import msgspec
 import trio
 
-ANSWER_SECONDS_MAX = 4.0
-"""A replica that is silent for longer is given up; the next one gets the same request."""
+from chaos.stream import ANSWER_SECONDS_MAX, EventStream, SocketOption, open_stream
+
 WRITE_SECONDS_MAX = 60.0
 RETRY_SECONDS = (0.02, 0.2)
 TOO_MANY = 429
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
-SILENCE_SECONDS_MAX = 40.0
-"""A stream sends a heartbeat every 15 s."""
 
 Json = dict[str, Any]
 
@@ -54,13 +52,15 @@ class Api:
     """One user's access to a cluster, or with another ``base_url`` to one of its replicas."""
 
     def __init__(
-        self, base_url: str, token: str, draw: random.Random, *, socket_options: Sequence[tuple[int, int, int]] = ()
+        self, base_url: str, token: str, draw: random.Random, *, socket_options: Sequence[SocketOption] = ()
     ) -> None:
         self.base_url = base_url
         self.unanswered: set[Request] = set()
         """Writes that wait for an answer."""
         self.errors: Counter[str] = Counter()
         """What requests got in the place of an answer, before they were repeated: 5xx, or no answer at all."""
+        self._token = token
+        self._socket_options = socket_options
         self._draw = draw
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {token}"},
@@ -68,7 +68,6 @@ class Api:
             transport=httpx.AsyncHTTPTransport(
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=50),
                 trust_env=False,
-                socket_options=list(socket_options),
             ),
             trust_env=False,
         )
@@ -107,11 +106,9 @@ class Api:
             if not page["has_more"]:
                 return messages, page["queue"]
 
-    def stream(self, base_url: str, chat: str, cursor: str) -> AbstractAsyncContextManager[httpx.Response]:
-        """The chat's events, from any replica."""
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
-        timeout = httpx.Timeout(ANSWER_SECONDS_MAX, read=SILENCE_SECONDS_MAX)
-        return self._http.stream("GET", f"{base_url}/api/v1/chats/{chat}/stream", headers=headers, timeout=timeout)
+    def stream(self, base_url: str, chat: str, cursor: str) -> AbstractAsyncContextManager[EventStream]:
+        """The chat's events, from any replica. Raises ``BrokenOff``."""
+        return open_stream(base_url, chat, self._token, cursor, self._socket_options)
 
     async def _ask(self, method: str, path: str, **options: Any) -> Answer:
         tries, in_doubt = 0, False

@@ -12,9 +12,8 @@ import random
 import socket
 import struct
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import httpx
 import msgspec
 import trio
 from checker import Event, Kind, Subscriber, Violation
@@ -24,6 +23,7 @@ from chaos.api import Api
 from chaos.fleet import Fleet, Replica
 from chaos.record import Record
 from chaos.recovery import Watch
+from chaos.stream import BrokenOff, EventStream
 
 BACKOFF_SECONDS = 0.05
 """As the product's own client has it."""
@@ -78,7 +78,7 @@ class Reader:
         self.reading: trio.Event | None = None
         """While there is one that is not set, the reader takes nothing from its connection."""
         self._connection = trio.CancelScope()
-        self._socket: Any = None
+        self._socket: trio.socket.SocketType | None = None
         self._api = api
         self._fleet = fleet
         self._record = record
@@ -99,8 +99,8 @@ class Reader:
             opened = self.connections
             try:
                 ending = await self._follow()
-            except httpx.TransportError as error:
-                ending = type(error).__name__
+            except BrokenOff as error:
+                ending = str(error)
                 self.cuts += 1
                 if self.connections == opened:
                     self._error(ending)
@@ -141,18 +141,16 @@ class Reader:
         return "dropped"
 
     async def _read(self) -> str:
-        async with self._api.stream(self.place.url, self.subscriber.chat, self.cursor) as response:
-            if response.status_code != 200:
-                await response.aread()
-                self._refused(response)
-                return f"refused {response.status_code}"
-            self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        async with self._api.stream(self.place.url, self.subscriber.chat, self.cursor) as stream:
+            if stream.status != 200:
+                self._refused(stream)
+                return f"refused {stream.status}"
+            self._socket = stream.socket
             self.connections += 1
             self.subscriber.connected()
             self._note("open")
-            buffered = b""
-            async for data in response.aiter_raw():
-                *blocks, buffered = (buffered + data).split(b"\n\n")
+            while not stream.is_whole:
+                blocks = await stream.receive()
                 now = trio.current_time()
                 for block in blocks:
                     self._take(block, now)
@@ -195,10 +193,10 @@ class Reader:
         if self._spared:
             self._violate(Kind.SERVER_ERROR, f"got no stream, but {what}")
 
-    def _refused(self, response: httpx.Response) -> None:
-        self._error(str(response.status_code))
-        if response.status_code not in RETRY_STATUSES:
-            self._violate(Kind.GAP, f"cursor {self.cursor}: refused with {response.status_code} {response.text[:200]}")
+    def _refused(self, stream: EventStream) -> None:
+        self._error(str(stream.status))
+        if stream.status not in RETRY_STATUSES:
+            self._violate(Kind.GAP, f"cursor {self.cursor}: refused with {stream.status} {stream.refusal[:200]}")
 
     def _violate(self, kind: Kind, detail: str) -> None:
         subscriber = self.subscriber

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from event_wire import AnswerParser, Event, StreamParser, parse_event, request
+
 from bench.load.loop import Address, Connection, Loop
-from bench.load.wire import AnswerParser, Event, StreamParser, parse_event, request
 
 ADDRESS_SEPARATOR = ":"
 

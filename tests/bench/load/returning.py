@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from event_wire import Event, request
+
 from bench.load.loop import Connection, Loop
 from bench.load.people import LoadError, Plan, Reader, Say, Sender, address_of, is_answer, is_at_rest
 from bench.load.streaming import Listener, accounts, ages_ms, attach
-from bench.load.wire import Event, request
 from bench.samples import spread
 from bench.stamps import Account, account, stamps_in
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from event_wire import Event
+
 from bench.load.loop import Loop
 from bench.load.people import LoadError, Plan, Reader, Say, Sender, is_answer, is_at_rest
-from bench.load.wire import Event
 from bench.samples import spread
 from bench.stamps import account, stamps_in
 

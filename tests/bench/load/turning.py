@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
+from event_wire import Event
+
 from bench.load.loop import Loop
 from bench.load.people import LoadError, Plan, Reader, Say, Sender, is_answer, is_at_rest
-from bench.load.wire import Event
 from bench.samples import spread
 
 SENDERS = 16

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from event_wire import Event
+
 from bench.load.loop import Loop
 from bench.load.people import LoadError, Plan, Reader, Say, Sender, epoch_of, is_at_rest
-from bench.load.wire import Event
 
 ATTACH_SECONDS_MAX = 120.0
 CONNECTING_MAX = 100

@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 and of event streams as the API speaks. Pure.
+"""As much of HTTP/1.1 and of event streams as the API speaks, for clients that must not be what they measure. Pure.
 
 Errors of the wire are not tolerated: they raise ``ValueError``, because a figure that comes from a
 misunderstanding is worse than none.
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 _BLANK = b"\r\n\r\n"
 
 
-def request(method: str, path: str, token: str, body: Any = None, *, cursor: str = "") -> bytes:
+def request(method: str, path: str, token: str, body: Any = None, *, cursor: str = "", host: str = "bench") -> bytes:
     """The bytes of a request to the API; ``path`` starts after its version."""
-    lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: bench", f"Authorization: Bearer {token}"]
+    lines = [f"{method} /api/v1{path} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {token}"]
     if cursor:
         lines.append(f"Last-Event-ID: {cursor}")
     content = b""
@@ -52,10 +52,15 @@ class AnswerParser:
 
 
 class StreamParser:
-    """A chunked event stream: bytes in, blocks (events without their blank line) out."""
+    """An event stream: bytes in, blocks (events without their blank line) out."""
 
     def __init__(self) -> None:
         self.status = 0
+        self.refusal = b""
+        """What came of the body if the status is not 200."""
+        self.is_whole = False
+        """The last chunk has come, which says that no more will."""
+        self._chunked = True
         self._wire = b""
         self._left = 0
         """Bytes of the present chunk that have not come yet, with the two that end it."""
@@ -69,11 +74,14 @@ class StreamParser:
             if head_end < 0:
                 return []
             self.status = _status(self._wire)
+            self._chunked = b"\ntransfer-encoding: chunked" in self._wire[:head_end].lower()
             data = self._wire[head_end + len(_BLANK) :]
             self._wire = b""
         if self.status != 200:
+            self.refusal += data
             return []
-        *blocks, self._text = (self._text + self._dechunked(data)).split(b"\n\n")
+        text = self._dechunked(data) if self._chunked else data
+        *blocks, self._text = (self._text + text).split(b"\n\n")
         return blocks
 
     def _dechunked(self, data: bytes) -> bytes:
@@ -88,6 +96,7 @@ class StreamParser:
                 if line_end < 0:
                     break
                 self._left = int(data[start:line_end], 16) + 2
+                self.is_whole = self._left == 2
                 start = line_end + 2
             piece = data[start : start + self._left]
             start += len(piece)

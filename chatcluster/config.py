@@ -74,7 +74,7 @@ class Settings:
     lease_margin_seconds: float = setting(
         1.0, "A replica that cannot renew stops its own work this long before its lease ends", minimum=0.05
     )
-    sweep_seconds: float = setting(0.8, "Time between looks for dead replicas", minimum=0.05)
+    sweep_seconds: float = setting(0.5, "Time between looks for dead replicas", minimum=0.05)
     drain_seconds: float = setting(30.0, "At SIGTERM, time for each chat to reach the end of its step", minimum=0)
     drain_notice_seconds: float = setting(
         2.0,

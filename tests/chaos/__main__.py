@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import subprocess
@@ -110,6 +111,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _allow_many_connections()
+    _spare_pauses()
     summary, reasons = None, ""
     try:
         summary = trio.run(until_interrupted, partial(_run, options), _say)
@@ -177,6 +179,12 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 def _say(line: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+
+
+def _spare_pauses() -> None:
+    """No full look of the garbage collector: late in a long run each took seconds, in which no reader told anything."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 1_000_000_000)
 
 
 def _allow_many_connections() -> None:

@@ -24,6 +24,7 @@ from chaos.summary import OF_TIME, begun_anew, summarize
 from chaos.talk import Talk
 from chaos.writer import OPERATIONS, Writer
 
+PULSE_SECONDS = 0.05
 WARM_UP_SECONDS = 2.0
 CLOSE_SECONDS_MAX = 2.0
 
@@ -48,6 +49,7 @@ class Run:
         self._unjudged = frozenset[Kind]() if options.judge_times else OF_TIME
         self._reader_errors: Counter[str] = Counter()
         self._reconnects = 0
+        self._pause_seconds_max = 0.0
         self._clock_offset = time.time() - trio.current_time()
 
     async def run(self) -> dict[str, Any]:
@@ -58,18 +60,31 @@ class Run:
                 self._fleet.size = len(self._fleet.replicas)
             await self._fleet.ready()
             self._say(f"{self._fleet.size} replicas at {self._cluster.url}; the record goes to {self._record.path}")
-            async with trio.open_nursery() as nursery:
-                for index in range(self._options.chats):
-                    nursery.start_soon(self._talk_on, index)
-                await trio.sleep(WARM_UP_SECONDS)
-                await self._injector.run()
-                self._check_takeovers()
-                self._ending.set()
-                self._say("letting everything come to rest")
+            async with trio.open_nursery() as background:
+                background.start_soon(self._feel_pulse)
+                await self._talk_and_break()
+                background.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
                 await self._api.aclose()
         return self._summary()
+
+    async def _talk_and_break(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for index in range(self._options.chats):
+                nursery.start_soon(self._talk_on, index)
+            await trio.sleep(WARM_UP_SECONDS)
+            await self._injector.run()
+            self._check_takeovers()
+            self._ending.set()
+            self._say("letting everything come to rest")
+
+    async def _feel_pulse(self) -> None:
+        """How long we stood still ourselves: what readers tell may be late by so much."""
+        while True:
+            due = trio.current_time() + PULSE_SECONDS
+            await trio.sleep_until(due)
+            self._pause_seconds_max = max(self._pause_seconds_max, trio.current_time() - due)
 
     async def _talk_on(self, index: int) -> None:
         """One conversation after the other."""
@@ -151,6 +166,7 @@ class Run:
             reconnects=self._reconnects,
             answers_begun_anew=begun_anew(injector.told),
             takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, self._clock_offset),
+            own_pause_seconds_max=round(self._pause_seconds_max, 4),
             record=str(self._record.path),
         )
 

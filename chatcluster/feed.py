@@ -25,7 +25,7 @@ resume.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import trio
@@ -61,7 +61,14 @@ class Feed:
     """``run`` merges; ``shown`` is what came out so far, where readers join. The relay's ``Receiver``."""
 
     def __init__(
-        self, chat_id: UUID, *, store: Store, streams: PartStreams, pubsub: PubSub, settings: Settings
+        self,
+        chat_id: UUID,
+        *,
+        store: Store,
+        streams: PartStreams,
+        pubsub: PubSub,
+        settings: Settings,
+        on_missed: Callable[[UUID], None],
     ) -> None:
         self.chat_id = chat_id
         self.ready = trio.Event()
@@ -72,6 +79,7 @@ class Feed:
         self._store = store
         self._pubsub = pubsub
         self._settings = settings
+        self._on_missed = on_missed
         self._relay = Relay(chat_id, streams=streams, pubsub=pubsub, receiver=self)
         self._scope = trio.CancelScope()
         self._stirred = trio.Event()
@@ -161,7 +169,7 @@ class Feed:
             hint = hint_in(await hints.receive())
             if hint is None:
                 self._relay.reset()
-                self.look(self._newest + 1)
+                self._on_missed(self.chat_id)  # all feeds have missed hints at once, so they ask with one statement
             else:
                 self.look(hint.snapshot_version)
 

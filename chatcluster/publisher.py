@@ -7,8 +7,8 @@ States of a tenure's stream, as this side sees it:
 
 ``NEW``     its ``open`` frame is not in the stream yet: what follows is kept in memory alone
 ``LIVE``    frames are appended as they come
-``BROKEN``  an append failed, was refused, or the stream is gone: what the stream lacks is appended again
-            from memory, as soon as the server can be reached
+``BROKEN``  an append failed, was refused, or the stream is gone, or the server was away and may have lost a part
+            of it: what the stream lacks is appended again from memory, as soon as the server can be reached
 ``FENCED``  a newer tenure has opened: nothing is published any more, and the runner is told to look
             into the database, which alone decides who owns the chat
 
@@ -173,6 +173,8 @@ class Publisher:
         self._streams = streams
         self._pending: dict[TenureStream, None] = {}
         self._closing: dict[TenureStream, None] = {}
+        self._open: dict[TenureStream, None] = {}
+        """Those that Redis has, and that are not closed."""
         self._timers: list[tuple[float, int, TenureStream]] = []
         self._timer_count = 0
         self._pause = trio.CancelScope()
@@ -211,9 +213,17 @@ class Publisher:
         """Forget a stream whose tenure ended without a word: nothing of it is sent any more."""
         self._pending.pop(stream, None)
         self._closing.pop(stream, None)
+        self._open.pop(stream, None)
         stream.state = State.FENCED
         stream.unsent.clear()
         stream.memory.clear()
+
+    def regained(self) -> None:
+        """Redis was away, and may have come back with less than it had: append again what it lacks."""
+        for stream in self._open:
+            if stream.state is State.LIVE:
+                self._break(stream)
+                self.pending(stream)
 
     async def run(self) -> None:
         """Send what is pending, for ever."""
@@ -290,6 +300,7 @@ class Publisher:
         del self._pending[stream]
         if stream in self._closing:
             del self._closing[stream]
+            self._open.pop(stream, None)
             stream.memory.clear()
 
     async def _open_all(self, streams: list[TenureStream], failed: dict[TenureStream, StreamsUnavailable]) -> None:
@@ -333,6 +344,7 @@ class Publisher:
             return  # abandoned meanwhile
         stream.unsent = [added for added in stream.memory if added.position > sent]
         stream.state = State.LIVE
+        self._open[stream] = None
         stream.settled.set()
 
     async def _append(self, entries: list[tuple[TenureStream, Frame]]) -> None:

@@ -62,7 +62,10 @@ class PostgresRegistry:
         await self._database.transaction(_register, replica)
 
     async def renew(self, worker_id: UUID, *, draining: bool) -> Renewal:
-        renewal = await self._heartbeats.run(_renew, worker_id, draining)
+        settings = self._database.settings
+        # Half of what is left of the lease when a renewal begins: the other half is for a new connection.
+        deadline_seconds = (settings.self_fence_seconds - settings.heartbeat_seconds) / 2
+        renewal = await self._heartbeats.run(_renew, worker_id, draining, deadline_seconds=deadline_seconds)
         if renewal is None:
             raise LeaseLost(f"worker {worker_id} has no row any more: it was buried")
         return renewal

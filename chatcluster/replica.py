@@ -84,6 +84,8 @@ class Replica:
         self._on_incarnation = on_incarnation
         self._runners: dict[UUID, Runner] = {}
         self._started_at: dict[UUID, float] = {}
+        self._hinted: dict[UUID, int] = {}
+        """Hints since the last claim began, of chats that nobody runs here: its answer may still be on its way."""
         self._strays: dict[UUID, OwnedChat] = {}
         self._replaces: tuple[UUID, ...] = (UUID(settings.replaces),) if settings.replaces else ()
         self._returning: list[OwnedChat] = []
@@ -204,10 +206,7 @@ class Replica:
         free_slots, batch = self.free_slots, self._settings.claim_batch
         try:
             await self._return_strays()
-            with trio.CancelScope(shield=True):  # bounded by the statement timeout
-                claimed = await self._store.claim(self.worker_id, free_slots=free_slots, batch=batch)
-                for chat in claimed:
-                    self._start(chat, runners)
+            claimed = await self._claim_and_start(runners, free_slots, batch)
         except StoreUnavailable as error:
             telemetry.event("claim.failed", error=str(error))
             await trio.sleep(STORE_RETRY_SECONDS)
@@ -215,6 +214,15 @@ class Replica:
         if claimed and self.free_slots == 0:
             self._notices.claimable()  # others may have places for what is left
         return len(claimed) >= min(batch, max(free_slots, 1)) and self.free_slots > 0
+
+    async def _claim_and_start(self, runners: trio.Nursery, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        self._hinted = {}
+        with trio.move_on_after(self._settings.self_fence_seconds, shield=True):
+            claimed = await self._store.claim(self.worker_id, free_slots=free_slots, batch=batch)
+            for chat in claimed:
+                self._start(chat, runners)
+            return claimed
+        raise StoreUnavailable("the claim was not answered in time; what it claimed is returned")
 
     def _start(self, claimed: Claimed, runners: trio.Nursery) -> None:
         runner = Runner(
@@ -231,6 +239,7 @@ class Replica:
             stale.fenced()  # that its chat could be claimed proves that its tenure is over
         self._runners[claimed.chat.id] = runner
         self._started_at[claimed.chat.id] = trio.current_time()
+        runner.told(self._hinted.get(claimed.chat.id, 0))
         runners.start_soon(self._run, runner)
         telemetry.event("chat.claimed", chat_id=str(claimed.chat.id), epoch=claimed.chat.epoch)
 
@@ -259,8 +268,11 @@ class Replica:
                 if hint is None:
                     for runner in self._runners.values():
                         runner.look()
+                    self._publisher.regained()
                 elif runner_of := self._runners.get(hint.chat_id):
                     runner_of.told(hint.snapshot_version)
+                else:
+                    self._hinted[hint.chat_id] = hint.snapshot_version
 
     def _compare(self, renewal: Renewal, began: float) -> None:
         """Tell runners what a heartbeat found; a chat claimed after it began is not its business."""

@@ -25,19 +25,19 @@ class Salvaged(msgspec.Struct, frozen=True):
 async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:
     """The last attempt of the tenures before ``chat.epoch``, if it builds on the history of ``chat``.
 
-    An attempt that failed (a retry is scheduled) or that was committed is not it. Raises
-    ``StreamsUnavailable``.
+    An attempt that failed or that was committed is not it. Of one with a hole, which Redis has lost, only what comes
+    before the hole is kept. Raises ``StreamsUnavailable``.
     """
-    if chat.retry is not None:
-        return Salvaged()
     said: list[Part] = []
     position: Position | None = None
-    builds_on_ours = False
+    is_it = False
     after = START
     while True:
         frames = await streams.read(chat.id, after=after, limit=READ_FRAMES)
         for entry in frames:
-            after = entry.position
+            before, after = after, entry.position
+            if after != (before.epoch, before.seq + 1):
+                is_it = False
             if after.epoch >= chat.epoch:
                 return Salvaged(tuple(said), position)
             if entry.kind not in (FrameKind.ATTEMPT, FrameKind.PART):
@@ -48,8 +48,8 @@ async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:
                 continue  # a part of a kind that this version does not know cannot be kept by it
             if isinstance(body, AttemptFrame):
                 said, position = [], None
-                builds_on_ours = body.history_version == chat.history_version
-            elif isinstance(body, PartFrame) and builds_on_ours:
+                is_it = body.history_version == chat.history_version and body.attempt > chat.failed_attempt
+            elif isinstance(body, PartFrame) and is_it:
                 said.append(body.part)
                 position = after
         if len(frames) < READ_FRAMES:

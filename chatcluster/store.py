@@ -1,7 +1,8 @@
 """``Store`` on Postgres: lock the chat's row, load, ask ``chat.decide``, write what it says, in one transaction.
 
 Who is authoritative: the row in ``chats``. Whoever changes a chat holds its row's lock from the first statement on; no
-transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no deadlock.
+transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no deadlock among them. A
+claim that meets the burial of its own replica can be in one; whom Postgres picks tries again.
 What else belongs to a chat (queue, open calls, history) is read in statements after the one that took the lock:
 a statement that had to wait for the lock sees the other tables as they were before it waited. Where the row's
 counters say that there is nothing, nothing is read.

@@ -35,6 +35,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import trio
+
 from chatcluster.errors import Fenced, StreamsUnavailable
 from chatcluster.parts import START, Frame, FrameKind, Position, pack_frame
 from chatcluster.ports import Appended, Opening, live_channel
@@ -45,6 +47,11 @@ EXPIRY_SECONDS = 600
 SAFETY_EXPIRY_SECONDS = 24 * 3600
 RESTORE_FRAMES_MAX = 500
 """Frames in one round trip of ``restore``, so that a long tenure does not run into the deadline."""
+
+READERS_MAX = 12
+"""Reads at a time. When a connection is regained each followed chat is read, and what is published must not wait
+for all of them: so there are fewer than connections."""
+READ_WAIT_SECONDS = 10.0
 
 WORK_KINDS = frozenset({FrameKind.TURN, FrameKind.ATTEMPT})
 """The frames that are a sign of work, and renew the safety expiry."""
@@ -59,6 +66,7 @@ class RedisStreams:
 
     def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
+        self._readers = trio.Semaphore(READERS_MAX)
 
     async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
         (error,) = await self.open_all([Opening(chat_id, frame, trim)])
@@ -107,7 +115,13 @@ class RedisStreams:
         _require_done(await self._connection.exchange([expiry]))
 
     async def read(self, chat_id: UUID, *, after: Position, limit: int) -> list[Frame]:
-        return await self._entries(("XRANGE", stream_key(chat_id), f"({after}", "+", "COUNT", limit))
+        with trio.move_on_after(READ_WAIT_SECONDS):
+            await self._readers.acquire()
+            try:
+                return await self._entries(("XRANGE", stream_key(chat_id), f"({after}", "+", "COUNT", limit))
+            finally:
+                self._readers.release()
+        raise StreamsUnavailable(f"a stream could not be read within {READ_WAIT_SECONDS:g} s")
 
     async def _restore(self, chat_id: UUID, frames: Sequence[Frame], *, create: bool) -> None:
         verdicts = await self._add(

@@ -213,6 +213,9 @@ class Feeds:
         self._pubsub = pubsub
         self._settings = settings
         self._feeds: dict[UUID, Feed] = {}
+        self._missed: set[UUID] = set()
+        """Chats of which hints may have been lost."""
+        self._missing = trio.Event()
         self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
@@ -228,6 +231,7 @@ class Feeds:
         """Hold the feeds' tasks, and poll for changes of which no hint came."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
+            self._nursery.start_soon(self._poll_missed)
             try:
                 await self._poll()
             finally:
@@ -269,7 +273,14 @@ class Feeds:
         if feed is None:
             if self._nursery is None:  # not running yet, or no more
                 raise StoreUnavailable("this replica is leaving; resume at another one")
-            feed = Feed(chat_id, store=self._store, streams=self._streams, pubsub=self._pubsub, settings=self._settings)
+            feed = Feed(
+                chat_id,
+                store=self._store,
+                streams=self._streams,
+                pubsub=self._pubsub,
+                settings=self._settings,
+                on_missed=self._has_missed,
+            )
             self._feeds[chat_id] = feed
             self._nursery.start_soon(self._run, feed)
         feed.readers += 1
@@ -332,9 +343,22 @@ class Feeds:
         """One statement for all followed chats, so that readers of chats at rest cost next to nothing."""
         while True:
             await trio.sleep(self._settings.feed_poll_seconds * random.uniform(0.75, 1.0))
-            chat_ids = list(self._feeds)
-            for start in range(0, len(chat_ids), POLL_CHATS):
-                await self._poll_some(chat_ids[start : start + POLL_CHATS])
+            await self._poll_each(list(self._feeds))
+
+    def _has_missed(self, chat_id: UUID) -> None:
+        self._missed.add(chat_id)
+        self._missing.set()
+
+    async def _poll_missed(self) -> None:
+        while True:
+            await self._missing.wait()
+            self._missing = trio.Event()
+            missed, self._missed = self._missed, set()
+            await self._poll_each(list(missed))
+
+    async def _poll_each(self, chat_ids: list[UUID]) -> None:
+        for start in range(0, len(chat_ids), POLL_CHATS):
+            await self._poll_some(chat_ids[start : start + POLL_CHATS])
 
     async def _poll_some(self, chat_ids: list[UUID]) -> None:
         try:

@@ -262,6 +262,31 @@ async def test_a_heartbeat_connects_anew_after_its_connection_was_lost(database:
                 continue
 
 
+async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
+    database_url: str, database: Database, observer: Session
+) -> None:
+    """P4: a connection that leads nowhere any more is no reason to give up a lease."""
+    settings = Settings(
+        database_url=database_url, heartbeat_seconds=0.1, lease_ttl_seconds=1.5, lease_margin_seconds=1.0
+    )
+    async with open_database(settings) as hanging:
+        registry = PostgresRegistry(hanging)
+        await registry.register(Replica(WORKER, "replica", "host:8100", "1", slots=4))
+        locked = asyncio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.transaction, lock_replica, locked)
+            await wait_until(observer, "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass)")
+            with pytest.raises(StoreUnavailable, match=r"heartbeat session within 0\.2 s"):
+                await registry.renew(WORKER, draining=False)
+            locked.set()
+        await registry.renew(WORKER, draining=False)
+
+
+async def lock_replica(connection: Connection, until: asyncio.Event) -> None:
+    await connection.execute("SELECT FROM replicas FOR UPDATE")
+    await until.wait()
+
+
 async def test_a_registration_without_an_answer_can_be_repeated(database: Database) -> None:
     registry = PostgresRegistry(database)
     for _ in range(2):

@@ -62,6 +62,18 @@ async def test_an_interrupt_reaches_an_owner_as_soon_as_it_can_hear_again(world:
     await chat.until_status("waiting", within=0.05)
 
 
+async def test_an_interrupt_reaches_an_owner_that_has_not_heard_yet_that_it_is_one(world: World) -> None:
+    """The claim's answer is still on its way when the hint comes."""
+    owner = await world.replica(heartbeat_seconds=50.0, lease_ttl_seconds=200.0)
+    held = owner.database_wire.hold_answer("claim")
+    chat = await owner.create()
+    await held.reached.wait()
+    await owner.interrupt(chat)
+    await world.settle()
+    held.release()
+    await chat.until_status("waiting", within=0.05)
+
+
 async def test_the_partial_is_exactly_what_readers_saw(world: World) -> None:
     """Words that wait to be coalesced are streamed before the partial is committed, and neither is lost."""
     owner, other = await world.cluster(2)

@@ -92,6 +92,44 @@ async def test_parts_are_restored_when_redis_comes_back_empty(world: World) -> N
     ]
 
 
+@pytest.mark.parametrize("lost", [1, 2, 100])
+async def test_what_redis_lost_while_nothing_was_said_is_there_again_for_who_comes_late(
+    world: World, lost: int
+) -> None:
+    """It comes back with what it had saved, or with nothing; the model says its next word much later."""
+    _, b, chat, call, reader = await answering_across(world)
+    call.say(" upon")
+    await reader.until_preview("Once upon")
+    world.broker.disconnect()
+    await trio.sleep(20)
+    world.broker.lose_newest(lost)
+    world.broker.connect()
+    await world.settle()
+    late = await b.read(chat)
+    await late.until_preview("Once upon", within=1.0)
+    other = await (await world.replica(slots=0)).read(chat)
+    await other.until_preview("Once upon", within=1.0)
+    call.answer(" a time")
+    for each in (reader, late, other):
+        await each.until_status("waiting")
+        assert each.story[-3:] == ["… Once upon a time", "assistant: Once upon a time", "status waiting"]
+
+
+async def test_readers_that_missed_hints_ask_the_database_together(world: World) -> None:
+    """When a connection is regained each followed chat may have changed: that is one statement, not one for each."""
+    a, b = await world.replica(), await world.replica(slots=0)
+    chats = [await world.one_turn(a, "1", "2") for _ in range(10)]
+    readers = [await b.read(chat) for chat in chats]
+    for reader in readers:
+        await reader.until_status("waiting")
+    before = b.database_wire.crossings.copy()
+    b.pubsub.disconnect()
+    await a.rename(chats[3], "Greetings")
+    b.pubsub.connect()
+    await readers[3].until_line("title Greetings", within=0.05)
+    assert b.database_wire.crossings - before == {"versions": 1, "read": 1}
+
+
 async def test_a_stream_that_vanishes_is_made_anew(world: World) -> None:
     """The server lost its data, but no connection: ``MISSING`` tells the publisher."""
     _, b, chat, call, reader = await answering_across(world)

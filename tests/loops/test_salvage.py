@@ -42,7 +42,8 @@ class Past:
 
     def __init__(self, chat: Chat) -> None:
         self.chat = chat
-        self.streams = MemoryStreams(MemoryBroker())
+        self.broker = MemoryBroker()
+        self.streams = MemoryStreams(self.broker)
 
     async def tenure(self, epoch: int, *bodies: FrameBody) -> None:
         frames = [frame(Position(epoch, seq), body) for seq, body in enumerate((OPEN, *bodies))]
@@ -107,6 +108,31 @@ async def test_a_scheduled_retry_means_that_the_last_attempt_failed(past: Past) 
     await past.tenure(2, attempt(1, 7), said("failed"))
     past.chat = msgspec.structs.replace(past.chat, retry=RETRY)
     assert await past.salvaged() == NOTHING
+
+
+async def test_an_attempt_that_failed_is_not_it_where_the_next_one_had_no_time_to_begin(past: Past) -> None:
+    """Its readers were told that it is tried again."""
+    await past.tenure(2, attempt(1, 7), said("failed"))
+    past.chat = msgspec.structs.replace(past.chat, attempt=2)
+    assert await past.salvaged() == NOTHING
+
+
+async def test_what_comes_after_a_hole_is_not_it(past: Past) -> None:
+    """Redis lost frames: joined, the rest would be what nobody has said (P3)."""
+    await past.tenure(2, attempt(1, 7), said("Half"), said(" an"))
+    past.broker.lose_newest(1)
+    await past.streams.append([(past.chat.id, frame(Position(2, 4), said(" answer")))])
+    salvaged = await past.salvaged()
+    assert salvaged.deltas == (TextPart("Half"),)
+    assert salvaged.position == (2, 2)
+
+
+async def test_words_whose_attempt_was_lost_belong_to_none(past: Past) -> None:
+    await past.tenure(1, attempt(1, 7), said("first"))
+    await past.tenure(2, attempt(1, 7))
+    past.broker.lose_newest(1)
+    await past.streams.append([(past.chat.id, frame(Position(2, 2), said(" of another")))])
+    assert (await past.salvaged()).deltas == (TextPart("first"),)
 
 
 async def test_what_the_present_tenure_says_is_not_it(past: Past) -> None:

@@ -509,6 +509,20 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(world: World) -> None
     assert "chat.returned" in world.names_told()
 
 
+async def test_a_claim_that_is_never_answered_is_given_up_while_the_lease_is_good(world: World) -> None:
+    """P4: else the replica would claim nothing for as long as a statement may take, nor end an incarnation."""
+    a = await world.replica()
+    held = a.database_wire.hold("claim")
+    chat = await a.create()
+    await held.reached.wait()
+    with trio.fail_after(a.settings.self_fence_seconds + 2.0):
+        call = await world.model.next_call()
+    call.answer("Hi.")
+    await chat.until_status("waiting")
+    assert chat.epoch == 1
+    assert len(a.incarnations) == 1
+
+
 async def test_a_phantom_claim_of_a_chat_that_is_to_stop_is_given_back_too(world: World) -> None:
     a = await world.replica()
     a.database_wire.lose_answer("claim")

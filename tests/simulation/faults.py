@@ -19,6 +19,7 @@ from simulation.process import ReplicaProcess
 if TYPE_CHECKING:
     from simulation.run import World
 
+LOST_FRAMES_MAX = 20
 RESTART_SECONDS = 0.5
 
 
@@ -155,8 +156,11 @@ class Faults:
     async def _restart_redis(self) -> None:
         with self._recorded("redis restart"):
             self._world.broker.disconnect()
-            if self._draw.random() < 0.5:
-                self._world.broker.flush()
+            match self._draw.choice(["as it was", "empty", "set back"]):
+                case "empty":
+                    self._world.broker.flush()
+                case "set back":
+                    self._world.broker.lose_newest(self._draw.randrange(1, LOST_FRAMES_MAX))
             try:
                 await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
             finally:

@@ -20,15 +20,13 @@ from chatcluster import __version__, exits
 from chatcluster.config import (
     ENV_PREFIX,
     Settings,
-    check_header_text,
-    check_http_url,
     env_name,
     flag_name,
     from_environment,
 )
 from chatcluster.errors import ConfigError
-from chatcluster.flags import ALL, DATABASE, settings_flags
-from chatcluster.local_cluster import DEFAULT_DATA_DIR, read_cluster, read_token
+from chatcluster.flags import ALL, DATABASE, ready_fd_option, settings_flags
+from chatcluster.local_cluster import DEFAULT_DATA_DIR, reach, read_cluster
 
 NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}
 """What `up` gives to each replica itself."""
@@ -74,7 +72,7 @@ def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """How to reach a cluster; without them the one that `up` runs on this machine is meant."""
     for flag, text in (
-        ("--token", "API token.  [default: that of the local cluster]"),
+        ("--token", "API token.  [default: on this machine that of the local cluster]"),
         ("--url", "URL of a cluster.  [default: the local one]"),
     ):
         function = click.option(flag, envvar=ENV_PREFIX + flag[2:].upper(), show_envvar=True, help=text)(function)
@@ -150,7 +148,7 @@ def _own_variables() -> set[str]:
 @commands.command()
 @settings_flags(*ALL)
 @click.option("--listen-fd", type=int, help="Serve on this inherited listening socket as well")
-@click.option("--ready-fd", type=int, help="Write a line of JSON to this inherited pipe when ready")
+@ready_fd_option
 def serve(*, listen_fd: int | None, ready_fd: int | None, **flags: Any) -> None:
     """Run one replica against given servers.
 
@@ -182,7 +180,7 @@ def allow_many_connections() -> None:
 @click.option("--tokens", type=click.IntRange(0), default=100, show_default=True, help="Length of an answer")
 @click.option("--seed", type=int, default=0, show_default=True, help="0 counts; another number draws words")
 @click.option("--mode", type=click.Choice(["words", "echo", "clock"]), default="words", show_default=True)
-@click.option("--ready-fd", type=int, help="Write a line of JSON to this inherited pipe when ready")
+@ready_fd_option
 def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
     """Run a simulated model: an OpenAI-compatible server that answers, and fails, on demand.
 
@@ -212,6 +210,8 @@ async def _simulate(options: Any, ready_fd: int | None) -> None:
                 url = await nursery.start(run, options)
             except OSError as error:
                 raise ConfigError(f"cannot listen on {options.host} port {options.port}: {error.strerror}") from None
+            except UnicodeError:
+                raise ConfigError(f"cannot listen on {options.host}: it is no host name") from None
             if ready_fd is None:
                 click.echo(f"A simulated model answers at {url}")
             else:
@@ -280,7 +280,8 @@ def token_revoke(*, token_id: str, data_dir: Path, **flags: Any) -> None:
     """Revoke a token by its ID: what stands between the underscores of ccl_ID_…"""
     from chatcluster.provisioning import revoke_token
 
-    if not trio.run(revoke_token, _database_settings(data_dir, flags), token_id):
+    settings = _database_settings(data_dir, flags)
+    if not (token_id.isascii() and token_id.isalnum() and trio.run(revoke_token, settings, token_id)):
         raise click.ClickException(f"there is no token {token_id}")
     click.echo(f"revoked {token_id}")
 
@@ -302,20 +303,6 @@ def _require(settings: Settings, *names: str) -> None:
 
 
 # --- using a cluster --------------------------------------------------------------------------
-
-
-def _reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str]:
-    """URL and token of the cluster that is meant. Raises ``ConfigError``."""
-    local = read_cluster(data_dir)
-    url = url or (local.url if local else None)
-    if url is None:
-        raise ConfigError(f"no cluster runs on {data_dir}: start one with `chatcluster up`, or give --url and --token")
-    token = token or read_token(data_dir)
-    if token is None:
-        raise ConfigError("give --token (or CHATCLUSTER_TOKEN)")
-    check_http_url("--url", url)
-    check_header_text("--token", token)
-    return url, token
 
 
 @commands.command()
@@ -344,19 +331,22 @@ def chat(
     """
     from chatcluster.terminal_chat import Conversation, converse, question_of
 
-    conversation = Conversation(*_reach(url, token, data_dir), chat_id=chat_id, model=model)
+    conversation = Conversation(*reach(url, token, data_dir), chat_id=chat_id, model=model)
     if question is None and sys.stdin is not None and sys.stdin.isatty():
         ended_well = converse(conversation, _prompt)
     else:
         ended_well = trio.run(conversation.turn, question_of(question))
-    if sys.stderr.isatty():
+    if conversation.chat_id and sys.stderr is not None and sys.stderr.isatty():
         click.secho(f"chatcluster chat --chat {conversation.chat_id} goes on with it", err=True, dim=True)
     if not ended_well:
         raise click.exceptions.Exit(exits.FAILED)
 
 
 def _prompt() -> str:
-    return input("> ")
+    try:
+        return input("> ")
+    except UnicodeDecodeError:
+        raise click.UsageError("the question is not text") from None
 
 
 @commands.command()
@@ -368,7 +358,7 @@ def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Pat
     from chatcluster.listings import show_replicas
 
     async def fetch() -> Any:
-        async with Client(*_reach(url, token, data_dir)) as client:
+        async with Client(*reach(url, token, data_dir)) as client:
             return await client.replicas()
 
     show_replicas(trio.run(fetch), as_json=as_json)

@@ -44,6 +44,7 @@ from chatcluster.events import (
     StatusEvent,
     TitleEvent,
 )
+from chatcluster.http_client import http_client
 from chatcluster.parts import AttemptFrame, PartFrame
 
 BACKOFF_SECONDS = 0.05
@@ -99,14 +100,14 @@ class _BrokenOff(Exception):
 class Client:
     """``transport`` and further options go to httpx. Not for use by several threads.
 
-    Raises ``ConfigError`` for a ``base_url`` that is none.
+    Raises ``ConfigError`` for a ``base_url`` that is none, and for a proxy in the environment that cannot be used.
     """
 
     def __init__(self, base_url: str, token: str, **options: Any) -> None:
         check_http_url("base_url", base_url)  # httpx would take it for a server that is away, to be tried again
         options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
+        self._http = http_client(base_url, base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
 
     async def __aenter__(self) -> Client:
         return self
@@ -257,7 +258,7 @@ class Client:
                     continue
                 if response.status_code not in RETRY_STATUSES:
                     _check(response)
-                    return {} if response.status_code == 204 else msgspec.json.decode(response.content, type=Json)
+                    return {} if response.status_code == 204 else _answer(response)
                 backoff.at_least(_retry_after(response))
                 await backoff.wait()
         raise Unreachable(f"no answer from {self._http.base_url} for {REQUEST_SECONDS:g} s")
@@ -296,10 +297,20 @@ async def _finish(response: httpx.Response, events: AsyncGenerator[httpx_sse.Ser
             pass
 
 
+def _answer(response: httpx.Response) -> Json:
+    try:
+        return msgspec.json.decode(response.content, type=Json)
+    except msgspec.DecodeError:
+        raise ApiError(response.status_code, "unknown", f"{response.url} is no chatcluster", {}) from None
+
+
 def _check(response: httpx.Response) -> None:
-    """Raise ``ApiError`` for an answer that says no."""
-    if response.status_code < 400:
+    """Raise ``ApiError`` for an answer that says no, or leads elsewhere: a token is not sent there."""
+    if response.is_success:
         return
+    if response.has_redirect_location:
+        message = f"{response.url.host} says that it is at {response.headers['location']}; give that address"
+        raise ApiError(response.status_code, "unknown", message, {})
     try:
         details: Json = msgspec.json.decode(response.content, type=dict[str, Json])["error"]
     except (msgspec.DecodeError, KeyError):

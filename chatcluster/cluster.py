@@ -30,7 +30,7 @@ from chatcluster import telemetry
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreUnavailable, StreamsUnavailable
-from chatcluster.listening import listening_socket
+from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import ChatCompletions
 from chatcluster.metrics import Metrics
 from chatcluster.migrate import check_schema
@@ -53,6 +53,7 @@ from chatcluster.web.services import Services
 
 GC_YOUNG_OBJECTS = 20_000
 SCHEMA_RETRY_SECONDS = 0.5
+REDIS_CHECK_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
 """Between the end of the last runner and the cut: readers get what was just published."""
@@ -72,10 +73,10 @@ async def serve(
     _require_servers(settings)
     if model is None and settings.slots:
         _require_model(settings)
+    public = [inherited_socket(listen_fd)] if listen_fd is not None else []
+    private = listening_socket(settings.host, settings.port)
     _spare_pauses()
     telemetry.configure_logging(settings.log_level, settings.log_format)
-    private = listening_socket(settings.host, settings.port)
-    public = [socket.socket(fileno=listen_fd)] if listen_fd is not None else []
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
@@ -207,6 +208,7 @@ class _Process:
             if self._replica.draining:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
+                os._exit(128 + number)  # process 1 of a container is not ended by its own signal
             telemetry.event("replica.draining", signal=signal.Signals(number).name)
             self._noticed_at = trio.current_time() + self._settings.drain_notice_seconds
             self._server.stop_accepting()
@@ -257,10 +259,15 @@ class _Health:
             checks["postgres"] = str(error)
 
     async def _check_redis(self, checks: dict[str, str]) -> None:
+        """It is no condition, so a Redis that hangs must not use up the time of those that are."""
         try:
-            await self._redis.exchange([("PING",)])
+            with trio.move_on_after(REDIS_CHECK_SECONDS):
+                await self._redis.exchange([("PING",)])
+                return
         except StreamsUnavailable as error:
             checks["redis"] = str(error)
+        else:
+            checks["redis"] = "no answer in time"
 
 
 def _say_ready(ready_fd: int | None, port: int, worker_id: UUID) -> None:

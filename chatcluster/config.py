@@ -14,9 +14,11 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from chatcluster.errors import ConfigError
 
@@ -136,6 +138,8 @@ class Settings:
             raise ConfigError("lease-margin-seconds must be less than lease-ttl-seconds minus heartbeat-seconds")
         if self.retry_base_seconds > self.retry_cap_seconds:
             raise ConfigError("retry-base-seconds must not be above retry-cap-seconds")
+        if self.replaces:
+            _check_worker_id(self.replaces)
         if self.llm_base_url:
             check_http_url("llm-base-url", self.llm_base_url.strip())
         check_header_text("llm-api-key", self.llm_api_key.strip())
@@ -161,7 +165,7 @@ class Settings:
 
     def advertised_address(self, port: int) -> str:
         host = socket.gethostname() if self.host in ALL_ADDRESSES else self.host
-        return self.advertise or f"{host}:{port}"
+        return self.advertise or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def _check_range(name: str, value: Any, minimum: float | None, maximum: float | None) -> None:
@@ -173,6 +177,13 @@ def _check_range(name: str, value: Any, minimum: float | None, maximum: float | 
         raise ConfigError(f"{flag_name(name)} must be at most {maximum:g}, not {value:g}")
 
 
+def _check_worker_id(text: str) -> None:
+    try:
+        UUID(text)
+    except ValueError:
+        raise ConfigError("replaces must be a worker ID, as `chatcluster replicas` lists them") from None
+
+
 def check_http_url(flag: str, url: str) -> None:
     """Raises ``ConfigError``. The URL is not repeated in it, as it may have a password."""
     try:
@@ -182,6 +193,15 @@ def check_http_url(flag: str, url: str) -> None:
         usable = False
     if not usable:
         raise ConfigError(f"{flag} must be a URL that begins with http:// or https:// and names a host")
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether an http URL, one that has been checked, names this machine by its loopback address."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_header_text(flag: str, text: str) -> None:

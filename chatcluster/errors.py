@@ -109,7 +109,7 @@ class Conflict(CallerError):
 
 
 class NotAllowedInStatus(Conflict):
-    """The pair (event, status) is not in the table of ``chat.py``."""
+    """The pair (event, status) is not in the table of ``chat/``."""
 
     code = "not_allowed_in_status"
 

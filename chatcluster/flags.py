@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any, TypeVar
@@ -52,3 +53,17 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def ready_fd_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    text = "Write a line of JSON to this inherited pipe when ready"
+    return click.option("--ready-fd", type=int, callback=_open_descriptor, help=text)(function)
+
+
+def _open_descriptor(_context: click.Context, _parameter: click.Parameter, descriptor: int | None) -> int | None:
+    if descriptor is not None:
+        try:
+            os.fstat(descriptor)
+        except (OSError, OverflowError):
+            raise click.BadParameter(f"{descriptor} is no open file.") from None
+    return descriptor

@@ -1,6 +1,6 @@
 """Keep one child process of the supervisor alive: start it, see it end, start it again.
 
-A child is ``python -m chatcluster COMMAND… --ready-fd N``. On that pipe it writes one line of JSON when it
+A child is ``python -P -m chatcluster COMMAND… --ready-fd N``. On that pipe it writes one line of JSON when it
 is ready, and one more for each new incarnation (``Ready``): what it says there goes into the command of
 its successor, which so takes the same port and can declare its predecessor's worker ID dead.
 
@@ -117,9 +117,9 @@ class Keeper:
         read_fd, write_fd = os.pipe()
         ready_pipe = trio.lowlevel.FdStream(read_fd)
         try:
-            command = [sys.executable, "-m", "chatcluster", *self._command(self.ready), "--ready-fd", str(write_fd)]
+            command = [*self._command(self.ready), "--ready-fd", str(write_fd)]
             process = child.spawn(
-                command,
+                [sys.executable, "-P", "-m", "chatcluster", *command],
                 log=self.log,
                 death_signal=signal.SIGKILL,
                 environment=self._environment,

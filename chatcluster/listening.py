@@ -17,6 +17,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ConfigError(f"cannot listen on {host}: {error.strerror}") from None
+    except UnicodeError:
+        raise ConfigError(f"cannot listen on {host}: it is no host name") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -26,3 +28,11 @@ def listening_socket(host: str, port: int) -> socket.socket:
         reason = "it is in use; choose another --port" if error.errno == errno.EADDRINUSE else error.strerror
         raise ConfigError(f"cannot listen on {host} port {port}: {reason}") from None
     return listener
+
+
+def inherited_socket(descriptor: int) -> socket.socket:
+    """The socket that this process was started with. Raises ``ConfigError``."""
+    try:
+        return socket.socket(fileno=descriptor)
+    except (OSError, ValueError, OverflowError):
+        raise ConfigError(f"--listen-fd: descriptor {descriptor} is no socket") from None

@@ -56,7 +56,7 @@ def _show_table(columns: Sequence[str], rows: Any) -> None:
     for row in rows:
         table.add_row(*row)
     # A pipe has no width; cutting an ID in it would make it useless.
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # names are what they are
     if not console.is_terminal:
         console.width = 1000
     console.print(table)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from chatcluster.config import check_header_text, check_http_url, is_on_this_machine
 from chatcluster.errors import ConfigError
 
 DEFAULT_DATA_DIR = Path(".chatcluster")
@@ -52,7 +53,28 @@ def write_token(data_dir: Path, token: str) -> None:
 
 def read_token(data_dir: Path) -> str | None:
     content = _read(data_dir / TOKEN_FILE)
-    return content.decode().strip() if content is not None else None
+    return content.decode(errors="replace").strip() if content is not None else None
+
+
+def reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str]:
+    """URL and token of the cluster that is meant; those that are not given are of the one on this machine.
+
+    Raises ``ConfigError``.
+    """
+    if not url:
+        local = read_cluster(data_dir)
+        if local is None:
+            raise ConfigError(
+                f"no cluster runs on {data_dir}: start one with `chatcluster up`, or give --url and --token"
+            )
+        url, token = local.url, token or read_token(data_dir)
+    check_http_url("--url", url)
+    if not token and is_on_this_machine(url):  # an administrator's, and sent nowhere else
+        token = read_token(data_dir)
+    if not token:
+        raise ConfigError("give --token (or CHATCLUSTER_TOKEN)")
+    check_header_text("--token", token)
+    return url, token
 
 
 def _read(path: Path) -> bytes | None:

@@ -36,7 +36,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.config import Settings
-from chatcluster.errors import ConfigError, InvalidRequest, StoreUnavailable
+from chatcluster.errors import ConfigError, InvalidRequest, SchemaError, StoreUnavailable
 
 CONNECT_SECONDS = 5.0
 RECOVERY_SECONDS = 0.5
@@ -319,8 +319,12 @@ async def _connect(settings: Settings, purpose: str, url: str, *, lasting: bool 
             statement_cache_size=0 if pooled else 200,
             max_cached_statement_lifetime=0,
         )
-    except (asyncpg.ClientConfigurationError, ValueError) as error:
+    except asyncpg.ClientConfigurationError as error:
         raise ConfigError(f"the Postgres URL cannot be used: {error}") from None
+    except ValueError:  # its text may be a part of the password
+        raise ConfigError(
+            "the Postgres URL cannot be used: it is malformed (in a password / is %2F, # is %23, ? is %3F)"
+        ) from None
 
 
 async def _close(connection: asyncpg.Connection) -> None:
@@ -350,9 +354,14 @@ UNAVAILABLE = (
     asyncpg.InsufficientResourcesError,  # too many connections, no memory, no disk
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,  # a deadlock: burial locks a replica and then its chats, its claim the reverse
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidCachedStatementError,  # a migration changed a table; the next transaction prepares anew
+)
+NOT_OURS = (
+    asyncpg.InsufficientPrivilegeError,  # since Postgres 15 only a database's owner may create tables in it
+    asyncpg.DuplicateTableError,  # somebody else's table has the name of one of ours
 )
 UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
@@ -374,5 +383,7 @@ def _translated() -> Iterator[None]:
         yield
     except UNAVAILABLE as error:
         raise StoreUnavailable(f"Postgres: {error or type(error).__name__}") from error
+    except NOT_OURS as error:
+        raise SchemaError(f"Postgres: {error}; give chatcluster a database of its own, that its user owns") from error
     except UNSTORABLE as error:
         raise InvalidRequest("the text has a character that cannot be stored, such as NUL") from error

@@ -131,7 +131,10 @@ class _Supervisor:
         if given_url:
             yield given_url
             return
-        url = await trio.to_thread.run_sync(server.start)
+        try:
+            url = await trio.to_thread.run_sync(server.start)
+        except OSError as error:
+            raise ConfigError(f"cannot start {server!r}: {error}") from None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(keep_running, server, self._say)

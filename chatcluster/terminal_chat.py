@@ -191,19 +191,18 @@ class Conversation:
 def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
     """One turn after the other until ``prompt`` raises ``EOFError``. False if the last one ended in an error.
 
-    A question that is refused is said to be so, and another may be asked.
+    A question that is refused, or none (``click.UsageError``), is said to be so, and another may be asked.
     """
     ended_well = True
     while True:
         try:
             content = prompt()
+            if not content.strip():
+                continue
+            question = question_of(content)
         except EOFError:
             click.echo()  # the cursor still stands behind the prompt
             return ended_well
-        if not content.strip():
-            continue
-        try:
-            question = question_of(content)
         except click.UsageError as error:
             click.echo(f"Error: {error.message}", err=True)
             continue

@@ -10,7 +10,9 @@ say() {
 
 # Prints an interpreter that can make virtual environments. The Redis wheel exists for 3.11 and 3.12.
 find_python() {
-    for candidate in ${CHATCLUSTER_PYTHON:-python3.11 python3.12 python3.13 python3.14 python3 python}; do
+    set -- python3.11 python3.12 python3.13 python3.14 python3 python
+    [ -z "${CHATCLUSTER_PYTHON:-}" ] || set -- "$CHATCLUSTER_PYTHON"
+    for candidate in "$@"; do
         if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return 0

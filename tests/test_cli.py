@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -110,15 +111,22 @@ class TestBadInput:
             ),
             (["chat", "--url", "http://127.0.0.1:1", "--token", "x", "\udcff"], "the question is not text"),
             (["up", "--data-dir", "/proc/nowhere"], "cannot use the data directory /proc/nowhere"),
+            (["up", "--host", "a..b", "--data-dir", "DATA"], "cannot listen on a..b: it is no host name"),
+            (["serve", *SERVERS, "--slots", "0", "--host", "a..b"], "cannot listen on a..b: it is no host name"),
+            (["serve", *SERVERS, "--slots", "0", "--port", "0", "--listen-fd", "-1"], "descriptor -1 is no socket"),
+            (["serve", *SERVERS, "--slots", "0", "--port", "0", "--listen-fd", "9999"], "descriptor 9999 is no socket"),
+            (["serve", *SERVERS, "--ready-fd", "9999"], "9999 is no open file"),
+            (["serve", "--replaces", "replica-1"], "replaces must be a worker ID"),
+            (["simulate-llm", "--host", "a..b"], "cannot listen on a..b: it is no host name"),
             (["simulate-llm", "--mode", "poetry"], "--mode"),
             (["no-such-command"], "no-such-command"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
     def test_is_one_line_and_exit_code_2(
-        self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
     ) -> None:
-        status, line = refusal(capsys, *arguments)
+        status, line = refusal(capsys, *(str(tmp_path) if word == "DATA" else word for word in arguments))
         assert status == exits.USAGE
         assert message in line
 
@@ -141,7 +149,7 @@ class TestBadInput:
         assert status == exits.USAGE
         assert message in line
 
-    @pytest.mark.parametrize("user", ["", " ", "a\nb", "a" * 101])
+    @pytest.mark.parametrize("user", ["", " ", "a\nb", "a" * 101, "\udcff"])
     def test_what_is_no_name_gets_no_token(self, capsys: pytest.CaptureFixture[str], user: str) -> None:
         """By the command line as little as by the API."""
         arguments = ("token", "create", "--user", user, "--database-url", "postgresql://nobody@127.0.0.1:1/nothing")
@@ -152,6 +160,30 @@ class TestBadInput:
     def test_a_server_that_does_not_answer_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         status, _ = refusal(capsys, "migrate", "--database-url", "postgresql://nobody@127.0.0.1:1/nothing")
         assert status == exits.FAILED
+
+
+class TestWhichCluster:
+    """URL and token that are not given are those of the cluster on this machine."""
+
+    def test_the_token_of_the_cluster_on_this_machine_is_sent_to_no_other(self, tmp_path: Path) -> None:
+        """P9: it is an administrator's."""
+        local_cluster.write_token(tmp_path, "ccl_local")
+        assert local_cluster.reach("http://localhost:8000", None, tmp_path) == ("http://localhost:8000", "ccl_local")
+        with pytest.raises(ConfigError, match="give --token"):
+            local_cluster.reach("https://chat.example", None, tmp_path)
+
+    def test_without_a_url_it_is_the_one_that_runs(self, tmp_path: Path) -> None:
+        local_cluster.write_token(tmp_path, "ccl_local")
+        here = local_cluster.LocalCluster("http://10.0.0.1:8000", "postgresql://", "redis://", os.getpid())
+        local_cluster.write_cluster(tmp_path, here)
+        assert local_cluster.reach(None, None, tmp_path) == ("http://10.0.0.1:8000", "ccl_local")
+        assert local_cluster.reach(None, "ccl_mine", tmp_path) == ("http://10.0.0.1:8000", "ccl_mine")
+
+    def test_who_gives_both_needs_no_cluster_here(self, tmp_path: Path) -> None:
+        (tmp_path / local_cluster.CLUSTER_FILE).write_text("damaged")
+        assert local_cluster.reach("http://localhost", "ccl_mine", tmp_path) == ("http://localhost", "ccl_mine")
+        with pytest.raises(ConfigError, match="is damaged"):
+            local_cluster.reach(None, "ccl_mine", tmp_path)
 
 
 PRINTS_INTO_A_CLOSED_PIPE = """
@@ -273,8 +305,9 @@ class TestAdministration:
 
 def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
     worker_id = "0198c7e2-1111-2222-3333-444455556666"
+    name = "[/x] a-rather-long-name-" * 6
     replica = {
-        "name": "a-rather-long-name-" * 6,
+        "name": name,
         "address": "10.0.0.1:8100",
         "state": "active",
         "chats": 3,
@@ -286,6 +319,7 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
     listings.show_replicas([replica], as_json=False)
     output = capsys.readouterr().out
     assert worker_id in output
+    assert name in output, "also where it looks like markup"
     assert "3/64" in output
     assert "0.4 s" in output
 

@@ -16,6 +16,7 @@ from chatcluster import events
 from chatcluster.client import ApiError, Client, StreamEvent, Unreachable
 from chatcluster.errors import ConfigError
 from chatcluster.events import HistoryResetEvent, StatusEvent, TitleEvent
+from chatcluster.http_client import http_client
 from chatcluster.parts import Cursor, PartFrame, Position, TextPart, encode, parse_cursor
 from chatcluster.subscribe import Cut
 
@@ -233,6 +234,9 @@ class TestRequests:
             (httpx.Response(500, json={"error": {"code": "internal", "message": "m"}}), "internal"),
             (httpx.Response(404, text="<html>a proxy's page</html>"), "unknown"),
             (httpx.Response(404, json=[]), "unknown"),
+            (httpx.Response(200, text="<html>some other server</html>"), "unknown"),
+            (httpx.Response(301, headers={"Location": "https://cluster/"}), "unknown"),
+            (httpx.Response(304), "unknown"),
         ],
     )
     async def test_a_refusal_is_raised_at_once_with_its_code(self, answer: httpx.Response, code: str) -> None:
@@ -276,3 +280,34 @@ def test_an_address_that_is_none_is_refused_at_once(base_url: str) -> None:
     """Tried again like a server that is away, it would be tried for ever."""
     with pytest.raises(ConfigError, match="base_url must be a URL"):
         Client(base_url, "ccl_x")
+
+
+class TestProxies:
+    """Of the environment: for other machines, and not for this one."""
+
+    @pytest.mark.parametrize(
+        ("url", "is_here"),
+        [
+            ("http://127.0.0.1:8000", True),
+            ("http://127.3.2.1", True),
+            ("HTTP://localhost:8000", True),
+            ("http://[::1]:8000", True),
+            ("https://localhost", False),  # certificates of the environment count, and so do its proxies
+            ("http://10.0.0.1:8000", False),
+            ("http://localhost.example", False),
+        ],
+    )
+    async def test_what_is_on_this_machine_is_reached_directly(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, is_here: bool
+    ) -> None:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, "http://proxy.example:3128")
+        async with http_client(url) as client:
+            assert client.trust_env is not is_here
+
+    @pytest.mark.parametrize("proxy", ["socks5://proxy.example", "gopher://proxy.example", "http://proxy:port"])
+    def test_one_that_cannot_be_used_is_a_wrong_setting(self, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        with pytest.raises(ConfigError, match="the proxy of HTTP_PROXY"):
+            Client("https://cluster", "ccl_x")
+        Client("http://localhost:8000", "ccl_x")

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 import trio
 from cluster_processes import WAIT_SECONDS, Cluster, Json, Process, connected, follow, run_sql
+from redis_faults import frozen
 
 from chatcluster.chat_view import ChatView
 from chatcluster.embedded import RedisServer
@@ -260,6 +262,21 @@ async def _at_rest(client: Any, chat_id: str) -> None:
     with trio.fail_after(WAIT_SECONDS):
         while (await client.chat(chat_id))["status"] != "waiting":
             await trio.lowlevel.checkpoint()
+
+
+async def test_a_redis_that_hangs_takes_no_replica_out_of_the_load_balancer(
+    start: Start, own_redis: RedisServer
+) -> None:
+    """P8: neither while a connection is open on which nothing is answered, nor when a new one is tried."""
+    cluster = await start(1, redis_url=own_redis.start())
+    async with httpx.AsyncClient() as client:
+        url = f"{cluster.replicas[0].url}/readyz"
+        assert (await client.get(url)).json()["checks"]["redis"] == "ok"
+        with frozen(own_redis):
+            for _ in range(5):
+                answer = await client.get(url)
+                assert answer.status_code == 200
+                assert answer.json()["checks"]["redis"] != "ok"
 
 
 async def test_without_redis_chats_complete_and_interrupts_work_and_parts_flow_when_it_is_back(

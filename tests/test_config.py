@@ -90,6 +90,7 @@ def test_a_setting_that_is_no_secret_is_not_read_from_a_file(tmp_path: Path) -> 
         ("CHATCLUSTER_LLM_BASE_URL", "localhost:11434/v1", "llm-base-url must be a URL"),
         ("CHATCLUSTER_LLM_API_KEY", "two\r\nlines", "llm-api-key must be printable ASCII"),
         ("CHATCLUSTER_LLM_API_KEY", "k\u00e9y", "llm-api-key must be printable ASCII"),
+        ("CHATCLUSTER_REPLACES", "replica-1", "replaces must be a worker ID"),
         ("CHATCLUSTER_LOG_LEVEL", "loud", "log-level must be debug, info, warning or error"),
         ("CHATCLUSTER_LOG_FORMAT", "xml", "log-format must be json or text"),
     ],
@@ -130,6 +131,7 @@ def test_a_replica_is_listed_with_an_address_that_others_can_reach() -> None:
     """All addresses of a machine are an address to listen on, and none to go to."""
     assert Settings().advertised_address(8100) == "127.0.0.1:8100"
     assert Settings(host="0.0.0.0").advertised_address(8100) == f"{socket.gethostname()}:8100"
+    assert Settings(host="::1").advertised_address(8100) == "[::1]:8100"
     assert Settings(host="0.0.0.0", advertise="chat-1:80").advertised_address(8100) == "chat-1:80"
 
 

@@ -137,9 +137,10 @@ class TestProxies:
                     assert pieces == [b": hb\n\n"]
 
     @pytest.mark.parametrize(
-        "path", ["/metrics", "/metrics/", "/%6detrics", "//metrics", "/x/../metrics", "/./metrics"]
+        "path",
+        ["/metrics", "/metrics/", "/%6detrics", "//metrics", "/x/../metrics", "/./metrics", "/readyz/", "//readyz"],
     )
-    async def test_metrics_are_not_for_the_public(self, name: str, path: str, tmp_path: Path) -> None:
+    async def test_a_replicas_own_affairs_are_not_for_the_public(self, name: str, path: str, tmp_path: Path) -> None:
         upstream = Upstream(ANSWER)
         async with proxied(name, tmp_path, upstream) as client:
             request = client.build_request("GET", "/")

@@ -152,6 +152,13 @@ def test_error_bodies_of_all_shapes(body: bytes, message: str, code: str) -> Non
     assert (error.message, error.code) == (message, code)
 
 
+@pytest.mark.parametrize("depth", [100, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b'{"error":', b"}"), (b"[", b"]")])
+def test_an_error_body_without_a_bottom_is_an_error_without_words(depth: int, opening: bytes, closing: bytes) -> None:
+    error = failure(500, opening * depth + b"{}" + closing * depth)
+    assert error.retryable
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -161,6 +168,7 @@ def test_error_bodies_of_all_shapes(body: bytes, message: str, code: str) -> Non
         ({"retry-after": "-3"}, 0.0),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "Mon, 99999999999 Jan 2026 00:00:00 GMT"}, None),
         ({"retry-after": "1e9"}, RETRY_AFTER_SECONDS_MAX),
         ({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}, 30.0),
         ({"retry-after": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),

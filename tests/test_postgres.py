@@ -17,7 +17,7 @@ from chatcluster import postgres, telemetry
 from chatcluster.asyncio_loop import AsyncioLoop
 from chatcluster.config import Settings
 from chatcluster.embedded import PostgresServer
-from chatcluster.errors import ConfigError, InvalidRequest, StoreUnavailable
+from chatcluster.errors import ConfigError, InvalidRequest, SchemaError, StoreUnavailable
 from chatcluster.postgres import Connection, Database, open_database
 
 pytestmark = pytest.mark.postgres
@@ -184,6 +184,23 @@ async def test_an_url_that_is_none_is_a_wrong_setting(url: str) -> None:
     async with open_database(Settings(database_url=url)) as database:
         with pytest.raises(ConfigError, match="the Postgres URL cannot be used"):
             await database.autocommit(backend)
+
+
+@pytest.mark.parametrize("password", ["hush/more", "hush?more", "hush#more", "hush[more"])
+async def test_what_is_said_of_an_url_has_nothing_of_its_password(password: str) -> None:
+    async with open_database(Settings(database_url=f"postgresql://user:{password}@host/name")) as database:
+        with pytest.raises(ConfigError) as refused:
+            await database.autocommit(backend)
+    assert "hush" not in str(refused.value)
+    assert "more" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.InsufficientPrivilegeError, asyncpg.DuplicateTableError], ids=lambda error: error.__name__
+)
+async def test_a_database_that_is_not_ours_is_told_from_a_bug(database: Database, error: type[Exception]) -> None:
+    with pytest.raises(SchemaError, match="a database of its own"):
+        await database.transaction(raise_error, error)
 
 
 # --- the bounds of the pool -------------------------------------------------------------------

@@ -26,7 +26,7 @@ ASYNCIO_MODULES = {"asyncio_loop.py", "postgres.py"}
 REDIS = {"redis", "hiredis"}
 REDIS_MODULES = {"redis.py", "redis_transport.py"}
 HTTPX = {"httpx", "httpx_sse"}
-HTTPX_MODULES = {"llm/client.py", "client.py"}
+HTTPX_MODULES = {"llm/client.py", "client.py", "http_client.py"}
 PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "chat/*.py", "ports/*.py"}
 IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}
 
@@ -112,7 +112,7 @@ def test_asyncio_and_redis_are_each_behind_the_adapter_that_needs_them() -> None
     assert drivers <= REDIS_MODULES
 
 
-def test_http_requests_are_made_by_the_two_clients() -> None:
+def test_http_requests_are_made_by_the_two_clients_and_what_they_share() -> None:
     assert {name(path) for path in MODULES if imports(path) & HTTPX} <= HTTPX_MODULES
 
 

@@ -100,8 +100,11 @@ def _may_search(status: os.stat_result, identity: Identity) -> bool:
 
 
 def socket_directory(home: Path, identity: Identity | None) -> Path:
-    """``home`` itself, or a private directory with a short name where its own is too long for a socket."""
-    if len(os.fsencode(home / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX:
+    """``home`` itself, or a private directory with a short name where its own is too long for a socket.
+
+    So it is where the name has a comma, which separates directories for Postgres and hosts for its clients.
+    """
+    if "," not in str(home) and len(os.fsencode(home / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX:
         return home
     uid = identity.uid if identity else os.geteuid()
     gid = identity.gid if identity else os.getegid()

@@ -118,7 +118,7 @@ class RedisServer:
             configuration.write_text(CONFIGURATION.format(host=HOST, port=port, password=self._password))
             return [server, str(configuration)]
         if has_fakeredis():
-            return [sys.executable, "-m", "chatcluster.embedded.fake_redis", HOST, str(port)]
+            return [sys.executable, "-P", "-m", "chatcluster.embedded.fake_redis", HOST, str(port)]
         raise ConfigError(f"no Redis server (>= 6.2): {INSTALL_HINT}, or give a --redis-url")
 
     def stop(self) -> None:

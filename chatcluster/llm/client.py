@@ -29,6 +29,7 @@ import trio
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
+from chatcluster.http_client import http_client
 from chatcluster.llm.failures import Provider, from_response
 from chatcluster.llm.openai import KEEP_ALIVE, ChunkDecoder, request_body
 from chatcluster.llm.sse import EventDecoder
@@ -64,7 +65,8 @@ class ChatCompletions:
 
     async def __aenter__(self) -> ChatCompletions:
         slots = self._settings.slots
-        self._client = httpx.AsyncClient(
+        self._client = http_client(
+            self._base_url,
             # an interrupted chat's next request overlaps with the close of its last, hence twice the slots
             limits=httpx.Limits(
                 max_connections=2 * slots + 16, max_keepalive_connections=slots + 8, keepalive_expiry=IDLE_SECONDS

@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 
 DETAIL_CHARACTERS_MAX = 500
 RETRY_AFTER_SECONDS_MAX = 3600.0
+ERROR_DEPTH_MAX = 8
 SECRET_CHARACTERS_MIN = 6
 """Shorter ones are the dummies that local servers get, and stand in ordinary words."""
 
@@ -233,7 +234,7 @@ def read_error_body(body: bytes) -> ErrorObject:
     """The error in a failing response's body: JSON of several shapes, HTML, or plain text."""
     try:
         return read_error_object(msgspec.json.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode("utf-8", "replace")
     if "<html" in text.lower():
         title = _TITLE.search(text)
@@ -241,15 +242,17 @@ def read_error_body(body: bytes) -> ErrorObject:
     return ErrorObject(message=text.strip())
 
 
-def read_error_object(value: object) -> ErrorObject:
+def read_error_object(value: object, depth_max: int = ERROR_DEPTH_MAX) -> ErrorObject:
     """``{"error": {...}}``, ``{"error": "text"}``, ``[{...}]``, ``{"detail": ...}``, the inner object, or text."""
+    if depth_max == 0:
+        return ErrorObject()
     if isinstance(value, list) and value:
-        return read_error_object(value[0])
+        return read_error_object(value[0], depth_max - 1)
     if not isinstance(value, dict):
         return ErrorObject(message=value if isinstance(value, str) else "")
     inner = value.get("error")
     if isinstance(inner, dict | list) and inner:
-        return read_error_object(inner)
+        return read_error_object(inner, depth_max - 1)
     details = value.get("details")
     message = _first(value.get("message"), value.get("detail"), inner, value.get("error_description"))
     return ErrorObject(
@@ -315,7 +318,7 @@ def _number(text: str | None) -> float | None:
 def _seconds_until(text: str, now: datetime) -> float | None:
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now.timestamp()
 

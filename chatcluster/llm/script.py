@@ -43,6 +43,8 @@ from typing import Any
 from chatcluster.errors import ConfigError
 
 TOKENS_MAX = 1_000_000
+TPS_MIN = 0.001
+FIRST_MS_MAX = 86_400_000.0
 MODES = ("words", "echo", "clock")
 FAULTS = frozenset(
     ("fail", "code", "retry_after", "drop", "cut_after", "silence_after", "no_end_after", "error_after", "empty")
@@ -96,12 +98,14 @@ class Script:
     def __post_init__(self) -> None:
         if not 0 <= self.tokens <= TOKENS_MAX or not 0 <= self.reasoning <= TOKENS_MAX:
             raise DirectiveError(f"tokens and reasoning must be from 0 to {TOKENS_MAX}")
-        if not (0 <= self.tps < math.inf and 0 <= self.first_ms < math.inf):
-            raise DirectiveError("tps and first_ms must be numbers from 0")
+        if not (self.tps == 0 or TPS_MIN <= self.tps < math.inf) or not 0 <= self.first_ms <= FIRST_MS_MAX:
+            raise DirectiveError(f"tps must be 0 or at least {TPS_MIN:g}, and first_ms from 0 to {FIRST_MS_MAX:g}")
         if self.mode not in MODES:
             raise DirectiveError(f"mode must be one of {', '.join(MODES)}")
         if self.fail and not 400 <= self.fail <= 599:
             raise DirectiveError("fail must be an HTTP status from 400 to 599")
+        if not (self.retry_after.isascii() and self.retry_after.isprintable()):
+            raise DirectiveError("retry_after must be printable ASCII")
 
     def ending(self) -> tuple[Ending, int]:
         """How the answer ends, and after how many tokens at the latest: the earliest fault wins."""

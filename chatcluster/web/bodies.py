@@ -145,7 +145,7 @@ def _line(field: str, text: str, *, chars_max: int) -> str:
 
 
 def _is_control(character: str) -> bool:
-    return unicodedata.category(character) == "Cc"
+    return unicodedata.category(character) in ("Cc", "Cs")  # lone surrogates are no text, and cannot be stored
 
 
 def _storable(field: str, text: str) -> str:

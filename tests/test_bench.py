@@ -331,11 +331,14 @@ def test_a_figure_is_shown_with_its_unit(figure: str, value: float, text: str) -
 
 
 def written(*cases: Case) -> Any:
-    return json.loads(json.dumps(as_json(cases, {"cores": 2})))
+    return read_run(as_json(cases, {"cores": 2}))
 
 
 def test_the_json_has_an_object_for_each_workload_with_figures_targets_and_repeats() -> None:
-    told = written(case(*RUNS))["workloads"]["first-token"]["concurrency 1"]
+    (line,) = as_json([case(*RUNS)], {"cores": 2}).splitlines()
+    assert json.loads(line)["workload"] == "first-token"
+    assert json.loads(line)["conditions"] == {"cores": 2}
+    told = json.loads(line)["cases"]["concurrency 1"]
     assert told["figures"]["p50_ms"] == 7.0
     assert told["targets"]["p50_ms"] == {"limit": 8, "at_least": False, "met": True}
     assert len(told["runs"]) == 3
@@ -366,7 +369,7 @@ def test_a_comparison_with_nothing_lost_divides_by_nothing() -> None:
     assert text.splitlines()[1].split() == ["lost", "0", "→", "2", "worse"]
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"something": "else"}'])
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"something": "else"}'])
 def test_a_file_that_is_no_run_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="--json"):
         read_run(text)
@@ -410,6 +413,19 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_measured(
     status, output = bench(name, value.format(here=tmp_path))
     assert status == 2
     assert name in output
+
+
+@pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
+def test_json_without_a_file_is_all_that_standard_output_has(monkeypatch: pytest.MonkeyPatch, flag: list[str]) -> None:
+    async def measure(*_: object) -> tuple[list[Case], list[str]]:
+        return [case(*RUNS)], []
+
+    monkeypatch.setattr(command, "_run", measure)
+    result = CliRunner().invoke(command.bench, flag)
+    assert result.exit_code == 0
+    assert read_run(result.stdout).keys() == {"first-token"}
+    assert "first-token, concurrency 1" in result.stderr
+    assert "0 target(s) missed" in result.stderr
 
 
 @pytest.mark.usefixtures("never_measures")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import resource
@@ -23,6 +22,7 @@ from bench.report import as_json, comparison, missed, read_run, table
 from bench.workloads import BY_NAME, WORKLOADS
 from chatcluster import __version__
 
+STDOUT = Path("-")
 EXIT_MISSED = 1
 EXIT_BROKEN = 3
 REPEATS = 5
@@ -39,7 +39,15 @@ REPEATS_QUICK = 1
     help=f"Repeats of each; fewer of those that take long (--list)  [default: {REPEATS}; --quick: {REPEATS_QUICK}]",
 )
 @click.option("--quick", is_flag=True, help="A short run: shorter answers, one repeat, fewer steps")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="-",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Write an object for each workload there, a line each; without FILE to standard output, in place of the table",
+)
 @click.option(
     "--compare",
     "compare_path",
@@ -66,6 +74,7 @@ def bench(
     scripts/bench
     scripts/bench --quick --workload stream --workload fan-out
     scripts/bench --json new.json --compare old.json
+    scripts/bench --quick --workload stream --json
     """
     if show_list:
         for workload in WORKLOADS:
@@ -73,7 +82,7 @@ def bench(
             click.echo(f"{workload.name:<12} {workload.what}{at_most}")
         return
     old = _earlier_run(compare_path) if compare_path else None
-    if json_path and not os.access(json_path.parent, os.W_OK):
+    if json_path and json_path != STDOUT and not os.access(json_path.parent, os.W_OK):
         raise click.BadParameter(f"nothing can be written to {json_path.parent}", param_hint="--json")
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     repeats = repeat or (REPEATS_QUICK if quick else REPEATS)
@@ -81,13 +90,16 @@ def bench(
     if outcome is None:
         sys.exit(EXIT_INTERRUPTED)
     cases, errors = outcome
-    click.echo(table(cases))
-    if json_path:
-        json_path.write_text(json.dumps(as_json(cases, _conditions(quick)), indent=1) + "\n")
+    for_people = partial(click.echo, err=json_path == STDOUT)
+    for_people(table(cases))
+    if json_path == STDOUT:
+        click.echo(as_json(cases, _conditions(quick)), nl=False)
+    elif json_path:
+        json_path.write_text(as_json(cases, _conditions(quick)))
     if old is not None:
-        click.echo("\n" + comparison(old, cases))
+        for_people("\n" + comparison(old, cases))
     shortfalls = missed(cases)
-    click.echo(f"\n{len(shortfalls)} target(s) missed" + "".join(f"\n  {line}" for line in shortfalls))
+    for_people(f"\n{len(shortfalls)} target(s) missed" + "".join(f"\n  {line}" for line in shortfalls))
     sys.exit(EXIT_BROKEN if errors else EXIT_MISSED if shortfalls else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bench.figures import KINDS, Case, shown
@@ -64,8 +65,8 @@ def missed(cases: Iterable[Case]) -> list[str]:
     ]
 
 
-def as_json(cases: Iterable[Case], conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """One object for each workload: its cases, with their figures and the repeats that they come from."""
+def as_json(cases: Iterable[Case], conditions: Mapping[str, Any]) -> str:
+    """An object for each workload, on a line of its own: its cases, with their figures and their repeats."""
     workloads: dict[str, Any] = {}
     for case in cases:
         merged = case.merged()
@@ -80,16 +81,20 @@ def as_json(cases: Iterable[Case], conditions: Mapping[str, Any]) -> dict[str, A
             },
             "runs": [dict(run) for run in case.runs],
         }
-    return {"conditions": dict(conditions), "workloads": workloads}
+    return "".join(
+        json.dumps({"workload": name, "cases": named, "conditions": dict(conditions)}) + "\n"
+        for name, named in workloads.items()
+    )
 
 
 def read_run(text: str) -> dict[str, Any]:
-    """What ``as_json`` made of an earlier run. Raises ``ValueError`` if ``text`` is nothing of the kind."""
-    try:
-        run = json.loads(text)
-    except json.JSONDecodeError:
-        run = None
-    if not isinstance(run, dict) or not isinstance(run.get("workloads"), dict):
+    """The cases by workload, from what ``as_json`` made of an earlier run. Raises ``ValueError`` if it is none."""
+    run: dict[str, Any] = {}
+    with suppress(ValueError, TypeError, KeyError):
+        for line in text.splitlines():
+            told = json.loads(line)
+            run[told["workload"]] = dict(told["cases"])
+    if not run:
         raise ValueError("this is not what --json writes")
     return run
 
@@ -98,7 +103,7 @@ def comparison(old: Mapping[str, Any], cases: Iterable[Case]) -> str:
     """Old, new and new ÷ old of the figures that both runs have: those with a target, and others that have changed."""
     lines = []
     for case in cases:
-        before = old["workloads"].get(case.workload, {}).get(case.name, {}).get("figures", {})
+        before = old.get(case.workload, {}).get(case.name, {}).get("figures", {})
         targets = targets_of(case.workload, case.name)
         rows = [
             _change(case, name, before[name], value)

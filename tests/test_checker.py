@@ -233,6 +233,18 @@ def test_a_message_in_the_place_of_its_last_parts_is_accepted_after_a_reconnect(
     assert reading.end(QUESTION, ANSWER) == {}
 
 
+def test_a_preview_that_an_error_makes_void_need_not_be_complete(reading: Reading) -> None:
+    """Its attempt failed long before, and who joined since then was not told of that, nor of its last words."""
+    reading.ask()
+    reading.attempt("1-1")
+    reading.parts("beca", after="1-1")
+    reading.position = "1-9"
+    reading.status("error", 1, version=4)
+    reading.event("error", error={"code": "overloaded"})
+    reading.checker.wrote(sent("why?", 0))
+    assert reading.end(QUESTION, status="error") == {}
+
+
 def test_a_reset_tells_everything_again(reading: Reading) -> None:
     reading.ask()
     reading.attempt("1-1")

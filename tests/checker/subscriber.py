@@ -218,6 +218,8 @@ class Subscriber:
             if self.preview:
                 self._vanished("the end of the turn")
             self._drop_preview()
+        elif self.status == "error":
+            self._drop_preview()
 
     def _check_stop(self, status: str) -> None:
         if status == "interrupting":

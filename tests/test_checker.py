@@ -239,6 +239,7 @@ def test_a_preview_that_an_error_makes_void_need_not_be_complete(reading: Readin
     reading.attempt("1-1")
     reading.parts("beca", after="1-1")
     reading.position = "1-9"
+    reading.event("queue", queue=[])
     reading.status("error", 1, version=4)
     reading.event("error", error={"code": "overloaded"})
     reading.checker.wrote(sent("why?", 0))

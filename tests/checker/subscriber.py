@@ -4,8 +4,8 @@ What a reader holds is what the rules for clients say: messages by ID, and a **p
 way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a message of the assistant replaces.
 
 * A frame comes after every frame that was shown, also across reconnects; only ``history_reset`` starts anew.
-* A cursor names exactly what was shown: whoever resumes at it would be told nothing twice, and of the preview
-  nothing twice and nothing never.
+* A cursor names what was shown: whoever resumes at it would be told nothing twice. What it leaves out of a preview
+  is missed where that matters, in the next part or in the message.
 * The frames of an attempt follow each other without a gap, from the attempt on.
 * A message comes once, in the order of IDs; in the end the messages are the history.
 * The preview is the message that it becomes if this connection had caught up: if it has brought the question live, or
@@ -169,7 +169,7 @@ class Subscriber:
             self._violate(Kind.REPEAT, f"the cursor would repeat the messages up to {self._last_id}")
         if cursor.message_id is None and self._last_revision > cursor.version:
             self._violate(Kind.REPEAT, f"the cursor would repeat the messages up to version {self._last_revision}")
-        # One that is further on leaves out an attempt that came to nothing; words of any other are missed when more come.
+        # One that is further on leaves out an attempt that came to nothing: words of any other would be missed later.
         if self._attempt is not None and cursor.position < self.position:
             self._violate(Kind.REPEAT, f"{self.position} was shown last, and the cursor would resume before it")
 

@@ -14,7 +14,14 @@ _BLANK = b"\r\n\r\n"
 
 def request(method: str, path: str, token: str, body: Any = None, *, cursor: str = "", host: str = "bench") -> bytes:
     """The bytes of a request to the API; ``path`` starts after its version."""
-    lines = [f"{method} /api/v1{path} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {token}"]
+    return request_anywhere(method, f"/api/v1{path}", token, body, cursor=cursor, host=host)
+
+
+def request_anywhere(
+    method: str, target: str, token: str, body: Any = None, *, cursor: str = "", host: str = "bench"
+) -> bytes:
+    """The bytes of a request for any address of the server."""
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {token}"]
     if cursor:
         lines.append(f"Last-Event-ID: {cursor}")
     content = b""

@@ -13,12 +13,15 @@ from uuid import uuid4
 import bench.__main__ as command
 import pytest
 import trio
+from bench.errors import BenchError
 from bench.figures import KINDS, Case, shown
 from bench.load.loop import Connection, Loop
 from bench.load.people import epoch_of, is_answer, is_at_rest
 from bench.model import InsideModel
 from bench.report import as_json, comparison, missed, read_run, table
+from bench.run import Results
 from bench.samples import median, percentile, spread
+from bench.sides import NOW, open_sides, side_of
 from bench.stamps import account, stamps_in
 from bench.targets import TARGETS, Target, targets_of
 from bench.workloads import BY_NAME, WORKLOADS
@@ -390,7 +393,7 @@ def never_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     async def measure(*_: object) -> None:
         pytest.fail("what is wrong with the arguments is said before anything is measured")
 
-    monkeypatch.setattr(command, "_run", measure)
+    monkeypatch.setattr(command, "run", measure)
 
 
 @pytest.mark.usefixtures("never_measures")
@@ -417,10 +420,10 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_measured(
 
 @pytest.mark.parametrize("flag", [["--json"], ["--json", "-"]])
 def test_json_without_a_file_is_all_that_standard_output_has(monkeypatch: pytest.MonkeyPatch, flag: list[str]) -> None:
-    async def measure(*_: object) -> tuple[list[Case], list[str]]:
-        return [case(*RUNS)], []
+    async def measure(*_: object) -> Results:
+        return Results({NOW: [case(*RUNS)]})
 
-    monkeypatch.setattr(command, "_run", measure)
+    monkeypatch.setattr(command, "run", measure)
     result = CliRunner().invoke(command.bench, flag)
     assert result.exit_code == 0
     assert read_run(result.stdout).keys() == {"first-token"}
@@ -445,7 +448,30 @@ def test_ctrl_c_ends_the_run_in_good_order(monkeypatch: pytest.MonkeyPatch) -> N
         finally:
             stopped.append("servers")
 
-    monkeypatch.setattr(command, "_run", measure)
+    monkeypatch.setattr(command, "run", measure)
     status, output = bench()
     assert (status, stopped) == (130, ["servers"])
     assert "Traceback" not in output
+
+
+# --- two versions in turns --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["tests", "trials"])
+def test_a_side_finds_its_own_packages_before_all_others(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder / "bench").mkdir(parents=True)
+    assert side_of("then", tmp_path).environment == {"PYTHONPATH": f"{tmp_path}:{tmp_path / folder}"}
+
+
+def test_the_repeats_of_a_case_come_together_in_whatever_order_the_sides_take_turns() -> None:
+    results = Results()
+    for side, run in zip(("then", NOW, "then", NOW), (*RUNS[:2], *RUNS[:2]), strict=True):
+        results.add(side, [case(run)])
+    assert [found.runs for found in results.now] == [[RUNS[1], RUNS[1]]]
+    assert [found.runs for found in results.cases["then"]] == [[RUNS[0], RUNS[0]]]
+
+
+async def test_a_commit_that_git_does_not_know_is_an_error_before_anything_starts() -> None:
+    with pytest.raises(BenchError, match="worktree"):
+        async with open_sides("no-such-commit"):
+            pytest.fail("there is nothing to measure against")

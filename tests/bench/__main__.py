@@ -15,10 +15,10 @@ import click
 import trio
 from interruption import EXIT_INTERRUPTED, until_interrupted
 
-from bench.bench import Bench
-from bench.cluster import BenchError, leaves, open_load, open_servers
-from bench.figures import Case
+from bench.errors import BenchError
 from bench.report import as_json, comparison, missed, read_run, table
+from bench.run import Plan, Results, run
+from bench.sides import THEN
 from bench.workloads import BY_NAME, WORKLOADS
 from chatcluster import __version__
 
@@ -54,6 +54,11 @@ REPEATS_QUICK = 1
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What an earlier run wrote with --json: print the ratios",
 )
+@click.option(
+    "--against",
+    metavar="COMMIT",
+    help="Measure this commit as well, each repeat in turns with this tree, and print the ratios",
+)
 @click.option("--list", "show_list", is_flag=True, help="Say what the workloads are, and end")
 def bench(
     *,
@@ -62,18 +67,21 @@ def bench(
     quick: bool,
     json_path: Path | None,
     compare_path: Path | None,
+    against: str | None,
     show_list: bool,
 ) -> None:
     """Measure a cluster of its own on this machine, and compare the figures with their targets.
 
     Starts Postgres (with fsync), Redis, a model and replicas, and stops them in the end. A figure is the median of
-    the repeats (the worst, where one is too many). The exit status is 1 if a target was missed,
-    3 if a workload could not be measured.
+    the repeats (the worst, where one is too many). Beside the figures stands how quick the machine was: compare
+    figures of two days by that, or better measure both versions in one run (--against). The exit status is 1 if a
+    target was missed, 3 if a workload could not be measured.
 
     \b
     scripts/bench
     scripts/bench --quick --workload stream --workload fan-out
     scripts/bench --json new.json --compare old.json
+    scripts/bench --workload outside --against HEAD~20
     scripts/bench --quick --workload stream --json
     """
     if show_list:
@@ -86,10 +94,8 @@ def bench(
         raise click.BadParameter(f"nothing can be written to {json_path.parent}", param_hint="--json")
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     repeats = repeat or (REPEATS_QUICK if quick else REPEATS)
-    outcome = trio.run(until_interrupted, partial(_run, names or tuple(BY_NAME), repeats, quick), _say)
-    if outcome is None:
-        sys.exit(EXIT_INTERRUPTED)
-    cases, errors = outcome
+    results = _measured(Plan(names or tuple(BY_NAME), repeats, quick, against))
+    cases = results.now
     for_people = partial(click.echo, err=json_path == STDOUT)
     for_people(table(cases))
     if json_path == STDOUT:
@@ -98,9 +104,24 @@ def bench(
         json_path.write_text(as_json(cases, _conditions(quick)))
     if old is not None:
         for_people("\n" + comparison(old, cases))
+    if then := results.cases.get(THEN):
+        for_people(f"\nAgainst {against}, in turns:\n" + comparison(read_run(as_json(then, {})), cases))
     shortfalls = missed(cases)
     for_people(f"\n{len(shortfalls)} target(s) missed" + "".join(f"\n  {line}" for line in shortfalls))
-    sys.exit(EXIT_BROKEN if errors else EXIT_MISSED if shortfalls else 0)
+    sys.exit(EXIT_BROKEN if results.errors else EXIT_MISSED if shortfalls else 0)
+
+
+def _measured(plan: Plan) -> Results:
+    """What the run gave; it ends the command where nothing could be measured."""
+    try:
+        results = trio.run(until_interrupted, partial(run, plan, _say), _say)
+    except* BenchError as group:
+        raise click.ClickException(str(group.exceptions[0])) from None
+    if results is None:
+        sys.exit(EXIT_INTERRUPTED)
+    for error in results.errors:
+        _say(f"Error: {error}")
+    return results
 
 
 def _earlier_run(path: Path) -> dict[str, Any]:
@@ -109,28 +130,6 @@ def _earlier_run(path: Path) -> dict[str, Any]:
         return read_run(path.read_text())
     except ValueError as error:
         raise click.BadParameter(f"{path}: {error}", param_hint="--compare") from None
-
-
-async def _run(names: tuple[str, ...], repeats: int, quick: bool) -> tuple[list[Case], list[str]]:
-    """The cases of all workloads; one that breaks does not stop the others."""
-    cases: list[Case] = []
-    errors: list[str] = []
-    async with open_servers() as servers:
-        for name in names:
-            workload = BY_NAME[name]
-            started = time.monotonic()
-            times = min(repeats, workload.repeats_max)
-            _say(f"{name}, {times} time{'s'[: times - 1]}: {workload.what}")
-            try:
-                async with open_load(servers.token) as load:
-                    cases += await workload.measure(Bench(servers, load, times, quick))
-            except* (BenchError, OSError) as group:
-                errors += [f"{name}: {error} (logs: {servers.directory})" for error in leaves(group)]
-                servers.keep_logs = True
-            _say(f"{name}: {time.monotonic() - started:.0f} s")
-    for error in errors:
-        _say(f"Error: {error}")
-    return cases, errors
 
 
 def _say(line: str) -> None:

@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cluster import BenchError, Cluster, Load, Servers, Setup, open_cluster
+from bench.cluster import Cluster, Setup, open_cluster
+from bench.errors import BenchError
 from bench.figures import Case
+from bench.generator import Load
 from bench.meters import Costs, Meters
+from bench.servers import Servers
 
 REST = "[[tokens=1 tps=0]]"
 """A first message that is answered at once: the chat then is at rest."""

@@ -1,56 +1,39 @@
-"""What is measured: servers for a whole run, replicas for a case, the load generator, and their process IDs."""
+"""What is measured: the replicas of a case, and the model's server if they need one apart."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import trio
 
-from chatcluster.config import ENV_PREFIX, Settings, env_name
-from chatcluster.embedded import PostgresServer, RedisServer, child
-from chatcluster.postgres import Connection, Database, open_database
-from chatcluster.provisioning import create_token, migrate_schema
-from chatcluster.redis import RedisConnection, open_redis
+from bench.errors import BenchError
+from bench.servers import Servers
+from bench.sides import OWN
+from chatcluster.config import Settings, env_name
+from chatcluster.embedded import child
 
 READY_SECONDS_MAX = 60.0
-ORDER_SECONDS_MAX = 180.0
-CONNECTIONS_MAX = 300
-LINE_BYTES = 1 << 20
 
 Json = dict[str, Any]
 
 
-class BenchError(Exception):
-    """A workload cannot go on; the message says why."""
-
-
-def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The errors in a group and in the groups within it."""
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
-
-
 @dataclass(frozen=True)
 class Setup:
-    """What a case needs: replicas with ``settings``, and a model inside of them or behind HTTP."""
+    """What a case needs: replicas with ``settings``, and a model inside of them or behind HTTP. ``quiet`` ones log
+    warnings only; others log as they do by default."""
 
     replicas: int = 2
     model_inside: bool = True
+    quiet: bool = True
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -72,62 +55,6 @@ class Replica:
         return self.process.poll() is None
 
 
-class Servers:
-    """Postgres, Redis and ways to look into them; what a run has from its start to its end."""
-
-    def __init__(self, directory: Path, postgres: PostgresServer, redis: RedisServer) -> None:
-        self.directory = directory
-        self.postgres = postgres
-        self.redis = redis
-        self.database_url = ""
-        self.redis_url = ""
-        self.token = ""
-        self.keep_logs = False
-        self.database: Database
-        self.cache: RedisConnection
-
-    async def sql(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
-        async def run(connection: Connection) -> list[tuple[Any, ...]]:
-            return [tuple(cast(Sequence[Any], row)) for row in await connection.fetch(query, *arguments)]
-
-        return await self.database.autocommit(run)
-
-    async def empty(self) -> None:
-        """No chats, no replicas, nothing in Redis; users and tokens stay."""
-        await self.sql("TRUNCATE chats, replicas, idempotency_keys CASCADE")
-        await self.cache.exchange([("FLUSHALL",)])
-
-
-@asynccontextmanager
-async def open_servers() -> AsyncIterator[Servers]:
-    """Servers on a new directory, which is deleted in the end; its logs are kept if ``keep_logs`` is set by then."""
-    directory = _new_directory()
-    postgres = PostgresServer(directory / "postgres", connections_max=CONNECTIONS_MAX)
-    redis = RedisServer(directory / "redis")
-    servers = Servers(directory, postgres, redis)
-    try:
-        servers.database_url = await trio.to_thread.run_sync(postgres.start)
-        servers.redis_url = await trio.to_thread.run_sync(redis.start)
-        settings = Settings(database_url=servers.database_url, statement_timeout_seconds=120)
-        await migrate_schema(settings)
-        servers.token = await create_token(settings, user="bench", admin=True, name="bench")
-        async with open_database(settings) as servers.database, open_redis(servers.redis_url) as servers.cache:
-            yield servers
-    finally:
-        with trio.CancelScope(shield=True):  # bounded by the servers' own escalation
-            await trio.to_thread.run_sync(postgres.kill)
-            await trio.to_thread.run_sync(redis.kill)
-            shutil.rmtree(directory / "postgres", ignore_errors=True)
-            if not servers.keep_logs:
-                shutil.rmtree(directory, ignore_errors=True)
-
-
-def _new_directory() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="chatcluster-bench-", dir="/tmp"))
-    directory.chmod(0o755)  # embedded Postgres runs as another user when we are root
-    return directory
-
-
 class Cluster:
     """Replicas that work, and the model's server if they need one."""
 
@@ -138,7 +65,7 @@ class Cluster:
         self.model_pid: int | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._started = 0
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+        self._environment = servers.environment
 
     @property
     def addresses(self) -> list[str]:
@@ -150,10 +77,12 @@ class Cluster:
 
     async def start(self) -> None:
         """Start what the setup names, and wait until it is ready."""
-        self._configure(database_url=self.servers.database_url, redis_url=self.servers.redis_url, log_level="warning")
+        if self.setup.quiet:
+            self._configure(log_level="warning")
         self._configure(llm_api_key="simulated", llm_model="simulated", llm_base_url="http://127.0.0.1:1/v1")
         if not self.setup.model_inside:
-            process, ready = await self._spawn("model", ["chatcluster", "simulate-llm", "--port", "0"])
+            own = self.servers.environment | dict(OWN.environment)  # one and the same model for every side
+            process, ready = await self._spawn("model", ["chatcluster", "simulate-llm", "--port", "0"], own)
             self.model_pid = process.pid
             self._configure(llm_base_url=f"http://127.0.0.1:{ready['port']}/v1")
         self._configure(**self.setup.settings)
@@ -167,7 +96,7 @@ class Cluster:
         name = f"replica-{self._started}"
         inside = ["bench.replica"]
         command = inside if self.setup.model_inside else ["chatcluster", "serve", "--port", "0", "--name", name]
-        process, ready = await self._spawn(name, command)
+        process, ready = await self._spawn(name, command, self._environment)
         replica = Replica(name, process, ready)
         self.replicas.append(replica)
         return replica
@@ -197,15 +126,17 @@ class Cluster:
     def _configure(self, **settings: object) -> None:
         self._environment |= {env_name(name): str(value) for name, value in settings.items()}
 
-    async def _spawn(self, name: str, command: Sequence[str]) -> tuple[subprocess.Popen[bytes], Json]:
+    async def _spawn(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> tuple[subprocess.Popen[bytes], Json]:
         log = self.servers.directory / f"{name}.log"
         read_fd, write_fd = os.pipe()
         async with trio.lowlevel.FdStream(read_fd) as pipe:
             process = child.spawn(
-                [sys.executable, "-m", *command, "--ready-fd", str(write_fd)],
+                [sys.executable, "-P", "-m", *command, "--ready-fd", str(write_fd)],
                 log=log,
                 death_signal=signal.SIGKILL,
-                environment=self._environment,
+                environment=environment,
                 inherited_fds=(write_fd,),
             )
             os.close(write_fd)
@@ -227,55 +158,3 @@ async def open_cluster(servers: Servers, setup: Setup) -> AsyncIterator[Cluster]
         yield cluster
     finally:
         cluster.stop()
-
-
-class Load:
-    """The load generator's process."""
-
-    def __init__(self, process: trio.Process, token: str) -> None:
-        self.pid = process.pid
-        self._process = process
-        self._token = token
-        self._buffered = b""
-
-    async def order(self, do: str, *, on_said: Callable[[Any], Awaitable[None]] | None = None, **plan: object) -> Any:
-        """Have an order obeyed, and return its result. ``on_said`` gets what is said meanwhile."""
-        assert self._process.stdin is not None
-        await self._process.stdin.send_all(json.dumps({"do": do, "token": self._token, **plan}).encode() + b"\n")
-        with trio.move_on_after(ORDER_SECONDS_MAX):
-            while True:
-                answer = json.loads(await self._line())
-                if "error" in answer:
-                    raise BenchError(f"{do}: {answer['error']}")
-                if "result" in answer:
-                    return answer["result"]
-                if on_said is not None:
-                    await on_said(answer["said"])
-                if answer["waits"]:
-                    await self._process.stdin.send_all(b"\n")
-
-        raise BenchError(f"{do}: no end after {ORDER_SECONDS_MAX:.0f} s")
-
-    async def _line(self) -> bytes:
-        assert self._process.stdout is not None
-        while b"\n" not in self._buffered:
-            data = await self._process.stdout.receive_some(LINE_BYTES)
-            if not data:
-                raise BenchError("the load generator has died")
-            self._buffered += data
-        line, _, self._buffered = self._buffered.partition(b"\n")
-        return line
-
-
-@asynccontextmanager
-async def open_load(token: str) -> AsyncIterator[Load]:
-    """The load generator, which ends with the block, or with us."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        yield Load(process, token)
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()

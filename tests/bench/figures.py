@@ -53,6 +53,9 @@ KINDS = {
     "peak_mb": Kind("largest replica", "MB", 0, max),
     "heartbeat_late_ms": Kind("latest heartbeat", "ms late", 0, max),
     "leases_lost": Kind("leases lost", "", 0, max),
+    "python_ms": Kind("machine: Python loop", "ms", 1),
+    "commit_ms": Kind("commit", "ms", 2),
+    "redis_ms": Kind("Redis hop", "ms", 3),
 }
 """In the order in which they are shown."""
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import trio
 
-from bench.cluster import Cluster, Load, Replica
+from bench.cluster import Cluster, Replica
+from bench.generator import Load
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 SCRAPE_SECONDS_MAX = 30.0

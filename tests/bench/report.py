@@ -14,7 +14,7 @@ INDENT = "  "
 LABEL_CHARS = 36
 CHANGE_MIN = 0.05
 """A smaller change of a figure without a target is noise."""
-CONDITIONS = {"load_share", "others_share", "samples"}
+CONDITIONS = {"load_share", "others_share", "samples", "python_ms", "commit_ms", "redis_ms"}
 """Figures about the measurement: neither better nor worse."""
 
 

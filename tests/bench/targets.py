@@ -41,6 +41,9 @@ TARGETS: dict[tuple[str, str], dict[str, Target]] = {
     ("first-token", "concurrency 1"): {"p50_ms": Target(8)},
     ("first-token", "concurrency 10"): {"p50_ms": Target(40)},
     ("first-token", "concurrency 50"): {"throughput": _at_least(150)},
+    ("outside", "concurrency 1"): {"p50_ms": Target(25), "own_transactions": Target(3), "failed": Target(0)},
+    ("outside", "concurrency 10"): {"p50_ms": Target(100), "failed": Target(0)},
+    ("outside", "concurrency 50"): {"throughput": _at_least(100), "failed": Target(0)},
     ("turns", "2 replicas"): {"throughput": _at_least(250), "own_transactions": Target(3)},
     ("stream", "coalescing 15 ms"): {
         "p50_ms": Target(2),
@@ -69,6 +72,9 @@ TARGETS: dict[tuple[str, str], dict[str, Target]] = {
     ("claim", "2 replicas"): {"throughput": _at_least(1500)},
     ("claim", "4 replicas"): {"throughput": _at_least(1500)},
     ("takeover", "SIGKILL"): {"p50_ms": Target(60), "p99_ms": Target(250), "failed": Target(0)},
+    ("requests", "GET of /livez"): {"replica_cpu_s": Target(0.6)},
+    ("requests", "GET of a chat"): {"replica_cpu_s": Target(0.9)},
+    ("requests", "a stream opened and closed"): {"replica_cpu_s": Target(1.6)},
     ("resume", "by cursor"): {"p50_ms": Target(15), "failed": Target(0), **NOTHING_LOST},
 }
 

@@ -13,6 +13,7 @@ from bench.load.people import LoadError
 from bench.load.returning import rejoin, resume
 from bench.load.streaming import stream
 from bench.load.turning import create, turns
+from bench.load.visiting import asks, openings, visits
 from bench.load.waiting import idle, takeover
 
 ORDERS: dict[str, Callable[..., Any]] = {
@@ -23,6 +24,9 @@ ORDERS: dict[str, Callable[..., Any]] = {
     "resume": resume,
     "idle": idle,
     "takeover": takeover,
+    "visits": visits,
+    "openings": openings,
+    "asks": asks,
 }
 
 __all__ = ["ORDERS", "LoadError"]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from event_wire import AnswerParser, Event, StreamParser, parse_event, request
+from event_wire import AnswerParser, Event, StreamParser, parse_event, request, request_anywhere
 
 from bench.load.loop import Address, Connection, Loop
 
@@ -54,6 +54,11 @@ class Sender(Connection):
         """Send a message to a chat."""
         self.ask("POST", f"/chats/{chat_id}/messages", {"content": content}, then)
 
+    def get(self, target: str, then: Callable[[dict[str, Any]], None]) -> None:
+        """Ask for any address of the server."""
+        self._waiting.append(then)
+        self.send(request_anywhere("GET", target, self._token))
+
     def received(self, data: bytes) -> None:
         for status, body in self._parser.feed(data):
             if status >= 400:
@@ -91,6 +96,8 @@ class Reader(Connection):
     def received(self, data: bytes) -> None:
         now_ns = time.monotonic_ns()
         for block in self._parser.feed(data):
+            if not self.is_open:
+                return
             event = parse_event(block)
             if event.kind:
                 self.cursor = event.id

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from bench.bench import Workload
-from bench.workloads import capacity, claim, fan_out, first_token, idle, rejoin, resume, stream, takeover, turns
+from bench.workloads import (
+    capacity,
+    claim,
+    fan_out,
+    first_token,
+    idle,
+    outside,
+    rejoin,
+    requests,
+    resume,
+    stream,
+    takeover,
+    turns,
+)
 
 WORKLOADS: tuple[Workload, ...] = (
     first_token.WORKLOAD,
+    outside.WORKLOAD,
     turns.WORKLOAD,
     stream.WORKLOAD,
     fan_out.WORKLOAD,
@@ -16,5 +30,6 @@ WORKLOADS: tuple[Workload, ...] = (
     claim.WORKLOAD,
     takeover.WORKLOAD,
     resume.WORKLOAD,
+    requests.WORKLOAD,
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

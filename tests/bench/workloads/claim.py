@@ -10,7 +10,6 @@ from bench.bench import Bench, Workload
 from bench.cluster import Cluster, Setup
 from bench.figures import Case
 from bench.meters import Meters
-from chatcluster.ports import RUNNABLE_CHANNEL
 
 CHATS = 20_000
 REPLICAS = (1, 2, 4)
@@ -40,7 +39,7 @@ async def _claim(bench: Bench, cluster: Cluster) -> dict[str, float]:
     async with meters.watching_heartbeats():
         await cluster.servers.sql(INSERT, CHATS)
         started = time.monotonic()
-        await cluster.servers.cache.exchange([("PUBLISH", RUNNABLE_CHANNEL, b"")])
+        await cluster.servers.wake_claimers()
         done = await _until_done(cluster, started + bench.seconds(3.0, 2.0))
         seconds = time.monotonic() - started
         costs = await meters.stop()

@@ -1,4 +1,4 @@
-"""A whole run: every workload, each repeat on every side in turns, with the machine's calibration beside the figures."""
+"""A whole run: every workload, each repeat on every side in turns, with the machine's calibration beside it."""
 
 from __future__ import annotations
 

@@ -220,6 +220,10 @@ class StoreRefused(StoreUnavailable):
     """Postgres does not let this role, password or certificate in, or has no such database; nothing was done."""
 
 
+class StoreLocked(StoreUnavailable):
+    """Another session holds a row or a table that this needs, and held it for too long; nothing was done."""
+
+
 class StoreFailed(StoreUnavailable):
     """Postgres works, and cannot do this one thing: the row cannot be read, or the value not be kept.
 

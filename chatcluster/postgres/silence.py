@@ -80,7 +80,7 @@ class SilenceWatch:
                 connection.terminate()
 
     async def _rest(self, observer: asyncpg.Connection, pids: Iterable[int]) -> dict[int, object]:
-        """The sessions among these that the server has, with the time since when they rest; None for those that work."""
+        """The sessions among these that the server has, and since when they rest; None for those that work."""
         rows = await observer.fetch(SQL["rest_of_sessions"], list(pids))
         return {row["pid"]: row["rests_since"] for row in rows}
 

@@ -14,6 +14,7 @@ The class of the SQLSTATE, its first two characters, decides, so errors that asy
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from chatcluster.errors import (
     ConfigError,
     InvalidRequest,
     StoreFailed,
+    StoreLocked,
     StoreRefused,
     StoreUnavailable,
 )
@@ -49,7 +51,7 @@ UNAVAILABLE_CLASSES = frozenset({"08", "25", "26", "2D", "3D", "3F", "28", "40",
 REFUSED_CLASSES = frozenset({"28", "3D"})
 NOT_OURS_CLASSES = frozenset({"42", "3F"})
 """Rights, tables and columns: the schema is not the one that our statements are for."""
-UNSTORABLE = frozenset({"22021", "22P05"})
+NUL = re.compile(r"0x00\s*$")
 
 
 @contextmanager
@@ -88,12 +90,12 @@ def translate(error: BaseException) -> ChatclusterError:
 
 def _of_server(error: asyncpg.PostgresError, text: str) -> ChatclusterError:
     code = error.sqlstate or ""
-    if code in UNSTORABLE:
+    if code == "22P05" or (code == "22021" and NUL.search(str(error))):  # other bytes are in what is read
         return InvalidRequest("the text has a character that cannot be stored, such as NUL")
     if code[:2] in REFUSED_CLASSES:
         return StoreRefused(text)
     if isinstance(error, asyncpg.LockNotAvailableError):
-        return StoreUnavailable(f"{text}: another session holds what this needs; nothing was done")
+        return StoreLocked("a lock that another session holds")
     if code[:2] in NOT_OURS_CLASSES:
         return StoreUnavailable(f"{text}; give chatcluster a database of its own, that its user owns, and migrate it")
     if code[:2] in UNAVAILABLE_CLASSES or isinstance(error, (*LOST, asyncpg.InvalidCachedStatementError)):

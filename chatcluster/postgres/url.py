@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from chatcluster.errors import ConfigError
 
@@ -75,7 +75,7 @@ def parse(url: str) -> PostgresUrl:
     kept = {name: value for name, value in parameters.items() if _is_for_driver(name, value)}
     _check_files(kept)
     return PostgresUrl(
-        urlunsplit(parts._replace(query=urlencode(kept))),
+        url.partition("?")[0] + (f"?{urlencode(kept, safe='/:,')}" if kept else ""),
         _connect_seconds(parameters.get("connect_timeout", "")),
         {name: parameters[name] for name in SERVER_SETTINGS if name in parameters},
         _tls(parameters),

@@ -25,7 +25,7 @@ ROOTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientEr
 
 def every_error() -> Iterator[type[Exception]]:
     for _, value in inspect.getmembers(asyncpg.exceptions, inspect.isclass):
-        if issubclass(value, ROOTS):
+        if issubclass(value, ROOTS) and issubclass(value, Exception):
             yield value
 
 

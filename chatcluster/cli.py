@@ -232,7 +232,7 @@ def migrate(*, data_dir: Path, **flags: Any) -> None:
     from chatcluster.provisioning import migrate_schema
 
     settings = _database_settings(data_dir, flags)
-    for migration in trio.run(migrate_schema, settings):
+    for migration in trio.run(partial(migrate_schema, settings, say=partial(click.echo, err=True))):
         click.echo(f"applied {migration.version:04} {migration.name}")
     click.echo("The schema is up to date.")
 

@@ -29,7 +29,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
-from chatcluster.errors import ConfigError, SchemaError, StoreUnavailable, StreamsUnavailable
+from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable, StreamsUnavailable
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import ChatCompletions
 from chatcluster.metrics import Metrics
@@ -216,12 +216,17 @@ class _Process:
             self._replica.drain()
 
     async def _schema_is_there(self) -> None:
-        """Wait until Postgres can be reached and has the schema; ``/readyz`` says 503 meanwhile."""
+        """Wait until Postgres can be reached and has the schema; ``/readyz`` says 503 meanwhile.
+
+        Raises ``StoreRefused`` and ``ConfigError`` for what waiting would not mend.
+        """
         said = ""
         with self._waiting_for_schema:
             while True:
                 try:
-                    await check_schema(self._database)
+                    await check_schema(self._database, say=_say_doubt)
+                except StoreRefused:
+                    raise
                 except (SchemaError, StoreUnavailable) as error:
                     if str(error) != said:
                         said = str(error)
@@ -253,7 +258,7 @@ class _Health:
     async def _check_database(self, checks: dict[str, str]) -> None:
         try:
             await check_schema(self._database)
-        except SchemaError as error:
+        except (SchemaError, ConfigError) as error:
             checks["schema"] = str(error)
         except StoreUnavailable as error:
             checks["postgres"] = str(error)
@@ -268,6 +273,10 @@ class _Health:
             checks["redis"] = str(error)
         else:
             checks["redis"] = "no answer in time"
+
+
+def _say_doubt(text: str) -> None:
+    telemetry.event("postgres.doubtful", text=text)
 
 
 def _say_ready(ready_fd: int | None, port: int, worker_id: UUID) -> None:

@@ -7,7 +7,8 @@ The branches tell *who* failed, because that decides what to do next:
 * ``OwnershipError``: this worker may not act on the chat any more. The holder stops, writes nothing
   and lets the owner go on. Never shown to a caller.
 * ``ProviderError``: the model's server failed; ``retryable`` says whether another attempt may help.
-* ``UnavailableError``: a server of ours (Postgres, Redis) cannot be reached right now; retry later.
+* ``UnavailableError``: a server of ours (Postgres, Redis) cannot be reached right now; retry later, unless it is a
+  ``StoreFailed``, which concerns one thing alone and stays.
 * ``ConfigError``: a setting is wrong; the process does not start.
 
 Adapters translate foreign exceptions into these at their edge; nothing above an adapter knows
@@ -213,6 +214,22 @@ class UnavailableError(ChatclusterError):
 
 class StoreUnavailable(UnavailableError):
     """Postgres. Whether the statement took effect is unknown unless the message says so."""
+
+
+class StoreRefused(StoreUnavailable):
+    """Postgres does not let this role, password or certificate in, or has no such database; nothing was done."""
+
+
+class StoreLocked(StoreUnavailable):
+    """Another session holds a row or a table that this needs, and held it for too long; nothing was done."""
+
+
+class StoreFailed(StoreUnavailable):
+    """Postgres works, and cannot do this one thing: the row cannot be read, or the value not be kept.
+
+    Repeating it changes nothing. A request ends with it (500), a chat in an error. A loop that serves many treats it as
+    a server that is away: it says so and goes on, which is why it is one of those.
+    """
 
 
 class StreamsUnavailable(UnavailableError):

@@ -7,7 +7,7 @@ known, and otherwise takes effect when their memory of it ends.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,9 +42,10 @@ async def provision(settings: Settings, data_dir: Path) -> str:
         return token
 
 
-async def migrate_schema(settings: Settings) -> tuple[Migration, ...]:
-    """Apply the migrations that the database lacks, and return them."""
-    return await migrate(settings.direct_url or settings.database_url)
+async def migrate_schema(settings: Settings, *, say: Callable[[str], None] | None = None) -> tuple[Migration, ...]:
+    """Apply the migrations that the database lacks, and return them. ``say`` gets a line when that has to wait."""
+    url = settings.direct_url or settings.database_url
+    return await (migrate(url) if say is None else migrate(url, say=say))
 
 
 async def create_token(settings: Settings, *, user: str, admin: bool, name: str) -> str:

@@ -21,7 +21,7 @@ yet) is ``StoreUnavailable`` as well: a holder never waits, so there is no circl
 
 **Frozen sessions.** A process that freezes, or is cut off, in a transaction keeps its locks: on its chats, and in a
 claim on its own row, so that it could not even be buried. The server ends such a session when it is idle in its
-transaction (``postgres.py``), but not between the halves of a statement that is being prepared, nor with half of an
+transaction (see ``postgres/``), but not between the halves of a statement that is being prepared, nor with half of an
 answer sent: there no timeout of the server's applies. So whoever looks for the dead ends those.
 
 Behind a transaction pooler without a direct URL there are no sessions: ``hold`` does nothing, ``watch`` never returns.
@@ -39,7 +39,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.errors import LeaseLost, StoreUnavailable
 from chatcluster.ports import Chat, OwnedChat, Renewal, Replica, SessionLock
-from chatcluster.postgres import Connection, Database
+from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.queries import load_queries
 from chatcluster.rows import chats_of
 
@@ -59,7 +59,7 @@ class PostgresRegistry:
         self._heartbeats = database.session("heartbeat")
 
     async def register(self, replica: Replica) -> None:
-        await self._database.transaction(_register, replica)
+        await self._database.transaction(_register, replica, lane=Lane.CLUSTER)
 
     async def renew(self, worker_id: UUID, *, draining: bool) -> Renewal:
         settings = self._database.settings
@@ -71,7 +71,7 @@ class PostgresRegistry:
         return renewal
 
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:
-        return await self._database.transaction(_retire, worker_id)
+        return await self._database.transaction(_retire, worker_id, lane=Lane.CLUSTER)
 
     def hold(self, worker_id: UUID) -> AbstractAsyncContextManager[SessionLock]:
         return self._hold(worker_id)
@@ -106,10 +106,10 @@ class PostgresRegistry:
             await session.aclose()
 
     async def bury(self, worker_id: UUID, *, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
-        return await self._database.transaction(_bury, worker_id, lease_ttl_seconds)
+        return await self._database.transaction(_bury, worker_id, lease_ttl_seconds, lane=Lane.CLUSTER)
 
     async def dead(self, lease_ttl_seconds: float) -> tuple[UUID, ...]:
-        frozen, dead = await self._database.autocommit(_dead, lease_ttl_seconds)
+        frozen, dead = await self._database.autocommit(_dead, lease_ttl_seconds, lane=Lane.CLUSTER)
         if frozen:
             telemetry.event("session.frozen", count=frozen)
         return dead

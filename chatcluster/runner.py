@@ -25,6 +25,7 @@ the old one, then reads what the dead tenure's last attempt had said, and keeps 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -47,7 +48,7 @@ from chatcluster.chat import (
     Status,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, Moved, ProviderError, StoreUnavailable, StreamsUnavailable
+from chatcluster.errors import Fenced, Moved, ProviderError, StoreFailed, StoreUnavailable, StreamsUnavailable
 from chatcluster.notices import Notices
 from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, joined
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
@@ -107,8 +108,6 @@ class Runner:
         chat = self.chat
         return f"<Runner {chat.id} epoch={chat.epoch} {chat.status} v{chat.history_version} attempt={chat.attempt}>"
 
-    # --- what others tell it ------------------------------------------------------------------
-
     def told(self, snapshot_version: int) -> None:
         """There is a newer snapshot of the chat, or so somebody says: look."""
         if snapshot_version > self.chat.snapshot_version:
@@ -129,8 +128,6 @@ class Runner:
         self._draining = True
         if self.chat.retry is not None:
             self._waiting.cancel()
-
-    # --- the tenure ---------------------------------------------------------------------------
 
     async def run(self) -> None:
         """The whole tenure. Returns when the chat rests, was given back, or belongs to somebody else."""
@@ -352,6 +349,8 @@ class Runner:
             try:
                 return await transact()
             except StoreUnavailable as error:
+                if isinstance(error, StoreFailed):
+                    raise  # it would fail again
                 telemetry.event("runner.store_unavailable", chat_id=str(self.chat.id), error=str(error))
             await trio.sleep(delay_seconds)
             delay_seconds = min(2 * delay_seconds, STORE_RETRY_CAP_SECONDS)
@@ -364,7 +363,8 @@ class Runner:
             async with self._transacting:
                 if not self._owned:
                     return
-                self._seen = await self._until_known(lambda: self._store.get(self.chat.id))
+                with suppress(StoreFailed):  # the next commit will tell
+                    self._seen = await self._until_known(lambda: self._store.get(self.chat.id))
             if self._seen.worker_id != self._worker_id or self._seen.epoch != self.chat.epoch:
                 self.fenced()
             elif self._moved:
@@ -393,8 +393,8 @@ class Runner:
                 return
 
     async def _survive(self, end: Callable[[], Awaitable[None]]) -> None:
-        """Run a last transition; whoever owns the chat by then does not need it."""
+        """Run a last transition; the next owner of the chat, if there is one by then or will be, does not need it."""
         try:
             await end()
-        except (Fenced, Moved):
+        except (Fenced, Moved, StoreFailed):
             self._over = True

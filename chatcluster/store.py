@@ -44,7 +44,7 @@ from chatcluster.decision_writer import Origin, insert_messages, is_plain, write
 from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
 from chatcluster.parts import Message, NewMessage, Role
 from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
-from chatcluster.postgres import Connection, Database, Row
+from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.queries import load_queries
 from chatcluster.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
 
@@ -68,35 +68,39 @@ class PostgresStore:
         owner_id: UUID,
         idempotency: Idempotency | None = None,
     ) -> Outcome:
-        return await self._database.transaction(_apply, chat_id, command, owner_id, idempotency)
+        return await self._database.transaction(_apply, chat_id, command, owner_id, idempotency, chat_id=chat_id)
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
             origin = _origin(fence, command)
-            outcome = await self._database.autocommit(_commit_known, known, decision, command, origin)
+            outcome = await self._database.autocommit(
+                _commit_known, known, decision, command, origin, lane=Lane.CHATS, chat_id=fence.chat_id
+            )
             if outcome is not None:
                 return outcome
-        return await self._database.transaction(_commit, fence, command)
+        return await self._database.transaction(_commit, fence, command, lane=Lane.CHATS, chat_id=fence.chat_id)
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-        return await self._database.autocommit(_claim, worker_id, free_slots, batch)
+        return await self._database.autocommit(_claim, worker_id, free_slots, batch, lane=Lane.CHATS)
 
     # reads
 
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
-        return await self._database.autocommit(_read, chat_id, after_version)
+        return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
 
     async def read_messages(
         self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
     ) -> tuple[Message, ...]:
-        return await self._database.autocommit(_read_messages, chat_id, after_version, after_id, up_to_version, limit)
+        return await self._database.autocommit(
+            _read_messages, chat_id, after_version, after_id, up_to_version, limit, lane=Lane.CHATS
+        )
 
     async def get(self, chat_id: UUID) -> Chat:
-        return await self._database.autocommit(_get, chat_id)
+        return await self._database.autocommit(_get, chat_id, lane=Lane.CHATS)
 
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
-        return await self._database.autocommit(_versions, chat_ids)
+        return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
 
     async def list_chats(
         self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
@@ -104,10 +108,10 @@ class PostgresStore:
         return await self._database.autocommit(_list_chats, owner_id, archived, limit, after)
 
     async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
-        return await self._database.autocommit(_list_changed, owner_ids, seconds, limit)
+        return await self._database.autocommit(_list_changed, owner_ids, seconds, limit, lane=Lane.CHATS)
 
     async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
-        return await self._database.autocommit(_list_messages, chat_id, owner_id, after, limit)
+        return await self._database.autocommit(_list_messages, chat_id, owner_id, after, limit, chat_id=chat_id)
 
 
 # --- transitions ------------------------------------------------------------------------------

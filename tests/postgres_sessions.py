@@ -66,7 +66,8 @@ def socket_path(url: str) -> Path:
 class LossyLink:
     """A way to the server that breaks once, at a word: before it gets there, or before its answer gets back.
 
-    Or it is cut: nothing gets through any more, and nobody is told.
+    Or it is cut: nothing gets through any more, and nobody is told. Or it forgets: so it is for the connections that
+    there are, and new ones work.
     """
 
     def __init__(self, url: str) -> None:
@@ -76,6 +77,10 @@ class LossyLink:
         self._delivers = False
         self._answering = False
         self._cut = False
+        self._generation = 0
+
+    def forget(self) -> None:
+        self._generation += 1
 
     def cut(self) -> None:
         self._cut = True
@@ -105,10 +110,11 @@ class LossyLink:
             pass  # either side hung up on what was on its way
 
     async def _serve(self, client: trio.SocketStream) -> None:
+        generation = self._generation
         async with client, await trio.open_unix_socket(self._server) as server, trio.open_nursery() as nursery:
-            nursery.start_soon(self._forward_answers, server, client, nursery.cancel_scope)
+            nursery.start_soon(self._forward_answers, server, client, nursery.cancel_scope, generation)
             async for data in client:
-                if self._cut:
+                if self._cut or generation != self._generation:
                     continue
                 if self._word is not None and self._word in data:
                     self._word = None
@@ -119,10 +125,10 @@ class LossyLink:
             nursery.cancel_scope.cancel()
 
     async def _forward_answers(
-        self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope
+        self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope, generation: int
     ) -> None:
         async for data in server:
-            if self._cut:
+            if self._cut or generation != self._generation:
                 continue
             if self._answering:
                 self._answering = False

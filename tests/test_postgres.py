@@ -11,14 +11,15 @@ import asyncpg
 import pytest
 import trio
 import trio.testing
+from conftest import execute_sql, url_of_database
 from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_until
 
-from chatcluster import postgres, telemetry
+from chatcluster import telemetry
 from chatcluster.asyncio_loop import AsyncioLoop
 from chatcluster.config import Settings
 from chatcluster.embedded import PostgresServer
-from chatcluster.errors import ConfigError, InvalidRequest, SchemaError, StoreUnavailable
-from chatcluster.postgres import Connection, Database, open_database
+from chatcluster.errors import ConfigError, InvalidRequest, StoreFailed, StoreUnavailable
+from chatcluster.postgres import Connection, Database, connecting, open_database, session
 
 pytestmark = pytest.mark.postgres
 
@@ -147,11 +148,37 @@ async def test_a_server_that_cannot_serve_is_unavailable(database: Database, err
     await database.transaction(note, "afterwards")
 
 
-async def test_other_errors_of_the_server_are_bugs_and_stay_what_they_are(database: Database) -> None:
-    with pytest.raises(asyncpg.UndefinedTableError):
-        await database.autocommit(execute_statement, "SELECT * FROM nothing")
-    with pytest.raises(asyncpg.InterfaceError):
-        await database.autocommit(execute_statement, "SELECT $1::int", 1, 2)
+@pytest.mark.parametrize(
+    ("statement", "arguments"),
+    [
+        ("SELECT 1 / 0", ()),
+        ("SELECT 2147483647 + $1::int", (1,)),
+        ("SELECT $1::int", (1, 2)),
+        ("SELECT $1::int", ("not a number",)),
+        ("SELECT repeat('x', 2000000000)", ()),
+        ("SELECT 'infinity'::timestamptz - '1 day'::interval * 1e12", ()),
+        ("DO $$ BEGIN RAISE 'a trigger of the operator' ; END $$", ()),
+    ],
+)
+async def test_what_cannot_be_done_fails_one_call_and_leaves_its_connection_usable(
+    database: Database, statement: str, arguments: tuple[object, ...]
+) -> None:
+    """P10: told from a server that is away, because repeating it changes nothing."""
+    pid = await database.autocommit(backend)
+    for run in (database.autocommit, database.transaction):
+        with pytest.raises(StoreFailed):
+            await run(execute_statement, statement, *arguments)
+    assert await database.autocommit(backend) == pid
+
+
+async def test_bytes_that_are_no_text_fail_the_call_that_reads_them(postgres_url: str) -> None:
+    """A database without an encoding takes any bytes from others."""
+    execute_sql(postgres_url, "CREATE DATABASE bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    async with open_database(Settings(database_url=url_of_database(postgres_url, "bytes"))) as database:
+        with pytest.raises(StoreFailed):
+            await database.autocommit(execute_statement, "SELECT convert_from('\\xff', 'SQL_ASCII')")
+        await database.autocommit(backend)
+    execute_sql(postgres_url, "DROP DATABASE bytes")
 
 
 async def execute_statement(connection: Connection, query: str, *arguments: object) -> None:
@@ -198,8 +225,11 @@ async def test_what_is_said_of_an_url_has_nothing_of_its_password(password: str)
 @pytest.mark.parametrize(
     "error", [asyncpg.InsufficientPrivilegeError, asyncpg.DuplicateTableError], ids=lambda error: error.__name__
 )
-async def test_a_database_that_is_not_ours_is_told_from_a_bug(database: Database, error: type[Exception]) -> None:
-    with pytest.raises(SchemaError, match="a database of its own"):
+async def test_a_database_that_is_not_ours_is_unavailable_and_says_so(
+    database: Database, error: type[Exception]
+) -> None:
+    """Nothing of it is lost by waiting until somebody has mended it."""
+    with pytest.raises(StoreUnavailable, match="a database of its own"):
         await database.transaction(raise_error, error)
 
 
@@ -403,24 +433,25 @@ async def test_a_cut_network_ends_every_wait_though_nobody_is_told(
     """P4: neither a transaction nor the holder of a session waits for ever for a server that it cannot reach."""
     link = LossyLink(empty_database_url)
     async with link.listening() as url, one_connection(url) as database:
-        session = database.session("session lock")
-        await session.run(backend)
+        lock = database.session("session lock")
+        await lock.run(backend)
         await database.transaction(create_table)
         monkeypatch.setattr(Database, "deadline_seconds", 0.2)  # not before all is connected, which may take a while
-        monkeypatch.setattr(postgres, "RECOVERY_SECONDS", 0.1)
-        monkeypatch.setattr(postgres, "PROBE_SECONDS", 0.1)
+        monkeypatch.setattr(connecting, "CLOSE_SECONDS_MAX", 0.1)
+        monkeypatch.setattr(session, "PROBE_SECONDS", 0.1)
+        monkeypatch.setattr(session, "PROBE_SECONDS_MAX", 0.2)
         link.cut()
         with trio.fail_after(5):
             with pytest.raises(StoreUnavailable, match=r"did not answer within 0.2 s"):
                 await database.transaction(note, "lost")
-            await session.wait_lost()
+            await lock.wait_lost()
         assert repr(database) == "<Database 0 of 1 busy, 0 idle>"
 
 
 async def test_a_session_that_is_lost_is_missed_at_once(database: Database) -> None:
     async with open_session(database, "holder") as holder, open_session(database) as observer:
         pid = await holder.run(backend)
-        with trio.fail_after(postgres.PROBE_SECONDS / 2):
+        with trio.fail_after(session.PROBE_SECONDS / 2):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(holder.wait_lost)
                 await execute(observer, "SELECT pg_terminate_backend($1)", pid)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 import trio
 from chat_states import assistant, text, user
@@ -15,7 +14,7 @@ from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session,
 
 from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, FinishTurn, Interrupt, Send, Status
 from chatcluster.config import Settings
-from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreUnavailable
+from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFailed, StoreUnavailable
 from chatcluster.parts import text_of
 from chatcluster.ports import Chat, Claimed, Idempotency, NewChat, Outcome, Replica
 from chatcluster.postgres import Database, Session, open_database
@@ -252,7 +251,7 @@ async def test_a_turn_whose_last_insert_fails_ends_not_at_all_and_can_be_ended_a
     await store.apply(chat.id, Send(text("queued")), owner_id=OWNER)
     (claimed,) = await claim(database)
     await execute(observer, "ALTER TABLE messages ADD CONSTRAINT refused CHECK (role <> 'user') NOT VALID")
-    with pytest.raises(asyncpg.CheckViolationError):
+    with pytest.raises(StoreFailed):
         await store.commit(fence_of(claimed.chat), ANSWER)
     page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10)
     assert (texts(page.messages), [text_of(queued.parts) for queued in page.queue]) == (["hello"], ["queued"])

@@ -22,7 +22,15 @@ FUNCTION_LINES_MAX = 70
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "handlers", "misc"}
 
 ASYNCIO = {"asyncio", "trio_asyncio", "asyncpg"}
-ASYNCIO_MODULES = {"asyncio_loop.py", "postgres.py"}
+ASYNCIO_MODULES = {
+    "asyncio_loop.py",
+    "postgres/connecting.py",
+    "postgres/connections.py",
+    "postgres/database.py",
+    "postgres/session.py",
+    "postgres/silence.py",
+    "postgres/translation.py",
+}
 REDIS = {"redis", "hiredis"}
 REDIS_MODULES = {"redis.py", "redis_transport.py"}
 HTTPX = {"httpx", "httpx_sse"}

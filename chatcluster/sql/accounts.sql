@@ -11,8 +11,13 @@ from tokens join users on users.id = tokens.user_id
 where tokens.id = $1 and revoked_at is null and (expires_at is null or expires_at > statement_timestamp())
 
 -- name: note_use
+-- Not if somebody holds the row: that is no reason to keep a request waiting.
 update tokens set last_used_at = statement_timestamp()
-where id = $1 and (last_used_at is null or last_used_at < statement_timestamp() - interval '1 minute')
+where id in (
+    select id from tokens
+    where id = $1 and (last_used_at is null or last_used_at < statement_timestamp() - interval '1 minute')
+    for no key update skip locked
+)
 
 -- name: insert_user
 insert into users (name, admin) values ($1, $2) on conflict (name) do nothing

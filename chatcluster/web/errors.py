@@ -20,6 +20,7 @@ from chatcluster.errors import (
     MethodNotAllowed,
     NotFound,
     SchemaError,
+    StoreFailed,
     StreamsUnavailable,
     TooLarge,
     TooMany,
@@ -44,7 +45,7 @@ def answer(error: Exception) -> Answer:
             return _caller(error)
         case HTTPException() if error.status_code < 500:
             return _caller(_translate(error), error.headers)
-        case UnavailableError() | SchemaError():
+        case UnavailableError() | SchemaError() if not isinstance(error, StoreFailed):
             code = "streams_unavailable" if isinstance(error, StreamsUnavailable) else "store_unavailable"
             text = "a server that this needs cannot be reached right now; try again"
             return _answer(503, code, text, headers={"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})

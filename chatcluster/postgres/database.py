@@ -1,0 +1,250 @@
+"""The pool, and the way of a transaction through it.
+
+A crossing between trio and asyncio costs as much as a round trip to a near server, so **a transaction crosses once**,
+however many statements it has. Before it, it waits for a place (``places.py``).
+
+What happens on failure:
+
+* Each error is one of ours (``translation.py``). After a ``StoreUnavailable`` a transaction may have taken effect or
+  not, unless the message says so.
+* A pooled connection that died while it was idle is noticed when the next transaction begins on it, before
+  anything happened, and passed over. So the pool comes back by itself after the server did. If it died without a word,
+  ``silence.py`` finds out within about a second.
+* A transaction that fails or is cancelled is rolled back in the time of ``RECOVERY_SECONDS``; if the server does not
+  confirm that, the connection is closed, which ends the transaction as well. It never returns to the pool unsure.
+* A row that somebody else holds is waited for up to ``LOCK_SECONDS_MAX``, and the chat's further transactions wait for
+  that one outside of the pool.
+* Each crossing has a deadline a little above the server's own ``statement_timeout``: a server that is stopped answers
+  nothing, and knows nothing of its sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar, TypeVarTuple
+from uuid import UUID
+
+import asyncpg
+import trio
+
+from chatcluster import telemetry
+from chatcluster.asyncio_loop import AsyncioLoop, open_asyncio_loop
+from chatcluster.config import Settings
+from chatcluster.errors import StoreUnavailable
+from chatcluster.postgres.connecting import LOCK_SECONDS_MAX, Connection, connect, is_pooled
+from chatcluster.postgres.connections import Connections
+from chatcluster.postgres.places import Lane, Places
+from chatcluster.postgres.session import CLOSE_SECONDS, Session
+from chatcluster.postgres.silence import SilenceWatch
+from chatcluster.postgres.translation import LOST, RAISED, reporting_closed, translated
+
+RECOVERY_SECONDS = 0.5
+DEADLINE_MARGIN_SECONDS = 2.0
+
+BEGIN = "BEGIN"
+BEGIN_POOLED = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL standard_conforming_strings = on;"
+    f" SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX:g}s'"
+)
+"""One message as well; what a connection through a pooler could not be told before."""
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database at ``settings.database_url``, for the length of the block.
+
+    Nothing is connected yet on entry, so the server need not be there.
+    """
+    async with open_asyncio_loop(_report_stray_error) as loop:
+        database = Database(settings, loop)
+        try:
+            yield database
+        finally:
+            with trio.move_on_after(2 * CLOSE_SECONDS, shield=True):
+                await database.aclose()
+
+
+def _report_stray_error(message: str, error: BaseException | None) -> None:
+    """Such as of a socket that breaks while it is closed. Whoever uses that connection has an error of its own."""
+    telemetry.event("postgres.stray_error", message=message, error=type(error).__name__)
+
+
+class Database:
+    """The pool. At most ``database_pool_size`` transactions at a time; the others wait in order."""
+
+    def __init__(self, settings: Settings, loop: AsyncioLoop) -> None:
+        self.settings = settings
+        self.transaction_counts: Counter[str] = Counter()
+        """How many transactions have run, by the names of their functions."""
+        self._loop = loop
+        self._places = Places(settings.database_pool_size)
+        self._pooled_url = is_pooled(settings, settings.database_url)
+        self._silence = SilenceWatch(
+            lambda: connect(settings, "question", settings.direct_url or settings.database_url), self._drop_idle
+        )
+        self._connections = Connections(
+            lambda: connect(settings, "transactions", settings.database_url),
+            None if self._pooled_url else self._silence,
+            wait_seconds_max=settings.statement_timeout_seconds,
+        )
+        self._sessions: set[Session] = set()
+
+    def __repr__(self) -> str:
+        size = self.settings.database_pool_size
+        return f"<Database {self._places.taken} of {size} busy, {self._connections.idle} idle>"
+
+    async def transaction(
+        self,
+        body: Callable[[Connection, *Args], Coroutine[Any, Any, T]],
+        *args: *Args,
+        lane: Lane = Lane.REQUESTS,
+        chat_id: UUID | None = None,
+    ) -> T:
+        """Run ``body(connection, *args)`` in a transaction: committed if it returns, rolled back if it raises.
+
+        ``chat_id`` names the one chat whose row it locks. Raises ``StoreUnavailable``; then it is unknown whether the
+        transaction was committed.
+        """
+        return await self._pooled(self._transact, body, args, lane, chat_id)
+
+    async def autocommit(
+        self,
+        body: Callable[[Connection, *Args], Coroutine[Any, Any, T]],
+        *args: *Args,
+        lane: Lane = Lane.REQUESTS,
+        chat_id: UUID | None = None,
+    ) -> T:
+        """Run ``body(connection, *args)``, of which each statement is a transaction of its own.
+
+        For a single statement, or several that need no common view. It may run twice, if the connection breaks.
+        """
+        return await self._pooled(self._autocommit, body, args, lane, chat_id)
+
+    def session(self, purpose: str, *, url: str | None = None, lasting: bool = False) -> Session:
+        """A connection outside of the pool, to ``url`` or the pool's own. It is connected at its first use.
+
+        A ``lasting`` one has no limits of time on the server's side. Close it, or leave that to the database.
+        """
+        session = Session(self, purpose, url or self.settings.database_url, lasting=lasting)
+        self._sessions.add(session)
+        return session
+
+    def forget(self, session: Session) -> None:
+        """The session closes itself; the database need not."""
+        self._sessions.discard(session)
+
+    async def aclose(self) -> None:
+        """Close all connections. Whatever still runs on one fails."""
+        sessions, self._sessions = self._sessions, set()
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(session.aclose)
+            nursery.start_soon(self.cross, self._connections.aclose())
+
+    # trio's side
+
+    @property
+    def deadline_seconds(self) -> float:
+        return self.settings.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
+
+    async def cross(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run asyncio's kind of coroutine to its end, with its errors translated."""
+        with translated():
+            return await self._loop.run(work)
+
+    async def _pooled(
+        self,
+        work: Callable[..., Coroutine[Any, Any, T]],
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        lane: Lane,
+        chat_id: UUID | None,
+    ) -> T:
+        name = body.__name__.lstrip("_")
+        self.transaction_counts[name] += 1
+        with telemetry.span("store.transaction", name=name):
+            await self._places.take(lane, chat_id, seconds_max=self.settings.statement_timeout_seconds)
+            try:
+                with trio.move_on_after(self.deadline_seconds):
+                    return await self.cross(work(body, args, lane))
+                raise StoreUnavailable(f"Postgres did not answer within {self.deadline_seconds:g} s")
+            finally:
+                self._places.give_back(lane, chat_id)
+
+    # asyncio's side
+
+    @contextmanager
+    def watching(self, connection: asyncpg.Connection, url: str) -> Iterator[None]:
+        """End the connection if it is found dead in silence. For those outside of the pool."""
+        if is_pooled(self.settings, url):
+            yield
+            return
+        self._silence.begin(connection)
+        try:
+            yield
+        finally:
+            self._silence.end(connection)
+
+    def spare_connection(self) -> None:
+        """Let go of one, for a session that the server has none for."""
+        self._connections.spare()
+
+    def _drop_idle(self, before: float) -> None:
+        self._connections.drop_idle(before)
+
+    async def _transact(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], lane: Lane) -> T:
+        begin = BEGIN_POOLED if self._pooled_url else BEGIN
+        connection, _ = await self._start(lane, lambda connection: connection.execute(begin), undo="ROLLBACK")
+        try:
+            with reporting_closed(connection):
+                result = await body(connection, *args)
+                ended = await connection.execute("COMMIT")
+            assert ended == "COMMIT", "a statement failed, and the function of the transaction went on all the same"
+        except BaseException as error:
+            await self._recover(connection, error, undo="ROLLBACK")
+            raise
+        self._connections.give_back(connection)
+        return result
+
+    async def _autocommit(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], lane: Lane) -> T:
+        connection, result = await self._start(lane, lambda connection: body(connection, *args), undo="SELECT")
+        self._connections.give_back(connection)
+        return result
+
+    async def _start(
+        self, lane: Lane, first: Callable[[Any], Awaitable[T]], *, undo: str
+    ) -> tuple[asyncpg.Connection, T]:
+        """A connection, and what ``first`` returned on it. Idle ones that turn out to be dead are passed over."""
+        while True:
+            connection, is_new = await self._connections.take(lane)
+            try:
+                with reporting_closed(connection):
+                    return connection, await first(connection)
+            except BaseException as error:
+                await self._recover(connection, error, undo=undo)
+                if is_new or not isinstance(error, LOST):
+                    raise
+
+    async def _recover(self, connection: asyncpg.Connection, error: BaseException, *, undo: str) -> None:
+        """After a failure: back to the pool, if the server confirms in time that nothing is open on the connection.
+
+        ``undo`` is executed for that. After a cancelled statement it waits for the end of the cancellation.
+        """
+        if isinstance(error, LOST):
+            self._connections.discard(connection)
+            return
+        try:
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                await connection.execute(undo)
+        except BaseException as failure:
+            self._connections.discard(connection)
+            if not isinstance(failure, RAISED):
+                raise
+        else:
+            self._connections.give_back(connection)

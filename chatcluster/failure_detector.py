@@ -63,20 +63,18 @@ class FailureDetector:
     def _verdict(self, worker_id: UUID, heartbeat: Heartbeat, now: float) -> Silence | None:
         if not heartbeat.token:
             return NO_ROW
-        silent_seconds = now - self._since[worker_id]
-        if silent_seconds >= self._lease_ttl_seconds:
+        since = self._since[worker_id]
+        if self._has_passed(since + self._lease_ttl_seconds, now):
             return Silence(heartbeat.token)
-        self._look_again(now + self._lease_ttl_seconds - silent_seconds)
-        if not self._seems_abandoned(worker_id, heartbeat):
-            return None
-        if silent_seconds >= self._abandoned_seconds:
+        if self._seems_abandoned(worker_id, heartbeat) and self._has_passed(since + self._abandoned_seconds, now):
             return Silence(heartbeat.token, unlocked=True)
-        self._look_again(now + self._abandoned_seconds - silent_seconds)
         return None
 
     def _seems_abandoned(self, worker_id: UUID, heartbeat: Heartbeat) -> bool:
         old = heartbeat.age_seconds >= self._lease_ttl_seconds
         return old and heartbeat.session_locks > 0 and worker_id not in self._renewed
 
-    def _look_again(self, at: float) -> None:
-        self._next_verdict = min(self._next_verdict, at)
+    def _has_passed(self, deadline: float, now: float) -> bool:
+        if now < deadline:
+            self._next_verdict = min(self._next_verdict, deadline)
+        return now >= deadline

@@ -293,14 +293,17 @@ async def test_the_death_of_a_process_is_proven_to_who_saw_it_alive(world: World
     worker = await world.worker()
     watcher = Watcher(world, worker)
     with trio.fail_after(5):
-        async with world.registry.hold(worker, 0) as first, world.registry.hold(worker, 1) as second:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watcher.run)
-                await world.lock_awaited()
-                assert watcher.found == []
-                await world.kill_sessions()
-                await first.wait_lost()
-                await second.wait_lost()
+        async with (
+            world.registry.hold(worker, 0) as first,
+            world.registry.hold(worker, 1) as second,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(watcher.run)
+            await world.lock_awaited()
+            assert watcher.found == []
+            await world.kill_sessions()
+            await first.wait_lost()
+            await second.wait_lost()
     here = (await world.registry.renew(worker, draining=False)).server
     assert watcher.found == [Death(here)]
     assert (first.server, second.server) == (here, here)
@@ -311,12 +314,15 @@ async def test_a_connection_that_breaks_is_no_death(world: World) -> None:
     worker = await world.worker()
     watcher = Watcher(world, worker)
     with trio.fail_after(5):
-        async with world.registry.hold(worker, 1), trio.open_nursery() as nursery:
-            async with world.registry.hold(worker, 0) as lock:
-                nursery.start_soon(watcher.run)
-                await world.lock_awaited()
-                await world.break_session(worker, 0)
-                await lock.wait_lost()
+        async with (
+            world.registry.hold(worker, 1),
+            trio.open_nursery() as nursery,
+            world.registry.hold(worker, 0) as lock,
+        ):
+            nursery.start_soon(watcher.run)
+            await world.lock_awaited()
+            await world.break_session(worker, 0)
+            await lock.wait_lost()
     assert watcher.found == [None]
 
 

@@ -1,31 +1,30 @@
-"""Liveness: the lease of this replica, the session watch over its neighbours, and burial of the dead.
+"""Liveness: the lease of this replica, and burial of the dead.
 
 **Lease.** One row per replica, renewed every ``heartbeat_seconds`` by one statement on a connection of its
-own. The same statement returns which chats the database believes are ours, and the ring of all
-replicas. By the database's clock, a row not renewed for ``lease_ttl_seconds`` is dead.
+own. The same statement returns which chats the database believes are ours, the ring of all replicas, and which server
+it was. A row that is not renewed for ``lease_ttl_seconds`` of an observer's own time is that of a dead
+replica (``failure_detector.py``); no wall clock has a say in it.
 
-**Self-fencing.** Local time may only stop us sooner: if the last renewal that succeeded *began* more than
-``lease_ttl - lease_margin`` ago by our own clock, all work is stopped before anyone may take it over.
+**Self-fencing.** If the last renewal that succeeded *began* more than ``lease_ttl - lease_margin`` ago by our own
+monotonic clock, all work is stopped, before anyone may take it over.
 
-**Session watch.** Each replica holds a session lock on its worker ID and waits, on a connection for each, for
-the locks of the next two in the ring. The server releases the lock of a killed process at once, so
-its death is known in milliseconds: also if the process next to it, which watched it, died or froze
-with it. It is proof only if this very session saw the lock held and then got it; a restart of the
-database breaks our session first, and proves nothing.
+**Session watch.** What tells the death of a process within milliseconds is in ``session_watch.py``.
 
-**Burial.** Whoever finds a replica dead deletes its row, re-checked under the lock, and frees its chats in
+**Burial.** Whoever finds a replica dead deletes its row, if its proof still holds, and frees its chats in
 one transaction; then the claimers are woken. Recovery is a claim: there is no other path. Everyone
-looks for dead leases at start and every ``sweep_seconds``, jittered.
+looks for dead leases at start, every ``sweep_seconds``, jittered, and when one is about to end. A burial waits for
+nobody: what somebody has locked, a chat or the replica's row, is left to the next look.
 
 What happens on each failure:
 
-* renewal fails: tried again soon; after the bound above, ``LeaseLost``;
+* renewal fails, whatever with: tried again soon; after the bound above, ``LeaseLost``;
+* somebody holds our row for longer than that: ``LeaseLost`` as well, and the next incarnation has a row of its own. Its
+  predecessor's chats are freed, and its row is deleted once it can be;
 * our row is gone (somebody buried us): ``LeaseLost``;
-* our lock session breaks: the lock is taken again; if our row still stands, nothing else happens;
-* a watch session breaks: a new one starts from the beginning; the other watcher and the lease serve meanwhile.
+* a burial fails: it is tried again for a moment, then by the next look.
 
 ``LeaseLost`` ends everything nested in the lease; nothing is written any more, and ``replica.py`` starts a
-new incarnation under a new worker ID.
+new incarnation under a new worker ID. Nothing else that goes wrong here does.
 """
 
 from __future__ import annotations
@@ -40,14 +39,26 @@ import trio
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import LeaseLost, StoreUnavailable
+from chatcluster.failure_detector import FailureDetector
 from chatcluster.notices import Notices
-from chatcluster.ports import REPLICAS_CHANNEL, Chat, PubSub, Registry, Renewal, Replica
+from chatcluster.ports import (
+    NO_ROW,
+    REPLICAS_CHANNEL,
+    Burial,
+    Chat,
+    Death,
+    Proof,
+    PubSub,
+    Registry,
+    Renewal,
+    Replica,
+)
+from chatcluster.session_watch import SessionWatch, told
 
 RENEW_RETRY_SECONDS = 0.1
-SESSION_RETRY_SECONDS = 0.2
 RETIRE_SECONDS_MAX = 2.0
-WATCHED_MAX = 2
-"""As many neighbours on the ring may die at once, and each death is still known at once."""
+BURIAL_PAUSES_SECONDS = (0.02, 0.04, 0.08, 0.16)
+"""A transaction of the dead, or of a user, may hold a row for a moment. After these it is left to the sweep."""
 
 
 class Lease:
@@ -73,16 +84,16 @@ class Lease:
         self._settings = settings
         self._on_renewed = on_renewed
         self._on_lost = on_lost
-        self._ring: tuple[UUID, ...] = ()
         self._trusted_until = 0.0
         self._beat_now = trio.Event()
-        self._ring_changed = trio.Event()
-        self._watches: dict[UUID, trio.CancelScope] = {}
-        self._session_held = trio.Event()
+        self._sessions = SessionWatch(replica.worker_id, registry, self._bury_now)
+        self._detector = FailureDetector(
+            heartbeat_seconds=settings.heartbeat_seconds, lease_ttl_seconds=settings.lease_ttl_seconds
+        )
         self._retiring = False
 
     def __repr__(self) -> str:
-        return f"<Lease {self.worker_id} ring={len(self._ring)} trusted for {self.trusted_seconds:.1f} s>"
+        return f"<Lease {self.worker_id} ring={self._sessions.size} trusted for {self.trusted_seconds:.1f} s>"
 
     @property
     def trusted_seconds(self) -> float:
@@ -96,12 +107,8 @@ class Lease:
     # --- tasks --------------------------------------------------------------------------------
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Register, with the session lock held first: a row in the registry means that there is a lock."""
-        nursery.start_soon(self._hold_session)
-        with trio.move_on_after(self._settings.lease_ttl_seconds):
-            await self._session_held.wait()
-        if not self._session_held.is_set():  # a connection that nobody has any more may hold it: not under a new ID
-            raise StoreUnavailable(f"the session lock of worker {self.worker_id} could not be taken")
+        """Register, with the session locks held first: a row in the registry means that there are locks."""
+        await self._sessions.hold(nursery, patience_seconds=self._settings.lease_ttl_seconds)
         await self._registry.register(self._replica)
         await self._renew()
         self._pubsub.publish(REPLICAS_CHANNEL, b"")
@@ -109,7 +116,7 @@ class Lease:
             self._keep_renewing,
             self._fence_ourselves,
             self._follow_ring,
-            self._watch_neighbours,
+            self._sessions.watch_neighbours,
             self._sweep,
         ):
             nursery.start_soon(task)
@@ -123,20 +130,20 @@ class Lease:
             try:
                 await self._renew()
                 interval = self._settings.heartbeat_seconds
-            except StoreUnavailable as error:
-                telemetry.event("lease.renewal_failed", worker_id=str(self.worker_id), error=str(error))
-                interval = RENEW_RETRY_SECONDS
             except LeaseLost:
                 if self._retiring:
                     return  # we took it away ourselves
                 self._lost("the row is gone")
+            except Exception as error:  # noqa: BLE001 - the bound of the lease decides, not what went wrong
+                told("lease.renewal_failed", self.worker_id, error)
+                interval = RENEW_RETRY_SECONDS
 
     async def _renew(self) -> None:
         began = trio.current_time()
         renewal = await self._registry.renew(self.worker_id, draining=self.draining)
         self._trusted_until = began + self._settings.self_fence_seconds
         telemetry.event("lease.renewed", duration_seconds=trio.current_time() - began)
-        self._adopt_ring(renewal.ring)
+        self._sessions.adopt(renewal)
         self._on_renewed(renewal, began)
 
     async def _fence_ourselves(self) -> None:
@@ -149,98 +156,55 @@ class Lease:
         self._on_lost()
         raise LeaseLost(f"the lease of worker {self.worker_id} is lost: {reason}")
 
-    async def _hold_session(self) -> None:
-        while True:
-            try:
-                async with self._registry.hold(self.worker_id) as lock:
-                    self._session_held.set()
-                    await lock.wait_lost()
-                telemetry.event("session.lost", worker_id=str(self.worker_id))
-            except StoreUnavailable as error:
-                telemetry.event("session.unavailable", worker_id=str(self.worker_id), error=str(error))
-            await trio.sleep(SESSION_RETRY_SECONDS)
-
     async def _follow_ring(self) -> None:
         async with self._pubsub.subscribe(REPLICAS_CHANNEL) as changes:
             while True:
                 await changes.receive()
                 self.beat()
 
-    # --- the neighbours -----------------------------------------------------------------------
-
-    def _adopt_ring(self, ring: tuple[UUID, ...]) -> None:
-        if ring != self._ring:
-            self._ring = ring
-            self._ring_changed.set()
-
-    @property
-    def _neighbours(self) -> list[UUID]:
-        """Whom we watch: the next workers in the ring, which closes behind the greatest ID."""
-        others = sorted(worker for worker in self._ring if worker != self.worker_id)
-        nearest_first = sorted(others, key=lambda worker: worker < self.worker_id)
-        return nearest_first[:WATCHED_MAX]
-
-    async def _watch_neighbours(self) -> None:
-        """Have one watch on each neighbour, whoever they are at the time."""
-        async with trio.open_nursery() as nursery:
-            while True:
-                self._ring_changed = trio.Event()
-                neighbours = self._neighbours
-                for worker_id, watching in self._watches.items():
-                    if worker_id not in neighbours:
-                        watching.cancel()
-                for worker_id in neighbours:
-                    if worker_id not in self._watches:
-                        self._watches[worker_id] = trio.CancelScope()
-                        nursery.start_soon(self._watch, worker_id)
-                await self._ring_changed.wait()
-
-    async def _watch(self, worker_id: UUID) -> None:
-        """Until it is dead, or no neighbour any more. A burial is brought to its end in either case: who is to take
-        the chats over has to hear of it."""
-        dead = False
-        with self._watches[worker_id]:
-            dead = await self._is_dead(worker_id)
-        if dead:
-            await self._bury_now(worker_id)
-        del self._watches[worker_id]
-        self._ring_changed.set()  # it is watched anew if it should be, as when it could not be buried
-
-    async def _is_dead(self, worker_id: UUID) -> bool:
-        """Whether there is proof that it died. Returns False when it is worth looking anew."""
-        try:
-            if await self._registry.watch(worker_id):
-                return True
-        except StoreUnavailable as error:
-            telemetry.event("watch.unavailable", worker_id=str(self.worker_id), error=str(error))
-        await trio.sleep(SESSION_RETRY_SECONDS)
-        return False
-
     # --- the dead -----------------------------------------------------------------------------
-
-    async def _bury_now(self, worker_id: UUID) -> None:
-        try:
-            await self._bury(worker_id, lease_ttl_seconds=None, proof="session")
-        except StoreUnavailable as error:
-            telemetry.event("burial.failed", worker_id=str(worker_id), error=str(error))
-            await trio.sleep(SESSION_RETRY_SECONDS)
 
     async def _sweep(self) -> None:
         while True:
+            pause_seconds = self._settings.sweep_seconds * random.uniform(0.75, 1.25)
             try:
-                for worker_id in await self._registry.dead(self._settings.lease_ttl_seconds):
-                    await self._bury(worker_id, lease_ttl_seconds=self._settings.lease_ttl_seconds, proof="lease")
-            except StoreUnavailable as error:
-                telemetry.event("sweep.failed", error=str(error))
-            await trio.sleep(self._settings.sweep_seconds * random.uniform(0.75, 1.25))
+                pause_seconds = min(pause_seconds, await self._bury_silent())
+            except Exception as error:  # noqa: BLE001 - looks go on, whatever one of them met
+                told("sweep.failed", self.worker_id, error)
+            await trio.sleep(pause_seconds)
 
-    async def _bury(self, worker_id: UUID, *, lease_ttl_seconds: float | None, proof: str) -> None:
-        orphans = await self._registry.bury(worker_id, lease_ttl_seconds=lease_ttl_seconds)
-        if orphans is None:
-            return
-        telemetry.event("replica.buried", worker_id=str(worker_id), proof=proof, chats=len(orphans))
-        self._tell(orphans)
-        self.beat()
+    async def _bury_silent(self) -> float:
+        """Returns in how many seconds the next lease will have ended, if it is not renewed."""
+        heartbeats = await self._registry.heartbeats()
+        heartbeats.pop(self.worker_id, None)  # about ourselves the lease decides
+        for worker_id, silence in self._detector.observe(heartbeats, trio.current_time()).items():
+            await self._try_to_bury(worker_id, silence, "lease")
+        return self._detector.seconds_to_verdict(trio.current_time())
+
+    async def _bury_now(self, worker_id: UUID, proof: Death | None) -> None:
+        """With what is locked for a moment. It never raises; what it does not bring about is left to the sweep."""
+        left: Proof = proof
+        seen = "told" if proof is None else "session"
+        for pause_seconds in (*BURIAL_PAUSES_SECONDS, None):
+            burial = await self._try_to_bury(worker_id, left, seen)
+            if burial is None or not burial.left or pause_seconds is None:
+                return
+            if burial.gone:
+                left = NO_ROW
+            await trio.sleep(pause_seconds)
+
+    async def _try_to_bury(self, worker_id: UUID, proof: Proof, seen: str) -> Burial | None:
+        """What was done, or None if there is nothing to do any more."""
+        try:
+            burial = await self._registry.bury(worker_id, proof)
+        except Exception as error:  # noqa: BLE001 - one that cannot be buried keeps nobody else from it
+            told("burial.failed", worker_id, error)
+            return Burial(left=1)
+        if burial is not None and (burial.gone or burial.freed):
+            telemetry.event("replica.buried", worker_id=str(worker_id), proof=seen, chats=len(burial.freed))
+            self._tell(burial.freed)
+            self.beat()
+        return burial
 
     def _tell(self, orphans: tuple[Chat, ...]) -> None:
         if orphans:
@@ -249,7 +213,7 @@ class Lease:
 
     async def replace(self, worker_id: UUID) -> None:
         """Bury a worker of which somebody else saw the process die: a supervisor, or our own last incarnation."""
-        await self._bury(worker_id, lease_ttl_seconds=None, proof="told")
+        await self._bury_now(worker_id, None)
 
     async def retire(self) -> None:
         """Leave the cluster: the row goes, and with it whatever is still ours."""

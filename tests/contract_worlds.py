@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4
 
 import trio
@@ -18,8 +19,8 @@ from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
 from chatcluster.ports import Accounts, Chat, Claimed, NewChat, Outcome, Registry, Replica, Store
-from chatcluster.postgres import open_database
-from chatcluster.registry import PostgresRegistry
+from chatcluster.postgres import Connection, Database, open_database
+from chatcluster.registry import PostgresRegistry, lock_keys
 from chatcluster.store import PostgresStore
 
 OWNER = UUID(int=100)
@@ -34,6 +35,12 @@ class World:
     """Let the last heartbeat of a worker be so many seconds older."""
     kill_sessions: Callable[[], Awaitable[None]]
     """Let the processes die that hold a session lock."""
+    break_session: Callable[[UUID, int], Awaitable[None]]
+    """Let the connection break that holds this session lock of a worker; its process lives on."""
+    have_session_locks: Callable[[UUID, int], Awaitable[None]]
+    """Let the row of a worker say so, as when another version registered it."""
+    lock_row: Callable[[UUID], AbstractAsyncContextManager[None]]
+    """Have somebody hold the row of a chat, or of a worker, for the length of the block."""
     lock_awaited: Callable[[], Awaitable[None]]
     """Return when somebody waits for a session lock."""
 
@@ -88,6 +95,16 @@ async def open_world(url: str | None) -> AsyncIterator[World]:
             " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
         )
 
+    async def break_session(worker_id: UUID, lock: int) -> None:
+        key = lock_keys(worker_id)[lock] % (1 << 64)
+        await execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
+            f" AND classid = {key >> 32}::oid AND objid = {key & 0xFFFFFFFF}::oid"
+        )
+
+    async def have_session_locks(worker_id: UUID, count: int) -> None:
+        await execute(f"UPDATE replicas SET session_locks = {count} WHERE worker_id = '{worker_id}'")
+
     async def lock_awaited() -> None:
         await execute(
             "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
@@ -101,8 +118,27 @@ async def open_world(url: str | None) -> AsyncIterator[World]:
             PostgresAccounts(database),
             age_lease,
             kill_sessions,
+            break_session,
+            have_session_locks,
+            partial(_lock_row, database),
             lock_awaited,
         )
+
+
+@asynccontextmanager
+async def _lock_row(database: Database, row_id: UUID) -> AsyncIterator[None]:
+    session = database.session("somebody else")
+    try:
+        await session.run(_begin_with_lock, row_id)
+        yield
+    finally:
+        await session.aclose()
+
+
+async def _begin_with_lock(connection: Connection, row_id: UUID) -> None:
+    await connection.execute("BEGIN")
+    await connection.fetch("SELECT FROM chats WHERE id = $1 FOR UPDATE", row_id)
+    await connection.fetch("SELECT FROM replicas WHERE worker_id = $1 FOR UPDATE", row_id)
 
 
 def memory_world() -> World:
@@ -112,8 +148,20 @@ def memory_world() -> World:
         database.replicas[worker_id].heartbeat_at -= seconds
 
     async def kill_sessions() -> None:
-        for worker_id in list(database.locks):
-            database.drop_session(worker_id)
+        for worker_id, lock in list(database.locks):
+            database.drop_session(worker_id, lock)
+
+    async def break_session(worker_id: UUID, lock: int) -> None:
+        database.drop_session(worker_id, lock)
+
+    async def have_session_locks(worker_id: UUID, count: int) -> None:
+        database.replicas[worker_id].session_locks = count
+
+    @asynccontextmanager
+    async def lock_row(row_id: UUID) -> AsyncIterator[None]:
+        database.locked_rows.add(row_id)
+        yield
+        database.locked_rows.remove(row_id)
 
     return World(
         MemoryStore(database),
@@ -121,6 +169,9 @@ def memory_world() -> World:
         MemoryAccounts(database),
         age_lease,
         kill_sessions,
+        break_session,
+        have_session_locks,
+        lock_row,
         trio.testing.wait_all_tasks_blocked,
     )
 

@@ -172,7 +172,7 @@ async def test_a_tenure_that_is_over_is_fenced_whatever_it_knows(database: Datab
     """P2"""
     chat = await own(database, store)
     assert chat.worker_id is not None
-    await PostgresRegistry(database).bury(chat.worker_id, lease_ttl_seconds=None)
+    await PostgresRegistry(database).bury(chat.worker_id, None)
     with pytest.raises(Fenced):
         await store.commit(fence_of(chat), ANSWER, known=chat)
     assert texts((await store.read(chat.id)).messages) == ["hello"]

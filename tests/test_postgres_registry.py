@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -14,15 +14,14 @@ import trio
 import trio.testing
 from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_blocked, wait_until
 
-from chatcluster import registry
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
 from chatcluster.embedded import PostgresServer
 from chatcluster.errors import NotFound, StoreUnavailable
 from chatcluster.migrate import migrate
-from chatcluster.ports import Replica
+from chatcluster.ports import Death, Replica, SessionLock
 from chatcluster.postgres import Connection, Database, Session, open_database
-from chatcluster.registry import PostgresRegistry, lock_key
+from chatcluster.registry import PostgresRegistry, lock_keys
 
 pytestmark = pytest.mark.postgres
 
@@ -47,13 +46,22 @@ class Watch:
 
     def __init__(self, database: Database) -> None:
         self._registry = PostgresRegistry(database)
-        self.outcome: bool | None = None
+        self.outcome: Death | str | None = None
+        """``broken`` where the watch ended without an answer."""
 
     async def run(self) -> None:
         try:
             self.outcome = await self._registry.watch(WORKER)
         except StoreUnavailable:
-            self.outcome = None
+            self.outcome = "broken"
+
+
+@asynccontextmanager
+async def hold(database: Database) -> AsyncIterator[SessionLock]:
+    """Hold the locks of ``WORKER``, as a process does; the first one is returned."""
+    registry = PostgresRegistry(database)
+    async with registry.hold(WORKER, 0) as first, registry.hold(WORKER, 1):
+        yield first
 
 
 # --- proof ------------------------------------------------------------------------------------
@@ -67,7 +75,7 @@ async def test_a_restart_of_the_server_proves_no_death(
     url = await trio.to_thread.run_sync(own_postgres.start)
     await migrate(url)
     async with open_database(Settings(database_url=url)) as database, AsyncExitStack() as stack:
-        lock = await stack.enter_async_context(PostgresRegistry(database).hold(WORKER))
+        lock = await stack.enter_async_context(hold(database))
         observer = database.session("observer")
         watches = [Watch(database) for _ in range(5)]
         async with trio.open_nursery() as nursery:
@@ -76,30 +84,30 @@ async def test_a_restart_of_the_server_proves_no_death(
             await wait_blocked(observer, len(watches))
             await trio.to_thread.run_sync(end, own_postgres)
         await lock.wait_lost()
-        assert [watch.outcome for watch in watches] == [None] * 5
+        assert [watch.outcome for watch in watches] == ["broken"] * 5
 
 
 async def test_proof_is_given_however_long_it_took(database: Database, observer: Session) -> None:
     """The wait is cut into slices, so that no statement holds back the clean-up of the database for ever."""
     await execute(observer, "ALTER FUNCTION await_session_lock_shared SET lock_timeout = '20ms'")
     watch = Watch(database)
-    async with trio.open_nursery() as nursery, PostgresRegistry(database).hold(WORKER):
+    async with trio.open_nursery() as nursery, hold(database):
         nursery.start_soon(watch.run)
         await wait_blocked(observer)
         waiting = "SELECT query_start FROM pg_stat_activity WHERE application_name = 'chatcluster session watch'"
         first = await fetchval(observer, waiting)
         await wait_until(observer, f"({waiting}) > '{first}'")
         await wait_until(observer, f"({waiting}) > '{first}'::timestamptz + interval '40 ms'")
-    assert watch.outcome is True
+    assert isinstance(watch.outcome, Death)
 
 
 async def test_every_watcher_has_its_proof_and_none_keeps_the_lock(database: Database, observer: Session) -> None:
     watches = [Watch(database) for _ in range(3)]
-    async with trio.open_nursery() as nursery, PostgresRegistry(database).hold(WORKER):
+    async with trio.open_nursery() as nursery, hold(database):
         for watch in watches:
             nursery.start_soon(watch.run)
         await wait_blocked(observer, 3)
-    assert [watch.outcome for watch in watches] == [True, True, True]
+    assert [type(watch.outcome) for watch in watches] == [Death] * 3
     assert await fetchval(observer, HOLDERS) == 0
 
 
@@ -109,29 +117,29 @@ async def test_a_watcher_that_froze_with_the_lock_keeps_nobody_from_the_proof(
     """P4: it waited first, was granted the lock, and never lets go of it."""
     watch = Watch(database)
     async with open_session(database, "frozen") as frozen:
-        async with trio.open_nursery() as nursery, PostgresRegistry(database).hold(WORKER):
-            nursery.start_soon(fetchval, frozen, "SELECT await_session_lock_shared($1)", lock_key(WORKER))
+        async with trio.open_nursery() as nursery, hold(database):
+            nursery.start_soon(fetchval, frozen, "SELECT await_session_lock_shared($1)", lock_keys(WORKER)[0])
             await wait_blocked(observer)
             nursery.start_soon(watch.run)
             await wait_blocked(observer, 2)
-        assert watch.outcome is True
+        assert isinstance(watch.outcome, Death)
         assert await fetchval(observer, HOLDERS) == 1
 
 
 async def test_a_watch_that_is_cancelled_leaves_nobody_waiting(database: Database, observer: Session) -> None:
-    async with PostgresRegistry(database).hold(WORKER):
+    async with hold(database):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(Watch(database).run)
             await wait_blocked(observer)
             nursery.cancel_scope.cancel()
         gone = "NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'chatcluster session watch')"
         await wait_until(observer, gone)
-        assert await fetchval(observer, HOLDERS) == 1
+        assert await fetchval(observer, HOLDERS) == 2
 
 
 async def test_a_watch_that_loses_its_own_connection_proves_nothing(database: Database, observer: Session) -> None:
     watch = Watch(database)
-    async with PostgresRegistry(database).hold(WORKER), trio.open_nursery() as nursery:
+    async with hold(database), trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         await wait_blocked(observer)
         await execute(
@@ -139,7 +147,7 @@ async def test_a_watch_that_loses_its_own_connection_proves_nothing(database: Da
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'chatcluster session watch'",
         )
-    assert watch.outcome is None
+    assert watch.outcome == "broken"
 
 
 async def test_a_lock_that_a_dying_server_grants_in_passing_proves_nothing(
@@ -151,12 +159,12 @@ async def test_a_lock_that_a_dying_server_grants_in_passing_proves_nothing(
         settings = Settings(database_url=database_url, database_direct_url=url)
         async with open_database(settings) as watching, trio.open_nursery() as nursery:
             watch = Watch(watching)
-            async with PostgresRegistry(database).hold(WORKER):
+            async with hold(database):
                 nursery.start_soon(watch.run)
                 await wait_blocked(observer)
                 link.break_at("pg_advisory_unlock", delivered=False)
         assert link.broke
-    assert watch.outcome is None
+    assert watch.outcome == "broken"
 
 
 # --- the holder -------------------------------------------------------------------------------
@@ -165,11 +173,11 @@ async def test_a_lock_that_a_dying_server_grants_in_passing_proves_nothing(
 async def test_a_holder_never_waits_for_the_lock(database: Database) -> None:
     """Nobody who holds a lock waits for one, so there is no circle of waiters."""
     registry = PostgresRegistry(database)
-    async with registry.hold(WORKER):
+    async with registry.hold(WORKER, 0):
         with pytest.raises(StoreUnavailable, match="another session holds the lock"):
-            async with registry.hold(WORKER):
+            async with registry.hold(WORKER, 0):
                 pass
-    async with registry.hold(WORKER):
+    async with registry.hold(WORKER, 0):
         pass
 
 
@@ -180,7 +188,7 @@ async def test_without_a_direct_connection_there_are_no_session_locks(
     nowhere = Settings(database_url="postgresql://127.0.0.1:1/nowhere", database_direct_url="off")
     async with open_database(nowhere) as database:
         registry = PostgresRegistry(database)
-        async with registry.hold(WORKER) as lock:
+        async with registry.hold(WORKER, 0) as lock:
             for wait in (lock.wait_lost, partial(registry.watch, WORKER)):
                 with trio.move_on_after(3600) as patience:
                     await wait()
@@ -188,8 +196,8 @@ async def test_without_a_direct_connection_there_are_no_session_locks(
 
 
 def test_the_keys_of_workers_fit_the_server_and_differ() -> None:
-    keys = {lock_key(uuid4()) for _ in range(1000)}
-    assert len(keys) == 1000
+    keys = {key for _ in range(1000) for key in lock_keys(uuid4())}
+    assert len(keys) == 2000
     assert all(-(1 << 63) <= key < 1 << 63 for key in keys)
 
 
@@ -204,15 +212,17 @@ async def test_a_process_that_freezes_in_mid_statement_keeps_no_locks(
     database: Database, observer: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P4: it has sent Parse and Flush, and no Sync. To the server it is active, and none of its timeouts applies."""
-    monkeypatch.setattr(registry, "FROZEN_SECONDS", 0.2)
+    monkeypatch.setattr("chatcluster.registry.FROZEN_SECONDS", 0.2)
     locked = "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass AND mode = 'ExclusiveLock')"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(freeze_in_mid_statement, database)
         await wait_until(observer, locked)
-        await PostgresRegistry(database).dead(5.0)
+        registry = PostgresRegistry(database)
+        await registry.heartbeats()
+        await registry.heartbeats()
         assert await fetchval(observer, f"SELECT {locked}"), "it may just be slow"
         await execute(observer, "SELECT pg_sleep(0.25)")
-        await PostgresRegistry(database).dead(5.0)
+        await registry.heartbeats()
         await wait_until(observer, f"NOT {locked}")
 
 

@@ -267,7 +267,7 @@ async def test_sweeps_and_renewals_read_the_busy_chats_and_no_others(database: D
     await database.transaction(insert_crowd)
 
     async def sweep(connection: Connection) -> Any:
-        return [*scans(await explain(connection, REGISTRY["select_dead"], 5.0))]
+        return [*scans(await explain(connection, REGISTRY["select_heartbeats"]))]
 
     async def renew(connection: Connection) -> Any:
         return [*scans(await explain(connection, REGISTRY["renew"], WORKER, False))]

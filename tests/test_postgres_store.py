@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,7 +17,7 @@ from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, Fin
 from chatcluster.config import Settings
 from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFailed, StoreUnavailable
 from chatcluster.parts import text_of
-from chatcluster.ports import Chat, Claimed, Idempotency, NewChat, Outcome, Replica
+from chatcluster.ports import Burial, Chat, Claimed, Idempotency, NewChat, Outcome, Replica
 from chatcluster.postgres import Database, Session, open_database
 from chatcluster.registry import PostgresRegistry
 from chatcluster.store import PostgresStore
@@ -145,18 +146,14 @@ async def test_a_burial_that_meets_a_claim_of_its_worker_frees_what_it_took(
     """P4: the same, the other way round."""
     chat = await create(database)
     worker_id = await register(database)
-    freed: list[Chat] = []
-    async with trio.open_nursery() as nursery:
-
-        async def bury() -> None:
-            freed.extend(await PostgresRegistry(database).bury(worker_id, lease_ttl_seconds=None) or ())
-
-        claiming = "UPDATE chats SET worker_id = $1, epoch = 1, claimable_since = null"
-        async with holding(other, "SELECT FROM replicas WHERE worker_id = $1 FOR KEY SHARE", worker_id):
-            await execute(other, claiming, worker_id)
-            nursery.start_soon(bury)
-            await wait_blocked(observer)
-    assert [(gone.id, gone.worker_id) for gone in freed] == [(chat.id, None)]
+    bury = partial(PostgresRegistry(database).bury, worker_id, None)
+    claiming = "UPDATE chats SET worker_id = $1, epoch = 1, claimable_since = null"
+    async with holding(other, "SELECT FROM replicas WHERE worker_id = $1 FOR KEY SHARE", worker_id):
+        await execute(other, claiming, worker_id)
+        assert await bury() == Burial(left=1), "the row stays until the claim is committed, and is buried then"
+    burial = await bury()
+    assert burial is not None
+    assert [(freed.id, freed.worker_id) for freed in burial.freed] == [(chat.id, None)]
 
 
 async def test_a_claim_does_not_delay_the_heartbeat_of_its_worker(database: Database, other: Session) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -13,9 +13,8 @@ from contract_worlds import World, fence_of, open_world
 
 from chatcluster.chat import FinishTurn, Release, Status
 from chatcluster.errors import Fenced, LeaseLost
-from chatcluster.ports import OwnedChat, Replica
+from chatcluster.ports import NO_ROW, Burial, Death, OwnedChat, Replica, Silence
 
-LEASE_TTL_SECONDS = 5.0
 ANSWER = FinishTurn((assistant("the answer"),))
 
 
@@ -67,7 +66,7 @@ async def test_a_renewal_tells_the_worker_what_it_owns_and_who_else_there_is(wor
 async def test_a_worker_without_a_row_has_lost_its_lease(world: World) -> None:
     """P2"""
     worker = await world.worker()
-    await world.registry.bury(worker, lease_ttl_seconds=None)
+    await world.registry.bury(worker, None)
     with pytest.raises(LeaseLost):
         await world.registry.renew(worker, draining=False)
     with pytest.raises(LeaseLost):
@@ -98,10 +97,9 @@ async def test_a_burial_frees_the_chats_fences_the_dead_and_leaves_others_alone(
     chat = (await world.claim(dead)).chat
     await world.chat()
     other = (await world.claim(alive)).chat
-    buried = await world.registry.bury(dead, lease_ttl_seconds=None)
+    buried = await world.registry.bury(dead, None)
     assert buried is not None
-    assert [freed.id for freed in buried] == [chat_id]
-    assert buried[0] == await world.store.get(chat_id)
+    assert buried == Burial((await world.store.get(chat_id),), gone=True)
     with pytest.raises(Fenced):
         await world.store.commit(fence_of(chat), ANSWER)
     assert await world.store.claim(dead, free_slots=1, batch=1) == ()
@@ -110,36 +108,135 @@ async def test_a_burial_frees_the_chats_fences_the_dead_and_leaves_others_alone(
     await world.store.commit(fence_of(other), ANSWER)
 
 
-async def test_a_burial_by_lease_looks_at_the_lease_again(world: World) -> None:
+async def token_of(world: World, worker: UUID) -> str:
+    return (await world.registry.heartbeats())[worker].token
+
+
+async def test_a_heartbeat_has_another_token_after_each_renewal_and_after_nothing_else(world: World) -> None:
+    """P4: by the token alone an observer tells whether a replica lives, and it has nothing to do with any clock."""
+    worker = await world.worker()
+    tokens = [await token_of(world, worker)]
+    for draining in (False, False, True):
+        await world.registry.renew(worker, draining=draining)
+        tokens.append(await token_of(world, worker))
+    assert len(set(tokens)) == 4
+    await world.chat()
+    await world.claim(worker)
+    await world.registry.bury(worker, Silence(tokens[0]))
+    assert await token_of(world, worker) == tokens[-1]
+
+
+async def test_the_age_of_a_heartbeat_and_the_number_of_locks_are_told_as_well(world: World) -> None:
+    worker = await world.worker()
+    await world.age_lease(worker, 7.0)
+    await world.have_session_locks(worker, 1)
+    (heartbeat,) = (await world.registry.heartbeats()).values()
+    assert 7.0 <= heartbeat.age_seconds < 10.0
+    assert heartbeat.session_locks == 1
+
+
+async def test_a_burial_by_lease_looks_at_the_heartbeat_again(world: World) -> None:
     """P2: a heartbeat that came just in time keeps the chats where they are."""
     worker = await world.worker()
     await world.chat()
     chat = (await world.claim(worker)).chat
-    await world.age_lease(worker, LEASE_TTL_SECONDS + 0.1)
-    assert await world.registry.dead(LEASE_TTL_SECONDS) == (worker,)
+    seen = Silence(await token_of(world, worker))
     await world.registry.renew(worker, draining=False)
-    assert await world.registry.bury(worker, lease_ttl_seconds=LEASE_TTL_SECONDS) is None
-    assert await world.registry.dead(LEASE_TTL_SECONDS) == ()
+    assert await world.registry.bury(worker, seen) is None
     assert await world.store.get(chat.id) == chat
-    await world.age_lease(worker, LEASE_TTL_SECONDS + 0.1)
-    assert await world.registry.bury(worker, lease_ttl_seconds=LEASE_TTL_SECONDS) == (await world.store.get(chat.id),)
+    burial = await world.registry.bury(worker, Silence(await token_of(world, worker)))
+    assert burial == Burial((await world.store.get(chat.id),), gone=True)
+
+
+async def test_a_row_that_seems_abandoned_is_buried_only_while_its_locks_are_free(world: World) -> None:
+    worker = await world.worker()
+    seen = Silence(await token_of(world, worker), unlocked=True)
+    for lock in range(2):
+        async with world.registry.hold(worker, lock):
+            assert await world.registry.bury(worker, seen) is None
+    assert await world.registry.bury(worker, seen) == Burial(gone=True)
+
+
+async def test_a_death_that_was_seen_on_another_server_is_none(world: World) -> None:
+    """P2: after a failover the locks are let go of on the old primary, because their holders move."""
+    worker = await world.worker()
+    here = (await world.registry.renew(worker, draining=False)).server
+    assert await world.registry.bury(worker, Death(here + ", which was started at another time")) is None
+    assert await world.registry.bury(worker, Death(here)) == Burial(gone=True)
+
+
+async def test_chats_of_a_worker_without_a_row_are_found_and_freed(world: World) -> None:
+    """P4"""
+    worker = await world.worker()
+    chat_id = await world.chat()
+    await world.claim(worker)
+    assert await world.registry.bury(worker, NO_ROW) is None, "it has a row"
+    async with world.lock_row(chat_id):
+        await world.registry.bury(worker, None)
+    assert await token_of(world, worker) == ""
+    burial = await world.registry.bury(worker, NO_ROW)
+    assert burial == Burial((await world.store.get(chat_id),))
+    assert await world.registry.heartbeats() == {}
+
+
+async def test_a_chat_that_somebody_holds_delays_itself_alone(world: World) -> None:
+    """P10: the others are freed at once, and it is when it is let go."""
+    worker = await world.worker()
+    chat_ids = [await world.chat() for _ in range(5)]
+    await world.store.claim(worker, free_slots=5, batch=5)
+    async with world.lock_row(chat_ids[2]):
+        with trio.fail_after(0.5):
+            burial = await world.registry.bury(worker, None)
+        assert burial is not None
+        assert {chat.id for chat in burial.freed} == {*chat_ids} - {chat_ids[2]}
+        assert (burial.gone, burial.left) == (True, 1)
+        assert await world.registry.bury(worker, NO_ROW) == Burial(left=1)
+    burial = await world.registry.bury(worker, NO_ROW)
+    assert burial == Burial((await world.store.get(chat_ids[2]),))
+
+
+async def test_a_replicas_row_that_somebody_holds_does_not_keep_its_chats(world: World) -> None:
+    """P10: the row is deleted later."""
+    worker = await world.worker()
+    chat_id = await world.chat()
+    await world.claim(worker)
+    seen = Silence(await token_of(world, worker))
+    async with world.lock_row(worker):
+        with trio.fail_after(0.5):
+            assert await world.registry.bury(worker, Silence("another")) is None
+            burial = await world.registry.bury(worker, seen)
+        assert burial == Burial((await world.store.get(chat_id),), left=1)
+        assert await world.registry.bury(worker, seen) == Burial(left=1)
+    assert await world.registry.bury(worker, seen) == Burial(gone=True)
+
+
+async def test_a_replica_that_retires_leaves_a_chat_that_somebody_holds_to_the_others(world: World) -> None:
+    """P10"""
+    worker = await world.worker()
+    chat_ids = [await world.chat() for _ in range(2)]
+    await world.store.claim(worker, free_slots=2, batch=2)
+    async with world.lock_row(chat_ids[0]):
+        assert [chat.id for chat in await world.registry.retire(worker)] == [chat_ids[1]]
+    burial = await world.registry.bury(worker, NO_ROW)
+    assert burial is not None
+    assert [chat.id for chat in burial.freed] == [chat_ids[0]]
 
 
 async def test_a_worker_is_buried_once(world: World) -> None:
     worker = await world.worker()
     await world.chat()
     await world.claim(worker)
-    await world.age_lease(worker, LEASE_TTL_SECONDS + 0.1)
-    burials: list[int] = []
+    seen = Silence(await token_of(world, worker))
+    burials: list[Burial] = []
 
     async def bury() -> None:
-        freed = await world.registry.bury(worker, lease_ttl_seconds=LEASE_TTL_SECONDS)
-        burials.append(-1 if freed is None else len(freed))
+        burials.append(await world.registry.bury(worker, seen) or Burial())
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(bury)
-    assert sorted(burials) == [-1, -1, -1, -1, 1]
+    assert sorted(len(burial.freed) for burial in burials) == [0, 0, 0, 0, 1]
+    assert sum(burial.gone for burial in burials) == 1
 
 
 async def test_a_burial_and_a_claim_at_once_leave_no_chat_with_a_dead_owner(world: World) -> None:
@@ -152,7 +249,8 @@ async def test_a_burial_and_a_claim_at_once_leave_no_chat_with_a_dead_owner(worl
             pass
 
     async def bury() -> None:
-        await world.registry.bury(worker, lease_ttl_seconds=None)
+        while (burial := await world.registry.bury(worker, None)) is not None and burial.left:
+            pass
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(claim)
@@ -164,52 +262,121 @@ async def test_chats_at_rest_are_none_of_the_buriers_business(world: World) -> N
     worker = await world.worker()
     chat_id = await world.chat()
     finished = await world.store.commit(fence_of((await world.claim(worker)).chat), ANSWER)
-    assert await world.registry.bury(worker, lease_ttl_seconds=None) == ()
+    assert await world.registry.bury(worker, None) == Burial(gone=True)
     assert await world.store.get(chat_id) == finished.chat
-    assert await world.registry.bury(worker, lease_ttl_seconds=None) is None
+    assert await world.registry.bury(worker, None) is None
 
 
 async def test_a_released_chat_is_not_taken_for_an_orphan(world: World) -> None:
     await world.chat()
     await world.store.commit(fence_of((await world.claim()).chat), Release())
-    assert await world.registry.dead(LEASE_TTL_SECONDS) == ()
+    assert [heartbeat.token != "" for heartbeat in (await world.registry.heartbeats()).values()] == [True]
 
 
 # --- session locks ----------------------------------------------------------------------------
 
 
+class Watcher:
+    """A watch in the background, and what it found."""
+
+    def __init__(self, world: World, worker: UUID) -> None:
+        self._world = world
+        self._worker = worker
+        self.found: list[Death | None] = []
+
+    async def run(self) -> None:
+        self.found.append(await self._world.registry.watch(self._worker))
+
+
 async def test_the_death_of_a_process_is_proven_to_who_saw_it_alive(world: World) -> None:
     """P4: a watcher knows of a SIGKILL as soon as the server does."""
     worker = await world.worker()
-    proof: list[bool] = []
-
-    async def watch() -> None:
-        proof.append(await world.registry.watch(worker))
-
+    watcher = Watcher(world, worker)
     with trio.fail_after(5):
-        async with world.registry.hold(worker) as lock, trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
+        async with (
+            world.registry.hold(worker, 0) as first,
+            world.registry.hold(worker, 1) as second,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(watcher.run)
             await world.lock_awaited()
-            assert proof == []
+            assert watcher.found == []
             await world.kill_sessions()
+            await first.wait_lost()
+            await second.wait_lost()
+    here = (await world.registry.renew(worker, draining=False)).server
+    assert watcher.found == [Death(here)]
+    assert (first.server, second.server) == (here, here)
+
+
+async def test_a_connection_that_breaks_is_no_death(world: World) -> None:
+    """P10: the other lock is held still, so the process lives."""
+    worker = await world.worker()
+    watcher = Watcher(world, worker)
+    with trio.fail_after(5):
+        async with (
+            world.registry.hold(worker, 1),
+            trio.open_nursery() as nursery,
+            world.registry.hold(worker, 0) as lock,
+        ):
+            nursery.start_soon(watcher.run)
+            await world.lock_awaited()
+            await world.break_session(worker, 0)
             await lock.wait_lost()
-    assert proof == [True]
+    assert watcher.found == [None]
+
+
+async def test_a_watch_waits_on_where_another_lock_than_the_first_breaks(world: World) -> None:
+    """P10"""
+    worker = await world.worker()
+    watcher = Watcher(world, worker)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery, world.registry.hold(worker, 0):
+            async with world.registry.hold(worker, 1) as lock:
+                nursery.start_soon(watcher.run)
+                await world.lock_awaited()
+                await world.break_session(worker, 1)
+                await lock.wait_lost()
+            async with world.registry.hold(worker, 1):
+                await world.lock_awaited()
+                assert watcher.found == []
+                nursery.cancel_scope.cancel()
+
+
+async def test_a_watch_needs_to_see_all_locks_held(world: World) -> None:
+    """One that is not taken again yet may be taken in a moment: its freedom is no death."""
+    worker = await world.worker()
+    with trio.fail_after(5):
+        async with world.registry.hold(worker, 0):
+            assert await world.registry.watch(worker) is None
+
+
+async def test_a_replica_of_the_previous_version_holds_one_lock_and_is_watched_by_it(world: World) -> None:
+    """P6: a rolling upgrade costs no quick takeover."""
+    worker = await world.worker()
+    await world.have_session_locks(worker, 1)
+    watcher = Watcher(world, worker)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery, world.registry.hold(worker, 0):
+            nursery.start_soon(watcher.run)
+            await world.lock_awaited()
+    assert [found is not None for found in watcher.found] == [True]
 
 
 async def test_a_lock_that_was_free_from_the_start_proves_nothing(world: World) -> None:
     """A database that restarted, or a replica that has just come, buries nobody."""
     with trio.fail_after(5):
-        assert await world.registry.watch(await world.worker()) is False
-        assert await world.registry.watch(uuid4()) is False
+        assert await world.registry.watch(await world.worker()) is None
+        assert await world.registry.watch(uuid4()) is None
 
 
 async def test_a_lock_can_be_taken_again_after_its_session_was_lost(world: World) -> None:
     worker = await world.worker()
     with trio.fail_after(5):
-        async with world.registry.hold(worker) as lock:
+        async with world.registry.hold(worker, 0) as lock:
             await world.kill_sessions()
             await lock.wait_lost()
-        async with world.registry.hold(worker), trio.open_nursery() as nursery:
+        async with world.registry.hold(worker, 0), world.registry.hold(worker, 1), trio.open_nursery() as nursery:
             nursery.start_soon(world.registry.watch, worker)
             await world.lock_awaited()
             nursery.cancel_scope.cancel()
@@ -218,11 +385,12 @@ async def test_a_lock_can_be_taken_again_after_its_session_was_lost(world: World
 async def test_who_watches_does_not_keep_the_lock(world: World) -> None:
     worker = await world.worker()
     with trio.fail_after(5):
-        async with trio.open_nursery() as nursery, world.registry.hold(worker):
+        async with trio.open_nursery() as nursery, world.registry.hold(worker, 0), world.registry.hold(worker, 1):
             nursery.start_soon(world.registry.watch, worker)
             await world.lock_awaited()
-        async with world.registry.hold(worker):
-            pass
+        for lock in range(2):
+            async with world.registry.hold(worker, lock):
+                pass
 
 
 # --- accounts ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ a transaction under a row lock. Time is the database's: ``clock()`` seconds afte
 trio's clock, so that a mock clock drives leases and retries.
 
 Failures: a link that raises before its block leaves the state as it was; one that raises after it stands for
-an answer that was lost, and the effect stays. ``MemoryDatabase.drop_session`` is the death of a process,
+an answer that was lost, and the effect stays. ``MemoryDatabase.drop_sessions`` is the death of a process,
 ``restart_sessions`` that of the database server; ``MemoryBroker.disconnect`` cuts everybody from Redis,
 ``MemoryPubSub.disconnect`` one replica, ``MemoryBroker.flush`` is the loss of all that Redis held,
 ``lose_newest`` of a part.

@@ -14,7 +14,7 @@ import trio
 from chatcluster.chat import ChatState
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import Message, QueuedMessage
-from chatcluster.ports import Account, Chat, Outcome, Replica, Token
+from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -50,6 +50,9 @@ class ChatRow:
 class ReplicaRow:
     replica: Replica
     heartbeat_at: float
+    token: str
+    """Of the last renewal."""
+    session_locks: int = SESSION_LOCKS
 
 
 @dataclass(slots=True)
@@ -67,14 +70,19 @@ class TokenRow:
 
 
 class HeldLock:
-    """The session that holds the lock of a worker, and those that wait for it."""
+    """The session that holds a lock of a worker on a server, and those that wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: str = "") -> None:
+        self.server = server
         self.released = trio.Event()
         self.lost = trio.Event()
 
     async def wait_lost(self) -> None:
         await self.lost.wait()
+
+
+LockKey = tuple[UUID, int]
+"""A worker, and which of its session locks."""
 
 
 class MemoryDatabase:
@@ -87,10 +95,15 @@ class MemoryDatabase:
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
-        self.locks: dict[UUID, HeldLock] = {}
+        self.locks: dict[LockKey, HeldLock] = {}
+        self.locked_rows: set[UUID] = set()
+        """Chats, and workers, whose rows somebody holds: a burial passes them over."""
         self.sessions_restarted = trio.Event()
         self.ids = count(1)
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
+        self._starts = count(1)
+        self._renewals = count(1)
+        self.server = self._start()
 
     def __repr__(self) -> str:
         return f"<MemoryDatabase {len(self.chats)} chats, {len(self.replicas)} replicas, {len(self.locks)} locks>"
@@ -159,17 +172,34 @@ class MemoryDatabase:
 
     # sessions
 
-    def drop_session(self, worker_id: UUID) -> None:
-        """The connection that holds this worker's lock is gone, as when its process is killed."""
-        lock = self.locks.pop(worker_id, None)
-        if lock is not None:
-            lock.lost.set()
-            lock.released.set()
+    def drop_session(self, worker_id: UUID, lock: int) -> None:
+        """The connection that holds one of this worker's locks breaks."""
+        held = self.locks.pop((worker_id, lock), None)
+        if held is not None:
+            held.lost.set()
+            held.released.set()
+
+    def drop_sessions(self, worker_id: UUID) -> None:
+        """The connections that hold this worker's locks are gone, as when its process is killed."""
+        for lock in range(SESSION_LOCKS):
+            self.drop_session(worker_id, lock)
+
+    def fail_over(self) -> None:
+        """Another server takes the writes; sessions stay on the old one, which still answers whoever only reads."""
+        self.server, self.locks = self._start(), {}
 
     def restart_sessions(self) -> None:
         """Every session is gone, those that hold a lock and those that wait for one, as when the server restarts."""
+        self.server = self._start()
         locks, self.locks = self.locks, {}
         for lock in locks.values():
             lock.lost.set()
         self.sessions_restarted.set()
         self.sessions_restarted = trio.Event()
+
+    def next_token(self) -> str:
+        """What a renewal leaves in its row."""
+        return f"renewal {next(self._renewals)}"
+
+    def _start(self) -> str:
+        return f"server {next(self._starts)}"

@@ -1,8 +1,9 @@
-"""``Registry`` on a ``MemoryDatabase``: rows of replicas, leases by the database's clock, session locks.
+"""``Registry`` on a ``MemoryDatabase``: rows of replicas, heartbeats, session locks.
 
 A session lock here is an entry of ``MemoryDatabase.locks``. The end of the block that holds it lets it go, and
-so does ``drop_session``; a watcher that saw it held has its proof in both cases. ``restart_sessions`` breaks
-the watchers' own sessions too, so it proves nothing to anybody.
+so does ``drop_session``; a watcher that saw all locks of a worker held, and then none, has its proof in both cases.
+``restart_sessions`` breaks the watchers' own sessions too, so it proves nothing to anybody; ``fail_over`` leaves all
+sessions on a server whose locks prove nothing any more.
 """
 
 from __future__ import annotations
@@ -15,9 +16,24 @@ import msgspec
 import trio
 
 from chatcluster.errors import LeaseLost, StoreUnavailable
-from chatcluster.memory.database import HeldLock, MemoryDatabase, ReplicaRow
+from chatcluster.memory.database import ChatRow, HeldLock, LockKey, MemoryDatabase, ReplicaRow
 from chatcluster.memory.link import Link
-from chatcluster.ports import Chat, OwnedChat, Renewal, Replica, SessionLock
+from chatcluster.ports import (
+    SESSION_LOCKS,
+    Burial,
+    Chat,
+    Death,
+    Heartbeat,
+    OwnedChat,
+    Proof,
+    Renewal,
+    Replica,
+    SessionLock,
+    Silence,
+)
+
+OTHER_LOCKS_SECONDS = 0.2
+"""A process that dies lets go of all its locks at once; one that lives has another one still."""
 
 
 class MemoryRegistry:
@@ -28,7 +44,9 @@ class MemoryRegistry:
     async def register(self, replica: Replica) -> None:
         async with self._link.crossing("register"):
             started = msgspec.structs.replace(replica, started_at=self._database.now())
-            self._database.replicas[replica.worker_id] = ReplicaRow(started, self._database.clock())
+            self._database.replicas[replica.worker_id] = ReplicaRow(
+                started, self._database.clock(), self._database.next_token()
+            )
 
     async def renew(self, worker_id: UUID, *, draining: bool) -> Renewal:
         async with self._link.crossing("renew"):
@@ -36,55 +54,63 @@ class MemoryRegistry:
             if row is None:
                 raise LeaseLost(f"worker {worker_id} has no row any more: it was buried")
             row.replica = msgspec.structs.replace(row.replica, draining=draining)
-            row.heartbeat_at = self._database.clock()
-            return Renewal(self._owned(worker_id), tuple(sorted(self._database.replicas)))
+            row.heartbeat_at, row.token = self._database.clock(), self._database.next_token()
+            return Renewal(self._owned(worker_id), tuple(sorted(self._database.replicas)), self._database.server)
 
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:
         async with self._link.crossing("retire"):
             self._database.replicas.pop(worker_id, None)
-            return self._database.disown(self._database.owned_by(worker_id))
+            return self._database.disown(self._unlocked(worker_id))
 
-    def hold(self, worker_id: UUID) -> AbstractAsyncContextManager[SessionLock]:
-        return self._hold(worker_id)
+    def hold(self, worker_id: UUID, lock: int) -> AbstractAsyncContextManager[SessionLock]:
+        return self._hold((worker_id, lock))
 
     @asynccontextmanager
-    async def _hold(self, worker_id: UUID) -> AsyncIterator[SessionLock]:
-        lock = HeldLock()
+    async def _hold(self, key: LockKey) -> AsyncIterator[SessionLock]:
+        database = self._database
+        lock = HeldLock(database.server)
         try:
             async with self._link.crossing("hold"):
-                if worker_id in self._database.locks:
-                    raise StoreUnavailable(f"another session holds the lock of worker {worker_id} still")
-                self._database.locks[worker_id] = lock
+                if key in database.locks:
+                    raise StoreUnavailable("another session holds the lock of this worker still")
+                lock.server = database.server
+                database.locks[key] = lock
             yield lock
         finally:
-            if self._database.locks.get(worker_id) is lock:
-                del self._database.locks[worker_id]
+            if database.locks.get(key) is lock:
+                del database.locks[key]
+                lock.released.set()
+            elif lock.server != database.server:
                 lock.released.set()
 
-    async def watch(self, worker_id: UUID) -> bool:
+    async def watch(self, worker_id: UUID) -> Death | None:
         async with self._link.crossing("watch"):
-            lock = self._database.locks.get(worker_id)
+            locks = self._locks_of(worker_id)
             restarted = self._database.sessions_restarted
-        if lock is None:
-            return False
+        if locks is None:
+            return None
         async with trio.open_nursery() as nursery:
-            for event in (lock.released, restarted):
+            for event in (locks[0].released, restarted):
                 nursery.start_soon(_wait_then_cancel, event, nursery.cancel_scope)
-        if not lock.released.is_set():
+        with trio.move_on_after(OTHER_LOCKS_SECONDS):
+            for lock in locks:
+                await lock.released.wait()
+        if restarted.is_set():
             raise StoreUnavailable("the session that waited for the lock is gone")
-        return True
+        return Death(locks[0].server) if all(lock.released.is_set() for lock in locks) else None
 
-    async def bury(self, worker_id: UUID, *, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
+    async def bury(self, worker_id: UUID, proof: Proof) -> Burial | None:
         async with self._link.crossing("bury"):
-            return self._bury(worker_id, lease_ttl_seconds)
+            return self._bury(worker_id, proof)
 
-    async def dead(self, lease_ttl_seconds: float) -> tuple[UUID, ...]:
-        async with self._link.crossing("dead"):
-            replicas = self._database.replicas
-            expired = {worker for worker, row in replicas.items() if self._age_seconds(row) >= lease_ttl_seconds}
-            owners = {row.state.worker_id for row in self._database.chats.values()}
-            orphaned = {owner for owner in owners if owner is not None and owner not in replicas}
-            return tuple(sorted(expired | orphaned))
+    async def heartbeats(self) -> dict[UUID, Heartbeat]:
+        async with self._link.crossing("heartbeats"):
+            owners = {row.state.worker_id for row in self._database.chats.values()} - {None}
+            orphaned = {owner: Heartbeat("") for owner in owners if owner is not None}
+            rows = self._database.replicas.items()
+            return orphaned | {
+                worker_id: Heartbeat(row.token, self._age_seconds(row), row.session_locks) for worker_id, row in rows
+            }
 
     async def replicas(self) -> tuple[Replica, ...]:
         async with self._link.crossing("replicas"):
@@ -97,15 +123,36 @@ class MemoryRegistry:
                 for worker_id, row in sorted(self._database.replicas.items())
             )
 
-    def _bury(self, worker_id: UUID, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
+    def _bury(self, worker_id: UUID, proof: Proof) -> Burial | None:
         row = self._database.replicas.get(worker_id)
-        owned = self._database.owned_by(worker_id)
-        if row is None and not owned:
+        owned, free = self._database.owned_by(worker_id), self._unlocked(worker_id)
+        if (row is None and not owned) or not self._holds(worker_id, proof):
             return None
-        if row is not None and lease_ttl_seconds is not None and self._age_seconds(row) < lease_ttl_seconds:
-            return None
-        self._database.replicas.pop(worker_id, None)
-        return self._database.disown(owned)
+        gone = row is not None and worker_id not in self._database.locked_rows
+        if gone:
+            del self._database.replicas[worker_id]
+        return Burial(self._database.disown(free), gone, len(owned) - len(free) + (row is not None and not gone))
+
+    def _holds(self, worker_id: UUID, proof: Proof) -> bool:
+        row = self._database.replicas.get(worker_id)
+        match proof:
+            case Silence(token=token, unlocked=unlocked):
+                locked = any(key[0] == worker_id for key in self._database.locks)
+                return token == (row.token if row else "") and not (unlocked and locked)
+            case Death(server=server):
+                return server == self._database.server
+        return True
+
+    def _unlocked(self, worker_id: UUID) -> tuple[ChatRow, ...]:
+        return tuple(row for row in self._database.owned_by(worker_id) if row.id not in self._database.locked_rows)
+
+    def _locks_of(self, worker_id: UUID) -> list[HeldLock] | None:
+        """None unless all that the worker has are held."""
+        row = self._database.replicas.get(worker_id)
+        count = SESSION_LOCKS if row is None else row.session_locks
+        locks = [self._database.locks.get((worker_id, lock)) for lock in range(count)]
+        held = [lock for lock in locks if lock is not None]
+        return held if held and len(held) == count else None
 
     def _age_seconds(self, row: ReplicaRow) -> float:
         return self._database.clock() - row.heartbeat_at

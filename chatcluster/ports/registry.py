@@ -39,13 +39,64 @@ class Renewal(msgspec.Struct, frozen=True):
     owned: tuple[OwnedChat, ...]
     ring: tuple[UUID, ...]
     """All registered workers, ordered."""
+    server: str
+    """The database server that took the renewal: this start of this server, and no other."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """The last sign of life of a worker, as the database has it."""
+
+    token: str
+    """Changes with each renewal, and tells nothing else. Empty for a worker without a row that still owns chats."""
+    age_seconds: float = 0.0
+    """By the wall clock of the database, which may have stepped since: never a proof on its own."""
+    session_locks: int = 0
+    """How many the worker held when it registered: none where the session watch is off."""
+
+
+class Silence(msgspec.Struct, frozen=True):
+    """Proof by lease: the observer saw this token for too long. It has to be the row's still at the burial."""
+
+    token: str
+    unlocked: bool = False
+    """The session locks have to be free as well."""
+
+
+class Death(msgspec.Struct, frozen=True):
+    """Proof by session: this server let go of all locks of a worker that was seen to hold them there.
+
+    It is none where the burial is written to another server: then the sessions have only moved.
+    """
+
+    server: str
+
+
+NO_ROW = Silence("")
+"""Of a worker whose row is gone, while chats are its own: there is none, and there will be none under its ID."""
+
+Proof = Silence | Death | None
+"""Why a worker is taken for dead; None: somebody saw its process end."""
+
+
+class Burial(msgspec.Struct, frozen=True):
+    freed: tuple[Chat, ...] = ()
+    """Those that can be read. The others are free as well, and whoever claims them finds out what is wrong."""
+    gone: bool = False
+    """Whether this burial deleted the worker's row."""
+    left: int = 0
+    """Rows that somebody else has locked: chats of the worker, or its own. They are left to a later burial."""
+
+
+SESSION_LOCKS = 2
+"""Each on a connection of its own, so that one connection that breaks is no death."""
 
 
 class Registry(Protocol):
-    """The rows of the replicas, their leases and session locks. Time is the database's.
+    """The rows of the replicas, their leases and session locks.
 
     ``renew`` has a connection of its own, so that a busy pool never delays a heartbeat; ``hold`` and
-    ``watch`` use one each, and the holder never waits for another lock.
+    ``watch`` use one each, and the holder never waits for another lock. Nothing here waits long for a row or a
+    table that somebody has locked: it is ``StoreUnavailable``, or passed over.
     """
 
     async def register(self, replica: Replica) -> None: ...
@@ -58,35 +109,40 @@ class Registry(Protocol):
         """Delete the own row; chats that it still owns become unowned and are returned."""
         ...
 
-    def hold(self, worker_id: UUID) -> AbstractAsyncContextManager[SessionLock]:
-        """Hold the session lock of ``worker_id`` on a connection of its own for the length of the block."""
+    def hold(self, worker_id: UUID, lock: int) -> AbstractAsyncContextManager[SessionLock]:
+        """Hold one of the ``SESSION_LOCKS`` of ``worker_id`` on a connection of its own for the length of the block."""
         ...
 
-    async def watch(self, worker_id: UUID) -> bool:
-        """Wait until the session lock of ``worker_id`` is let go, on a connection of its own.
+    async def watch(self, worker_id: UUID) -> Death | None:
+        """Wait until the session locks of ``worker_id`` are let go, on a connection of its own.
 
-        True is proof of death: this very session saw the lock held and was then granted it. False means
-        that the lock was free from the start, which proves nothing. Raises ``StoreUnavailable`` when the
-        own connection breaks.
+        ``Death``: this very session saw all of them held, and then all of them free. None: one was free from the
+        start, or another one is still held; that proves nothing. Raises ``StoreUnavailable`` when the own
+        connection breaks.
         """
         ...
 
-    async def bury(self, worker_id: UUID, *, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
-        """Delete a dead worker's row and clear it from its chats, in one transaction.
+    async def bury(self, worker_id: UUID, proof: Proof) -> Burial | None:
+        """Delete a dead worker's row and clear it from its chats, in one transaction that waits for nobody.
 
-        With ``lease_ttl_seconds`` the row's heartbeat is checked again under the lock: None is returned, and
-        nothing done, if it is younger. None as well if there is no such row and no chat of it.
+        The proof is checked again in it: None is returned, and nothing done, if it does not hold. None as well
+        if there is no such row and no chat of it.
         """
         ...
 
-    async def dead(self, lease_ttl_seconds: float) -> tuple[UUID, ...]:
-        """Workers whose heartbeat is older than the lease, and owners of chats that have no row at all."""
+    async def heartbeats(self) -> dict[UUID, Heartbeat]:
+        """Of all workers that have a row or a chat."""
         ...
 
     async def replicas(self) -> tuple[Replica, ...]: ...
 
 
 class SessionLock(Protocol):
+    @property
+    def server(self) -> str:
+        """Where the lock is held, in the words of ``Renewal.server``; empty where the session watch is off."""
+        ...
+
     async def wait_lost(self) -> None:
         """Return when the connection that holds the lock is gone."""
         ...

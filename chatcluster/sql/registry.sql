@@ -1,8 +1,16 @@
 -- The queries of registry.py. See queries.py for the form of this file.
 
+-- fragment: server
+-- This start of this server: two sessions that say the same are on one server, whatever the way to it.
+extract(epoch from pg_postmaster_start_time())::text
+
+-- name: wait_briefly
+select set_config('lock_timeout', $1, true)
+
 -- name: register
 -- A worker's ID is new for every incarnation, so a row in conflict is our own, of a request without an answer.
-insert into replicas (worker_id, name, address, version, slots, draining) values ($1, $2, $3, $4, $5, $6)
+insert into replicas (worker_id, name, address, version, slots, draining, session_locks)
+values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (worker_id) do update set heartbeat_at = statement_timestamp()
 
 -- name: renew
@@ -16,20 +24,32 @@ select
             'history_version', history_version, 'status', status)), '[]')
         from chats where worker_id = $1
     ) as owned,
-    (select array_agg(worker_id order by worker_id) from replicas) as ring
+    (select array_agg(worker_id order by worker_id) from replicas) as ring,
+    {server} as server
+
+-- fragment: token
+-- The transaction that wrote the row last: it changes with each renewal, also of a replica of the previous version and
+-- whatever the clock does, and with nothing else.
+replicas.xmin::text
 
 -- name: lock_replica
-select extract(epoch from statement_timestamp() - heartbeat_at)::float8 as heartbeat_age_seconds
-from replicas where worker_id = $1 for update
+-- Nothing if somebody holds the row: a burial waits for nobody.
+select {token} from replicas where worker_id = $1 for update skip locked
+
+-- name: select_token
+select {token} from replicas where worker_id = $1
+
+-- name: select_server
+select {server}
 
 -- name: delete_replica
 delete from replicas where worker_id = $1
 
 -- name: disown
 -- A statement after the one that locked the replica's row: then claims of this worker are committed, or fail.
--- Locked in the order of ids, so that two that free the chats of a worker without a row do not wait in a circle.
+-- A chat that somebody holds is left to a later burial: it delays itself, and no other.
 with owned as (
-    select id from chats where worker_id = $1 order by id for update
+    select id from chats where worker_id = $1 order by id for update skip locked
 )
 update chats set
     worker_id = null,
@@ -40,38 +60,68 @@ from owned
 where chats.id = owned.id
 returning {chat}
 
--- name: end_frozen
+-- name: count_owned
+select count(*) from chats where worker_id = $1
+
+-- name: select_stalled
 -- Active, yet waiting for its client to send the other half of a statement, or to take the answer. Without a transaction
 -- ID it has locked no row. One does not look at others' sessions: only at those of our role, database and name.
-select count(pg_terminate_backend(pid))
+select pid, extract(epoch from state_change)::text as token
 from pg_stat_activity
 where state = 'active' and wait_event in ('ClientRead', 'ClientWrite') and backend_xid is not null
-    and state_change < clock_timestamp() - $1::float8 * interval '1 second'
     and usename = current_user and datname = current_database() and application_name like 'chatcluster %'
 
--- name: select_dead
-select worker_id from replicas where heartbeat_at <= statement_timestamp() - $1::float8 * interval '1 second'
-union
-select worker_id from chats
+-- name: end_stalled
+-- Those that are where they were when they were seen first.
+select count(pg_terminate_backend(pg_stat_activity.pid))
+from pg_stat_activity join unnest($1::integer[], $2::text[]) as stalled (pid, token)
+    on stalled.pid = pg_stat_activity.pid and stalled.token = extract(epoch from state_change)::text
+where state = 'active'
+
+-- name: select_heartbeats
+select worker_id, {token} as token, session_locks,
+    case when isfinite(heartbeat_at) then extract(epoch from statement_timestamp() - heartbeat_at) end::float8
+        as age_seconds
+from replicas
+union all
+select distinct worker_id, '', 0::smallint, null::float8
+from chats
 where worker_id is not null and not exists (select from replicas where replicas.worker_id = chats.worker_id)
 order by worker_id
 
 -- name: list_replicas
 select worker_id, name, address, version, slots, draining, started_at,
     (select count(*) from chats where chats.worker_id = replicas.worker_id) as chats,
-    extract(epoch from statement_timestamp() - heartbeat_at)::float8 as heartbeat_age_seconds
+    case when isfinite(heartbeat_at) then extract(epoch from statement_timestamp() - heartbeat_at) end::float8
+        as heartbeat_age_seconds
 from replicas
 order by worker_id
 
 -- name: try_lock
-select pg_try_advisory_lock($1)
+-- The server that the lock is held on, if it was free.
+select case when pg_try_advisory_lock($1) then {server} end
 
 -- name: is_free
 -- Takes the lock and lets it go within one statement, if it is free. True if it was.
 select case when pg_try_advisory_lock_shared($1) then pg_advisory_unlock_shared($1) else false end
+
+-- name: are_unlocked
+-- Until the end of the transaction they cannot be taken.
+select bool_and(pg_try_advisory_xact_lock_shared(key)) from unnest($1::bigint[]) as key
 
 -- name: await_lock
 select await_session_lock_shared($1)
 
 -- name: unlock
 select pg_advisory_unlock_shared($1)
+
+-- name: select_session
+-- A worker without a row is one of this version.
+select pg_backend_pid() as pid, {server} as server,
+    coalesce((select session_locks from replicas where worker_id = $1), $2::smallint) as session_locks
+
+-- name: select_pid
+select pg_backend_pid()
+
+-- name: pause
+select pg_sleep($1)

@@ -152,12 +152,12 @@ class ObservedDatabase(MemoryDatabase):
         self.changed.set()
         self.changed = trio.Event()
 
-    def keep_session(self, worker_id: UUID) -> None:
-        """The server does not notice that the client of this session is gone: it holds its lock for ever."""
-        lock = self.locks.get(worker_id)
-        if lock is not None:
-            orphaned = self.locks[worker_id] = HeldLock()
-            orphaned.released = lock.released
+    def keep_sessions(self, worker_id: UUID) -> None:
+        """The server does not notice that the client of these sessions is gone: it holds their locks for ever."""
+        for key, lock in self.locks.items():
+            if key[0] == worker_id:
+                orphaned = self.locks[key] = HeldLock(lock.server)
+                orphaned.released = lock.released
 
 
 class Chat:
@@ -280,13 +280,13 @@ class SimulatedReplica:
         self.pubsub.disconnect()
         for wire in self._wires:
             wire.close()
-        self.world.database.drop_session(self.worker_id)
+        self.world.database.drop_sessions(self.worker_id)
         self._scope.cancel()
 
     def disconnect(self) -> None:
         """A cut network: requests fail, nothing arrives; the servers think that its sessions live on."""
         self.pubsub.disconnect()
-        self.world.database.keep_session(self.worker_id)
+        self.world.database.keep_sessions(self.worker_id)
         for wire in self._wires:
             wire.cut = True
 
@@ -298,7 +298,7 @@ class SimulatedReplica:
     def freeze(self) -> None:
         """A network that swallows everything, in both directions."""
         self.pubsub.disconnect()
-        self.world.database.keep_session(self.worker_id)
+        self.world.database.keep_sessions(self.worker_id)
         for wire in self._wires:
             wire.freeze()
 

@@ -31,7 +31,7 @@ async def test_a_lock_that_a_dead_connection_holds_does_not_keep_a_replica_out(w
     """The answer to its request was lost, and the server holds on to the connection: it joins under a new ID."""
     replica = SimulatedReplica(world, "a", Settings())
     unlucky = replica.worker_id
-    world.database.locks[unlucky] = HeldLock()
+    world.database.locks[unlucky, 1] = HeldLock(world.database.server)
     await world.start(replica.run)
     await world.until(lambda: replica.registered, within=replica.settings.lease_ttl_seconds + 1)
     assert replica.worker_id != unlucky

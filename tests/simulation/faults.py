@@ -111,7 +111,7 @@ class Faults:
         seconds = self._seconds()
         await trio.sleep(seconds / 2)
         if self._draw.random() < 0.3:
-            self._world.witness.database.drop_session(process.worker_id)
+            self._world.witness.database.drop_sessions(process.worker_id)
         await trio.sleep(seconds / 2)
 
     @contextmanager
@@ -135,11 +135,12 @@ class Faults:
     # --- the servers --------------------------------------------------------------------------
 
     async def _drop_session(self) -> None:
-        """The connection that holds a process's lock breaks; the process lives on."""
+        """A connection that holds a lock of a process breaks, or all do; the process lives on."""
         process = self._victim()
         if process is not None:
             with self._recorded("postgres session", process):
-                self._world.witness.database.drop_session(process.worker_id)
+                for lock in self._draw.choice([(0,), (1,), (0, 1)]):
+                    self._world.witness.database.drop_session(process.worker_id, lock)
 
     async def _restart_postgres(self) -> None:
         with self._recorded("postgres restart"):

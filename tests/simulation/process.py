@@ -245,7 +245,7 @@ class ReplicaProcess:
         self._pubsub.disconnect()
         self.scheduled.freeze()
         if not silently:
-            self._witness.database.drop_session(self.worker_id)
+            self._witness.database.drop_sessions(self.worker_id)
         self._gone("kill")
 
     def freeze(self) -> None:

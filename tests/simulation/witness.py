@@ -26,7 +26,7 @@ from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, Mem
 from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
 from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
-from chatcluster.ports import Appended, Chat, Claimed, Idempotency, Outcome
+from chatcluster.ports import Appended, Burial, Chat, Claimed, Idempotency, Outcome, Proof, Silence
 from simulation.network import Weather, Wire
 from simulation.provider import Answer
 from simulation.trace import Trace
@@ -224,11 +224,11 @@ class WatchedRegistry(MemoryRegistry):
         super().__init__(witness.database, link)
         self._witness = witness
 
-    def _bury(self, worker_id: UUID, lease_ttl_seconds: float | None) -> tuple[Chat, ...] | None:
-        orphans = super()._bury(worker_id, lease_ttl_seconds)
-        if orphans is not None:
-            self._witness.buried(worker_id, orphans, by_lease=lease_ttl_seconds is not None)
-        return orphans
+    def _bury(self, worker_id: UUID, proof: Proof) -> Burial | None:
+        burial = super()._bury(worker_id, proof)
+        if burial is not None:
+            self._witness.buried(worker_id, burial.freed, by_lease=isinstance(proof, Silence))
+        return burial
 
 
 class WatchedStreams(MemoryStreams):

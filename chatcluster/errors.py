@@ -126,6 +126,12 @@ class QueueFull(Conflict):
     code = "queue_full"
 
 
+class ChatFull(Conflict):
+    """History and queue are as long as a chat may be. Edit an earlier message, or start a new chat."""
+
+    code = "chat_full"
+
+
 class MessageNotUser(Conflict):
     """Only a user's message can be edited."""
 
@@ -217,6 +223,10 @@ class StoreUnavailable(UnavailableError):
 
 class StreamsUnavailable(UnavailableError):
     """Redis. Live parts pause; nothing durable is touched."""
+
+
+class Unreadable(ChatclusterError):
+    """What is stored of one chat has a form that this version does not know, or is damaged. Others are not affected."""
 
 
 class SchemaError(ChatclusterError):

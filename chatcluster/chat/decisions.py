@@ -199,7 +199,7 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 
 def _release(draft: Draft, _: Release) -> None:
-    draft.worker_id = None
+    draft.end_tenure()
 
 
 _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {

@@ -221,12 +221,20 @@ class StoreUnavailable(UnavailableError):
     """Postgres. Whether the statement took effect is unknown unless the message says so."""
 
 
+class NoPlace(UnavailableError):
+    """This replica has all the long histories that it can hold. Another one may have a place."""
+
+
 class StreamsUnavailable(UnavailableError):
     """Redis. Live parts pause; nothing durable is touched."""
 
 
 class Unreadable(ChatclusterError):
     """What is stored of one chat has a form that this version does not know, or is damaged. Others are not affected."""
+
+
+class HistoryTooLarge(ChatclusterError):
+    """A history has more bytes than a replica reads. Edit an earlier message, or start a new chat."""
 
 
 class SchemaError(ChatclusterError):

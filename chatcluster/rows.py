@@ -34,6 +34,7 @@ UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
 _encoder = msgspec.json.Encoder()
 _messages: msgspec.json.Decoder[tuple[Message, ...]] = msgspec.json.Decoder(tuple[Message, ...])
 _message: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_part: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Part)
 _object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _objects: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _raws: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
@@ -124,6 +125,8 @@ def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenC
         queue_version=chat.queue_version,
         reset_version=chat.reset_version,
         attempt=chat.attempt,
+        failures=chat.failures,
+        takeovers=chat.takeovers,
         retry=chat.retry,
         last_error=chat.last_error,
         queue=tuple(Queued(queued.id, queued.parts, queued.model) for queued in queue),
@@ -151,7 +154,9 @@ def _shown(raw: msgspec.Raw) -> Message:
         return message_of(bytes(raw))
     except Unreadable as error:
         telemetry.event("message.unreadable", error=str(error))
-        known = {name: value for name, value in _object.decode(raw).items() if name not in ("parts", "usage", "position")}
+        known = {
+            name: value for name, value in _object.decode(raw).items() if name not in ("parts", "usage", "position")
+        }
         return _converted(known, (TextPart(UNREADABLE_TEXT),))
 
 
@@ -186,7 +191,8 @@ def _converted(fields: dict[str, msgspec.Raw], parts: Parts, usage: Usage | None
 def _part_of(raw: msgspec.Raw) -> Part | None:
     """None for a part of an unknown kind. What is not JSON of any version's parts raises a ``DecodeError``."""
     try:
-        return msgspec.json.decode(raw, type=Part)
+        part: Part = _part.decode(raw)
+        return part
     except msgspec.ValidationError:
         return None
 

@@ -16,7 +16,10 @@ What happens on each failure:
   recognised by the store), or until the lease is lost and this tenure with it;
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
 * ``Fenced``: another tenure is on; this one ends without any further effect;
-* a bug: the turn ends in ``error``, never the replica.
+* the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
+* a bug: the turn ends in ``error``, never the replica;
+* the replica dies: the next owner goes on. A turn that so many replicas died with is ended by the next one, before
+  anything else is done about it.
 
 A takeover in mid-interruption opens its own tenure on the stream first, so that nothing can be added to
 the old one, then reads what the dead tenure's last attempt had said, and keeps that.
@@ -41,22 +44,29 @@ from chatcluster.chat import (
     FinishTurn,
     OwnerCommand,
     Release,
-    Retry,
     ScheduleRetry,
     StartAttempt,
     Status,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, Moved, ProviderError, StoreUnavailable, StreamsUnavailable
+from chatcluster.errors import (
+    Fenced,
+    HistoryTooLarge,
+    Moved,
+    NoPlace,
+    ProviderError,
+    StreamsUnavailable,
+    Unreadable,
+)
+from chatcluster.histories import History, Places, error_of
 from chatcluster.notices import Notices
-from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, joined
+from chatcluster.parts import Message, NewMessage, Part, Position, Role, ToolCallPart, joined
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
+from chatcluster.repeats import until_known
 from chatcluster.salvage import last_attempt
-from chatcluster.turn import CallModel, Finish, GiveUp, asked_model, next_step
+from chatcluster.turn import CallModel, Finish, GiveUp, after_failure, asked_model, next_step
 
-STORE_RETRY_SECONDS = 0.05
-STORE_RETRY_CAP_SECONDS = 1.0
 RELEASE_SECONDS_MAX = 2.0
 SALVAGE_SECONDS_MAX = 2.0
 
@@ -77,10 +87,13 @@ class Runner:
         model: Model,
         notices: Notices,
         settings: Settings,
+        places: Places,
     ) -> None:
         self.chat: Chat = claimed.chat
         self._worker_id = worker_id
-        self._messages = list(claimed.messages)
+        self._history = History(store, places, settings)
+        self._messages: list[Message] | None = None
+        """None until they are read."""
         self._retry_seconds = claimed.retry_seconds
         self._store = store
         self._streams = streams
@@ -147,6 +160,8 @@ class Runner:
                 except Exception as error:  # noqa: BLE001 - a bug ends the turn, never the replica
                     telemetry.event("runner.crashed", chat_id=str(self.chat.id), error=repr(error), exc_info=error)
                     await self._survive(self._crash)
+                finally:
+                    self._history.close()
                 nursery.cancel_scope.cancel()
             span["status"] = str(self.chat.status)
         if self._over:
@@ -156,7 +171,7 @@ class Runner:
         fresh_turn = self.chat.status is Status.RUNNING and self.chat.attempt <= 1
         self._stream.open(self.chat.history_version, trim=fresh_turn)
         self._notices.committed(self.chat, "status", by_owner=True)
-        if self.chat.status is Status.INTERRUPTING:
+        if self.chat.status is Status.INTERRUPTING and not self._deadly:
             await self._salvage()
         while self._owned:
             try:
@@ -168,6 +183,11 @@ class Runner:
     def _owned(self) -> bool:
         return self.chat.worker_id == self._worker_id
 
+    @property
+    def _deadly(self) -> bool:
+        """Whether so many replicas died with this turn that it must be what ends them."""
+        return self.chat.takeovers > self._settings.takeovers_max
+
     async def _step(self) -> None:
         if self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
@@ -175,15 +195,18 @@ class Runner:
         if self._draining:
             await self._release()
             return
-        if self.chat.attempt > self._settings.attempts_max:
-            text = (
-                f"gave up after {self._settings.attempts_max} attempts: the last replica died while it worked on this"
-            )
+        if self._deadly:
+            text = f"gave up: {self._settings.takeovers_max} replicas in a row died while they worked on this"
             await self._fail(ErrorInfo("attempts_exhausted", text, retryable=True))
-            return
-        match next_step(self._messages, steps_max=self._settings.steps_max):
+        elif self._messages is None:
+            await self._read_or_end()
+        else:
+            await self._take_step(self._messages)
+
+    async def _take_step(self, messages: list[Message]) -> None:
+        match next_step(messages, steps_max=self._settings.steps_max):
             case CallModel():
-                await self._attempt()
+                await self._attempt(messages)
             case Finish():
                 await self._finish_turn(())
             case GiveUp(error):
@@ -191,7 +214,7 @@ class Runner:
 
     # --- an attempt at a model response -------------------------------------------------------
 
-    async def _attempt(self) -> None:
+    async def _attempt(self, messages: list[Message]) -> None:
         if self.chat.retry is not None and not await self._wait_for_retry():
             return
         number = (self.chat.history_version, self.chat.attempt)
@@ -202,7 +225,7 @@ class Runner:
         self._said, self._said_up_to = [], None
         self._stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._model, self._stream, self._settings)
-        request = ModelRequest(chat.id, tuple(self._messages), asked_model(self._messages) or chat.model)
+        request = ModelRequest(chat.id, tuple(messages), asked_model(messages) or chat.model)
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
                 answer = await self._unless_moved(lambda: attempt.run(request))
@@ -248,23 +271,42 @@ class Runner:
         """Schedule another attempt, or end the turn in an error. Nothing of a failed attempt is kept, once that
         is committed: an interrupt that comes before keeps what was said.
         """
-        chat, settings = self.chat, self._settings
-        telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
-        if not error.retryable or chat.attempt >= settings.attempts_max:
-            text = error.message
-            if error.retryable:
-                text = f"gave up after {chat.attempt} attempts: {text}"
-            await self._fail(ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code))
+        chat_id = str(self.chat.id)
+        telemetry.event("chat.attempt_failed", chat_id=chat_id, kind=error.kind, retryable=error.retryable)
+        then = after_failure(error, self.chat, self._settings)
+        if isinstance(then, ErrorInfo):
+            await self._fail(then)
             return
-        delay_seconds = min(settings.retry_base_seconds * 2 ** (chat.attempt - 1), settings.retry_cap_seconds)
-        if error.retry_after_seconds is not None:
-            delay_seconds = error.retry_after_seconds
-        self._retry_seconds = delay_seconds
-        retry = Retry(
-            chat.attempt, round(delay_seconds * 1000), error.message, error.kind, error.provider, error.status_code
-        )
-        await self._commit(ScheduleRetry(retry))
+        self._retry_seconds = then.delay_ms / 1000
+        await self._commit(ScheduleRetry(then))
         self._said, self._said_up_to = [], None
+
+    # --- the history --------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        self._messages = await until_known(lambda: self._history.read(self.chat), self.chat.id)
+
+    async def _read_or_end(self) -> None:
+        """A history that cannot be read ends the turn; one that there is no place for is another replica's to read."""
+        try:
+            await self._unless_moved(self._read)
+        except (HistoryTooLarge, Unreadable) as error:
+            telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
+            await self._fail(error_of(error))
+        except NoPlace:
+            await self._release()
+        else:
+            if self._messages is None:  # the chat moved, or the replica drains
+                await self._reload()
+
+    async def _asked_model(self) -> str | None:
+        """The model that was asked, as far as that can be read."""
+        if self._messages is None:
+            try:
+                await self._read()
+            except (HistoryTooLarge, NoPlace, Unreadable) as error:
+                telemetry.event("runner.history_unreadable", chat_id=str(self.chat.id), error=str(error))
+        return asked_model(self._messages or ())
 
     # --- ends ---------------------------------------------------------------------------------
 
@@ -280,7 +322,7 @@ class Runner:
                 Role.ASSISTANT,
                 joined(self._said),
                 finish_reason="interrupted",
-                model=asked_model(self._messages) or self.chat.model,
+                model=await self._asked_model() or self.chat.model,
                 position=str(self._said_up_to),
             )
         outcome = await self._commit(FinishInterruption(partial))
@@ -321,11 +363,14 @@ class Runner:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
         async with self._transacting:
             fence, before = self._fence(), self.chat
-            outcome = await self._until_known(lambda: self._store.commit(fence, command, known=before))
+            outcome = await until_known(lambda: self._store.commit(fence, command, known=before), self.chat.id)
             if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
-            self._messages.extend(outcome.messages)
+            if outcome.replayed:
+                self._messages = None
+            elif self._messages is not None:
+                self._messages.extend(outcome.messages)
         if outcome.replayed and self._owned:
             await self._reload()  # the chat as it is now may have more in its history, or less
         if outcome.messages:
@@ -338,23 +383,13 @@ class Runner:
 
     async def _reload(self) -> None:
         """Read the chat as it is now. Raises ``Fenced`` if it is no longer ours."""
-        read = await self._until_known(lambda: self._store.read(self.chat.id))
-        if read.chat.worker_id != self._worker_id or read.chat.epoch != self.chat.epoch:
+        chat = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+        if chat.worker_id != self._worker_id or chat.epoch != self.chat.epoch:
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
-        if read.chat.history_version != self.chat.history_version:
+        if chat.history_version != self.chat.history_version:
             self._said, self._said_up_to = [], None  # what was being said answers a history that is gone
-        self.chat, self._messages = read.chat, list(read.messages)
-
-    async def _until_known(self, transact: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a transaction while Postgres cannot be reached; the lease bounds for how long."""
-        delay_seconds = STORE_RETRY_SECONDS
-        while True:
-            try:
-                return await transact()
-            except StoreUnavailable as error:
-                telemetry.event("runner.store_unavailable", chat_id=str(self.chat.id), error=str(error))
-            await trio.sleep(delay_seconds)
-            delay_seconds = min(2 * delay_seconds, STORE_RETRY_CAP_SECONDS)
+            self._messages = None
+        self.chat = chat
 
     async def _look_when_told(self) -> None:
         """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
@@ -364,7 +399,7 @@ class Runner:
             async with self._transacting:
                 if not self._owned:
                     return
-                self._seen = await self._until_known(lambda: self._store.get(self.chat.id))
+                self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
             if self._seen.worker_id != self._worker_id or self._seen.epoch != self.chat.epoch:
                 self.fenced()
             elif self._moved:

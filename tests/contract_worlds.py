@@ -17,7 +17,7 @@ from chatcluster.chat import Busy, Fence, Send
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
-from chatcluster.ports import Accounts, Chat, Claimed, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
 from chatcluster.postgres import open_database
 from chatcluster.registry import PostgresRegistry
 from chatcluster.store import PostgresStore
@@ -61,6 +61,17 @@ class World:
         worker_id = uuid4()
         await self.registry.register(Replica(worker_id, "replica", "127.0.0.1:8100", "0.1.0", slots=4))
         return worker_id
+
+    async def history(self, chat_id: UUID) -> tuple[Message, ...]:
+        """The history as the chat's owner reads it."""
+        return (await self.page(chat_id)).messages
+
+    async def page(
+        self, chat_id: UUID, *, after: int = 0, page_bytes: int = 1 << 20, message_bytes_max: int = 1 << 20
+    ) -> HistoryPage:
+        return await self.store.read_history(
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max
+        )
 
     async def claim(self, worker_id: UUID | None = None) -> Claimed:
         """The only chat that can be claimed, claimed by a worker of its own unless one is named."""

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import pytest
 from chat_states import WORKER
 
+from chatcluster.claims import FIRST_OWNER
 from chatcluster.config import Settings
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.queries import load_queries
 
 pytestmark = pytest.mark.postgres
 
-CLAIM = load_queries("chats.sql")["claim"]
+CLAIM = load_queries("claims.sql")["claim"]
 BATCH = 10
 INSERT_REPLICA = "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)"
 INSERT_CHATS = """
@@ -42,10 +43,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def explain_claim(connection: Connection) -> Claim:
+async def explain_claim(connection: Connection, user_chats_max: int = 0) -> Claim:
     """Claim a batch, look how it was done, and leave everything as it was."""
     await connection.execute("SAVEPOINT before")
-    explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {CLAIM}", WORKER, BATCH, BATCH)
+    explained = await connection.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {CLAIM}", WORKER, BATCH, BATCH, FIRST_OWNER, user_chats_max
+    )
     await connection.execute("ROLLBACK TO SAVEPOINT before")
     plan = json.loads(explained)[0]["Plan"]
     found = frozenset((node["Node Type"], node.get("Index Name") or node["Relation Name"]) for node in scans_of(plan))

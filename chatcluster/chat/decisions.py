@@ -155,6 +155,8 @@ def _start_attempt(draft: Draft, command: StartAttempt) -> None:
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
     if command.retry.attempt < draft.attempt:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.attempt} is on by now")
+    if draft.retry is None:  # a repeat of this very commit fails nothing anew
+        draft.failures += 1
     draft.retry = command.retry
 
 

@@ -34,10 +34,13 @@ from chatcluster.ports.pubsub import (
 )
 from chatcluster.ports.registry import OwnedChat, Registry, Renewal, Replica, SessionLock
 from chatcluster.ports.store import (
+    MESSAGE_BYTES,
+    SUSPECTED_TAKEOVERS,
     Chat,
     ChatRead,
     Claimed,
     Hint,
+    HistoryPage,
     Idempotency,
     MessagePage,
     NewChat,
@@ -49,8 +52,10 @@ from chatcluster.ports.streams import Appended, Opening, PartStreams
 
 __all__ = [
     "GAP",
+    "MESSAGE_BYTES",
     "REPLICAS_CHANNEL",
     "RUNNABLE_CHANNEL",
+    "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "Account",
     "Accounts",
@@ -62,6 +67,7 @@ __all__ = [
     "Finished",
     "Gap",
     "Hint",
+    "HistoryPage",
     "Idempotency",
     "KeepAlive",
     "MessagePage",

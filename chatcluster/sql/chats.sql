@@ -162,7 +162,7 @@ where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
 -- name: read_history
 -- A page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4 bytes, or
--- of so many parts that decoding it took long, is left empty; its size says enough.
+-- of so many parts that decoding it took long, is left empty. The first row stands for the chat.
 with recursive page as (
     select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
     union all
@@ -181,10 +181,27 @@ with recursive page as (
     ) as next
     where page.page_bytes < $3
 )
-select id, bytes, message, (select history_version from chats where chats.id = $1) as history_version from page offset 1
+select id, bytes, message, (select history_version from chats where chats.id = $1) as history_version from page
 
 -- name: measure
--- The bytes of a history and its queue, counted until they are above $3; of the history what is before message $2.
+-- The bytes of a history and its queue, counted until they are above $2.
+with recursive history as (
+    select 0::bigint as id, 0::bigint as total
+    union all
+    select next.id, history.total + next.bytes
+    from history cross join lateral (
+        select id, {bytes} as bytes from messages
+        where chat_id = $1 and id > history.id and deleted_at is null
+        order by id
+        limit 1
+    ) as next
+    where history.total <= $2
+)
+select (select max(total) from history)
+    + (select coalesce(sum(256 + octet_length(content::text)), 0) from queued_messages where chat_id = $1)
+
+-- name: measure_kept
+-- The bytes of a history before message $2, counted until they are above $3.
 with recursive history as (
     select 0::bigint as id, 0::bigint as total
     union all
@@ -197,8 +214,7 @@ with recursive history as (
     ) as next
     where history.total <= $3
 )
-select (select max(total) from history)
-    + (select coalesce(sum(256 + octet_length(content::text)), 0) from queued_messages where chat_id = $1)
+select max(total) from history
 
 -- name: read_chat
 select {chat},

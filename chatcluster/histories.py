@@ -11,15 +11,22 @@ one that changed while it was read ``Moved``, one that there is no place for ``N
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
+from chatcluster import telemetry
 from chatcluster.chat import ErrorInfo
 from chatcluster.config import Settings
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
 from chatcluster.parts import Message
 from chatcluster.ports import Chat, HistoryPage, Store
+from chatcluster.repeats import until_known
+from chatcluster.turn import asked_model
 
 PAGE_BYTES = 1 << 20
+MESSAGE_BYTES_MAX = 12 << 20
+"""A message is decoded in one step: one of so many bytes takes some 20 ms."""
 LONG_HISTORIES_BYTES = 64 << 20
 PLACE_SECONDS_MAX = 10.0
 
@@ -63,18 +70,38 @@ class History:
     """The history of one chat for one tenure. Leave it with ``close``: it may hold a place."""
 
     def __init__(self, store: Store, places: Places, settings: Settings) -> None:
+        self.messages: list[Message] | None = None
+        """None until they are read."""
         self._store = store
         self._places = places
         self._bytes_max = bytes_max_of(settings)
         self._held_bytes = 0
 
     def close(self) -> None:
+        """Forget the messages."""
+        self.messages = None
         if self._held_bytes:
             self._places.give_back(self._held_bytes)
         self._held_bytes = 0
 
-    async def read(self, chat: Chat) -> list[Message]:
+    def extend(self, messages: Sequence[Message]) -> None:
+        if self.messages is not None:
+            self.messages.extend(messages)
+
+    async def read(self, chat: Chat) -> None:
         """All messages, as of the version of ``chat``."""
+        self.messages = await until_known(lambda: self._read(chat), chat.id)
+
+    async def asked_model(self, chat: Chat) -> str | None:
+        """The model that was asked last, as far as that can be read."""
+        if self.messages is None:
+            try:
+                await self.read(chat)
+            except (HistoryTooLarge, NoPlace, Unreadable) as error:
+                telemetry.event("history.unreadable", chat_id=str(chat.id), error=str(error))
+        return asked_model(self.messages or ()) or chat.model
+
+    async def _read(self, chat: Chat) -> list[Message]:
         self.close()
         page = await self._page(chat, 0, self._bytes_max)
         messages, size_bytes = list(page.messages), page.size_bytes
@@ -101,9 +128,11 @@ class History:
             self._held_bytes = size_bytes
 
     async def _page(self, chat: Chat, after: int, bytes_left: int) -> HistoryPage:
-        page = await self._store.read_history(chat.id, after=after, page_bytes=PAGE_BYTES, message_bytes_max=bytes_left)
+        page = await self._store.read_history(
+            chat.id, after=after, page_bytes=PAGE_BYTES, message_bytes_max=min(bytes_left, MESSAGE_BYTES_MAX)
+        )
         if page.size_bytes > bytes_left:
-            raise HistoryTooLarge(f"the history of chat {chat.id} has more than {self._bytes_max} bytes")
+            raise HistoryTooLarge(f"the history of this chat has more than {self._bytes_max} bytes")
         if page.history_version != chat.history_version:
             raise Moved(f"history moved from version {chat.history_version} to {page.history_version}")
         return page

@@ -18,8 +18,7 @@ What happens on each failure:
 * ``Fenced``: another tenure is on; this one ends without any further effect;
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
 * a bug: the turn ends in ``error``, never the replica;
-* the replica dies: the next owner goes on. A turn that so many replicas died with is ended by the next one, before
-  anything else is done about it.
+* the replica dies: the next owner goes on, or, where too many died with this turn, ends it before anything else.
 
 A takeover in mid-interruption opens its own tenure on the stream first, so that nothing can be added to
 the old one, then reads what the dead tenure's last attempt had said, and keeps that.
@@ -27,14 +26,14 @@ the old one, then reads what the dead tenure's last attempt had said, and keeps 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from uuid import UUID
 
 import trio
 
 from chatcluster import telemetry
-from chatcluster.attempt import Attempt
+from chatcluster.attempt import Attempt, interrupted
 from chatcluster.chat import (
     CommitStep,
     ErrorInfo,
@@ -44,6 +43,7 @@ from chatcluster.chat import (
     FinishTurn,
     OwnerCommand,
     Release,
+    Retry,
     ScheduleRetry,
     StartAttempt,
     Status,
@@ -60,12 +60,12 @@ from chatcluster.errors import (
 )
 from chatcluster.histories import History, Places, error_of
 from chatcluster.notices import Notices
-from chatcluster.parts import Message, NewMessage, Part, Position, Role, ToolCallPart, joined
+from chatcluster.parts import Message, Part, Position, ToolCallPart
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
 from chatcluster.repeats import until_known
 from chatcluster.salvage import last_attempt
-from chatcluster.turn import CallModel, Finish, GiveUp, after_failure, asked_model, next_step
+from chatcluster.turn import CallModel, Finish, GiveUp, after_deaths, after_failure, asked_model, next_step
 
 RELEASE_SECONDS_MAX = 2.0
 SALVAGE_SECONDS_MAX = 2.0
@@ -92,8 +92,6 @@ class Runner:
         self.chat: Chat = claimed.chat
         self._worker_id = worker_id
         self._history = History(store, places, settings)
-        self._messages: list[Message] | None = None
-        """None until they are read."""
         self._retry_seconds = claimed.retry_seconds
         self._store = store
         self._streams = streams
@@ -102,7 +100,7 @@ class Runner:
         self._notices = notices
         self._settings = settings
         self._stream = publisher.stream(self.chat.id, worker_id, self.chat.epoch, on_fenced=self.look)
-        self._said: list[Part] = []
+        self._said: Sequence[Part] = ()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self._said_up_to: Position | None = None
         self._attempted = (0, 0)
@@ -168,8 +166,7 @@ class Runner:
             self._publisher.abandon(self._stream)
 
     async def _work(self) -> None:
-        fresh_turn = self.chat.status is Status.RUNNING and self.chat.attempt <= 1
-        self._stream.open(self.chat.history_version, trim=fresh_turn)
+        self._stream.open(self.chat.history_version, trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
         self._notices.committed(self.chat, "status", by_owner=True)
         if self.chat.status is Status.INTERRUPTING and not self._deadly:
             await self._salvage()
@@ -191,24 +188,21 @@ class Runner:
     async def _step(self) -> None:
         if self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
-            return
-        if self._draining:
+        elif self._draining:
             await self._release()
-            return
-        if self._deadly:
-            text = f"gave up: {self._settings.takeovers_max} replicas in a row died while they worked on this"
-            await self._fail(ErrorInfo("attempts_exhausted", text, retryable=True))
-        elif self._messages is None:
+        elif self._deadly:
+            await self._fail(after_deaths(self.chat))
+        elif self._history.messages is None:
             await self._read_or_end()
         else:
-            await self._take_step(self._messages)
+            await self._take_step(self._history.messages)
 
     async def _take_step(self, messages: list[Message]) -> None:
         match next_step(messages, steps_max=self._settings.steps_max):
             case CallModel():
                 await self._attempt(messages)
             case Finish():
-                await self._finish_turn(())
+                await self._end(FinishTurn(), "finished")
             case GiveUp(error):
                 await self._fail(error)
 
@@ -222,7 +216,7 @@ class Runner:
             await self._commit(StartAttempt(self.chat.attempt + 1))
         chat = self.chat
         self._attempted = (chat.history_version, chat.attempt)
-        self._said, self._said_up_to = [], None
+        self._said, self._said_up_to = (), None
         self._stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._model, self._stream, self._settings)
         request = ModelRequest(chat.id, tuple(messages), asked_model(messages) or chat.model)
@@ -239,7 +233,7 @@ class Runner:
         elif any(isinstance(part, ToolCallPart) for part in answer.parts):
             await self._commit(CommitStep((answer,)))
         else:
-            await self._finish_turn((answer,))
+            await self._end(FinishTurn((answer,)), "finished")
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -268,76 +262,50 @@ class Runner:
         return newer and (seen.history_version, seen.status) != (chat.history_version, chat.status)
 
     async def _failed(self, error: ProviderError) -> None:
-        """Schedule another attempt, or end the turn in an error. Nothing of a failed attempt is kept, once that
-        is committed: an interrupt that comes before keeps what was said.
-        """
-        chat_id = str(self.chat.id)
-        telemetry.event("chat.attempt_failed", chat_id=chat_id, kind=error.kind, retryable=error.retryable)
-        then = after_failure(error, self.chat, self._settings)
-        if isinstance(then, ErrorInfo):
+        """Another attempt, or an error. Once that is committed, and not before, nothing is kept of the failed one."""
+        chat = self.chat
+        telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
+        then = after_failure(error, chat, self._settings)
+        if isinstance(then, Retry):
+            self._retry_seconds = then.delay_ms / 1000
+            await self._commit(ScheduleRetry(then))
+            self._said, self._said_up_to = (), None
+        else:
             await self._fail(then)
-            return
-        self._retry_seconds = then.delay_ms / 1000
-        await self._commit(ScheduleRetry(then))
-        self._said, self._said_up_to = [], None
 
     # --- the history --------------------------------------------------------------------------
-
-    async def _read(self) -> None:
-        self._messages = await until_known(lambda: self._history.read(self.chat), self.chat.id)
 
     async def _read_or_end(self) -> None:
         """A history that cannot be read ends the turn; one that there is no place for is another replica's to read."""
         try:
-            await self._unless_moved(self._read)
+            await self._unless_moved(lambda: self._history.read(self.chat))
         except (HistoryTooLarge, Unreadable) as error:
             telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
             await self._fail(error_of(error))
         except NoPlace:
             await self._release()
         else:
-            if self._messages is None:  # the chat moved, or the replica drains
+            if self._history.messages is None:  # the chat moved, or the replica drains
                 await self._reload()
 
-    async def _asked_model(self) -> str | None:
-        """The model that was asked, as far as that can be read."""
-        if self._messages is None:
-            try:
-                await self._read()
-            except (HistoryTooLarge, NoPlace, Unreadable) as error:
-                telemetry.event("runner.history_unreadable", chat_id=str(self.chat.id), error=str(error))
-        return asked_model(self._messages or ())
-
     # --- ends ---------------------------------------------------------------------------------
-
-    async def _finish_turn(self, messages: tuple[NewMessage, ...]) -> None:
-        outcome = await self._commit(FinishTurn(messages))
-        self._after_end(outcome, "finished")
 
     async def _finish_interruption(self) -> None:
         """Keep what was streamed of the interrupted attempt: no more, no less."""
         partial = None
         if self._said:
-            partial = NewMessage(
-                Role.ASSISTANT,
-                joined(self._said),
-                finish_reason="interrupted",
-                model=await self._asked_model() or self.chat.model,
-                position=str(self._said_up_to),
-            )
-        outcome = await self._commit(FinishInterruption(partial))
-        self._after_end(outcome, "interrupted")
+            partial = interrupted(self._said, self._said_up_to, await self._history.asked_model(self.chat))
+        await self._end(FinishInterruption(partial), "interrupted")
 
     async def _fail(self, error: ErrorInfo) -> None:
-        outcome = await self._commit(Fail(error))
-        self._after_end(outcome, "error")
+        await self._end(Fail(error), "error")
 
     async def _release(self) -> None:
-        outcome = await self._commit(Release())
-        self._after_end(outcome, "released")
+        await self._end(Release(), "released")
 
-    def _after_end(self, outcome: Outcome, word: str) -> None:
+    async def _end(self, command: OwnerCommand, word: str) -> None:
         """The turn is over: the tenure goes on to the message promoted with it, or closes."""
+        outcome = await self._commit(command)
         if self._owned:
             self._stream.turn(outcome.messages[-1].id, self.chat.history_version)
         else:
@@ -348,11 +316,9 @@ class Runner:
         with trio.move_on_after(SALVAGE_SECONDS_MAX):
             await self._stream.settled.wait()
             try:
-                salvaged = await last_attempt(self._streams, self.chat)
+                self._said, self._said_up_to = await last_attempt(self._streams, self.chat)
             except StreamsUnavailable as error:
                 telemetry.event("runner.partial_unreadable", chat_id=str(self.chat.id), error=str(error))
-                return
-            self._said, self._said_up_to = list(salvaged.deltas), salvaged.position
 
     # --- the database -------------------------------------------------------------------------
 
@@ -367,14 +333,12 @@ class Runner:
             if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
-            if outcome.replayed:
-                self._messages = None
-            elif self._messages is not None:
-                self._messages.extend(outcome.messages)
+            self._history.extend(outcome.messages)
         if outcome.replayed and self._owned:
+            self._history.close()
             await self._reload()  # the chat as it is now may have more in its history, or less
         if outcome.messages:
-            self._said, self._said_up_to = [], None
+            self._said, self._said_up_to = (), None
         if outcome.chat.history_version != before.history_version and self._owned:
             self._stream.committed(outcome.chat.history_version)
         changed = outcome.chat.status is not before.status or not self._owned
@@ -387,8 +351,8 @@ class Runner:
         if chat.worker_id != self._worker_id or chat.epoch != self.chat.epoch:
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
         if chat.history_version != self.chat.history_version:
-            self._said, self._said_up_to = [], None  # what was being said answers a history that is gone
-            self._messages = None
+            self._said, self._said_up_to = (), None  # what was being said answers a history that is gone
+            self._history.close()
         self.chat = chat
 
     async def _look_when_told(self) -> None:
@@ -415,6 +379,7 @@ class Runner:
             await self._survive(self._release)
 
     async def _crash(self) -> None:
+        self._said = ()  # it may be what failed
         error = ErrorInfo("internal", "chatcluster failed while it worked on this chat; send a message to go on")
         while True:
             try:

@@ -87,3 +87,9 @@ def after_failure(error: ProviderError, chat: Chat, settings: Settings) -> Retry
         delay_seconds = error.retry_after_seconds
     delay_ms = round(delay_seconds * 1000)
     return Retry(chat.attempt, delay_ms, error.message, error.kind, error.provider, error.status_code)
+
+
+def after_deaths(chat: Chat) -> ErrorInfo:
+    """The end of a turn that too many replicas in a row died with."""
+    text = f"gave up: {chat.takeovers - 1} replicas in a row died while they worked on this"
+    return ErrorInfo("attempts_exhausted", text, retryable=True)

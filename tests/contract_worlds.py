@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import trio
@@ -80,10 +81,10 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(url: str | None) -> AsyncIterator[World]:
+async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     """The database at ``url``, or one in memory."""
     if url is None:
-        yield memory_world()
+        yield memory_world(**settings)
         return
 
     async def execute(statement: str) -> None:
@@ -105,7 +106,7 @@ async def open_world(url: str | None) -> AsyncIterator[World]:
             " LOOP PERFORM pg_sleep(0.002); END LOOP; END $$"
         )
 
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings(database_url=url, **settings)) as database:
         yield World(
             PostgresStore(database),
             PostgresRegistry(database),
@@ -116,7 +117,7 @@ async def open_world(url: str | None) -> AsyncIterator[World]:
         )
 
 
-def memory_world() -> World:
+def memory_world(**settings: Any) -> World:
     database = MemoryDatabase()
 
     async def age_lease(worker_id: UUID, seconds: float) -> None:
@@ -127,7 +128,7 @@ def memory_world() -> World:
             database.drop_session(worker_id)
 
     return World(
-        MemoryStore(database),
+        MemoryStore(database, settings=Settings(**settings)),
         MemoryRegistry(database),
         MemoryAccounts(database),
         age_lease,

@@ -28,6 +28,7 @@ from chatcluster.memory.database import ChatRow, MemoryDatabase, UsedKey
 from chatcluster.memory.link import Link
 from chatcluster.parts import Message, NewMessage, QueuedMessage
 from chatcluster.ports import (
+    SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
     Chat,
     ChatRead,
@@ -205,8 +206,10 @@ class MemoryStore:
         return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
 
     def _suspected(self, worker_id: UUID) -> list[ChatRow]:
-        """Of the chats that may be what ended their owners the one that waits longest, if the worker has none."""
-        if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in self._database.owned_by(worker_id)):
+        """Of the chats that may be what ended their owners the one that waits longest, if the worker has no new one."""
+        since = self._database.now() - timedelta(seconds=SUSPECTED_SECONDS)
+        owned = [row for row in self._database.owned_by(worker_id) if row.updated_at > since]
+        if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in owned):
             return []
         return [row for row in self._claimable(Status.RUNNING) if row.state.takeovers >= SUSPECTED_TAKEOVERS][:1]
 

@@ -35,6 +35,7 @@ from chatcluster.ports.pubsub import (
 from chatcluster.ports.registry import OwnedChat, Registry, Renewal, Replica, SessionLock
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
+    SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
     Chat,
     ChatRead,
@@ -55,6 +56,7 @@ __all__ = [
     "MESSAGE_BYTES",
     "REPLICAS_CHANNEL",
     "RUNNABLE_CHANNEL",
+    "SUSPECTED_SECONDS",
     "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "Account",

@@ -15,6 +15,9 @@ from chatcluster.parts import Message, NewMessage, QueuedMessage
 SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
 
+SUSPECTED_SECONDS = 2.0
+"""For so long it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+
 MESSAGE_BYTES = 256
 """What a message counts for besides its content: its row, and its place in memory."""
 
@@ -188,8 +191,8 @@ class Store(Protocol):
         By turns: of each user the chat that waits longest, then of each the next. Sets ``worker_id``, ``epoch + 1``,
         ``snapshot_version + 1``, ``takeovers + 1``; a running chat without a scheduled retry starts its next attempt
         with it. At most ``free_slots`` running chats are taken; interrupting ones are taken regardless, and first.
-        Of the chats with ``SUSPECTED_TAKEOVERS`` a worker has one at a time. Nothing is taken for a worker without a
-        row in the registry. A chat whose row cannot be read ends in an error, and the others are claimed.
+        Of the chats with ``SUSPECTED_TAKEOVERS`` a worker takes one in ``SUSPECTED_SECONDS``. Nothing is taken for a
+        worker without a row in the registry. A chat whose row cannot be read ends in an error; the others are claimed.
         """
         ...
 

@@ -31,8 +31,8 @@ claimed as (
 -- By turns: round by round, of each owner the chat that waits longest, beginning with the owner after $4. Locks nothing
 -- but what it takes, and nothing at all when there is nothing to take. Each step is a look into a small partial index.
 --
--- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those at a time, so
--- that the next death names the one that it was.
+-- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those in two seconds, so
+-- that the next death tells which it was; those that kill more slowly are told by chance, as each death scatters them.
 with recursive interrupting as (
     select id, claimable_since from chats
     where status = 'interrupting' and claimable_since is not null
@@ -46,7 +46,11 @@ free as (
 suspected as (
     select id, claimable_since from chats
     where {waits} and takeovers >= 3
-        and not exists (select from chats as owned where owned.worker_id = $1 and owned.takeovers > 3)
+        and 0 = (
+            select count(*) from chats as owned
+            where owned.worker_id = $1 and owned.takeovers > 3 and owned.id <> chats.id
+                and owned.updated_at > statement_timestamp() - interval '2 seconds'
+        )
     order by claimable_since
     limit (select least(1, places) from free)
     for update skip locked

@@ -6,6 +6,8 @@ it is kept; or cancelled, when the chat moved under it, after which ``partial`` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from chatcluster.config import Settings
@@ -67,3 +69,14 @@ class Attempt:
             raise ProviderError(f"the answer is longer than {self._settings.attempt_bytes_max} bytes", kind="config")
         self._deltas.append(part)
         self._stream.part(part)
+
+
+def interrupted(said: Sequence[Part], up_to: Position | None, model: str | None) -> NewMessage:
+    """What an interrupt keeps of an attempt: what was streamed of it, no more, no less."""
+    return NewMessage(
+        Role.ASSISTANT,
+        joined(said),
+        finish_reason="interrupted",
+        model=model,
+        position=None if up_to is None else str(up_to),
+    )

@@ -66,6 +66,12 @@ class Settings:
     )
     claim_batch: int = setting(10, "Chats claimed by one statement", minimum=1, maximum=1000)
     claim_poll_seconds: float = setting(1.0, "Safety net: look for runnable chats at least this often", minimum=0.01)
+    user_chats_max: int = setting(
+        0, "Running chats of one user at a time, in the whole cluster; 0: any number", minimum=0
+    )
+    takeovers_max: int = setting(
+        10, "A turn whose tenures end so often with the death of their replica ends in an error", minimum=4
+    )
     replaces: str = setting("", "Worker ID of a process that is known to be dead: its chats are freed at start")
 
     # ownership
@@ -123,6 +129,9 @@ class Settings:
 
     # requests
     body_bytes_max: int = setting(1 << 20, "Largest request body", minimum=1024)
+    history_bytes_max: int = setting(
+        16 << 20, "A chat whose history and queue have so many bytes takes no more messages", minimum=64 << 10
+    )
     content_bytes_max: int = setting(512 << 10, "Largest content of one message", minimum=1024)
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("json", "json, or text for people")

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.chat import ChatState, Command, Decision, ScheduleRetry
+from chatcluster.chat import ChatState, Command, Decision, Fence, ScheduleRetry, event_name
+from chatcluster.errors import Fenced
 from chatcluster.parts import Message, NewMessage, QueuedMessage, ToolCallPart
 from chatcluster.ports import Chat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.queries import load_queries
+from chatcluster.room import change_bytes
 from chatcluster.rows import chat_of, json_of, messages_of
 
 SQL = load_queries("chats.sql")
@@ -34,21 +36,29 @@ class Origin(NamedTuple):
 NO_ORIGIN = (None, None, None)
 
 
+def origin_of(fence: Fence, command: Command) -> Origin:
+    return Origin(fence.epoch, fence.history_version, event_name(command))
+
+
 async def write_decision(
     connection: Connection,
     chat_id: UUID,
     before: ChatState,
     decision: Decision,
     command: Command,
-    origin: Origin | None,
+    fence: Fence | None,
+    kept_bytes: int | None = None,
 ) -> Outcome:
+    """``kept_bytes``: what the chat holds without the change, where that was counted just now."""
+    origin = None if fence is None else origin_of(fence, command)
     version = decision.state.snapshot_version
     if decision.delete_from is not None:
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
     await _write_calls(connection, chat_id, before, decision, messages)
-    chat = chat_of(await _update_chat(connection, chat_id, decision, command))
+    values = _row_values(chat_id, before, decision, command, kept_bytes)
+    chat = chat_of(await _update_chat(connection, values, before, fence))
     return Outcome(chat, messages, queued)
 
 
@@ -65,15 +75,17 @@ async def write_known(
     known: Chat,
     decision: Decision,
     command: Command,
-    origin: Origin | None,
+    before: ChatState,
+    fence: Fence,
 ) -> Outcome | None:
     """Write a plain decision that was made for ``known``; None, with nothing written, if the chat has changed since."""
     row = await connection.fetchrow(
         SQL["update_known"],
-        *_row_values(known.id, decision, command),
-        *_message_values(decision.messages),
+        *_row_values(known.id, before, decision, command, None),
+        *_owned_values(before, fence),
         known.snapshot_version,
-        *(origin or NO_ORIGIN),
+        event_name(command),
+        *_message_values(decision.messages),
     )
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
 
@@ -142,13 +154,26 @@ async def _write_calls(
         )
 
 
-async def _update_chat(connection: Connection, chat_id: UUID, decision: Decision, command: Command) -> Row:
-    row = await connection.fetchrow(SQL["update_chat"], *_row_values(chat_id, decision, command))
-    assert row is not None, "the row is locked, so it exists"
+async def _update_chat(
+    connection: Connection, values: tuple[object, ...], before: ChatState, fence: Fence | None
+) -> Row:
+    if fence is None:
+        row = await connection.fetchrow(SQL["update_chat"], *values)
+        assert row is not None, "the row is locked, so it exists"
+        return row
+    row = await connection.fetchrow(SQL["update_owned"], *values, *_owned_values(before, fence))
+    if row is None:
+        raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
     return row
 
 
-def _row_values(chat_id: UUID, decision: Decision, command: Command) -> tuple[object, ...]:
+def _owned_values(before: ChatState, fence: Fence) -> tuple[object, ...]:
+    return fence.worker_id, fence.epoch, fence.history_version, str(before.status)
+
+
+def _row_values(
+    chat_id: UUID, before: ChatState, decision: Decision, command: Command, kept_bytes: int | None
+) -> tuple[object, ...]:
     state = decision.state
     return (
         chat_id,
@@ -170,4 +195,8 @@ def _row_values(chat_id: UUID, decision: Decision, command: Command) -> tuple[ob
         len(state.open_calls),
         decision.title,
         state.claimable,
+        state.failures,
+        state.takeovers,
+        kept_bytes,
+        change_bytes(before, decision),
     )

@@ -127,6 +127,12 @@ class QueueFull(Conflict):
     code = "queue_full"
 
 
+class ChatFull(Conflict):
+    """History and queue are as long as a chat may be. Edit an earlier message, or start a new chat."""
+
+    code = "chat_full"
+
+
 class MessageNotUser(Conflict):
     """Only a user's message can be edited."""
 
@@ -232,8 +238,20 @@ class StoreFailed(StoreUnavailable):
     """
 
 
+class NoPlace(UnavailableError):
+    """This replica has all the long histories that it can hold. Another one may have a place."""
+
+
 class StreamsUnavailable(UnavailableError):
     """Redis. Live parts pause; nothing durable is touched."""
+
+
+class Unreadable(ChatclusterError):
+    """What is stored of one chat has a form that this version does not know, or is damaged. Others are not affected."""
+
+
+class HistoryTooLarge(ChatclusterError):
+    """A history has more bytes than a replica reads. Edit an earlier message, or start a new chat."""
 
 
 class SchemaError(ChatclusterError):

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -59,13 +59,17 @@ Part = TextPart | ReasoningPart | ToolCallPart | ToolResultPart
 Parts = tuple[Part, ...]
 
 
+Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Larger numbers can be read, but not written again."""
+
+
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Token counts as the provider reported them; None where it did not."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cached_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    cached_input_tokens: Count | None = None
 
 
 class Position(NamedTuple):

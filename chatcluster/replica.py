@@ -30,6 +30,7 @@ from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, LeaseLost, Moved, StoreUnavailable
 from chatcluster.heartbeat import Lease, hold_lease
+from chatcluster.histories import LONG_HISTORIES_BYTES, Places
 from chatcluster.notices import Notices, hint_in
 from chatcluster.ports import (
     RUNNABLE_CHANNEL,
@@ -82,6 +83,7 @@ class Replica:
         self._model = model
         self._notices = notices
         self._on_incarnation = on_incarnation
+        self._places = Places(LONG_HISTORIES_BYTES)
         self._runners: dict[UUID, Runner] = {}
         self._started_at: dict[UUID, float] = {}
         self._hinted: dict[UUID, int] = {}
@@ -211,6 +213,10 @@ class Replica:
             telemetry.event("claim.failed", error=str(error))
             await trio.sleep(STORE_RETRY_SECONDS)
             return False
+        except Exception as error:  # noqa: BLE001 - no row, whatever it says, ends the work on those that we have
+            telemetry.event("claim.crashed", error=repr(error), exc_info=error)
+            await trio.sleep(STORE_RETRY_SECONDS)
+            return False
         if claimed and self.free_slots == 0:
             self._notices.claimable()  # others may have places for what is left
         return len(claimed) >= min(batch, max(free_slots, 1)) and self.free_slots > 0
@@ -234,6 +240,7 @@ class Replica:
             model=self._model,
             notices=self._notices,
             settings=self._settings,
+            places=self._places,
         )
         if stale := self._runners.get(claimed.chat.id):
             stale.fenced()  # that its chat could be claimed proves that its tenure is over
@@ -248,14 +255,14 @@ class Replica:
         was_full = False
         try:
             await runner.run()
-        except Exception as error:  # noqa: BLE001 - the heartbeat gives back what a broken runner leaves
-            telemetry.event("runner.crashed", chat_id=str(chat_id), error=repr(error), exc_info=error)
+        except* Exception as group:  # noqa: BLE001 - the heartbeat gives back what a broken runner leaves
+            telemetry.event("runner.crashed", chat_id=str(chat_id), error=repr(group), exc_info=group)
         finally:
             was_full = self.free_slots == 0
             if self._runners.get(chat_id) is runner:
                 del self._runners[chat_id]
                 del self._started_at[chat_id]
-        if was_full:
+        if was_full or self._settings.user_chats_max:
             self._wake.set()
 
     # --- what the database says about our chats -----------------------------------------------
@@ -302,6 +309,11 @@ class Replica:
                 outcome = await self._store.commit(fence, Release())
             except (Fenced, Moved):
                 continue  # somebody else has it, or the next heartbeat shows it again
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - one chat that cannot be given back keeps none from being claimed
+                telemetry.event("chat.unreturnable", chat_id=str(stray.chat_id), error=repr(error), exc_info=error)
+                continue
             telemetry.event("chat.returned", chat_id=str(stray.chat_id), epoch=stray.epoch)
             self._notices.committed(outcome.chat, "status", by_owner=True)
 

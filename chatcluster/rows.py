@@ -1,7 +1,15 @@
 """Values from rows, and the JSON that goes into them.
 
 Messages, queues and open calls leave the database as JSON that has the form of their structs, so that a whole
-history is decoded in one go. Pure: no I/O.
+page is decoded in one go. Pure: no I/O.
+
+**What cannot be read** is of a newer version, of another program, or damaged. It must not end what serves other chats:
+
+* parts of an unknown kind are left out, and so are ``usage`` and ``position`` of an unknown form;
+* a retry or an error of an unknown form is one that says so;
+* a message that cannot be read even so is shown as one that says so, but no model is asked about a history with such
+  a hole: ``message_of`` raises ``Unreadable``;
+* a row of a status that does not exist here raises ``Unreadable``; a list goes on without it.
 """
 
 from __future__ import annotations
@@ -13,15 +21,23 @@ import msgspec
 
 from chatcluster import telemetry
 from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status
-from chatcluster.parts import Message, Part, QueuedMessage
+from chatcluster.errors import Unreadable
+from chatcluster.parts import Message, Part, Parts, Position, QueuedMessage, TextPart, Usage
 from chatcluster.ports import Chat
 from chatcluster.postgres import Row
 
 T = TypeVar("T")
 
+NOT_JSON_OF_OURS = (msgspec.MsgspecError, RecursionError)
+UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
+
 _encoder = msgspec.json.Encoder()
 _messages: msgspec.json.Decoder[tuple[Message, ...]] = msgspec.json.Decoder(tuple[Message, ...])
-_anything: msgspec.json.Decoder[list[dict[str, Any]]] = msgspec.json.Decoder(list[dict[str, Any]])
+_message: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_part: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Part)
+_object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_objects: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_raws: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _queue: msgspec.json.Decoder[tuple[QueuedMessage, ...]] = msgspec.json.Decoder(tuple[QueuedMessage, ...])
 _open_calls: msgspec.json.Decoder[tuple[OpenCall, ...]] = msgspec.json.Decoder(tuple[OpenCall, ...])
 _retry: msgspec.json.Decoder[Retry] = msgspec.json.Decoder(Retry)
@@ -40,7 +56,7 @@ def chat_of(row: Row) -> Chat:
         owner_id=row["owner_id"],
         title=row["title"],
         model=row["model"],
-        status=Status(row["status"]),
+        status=_status_of(row),
         archived=row["archived"],
         archiving=row["archiving"],
         compacting=row["compacting"],
@@ -51,16 +67,48 @@ def chat_of(row: Row) -> Chat:
         queue_version=row["queue_version"],
         reset_version=row["reset_version"],
         attempt=row["attempt"],
-        retry=_decoded(_retry, row["retry"]),
+        retry=_retry_of(row),
         retry_at=row["retry_at"],
-        last_error=_decoded(_error, row["last_error"]),
+        last_error=_error_of(row),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        failures=row["failures"],
+        takeovers=row["takeovers"],
     )
 
 
 def chats_of(rows: Iterable[Row]) -> tuple[Chat, ...]:
-    return tuple(chat_of(row) for row in rows)
+    """The chats of these rows, less those that cannot be read."""
+    chats = []
+    for row in rows:
+        try:
+            chats.append(chat_of(row))
+        except Unreadable as error:
+            telemetry.event("chat.unreadable", chat_id=str(row["id"]), error=str(error))
+    return tuple(chats)
+
+
+def _status_of(row: Row) -> Status:
+    try:
+        return Status(row["status"])
+    except ValueError:
+        raise Unreadable(f"chat {row['id']} is in a status that this version does not know") from None
+
+
+def _retry_of(row: Row) -> Retry | None:
+    try:
+        return _decoded(_retry, row["retry"])
+    except NOT_JSON_OF_OURS:
+        telemetry.event("chat.retry_unreadable", chat_id=str(row["id"]))
+        return Retry(row["attempt"], 0, "why the attempt before failed cannot be read by this version", "unreadable")
+
+
+def _error_of(row: Row) -> ErrorInfo | None:
+    try:
+        return _decoded(_error, row["last_error"])
+    except NOT_JSON_OF_OURS:
+        telemetry.event("chat.error_unreadable", chat_id=str(row["id"]))
+        return ErrorInfo("unreadable", "what ended the turn cannot be read by this version of chatcluster")
 
 
 def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenCall, ...]) -> ChatState:
@@ -77,6 +125,8 @@ def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenC
         queue_version=chat.queue_version,
         reset_version=chat.reset_version,
         attempt=chat.attempt,
+        failures=chat.failures,
+        takeovers=chat.takeovers,
         retry=chat.retry,
         last_error=chat.last_error,
         queue=tuple(Queued(queued.id, queued.parts, queued.model) for queued in queue),
@@ -85,30 +135,101 @@ def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenC
 
 
 def messages_of(text: str | None) -> tuple[Message, ...]:
-    """Messages in order. Parts of a kind that only a newer version knows are left out: a chat that one replica cannot
-    read whole must not keep it, and then each of the others, from all the chats it claims together with it."""
+    """Messages in order, to be shown: each as far as it can be read."""
     try:
         return _decoded(_messages, text) or ()
-    except msgspec.ValidationError:
-        return tuple(map(_readable, _anything.decode(text or "[]")))
+    except NOT_JSON_OF_OURS:
+        return tuple(_shown(raw) for raw in _split(text or "[]"))
 
 
-def _readable(message: dict[str, Any]) -> Message:
-    parts = [part for part in message["parts"] if _is_known(part)]
-    telemetry.event("message.part_unknown", message_id=message["id"], parts=len(message["parts"]) - len(parts))
-    return msgspec.convert(message | {"parts": parts}, Message)
-
-
-def _is_known(part: Any) -> bool:
+def _split(text: str) -> list[msgspec.Raw]:
     try:
-        msgspec.convert(part, Part)
+        return _raws.decode(text)
+    except NOT_JSON_OF_OURS as error:
+        raise Unreadable(f"messages that this version cannot read: {error}") from None
+
+
+def _shown(raw: msgspec.Raw) -> Message:
+    try:
+        return message_of(bytes(raw))
+    except Unreadable as error:
+        telemetry.event("message.unreadable", error=str(error))
+        known = {
+            name: value for name, value in _object.decode(raw).items() if name not in ("parts", "usage", "position")
+        }
+        return _converted(known, (TextPart(UNREADABLE_TEXT),))
+
+
+def message_of(text: str | bytes) -> Message:
+    """One message of a history that a model is to answer. Raises ``Unreadable``."""
+    try:
+        message = _message.decode(text)
+    except NOT_JSON_OF_OURS:
+        message = _readable(text)
+    return message if is_position(message.position) else msgspec.structs.replace(message, position=None)
+
+
+def _readable(text: str | bytes) -> Message:
+    """The message without what this version does not know."""
+    try:
+        fields = _object.decode(text)
+        parts = msgspec.json.decode(fields.pop("parts"), type=list[msgspec.Raw])
+        known = tuple(part for part in map(_part_of, parts) if part is not None)
+        usage = _usage_of(fields.pop("usage", msgspec.Raw(b"null")))
+        message = _converted(fields, known, usage)
+    except NOT_JSON_OF_OURS as error:
+        raise Unreadable(f"a message that this version cannot read: {error}") from None
+    telemetry.event("message.part_unknown", message_id=message.id, parts=len(parts) - len(known))
+    return message
+
+
+def _converted(fields: dict[str, msgspec.Raw], parts: Parts, usage: Usage | None = None) -> Message:
+    plain = {name: msgspec.json.decode(value) for name, value in fields.items()}
+    return msgspec.convert(plain | {"parts": parts, "usage": usage}, Message)
+
+
+def _part_of(raw: msgspec.Raw) -> Part | None:
+    """None for a part of an unknown kind. What is not JSON of any version's parts raises a ``DecodeError``."""
+    try:
+        part: Part = _part.decode(raw)
+        return part
     except msgspec.ValidationError:
+        return None
+
+
+def _usage_of(raw: msgspec.Raw) -> Usage | None:
+    try:
+        return msgspec.json.decode(raw, type=Usage | None)
+    except NOT_JSON_OF_OURS:
+        return None
+
+
+def is_position(text: str | None) -> bool:
+    """Whether a message's position is one, or there is none."""
+    if text is None:
+        return True
+    try:
+        return str(Position.parse(text)) == text
+    except ValueError:
         return False
-    return True
 
 
 def queue_of(text: str) -> tuple[QueuedMessage, ...]:
-    return _queue.decode(text)
+    """The queue in order. Each message has its place in it, whether or not it can be read."""
+    try:
+        return _queue.decode(text)
+    except NOT_JSON_OF_OURS:
+        return tuple(map(_queued_of, _objects.decode(text)))
+
+
+def _queued_of(fields: dict[str, msgspec.Raw]) -> QueuedMessage:
+    plain = {name: msgspec.json.decode(value) for name, value in fields.items() if name != "parts"}
+    try:
+        parts = [_part_of(raw) for raw in _raws.decode(fields["parts"])]
+    except NOT_JSON_OF_OURS:
+        parts = []
+    known = [part for part in parts if part is not None] or [TextPart(UNREADABLE_TEXT)]
+    return msgspec.convert(plain | {"parts": known}, QueuedMessage)
 
 
 def open_calls_of(text: str | None) -> tuple[OpenCall, ...]:

@@ -16,7 +16,9 @@ What happens on each failure:
   recognised by the store), or until the lease is lost and this tenure with it;
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
 * ``Fenced``: another tenure is on; this one ends without any further effect;
-* a bug: the turn ends in ``error``, never the replica.
+* the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
+* a bug: the turn ends in ``error``, never the replica;
+* the replica dies: the next owner goes on, or, where too many died with this turn, ends it before anything else.
 
 A takeover in mid-interruption opens its own tenure on the stream first, so that nothing can be added to
 the old one, then reads what the dead tenure's last attempt had said, and keeps that.
@@ -24,7 +26,7 @@ the old one, then reads what the dead tenure's last attempt had said, and keeps 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
@@ -32,7 +34,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.attempt import Attempt
+from chatcluster.attempt import Attempt, interrupted
 from chatcluster.chat import (
     CommitStep,
     ErrorInfo,
@@ -48,16 +50,25 @@ from chatcluster.chat import (
     Status,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, Moved, ProviderError, StoreFailed, StoreUnavailable, StreamsUnavailable
+from chatcluster.errors import (
+    Fenced,
+    HistoryTooLarge,
+    Moved,
+    NoPlace,
+    ProviderError,
+    StoreFailed,
+    StreamsUnavailable,
+    Unreadable,
+)
+from chatcluster.histories import History, Places, error_of
 from chatcluster.notices import Notices
-from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, joined
+from chatcluster.parts import Message, Part, Position, ToolCallPart
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
+from chatcluster.repeats import until_known
 from chatcluster.salvage import last_attempt
-from chatcluster.turn import CallModel, Finish, GiveUp, asked_model, next_step
+from chatcluster.turn import CallModel, Finish, GiveUp, after_deaths, after_failure, asked_model, next_step
 
-STORE_RETRY_SECONDS = 0.05
-STORE_RETRY_CAP_SECONDS = 1.0
 RELEASE_SECONDS_MAX = 2.0
 SALVAGE_SECONDS_MAX = 2.0
 
@@ -78,10 +89,11 @@ class Runner:
         model: Model,
         notices: Notices,
         settings: Settings,
+        places: Places,
     ) -> None:
         self.chat: Chat = claimed.chat
         self._worker_id = worker_id
-        self._messages = list(claimed.messages)
+        self._history = History(store, places, settings)
         self._retry_seconds = claimed.retry_seconds
         self._store = store
         self._streams = streams
@@ -90,7 +102,7 @@ class Runner:
         self._notices = notices
         self._settings = settings
         self._stream = publisher.stream(self.chat.id, worker_id, self.chat.epoch, on_fenced=self.look)
-        self._said: list[Part] = []
+        self._said: Sequence[Part] = ()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self._said_up_to: Position | None = None
         self._attempted = (0, 0)
@@ -144,16 +156,17 @@ class Runner:
                 except Exception as error:  # noqa: BLE001 - a bug ends the turn, never the replica
                     telemetry.event("runner.crashed", chat_id=str(self.chat.id), error=repr(error), exc_info=error)
                     await self._survive(self._crash)
+                finally:
+                    self._history.close()
                 nursery.cancel_scope.cancel()
             span["status"] = str(self.chat.status)
         if self._over:
             self._publisher.abandon(self._stream)
 
     async def _work(self) -> None:
-        fresh_turn = self.chat.status is Status.RUNNING and self.chat.attempt <= 1
-        self._stream.open(self.chat.history_version, trim=fresh_turn)
+        self._stream.open(self.chat.history_version, trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
         self._notices.committed(self.chat, "status", by_owner=True)
-        if self.chat.status is Status.INTERRUPTING:
+        if self.chat.status is Status.INTERRUPTING and not self._deadly:
             await self._salvage()
         while self._owned:
             try:
@@ -165,30 +178,35 @@ class Runner:
     def _owned(self) -> bool:
         return self.chat.worker_id == self._worker_id
 
+    @property
+    def _deadly(self) -> bool:
+        """Whether so many replicas died with this turn that it must be what ends them."""
+        return self.chat.takeovers > self._settings.takeovers_max
+
     async def _step(self) -> None:
         if self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
-            return
-        if self._draining:
+        elif self._draining:
             await self._release()
-            return
-        if self.chat.attempt > self._settings.attempts_max:
-            text = (
-                f"gave up after {self._settings.attempts_max} attempts: the last replica died while it worked on this"
-            )
-            await self._fail(ErrorInfo("attempts_exhausted", text, retryable=True))
-            return
-        match next_step(self._messages, steps_max=self._settings.steps_max):
+        elif self._deadly:
+            await self._fail(after_deaths(self.chat))
+        elif self._history.messages is None:
+            await self._read_or_end()
+        else:
+            await self._take_step(self._history.messages)
+
+    async def _take_step(self, messages: list[Message]) -> None:
+        match next_step(messages, steps_max=self._settings.steps_max):
             case CallModel():
-                await self._attempt()
+                await self._attempt(messages)
             case Finish():
-                await self._finish_turn(())
+                await self._end(FinishTurn(), "finished")
             case GiveUp(error):
                 await self._fail(error)
 
     # --- an attempt at a model response -------------------------------------------------------
 
-    async def _attempt(self) -> None:
+    async def _attempt(self, messages: list[Message]) -> None:
         if self.chat.retry is not None and not await self._wait_for_retry():
             return
         number = (self.chat.history_version, self.chat.attempt)
@@ -196,10 +214,10 @@ class Runner:
             await self._commit(StartAttempt(self.chat.attempt + 1))
         chat = self.chat
         self._attempted = (chat.history_version, chat.attempt)
-        self._said, self._said_up_to = [], None
+        self._said, self._said_up_to = (), None
         self._stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._model, self._stream, self._settings)
-        request = ModelRequest(chat.id, tuple(self._messages), asked_model(self._messages) or chat.model)
+        request = ModelRequest(chat.id, tuple(messages), asked_model(messages) or chat.model)
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
                 answer = await self._unless_moved(lambda: attempt.run(request))
@@ -213,7 +231,7 @@ class Runner:
         elif any(isinstance(part, ToolCallPart) for part in answer.parts):
             await self._commit(CommitStep((answer,)))
         else:
-            await self._finish_turn((answer,))
+            await self._end(FinishTurn((answer,)), "finished")
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -242,57 +260,50 @@ class Runner:
         return newer and (seen.history_version, seen.status) != (chat.history_version, chat.status)
 
     async def _failed(self, error: ProviderError) -> None:
-        """Schedule another attempt, or end the turn in an error. Nothing of a failed attempt is kept, once that
-        is committed: an interrupt that comes before keeps what was said.
-        """
-        chat, settings = self.chat, self._settings
+        """Another attempt, or an error. Once that is committed, and not before, nothing is kept of the failed one."""
+        chat = self.chat
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
-        if not error.retryable or chat.attempt >= settings.attempts_max:
-            text = error.message
-            if error.retryable:
-                text = f"gave up after {chat.attempt} attempts: {text}"
-            await self._fail(ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code))
-            return
-        delay_seconds = min(settings.retry_base_seconds * 2 ** (chat.attempt - 1), settings.retry_cap_seconds)
-        if error.retry_after_seconds is not None:
-            delay_seconds = error.retry_after_seconds
-        self._retry_seconds = delay_seconds
-        retry = Retry(
-            chat.attempt, round(delay_seconds * 1000), error.message, error.kind, error.provider, error.status_code
-        )
-        await self._commit(ScheduleRetry(retry))
-        self._said, self._said_up_to = [], None
+        then = after_failure(error, chat, self._settings)
+        if isinstance(then, Retry):
+            self._retry_seconds = then.delay_ms / 1000
+            await self._commit(ScheduleRetry(then))
+            self._said, self._said_up_to = (), None
+        else:
+            await self._fail(then)
+
+    # --- the history --------------------------------------------------------------------------
+
+    async def _read_or_end(self) -> None:
+        """A history that cannot be read ends the turn; one that there is no place for is another replica's to read."""
+        try:
+            await self._unless_moved(lambda: self._history.read(self.chat))
+        except (HistoryTooLarge, Unreadable) as error:
+            telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
+            await self._fail(error_of(error))
+        except NoPlace:
+            await self._release()
+        else:
+            if self._history.messages is None:  # the chat moved, or the replica drains
+                await self._reload()
 
     # --- ends ---------------------------------------------------------------------------------
-
-    async def _finish_turn(self, messages: tuple[NewMessage, ...]) -> None:
-        outcome = await self._commit(FinishTurn(messages))
-        self._after_end(outcome, "finished")
 
     async def _finish_interruption(self) -> None:
         """Keep what was streamed of the interrupted attempt: no more, no less."""
         partial = None
         if self._said:
-            partial = NewMessage(
-                Role.ASSISTANT,
-                joined(self._said),
-                finish_reason="interrupted",
-                model=asked_model(self._messages) or self.chat.model,
-                position=str(self._said_up_to),
-            )
-        outcome = await self._commit(FinishInterruption(partial))
-        self._after_end(outcome, "interrupted")
+            partial = interrupted(self._said, self._said_up_to, await self._history.asked_model(self.chat))
+        await self._end(FinishInterruption(partial), "interrupted")
 
     async def _fail(self, error: ErrorInfo) -> None:
-        outcome = await self._commit(Fail(error))
-        self._after_end(outcome, "error")
+        await self._end(Fail(error), "error")
 
     async def _release(self) -> None:
-        outcome = await self._commit(Release())
-        self._after_end(outcome, "released")
+        await self._end(Release(), "released")
 
-    def _after_end(self, outcome: Outcome, word: str) -> None:
+    async def _end(self, command: OwnerCommand, word: str) -> None:
         """The turn is over: the tenure goes on to the message promoted with it, or closes."""
+        outcome = await self._commit(command)
         if self._owned:
             self._stream.turn(outcome.messages[-1].id, self.chat.history_version)
         else:
@@ -303,11 +314,9 @@ class Runner:
         with trio.move_on_after(SALVAGE_SECONDS_MAX):
             await self._stream.settled.wait()
             try:
-                salvaged = await last_attempt(self._streams, self.chat)
+                self._said, self._said_up_to = await last_attempt(self._streams, self.chat)
             except StreamsUnavailable as error:
                 telemetry.event("runner.partial_unreadable", chat_id=str(self.chat.id), error=str(error))
-                return
-            self._said, self._said_up_to = list(salvaged.deltas), salvaged.position
 
     # --- the database -------------------------------------------------------------------------
 
@@ -318,15 +327,16 @@ class Runner:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
         async with self._transacting:
             fence, before = self._fence(), self.chat
-            outcome = await self._until_known(lambda: self._store.commit(fence, command, known=before))
+            outcome = await until_known(lambda: self._store.commit(fence, command, known=before), self.chat.id)
             if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
-            self._messages.extend(outcome.messages)
+            self._history.extend(outcome.messages)
         if outcome.replayed and self._owned:
+            self._history.close()
             await self._reload()  # the chat as it is now may have more in its history, or less
         if outcome.messages:
-            self._said, self._said_up_to = [], None
+            self._said, self._said_up_to = (), None
         if outcome.chat.history_version != before.history_version and self._owned:
             self._stream.committed(outcome.chat.history_version)
         changed = outcome.chat.status is not before.status or not self._owned
@@ -335,25 +345,13 @@ class Runner:
 
     async def _reload(self) -> None:
         """Read the chat as it is now. Raises ``Fenced`` if it is no longer ours."""
-        read = await self._until_known(lambda: self._store.read(self.chat.id))
-        if read.chat.worker_id != self._worker_id or read.chat.epoch != self.chat.epoch:
+        chat = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+        if chat.worker_id != self._worker_id or chat.epoch != self.chat.epoch:
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
-        if read.chat.history_version != self.chat.history_version:
-            self._said, self._said_up_to = [], None  # what was being said answers a history that is gone
-        self.chat, self._messages = read.chat, list(read.messages)
-
-    async def _until_known(self, transact: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a transaction while Postgres cannot be reached; the lease bounds for how long."""
-        delay_seconds = STORE_RETRY_SECONDS
-        while True:
-            try:
-                return await transact()
-            except StoreUnavailable as error:
-                if isinstance(error, StoreFailed):
-                    raise  # it would fail again
-                telemetry.event("runner.store_unavailable", chat_id=str(self.chat.id), error=str(error))
-            await trio.sleep(delay_seconds)
-            delay_seconds = min(2 * delay_seconds, STORE_RETRY_CAP_SECONDS)
+        if chat.history_version != self.chat.history_version:
+            self._said, self._said_up_to = (), None  # what was being said answers a history that is gone
+            self._history.close()
+        self.chat = chat
 
     async def _look_when_told(self) -> None:
         """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
@@ -364,7 +362,7 @@ class Runner:
                 if not self._owned:
                     return
                 with suppress(StoreFailed):  # the next commit will tell
-                    self._seen = await self._until_known(lambda: self._store.get(self.chat.id))
+                    self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
             if self._seen.worker_id != self._worker_id or self._seen.epoch != self.chat.epoch:
                 self.fenced()
             elif self._moved:
@@ -380,6 +378,7 @@ class Runner:
             await self._survive(self._release)
 
     async def _crash(self) -> None:
+        self._said = ()  # it may be what failed
         error = ErrorInfo("internal", "chatcluster failed while it worked on this chat; send a message to go on")
         while True:
             try:

@@ -7,6 +7,8 @@ there will ever be, and all that any reader may have seen.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from chatcluster.parts import START, AttemptFrame, FrameKind, Part, PartFrame, Position, decode_frame
@@ -15,7 +17,7 @@ from chatcluster.ports import Chat, PartStreams
 READ_FRAMES = 500
 
 
-class Salvaged(msgspec.Struct, frozen=True):
+class Salvaged(NamedTuple):
     """Deltas in order, and the position of the last of them."""
 
     deltas: tuple[Part, ...] = ()

@@ -1,15 +1,15 @@
 """``Store`` on Postgres: lock the chat's row, load, ask ``chat.decide``, write what it says, in one transaction.
 
 Who is authoritative: the row in ``chats``. Whoever changes a chat holds its row's lock from the first statement on; no
-transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no deadlock among them. A
-claim that meets the burial of its own replica can be in one; whom Postgres picks tries again.
+transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no deadlock among them.
 What else belongs to a chat (queue, open calls, history) is read in statements after the one that took the lock:
 a statement that had to wait for the lock sees the other tables as they were before it waited. Where the row's
 counters say that there is nothing, nothing is read.
 
 Each change of a row raises its snapshot version. So an owner's commit may be decided on the chat as its owner knows it,
 and be written by one statement on condition that the version is still that, and that nothing is queued and no call is
-open. If not, nothing has happened, and the long way follows. A claim is one statement as well, see ``_claim``.
+open. If not, nothing has happened, and the long way follows. Either way the statement that changes the row has the
+owner's fence in its own condition. A claim is one statement as well, see ``claims.py``.
 
 An idempotency key is reserved before the lock, by inserting its row: a request with the same key waits there for
 the outcome of the first, and then returns its answer. Key, effect and answer are committed together or not at all.
@@ -40,12 +40,15 @@ from chatcluster.chat import (
     decide,
     event_name,
 )
-from chatcluster.decision_writer import Origin, insert_messages, is_plain, write_decision, write_known
-from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
+from chatcluster.claims import FIRST_OWNER, claim
+from chatcluster.decision_writer import insert_messages, is_plain, write_decision, write_known
+from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError, StoreFailed, Unreadable
+from chatcluster.history_reader import decoded_page, fetch_history
 from chatcluster.parts import Message, NewMessage, Role
-from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
+from chatcluster.ports import Chat, ChatRead, Claimed, HistoryPage, Idempotency, MessagePage, NewChat, Outcome
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.queries import load_queries
+from chatcluster.room import bytes_of, has_room, new_parts, require_room
 from chatcluster.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
 
 SQL = load_queries("chats.sql")
@@ -54,6 +57,9 @@ SQL = load_queries("chats.sql")
 class PostgresStore:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._settings = database.settings
+        self._last_owner = FIRST_OWNER
+        """Whose turn it was in the last claim."""
 
     # transitions
 
@@ -68,26 +74,44 @@ class PostgresStore:
         owner_id: UUID,
         idempotency: Idempotency | None = None,
     ) -> Outcome:
-        return await self._database.transaction(_apply, chat_id, command, owner_id, idempotency, chat_id=chat_id)
+        bytes_max = self._settings.history_bytes_max
+        return await self._database.transaction(
+            _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
+        )
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
-            origin = _origin(fence, command)
             outcome = await self._database.autocommit(
-                _commit_known, known, decision, command, origin, lane=Lane.CHATS, chat_id=fence.chat_id
+                _commit_known, known, decision, command, fence, lane=Lane.CHATS, chat_id=fence.chat_id
             )
             if outcome is not None:
                 return outcome
         return await self._database.transaction(_commit, fence, command, lane=Lane.CHATS, chat_id=fence.chat_id)
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-        return await self._database.autocommit(_claim, worker_id, free_slots, batch, lane=Lane.CHATS)
+        claimed, self._last_owner = await claim(
+            self._database,
+            worker_id,
+            free_slots,
+            batch,
+            after_owner=self._last_owner,
+        )
+        return claimed
 
     # reads
 
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
         return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
+
+    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+        try:
+            rows = await self._database.autocommit(
+                fetch_history, chat_id, after, page_bytes, message_bytes_max, lane=Lane.CHATS, chat_id=chat_id
+            )
+        except StoreFailed as error:  # a damaged value, or one that is too large for the server
+            raise Unreadable(str(error)) from error
+        return await decoded_page(rows, page_bytes=page_bytes)
 
     async def read_messages(
         self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
@@ -131,13 +155,19 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
         str(state.status),
         state.snapshot_version,
         state.history_version,
+        bytes_of(chat.messages),
     )
     messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
     return await _answer(connection, chat.owner_id, idempotency, Outcome(chat_of(_existing(row, chat.id)), messages))
 
 
 async def _apply(
-    connection: Connection, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None
+    connection: Connection,
+    chat_id: UUID,
+    command: UserCommand,
+    owner_id: UUID,
+    idempotency: Idempotency | None,
+    bytes_max: int,
 ) -> Outcome:
     answered = await _reserve(connection, owner_id, idempotency)
     if answered is not None:
@@ -145,13 +175,33 @@ async def _apply(
     row = _existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     if isinstance(command, Edit):
         command = msgspec.structs.replace(command, replaced=await _replaced(connection, chat_id, command))
-    outcome = await _transition(connection, row, command, None)
+    kept_bytes = await _make_sure_of_room(connection, row, command, bytes_max)
+    outcome = await _transition(connection, row, command, None, kept_bytes)
     return await _answer(connection, owner_id, idempotency, outcome)
 
 
 async def _replaced(connection: Connection, chat_id: UUID, command: Edit) -> Replaced | None:
     row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
     return None if row is None else Replaced(Role(row["role"]), row["model"])
+
+
+async def _make_sure_of_room(connection: Connection, row: Row, command: UserCommand, bytes_max: int) -> int | None:
+    """Raise ``ChatFull`` if there is no room for what the command adds. Returns what is held, if that was counted.
+
+    That is where the row does not know, or says that there is no room; and for an edit, which may make room.
+    """
+    parts = new_parts(command)
+    if parts is None:
+        return None
+    known = row["content_bytes"]
+    if isinstance(command, Edit):
+        held = await connection.fetchval(SQL["measure_kept"], row["id"], command.message_id, bytes_max)
+    elif known is not None and has_room(known, parts, bytes_max=bytes_max):
+        return None
+    else:
+        held = await connection.fetchval(SQL["measure"], row["id"], bytes_max)
+    require_room(held, parts, bytes_max=bytes_max)
+    return int(held)
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
@@ -166,7 +216,11 @@ async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -
 
 
 async def _transition(
-    connection: Connection, row: Row, command: UserCommand | OwnerCommand, fence: Fence | None
+    connection: Connection,
+    row: Row,
+    command: UserCommand | OwnerCommand,
+    fence: Fence | None,
+    kept_bytes: int | None = None,
 ) -> Outcome:
     chat = chat_of(row)
     state = state_of(chat, (), ())
@@ -175,12 +229,7 @@ async def _transition(
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     decision: Decision = decide(state, command, fence)
-    origin = None if fence is None else _origin(fence, command)
-    return await write_decision(connection, chat.id, state, decision, command, origin)
-
-
-def _origin(fence: Fence, command: OwnerCommand | UserCommand) -> Origin:
-    return Origin(fence.epoch, fence.history_version, event_name(command))
+    return await write_decision(connection, chat.id, state, decision, command, fence, kept_bytes)
 
 
 def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decision | None:
@@ -193,9 +242,9 @@ def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decisio
 
 
 async def _commit_known(
-    connection: Connection, known: Chat, decision: Decision, command: OwnerCommand, origin: Origin
+    connection: Connection, known: Chat, decision: Decision, command: OwnerCommand, fence: Fence
 ) -> Outcome | None:
-    return await write_known(connection, known, decision, command, origin)
+    return await write_known(connection, known, decision, command, state_of(known, (), ()), fence)
 
 
 async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
@@ -243,34 +292,6 @@ async def _answer(connection: Connection, owner_id: UUID, idempotency: Idempoten
     if idempotency is not None:
         await connection.execute(SQL["answer_key"], owner_id, idempotency.key, json_of(outcome))
     return outcome
-
-
-# --- claim ------------------------------------------------------------------------------------
-
-
-async def _claim(connection: Connection, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-    """One statement, as a rule: it locks the rows as they are now, but sees histories as they were when it began."""
-    claimed = {
-        row["id"]: _claimed(row, row["retry_seconds"])
-        for row in await connection.fetch(SQL["claim"], worker_id, free_slots, batch)
-    }
-    outdated = [chat_id for chat_id, claim in claimed.items() if not _is_current(claim)]
-    if outdated:
-        before = {chat_id: claimed.pop(chat_id) for chat_id in outdated}
-        for row in await connection.fetch(
-            SQL["select_claimed"], worker_id, outdated
-        ):  # less what was taken from us again
-            claimed[row["id"]] = _claimed(row, before[row["id"]].retry_seconds)
-    return tuple(claimed.values())
-
-
-def _claimed(row: Row, retry_seconds: float) -> Claimed:
-    return Claimed(chat_of(row), messages_of(row["messages"]), retry_seconds)
-
-
-def _is_current(claimed: Claimed) -> bool:
-    """Whether the messages are of the row's version: what changes a history inserts a message of that version."""
-    return any(message.revision == claimed.chat.history_version for message in claimed.messages)
 
 
 # --- reads ------------------------------------------------------------------------------------

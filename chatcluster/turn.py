@@ -9,8 +9,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from chatcluster.chat import ErrorInfo
+from chatcluster.chat import ErrorInfo, Retry
+from chatcluster.config import Settings
+from chatcluster.errors import ProviderError
 from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart
+from chatcluster.ports import Chat
 
 
 class CallModel(msgspec.Struct, frozen=True):
@@ -71,3 +74,22 @@ def steps_taken(messages: Sequence[Message]) -> int:
             break
         steps += message.role is Role.ASSISTANT
     return steps
+
+
+def after_failure(error: ProviderError, chat: Chat, settings: Settings) -> Retry | ErrorInfo:
+    """Another attempt, or the end of the turn. Only the failures of the model count, not the deaths of replicas."""
+    failures = chat.failures + 1
+    if not error.retryable or failures >= settings.attempts_max:
+        text = f"gave up after {failures} attempts: {error.message}" if error.retryable else error.message
+        return ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code)
+    delay_seconds = min(settings.retry_base_seconds * 2 ** (failures - 1), settings.retry_cap_seconds)
+    if error.retry_after_seconds is not None:
+        delay_seconds = error.retry_after_seconds
+    delay_ms = round(delay_seconds * 1000)
+    return Retry(chat.attempt, delay_ms, error.message, error.kind, error.provider, error.status_code)
+
+
+def after_deaths(chat: Chat) -> ErrorInfo:
+    """The end of a turn that too many replicas in a row died with."""
+    text = f"gave up: {chat.takeovers - 1} replicas in a row died while they worked on this"
+    return ErrorInfo("attempts_exhausted", text, retryable=True)

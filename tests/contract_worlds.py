@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import trio
@@ -18,7 +19,7 @@ from chatcluster.chat import Busy, Fence, Send
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
-from chatcluster.ports import Accounts, Chat, Claimed, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.registry import PostgresRegistry, lock_keys
 from chatcluster.store import PostgresStore
@@ -69,6 +70,17 @@ class World:
         await self.registry.register(Replica(worker_id, "replica", "127.0.0.1:8100", "0.1.0", slots=4))
         return worker_id
 
+    async def history(self, chat_id: UUID) -> tuple[Message, ...]:
+        """The history as the chat's owner reads it."""
+        return (await self.page(chat_id)).messages
+
+    async def page(
+        self, chat_id: UUID, *, after: int = 0, page_bytes: int = 1 << 20, message_bytes_max: int = 1 << 20
+    ) -> HistoryPage:
+        return await self.store.read_history(
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max
+        )
+
     async def claim(self, worker_id: UUID | None = None) -> Claimed:
         """The only chat that can be claimed, claimed by a worker of its own unless one is named."""
         (claimed,) = await self.store.claim(worker_id or await self.worker(), free_slots=1, batch=1)
@@ -76,10 +88,10 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(url: str | None) -> AsyncIterator[World]:
+async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     """The database at ``url``, or one in memory."""
     if url is None:
-        yield memory_world()
+        yield memory_world(**settings)
         return
 
     async def execute(statement: str) -> None:
@@ -111,7 +123,7 @@ async def open_world(url: str | None) -> AsyncIterator[World]:
             " LOOP PERFORM pg_sleep(0.002); END LOOP; END $$"
         )
 
-    async with open_database(Settings(database_url=url)) as database:
+    async with open_database(Settings(database_url=url, **settings)) as database:
         yield World(
             PostgresStore(database),
             PostgresRegistry(database),
@@ -141,7 +153,7 @@ async def _begin_with_lock(connection: Connection, row_id: UUID) -> None:
     await connection.fetch("SELECT FROM replicas WHERE worker_id = $1 FOR UPDATE", row_id)
 
 
-def memory_world() -> World:
+def memory_world(**settings: Any) -> World:
     database = MemoryDatabase()
 
     async def age_lease(worker_id: UUID, seconds: float) -> None:
@@ -164,7 +176,7 @@ def memory_world() -> World:
         database.locked_rows.remove(row_id)
 
     return World(
-        MemoryStore(database),
+        MemoryStore(database, settings=Settings(**settings)),
         MemoryRegistry(database),
         MemoryAccounts(database),
         age_lease,

@@ -30,7 +30,7 @@ from chatcluster.chat import (
     StartAttempt,
     Status,
 )
-from chatcluster.errors import Fenced, IdempotencyKeyReused, Moved, QueuedMessageNotFound
+from chatcluster.errors import Fenced, IdempotencyKeyReused, Moved, OwnershipError, QueuedMessageNotFound
 from chatcluster.ports import Claimed, Idempotency, NewChat, Outcome
 
 STRANGER = UUID(int=200)
@@ -52,7 +52,7 @@ async def world(url: str | None) -> AsyncIterator[World]:
 # --- claiming ---------------------------------------------------------------------------------
 
 
-async def test_a_claim_opens_a_tenure_and_the_first_attempt_and_has_the_history(world: World) -> None:
+async def test_a_claim_opens_a_tenure_and_the_first_attempt(world: World) -> None:
     chat_id = await world.chat("wrong", "later")
     wrong = (await world.store.read(chat_id)).messages[0]
     await world.store.apply(chat_id, Edit(wrong.id, text("right")), owner_id=OWNER)
@@ -61,7 +61,7 @@ async def test_a_claim_opens_a_tenure_and_the_first_attempt_and_has_the_history(
     chat = claimed.chat
     assert (chat.worker_id, chat.epoch, chat.attempt, chat.status) == (worker, 1, 1, Status.RUNNING)
     assert (chat.snapshot_version, chat.history_version) == (3, 2)
-    assert texts(claimed.messages) == ["right"]
+    assert texts(await world.history(chat_id)) == ["right"]
     assert claimed.retry_seconds == 0
     assert await world.store.get(chat_id) == chat
 
@@ -212,6 +212,25 @@ async def test_a_status_that_moved_under_the_owner_refuses_its_commit(world: Wor
     partial = assistant("half an ans", finish_reason="interrupted")
     finished = await world.store.commit(fence_of(chat), FinishInterruption(partial))
     assert (finished.chat.status, finished.chat.worker_id) == (Status.WAITING, None)
+
+
+@pytest.mark.parametrize("lost", ["worker_id", "epoch", "history_version", "status"])
+async def test_a_tenure_that_a_failover_lost_writes_nothing(world: World, lost: str) -> None:
+    """P2: the server that took over knows another tenure, of the same number and at the same version."""
+    chat_id = await world.chat()
+    chat = (await world.claim()).chat
+    other = {
+        "worker_id": uuid4(),
+        "epoch": chat.epoch + 1,
+        "history_version": chat.history_version + 1,
+        "status": Status.INTERRUPTING,
+    }
+    known = msgspec.structs.replace(chat, **{lost: other[lost]})
+    command = ANSWER if known.status is Status.RUNNING else FinishInterruption(assistant("half"))
+    before = await world.store.read(chat_id)
+    with pytest.raises(OwnershipError):
+        await world.store.commit(fence_of(known), command, known=known)
+    assert await world.store.read(chat_id) == before
 
 
 async def test_a_queued_message_does_not_fence_the_owner(world: World) -> None:

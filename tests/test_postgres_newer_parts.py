@@ -36,7 +36,10 @@ async def test_a_part_of_an_unknown_kind_is_left_out_and_keeps_no_chat_from_bein
 
     claimed = await store.claim(worker_id, free_slots=10, batch=10)
 
-    histories = {one.chat.id: [message.parts for message in one.messages] for one in claimed}
+    histories = {}
+    for one in claimed:
+        page = await store.read_history(one.chat.id, after=0, page_bytes=1 << 20, message_bytes_max=1 << 20)
+        histories[one.chat.id] = [message.parts for message in page.messages]
     assert histories == {newer.id: [(TextPart("and words"),)], plain.id: [(TextPart("hello"),)]}
     assert [message.parts for message in (await store.read(newer.id)).messages] == [(TextPart("and words"),)]
 

@@ -61,7 +61,7 @@ async def attempt(world: World, read: ChatRead, worker: UUID, event: str, number
     """What came of the event: how a store answers it, or the type of the error with which it is refused."""
     if event == "Claim":
         claimed = await world.claim(worker)
-        return as_compared(ChatRead(claimed.chat, claimed.messages, ()))
+        return as_compared(ChatRead(claimed.chat, await world.history(claimed.chat.id), ()))
     try:
         outcome = await carry_out(world, read.chat, worker, command_for(event, number, choice, seen(read)))
     except (CallerError, OwnershipError) as error:

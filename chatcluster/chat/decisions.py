@@ -155,6 +155,8 @@ def _start_attempt(draft: Draft, command: StartAttempt) -> None:
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
     if command.retry.attempt < draft.attempt:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.attempt} is on by now")
+    if draft.retry is None:  # a repeat of this very commit fails nothing anew
+        draft.failures += 1
     draft.retry = command.retry
 
 
@@ -199,7 +201,7 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 
 def _release(draft: Draft, _: Release) -> None:
-    draft.worker_id = None
+    draft.end_tenure()
 
 
 _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {

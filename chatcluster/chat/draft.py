@@ -46,6 +46,8 @@ class Draft:
         self.compacting = state.compacting
         self.worker_id = state.worker_id
         self.attempt = state.attempt
+        self.failures = state.failures
+        self.takeovers = state.takeovers
         self.retry = state.retry
         self.last_error = state.last_error
         self.action_seconds: float | None = None
@@ -121,9 +123,14 @@ class Draft:
         self.status = Status.RUNNING
         self.last_error = None
 
+    def end_tenure(self) -> None:
+        """In order: whatever became of earlier owners, the chat is not what ended them."""
+        self.worker_id = None
+        self.takeovers = 0
+
     def rest(self, status: Status) -> None:
         self.status = status
-        self.worker_id = None
+        self.end_tenure()
         self.retry = None
         self.compacting = False
 
@@ -145,6 +152,8 @@ class Draft:
             queue_version=version if queue else before.queue_version,
             reset_version=version if self.delete_from is not None else before.reset_version,
             attempt=0 if history else self.attempt,
+            failures=0 if history else self.failures,
+            takeovers=0 if history else self.takeovers,
             retry=None if history else self.retry,
             last_error=self.last_error,
             action_seconds=self.action_seconds,

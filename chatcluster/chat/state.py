@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.parts import Parts
+from chatcluster.parts import Count, Parts
 
 QUEUE_MESSAGES_MAX = 20
 
@@ -32,12 +32,12 @@ class Phase(StrEnum):
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the last attempt failed, and how long the next one waits (by the database's clock)."""
 
-    attempt: int
-    delay_ms: int
+    attempt: Count
+    delay_ms: Count
     error: str
     kind: str
     provider: str | None = None
-    status_code: int | None = None
+    status_code: Count | None = None
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,7 +47,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     retryable: bool = False
     provider: str | None = None
-    status_code: int | None = None
+    status_code: Count | None = None
 
 
 class OpenCall(msgspec.Struct, frozen=True):
@@ -80,6 +80,11 @@ class ChatState(msgspec.Struct, frozen=True):
     reset_version: int = 0
     """The snapshot version at which history was last rewritten: older cursors start anew."""
     attempt: int = 0
+    """The number of the newest attempt at this history: what tells its frames from those of others."""
+    failures: int = 0
+    """Of the attempts at this history, those in which the model failed."""
+    takeovers: int = 0
+    """Tenures at this history that did not end in order, with the one under way."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
     action_seconds: float | None = None

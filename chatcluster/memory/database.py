@@ -148,6 +148,8 @@ class MemoryDatabase:
             last_error=state.last_error,
             created_at=row.created_at,
             updated_at=row.updated_at,
+            failures=state.failures,
+            takeovers=state.takeovers,
         )
 
     def change(self, row: ChatRow, state: ChatState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -21,17 +22,33 @@ from chatcluster.chat import (
     create,
     decide,
 )
-from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused
+from chatcluster.config import Settings
+from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused
 from chatcluster.memory.database import ChatRow, MemoryDatabase, UsedKey
 from chatcluster.memory.link import Link
 from chatcluster.parts import Message, NewMessage, QueuedMessage
-from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
+from chatcluster.ports import (
+    SUSPECTED_SECONDS,
+    SUSPECTED_TAKEOVERS,
+    Chat,
+    ChatRead,
+    Claimed,
+    HistoryPage,
+    Idempotency,
+    MessagePage,
+    NewChat,
+    Outcome,
+)
+from chatcluster.room import bytes_of, new_parts, require_room
 
 
 class MemoryStore:
-    def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
+    def __init__(self, database: MemoryDatabase, link: Link | None = None, settings: Settings | None = None) -> None:
         self._database = database
         self._link = link or Link()
+        self._settings = settings or Settings()
+        self._last_owner = UUID(int=0)
+        """Whose turn it was in the last claim."""
 
     # transitions
 
@@ -65,6 +82,11 @@ class MemoryStore:
             row = self._database.row(chat_id)
             messages = tuple(message for message in row.messages if message.revision > after_version)
             return ChatRead(self._database.view(row), messages, row.queue)
+
+    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+        async with self._link.crossing("read_history"):
+            row = self._database.row(chat_id)
+            return _history_page(row, after, page_bytes, message_bytes_max)
 
     async def read_messages(
         self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
@@ -147,8 +169,19 @@ class MemoryStore:
         if isinstance(command, Edit):
             found = {message.id: Replaced(message.role, message.model) for message in row.messages}
             command = msgspec.structs.replace(command, replaced=found.get(command.message_id))
+        self._make_sure_of_room(row, command)
         outcome = self._write(row, decide(row.state, command))
         return self._remember(owner_id, idempotency, outcome)
+
+    def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
+        parts = new_parts(command)
+        if parts is None:
+            return
+        if isinstance(command, Edit):
+            held = bytes_of(message for message in row.messages if message.id < command.message_id)
+        else:
+            held = bytes_of(row.messages) + bytes_of(row.queue)
+        require_room(held, parts, bytes_max=self._settings.history_bytes_max)
 
     def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
         row = self._database.chats.get(fence.chat_id)
@@ -166,8 +199,36 @@ class MemoryStore:
         if worker_id not in self._database.replicas:
             return ()
         interrupting = self._claimable(Status.INTERRUPTING)[:batch]
-        running = self._claimable(Status.RUNNING)[: max(0, min(free_slots, batch - len(interrupting)))]
+        places = max(0, min(free_slots, batch - len(interrupting)))
+        running = (*self._suspected(worker_id), *self._by_turns())[:places]
+        if running:
+            self._last_owner = running[-1].owner_id
         return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
+
+    def _suspected(self, worker_id: UUID) -> list[ChatRow]:
+        """Of the chats that may be what ended their owners the one that waits longest, if the worker has no new one."""
+        since = self._database.now() - timedelta(seconds=SUSPECTED_SECONDS)
+        owned = [row for row in self._database.owned_by(worker_id) if row.updated_at > since]
+        if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in owned):
+            return []
+        return [row for row in self._claimable(Status.RUNNING) if row.state.takeovers >= SUSPECTED_TAKEOVERS][:1]
+
+    def _by_turns(self) -> list[ChatRow]:
+        """Round by round the chats of each owner, the oldest first, beginning with the owner after the last one."""
+        waiting = [row for row in self._claimable(Status.RUNNING) if row.state.takeovers < SUSPECTED_TAKEOVERS]
+        rounds: Counter[UUID] = Counter()
+        turns: list[tuple[int, bool, UUID, int, ChatRow]] = []
+        for row in waiting:
+            rounds[row.owner_id] += 1
+            if self._may_run(row.owner_id, rounds[row.owner_id]):
+                turns.append((rounds[row.owner_id], row.owner_id <= self._last_owner, row.owner_id, len(turns), row))
+        return [row for *_, row in sorted(turns, key=lambda turn: turn[:4])]
+
+    def _may_run(self, owner_id: UUID, more: int) -> bool:
+        """Whether the owner may have so many more running chats."""
+        chats_max = self._settings.user_chats_max
+        busy = [row for row in self._database.chats.values() if row.owner_id == owner_id and row.state.worker_id]
+        return not chats_max or sum(row.state.status is Status.RUNNING for row in busy) + more <= chats_max
 
     def _claimable(self, status: Status) -> list[ChatRow]:
         """The chats in this status that wait for an owner, the oldest first."""
@@ -176,7 +237,7 @@ class MemoryStore:
             for serial, row in enumerate(self._database.chats.values())
             if row.claimable_since is not None and row.state.status is status
         ]
-        return [row for *_, row in sorted(waiting)]
+        return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
         state = row.state
@@ -187,10 +248,11 @@ class MemoryStore:
             epoch=state.epoch + 1,
             snapshot_version=state.snapshot_version + 1,
             attempt=state.attempt + 1 if starts_attempt else state.attempt,
+            takeovers=state.takeovers + 1,
         )
         self._database.change(row, taken)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
-        return Claimed(self._database.view(row), tuple(row.messages), retry_seconds)
+        return Claimed(self._database.view(row), retry_seconds)
 
     # writing a decision
 
@@ -228,3 +290,16 @@ class MemoryStore:
             usage=new.usage,
             position=new.position,
         )
+
+
+def _history_page(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    messages: list[Message] = []
+    size_bytes = 0
+    for message in row.messages:
+        if message.id > after and size_bytes < page_bytes:
+            message_bytes = bytes_of([message])
+            if message_bytes > message_bytes_max:
+                raise HistoryTooLarge(f"message {message.id} has {message_bytes} bytes")
+            messages.append(message)
+            size_bytes += message_bytes
+    return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)

@@ -47,10 +47,14 @@ from chatcluster.ports.registry import (
     Silence,
 )
 from chatcluster.ports.store import (
+    MESSAGE_BYTES,
+    SUSPECTED_SECONDS,
+    SUSPECTED_TAKEOVERS,
     Chat,
     ChatRead,
     Claimed,
     Hint,
+    HistoryPage,
     Idempotency,
     MessagePage,
     NewChat,
@@ -62,10 +66,13 @@ from chatcluster.ports.streams import Appended, Opening, PartStreams
 
 __all__ = [
     "GAP",
+    "MESSAGE_BYTES",
     "NO_ROW",
     "REPLICAS_CHANNEL",
     "RUNNABLE_CHANNEL",
     "SESSION_LOCKS",
+    "SUSPECTED_SECONDS",
+    "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "Account",
     "Accounts",
@@ -80,6 +87,7 @@ __all__ = [
     "Gap",
     "Heartbeat",
     "Hint",
+    "HistoryPage",
     "Idempotency",
     "KeepAlive",
     "MessagePage",

@@ -12,6 +12,15 @@ import msgspec
 from chatcluster.chat import ErrorInfo, Fence, OwnerCommand, Retry, Status, UserCommand
 from chatcluster.parts import Message, NewMessage, QueuedMessage
 
+SUSPECTED_TAKEOVERS = 3
+"""A chat of which so many tenures in a row did not end in order may be what ended them."""
+
+SUSPECTED_SECONDS = 2.0
+"""For so long it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+
+MESSAGE_BYTES = 256
+"""What a message counts for besides its content: its row, and its place in memory."""
+
 
 class Chat(msgspec.Struct, frozen=True):
     """A chat's row, without history and queue."""
@@ -36,6 +45,8 @@ class Chat(msgspec.Struct, frozen=True):
     last_error: ErrorInfo | None
     created_at: datetime
     updated_at: datetime
+    failures: int = 0
+    takeovers: int = 0
 
     @property
     def runnable(self) -> bool:
@@ -114,12 +125,21 @@ class NewChat(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A chat that is ours now, with its whole (undeleted) history, read in the claim's transaction."""
+    """A chat that is ours now. Its history is read within its tenure: see ``Store.read_history``."""
 
     chat: Chat
-    messages: tuple[Message, ...]
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled."""
+
+
+class HistoryPage(msgspec.Struct, frozen=True):
+    """Undeleted messages in order, as of ``history_version``."""
+
+    history_version: int
+    messages: tuple[Message, ...]
+    size_bytes: int
+    """What the messages count for: see ``MESSAGE_BYTES``."""
+    has_more: bool
 
 
 class ChatRead(msgspec.Struct, frozen=True):
@@ -166,11 +186,21 @@ class Store(Protocol):
         ...
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-        """Claim up to ``batch`` runnable unowned chats, oldest first, in one transaction.
+        """Claim up to ``batch`` runnable unowned chats, in one transaction. Rows only: no history is read.
 
-        Sets ``worker_id``, ``epoch + 1``, ``snapshot_version + 1``; a running chat without a scheduled
-        retry starts its next attempt with it. At most ``free_slots`` running chats are taken;
-        interrupting ones are taken regardless. Nothing is taken for a worker without a row in the registry.
+        By turns: of each user the chat that waits longest, then of each the next. Sets ``worker_id``, ``epoch + 1``,
+        ``snapshot_version + 1``, ``takeovers + 1``; a running chat without a scheduled retry starts its next attempt
+        with it. At most ``free_slots`` running chats are taken; interrupting ones are taken regardless, and first.
+        Of the chats with ``SUSPECTED_TAKEOVERS`` a worker takes one in ``SUSPECTED_SECONDS``. Nothing is taken for a
+        worker without a row in the registry. A chat whose row cannot be read ends in an error; the others are claimed.
+        """
+        ...
+
+    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+        """Messages with ``id > after``, until they have ``page_bytes``, decoded in steps that are short.
+
+        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable`` for one that this version
+        cannot read, ``ChatNotFound``.
         """
         ...
 

@@ -1,7 +1,8 @@
 -- The queries of store.py. See queries.py for the form of this file.
 
 -- fragment: message
-json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision, 'created_at', created_at,
+json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision,
+    'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')),
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
 -- fragment: queue
@@ -30,8 +31,8 @@ select
     ) as open_calls
 
 -- name: insert_chat
-insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, claimable_since)
-values ($1, $2, $3, $4, $5, $6, $7, statement_timestamp())
+insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes, claimable_since)
+values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp())
 returning {chat}
 
 -- fragment: change
@@ -63,11 +64,24 @@ update chats set
     open_calls = $17,
     title = coalesce($18, title),
     claimable_since = case when $19::boolean then coalesce(claimable_since, statement_timestamp()) end,
+    failures = $20,
+    takeovers = $21,
+    content_bytes = coalesce($22::bigint, content_bytes) + $23::bigint,
     updated_at = statement_timestamp()
+
+-- fragment: owned
+-- Every write of an owner names its tenure and what it worked from: worker, epoch, history version and status. A server
+-- that took the place of another may have lost some of what that one said was committed.
+worker_id = $24 and epoch = $25 and history_version = $26 and status = $27
 
 -- name: update_chat
 {change}
 where id = $1
+returning {chat}
+
+-- name: update_owned
+{change}
+where id = $1 and {owned}
 returning {chat}
 
 -- name: update_known
@@ -75,16 +89,15 @@ returning {chat}
 -- version only. The messages get their IDs, and so their place in history, after the update has locked the row.
 with changed as (
     {change}
-    where id = $1 and snapshot_version = $26 and queue_length = 0 and open_calls = 0
+    where id = $1 and {owned} and snapshot_version = $28 and queue_length = 0 and open_calls = 0
     returning {chat}
 ),
 inserted as (
     insert into messages (chat_id, revision, origin_epoch, origin_history_version, origin_event, origin_ordinal,
         role, content, finish_reason, model, usage, position)
-    select changed.id, changed.snapshot_version, $27::bigint, $28::bigint, $29::text,
-        case when $27 is not null then ordinal end,
+    select changed.id, changed.snapshot_version, $25::bigint, $26::bigint, $29::text, ordinal,
         new.role, content::json, finish_reason, new.model, usage::json, position
-    from changed, unnest($20::text[], $21::text[], $22::text[], $23::text[], $24::text[], $25::text[])
+    from changed, unnest($30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::text[])
         with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
     order by ordinal
     returning *
@@ -142,55 +155,66 @@ update tool_calls set state = $3 where chat_id = $1 and call_id = $2 and state <
 update tool_calls set state = 'done', finished_at = statement_timestamp()
 where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
--- name: claim
--- Locks nothing but what it takes, and nothing at all when there is nothing to take. The lock on the replica's row
--- makes a burial of this worker wait, or makes this claim find no row; renewals do not conflict with it.
-with interrupting as (
-    select id, claimable_since from chats
-    where status = 'interrupting' and claimable_since is not null
-    order by claimable_since
-    limit $3
-    for update skip locked
-),
-running as (
-    select id, claimable_since from chats
-    where status = 'running' and claimable_since is not null
-    order by claimable_since
-    limit greatest(0, least($2, $3 - (select count(*) from interrupting)))
-    for update skip locked
-),
-taken as (
-    select * from interrupting union all select * from running
-),
-claimer as (
-    select worker_id from replicas where worker_id = $1 and exists (select from taken) for key share
-),
-claimed as (
-    update chats set
-        worker_id = claimer.worker_id,
-        epoch = epoch + 1,
-        snapshot_version = snapshot_version + 1,
-        attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
-        claimable_since = null,
-        updated_at = statement_timestamp()
-    from taken, claimer
-    where chats.id = taken.id
-    returning {chat},
-        coalesce(greatest(0, extract(epoch from retry_at - statement_timestamp())), 0)::float8 as retry_seconds,
-        taken.claimable_since as waited_since
-)
-select
-    claimed.*,
-    (select json_agg({message} order by id) from messages where chat_id = claimed.id and deleted_at is null) as messages
-from claimed
-order by waited_since
+-- fragment: bytes
+-- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
+(256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
+    + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint
 
--- name: select_claimed
-select
-    {chat},
-    (select json_agg({message} order by id) from messages where chat_id = chats.id and deleted_at is null) as messages
-from chats
-where worker_id = $1 and id = any($2::uuid[])
+-- name: read_history
+-- A page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4 bytes, or
+-- of so many parts that decoding it took long, is left empty. The first row stands for the chat.
+with recursive page as (
+    select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
+    union all
+    select next.id, page.page_bytes + next.bytes, next.bytes, next.message
+    from page cross join lateral (
+        select id, {bytes} as bytes,
+            case
+                when {bytes} > $4 then null
+                when {bytes} > 1048576 and json_array_length(content) > 20000 then null
+                else {message}
+            end as message
+        from messages
+        where chat_id = $1 and id > page.id and deleted_at is null
+        order by id
+        limit 1
+    ) as next
+    where page.page_bytes < $3
+)
+select id, bytes, message, (select history_version from chats where chats.id = $1) as history_version from page
+
+-- name: measure
+-- The bytes of a history and its queue, counted until they are above $2.
+with recursive history as (
+    select 0::bigint as id, 0::bigint as total
+    union all
+    select next.id, history.total + next.bytes
+    from history cross join lateral (
+        select id, {bytes} as bytes from messages
+        where chat_id = $1 and id > history.id and deleted_at is null
+        order by id
+        limit 1
+    ) as next
+    where history.total <= $2
+)
+select (select max(total) from history)
+    + (select coalesce(sum(256 + octet_length(content::text)), 0) from queued_messages where chat_id = $1)
+
+-- name: measure_kept
+-- The bytes of a history before message $2, counted until they are above $3.
+with recursive history as (
+    select 0::bigint as id, 0::bigint as total
+    union all
+    select next.id, history.total + next.bytes
+    from history cross join lateral (
+        select id, {bytes} as bytes from messages
+        where chat_id = $1 and id > history.id and id < $2 and deleted_at is null
+        order by id
+        limit 1
+    ) as next
+    where history.total <= $3
+)
+select max(total) from history
 
 -- name: read_chat
 select {chat},
@@ -228,15 +252,15 @@ select id, snapshot_version from chats where id = any($1::uuid[])
 select {chat} from chats
 where owner_id = $1
     and ($2::boolean is null or archived = $2)
-    and (created_at, id)
+    and (chats.created_at, chats.id)
         < (coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by created_at desc, id desc
+order by chats.created_at desc, chats.id desc
 limit $5
 
 -- name: list_changed
 select newest.*
 from unnest($1::uuid[]) as owners (owner_id) cross join lateral (
-    select {chat} from chats where chats.owner_id = owners.owner_id order by created_at desc, id desc limit $3
+    select {chat} from chats where chats.owner_id = owners.owner_id order by chats.created_at desc, chats.id desc limit $3
 ) as newest
 where newest.updated_at > statement_timestamp() - $2::float8 * interval '1 second'
 

@@ -221,7 +221,7 @@ class SimulatedReplica:
         self.database_wire = Wire(StoreUnavailable)
         self.heartbeat_wire = Wire(StoreUnavailable)
         self.redis_wire = Wire(StreamsUnavailable)
-        self.store = MemoryStore(world.database, self.database_wire)
+        self.store = MemoryStore(world.database, self.database_wire, settings)
         self.registry = MemoryRegistry(world.database, self.heartbeat_wire)
         self.streams = MemoryStreams(world.broker, self.redis_wire)
         self.pubsub = DirectPubSub(world.broker)

@@ -252,16 +252,53 @@ async def test_a_takeover_goes_on_where_the_new_owner_dies_as_well(world: World)
 
 
 async def test_a_chat_that_kills_its_owners_ends_in_an_error(world: World) -> None:
-    """Each takeover is an attempt: a chat that takes every replica down with it does not do so for ever."""
-    await world.cluster(4, attempts_max=3)
+    """Takeovers are counted: a chat that takes every replica down with it does not do so for ever."""
+    await world.cluster(6, takeovers_max=4)
     chat = await world.replicas[0].create()
-    for _ in range(3):
+    for _ in range(4):
         await world.model.next_call()
         await world.settle()
         world.owner_of(chat).kill()
     await chat.until_status("error")
     assert chat.state.last_error is not None
     assert chat.state.last_error.code == "attempts_exhausted"
+
+
+async def test_a_takeover_costs_a_chat_none_of_its_attempts(world: World) -> None:
+    """P10: what the model is asked in vain is counted, and the deaths of replicas are not."""
+    await world.cluster(3, attempts_max=2, retry_base_seconds=0.0)
+    chat, call, _ = await world.answering(world.replicas[0], "try 1")
+    for number in (2, 3):
+        world.owner_of(chat).kill()
+        call = await world.model.next_call()
+        assert chat.state.attempt == number, "attempts are told apart by their numbers all the same"
+    call.fail()
+    (await world.model.next_call()).answer("at last")
+    await chat.until_status("waiting")
+    assert chat.history == ["user: hello", "assistant: at last"]
+
+
+async def test_a_chat_that_kills_its_owners_takes_no_other_chat_with_it(world: World) -> None:
+    """P10: chats that shared their owner with it are suspected as well, until it dies without them."""
+    await world.cluster(2, takeovers_max=6)
+    killer = await world.replicas[0].create("the killer")
+    innocent = [await world.replicas[0].create(f"innocent {number}") for number in range(3)]
+    deaths = 0
+    while killer.status != "error":
+        await killer.until(lambda chat: chat.owner is not None or chat.status == "error")
+        await world.settle()
+        if killer.owner is not None:
+            world.owner_of(killer).kill()
+            await world.replica(f"successor {deaths}", takeovers_max=6)
+            deaths += 1
+    assert deaths == 6
+    await trio.sleep(10)
+    for call in world.model.calls:
+        if not call.ended.is_set():
+            call.answer("Yes.")
+    for chat in innocent:
+        await chat.until_status("waiting")
+        assert chat.history[-1] == "assistant: Yes."
 
 
 # --- a frozen process, a cut network ----------------------------------------------------------

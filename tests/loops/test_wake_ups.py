@@ -125,14 +125,14 @@ async def test_without_hints_the_poll_finds_what_there_is_to_do(world: World) ->
 
 
 async def test_a_plain_turn_costs_three_transactions(world: World) -> None:
-    """Send, claim, and the commit that inserts the answer and finishes the turn."""
+    """Send, claim, and the commit that inserts the answer and finishes the turn. The history is read once."""
     a = await world.replica(claim_poll_seconds=HOUR)
     chat = await world.one_turn(a)
     await world.settle()
     before = a.database_wire.crossings.copy()
     await world.exchange(a, chat, "again", "Yes.")
     await trio.sleep(1)
-    assert a.database_wire.crossings - before == {"apply": 1, "claim": 1, "commit": 1}
+    assert a.database_wire.crossings - before == {"apply": 1, "claim": 1, "read_history": 1, "commit": 1}
 
 
 async def test_a_turn_with_readers_costs_few_reads_more(world: World) -> None:

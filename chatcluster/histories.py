@@ -1,0 +1,138 @@
+"""Reads the history of a chat within its own tenure, bounded in bytes: of one chat, and of all that a replica has.
+
+A history of one page is read at once. For a longer one there is a **place** to be had first: the long histories that a
+replica holds at a time have ``LONG_HISTORIES_BYTES`` together. Nobody waits for a place with one in hand, so there is
+no circle of waiters; a chat for which there is none for ``PLACE_SECONDS_MAX`` is given back, as another replica may
+have one. So a long history can keep waiting other long ones, and nothing else.
+
+What happens on failure: a history above its bound raises ``HistoryTooLarge``, one that cannot be read ``Unreadable``,
+one that changed while it was read ``Moved``, one that there is no place for ``NoPlace``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.chat import ErrorInfo
+from chatcluster.config import Settings
+from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
+from chatcluster.parts import Message
+from chatcluster.ports import Chat, HistoryPage, Store
+from chatcluster.repeats import until_known
+from chatcluster.turn import asked_model
+
+PAGE_BYTES = 1 << 20
+MESSAGE_BYTES_MAX = 12 << 20
+"""A message is decoded in one step: one of so many bytes takes some 20 ms."""
+LONG_HISTORIES_BYTES = 64 << 20
+PLACE_SECONDS_MAX = 10.0
+
+
+def bytes_max_of(settings: Settings) -> int:
+    """What is read of a history: all that may be sent to a chat, and one more answer."""
+    return settings.history_bytes_max + settings.attempt_bytes_max
+
+
+def error_of(error: HistoryTooLarge | Unreadable) -> ErrorInfo:
+    """What a turn ends in whose history cannot be had."""
+    if isinstance(error, HistoryTooLarge):
+        text = f"{error}; edit an earlier message, which deletes what follows it, or start a new chat"
+        return ErrorInfo("history_too_large", text)
+    return ErrorInfo("unreadable", "the history of this chat cannot be read by this version; start a new chat")
+
+
+class Places:
+    """The bytes that the long histories of a replica may have."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._taken_bytes = 0
+        self._freed = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Places {self._taken_bytes} of {self._total_bytes} bytes taken>"
+
+    async def take(self, size_bytes: int) -> None:
+        while self._taken_bytes and self._taken_bytes + size_bytes > self._total_bytes:
+            await self._freed.wait()
+        self._taken_bytes += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        self._taken_bytes -= size_bytes
+        self._freed.set()
+        self._freed = trio.Event()
+
+
+class History:
+    """The history of one chat for one tenure. Leave it with ``close``: it may hold a place."""
+
+    def __init__(self, store: Store, places: Places, settings: Settings) -> None:
+        self.messages: list[Message] | None = None
+        """None until they are read."""
+        self._store = store
+        self._places = places
+        self._bytes_max = bytes_max_of(settings)
+        self._held_bytes = 0
+
+    def close(self) -> None:
+        """Forget the messages."""
+        self.messages = None
+        if self._held_bytes:
+            self._places.give_back(self._held_bytes)
+        self._held_bytes = 0
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        if self.messages is not None:
+            self.messages.extend(messages)
+
+    async def read(self, chat: Chat) -> None:
+        """All messages, as of the version of ``chat``."""
+        self.messages = await until_known(lambda: self._read(chat), chat.id)
+
+    async def asked_model(self, chat: Chat) -> str | None:
+        """The model that was asked last, as far as that can be read."""
+        if self.messages is None:
+            try:
+                await self.read(chat)
+            except (HistoryTooLarge, NoPlace, Unreadable) as error:
+                telemetry.event("history.unreadable", chat_id=str(chat.id), error=str(error))
+        return asked_model(self.messages or ()) or chat.model
+
+    async def _read(self, chat: Chat) -> list[Message]:
+        self.close()
+        page = await self._page(chat, 0, self._bytes_max)
+        messages, size_bytes = list(page.messages), page.size_bytes
+        if page.has_more:
+            await self._take_place()
+        while page.has_more:
+            page = await self._page(chat, messages[-1].id, self._bytes_max - size_bytes)
+            messages.extend(page.messages)
+            size_bytes += page.size_bytes
+        self._keep(size_bytes)
+        return messages
+
+    async def _take_place(self) -> None:
+        with trio.move_on_after(PLACE_SECONDS_MAX):
+            await self._places.take(self._bytes_max)
+            self._held_bytes = self._bytes_max
+            return
+        raise NoPlace("this replica holds as many long histories as it can")
+
+    def _keep(self, size_bytes: int) -> None:
+        """Give back what was taken to be safe."""
+        if self._held_bytes:
+            self._places.give_back(self._held_bytes - size_bytes)
+            self._held_bytes = size_bytes
+
+    async def _page(self, chat: Chat, after: int, bytes_left: int) -> HistoryPage:
+        page = await self._store.read_history(
+            chat.id, after=after, page_bytes=PAGE_BYTES, message_bytes_max=min(bytes_left, MESSAGE_BYTES_MAX)
+        )
+        if page.size_bytes > bytes_left:
+            raise HistoryTooLarge(f"the history of this chat has more than {self._bytes_max} bytes")
+        if page.history_version != chat.history_version:
+            raise Moved(f"history moved from version {chat.history_version} to {page.history_version}")
+        return page

@@ -1,0 +1,52 @@
+"""How much a chat may hold: the bytes of its history and its queue, counted on its row.
+
+A message is refused when there is no room for it, and nothing else ever is: what an owner commits is taken whatever its
+size, and an earlier message can be edited in a chat that is full, which deletes all that follows.
+
+The count is a help and not the truth (rows may have been added by others), so nobody is refused by it alone: a store
+counts again before it says that a chat is full. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chatcluster.chat import ChatState, Decision, Edit, Queued, Send, UserCommand
+from chatcluster.errors import ChatFull
+from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, encode
+from chatcluster.ports import MESSAGE_BYTES
+
+
+def bytes_of(messages: Iterable[Message | NewMessage | Queued | QueuedMessage]) -> int:
+    return sum(MESSAGE_BYTES + len(encode(message.parts)) for message in messages)
+
+
+def new_parts(command: UserCommand) -> Parts | None:
+    """What the command adds to the chat, None if that is nothing."""
+    match command:
+        case Send():
+            return command.message.parts
+        case Edit():
+            return command.parts
+    return None
+
+
+def has_room(held_bytes: int, parts: Parts, *, bytes_max: int) -> bool:
+    return held_bytes + MESSAGE_BYTES + len(encode(parts)) <= bytes_max
+
+
+def require_room(held_bytes: int, parts: Parts, *, bytes_max: int) -> None:
+    if not has_room(held_bytes, parts, bytes_max=bytes_max):
+        raise ChatFull(
+            f"the chat is full: its history and queue may have {bytes_max} bytes; edit an earlier message, "
+            "which deletes what follows it, delete queued messages, or start a new chat",
+            bytes_max=bytes_max,
+        )
+
+
+def change_bytes(before: ChatState, decision: Decision) -> int:
+    """By how much the decision changes what the chat holds, apart from the messages of its history that it deletes."""
+    added = bytes_of(decision.messages) + bytes_of(filter(None, (decision.enqueue,)))
+    if decision.delete_from is not None:
+        return added  # an edit empties the queue as well; what it keeps was counted
+    return added - bytes_of(queued for queued in before.queue if queued.id in decision.dequeue)

@@ -1,0 +1,150 @@
+-- The queries of claims.py. See queries.py for the form of this file.
+
+-- fragment: waits
+chats.claimable_since is not null and chats.status = 'running'
+
+-- fragment: claimed
+-- The lock on the replica's row makes a burial of this worker wait; renewals do not conflict with it. If a burial has
+-- the row, or has deleted it, nothing is claimed.
+claimer as (
+    select worker_id from replicas where worker_id = $1 and exists (select from taken) for key share skip locked
+),
+claimed as (
+    update chats set
+        worker_id = claimer.worker_id,
+        epoch = epoch + 1,
+        snapshot_version = snapshot_version + 1,
+        attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
+        takeovers = takeovers + 1,
+        claimable_since = null,
+        updated_at = statement_timestamp()
+    from taken, claimer
+    where chats.id = taken.id
+    returning {chat}, taken.round, taken.place, taken.claimable_since as waited_since,
+        case
+            when retry_at is null then 0
+            else greatest(0, extract(epoch from least(greatest(retry_at, '0001-01-02'), '9999-12-30') - statement_timestamp()))
+        end::float8 as retry_seconds
+)
+
+-- name: claim
+-- By turns: round by round, of each owner the chat that waits longest, beginning with the owner after $4. Locks nothing
+-- but what it takes, and nothing at all when there is nothing to take. Each step is a look into a small partial index.
+--
+-- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those in two seconds, so
+-- that the next death tells which it was; those that kill more slowly are told by chance, as each death scatters them.
+with recursive interrupting as (
+    select id, claimable_since from chats
+    where status = 'interrupting' and claimable_since is not null
+    order by claimable_since
+    limit $3
+    for update skip locked
+),
+free as (
+    select greatest(0, least($2::bigint, $3::bigint - (select count(*) from interrupting))) as places
+),
+suspected as (
+    select id, claimable_since from chats
+    where {waits} and takeovers >= 3
+        and 0 = (
+            select count(*) from chats as owned
+            where owned.worker_id = $1 and owned.takeovers > 3 and owned.id <> chats.id
+                and owned.updated_at > statement_timestamp() - interval '2 seconds'
+        )
+    order by claimable_since
+    limit (select least(1, places) from free)
+    for update skip locked
+),
+busy as (
+    select owner_id, count(*) as chats from chats
+    where $5::bigint > 0 and worker_id is not null and status = 'running'
+    group by owner_id
+),
+owners as (
+    select $4::uuid as owner_id, 0 as place, false as again
+    union all
+    select next.owner_id, owners.place + 1, next.again
+    from owners cross join lateral (
+        (
+            select chats.owner_id, owners.again from chats
+            where {waits} and chats.owner_id > owners.owner_id and (not owners.again or chats.owner_id <= $4)
+                and not exists (select from busy where busy.owner_id = chats.owner_id and busy.chats >= $5)
+            order by chats.owner_id
+            limit 1
+        )
+        union all
+        (
+            select chats.owner_id, true from chats
+            where {waits} and chats.owner_id <= $4 and not owners.again
+                and not exists (select from busy where busy.owner_id = chats.owner_id and busy.chats >= $5)
+            order by chats.owner_id
+            limit 1
+        )
+        limit 1
+    ) as next
+    where owners.place < (select places from free)
+),
+candidates as (
+    select oldest.id, oldest.round, owners.place
+    from owners cross join lateral (
+        select id, row_number() over (order by claimable_since) as round
+        from (
+            select id, claimable_since from chats
+            where {waits} and chats.owner_id = owners.owner_id and takeovers < 3
+            order by claimable_since
+            limit (select greatest(8, 4 * $3 / count(*)) from owners)
+        ) as waiting
+    ) as oldest
+    where owners.place > 0
+        and ($5 = 0 or oldest.round <= $5 - coalesce((select busy.chats from busy where busy.owner_id = owners.owner_id), 0))
+),
+running as (
+    select chats.id, chats.claimable_since, candidates.round, candidates.place
+    from candidates join chats on chats.id = candidates.id
+    where {waits}
+    order by candidates.round, candidates.place
+    limit (select places - (select count(*) from suspected) from free)
+    for update of chats skip locked
+),
+taken as (
+    select id, claimable_since, -1::bigint as round, 0 as place from interrupting
+    union all
+    select id, claimable_since, 0, 0 from suspected
+    union all
+    select id, claimable_since, round, place from running
+),
+{claimed}
+select * from claimed order by round, place, waited_since
+
+-- name: claim_one
+-- One chat by its ID, where the claim of many failed.
+with taken as (
+    select id, claimable_since, 0::bigint as round, 0 as place from chats
+    where id = $2 and claimable_since is not null
+    for update skip locked
+),
+{claimed}
+select * from claimed
+
+-- name: select_claimable
+-- IDs alone: nothing that may be unreadable. Chats that are to be interrupted, and what fits of the others.
+(
+    select id from chats where status = 'interrupting' and claimable_since is not null
+    order by claimable_since
+    limit $2
+)
+union all
+(select id from chats where {waits} order by claimable_since limit least($1::bigint, $2::bigint))
+
+-- name: end_unreadable
+-- Nothing of the row is read but what is needed to find it: a column of it cannot be. What the turn was is lost.
+with ended as (
+    update chats set
+        status = 'error', archived = archiving, archiving = false, compacting = false, open_calls = 0,
+        retry = null, retry_at = null, last_error = $2::text::json, claimable_since = null, takeovers = 0,
+        snapshot_version = snapshot_version + 1, updated_at = statement_timestamp()
+    where id = $1 and claimable_since is not null
+    returning id
+)
+update tool_calls set state = 'done', finished_at = statement_timestamp()
+where chat_id = (select id from ended) and state <> 'done'

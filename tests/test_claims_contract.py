@@ -1,0 +1,189 @@
+"""Whose turn it is to be claimed, in every ``Store``: users take turns, and what may kill its owner is on its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from uuid import UUID
+
+import pytest
+import trio
+from chat_states import assistant
+from contract_worlds import World, fence_of, open_world
+
+from chatcluster.chat import CommitStep, FinishTurn, Interrupt, Release, Retry, ScheduleRetry, StartAttempt
+from chatcluster.ports import SUSPECTED_TAKEOVERS, Claimed
+
+GREEDY, MODEST, THIRD = UUID(int=11), UUID(int=12), UUID(int=13)
+RETRY = Retry(attempt=1, delay_ms=60_000, error="busy", kind="overloaded")
+
+Worlds = Callable[..., AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+def worlds(request: pytest.FixtureRequest) -> Worlds:
+    url = None if request.param == "memory" else request.getfixturevalue("database_url")
+    return partial(open_world, url)
+
+
+@pytest.fixture
+async def world(worlds: Worlds) -> AsyncIterator[World]:
+    async with worlds() as world:
+        yield world
+
+
+async def owners_claimed(world: World, worker: UUID, times: int, *, free_slots: int = 1, batch: int = 10) -> list[UUID]:
+    """The owners of the chats of so many claims, in their order."""
+    owners: list[UUID] = []
+    for _ in range(times):
+        claimed = await world.store.claim(worker, free_slots=free_slots, batch=batch)
+        owners.extend(one.chat.owner_id for one in claimed)
+    return owners
+
+
+async def die(world: World, worker: UUID) -> None:
+    await world.registry.bury(worker, None)
+
+
+async def suspect(world: World, *chat_ids: UUID) -> None:
+    """Let the chats have had owners that died, so often that they may be why."""
+    for _ in range(SUSPECTED_TAKEOVERS):
+        worker = await world.worker()
+        assert len(await world.store.claim(worker, free_slots=9, batch=9)) == len(chat_ids)
+        await die(world, worker)
+
+
+# --- turns ------------------------------------------------------------------------------------
+
+
+async def test_a_chat_of_another_user_is_claimed_next_and_not_after_all_of_the_first(world: World) -> None:
+    """P10"""
+    for _ in range(8):
+        await world.chat(owner_id=GREEDY)
+    await world.chat(owner_id=MODEST)
+    assert MODEST in await owners_claimed(world, await world.worker(), times=2)
+
+
+async def test_users_take_turns_claim_by_claim(world: World) -> None:
+    """P10"""
+    for owner in (GREEDY, GREEDY, GREEDY, MODEST, MODEST, THIRD):
+        await world.chat(owner_id=owner)
+    owners = await owners_claimed(world, await world.worker(), times=6)
+    assert sorted(owners[:3]) == [GREEDY, MODEST, THIRD]
+    assert sorted(owners[3:5]) == [GREEDY, MODEST]
+    assert owners[5] == GREEDY
+
+
+async def test_a_batch_is_dealt_out_in_rounds(world: World) -> None:
+    """P10"""
+    for owner in (GREEDY,) * 6 + (MODEST,) * 2:
+        await world.chat(owner_id=owner)
+    owners = await owners_claimed(world, await world.worker(), times=1, free_slots=5)
+    assert owners.count(MODEST) == 2
+
+
+async def test_a_user_alone_has_a_whole_batch(world: World) -> None:
+    chats = [await world.chat(owner_id=GREEDY) for _ in range(10)]
+    claimed = await world.store.claim(await world.worker(), free_slots=10, batch=10)
+    assert [one.chat.id for one in claimed] == chats, "the oldest first"
+
+
+async def test_claimers_at_the_same_time_get_all_chats_of_all_users_once(world: World) -> None:
+    """P2"""
+    chats = [await world.chat(owner_id=UUID(int=number % 5)) for number in range(30)]
+    won: list[UUID] = []
+
+    async def claim_all(worker: UUID) -> None:
+        while len(won) < len(chats):
+            won.extend(one.chat.id for one in await world.store.claim(worker, free_slots=3, batch=3))
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(claim_all, await world.worker())
+    assert sorted(won) == sorted(chats)
+
+
+# --- a limit per user -------------------------------------------------------------------------
+
+
+async def test_a_user_has_so_many_running_chats_and_no_more(worlds: Worlds) -> None:
+    """P10"""
+    async with worlds(user_chats_max=2) as world:
+        for owner in (GREEDY,) * 5 + (MODEST,):
+            await world.chat(owner_id=owner)
+        claimed = await world.store.claim(await world.worker(), free_slots=9, batch=9)
+        assert sorted(one.chat.owner_id for one in claimed) == [GREEDY, GREEDY, MODEST]
+        other = await world.worker()
+        assert await world.store.claim(other, free_slots=9, batch=9) == ()
+        done = next(one.chat for one in claimed if one.chat.owner_id == GREEDY)
+        await world.store.commit(fence_of(done), FinishTurn((assistant("done"),)))
+        assert await owners_claimed(world, other, times=3, free_slots=9) == [GREEDY]
+
+
+async def test_chats_that_are_to_be_interrupted_are_claimed_above_the_limit(worlds: Worlds) -> None:
+    """P5"""
+    async with worlds(user_chats_max=1) as world:
+        await world.chat(owner_id=GREEDY)
+        worker = await world.worker()
+        assert len(await world.store.claim(worker, free_slots=9, batch=9)) == 1
+        waiting = await world.chat(owner_id=GREEDY)
+        await world.store.apply(waiting, Interrupt(), owner_id=GREEDY)
+        assert [one.chat.id for one in await world.store.claim(worker, free_slots=0, batch=9)] == [waiting]
+
+
+# --- owners that die --------------------------------------------------------------------------
+
+
+async def test_a_takeover_is_counted_apart_from_the_failures_of_the_model(world: World) -> None:
+    """P10"""
+    await world.chat()
+    worker = await world.worker()
+    await world.claim(worker)
+    await die(world, worker)
+    chat = (await world.claim()).chat
+    assert (chat.attempt, chat.takeovers, chat.failures) == (2, 2, 0)
+    waiting = (await world.store.commit(fence_of(chat), ScheduleRetry(retry_of(chat.attempt)))).chat
+    assert (waiting.attempt, waiting.takeovers, waiting.failures) == (2, 2, 1)
+    again = (await world.store.commit(fence_of(waiting), ScheduleRetry(retry_of(chat.attempt)))).chat
+    assert again.failures == 1, "the repeat of a commit is no failure more"
+    started = (await world.store.commit(fence_of(again), StartAttempt(3))).chat
+    assert (started.attempt, started.failures) == (3, 1)
+
+
+async def test_the_counts_start_anew_with_the_history(world: World) -> None:
+    await world.chat()
+    chat = (await world.claim()).chat
+    chat = (await world.store.commit(fence_of(chat), ScheduleRetry(RETRY))).chat
+    stepped = await world.store.commit(fence_of(chat), CommitStep((assistant("a step"),)))
+    assert (stepped.chat.attempt, stepped.chat.takeovers, stepped.chat.failures) == (0, 0, 0)
+
+
+async def test_a_tenure_that_ends_in_order_clears_a_chat_of_suspicion(world: World) -> None:
+    await suspect(world, await world.chat())
+    chat = (await world.claim()).chat
+    assert chat.takeovers == SUSPECTED_TAKEOVERS + 1
+    released = await world.store.commit(fence_of(chat), Release())
+    assert released.chat.takeovers == 0
+
+
+async def test_of_the_chats_that_may_be_what_killed_their_owners_one_is_claimed_at_a_time(world: World) -> None:
+    """P10: so that the next death tells which it was. All others are claimed as ever."""
+    suspects = [await world.chat(), await world.chat()]
+    await suspect(world, *suspects)
+    others = [await world.chat(), await world.chat()]
+    first, second = await world.worker(), await world.worker()
+
+    async def claim(worker: UUID) -> tuple[Claimed, ...]:
+        return await world.store.claim(worker, free_slots=9, batch=9)
+
+    taken = [one.chat.id for one in await claim(first)]
+    assert len(set(taken) & set(suspects)) == 1
+    assert set(others) <= set(taken)
+    assert await claim(first) == ()
+    assert [one.chat.id for one in await claim(second)] == [one for one in suspects if one not in taken]
+
+
+def retry_of(attempt: int) -> Retry:
+    return Retry(attempt=attempt, delay_ms=60_000, error="busy", kind="overloaded")

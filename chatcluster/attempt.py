@@ -6,6 +6,7 @@ it is kept; or cancelled, when the chat moved under it, after which ``partial`` 
 
 from __future__ import annotations
 
+import msgspec
 import trio
 
 from chatcluster.config import Settings
@@ -13,6 +14,10 @@ from chatcluster.errors import ProviderError
 from chatcluster.parts import NewMessage, Part, Position, ReasoningPart, Role, TextPart, joined
 from chatcluster.ports import Delta, Finished, Model, ModelRequest
 from chatcluster.publisher import TenureStream
+
+
+PART_BYTES = 64
+"""What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
 
 
 class Attempt:
@@ -62,8 +67,14 @@ class Attempt:
                 return
             if "\0" in part.text:  # Postgres stores no NUL in text
                 part = type(part)(part.text.replace("\0", "\ufffd"))
-            self._streamed_bytes += len(part.text.encode())
+        self._streamed_bytes += _size(part)
+        if not self._deltas or type(self._deltas[-1]) is not type(part):
+            self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:
             raise ProviderError(f"the answer is longer than {self._settings.attempt_bytes_max} bytes", kind="config")
         self._deltas.append(part)
         self._stream.part(part)
+
+
+def _size(part: Part) -> int:
+    return sum(len(value.encode()) for value in msgspec.structs.astuple(part) if isinstance(value, str))

@@ -23,6 +23,7 @@ from chatcluster.registry import PostgresRegistry
 from chatcluster.store import PostgresStore
 
 OWNER = UUID(int=100)
+PAGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import trio
 
 from chatcluster.config import Settings
@@ -15,6 +16,9 @@ from chatcluster.errors import ProviderError
 from chatcluster.parts import NewMessage, Part, Position, ReasoningPart, Role, TextPart, joined
 from chatcluster.ports import Delta, Finished, Model, ModelRequest
 from chatcluster.publisher import TenureStream
+
+PART_BYTES = 64
+"""What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
 
 
 class Attempt:
@@ -64,7 +68,9 @@ class Attempt:
                 return
             if "\0" in part.text:  # Postgres stores no NUL in text
                 part = type(part)(part.text.replace("\0", "\ufffd"))
-            self._streamed_bytes += len(part.text.encode())
+        self._streamed_bytes += _size(part)
+        if not self._deltas or type(self._deltas[-1]) is not type(part):
+            self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:
             raise ProviderError(f"the answer is longer than {self._settings.attempt_bytes_max} bytes", kind="config")
         self._deltas.append(part)
@@ -80,3 +86,7 @@ def interrupted(said: Sequence[Part], up_to: Position | None, model: str | None)
         model=model,
         position=None if up_to is None else str(up_to),
     )
+
+
+def _size(part: Part) -> int:
+    return sum(len(value.encode()) for value in msgspec.structs.astuple(part) if isinstance(value, str))

@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster import telemetry
@@ -44,7 +45,7 @@ from chatcluster.parts import (
     Message,
     Position,
     decode_frame,
-    last_group,
+    ends_group,
 )
 from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, hint_channel
 from chatcluster.relay import SEQ_MAX, Relay, Tenure
@@ -53,6 +54,9 @@ from chatcluster.shown import Shown
 FRAMES_SECONDS_MAX = 0.5
 """How long a message waits for the frames that it came from."""
 READ_RETRY_SECONDS = 0.2
+PAGE_MESSAGES = 200
+PAGE_BYTES = 512 << 10
+"""What is read of a history at a time."""
 EVERYTHING = 2**62
 """A snapshot version beyond any: nothing is newer."""
 
@@ -105,6 +109,9 @@ class Feed:
         # what is read, but not shown yet
         self._waiting: deque[Message] = deque()
         self._read: ChatRead | None = None
+        """What is read of it, a page, if there is more."""
+        self._read_up_to = 0
+        """The last message of that page."""
         self._wait_until = float("inf")
 
     def __repr__(self) -> str:
@@ -142,7 +149,7 @@ class Feed:
         with self._scope:
             async with self._pubsub.subscribe(hint_channel(self.chat_id)) as hints:
                 try:
-                    read = await self._store.read(self.chat_id, after_version=EVERYTHING)
+                    read = await self._read_newer(EVERYTHING)
                 except ChatclusterError as error:
                     self.fail(error)
                     return
@@ -179,7 +186,7 @@ class Feed:
                 await self._stirred.wait()
             self._stirred = trio.Event()
             self._show_waiting(at_once=trio.current_time() >= self._wait_until)
-            while self._newest > self.chat.snapshot_version and self._read is None:
+            while self._lacks_messages or (self._newest > self.chat.snapshot_version and self._read is None):
                 await self._refresh()
             self._take_untaken(all_is_read=self._newest <= self.chat.snapshot_version)
             self._announce()
@@ -200,17 +207,34 @@ class Feed:
         """Read what is new. What somebody said to be there, but is not, is forgotten: hints are not data."""
         looks = self._looks
         try:
-            read = await self._store.read(self.chat_id, after_version=self.shown.version)
+            read = await self._read_newer(self.shown.version, self._read_up_to, self.shown.chat.queue_version)
             if read.chat.reset_version > self.shown.version:
-                read = await self._store.read(self.chat_id)
+                read = await self._read_newer(0)
         except StoreUnavailable as error:
             telemetry.event("feed.read_failed", chat_id=str(self.chat_id), error=str(error))
             await trio.sleep(READ_RETRY_SECONDS)
             return
         if self._looks == looks:  # otherwise it may have come to be after this read
             self._newest = read.chat.snapshot_version
-        if read.chat.snapshot_version > self.chat.snapshot_version:
+        if read.chat.snapshot_version > self.chat.snapshot_version or self._lacks_messages:
             self._adopt(read)
+
+    async def _read_newer(self, after_version: int, after_id: int = 0, queue_version: int = -1) -> ChatRead:
+        return await self._store.read_newer(
+            self.chat_id,
+            after_version=after_version,
+            after_id=after_id,
+            queue_version=queue_version,
+            limit=PAGE_MESSAGES,
+            bytes_max=PAGE_BYTES,
+        )
+
+    @property
+    def _lacks_messages(self) -> bool:
+        """Whether nothing can be shown before the next page is read: a transaction's messages are shown together."""
+        if self._read is None or self._read.next_revision is None:
+            return False
+        return not self._waiting or self._waiting[0].revision == self._read.next_revision
 
     def _adopt(self, read: ChatRead) -> None:
         before, self.chat = self.chat, read.chat
@@ -220,23 +244,31 @@ class Feed:
             self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
         elif read.chat.status is not before.status:
             self._relay.reset()
+        if read.chat.reset_version > self.shown.version:
+            self._waiting.clear()
+            if read.next_revision is None:
+                self.shown.reset(read.chat, read.messages)
+            else:
+                self.shown.restart(read)  # each reader reads the history, at its own pace
+            read = msgspec.structs.replace(read, messages=(), next_revision=None)
         self._read = read
         self._waiting.extend(read.messages)
-        if read.chat.reset_version > self.shown.version:
-            self.shown.reset(read.chat, self._waiting)
-            self._waiting.clear()
+        self._read_up_to = 0 if read.next_revision is None else read.messages[-1].id
         self._show_waiting()
 
     def _show_waiting(self, *, at_once: bool = False, up_to_history: int = EVERYTHING) -> None:
         """Show messages whose frames have been shown, in order, and then the rest of the read they came with."""
-        while self._waiting and self._waiting[0].revision <= up_to_history:
+        while self._waiting and self._waiting[0].revision <= up_to_history and not self._lacks_messages:
             if not at_once and not self._frames_shown(self._waiting[0]):
                 if self._wait_until == float("inf"):
                     self._wait_until = trio.current_time() + FRAMES_SECONDS_MAX
                 return
-            group_ends = last_group(self._waiting, 0)
+            group_ends = ends_group(self._waiting, 0, None)
             self.shown.message(self._waiting.popleft(), group_ends=group_ends)
-        if self._read is not None and not self._waiting:
+        if self._lacks_messages:
+            self._wait_until = float("inf")
+            self._stirred.set()
+        elif self._read is not None and not self._waiting:
             self.shown.state(self._read)
             if not self._is_current():
                 self.shown.abandon_preview()
@@ -289,6 +321,8 @@ class Feed:
         assert isinstance(body, AttemptFrame)
         self._show_waiting(at_once=True, up_to_history=body.history_version)
         began = max(body.history_version, body.snapshot_version)
+        if self._lacks_messages and body.history_version > self.shown.history_version:
+            return False
         if began > self.chat.snapshot_version and not (all_is_read or self._waiting):
             self._seek(began)
             return False

@@ -280,6 +280,8 @@ def parse_cursor(text: str) -> Cursor:
     return Cursor(int(version), Position(int(epoch), int(seq)), None if message_id is None else int(message_id))
 
 
-def last_group(messages: Sequence[Message], index: int) -> bool:
-    """Whether ``messages[index]`` is the last of those that its transaction inserted."""
-    return index + 1 == len(messages) or messages[index + 1].revision != messages[index].revision
+def ends_group(messages: Sequence[Message], index: int, next_revision: int | None) -> bool:
+    """Whether ``messages[index]`` is the last of those that its transaction inserted. After all of them comes a message
+    of ``next_revision``, if any."""
+    following = messages[index + 1].revision if index + 1 < len(messages) else next_revision
+    return following != messages[index].revision

@@ -5,7 +5,7 @@ ends it; then there is a new, empty one. It only ever grows, so whoever joins ke
 that it has at that moment, and reads them from it later.
 
 Many readers join at one moment, after a deploy all of them: the frames are encoded for one of them, and
-the others get the same bytes.
+the others get the same bytes. Whoever joins a long answer gets it in pages.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from typing import NamedTuple
 from chatcluster import events
 from chatcluster.parts import START, Cursor, Position
 
+PAGE_FRAMES = 1000
+PAGE_BYTES = 512 << 10
+
 
 class Preview:
     def __init__(self) -> None:
         self.positions: list[Position] = []
         self._bodies: list[bytes] = []
+        self._ends: list[int] = []
+        """Of each frame: the size of all up to it."""
         self._version = 0
-        self._encoded: list[bytes] = []
-        """The first frames as events, with cursors of ``_version``."""
+        self._encoded: dict[int, bytes] = {}
+        """Frames as events, with cursors of ``_version``."""
         self._joined = b""
-        self._joined_count = 0
+        self._joined_frames = (0, 0)
 
     def __repr__(self) -> str:
         return f"<Preview of {len(self._bodies)} frames up to {self.last}>"
@@ -39,28 +44,32 @@ class Preview:
         """The next frame: its event without a cursor."""
         self.positions.append(position)
         self._bodies.append(body)
+        self._ends.append(len(body) + (self._ends[-1] if self._ends else 0))
 
     def now(self) -> Joined:
         """What a reader that joins at this moment gets."""
         return Joined(self, len(self._bodies))
 
-    def encoded(self, count: int, version: int, after: Position) -> bytes:
-        """Of the first ``count`` frames those after a position, as events with cursors of a snapshot version."""
-        skipped = bisect_right(self.positions, after, hi=count)
-        if skipped == count:
-            return b""
-        self._encode(count, version)
-        if skipped:
-            return b"".join(self._encoded[skipped:count])
-        if self._joined_count != count:
-            self._joined, self._joined_count = b"".join(self._encoded[:count]), count
+    def page_end(self, first: int, count: int) -> int:
+        """Where the page ends that begins with frame ``first``, of ``count``."""
+        end = bisect_right(self._ends, PAGE_BYTES + (self._ends[first - 1] if first else 0), lo=first)
+        return min(max(end, first + 1), first + PAGE_FRAMES, count)
+
+    def encoded(self, first: int, end: int, version: int) -> bytes:
+        """Frames from ``first`` up to, but not with, ``end``, as events with cursors of a snapshot version."""
+        if version != self._version:
+            self._version, self._encoded, self._joined, self._joined_frames = version, {}, b"", (0, 0)
+        if self._joined_frames != (first, end):
+            self._joined = b"".join(self._event(index) for index in range(first, end))
+            self._joined_frames = (first, end)
         return self._joined
 
-    def _encode(self, count: int, version: int) -> None:
-        if version != self._version:
-            self._version, self._encoded, self._joined_count = version, [], 0
-        for index in range(len(self._encoded), count):
-            self._encoded.append(events.with_id(Cursor(version, self.positions[index]), self._bodies[index]))
+    def _event(self, index: int) -> bytes:
+        event = self._encoded.get(index)
+        if event is None:
+            cursor = Cursor(self._version, self.positions[index])
+            event = self._encoded[index] = events.with_id(cursor, self._bodies[index])
+        return event
 
 
 class Joined(NamedTuple):
@@ -74,6 +83,11 @@ class Joined(NamedTuple):
         """The last frame's position; ``START`` if there is none."""
         return self.preview.positions[self.frame_count - 1] if self.frame_count else START
 
-    def after(self, position: Position, version: int) -> bytes:
-        """The frames after a position, as events with cursors of this snapshot version."""
-        return self.preview.encoded(self.frame_count, version, position)
+    def after(self, position: Position, version: int) -> tuple[bytes, Position]:
+        """A page of the frames after a position, as events with cursors of this snapshot version; and the last one's
+        position, which is ``last`` if there are no more."""
+        first = bisect_right(self.preview.positions, position, hi=self.frame_count)
+        if first == self.frame_count:
+            return b"", self.last
+        end = self.preview.page_end(first, self.frame_count)
+        return self.preview.encoded(first, end, version), self.preview.positions[end - 1]

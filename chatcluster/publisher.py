@@ -22,6 +22,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from enum import Enum, auto
+from itertools import islice
 from uuid import UUID
 
 import trio
@@ -46,6 +47,10 @@ from chatcluster.parts import (
 from chatcluster.ports import Appended, Opening, PartStreams
 
 APPEND_FRAMES_MAX = 1000
+APPEND_BYTES_MAX = 1 << 20
+FRAME_CHARACTERS_MAX = 16 << 10
+"""Text of a frame. Streams are read some hundred frames at a time, and Redis cuts whoever listens and has megabytes to
+take: that would be every chat's listener on that replica."""
 OPEN_MAX = 100
 CLOSING_MAX = 10_000
 """Ended tenures whose last frames wait for Redis to come back; beyond, the oldest are forgotten."""
@@ -108,14 +113,14 @@ class TenureStream:
                 self._publisher.flush_at(self._quiet_until, self)
             return
         self._quiet_until = now + self._publisher.coalesce_seconds
-        self._add(PartFrame(self._attempt, part))
+        self._add_part(part)
 
     def flush(self) -> Position:
         """Turn what is held back into a frame now; the position of the last frame."""
         if self._held:
             held, self._held = self._held, []
             self._quiet_until = trio.current_time() + self._publisher.coalesce_seconds
-            self._add(PartFrame(self._attempt, _merged(held)))
+            self._add_part(_merged(held))
         return Position(self.epoch, self._next_seq - 1)
 
     def committed(self, history_version: int) -> None:
@@ -144,6 +149,15 @@ class TenureStream:
         """Keep the first frame alone; all of them where the stream is about to be opened and will get them."""
         if self.state is not State.NEW or self._publisher.cut_off:
             self.memory = self.memory[:1]
+
+    def _add_part(self, part: Part) -> None:
+        """In several frames, if the text is long."""
+        if isinstance(part, TextPart | ReasoningPart):
+            for start in range(0, len(part.text), FRAME_CHARACTERS_MAX):
+                text = part.text[start : start + FRAME_CHARACTERS_MAX]
+                self._add(PartFrame(self._attempt, type(part)(text)))
+        else:
+            self._add(PartFrame(self._attempt, part))
 
     def _add(self, body: FrameBody) -> None:
         if not isinstance(body, PartFrame):
@@ -290,9 +304,13 @@ class Publisher:
         return failed
 
     async def _append_unsent(self) -> None:
-        entries = [
-            (stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent
-        ][:APPEND_FRAMES_MAX]
+        unsent = ((stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent)
+        entries, size = [], 0
+        for stream, added in islice(unsent, APPEND_FRAMES_MAX):
+            entries.append((stream, added))
+            size += len(added.data)
+            if size >= APPEND_BYTES_MAX:
+                break
         if entries:
             await self._append(entries)
 

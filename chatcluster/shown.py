@@ -21,7 +21,7 @@ from chatcluster.ports import Chat, ChatRead
 from chatcluster.preview import Joined, Preview
 from chatcluster.recent import RecentMessages
 
-RECENT_BYTES_MAX = 1 << 20
+RECENT_BYTES_MAX = 512 << 10
 
 
 class Notice(NamedTuple):
@@ -34,6 +34,10 @@ class Notice(NamedTuple):
 
 class Reader(Protocol):
     def offer(self, notice: Notice) -> None: ...
+
+    def restart(self, seen: int, snapshot: Snapshot) -> None:
+        """History was rewritten after version ``seen``: begin anew with ``snapshot``."""
+        ...
 
     def cut(self, reason: str) -> None: ...
 
@@ -103,6 +107,15 @@ class Shown:
         for message in messages:
             self._hand_out(events.MessageEvent(message), Cursor(version, self.position, message.id))
         self.history_version = chat.history_version
+
+    def restart(self, read: ChatRead) -> None:
+        """As ``reset``, for a history that is too long to be told in one go. The state is told with it."""
+        seen, self.preview = self.version, Preview()
+        self.history_version = read.chat.history_version
+        self.begin(read)
+        for reader in self._readers:
+            reader.restart(seen, self.snapshot())
+        self._hand_out(events.TitleEvent(read.chat.title), Cursor(self.version, self.position))
 
     def message(self, message: Message, *, group_ends: bool) -> None:
         """The next message; ``group_ends``: the last one of its transaction."""

@@ -45,13 +45,27 @@ from chatcluster.decision_writer import insert_messages, is_plain, write_decisio
 from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError, StoreFailed, Unreadable
 from chatcluster.history_reader import decoded_page, fetch_history
 from chatcluster.parts import Message, NewMessage, Role
-from chatcluster.ports import Chat, ChatRead, Claimed, HistoryPage, Idempotency, MessagePage, NewChat, Outcome
+from chatcluster.ports import (
+    Chat,
+    ChatRead,
+    Claimed,
+    HistoryPage,
+    Idempotency,
+    MessagePage,
+    NewChat,
+    NewerMessages,
+    Outcome,
+)
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.queries import load_queries
 from chatcluster.room import bytes_of, has_room, new_parts, require_room
 from chatcluster.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
 
 SQL = load_queries("chats.sql")
+VERSION_MAX = 2**63 - 1
+
+Place = tuple[UUID, int, int, int, int, int]
+"""What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
 
 
 class PostgresStore:
@@ -113,12 +127,17 @@ class PostgresStore:
             raise Unreadable(str(error)) from error
         return await decoded_page(rows, page_bytes=page_bytes)
 
+    async def read_newer(
+        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+    ) -> ChatRead:
+        place = (chat_id, after_version, after_id, VERSION_MAX, limit, bytes_max)
+        return await self._database.autocommit(_read_newer, place, queue_version, lane=Lane.CHATS)
+
     async def read_messages(
-        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
-    ) -> tuple[Message, ...]:
-        return await self._database.autocommit(
-            _read_messages, chat_id, after_version, after_id, up_to_version, limit, lane=Lane.CHATS
-        )
+        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int, bytes_max: int
+    ) -> NewerMessages:
+        place = (chat_id, after_version, after_id, up_to_version, limit, bytes_max)
+        return await self._database.autocommit(_read_messages, place, lane=Lane.CHATS)
 
     async def get(self, chat_id: UUID) -> Chat:
         return await self._database.autocommit(_get, chat_id, lane=Lane.CHATS)
@@ -134,8 +153,11 @@ class PostgresStore:
     async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
         return await self._database.autocommit(_list_changed, owner_ids, seconds, limit, lane=Lane.CHATS)
 
-    async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
-        return await self._database.autocommit(_list_messages, chat_id, owner_id, after, limit, chat_id=chat_id)
+    async def list_messages(
+        self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
+    ) -> MessagePage:
+        place = (chat_id, 0, after, VERSION_MAX, limit, bytes_max)
+        return await self._database.autocommit(_list_messages, place, owner_id, chat_id=chat_id)
 
 
 # --- transitions ------------------------------------------------------------------------------
@@ -302,11 +324,15 @@ async def _read(connection: Connection, chat_id: UUID, after_version: int) -> Ch
     return ChatRead(chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
 
 
-async def _read_messages(
-    connection: Connection, chat_id: UUID, after_version: int, after_id: int, up_to_version: int, limit: int
-) -> tuple[Message, ...]:
-    text = await connection.fetchval(SQL["read_messages"], chat_id, after_version, after_id, up_to_version, limit)
-    return messages_of(text)
+async def _read_newer(connection: Connection, place: Place, queue_version: int) -> ChatRead:
+    row = _existing(await connection.fetchrow(SQL["read_chat_page"], *place, queue_version), place[0])
+    return ChatRead(chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]), row["next_revision"])
+
+
+async def _read_messages(connection: Connection, place: Place) -> NewerMessages:
+    row = await connection.fetchrow(SQL["read_messages"], *place)
+    assert row is not None, "a page has one row, also an empty one"
+    return NewerMessages(messages_of(row["messages"]), row["next_revision"])
 
 
 async def _get(connection: Connection, chat_id: UUID) -> Chat:
@@ -334,10 +360,10 @@ async def _list_changed(
     return chats_of(await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, limit))
 
 
-async def _list_messages(connection: Connection, chat_id: UUID, owner_id: UUID, after: int, limit: int) -> MessagePage:
-    row = _existing(await connection.fetchrow(SQL["list_messages"], chat_id, owner_id, after, limit + 1), chat_id)
-    messages = messages_of(row["messages"])
-    return MessagePage(messages[:limit], queue_of(row["queue"]), has_more=len(messages) > limit)
+async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
+    row = _existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
+    has_more = row["next_revision"] is not None
+    return MessagePage(messages_of(row["messages"]), queue_of(row["queue"]), has_more=has_more)
 
 
 def _existing(row: Row | None, chat_id: UUID) -> Row:

@@ -14,15 +14,17 @@ on it gets what the feed hands out. So it sees each thing once, wherever its cur
 * a cursor from before the last edit: ``history_reset``, and all messages again;
 * a cursor that names a future that does not exist: refused.
 
-Each subscriber has a bounded buffer. Over it, the subscriber is cut (``Cut``): it resumes by its cursor.
-Nothing is ever dropped silently.
+Each subscriber has a bounded buffer, for what waits. Over it, the subscriber is cut (``Cut``): it resumes by its cursor.
+No event is too large for it: one counts for a part of the buffer at most. Nothing is ever dropped silently.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID
 
 import trio
@@ -31,11 +33,18 @@ from chatcluster import events, telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, TooMany
 from chatcluster.feed import Feed
-from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, last_group
-from chatcluster.ports import PartStreams, PubSub, Store
+from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, ends_group
+from chatcluster.ports import NewerMessages, PartStreams, PubSub, Store
 from chatcluster.shown import Notice, Snapshot
 
 PAGE_MESSAGES = 200
+PAGE_BYTES = 512 << 10
+TAKE_BYTES = 256 << 10
+"""What is taken of a buffer at a time, if there is more than one event."""
+CATCH_UPS_MAX = 4
+"""Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
+LARGE_EVENTS_MAX = 4
+"""Of events that are as large as the buffer so many may wait."""
 POLL_CHATS = 1000
 JOIN_SECONDS_MAX = 10.0
 LINGER_SECONDS = 5.0
@@ -48,15 +57,17 @@ class Cut(Exception):
 class Subscriber:
     """One reader. ``receive`` returns what is pending as SSE bytes; being cancelled loses nothing."""
 
-    def __init__(self, *, buffer_bytes_max: int, catch_up: _CatchUp | None = None) -> None:
+    def __init__(self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot], _CatchUp] | None = None) -> None:
         self._buffer_bytes_max = buffer_bytes_max
+        self._join = join
         self.sink: Callable[[], None] | None = None
         """Told of every event that is offered, in place of whoever waits in ``receive``."""
-        self._catch_up = catch_up
+        self._catch_up: _CatchUp | None = None
         self._position = START
         """The reader has been shown every frame up to here: what cursors name, and what is never shown again."""
-        self._pending: list[Notice] = []
+        self._pending: deque[Notice] = deque()
         self._pending_bytes = 0
+        """What is pending counts for."""
         self._cut: str | None = None
         self._awake = trio.Event()
 
@@ -71,7 +82,7 @@ class Subscriber:
         if self._cut is not None:
             return
         self._pending.append(notice)
-        self._pending_bytes += len(notice.data)
+        self._pending_bytes += self._weight(notice)
         if self._pending_bytes > self._buffer_bytes_max:
             self.cut("slow")
         if self.sink is None:
@@ -79,14 +90,32 @@ class Subscriber:
         else:
             self.sink()
 
+    def join(self, cursor: Cursor, snapshot: Snapshot) -> None:
+        """Begin with what lies between the cursor and the snapshot."""
+        if self._join is not None:
+            self._catch_up = self._join(cursor, snapshot)
+
+    def restart(self, seen: int, snapshot: Snapshot) -> None:
+        """History was rewritten after version ``seen``: what is pending is obsolete, and all of it follows."""
+        if self._cut is None:
+            self._clear()
+            self.join(Cursor(seen, self._position), snapshot)
+            self._awake.set()
+
     def cut(self, reason: str) -> None:
         self._cut = reason
-        self._pending.clear()
-        self._pending_bytes = 0
+        self._clear()
         self._awake.set()
 
+    def _clear(self) -> None:
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    def _weight(self, notice: Notice) -> int:
+        return min(len(notice.data), self._buffer_bytes_max // LARGE_EVENTS_MAX)
+
     async def receive(self) -> bytes:
-        """Everything that is pending, as whole events; waits while there is nothing. Raises ``Cut``."""
+        """Some of what is pending, as whole events; waits while there is nothing. Raises ``Cut``."""
         data = b""
         while not data:
             if self._catch_up is not None and self._cut is None:
@@ -97,19 +126,22 @@ class Subscriber:
         return data
 
     def receive_nowait(self) -> bytes:
-        """What is pending, nothing before the first events were received. Raises ``Cut``."""
+        """The first of what is pending; nothing before the first events were received. Raises ``Cut``."""
         if self._cut is not None:
             raise Cut(self._cut)
         if self._catch_up is not None or not self._pending:
             return b""
-        data = b"".join(map(self._placed, self._pending))
-        self._pending.clear()
-        self._pending_bytes = 0
-        return data
+        pieces, size = [], 0
+        while self._pending and (not size or size + len(self._pending[0].data) <= TAKE_BYTES):
+            notice = self._pending.popleft()
+            self._pending_bytes -= self._weight(notice)
+            size += len(notice.data)
+            pieces.append(self._placed(notice))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _first(self, catch_up: _CatchUp) -> bytes:
         data = await catch_up.page()
-        if catch_up.complete:
+        if catch_up.complete and self._catch_up is catch_up:
             self._position = catch_up.position
             self._catch_up = None
         return data
@@ -131,43 +163,51 @@ class Subscriber:
 class _CatchUp:
     """A subscriber's first events: its cursor against a snapshot of the feed."""
 
-    def __init__(self, chat_id: UUID, cursor: Cursor, snapshot: Snapshot, store: Store, *, reset: bool) -> None:
+    def __init__(
+        self, chat_id: UUID, store: Store, limiter: trio.CapacityLimiter, cursor: Cursor, snapshot: Snapshot
+    ) -> None:
         self.complete = False
         self._chat_id = chat_id
-        self._snapshot = snapshot
         self._store = store
-        self._reset = reset
+        self._limiter = limiter
+        self._snapshot = snapshot
+        self._reset = reset = 0 < cursor.version < snapshot.chat.reset_version
         self._piecewise = reset or cursor.message_id is not None or cursor.version < snapshot.chat.reset_version
         """Whether the messages are part of one version, the snapshot's, and told apart by their IDs alone."""
-        self._head: list[bytes] | None = self._first(cursor)
+        self._head = self._first(cursor)
         start = BEGINNING if reset else cursor
         self.position = start.position
         """What has been shown so far, frame by frame or as the message that it became."""
         self._after_version = 0 if start.message_id is not None else start.version
         self._after_id = start.message_id or 0
+        self._history_told = False
 
     async def page(self) -> bytes:
-        """The next piece, one page of messages at a time."""
-        messages, last_page = self._remembered(), True
-        if messages is None:
-            messages = await self._store.read_messages(
-                self._chat_id,
-                after_version=self._after_version,
-                after_id=self._after_id,
-                up_to_version=self._snapshot.version,
-                limit=PAGE_MESSAGES + 1,
-            )
-            last_page = len(messages) <= PAGE_MESSAGES
-        pieces = self._head or []
-        self._head = None
-        for index, message in enumerate(messages if last_page else messages[:-1]):
-            pieces.append(self._message(message, last_of_group=last_group(messages, index)))
-        if last_page:
-            self.complete = True
-            pieces.extend(self._rest())
+        """The next piece: one page of messages at a time, then of the answer under way."""
+        async with self._limiter:
+            pieces = [] if self._history_told else await self._messages()
+            if self._history_told:
+                pieces.append(self._preview())
+            return b"".join(pieces)
+
+    async def _messages(self) -> list[bytes]:
+        page = self._remembered() or await self._store.read_messages(
+            self._chat_id,
+            after_version=self._after_version,
+            after_id=self._after_id,
+            up_to_version=self._snapshot.version,
+            limit=PAGE_MESSAGES,
+            bytes_max=PAGE_BYTES,
+        )
+        pieces, self._head = self._head, []
+        for index, message in enumerate(page.messages):
+            pieces.append(self._message(message, last_of_group=ends_group(page.messages, index, page.next_revision)))
+        if page.next_revision is None:
+            self._history_told = True
+            pieces.extend(self._state())
         else:
-            self._after_id = messages[-2].id
-        return b"".join(pieces)
+            self._after_id = page.messages[-1].id
+        return pieces
 
     def _first(self, cursor: Cursor) -> list[bytes]:
         pieces = [events.with_id(cursor, events.body(events.status_event(self._snapshot.chat)))]
@@ -176,12 +216,12 @@ class _CatchUp:
             pieces.append(events.with_id(nothing_yet, events.body(events.HistoryResetEvent())))
         return pieces
 
-    def _remembered(self) -> tuple[Message, ...] | None:
+    def _remembered(self) -> NewerMessages | None:
         """The messages after the cursor, if the feed still has them all."""
         messages = None if self._piecewise else self._snapshot.recent.after(self._after_version)
         if messages is None or self._after_id:
             return None
-        return tuple(message for message in messages if message.revision <= self._snapshot.version)
+        return NewerMessages(tuple(message for message in messages if message.revision <= self._snapshot.version))
 
     def _message(self, message: Message, *, last_of_group: bool) -> bytes:
         if message.position is not None:
@@ -192,16 +232,20 @@ class _CatchUp:
             cursor = Cursor(message.revision, self.position, None if last_of_group else message.id)
         return events.with_id(cursor, events.body(events.MessageEvent(message)))
 
-    def _rest(self) -> list[bytes]:
+    def _state(self) -> list[bytes]:
         snapshot = self._snapshot
         here = Cursor(snapshot.version, self.position)
         pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
         for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
             if event is not None:
                 pieces.append(events.with_id(here, events.body(event)))
-        pieces.append(snapshot.preview.after(self.position, snapshot.version))
-        self.position = max(self.position, snapshot.preview.last)
         return pieces
+
+    def _preview(self) -> bytes:
+        frames, last = self._snapshot.preview.after(self.position, self._snapshot.version)
+        self.position = max(self.position, last)
+        self.complete = last == self._snapshot.preview.last
+        return frames
 
 
 class Feeds:
@@ -216,6 +260,7 @@ class Feeds:
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
+        self._catch_ups = trio.CapacityLimiter(CATCH_UPS_MAX)
         self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
@@ -319,10 +364,9 @@ class Feeds:
 
     def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
-        snapshot = feed.shown.snapshot()
-        reset = 0 < cursor.version < snapshot.chat.reset_version
-        catch_up = _CatchUp(feed.chat_id, cursor, snapshot, self._store, reset=reset)
-        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, catch_up=catch_up)
+        join = partial(_CatchUp, feed.chat_id, self._store, self._catch_ups)
+        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
+        subscriber.join(cursor, feed.shown.snapshot())
         if self._closed:
             subscriber.cut("drain")
         feed.shown.add(subscriber)

@@ -25,6 +25,7 @@ from chatcluster.registry import PostgresRegistry, lock_keys
 from chatcluster.store import PostgresStore
 
 OWNER = UUID(int=100)
+PAGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,19 @@ silently and nothing ends without a word)."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.failures import Provider
-from chatcluster.llm.openai import OUTCOME_UNKNOWN, ChunkDecoder, request_body, wire_messages
+from chatcluster.llm.openai import CALLS_CHARACTERS_MAX, OUTCOME_UNKNOWN, SLICE_BYTES, ChunkDecoder, request_body
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.parts import (
     Message,
@@ -191,7 +193,7 @@ def test_a_call_without_a_name_is_an_error_and_not_an_answer() -> None:
 def test_calls_that_never_end_are_bounded() -> None:
     decoder = ChunkDecoder(PROVIDER)
     piece = b'{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"%s"}}]}}]}' % (
-        b"x" * (1 << 20)
+        b"x" * (CALLS_CHARACTERS_MAX // 4)
     )
     for _ in range(3):
         decoder.feed(piece)
@@ -234,9 +236,17 @@ def tool(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
     return Role.TOOL, parts
 
 
+def body_of(messages: tuple[Message, ...], model: str | None = None, *, include_usage: bool = True) -> Any:
+    slices = request_body(ModelRequest(UUID(int=1), messages, model), "default-model", include_usage=include_usage)
+    return json.loads(b"".join(slices))
+
+
+def wire_messages(messages: tuple[Message, ...]) -> Any:
+    return body_of(messages)["messages"]
+
+
 def test_a_request_asks_for_a_stream_with_usage() -> None:
-    request = ModelRequest(UUID(int=1), history((Role.SYSTEM, text("Be kind.")), user("Hi")))
-    assert request_body(request, "default-model") == {
+    assert body_of(history((Role.SYSTEM, text("Be kind.")), user("Hi"))) == {
         "model": "default-model",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
         "stream": True,
@@ -245,7 +255,7 @@ def test_a_request_asks_for_a_stream_with_usage() -> None:
 
 
 def test_a_chats_model_goes_before_the_default_and_usage_can_be_left_out() -> None:
-    body = request_body(ModelRequest(UUID(int=1), history(user("Hi")), "mine"), "default-model", include_usage=False)
+    body = body_of(history(user("Hi")), "mine", include_usage=False)
     assert body["model"] == "mine"
     assert "stream_options" not in body
 
@@ -302,3 +312,48 @@ def test_a_poisoned_history_is_repaired_before_it_is_sent() -> None:
         ("assistant", "c"),
     ]
     assert [call["function"]["arguments"] for call in messages[1]["tool_calls"]] == ["{}", "{}", "{}"]
+
+
+LONG = 3 * SLICE_BYTES
+HISTORIES = {
+    "one long text": history(user("x" * LONG)),
+    "of many characters that are escaped": history(user('"\n\x01' * (LONG // 3))),
+    "of characters beyond 16 bits": history(user("\U0001f600" * LONG)),
+    "many texts of one role": history(*[user("a word")] * 50_000),
+    "many parts": history((Role.USER, text("a") * 50_000)),
+    "many turns": history(*[user("a word"), assistant(TextPart("another"))] * 25_000),
+    "many that are left out": history(*[user(""), assistant(ReasoningPart("hm"))] * 25_000, user("a")),
+    "a long result": history(assistant(ToolCallPart("1", "f", "{}")), tool(ToolResultPart("1", "x" * LONG))),
+}
+
+
+@pytest.mark.parametrize("messages", HISTORIES.values(), ids=HISTORIES)
+def test_p10_a_long_history_becomes_a_request_in_slices_of_bounded_size(messages: tuple[Message, ...]) -> None:
+    slices = list(request_body(ModelRequest(UUID(int=1), messages), "default-model"))
+    assert max(map(len, slices)) <= SLICE_BYTES * 7, "a character takes six bytes at most"
+    said = json.loads(b"".join(slices))["messages"]
+    words = [part.text for message in messages for part in message.parts if isinstance(part, TextPart)]
+    assert "".join(message["content"] or "" for message in said).replace("\n\n", "") in (
+        "".join(words).replace("\n\n", ""),
+        "x" * LONG,
+    )
+
+
+def test_p10_the_work_for_a_request_grows_with_the_history_and_no_faster() -> None:
+    """Each message is looked at a few times, not once for every other."""
+
+    looks = 0
+
+    class Counted(tuple[Message, ...]):
+        def __iter__(self) -> Iterator[Message]:
+            return map(self.__getitem__, range(len(self)))
+
+        def __getitem__(self, index: Any) -> Any:
+            nonlocal looks
+            looks += 1 if isinstance(index, int) else len(self)
+            return super().__getitem__(index)
+
+    call = ToolCallPart("1", "f", "{}")
+    messages = Counted(history(*[user("a"), assistant(call), tool(ToolResultPart("1", "ok"))] * 100))
+    list(request_body(ModelRequest(UUID(int=1), messages), "default-model"))
+    assert len(messages) <= looks < 10 * len(messages)

@@ -34,9 +34,9 @@ from chatcluster.parts import (
     decode_frame,
     decode_parts,
     encode,
+    ends_group,
     frame,
     joined,
-    last_group,
     pack_frame,
     parse_cursor,
     text_of,
@@ -188,4 +188,6 @@ def test_joining_keeps_every_character_and_is_final(deltas: Parts) -> None:
 def test_the_last_message_of_a_transaction_ends_its_group() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     messages = [Message(number, Role.USER, (), revision, at) for number, revision in enumerate((1, 1, 2, 3, 3))]
-    assert [last_group(messages, index) for index in range(5)] == [False, True, True, False, True]
+    assert [ends_group(messages, index, None) for index in range(5)] == [False, True, True, False, True]
+    last = messages[-1].revision
+    assert [ends_group(messages, 4, revision) for revision in (last, last + 1)] == [False, True]

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 from chat_states import assistant, text, user
-from contract_worlds import OWNER, fence_of, texts
+from contract_worlds import OWNER, PAGE_BYTES, fence_of, texts
 from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session, wait_blocked
 
 from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, FinishTurn, Interrupt, Send, Status
@@ -242,13 +242,13 @@ async def test_a_turn_whose_last_insert_fails_ends_not_at_all_and_can_be_ended_a
     await execute(observer, "ALTER TABLE messages ADD CONSTRAINT refused CHECK (role <> 'user') NOT VALID")
     with pytest.raises(StoreFailed):
         await store.commit(fence_of(claimed.chat), ANSWER)
-    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10)
+    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=PAGE_BYTES)
     assert (texts(page.messages), [text_of(queued.parts) for queued in page.queue]) == (["hello"], ["queued"])
     assert await store.get(chat.id) == claimed.chat
 
     await execute(observer, "ALTER TABLE messages DROP CONSTRAINT refused")
     await store.commit(fence_of(claimed.chat), ANSWER)
-    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10)
+    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=PAGE_BYTES)
     assert (texts(page.messages), page.queue) == (["hello", "the answer", "queued"], ())
 
 

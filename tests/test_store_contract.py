@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 from chat_states import assistant, result, text, user
-from contract_worlds import OWNER, World, fence_of, open_world, texts
+from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
@@ -37,8 +37,8 @@ from chatcluster.errors import (
     QueuedMessageNotFound,
     QueueFull,
 )
-from chatcluster.parts import NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage
-from chatcluster.ports import Outcome
+from chatcluster.parts import Message, NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage
+from chatcluster.ports import ChatRead, MessagePage, Outcome
 
 STRANGER = UUID(int=200)
 ANSWER = FinishTurn((assistant("the answer"),))
@@ -101,7 +101,7 @@ async def test_another_users_chat_and_one_that_does_not_exist_are_not_told_apart
         with pytest.raises(ChatNotFound):
             await world.store.apply(missing, Interrupt(), owner_id=caller)
         with pytest.raises(ChatNotFound):
-            await world.store.list_messages(missing, owner_id=caller, after=0, limit=10)
+            await world.store.list_messages(missing, owner_id=caller, after=0, limit=10, bytes_max=PAGE_BYTES)
     for read in (world.store.read, world.store.get):
         with pytest.raises(ChatNotFound):
             await read(uuid4())
@@ -367,10 +367,16 @@ async def test_messages_can_be_read_in_pages_within_bounds_of_versions(world: Wo
     third = (await world.store.commit(fence_of(second), CommitStep((assistant("5"),)))).chat
 
     async def page(after_version: int, after_id: int, up_to_version: int, limit: int = 10) -> list[str]:
-        messages = await world.store.read_messages(
-            chat_id, after_version=after_version, after_id=after_id, up_to_version=up_to_version, limit=limit
+        page = await world.store.read_messages(
+            chat_id,
+            after_version=after_version,
+            after_id=after_id,
+            up_to_version=up_to_version,
+            limit=limit,
+            bytes_max=PAGE_BYTES,
         )
-        return texts(messages)
+        assert (page.next_revision is not None) == (limit == 2)
+        return texts(page.messages)
 
     ids = [message.id for message in (await world.store.read(chat_id)).messages]
     assert await page(0, 0, third.history_version) == ["1", "2", "3", "4", "5"]
@@ -383,12 +389,82 @@ async def test_messages_can_be_read_in_pages_within_bounds_of_versions(world: Wo
 async def test_history_is_listed_in_pages_with_the_queue(world: World) -> None:
     chat_id = await world.chat("1", "2", "3")
     queued = await world.queue(chat_id, "later")
-    first = await world.store.list_messages(chat_id, owner_id=OWNER, after=0, limit=2)
+
+    async def page(after: int, limit: int) -> MessagePage:
+        return await world.store.list_messages(chat_id, owner_id=OWNER, after=after, limit=limit, bytes_max=PAGE_BYTES)
+
+    first = await page(0, 2)
     assert (texts(first.messages), first.queue, first.has_more) == (["1", "2"], (queued,), True)
-    second = await world.store.list_messages(chat_id, owner_id=OWNER, after=first.messages[-1].id, limit=2)
+    second = await page(first.messages[-1].id, 2)
     assert (texts(second.messages), second.has_more) == (["3"], False)
-    exact = await world.store.list_messages(chat_id, owner_id=OWNER, after=0, limit=3)
-    assert not exact.has_more
+    assert not (await page(0, 3)).has_more
+    assert await page(2**63 - 1, 3) == MessagePage((), (queued,), has_more=False)
+
+
+async def test_p10_a_page_of_history_is_bounded_in_bytes_and_a_larger_message_comes_alone(world: World) -> None:
+    """As it is listed, and as readers and feeds catch up: each message once, in order, whatever their sizes."""
+    words = ["a", "b" * 500, "c" * 100, "d" * 5000, "e", "\U0001f600" * 200, "f"]
+    chat_id = await world.chat(*words)
+    chat = (await world.claim()).chat
+    version = (await world.store.commit(fence_of(chat), CommitStep((assistant("g"), assistant("h"))))).chat
+    expected = ["a", "b c", "d", "e", "\U0001f600", "f g h"]
+
+    async def listed(after: int) -> tuple[tuple[Message, ...], bool]:
+        page = await world.store.list_messages(chat_id, owner_id=OWNER, after=after, limit=9, bytes_max=800)
+        return page.messages, page.has_more
+
+    async def caught_up(after: int) -> tuple[tuple[Message, ...], bool]:
+        page = await world.store.read_messages(
+            chat_id, after_version=0, after_id=after, up_to_version=version.history_version, limit=9, bytes_max=800
+        )
+        return page.messages, page.next_revision is not None
+
+    async def newer(after: int) -> tuple[tuple[Message, ...], bool]:
+        read = await world.store.read_newer(
+            chat_id, after_version=0, after_id=after, queue_version=-1, limit=9, bytes_max=800
+        )
+        assert read.chat == version
+        return read.messages, read.next_revision is not None
+
+    for read in (listed, caught_up, newer):
+        pages, after, has_more = list[list[str]](), 0, True
+        while has_more:
+            messages, has_more = await read(after)
+            pages.append(texts(messages))
+            after = messages[-1].id
+        assert [words for page in pages for words in page] == [*words, "g", "h"]
+        for page, larger in zip(pages, pages[1:], strict=False):
+            size = sum(len(word.encode()) + 30 for word in page)
+            assert len(page) == 1 or size <= 800
+            assert size + len(larger[0].encode()) + 30 > 800, f"as much as fits: {page}"
+
+
+async def test_what_is_newer_comes_with_the_revision_of_what_did_not_fit_and_a_queue_that_moved(world: World) -> None:
+    chat_id = await world.chat("1", "2")
+    chat = (await world.claim()).chat
+    queued = await world.queue(chat_id, "later")
+    step = (await world.store.commit(fence_of(chat), CommitStep((assistant("3"),)))).chat
+
+    async def read(after_version: int, after_id: int, queue_version: int, limit: int) -> ChatRead:
+        return await world.store.read_newer(
+            chat_id,
+            after_version=after_version,
+            after_id=after_id,
+            queue_version=queue_version,
+            limit=limit,
+            bytes_max=PAGE_BYTES,
+        )
+
+    first = await read(0, 0, -1, 1)
+    assert (texts(first.messages), first.next_revision, first.queue) == (["1"], chat.history_version, (queued,))
+    second = await read(0, first.messages[-1].id, step.queue_version, 1)
+    assert (texts(second.messages), second.next_revision, second.queue) == (["2"], step.history_version, ())
+    third = await read(chat.history_version, 0, step.queue_version - 1, 1)
+    assert (texts(third.messages), third.next_revision, third.queue) == (["3"], None, (queued,))
+    nothing = await read(step.snapshot_version, 0, step.queue_version, 1)
+    assert (nothing.chat, nothing.messages, nothing.next_revision) == (step, (), None)
+    with pytest.raises(ChatNotFound):
+        await world.store.read_newer(uuid4(), after_version=0, after_id=0, queue_version=-1, limit=1, bytes_max=1)
 
 
 async def test_chats_are_listed_newest_first_in_pages_and_only_to_their_owner(world: World) -> None:

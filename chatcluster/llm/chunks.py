@@ -43,6 +43,11 @@ class Chunk(msgspec.Struct):
     type: Any = None
 
 
+class _Object(msgspec.Struct):
+    """Any JSON object: unknown fields are skipped."""
+
+
+_object_decoder = msgspec.json.Decoder(_Object)
 _chunk_decoder = msgspec.json.Decoder(Chunk)
 
 
@@ -89,6 +94,15 @@ def parse_json(text: str) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def is_json_object(text: str) -> bool:
+    """Whether ``text`` is a JSON object. Nothing of it is kept, however large it is."""
+    try:
+        _object_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _parse_with_effort(payload: bytes) -> Any:

@@ -33,7 +33,6 @@ from chatcluster.http_client import http_client
 from chatcluster.llm.failures import Provider, from_response
 from chatcluster.llm.openai import KEEP_ALIVE, ChunkDecoder, request_body
 from chatcluster.llm.sse import EventDecoder
-from chatcluster.parts import encode
 from chatcluster.ports import ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 10.0
@@ -110,23 +109,31 @@ class ChatCompletions:
     async def _send(self, request: ModelRequest) -> httpx.Response:
         if self._client is None:
             raise RuntimeError("stream() outside of the model's async with block")
-        settings = self._settings
-        body = request_body(request, settings.llm_model, include_usage=settings.llm_include_usage)
-        content = encode(body)
+        content = await self._content(request)
         headers = {
             "authorization": f"Bearer {self._api_key}",
             "accept": "text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
-            "content-length": str(len(content)),
+            "content-length": str(content.length),
             "user-agent": "chatcluster",
         }
         try:
             to_send = self._client.build_request("POST", f"{self._base_url}/chat/completions", headers=headers)
-            to_send.stream = _Content(content)
+            to_send.stream = content
             return await self._client.send(to_send, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _translate(self._provider, error) from None
+
+    async def _content(self, request: ModelRequest) -> _Content:
+        """The request's body. Others run between its slices, of which a long history has many."""
+        settings = self._settings
+        slices: deque[bytes] = deque()
+        for slice_ in request_body(request, settings.llm_model, include_usage=settings.llm_include_usage):
+            if slices:
+                await trio.lowlevel.checkpoint()
+            slices.append(slice_)
+        return _Content(slices)
 
     async def _open(self, body: _Body) -> _Events:
         """The events of a response whose head has come."""
@@ -146,18 +153,22 @@ class ChatCompletions:
 
 
 class _Content(httpx.AsyncByteStream):
-    """A request's body. Not httpx's own: that is an async generator, which a cancelled request would drop."""
+    """A request's body. Not httpx's own: that is an async generator, which a cancelled request would drop.
 
-    def __init__(self, content: bytes) -> None:
-        self._chunks = [content]
+    Servers that read no chunked requests exist, so it is there as a whole before it is sent. What is sent is let go.
+    """
+
+    def __init__(self, slices: deque[bytes]) -> None:
+        self.length = sum(map(len, slices))
+        self._slices = slices
 
     def __aiter__(self) -> _Content:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._chunks:
+        if not self._slices:
             raise StopAsyncIteration
-        return self._chunks.pop()
+        return self._slices.popleft()
 
 
 class _Body:

@@ -1,6 +1,6 @@
 """The Chat Completions wire format, as OpenAI defines it and as compatible servers really speak it. Pure.
 
-``request_body`` turns a history into a request. ``ChunkDecoder`` turns the stream's payloads into events:
+``request_body`` turns a history into the bytes of a request. ``ChunkDecoder`` turns the stream's payloads into events:
 
 * ``feed`` takes one payload. Text and reasoning come out at once, tool calls when they are complete, and
   anything else is a ``KeepAlive``. An error object raises, whatever came before it.
@@ -15,15 +15,16 @@ may come anywhere, or never; the last one counts. Unknown fields and odd types a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
 from chatcluster.errors import ProviderError
-from chatcluster.llm.chunks import Choice, Chunk, append_text, parse_json, read_chunk, read_usage
+from chatcluster.llm.chunks import Choice, Chunk, append_text, is_json_object, parse_json, read_chunk, read_usage
 from chatcluster.llm.failures import Provider, from_stream
 from chatcluster.parts import (
     Message,
@@ -34,14 +35,19 @@ from chatcluster.parts import (
     ToolCallPart,
     ToolResultPart,
     Usage,
-    text_of,
+    encode,
 )
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 
 DONE = b"[DONE]"
 KEEP_ALIVE = KeepAlive()
 OUTCOME_UNKNOWN = "The outcome of this call is unknown."
-CALLS_CHARACTERS_MAX = 4 << 20
+BLANK_LINE = rb"\n\n"
+"""As it stands in JSON."""
+SLICE_BYTES = 128 << 10
+PIECE_BYTES = 64
+"""What a piece of a slice counts for, besides its own."""
+CALLS_CHARACTERS_MAX = 1 << 20
 CALL_CHARACTERS = 1000
 """What a call counts for, its arguments aside."""
 
@@ -60,40 +66,73 @@ _FINISH_REASONS = {
 # --- the request ------------------------------------------------------------------------------
 
 
-def request_body(request: ModelRequest, default_model: str, *, include_usage: bool = True) -> dict[str, Any]:
-    """The body of a streaming request for the next assistant message."""
-    body: dict[str, Any] = {
-        "model": request.model or default_model,
-        "messages": wire_messages(request.messages),
-        "stream": True,
-    }
+def request_body(request: ModelRequest, default_model: str, *, include_usage: bool = True) -> Iterator[bytes]:
+    """The body of a streaming request for the next assistant message, in slices.
+
+    A slice is a bounded piece of work, whatever the history is: the caller lets others run between two of them. No
+    text is copied but into its slice.
+    """
+    body: dict[str, Any] = {"model": request.model or default_model, "stream": True}
     if include_usage:
         body["stream_options"] = {"include_usage": True}
-    return body
+    pieces = chain((encode(body)[:-1] + b',"messages":[',), _wire_messages(request.messages), (b"]}",))
+    slice_, work = bytearray(), 0
+    for piece in pieces:
+        slice_ += piece
+        work += PIECE_BYTES + len(piece)
+        if work >= SLICE_BYTES:
+            yield bytes(slice_)
+            slice_, work = bytearray(), 0
+    yield bytes(slice_)
 
 
-def wire_messages(history: Sequence[Message]) -> list[dict[str, Any]]:
-    """The history as providers accept it.
+def _wire_messages(history: Sequence[Message]) -> Iterator[bytes]:
+    """The history as providers accept it: pieces of the JSON of a list's items.
 
     Reasoning stays here. Messages without content are left out. Each call is followed by exactly one result,
     in the order of the calls; results without a call are left out. Neighbours of one role are joined with a
     blank line, because some models refuse two user messages in a row.
     """
-    messages: list[dict[str, Any]] = []
+    comma = b""
+    open_role: Role | None = None
+    """Of a message whose text may go on."""
     for index, message in enumerate(history):
-        if message.role is Role.TOOL:
-            continue  # its results are taken where their calls are
-        if message.role is Role.ASSISTANT:
-            _append_answer(messages, message, _results_after(history, index))
+        role, calls = message.role, _calls_of(message)
+        if role is Role.TOOL or not (calls or _has_text(message)):
+            yield b""  # results are taken where their calls are
+            continue
+        if role is open_role and not calls:
+            yield BLANK_LINE
         else:
-            _append_text(messages, message.role.value, text_of(message.parts))
-    return messages
+            if open_role is not None:
+                yield b'"}'
+            yield b'%s{"role":"%s",' % (comma, role.value.encode())
+            comma = b","
+            open_role = None if calls else role
+            yield b'"content":"' if open_role else b""
+        if calls:
+            yield from _wire_calls(message, calls, _results_after(history, index))
+        else:
+            yield from _wire_texts(message)
+    if open_role is not None:
+        yield b'"}'
+
+
+def _calls_of(message: Message) -> list[ToolCallPart]:
+    if message.role is not Role.ASSISTANT:
+        return []
+    return [part for part in message.parts if isinstance(part, ToolCallPart)]
+
+
+def _has_text(message: Message) -> bool:
+    return any(isinstance(part, TextPart) and part.text for part in message.parts)
 
 
 def _results_after(history: Sequence[Message], index: int) -> dict[str, str]:
     """Results by call, from the message after ``index`` up to the next answer; the first of each counts."""
     results: dict[str, str] = {}
-    for message in history[index + 1 :]:
+    for later in range(index + 1, len(history)):
+        message = history[later]
         if message.role is Role.ASSISTANT:
             break
         for part in message.parts:
@@ -102,32 +141,40 @@ def _results_after(history: Sequence[Message], index: int) -> dict[str, str]:
     return results
 
 
-def _append_answer(messages: list[dict[str, Any]], message: Message, results: dict[str, str]) -> None:
-    calls = [part for part in message.parts if isinstance(part, ToolCallPart)]
-    text = text_of(message.parts)
-    if not calls:
-        _append_text(messages, "assistant", text)
-        return
-    messages.append({"role": "assistant", "content": text or None, "tool_calls": [_wire_call(call) for call in calls]})
-    for call in calls:
-        content = results.get(call.id, OUTCOME_UNKNOWN)
-        messages.append({"role": "tool", "tool_call_id": call.id, "content": content})
-
-
-def _append_text(messages: list[dict[str, Any]], role: str, text: str) -> None:
-    if not text:
-        return
-    last = messages[-1] if messages else {}
-    if last.get("role") == role and "tool_calls" not in last:
-        messages[-1] = {"role": role, "content": f"{last['content']}\n\n{text}"}
+def _wire_calls(message: Message, calls: list[ToolCallPart], results: dict[str, str]) -> Iterator[bytes]:
+    """The rest of an answer that calls tools, and what they say."""
+    if _has_text(message):
+        yield b'"content":"'
+        yield from _wire_texts(message)
+        yield b'","tool_calls":['
     else:
-        messages.append({"role": role, "content": text})
+        yield b'"content":null,"tool_calls":['
+    for number, call in enumerate(calls):
+        yield b"," if number else b""
+        yield _wire_call(call)
+    yield b"]}"
+    for call in calls:
+        yield b',{"role":"tool","tool_call_id":%s,"content":"' % encode(call.id)
+        yield from _wire_text(results.get(call.id, OUTCOME_UNKNOWN))
+        yield b'"}'
 
 
-def _wire_call(call: ToolCallPart) -> dict[str, Any]:
+def _wire_texts(message: Message) -> Iterator[bytes]:
+    for part in message.parts:
+        if isinstance(part, TextPart):
+            yield from _wire_text(part.text)
+
+
+def _wire_text(text: str) -> Iterator[bytes]:
+    """What stands between the quotes."""
+    for start in range(0, len(text), SLICE_BYTES):
+        yield encode(text[start : start + SLICE_BYTES])[1:-1]
+
+
+def _wire_call(call: ToolCallPart) -> bytes:
     """Arguments that are no JSON object go as an empty one: servers parse them, and fail for good."""
-    arguments = call.arguments if isinstance(parse_json(call.arguments), dict) else "{}"
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    arguments = call.arguments if is_json_object(call.arguments) else "{}"
+    return encode({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
 
 
 # --- the answer -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import accumulate, islice, takewhile
 from uuid import UUID
 
 import msgspec
@@ -26,7 +27,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused
 from chatcluster.memory.database import ChatRow, MemoryDatabase, UsedKey
 from chatcluster.memory.link import Link
-from chatcluster.parts import Message, NewMessage, QueuedMessage
+from chatcluster.parts import Message, NewMessage, QueuedMessage, encode
 from chatcluster.ports import (
     SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
@@ -37,6 +38,7 @@ from chatcluster.ports import (
     Idempotency,
     MessagePage,
     NewChat,
+    NewerMessages,
     Outcome,
 )
 from chatcluster.room import bytes_of, new_parts, require_room
@@ -88,9 +90,19 @@ class MemoryStore:
             row = self._database.row(chat_id)
             return _history_page(row, after, page_bytes, message_bytes_max)
 
+    async def read_newer(
+        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+    ) -> ChatRead:
+        async with self._link.crossing("read"):
+            row = self._database.row(chat_id)
+            newer = [message for message in row.messages if message.revision > after_version and message.id > after_id]
+            messages, next_revision = _page(newer, limit, bytes_max)
+            queue = row.queue if row.state.queue_version > queue_version else ()
+            return ChatRead(self._database.view(row), messages, queue, next_revision)
+
     async def read_messages(
-        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
-    ) -> tuple[Message, ...]:
+        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int, bytes_max: int
+    ) -> NewerMessages:
         async with self._link.crossing("read_messages"):
             row = self._database.chats.get(chat_id)
             wanted = [
@@ -98,7 +110,7 @@ class MemoryStore:
                 for message in (row.messages if row is not None else ())
                 if after_version < message.revision <= up_to_version and message.id > after_id
             ]
-            return tuple(wanted[:limit])
+            return NewerMessages(*_page(wanted, limit, bytes_max))
 
     async def get(self, chat_id: UUID) -> Chat:
         async with self._link.crossing("get"):
@@ -128,11 +140,14 @@ class MemoryStore:
                 changed.extend(row for row in newest[:limit] if row.updated_at > since)
             return tuple(map(self._database.view, changed))
 
-    async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
+    async def list_messages(
+        self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
+    ) -> MessagePage:
         async with self._link.crossing("list_messages"):
             row = self._owned(chat_id, owner_id)
             later = [message for message in row.messages if message.id > after]
-            return MessagePage(tuple(later[:limit]), row.queue, has_more=len(later) > limit)
+            messages, next_revision = _page(later, limit, bytes_max)
+            return MessagePage(messages, row.queue, has_more=next_revision is not None)
 
     # the steps, each atomic
 
@@ -303,3 +318,10 @@ def _history_page(row: ChatRow, after: int, page_bytes: int, message_bytes_max: 
             messages.append(message)
             size_bytes += message_bytes
     return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
+
+
+def _page(messages: Sequence[Message], count_max: int, bytes_max: int) -> tuple[tuple[Message, ...], int | None]:
+    """The first of ``messages``, within the bounds but one at least; and the revision of the next."""
+    sizes = accumulate(len(encode(message.parts)) for message in messages)
+    count = max(1, sum(1 for _ in takewhile(lambda size: size <= bytes_max, islice(sizes, count_max))))
+    return tuple(messages[:count]), messages[count].revision if count < len(messages) else None

@@ -143,11 +143,22 @@ class HistoryPage(msgspec.Struct, frozen=True):
 
 
 class ChatRead(msgspec.Struct, frozen=True):
-    """A consistent view of a chat: the row, the messages with ``revision > after_version``, the queue."""
+    """A consistent view of a chat: the row, messages that are newer than what is known, the queue.
+
+    Of a page, ``next_revision`` is the revision of the first message that did not fit.
+    """
 
     chat: Chat
     messages: tuple[Message, ...]
     queue: tuple[QueuedMessage, ...]
+    next_revision: int | None = None
+
+
+class NewerMessages(msgspec.Struct, frozen=True):
+    """``next_revision``: of the first message that did not fit."""
+
+    messages: tuple[Message, ...]
+    next_revision: int | None = None
 
 
 class MessagePage(msgspec.Struct, frozen=True):
@@ -204,14 +215,25 @@ class Store(Protocol):
         """
         ...
 
+    # The size of a page is that of its messages' content in JSON. It has one message at least, however large.
+
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
-        """One consistent read. Raises ``ChatNotFound``."""
+        """One consistent read, with all messages of ``revision > after_version``. Raises ``ChatNotFound``."""
+        ...
+
+    async def read_newer(
+        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+    ) -> ChatRead:
+        """One consistent read, with a page of the messages with ``revision > after_version`` and ``id > after_id``.
+
+        The queue is empty also where it is that of ``queue_version`` still. Raises ``ChatNotFound``.
+        """
         ...
 
     async def read_messages(
-        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int
-    ) -> tuple[Message, ...]:
-        """Undeleted messages with ``after_version < revision <= up_to_version`` and ``id > after_id``, by ID."""
+        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int, bytes_max: int
+    ) -> NewerMessages:
+        """A page of messages with ``after_version < revision <= up_to_version`` and ``id > after_id``, by ID."""
         ...
 
     async def get(self, chat_id: UUID) -> Chat:
@@ -232,6 +254,8 @@ class Store(Protocol):
         """Of the newest ``limit`` chats of each owner those that changed in the last ``seconds``, in one statement."""
         ...
 
-    async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
+    async def list_messages(
+        self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
+    ) -> MessagePage:
         """A page of history by ID, and the queue. Raises ``ChatNotFound``."""
         ...

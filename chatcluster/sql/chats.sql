@@ -12,6 +12,40 @@ json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision
     from queued_messages where chat_id = $1
 )
 
+-- fragment: page
+-- Messages of the chat $1 with revision > $2, id > $3 and revision <= $4: at most $5 of them, and $6 bytes. One is found
+-- after the other, so that no more of them is read and unpacked than the page holds, and one that does not fit, of which
+-- the revision is told. A first one that is larger than a page comes alone. IDs and revisions of a history ascend
+-- together, so its index by revision tells where to begin.
+found as (
+    (
+        select messages.id, revision, 1 as number, octet_length(content::text)::bigint as bytes
+        from (
+            select id from messages where chat_id = $1 and revision > $2 and deleted_at is null
+            order by revision, id limit 1
+        ) as begin
+        join messages on messages.id >= begin.id
+        where chat_id = $1 and messages.id > $3 and revision > $2 and revision <= $4 and deleted_at is null
+        order by messages.id limit 1
+    )
+    union all
+    select next.id, next.revision, number + 1, bytes + next.size
+    from found cross join lateral (
+        select id, revision, octet_length(content::text) as size from messages
+        where chat_id = $1 and id > found.id and revision <= $4 and deleted_at is null
+        order by id limit 1
+    ) as next
+    where number <= $5 and (bytes <= $6 or number = 1)
+),
+page as (
+    select (select json_agg({message} order by id) from messages where id = any (found.ids)) as messages, next_revision
+    from (
+        select array_agg(id) filter (where number = 1 or number <= $5 and bytes <= $6) as ids,
+            max(revision) filter (where number > 1 and (number > $5 or bytes > $6)) as next_revision
+        from found
+    ) as found
+)
+
 -- name: lock_chat
 select {chat} from chats where id = $1 for update
 
@@ -225,25 +259,20 @@ select {chat},
     case when queue_length > 0 then {queue} else '[]' end as queue
 from chats where id = $1
 
+-- name: read_chat_page
+with recursive {page}
+select {chat}, page.messages, page.next_revision,
+    case when queue_length > 0 and queue_version > $7 then {queue} else '[]' end as queue
+from chats, page where chats.id = $1
+
 -- name: read_messages
-select coalesce(json_agg({message} order by id), '[]')
-from (
-    select * from messages
-    where chat_id = $1 and revision > $2 and id > $3 and revision <= $4 and deleted_at is null
-    order by id
-    limit $5
-) as page
+with recursive {page}
+select messages, next_revision from page
 
 -- name: list_messages
-select
-    (
-        select coalesce(json_agg({message} order by id), '[]')
-        from (
-            select * from messages where chat_id = $1 and id > $3 and deleted_at is null order by id limit $4
-        ) as page
-    ) as messages,
-    {queue} as queue
-from chats where id = $1 and owner_id = $2
+with recursive {page}
+select page.messages, page.next_revision, {queue} as queue
+from chats left join page on true where chats.id = $1 and owner_id = $7
 
 -- name: select_versions
 select id, snapshot_version from chats where id = any($1::uuid[])

@@ -17,6 +17,7 @@ from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id,
 
 MESSAGES_MAX = 500
 MESSAGES_DEFAULT = 100
+PAGE_BYTES = 1 << 20
 ID_MAX = 2**63 - 1
 
 
@@ -27,9 +28,10 @@ async def list_messages(
     after: Annotated[int, QueryParameter(ge=0, le=ID_MAX, description="The last message of the page before")] = 0,
     limit: Annotated[int, QueryParameter(ge=1, le=MESSAGES_MAX)] = MESSAGES_DEFAULT,
 ) -> MessagesAnswer:
-    """The history in order, a page at a time, and the whole queue."""
+    """The history in order, a page at a time, and the whole queue. A page may have less than `limit` messages, if
+    those are large: `has_more` tells whether it is the last one."""
     page = await request.services.store.list_messages(
-        parse_chat_id(chat_id), owner_id=request.user.user_id, after=after, limit=limit
+        parse_chat_id(chat_id), owner_id=request.user.user_id, after=after, limit=limit, bytes_max=PAGE_BYTES
     )
     return MessagesAnswer(page.messages, page.queue, page.has_more)
 

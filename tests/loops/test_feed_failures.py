@@ -96,7 +96,7 @@ async def test_a_feed_with_a_bug_cuts_its_readers_and_the_next_feed_serves_them(
         async def read(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        broken.setattr(MemoryStore, "read", read)
+        broken.setattr(MemoryStore, "read_newer", read)
         await a.rename(chat, "Greetings")
         await reader.until_cut()
     assert "feed.crashed" in world.names_told()

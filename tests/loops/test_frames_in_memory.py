@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
@@ -9,8 +11,9 @@ import trio
 
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryStreams
-from chatcluster.parts import START, FrameKind, TextPart
-from chatcluster.publisher import Publisher, TenureStream
+from chatcluster.parts import START, Frame, FrameKind, PartFrame, ReasoningPart, TextPart, decode_frame, joined
+from chatcluster.ports import Appended
+from chatcluster.publisher import APPEND_BYTES_MAX, FRAME_CHARACTERS_MAX, Publisher, TenureStream
 from loops.cluster_world import Wire
 
 CHAT, WORKER = UUID(int=1), UUID(int=2)
@@ -71,3 +74,34 @@ async def test_failed_attempts_are_not_kept_while_redis_is_away(nursery: trio.Nu
         stream.part(TextPart(f"try {number}"))
         await trio.sleep(1)
         assert kept(stream) <= STEP_FRAMES_MAX
+
+
+async def test_p10_a_long_piece_becomes_frames_of_bounded_size_and_is_sent_in_bounded_batches(
+    nursery: trio.Nursery,
+) -> None:
+    """One chat's words neither fill the connection to Redis that all share, nor what a reader of the stream holds."""
+
+    class Measured(MemoryStreams):
+        batches: ClassVar[list[int]] = []
+
+        async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:
+            self.batches.append(sum(len(frame.data) for _, frame in entries))
+            return await super().append(entries)
+
+    streams = Measured(MemoryBroker())
+    publisher = Publisher(streams, coalesce_seconds=0.015)
+    nursery.start_soon(publisher.run)
+    stream = publisher.stream(CHAT, WORKER, 1, on_fenced=lambda: None)
+    stream.open(1, trim=True)
+    stream.attempt(1, 1, 1)
+    pieces = ["\U0001f600" * (1 << 20), "a", "b" * (5 << 20)]
+    for text in pieces:
+        stream.part(TextPart(text))
+    stream.part(ReasoningPart("hm"))
+    await trio.sleep(1)
+    frames = await streams.read(CHAT, after=START, limit=1000)
+    assert max(len(frame.data) for frame in frames) < 4 * FRAME_CHARACTERS_MAX + 100
+    assert max(streams.batches) < APPEND_BYTES_MAX + 4 * FRAME_CHARACTERS_MAX + 100
+    bodies = [decode_frame(frame.data) for frame in frames]
+    said = joined(body.part for body in bodies if isinstance(body, PartFrame))
+    assert said == (TextPart("".join(pieces)), ReasoningPart("hm"))

@@ -164,6 +164,11 @@ def _bounds(draw: Random) -> dict[str, int]:
         "chatcluster.salvage.READ_FRAMES": (1, 3),
         "chatcluster.shown.RECENT_BYTES_MAX": (0, 400),
         "chatcluster.subscribe.PAGE_MESSAGES": (1, 3),
+        "chatcluster.subscribe.PAGE_BYTES": (1, 100),
+        "chatcluster.subscribe.TAKE_BYTES": (1, 1000),
+        "chatcluster.feed.PAGE_MESSAGES": (1, 2),
+        "chatcluster.feed.PAGE_BYTES": (1, 100),
+        "chatcluster.preview.PAGE_FRAMES": (1, 3),
     }
     return {name: draw.choice(small) for name, small in choices.items() if draw.random() < 0.3}
 

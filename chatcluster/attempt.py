@@ -12,7 +12,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import NewMessage, Part, Position, ReasoningPart, Role, TextPart, joined
 from chatcluster.ports import Delta, Finished, Model, ModelRequest
-from chatcluster.publisher import TenureStream
+from chatcluster.tenure_stream import TenureStream
 
 
 class Attempt:

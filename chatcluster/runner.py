@@ -16,6 +16,7 @@ What happens on each failure:
   recognised by the store), or until the lease is lost and this tenure with it;
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
 * ``Fenced``: another tenure is on; this one ends without any further effect;
+* the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
 * a bug: the turn ends in ``error``, never the replica.
 
 A takeover in mid-interruption opens its own tenure on the stream first, so that nothing can be added to
@@ -28,6 +29,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster import telemetry
@@ -47,18 +49,17 @@ from chatcluster.chat import (
     Status,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, Moved, ProviderError, StoreUnavailable, StreamsUnavailable
+from chatcluster.errors import Fenced, Moved, ProviderError
 from chatcluster.notices import Notices
+from chatcluster.overrule import Overruling
 from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, joined
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
-from chatcluster.salvage import last_attempt
+from chatcluster.salvage import salvage
 from chatcluster.turn import CallModel, Finish, GiveUp, asked_model, next_step
+from chatcluster.until_known import until_known
 
-STORE_RETRY_SECONDS = 0.05
-STORE_RETRY_CAP_SECONDS = 1.0
 RELEASE_SECONDS_MAX = 2.0
-SALVAGE_SECONDS_MAX = 2.0
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class Runner:
         self._notices = notices
         self._settings = settings
         self._stream = publisher.stream(self.chat.id, worker_id, self.chat.epoch, on_fenced=self.look)
+        self._overruling = Overruling(store, streams, self._stream, worker_id)
         self._said: list[Part] = []
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self._said_up_to: Position | None = None
@@ -302,26 +304,18 @@ class Runner:
             self._stream.close(word)
 
     async def _salvage(self) -> None:
-        """Adopt what the tenures before this one had said; without Redis, finish without it, soon."""
-        with trio.move_on_after(SALVAGE_SECONDS_MAX):
-            await self._stream.settled.wait()
-            try:
-                salvaged = await last_attempt(self._streams, self.chat)
-            except StreamsUnavailable as error:
-                telemetry.event("runner.partial_unreadable", chat_id=str(self.chat.id), error=str(error))
-                return
-            self._said, self._said_up_to = list(salvaged.deltas), salvaged.position
+        """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
+        salvaged = await salvage(self._streams, self.chat, self._stream.settled)
+        self._said, self._said_up_to = list(salvaged.deltas), salvaged.position
 
     # --- the database -------------------------------------------------------------------------
-
-    def _fence(self) -> Fence:
-        return Fence(self.chat.id, self._worker_id, self.chat.epoch, self.chat.history_version)
 
     async def _commit(self, command: OwnerCommand) -> Outcome:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
         async with self._transacting:
-            fence, before = self._fence(), self.chat
-            outcome = await self._until_known(lambda: self._store.commit(fence, command, known=before))
+            before = self.chat
+            fence = Fence(before.id, self._worker_id, before.epoch, before.history_version)
+            outcome = await until_known(self.chat.id, lambda: self._store.commit(fence, command, known=before))
             if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
@@ -338,23 +332,12 @@ class Runner:
 
     async def _reload(self) -> None:
         """Read the chat as it is now. Raises ``Fenced`` if it is no longer ours."""
-        read = await self._until_known(lambda: self._store.read(self.chat.id))
-        if read.chat.worker_id != self._worker_id or read.chat.epoch != self.chat.epoch:
+        read = await until_known(self.chat.id, lambda: self._store.read(self.chat.id))
+        if not self._is_ours(read.chat):
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
         if read.chat.history_version != self.chat.history_version:
             self._said, self._said_up_to = [], None  # what was being said answers a history that is gone
         self.chat, self._messages = read.chat, list(read.messages)
-
-    async def _until_known(self, transact: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a transaction while Postgres cannot be reached; the lease bounds for how long."""
-        delay_seconds = STORE_RETRY_SECONDS
-        while True:
-            try:
-                return await transact()
-            except StoreUnavailable as error:
-                telemetry.event("runner.store_unavailable", chat_id=str(self.chat.id), error=str(error))
-            await trio.sleep(delay_seconds)
-            delay_seconds = min(2 * delay_seconds, STORE_RETRY_CAP_SECONDS)
 
     async def _look_when_told(self) -> None:
         """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
@@ -364,11 +347,26 @@ class Runner:
             async with self._transacting:
                 if not self._owned:
                     return
-                self._seen = await self._until_known(lambda: self._store.get(self.chat.id))
-            if self._seen.worker_id != self._worker_id or self._seen.epoch != self.chat.epoch:
+                self._seen = await until_known(self.chat.id, lambda: self._store.get(self.chat.id))
+                if self._is_ours(self._seen) and self._overruling.is_due:
+                    await self._overrule()
+            if not self._is_ours(self._seen):
                 self.fenced()
             elif self._moved:
                 self._waiting.cancel()
+
+    def _is_ours(self, chat: Chat) -> bool:
+        return chat.worker_id == self._worker_id and chat.epoch == self.chat.epoch
+
+    async def _overrule(self) -> None:
+        """The stream is another tenure's, the chat is ours: go on under a higher epoch."""
+        try:
+            self._seen = await self._overruling.overrule(self.chat.id)
+        except Fenced:
+            self.fenced()
+            return
+        self.chat = msgspec.structs.replace(self.chat, epoch=self._seen.epoch)
+        self._notices.committed(self._seen, by_owner=True)
 
     # --- unhappy ends -------------------------------------------------------------------------
 

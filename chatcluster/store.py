@@ -41,9 +41,18 @@ from chatcluster.chat import (
     event_name,
 )
 from chatcluster.decision_writer import Origin, insert_messages, is_plain, write_decision, write_known
-from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
+from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.parts import Message, NewMessage, Role
-from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
+from chatcluster.ports import (
+    VERSIONS_FORGOTTEN_MAX,
+    Chat,
+    ChatRead,
+    Claimed,
+    Idempotency,
+    MessagePage,
+    NewChat,
+    Outcome,
+)
 from chatcluster.postgres import Connection, Database, Row
 from chatcluster.queries import load_queries
 from chatcluster.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
@@ -78,6 +87,9 @@ class PostgresStore:
             if outcome is not None:
                 return outcome
         return await self._database.transaction(_commit, fence, command)
+
+    async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
+        return await self._database.autocommit(_raise_epoch, chat_id, worker_id, epoch, above)
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         return await self._database.autocommit(_claim, worker_id, free_slots, batch)
@@ -173,6 +185,14 @@ async def _transition(
     decision: Decision = decide(state, command, fence)
     origin = None if fence is None else _origin(fence, command)
     return await write_decision(connection, chat.id, state, decision, command, origin)
+
+
+async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
+    row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above, VERSIONS_FORGOTTEN_MAX)
+    chat = await _get(connection, chat_id) if row is None else chat_of(row)
+    if (chat.worker_id, chat.epoch) != (worker_id, above):  # otherwise a repeat finds what it did
+        raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {chat.epoch}")
+    return chat
 
 
 def _origin(fence: Fence, command: OwnerCommand | UserCommand) -> Origin:

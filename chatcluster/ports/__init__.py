@@ -34,6 +34,7 @@ from chatcluster.ports.pubsub import (
 )
 from chatcluster.ports.registry import OwnedChat, Registry, Renewal, Replica, SessionLock
 from chatcluster.ports.store import (
+    VERSIONS_FORGOTTEN_MAX,
     Chat,
     ChatRead,
     Claimed,
@@ -45,13 +46,14 @@ from chatcluster.ports.store import (
     Store,
     hint_of,
 )
-from chatcluster.ports.streams import Appended, Opening, PartStreams
+from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
 
 __all__ = [
     "GAP",
     "REPLICAS_CHANNEL",
     "RUNNABLE_CHANNEL",
     "TOKENS_CHANNEL",
+    "VERSIONS_FORGOTTEN_MAX",
     "Account",
     "Accounts",
     "Appended",
@@ -85,5 +87,6 @@ __all__ = [
     "hint_of",
     "live_channel",
     "owner_channel",
+    "same_tenure",
     "worker_channel",
 ]

@@ -142,6 +142,16 @@ update tool_calls set state = $3 where chat_id = $1 and call_id = $2 and state <
 update tool_calls set state = 'done', finished_at = statement_timestamp()
 where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
+-- name: raise_epoch
+-- For the owner alone, and upwards alone.
+update chats set
+    epoch = $4,
+    snapshot_version = snapshot_version + $5,
+    reset_version = snapshot_version + $5,
+    updated_at = statement_timestamp()
+where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
+returning {chat}
+
 -- name: claim
 -- Locks nothing but what it takes, and nothing at all when there is nothing to take. The lock on the replica's row
 -- makes a burial of this worker wait, or makes this claim find no row; renewals do not conflict with it.

@@ -10,7 +10,8 @@ import trio
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryStreams
 from chatcluster.parts import START, FrameKind, TextPart
-from chatcluster.publisher import Publisher, TenureStream
+from chatcluster.publisher import Publisher
+from chatcluster.tenure_stream import TenureStream
 from loops.cluster_world import Wire
 
 CHAT, WORKER = UUID(int=1), UUID(int=2)

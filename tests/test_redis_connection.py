@@ -83,7 +83,7 @@ async def test_a_wrong_password_is_unavailable_and_not_shown(empty_redis_url: st
 
 async def test_a_server_that_wants_a_password_says_so(empty_redis_url: str) -> None:
     async with open_redis("redis://" + empty_redis_url.partition("@")[2]) as connection:
-        with pytest.raises(StreamsUnavailable, match="NOAUTH .* give the password in the Redis URL"):
+        with pytest.raises(StreamsUnavailable, match=r"NOAUTH .* \(give the password in the Redis URL"):
             await connection.exchange([("PING",)])
 
 

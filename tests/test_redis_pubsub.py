@@ -21,6 +21,7 @@ from chatcluster.errors import StreamsUnavailable
 from chatcluster.ports import GAP, Gap, Subscription
 from chatcluster.pubsub import RedisPubSub
 from chatcluster.redis import Command, RedisConnection, Reply, open_redis
+from chatcluster.redis_transport import RedisAddress
 from chatcluster.switchboard import BUFFER_MESSAGES_MAX, Inbox, Switchboard
 
 
@@ -154,7 +155,7 @@ async def test_a_channel_is_left_at_the_server_when_its_last_subscriber_leaves(e
 async def test_a_slow_subscriber_gets_one_gap_and_holds_nobody_else_up(
     empty_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "BUFFER_MESSAGES_MAX", 10)
+    monkeypatch.setattr(switchboard, "BUFFER_MESSAGES_MAX", 10)
     async with (
         replica(empty_redis_url) as here,
         replica(empty_redis_url) as there,
@@ -189,7 +190,7 @@ async def test_p8_a_server_that_restarts_empty_gives_every_subscription_one_gap_
         here.publish("a", b"first")
         here.publish("b", b"second")
         assert await received(second, 2) == [b"first", b"second"]
-        await ask(url, "PUBLISH", "c", "third")
+        await ask(url, "PUBLISH", PREFIX + "c", "third")
         assert await received(third) == [b"third"]
 
 
@@ -197,6 +198,7 @@ class Unreliable(RedisConnection):
     """A connection without a server: batches fail until ``works`` is set, and are kept after that."""
 
     def __init__(self) -> None:
+        super().__init__(RedisAddress(), "here")
         self.works = False
         self.failures = 0
         self.sent: list[bytes] = []
@@ -269,7 +271,7 @@ async def test_p3_whoever_enters_while_the_server_is_away_enters_at_once_and_get
             subscription = await entry.__aenter__()
         own_redis.start()
         assert await received(subscription) == [GAP]
-        await ask(url, "PUBLISH", "a", "message")
+        await ask(url, "PUBLISH", PREFIX + "a", "message")
         assert await received(subscription) == [b"message"]
         await entry.__aexit__(None, None, None)
 
@@ -333,7 +335,7 @@ async def test_a_message_that_the_server_refuses_is_reported_and_does_not_stop_t
     own_redis: RedisServer, events: Events
 ) -> None:
     url = own_redis.start()
-    await ask(url, "ACL", "SETUSER", "default", "resetchannels", "&allowed")
+    await ask(url, "ACL", "SETUSER", "default", "resetchannels", f"&{PREFIX}allowed")
     async with replica(url) as here, replica(url) as there, there.subscribe("allowed") as subscription:
         here.publish("forbidden", b"1")
         here.publish("allowed", b"2")
@@ -375,7 +377,7 @@ async def test_p3_nothing_is_missed_without_a_gap_however_readers_come_and_go_an
         with trio.fail_after(10):
             while min(entries / 10, messages / 100, gaps) < 8:
                 published += 1
-                commands: list[Command] = [("PUBLISH", "numbers", published)]
+                commands: list[Command] = [("PUBLISH", PREFIX + "numbers", published)]
                 if draw.random() < 0.004:
                     commands.append(("CLIENT", "KILL", "TYPE", "pubsub"))
                 await connection.exchange(commands)

@@ -305,7 +305,7 @@ class Runner:
 
     async def _salvage(self) -> None:
         """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
-        salvaged = await salvage(self._streams, self.chat, self._stream.settled)
+        salvaged = await salvage(self._streams, lambda: self.chat, self._stream.settled)
         self._said, self._said_up_to = list(salvaged.deltas), salvaged.position
 
     # --- the database -------------------------------------------------------------------------

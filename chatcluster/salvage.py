@@ -7,6 +7,8 @@ there will ever be, and all that any reader may have seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import trio
 
@@ -26,14 +28,17 @@ class Salvaged(msgspec.Struct, frozen=True):
     position: Position | None = None
 
 
-async def salvage(streams: PartStreams, chat: Chat, opened: trio.Event) -> Salvaged:
-    """What the tenures before that of ``chat`` had said, once it is ``opened``; without Redis nothing, and soon."""
+async def salvage(streams: PartStreams, chat: Callable[[], Chat], opened: trio.Event) -> Salvaged:
+    """What the tenures before that of ``chat`` had said, once it is ``opened``; without Redis nothing, and soon.
+
+    The chat is asked for then, because to open its tenure may have taken a higher epoch.
+    """
     with trio.move_on_after(SALVAGE_SECONDS_MAX):
         await opened.wait()
         try:
-            return await last_attempt(streams, chat)
+            return await last_attempt(streams, chat())
         except StreamsUnavailable as error:
-            telemetry.event("runner.partial_unreadable", chat_id=str(chat.id), error=str(error))
+            telemetry.event("runner.partial_unreadable", chat_id=str(chat().id), error=str(error))
     return Salvaged()
 
 

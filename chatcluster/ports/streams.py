@@ -79,16 +79,16 @@ def same_tenure(last: Frame, frames: Sequence[Frame], first: Frame | None) -> bo
     """Whether ``last``, the newest entry of a stream, is of the tenure of ``frames``, which has its epoch.
 
     ``frames`` are its ``open`` and what is left in its owner's memory, and ``first`` is the oldest entry of the epoch.
-    A failover that lost a claim gives one epoch to two workers: so what is remembered has to be the same, and what is
-    not remembered any more has to be older, on a stream that begins with our name. A tenure that has done no more than
-    open has nothing to compare with what came after its ``open``.
+    A failover that lost a claim gives one epoch to two workers: so the stream has to begin with our name, what is
+    remembered has to be the same, and what is not remembered any more has to be older. A tenure that has done no more
+    than open has nothing to compare with what came after its ``open``.
     """
-    if len(frames) == 1:
-        return first == frames[0]
+    if _worker_of(first) not in (_worker_of(frames[0]), ""):
+        return False
     for frame in reversed(frames):
         if frame.position == last.position:
             return frame == last
-    return last.position < frames[-1].position and _worker_of(first) in (_worker_of(frames[0]), "")
+    return len(frames) == 1 or last.position < frames[-1].position
 
 
 def _worker_of(frame: Frame | None) -> str | None:

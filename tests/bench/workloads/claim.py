@@ -40,7 +40,9 @@ async def _claim(bench: Bench, cluster: Cluster) -> dict[str, float]:
     async with meters.watching_heartbeats():
         await cluster.servers.sql(INSERT, CHATS)
         started = time.monotonic()
-        await cluster.servers.cache.exchange([("PUBLISH", RUNNABLE_CHANNEL, b"")])
+        await cluster.servers.cache.exchange(
+            [("PUBLISH", cluster.servers.cache.channel_prefix + RUNNABLE_CHANNEL, b"")]
+        )
         done = await _until_done(cluster, started + bench.seconds(3.0, 2.0))
         seconds = time.monotonic() - started
         costs = await meters.stop()

@@ -207,9 +207,12 @@ class Backoff:
         self._seconds = RECONNECT_SECONDS
 
     async def sleep(self) -> None:
-        self._seconds = min(self._seconds, self.cap_seconds)
-        await trio.sleep(self._seconds * random.uniform(0.5, 1.0))
-        self._seconds *= 2
+        await trio.sleep(self.next_seconds() * random.uniform(0.5, 1.0))
+
+    def next_seconds(self) -> float:
+        seconds = min(self._seconds, self.cap_seconds)
+        self._seconds = 2 * seconds
+        return seconds
 
 
 def _reason(group: BaseExceptionGroup[StreamsUnavailable]) -> StreamsUnavailable:

@@ -15,7 +15,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import NewMessage, Part, Position, ReasoningPart, Role, TextPart, joined
 from chatcluster.ports import Delta, Finished, Model, ModelRequest
-from chatcluster.publisher import TenureStream
+from chatcluster.tenure_stream import TenureStream
 
 PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""

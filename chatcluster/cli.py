@@ -238,6 +238,24 @@ def migrate(*, data_dir: Path, **flags: Any) -> None:
 
 
 @commands.group(cls=Commands)
+def cluster() -> None:
+    """What concerns a cluster as a whole."""
+
+
+@cluster.command("new-id")
+@data_dir_option
+@settings_flags(*DATABASE)
+def cluster_new_id(*, data_dir: Path, **flags: Any) -> None:
+    """Give a clone of a database, made from a snapshot of its disk, an ID of its own; then restart its replicas.
+
+    Two clusters with one ID on one Redis server would show each other's parts. A copy by pg_dump needs no new one.
+    """
+    from chatcluster.provisioning import new_cluster_id
+
+    click.echo(trio.run(new_cluster_id, _database_settings(data_dir, flags)))
+
+
+@commands.group(cls=Commands)
 def token() -> None:
     """Create, list and revoke API tokens."""
 

@@ -4,8 +4,8 @@ Nesting is the order of shutdown, here as everywhere:
 
     signals ⊃ connections ⊃ publisher, pub/sub, feeds, lists ⊃ HTTP server ⊃ replica (lease ⊃ runners ⊃ intake)
 
-Life of a process: sockets are bound; the server accepts (not ready yet); once Postgres has the schema, the
-replica becomes a member of the cluster, says so on the ready pipe, and works.
+Life of a process: sockets are bound; the server accepts (not ready yet); once Postgres has the schema, and with it the
+ID that names everything in Redis, the replica becomes a member of the cluster, says so on the ready pipe, and works.
 
 SIGTERM or SIGINT drains: the public port is left to the others and ``/readyz`` says 503; the replica hands its
 chats over at step boundaries; what it published is flushed; whoever balances the load gets the time to notice
@@ -29,7 +29,8 @@ import trio
 from chatcluster import telemetry
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
-from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable, StreamsUnavailable
+from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.identity import read_cluster_id
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import ChatCompletions
 from chatcluster.metrics import Metrics
@@ -41,6 +42,7 @@ from chatcluster.postgres import Database, open_database
 from chatcluster.publisher import Publisher
 from chatcluster.pubsub import RedisPubSub
 from chatcluster.redis import RedisConnection, open_redis
+from chatcluster.redis_health import RedisHealth
 from chatcluster.registry import PostgresRegistry
 from chatcluster.replica import Replica
 from chatcluster.store import PostgresStore
@@ -132,7 +134,9 @@ class _Process:
         streams = RedisStreams(redis)
         self._settings = settings
         self._database = database
+        self._redis = redis
         self._pubsub = RedisPubSub(redis)
+        self._redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings)
@@ -159,7 +163,7 @@ class _Process:
                 feeds=self._feeds,
                 watches=self._watches,
                 notices=notices,
-                health=_Health(database, redis, lambda: self._replica.draining),
+                health=_Health(database, self._redis_health, lambda: self._replica.draining),
                 metrics=metrics,
             )
         )
@@ -187,13 +191,15 @@ class _Process:
     async def run(self, private: socket.socket, public: list[socket.socket]) -> None:
         """Serve and work until drained."""
         async with trio.open_nursery() as background:
-            for loop in (self._pubsub.run, self._feeds.run, self._watches.run):
+            for loop in (self._feeds.run, self._watches.run):
                 await background.start(loop)
             background.start_soon(self._publisher.run)
             background.start_soon(self._app.run)
             async with trio.open_nursery() as serving:
                 await serving.start(self._server.run, [private], public)
-                await self._schema_is_there()
+                if await self._schema_is_there():
+                    await background.start(self._pubsub.run)
+                    background.start_soon(self._redis_health.run)
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))
@@ -215,8 +221,8 @@ class _Process:
             self._waiting_for_schema.cancel()
             self._replica.drain()
 
-    async def _schema_is_there(self) -> None:
-        """Wait until Postgres can be reached and has the schema; ``/readyz`` says 503 meanwhile.
+    async def _schema_is_there(self) -> bool:
+        """Wait until Postgres can be reached and has the schema; ``/readyz`` says 503 meanwhile. False if drained.
 
         Raises ``StoreRefused`` and ``ConfigError`` for what waiting would not mend.
         """
@@ -225,6 +231,7 @@ class _Process:
             while True:
                 try:
                     await check_schema(self._database, say=_say_doubt)
+                    self._redis.identify(await read_cluster_id(self._database))
                 except StoreRefused:
                     raise
                 except (SchemaError, StoreUnavailable) as error:
@@ -232,14 +239,15 @@ class _Process:
                         said = str(error)
                         telemetry.event("replica.waiting", reason=said)
                 else:
-                    return
+                    return True
                 await trio.sleep(SCHEMA_RETRY_SECONDS)
+        return False
 
 
 class _Health:
     """What ``/readyz`` looks at."""
 
-    def __init__(self, database: Database, redis: RedisConnection, draining: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, redis: RedisHealth, draining: Callable[[], bool]) -> None:
         self._database = database
         self._redis = redis
         self._draining = draining
@@ -265,14 +273,9 @@ class _Health:
 
     async def _check_redis(self, checks: dict[str, str]) -> None:
         """It is no condition, so a Redis that hangs must not use up the time of those that are."""
-        try:
-            with trio.move_on_after(REDIS_CHECK_SECONDS):
-                await self._redis.exchange([("PING",)])
-                return
-        except StreamsUnavailable as error:
-            checks["redis"] = str(error)
-        else:
-            checks["redis"] = "no answer in time"
+        checks["redis"] = "degraded: no answer in time"
+        with trio.move_on_after(REDIS_CHECK_SECONDS):
+            checks["redis"] = await self._redis.check()
 
 
 def _say_doubt(text: str) -> None:

@@ -177,6 +177,15 @@ class Fenced(OwnershipError):
     """Another tenure owns the chat, or none does: the runner ends without any further effect."""
 
 
+class StreamFenced(Fenced):
+    """The part stream has frames of another tenure, up to ``epoch``, where ours would go. It may be garbage, or of a
+    tenure that Postgres has forgotten: only Postgres knows whether ours is over."""
+
+    def __init__(self, message: str, *, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+
+
 class Moved(OwnershipError):
     """The chat is still ours, but its history or status moved under the runner: decide again."""
 
@@ -244,6 +253,14 @@ class NoPlace(UnavailableError):
 
 class StreamsUnavailable(UnavailableError):
     """Redis. Live parts pause; nothing durable is touched."""
+
+
+class StreamsMisconfigured(StreamsUnavailable):
+    """Redis is there, and refuses what is needed: somebody has to change it or its URL. Soon again is of no use."""
+
+
+class StreamRefused(StreamsUnavailable):
+    """Redis refuses to work on one chat's stream; those of all others are as they were."""
 
 
 class Unreadable(ChatclusterError):

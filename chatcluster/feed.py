@@ -125,6 +125,10 @@ class Feed:
         if version > self._read_version:
             self._seek(version)
 
+    def look_again(self) -> None:
+        """The chat may be another than it was, whatever its version."""
+        self._seek(self.chat.snapshot_version + 1)
+
     async def catch_up_with(self, cursor: Cursor) -> bool:
         """Wait until ``cursor`` is shown, or known not to exist; False if neither came about soon."""
         self.look(max(cursor.version, self.chat.snapshot_version + 1))
@@ -218,6 +222,20 @@ class Feed:
             self._newest = read.chat.snapshot_version
         if read.chat.snapshot_version > self.chat.snapshot_version or self._lacks_messages:
             self._adopt(read)
+        elif read.chat.snapshot_version < self.chat.snapshot_version:
+            await self._go_back()
+
+    async def _go_back(self) -> None:
+        """The database has forgotten what was shown, as after a failover that lost it: show what there is instead."""
+        read = await self._store.read(self.chat_id)
+        telemetry.event("feed.went_back", chat_id=str(self.chat_id), version=read.chat.snapshot_version)
+        self._waiting.clear()
+        self._read, self._wait_until = None, float("inf")
+        self._failed = {read.chat.history_version: read.chat.failed_attempt}
+        self.chat, self._read_version, self._newest = read.chat, read.chat.snapshot_version, read.chat.snapshot_version
+        self.shown.reset(read.chat, read.messages)
+        self.shown.state(read)
+        self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
 
     async def _read_newer(self, after_version: int, after_id: int = 0, queue_version: int = -1) -> ChatRead:
         return await self._store.read_newer(
@@ -295,7 +313,7 @@ class Feed:
             await self._changed.wait()
 
     def newer_tenure(self) -> None:
-        self._seek(self.chat.snapshot_version + 1)
+        self.look_again()
 
     def take(self, frames: Sequence[Frame]) -> None:
         self._untaken.extend(frames)

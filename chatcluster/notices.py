@@ -47,6 +47,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
 
 
 _hint_decoder = msgspec.json.Decoder(Hint)
+_not_understood = telemetry.Seldom("notice.not_understood")
 _lifecycle_decoder = msgspec.json.Decoder(Lifecycle)
 
 
@@ -66,7 +67,7 @@ def _understood(decoder: msgspec.json.Decoder[T], payload: bytes | Gap) -> T | N
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        telemetry.event("notice.not_understood", error=type(error).__name__)
+        _not_understood.event(error=type(error).__name__)
         return None
 
 

@@ -164,8 +164,11 @@ class OpenFrame(msgspec.Struct, frozen=True, tag="open"):
 
 
 class TurnFrame(msgspec.Struct, frozen=True, tag="turn"):
+    """The stream is trimmed to it, so like ``open`` it names the worker, unless it is of the previous version."""
+
     message_id: int
     history_version: int
+    worker_id: str = ""
 
 
 class AttemptFrame(msgspec.Struct, frozen=True, tag="attempt"):
@@ -218,15 +221,34 @@ def decode_frame(data: bytes) -> FrameBody:
     return _frame_decoder.decode(data)
 
 
+def understood(entry: Frame) -> Frame:
+    """The frame, or one of kind ``UNKNOWN`` in its place where its body is not what its kind says.
+
+    The bodies of parts are not looked at: they are carried, not read. But none has more than one line, or it would
+    be more than one event to those who get it.
+    """
+    if entry.kind is FrameKind.PART:
+        return entry if b"\n" not in entry.data and b"\r" not in entry.data else _unknown(entry)
+    try:
+        body = decode_frame(entry.data)
+    except ValueError:  # of msgspec, or of the text's encoding
+        return _unknown(entry)
+    return entry if FRAME_KIND[type(body)] is entry.kind else _unknown(entry)
+
+
+def _unknown(entry: Frame) -> Frame:
+    return Frame(entry.position, FrameKind.UNKNOWN, b"")
+
+
 def pack_frame(value: Frame) -> bytes:
     """A frame as one live message: ``<position> <kind> <data>``."""
     return b"%d-%d %s %s" % (*value.position, value.kind.value.encode(), value.data)
 
 
 def unpack_frame(payload: bytes) -> Frame:
-    """What ``pack_frame`` made. Raises ``ValueError`` for anything else."""
+    """What ``pack_frame`` made, as far as it is ``understood``. Raises ``ValueError`` for anything else."""
     position, kind, data = payload.split(b" ", 2)
-    return Frame(Position.parse(position.decode()), FrameKind(kind.decode()), data)
+    return understood(Frame(Position.parse(position.decode()), FrameKind(kind.decode()), data))
 
 
 def decode_parts(data: bytes | str) -> Parts:

@@ -14,10 +14,11 @@ from pathlib import Path
 from chatcluster import local_cluster, telemetry, tokens
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
-from chatcluster.errors import UnavailableError
+from chatcluster.errors import SchemaError, UnavailableError
+from chatcluster.identity import read_cluster_id, renew_cluster_id
 from chatcluster.migrate import Migration, migrate
 from chatcluster.ports import TOKENS_CHANNEL, Token
-from chatcluster.postgres import open_database
+from chatcluster.postgres import Database, open_database
 from chatcluster.redis import open_redis
 from chatcluster.web.bodies import checked_name
 
@@ -66,19 +67,25 @@ async def list_tokens(settings: Settings) -> tuple[Token, ...]:
 
 async def revoke_token(settings: Settings, token_id: str) -> bool:
     """False if there is no such token."""
-    async with _open_accounts(settings) as accounts:
-        revoked = await accounts.revoke(token_id)
-    if revoked and settings.redis_url:
-        await _announce_revocation(settings.redis_url, token_id)
+    async with open_database(settings) as database:
+        revoked = await PostgresAccounts(database).revoke(token_id)
+        if revoked and settings.redis_url:
+            await _announce_revocation(database, settings.redis_url, token_id)
     return revoked
 
 
-async def _announce_revocation(redis_url: str, token_id: str) -> None:
+async def _announce_revocation(database: Database, redis_url: str, token_id: str) -> None:
     try:
-        async with open_redis(redis_url) as redis:
-            await redis.exchange([("PUBLISH", TOKENS_CHANNEL, token_id)])
-    except UnavailableError as error:
+        async with open_redis(redis_url, cluster_id=await read_cluster_id(database)) as redis:
+            await redis.exchange([("PUBLISH", redis.channel_prefix + TOKENS_CHANNEL, token_id)])
+    except (UnavailableError, SchemaError) as error:
         telemetry.event("token.revocation_not_announced", error=str(error))
+
+
+async def new_cluster_id(settings: Settings) -> str:
+    """Make the cluster another one than that of which its database is a clone; the ID that it has then."""
+    async with open_database(settings) as database:
+        return await renew_cluster_id(database)
 
 
 async def _create_token(accounts: PostgresAccounts, user: str, *, admin: bool, name: str) -> str:

@@ -9,174 +9,42 @@ States of a tenure's stream, as this side sees it:
 ``LIVE``    frames are appended as they come
 ``BROKEN``  an append failed, was refused, or the stream is gone, or the server was away and may have lost a part
             of it: what the stream lacks is appended again from memory, as soon as the server can be reached
-``FENCED``  a newer tenure has opened: nothing is published any more, and the runner is told to look
-            into the database, which alone decides who owns the chat
+``FENCED``  the stream has frames of another tenure where ours would go: nothing is published any more, and the runner
+            is told to look into the database, which alone decides who owns the chat. If that is still this tenure,
+            what is in the stream is garbage, or of a tenure that Postgres has forgotten, and the runner overrules it:
+            the tenure goes on under an epoch above all that, with the frames in memory renumbered (``overrule``)
 
-Text deltas are coalesced: the first goes at once, then at most one frame per ``coalesce_ms``. The frames of the
-attempt under way stay in memory, because Redis is never the truth: if it loses them, they are appended again at the
-same positions, and readers drop what they have seen. Older ones are history, or dropped: nobody needs them any more.
+What concerns one stream holds up no other: one that Redis refuses to work on (``StreamRefused``) is left for a while,
+and the rest is sent. Only a server that cannot be reached, or that refuses everything, is waited for by all.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from enum import Enum, auto
 from itertools import islice
 from uuid import UUID
 
 import trio
 
 from chatcluster import telemetry
-from chatcluster.errors import Fenced, StreamsUnavailable
-from chatcluster.parts import (
-    AttemptFrame,
-    CloseFrame,
-    CommittedFrame,
-    Frame,
-    FrameBody,
-    OpenFrame,
-    Part,
-    PartFrame,
-    Position,
-    ReasoningPart,
-    TextPart,
-    TurnFrame,
-    frame,
-)
+from chatcluster.errors import Fenced, StreamFenced, StreamRefused, StreamsMisconfigured, StreamsUnavailable
+from chatcluster.parts import Frame, Position
 from chatcluster.ports import Appended, Opening, PartStreams
+from chatcluster.tenure_stream import State, TenureStream
 
 APPEND_FRAMES_MAX = 1000
 APPEND_BYTES_MAX = 1 << 20
-FRAME_CHARACTERS_MAX = 16 << 10
-"""Text of a frame. Streams are read some hundred frames at a time, and Redis cuts whoever listens and has megabytes to
-take: that would be every chat's listener on that replica."""
 OPEN_MAX = 100
 CLOSING_MAX = 10_000
 """Ended tenures whose last frames wait for Redis to come back; beyond, the oldest are forgotten."""
 RECONNECT_SECONDS = 0.1
 RECONNECT_CAP_SECONDS = 0.5
-
-
-class State(Enum):
-    NEW = auto()
-    LIVE = auto()
-    BROKEN = auto()
-    FENCED = auto()
-
-
-class TenureStream:
-    """The frames of one tenure. Every method is synchronous; the publisher does the rest."""
-
-    def __init__(
-        self, publisher: Publisher, chat_id: UUID, worker_id: UUID, epoch: int, *, on_fenced: Callable[[], None]
-    ) -> None:
-        self.chat_id = chat_id
-        self.epoch = epoch
-        self.state = State.NEW
-        self.trim = False
-        self.unsent: list[Frame] = []
-        self.memory: list[Frame] = []
-        self.settled = trio.Event()
-        """Set once the tenure is open in the stream, or known to be fenced."""
-        self._worker_id = str(worker_id)
-        self._publisher = publisher
-        self._on_fenced = on_fenced
-        self._next_seq = 0
-        self._attempt = 0
-        self._held: list[Part] = []
-        self._quiet_until = -1.0
-
-    def __repr__(self) -> str:
-        return f"<TenureStream {self.epoch}-{self._next_seq} {self.state.name} unsent={len(self.unsent)}>"
-
-    def open(self, history_version: int, *, trim: bool) -> None:
-        """Announce the tenure. ``trim``: nothing before it is needed any more."""
-        self.trim = trim
-        self._add(OpenFrame(self._worker_id, history_version))
-
-    def attempt(self, number: int, history_version: int, snapshot_version: int) -> None:
-        self.flush()
-        self._attempt = number
-        self.memory = self.memory[:1]
-        self._add(AttemptFrame(number, history_version, snapshot_version))
-
-    def part(self, part: Part) -> None:
-        """A delta of the current attempt; text and reasoning may be held back to be coalesced."""
-        now = trio.current_time()
-        mergeable = isinstance(part, TextPart | ReasoningPart)
-        if self._held and (not mergeable or type(self._held[0]) is not type(part)):
-            self.flush()
-        if mergeable and (self._held or now < self._quiet_until):
-            self._held.append(part)
-            if len(self._held) == 1:
-                self._publisher.flush_at(self._quiet_until, self)
-            return
-        self._quiet_until = now + self._publisher.coalesce_seconds
-        self._add_part(part)
-
-    def flush(self) -> Position:
-        """Turn what is held back into a frame now; the position of the last frame."""
-        if self._held:
-            held, self._held = self._held, []
-            self._quiet_until = trio.current_time() + self._publisher.coalesce_seconds
-            self._add_part(_merged(held))
-        return Position(self.epoch, self._next_seq - 1)
-
-    def committed(self, history_version: int) -> None:
-        """What came before is history now, and need not be kept for the readers' sake."""
-        self._forget()
-        self._add(CommittedFrame(history_version))
-
-    def turn(self, message_id: int, history_version: int) -> None:
-        self._add(TurnFrame(message_id, history_version))
-
-    def close(self, outcome: str) -> None:
-        """The tenure's last frame. The publisher lets go of the stream when it is sent."""
-        self.flush()
-        self._forget()  # what the tenure achieved is committed
-        self._add(CloseFrame(outcome))
-        self._publisher.closing(self)
-
-    def fenced(self) -> None:
-        self.state = State.FENCED
-        self.unsent.clear()
-        self.memory.clear()
-        self.settled.set()
-        self._on_fenced()
-
-    def _forget(self) -> None:
-        """Keep the first frame alone; all of them where the stream is about to be opened and will get them."""
-        if self.state is not State.NEW or self._publisher.cut_off:
-            self.memory = self.memory[:1]
-
-    def _add_part(self, part: Part) -> None:
-        """In several frames, if the text is long."""
-        if isinstance(part, TextPart | ReasoningPart):
-            for start in range(0, len(part.text), FRAME_CHARACTERS_MAX):
-                text = part.text[start : start + FRAME_CHARACTERS_MAX]
-                self._add(PartFrame(self._attempt, type(part)(text)))
-        else:
-            self._add(PartFrame(self._attempt, part))
-
-    def _add(self, body: FrameBody) -> None:
-        if not isinstance(body, PartFrame):
-            self.flush()
-        if self.state is State.FENCED:
-            return
-        added = frame(Position(self.epoch, self._next_seq), body)
-        self._next_seq += 1
-        self.memory.append(added)
-        if self.state is State.LIVE:
-            self.unsent.append(added)
-        self._publisher.pending(self)
-
-
-def _merged(held: list[Part]) -> Part:
-    """Neighbouring deltas of one kind as one."""
-    if isinstance(held[0], ReasoningPart):
-        return ReasoningPart("".join(part.text for part in held if isinstance(part, ReasoningPart)))
-    return TextPart("".join(part.text for part in held if isinstance(part, TextPart)))
+MISCONFIGURED_CAP_SECONDS = 10.0
+"""Between tries on a server that will refuse the same until somebody changes something."""
+REFUSED_SECONDS = 0.5
+REFUSED_CAP_SECONDS = 10.0
+"""Between tries on a stream that Redis refuses to work on."""
 
 
 class Publisher:
@@ -228,9 +96,7 @@ class Publisher:
         self._pending.pop(stream, None)
         self._closing.pop(stream, None)
         self._open.pop(stream, None)
-        stream.state = State.FENCED
-        stream.unsent.clear()
-        stream.memory.clear()
+        stream.given_up()
 
     def regained(self) -> None:
         """Redis was away, and may have come back with less than it had: append again what it lacks."""
@@ -263,32 +129,42 @@ class Publisher:
     def _flush_due(self) -> None:
         now = trio.current_time()
         while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2].flush()
+            stream = heapq.heappop(self._timers)[2]
+            stream.flush()
+            if stream.refusals:
+                self._pending[stream] = None
 
     async def _send_pending(self) -> None:
         """What older tenures have left goes first: after a successor of theirs has opened it would be refused."""
         await self._append_unsent()
         failures = await self._make_all_live()
         await self._append_unsent()
-        if failures:
-            raise failures[0]
+        for failure in failures:
+            if not isinstance(failure, StreamRefused):
+                raise failure
         for stream in list(self._pending):
             if not stream.unsent and stream.state in (State.LIVE, State.FENCED):
                 self._let_go(stream)
+            elif stream.left_alone_until > trio.current_time():
+                del self._pending[stream]  # its timer brings it back
         if self._pending:
             self._wake.set()
 
     async def _make_all_live(self) -> list[StreamsUnavailable]:
         """Tenures of one chat one after the other, chats together: after a takeover there are many at once."""
+        now = trio.current_time()
         chats: dict[UUID, list[TenureStream]] = {}
         for stream in self._pending:
-            if stream.state in (State.NEW, State.BROKEN):
+            if stream.state in (State.NEW, State.BROKEN) and stream.left_alone_until <= now:
                 chats.setdefault(stream.chat_id, []).append(stream)
         failures: list[StreamsUnavailable] = []
         waiting = list(chats.values())
         while waiting:
             failed = await self._make_live([streams[0] for streams in waiting])
             failures += failed.values()
+            for stream, failure in failed.items():
+                if isinstance(failure, StreamRefused):
+                    self._leave_alone(stream, failure)
             waiting = [streams[1:] for streams in waiting if streams[1:] and streams[0] not in failed]
         return failures
 
@@ -302,6 +178,15 @@ class Publisher:
                 if stream.state is State.BROKEN:
                     nursery.start_soon(self._restore, stream, failed)
         return failed
+
+    def _leave_alone(self, stream: TenureStream, refusal: StreamRefused) -> None:
+        """Redis refuses to work on this stream: try again later, and go on with the others."""
+        if stream.refusals == 0:
+            telemetry.event("stream.refused", chat_id=str(stream.chat_id), error=str(refusal))
+        seconds = min(REFUSED_SECONDS * 2**stream.refusals, REFUSED_CAP_SECONDS)
+        stream.refusals = min(stream.refusals + 1, 10)
+        stream.left_alone_until = trio.current_time() + seconds
+        self.flush_at(stream.left_alone_until, stream)
 
     async def _append_unsent(self) -> None:
         unsent = ((stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent)
@@ -337,7 +222,7 @@ class Publisher:
             if outcome is None:
                 self._go_live(stream, Position(stream.epoch, 0))
             elif isinstance(outcome, Fenced):
-                stream.fenced()
+                self._fenced(stream, outcome)
             else:
                 failed[stream] = outcome
 
@@ -347,8 +232,8 @@ class Publisher:
         frames = list(stream.memory)
         try:
             await self._streams.restore(stream.chat_id, frames)
-        except Fenced:
-            stream.fenced()
+        except Fenced as fenced:
+            self._fenced(stream, fenced)
             return
         except StreamsUnavailable as error:
             failed[stream] = error
@@ -356,12 +241,17 @@ class Publisher:
         self._go_live(stream, frames[-1].position)
         telemetry.event("stream.restored", chat_id=str(stream.chat_id), epoch=stream.epoch, frames=len(frames))
 
+    def _fenced(self, stream: TenureStream, fenced: Fenced) -> None:
+        if stream.state is not State.FENCED:  # nor abandoned meanwhile
+            stream.fenced(fenced.epoch if isinstance(fenced, StreamFenced) else stream.epoch)
+
     def _go_live(self, stream: TenureStream, sent: Position) -> None:
         """The stream has everything up to ``sent``; what was added meanwhile is appended."""
         if stream.state is State.FENCED:
             return  # abandoned meanwhile
         stream.unsent = [added for added in stream.memory if added.position > sent]
         stream.state = State.LIVE
+        stream.refusals = 0
         self._open[stream] = None
         stream.settled.set()
 
@@ -390,7 +280,8 @@ class Publisher:
                 self._break(stream)
         if self._failures == 0:
             telemetry.event("streams.unavailable", error=str(error))
-        delay = min(RECONNECT_SECONDS * 2**self._failures, RECONNECT_CAP_SECONDS)
+        cap = MISCONFIGURED_CAP_SECONDS if isinstance(error, StreamsMisconfigured) else RECONNECT_CAP_SECONDS
+        delay = min(RECONNECT_SECONDS * 2**self._failures, cap)
         self._failures = min(self._failures + 1, 10)
         await trio.sleep(delay)
         self._wake.set()

@@ -1,8 +1,13 @@
 """The connection to Redis: batches of commands over a bounded pool of connections, and listeners.
 
 ``RedisConnection`` is the pool, and the way to a ``Listener``, which is one connection that follows channels.
-``redis_transport.py`` moves the bytes; hiredis packs commands and parses replies; the classes of errors are
-redis-py's. Nothing outside of these two modules knows any of them.
+``redis_transport.py`` moves the bytes; hiredis packs commands and parses replies; ``redis_errors.py`` says what an
+error that is replied means. Nothing outside of these modules knows any of them.
+
+**Names.** Several clusters share a server without knowing of each other, also where one is a copy of the other's
+database. So every key begins with the ID of the cluster, which Postgres gives (``identity.py``), and every channel with
+that and the number of the Redis database, because channels are common to all databases of a server. Until the ID is
+known there is no name, and every use of one is ``StreamsUnavailable``.
 
 **A batch has a connection to itself** while it lasts: one ``exchange`` is one write and, unless the replies are
 long, one read, however many commands it carries. Sharing one connection would need a task that reads and hands
@@ -18,6 +23,8 @@ What happens on failure:
 * **A batch is sent at most once.** When its outcome is unknown, ``StreamsUnavailable`` is raised and nothing here
   repeats it: what may be repeated is known to the caller alone (an ``XADD`` with an explicit ID refuses to be added
   twice, and a hint may come twice).
+* A batch without an answer takes the idle connections with it: where one died without a word the others are likely to
+  have died with it, and each of them would cost the next batch its whole deadline.
 * An idle connection on which the server has said anything, or which it has closed, is dropped before anything is
   sent on it: a restart between two batches fails neither.
 * The next batch connects anew by itself. How soon it comes, and so the back-off, is the caller's matter.
@@ -25,8 +32,9 @@ What happens on failure:
   pipeline the other commands took effect. Exceptions are the errors that concern the connection: it is not logged
   in, or the server is loading its data; and a server that says that it is read-only has become a
   replica. Those close the connection, and the next one leads to whoever the URL names by then.
-* A listener sends a ``PING`` every second, and gives itself up after two without an answer: a cut network
-  does not close a connection.
+* A listener sends a ``PING`` every 0.4 s, and gives itself up after three without an answer: a cut network
+  does not close a connection. So silence costs less than 2 s, and a server that stands still for a second is waited
+  for.
 """
 
 from __future__ import annotations
@@ -38,38 +46,36 @@ from typing import Any, NoReturn
 
 import hiredis
 import trio
-from redis.connection import DefaultParser
-from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 
 from chatcluster.errors import StreamsUnavailable
+from chatcluster.redis_errors import ErrorReply, ProtocolBroken, refusal
 from chatcluster.redis_transport import TRANSPORT_ERRORS, RedisAddress, Transport, open_transport, parse_address
 
 POOL_CONNECTIONS_MAX = 16
 CONNECT_SECONDS = 1.0
-COMMANDS_SECONDS = 2.0
-PING_SECONDS = 1.0
-UNANSWERED_PINGS_MAX = 2
+COMMANDS_SECONDS = 1.7
+PING_SECONDS = 0.4
+UNANSWERED_PINGS_MAX = 3
 REPLIES_PER_TURN_MAX = 64
 """A listener lets other tasks run after this many replies, however much the server has sent."""
 CLIENT_NAME = "chatcluster"
 """What ``CLIENT LIST`` shows, unless the URL has a ``client_name``."""
 
 Command = tuple[str | bytes | int, ...]
-ErrorReply = ResponseError
 Reply = bytes | int | None | list[Any] | ErrorReply
 
-_CONNECTION_ERRORS = (*TRANSPORT_ERRORS, RedisError)
+_CONNECTION_ERRORS = (*TRANSPORT_ERRORS, ProtocolBroken)
 _INCOMPLETE = object()
 
 
 @asynccontextmanager
-async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
+async def open_redis(url: str, *, cluster_id: str | None = None) -> AsyncIterator[RedisConnection]:
     """A connection to the server at ``url`` (redis://, rediss:// or unix://), for the length of the block.
 
-    Nothing is connected yet on entry, so the server need not be there. Raises ``ConfigError`` for a URL that
-    is none, or asks for what is not understood.
+    Nothing is connected yet on entry, so the server need not be there; neither need the cluster's ID be known, see
+    ``identify``. Raises ``ConfigError`` for a URL that is none, or asks for what is not understood.
     """
-    connection = RedisConnection(parse_address(url))
+    connection = RedisConnection(parse_address(url), cluster_id)
     try:
         yield connection
     finally:
@@ -79,13 +85,35 @@ async def open_redis(url: str) -> AsyncIterator[RedisConnection]:
 class RedisConnection:
     """What the adapters share: batches of commands, and listeners."""
 
-    def __init__(self, address: RedisAddress) -> None:
+    def __init__(self, address: RedisAddress, cluster_id: str | None = None) -> None:
         self._address = address
+        self._key_prefix = self._channel_prefix = ""
+        if cluster_id is not None:
+            self.identify(cluster_id)
         self._places = trio.Semaphore(POOL_CONNECTIONS_MAX)
         self._idle: list[_Conversation] = []
 
     def __repr__(self) -> str:
         return f"<RedisConnection idle={len(self._idle)} busy={POOL_CONNECTIONS_MAX - self._places.value}>"
+
+    def identify(self, cluster_id: str) -> None:
+        """From now on names are those of this cluster."""
+        self._key_prefix = f"chatcluster:{cluster_id}:"
+        self._channel_prefix = f"{self._key_prefix}{self._address.database}:"
+
+    @property
+    def key_prefix(self) -> str:
+        """What every key of this cluster begins with. Raises ``StreamsUnavailable``."""
+        return self._key_prefix or _not_identified()
+
+    @property
+    def channel_prefix(self) -> str:
+        """What every channel of this cluster begins with. Raises ``StreamsUnavailable``."""
+        return self._channel_prefix or _not_identified()
+
+    def refusal(self, reply: ErrorReply) -> StreamsUnavailable:
+        """The exception for an error that was replied."""
+        return refusal(reply, user=self._address.username)
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send the commands in one write, and return their replies in order.
@@ -98,22 +126,23 @@ class RedisConnection:
         packed = _pack(commands)
         with trio.move_on_after(COMMANDS_SECONDS):
             return await self._exchange(packed, len(commands))
+        await self.aclose()
         raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
 
     async def transactions(self, groups: Sequence[Sequence[Command]]) -> list[list[Reply] | ErrorReply]:
         """Each group in a ``MULTI`` of its own, all of them sent in one write.
 
-        All commands of a group take effect at once, or, on an ``ErrorReply`` in the place of its replies, none. One
-        that fails when it is run has an ``ErrorReply`` among the replies, and does not stop the others.
+        All commands of a group take effect at once, or, on an ``ErrorReply`` in the place of its replies, none: it is
+        the first that was refused. One that fails when it is run has an ``ErrorReply`` among the replies, and does not
+        stop the others.
         """
         replies = await self.exchange([command for group in groups for command in (("MULTI",), *group, ("EXEC",))])
         executed: list[list[Reply] | ErrorReply] = []
-        end = -1
+        start = 0
         for group in groups:
-            end += len(group) + 2
-            reply = replies[end]
-            assert isinstance(reply, list | ErrorReply), "nothing is watched, so no transaction is given up"
-            executed.append(reply)
+            end = start + len(group) + 1
+            executed.append(_executed(replies[end], replies[start:end], len(group)))
+            start = end + 1
         return executed
 
     @asynccontextmanager
@@ -121,7 +150,7 @@ class RedisConnection:
         """A connection of its own that follows channels. Raises ``StreamsUnavailable`` if it cannot be made."""
         conversation = await self._connect()
         try:
-            yield Listener(conversation)
+            yield Listener(conversation, self.refusal)
         finally:
             conversation.close()
 
@@ -139,9 +168,9 @@ class RedisConnection:
             conversation = self._idle_conversation() or await self._connect()
             replies = await conversation.exchange(packed, count)
             for reply in replies:
-                if isinstance(reply, RedisError) and _ends_connection(reply):
+                if isinstance(reply, ErrorReply) and reply.ends_connection:
                     conversation.close()
-                    raise StreamsUnavailable(f"Redis: {reply}")
+                    raise self.refusal(reply)
             self._idle.append(conversation)
             return replies
         finally:
@@ -166,8 +195,9 @@ class RedisConnection:
 class Listener:
     """One connection in the mode in which the server speaks first."""
 
-    def __init__(self, conversation: _Conversation) -> None:
+    def __init__(self, conversation: _Conversation, refusal: Callable[[ErrorReply], StreamsUnavailable]) -> None:
         self._conversation = conversation
+        self._refusal = refusal
         self._sending = trio.Lock()
         self._unanswered_pings = 0
 
@@ -195,8 +225,8 @@ class Listener:
             replies = await self._conversation.receive()
             self._unanswered_pings = 0
             for count, reply in enumerate(replies, 1):
-                if isinstance(reply, RedisError):
-                    raise StreamsUnavailable(f"Redis: {reply}")
+                if isinstance(reply, ErrorReply):
+                    raise self._refusal(reply)
                 on_reply(reply)
                 if count % REPLIES_PER_TURN_MAX == 0:
                     await trio.lowlevel.checkpoint()
@@ -219,8 +249,8 @@ class _Conversation:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._reader = hiredis.Reader(
-            protocolError=InvalidResponse,
-            replyError=DefaultParser.parse_error,
+            protocolError=ProtocolBroken,
+            replyError=ErrorReply,
             errors="replace",
             notEnoughData=_INCOMPLETE,
         )
@@ -237,10 +267,11 @@ class _Conversation:
         commands = _login(address)
         replies = await self.exchange(_pack(commands), len(commands))
         for (name, *_), reply in zip(commands, replies, strict=True):
-            # The name is a courtesy to whoever looks at the server, which may not know it or not allow it.
-            if isinstance(reply, RedisError) and not (name == "CLIENT" and isinstance(reply, ErrorReply)):
+            # The name is a courtesy to people who look at the server, which may not know it or not allow it.
+            if isinstance(reply, ErrorReply) and (name != "CLIENT" or reply.ends_connection):
                 self.close()
-                raise StreamsUnavailable(f"Redis refuses {name}: {reply}")
+                error = refusal(reply, user=address.username)
+                raise type(error)(f"Redis refuses {name}: {str(error).removeprefix('Redis: ')}")
 
     async def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send commands, and return as many replies."""
@@ -292,9 +323,20 @@ def _login(address: RedisAddress) -> list[tuple[str, ...]]:
     return commands
 
 
-def _ends_connection(error: RedisError) -> bool:
-    """Whether an error that was replied concerns the connection, or its server, rather than the command."""
-    return isinstance(error, ReadOnlyError) or not isinstance(error, ErrorReply)
+def _not_identified() -> NoReturn:
+    raise StreamsUnavailable("the ID of the cluster is not known yet: Postgres has not been reached")
+
+
+def _executed(reply: Reply, queued: Sequence[Reply], count: int) -> list[Reply] | ErrorReply:
+    """The replies of a transaction, or why it was not executed. No server is trusted to answer with
+    what is expected.
+    """
+    for refused in queued:
+        if isinstance(refused, ErrorReply):
+            return refused
+    if isinstance(reply, ErrorReply) or (isinstance(reply, list) and len(reply) == count):
+        return reply
+    return ErrorReply("ERR a transaction was answered with something else than its replies")
 
 
 def _pack(commands: Iterable[Command]) -> bytes:

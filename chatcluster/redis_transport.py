@@ -22,11 +22,14 @@ from urllib.parse import urlsplit
 import trio
 from redis.connection import SSLConnection, parse_url
 
-from chatcluster.errors import ConfigError, StreamsUnavailable
+from chatcluster.errors import ConfigError, StreamsMisconfigured, StreamsUnavailable
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
 RECEIVE_BYTES_MAX = 65536
+_DEAD_PEER_OPTIONS = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 2000}
+"""The kernel ends a connection whose other side is gone, also one on which nothing is asked: in seconds, the last one
+in milliseconds."""
 
 _LOGIN_OPTIONS = {"username", "password", "db", "client_name"}
 _TCP_OPTIONS = _LOGIN_OPTIONS | {"host", "port"}
@@ -152,7 +155,8 @@ async def open_transport(address: RedisAddress) -> Transport:
             return _PlainTransport(stream)
         return await _open_tls(stream, address.tls, address.host)
     except TRANSPORT_ERRORS as error:
-        raise StreamsUnavailable(f"no connection to Redis: {_reason(error)}") from error
+        kind = StreamsMisconfigured if _is_for_good(error.__cause__) else StreamsUnavailable
+        raise kind(f"no connection to Redis: {_reason(error)}") from error
 
 
 async def _open_stream(address: RedisAddress) -> trio.SocketStream:
@@ -160,6 +164,9 @@ async def _open_stream(address: RedisAddress) -> trio.SocketStream:
         return await trio.open_unix_socket(address.path)
     stream = await trio.open_tcp_stream(address.host, address.port)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _DEAD_PEER_OPTIONS.items():
+        if hasattr(socket, option):  # what a system lacks, the deadlines of redis.py do without it
+            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return stream
 
 
@@ -171,6 +178,13 @@ async def _open_tls(stream: trio.SocketStream, context: ssl.SSLContext, host: st
         transport.close()
         raise
     return transport
+
+
+def _is_for_good(cause: BaseException | None) -> bool:
+    """Whether TLS fails until somebody changes something: the certificate, or a server that does not speak it."""
+    return isinstance(cause, ssl.SSLCertVerificationError) or (
+        isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER"
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ What happens on each failure:
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
 * ``Fenced``: another tenure is on; this one ends without any further effect;
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
+* the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
 * a bug: the turn ends in ``error``, never the replica;
 * the replica dies: the next owner goes on, or, where too many died with this turn, ends it before anything else.
 
@@ -31,6 +32,7 @@ from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster import telemetry
@@ -57,20 +59,19 @@ from chatcluster.errors import (
     NoPlace,
     ProviderError,
     StoreFailed,
-    StreamsUnavailable,
     Unreadable,
 )
 from chatcluster.histories import History, Places, error_of
 from chatcluster.notices import Notices
+from chatcluster.overrule import Overruling
 from chatcluster.parts import Message, Part, Position, ToolCallPart
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
 from chatcluster.repeats import until_known
-from chatcluster.salvage import last_attempt
+from chatcluster.salvage import salvage
 from chatcluster.turn import CallModel, Finish, GiveUp, after_deaths, after_failure, asked_model, next_step
 
 RELEASE_SECONDS_MAX = 2.0
-SALVAGE_SECONDS_MAX = 2.0
 
 T = TypeVar("T")
 
@@ -102,6 +103,7 @@ class Runner:
         self._notices = notices
         self._settings = settings
         self._stream = publisher.stream(self.chat.id, worker_id, self.chat.epoch, on_fenced=self.look)
+        self._overruling = Overruling(store, streams, self._stream, worker_id)
         self._said: Sequence[Part] = ()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self._said_up_to: Position | None = None
@@ -310,24 +312,18 @@ class Runner:
             self._stream.close(word)
 
     async def _salvage(self) -> None:
-        """Adopt what the tenures before this one had said; without Redis, finish without it, soon."""
-        with trio.move_on_after(SALVAGE_SECONDS_MAX):
-            await self._stream.settled.wait()
-            try:
-                self._said, self._said_up_to = await last_attempt(self._streams, self.chat)
-            except StreamsUnavailable as error:
-                telemetry.event("runner.partial_unreadable", chat_id=str(self.chat.id), error=str(error))
+        """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
+        salvaged = await salvage(self._streams, lambda: self.chat, self._stream.settled)
+        self._said, self._said_up_to = salvaged
 
     # --- the database -------------------------------------------------------------------------
-
-    def _fence(self) -> Fence:
-        return Fence(self.chat.id, self._worker_id, self.chat.epoch, self.chat.history_version)
 
     async def _commit(self, command: OwnerCommand) -> Outcome:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
         async with self._transacting:
-            fence, before = self._fence(), self.chat
-            outcome = await until_known(lambda: self._store.commit(fence, command, known=before), self.chat.id)
+            before = self.chat
+            fence = Fence(before.id, self._worker_id, before.epoch, before.history_version)
+            outcome = await until_known(lambda: self._store.commit(fence, command, known=before), before.id)
             if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
@@ -346,7 +342,7 @@ class Runner:
     async def _reload(self) -> None:
         """Read the chat as it is now. Raises ``Fenced`` if it is no longer ours."""
         chat = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
-        if chat.worker_id != self._worker_id or chat.epoch != self.chat.epoch:
+        if not self._is_ours(chat):
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
         if chat.history_version != self.chat.history_version:
             self._said, self._said_up_to = (), None  # what was being said answers a history that is gone
@@ -363,10 +359,25 @@ class Runner:
                     return
                 with suppress(StoreFailed):  # the next commit will tell
                     self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
-            if self._seen.worker_id != self._worker_id or self._seen.epoch != self.chat.epoch:
+                if self._is_ours(self._seen) and self._overruling.is_due:
+                    await self._overrule()
+            if not self._is_ours(self._seen):
                 self.fenced()
             elif self._moved:
                 self._waiting.cancel()
+
+    def _is_ours(self, chat: Chat) -> bool:
+        return chat.worker_id == self._worker_id and chat.epoch == self.chat.epoch
+
+    async def _overrule(self) -> None:
+        """The stream is another tenure's, the chat is ours: go on under a higher epoch."""
+        try:
+            self._seen = await self._overruling.overrule(self.chat.id)
+        except Fenced:
+            self.fenced()
+            return
+        self.chat = msgspec.structs.replace(self.chat, epoch=self._seen.epoch)
+        self._notices.committed(self._seen, by_owner=True)
 
     # --- unhappy ends -------------------------------------------------------------------------
 

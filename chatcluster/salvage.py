@@ -7,14 +7,19 @@ there will ever be, and all that any reader may have seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
+import trio
 
+from chatcluster import telemetry
+from chatcluster.errors import StreamsUnavailable
 from chatcluster.parts import START, AttemptFrame, FrameKind, Part, PartFrame, Position, decode_frame
 from chatcluster.ports import Chat, PartStreams
 
 READ_FRAMES = 500
+SALVAGE_SECONDS_MAX = 2.0
 
 
 class Salvaged(NamedTuple):
@@ -22,6 +27,20 @@ class Salvaged(NamedTuple):
 
     deltas: tuple[Part, ...] = ()
     position: Position | None = None
+
+
+async def salvage(streams: PartStreams, chat: Callable[[], Chat], opened: trio.Event) -> Salvaged:
+    """What the tenures before that of ``chat`` had said, once it is ``opened``; without Redis nothing, and soon.
+
+    The chat is asked for then, because to open its tenure may have taken a higher epoch.
+    """
+    with trio.move_on_after(SALVAGE_SECONDS_MAX):
+        await opened.wait()
+        try:
+            return await last_attempt(streams, chat())
+        except StreamsUnavailable as error:
+            telemetry.event("runner.partial_unreadable", chat_id=str(chat().id), error=str(error))
+    return Salvaged()
 
 
 async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:

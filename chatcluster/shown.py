@@ -52,6 +52,10 @@ class Snapshot(NamedTuple):
     preview: Joined
     """The frames of the answer under way."""
 
+    def has(self, cursor: Cursor) -> bool:
+        """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
+        return self.chat.snapshot_version >= cursor.version and self.chat.epoch >= cursor.position.epoch
+
 
 class Shown:
     """Everything up to ``version``, ``history_version`` and ``position`` has been shown."""

@@ -42,10 +42,11 @@ from chatcluster.chat import (
 )
 from chatcluster.claims import FIRST_OWNER, claim
 from chatcluster.decision_writer import insert_messages, is_plain, write_decision, write_known
-from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError, StoreFailed, Unreadable
+from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError, StoreFailed, Unreadable
 from chatcluster.history_reader import decoded_page, fetch_history
 from chatcluster.parts import Message, NewMessage, Role
 from chatcluster.ports import (
+    VERSIONS_FORGOTTEN_MAX,
     Chat,
     ChatRead,
     Claimed,
@@ -102,6 +103,11 @@ class PostgresStore:
             if outcome is not None:
                 return outcome
         return await self._database.transaction(_commit, fence, command, lane=Lane.CHATS, chat_id=fence.chat_id)
+
+    async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
+        return await self._database.autocommit(
+            _raise_epoch, chat_id, worker_id, epoch, above, lane=Lane.CHATS, chat_id=chat_id
+        )
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         claimed, self._last_owner = await claim(
@@ -252,6 +258,14 @@ async def _transition(
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     decision: Decision = decide(state, command, fence)
     return await write_decision(connection, chat.id, state, decision, command, fence, kept_bytes)
+
+
+async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
+    row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above, VERSIONS_FORGOTTEN_MAX)
+    chat = await _get(connection, chat_id) if row is None else chat_of(row)
+    if (chat.worker_id, chat.epoch) != (worker_id, above):  # otherwise a repeat finds what it did
+        raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {chat.epoch}")
+    return chat
 
 
 def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decision | None:

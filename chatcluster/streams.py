@@ -1,13 +1,19 @@
 """``PartStreams`` on Redis streams.
 
-One stream per chat, ``chatcluster:{<chat_id>}:parts``. A frame's position is its entry's ID, ``<epoch>-<seq>``, given
-explicitly, and Redis refuses an ID that is not above the last one. That is the fence: once a
-tenure's first entry ``<epoch>-0`` is in, nothing of an older tenure can be added, by whomever and
-however late. Neither a script nor a lock is needed, and every frame can be sent twice without harm.
+One stream per chat, ``chatcluster:<cluster>:{<chat_id>}:parts``. A frame's position is its entry's ID,
+``<epoch>-<seq>``, given explicitly, and Redis refuses an ID that is not above the last one. That is the fence: once a
+tenure's first entry ``<epoch>-0`` is in, nothing of an older tenure can be added, by whomever and however late.
+Neither a script nor a lock is needed, and every frame can be sent twice without harm.
 
 Who is authoritative: Postgres, always. A stream may vanish at any moment (Redis restarted empty,
 expiry); then ``append`` says ``MISSING`` rather than create a stream that lacks its beginning (``NOMKSTREAM``), and
 the owner has ``restore`` create it again from memory.
+
+What is found in a stream may be anything, as others can write there: entries that are no frames are passed over, a key
+of another type counts as no stream and is replaced by its owner, and an ID that ours cannot be above is
+``StreamFenced``: then Postgres says whose chat it is. Where a frame is refused, and the newest entry has our own
+epoch, it is compared with what we have sent, because a failover of Postgres that loses a claim gives one epoch to two
+workers.
 
 Order on the live channel. ``open`` adds and publishes in one ``MULTI``, so a tenure's ``open`` is on the channel
 before anything that Redis refused because of it. ``append`` is a plain pipeline: it does not wait for the
@@ -37,10 +43,12 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.errors import Fenced, StreamsUnavailable
-from chatcluster.parts import START, Frame, FrameKind, Position, pack_frame
-from chatcluster.ports import Appended, Opening, live_channel
-from chatcluster.redis import Command, ErrorReply, RedisConnection, Reply
+from chatcluster import telemetry
+from chatcluster.errors import Fenced, StreamFenced, StreamRefused, StreamsUnavailable
+from chatcluster.parts import START, Frame, FrameKind, Position, pack_frame, understood
+from chatcluster.ports import Appended, Opening, live_channel, same_tenure
+from chatcluster.redis import Command, RedisConnection, Reply
+from chatcluster.redis_errors import ErrorReply
 
 EXPIRY_SECONDS = 600
 """After its turn has ended a stream can be read for this long."""
@@ -57,10 +65,6 @@ WORK_KINDS = frozenset({FrameKind.TURN, FrameKind.ATTEMPT})
 """The frames that are a sign of work, and renew the safety expiry."""
 
 
-def stream_key(chat_id: UUID) -> str:
-    return f"chatcluster:{{{chat_id}}}:parts"
-
-
 class RedisStreams:
     """The part streams of all chats, over one shared connection."""
 
@@ -68,72 +72,88 @@ class RedisStreams:
         self._connection = connection
         self._readers = trio.Semaphore(READERS_MAX)
 
+    def key(self, chat_id: UUID) -> str:
+        return f"{self._connection.key_prefix}{{{chat_id}}}:parts"
+
     async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
         (error,) = await self.open_all([Opening(chat_id, frame, trim)])
         if error is not None:
             raise error
 
     async def open_all(self, openings: Sequence[Opening]) -> list[Fenced | StreamsUnavailable | None]:
-        executed = await self._connection.transactions([_open(*opening) for opening in openings])
+        executed = await self._connection.transactions([self._open(*opening) for opening in openings])
         return [await self._opened(*outcome) for outcome in zip(openings, executed, strict=True)]
 
     async def _opened(self, opening: Opening, replies: list[Reply] | ErrorReply) -> Fenced | StreamsUnavailable | None:
         try:
+            if isinstance(replies, list) and _is_no_stream(replies[0]):
+                await self.drop(opening.chat_id)
+                (replies,) = await self._connection.transactions([self._open(*opening)])
             if isinstance(replies, ErrorReply):
-                raise StreamsUnavailable(f"Redis refused a transaction: {replies}")
+                raise self._connection.refusal(replies)
             added, *others = replies
-            _require_done(others)
-            if _verdict(added) is Appended.REFUSED:
-                await self._require_tenure(opening.chat_id, opening.frame.position)
+            self._require_done(others)
+            if self._verdict(added) is not Appended.ADDED:
+                await self._require_own(opening.chat_id, [opening.frame])
         except (Fenced, StreamsUnavailable) as error:
             return error
         return None
 
     async def append(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Appended]:
-        verdicts = await self._add([(_xadd(*entry), _publish(*entry)) for entry in entries], _renewals(entries))
+        verdicts = await self._add(
+            [(self._xadd(*entry), self._publish(*entry)) for entry in entries], self._renewals(entries)
+        )
         # A stale owner's close, refused, must not let the stream of its successor expire.
         closed = [
             chat_id
             for (chat_id, frame), verdict in zip(entries, verdicts, strict=True)
             if frame.kind is FrameKind.CLOSE and verdict is Appended.ADDED
         ]
-        _require_done(await self._connection.exchange([_expire(chat_id, EXPIRY_SECONDS) for chat_id in closed]))
+        self._require_done(
+            await self._connection.exchange([self._expire(chat_id, EXPIRY_SECONDS) for chat_id in closed])
+        )
         return verdicts
 
     async def restore(self, chat_id: UUID, frames: Sequence[Frame]) -> None:
         if not frames:
             return
-        last = await self._last(chat_id)
-        _refuse_newer(last, frames[-1].position)
+        last = await self._kept(chat_id, frames)
         lacking = [frame for frame in frames if frame.position > last]
         for start in range(0, len(lacking), RESTORE_FRAMES_MAX):
             # Only the first frame of all may create the stream: one that vanishes meanwhile starts this anew.
             create = last == START and start == 0
-            await self._restore(chat_id, lacking[start : start + RESTORE_FRAMES_MAX], create=create)
+            verdicts = await self._restore(chat_id, lacking[start : start + RESTORE_FRAMES_MAX], create=create)
+            if Appended.REFUSED in verdicts:
+                await self._require_own(chat_id, frames)
+            if Appended.MISSING in verdicts:
+                raise StreamsUnavailable("the stream vanished while it was restored")
         closed = frames[-1].kind is FrameKind.CLOSE
-        expiry = _expire(chat_id, EXPIRY_SECONDS if closed else SAFETY_EXPIRY_SECONDS)
-        _require_done(await self._connection.exchange([expiry]))
+        expiry = self._expire(chat_id, EXPIRY_SECONDS if closed else SAFETY_EXPIRY_SECONDS)
+        self._require_done(await self._connection.exchange([expiry]))
+
+    async def drop(self, chat_id: UUID) -> None:
+        telemetry.event("stream.dropped", chat_id=str(chat_id))
+        self._require_done(await self._connection.exchange([("UNLINK", self.key(chat_id))]))
 
     async def read(self, chat_id: UUID, *, after: Position, limit: int) -> list[Frame]:
         with trio.move_on_after(READ_WAIT_SECONDS):
             await self._readers.acquire()
             try:
-                return await self._entries(("XRANGE", stream_key(chat_id), f"({after}", "+", "COUNT", limit))
+                (reply,) = await self._connection.exchange(
+                    [("XRANGE", self.key(chat_id), f"({after}", "+", "COUNT", limit)]
+                )
+                return self._frames(reply)
             finally:
                 self._readers.release()
         raise StreamsUnavailable(f"a stream could not be read within {READ_WAIT_SECONDS:g} s")
 
-    async def _restore(self, chat_id: UUID, frames: Sequence[Frame], *, create: bool) -> None:
-        verdicts = await self._add(
+    async def _restore(self, chat_id: UUID, frames: Sequence[Frame], *, create: bool) -> list[Appended]:
+        return await self._add(
             [
-                (_xadd(chat_id, frame, create=create and index == 0), _publish(chat_id, frame))
+                (self._xadd(chat_id, frame, create=create and index == 0), self._publish(chat_id, frame))
                 for index, frame in enumerate(frames)
             ]
         )
-        if Appended.REFUSED in verdicts:
-            await self._require_tenure(chat_id, frames[-1].position)
-        if Appended.MISSING in verdicts:
-            raise StreamsUnavailable("the stream vanished while it was restored")
 
     async def _add(
         self, additions: Sequence[tuple[Command, Command]], further: Sequence[Command] = ()
@@ -141,86 +161,125 @@ class RedisStreams:
         """Send each ``XADD`` with its ``PUBLISH``, in one round trip; what became of the former."""
         commands = [command for addition in additions for command in addition]
         replies = await self._connection.exchange([*commands, *further])
-        verdicts = [_verdict(reply) for reply in replies[: len(commands) : 2]]
-        _require_done([*replies[1 : len(commands) : 2], *replies[len(commands) :]])
+        verdicts = [self._verdict(reply) for reply in replies[: len(commands) : 2]]
+        self._require_done([*replies[1 : len(commands) : 2], *replies[len(commands) :]])
         return verdicts
 
-    async def _require_tenure(self, chat_id: UUID, position: Position) -> None:
-        """A frame at ``position`` was refused. Return if that is because its own tenure is in the stream."""
-        last = await self._last(chat_id)
-        _refuse_newer(last, position)
-        if last.epoch < position.epoch:
+    # --- whose stream it is -------------------------------------------------------------------
+
+    async def _kept(self, chat_id: UUID, frames: Sequence[Frame]) -> Position:
+        """The highest position of a stream that has nothing but what ``frames`` may follow; ``START`` if there is none.
+
+        Raises ``StreamFenced`` for one that has.
+        """
+        key, epoch = self.key(chat_id), frames[0].position.epoch
+        last = await self._entry(chat_id, ("XREVRANGE", key, "+", "-", "COUNT", 1))
+        if last is None:
+            return START
+        if last.position.epoch == epoch:
+            first = await self._entry(chat_id, ("XRANGE", key, f"{epoch}-0", str(epoch), "COUNT", 1))
+            if same_tenure(last, frames, first):
+                return last.position
+        if last.position.epoch >= epoch:
+            raise StreamFenced(f"the stream has {last.position} of another tenure", epoch=last.position.epoch)
+        return last.position
+
+    async def _require_own(self, chat_id: UUID, frames: Sequence[Frame]) -> None:
+        """One of ``frames`` was refused. Return if that is because its own tenure is in the stream."""
+        last = await self._kept(chat_id, frames)
+        if last.epoch < frames[0].position.epoch:
             raise StreamsUnavailable("the stream vanished after it had refused a frame")
 
-    async def _last(self, chat_id: UUID) -> Position:
-        """The highest position of the stream, ``START`` if there is none."""
-        entries = await self._entries(("XREVRANGE", stream_key(chat_id), "+", "-", "COUNT", 1))
-        return entries[0].position if entries else START
-
-    async def _entries(self, command: Command) -> list[Frame]:
+    async def _entry(self, chat_id: UUID, command: Command) -> Frame | None:
+        """The only entry of a range; None if there is none. What is no stream is dropped, and has none."""
         (reply,) = await self._connection.exchange([command])
+        if _is_no_stream(reply):
+            await self.drop(chat_id)
+            return None
+        return next(iter(self._frames(reply)), None)
+
+    # --- replies ------------------------------------------------------------------------------
+
+    def _frames(self, reply: Reply) -> list[Frame]:
+        if _is_no_stream(reply):
+            return []
+        if isinstance(reply, ErrorReply):
+            raise self._connection.refusal(reply)
         if not isinstance(reply, list):
-            raise StreamsUnavailable("Redis: " + str(reply))
+            raise StreamsUnavailable("Redis answered a range of a stream with what is none")
         return [_frame(entry) for entry in reply]
 
+    def _require_done(self, replies: Sequence[Reply]) -> None:
+        for reply in replies:
+            if isinstance(reply, ErrorReply):
+                raise self._connection.refusal(reply)
 
-def _open(chat_id: UUID, frame: Frame, trim: bool) -> list[Command]:
-    return [
-        _xadd(chat_id, frame, create=True, trim=trim),
-        _expire(chat_id, SAFETY_EXPIRY_SECONDS),
-        _publish(chat_id, frame),
-    ]
+    def _verdict(self, reply: Reply) -> Appended:
+        """What became of an ``XADD``. Raises ``StreamsUnavailable`` for an error that concerns the server.
 
+        Redis has no code for an ID that is too low, so its text is looked at. Whatever else is wrong with this stream
+        is for its owner's ``restore`` to find out, as the other frames of the batch are none the worse for it.
+        """
+        if not isinstance(reply, ErrorReply):
+            return Appended.MISSING if reply is None else Appended.ADDED
+        if "equal or smaller" in str(reply) or "exhausted the last possible ID" in str(reply):
+            return Appended.REFUSED
+        error = self._connection.refusal(reply)
+        if isinstance(error, StreamRefused):
+            return Appended.MISSING
+        raise error
 
-def _xadd(chat_id: UUID, frame: Frame, *, create: bool = False, trim: bool = False) -> Command:
-    position = str(frame.position)
-    return (
-        "XADD",
-        stream_key(chat_id),
-        *(() if create else ("NOMKSTREAM",)),
-        *(("MINID", "=", position) if trim or frame.kind is FrameKind.TURN else ()),
-        position,
-        "kind",
-        frame.kind.value,
-        "data",
-        frame.data,
-    )
+    # --- commands -----------------------------------------------------------------------------
 
+    def _open(self, chat_id: UUID, frame: Frame, trim: bool) -> list[Command]:
+        return [
+            self._xadd(chat_id, frame, create=True, trim=trim),
+            self._expire(chat_id, SAFETY_EXPIRY_SECONDS),
+            self._publish(chat_id, frame),
+        ]
 
-def _publish(chat_id: UUID, frame: Frame) -> Command:
-    return ("PUBLISH", live_channel(chat_id), pack_frame(frame))
+    def _xadd(self, chat_id: UUID, frame: Frame, *, create: bool = False, trim: bool = False) -> Command:
+        position = str(frame.position)
+        return (
+            "XADD",
+            self.key(chat_id),
+            *(() if create else ("NOMKSTREAM",)),
+            *(("MINID", "=", position) if trim or frame.kind is FrameKind.TURN else ()),
+            position,
+            "kind",
+            frame.kind.value,
+            "data",
+            frame.data,
+        )
 
+    def _publish(self, chat_id: UUID, frame: Frame) -> Command:
+        return ("PUBLISH", self._connection.channel_prefix + live_channel(chat_id), pack_frame(frame))
 
-def _expire(chat_id: UUID, seconds: int) -> Command:
-    return ("EXPIRE", stream_key(chat_id), seconds)
+    def _expire(self, chat_id: UUID, seconds: int) -> Command:
+        return ("EXPIRE", self.key(chat_id), seconds)
 
-
-def _renewals(entries: Sequence[tuple[UUID, Frame]]) -> list[Command]:
-    return [_expire(chat_id, SAFETY_EXPIRY_SECONDS) for chat_id, frame in entries if frame.kind in WORK_KINDS]
-
-
-def _require_done(replies: Sequence[Reply]) -> None:
-    for reply in replies:
-        if isinstance(reply, ErrorReply):
-            raise StreamsUnavailable(f"Redis: {reply}")
-
-
-def _verdict(reply: Reply) -> Appended:
-    """What became of an ``XADD``. Raises ``StreamsUnavailable`` for an error that is not about the ID."""
-    if reply is None:
-        return Appended.MISSING
-    if not isinstance(reply, ErrorReply):
-        return Appended.ADDED
-    if "equal or smaller" in str(reply):
-        return Appended.REFUSED
-    raise StreamsUnavailable(f"Redis: {reply}")
-
-
-def _refuse_newer(last: Position, position: Position) -> None:
-    if last.epoch > position.epoch:
-        raise Fenced(f"tenure {last.epoch} has opened the stream; {position.epoch} is over")
+    def _renewals(self, entries: Sequence[tuple[UUID, Frame]]) -> list[Command]:
+        return [self._expire(chat_id, SAFETY_EXPIRY_SECONDS) for chat_id, frame in entries if frame.kind in WORK_KINDS]
 
 
-def _frame(entry: list[Any]) -> Frame:
-    entry_id, (_, kind, _, data) = entry
-    return Frame(Position.parse(entry_id.decode()), FrameKind(kind.decode()), data)
+def _is_no_stream(reply: Reply) -> bool:
+    return isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE"
+
+
+def _frame(entry: Any) -> Frame:
+    """The frame of an entry, of kind ``UNKNOWN`` for what is none. Raises ``StreamsUnavailable``
+    where there is no ID.
+    """
+    match entry:
+        case [bytes(entry_id), [b"kind", bytes(kind), b"data", bytes(data)]]:
+            return understood(Frame(_position(entry_id), FrameKind(kind.decode(errors="replace")), data))
+        case [bytes(entry_id), *_]:
+            return Frame(_position(entry_id), FrameKind.UNKNOWN, b"")
+    raise StreamsUnavailable("Redis answered a range of a stream with what are no entries")
+
+
+def _position(entry_id: bytes) -> Position:
+    try:
+        return Position.parse(entry_id.decode())
+    except ValueError:
+        raise StreamsUnavailable("Redis answered a range of a stream with what are no entries") from None

@@ -31,7 +31,7 @@ import trio
 
 from chatcluster import events, telemetry
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, TooMany
+from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
 from chatcluster.feed import Feed
 from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, ends_group
 from chatcluster.ports import NewerMessages, PartStreams, PubSub, Store
@@ -171,7 +171,8 @@ class _CatchUp:
         self._store = store
         self._limiter = limiter
         self._snapshot = snapshot
-        self._reset = reset = 0 < cursor.version < snapshot.chat.reset_version
+        # What is ahead of the chat, although the database was asked, is of versions that a failover has lost.
+        self._reset = reset = 0 < cursor.version < snapshot.chat.reset_version or not snapshot.has(cursor)
         self._piecewise = reset or cursor.message_id is not None or cursor.version < snapshot.chat.reset_version
         """Whether the messages are part of one version, the snapshot's, and told apart by their IDs alone."""
         self._head = self._first(cursor)
@@ -292,8 +293,9 @@ class Feeds:
     async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[Subscriber]:
         """Join the chat's feed at ``cursor`` for the length of the block.
 
-        Raises ``ChatNotFound`` (also for another user's chat), ``InvalidCursor`` for a cursor beyond the chat's
-        present, ``TooMany`` over the replica's limit, ``StoreUnavailable``.
+        At a cursor beyond the chat's present, which the database does not know, the reader is told to start anew.
+        Raises
+        ``ChatNotFound`` (also for another user's chat), ``TooMany`` over the replica's limit, ``StoreUnavailable``.
         """
         if self._subscribers >= self._settings.subscribers_max:
             raise TooMany(f"this replica serves {self._settings.subscribers_max} event streams already")
@@ -359,8 +361,6 @@ class Feeds:
             raise ChatNotFound("there is no such chat")
         if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
             raise StoreUnavailable("this replica is behind; resume at another one")
-        if not feed.shown.has(cursor):
-            raise InvalidCursor("this chat never was at that cursor; leave it away to read from the beginning")
 
     def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
@@ -412,5 +412,9 @@ class Feeds:
             return
         for chat_id, version in versions.items():
             feed = self._feeds.get(chat_id)
-            if feed is not None and feed.ready.is_set() and feed.failure is None:
+            if feed is None or not feed.ready.is_set() or feed.failure is not None:
+                continue
+            if version < feed.chat.snapshot_version:
+                feed.look_again()
+            else:
                 feed.look(version)

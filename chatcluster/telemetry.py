@@ -37,6 +37,25 @@ def event(name: str, /, **fields: object) -> None:
         listener(name, fields)
 
 
+SELDOM_SECONDS = 10.0
+
+
+class Seldom:
+    """An event that what others send could make happen any number of times: reported at most once in ten seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._count = 0
+        self._reported_at = float("-inf")
+
+    def event(self, **fields: object) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if now - self._reported_at >= SELDOM_SECONDS:
+            event(self._name, count=self._count, **fields)
+            self._count, self._reported_at = 0, now
+
+
 @contextmanager
 def span(name: str, /, **fields: object) -> Iterator[dict[str, object]]:
     """Report ``name`` at its end, with ``duration_seconds`` and, if it failed, ``error`` (its type's name).
@@ -61,7 +80,17 @@ QUIET = frozenset({"http.request", "lease.renewed", "store.transaction", "chat.a
 """Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
 
 LOUD = frozenset(
-    {"lease.lost", "replica.buried", "http.crashed", "runner.crashed", "feed.crashed", "watch.crashed", "loop.failed"}
+    {
+        "lease.lost",
+        "replica.buried",
+        "http.crashed",
+        "runner.crashed",
+        "feed.crashed",
+        "watch.crashed",
+        "loop.failed",
+        "redis.degraded",
+        "redis.may_evict",
+    }
 )
 
 

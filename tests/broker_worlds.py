@@ -35,7 +35,7 @@ async def open_world(url: str | None) -> AsyncIterator[World]:
     if url is None:
         yield memory_world()
         return
-    async with open_redis(url) as connection, trio.open_nursery() as nursery:
+    async with open_redis(url, cluster_id="here") as connection, trio.open_nursery() as nursery:
 
         async def lose_data() -> None:
             await connection.exchange([("FLUSHALL",)])

@@ -295,7 +295,7 @@ class TestAdministration:
             return parsed.token_id
 
         with redis.Redis.from_url(empty_redis_url) as client, client.pubsub() as listener:
-            listener.subscribe("chatcluster:tokens")
+            listener.psubscribe("chatcluster:????????????????:0:tokens")
             assert listener.get_message(timeout=5) is not None
             token_id = trio.run(create_and_revoke)
             announced = listener.get_message(timeout=5)

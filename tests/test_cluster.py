@@ -115,7 +115,8 @@ async def _durable_state(database_url: str, redis_url: str, chat_id: str) -> tup
         database_url, "SELECT row_to_json(m)::text FROM messages m WHERE chat_id = $1::uuid", chat_id
     )
     with redis.Redis.from_url(redis_url) as client:
-        frames: Any = client.xrange(f"chatcluster:{{{chat_id}}}:parts")
+        (key,) = client.keys(f"chatcluster:*:{{{chat_id}}}:parts")
+        frames: Any = client.xrange(key)
     assert frames, "the stream is there"
     return chats, messages, frames
 

@@ -31,7 +31,7 @@ from chatcluster.chat import (
     Status,
 )
 from chatcluster.errors import Fenced, IdempotencyKeyReused, Moved, OwnershipError, QueuedMessageNotFound
-from chatcluster.ports import Claimed, Idempotency, NewChat, Outcome
+from chatcluster.ports import VERSIONS_FORGOTTEN_MAX, Claimed, Idempotency, NewChat, Outcome
 
 STRANGER = UUID(int=200)
 ANSWER = FinishTurn((assistant("the answer"),))
@@ -346,3 +346,50 @@ async def test_a_refused_request_does_not_use_up_its_key(world: World) -> None:
 def sorted_as(order: list[UUID], claimed: tuple[Claimed, ...]) -> list[UUID]:
     """The chats that were claimed, in this order: a claim returns its chats in none."""
     return sorted((one.chat.id for one in claimed), key=order.index)
+
+
+# --- a part stream that is ahead --------------------------------------------------------------
+
+
+async def test_an_owner_goes_on_under_a_higher_epoch_and_the_lower_one_is_over(world: World) -> None:
+    """P2, P5: the part stream has an epoch that Postgres does not know."""
+    await world.chat()
+    chat = (await world.claim()).chat
+    assert chat.worker_id is not None
+    raised = await world.store.raise_epoch(chat.id, chat.worker_id, epoch=chat.epoch, above=77)
+    assert (raised.epoch, raised.worker_id, raised.attempt) == (77, chat.worker_id, chat.attempt)
+    assert (raised.history_version, raised.status) == (chat.history_version, chat.status)
+    assert raised == await world.store.get(chat.id)
+    with pytest.raises(Fenced):
+        await world.store.commit(fence_of(chat), ANSWER)
+    outcome = await world.store.commit(fence_of(raised), ANSWER, known=raised)
+    assert texts(outcome.messages) == ["the answer"]
+
+
+async def test_versions_that_may_have_been_forgotten_are_not_given_out_again(world: World) -> None:
+    """P3: and all that is older starts anew."""
+    await world.chat()
+    chat = (await world.claim()).chat
+    assert chat.worker_id is not None
+    raised = await world.store.raise_epoch(chat.id, chat.worker_id, epoch=chat.epoch, above=2)
+    assert raised.snapshot_version == raised.reset_version == chat.snapshot_version + VERSIONS_FORGOTTEN_MAX
+
+
+async def test_to_raise_an_epoch_again_changes_nothing(world: World) -> None:
+    """P1: its outcome may have been unknown."""
+    await world.chat()
+    chat = (await world.claim()).chat
+    assert chat.worker_id is not None
+    first = await world.store.raise_epoch(chat.id, chat.worker_id, epoch=chat.epoch, above=9)
+    assert await world.store.raise_epoch(chat.id, chat.worker_id, epoch=chat.epoch, above=9) == first
+
+
+async def test_only_the_owner_of_the_tenure_raises_its_epoch(world: World) -> None:
+    """P2"""
+    chat_id = await world.chat()
+    chat = (await world.claim()).chat
+    assert chat.worker_id is not None
+    for worker_id, epoch in ((STRANGER, chat.epoch), (chat.worker_id, chat.epoch - 1), (chat.worker_id, 3)):
+        with pytest.raises(Fenced):
+            await world.store.raise_epoch(chat_id, worker_id, epoch=epoch, above=9)
+    assert await world.store.get(chat_id) == chat

@@ -147,7 +147,7 @@ def constraint_of(error: StoreFailed) -> str | None:
         ("chats_queue_length_check", "queue_length = 21"),
         ("versions_are_of_the_past", "history_version = snapshot_version + 1"),
         ("versions_are_of_the_past", "queue_version = snapshot_version + 1"),
-        ("versions_are_of_the_past", "reset_version = history_version + 1"),
+        ("versions_are_of_the_past", "reset_version = snapshot_version + 1"),
         ("chats_status_check", "status = 'archived'"),
     ],
 )

@@ -15,18 +15,20 @@ from redis_faults import frozen
 
 from chatcluster import pubsub as subject
 from chatcluster import redis as redis_module
-from chatcluster import telemetry
+from chatcluster import switchboard, telemetry
 from chatcluster.embedded import RedisServer
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.ports import GAP, Gap, Subscription
-from chatcluster.pubsub import Inbox, RedisPubSub, Switchboard
+from chatcluster.pubsub import RedisPubSub
 from chatcluster.redis import Command, RedisConnection, Reply, open_redis
+from chatcluster.redis_transport import RedisAddress
+from chatcluster.switchboard import BUFFER_MESSAGES_MAX, Inbox, Switchboard
 
 
 @asynccontextmanager
 async def replica(url: str) -> AsyncIterator[RedisPubSub]:
     """One replica's pub/sub, running, on a connection of its own."""
-    async with open_redis(url) as connection, trio.open_nursery() as nursery:
+    async with open_redis(url, cluster_id="here") as connection, trio.open_nursery() as nursery:
         pubsub = RedisPubSub(connection)
         await nursery.start(pubsub.run)
         yield pubsub
@@ -38,8 +40,19 @@ async def received(subscription: Subscription, count: int = 1) -> list[bytes | G
         return [await subscription.receive() for _ in range(count)]
 
 
+PREFIX = "chatcluster:here:0:"
+"""What the server calls the channels of these replicas' cluster."""
+
+
+async def followers(url: str, *channels: str) -> list[Reply]:
+    """How many connections follow each channel."""
+    reply = await ask(url, "PUBSUB", "NUMSUB", *(PREFIX + channel for channel in channels))
+    assert isinstance(reply, list)
+    return reply[1::2]
+
+
 async def ask(url: str, *command: str) -> Reply:
-    async with open_redis(url) as connection:
+    async with open_redis(url, cluster_id="here") as connection:
         return (await connection.exchange([command]))[0]
 
 
@@ -114,7 +127,7 @@ async def test_p8_without_a_server_messages_stay_in_the_process_and_nobody_waits
 async def test_many_channels_are_told_to_the_server_in_bounded_commands(
     empty_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "CHANNELS_PER_COMMAND_MAX", 3)
+    monkeypatch.setattr(switchboard, "CHANNELS_PER_COMMAND_MAX", 3)
     channels = [f"channel {number}" for number in range(10)]
     async with (
         replica(empty_redis_url) as here,
@@ -131,18 +144,18 @@ async def test_a_channel_is_left_at_the_server_when_its_last_subscriber_leaves(e
         async with pubsub.subscribe("left", "kept"):
             async with pubsub.subscribe("left"):
                 pass
-            assert await ask(empty_redis_url, "PUBSUB", "NUMSUB", "left", "kept") == [b"left", 1, b"kept", 1]
+            assert await followers(empty_redis_url, "left", "kept") == [1, 1]
         # Commands of one connection are carried out in order: this confirmation comes after the leaving.
         async with pubsub.subscribe("later"):
-            assert await ask(empty_redis_url, "PUBSUB", "NUMSUB", "left", "kept") == [b"left", 0, b"kept", 1]
-        await ask(empty_redis_url, "PUBLISH", "kept", "still here")
+            assert await followers(empty_redis_url, "left", "kept") == [0, 1]
+        await ask(empty_redis_url, "PUBLISH", PREFIX + "kept", "still here")
         assert await received(kept) == [b"still here"]
 
 
 async def test_a_slow_subscriber_gets_one_gap_and_holds_nobody_else_up(
     empty_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "BUFFER_MESSAGES_MAX", 10)
+    monkeypatch.setattr(switchboard, "BUFFER_MESSAGES_MAX", 10)
     async with (
         replica(empty_redis_url) as here,
         replica(empty_redis_url) as there,
@@ -177,7 +190,7 @@ async def test_p8_a_server_that_restarts_empty_gives_every_subscription_one_gap_
         here.publish("a", b"first")
         here.publish("b", b"second")
         assert await received(second, 2) == [b"first", b"second"]
-        await ask(url, "PUBLISH", "c", "third")
+        await ask(url, "PUBLISH", PREFIX + "c", "third")
         assert await received(third) == [b"third"]
 
 
@@ -185,6 +198,7 @@ class Unreliable(RedisConnection):
     """A connection without a server: batches fail until ``works`` is set, and are kept after that."""
 
     def __init__(self) -> None:
+        super().__init__(RedisAddress(), "here")
         self.works = False
         self.failures = 0
         self.sent: list[bytes] = []
@@ -257,7 +271,7 @@ async def test_p3_whoever_enters_while_the_server_is_away_enters_at_once_and_get
             subscription = await entry.__aenter__()
         own_redis.start()
         assert await received(subscription) == [GAP]
-        await ask(url, "PUBLISH", "a", "message")
+        await ask(url, "PUBLISH", PREFIX + "a", "message")
         assert await received(subscription) == [b"message"]
         await entry.__aexit__(None, None, None)
 
@@ -297,7 +311,7 @@ async def test_a_subscriber_that_leaves_while_it_waits_to_enter_leaves_nothing_b
         assert scope.cancelled_caught
         async with pubsub.subscribe("other"):
             assert "wanted=1 followed=1" in repr(pubsub)
-            assert await ask(url, "PUBSUB", "CHANNELS") == [b"other"]
+            assert await ask(url, "PUBSUB", "CHANNELS") == [b"chatcluster:here:0:other"]
 
 
 async def test_a_connection_that_the_server_closes_is_made_again(empty_redis_url: str) -> None:
@@ -321,7 +335,7 @@ async def test_a_message_that_the_server_refuses_is_reported_and_does_not_stop_t
     own_redis: RedisServer, events: Events
 ) -> None:
     url = own_redis.start()
-    await ask(url, "ACL", "SETUSER", "default", "resetchannels", "&allowed")
+    await ask(url, "ACL", "SETUSER", "default", "resetchannels", f"&{PREFIX}allowed")
     async with replica(url) as here, replica(url) as there, there.subscribe("allowed") as subscription:
         here.publish("forbidden", b"1")
         here.publish("allowed", b"2")
@@ -354,7 +368,7 @@ async def test_p3_nothing_is_missed_without_a_gap_however_readers_come_and_go_an
                         last = int(message)
 
     async with (
-        open_redis(empty_redis_url) as connection,
+        open_redis(empty_redis_url, cluster_id="here") as connection,
         replica(empty_redis_url) as pubsub,
         trio.open_nursery() as readers,
     ):
@@ -363,7 +377,7 @@ async def test_p3_nothing_is_missed_without_a_gap_however_readers_come_and_go_an
         with trio.fail_after(10):
             while min(entries / 10, messages / 100, gaps) < 8:
                 published += 1
-                commands: list[Command] = [("PUBLISH", "numbers", published)]
+                commands: list[Command] = [("PUBLISH", PREFIX + "numbers", published)]
                 if draw.random() < 0.004:
                     commands.append(("CLIENT", "KILL", "TYPE", "pubsub"))
                 await connection.exchange(commands)
@@ -387,22 +401,22 @@ def inbox_for(*channels: bytes) -> Inbox:
 
 def test_each_channel_is_asked_for_once_however_many_want_it() -> None:
     switchboard = connected_switchboard(inbox_for(b"a"), inbox_for(b"a"))
-    assert switchboard.changes() == [("SUBSCRIBE", b"a")]
+    assert switchboard.changes(b"") == [("SUBSCRIBE", b"a")]
     switchboard.add(inbox_for(b"a"))
-    assert switchboard.changes() == []
+    assert switchboard.changes(b"") == []
 
 
 def test_whoever_comes_and_goes_between_two_looks_costs_nothing() -> None:
     inbox = inbox_for(b"a")
     switchboard = connected_switchboard(inbox)
     switchboard.remove(inbox)
-    assert switchboard.changes() == []
+    assert switchboard.changes(b"") == []
 
 
 def test_p3_whoever_comes_while_a_subscribe_is_unanswered_waits_for_the_same_answer() -> None:
     first, second = inbox_for(b"a"), inbox_for(b"a")
     switchboard = connected_switchboard(first)
-    switchboard.changes()
+    switchboard.changes(b"")
     switchboard.add(second)
     assert not second.settled.is_set()
     switchboard.confirmed(b"a")
@@ -413,7 +427,7 @@ def test_p3_whoever_comes_while_a_subscribe_is_unanswered_waits_for_the_same_ans
 def test_an_inbox_is_settled_by_its_last_confirmation_and_one_that_comes_later_at_once() -> None:
     early, late = inbox_for(b"a", b"b"), inbox_for(b"a", b"b")
     switchboard = connected_switchboard(early)
-    switchboard.changes()
+    switchboard.changes(b"")
     switchboard.confirmed(b"a")
     assert not early.settled.is_set()
     switchboard.confirmed(b"b")
@@ -427,11 +441,11 @@ def test_p3_the_answer_to_an_earlier_subscribe_is_not_taken_for_that_to_the_last
     """The server left the channel between the two: what it carried then is missed."""
     first, second = inbox_for(b"a"), inbox_for(b"a")
     switchboard = connected_switchboard(first)
-    switchboard.changes()
+    switchboard.changes(b"")
     switchboard.remove(first)
-    assert switchboard.changes() == [("UNSUBSCRIBE", b"a")]
+    assert switchboard.changes(b"") == [("UNSUBSCRIBE", b"a")]
     switchboard.add(second)
-    assert switchboard.changes() == [("SUBSCRIBE", b"a")]
+    assert switchboard.changes(b"") == [("SUBSCRIBE", b"a")]
     switchboard.confirmed(b"a")
     assert not second.settled.is_set()
     switchboard.confirmed(b"a")
@@ -441,9 +455,9 @@ def test_p3_the_answer_to_an_earlier_subscribe_is_not_taken_for_that_to_the_last
 def test_p3_the_answer_to_a_subscribe_that_is_being_taken_back_settles_nobody() -> None:
     first, second = inbox_for(b"a"), inbox_for(b"a")
     switchboard = connected_switchboard(first)
-    switchboard.changes()
+    switchboard.changes(b"")
     switchboard.remove(first)
-    switchboard.changes()
+    switchboard.changes(b"")
     switchboard.add(second)
     switchboard.confirmed(b"a")
     assert not second.settled.is_set()
@@ -452,13 +466,13 @@ def test_p3_the_answer_to_a_subscribe_that_is_being_taken_back_settles_nobody() 
 def test_p3_after_a_loss_the_gap_comes_once_all_channels_are_confirmed_again() -> None:
     inbox = inbox_for(b"a", b"b")
     switchboard = connected_switchboard(inbox)
-    switchboard.changes()
+    switchboard.changes(b"")
     switchboard.confirmed(b"a")
     switchboard.confirmed(b"b")
     switchboard.disconnected()
     assert contents(inbox) == []
     switchboard.connected()
-    assert set(*switchboard.changes()) == {"SUBSCRIBE", b"a", b"b"}
+    assert set(*switchboard.changes(b"")) == {"SUBSCRIBE", b"a", b"b"}
     switchboard.confirmed(b"a")
     assert contents(inbox) == []
     switchboard.confirmed(b"b")
@@ -469,22 +483,22 @@ def test_p3_a_loss_while_the_gap_of_the_previous_one_is_owed_still_ends_in_a_gap
     inbox = inbox_for(b"a")
     switchboard = connected_switchboard(inbox)
     for _ in range(3):
-        switchboard.changes()
+        switchboard.changes(b"")
         switchboard.disconnected()
         switchboard.connected()
-    switchboard.changes()
+    switchboard.changes(b"")
     switchboard.confirmed(b"a")
     assert contents(inbox) == [GAP]
 
 
 def test_p3_neither_more_messages_nor_another_gap_push_a_gap_out() -> None:
     inbox = inbox_for(b"a")
-    for _ in range(3 * subject.BUFFER_MESSAGES_MAX):
+    for _ in range(3 * BUFFER_MESSAGES_MAX):
         inbox.put(b"message")
     kept = contents(inbox)
     assert kept[0] is GAP
     assert kept.count(GAP) == 1
-    assert len(kept) <= subject.BUFFER_MESSAGES_MAX
+    assert len(kept) <= BUFFER_MESSAGES_MAX
 
 
 def test_a_loss_lets_in_whoever_waits_to_enter() -> None:

@@ -12,7 +12,8 @@ from redis_doors import CERTIFICATE, open_tcp_door, open_tls_door, open_unix_doo
 
 from chatcluster import redis as subject
 from chatcluster.errors import ConfigError, StreamsUnavailable
-from chatcluster.redis import ErrorReply, Reply, open_redis
+from chatcluster.redis import Reply, open_redis
+from chatcluster.redis_errors import ErrorReply
 from chatcluster.redis_transport import RedisAddress, parse_address
 
 

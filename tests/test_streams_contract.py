@@ -15,12 +15,13 @@ import trio
 from broker_worlds import World, open_cut_off_world, open_world
 
 from chatcluster.embedded import RedisServer, redis_server
-from chatcluster.errors import Fenced, StreamsUnavailable
+from chatcluster.errors import Fenced, StreamFenced, StreamsUnavailable
 from chatcluster.parts import (
     START,
     AttemptFrame,
     CloseFrame,
     Frame,
+    FrameKind,
     OpenFrame,
     PartFrame,
     Position,
@@ -213,6 +214,86 @@ async def test_a_tenure_can_open_on_a_stream_that_was_closed(world: World) -> No
     await world.streams.open(CHAT, opened(2), trim=True)
     assert await append(world, part(2, 1)) == [ADDED]
     assert await everything(world) == [opened(2), part(2, 1)]
+
+
+# --- what is ahead of us, or foreign ----------------------------------------------------------
+
+
+def opened_by(worker: str, epoch: int = 1) -> Frame:
+    return frame(Position(epoch, 0), OpenFrame(worker, 1))
+
+
+async def test_a_tenure_does_not_open_where_another_worker_has_the_same_epoch(world: World) -> None:
+    """P2: a failover that lost a claim gives an epoch twice."""
+    await world.streams.open(CHAT, opened_by("one"), trim=True)
+    for opening in (opened_by("other"), opened_by("other", 0)):
+        with pytest.raises(StreamFenced) as fenced:
+            await world.streams.open(CHAT, opening, trim=True)
+        assert fenced.value.epoch == 1
+    await append(world, part(1, 1))
+    with pytest.raises(StreamFenced):
+        await world.streams.open(CHAT, opened_by("other"), trim=False)
+    assert await everything(world) == [opened_by("one"), part(1, 1)]
+
+
+async def test_a_tenure_is_not_restored_into_the_stream_of_another_worker_with_its_epoch(world: World) -> None:
+    """P2, P3"""
+    await world.streams.open(CHAT, opened_by("other"), trim=True)
+    await append(world, part(1, 1))
+    for frames in ([opened_by("one"), part(1, 1)], [opened_by("one"), part(1, 2)], [opened_by("one"), part(1, 3)]):
+        with pytest.raises(StreamFenced):
+            await world.streams.restore(CHAT, frames)
+    assert await everything(world) == [opened_by("other"), part(1, 1)]
+
+
+async def test_what_a_stranger_added_within_a_tenure_is_not_taken_for_its_own(world: World) -> None:
+    """P3"""
+    own = [opened(1), part(1, 1), part(1, 2)]
+    await world.streams.restore(CHAT, own)
+    await append(world, part(1, 9))
+    with pytest.raises(StreamFenced):
+        await world.streams.restore(CHAT, [*own, part(1, 3)])
+
+
+async def test_a_tenure_whose_older_frames_are_forgotten_is_restored_after_a_turn(world: World) -> None:
+    """P8: memory has its open frame and the attempt under way; the stream begins with the turn."""
+    await world.streams.open(CHAT, opened(1), trim=True)
+    turn = frame(Position(1, 2), TurnFrame(7, 3, "worker 1"))
+    await append(world, part(1, 1), turn, part(1, 3))
+    await world.streams.restore(CHAT, [opened(1), part(1, 4)])
+    assert await everything(world) == [turn, part(1, 3), part(1, 4)]
+    with pytest.raises(StreamFenced):
+        await world.streams.restore(CHAT, [opened_by("other"), part(1, 5)])
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        Frame(Position(1, 1), FrameKind.OPEN, b'{"type":"open"}'),
+        Frame(Position(1, 1), FrameKind.ATTEMPT, b"\xff\xfe"),
+        Frame(Position(1, 1), FrameKind.ATTEMPT, b'{"type":"close","outcome":"x"}'),
+        Frame(Position(1, 1), FrameKind.COMMITTED, b'{"type":"committed","history_version":"many"}'),
+        Frame(Position(1, 1), FrameKind.PART, b"{}\n\nevent: message\ndata: {}"),
+        Frame(Position(1, 1), FrameKind.UNKNOWN, b"of another version"),
+    ],
+    ids=str,
+)
+async def test_what_is_not_what_it_says_is_passed_over(world: World, foreign: Frame) -> None:
+    """P10: and counts as an entry, or a page would seem to be the last one."""
+    await world.streams.open(CHAT, opened(1), trim=True)
+    await append(world, foreign, part(1, 2))
+    unknown = Frame(Position(1, 1), FrameKind.UNKNOWN, b"")
+    assert await everything(world) == [opened(1), unknown, part(1, 2)]
+    assert await world.streams.read(CHAT, after=START, limit=2) == [opened(1), unknown]
+
+
+async def test_a_dropped_stream_can_be_opened_by_a_lower_epoch(world: World) -> None:
+    await world.streams.open(CHAT, opened(2**60), trim=True)
+    await world.streams.drop(CHAT)
+    await world.streams.drop(CHAT)
+    assert await everything(world) == []
+    await world.streams.open(CHAT, opened(1), trim=True)
+    assert await everything(world) == [opened(1)]
 
 
 # --- live -------------------------------------------------------------------------------------

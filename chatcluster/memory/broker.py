@@ -88,6 +88,9 @@ class MemoryBroker:
             return None
         return row
 
+    def drop_stream(self, chat_id: UUID) -> None:
+        self._streams.pop(chat_id, None)
+
     def create_stream(self, chat_id: UUID) -> StreamRow:
         """The stream of this chat, a new one if there is none."""
         return self.stream(chat_id) or self._streams.setdefault(chat_id, StreamRow())

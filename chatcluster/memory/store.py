@@ -31,6 +31,7 @@ from chatcluster.parts import Message, NewMessage, QueuedMessage, encode
 from chatcluster.ports import (
     SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
+    VERSIONS_FORGOTTEN_MAX,
     Chat,
     ChatRead,
     Claimed,
@@ -72,6 +73,18 @@ class MemoryStore:
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:  # noqa: ARG002
         async with self._link.crossing("commit"):
             return self._commit(fence, command)
+
+    async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
+        async with self._link.crossing("raise_epoch"):
+            row = self._database.row(chat_id)
+            state = row.state
+            if (state.worker_id, state.epoch) == (worker_id, epoch) and epoch < above:
+                version = state.snapshot_version + VERSIONS_FORGOTTEN_MAX
+                raised = msgspec.structs.replace(state, epoch=above, snapshot_version=version, reset_version=version)
+                self._database.change(row, raised)
+            elif (state.worker_id, state.epoch) != (worker_id, above):
+                raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {state.epoch}")
+            return self._database.view(row)
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         async with self._link.crossing("claim"):

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.errors import Fenced, StreamsUnavailable
+from chatcluster.errors import Fenced, StreamFenced, StreamsUnavailable
 from chatcluster.memory.broker import MemoryBroker, StreamRow
 from chatcluster.memory.link import Link
-from chatcluster.parts import Frame, FrameKind, Position, pack_frame
-from chatcluster.ports import Appended, Opening, live_channel
+from chatcluster.parts import Frame, FrameKind, Position, pack_frame, understood
+from chatcluster.ports import Appended, Opening, live_channel, same_tenure
 
 EXPIRY_SECONDS = 600
 """After its turn has ended a stream can be read for this long."""
@@ -30,7 +30,7 @@ class MemoryStreams:
         async with self._link.crossing("open"):
             self._broker.require_connection()
             row = self._broker.create_stream(chat_id)
-            _refuse_newer(row, frame.position)
+            _refuse_others(row, [frame])
             row.expires_at = None
             if row.last < frame.position:
                 if trim:
@@ -67,18 +67,23 @@ class MemoryStreams:
             if not frames:
                 return
             row = self._broker.create_stream(chat_id)
-            _refuse_newer(row, frames[-1].position)
+            _refuse_others(row, frames)
             for frame in frames:
                 if row.last < frame.position:
                     _add(row, frame, self._broker.clock())
                     self._publish(chat_id, frame)
+
+    async def drop(self, chat_id: UUID) -> None:
+        async with self._link.crossing("drop"):
+            self._broker.require_connection()
+            self._broker.drop_stream(chat_id)
 
     async def read(self, chat_id: UUID, *, after: Position, limit: int) -> list[Frame]:
         async with self._link.crossing("read"):
             self._broker.require_connection()
             row = self._broker.stream(chat_id)
             later = [frame for frame in row.frames if frame.position > after] if row is not None else []
-            return later[:limit]
+            return [understood(frame) for frame in later[:limit]]
 
     def _append(self, chat_id: UUID, frame: Frame) -> Appended:
         row = self._broker.stream(chat_id)
@@ -102,6 +107,12 @@ def _add(row: StreamRow, frame: Frame, now: float) -> None:
     row.last = frame.position
 
 
-def _refuse_newer(row: StreamRow, position: Position) -> None:
-    if row.last.epoch > position.epoch:
-        raise Fenced(f"the tenure {row.last.epoch} has opened the stream; {position.epoch} is over")
+def _refuse_others(row: StreamRow, frames: Sequence[Frame]) -> None:
+    """Raise ``StreamFenced`` if there is anything that ``frames``, of one tenure, may not follow."""
+    epoch = frames[0].position.epoch
+    if row.last.epoch == epoch and row.frames:
+        first = next(frame for frame in row.frames if frame.position.epoch == epoch)
+        if same_tenure(row.frames[-1], frames, first):
+            return
+    if row.last.epoch >= epoch:
+        raise StreamFenced(f"the stream has {row.last} of another tenure", epoch=row.last.epoch)

@@ -50,6 +50,7 @@ from chatcluster.ports.store import (
     MESSAGE_BYTES,
     SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
+    VERSIONS_FORGOTTEN_MAX,
     Chat,
     ChatRead,
     Claimed,
@@ -63,7 +64,7 @@ from chatcluster.ports.store import (
     Store,
     hint_of,
 )
-from chatcluster.ports.streams import Appended, Opening, PartStreams
+from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
 
 __all__ = [
     "GAP",
@@ -75,6 +76,7 @@ __all__ = [
     "SUSPECTED_SECONDS",
     "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
+    "VERSIONS_FORGOTTEN_MAX",
     "Account",
     "Accounts",
     "Appended",
@@ -115,5 +117,6 @@ __all__ = [
     "hint_of",
     "live_channel",
     "owner_channel",
+    "same_tenure",
     "worker_channel",
 ]

@@ -1,4 +1,4 @@
-"""Hints and live frames, and the channels that they travel on."""
+"""Hints and live frames, and the channels that they travel on. Their names are those within one cluster."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ class PubSub(Protocol):
         ...
 
 
-RUNNABLE_CHANNEL = "chatcluster:runnable"
+RUNNABLE_CHANNEL = "runnable"
 """A chat became claimable, and the replica that made it so has no place for it."""
-REPLICAS_CHANNEL = "chatcluster:replicas"
+REPLICAS_CHANNEL = "replicas"
 """A replica came or went: look at the ring again."""
-TOKENS_CHANNEL = "chatcluster:tokens"
+TOKENS_CHANNEL = "tokens"
 """A token was revoked: forget what is cached."""
 
 
 def hint_channel(chat_id: UUID) -> str:
-    return f"chatcluster:{{{chat_id}}}:hint"
+    return f"{{{chat_id}}}:hint"
 
 
 def live_channel(chat_id: UUID) -> str:
-    return f"chatcluster:{{{chat_id}}}:live"
+    return f"{{{chat_id}}}:live"
 
 
 def worker_channel(worker_id: UUID) -> str:
     """Hints of all chats that one worker owns."""
-    return f"chatcluster:worker:{worker_id}"
+    return f"worker:{worker_id}"
 
 
 def owner_channel(owner_id: UUID) -> str:
     """Lifecycle events of all chats of one user."""
-    return f"chatcluster:owner:{owner_id}"
+    return f"owner:{owner_id}"

@@ -167,6 +167,10 @@ class MessagePage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
+VERSIONS_FORGOTTEN_MAX = 1000
+"""So many versions of one chat a failover may have lost without one of them being given out again."""
+
+
 class Store(Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides."""
 
@@ -193,6 +197,15 @@ class Store(Protocol):
         A commit whose outcome was unknown may be repeated with the same arguments: messages carry
         (epoch, history version worked from, ordinal) under a unique key, and a repeat that finds them
         returns their outcome and writes nothing.
+        """
+        ...
+
+    async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
+        """Let the tenure ``epoch`` go on as ``above``, because the part stream has an epoch that is too high.
+
+        The snapshot version leaps by ``VERSIONS_FORGOTTEN_MAX``, and history counts as rewritten. May be repeated.
+        Raises
+        ``Fenced`` if the tenure is over.
         """
         ...
 

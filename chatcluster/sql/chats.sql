@@ -189,6 +189,16 @@ update tool_calls set state = $3 where chat_id = $1 and call_id = $2 and state <
 update tool_calls set state = 'done', finished_at = statement_timestamp()
 where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
+-- name: raise_epoch
+-- For the owner alone, and upwards alone.
+update chats set
+    epoch = $4,
+    snapshot_version = snapshot_version + $5,
+    reset_version = snapshot_version + $5,
+    updated_at = statement_timestamp()
+where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
+returning {chat}
+
 -- fragment: bytes
 -- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
 (256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)

@@ -13,7 +13,8 @@ from chatcluster.errors import StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryStreams
 from chatcluster.parts import START, Frame, FrameKind, PartFrame, ReasoningPart, TextPart, decode_frame, joined
 from chatcluster.ports import Appended
-from chatcluster.publisher import APPEND_BYTES_MAX, FRAME_CHARACTERS_MAX, Publisher, TenureStream
+from chatcluster.publisher import APPEND_BYTES_MAX, Publisher
+from chatcluster.tenure_stream import FRAME_CHARACTERS_MAX, TenureStream
 from loops.cluster_world import Wire
 
 CHAT, WORKER = UUID(int=1), UUID(int=2)

@@ -27,7 +27,8 @@ from chatcluster.parts import (
     frame,
     unpack_frame,
 )
-from chatcluster.publisher import Publisher, TenureStream
+from chatcluster.publisher import Publisher
+from chatcluster.tenure_stream import TenureStream
 from loops.cluster_world import Wire
 
 CHAT = UUID(int=1)
@@ -317,8 +318,10 @@ async def test_a_tenure_that_comes_too_late_to_open_is_fenced(desk: Desk) -> Non
     late = desk.tenure(epoch=4)
     await settled()
     assert late.state.name == "FENCED"
-    assert late.settled.is_set(), "whoever waits for it to settle goes on"
     assert desk.fenced == [4]
+    assert not late.settled.is_set(), "only the database knows whether it is over"
+    desk.publisher.abandon(late)
+    assert late.settled.is_set(), "nobody waits for it in vain"
 
 
 async def test_a_tenure_that_was_fenced_while_redis_was_away_restores_nothing(desk: Desk) -> None:

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from chatcluster import events, parts
-from chatcluster.errors import ChatNotFound, InvalidCursor, TooMany
+from chatcluster.errors import ChatNotFound, TooMany
 from chatcluster.parts import BEGINNING, parse_cursor
 from chatcluster.subscribe import Cut
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
@@ -302,14 +302,15 @@ async def test_a_long_history_is_replayed_in_pages_and_can_break_off_anywhere(wo
         assert resumed.history == chat.history[cut_at:]
 
 
-async def test_an_unknown_cursor_is_refused(world: World) -> None:
-    """A future that this chat does not have; nothing is guessed."""
+@pytest.mark.parametrize("cursor", ["999.1-1", "1.999-0", "999.1-1.5"])
+async def test_a_reader_from_a_future_that_the_database_has_lost_starts_anew(world: World, cursor: str) -> None:
+    """P3: as after a failover that lost what the reader has seen; it is told so, and nothing is guessed."""
     owner = await world.replica()
     chat = await world.one_turn(owner)
-    for cursor in ("999.1-1", "1.999-0", "999.1-1.5"):
-        with pytest.raises(InvalidCursor):
-            async with owner.feeds.subscribe(chat.id, parse_cursor(cursor), owner_id=OWNER):
-                pass
+    reader = await owner.read(chat, cursor)
+    await reader.until_line("queue []")
+    assert "history_reset" in reader.story
+    assert reader.history == chat.history
 
 
 async def test_another_users_chat_is_not_there(world: World) -> None:

@@ -1,0 +1,69 @@
+"""A part stream that is ahead of Postgres: Postgres wins.
+
+A stream has frames where a tenure's own would go, of its epoch or a higher one. As a rule that tenure is over. But
+what is there may be garbage, or of a tenure that Postgres has forgotten in a failover; then the same epoch may have
+been given twice, and the other worker goes on until its lease ends. Postgres is asked, and if the chat is still this
+tenure's,
+
+1. the epoch is raised in Postgres above what is in the stream, by a write that is fenced like any other. So the order
+   of epochs stays the order of tenures, in both. The snapshot version leaps as well, and history counts as rewritten:
+   versions that Postgres has forgotten are not given out again, and readers that saw them are told to start anew;
+2. a stream with an epoch that leaves no room above is dropped: what it had is garbage;
+3. the tenure opens again under its new epoch, with what it has in memory. Nothing below it can be added from then on,
+   and nothing of two tenures is mixed for a reader, who turns to the new one when the database names it.
+
+On failure: Postgres cannot be reached: tried again, for as long as the lease lasts. Redis cannot be reached: the
+publisher tries again, and finds the same. Somebody who goes on writing into the stream is overruled ``OVERRULES_MAX``
+times; after that the tenure has no live parts, and everything durable is as ever.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chatcluster import telemetry
+from chatcluster.errors import StreamsUnavailable
+from chatcluster.ports import Chat, PartStreams, Store
+from chatcluster.repeats import until_known
+from chatcluster.tenure_stream import EPOCH_MAX, TenureStream
+
+OVERRULES_MAX = 8
+
+
+class Overruling:
+    """Of one tenure, on behalf of its runner."""
+
+    def __init__(self, store: Store, streams: PartStreams, stream: TenureStream, worker_id: UUID) -> None:
+        self._store = store
+        self._streams = streams
+        self._stream = stream
+        self._worker_id = worker_id
+        self._count = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the stream has been found to be another tenure's."""
+        return self._stream.overtaken_by is not None
+
+    async def overrule(self, chat_id: UUID) -> Chat:
+        """Go on above what is in the stream; the chat as it is then. Raises ``Fenced`` if the tenure is over."""
+        stream, found = self._stream, self._stream.overtaken_by or 0
+        above = stream.epoch_above
+        chat = await until_known(
+            lambda: self._store.raise_epoch(chat_id, self._worker_id, epoch=stream.epoch, above=above), chat_id
+        )
+        self._count += 1
+        telemetry.event("stream.overruled", chat_id=str(chat_id), found=found, epoch=chat.epoch, count=self._count)
+        if self._count > OVERRULES_MAX or (found >= EPOCH_MAX and not await self._drop(chat_id)):
+            stream.given_up()
+        else:
+            stream.overrule(chat.epoch)
+        return chat
+
+    async def _drop(self, chat_id: UUID) -> bool:
+        try:
+            await self._streams.drop(chat_id)
+        except StreamsUnavailable as error:
+            telemetry.event("stream.not_dropped", chat_id=str(chat_id), error=str(error))
+            return False
+        return True

@@ -1,0 +1,201 @@
+"""Who listens here, to what: the subscriptions of this process, and what the server has been told of them. No I/O.
+
+An ``Inbox`` is one subscription. It holds at most ``BUFFER_MESSAGES_MAX`` messages. One more, and all of them are
+replaced by one ``GAP``: its reader reads the truth, which covers them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import trio
+
+from chatcluster.ports import GAP, Gap
+from chatcluster.redis import Command
+
+BUFFER_MESSAGES_MAX = 256
+CHANNELS_PER_COMMAND_MAX = 500
+
+
+class Inbox:
+    """One subscription: its bounded buffer, and whether it is complete. Synchronous but for ``receive``."""
+
+    def __init__(self, channels: frozenset[bytes]) -> None:
+        self.channels = channels
+        self.unconfirmed = set(channels)
+        self.settled = trio.Event()
+        """Set when there is nothing to wait for on entry: complete, or no connection."""
+        self._owes_gap = False
+        self._taken: Callable[[bytes | Gap], bool] | None = None
+        """Gets what arrives while nothing is buffered, if its reader waits for what this leaves."""
+        self._buffer: deque[bytes | Gap] = deque()
+        self._arrival = trio.lowlevel.ParkingLot()
+
+    def __repr__(self) -> str:
+        state = f"{len(self.unconfirmed)} unconfirmed" if self.unconfirmed else "complete"
+        return f"<Inbox {state} buffered={len(self._buffer)}{' owes a gap' if self._owes_gap else ''}>"
+
+    # the port
+
+    async def receive(self) -> bytes | Gap:
+        await trio.lowlevel.checkpoint()
+        while not self._buffer:
+            await self._arrival.park()
+        return self._buffer.popleft()
+
+    async def receive_unless(self, taken: Callable[[bytes | Gap], bool]) -> bytes | Gap:
+        await trio.lowlevel.checkpoint()
+        while self._buffer:
+            payload = self._buffer.popleft()
+            if not taken(payload):
+                return payload
+        self._taken = taken
+        try:
+            while not self._buffer:
+                await self._arrival.park()
+        finally:
+            self._taken = None
+        return self._buffer.popleft()
+
+    def receive_nowait(self) -> bytes | Gap:
+        if not self._buffer:
+            raise trio.WouldBlock
+        return self._buffer.popleft()
+
+    # the switchboard's side
+
+    def put(self, payload: bytes) -> None:
+        if self._taken is not None and not self._buffer and self._taken(payload):
+            return
+        if len(self._buffer) < BUFFER_MESSAGES_MAX:
+            self._buffer.append(payload)
+            self._arrival.unpark()
+        else:
+            self._buffer.clear()
+            self._put_gap()
+
+    def enter(self) -> None:
+        """The block is entered. What may be missed from now on, until it is complete, is owed a gap."""
+        if self.unconfirmed:
+            self._owes_gap = True
+
+    def confirm(self, channel: bytes) -> None:
+        self.unconfirmed.discard(channel)
+        if self.unconfirmed:
+            return
+        self.settled.set()
+        if self._owes_gap:
+            self._owes_gap = False
+            self._put_gap()
+
+    def lose(self) -> None:
+        """The connection is gone, and with it every confirmation."""
+        self.unconfirmed = set(self.channels)
+        self._owes_gap = True
+        self.settled.set()
+
+    def _put_gap(self) -> None:
+        if not self._buffer or self._buffer[-1] is not GAP:
+            self._buffer.append(GAP)
+            self._arrival.unpark()
+
+
+class Switchboard:
+    """Who wants which channel, and what the server knows of it on the current connection. Synchronous.
+
+    A channel is *followed* from the moment that its ``SUBSCRIBE`` is handed out until its ``UNSUBSCRIBE`` is.
+    It is *confirmed* when it is followed and no ``SUBSCRIBE`` is unanswered: with one subscriber leaving and
+    the next one coming several may be on the way, and only the answer to the last one counts.
+    """
+
+    def __init__(self) -> None:
+        self.changed = trio.Event()
+        """Set when ``changes`` has something to say."""
+        self._connected = False
+        self._inboxes: dict[bytes, list[Inbox]] = {}
+        self._followed: set[bytes] = set()
+        self._unanswered: dict[bytes, int] = {}
+        self._touched: set[bytes] = set()
+
+    def __repr__(self) -> str:
+        state = "connected" if self._connected else "disconnected"
+        return f"<Switchboard {state} wanted={len(self._inboxes)} followed={len(self._followed)}>"
+
+    def add(self, inbox: Inbox) -> None:
+        for channel in inbox.channels:
+            inboxes = self._inboxes.setdefault(channel, [])
+            inboxes.append(inbox)
+            if len(inboxes) == 1:
+                self._touch(channel)
+            if channel in self._followed and channel not in self._unanswered:
+                inbox.unconfirmed.discard(channel)
+        if not (inbox.unconfirmed and self._connected):
+            inbox.settled.set()
+
+    def remove(self, inbox: Inbox) -> None:
+        for channel in inbox.channels:
+            self._inboxes[channel].remove(inbox)
+            if not self._inboxes[channel]:
+                del self._inboxes[channel]
+                self._touch(channel)
+
+    def deliver(self, channel: bytes, payload: bytes) -> None:
+        for inbox in self._inboxes.get(channel, ()):
+            inbox.put(payload)
+
+    def connected(self) -> None:
+        self._connected = True
+        for channel in self._inboxes:
+            self._touch(channel)
+
+    def disconnected(self) -> None:
+        self._connected = False
+        self._followed.clear()
+        self._unanswered.clear()
+        self._touched.clear()
+        for inboxes in self._inboxes.values():
+            for inbox in inboxes:
+                inbox.lose()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every ``SUBSCRIBE`` is answered."""
+        return not self._unanswered
+
+    def confirmed(self, channel: bytes) -> None:
+        """The server answered a ``SUBSCRIBE``; or, if it is out of its mind, one that there never was."""
+        if channel not in self._unanswered:
+            return
+        self._unanswered[channel] -= 1
+        if self._unanswered[channel]:
+            return
+        del self._unanswered[channel]
+        if channel in self._followed:
+            for inbox in self._inboxes.get(channel, ()):
+                inbox.confirm(channel)
+
+    def changes(self, prefix: bytes) -> list[Command]:
+        """The commands that make the server follow what is wanted; they count as sent from here on.
+
+        ``prefix`` is what every channel's name begins with there.
+        """
+        leave = [channel for channel in self._touched if channel in self._followed and channel not in self._inboxes]
+        enter = [channel for channel in self._touched if channel in self._inboxes and channel not in self._followed]
+        self._touched.clear()
+        self.changed = trio.Event()
+        self._followed.difference_update(leave)
+        self._followed.update(enter)
+        for channel in enter:
+            self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
+        return [*_in_commands("UNSUBSCRIBE", prefix, leave), *_in_commands("SUBSCRIBE", prefix, enter)]
+
+    def _touch(self, channel: bytes) -> None:
+        if self._connected:
+            self._touched.add(channel)
+            self.changed.set()
+
+
+def _in_commands(name: str, prefix: bytes, channels: Sequence[bytes]) -> Iterator[Command]:
+    for start in range(0, len(channels), CHANNELS_PER_COMMAND_MAX):
+        yield (name, *(prefix + channel for channel in channels[start : start + CHANNELS_PER_COMMAND_MAX]))

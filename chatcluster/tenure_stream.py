@@ -1,0 +1,199 @@
+"""The frames of one tenure, from a runner's hands: numbered, encoded, and kept until they are history.
+
+``publisher.py`` sends them, and has the states. Text deltas are coalesced: the first goes at once, then at most one
+frame per ``coalesce_ms``. The frames of the attempt under way stay in memory, because Redis is never the truth: if it
+loses them, they are appended again at the same positions, and readers drop what they have seen. Older ones are
+history, or dropped: nobody needs them any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Protocol
+from uuid import UUID
+
+import trio
+
+from chatcluster.parts import (
+    AttemptFrame,
+    CloseFrame,
+    CommittedFrame,
+    Frame,
+    FrameBody,
+    OpenFrame,
+    Part,
+    PartFrame,
+    Position,
+    ReasoningPart,
+    TextPart,
+    TurnFrame,
+    frame,
+)
+
+EPOCH_MAX = 2**53
+"""Above an epoch of this size there is no room: a stream that has one is dropped."""
+FRAME_CHARACTERS_MAX = 16 << 10
+"""Text of a frame. Streams are read some hundred frames at a time, and Redis cuts a listener that has megabytes to
+take: that would be every chat's listener on that replica."""
+
+
+class Sender(Protocol):
+    """The publisher, as a stream sees it."""
+
+    coalesce_seconds: float
+
+    @property
+    def cut_off(self) -> bool: ...
+
+    def pending(self, stream: TenureStream) -> None: ...
+
+    def flush_at(self, deadline: float, stream: TenureStream) -> None: ...
+
+    def closing(self, stream: TenureStream) -> None: ...
+
+
+class State(Enum):
+    NEW = auto()
+    LIVE = auto()
+    BROKEN = auto()
+    FENCED = auto()
+
+
+class TenureStream:
+    """The frames of one tenure. Every method is synchronous; the publisher does the rest."""
+
+    def __init__(
+        self, publisher: Sender, chat_id: UUID, worker_id: UUID, epoch: int, *, on_fenced: Callable[[], None]
+    ) -> None:
+        self.chat_id = chat_id
+        self.epoch = epoch
+        self.state = State.NEW
+        self.trim = False
+        self.unsent: list[Frame] = []
+        self.memory: list[Frame] = []
+        self.settled = trio.Event()
+        """Set once the tenure is open in the stream, or known to be over."""
+        self.overtaken_by: int | None = None
+        """The highest epoch in the stream, where that is why we are fenced."""
+        self.refusals = 0
+        """How often in a row Redis has refused to work on this stream."""
+        self.left_alone_until = 0.0
+        self._worker_id = str(worker_id)
+        self._publisher = publisher
+        self._on_fenced = on_fenced
+        self._next_seq = 0
+        self._attempt = 0
+        self._held: list[Part] = []
+        self._quiet_until = -1.0
+
+    def __repr__(self) -> str:
+        return f"<TenureStream {self.epoch}-{self._next_seq} {self.state.name} unsent={len(self.unsent)}>"
+
+    def open(self, history_version: int, *, trim: bool) -> None:
+        """Announce the tenure. ``trim``: nothing before it is needed any more."""
+        self.trim = trim
+        self._add(OpenFrame(self._worker_id, history_version))
+
+    def attempt(self, number: int, history_version: int, snapshot_version: int) -> None:
+        self.flush()
+        self._attempt = number
+        self.memory = self.memory[:1]
+        self._add(AttemptFrame(number, history_version, snapshot_version))
+
+    def part(self, part: Part) -> None:
+        """A delta of the current attempt; text and reasoning may be held back to be coalesced."""
+        now = trio.current_time()
+        mergeable = isinstance(part, TextPart | ReasoningPart)
+        if self._held and (not mergeable or type(self._held[0]) is not type(part)):
+            self.flush()
+        if mergeable and (self._held or now < self._quiet_until):
+            self._held.append(part)
+            if len(self._held) == 1:
+                self._publisher.flush_at(self._quiet_until, self)
+            return
+        self._quiet_until = now + self._publisher.coalesce_seconds
+        self._add_part(part)
+
+    def flush(self) -> Position:
+        """Turn what is held back into a frame now; the position of the last frame."""
+        if self._held:
+            held, self._held = self._held, []
+            self._quiet_until = trio.current_time() + self._publisher.coalesce_seconds
+            self._add_part(_merged(held))
+        return Position(self.epoch, self._next_seq - 1)
+
+    def committed(self, history_version: int) -> None:
+        """What came before is history now, and need not be kept for the readers' sake."""
+        self._forget()
+        self._add(CommittedFrame(history_version))
+
+    def turn(self, message_id: int, history_version: int) -> None:
+        self._add(TurnFrame(message_id, history_version, self._worker_id))
+
+    def close(self, outcome: str) -> None:
+        """The tenure's last frame. The publisher lets go of the stream when it is sent."""
+        self.flush()
+        self._forget()  # what the tenure achieved is committed
+        self._add(CloseFrame(outcome))
+        self._publisher.closing(self)
+
+    def fenced(self, by_epoch: int) -> None:
+        """Another tenure is on the stream. What is in memory is kept: it is needed if Postgres says that we go on."""
+        self.state = State.FENCED
+        self.unsent.clear()
+        self.overtaken_by = by_epoch
+        self._on_fenced()
+
+    @property
+    def epoch_above(self) -> int:
+        """An epoch that is above ours, and above what is in the stream unless that leaves no room."""
+        found = self.overtaken_by or 0
+        return max(self.epoch, found if found < EPOCH_MAX else 0) + 1
+
+    def overrule(self, epoch: int) -> None:
+        """Postgres says that this tenure goes on, under this epoch: what there is of it is sent under that."""
+        self.epoch = epoch
+        self.memory = [Frame(Position(epoch, kept.position.seq), kept.kind, kept.data) for kept in self.memory]
+        self.state, self.overtaken_by = State.NEW, None
+        self._publisher.pending(self)
+
+    def given_up(self) -> None:
+        """Nothing of this tenure is published any more."""
+        self.state, self.overtaken_by = State.FENCED, None
+        self.unsent.clear()
+        self.memory.clear()
+        self.settled.set()
+
+    def _forget(self) -> None:
+        """Keep the first frame alone; all of them where the stream is about to be opened and will get them."""
+        if self.state is not State.NEW or self._publisher.cut_off:
+            self.memory = self.memory[:1]
+
+    def _add_part(self, part: Part) -> None:
+        """In several frames, if the text is long."""
+        if isinstance(part, TextPart | ReasoningPart):
+            for start in range(0, len(part.text), FRAME_CHARACTERS_MAX):
+                text = part.text[start : start + FRAME_CHARACTERS_MAX]
+                self._add(PartFrame(self._attempt, type(part)(text)))
+        else:
+            self._add(PartFrame(self._attempt, part))
+
+    def _add(self, body: FrameBody) -> None:
+        if not isinstance(body, PartFrame):
+            self.flush()
+        if self.state is State.FENCED and self.overtaken_by is None:
+            return
+        added = frame(Position(self.epoch, self._next_seq), body)
+        self._next_seq += 1
+        self.memory.append(added)
+        if self.state is State.LIVE:
+            self.unsent.append(added)
+        self._publisher.pending(self)
+
+
+def _merged(held: list[Part]) -> Part:
+    """Neighbouring deltas of one kind as one."""
+    if isinstance(held[0], ReasoningPart):
+        return ReasoningPart("".join(part.text for part in held if isinstance(part, ReasoningPart)))
+    return TextPart("".join(part.text for part in held if isinstance(part, TextPart)))

@@ -31,7 +31,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.attempt import Attempt
+from chatcluster.attempt import Attempt, retry_delay_seconds
 from chatcluster.chat import (
     CommitStep,
     ErrorInfo,
@@ -49,7 +49,7 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, Moved, ProviderError, StoreUnavailable, StreamsUnavailable
 from chatcluster.notices import Notices
-from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, joined
+from chatcluster.parts import NewMessage, Part, Position, Role, ToolCallPart, joined, storable
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
 from chatcluster.salvage import last_attempt
@@ -248,21 +248,16 @@ class Runner:
         """Schedule another attempt, or end the turn in an error. Nothing of a failed attempt is kept, once that
         is committed: an interrupt that comes before keeps what was said.
         """
-        chat, settings = self.chat, self._settings
+        chat, text = self.chat, storable(error.message)
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
-        if not error.retryable or chat.attempt >= settings.attempts_max:
-            text = error.message
+        if not error.retryable or chat.attempt >= self._settings.attempts_max:
             if error.retryable:
                 text = f"gave up after {chat.attempt} attempts: {text}"
             await self._fail(ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code))
             return
-        delay_seconds = min(settings.retry_base_seconds * 2 ** (chat.attempt - 1), settings.retry_cap_seconds)
-        if error.retry_after_seconds is not None:
-            delay_seconds = error.retry_after_seconds
-        self._retry_seconds = delay_seconds
-        retry = Retry(
-            chat.attempt, round(delay_seconds * 1000), error.message, error.kind, error.provider, error.status_code
-        )
+        self._retry_seconds = retry_delay_seconds(error, chat.attempt, self._settings)
+        delay_ms = round(self._retry_seconds * 1000)
+        retry = Retry(chat.attempt, delay_ms, text, error.kind, error.provider, error.status_code)
         await self._commit(ScheduleRetry(retry))
         self._said, self._said_up_to = [], None
 

@@ -29,15 +29,20 @@ class KeepAlive(msgspec.Struct, frozen=True):
     """The server showed that it is alive; it resets the silence guard and nothing else."""
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """The answer grew by something that is not told yet, such as a piece of a tool call."""
+
+
 class Finished(msgspec.Struct, frozen=True):
-    """The provider's own terminal event. ``reason``: stop, length, content_filter, tool_calls."""
+    """The provider's own terminal event. ``reason``: stop, length, content_filter, tool_calls, or other where
+    the provider gave a reason that is none of these and ended its answer in order."""
 
     reason: str
     usage: Usage | None = None
     model: str | None = None
 
 
-ModelEvent = Delta | KeepAlive | Finished
+ModelEvent = Delta | Progress | KeepAlive | Finished
 
 
 class Model(Protocol):

@@ -67,7 +67,7 @@ class Attempt:
             async with self._model.stream(request) as events:
                 async for event in events:
                     now = trio.current_time()
-                    if not isinstance(event, KeepAlive):
+                    if type(event) is not KeepAlive:
                         stands_still_at = now + standstill_seconds
                     guard.deadline = min(now + silence_seconds, stands_still_at)
                     if isinstance(event, Delta):

@@ -153,11 +153,11 @@ def _whole_number(digits: str) -> int | float:
 
 
 def _as_chunk(value: Any) -> Chunk:
-    """The chunk in a JSON value of any shape; what has the wrong type counts as absent. A list, or mere text, is no
-    chunk of an answer: that is how some servers tell of a failure.
+    """The chunk in a JSON value of any shape; what has the wrong type counts as absent. A list that is not empty, or
+    mere text, is no chunk of an answer: that is how some servers tell of a failure.
     """
     if not isinstance(value, dict):
-        return Chunk(error=value)
+        return Chunk(error=value if value and isinstance(value, list | str) else None)
     choices = value.get("choices")
     if isinstance(choices, list):
         choices = [_sound_choice(choice) for choice in choices if isinstance(choice, dict)]

@@ -291,7 +291,7 @@ def _describe(provider: Provider, status: int, error: ErrorObject, headers: Mapp
 
 def _advice(status: int, error: ErrorObject, headers: Mapping[str, str]) -> str:
     if 300 <= status < 400 and headers.get("location"):
-        return f"; redirects are not followed, set llm-base-url to where it leads: {headers['location']}"
+        return f"; check the base URL (llm-base-url), for redirects are not followed: to {headers['location']}"
     if 300 <= status < 400 or (status in (404, 405) and not error.code):
         return "; check the base URL (llm-base-url; most end with /v1) and the model"
     return ""

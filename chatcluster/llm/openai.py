@@ -315,7 +315,7 @@ class ChunkDecoder:
                 f"{name} reached its limit of length before it had said anything; raise the limit, or reason less",
                 "empty_answer",
             )
-        what = "nothing but reasoning" if self._has_said_something else "an empty answer"
+        what = "nothing but reasoning or space" if self._has_said_something else "an empty answer"
         return self._provider.error(f"{name} sent {what} (finish reason {reason})", "empty_answer", retryable=True)
 
 

@@ -19,7 +19,7 @@ TEXT_CHARACTERS_MAX = 80
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LIMITS = ("", "-requests", "-tokens")
-_EPOCH_SECONDS_MIN = 1e9
+_EPOCH_SECONDS_MIN = 1.5e9
 """A plain number from here on is no duration but a date in seconds since 1970,"""
 _EPOCH_MILLISECONDS_MIN = 1e12
 """and from here on one in milliseconds."""

@@ -29,8 +29,8 @@ class KeepAlive(msgspec.Struct, frozen=True):
     """The server showed that it is alive; it resets the silence guard and nothing else."""
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """The answer grew by something that is not told yet, such as a piece of a tool call."""
+class Progress(KeepAlive, frozen=True):
+    """A sign of life that is more: the answer grew by what is not told yet, such as a piece of a tool call."""
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Finished(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
-ModelEvent = Delta | Progress | KeepAlive | Finished
+ModelEvent = Delta | KeepAlive | Finished
 
 
 class Model(Protocol):

@@ -81,11 +81,11 @@ def test_objects_numbers_and_details_of_whole_answers(value: Any, reason: str) -
     assert read(value) == reason
 
 
-@pytest.mark.parametrize("value", [None, "", " ", "null", "None", "FINISH_REASON_UNSPECIFIED", "not_finished", [], False])
+@pytest.mark.parametrize("value", [None, "", " ", "null", "None", "FINISH_REASON_UNSPECIFIED", [], False])
 def test_no_reason_yet(value: Any) -> None:
     assert read_finish_reason(value) is None
 
 
-@pytest.mark.parametrize("value", ["pause_turn", "repetition", "OTHER", "brand-new", "x" * 10_000, {}, 17, {"a": 1}, [[]]])
+@pytest.mark.parametrize("value", ["pause_turn", "repetition", "OTHER", "new", "x" * 10_000, {}, 17, {"a": 1}, [[]]])
 def test_a_word_that_nobody_knows_is_never_called_stop(value: Any) -> None:
     assert read(value) == "other"

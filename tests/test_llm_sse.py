@@ -49,9 +49,11 @@ def test_the_standards_forms(body: bytes, expected: list[bytes | None]) -> None:
 
 
 @given(
-    st.lists(st.sampled_from(
+    st.lists(
+        st.sampled_from(
             [b"data: x", b"data: y\n", b": c", b"\n", b"\r", b"\r\n", b"id: 1", "data: ü".encode(), b"\xef\xbb\xbf"]
-        )),
+        )
+    ),
     st.lists(st.integers(0, 80)),
 )
 def test_grouping_does_not_matter(pieces: list[bytes], cuts: list[int]) -> None:

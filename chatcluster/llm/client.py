@@ -21,6 +21,7 @@ provider learns that it can stop generating; only after a complete answer is it 
 from __future__ import annotations
 
 import math
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -59,7 +60,7 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 16 << 20
-_ENCODINGS = ("identity", "gzip", "deflate", "")
+_ENCODINGS = ("identity", "gzip", "deflate")
 
 
 class ChatCompletions:
@@ -159,12 +160,9 @@ class ChatCompletions:
     async def _open(self, body: _Body) -> _Events:
         """The events of a response whose head has come."""
         provider, response = self._provider, body.response
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in _ENCODINGS:
-            raise provider.error(
-                f"{provider.name} answered compressed ({encoding}), which was not asked for and cannot be read",
-                "config",
-            )
+        if _encoding(response) not in _ENCODINGS:
+            said = f"{provider.name} answered compressed ({_encoding(response)}), unasked"
+            raise provider.error(f"{said}: that cannot be read", "config")
         if not response.is_success:
             text = await body.read_error()
             raise from_response(provider, response.status_code, response.headers, text, now=datetime.now(UTC))
@@ -217,7 +215,9 @@ class _Body:
     def __init__(self, response: httpx.Response, provider: Provider) -> None:
         self.response = response
         self._provider = provider
-        self._chunks = response.aiter_bytes()
+        self._chunks = response.aiter_raw()
+        # of gzip and of deflate; httpx's own decoding would leave its generators behind where it fails
+        self._decompressor = None if _encoding(response) == "identity" else zlib.decompressobj(zlib.MAX_WBITS + 32)
         self._peeked = b""
         self._has_ended = False
         self.is_whole = False
@@ -234,14 +234,29 @@ class _Body:
             chunk, self._peeked = self._peeked, b""
             return chunk
         try:
-            async for chunk in self._chunks:
-                if chunk:
+            async for raw_chunk in self._chunks:
+                if chunk := self._decompressed(raw_chunk):
                     return chunk
         except httpx.HTTPError as error:
             if not self.is_whole:
                 raise translate(self._provider, error, in_answer=True) from None
         self._has_ended = True
         return b""
+
+    def _decompressed(self, chunk: bytes) -> bytes:
+        if self._decompressor is None:
+            return chunk
+        try:
+            text = self._decompressor.decompress(chunk, BODY_BYTES_MAX)
+        except zlib.error as error:
+            raise self._unreadable(str(error)) from None
+        if self._decompressor.unconsumed_tail:
+            raise self._unreadable(f"it has more than {BODY_BYTES_MAX} bytes")
+        return text
+
+    def _unreadable(self, why: str) -> ProviderError:
+        name = self._provider.name
+        return self._provider.error(f"{name} sent a body that cannot be decompressed: {why}", "generic", retryable=True)
 
     async def read_start(self, bytes_max: int) -> bytes:
         """The whole body, or what comes of it within the limit."""
@@ -266,7 +281,7 @@ class _Body:
         """
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
             with trio.move_on_after(DRAIN_SECONDS if self.is_whole else 0):
-                self.is_whole = True
+                self.is_whole, self._decompressor = True, None  # what is read now is thrown away
                 while not self._has_ended:
                     await self.next_chunk()
             await self.response.aclose()
@@ -322,6 +337,10 @@ class _Events:
         if self._decoder.has_finish_reason and not self._body.is_whole:
             self._body.is_whole = True
             self._tail_ends_at = trio.current_time() + TAIL_SECONDS
+
+
+def _encoding(response: httpx.Response) -> str:
+    return response.headers.get("content-encoding", "").strip().lower() or "identity"
 
 
 def _server_name(base_url: str) -> str:

@@ -37,8 +37,6 @@ def translate(provider: Provider, error: Exception, *, in_answer: bool = False) 
         return provider.error(f"too many requests to {name} at a time on this replica", "overloaded", retryable=True)
     if isinstance(error, httpx.TimeoutException):
         return provider.error(f"{name} did not take the request in time", "timeout", retryable=True)
-    if isinstance(error, httpx.DecodingError):
-        return provider.error(f"{name} sent a body that cannot be decompressed: {reason}", "generic", retryable=True)
     if isinstance(error, httpx.ProxyError):
         return provider.error(f"the proxy before {name} refused the connection: {reason}", "generic", retryable=True)
     if in_answer:

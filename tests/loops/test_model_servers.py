@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf, nan
+
 import pytest
 import trio
 
 from chatcluster.attempt import retry_delay_seconds
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
-from chatcluster.parts import TextPart, ToolCallPart, Usage
+from chatcluster.parts import ReasoningPart, TextPart, ToolCallPart, Usage
 from chatcluster.ports import Delta, Progress
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.reader import Reader
@@ -40,11 +42,11 @@ async def test_a_long_thought_lives_as_long_as_something_comes_of_it(world: Worl
     """Reasoning, text and pieces of a call count; between them signs of life may come for a while."""
     owner = await world.replica(model_silence_seconds=10.0, model_standstill_seconds=60.0)
     chat, call, _ = await world.answering(owner, "a")
-    for step in (lambda: call.think("hm"), lambda: call.say("b"), lambda: call.play(Progress())):
+    for event in (Delta(ReasoningPart("hm")), Delta(TextPart("b")), Progress()):
         for _ in range(6):
             await trio.sleep(9)
             call.keep_alive()
-        step()
+        call.play(event)
     call.finish()
     await chat.until_status("waiting")
     assert chat.history[-1] == "assistant: ab"
@@ -69,8 +71,17 @@ def test_a_standstill_is_twice_the_silence_unless_it_is_set() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "waits"),
-    [(None, 4.0), (0.0, 4.0), (-5.0, 4.0), (3.9, 4.0), (30.0, 30.0), (1e300, 600.0), (float("inf"), 600.0)]
-    + [(float("nan"), 4.0), (float("-inf"), 4.0)],
+    [
+        (None, 4.0),
+        (0.0, 4.0),
+        (-5.0, 4.0),
+        (3.9, 4.0),
+        (30.0, 30.0),
+        (1e300, 600.0),
+        (inf, 600.0),
+        (nan, 4.0),
+        (-inf, 4.0),
+    ],
 )
 def test_a_provider_can_ask_for_a_longer_wait_and_never_for_a_shorter_one(asked: float | None, waits: float) -> None:
     error = ProviderError("busy", retryable=True, retry_after_seconds=asked)

@@ -2,6 +2,13 @@
 
 ``Attempt.run`` ends in one of three ways: with the answer to commit; with a ``ProviderError``, after which nothing of
 it is kept; or cancelled, when the chat moved under it, after which ``partial`` is what an interrupt keeps.
+
+Two guards bound it. **Silence**: nothing at all comes from the server for ``model_silence_seconds``. **Standstill**:
+signs of life come, such as keep-alive comments, empty deltas or usage, but no text, reasoning or piece of a tool call
+for ``model_standstill_seconds``: the server in front is alive, and the model behind it is not.
+
+This is also the one place where what comes from outside is made fit to be stored: no NUL and no half of a surrogate
+pair gets further, in whatever string it was.
 """
 
 from __future__ import annotations
@@ -13,8 +20,19 @@ import trio
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
-from chatcluster.parts import NewMessage, Part, Position, ReasoningPart, Role, TextPart, joined
-from chatcluster.ports import Delta, Finished, Model, ModelRequest
+from chatcluster.parts import (
+    NewMessage,
+    Part,
+    Position,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    is_visible,
+    joined,
+    storable,
+)
+from chatcluster.ports import Delta, Finished, KeepAlive, Model, ModelRequest
 from chatcluster.tenure_stream import TenureStream
 
 PART_BYTES = 64
@@ -30,15 +48,15 @@ class Attempt:
         self._streamed_bytes = 0
 
     async def run(self, request: ModelRequest) -> NewMessage:
-        """Call the model and stream what it says. Raises ``ProviderError``; silence and an empty answer are such."""
+        """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
         finished = await self._until_finished(request)
-        if not self._deltas:
+        if not is_visible(self._deltas):
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
             Role.ASSISTANT,
             joined(self._deltas),
-            finish_reason=finished.reason,
-            model=finished.model or request.model,
+            finish_reason=storable(finished.reason),
+            model=storable(finished.model) if finished.model else request.model,
             usage=finished.usage,
             position=str(self._stream.flush()),
         )
@@ -49,25 +67,38 @@ class Attempt:
 
     async def _until_finished(self, request: ModelRequest) -> Finished:
         silence_seconds = self._settings.model_silence_seconds or float("inf")
-        with trio.move_on_after(silence_seconds) as silence:
+        standstill_seconds = self._settings.standstill_seconds
+        stands_still_at = trio.current_time() + standstill_seconds
+        with trio.move_on_after(min(silence_seconds, standstill_seconds)) as guard:
             async with self._model.stream(request) as events:
                 async for event in events:
-                    silence.deadline = trio.current_time() + silence_seconds
+                    now = trio.current_time()
+                    if type(event) is not KeepAlive:
+                        stands_still_at = now + standstill_seconds
+                    guard.deadline = min(now + silence_seconds, stands_still_at)
                     if isinstance(event, Delta):
                         self._say(event.part)
                     elif isinstance(event, Finished):
                         return event
             raise ProviderError("the answer ended without a terminal event", kind="stream_incomplete", retryable=True)
+        if guard.deadline < stands_still_at:
+            raise ProviderError(
+                f"the model was silent for {silence_seconds:g} s", kind="stream_silence_timeout", retryable=True
+            )
         raise ProviderError(
-            f"the model was silent for {silence_seconds:g} s", kind="stream_silence_timeout", retryable=True
+            f"the model's server gave signs of life for {standstill_seconds:g} s, and no word of an answer",
+            kind="stream_standstill_timeout",
+            retryable=True,
         )
 
     def _say(self, part: Part) -> None:
         if isinstance(part, TextPart | ReasoningPart):
             if not part.text:
                 return
-            if "\0" in part.text:  # Postgres stores no NUL in text
-                part = type(part)(part.text.replace("\0", "\ufffd"))
+            if not part.text.isascii() or "\0" in part.text:
+                part = type(part)(storable(part.text))
+        elif isinstance(part, ToolCallPart):
+            part = ToolCallPart(storable(part.id), storable(part.name), storable(part.arguments))
         self._streamed_bytes += _size(part)
         if not self._deltas or type(self._deltas[-1]) is not type(part):
             self._streamed_bytes += PART_BYTES

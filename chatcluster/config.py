@@ -101,10 +101,19 @@ class Settings:
     model_silence_seconds: float = setting(
         600.0, "Abort an attempt when the model is silent for this long; 0 turns that off", minimum=0
     )
+    model_standstill_seconds: float = setting(
+        0.0,
+        "Abort an attempt when no text, reasoning or tool call comes for this long, whatever signs of life the server "
+        "gives; 0 is twice model-silence-seconds",
+        minimum=0,
+    )
     attempts_max: int = setting(25, "Attempts at one model response", minimum=1, maximum=1000)
     retry_base_seconds: float = setting(1.0, "Wait before the second attempt; doubles with each", minimum=0)
     retry_cap_seconds: float = setting(
         60.0, "Longest wait between attempts, unless the provider asks for more", minimum=0
+    )
+    retry_after_cap_seconds: float = setting(
+        600.0, "Longest wait that a provider can ask for: meanwhile the chat occupies a slot", minimum=0
     )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
 
@@ -169,6 +178,11 @@ class Settings:
         """How long after the start of the last good renewal a replica stops its own work."""
         return self.lease_ttl_seconds - self.lease_margin_seconds
 
+    @property
+    def standstill_seconds(self) -> float:
+        """How long an attempt may go on without a token; without end only where silence may, too."""
+        return self.model_standstill_seconds or 2 * self.model_silence_seconds or math.inf
+
     def display_name(self, port: int) -> str:
         return self.name or f"{socket.gethostname()}:{port}"
 
@@ -198,6 +212,7 @@ def check_http_url(flag: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = usable and url.isprintable() and not set(parts.netloc) & set(' \\"<>^`{|}')
     except ValueError:
         usable = False
     if not usable:

@@ -201,8 +201,8 @@ class ProviderError(ChatclusterError):
     """The model's server failed, or answered what cannot be used.
 
     ``kind`` is one of: generic, overloaded, rate_limit, timeout, stream_silence_timeout,
-    stream_incomplete, empty_answer, auth, config, usage_limit, content_filter, context_length,
-    missing_key. ``retry_after_seconds`` is what the provider asked for, if it did.
+    stream_standstill_timeout, stream_incomplete, empty_answer, auth, config, usage_limit,
+    content_filter, context_length, missing_key. ``retry_after_seconds`` is what the provider asked for, if it did.
     """
 
     def __init__(

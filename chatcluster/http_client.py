@@ -2,25 +2,73 @@
 
 ``HTTP_PROXY`` without a fitting ``NO_PROXY`` would send what is meant for a server on this machine, such as the
 simulated model, to a proxy that cannot reach it.
+
+A peer that vanishes without a word is found out by the kernel, where the client asks for that (``watch_peer``): within
+two seconds nothing that was sent is acknowledged, or an idle or waiting connection does not answer its probes. A peer
+that is alive and takes nothing at all for two seconds, with all its buffers full, counts as gone as well.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from chatcluster.config import is_on_this_machine
 from chatcluster.errors import ConfigError
 
+PROBE_SECONDS = 1
+PEER_SILENCE_MS_MAX = 2000
 
-def http_client(url: str, **options: Any) -> httpx.AsyncClient:
-    """A client for the server at ``url``; ``options`` are httpx's. Raises ``ConfigError`` for a proxy that is none."""
+
+def http_client(
+    url: str, *, watch_peer: bool = False, limits: httpx.Limits | None = None, **options: Any
+) -> httpx.AsyncClient:
+    """A client for the server at ``url``; ``options`` are httpx's, ``limits`` count with ``watch_peer`` alone.
+
+    Raises ``ConfigError`` for a proxy that is none, and for certificates that cannot be read.
+    """
     trust_environment = not (urlsplit(url).scheme == "http" and is_on_this_machine(url))
     try:
+        if watch_peer:
+            options["transport"] = httpx.AsyncHTTPTransport(
+                trust_env=trust_environment,
+                proxy=_proxy_for(url) if trust_environment else None,
+                socket_options=_watching_options(),
+                limits=limits or httpx.Limits(),
+            )
         return httpx.AsyncClient(trust_env=trust_environment, **options)
+    except OSError as error:  # those of ssl are such, too
+        raise ConfigError(f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from None
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         if not trust_environment:
             raise
         raise ConfigError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from None
+
+
+def _proxy_for(url: str) -> str | None:
+    """The environment's proxy for ``url``; httpx looks for one only where it makes the transport itself."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _watching_options() -> list[tuple[int, int, int]]:
+    """Socket options, as far as the system has them."""
+    wanted = {
+        "TCP_KEEPIDLE": PROBE_SECONDS,
+        "TCP_KEEPINTVL": PROBE_SECONDS,
+        "TCP_KEEPCNT": PEER_SILENCE_MS_MAX // (1000 * PROBE_SECONDS),
+        "TCP_USER_TIMEOUT": PEER_SILENCE_MS_MAX,
+    }
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in wanted.items():
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options

@@ -95,7 +95,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """A committed row of history.
 
     ``finish_reason`` is set on assistant messages: ``stop``, ``length``, ``content_filter``,
-    ``tool_calls`` or ``interrupted``. ``position`` is the last frame of the attempt that the message
+    ``tool_calls``, ``other`` or ``interrupted``. ``position`` is the last frame of the attempt that the message
     was streamed in: whoever shows both has to show the frames up to it first. ``model`` is the one that
     answered, and on a user message the one that is asked, if that is not the chat's.
     """
@@ -258,6 +258,24 @@ def decode_parts(data: bytes | str) -> Parts:
 def text_of(parts: Iterable[Part]) -> str:
     """The visible text of a message: its text parts joined."""
     return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def is_visible(parts: Iterable[Part]) -> bool:
+    """Whether there is something to see: a call, a result, or a character of text that is more than space."""
+    for part in parts:
+        if isinstance(part, TextPart):
+            if any(mark != " " and mark.isprintable() for mark in part.text):
+                return True
+        elif not isinstance(part, ReasoningPart):
+            return True
+    return False
+
+
+def storable(text: str) -> str:
+    """``text`` with U+FFFD for what neither Postgres nor JSON can hold: NUL, and halves of surrogate pairs."""
+    if not text.isascii():
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.replace("\0", "\ufffd")
 
 
 def joined(deltas: Iterable[Part]) -> Parts:

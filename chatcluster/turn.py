@@ -12,7 +12,7 @@ import msgspec
 from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
-from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart
+from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat
 
 
@@ -78,15 +78,24 @@ def steps_taken(messages: Sequence[Message]) -> int:
 
 def after_failure(error: ProviderError, chat: Chat, settings: Settings) -> Retry | ErrorInfo:
     """Another attempt, or the end of the turn. Only the failures of the model count, not the deaths of replicas."""
-    failures = chat.failures + 1
+    failures, text = chat.failures + 1, storable(error.message)
     if not error.retryable or failures >= settings.attempts_max:
-        text = f"gave up after {failures} attempts: {error.message}" if error.retryable else error.message
+        if error.retryable:
+            text = f"gave up after {failures} attempts: {text}"
         return ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code)
-    delay_seconds = min(settings.retry_base_seconds * 2 ** (failures - 1), settings.retry_cap_seconds)
-    if error.retry_after_seconds is not None:
-        delay_seconds = error.retry_after_seconds
-    delay_ms = round(delay_seconds * 1000)
-    return Retry(chat.attempt, delay_ms, error.message, error.kind, error.provider, error.status_code)
+    delay_ms = round(retry_delay_seconds(error, failures, settings) * 1000)
+    return Retry(chat.attempt, delay_ms, text, error.kind, error.provider, error.status_code)
+
+
+def retry_delay_seconds(error: ProviderError, failures: int, settings: Settings) -> float:
+    """The wait after so many failures: our own back-off, or longer where the provider asks for it, up to a cap.
+
+    Never less, whatever it says: a server whose clock is wrong, or that says 0, would get a storm of requests.
+    """
+    own_seconds: float = min(settings.retry_base_seconds * 2 ** (failures - 1), settings.retry_cap_seconds)
+    if error.retry_after_seconds is None:
+        return own_seconds
+    return max(own_seconds, min(error.retry_after_seconds, settings.retry_after_cap_seconds))
 
 
 def after_deaths(chat: Chat) -> ErrorInfo:

@@ -1,8 +1,9 @@
 # Sourced by the scripts beside it. Needs: root (the top of the clone).
 #
-# prepare_virtualenv NAME EXTRA makes $root/NAME with the package (editable) and EXTRA in it, with Python
-# 3.11 or newer, and sets python to its interpreter. It does nothing when that was done before, for the same
-# pyproject.toml and the same place. CHATCLUSTER_PYTHON names the interpreter to use.
+# prepare_virtualenv NAME EXTRA makes $root/NAME with the package (editable) and EXTRA in it, at the versions of
+# constraints.txt, with Python 3.11 or newer, and sets python to its interpreter. It does nothing when that was
+# done before, for the same pyproject.toml and constraints and the same place. CHATCLUSTER_PYTHON names the
+# interpreter to use.
 
 say() {
     printf '%s\n' "$*" >&2
@@ -37,7 +38,8 @@ prepare_virtualenv() { # NAME EXTRA
     directory=$root/$1
     python=$directory/bin/python
     stamp=$directory/.installed
-    wanted="$root $2 $(cksum <"$root/pyproject.toml")"
+    constraints=$root/scripts/constraints.txt
+    wanted="$root $2 $(cat "$root/pyproject.toml" "$constraints" | cksum)"
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$python" -c '' 2>/dev/null; then
         return 0
     fi
@@ -49,7 +51,8 @@ prepare_virtualenv() { # NAME EXTRA
     if ! "$python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         create_virtualenv "$directory" || return 1
     fi
-    "$python" -m pip install --quiet --quiet --disable-pip-version-check --editable "$root[$2]" || {
+    "$python" -m pip install --quiet --quiet --disable-pip-version-check \
+        --constraint "$constraints" --editable "$root[$2]" || {
         say "Error: pip could not install the package; see above."
         return 1
     }

@@ -10,16 +10,9 @@ from typing import Any
 
 import pytest
 
-from chatcluster.llm.failures import (
-    RETRY_AFTER_SECONDS_MAX,
-    ErrorObject,
-    Provider,
-    from_response,
-    from_stream,
-    judge,
-    read_error_body,
-    read_retry_after,
-)
+from chatcluster.llm.error_bodies import ErrorObject, read_error_body
+from chatcluster.llm.failures import Provider, from_response, from_stream, judge
+from chatcluster.llm.retry_after import RETRY_AFTER_SECONDS_MAX, read_retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 KEY = "key-0123456789"
@@ -88,6 +81,28 @@ def test_the_status_decides_where_the_body_says_nothing(status: int, kind: str, 
         (400, error_body(code="content_filter"), "content_filter", False),
         (400, error_body(message="Incorrect API key provided"), "auth", False),
         (401, error_body(code="invalid_api_key"), "auth", False),
+        (400, error_body(code="Arrearage", message="Access denied"), "usage_limit", False),
+        (429, error_body(code="1113", message="Please recharge"), "usage_limit", False),
+        (429, error_body(message="Insufficient balance or no resource package"), "usage_limit", False),
+        (429, error_body(type="exceeded_current_quota_error"), "usage_limit", False),
+        (403, error_body(message="This key requires more credits"), "usage_limit", False),
+        (429, error_body(message="Resource has been exhausted", status="RESOURCE_EXHAUSTED"), "rate_limit", True),
+        (429, error_body(type="engine_overloaded_error"), "overloaded", True),
+        (498, error_body(code="flex_tier_capacity_exceeded"), "overloaded", True),
+        (500, error_body(message="the request exceeds the available context size"), "context_length", False),
+        (400, error_body(message="The input token count (9) exceeds the maximum"), "context_length", False),
+        (400, error_body(type="ContextWindowExceededError"), "context_length", False),
+        (403, error_body(message="Content violates usage guidelines"), "content_filter", False),
+        (403, error_body(message="Your input was flagged", metadata={"reasons": ["x"]}), "content_filter", False),
+        (400, error_body(code="data_inspection_failed"), "content_filter", False),
+        (400, error_body(code="DataInspectionFailed"), "content_filter", False),
+        (400, b'{"__type":"com.example#ThrottlingException","message":"Rate exceeded"}', "rate_limit", True),
+        (400, b'{"__type":"com.example#ValidationException","message":"no"}', "config", False),
+        (404, b'{"error":"model \'x\' not found, try pulling it first"}', "config", False),
+        (404, b'{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}', "config", False),
+        (424, error_body(type="generation"), "generic", True),
+        (501, b"", "config", False),
+        (400, error_body(message="Unrecognized request argument supplied: timeout"), "config", False),
         (404, error_body(code="model_not_found"), "config", False),
         (500, error_body(message="unauthorized, forbidden and all that"), "generic", True),
         (500, b"<html><head><title>500 Internal Server Error</title></head></html>", "generic", True),
@@ -111,6 +126,15 @@ def test_the_body_is_more_precise_than_the_status(status: int, body: bytes, kind
         ({"message": "maximum context length exceeded"}, "context_length", False),
         ({"message": "Connection reset by peer"}, "generic", True),
         ("out of memory", "generic", True),
+        ({"error": {"type": "rate_limit_error"}}, "rate_limit", True),
+        ([{"error": {"code": 503}}], "overloaded", True),
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "rate_limit", True),
+        ({"code": 429.0}, "rate_limit", True),
+        ({"code": 10**400}, "generic", True),
+        ({"code": True, "type": ["x"], "message": {"a": 1}}, "generic", True),
+        ({"message": "Request timed out."}, "timeout", True),
+        ({"message": "The engine is overloaded, try later"}, "overloaded", True),
+        ({"message": "Too Many Requests"}, "rate_limit", True),
         ({}, "generic", True),
         (True, "generic", True),
     ],
@@ -137,6 +161,18 @@ def test_an_unknown_failure_under_an_unknown_status_is_retried() -> None:
         (b'{"detail": "Not Found"}', "Not Found", ""),
         (b'{"detail": [{"loc": ["body"]}]}', '[{"loc":["body"]}]', ""),
         (b'{"message": "m", "error": null}', "m", ""),
+        (b'{"error": {"code": "c"}, "message": "m"}', "m", "c"),
+        (b'{"errors": [{"message": "m", "code": 7}]}', "m", "7"),
+        (b'{"errors": ["m"]}', "m", ""),
+        (b'{"error_code": 17, "error_msg": "m"}', "m", "17"),
+        (b'{"code": 1302, "msg": "m"}', "m", "1302"),
+        (b'{"fault": {"faultstring": "m", "detail": {"errorcode": "c"}}}', '{"errorcode":"c"}', ""),
+        (b'{"Message": "m"}', "m", ""),
+        (b'{"title": "m", "status": 400}', "m", ""),
+        (b'{"error": {"message": "m", "metadata": {"raw": "r"}}}', "m: r", ""),
+        (b'{"error": {"message": "a\\ud800b"}}', "a\ufffdb", ""),
+        (b'{"error": {"message": NaN, "code": 1}}', "null", "1"),
+        (b"<!DOCTYPE html><h1>Bad Gateway</h1>", "Bad Gateway", ""),
         (b"<html><title> 502 Bad\nGateway </title><body>long</body></html>", "502 Bad\nGateway", ""),
         (b"<html>no title</html>", "", ""),
         (b"upstream connect error", "upstream connect error", ""),
@@ -166,6 +202,24 @@ def test_an_error_body_without_a_bottom_is_an_error_without_words(depth: int, op
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "9" * 5000}, RETRY_AFTER_SECONDS_MAX),
+        ({"retry-after": "1m30s"}, 90.0),
+        ({"retry-after": str(int(NOW.timestamp()) + 40)}, 40.0),
+        ({"retry-after": "2026-01-01T12:00:05Z"}, 5.0),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, RETRY_AFTER_SECONDS_MAX),
+        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 -2359"}, 0.0),
+        # a server's dates are by its own clock, here an hour behind
+        ({"retry-after": "Thu, 01 Jan 2026 11:00:30 GMT", "date": "Thu, 01 Jan 2026 11:00:00 GMT"}, 30.0),
+        ({"retry-after": "Thu, 01 Jan 2026 10:59:57 GMT", "date": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT", "date": "soon"}, 30.0),
+        ({"retry-after-ms": "-1"}, 0.0),
+        ({"retry-after-ms": "1e300"}, RETRY_AFTER_SECONDS_MAX),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"x-ratelimit-reset": str(int(NOW.timestamp() * 1000) + 7000), "x-ratelimit-remaining": "0"}, 7.0),
+        ({"x-ratelimit-reset-tokens": "2026-01-01T12:00:09+00:00", "x-ratelimit-remaining-tokens": "0"}, 9.0),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "Mon, 99999999999 Jan 2026 00:00:00 GMT"}, None),
@@ -231,6 +285,23 @@ def test_a_message_is_one_line_of_at_most_500_characters() -> None:
     assert len(message) == 500
     assert "\n" not in message
     assert message.endswith("…")
+
+
+def test_control_characters_and_what_changes_the_direction_of_text_are_not_shown() -> None:
+    message = failure(400, error_body(message="a\x1b[31mred\x07 \u202egnp\ud800.\u200b\x00\x9bz")).message
+    assert message.endswith(": a [31mred gnp\ufffd. z")
+
+
+def test_a_secret_is_found_wherever_it_stands_and_whatever_the_length() -> None:
+    for distance in (0, 450, 490, 500, 16_380, 16_390, 100_000):
+        message = PROVIDER.redact("x" + " " * distance + KEY + " and more")
+        assert KEY[:8] not in message
+
+
+def test_a_redirect_says_where_it_leads() -> None:
+    message = failure(307, location="https://elsewhere.example/v1/chat/completions").message
+    assert "llm-base-url" in message
+    assert "https://elsewhere.example/v1" in message
 
 
 def test_a_missing_page_points_to_the_base_url() -> None:

@@ -101,6 +101,30 @@ ANSWERS = {
     "content_as_blocks": Answer((ReasoningPart("Hm. "), TextPart("So be it"))),
     "odd_shapes": Answer(text("still here \ufffd")),
     "refusal": Answer(text("I'm sorry")),
+    "byte_order_mark": Answer(text("First words. Second words.")),
+    "carriage_returns": Answer(text("Hi you")),
+    "mixed_line_ends": Answer(text("Grüß dich 🌍")),
+    "multi_line_data": Answer(text("Hi")),
+    "empty_data": Answer(text("Hi")),
+    "lines_without_data": Answer(text("Hi you")),
+    "broken_utf8": Answer(text("a\ufffd\ufffdb")),
+    "lone_surrogates": Answer(text("half \ufffd whole 🌍"), model="a\ufffdb"),
+    "content_as_objects": Answer(text("Hi you there")),
+    "visible_after_space": Answer(text("\n\nHi")),
+    "absurd_usage": Answer(text("Hi"), usage=Usage(3)),
+    "perplexity_message_beside_delta": Answer(text("Hi you")),
+    "whole_message_at_the_end": Answer(text("Hi")),
+    "legacy_function_call": Answer((ToolCallPart("new_1", "add", '{"a":1}'),), "tool_calls"),
+    "together_eos": Answer(text("Hi")),
+    "gateway_end_turn": Answer(text("Hi")),
+    "gemini_upper_case": Answer(text("Hi there")),
+    "gemini_filtered_in_detail": Answer(text("Once upon"), "content_filter"),
+    "glm_sensitive": Answer(text("Once upon"), "content_filter"),
+    "glm_context_window": Answer(text("Once upon"), "length"),
+    "mistral_model_length": Answer(text("Once upon"), "length"),
+    "cohere_max_tokens": Answer(text("Once upon"), "length"),
+    "ollama_empty_finish_reasons": Answer(text("Hi you")),
+    "unknown_reason": Answer(text("Hi"), "other"),
 }
 
 
@@ -122,6 +146,32 @@ FAILURES = {
     "filtered_empty": Failure("content_filter", False, "content filter"),
     "html_in_stream": Failure("generic", True, "cannot be read"),
     "finish_error": Failure("generic", True, "broke off"),
+    "vllm_abort": Failure("generic", True, "finish reason abort"),
+    "sglang_abort_object": Failure("generic", True, "aborted by load shedding"),
+    "deepseek_insufficient_system_resource": Failure("overloaded", True, "insufficient_system_resource"),
+    "glm_network_error": Failure("generic", True, "network_error"),
+    "cohere_error": Failure("generic", True, "finish reason ERROR"),
+    "gemini_malformed_function_call": Failure("generic", True, "MALFORMED_FUNCTION_CALL"),
+    "watsonx_time_limit": Failure("generic", True, "time_limit"),
+    "openrouter_error_in_choice": Failure("rate_limit", True, "Rate limit exceeded at the provider", 429),
+    "openrouter_raw_error": Failure("generic", True, "the tokenizer crashed", 502),
+    "error_event": Failure("overloaded", True, "Our servers are overloaded"),
+    "error_event_of_text": Failure("generic", True, "worker died"),
+    "bedrock_exception_event": Failure("generic", True, "ended unexpectedly"),
+    "error_text": Failure("generic", True, "unexpectedly stopped"),
+    "error_array": Failure("overloaded", True, "The model is overloaded", 503),
+    "errors_list": Failure("generic", True, "upstream reset", 502),
+    "error_of_error": Failure("rate_limit", True, "slow down, please"),
+    "minimax_base_resp": Failure("usage_limit", False, "insufficient balance"),
+    "fastapi_detail": Failure("generic", True, "Engine loop has died"),
+    "message_without_choices": Failure("generic", True, "something went wrong"),
+    "error_line_without_data": Failure("generic", True, "CUDA out of memory", 500),
+    "text_after_the_stream_broke": Failure("stream_incomplete", True, "in the middle of its answer"),
+    "page_instead_of_events": Failure("stream_incomplete", True, "in the middle of its answer"),
+    "whitespace_only": Failure("empty_answer", True, "reasoning or space"),
+    "null_content": Failure("empty_answer", True, "empty answer"),
+    "reasoning_only": Failure("empty_answer", True, "nothing but reasoning"),
+    "reasoning_only_to_the_limit": Failure("empty_answer", False, "limit of length"),
 }
 
 
@@ -165,6 +215,31 @@ def test_every_chunk_is_a_sign_of_life() -> None:
     ]
 
 
+def test_pieces_of_a_call_are_progress_and_what_says_nothing_is_not() -> None:
+    """The bound on the time without a token needs to tell them apart."""
+    decoder = ChunkDecoder(PROVIDER)
+
+    def kind(delta: str) -> str:
+        (event,) = decoder.feed(b'{"choices":[{"delta":%s}],"usage":{"prompt_tokens":1}}' % delta.encode())
+        return type(event).__name__
+
+    assert kind('{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]}') == "Progress"
+    assert kind('{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}') == "Progress"
+    assert kind('{"tool_calls":[{"index":0,"function":{"arguments":""}}]}') == "KeepAlive"
+    assert kind('{"role":"assistant","content":""}') == "KeepAlive"
+    assert kind("{}") == "KeepAlive"
+    assert decoder.feed(b"") == [KeepAlive()]
+    assert decoder.feed(b'{"choices":[],"usage":{"completion_tokens":9}}') == [KeepAlive()]
+
+
+def test_a_reason_that_nobody_knows_does_not_end_the_answer() -> None:
+    """Together with the end of the stream it does; a connection that is lost behind it is a lost connection."""
+    decoder = ChunkDecoder(PROVIDER)
+    decoder.feed(b'{"choices":[{"delta":{"content":"Hi"},"finish_reason":"brand_new"}]}')
+    assert not decoder.has_finish_reason
+    assert decoder.end() == [Finished("other")]
+
+
 def test_text_is_passed_on_chunk_by_chunk_before_the_end() -> None:
     decoder = ChunkDecoder(PROVIDER)
     assert decoder.feed(b'{"choices":[{"delta":{"content":"a"}}]}') == [Delta(TextPart("a"))]
@@ -202,7 +277,7 @@ def test_calls_that_never_end_are_bounded() -> None:
     assert not caught.value.retryable
 
 
-@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"choices":' + b"[" * 100_000, b"\xff\xfe", b"", b"{"])
+@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"choices":' + b"[" * 100_000, b"\xff\xfe", b"{"])
 def test_an_unreadable_chunk_is_a_short_retryable_error(payload: bytes) -> None:
     with pytest.raises(ProviderError) as caught:
         ChunkDecoder(PROVIDER).feed(payload)

@@ -34,7 +34,7 @@ ASYNCIO_MODULES = {
 REDIS = {"redis", "hiredis"}
 REDIS_MODULES = {"redis.py", "redis_transport.py"}
 HTTPX = {"httpx", "httpx_sse"}
-HTTPX_MODULES = {"llm/client.py", "client.py", "http_client.py"}
+HTTPX_MODULES = {"llm/client.py", "llm/connection_errors.py", "client.py", "http_client.py"}
 PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "chat/*.py", "ports/*.py"}
 IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}
 

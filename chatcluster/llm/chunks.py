@@ -1,8 +1,8 @@
 """One chunk of a Chat Completions stream, from JSON as servers really send it. Pure.
 
 ``read_chunk`` takes the quick way, typed decoding that skips unknown fields, and where that fails the long
-one: NaN, raw control characters, broken UTF-8 and lone surrogates are read, and fields of the wrong type
-count as absent. Fields that differ in type between servers stay ``Any``; the functions here read them.
+one: NaN, numbers of any length, raw control characters, broken UTF-8 and lone surrogates are read, and fields of the
+wrong type count as absent. Fields that differ in type between servers stay ``Any``; the functions here read them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,15 @@ import msgspec
 
 from chatcluster.parts import Part, ReasoningPart, TextPart, Usage
 
+USAGE_TOKENS_MAX = 2**53 - 1
+"""What every reader of JSON takes for a whole number."""
+BLOCKS_MAX = 1000
+"""Blocks of one piece of content that are read."""
+DIGITS_MAX = 300
+_NOTHING: tuple[Any, ...] = (None, "", 0, {}, [])  # 0 stands for False as well
 
-class Message(msgspec.Struct):
+
+class Said(msgspec.Struct):
     """A delta, or the message itself where the server did not stream."""
 
     content: Any = None
@@ -23,24 +30,40 @@ class Message(msgspec.Struct):
     reasoning: Any = None
     refusal: Any = None
     tool_calls: Any = None
+    function_call: Any = None
 
 
 class Choice(msgspec.Struct):
-    delta: Message | None = None
-    message: Message | None = None
+    delta: Said | None = None
+    message: Said | None = None
     finish_reason: Any = None
     usage: Any = None
+    error: Any = None
 
 
 class Chunk(msgspec.Struct):
     choices: list[Choice] | None = None
     usage: Any = None
     model: Any = None
-    error: Any = None
     object: Any = None
-    message: Any = None
-    code: Any = None
     type: Any = None
+    code: Any = None
+    error: Any = None
+    errors: Any = None
+    message: Any = None
+    msg: Any = None
+    detail: Any = None
+    base_resp: Any = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it tells of a failure, in any of the shapes that servers have for that."""
+        if self.error not in _NOTHING or self.errors not in _NOTHING or "error" in (self.object, self.type):
+            return True
+        if isinstance(self.base_resp, dict) and self.base_resp.get("status_code") not in _NOTHING:
+            return True
+        has_words = any(words not in _NOTHING for words in (self.message, self.msg, self.detail))
+        return self.choices is None and (has_words or self.error in ({}, []))
 
 
 class _Object(msgspec.Struct):
@@ -56,36 +79,56 @@ def read_chunk(payload: bytes) -> Chunk:
     try:
         return _chunk_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _as_chunk(_parse_with_effort(payload))
+        return _as_chunk(parse_with_effort(payload))
 
 
 def append_text(value: Any, parts: list[Part], kind: type[TextPart] | type[ReasoningPart]) -> None:
-    """Append the text in ``value``: a string, or a list of typed blocks, where thinking is a block as well."""
+    """Append the text in ``value``: a string, a typed block, or a list of both. Thinking is a block as well, and
+    some servers have text in ``value`` below ``text``.
+    """
     if isinstance(value, str):
         if value:
             parts.append(kind(value))
     elif isinstance(value, list):
-        for block in value:
-            if isinstance(block, dict):
-                append_text(block.get("thinking"), parts, ReasoningPart)
-                append_text(block.get("text"), parts, kind)
+        for block in value[:BLOCKS_MAX]:
+            if isinstance(block, dict | str):
+                append_text(block, parts, kind)
+    elif isinstance(value, dict):
+        _append_block(value, parts, kind)
+
+
+def _append_block(block: dict[str, Any], parts: list[Part], kind: type[TextPart] | type[ReasoningPart]) -> None:
+    """Blocks of thinking and text hold a string or a list of blocks; what lies deeper is read over."""
+    for key, inner_kind in (("thinking", ReasoningPart), ("text", kind), ("refusal", kind)):
+        inner = block.get(key)
+        for piece in inner[:BLOCKS_MAX] if isinstance(inner, list) else [inner]:
+            text = piece.get("text", piece.get("value")) if isinstance(piece, dict) else piece
+            if isinstance(text, str) and text:
+                parts.append(inner_kind(text))
 
 
 def read_usage(value: Any) -> Usage | None:
+    """The counts in ``value`` that are such; None if there is none. No odd usage ever fails an answer."""
     if not isinstance(value, dict):
         return None
     usage = Usage(
-        input_tokens=_count(value, "prompt_tokens"),
-        output_tokens=_count(value, "completion_tokens"),
+        input_tokens=_count(value, "prompt_tokens", "input_tokens"),
+        output_tokens=_count(value, "completion_tokens", "output_tokens"),
         reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
         cached_input_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
     )
     return None if usage == Usage() else usage
 
 
-def _count(value: Any, key: str) -> int | None:
-    count = value.get(key) if isinstance(value, dict) else None
-    return count if type(count) is int and count >= 0 else None
+def _count(value: Any, *keys: str) -> int | None:
+    """The first of ``keys`` that holds a number of tokens."""
+    for key in keys:
+        count = value.get(key) if isinstance(value, dict) else None
+        if isinstance(count, float) and count.is_integer():
+            count = int(count)
+        if type(count) is int and 0 <= count <= USAGE_TOKENS_MAX:
+            return count
+    return None
 
 
 def parse_json(text: str) -> Any:
@@ -105,28 +148,34 @@ def is_json_object(text: str) -> bool:
     return True
 
 
-def _parse_with_effort(payload: bytes) -> Any:
-    """The JSON value of ``payload`` with NaN, raw control characters, broken UTF-8 and lone surrogates allowed.
+def parse_with_effort(payload: bytes) -> Any:
+    """The JSON value of ``payload`` with NaN, numbers of any length, raw control characters, broken UTF-8 and lone
+    surrogates allowed.
 
     What is no character becomes U+FFFD. Raises ``ValueError``.
     """
     try:
-        value = json.loads(payload.decode("utf-8", "replace"), strict=False)
+        value = json.loads(payload.decode("utf-8", "replace"), strict=False, parse_int=_whole_number)
         text = json.dumps(value, ensure_ascii=False)
         return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= DIGITS_MAX else float(digits)
+
+
 def _as_chunk(value: Any) -> Chunk:
-    """The chunk in a JSON value of any shape; what has the wrong type counts as absent."""
+    """The chunk in a JSON value of any shape; what has the wrong type counts as absent. A list that is not empty, or
+    mere text, is no chunk of an answer: that is how some servers tell of a failure.
+    """
     if not isinstance(value, dict):
-        return Chunk()
+        return Chunk(error=value if value and isinstance(value, list | str) else None)
     choices = value.get("choices")
-    sound = (
-        [_sound_choice(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    )
-    return msgspec.convert({**value, "choices": sound}, Chunk)
+    if isinstance(choices, list):
+        choices = [_sound_choice(choice) for choice in choices if isinstance(choice, dict)]
+    return msgspec.convert({**value, "choices": choices if isinstance(choices, list) else None}, Chunk)
 
 
 def _sound_choice(choice: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,10 @@ makes sense. Every failure leaves as a ``ProviderError``:
 * before the answer: no connection, a failing status, a body that is no event stream;
 * in mid-stream: a lost connection, an error object, an end without the terminal event.
 
+One thing is repeated: a request that met with a dead connection. Servers close connections that are idle, and a request
+may be under way to one of those; so if a *kept* connection breaks before the response begins, the request goes out
+again at once, on another. On a connection of its own it is not, for then the server has seen it and failed.
+
 Connecting, sending and waiting for a connection of the pool are bounded here. Silence is not: the runner
 guards it, for it knows what a sign of life is worth. Once the finish reason has come, the answer is
 whole; then neither a lost connection nor a server that leaves the stream open can undo it.
@@ -17,12 +21,14 @@ provider learns that it can stop generating; only after a complete answer is it 
 from __future__ import annotations
 
 import math
-import ssl
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import trio
@@ -30,15 +36,21 @@ import trio
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import http_client
-from chatcluster.llm.failures import Provider, from_response
+from chatcluster.llm.addresses import completions_url, key_headers, secrets_in
+from chatcluster.llm.connection_errors import translate
+from chatcluster.llm.error_bodies import read_error_body
+from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.openai import KEEP_ALIVE, ChunkDecoder, request_body
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.ports import ModelEvent, ModelRequest
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
 SEND_SECONDS = 60.0
 POOL_SECONDS = 10.0
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 5.0
+"""A connection is kept for this long: firewalls forget idle ones without a word, the strictest after some 20 s."""
+REPEATS_MAX = 3
+"""Dead connections that one request may meet with."""
 TAIL_SECONDS = 5.0
 """For usage and the end marker, once the finish reason has come."""
 DRAIN_SECONDS = 0.2
@@ -47,6 +59,7 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 16 << 20
+_ENCODINGS = ("identity", "gzip", "deflate")
 
 
 class ChatCompletions:
@@ -54,9 +67,10 @@ class ChatCompletions:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._base_url = settings.llm_base_url.strip().rstrip("/")
+        self._base_url = settings.llm_base_url.strip()
+        self._url = completions_url(self._base_url)
         self._api_key = settings.llm_api_key.strip()
-        self._provider = Provider(_server_name(self._base_url), (self._api_key,))
+        self._provider = Provider(_server_name(self._base_url), (self._api_key, *secrets_in(self._base_url)))
         self._client: httpx.AsyncClient | None = None
 
     def __repr__(self) -> str:
@@ -66,6 +80,7 @@ class ChatCompletions:
         slots = self._settings.slots
         self._client = http_client(
             self._base_url,
+            watch_peer=True,
             # an interrupted chat's next request overlaps with the close of its last, hence twice the slots
             limits=httpx.Limits(
                 max_connections=2 * slots + 16, max_keepalive_connections=slots + 8, keepalive_expiry=IDLE_SECONDS
@@ -109,21 +124,34 @@ class ChatCompletions:
     async def _send(self, request: ModelRequest) -> httpx.Response:
         if self._client is None:
             raise RuntimeError("stream() outside of the model's async with block")
-        content = await self._content(request)
         headers = {
-            "authorization": f"Bearer {self._api_key}",
+            **key_headers(self._base_url, self._api_key),
             "accept": "text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
-            "content-length": str(content.length),
             "user-agent": "chatcluster",
         }
+        for _ in range(REPEATS_MAX):
+            content = await self._content(request)  # what was sent is let go, and made anew
+            with suppress(_KeptConnectionBroke):
+                return await self._send_once(self._client, headers | {"content-length": str(content.length)}, content)
+        raise self._provider.error(
+            f"{self._provider.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True
+        )
+
+    async def _send_once(self, client: httpx.AsyncClient, headers: dict[str, str], content: _Content) -> httpx.Response:
+        """Raises ``_KeptConnectionBroke`` where the server has seen nothing of the request, as far as can be known."""
+        connection = _Connection()
         try:
-            to_send = self._client.build_request("POST", f"{self._base_url}/chat/completions", headers=headers)
-            to_send.stream = content
-            return await self._client.send(to_send, stream=True)
+            request = client.build_request("POST", self._url, headers=headers, extensions={"trace": connection.trace})
+            request.stream = content
+            return await client.send(request, stream=True)
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            if not connection.is_new:
+                raise _KeptConnectionBroke from error
+            raise translate(self._provider, error) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _translate(self._provider, error) from None
+            raise translate(self._provider, error) from None
 
     async def _content(self, request: ModelRequest) -> _Content:
         """The request's body. Others run between its slices, of which a long history has many."""
@@ -138,18 +166,38 @@ class ChatCompletions:
     async def _open(self, body: _Body) -> _Events:
         """The events of a response whose head has come."""
         provider, response = self._provider, body.response
-        if response.status_code != 200:
-            text = await body.read_start(ERROR_BODY_BYTES_MAX, timeout_seconds=ERROR_BODY_SECONDS)
+        if _encoding(response) not in _ENCODINGS:
+            said = f"{provider.name} answered compressed ({_encoding(response)}), unasked"
+            raise provider.error(f"{said}: that cannot be read", "config")
+        if not response.is_success:
+            text = await body.read_error()
             raise from_response(provider, response.status_code, response.headers, text, now=datetime.now(UTC))
         content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type == "text/html":
+        begins_with = b"" if content_type == "text/event-stream" else await body.first_character()
+        if begins_with == b"<" or "html" in content_type:
+            title = read_error_body(await body.read_error()).message
             raise provider.error(
-                f"{provider.name} answered with a web page; check the base URL (llm-base-url)", "config"
+                f"{provider.name} answered with a web page ({title or 'no title'}); check the base URL (llm-base-url)",
+                "config",
             )
         events = _Events(body, provider)
-        if content_type == "application/json":  # it did not stream, or this is an error under status 200
+        if content_type.endswith("json") or begins_with in (b"{", b"["):  # not streamed, or an error under status 200
             events.take_whole(await body.read_start(BODY_BYTES_MAX))
         return events
+
+
+class _KeptConnectionBroke(Exception):
+    """A connection that had been kept from an earlier request was dead."""
+
+
+class _Connection:
+    """What a request finds out about its connection, as httpx's ``trace`` extension tells it."""
+
+    def __init__(self) -> None:
+        self.is_new = False
+
+    async def trace(self, event: str, _: dict[str, Any]) -> None:
+        self.is_new = self.is_new or "connect_" in event
 
 
 class _Content(httpx.AsyncByteStream):
@@ -177,28 +225,61 @@ class _Body:
     def __init__(self, response: httpx.Response, provider: Provider) -> None:
         self.response = response
         self._provider = provider
-        self._chunks = response.aiter_bytes()
+        self._chunks = response.aiter_raw()
+        # of gzip and of deflate; httpx's own decoding would leave its generators behind where it fails
+        self._decompressor = None if _encoding(response) == "identity" else zlib.decompressobj(zlib.MAX_WBITS + 32)
+        self._peeked = b""
         self._has_ended = False
         self.is_whole = False
         """What matters has come. From then on a lost connection is an end like another."""
 
+    async def first_character(self) -> bytes:
+        """What the body begins with, a mark and space aside. Nothing is taken of it."""
+        self._peeked = await self.next_chunk()
+        return self._peeked.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+
     async def next_chunk(self) -> bytes:
         """Some bytes; ``b""`` at the end."""
+        if self._peeked:
+            chunk, self._peeked = self._peeked, b""
+            return chunk
         try:
-            async for chunk in self._chunks:
-                if chunk:
+            async for raw_chunk in self._chunks:
+                if chunk := self._decompressed(raw_chunk):
                     return chunk
         except httpx.HTTPError as error:
             if not self.is_whole:
-                raise _translate(self._provider, error, in_answer=True) from None
+                raise translate(self._provider, error, in_answer=True) from None
         self._has_ended = True
         return b""
 
-    async def read_start(self, bytes_max: int, *, timeout_seconds: float = math.inf) -> bytes:
-        """The whole body, or what came of it within the limits."""
+    def _decompressed(self, chunk: bytes) -> bytes:
+        if self._decompressor is None:
+            return chunk
+        try:
+            text = self._decompressor.decompress(chunk, BODY_BYTES_MAX)
+        except zlib.error as error:
+            raise self._unreadable(str(error)) from None
+        if self._decompressor.unconsumed_tail:
+            raise self._unreadable(f"it has more than {BODY_BYTES_MAX} bytes")
+        return text
+
+    def _unreadable(self, why: str) -> ProviderError:
+        name = self._provider.name
+        return self._provider.error(f"{name} sent a body that cannot be decompressed: {why}", "generic", retryable=True)
+
+    async def read_start(self, bytes_max: int) -> bytes:
+        """The whole body, or what comes of it within the limit."""
         body = bytearray()
-        with trio.move_on_after(timeout_seconds):
-            while len(body) < bytes_max and (chunk := await self.next_chunk()):
+        while len(body) < bytes_max and (chunk := await self.next_chunk()):
+            body += chunk
+        return bytes(body)
+
+    async def read_error(self) -> bytes:
+        """The body of a response that is a failure whatever it says: what came of it soon, and before it was cut."""
+        body = bytearray()
+        with trio.move_on_after(ERROR_BODY_SECONDS), suppress(ProviderError):
+            while len(body) < ERROR_BODY_BYTES_MAX and (chunk := await self.next_chunk()):
                 body += chunk
         return bytes(body)
 
@@ -210,7 +291,7 @@ class _Body:
         """
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
             with trio.move_on_after(DRAIN_SECONDS if self.is_whole else 0):
-                self.is_whole = True
+                self.is_whole, self._decompressor = True, None  # what is read now is thrown away
                 while not self._has_ended:
                     await self.next_chunk()
             await self.response.aclose()
@@ -221,6 +302,7 @@ class _Events:
 
     def __init__(self, body: _Body, provider: Provider) -> None:
         self._body = body
+        self._provider = provider
         self._sse = EventDecoder(provider)
         self._decoder = ChunkDecoder(provider)
         self._ready: deque[ModelEvent] = deque()
@@ -260,42 +342,17 @@ class _Events:
                 self._ready.extend(self._decoder.end())
         except ProviderError as error:
             self._failure = error
+            if at_end and error.kind == "stream_incomplete" and self._sse.stray_text:
+                self._failure = from_stray_text(self._provider, self._sse.stray_text)
         if self._decoder.has_finish_reason and not self._body.is_whole:
             self._body.is_whole = True
             self._tail_ends_at = trio.current_time() + TAIL_SECONDS
 
 
+def _encoding(response: httpx.Response) -> str:
+    return response.headers.get("content-encoding", "").strip().lower() or "identity"
+
+
 def _server_name(base_url: str) -> str:
     """Host and port for people; never user names or passwords."""
-    try:
-        return httpx.URL(base_url).netloc.decode("ascii") or "the model's server"
-    except httpx.InvalidURL:
-        return "the model's server"
-
-
-def _translate(provider: Provider, error: Exception, *, in_answer: bool = False) -> ProviderError:
-    """httpx's errors, as what they mean for another attempt."""
-    name, text = provider.name, str(error) or type(error).__name__
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return provider.error(f"the request to {name} cannot be made: {text}", "config")
-    if isinstance(error, httpx.PoolTimeout):
-        return provider.error(f"too many requests to {name} at a time on this replica", "overloaded", retryable=True)
-    if isinstance(error, httpx.TimeoutException):
-        return provider.error(f"{name} did not take the request in time", "timeout", retryable=True)
-    if _is_untrusted(error):
-        return provider.error(f"the certificate of {name} is not trusted: {text}", "config")
-    if in_answer:
-        return provider.error(
-            f"the connection to {name} was lost in the middle of its answer: {text}",
-            "stream_incomplete",
-            retryable=True,
-        )
-    return provider.error(f"no connection to {name}: {text}", "generic", retryable=True)
-
-
-def _is_untrusted(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return urlsplit(base_url).netloc.rpartition("@")[2] or "the model's server"

@@ -2,11 +2,13 @@
 
 ``request_body`` turns a history into the bytes of a request. ``ChunkDecoder`` turns the stream's payloads into events:
 
-* ``feed`` takes one payload. Text and reasoning come out at once, tool calls when they are complete, and
-  anything else is a ``KeepAlive``. An error object raises, whatever came before it.
+* ``feed`` takes one payload. Text and reasoning come out at once, tool calls when they are complete; a piece of a
+  call is ``Progress``, and anything else a ``KeepAlive``. An error object raises, whatever came before it, and so does
+  a finish reason that says that the answer was broken off (``finish_reasons.py``).
 * The answer is complete with ``[DONE]``, or with a finish reason that is followed by the end of the body.
   ``end`` says that the body has ended; without either of the two the answer is cut, and that raises.
-* A complete answer ends with ``Finished``; one without any text, reasoning or call raises instead.
+* A complete answer ends with ``Finished``. One with nothing to show raises instead: no call, and no character that
+  can be seen. Reasoning alone is no answer.
 
 The finish reason is only a hint: servers say ``stop`` although they sent calls, so the calls decide. Usage
 may come anywhere, or never; the last one counts. Unknown fields and odd types are read over.
@@ -21,11 +23,21 @@ from itertools import chain
 from typing import Any
 from uuid import uuid4
 
-import msgspec
-
 from chatcluster.errors import ProviderError
-from chatcluster.llm.chunks import Choice, Chunk, append_text, is_json_object, parse_json, read_chunk, read_usage
-from chatcluster.llm.failures import Provider, from_stream
+from chatcluster.llm.chunks import (
+    Choice,
+    Chunk,
+    Said,
+    append_text,
+    is_json_object,
+    parse_json,
+    parse_with_effort,
+    read_chunk,
+    read_usage,
+)
+from chatcluster.llm.failures import Provider, from_finish_reason, from_stray_text, from_stream
+from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
+from chatcluster.llm.sse import ErrorPayload
 from chatcluster.parts import (
     Message,
     Part,
@@ -36,11 +48,13 @@ from chatcluster.parts import (
     ToolResultPart,
     Usage,
     encode,
+    is_visible,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest, Progress
 
 DONE = b"[DONE]"
 KEEP_ALIVE = KeepAlive()
+PROGRESS = Progress()
 OUTCOME_UNKNOWN = "The outcome of this call is unknown."
 BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
@@ -49,18 +63,8 @@ PIECE_BYTES = 64
 """What a piece of a slice counts for, besides its own."""
 CALLS_CHARACTERS_MAX = 1 << 20
 CALL_CHARACTERS = 1000
-"""What a call counts for, its arguments aside."""
-
-_FINISH_REASONS = {
-    "stop": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "content_filter": "content_filter",
-    "safety": "content_filter",
-    "sensitive": "content_filter",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-}
+"""What a call counts for, its texts aside."""
+MODEL_CHARACTERS_MAX = 200
 
 
 # --- the request ------------------------------------------------------------------------------
@@ -212,34 +216,28 @@ class ChunkDecoder:
         self._usage: Usage | None = None
         self._model: str | None = None
         self._has_said_something = False
+        self._is_visible = False
+        """There is something to show, calls aside."""
         self.is_complete = False
         """``Finished`` has been returned: nothing of what follows matters."""
 
     @property
     def has_finish_reason(self) -> bool:
         """The answer is whole; at most usage and the end marker are still to come."""
-        return self._reason is not None
+        return self._reason not in (None, OTHER)
 
     def feed(self, payload: bytes) -> list[ModelEvent]:
         """The events that one payload of the stream stands for."""
         if self.is_complete:
             return []
-        if payload.strip() == DONE:
-            self._reason = self._reason or "stop"
-            return self._complete(self._reason)
-        chunk = self._read(payload)
-        if chunk.error or chunk.object == "error":
-            raise from_stream(self._provider, chunk.error or msgspec.to_builtins(chunk))
-        if chunk.model and isinstance(chunk.model, str):
-            self._model = chunk.model
-        self._usage = read_usage(chunk.usage) or self._usage
-        events: list[ModelEvent] = []
-        for choice in (chunk.choices or ())[:1]:
-            events.extend(map(Delta, self._take_choice(choice)))
-        if events:
-            self._has_said_something = True
-            return events
-        return [KEEP_ALIVE]
+        stripped = payload.strip()
+        if stripped == DONE:
+            return self._complete(self._reason or "stop")
+        if not stripped:
+            return [KEEP_ALIVE]
+        if isinstance(payload, ErrorPayload):
+            raise from_stray_text(self._provider, payload)
+        return self._take_chunk(self._read(payload), payload)
 
     def end(self) -> list[ModelEvent]:
         """The last events, now that the body has ended; raises if the answer is not whole."""
@@ -262,29 +260,50 @@ class ChunkDecoder:
                 f"{self._provider.name} sent a chunk that cannot be read ({error}): {text}", "generic", retryable=True
             ) from None
 
+    def _take_chunk(self, chunk: Chunk, payload: bytes) -> list[ModelEvent]:
+        if (chunk.error is not None or not chunk.choices) and chunk.is_error:
+            raise from_stream(self._provider, parse_with_effort(payload))
+        if chunk.model and isinstance(chunk.model, str):
+            self._model = chunk.model[:MODEL_CHARACTERS_MAX]
+        self._usage = read_usage(chunk.usage) or self._usage
+        kept_characters = self._kept_characters
+        events: list[ModelEvent] = []
+        for choice in (chunk.choices or ())[:1]:
+            events.extend(map(Delta, self._take_choice(choice)))
+        if events:
+            self._has_said_something = True
+            return events
+        return [PROGRESS if self._kept_characters > kept_characters else KEEP_ALIVE]
+
     def _take_choice(self, choice: Choice) -> list[Part]:
         self._usage = read_usage(choice.usage) or self._usage
         parts: list[Part] = []
-        delta = choice.delta or choice.message
-        if delta is not None:
-            append_text(delta.reasoning_content or delta.reasoning, parts, ReasoningPart)
-            append_text(delta.content, parts, TextPart)
-            append_text(delta.refusal, parts, TextPart)
-            if isinstance(delta.tool_calls, list):
-                for position, piece in enumerate(delta.tool_calls):
-                    self._take_call(position, piece)
-        if choice.finish_reason:
-            self._take_finish_reason(str(choice.finish_reason))
-        elif choice.message is not None and choice.delta is None:
-            self._reason = "stop"
+        if choice.delta is not None:
+            self._take_words(choice.delta, parts)
+        elif choice.message is not None:
+            if not (self._has_said_something or self._calls):  # else it repeats what was streamed
+                self._take_words(choice.message, parts)
+            self._reason = self._reason or "stop"
+        if choice.error:
+            raise from_stream(self._provider, choice.error)
+        reason = read_finish_reason(choice.finish_reason) if choice.finish_reason else None
+        if reason is not None:
+            if reason.reason is None:
+                raise from_finish_reason(self._provider, reason)
+            self._reason = reason.reason
         return parts
 
-    def _take_finish_reason(self, reason: str) -> None:
-        if reason == "error":
-            raise self._provider.error(
-                f"{self._provider.name} broke off its answer without saying why", "generic", retryable=True
-            )
-        self._reason = _FINISH_REASONS.get(reason.lower(), "stop")
+    def _take_words(self, said: Said, parts: list[Part]) -> None:
+        append_text(said.reasoning_content or said.reasoning, parts, ReasoningPart)
+        append_text(said.content, parts, TextPart)
+        append_text(said.refusal, parts, TextPart)
+        if not self._is_visible:
+            self._is_visible = is_visible(parts)
+        calls = said.tool_calls
+        for position, piece in enumerate(calls if isinstance(calls, list) else [calls]):
+            self._take_call(position, piece)
+        if said.function_call:  # the form before there were several calls
+            self._take_call(0, {"function": said.function_call})
 
     def _take_call(self, position: int, piece: Any) -> None:
         if not isinstance(piece, dict):
@@ -297,7 +316,9 @@ class ChunkDecoder:
         call = self._open_calls.get(index)
         if call is None or _starts_another(call, call_id, name):
             call = self._open_call(index, call_id, name)
-        call.name = call.name or name
+        elif name and not call.name:
+            self._take_space(len(name))
+            call.name = name
         arguments = function.get("arguments")
         if arguments is not None:
             text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
@@ -305,7 +326,7 @@ class ChunkDecoder:
             self._take_space(len(text))
 
     def _open_call(self, index: int, call_id: str, name: str) -> _Call:
-        self._take_space(CALL_CHARACTERS)
+        self._take_space(CALL_CHARACTERS + len(call_id) + len(name))
         is_taken = any(call.id == call_id for call in self._calls)
         call = _Call(call_id if call_id and not is_taken else self._new_call_id(), name)
         self._calls.append(call)
@@ -320,23 +341,30 @@ class ChunkDecoder:
 
     def _complete(self, reason: str) -> list[ModelEvent]:
         calls: list[ModelEvent] = [Delta(ToolCallPart(call.id, call.name, call.arguments)) for call in self._calls]
-        if not calls and not self._has_said_something:
+        if not calls and not self._is_visible:
             raise self._empty(reason)
         if not all(call.name for call in self._calls):
             raise self._provider.error(
                 f"{self._provider.name} asked for a tool call without a name", "generic", retryable=True
             )
-        if reason in ("stop", "tool_calls"):
-            reason = "tool_calls" if calls else "stop"
+        if calls and reason in ("stop", OTHER):
+            reason = "tool_calls"
+        elif reason == "tool_calls" and not calls:
+            reason = "stop"
         self.is_complete = True
         return [*calls, Finished(reason, self._usage, self._model)]
 
     def _empty(self, reason: str) -> ProviderError:
+        name = self._provider.name
         if reason == "content_filter":
-            return self._provider.error(f"{self._provider.name}'s content filter blocked the answer", "content_filter")
-        return self._provider.error(
-            f"{self._provider.name} sent an empty answer (finish reason {reason})", "empty_answer", retryable=True
-        )
+            return self._provider.error(f"{name}'s content filter blocked the answer", "content_filter")
+        if reason == "length":  # the next attempt would cost the same, for nothing
+            return self._provider.error(
+                f"{name} reached its limit of length before it had said anything; raise the limit, or reason less",
+                "empty_answer",
+            )
+        what = "nothing but reasoning or space" if self._has_said_something else "an empty answer"
+        return self._provider.error(f"{name} sent {what} (finish reason {reason})", "empty_answer", retryable=True)
 
 
 def _starts_another(call: _Call, call_id: str, name: str) -> bool:

@@ -18,7 +18,7 @@ Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavai
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
-from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest
+from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress
 from chatcluster.ports.pubsub import (
     GAP,
     REPLICAS_CHANNEL,
@@ -103,6 +103,7 @@ __all__ = [
     "Outcome",
     "OwnedChat",
     "PartStreams",
+    "Progress",
     "Proof",
     "PubSub",
     "Registry",

@@ -29,8 +29,13 @@ class KeepAlive(msgspec.Struct, frozen=True):
     """The server showed that it is alive; it resets the silence guard and nothing else."""
 
 
+class Progress(KeepAlive, frozen=True):
+    """A sign of life that is more: the answer grew by what is not told yet, such as a piece of a tool call."""
+
+
 class Finished(msgspec.Struct, frozen=True):
-    """The provider's own terminal event. ``reason``: stop, length, content_filter, tool_calls."""
+    """The provider's own terminal event. ``reason``: stop, length, content_filter, tool_calls, or other where
+    the provider gave a reason that is none of these and ended its answer in order."""
 
     reason: str
     usage: Usage | None = None

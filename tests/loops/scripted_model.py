@@ -61,8 +61,11 @@ class Call:
     def keep_alive(self) -> None:
         self._script.send_nowait(KeepAlive())
 
-    def finish(self, reason: str = "stop", usage: Usage | None = None) -> None:
-        self._script.send_nowait(Finished(reason, usage))
+    def play(self, event: ModelEvent) -> None:
+        self._script.send_nowait(event)
+
+    def finish(self, reason: str = "stop", usage: Usage | None = None, model: str | None = None) -> None:
+        self._script.send_nowait(Finished(reason, usage, model))
 
     def answer(self, *words: str) -> None:
         """Say this, and be done."""

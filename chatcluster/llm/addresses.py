@@ -1,0 +1,40 @@
+"""Where requests for a model go: the base URL that a person set, as the URL of each request. Pure.
+
+A base URL is what comes before ``/chat/completions``; most end with ``/v1``. It may have a path, a query that belongs
+to every request (``?api-version=...``), slashes at its end, and a user name with a password, which are then sent
+instead of the key, as basic authentication. The whole URL of the end point, pasted, is understood as well.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+
+END_POINT = "/chat/completions"
+_SECRET_NAME = re.compile("key|token|secret|password|sig", re.IGNORECASE)
+
+
+def completions_url(base_url: str) -> str:
+    """The URL for requests below ``base_url``, which ``config.check_http_url`` has found to be one. A fragment is
+    nothing that a server gets to see, and is left out.
+    """
+    parts = urlsplit(base_url.strip())
+    path = parts.path.rstrip("/").removesuffix(END_POINT).rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path + END_POINT, parts.query, ""))
+
+
+def key_headers(base_url: str, api_key: str) -> dict[str, str]:
+    """The headers that carry the key: Azure, which one knows by the ``api-version`` in its URL, has one of its own."""
+    headers = {"authorization": f"Bearer {api_key}"}
+    if "api-version" in parse_qs(urlsplit(base_url).query):
+        headers["api-key"] = api_key
+    return headers
+
+
+def secrets_in(base_url: str) -> tuple[str, ...]:
+    """The passwords and keys in a URL, as they stand there and as they are meant."""
+    parts = urlsplit(base_url.strip())
+    query = parse_qs(parts.query)
+    values = [value for name in query if _SECRET_NAME.search(name) for value in query[name]]
+    passwords = [parts.password, unquote(parts.password)] if parts.password else []
+    return (*passwords, *values)

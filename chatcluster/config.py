@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from chatcluster.errors import ConfigError
+from chatcluster.texts import is_visible
 
 ENV_PREFIX = "CHATCLUSTER_"
 ALL_ADDRESSES = ("", "0.0.0.0", "::")
@@ -143,6 +144,9 @@ class Settings:
         if self.llm_base_url:
             check_http_url("llm-base-url", self.llm_base_url.strip())
         check_header_text("llm-api-key", self.llm_api_key.strip())
+        for name in ("name", "advertise", "llm_model"):
+            if not is_visible(getattr(self, name).strip()):
+                raise ConfigError(f"{flag_name(name)} must not contain characters that are invisible or control the text")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError("log-level must be debug, info, warning or error")
         if self.log_format not in ("json", "text"):

@@ -28,6 +28,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.accounts import PostgresAccounts
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreUnavailable, StreamsUnavailable
 from chatcluster.listening import inherited_socket, listening_socket
@@ -134,8 +135,9 @@ class _Process:
         self._database = database
         self._pubsub = RedisPubSub(redis)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings)
-        self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings)
+        audience = Audience(settings)
+        self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
+        self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
         self._replica = Replica(
             name=settings.display_name(port),
             address=settings.advertised_address(port),

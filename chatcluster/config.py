@@ -114,6 +114,11 @@ class Settings:
         1 << 20, "A reader that is this far behind is cut off and resumes", minimum=16 << 10
     )
     subscribers_max: int = setting(10_000, "Open event streams on this replica", minimum=1)
+    subscribers_per_user: int = setting(
+        1000,
+        "Open event streams of one user on this replica; 0 is no limit but that half of all places are left to others",
+        minimum=0,
+    )
     feed_poll_seconds: float = setting(
         2.0, "Safety net: look for changes of a followed chat at least this often", minimum=0.05
     )

@@ -21,8 +21,9 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
+from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.events import named
 from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
@@ -138,12 +139,12 @@ def _remember(told: OrderedDict[K, int], key: K, version: int) -> None:
 class Watches:
     """All lists that are followed on this replica. ``run`` holds their tasks."""
 
-    def __init__(self, *, store: Store, pubsub: PubSub, settings: Settings) -> None:
+    def __init__(self, *, store: Store, pubsub: PubSub, settings: Settings, audience: Audience) -> None:
         self._store = store
         self._pubsub = pubsub
         self._settings = settings
+        self._audience = audience
         self._watches: dict[UUID, Watch] = {}
-        self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
 
@@ -183,29 +184,30 @@ class Watches:
 
     @asynccontextmanager
     async def subscribe(self, owner_id: UUID) -> AsyncIterator[Subscriber]:
-        """Follow the list of ``owner_id`` for the length of the block. Raises ``TooMany`` over the limit."""
-        if self._subscribers >= self._settings.subscribers_max:
-            raise TooMany(f"this replica serves {self._settings.subscribers_max} event streams already")
+        """Follow the list of ``owner_id`` for the length of the block. Raises ``TooMany`` over a limit."""
+        with self._audience.place(owner_id):
+            watch = self._joined(owner_id)
+            subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
+            watch.subscribers[subscriber] = None
+            if self._closed:
+                subscriber.cut("drain")
+            try:
+                await watch.listening.wait()
+                yield subscriber
+            finally:
+                del watch.subscribers[subscriber]
+                if not watch.subscribers and self._watches.get(owner_id) is watch:
+                    del self._watches[owner_id]
+                    watch.scope.cancel()
+
+    def _joined(self, owner_id: UUID) -> Watch:
         watch = self._watches.get(owner_id)
         if watch is None:
             if self._nursery is None:  # not running yet, or no more
                 raise StoreUnavailable("this replica is leaving; reconnect to another one")
             watch = self._watches[owner_id] = Watch(owner_id, store=self._store, pubsub=self._pubsub)
             self._nursery.start_soon(self._run, watch)
-        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
-        watch.subscribers[subscriber] = None
-        self._subscribers += 1
-        if self._closed:
-            subscriber.cut("drain")
-        try:
-            await watch.listening.wait()
-            yield subscriber
-        finally:
-            self._subscribers -= 1
-            del watch.subscribers[subscriber]
-            if not watch.subscribers and self._watches.get(owner_id) is watch:
-                del self._watches[owner_id]
-                watch.scope.cancel()
+        return watch
 
     async def _run(self, watch: Watch) -> None:
         try:

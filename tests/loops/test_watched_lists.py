@@ -13,7 +13,7 @@ import trio
 
 from chatcluster.errors import TooMany
 from chatcluster.notices import Lifecycle
-from chatcluster.parts import encode
+from chatcluster.parts import BEGINNING, encode
 from chatcluster.ports import owner_channel
 from chatcluster.subscribe import Cut, Subscriber
 from chatcluster.watch import POLL_SECONDS
@@ -178,9 +178,13 @@ async def test_a_reader_of_the_list_that_falls_behind_is_cut(world: World) -> No
 
 async def test_lists_count_as_streams(world: World) -> None:
     a = await world.replica(subscribers_max=1)
+    chat = await world.one_turn(a)
     async with a.watches.subscribe(OWNER):
         with pytest.raises(TooMany):
             async with a.watches.subscribe(OWNER):
+                pass
+        with pytest.raises(TooMany):
+            async with a.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
                 pass
     async with watching(a) as reader:
         await world.one_turn(a)

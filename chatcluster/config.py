@@ -128,6 +128,15 @@ class Settings:
     send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
 
     # requests
+    requests_per_user: int = setting(
+        8, "Requests of one user that this replica serves at a time, others wait; 0 is no limit", minimum=0
+    )
+    requests_per_second_per_user: float = setting(
+        500.0, "Requests of one user that this replica takes in a second; 0 is no limit", minimum=0
+    )
+    auth_failures_per_second: float = setting(
+        10.0, "Unknown tokens from one address that are looked up in a second; 0 is no limit", minimum=0
+    )
     body_bytes_max: int = setting(1 << 20, "Largest request body", minimum=1024)
     content_bytes_max: int = setting(512 << 10, "Largest content of one message", minimum=1024)
     log_level: str = setting("info", "debug, info, warning or error")

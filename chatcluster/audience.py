@@ -48,7 +48,9 @@ class Audience:
 
     def _check(self, held: int, free: int) -> None:
         if free <= 0:
-            raise TooMany(f"this replica serves {self._places} event streams already", retry_after_seconds=RETRY_SECONDS)
+            raise TooMany(
+                f"this replica serves {self._places} event streams already", retry_after_seconds=RETRY_SECONDS
+            )
         if held >= min(self._places_per_user, free):
             raise TooMany(
                 f"you have {held} event streams on this replica, as many as it can give to one user now",

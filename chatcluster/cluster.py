@@ -21,6 +21,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from chatcluster import telemetry
 from chatcluster.accounts import PostgresAccounts
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
+from chatcluster.descriptors import connections_within_reach
 from chatcluster.errors import ConfigError, SchemaError, StoreUnavailable, StreamsUnavailable
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import ChatCompletions
@@ -49,6 +51,7 @@ from chatcluster.streams import RedisStreams
 from chatcluster.subscribe import Feeds
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
+from chatcluster.web.connections import Limits
 from chatcluster.web.server import Server
 from chatcluster.web.services import Services
 
@@ -58,6 +61,8 @@ REDIS_CHECK_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
 """Between the end of the last runner and the cut: readers get what was just published."""
+CONNECTIONS_FOR_REQUESTS = 100
+"""What event streams leave of the connections, where there are few."""
 IDLE_SECONDS_MAX = 0.5
 """For proxies without health checks: how long their idle connections outlive the port."""
 
@@ -135,7 +140,11 @@ class _Process:
         self._database = database
         self._pubsub = RedisPubSub(redis)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        audience = Audience(settings)
+        connections = connections_within_reach(
+            settings.connections_max, own=settings.database_pool_size + settings.slots
+        )
+        streams_max = max(1, min(settings.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
+        audience = Audience(replace(settings, subscribers_max=streams_max))
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
         self._replica = Replica(
@@ -165,7 +174,13 @@ class _Process:
                 metrics=metrics,
             )
         )
-        self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds)
+        limits = Limits(
+            total=connections,
+            silent=settings.silent_connections_max,
+            silent_per_address=settings.silent_connections_per_address,
+            head_seconds=settings.head_seconds,
+        )
+        self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds, limits=limits)
         self._waiting_for_schema = trio.CancelScope()
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""

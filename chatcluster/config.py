@@ -128,6 +128,14 @@ class Settings:
     send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
 
     # requests
+    connections_max: int = setting(
+        12_000, "Open HTTP connections of this replica, as far as it may open so many files", minimum=16
+    )
+    silent_connections_max: int = setting(
+        500, "HTTP connections that have not sent the head of a request; over it the oldest is dropped", minimum=1
+    )
+    silent_connections_per_address: int = setting(200, "The same, of one address", minimum=1)
+    head_seconds: float = setting(10.0, "Time for the head of a request to arrive", minimum=0.1, maximum=600)
     requests_per_user: int = setting(
         8, "Requests of one user that this replica serves at a time, others wait; 0 is no limit", minimum=0
     )
@@ -160,7 +168,9 @@ class Settings:
         check_header_text("llm-api-key", self.llm_api_key.strip())
         for name in ("name", "advertise", "llm_model"):
             if not is_visible(getattr(self, name).strip()):
-                raise ConfigError(f"{flag_name(name)} must not contain characters that are invisible or control the text")
+                raise ConfigError(
+                    f"{flag_name(name)} must not contain characters that are invisible or control the text"
+                )
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError("log-level must be debug, info, warning or error")
         if self.log_format not in ("json", "text"):

@@ -44,6 +44,9 @@ class Metrics:
         self._requests = counter("http_requests_total", "HTTP requests answered", "method", "route", "status")
         self._request_seconds = histogram("http_request_seconds", "Time to answer", FAST_BUCKETS, "route")
         self._stalled = counter("http_readers_stalled_total", "Connections cut because the reader took nothing")
+        self._dropped = counter(
+            "http_connections_dropped_total", "Connections closed because there were too many", "state"
+        )
         self._subscribers = Gauge(
             "chatcluster_stream_subscribers", "Open event streams", ("protocol",), registry=registry
         )
@@ -102,6 +105,9 @@ class Metrics:
     def _reader_stalled(self, _: Fields) -> None:
         self._stalled.inc()
 
+    def _connection_dropped(self, fields: Fields) -> None:
+        self._dropped.labels(str(fields.get("state"))).inc()
+
     def _stream_opened(self, fields: Fields) -> None:
         self._subscribers.labels("sse").inc()
         self._resumes.labels("sse", "resumed" if fields.get("resumed") else "started").inc()
@@ -147,6 +153,7 @@ def _seconds(fields: Fields) -> float:
 _RULES: dict[str, Callable[[Metrics, Fields], None]] = {
     "http.request": Metrics._http_request,
     "http.reader_stalled": Metrics._reader_stalled,
+    "http.connection_dropped": Metrics._connection_dropped,
     "stream.opened": Metrics._stream_opened,
     "stream.closed": Metrics._stream_closed,
     "chat.claimed": Metrics._claimed,

@@ -57,7 +57,9 @@ def span(name: str, /, **fields: object) -> Iterator[dict[str, object]]:
         event(name, **fields)
 
 
-QUIET = frozenset({"http.request", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"})
+QUIET = frozenset(
+    {"http.request", "http.connection_dropped", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"}
+)
 """Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
 
 LOUD = frozenset(

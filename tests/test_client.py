@@ -288,7 +288,9 @@ class TestSecretsAndAddresses:
             Client("http://cluster", token)
         assert not token.strip() or token not in str(raised.value)
 
-    @pytest.mark.parametrize("base_url", ["http://a\nb", "http://cluster?x=1", "http://cluster#x", "http://cl\u00fcster"])
+    @pytest.mark.parametrize(
+        "base_url", ["http://a\nb", "http://cluster?x=1", "http://cluster#x", "http://cl\u00fcster"]
+    )
     def test_an_address_with_more_than_an_address_is_refused_at_once(self, base_url: str) -> None:
         with pytest.raises(ConfigError, match="^base_url must be"):
             Client(base_url, "ccl_x")

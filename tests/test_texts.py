@@ -80,7 +80,9 @@ def test_and_nowhere_else(name: str) -> None:
     assert not is_visible(name)
 
 
-@pytest.mark.parametrize("text", ["", " \t\r\n", "\u200b\u2060", "\u3000\u00a0", "\0", "\ufe0f" * 1000, "\u200b" * 300_000])
+@pytest.mark.parametrize(
+    "text", ["", " \t\r\n", "\u200b\u2060", "\u3000\u00a0", "\0", "\ufe0f" * 1000, "\u200b" * 300_000]
+)
 def test_a_text_that_shows_nothing_is_blank(text: str) -> None:
     assert is_blank(text)
 

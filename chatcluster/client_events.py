@@ -54,9 +54,10 @@ def _known_part(event: Any) -> Event | None:
     try:
         for owner in _with_parts(event):
             owner["parts"] = [part for part in owner["parts"] if _is_known(part)]
-        return msgspec.convert(event, Event)
+        known: Event = msgspec.convert(event, Event)
     except (msgspec.ValidationError, TypeError, KeyError):
         return None
+    return known
 
 
 def _with_parts(event: Any) -> list[Any]:

@@ -24,6 +24,7 @@ All time is the database's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -43,7 +44,7 @@ from chatcluster.chat import (
 from chatcluster.decision_writer import Origin, insert_messages, is_plain, write_decision, write_known
 from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
 from chatcluster.parts import Message, NewMessage, Role
-from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
+from chatcluster.ports import Changes, Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
 from chatcluster.postgres import Connection, Database, Row
 from chatcluster.queries import load_queries
 from chatcluster.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
@@ -103,8 +104,10 @@ class PostgresStore:
     ) -> tuple[Chat, ...]:
         return await self._database.autocommit(_list_chats, owner_id, archived, limit, after)
 
-    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
-        return await self._database.autocommit(_list_changed, owner_ids, seconds, limit)
+    async def list_changed(
+        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
+        return await self._database.autocommit(_list_changed, owner_ids, seconds, as_of, after, limit)
 
     async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
         return await self._database.autocommit(_list_messages, chat_id, owner_id, after, limit)
@@ -304,9 +307,17 @@ async def _list_chats(
 
 
 async def _list_changed(
-    connection: Connection, owner_ids: Sequence[UUID], seconds: float, limit: int
-) -> tuple[Chat, ...]:
-    return chats_of(await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, limit))
+    connection: Connection,
+    owner_ids: Sequence[UUID],
+    seconds: float,
+    as_of: datetime | None,
+    after: Chat | None,
+    limit: int,
+) -> Changes:
+    now = await connection.fetchval(SQL["clock"])
+    place = (None, None) if after is None else (after.updated_at, after.id)
+    rows = await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, as_of, *place, limit)
+    return Changes(chats_of(rows), now)
 
 
 async def _list_messages(connection: Connection, chat_id: UUID, owner_id: UUID, after: int, limit: int) -> MessagePage:

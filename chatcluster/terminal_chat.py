@@ -20,7 +20,8 @@ import click
 import msgspec
 import trio
 
-from chatcluster.client import ApiError, Client, Event, Json
+from chatcluster.client import ApiError, Client, Json
+from chatcluster.client_events import Event
 from chatcluster.events import HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
 from chatcluster.parts import AttemptFrame, Message, PartFrame, Role, TextPart, text_of
 from chatcluster.texts import is_blank

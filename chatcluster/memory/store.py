@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -25,7 +25,7 @@ from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused
 from chatcluster.memory.database import ChatRow, MemoryDatabase, UsedKey
 from chatcluster.memory.link import Link
 from chatcluster.parts import Message, NewMessage, QueuedMessage
-from chatcluster.ports import Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
+from chatcluster.ports import Changes, Chat, ChatRead, Claimed, Idempotency, MessagePage, NewChat, Outcome
 
 
 class MemoryStore:
@@ -97,14 +97,18 @@ class MemoryStore:
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
             return tuple(self._database.view(row) for row in wanted[:limit])
 
-    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
+    async def list_changed(
+        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
         async with self._link.crossing("list_changed"):
-            since = self._database.now() - timedelta(seconds=seconds)
-            changed: list[ChatRow] = []
-            for owner_id in owner_ids:
-                newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
-                changed.extend(row for row in newest[:limit] if row.updated_at > since)
-            return tuple(map(self._database.view, changed))
+            now = self._database.now()
+            since = min(now, as_of or now) - timedelta(seconds=seconds)
+            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids]
+            changed = [row for row in changed if row.updated_at > since]
+            changed.sort(key=lambda row: (row.updated_at, row.id))
+            if after is not None:
+                changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
+            return Changes(tuple(map(self._database.view, changed[:limit])), now)
 
     async def list_messages(self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int) -> MessagePage:
         async with self._link.crossing("list_messages"):

@@ -34,6 +34,7 @@ from chatcluster.ports.pubsub import (
 )
 from chatcluster.ports.registry import OwnedChat, Registry, Renewal, Replica, SessionLock
 from chatcluster.ports.store import (
+    Changes,
     Chat,
     ChatRead,
     Claimed,
@@ -55,6 +56,7 @@ __all__ = [
     "Account",
     "Accounts",
     "Appended",
+    "Changes",
     "Chat",
     "ChatRead",
     "Claimed",

@@ -43,6 +43,7 @@ from chatcluster.ports import Model
 from chatcluster.postgres import Database, open_database
 from chatcluster.publisher import Publisher
 from chatcluster.pubsub import RedisPubSub
+from chatcluster.purge import Purge
 from chatcluster.redis import RedisConnection, open_redis
 from chatcluster.registry import PostgresRegistry
 from chatcluster.replica import Replica
@@ -160,6 +161,7 @@ class _Process:
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
         )
+        self._purge = Purge(database, settings, lambda: self._replica.worker_id)
         self._app: WebApp = create_app(
             Services(
                 settings=settings,
@@ -211,6 +213,7 @@ class _Process:
             async with trio.open_nursery() as serving:
                 await serving.start(self._server.run, [private], public)
                 await self._schema_is_there()
+                background.start_soon(self._purge.run)
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))

@@ -127,6 +127,13 @@ class Settings:
     )
     send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
 
+    # what is kept
+    deleted_keep_days: float = setting(
+        7.0,
+        "Days until messages that were edited away, and tokens that are of no use, are purged; 0 keeps them",
+        minimum=0,
+    )
+
     # requests
     connections_max: int = setting(
         12_000, "Open HTTP connections of this replica, as far as it may open so many files", minimum=16

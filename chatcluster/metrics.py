@@ -65,7 +65,11 @@ class Metrics:
         self._transactions = histogram(
             "store_transaction_seconds", "Postgres transactions", FAST_BUCKETS, "name", "outcome"
         )
+        self._purged = counter("purged_rows_total", "Rows that were deleted for good", "kind")
         self._crashes = counter("crashes_total", "Errors that nobody foresaw", "where")
+        Gauge(
+            "chatcluster_telemetry_failures", "Lines of log, or counts, that were lost", registry=registry
+        ).set_function(telemetry.failures)
         self._slots = Gauge("chatcluster_worker_slots", "Places for chats", ("state",), registry=registry)
 
     @contextmanager
@@ -140,6 +144,10 @@ class Metrics:
     def _buried(self, fields: Fields) -> None:
         self._takeovers.labels(str(fields.get("proof", "unknown"))).inc()
 
+    def _deleted(self, fields: Fields) -> None:
+        rows = fields.get("rows")
+        self._purged.labels(str(fields.get("kind"))).inc(rows if isinstance(rows, int) else 0)
+
     def _transaction(self, fields: Fields) -> None:
         outcome = str(fields.get("error", "ok"))
         self._transactions.labels(str(fields.get("name", "other")), outcome).observe(_seconds(fields))
@@ -163,5 +171,6 @@ _RULES: dict[str, Callable[[Metrics, Fields], None]] = {
     "lease.renewed": Metrics._lease_renewed,
     "lease.lost": Metrics._lease_lost,
     "replica.buried": Metrics._buried,
+    "purge.deleted": Metrics._deleted,
     "store.transaction": Metrics._transaction,
 }

@@ -423,7 +423,11 @@ async def test_what_changed_lately_is_listed_of_all_chats_of_some_owners(world: 
     await world.send(old, "later")
 
     async def changed(
-        *owner_ids: UUID, seconds: float = 60.0, as_of: datetime | None = None, after: Chat | None = None, limit: int = 9
+        *owner_ids: UUID,
+        seconds: float = 60.0,
+        as_of: datetime | None = None,
+        after: Chat | None = None,
+        limit: int = 9,
     ) -> list[Chat]:
         asked = {"seconds": seconds, "as_of": as_of, "after": after, "limit": limit}
         return list((await world.store.list_changed(owner_ids, **asked)).chats)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Who reads on this replica: one count for the streams of chats and of lists together, and each user's share of it.
 
-A reader has a place for as long as it reads. Three bounds, all of them answered by ``TooMany`` (429 with ``Retry-After``;
+A reader has a place for as long as it reads. Three bounds, each answered by ``TooMany`` (429 with ``Retry-After``;
 another replica may have a place):
 
 * the replica's places, ``subscribers_max``;

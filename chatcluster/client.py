@@ -76,7 +76,7 @@ class ApiError(ChatclusterError):
 
 
 class Unreachable(ChatclusterError):
-    """No answer for ``REQUEST_SECONDS``, or for ``STREAM_SECONDS`` to a stream; whether a write took effect is unknown."""
+    """No answer for ``REQUEST_SECONDS``, for a stream ``STREAM_SECONDS``. Whether a write took effect is unknown."""
 
 
 class Unusable(ChatclusterError):
@@ -91,7 +91,7 @@ class Client:
     """``transport`` and further options go to httpx. Not for use by several threads.
 
     Blanks around ``base_url`` and ``token``, such as the end of the line in a file, are no part of them. Raises
-    ``ConfigError`` for a ``base_url`` or a ``token`` that is none, and for a proxy in the environment that cannot be used.
+    ``ConfigError`` for a ``base_url`` or a ``token`` that is none, and for a proxy of the environment that is unusable.
     """
 
     def __init__(self, base_url: str, token: str, **options: Any) -> None:
@@ -178,9 +178,9 @@ class Client:
     async def stream(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """The chat's events after ``cursor`` (default: from the beginning), for as long as they are asked for.
 
-        Reconnects as long as anything answers within ``STREAM_SECONDS``: bound it with a deadline of your own, and close
-        it (``contextlib.aclosing``) when you leave its loop early. Raises ``ApiError`` if the API refuses the stream,
-        ``Unreachable`` and ``Unusable``.
+        Reconnects as long as anything answers within ``STREAM_SECONDS``: bound it with a deadline of your own, and
+        close it (``contextlib.aclosing``) when you leave its loop early. Raises ``ApiError`` if the API refuses the
+        stream, ``Unreachable`` and ``Unusable``.
         """
         backoff = _Backoff(STREAM_SECONDS)
         while True:
@@ -259,7 +259,7 @@ class Client:
 
 
 class _Backoff:
-    """Waits that double from ``BACKOFF_SECONDS`` to ``BACKOFF_CAP_SECONDS``, with jitter, for so long without an answer."""
+    """Waits that double from ``BACKOFF_SECONDS`` to ``BACKOFF_CAP_SECONDS``, with jitter, until patience ends."""
 
     def __init__(self, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds

@@ -1,10 +1,10 @@
 """Log files of child processes that do not grow without end, while the children go on writing to them.
 
-A child writes to a descriptor that it was started with, and knows of no other file. So a log that is too large is copied to
-``NAME.1``, in place of what was there, and then emptied: what the child writes next is at the new end, as the file was
-opened for appending. Between the last piece of the copy and the emptying, a line can be lost.
+A child writes to a descriptor that it was started with, and knows of no other file. So a log that is too large is
+copied to ``NAME.1``, in place of what was there, and then emptied: what the child writes next is at the new end, as the
+file was opened for appending. Between the last piece of the copy and the emptying, a line can be lost.
 
-Where there is no room for the copy, the log is emptied all the same: a disk that is full is worse than a log that is gone.
+Where there is no room for the copy, the log is emptied all the same: a full disk is worse than a log that is gone.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ idempotency keys                       after 24 hours, when a repeat is a new re
 =====================================  ==============================================
 
 One replica does it, the one that started first of those alive; when it is gone, the next one does. It goes round: all
-chats by their IDs, a page at a time, then a pause. Each statement is a transaction of its own that deletes ``BATCH_ROWS``
-at most, leaves alone what somebody has locked, and is followed by a pause, so that vacuum keeps up and nobody waits.
-Nothing depends on it: what fails is told (``purge.failed``) and tried in the next round.
+chats by their IDs, a page at a time, then a pause. Each statement is a transaction of its own. It deletes
+``BATCH_ROWS`` at most, leaves alone what somebody has locked, and is followed by a pause, so that vacuum keeps up and
+nobody waits. Nothing depends on it: what fails is told (``purge.failed``) and tried in the next round.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 while and how it ended. Neither knows who listens. ``subscribe`` adds a listener: the log
 (``log_listener``) and the Prometheus registry in ``metrics.py`` are two.
 
-A listener is called synchronously in the task that reports, so it must be quick. One that fails (standard error is closed,
-a disk is full) has failed for itself: the others are told, and so is the task that reports nothing of it. How often that
-happened is counted (``failures``).
+A listener is called synchronously in the task that reports, so it must be quick. Where one fails (standard error is
+closed, a disk is full), its line is lost: the other listeners are told all the same, and the task that reports goes on.
+How often that happened is counted (``failures``).
 Fields are identifiers and numbers; content of chats, arguments of tools and keys are never among them.
 """
 

@@ -1,7 +1,7 @@
 """What a text is made of: the one rule for names, and what counts as an empty text.
 
-A **name** (of a user, a token, a chat, a model, a replica, a tool) is one line of text whose every character can be seen.
-Two names that look alike would be two users; a character that turns the direction of writing makes a name look like
+A **name** (of a user, a token, a chat, a model, a replica) is one line of text whose every character can be seen. Two
+names that look alike would be two users; a character that turns the direction of writing makes a name look like
 another one. So a name has none of these:
 
 * control and format characters, line and paragraph separators, lone surrogates;
@@ -10,8 +10,8 @@ another one. So a name has none of these:
   Unicode keeps for pictures and ideographs are let through, because those of a later version are ordinary characters.
 
 Invisible characters that a script or a picture needs are let through where they do their work, and nowhere else:
-joiners between letters of scripts that join, and between pictures; a selector behind what it selects a form of; the tags
-of a flag. A **content** may hold anything, but has to have something visible.
+joiners between letters of scripts that join, and between pictures; a selector behind what it selects a form of; the
+tags of a flag. A **content** may hold anything, but has to have something visible.
 
 Pure: no I/O.
 """

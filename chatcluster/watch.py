@@ -44,7 +44,7 @@ POLL_OWNERS = 200
 POLL_CHATS = 500
 """In one page."""
 POLL_PAUSES = 20
-"""The pause is so many times as long as the poll took: users with very many chats cost the database no more than that."""
+"""The pause is at least so many times as long as the poll took, however many chats the users have."""
 UNSEEN_SECONDS_MAX = 15.0
 """A change has the time of its statement, and may be committed so much later: longer than a transaction lives."""
 

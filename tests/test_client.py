@@ -284,7 +284,7 @@ class TestSecretsAndAddresses:
 
     @pytest.mark.parametrize("token", ["", " \n", "ccl_\u00fc", "ccl_a\nccl_b", "ccl_a ccl_b", "ccl_\u200b", "a\0b"])
     def test_a_token_that_is_none_is_refused_at_once(self, token: str) -> None:
-        with pytest.raises(ConfigError, match="^token must be") as raised:
+        with pytest.raises(ConfigError, match=r"^token must be") as raised:
             Client("http://cluster", token)
         assert not token.strip() or token not in str(raised.value)
 
@@ -292,15 +292,15 @@ class TestSecretsAndAddresses:
         "base_url", ["http://a\nb", "http://cluster?x=1", "http://cluster#x", "http://cl\u00fcster"]
     )
     def test_an_address_with_more_than_an_address_is_refused_at_once(self, base_url: str) -> None:
-        with pytest.raises(ConfigError, match="^base_url must be"):
+        with pytest.raises(ConfigError, match=r"^base_url must be"):
             Client(base_url, "ccl_x")
 
     async def test_so_are_a_key_and_a_cursor(self) -> None:
         async with ScriptedServer().client() as client:
             for text in ("two\nlines", "\u00fc"):
-                with pytest.raises(ConfigError, match="^key must be"):
+                with pytest.raises(ConfigError, match=r"^key must be"):
                     await client.send(unknown_chat(), "x", key=text)
-                with pytest.raises(ConfigError, match="^cursor must be"):
+                with pytest.raises(ConfigError, match=r"^cursor must be"):
                     await take(client, unknown_chat(), 1, text)
 
 

@@ -86,11 +86,18 @@ def test_a_link_is_not_followed(log: Path, tmp_path: Path) -> None:
     assert other.stat().st_size == 2000
 
 
-async def test_it_looks_again_and_again(log: Path, autojump_clock: trio.testing.MockClock) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: keep_small(log.parent.parent, bytes_max=10))
-        for _ in range(3):
-            log.write_bytes(b"x" * 11)
-            while log.stat().st_size:
-                await trio.sleep(log_rotation.LOOK_SECONDS)
-        nursery.cancel_scope.cancel()
+async def test_it_looks_again_and_again(
+    log: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    looks: list[tuple[Path, int]] = []
+    scope = trio.CancelScope()
+
+    def look(*where: Any) -> None:
+        looks.append(where)
+        if len(looks) == 3:
+            trio.from_thread.run_sync(scope.cancel)
+
+    monkeypatch.setattr(log_rotation, "put_large_aside", look)
+    with scope:
+        await keep_small(log.parent, bytes_max=10)
+    assert looks == 3 * [(log.parent, 10)]

@@ -58,7 +58,7 @@ BODIES: dict[str, bytes] = {
     "an unknown field": b'{"content": "x", "contents": "y"}',
     "a huge number": b'{"content": 1' + b"0" * 5000 + b"}",
     "content of invisible characters": b'{"content": "\\u200b"}',
-    "parts of invisible characters": b'{"content": [{"type": "text", "text": "\\u2060"}, {"type": "text", "text": " "}]}',
+    "a part of invisible characters": b'{"content": [{"type": "text", "text": "\\u2060 "}]}',
     "nested deeply": b'{"content": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     "nested deeply in an unknown field": b'{"x": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
 }

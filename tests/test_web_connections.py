@@ -1,4 +1,4 @@
-"""Connections that say nothing, or nothing more: bounded in number and time, and never at the cost of a real request."""
+"""Connections that say nothing, or nothing more: bounded in number and time, and no real request pays for them."""
 
 from __future__ import annotations
 

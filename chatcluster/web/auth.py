@@ -58,7 +58,7 @@ class Authenticator:
                 await announcements.receive()
 
     async def authenticate(self, token: tokens.ParsedToken | None, *, address: str | None = None) -> Account:
-        """The token's account. Raises ``Unauthenticated``, in the same words whatever is wrong with it, and ``TooMany``."""
+        """The token's account. Raises ``Unauthenticated``, in the same words whatever is wrong, and ``TooMany``."""
         account = None if token is None else self._remembered(token) or await self._admitted(token, address)
         if account is None:
             raise Unauthenticated("the token is not valid (any more)")

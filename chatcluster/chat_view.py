@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chatcluster.client import Event
+from chatcluster.client_events import Event
 from chatcluster.events import (
     ErrorEvent,
     HistoryResetEvent,

@@ -13,7 +13,11 @@ What it does on each failure, so that its user need not:
   2 s and starts anew with the first event. An event is yielded once, whatever happens in between.
 * **A request fails on the way, or the server says 503 or 429**: it is repeated, with the same idempotency key if
   it writes, for at most ``REQUEST_SECONDS``; so a message is sent once however often it had to be tried.
+* **Nothing answers a stream for ``STREAM_SECONDS``**: ``Unreachable``, with what went wrong last.
 * **The request is wrong** (any other 4xx, and a 500): ``ApiError`` at once, with the API's stable ``code``.
+* **Trying again changes nothing** (a certificate that is not accepted, a request that cannot be written):
+  ``Unusable`` at once. A token or an address that no request can carry is a ``ConfigError`` when the client is made.
+* **An event is of a kind that this version does not know**: it is passed over, and so is a part of a message.
 
 The database is authoritative: what a stream shows is a view, and ``ChatView`` says how to keep one.
 """
@@ -21,6 +25,7 @@ The database is authoritative: what a stream shows is a view, and ``ChatView`` s
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from types import TracebackType
@@ -33,43 +38,24 @@ import httpx_sse
 import msgspec
 import trio
 
-from chatcluster.config import check_http_url
-from chatcluster.errors import ChatclusterError
-from chatcluster.events import (
-    ErrorEvent,
-    HistoryResetEvent,
-    MessageEvent,
-    QueueEvent,
-    RetryEvent,
-    StatusEvent,
-    TitleEvent,
-)
+from chatcluster.client_events import Event, decode_event
+from chatcluster.config import check_header_text, check_http_url
+from chatcluster.errors import ChatclusterError, ConfigError
 from chatcluster.http_client import http_client
-from chatcluster.parts import AttemptFrame, PartFrame
 
 BACKOFF_SECONDS = 0.05
 BACKOFF_CAP_SECONDS = 2.0
 SILENCE_SECONDS = 45.0
 """Three missed heartbeats."""
 REQUEST_SECONDS = 30.0
+STREAM_SECONDS = 300.0
+"""Without an answer. Longer than a deploy, or the restart of a proxy."""
 CLOSE_SECONDS = 1.0
+CAUSES_MAX = 10
+"""Of an error, one behind the other, that are looked at."""
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
-Event = (
-    StatusEvent
-    | MessageEvent
-    | AttemptFrame
-    | PartFrame
-    | HistoryResetEvent
-    | QueueEvent
-    | RetryEvent
-    | ErrorEvent
-    | TitleEvent
-)
 Json = dict[str, Any]
-
-_EVENT_TYPES = frozenset({"status", "message", "attempt", "part", "history_reset", "queue", "retry", "error", "title"})
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 class StreamEvent(NamedTuple):
@@ -90,7 +76,11 @@ class ApiError(ChatclusterError):
 
 
 class Unreachable(ChatclusterError):
-    """No answer for ``REQUEST_SECONDS``; whether a write took effect is unknown."""
+    """No answer for ``REQUEST_SECONDS``, for a stream ``STREAM_SECONDS``. Whether a write took effect is unknown."""
+
+
+class Unusable(ChatclusterError):
+    """The request cannot reach the API, however often it is tried: the message says why."""
 
 
 class _BrokenOff(Exception):
@@ -100,11 +90,12 @@ class _BrokenOff(Exception):
 class Client:
     """``transport`` and further options go to httpx. Not for use by several threads.
 
-    Raises ``ConfigError`` for a ``base_url`` that is none, and for a proxy in the environment that cannot be used.
+    Blanks around ``base_url`` and ``token``, such as the end of the line in a file, are no part of them. Raises
+    ``ConfigError`` for a ``base_url`` or a ``token`` that is none, and for a proxy of the environment that is unusable.
     """
 
     def __init__(self, base_url: str, token: str, **options: Any) -> None:
-        check_http_url("base_url", base_url)  # httpx would take it for a server that is away, to be tried again
+        base_url, token = _address(base_url), _secret(token)
         options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
         headers = {"Authorization": f"Bearer {token}"}
         self._http = http_client(base_url, base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
@@ -187,38 +178,40 @@ class Client:
     async def stream(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """The chat's events after ``cursor`` (default: from the beginning), for as long as they are asked for.
 
-        Reconnects for ever: bound it with a deadline of your own, and close it (``contextlib.aclosing``) when
-        you leave its loop early. Raises ``ApiError`` if the API refuses the stream.
+        Reconnects as long as anything answers within ``STREAM_SECONDS``: bound it with a deadline of your own, and
+        close it (``contextlib.aclosing``) when you leave its loop early. Raises ``ApiError`` if the API refuses the
+        stream, ``Unreachable`` and ``Unusable``.
         """
-        backoff = _Backoff()
+        backoff = _Backoff(STREAM_SECONDS)
         while True:
             attempt = self._follow(f"/chats/{_segment(chat_id)}/stream", cursor, backoff)
             try:
                 async with aclosing(attempt):
                     async for received in attempt:
                         cursor = received.id or cursor
-                        if received.event in _EVENT_TYPES:
-                            yield StreamEvent(cursor or "", _decoder.decode(received.data))
-            except (_BrokenOff, httpx.TransportError):
-                await backoff.wait()
+                        if (event := decode_event(received.event, received.data)) is not None:
+                            yield StreamEvent(cursor or "", event)
+            except (_BrokenOff, httpx.TransportError) as error:
+                await backoff.wait(error)
 
     async def watch(self) -> AsyncGenerator[Json, None]:
         """The lifecycle events of all of the caller's chats. One of type ``reconnected`` says: read the list anew."""
-        backoff = _Backoff()
+        backoff = _Backoff(STREAM_SECONDS)
         while True:
             attempt = self._follow("/watch", None, backoff)
             try:
                 async with aclosing(attempt):
                     async for received in attempt:
                         yield msgspec.json.decode(received.data, type=Json)
-            except (_BrokenOff, httpx.TransportError):
-                await backoff.wait()
+            except (_BrokenOff, httpx.TransportError) as error:
+                await backoff.wait(error)
                 yield {"type": "reconnected"}
 
     async def _follow(
         self, path: str, cursor: str | None, backoff: _Backoff
     ) -> AsyncGenerator[httpx_sse.ServerSentEvent, None]:
         """One connection's events. Raises ``_BrokenOff`` at its end, whatever that end looks like."""
+        check_header_text("cursor", cursor or "")
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
         timeout = httpx.Timeout(15.0, connect=5.0, read=SILENCE_SECONDS)
         async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
@@ -227,7 +220,8 @@ class Client:
                 if response.status_code < 500 and response.status_code not in RETRY_STATUSES:
                     _check(response)
                 backoff.at_least(_retry_after(response))
-                raise _BrokenOff
+                raise _BrokenOff(f"the answer is {response.status_code}")
+            backoff.answered()
             events = httpx_sse.EventSource(response).aiter_sse()
             try:
                 async for received in events:
@@ -236,7 +230,7 @@ class Client:
                         yield received
             finally:
                 await _finish(response, events)
-        raise _BrokenOff
+        raise _BrokenOff("the stream ended")
 
     # requests
 
@@ -244,45 +238,87 @@ class Client:
         return await self._request("GET", path, params={k: _query(v) for k, v in (query or {}).items()})
 
     async def _write(self, method: str, path: str, body: Json | None = None, *, key: str | None = None) -> Json:
+        check_header_text("key", key or "")
         headers = {"Idempotency-Key": key or uuid4().hex}
         return await self._request(method, path, json=body, headers=headers)
 
     async def _request(self, method: str, path: str, **options: Any) -> Json:
-        backoff = _Backoff()
-        with trio.move_on_after(REQUEST_SECONDS):
-            while True:
-                try:
+        backoff = _Backoff(REQUEST_SECONDS)
+        while True:
+            try:
+                with trio.fail_at(backoff.gives_up_at):
                     response = await self._http.request(method, path, **options)
-                except httpx.TransportError:
-                    await backoff.wait()
-                    continue
-                if response.status_code not in RETRY_STATUSES:
-                    _check(response)
-                    return {} if response.status_code == 204 else _answer(response)
-                backoff.at_least(_retry_after(response))
-                await backoff.wait()
-        raise Unreachable(f"no answer from {self._http.base_url} for {REQUEST_SECONDS:g} s")
+            except (httpx.TransportError, trio.TooSlowError) as error:
+                await backoff.wait(error)
+                continue
+            if response.status_code not in RETRY_STATUSES:
+                _check(response)
+                return {} if response.status_code == 204 else _answer(response)
+            backoff.at_least(_retry_after(response))
+            await backoff.wait(_BrokenOff(f"the answer is {response.status_code}"))
 
 
 class _Backoff:
-    """Waits that double from ``BACKOFF_SECONDS`` to ``BACKOFF_CAP_SECONDS``, with jitter."""
+    """Waits that double from ``BACKOFF_SECONDS`` to ``BACKOFF_CAP_SECONDS``, with jitter, until patience ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
         self._seconds = BACKOFF_SECONDS
         self._floor_seconds = 0.0
+        self.gives_up_at = trio.current_time() + patience_seconds
+
+    def answered(self) -> None:
+        """The API is there: patience starts anew."""
+        self.gives_up_at = trio.current_time() + self._patience_seconds
 
     def reset(self) -> None:
+        self.answered()
         self._seconds = BACKOFF_SECONDS
 
     def at_least(self, seconds: float) -> None:
         """What the server asked for, for the next wait."""
         self._floor_seconds = seconds
 
-    async def wait(self) -> None:
+    async def wait(self, error: Exception) -> None:
+        """Wait before the next try. Raises ``Unusable`` if there is no use in one, ``Unreachable`` if time is up."""
+        if (reason := _hopeless(error)) is not None:
+            raise Unusable(reason) from None
         seconds = max(self._seconds * random.uniform(0.5, 1.0), self._floor_seconds)
         self._seconds = min(2 * self._seconds, BACKOFF_CAP_SECONDS)
         self._floor_seconds = 0.0
-        await trio.sleep(seconds)
+        await trio.sleep_until(min(trio.current_time() + seconds, self.gives_up_at))
+        if trio.current_time() >= self.gives_up_at:
+            text = f"no answer for {self._patience_seconds:g} s; the last try: {str(error) or type(error).__name__}"
+            raise Unreachable(text) from None
+
+
+def _address(text: str) -> str:
+    """Raises ``ConfigError``: httpx would take it for a server that is away, to be tried again."""
+    url = text.strip()
+    check_http_url("base_url", url)
+    if any(mark in url for mark in "?#") or not (url.isascii() and url.isprintable()) or " " in url:
+        raise ConfigError("base_url must be the address of the cluster alone, in ASCII, without a query")
+    return url
+
+
+def _secret(text: str) -> str:
+    token = text.strip()
+    check_header_text("token", token)
+    if not token or " " in token:
+        raise ConfigError("token must be one word, as `chatcluster token create` prints it")
+    return token
+
+
+def _hopeless(error: BaseException) -> str | None:
+    """Why trying again changes nothing, None if it may."""
+    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+        return f"the request cannot be sent: {error}"
+    cause: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the server's certificate is not accepted: {cause}"
+        cause = None if cause is None else cause.__cause__ or cause.__context__
+    return None
 
 
 async def _finish(response: httpx.Response, events: AsyncGenerator[httpx_sse.ServerSentEvent, None]) -> None:

@@ -21,6 +21,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -28,7 +29,9 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.accounts import PostgresAccounts
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
+from chatcluster.descriptors import connections_within_reach
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.identity import read_cluster_id
 from chatcluster.listening import inherited_socket, listening_socket
@@ -41,6 +44,7 @@ from chatcluster.ports import Model
 from chatcluster.postgres import Database, open_database
 from chatcluster.publisher import Publisher
 from chatcluster.pubsub import RedisPubSub
+from chatcluster.purge import Purge
 from chatcluster.redis import RedisConnection, open_redis
 from chatcluster.redis_health import RedisHealth
 from chatcluster.registry import PostgresRegistry
@@ -50,6 +54,7 @@ from chatcluster.streams import RedisStreams
 from chatcluster.subscribe import Feeds
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
+from chatcluster.web.connections import Limits
 from chatcluster.web.server import Server
 from chatcluster.web.services import Services
 
@@ -59,6 +64,8 @@ REDIS_CHECK_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
 """Between the end of the last runner and the cut: readers get what was just published."""
+CONNECTIONS_FOR_REQUESTS = 100
+"""What event streams leave of the connections, where there are few."""
 IDLE_SECONDS_MAX = 0.5
 """For proxies without health checks: how long their idle connections outlive the port."""
 
@@ -138,8 +145,13 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         self._redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings)
-        self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings)
+        connections = connections_within_reach(
+            settings.connections_max, own=settings.database_pool_size + settings.slots
+        )
+        streams_max = max(1, min(settings.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
+        audience = Audience(replace(settings, subscribers_max=streams_max))
+        self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
+        self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
         self._replica = Replica(
             name=settings.display_name(port),
             address=settings.advertised_address(port),
@@ -153,6 +165,7 @@ class _Process:
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
         )
+        self._purge = Purge(database, settings, lambda: self._replica.worker_id)
         self._app: WebApp = create_app(
             Services(
                 settings=settings,
@@ -167,7 +180,13 @@ class _Process:
                 metrics=metrics,
             )
         )
-        self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds)
+        limits = Limits(
+            total=connections,
+            silent=settings.silent_connections_max,
+            silent_per_address=settings.silent_connections_per_address,
+            head_seconds=settings.head_seconds,
+        )
+        self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds, limits=limits)
         self._waiting_for_schema = trio.CancelScope()
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""
@@ -200,6 +219,7 @@ class _Process:
                 if await self._schema_is_there():
                     await background.start(self._pubsub.run)
                     background.start_soon(self._redis_health.run)
+                    background.start_soon(self._purge.run)
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))

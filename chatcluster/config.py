@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from chatcluster.errors import ConfigError
+from chatcluster.texts import is_visible
 
 ENV_PREFIX = "CHATCLUSTER_"
 ALL_ADDRESSES = ("", "0.0.0.0", "::")
@@ -128,6 +129,11 @@ class Settings:
         1 << 20, "A reader that is this far behind is cut off and resumes", minimum=16 << 10
     )
     subscribers_max: int = setting(10_000, "Open event streams on this replica", minimum=1)
+    subscribers_per_user: int = setting(
+        1000,
+        "Open event streams of one user on this replica; 0 is no limit but that half of all places are left to others",
+        minimum=0,
+    )
     feed_poll_seconds: float = setting(
         2.0, "Safety net: look for changes of a followed chat at least this often", minimum=0.05
     )
@@ -136,7 +142,31 @@ class Settings:
     )
     send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
 
+    # what is kept
+    deleted_keep_days: float = setting(
+        7.0,
+        "Days until messages that were edited away, and tokens that are of no use, are purged; 0 keeps them",
+        minimum=0,
+    )
+
     # requests
+    connections_max: int = setting(
+        12_000, "Open HTTP connections of this replica, as far as it may open so many files", minimum=16
+    )
+    silent_connections_max: int = setting(
+        500, "HTTP connections that have not sent the head of a request; over it the oldest is dropped", minimum=1
+    )
+    silent_connections_per_address: int = setting(200, "The same, of one address", minimum=1)
+    head_seconds: float = setting(10.0, "Time for the head of a request to arrive", minimum=0.1, maximum=600)
+    requests_per_user: int = setting(
+        8, "Requests of one user that this replica serves at a time, others wait; 0 is no limit", minimum=0
+    )
+    requests_per_second_per_user: float = setting(
+        500.0, "Requests of one user that this replica takes in a second; 0 is no limit", minimum=0
+    )
+    auth_failures_per_second: float = setting(
+        10.0, "Unknown tokens from one address that are looked up in a second; 0 is no limit", minimum=0
+    )
     body_bytes_max: int = setting(1 << 20, "Largest request body", minimum=1024)
     history_bytes_max: int = setting(
         16 << 20, "A chat whose history and queue have so many bytes takes no more messages", minimum=64 << 10
@@ -161,6 +191,11 @@ class Settings:
         if self.llm_base_url:
             check_http_url("llm-base-url", self.llm_base_url.strip())
         check_header_text("llm-api-key", self.llm_api_key.strip())
+        for name in ("name", "advertise", "llm_model"):
+            if not is_visible(getattr(self, name).strip()):
+                raise ConfigError(
+                    f"{flag_name(name)} must not contain characters that are invisible or control the text"
+                )
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError("log-level must be debug, info, warning or error")
         if self.log_format not in ("json", "text"):

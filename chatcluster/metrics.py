@@ -44,6 +44,9 @@ class Metrics:
         self._requests = counter("http_requests_total", "HTTP requests answered", "method", "route", "status")
         self._request_seconds = histogram("http_request_seconds", "Time to answer", FAST_BUCKETS, "route")
         self._stalled = counter("http_readers_stalled_total", "Connections cut because the reader took nothing")
+        self._dropped = counter(
+            "http_connections_dropped_total", "Connections closed because there were too many", "state"
+        )
         self._subscribers = Gauge(
             "chatcluster_stream_subscribers", "Open event streams", ("protocol",), registry=registry
         )
@@ -62,7 +65,11 @@ class Metrics:
         self._transactions = histogram(
             "store_transaction_seconds", "Postgres transactions", FAST_BUCKETS, "name", "outcome"
         )
+        self._purged = counter("purged_rows_total", "Rows that were deleted for good", "kind")
         self._crashes = counter("crashes_total", "Errors that nobody foresaw", "where")
+        Gauge(
+            "chatcluster_telemetry_failures", "Lines of log, or counts, that were lost", registry=registry
+        ).set_function(telemetry.failures)
         self._slots = Gauge("chatcluster_worker_slots", "Places for chats", ("state",), registry=registry)
 
     @contextmanager
@@ -102,6 +109,9 @@ class Metrics:
     def _reader_stalled(self, _: Fields) -> None:
         self._stalled.inc()
 
+    def _connection_dropped(self, fields: Fields) -> None:
+        self._dropped.labels(str(fields.get("state"))).inc()
+
     def _stream_opened(self, fields: Fields) -> None:
         self._subscribers.labels("sse").inc()
         self._resumes.labels("sse", "resumed" if fields.get("resumed") else "started").inc()
@@ -134,6 +144,10 @@ class Metrics:
     def _buried(self, fields: Fields) -> None:
         self._takeovers.labels(str(fields.get("proof", "unknown"))).inc()
 
+    def _deleted(self, fields: Fields) -> None:
+        rows = fields.get("rows")
+        self._purged.labels(str(fields.get("kind"))).inc(rows if isinstance(rows, int) else 0)
+
     def _transaction(self, fields: Fields) -> None:
         outcome = str(fields.get("error", "ok"))
         self._transactions.labels(str(fields.get("name", "other")), outcome).observe(_seconds(fields))
@@ -147,6 +161,7 @@ def _seconds(fields: Fields) -> float:
 _RULES: dict[str, Callable[[Metrics, Fields], None]] = {
     "http.request": Metrics._http_request,
     "http.reader_stalled": Metrics._reader_stalled,
+    "http.connection_dropped": Metrics._connection_dropped,
     "stream.opened": Metrics._stream_opened,
     "stream.closed": Metrics._stream_closed,
     "chat.claimed": Metrics._claimed,
@@ -156,5 +171,6 @@ _RULES: dict[str, Callable[[Metrics, Fields], None]] = {
     "lease.renewed": Metrics._lease_renewed,
     "lease.lost": Metrics._lease_lost,
     "replica.buried": Metrics._buried,
+    "purge.deleted": Metrics._deleted,
     "store.transaction": Metrics._transaction,
 }

@@ -24,6 +24,7 @@ All time is the database's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -47,6 +48,7 @@ from chatcluster.history_reader import decoded_page, fetch_history
 from chatcluster.parts import Message, NewMessage, Role
 from chatcluster.ports import (
     VERSIONS_FORGOTTEN_MAX,
+    Changes,
     Chat,
     ChatRead,
     Claimed,
@@ -156,8 +158,10 @@ class PostgresStore:
     ) -> tuple[Chat, ...]:
         return await self._database.autocommit(_list_chats, owner_id, archived, limit, after)
 
-    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
-        return await self._database.autocommit(_list_changed, owner_ids, seconds, limit, lane=Lane.CHATS)
+    async def list_changed(
+        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
+        return await self._database.autocommit(_list_changed, owner_ids, seconds, as_of, after, limit, lane=Lane.CHATS)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
@@ -369,9 +373,17 @@ async def _list_chats(
 
 
 async def _list_changed(
-    connection: Connection, owner_ids: Sequence[UUID], seconds: float, limit: int
-) -> tuple[Chat, ...]:
-    return chats_of(await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, limit))
+    connection: Connection,
+    owner_ids: Sequence[UUID],
+    seconds: float,
+    as_of: datetime | None,
+    after: Chat | None,
+    limit: int,
+) -> Changes:
+    now = await connection.fetchval(SQL["clock"])
+    place = (None, None) if after is None else (after.updated_at, after.id)
+    rows = await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, as_of, *place, limit)
+    return Changes(chats_of(rows), now)
 
 
 async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:

@@ -21,7 +21,7 @@ No event is too large for it: one counts for a part of the buffer at most. Nothi
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -30,8 +30,9 @@ from uuid import UUID
 import trio
 
 from chatcluster import events, telemetry
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
+from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.feed import Feed
 from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, ends_group
 from chatcluster.ports import NewerMessages, PartStreams, PubSub, Store
@@ -48,6 +49,7 @@ LARGE_EVENTS_MAX = 4
 POLL_CHATS = 1000
 JOIN_SECONDS_MAX = 10.0
 LINGER_SECONDS = 5.0
+OWNERS_MAX = 10_000
 
 
 class Cut(Exception):
@@ -252,12 +254,17 @@ class _CatchUp:
 class Feeds:
     """All feeds of a replica. ``run`` holds their tasks."""
 
-    def __init__(self, *, store: Store, streams: PartStreams, pubsub: PubSub, settings: Settings) -> None:
+    def __init__(
+        self, *, store: Store, streams: PartStreams, pubsub: PubSub, settings: Settings, audience: Audience
+    ) -> None:
         self._store = store
         self._streams = streams
         self._pubsub = pubsub
         self._settings = settings
+        self._audience = audience
         self._feeds: dict[UUID, Feed] = {}
+        self._owners: OrderedDict[UUID, UUID] = OrderedDict()
+        """Of chats that were asked for of late. A chat's owner never changes."""
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
@@ -294,25 +301,34 @@ class Feeds:
         """Join the chat's feed at ``cursor`` for the length of the block.
 
         At a cursor beyond the chat's present, which the database does not know, the reader is told to start anew.
-        Raises
-        ``ChatNotFound`` (also for another user's chat), ``TooMany`` over the replica's limit, ``StoreUnavailable``.
+        Raises ``ChatNotFound`` (also for another user's chat), ``TooMany`` over a limit (``audience.py``),
+        ``StoreUnavailable``.
         """
-        if self._subscribers >= self._settings.subscribers_max:
-            raise TooMany(f"this replica serves {self._settings.subscribers_max} event streams already")
-        self._subscribers += 1
-        try:
+        with self._audience.place(owner_id):
+            await self._require_owner(chat_id, owner_id)
             feed = await self._joined(chat_id)
             try:
-                await self._check(feed, cursor, owner_id)
+                await self._check(feed, cursor)
                 subscriber = self._attach(feed, cursor)
+                self._subscribers += 1
                 try:
                     yield subscriber
                 finally:
+                    self._subscribers -= 1
                     feed.shown.remove(subscriber)
             finally:
                 self._leave(feed)
-        finally:
-            self._subscribers -= 1
+
+    async def _require_owner(self, chat_id: UUID, owner_id: UUID) -> None:
+        """Nothing is opened, and no history read, for somebody who may not have it."""
+        owner = self._owners.get(chat_id)
+        if owner is None:
+            owner = self._owners[chat_id] = (await self._store.get(chat_id)).owner_id
+        self._owners.move_to_end(chat_id)
+        while len(self._owners) > OWNERS_MAX:
+            self._owners.popitem(last=False)
+        if owner != owner_id:
+            raise ChatNotFound("there is no such chat")
 
     async def _joined(self, chat_id: UUID) -> Feed:
         """The chat's feed, with us counted in, once it has read the database."""
@@ -356,9 +372,7 @@ class Feeds:
             del self._feeds[feed.chat_id]
             feed.end()
 
-    async def _check(self, feed: Feed, cursor: Cursor, owner_id: UUID) -> None:
-        if feed.chat.owner_id != owner_id:
-            raise ChatNotFound("there is no such chat")
+    async def _check(self, feed: Feed, cursor: Cursor) -> None:
         if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
             raise StoreUnavailable("this replica is behind; resume at another one")
 

@@ -7,7 +7,7 @@ What is nested in what is the order of starting, and backwards that of stopping:
 * The public socket is opened here and inherited by every replica; each accepts from it, so killing one
   loses no connection that waits to be accepted. Each replica has a private port as well.
 * A server whose URL is given is not ours; what is not given is embedded. Embedded servers and replicas that
-  die are started again (``keeper.py``).
+  die are started again (``keeper.py``). Their logs are kept small while they run (``log_rotation.py``).
 * The first SIGINT, SIGTERM or SIGHUP stops everything in order: replicas hand over what they do within their
   ``drain_seconds``, then the servers write down what they have. The second one kills the replicas.
 * Nothing survives us, whatever we die of: the kernel ends the children with us.
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import trio
 
-from chatcluster import local_cluster, log_tail
+from chatcluster import local_cluster, log_rotation, log_tail
 from chatcluster.config import ENV_PREFIX, Settings, env_name
 from chatcluster.embedded import PostgresServer, RedisServer
 from chatcluster.embedded.home import locked
@@ -83,6 +83,7 @@ class _Supervisor:
                 background.start_soon(self._obey, signals)
                 place = open_data_dir(self._data_dir)
                 with self._life, place, listening_socket(self._options.host, self._options.port) as listener:
+                    background.start_soon(log_rotation.keep_small, self._data_dir)
                     await self._serve(background, listener)
                 background.cancel_scope.cancel()
         self._say(f"Stopped. The data are kept in {self._options.data_dir}.")

@@ -4,7 +4,9 @@
 while and how it ended. Neither knows who listens. ``subscribe`` adds a listener: the log
 (``log_listener``) and the Prometheus registry in ``metrics.py`` are two.
 
-A listener is called synchronously in the task that reports, so it must be quick and must not raise.
+A listener is called synchronously in the task that reports, so it must be quick. Where one fails (standard error is
+closed, a disk is full), its line is lost: the other listeners are told all the same, and the task that reports goes on.
+How often that happened is counted (``failures``).
 Fields are identifiers and numbers; content of chats, arguments of tools and keys are never among them.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,6 +24,7 @@ import trio
 Listener = Callable[[str, dict[str, object]], None]
 
 _listeners: list[Listener] = []
+_failures = Counter[str]()
 
 
 def subscribe(listener: Listener) -> None:
@@ -34,7 +38,15 @@ def unsubscribe(listener: Listener) -> None:
 def event(name: str, /, **fields: object) -> None:
     """Report that ``name`` happened. Names are dotted, a noun and what became of it: ``chat.claimed``."""
     for listener in _listeners:
-        listener(name, fields)
+        try:
+            listener(name, fields)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is nobody to be told of it but the count
+            _failures[type(error).__name__] += 1
+
+
+def failures() -> int:
+    """How often a listener failed."""
+    return _failures.total()
 
 
 SELDOM_SECONDS = 10.0
@@ -76,7 +88,9 @@ def span(name: str, /, **fields: object) -> Iterator[dict[str, object]]:
         event(name, **fields)
 
 
-QUIET = frozenset({"http.request", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"})
+QUIET = frozenset(
+    {"http.request", "http.connection_dropped", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"}
+)
 """Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
 
 LOUD = frozenset(

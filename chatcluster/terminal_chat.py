@@ -20,9 +20,11 @@ import click
 import msgspec
 import trio
 
-from chatcluster.client import ApiError, Client, Event, Json
+from chatcluster.client import ApiError, Client, Json
+from chatcluster.client_events import Event
 from chatcluster.events import HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
 from chatcluster.parts import AttemptFrame, Message, PartFrame, Role, TextPart, text_of
+from chatcluster.texts import is_blank
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
@@ -197,7 +199,7 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
     while True:
         try:
             content = prompt()
-            if not content.strip():
+            if is_blank(content):
                 continue
             question = question_of(content)
         except EOFError:
@@ -224,7 +226,7 @@ def question_of(argument: str | None) -> str:
         question.encode()  # bytes of an argument that are no text come as lone surrogates
     except UnicodeError:
         raise click.UsageError("the question is not text") from None
-    if not question.strip():
+    if is_blank(question):
         raise click.UsageError("there is no question")
     return question
 

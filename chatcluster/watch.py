@@ -2,8 +2,10 @@
 
 Per user and replica there is one task, however many readers. It listens to the user's channel, reads each
 chat that changed once (what was published is a hint, and never data), and hands the encoded event to all
-readers. After a gap it reads the newest chats again and tells of those that moved, as ``status``. So does a poll, for
-all users at once: nobody may be left to publish what changed, or no Redis to publish it on.
+readers. After a gap it reads the newest chats again and tells of those that moved, as ``status``. A poll, for all users
+at once, does so for whatever changed in any chat since the poll before: nobody may be left to publish what changed, or
+no Redis to publish it on. What is remembered of a user is bounded: a change that was told may be told again, as
+``status``, and none is forgotten.
 
 There is no cursor: a list is short, and read again after a reconnect. A reader that falls behind is cut.
 """
@@ -14,15 +16,17 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from datetime import datetime
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, StoreUnavailable, TooMany
+from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.events import named
 from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
@@ -37,6 +41,10 @@ READ_RETRY_SECONDS = 0.5
 POLL_SECONDS = 10.0
 POLL_OWNERS = 200
 """In one statement."""
+POLL_CHATS = 500
+"""In one page."""
+POLL_PAUSES = 20
+"""The pause is at least so many times as long as the poll took, however many chats the users have."""
 UNSEEN_SECONDS_MAX = 15.0
 """A change has the time of its statement, and may be committed so much later: longer than a transaction lives."""
 
@@ -135,15 +143,22 @@ def _remember(told: OrderedDict[K, int], key: K, version: int) -> None:
         told.popitem(last=False)
 
 
+class _Polled(NamedTuple):
+    """A poll that succeeded: when it began, here and by the database's clock (None if it asked for nobody)."""
+
+    began: float
+    as_of: datetime | None = None
+
+
 class Watches:
     """All lists that are followed on this replica. ``run`` holds their tasks."""
 
-    def __init__(self, *, store: Store, pubsub: PubSub, settings: Settings) -> None:
+    def __init__(self, *, store: Store, pubsub: PubSub, settings: Settings, audience: Audience) -> None:
         self._store = store
         self._pubsub = pubsub
         self._settings = settings
+        self._audience = audience
         self._watches: dict[UUID, Watch] = {}
-        self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
 
@@ -157,23 +172,40 @@ class Watches:
                 self._nursery = None
 
     async def _poll(self) -> None:
-        looked_at = trio.current_time()
+        polled = _Polled(trio.current_time())
+        pause_seconds = POLL_SECONDS
         while True:
-            await trio.sleep(POLL_SECONDS * random.uniform(0.75, 1.0))
+            await trio.sleep(pause_seconds * random.uniform(0.75, 1.0))
             began = trio.current_time()
-            owner_ids = list(self._watches)
-            try:
-                for start in range(0, len(owner_ids), POLL_OWNERS):
-                    seconds = began - looked_at + UNSEEN_SECONDS_MAX
-                    await self._poll_some(owner_ids[start : start + POLL_OWNERS], seconds)
-                looked_at = began
-            except StoreUnavailable as error:
-                telemetry.event("watch.poll_failed", error=str(error))
+            polled = await self._poll_all(polled)
+            pause_seconds = max(POLL_SECONDS, POLL_PAUSES * (trio.current_time() - began))
 
-    async def _poll_some(self, owner_ids: Sequence[UUID], seconds: float) -> None:
-        for chat in await self._store.list_changed(owner_ids, seconds=seconds, limit=NEWEST_CHATS):
-            if watch := self._watches.get(chat.owner_id):
-                watch.look(chat)
+    async def _poll_all(self, last: _Polled) -> _Polled:
+        """Tell what changed since the ``last`` poll that succeeded. Returns the last one now."""
+        began, as_of = trio.current_time(), None
+        seconds = began - last.began + UNSEEN_SECONDS_MAX
+        owner_ids = list(self._watches)
+        try:
+            for start in range(0, len(owner_ids), POLL_OWNERS):
+                answered = await self._poll_some(owner_ids[start : start + POLL_OWNERS], seconds, last.as_of)
+                as_of = as_of or answered
+        except StoreUnavailable as error:
+            telemetry.event("watch.poll_failed", error=str(error))
+            return last
+        return _Polled(began, as_of)
+
+    async def _poll_some(self, owner_ids: Sequence[UUID], seconds: float, as_of: datetime | None) -> datetime:
+        after: Chat | None = None
+        while True:
+            changes = await self._store.list_changed(
+                owner_ids, seconds=seconds, as_of=as_of, after=after, limit=POLL_CHATS
+            )
+            for chat in changes.chats:
+                if watch := self._watches.get(chat.owner_id):
+                    watch.look(chat)
+            if len(changes.chats) < POLL_CHATS:
+                return changes.as_of
+            after = changes.chats[-1]
 
     def cut_all(self) -> None:
         self._closed = True
@@ -183,29 +215,30 @@ class Watches:
 
     @asynccontextmanager
     async def subscribe(self, owner_id: UUID) -> AsyncIterator[Subscriber]:
-        """Follow the list of ``owner_id`` for the length of the block. Raises ``TooMany`` over the limit."""
-        if self._subscribers >= self._settings.subscribers_max:
-            raise TooMany(f"this replica serves {self._settings.subscribers_max} event streams already")
+        """Follow the list of ``owner_id`` for the length of the block. Raises ``TooMany`` over a limit."""
+        with self._audience.place(owner_id):
+            watch = self._joined(owner_id)
+            subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
+            watch.subscribers[subscriber] = None
+            if self._closed:
+                subscriber.cut("drain")
+            try:
+                await watch.listening.wait()
+                yield subscriber
+            finally:
+                del watch.subscribers[subscriber]
+                if not watch.subscribers and self._watches.get(owner_id) is watch:
+                    del self._watches[owner_id]
+                    watch.scope.cancel()
+
+    def _joined(self, owner_id: UUID) -> Watch:
         watch = self._watches.get(owner_id)
         if watch is None:
             if self._nursery is None:  # not running yet, or no more
                 raise StoreUnavailable("this replica is leaving; reconnect to another one")
             watch = self._watches[owner_id] = Watch(owner_id, store=self._store, pubsub=self._pubsub)
             self._nursery.start_soon(self._run, watch)
-        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
-        watch.subscribers[subscriber] = None
-        self._subscribers += 1
-        if self._closed:
-            subscriber.cut("drain")
-        try:
-            await watch.listening.wait()
-            yield subscriber
-        finally:
-            self._subscribers -= 1
-            del watch.subscribers[subscriber]
-            if not watch.subscribers and self._watches.get(owner_id) is watch:
-                del self._watches[owner_id]
-                watch.scope.cancel()
+        return watch
 
     async def _run(self, watch: Watch) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -12,8 +13,8 @@ import trio
 import trio.testing
 from web_world import ScriptedSubscriber, World, serving, unknown_chat
 
-from chatcluster import events
-from chatcluster.client import ApiError, Client, StreamEvent, Unreachable
+from chatcluster import client_events, events
+from chatcluster.client import STREAM_SECONDS, ApiError, Client, StreamEvent, Unreachable, Unusable
 from chatcluster.errors import ConfigError
 from chatcluster.events import HistoryResetEvent, StatusEvent, TitleEvent
 from chatcluster.http_client import http_client
@@ -266,13 +267,115 @@ class TestRequests:
 
 
 def test_the_events_that_it_knows_are_those_that_the_server_sends() -> None:
-    from chatcluster import client
-
     sent = {"attempt", "part"} | {kind.__struct_config__.tag for kind in events.Event.__args__}
-    assert sent == client._EVENT_TYPES
+    assert sent == client_events.EVENT_TYPES
     for event in (StatusEvent("running", False, 1, None), HistoryResetEvent()):
-        decoded: Any = client._decoder.decode(encode(event))
-        assert decoded == event
+        kind: Any = type(event).__struct_config__.tag
+        assert client_events.decode_event(kind, encode(event).decode()) == event
+
+
+class TestSecretsAndAddresses:
+    """What no request can carry is said when the client is made, and not after half a minute, or never."""
+
+    async def test_the_end_of_a_line_in_a_file_is_no_part_of_them(self) -> None:
+        world = World()
+        async with serving(world), Client(f" {world.url}/\n", f"{await world.token()}\r\n") as client:
+            assert (await client.me())["name"] == "ada"
+
+    @pytest.mark.parametrize("token", ["", " \n", "ccl_\u00fc", "ccl_a\nccl_b", "ccl_a ccl_b", "ccl_\u200b", "a\0b"])
+    def test_a_token_that_is_none_is_refused_at_once(self, token: str) -> None:
+        with pytest.raises(ConfigError, match=r"^token must be") as raised:
+            Client("http://cluster", token)
+        assert not token.strip() or token not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        "base_url", ["http://a\nb", "http://cluster?x=1", "http://cluster#x", "http://cl\u00fcster"]
+    )
+    def test_an_address_with_more_than_an_address_is_refused_at_once(self, base_url: str) -> None:
+        with pytest.raises(ConfigError, match=r"^base_url must be"):
+            Client(base_url, "ccl_x")
+
+    async def test_so_are_a_key_and_a_cursor(self) -> None:
+        async with ScriptedServer().client() as client:
+            for text in ("two\nlines", "\u00fc"):
+                with pytest.raises(ConfigError, match=r"^key must be"):
+                    await client.send(unknown_chat(), "x", key=text)
+                with pytest.raises(ConfigError, match=r"^cursor must be"):
+                    await take(client, unknown_chat(), 1, text)
+
+
+class TestWhatCannotGetBetter:
+    @pytest.mark.parametrize("reading", [True, False])
+    async def test_a_certificate_that_is_not_accepted_is_said_at_once(self, reading: bool) -> None:
+        refused = httpx.ConnectError("tls")
+        refused.__cause__ = OSError()
+        refused.__cause__.__context__ = ssl.SSLCertVerificationError(1, "certificate has expired")
+        server = ScriptedServer(refused)
+        async with server.client() as client:
+            with pytest.raises(Unusable, match="certificate"):
+                await (client.me() if reading else take(client, unknown_chat(), 1))
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("error", [httpx.LocalProtocolError("x"), httpx.UnsupportedProtocol("x")])
+    async def test_nor_is_a_request_that_cannot_be_written(self, error: Exception) -> None:
+        async with ScriptedServer(error).client() as client:
+            with pytest.raises(Unusable, match="cannot be sent"):
+                await client.me()
+
+    async def test_a_stream_that_nothing_answers_gives_up_and_says_why(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        server = ScriptedServer(*[httpx.ConnectError("connection refused") for _ in range(1000)])
+        async with server.client() as client:
+            with pytest.raises(Unreachable, match="connection refused"):
+                await take_patiently(client)
+        assert trio.current_time() - server.times[0] == pytest.approx(STREAM_SECONDS)
+
+    async def test_a_stream_that_is_answered_now_and_then_goes_on(self, autojump_clock: trio.testing.MockClock) -> None:
+        server = ScriptedServer()
+        for number in range(3):
+            server.answers += [httpx.ConnectError("refused") for _ in range(100)] + [sse(title(number + 1, "t"))]
+        async with server.client() as client:
+            assert len(await take_patiently(client, 3)) == 3
+        assert trio.current_time() - server.times[0] > STREAM_SECONDS
+
+
+async def take_patiently(client: Client, count: int = 1) -> list[StreamEvent]:
+    """As ``take``, for as long as it takes."""
+    received: list[StreamEvent] = []
+    async with aclosing(client.stream(unknown_chat())) as stream:
+        async for item in stream:
+            received.append(item)
+            if len(received) == count:
+                break
+    return received
+
+
+class TestNewerServers:
+    async def test_a_part_of_an_unknown_kind_is_passed_over_and_the_message_around_it_is_not(self) -> None:
+        frame = events.with_id(Cursor(1, Position(1, 1)), events.named("part", NEW_PART))
+        message = events.with_id(Cursor(2, Position(1, 2)), events.named("message", NEW_MESSAGE))
+        queue = events.with_id(Cursor(3, Position(1, 2)), events.named("queue", NEW_QUEUE))
+        server = ScriptedServer(sse(frame, message, queue))
+        async with server.client() as client:
+            first, second = await take(client, unknown_chat(), 2)
+        assert first.event.message.parts == (TextPart("hello"),)  # type: ignore[union-attr]
+        assert second.event.queue[0].parts == ()  # type: ignore[union-attr]
+        assert second.cursor == "3.1-2"
+
+    @pytest.mark.parametrize("data", ["[]", "1", "{}", '{"type": "message"}', '{"type": "message", "message": 1}'])
+    async def test_an_event_that_is_no_event_is_passed_over(self, data: str) -> None:
+        assert client_events.decode_event("message", data) is None
+
+
+NEW_PART = b'{"type":"part","attempt":1,"part":{"type":"hologram","depth":3}}'
+NEW_MESSAGE = (
+    b'{"type":"message","message":{"id":1,"role":"assistant","revision":2,"created_at":"2026-01-01T00:00:00Z",'
+    b'"parts":[{"type":"hologram"},{"type":"text","text":"hello"}]}}'
+)
+NEW_QUEUE = (
+    b'{"type":"queue","queue":[{"id":1,"created_at":"2026-01-01T00:00:00Z","parts":[{"type":"hologram","depth":3}]}]}'
+)
 
 
 @pytest.mark.parametrize("base_url", ["", "cluster", "localhost:8000", "ftp://cluster", "http://"])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from chatcluster.chat import ErrorInfo
 from chatcluster.chat_view import ChatView
-from chatcluster.client import Event
+from chatcluster.client_events import Event
 from chatcluster.events import (
     ErrorEvent,
     HistoryResetEvent,

@@ -12,7 +12,7 @@ from chat_states import assistant
 from contract_worlds import World, fence_of, open_world
 
 from chatcluster.chat import FinishTurn, Release, Status
-from chatcluster.errors import Fenced, LeaseLost
+from chatcluster.errors import Fenced, LeaseLost, NotFound
 from chatcluster.ports import NO_ROW, Burial, Death, OwnedChat, Replica, Silence
 
 ANSWER = FinishTurn((assistant("the answer"),))
@@ -443,3 +443,8 @@ async def test_a_user_is_made_once_and_keeps_its_rights(world: World) -> None:
     assert len(set(made)) == 1
     assert await world.accounts.ensure_user("ann", admin=True) == made[0]
     assert await world.accounts.ensure_user("bob", admin=True) != made[0]
+
+
+async def test_a_token_for_a_user_who_does_not_exist_is_refused(world: World) -> None:
+    with pytest.raises(NotFound, match="no such user"):
+        await world.accounts.add_token(uuid4(), token_id="t", name="", secret_digest=bytes(32), expires_at=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -38,7 +39,7 @@ from chatcluster.errors import (
     QueueFull,
 )
 from chatcluster.parts import Message, NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage
-from chatcluster.ports import ChatRead, MessagePage, Outcome
+from chatcluster.ports import Chat, ChatRead, MessagePage, Outcome
 
 STRANGER = UUID(int=200)
 ANSWER = FinishTurn((assistant("the answer"),))
@@ -491,19 +492,45 @@ async def test_chats_are_listed_newest_first_in_pages_and_only_to_their_owner(wo
             await page(None, 9, unknown)
 
 
-async def test_what_changed_lately_is_listed_of_the_newest_chats_of_some_owners(world: World) -> None:
-    """P9: and of nobody else's."""
+async def test_what_changed_lately_is_listed_of_all_chats_of_some_owners(world: World) -> None:
+    """P9: and of nobody else's. The earliest change comes first, whatever the age of its chat."""
     old, new = await world.chat(), await world.chat()
     foreign, unasked = await world.chat(owner_id=STRANGER), await world.chat(owner_id=uuid4())
+    await world.send(old, "later")
 
-    async def changed(*owner_ids: UUID, seconds: float = 60.0, limit: int = 9) -> set[UUID]:
-        return {chat.id for chat in await world.store.list_changed(owner_ids, seconds=seconds, limit=limit)}
+    async def changed(
+        *owner_ids: UUID,
+        seconds: float = 60.0,
+        as_of: datetime | None = None,
+        after: Chat | None = None,
+        limit: int = 9,
+    ) -> list[Chat]:
+        asked = {"seconds": seconds, "as_of": as_of, "after": after, "limit": limit}
+        return list((await world.store.list_changed(owner_ids, **asked)).chats)  # type: ignore[arg-type]
 
-    assert await changed(OWNER, STRANGER, uuid4()) == {old, new, foreign}
-    assert await changed(OWNER, limit=1) == {new}
-    assert await changed(OWNER, seconds=0.0) == set()
-    assert await changed() == set()
-    assert unasked not in await changed(OWNER, STRANGER)
+    def ids(chats: list[Chat]) -> list[UUID]:
+        return [chat.id for chat in chats]
+
+    assert set(ids(await changed(OWNER, STRANGER, uuid4()))) == {old, new, foreign}
+    assert unasked not in ids(await changed(OWNER, STRANGER))
+    assert await changed(OWNER, seconds=0.0) == []
+    assert await changed() == []
+    first = await changed(OWNER, limit=1)
+    rest = await changed(OWNER, after=first[0])
+    assert {*ids(first), *ids(rest)} == {old, new}
+    assert len(first) == len(rest) == 1
+    assert await changed(OWNER, after=rest[0]) == []
+
+
+@pytest.mark.parametrize("step_seconds", [-3600.0, 3600.0])
+async def test_a_clock_that_was_set_hides_no_change(world: World, step_seconds: float) -> None:
+    """The database's clock was another one at the last look: the earlier of the two times counts."""
+    chat = await world.chat()
+    now = (await world.store.list_changed([OWNER], seconds=60.0, as_of=None, after=None, limit=9)).as_of
+    then = now + timedelta(seconds=step_seconds)
+    changes = await world.store.list_changed([OWNER], seconds=60.0, as_of=then, after=None, limit=9)
+    assert [chat.id for chat in changes.chats] == [chat]
+    assert changes.as_of >= now
 
 
 async def test_versions_are_those_of_the_chats_that_exist(world: World) -> None:

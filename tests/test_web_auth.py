@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from web_world import World, client_of, error_code, serving, until_broken_off
 
 from chatcluster import tokens
-from chatcluster.errors import StoreUnavailable, Unauthenticated
+from chatcluster.config import Settings
+from chatcluster.errors import StoreUnavailable, TooMany, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Replica
 from chatcluster.subscribe import Cut
 from chatcluster.web import auth, sse
@@ -189,12 +190,63 @@ class CountingAccounts:
         return self.account if self.valid and (token_id, secret_digest) == self.parsed else None
 
 
+class TestGuessing:
+    """Well-formed tokens that are wrong cost a look-up each: an address has a rate of them."""
+
+    async def test_over_its_rate_an_address_is_refused_without_a_look_up(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        accounts, settings = CountingAccounts(), Settings(auth_failures_per_second=1)
+        authenticator = Authenticator(accounts, World().pubsub, settings)  # type: ignore[arg-type]
+
+        async def guess(address: str) -> type[Exception]:
+            with pytest.raises((Unauthenticated, TooMany)) as refused:
+                await authenticator.authenticate(guessed(), address=address)
+            return refused.type
+
+        answers = [await guess("10.0.0.1") for _ in range(100)]
+        assert answers == 10 * [Unauthenticated] + 90 * [TooMany]
+        assert accounts.asked == 10
+        assert await guess("10.0.0.2") is Unauthenticated
+        await trio.sleep(1.0)
+        assert [await guess("10.0.0.1") for _ in range(2)] == [Unauthenticated, TooMany]
+
+    async def test_users_behind_the_same_address_go_on(self, autojump_clock: trio.testing.MockClock) -> None:
+        accounts, settings = CountingAccounts(), Settings(auth_failures_per_second=0.1)
+        pubsub = World().pubsub
+        authenticator = Authenticator(accounts, pubsub, settings)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(authenticator.run)
+            await trio.testing.wait_all_tasks_blocked()
+            await authenticator.authenticate(accounts.parsed, address="proxy")
+            with pytest.raises(Unauthenticated):
+                await authenticator.authenticate(guessed(), address="proxy")
+            for _ in range(3):
+                pubsub.publish(TOKENS_CHANNEL, b"x")
+                await trio.sleep(CACHE_SECONDS)
+                assert await authenticator.authenticate(accounts.parsed, address="proxy") == accounts.account
+            accounts.valid = False
+            await trio.sleep(CACHE_SECONDS)
+            with pytest.raises((Unauthenticated, TooMany)):
+                await authenticator.authenticate(accounts.parsed, address="proxy")
+            asked = accounts.asked
+            with pytest.raises((Unauthenticated, TooMany)):
+                await authenticator.authenticate(accounts.parsed, address="proxy")
+            assert accounts.asked <= asked + 1, "a token that was revoked is as unknown as any"
+            nursery.cancel_scope.cancel()
+
+
+def guessed() -> tokens.ParsedToken:
+    made = tokens.generate()
+    return tokens.ParsedToken(made.token_id, made.digest)
+
+
 class TestCache:
     """The hot path costs no transaction, and a revoked token lets nobody in."""
 
     async def test_a_token_is_looked_up_once_in_five_seconds(self, autojump_clock: trio.testing.MockClock) -> None:
         accounts = CountingAccounts()
-        authenticator = Authenticator(accounts, World().pubsub)  # type: ignore[arg-type]
+        authenticator = Authenticator(accounts, World().pubsub, Settings())  # type: ignore[arg-type]
         for _ in range(100):
             assert await authenticator.authenticate(accounts.parsed) == accounts.account
         assert accounts.asked == 1
@@ -205,7 +257,7 @@ class TestCache:
 
     async def test_a_wrong_token_is_not_remembered_and_pushes_nobody_out(self) -> None:
         accounts = CountingAccounts()
-        authenticator = Authenticator(accounts, World().pubsub)  # type: ignore[arg-type]
+        authenticator = Authenticator(accounts, World().pubsub, Settings())  # type: ignore[arg-type]
         await authenticator.authenticate(accounts.parsed)
         for _ in range(3):
             with pytest.raises(Unauthenticated):
@@ -217,7 +269,7 @@ class TestCache:
     async def test_a_revocation_anywhere_empties_it_at_once(self) -> None:
         accounts = CountingAccounts()
         pubsub = World().pubsub
-        authenticator = Authenticator(accounts, pubsub)  # type: ignore[arg-type]
+        authenticator = Authenticator(accounts, pubsub, Settings())  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(authenticator.run)
             await trio.testing.wait_all_tasks_blocked()
@@ -232,7 +284,7 @@ class TestCache:
     async def test_all_streams_of_a_token_that_ask_at_once_cost_a_few_look_ups(self) -> None:
         """After a revocation each of them asks with its next event."""
         accounts = CountingAccounts()
-        authenticator = Authenticator(accounts, World().pubsub)  # type: ignore[arg-type]
+        authenticator = Authenticator(accounts, World().pubsub, Settings())  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             for _ in range(100):
                 nursery.start_soon(authenticator.authenticate, accounts.parsed)
@@ -244,7 +296,7 @@ class TestCache:
         """P4: the commits of chats wait for the same pool. And nobody waits for ever."""
         accounts = CountingAccounts()
         accounts.silent = True
-        authenticator = Authenticator(accounts, World().pubsub)  # type: ignore[arg-type]
+        authenticator = Authenticator(accounts, World().pubsub, Settings())  # type: ignore[arg-type]
         refused = 0
 
         async def ask(number: int) -> None:
@@ -266,7 +318,7 @@ class TestCache:
         """The look-up and the announcement cross: the token is asked about again."""
         accounts = CountingAccounts()
         pubsub = World().pubsub
-        authenticator = Authenticator(accounts, pubsub)  # type: ignore[arg-type]
+        authenticator = Authenticator(accounts, pubsub, Settings())  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(authenticator.run)
             await trio.testing.wait_all_tasks_blocked()

@@ -57,6 +57,8 @@ BODIES: dict[str, bytes] = {
     "too many parts": json.dumps({"content": [{"type": "text", "text": "x"}] * 1001}).encode(),
     "an unknown field": b'{"content": "x", "contents": "y"}',
     "a huge number": b'{"content": 1' + b"0" * 5000 + b"}",
+    "content of invisible characters": b'{"content": "\\u200b"}',
+    "a part of invisible characters": b'{"content": [{"type": "text", "text": "\\u2060 "}]}',
     "nested deeply": b'{"content": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     "nested deeply in an unknown field": b'{"x": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
 }
@@ -67,6 +69,10 @@ CREATE_BODIES: dict[str, bytes] = {
     "title too long": json.dumps({"content": "x", "title": "t" * 201}).encode(),
     "title with a line break": b'{"content": "x", "title": "a\\nb"}',
     "title with a NUL": b'{"content": "x", "title": "a\\u0000"}',
+    "title of invisible characters": b'{"content": "x", "title": "\\u200b\\u2060"}',
+    "title that turns the direction": b'{"content": "x", "title": "\\u202egpj.exe"}',
+    "title with a line separator": b'{"content": "x", "title": "a\\u2028b"}',
+    "model with an invisible character": b'{"content": "x", "model": "m\\u200b1"}',
     "model blank": b'{"content": "x", "model": ""}',
     "model too long": json.dumps({"content": "x", "model": "m" * 201}).encode(),
     "model with a control character": b'{"content": "x", "model": "m\\u0007"}',
@@ -107,6 +113,26 @@ async def test_sizes_above_the_limits() -> None:
             await refuse(client, world, "request_too_large", 413, "POST", "/api/v1/chats", json=body)
         await refuse(client, world, "request_too_large", 413, "POST", "/api/v1/chats", content=b"[" * 8193)
         assert (await client.post("/api/v1/chats", json={"content": "x" * 2048})).status_code == 201
+
+
+async def test_a_limit_is_the_same_however_the_json_is_escaped() -> None:
+    """What counts is the text that arrives, not how its JSON was written."""
+    world = World(content_bytes_max=2048, body_bytes_max=4096)
+    async with client_of(world) as client:
+
+        async def status(text: str, *, escaped: bool) -> int:
+            written = "".join(f"\\u{ord(character):04x}" for character in text) if escaped else text
+            body = b'{"content": "%b"}' % written.encode()
+            return (await client.post("/api/v1/chats", content=body)).status_code
+
+        for character, bytes_each in (("A", 1), ("\u00e9", 2), ("\u4e2d", 3)):
+            for escaped in (False, True):
+                fitting = character * (2048 // bytes_each)
+                assert await status(fitting, escaped=escaped) == 201, (character, escaped)
+                assert await status(fitting + character, escaped=escaped) == 413, (character, escaped)
+            assert await status(character * 8192, escaped=True) == 413
+        backslashes = b'{"content": "%b"}' % (rb"\\u" * 20_000)
+        assert (await client.post("/api/v1/chats", content=backslashes)).status_code == 413
 
 
 async def test_media_types_other_than_json() -> None:

@@ -23,6 +23,7 @@ from chatcluster.metrics import Metrics
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat
 from chatcluster.web.app import create_app
+from chatcluster.web.connections import Limits
 from chatcluster.web.server import Server
 from chatcluster.web.services import Services
 
@@ -152,6 +153,7 @@ class World:
         self.notices = RecordingNotices()
         self.health = ScriptedHealth()
         self.metrics = Metrics()
+        self.limits = Limits()
         self.server: Server
         self.url = ""
         self.public_url = ""
@@ -193,7 +195,7 @@ class World:
 async def serving(world: World) -> AsyncIterator[World]:
     """Run the server of ``world`` on two loopback ports: its own one and the public one."""
     app = create_app(world.services())
-    world.server = Server(app, send_stall_seconds=world.settings.send_stall_seconds)
+    world.server = Server(app, send_stall_seconds=world.settings.send_stall_seconds, limits=world.limits)
     private, public = loopback(), loopback()
     world.url, world.public_url = url_of(private), url_of(public)
     async with trio.open_nursery() as nursery:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from chatcluster.errors import NotFound
 from chatcluster.memory.database import MemoryDatabase, TokenRow
 from chatcluster.memory.link import Link
 from chatcluster.ports import Account, Token
@@ -42,8 +43,10 @@ class MemoryAccounts:
         self, user_id: UUID, *, token_id: str, name: str, secret_digest: bytes, expires_at: datetime | None
     ) -> Token:
         async with self._link.crossing("add_token"):
-            user_name = self._database.accounts[user_id].name
-            token = Token(token_id, user_id, user_name, name, self._database.now(), expires_at=expires_at)
+            account = self._database.accounts.get(user_id)
+            if account is None:
+                raise NotFound("there is no such user", user_id=str(user_id))
+            token = Token(token_id, user_id, account.name, name, self._database.now(), expires_at=expires_at)
             self._database.tokens[token_id] = TokenRow(token, secret_digest)
             return token
 

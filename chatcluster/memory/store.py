@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate, islice, takewhile
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from chatcluster.ports import (
     SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
     VERSIONS_FORGOTTEN_MAX,
+    Changes,
     Chat,
     ChatRead,
     Claimed,
@@ -144,14 +145,18 @@ class MemoryStore:
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
             return tuple(self._database.view(row) for row in wanted[:limit])
 
-    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
+    async def list_changed(
+        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
         async with self._link.crossing("list_changed"):
-            since = self._database.now() - timedelta(seconds=seconds)
-            changed: list[ChatRow] = []
-            for owner_id in owner_ids:
-                newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
-                changed.extend(row for row in newest[:limit] if row.updated_at > since)
-            return tuple(map(self._database.view, changed))
+            now = self._database.now()
+            since = min(now, as_of or now) - timedelta(seconds=seconds)
+            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids]
+            changed = [row for row in changed if row.updated_at > since]
+            changed.sort(key=lambda row: (row.updated_at, row.id))
+            if after is not None:
+                changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
+            return Changes(tuple(map(self._database.view, changed[:limit])), now)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int

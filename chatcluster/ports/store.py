@@ -171,6 +171,13 @@ VERSIONS_FORGOTTEN_MAX = 1000
 """So many versions of one chat a failover may have lost without one of them being given out again."""
 
 
+class Changes(msgspec.Struct, frozen=True):
+    """Chats that changed, the earliest first, and the database's clock when it was asked."""
+
+    chats: tuple[Chat, ...]
+    as_of: datetime
+
+
 class Store(Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides."""
 
@@ -263,8 +270,14 @@ class Store(Protocol):
         """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``."""
         ...
 
-    async def list_changed(self, owner_ids: Sequence[UUID], *, seconds: float, limit: int) -> tuple[Chat, ...]:
-        """Of the newest ``limit`` chats of each owner those that changed in the last ``seconds``, in one statement."""
+    async def list_changed(
+        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
+        """A page of those chats of these owners that changed in the last ``seconds``, or ``seconds`` before ``as_of``.
+
+        ``as_of`` is what an earlier call returned. Both times are by the database's clock, and the earlier one counts:
+        so a clock that is set, forward or back, hides no change. ``after`` is the last chat of the previous page.
+        """
         ...
 
     async def list_messages(

@@ -296,12 +296,18 @@ where owner_id = $1
 order by chats.created_at desc, chats.id desc
 limit $5
 
+-- name: clock
+select statement_timestamp()
+
 -- name: list_changed
-select newest.*
-from unnest($1::uuid[]) as owners (owner_id) cross join lateral (
-    select {chat} from chats where chats.owner_id = owners.owner_id order by chats.created_at desc, chats.id desc limit $3
-) as newest
-where newest.updated_at > statement_timestamp() - $2::float8 * interval '1 second'
+-- Looks at all chats of these owners: an index on updated_at would have to follow every change of every chat, and this
+-- is asked once in a while, for those users alone who watch their lists.
+select {chat} from chats
+where owner_id = any($1::uuid[])
+    and updated_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
+    and ($4::timestamptz is null or (updated_at, id) > ($4, $5::uuid))
+order by updated_at, id
+limit $6
 
 -- name: select_creation
 select created_at from chats where id = $1 and owner_id = $2

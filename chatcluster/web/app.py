@@ -1,9 +1,9 @@
 """The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``.
 
-``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens. What every
-request goes through, from the outside in: ``boundary`` (ID, limits, last resort), litestar's routing, ``auth``,
-then a route. A route decodes, calls one transition of the store, and after its commit tells ``notices``; the
-store decides, the route never does.
+``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
+under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), litestar's
+routing, ``auth``, then a route. A route decodes, calls one transition of the store, and after its commit tells
+``notices``; the store decides, the route never does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chatcluster.web.errors import respond
 from chatcluster.web.pump import Pump
 from chatcluster.web.request import ApiRequest, require_whole_numbers
 from chatcluster.web.services import Services
+from chatcluster.web.shares import Shares
 
 
 class WebApp:
@@ -53,7 +54,7 @@ class WebApp:
 
 def create_app(services: Services) -> WebApp:
     """The application on these services. It starts nothing."""
-    authenticator = Authenticator(services.accounts, services.pubsub)
+    authenticator = Authenticator(services.accounts, services.pubsub, services.settings)
     pump = Pump()
     return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services)
 
@@ -62,7 +63,7 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
     api = Router(
         path="/api/v1",
         route_handlers=[*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *admin.ROUTES],
-        middleware=[authentication(authenticator)],
+        middleware=[authentication(authenticator, Shares(services.settings))],
         guards=[require_whole_numbers],
         security=[{"token": []}],
     )

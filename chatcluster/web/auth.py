@@ -7,11 +7,14 @@ long a revoked token still opens a door; a ``GAP`` in the channel counts as an a
 ask once in a while besides, which also ends those whose token has expired.
 
 Only accepted tokens are cached: a wrong one cannot push a right one out, and a checksum keeps most nonsense
-away from the database.
+away from the database. Tokens that are well formed and wrong cost a look-up each; an address has a rate of those
+(``auth_failures_per_second``), and over it is refused (``TooMany``) with any token that was not accepted here before.
+So users behind the same proxy as somebody who guesses go on.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Any
 
@@ -21,22 +24,28 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Middleware, Receive, Scope, Send
 
 from chatcluster import tokens
-from chatcluster.errors import Forbidden, StoreUnavailable, Unauthenticated
+from chatcluster.config import Settings
+from chatcluster.errors import Forbidden, StoreUnavailable, TooMany, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub
+from chatcluster.web.shares import Buckets, Shares
 
 CACHE_SECONDS = 5.0
 CACHE_TOKENS_MAX = 10_000
 LOOK_UPS_MAX = 4
 """At a time. After a revocation all open streams ask at once, and the commits of chats need connections as well."""
 LOOK_UP_WAIT_SECONDS_MAX = 10.0
+FAILURES_BURST_SECONDS = 10.0
+FAILURES_RETRY_SECONDS = 5
 
 
 class Authenticator:
     """``revocations`` grows with every announcement: who compares it knows when to ask again."""
 
-    def __init__(self, accounts: Accounts, pubsub: PubSub) -> None:
+    def __init__(self, accounts: Accounts, pubsub: PubSub, settings: Settings) -> None:
         self._accounts = accounts
         self._pubsub = pubsub
+        rate = settings.auth_failures_per_second
+        self._failures = Buckets(per_second=rate, burst=FAILURES_BURST_SECONDS * rate)
         self._cache: OrderedDict[bytes, tuple[float, Account]] = OrderedDict()
         self._places = trio.Semaphore(LOOK_UPS_MAX)
         self.revocations = 0
@@ -48,9 +57,9 @@ class Authenticator:
                 self._forget()
                 await announcements.receive()
 
-    async def authenticate(self, token: tokens.ParsedToken | None) -> Account:
-        """The token's account. Raises ``Unauthenticated``, in the same words whatever is wrong with it."""
-        account = None if token is None else self._remembered(token) or await self._look_up(token)
+    async def authenticate(self, token: tokens.ParsedToken | None, *, address: str | None = None) -> Account:
+        """The token's account. Raises ``Unauthenticated``, in the same words whatever is wrong, and ``TooMany``."""
+        account = None if token is None else self._remembered(token) or await self._admitted(token, address)
         if account is None:
             raise Unauthenticated("the token is not valid (any more)")
         return account
@@ -58,6 +67,16 @@ class Authenticator:
     def _remembered(self, token: tokens.ParsedToken) -> Account | None:
         cached = self._cache.get(token.digest)
         return cached[1] if cached is not None and cached[0] > trio.current_time() else None
+
+    async def _admitted(self, token: tokens.ParsedToken, address: str | None) -> Account | None:
+        """The account of a token that has to be looked up, where its address may have that."""
+        is_counted = address is not None and token.digest not in self._cache
+        if is_counted and self._failures.is_empty(address):
+            raise TooMany("too many tokens from this address are not valid", retry_after_seconds=FAILURES_RETRY_SECONDS)
+        account = await self._look_up(token)
+        if account is None and is_counted:
+            self._failures.take(address)
+        return account
 
     async def _look_up(self, token: tokens.ParsedToken) -> Account | None:
         await self._take_place()
@@ -81,7 +100,9 @@ class Authenticator:
     async def _ask_database(self, token: tokens.ParsedToken) -> Account | None:
         revocations = self.revocations
         account = await self._accounts.authenticate(token.token_id, token.digest)
-        if account is not None and revocations == self.revocations:
+        if account is None:
+            self._cache.pop(token.digest, None)
+        elif revocations == self.revocations:
             self._remember(token, account)
         return account
 
@@ -92,12 +113,14 @@ class Authenticator:
             self._cache.popitem(last=False)
 
     def _forget(self) -> None:
-        self._cache.clear()
+        """What was accepted stays known as such, and has to be asked about."""
+        for digest, (_, account) in self._cache.items():
+            self._cache[digest] = (-math.inf, account)
         self.revocations += 1
 
 
-def authentication(authenticator: Authenticator) -> Middleware:
-    """Middleware that lets in the requests with a valid token, with ``scope["user"]`` set.
+def authentication(authenticator: Authenticator, shares: Shares) -> Middleware:
+    """Middleware that lets in the requests with a valid token, each in its user's turn, with ``scope["user"]`` set.
 
     A function, because litestar copies a router's middleware deeply, and the cache must not be copied.
     """
@@ -105,13 +128,22 @@ def authentication(authenticator: Authenticator) -> Middleware:
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
             token = bearer_token(scope)
-            scope["user"] = await authenticator.authenticate(token)
-            scope["auth"] = token
-            await app(scope, receive, send)
+            account = await authenticator.authenticate(token, address=_address_in(scope))
+            scope["user"], scope["auth"] = account, token
+            await shares.enter(account.user_id)
+            try:
+                await app(scope, receive, send)
+            finally:
+                shares.leave(account.user_id)
 
         return authenticated
 
     return middleware
+
+
+def _address_in(scope: Scope) -> str | None:
+    client = scope["client"]
+    return None if client is None else client[0]
 
 
 def bearer_token(scope: Scope) -> tokens.ParsedToken | None:

@@ -6,7 +6,6 @@ that names the place. ``content`` is a string, or a list of parts ``{"type": "te
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
 from typing import Annotated, TypeVar
 
@@ -16,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from chatcluster.chat import Busy
 from chatcluster.errors import InvalidRequest, TooLarge
 from chatcluster.parts import Parts, TextPart
+from chatcluster.texts import is_blank, is_visible, visible
 
 TITLE_CHARS_MAX = 200
 DEFAULT_TITLE_CHARS_MAX = 80
@@ -100,8 +100,8 @@ def content_parts(content: Content, *, bytes_max: int) -> Parts:
     texts = [content] if isinstance(content, str) else [part.text for part in content]
     if len(texts) > CONTENT_PARTS_MAX:
         raise InvalidRequest(f"content has more than {CONTENT_PARTS_MAX} parts")
-    if not any(text.strip() for text in texts):
-        raise InvalidRequest("content must not be empty")
+    if all(map(is_blank, texts)):
+        raise InvalidRequest("content must not be empty: it has nothing that can be seen")
     if sum(len(text.encode()) for text in texts) > bytes_max:
         raise TooLarge(f"content is larger than {bytes_max} bytes", bytes_max=bytes_max)
     return tuple(TextPart(_storable("content", text)) for text in texts)
@@ -111,7 +111,7 @@ def default_title(parts: Parts) -> str:
     """A chat's title until it gets a better one: the first words of its first message."""
     words = " ".join(part.text for part in parts if isinstance(part, TextPart)).split()
     title = " ".join(words[:DEFAULT_TITLE_WORDS])[:DEFAULT_TITLE_CHARS_MAX].strip()
-    return "".join(character for character in title if not _is_control(character)) or "New chat"
+    return visible(title) or "New chat"
 
 
 def checked_title(title: str) -> str:
@@ -133,19 +133,15 @@ def checked_prompt(prompt: str, *, bytes_max: int) -> str:
 
 
 def _line(field: str, text: str, *, chars_max: int) -> str:
-    """One line of text, without blanks around it."""
+    """A name (``texts.py``), without blanks around it."""
     text = text.strip()
-    if not text:
+    if is_blank(text):
         raise InvalidRequest(f"{field} must not be empty")
     if len(text) > chars_max:
         raise InvalidRequest(f"{field} is longer than {chars_max} characters", chars_max=chars_max)
-    if any(map(_is_control, text)):
-        raise InvalidRequest(f"{field} must not contain control characters")
+    if not is_visible(text):
+        raise InvalidRequest(f"{field} must not contain characters that are invisible or control the text")
     return text
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")  # lone surrogates are no text, and cannot be stored
 
 
 def _storable(field: str, text: str) -> str:

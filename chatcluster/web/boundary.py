@@ -3,7 +3,8 @@
 * It has an ID: the caller's ``X-Request-Id`` if it has a sane form, else a new one. It is in the answer and
   in every line that is logged while the request is served.
 * Its body is bounded in size (413) and in time (408), with or without a ``Content-Length``, and is not read any
-  further than that.
+  further than that. An escaped character counts as one byte, so that no limit depends on how a client writes JSON;
+  whatever a body is made of, six times the limit is the most that is read.
 * It gets an answer: an error that nobody handled is a 500 before the response has begun. After that the
   response is left unfinished, and the server breaks the connection off.
 * While the replica drains, the answer says ``Connection: close``, so that the client goes elsewhere next time.
@@ -28,6 +29,8 @@ from chatcluster.errors import InvalidRequest, RequestTimeout, TooLarge
 from chatcluster.web.errors import answer
 
 BODY_SECONDS_MAX = 30.0
+ESCAPED_CHARACTER_BYTES = 6
+"""``\\u0041`` is one byte of text."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -80,14 +83,16 @@ class _RequestBody:
         self._receive = receive
         self._announced = _content_length(scope)
         self._bytes_max = bytes_max
+        self._wire_bytes_max = ESCAPED_CHARACTER_BYTES * bytes_max
         self._bytes = 0
+        self._escapes = 0
         self._deadline = trio.current_time() + BODY_SECONDS_MAX
         self._complete = False
 
     async def receive(self) -> Any:
         if self._complete:
             return await self._receive()
-        self._check_size(self._announced)
+        self._check_size(self._announced, self._wire_bytes_max)
         try:
             with trio.fail_at(self._deadline):
                 event = await self._receive()
@@ -96,13 +101,19 @@ class _RequestBody:
         if event["type"] == "http.disconnect":
             raise InvalidRequest("the connection broke before the body was complete")
         if event["type"] == "http.request":
-            self._bytes += len(event["body"])
-            self._check_size(self._bytes)
+            self._count(event["body"])
             self._complete = not event["more_body"]
         return event
 
-    def _check_size(self, size: int) -> None:
-        if size > self._bytes_max:
+    def _count(self, piece: bytes) -> None:
+        """A character whose escape is cut in two by the pieces counts as it was written."""
+        self._bytes += len(piece)
+        self._escapes += piece.count(b"\\u")
+        self._check_size(self._bytes, self._wire_bytes_max)
+        self._check_size(self._bytes - (ESCAPED_CHARACTER_BYTES - 1) * self._escapes, self._bytes_max)
+
+    def _check_size(self, size: int, bytes_max: int) -> None:
+        if size > bytes_max:
             raise TooLarge(f"the body is larger than {self._bytes_max} bytes", bytes_max=self._bytes_max)
 
 

@@ -13,6 +13,7 @@ from chatcluster.chat import Archive, Interrupt, Rename, Unarchive
 from chatcluster.errors import Conflict
 from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import Chat, NewChat
+from chatcluster.texts import is_blank
 from chatcluster.views import ChatAnswer, chat_answer
 from chatcluster.web.answers import REFUSALS, ChatsAnswer
 from chatcluster.web.bodies import (
@@ -44,8 +45,8 @@ def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     bytes_max = request.services.settings.content_bytes_max
     parts = content_parts(data.content, bytes_max=bytes_max)
     messages = [NewMessage(Role.USER, parts)]
-    if data.system_prompt:
-        prompt = checked_prompt(data.system_prompt, bytes_max=bytes_max)
+    prompt = checked_prompt(data.system_prompt or "", bytes_max=bytes_max)
+    if not is_blank(prompt):
         messages.insert(0, NewMessage(Role.SYSTEM, (TextPart(prompt),)))
     return NewChat(
         id=uuid4(),

@@ -21,7 +21,6 @@ from chatcluster.errors import (
     NotFound,
     SchemaError,
     StoreFailed,
-    StreamsUnavailable,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -46,9 +45,8 @@ def answer(error: Exception) -> Answer:
         case HTTPException() if error.status_code < 500:
             return _caller(_translate(error), error.headers)
         case UnavailableError() | SchemaError() if not isinstance(error, StoreFailed):
-            code = "streams_unavailable" if isinstance(error, StreamsUnavailable) else "store_unavailable"
             text = "a server that this needs cannot be reached right now; try again"
-            return _answer(503, code, text, headers={"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})
+            return _answer(503, "store_unavailable", text, headers={"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})
     telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
     return _answer(500, "internal", "something went wrong here; the log knows it by the request's ID")
 

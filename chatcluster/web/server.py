@@ -14,7 +14,7 @@ States of the server, each begun by one call and never left again:
                  connections are closed after ``idle_seconds``: a proxy that finds the port closed meanwhile uses
                  them no more, so none is closed under a request that is on its way
 
-A connection ends in one of three ways:
+A connection ends in one of four ways:
 
 *closed*      an orderly end: what was sent arrives, and what the client still sends is read and thrown away for a
               moment, so that it gets to see its answer
@@ -22,8 +22,11 @@ A connection ends in one of three ways:
               HTTP/1.0, which knows no such thing, it is reset
 *reset*       the reader took nothing for ``send_stall_seconds``: what it has not taken is dropped
 
-Every wait is bounded: sends by the stall limit, idle connections by ``KEEP_ALIVE_SECONDS``, the rest of a cut
-by ``FINISH_SECONDS``; a peer that vanished without a word is noticed by the kernel after the stall limit.
+*dropped*     it said nothing, or nothing more, and its place is needed (``connections.py``)
+
+Every wait is bounded: sends by the stall limit, the head of a request by ``head_seconds``, idle connections by
+``KEEP_ALIVE_SECONDS``, the rest of a cut by ``FINISH_SECONDS``; a peer that vanished without a word is noticed by the
+kernel after the stall limit.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ from litestar.types import ASGIApp
 
 from chatcluster import telemetry
 from chatcluster.errors import InvalidRequest
+from chatcluster.web.connections import Connections, Limits, address_of
 from chatcluster.web.errors import answer
 from chatcluster.web.health import PUBLIC
 from chatcluster.web.outlet import OUTLET, Outlet
@@ -71,19 +75,21 @@ Put = Callable[[Any], Awaitable[None]]
 class Server:
     """Serves an ASGI application on given listening sockets. See the module's docstring for its states."""
 
-    def __init__(self, app: ASGIApp, *, send_stall_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, *, send_stall_seconds: float, limits: Limits | None = None) -> None:
         self.app = app
+        self.limits = limits or Limits()
         self.send_stall_seconds = send_stall_seconds
         self.config = _config()
         self.context = WorkerContext(None)
-        self._connections: set[_Connection] = set()
+        self.connections = Connections(self.limits)
+        self._running: set[_Connection] = set()
         self._public = trio.CancelScope()
         self._cut = trio.Event()
         self._idle_seconds = 0.0
 
     def __repr__(self) -> str:
         state = "cut" if self._cut.is_set() else "draining" if self._public.cancel_called else "serving"
-        return f"<Server {state}, {len(self._connections)} connections>"
+        return f"<Server {state}, {len(self._running)} connections>"
 
     def stop_accepting(self) -> None:
         """Leave the public port to the other replicas. What is connected stays so."""
@@ -122,7 +128,7 @@ class Server:
         """Close the ports, but not on those whom the kernel has connected already: what they have sent would be
         answered by a reset, and nobody could tell whether it was done."""
         await self.context.terminated.set()
-        for connection in tuple(self._connections):
+        for connection in tuple(self._running):
             connection.wind_up(self._idle_seconds)
         for port in ports:
             port.setblocking(False)
@@ -140,13 +146,15 @@ class Server:
 
     async def _connect(self, public: bool, stream: trio.SocketStream) -> None:
         connection = _Connection(self, stream, public)
-        self._connections.add(connection)
+        self._running.add(connection)
         try:
-            await connection.run(LAST_SECONDS if self._cut.is_set() else KEEP_ALIVE_SECONDS)
+            if self.connections.admit(connection, public=public):
+                await connection.run(LAST_SECONDS if self._cut.is_set() else self.limits.head_seconds)
         except Exception as error:  # noqa: BLE001 - one connection's failure must not be the others'
             telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
         finally:
-            self._connections.discard(connection)
+            self.connections.remove(connection)
+            self._running.discard(connection)
             await trio.aclose_forcefully(stream)
 
 
@@ -157,6 +165,10 @@ class _Connection:
         self._server = server
         self._stream = stream
         self._public = public
+        self.address = address_of(stream)
+        """Of its client, for the count of silent ones."""
+        self._in_head = True
+        """The head of a request is awaited, or a part of it is there: its deadline holds."""
         self._whole = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._sending = trio.Lock()
@@ -165,9 +177,12 @@ class _Connection:
         self._nursery: trio.Nursery
         self._protocol: _Protocol
 
-    async def run(self, idle_seconds: float) -> None:
-        """Serve until either side ends it, or nothing is asked for ``idle_seconds``."""
-        self._reading.deadline = trio.current_time() + idle_seconds
+    def drop(self) -> None:
+        self._whole.cancel()
+
+    async def run(self, head_seconds: float) -> None:
+        """Serve until either side ends it. The head of the first request has to be there within ``head_seconds``."""
+        self._reading.deadline = trio.current_time() + head_seconds
         try:
             client, here = self._stream.socket.getpeername(), self._stream.socket.getsockname()
             self._tune()
@@ -203,6 +218,9 @@ class _Connection:
         data = b""
         with self._reading:
             while (data := await self._receive()) and not self._ending:
+                if not self._in_head and self._exchange is None:
+                    self._in_head = True
+                    self._reading.deadline = trio.current_time() + self._server.limits.head_seconds
                 if self._exchange is None or not self._exchange.has_gone_on:
                     await self._protocol.handle(RawData(data))
             while data and self._ending:
@@ -223,8 +241,16 @@ class _Connection:
         elif isinstance(event, Closed):
             await self._end()
         elif isinstance(event, Updated) and not self._ending:
-            self._exchange = None if event.idle else self._exchange
-            self._reading.deadline = trio.current_time() + KEEP_ALIVE_SECONDS if event.idle else math.inf
+            self._rest() if event.idle else self._begin()
+
+    def _begin(self) -> None:
+        self._reading.deadline = math.inf
+        self._server.connections.busy(self)
+
+    def _rest(self) -> None:
+        self._exchange, self._in_head = None, False
+        self._reading.deadline = trio.current_time() + KEEP_ALIVE_SECONDS
+        self._server.connections.idle(self)
 
     async def _send_bytes(self, data: bytes) -> None:
         """Send, in pieces that the reader has to take in time. A deadline of the whole costs less than a scope each."""

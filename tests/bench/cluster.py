@@ -22,6 +22,8 @@ from chatcluster.config import Settings, env_name
 from chatcluster.embedded import child
 
 READY_SECONDS_MAX = 60.0
+ONE_USER = {"requests_per_user": 0, "requests_per_second_per_user": 0, "subscribers_per_user": 0}
+"""The load is one user's, and stands for that of many: no share of theirs is measured."""
 
 Json = dict[str, Any]
 
@@ -85,7 +87,7 @@ class Cluster:
             process, ready = await self._spawn("model", ["chatcluster", "simulate-llm", "--port", "0"], own)
             self.model_pid = process.pid
             self._configure(llm_base_url=f"http://127.0.0.1:{ready['port']}/v1")
-        self._configure(**self.setup.settings)
+        self._configure(**ONE_USER, **self.setup.settings)
         async with trio.open_nursery() as nursery:
             for _ in range(self.setup.replicas):
                 nursery.start_soon(self.add)

@@ -18,6 +18,7 @@ import trio
 import trio.testing
 
 from chatcluster import telemetry
+from chatcluster.audience import Audience
 from chatcluster.chat import (
     Archive,
     Busy,
@@ -227,8 +228,11 @@ class SimulatedReplica:
         self.pubsub = DirectPubSub(world.broker)
         self.publisher = Publisher(self.streams, coalesce_seconds=settings.coalesce_ms / 1000)
         self.notices = Notices(self.pubsub)
-        self.feeds = Feeds(store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings)
-        self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings)
+        readers = Audience(settings)
+        self.feeds = Feeds(
+            store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
+        )
+        self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
         self.incarnations: list[UUID] = []
         self.loop = Replica(
             name=name,

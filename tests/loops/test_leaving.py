@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
 from chatcluster.memory import MemoryBroker, MemoryStreams
@@ -51,12 +52,13 @@ async def test_a_reader_that_comes_when_nobody_serves_any_more_is_sent_to_anothe
     a = await world.replica()
     chat = await world.one_turn(a)
     streams = MemoryStreams(MemoryBroker())
-    feeds = Feeds(store=a.store, streams=streams, pubsub=a.pubsub, settings=Settings())
-    watches = Watches(store=a.store, pubsub=a.pubsub, settings=Settings())
+    readers = Audience(Settings())
+    feeds = Feeds(store=a.store, streams=streams, pubsub=a.pubsub, settings=Settings(), audience=readers)
+    watches = Watches(store=a.store, pubsub=a.pubsub, settings=Settings(), audience=readers)
     with pytest.raises(StoreUnavailable, match="another"):
         async with feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
             raise AssertionError("there is no feed to read")
     with pytest.raises(StoreUnavailable, match="another"):
         async with watches.subscribe(OWNER):
             raise AssertionError("there is no list to read")
-    assert feeds.subscribers == 0
+    assert feeds.subscribers == readers.size == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import msgspec
 import pytest
 import trio
@@ -323,7 +325,7 @@ async def test_another_users_chat_is_not_there(world: World) -> None:
 
 
 async def test_a_replica_serves_no_more_streams_than_it_is_told_to(world: World) -> None:
-    owner = await world.replica(subscribers_max=2)
+    owner = await world.replica(subscribers_max=3)
     chat = await world.one_turn(owner)
     readers = [await owner.read(chat) for _ in range(2)]
     with pytest.raises(TooMany):
@@ -511,3 +513,20 @@ async def test_a_feed_ends_some_time_after_its_last_reader(world: World) -> None
     again = await owner.read(chat)
     await again.until_line("queue []")
     assert again.history == chat.history
+
+
+# --- other people's chats ---------------------------------------------------------------------
+
+
+async def test_asking_for_somebody_elses_chat_opens_nothing(world: World) -> None:
+    """One look at the row, and none the next time; no feed, no history, no place that is kept."""
+    owner, other = await world.cluster(2)
+    chat = await world.one_turn(owner)
+    stranger = UUID(int=7)
+    before = other.database_wire.crossings.copy()
+    for _ in range(10):
+        with pytest.raises(ChatNotFound):
+            async with other.feeds.subscribe(chat.id, BEGINNING, owner_id=stranger):
+                pass
+    assert other.database_wire.crossings - before == {"get": 1}
+    assert "chats=0 subscribers=0" in repr(other.feeds)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import groupby
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 import trio
+from chat_states import user
 
+from chatcluster import watch
 from chatcluster.errors import TooMany
 from chatcluster.notices import Lifecycle
-from chatcluster.parts import encode
-from chatcluster.ports import owner_channel
+from chatcluster.parts import BEGINNING, encode
+from chatcluster.ports import NewChat, owner_channel
 from chatcluster.subscribe import Cut, Subscriber
-from chatcluster.watch import POLL_SECONDS
+from chatcluster.watch import NEWEST_CHATS, POLL_SECONDS
 from loops.cluster_world import OWNER, SimulatedReplica, World
 
 
@@ -112,6 +114,34 @@ async def test_what_nobody_published_is_told_once_by_the_poll(world: World) -> N
         assert len(reader.lines) == told
 
 
+async def test_no_chat_is_too_old_to_be_told_of(world: World) -> None:
+    """However many chats their user made since, and whether anybody publishes the change."""
+    a, b = await world.cluster(2)
+    old = await world.one_turn(a)
+    for _ in range(NEWEST_CHATS + 5):
+        await a.store.create(NewChat(uuid4(), OWNER, "newer", None, (user("x"),)))
+    async with watching(b) as reader:
+        b.pubsub.disconnect()
+        await trio.sleep(10 * POLL_SECONDS)
+        await a.rename(old, "Greetings")
+        await reader.until_line("status Greetings waiting", within=POLL_SECONDS + 0.1)
+
+
+async def test_what_is_remembered_of_a_user_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "KNOWN_CHATS_MAX", 3)
+    monkeypatch.setattr(watch, "POLL_CHATS", 2)
+    a = await world.replica()
+    async with watching(a) as reader:
+        for number in range(10):
+            await a.store.create(NewChat(uuid4(), OWNER, f"chat {number}", None, (user("x"),)))
+        a.pubsub.disconnect()
+        for number in range(10):
+            await reader.until_line(f"status chat {number} running", within=POLL_SECONDS + 0.1)
+        (followed,) = a.watches._watches.values()
+        assert len(followed._told) <= 3
+        assert len(followed._kinds) <= 3
+
+
 async def test_a_poll_that_failed_is_made_up_for_by_the_next_one(world: World) -> None:
     a, b = await world.cluster(2)
     async with watching(b) as reader:
@@ -178,9 +208,13 @@ async def test_a_reader_of_the_list_that_falls_behind_is_cut(world: World) -> No
 
 async def test_lists_count_as_streams(world: World) -> None:
     a = await world.replica(subscribers_max=1)
+    chat = await world.one_turn(a)
     async with a.watches.subscribe(OWNER):
         with pytest.raises(TooMany):
             async with a.watches.subscribe(OWNER):
+                pass
+        with pytest.raises(TooMany):
+            async with a.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
                 pass
     async with watching(a) as reader:
         await world.one_turn(a)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import trio
 
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, StoreUnavailable, StreamsUnavailable, UnavailableError
 from chatcluster.memory import MemoryBroker
@@ -159,7 +160,9 @@ class ReplicaProcess:
         pubsub: PubSub = self._pubsub
         self.notices = Notices(pubsub)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        self.feeds = Feeds(store=self.store, streams=streams, pubsub=pubsub, settings=settings)
+        self.feeds = Feeds(
+            store=self.store, streams=streams, pubsub=pubsub, settings=settings, audience=Audience(settings)
+        )
         self.replica = Replica(
             name=self.name,
             address=self.name,

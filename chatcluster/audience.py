@@ -1,0 +1,59 @@
+"""Who reads on this replica: one count for the streams of chats and of lists together, and each user's share of it.
+
+A reader has a place for as long as it reads. Three bounds, each answered by ``TooMany`` (429 with ``Retry-After``;
+another replica may have a place):
+
+* the replica's places, ``subscribers_max``;
+* a user's own limit, ``subscribers_per_user``, where that is set;
+* a user who has as many places as are still free gets no more. So whatever one user opens, half of the places are left
+  for others, and one who has none yet gets one as long as there is any.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from chatcluster.config import Settings
+from chatcluster.errors import TooMany
+
+RETRY_SECONDS = 5
+
+
+class Audience:
+    def __init__(self, settings: Settings) -> None:
+        self._places = settings.subscribers_max
+        self._places_per_user = settings.subscribers_per_user or settings.subscribers_max
+        self._held: Counter[UUID] = Counter()
+        self.size = 0
+
+    def __repr__(self) -> str:
+        return f"<Audience {self.size} of {self._places}>"
+
+    @contextmanager
+    def place(self, user_id: UUID) -> Iterator[None]:
+        """A place for one reader, for the length of the block. Raises ``TooMany``."""
+        self._check(self._held.get(user_id, 0), self._places - self.size)
+        self._held[user_id] += 1
+        self.size += 1
+        try:
+            yield
+        finally:
+            self.size -= 1
+            self._held[user_id] -= 1
+            if not self._held[user_id]:
+                del self._held[user_id]
+
+    def _check(self, held: int, free: int) -> None:
+        if free <= 0:
+            raise TooMany(
+                f"this replica serves {self._places} event streams already", retry_after_seconds=RETRY_SECONDS
+            )
+        if held >= min(self._places_per_user, free):
+            raise TooMany(
+                f"you have {held} event streams on this replica, as many as it can give to one user now",
+                retry_after_seconds=RETRY_SECONDS,
+                streams=held,
+            )

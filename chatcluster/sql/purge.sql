@@ -1,0 +1,41 @@
+-- The queries of purge.py. See queries.py for the form of this file.
+
+-- name: is_eldest
+-- Whether this worker is the one that purges: of the living replicas the one that started first.
+select $1 = (select worker_id from replicas order by started_at, worker_id limit 1)
+
+-- name: select_page
+-- Chats in the order of their IDs, and which of them ever lost a message. No index has to follow what is deleted.
+select
+    (array_agg(id order by id desc))[1] as last_id,
+    coalesce(array_agg(id) filter (where reset_version > 0), '{}') as edited_ids
+from (select id, reset_version from chats where id > $1 order by id limit $2) as page
+
+-- name: delete_messages
+-- Readers see no message that is deleted, and a reader that comes back with a cursor from before an edit is told so by
+-- the chat's reset_version. A message with a call that is still open stays until that is closed.
+delete from messages where id in (
+    select id from messages
+    where chat_id = any($1::uuid[])
+        and deleted_at < statement_timestamp() - $2::float8 * interval '1 second'
+        and not exists (select from tool_calls where message_id = messages.id and state <> 'done')
+    limit $3
+    for update skip locked
+)
+
+-- name: delete_tokens
+delete from tokens where id in (
+    select id from tokens
+    where least(revoked_at, expires_at) < statement_timestamp() - $1::float8 * interval '1 second'
+    limit $2
+    for update skip locked
+)
+
+-- name: delete_keys
+delete from idempotency_keys where (owner_id, key) in (
+    select owner_id, key from idempotency_keys
+    where created_at < statement_timestamp() - interval '24 hours'
+    order by created_at
+    limit $1
+    for update skip locked
+)

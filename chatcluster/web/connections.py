@@ -1,0 +1,118 @@
+"""The connections of a server: how many there may be, and which one goes when there are too many.
+
+A connection is *silent* until the head of its first request is complete, *idle* between two requests, and *busy* while
+one is served; event streams are busy. Bounds, and what happens at each:
+
+* ``silent_per_address`` and ``silent``: the silent connection that came first is dropped, of that address or of all.
+  An honest client says what it wants within a round trip, so it is through before its turn to be dropped comes.
+* ``total``: the silent connection that came first is dropped, or else the one that is idle longest. Where all are
+  busy, the new one is closed at once. The replica's own port has ``RESERVED`` more, so that probes are answered.
+
+``total`` is below what the process may open (``descriptors.py``): Postgres, Redis and models have theirs in any case.
+How long a connection may stay silent is the server's to bound, by ``head_seconds`` from its first byte or its start.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Protocol
+
+import trio
+
+from chatcluster import telemetry
+
+RESERVED = 32
+IPV6_HOST_BITS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    total: int = 12_000
+    silent: int = 500
+    silent_per_address: int = 200
+    head_seconds: float = 10.0
+
+
+class Connection(Protocol):
+    address: str
+
+    def drop(self) -> None:
+        """End at once, without an answer. Never fails."""
+        ...
+
+
+class Connections:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._all: dict[Connection, None] = {}
+        self._silent: dict[Connection, None] = {}
+        self._silent_at: defaultdict[str, dict[Connection, None]] = defaultdict(dict)
+        self._idle: dict[Connection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def admit(self, connection: Connection, *, public: bool) -> bool:
+        """Count a new connection in, at the cost of another one if need be. False: there is no place for it."""
+        if len(self._all) >= self._limits.total + (0 if public else RESERVED) and not self._make_room():
+            telemetry.event("http.connection_dropped", state="new")
+            return False
+        here = self._silent_at[connection.address]
+        if len(here) >= self._limits.silent_per_address:
+            self._drop(next(iter(here)), "silent")
+        elif len(self._silent) >= self._limits.silent:
+            self._drop(next(iter(self._silent)), "silent")
+        self._all[connection] = self._silent[connection] = None
+        self._silent_at[connection.address][connection] = None
+        return True
+
+    def busy(self, connection: Connection) -> None:
+        """A request is being served on it."""
+        self._idle.pop(connection, None)
+        self._no_longer_silent(connection)
+
+    def idle(self, connection: Connection) -> None:
+        """Its request was answered, and another one may come."""
+        if connection in self._all:
+            self._idle[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        self._all.pop(connection, None)
+        self._idle.pop(connection, None)
+        self._no_longer_silent(connection)
+
+    def _no_longer_silent(self, connection: Connection) -> None:
+        if connection not in self._silent:
+            return
+        del self._silent[connection]
+        here = self._silent_at[connection.address]
+        del here[connection]
+        if not here:
+            del self._silent_at[connection.address]
+
+    def _make_room(self) -> bool:
+        for state, candidates in (("silent", self._silent), ("idle", self._idle)):
+            if candidates:
+                self._drop(next(iter(candidates)), state)
+                return True
+        return False
+
+    def _drop(self, connection: Connection, state: str) -> None:
+        telemetry.event("http.connection_dropped", state=state)
+        self.remove(connection)
+        connection.drop()
+
+
+def address_of(stream: trio.SocketStream) -> str:
+    """The address that a connection counts for: of IPv6 the network, as a single machine has very many of its own."""
+    try:
+        peer = stream.socket.getpeername()
+        address = ip_address(peer[0].partition("%")[0])
+    except (OSError, ValueError, IndexError, AttributeError):
+        return ""  # gone already, or a local socket
+    if isinstance(address, IPv4Address):
+        return str(address)
+    mapped = address.ipv4_mapped
+    return str(mapped or IPv6Address(int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS))

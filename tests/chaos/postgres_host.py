@@ -22,7 +22,13 @@ from chatcluster.embedded.home import choose_identity, create_home, socket_direc
 from chatcluster.embedded.postgres_server import DATABASE, ENVIRONMENT, SETTINGS, USER
 from chatcluster.errors import ConfigError
 
-REPLICATED = {"wal_level": "replica", "max_wal_senders": "4", "wal_keep_size": "256MB"}
+REPLICATED = {
+    "wal_level": "replica",
+    "max_wal_senders": "4",
+    "wal_keep_size": "256MB",
+    "dynamic_shared_memory_type": "mmap",
+}
+"""Shared memory in the data directory goes with it, where a server is killed and not started again."""
 REPLICATION_ALLOWED = "local replication all trust\n"
 COPY_SECONDS_MAX = 120.0
 SOCKET_NAME = ".s.PGSQL.5432"

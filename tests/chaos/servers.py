@@ -102,15 +102,17 @@ class Servers:
         self.clock.write_text(f"{seconds:+g}\n")
 
     async def copy_postgres(self) -> PostgresHost:
-        """A standby of the database, that follows through the replication door."""
+        """A standby of the database, that follows through the replication door.
+
+        It is waited for in any case: it is bounded by its own patience, and a server half started would be forgotten.
+        """
         assert self.postgres is not None
         assert self.wires is not None
         directory = self.postgres.data_dir.with_name(f"postgres-{self._copies + 2}")
         port = self.wires.ports[REPLICATION]
-        with trio.CancelScope(shield=True):  # bounded by its own patience; a server half started would be forgotten
-            standby = await trio.to_thread.run_sync(self.postgres.copy, directory, port)
-            self._copies += 1
-            return standby
+        standby = await trio.to_thread.run_sync(self.postgres.copy, directory, port)
+        self._copies += 1
+        return standby
 
     async def promoted(self, standby: PostgresHost) -> PostgresHost | None:
         """The database is another server from now on; the old one."""

@@ -129,7 +129,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     try:
         summary = trio.run(until_interrupted, partial(_run, options), _say)
     except* CANNOT_GO_ON as group:
-        reasons = "; ".join(str(leaf) or repr(leaf) for leaf in _leaves(group))
+        reasons = "; ".join(str(leaf) or repr(leaf) for leaf in leaves(group))
     if reasons:
         click.echo(f"Error: {reasons}", err=True)
         sys.exit(EXIT_BROKEN)
@@ -194,9 +194,9 @@ async def _run(options: Options) -> dict[str, Any]:
             return await Run(options, cluster, record, _say).run()
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+        return [leaf for part in error.exceptions for leaf in leaves(part)]
     return [error]
 
 

@@ -190,21 +190,22 @@ class Pace:
     def __init__(self, note: Callable[[str, float, float], None]) -> None:
         self.over = False
         self._note = note
-        self._sent = math.nan
         self._last = math.nan
+        """When anything came last; when the message was sent, at first."""
+        self._answering = False
 
     def sent(self, time: float) -> None:
-        self._sent = self._last = time
+        self._last = time
 
     def see(self, kind: bytes, text: str, time: float) -> None:
-        if math.isnan(self._sent) or self.over:
+        if math.isnan(self._last) or self.over:
             return
         if kind == b"part" or (kind == b"message" and '"role":"assistant"' in text):
-            first = self._last == self._sent
+            first, self._answering = not self._answering, True
             what = "a first token" if first else "the next token"
             self._note(what, self._last, self._last + (0.0 if first else 1 / TOKENS_PER_SECOND))
             self._last = time
-        elif kind == b"status" and self._last > self._sent and ('"waiting"' in text or '"error"' in text):
+        elif kind == b"status" and self._answering and ('"waiting"' in text or '"error"' in text):
             self._note("the end of its turn", self._last, self._last)
             self.over = True
 

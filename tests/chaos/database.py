@@ -43,7 +43,7 @@ async def hold(url: str, statement: str, *arguments: object, seconds: float, hel
         async with connection.transaction():
             rows = await connection.fetch(statement, *arguments, timeout=STATEMENT_SECONDS_MAX)
             trio.from_thread.run_sync(held)
-            await asyncio.sleep(seconds)
+            await connection.fetch("select pg_sleep($1)", seconds)
         return len(rows)
 
     return await _in_session(url, lock)

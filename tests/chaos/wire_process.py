@@ -8,7 +8,6 @@ on standard input, a line of JSON each, and each is answered with one on standar
   these ports, or all of it) carries nothing any more, either way, and neither side is told: what they write is taken
   and dropped, as by a firewall that has forgotten them. New connections work.
 * ``{"do": "move", "door": NAME, "target": …}`` → ``{}``: new connections lead there. Open ones stay as they are.
-* ``{"do": "cut", "door": NAME}`` → ``{"connections": N}``: all are reset.
 
 It ends with its input. It is no part of the run's own process, which must not be what the replicas wait for.
 """
@@ -82,7 +81,7 @@ class Wire:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 await self._door.connect(self._server)
         except (OSError, TimeoutError):
-            self.cut()
+            self._hang_up()
             return
         self.client.peer, self._server.peer = self._server, self.client
         assert self.client.transport is not None
@@ -93,14 +92,12 @@ class Wire:
         if self.silent and end is self._server:
             return
         self._door.wires.discard(self)
-        for one in (self.client, self._server):
-            if one.transport is not None:
-                one.transport.close()
+        self._hang_up()
 
-    def cut(self) -> None:
-        for one in (self.client, self._server):
-            if one.transport is not None:
-                one.transport.abort()
+    def _hang_up(self) -> None:
+        for end in (self.client, self._server):
+            if end.transport is not None:
+                end.transport.close()
 
 
 class Door:
@@ -129,12 +126,6 @@ class Door:
             wire.silent = True
         return len(chosen)
 
-    def cut(self) -> int:
-        wires = list(self.wires)
-        for wire in wires:
-            wire.cut()
-        return len(wires)
-
 
 async def carry_out(doors: dict[str, Door], order: dict[str, Any]) -> dict[str, Any]:
     name = order["door"]
@@ -147,8 +138,6 @@ async def carry_out(doors: dict[str, Door], order: dict[str, Any]) -> dict[str, 
         case "move":
             doors[name].target = order["target"]
             return {}
-        case "cut":
-            return {"connections": doors[name].cut()}
         case other:
             raise ValueError(f"there is no order {other!r}")
 

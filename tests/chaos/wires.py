@@ -1,4 +1,4 @@
-"""The wires between replicas and servers, seen from the run: doors that can be silenced, moved and cut.
+"""The wires between replicas and servers, seen from the run: doors that can be silenced and moved.
 
 The process that carries the bytes is ``wire_process.py``. It ends with the block that opened it, or with us.
 """
@@ -42,10 +42,6 @@ class Wires:
 
     async def move(self, door: str, target: str) -> None:
         await self._order(do="move", door=door, target=target)
-
-    async def cut(self, door: str) -> int:
-        """Reset all that is open; how many that were."""
-        return int((await self._order(do="cut", door=door))["connections"])
 
     async def _order(self, **order: Any) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
@@ -58,6 +57,6 @@ async def _in_session(url: str, use: Callable[[Any], Awaitable[T]]) -> T:
             connection.terminate()
 
     try:
-        return await trio.to_thread.run_sync(partial(asyncio.run, session()), abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(lambda: asyncio.run(session()), abandon_on_cancel=True)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise DatabaseError(f"the run's own session on Postgres: {error!r}") from error

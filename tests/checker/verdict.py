@@ -140,7 +140,8 @@ class Checker:
         late = max(recovery.sign_seconds or 0.0, recovery.takeover_seconds or 0.0)
         if (recovery.sign_seconds is None or late > recovery.bound_seconds) and recovery.chat not in fault.chats:
             seconds = "never" if recovery.sign_seconds is None else f"after {late:.2f} s"
-            detail = f"was told {seconds} after a {fault.kind} of {fault.replica}; bound {recovery.bound_seconds:g} s"
+            victim = f" of {fault.replica}" if fault.replica else ""
+            detail = f"was told {seconds} after a {fault.kind}{victim}; bound {recovery.bound_seconds:g} s"
             self.report(Violation(Kind.LATE, recovery.chat, detail, fault.time, recovery.reader))
         if recovery.cut_by_drain:
             detail = f"an answer was cut by the drain of {fault.replica}, and not handed over"

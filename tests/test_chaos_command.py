@@ -10,7 +10,8 @@ from typing import Any
 import chaos.__main__ as command
 import pytest
 import trio
-from chaos.faults import FAULTS, SERVER_FAULTS
+from chaos import harms
+from chaos.faults import ABOUT, BOUND_SECONDS, FAULTS, NEEDS
 from chaos.options import Options
 from click.testing import CliRunner
 
@@ -71,12 +72,39 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_done(
     assert named in output.rpartition("Error:")[2]
 
 
-def test_all_faults_are_all_there_are_and_of_a_foreign_cluster_none_of_its_servers(asked: list[Options]) -> None:
+def test_all_faults_are_all_there_are_and_of_a_foreign_cluster_those_of_replicas_and_readers(
+    asked: list[Options],
+) -> None:
     chaos("--faults", "all")
     chaos("--faults", "all", *THEIRS)
     ours, theirs = asked
     assert set(ours.faults) == set(FAULTS)
-    assert set(theirs.faults) == set(FAULTS) - set(SERVER_FAULTS)
+    assert set(theirs.faults) == {"kill", "stop", "term", "client-drop", "slow-reader"}
+
+
+def test_each_fault_has_a_bound_and_is_told_of_in_the_help() -> None:
+    _, output = chaos("--help")
+    assert set(ABOUT) == set(FAULTS) == set(BOUND_SECONDS)
+    assert set(NEEDS) <= set(FAULTS)
+    for kind, about in ABOUT.items():
+        assert f"{kind} " in output
+        assert about in output
+
+
+def test_a_fault_that_this_machine_has_no_program_for_is_left_out_and_that_is_said(
+    asked: list[Options], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harms, "find_basebackup", lambda: None)
+    status, output = chaos("--faults", "kill,failover")
+    assert (status, asked[0].faults) == (0, ("kill",))
+    assert "failover is left out: there is no pg_basebackup here" in output
+
+
+def test_if_none_is_left_nothing_is_done(asked: list[Options], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harms, "find_basebackup", lambda: None)
+    status, output = chaos("--faults", "failover")
+    assert (status, asked) == (2, [])
+    assert "failover" in output.rpartition("Error:")[2]
 
 
 @pytest.mark.parametrize(("violations", "expected"), [(0, 0), (2, 1)])

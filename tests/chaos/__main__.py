@@ -21,7 +21,8 @@ from interruption import EXIT_INTERRUPTED, until_interrupted
 
 from chaos.busy import busy_processes
 from chaos.cluster import open_cluster
-from chaos.faults import FAULTS, SERVER_FAULTS
+from chaos.faults import ABOUT, FAILOVER, FAULTS, SERVER_FAULTS
+from chaos.harms import HARMS, missing
 from chaos.options import KILLS_DEFAULT, MIX_DEFAULT, PROXIES, Options, parse_mix
 from chaos.proxy import open_front
 from chaos.record import Record
@@ -32,11 +33,23 @@ EXIT_VIOLATIONS = 1
 EXIT_BROKEN = 3
 CANNOT_GO_ON = (RuntimeError, OSError, subprocess.SubprocessError, trio.TooSlowError)
 """The cluster is not there, or what shall be done to it cannot be: that is no broken promise."""
+OURS = frozenset((*SERVER_FAULTS, *HARMS, FAILOVER))
+"""What is done only to a cluster of our own."""
+EPILOG = (
+    "\b\nThe faults:\n"
+    + "\n".join(f"  {kind:<21}{about}" for kind, about in ABOUT.items())
+    + """
+
+From garbage to greedy each harms one chat, user, row, connection or clock. Bystanders, who have nothing to do with it,
+hold turns all the time: the worst that one of them waited is told for each fault, and more than 2 s is a violation.
+What a failover loses of the last moments before it is counted apart, as lost_by_failover.
+"""
+)
 SPAN = (click.FloatRange(0), click.FloatRange(0))
 """From, to."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--chats", type=click.IntRange(1), default=20, show_default=True, help="Conversations at a time")
 @click.option("--readers", type=click.IntRange(1), default=2, show_default=True, help="Readers of each chat")
 @click.option("--kills", type=click.IntRange(0), help=f"Faults in all.  [default: {KILLS_DEFAULT}, or --minutes]")
@@ -116,7 +129,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     try:
         summary = trio.run(until_interrupted, partial(_run, options), _say)
     except* CANNOT_GO_ON as group:
-        reasons = "; ".join(str(leaf) or repr(leaf) for leaf in _leaves(group))
+        reasons = "; ".join(str(leaf) or repr(leaf) for leaf in leaves(group))
     if reasons:
         click.echo(f"Error: {reasons}", err=True)
         sys.exit(EXIT_BROKEN)
@@ -128,7 +141,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
 
 def _options(faults: str, simulated_model: bool | None, log: Path | None, values: dict[str, Any]) -> Options:
     """Raises ``ValueError``."""
-    kinds = _kinds(faults, [kind for kind in FAULTS if not values["url"] or kind not in SERVER_FAULTS])
+    kinds = _kinds(faults, [kind for kind in FAULTS if not values["url"] or kind not in OURS])
     parse_mix(values["mix"], OPERATIONS)
     if values["rolling"]:
         kinds = ("term",)
@@ -161,7 +174,17 @@ def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
         if kind not in possible:
             raise ValueError(f"{kind} needs a cluster of our own")
-    return kinds
+    return _inflictable(kinds)
+
+
+def _inflictable(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Those that this machine has the programs for; of the others it is said. Raises ``ValueError`` if none is left."""
+    lacking = {kind: program for kind in kinds if (program := missing(kind)) is not None}
+    for kind, program in lacking.items():
+        _say(f"{kind} is left out: there is no {program} here")
+    if kinds and len(lacking) == len(kinds):
+        raise ValueError(f"none of these faults is possible here: {', '.join(kinds)}")
+    return tuple(kind for kind in kinds if kind not in lacking)
 
 
 async def _run(options: Options) -> dict[str, Any]:
@@ -171,9 +194,9 @@ async def _run(options: Options) -> dict[str, Any]:
             return await Run(options, cluster, record, _say).run()
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+        return [leaf for part in error.exceptions for leaf in leaves(part)]
     return [error]
 
 

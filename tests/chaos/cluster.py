@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import trio
 
-from chaos.faults import SERVER_FAULTS
+from chaos.faults import NEEDS
 from chaos.journal import Journal
 from chaos.options import Options
 from chaos.servers import Servers, open_servers
@@ -51,7 +51,7 @@ async def open_cluster(options: Options) -> AsyncIterator[Cluster]:
     data_dir = _make_data_dir()
     try:
         async with (
-            open_servers(data_dir, options.replicas, options.up_arguments) as servers,
+            open_servers(data_dir, options.replicas, options.faults, options.up_arguments) as servers,
             _own_cluster(options, data_dir, servers) as cluster,
         ):
             yield cluster
@@ -69,7 +69,7 @@ def _make_data_dir() -> Path:
 
 @asynccontextmanager
 async def _own_cluster(options: Options, data_dir: Path, servers: Servers) -> AsyncIterator[Cluster]:
-    if foreign := [kind for kind in options.faults if kind in SERVER_FAULTS and servers.of(kind) is None]:
+    if foreign := [kind for kind in options.faults if any(servers.of(name) is None for name in NEEDS.get(kind, ()))]:
         raise RuntimeError(f"{', '.join(foreign)}: that server was given and is not ours to hurt")
     log = data_dir / "up.log"
     arguments = ["up", "--port", "0", "--replicas", str(options.replicas), "--data-dir", str(data_dir)]

@@ -1,9 +1,11 @@
-"""What is done to the cluster and to its clients: one entry in one of three tables for each kind.
+"""What is done to the cluster and to its clients: one entry in one of four tables for each kind.
 
 * A fault of a **replica** chooses a victim that is in the middle of an answer.
 * A fault of a **server** hits them all: Postgres or Redis stops, dies, or forgets.
 * A fault of **readers** hits clients: some lose their connections, or do not read for a while. All others must
   not notice.
+* A **harm** hits one chat, user, row, connection or clock, and nobody else (``harms.py``). ``failover`` is both: it
+  hits all, as a fault of a server, and some lose what was said last (``failover.py``).
 
 ``BOUND_SECONDS`` is what the promises allow
 until every reader is told that its chat goes on: from the fault on, or where a server was away, from its return.
@@ -18,6 +20,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from chaos.fleet import Fleet, Replica
+from chaos.harms import HARMS
 from chaos.servers import Servers
 
 OUTAGE_SECONDS = (0.0, 4.0)
@@ -95,6 +98,7 @@ SERVER_FAULTS: dict[str, Callable[[Servers, random.Random], Awaitable[None]]] = 
 }
 READER_FAULTS = ("client-drop", "slow-reader")
 """``crowd.py`` has them."""
+FAILOVER = "failover"
 BOUND_SECONDS = {
     **dict.fromkeys(REPLICA_FAULTS, 6.0),
     "postgres-restart": 5.0,
@@ -104,5 +108,37 @@ BOUND_SECONDS = {
     "redis-flush": 2.0,
     "client-drop": 2.0,
     "slow-reader": 2.0,
+    **dict.fromkeys(HARMS, 2.0),
+    "freeze-connection": 3.0,
+    FAILOVER: 5.0,
 }
+"""A connection that is frozen costs 2 s, and what waited for it comes after that."""
 FAULTS = tuple(BOUND_SECONDS)
+BOTH = ("postgres", "redis")
+NEEDS = {
+    **{kind: (kind.partition("-")[0],) for kind in SERVER_FAULTS},
+    "garbage": BOTH,
+    "freeze-connection": BOTH,
+    **dict.fromkeys(("lock", "clock", "huge", FAILOVER), ("postgres",)),
+}
+"""Which servers of our own a fault needs. The others can be inflicted on any cluster."""
+ABOUT = {
+    "kill": "a replica dies",
+    "stop": "a replica freezes, and wakes",
+    "term": "a replica leaves in good order",
+    "postgres-restart": "Postgres stops, and is back",
+    "postgres-crash": "Postgres is killed, and is back after a while",
+    "redis-restart-empty": "Redis stops, and is back with nothing in it",
+    "redis-crash": "Redis is killed, and is back after a while with nothing in it",
+    "redis-flush": "Redis forgets everything",
+    "client-drop": "half of the readers lose their connections",
+    "slow-reader": "a reader of a long answer does not read for a while",
+    "garbage": "foreign entries, wrong types, impossible epochs, unreadable rows of one chat",
+    "lock": "a session holds the row of a chat (of a killed replica, too) or of a replica",
+    "freeze-connection": "what a replica has open to Postgres or Redis carries nothing any more",
+    "clock": "the database's clock steps, and back",
+    "huge": "a chat with 200 MB of history is sent to and read",
+    "greedy": "one user at full load: requests, streams, chats, silent connections",
+    FAILOVER: "an asynchronous standby takes over from Postgres, without the last transactions",
+}
+"""For people."""

@@ -3,14 +3,15 @@
 For each fault: do it, watch the readers of all the chats that it hits until each was told that its chat goes on (or
 the bound is past), pause, and wait until at most one replica is missing. What it hits: of a replica, that one's
 chats; of a server, all that are being answered, from its return on, and all requests that wait for an answer; of
-readers, all that are being answered as well, for those readers and all others.
+readers, all that are being answered as well, for those readers and all others; of a harm, nobody but its victims, so
+that all others are watched.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -18,14 +19,18 @@ import trio
 from checker import Checker, Fault, Kind, Recovery, Violation
 
 from chaos.api import Api, Request
+from chaos.bystanders import Bystanders, is_everybodys, worst
 from chaos.cluster import Cluster
 from chaos.crowd import Flood, drop_connections, narrow_sockets
-from chaos.faults import BOUND_SECONDS, REPLICA_FAULTS, SERVER_FAULTS, Hand
+from chaos.failover import fail_over, follow, retire
+from chaos.faults import BOUND_SECONDS, FAILOVER, REPLICA_FAULTS, SERVER_FAULTS, Hand
 from chaos.fleet import Fleet, Replica
+from chaos.harms import HARMS, Began, Stage
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
 from chaos.recovery import Watch
+from chaos.victim_chats import VictimChats
 from chaos.victims import Victims, is_elsewhere
 
 POLL_SECONDS = 0.05
@@ -34,7 +39,7 @@ BOUND_MARGIN_SECONDS = 4.0
 JOURNAL_SECONDS = 2.0
 ROLLING_SECONDS = 2.0
 """What a rolling restart waits after each replica's return: a proxy has to see it before the next one leaves."""
-ALONE = ("kill",)
+ALONE = ("kill", "lock", FAILOVER)
 """What happens only to a cluster that is whole: it is takeovers with a processor to run on that are measured."""
 AT_WORK = ("running", "interrupting")
 
@@ -60,8 +65,10 @@ class Injector:
         checker: Checker,
         record: Record,
         readers: Callable[[], Iterable[Reader]],
+        victim_chats: VictimChats | None,
         say: Callable[[str], None],
     ) -> None:
+        """``victim_chats`` is None where the cluster is not our own."""
         self.counts: Counter[str] = Counter()
         self.told: list[Recovery] = []
         self.measured: list[Recovery] = []
@@ -78,6 +85,8 @@ class Injector:
         self._bag: list[str] = []
         self._draw: random.Random = options.draw("faults")
         self._victims = Victims(options, fleet, readers, self._draw)
+        self._victim_chats = victim_chats
+        self.bystanders = Bystanders(options, api, fleet, avoid=lambda: self._victims.frozen)
 
     async def run(self) -> None:
         """All faults of the run. Raises ``RuntimeError`` when the cluster does not become whole again."""
@@ -109,6 +118,10 @@ class Injector:
             outcome = await self._hurt_replica(name, nursery)
         elif name in SERVER_FAULTS:
             outcome = await self._hurt_server(name)
+        elif name == FAILOVER:
+            outcome = await self._fail_over(nursery)
+        elif name in HARMS:
+            outcome = await self._harm(name, nursery)
         else:
             outcome = await self._hurt_readers(name, number)
         self.counts[name] += 1
@@ -135,14 +148,23 @@ class Injector:
             line += f", told in at most {max(told):.3f} s"
         if overs:
             line += f", {len(overs)} taken over in at most {max(overs):.3f} s"
+        fault = self._checker.faults[-1]
+        if not is_everybodys(fault):
+            delay = worst(fault, self._checker.faults, self.bystanders.delays)
+            line += f", bystanders: worst {0.0 if delay is None else delay.seconds:.1f} s"
         self._say(f"{line}; {seconds:.1f} s in all")
 
     # --- replicas -----------------------------------------------------------------------------
 
     async def _hurt_replica(self, name: str, nursery: trio.Nursery) -> Outcome:
         """Returns when it was watched; a freeze may go on, unless nobody watches it."""
-        victim, pid = await (self._victims.oldest() if self._options.rolling else self._victims.choose())
-        fault = Fault(kind=name, time=trio.current_time(), until=float("inf"), **_names(victim))
+        return await self._inflict(name, *(await self._choose()), nursery)
+
+    async def _choose(self) -> tuple[Replica, int]:
+        return await (self._victims.oldest() if self._options.rolling else self._victims.choose())
+
+    async def _inflict(self, name: str, victim: Replica, pid: int, nursery: trio.Nursery) -> Outcome:
+        fault = _fault(name, victim)
         watches: list[Watch] = []
         hurt, over = trio.Event(), trio.Event()
 
@@ -192,7 +214,7 @@ class Injector:
         servers = self._cluster.servers
         assert servers is not None, "the options were checked"
         await self._victims.witnessed()
-        fault = Fault(kind=name, time=trio.current_time(), until=float("inf"))
+        fault = _fault(name)
         self._checker.faults.append(fault)
         await SERVER_FAULTS[name](servers, self._draw)
         back = trio.current_time()
@@ -215,11 +237,76 @@ class Injector:
                 detail = f"a request to {request.path} was answered {seconds:.2f} s after the return of {name}"
                 self._checker.report(Violation(Kind.LATE, "", detail, back, "writer"))
 
+    async def _fail_over(self, nursery: trio.Nursery) -> Outcome:
+        """What is acknowledged from the moment on at which the standby is known to have everything may be lost."""
+        servers, checker = self._cluster.servers, self._checker
+        assert servers is not None, "the options were checked"
+        await self._victims.witnessed()
+        standby, replicated = await follow(servers)
+        fault = Fault(kind=FAILOVER, time=replicated, until=float("inf"))
+        checker.faults.append(fault)
+        checker.begin_loss(replicated)
+        failover = await fail_over(servers, standby, self._draw)
+        nursery.start_soon(retire, failover)
+        requests = () if self._victims.frozen else tuple(self._api.unanswered)
+        watches = list(self._watch_all(fault, since=failover.moved))
+        await self._conclude(FAILOVER, watches)
+        await self._await_answers(FAILOVER, requests, failover.moved)
+        touched = checker.end_loss(failover.moved)
+        for reader in self._readers():
+            if reader.subscriber.chat in touched:
+                reader.begin_anew(checker.subscriber(reader.subscriber.chat, reader.subscriber.name))
+        self._is_over(fault, failover.moved)
+        return Outcome(f"{failover.way}, {failover.lag_seconds:.1f} s behind, {len(touched)} chats touched", watches)
+
+    # --- harms --------------------------------------------------------------------------------
+
+    async def _harm(self, name: str, nursery: trio.Nursery) -> Outcome:
+        """All chats are watched but the victims."""
+        await self._victims.witnessed()
+        watches: list[Watch] = []
+        faults: list[Fault] = []
+        concluded = trio.Event()
+
+        async def conclude() -> None:
+            await self._conclude(name, watches)
+            concluded.set()
+
+        def began(chats: tuple[str, ...], replica: Replica | None) -> None:
+            faults.append(replace(_fault(name, replica), chats=chats))
+            self._checker.faults.append(faults[-1])
+            watches.extend(self._watch_all(faults[-1], since=faults[-1].time))
+            watching.start_soon(conclude)
+
+        async def kill(replica: Replica) -> None:
+            await concluded.wait()
+            await self._inflict("kill", replica, await self._fleet.process(replica), nursery)
+
+        async with trio.open_nursery() as watching:
+            what = await HARMS[name](self._stage(began, kill))
+        for fault in faults:
+            self._is_over(fault)
+        return Outcome(what, watches)
+
+    def _stage(self, began: Began, kill: Callable[[Replica], Awaitable[None]]) -> Stage:
+        assert self._cluster.servers is not None, "the options were checked"
+        assert self._victim_chats is not None
+        return Stage(
+            api=self._api,
+            servers=self._cluster.servers,
+            fleet=self._fleet,
+            victims=self._victim_chats,
+            draw=self._draw,
+            began=began,
+            kill=kill,
+            choose=self._choose,
+        )
+
     # --- readers ------------------------------------------------------------------------------
 
     async def _hurt_readers(self, name: str, number: int) -> Outcome:
         await self._victims.witnessed()
-        fault = Fault(kind=name, time=trio.current_time(), until=float("inf"))
+        fault = _fault(name)
         self._checker.faults.append(fault)
         watches = list(self._watch_all(fault, since=fault.time))
         if name == "client-drop":
@@ -282,5 +369,7 @@ class Injector:
                 self.taken_over.append(watch)
 
 
-def _names(victim: Replica) -> dict[str, str]:
-    return {"worker_id": victim.worker_id, "replica": victim.name}
+def _fault(kind: str, victim: Replica | None = None) -> Fault:
+    """One that begins now, and goes on."""
+    names = ("", "") if victim is None else (victim.worker_id, victim.name)
+    return Fault(kind=kind, time=trio.current_time(), until=float("inf"), worker_id=names[0], replica=names[1])

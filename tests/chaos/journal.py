@@ -25,6 +25,8 @@ AFTERMATH_SECONDS = 10.0
 LAST_WORDS_LINES = 30
 ENDINGS = {"kill": "was killed by SIGKILL", "term": "ended with exit code 0"}
 """What the supervisor says of a replica after such a fault."""
+ENDING = (*ENDINGS, "stop")
+"""Faults after which a replica is rightly taken for dead. One whose connection broke is not."""
 NOT_RENEWED = "not renewed in time"
 _ENDED = re.compile(r"^(\S+) (was killed by \w+|ended with exit code \d+); starting it again")
 _BURIED, _LOST, _CRASHED = b'"replica.buried"', b'"lease.lost"', b'.crashed"'
@@ -86,11 +88,11 @@ class Journal:
 
 def false_takeovers(logs: Path, faults: Sequence[Fault], clock_offset: float) -> Iterator[Violation]:
     """The workers that were taken for dead and lived. ``clock_offset`` makes the time of day of our clock's times."""
-    victims = {fault.worker_id for fault in faults}
+    victims = {fault.worker_id for fault in faults if fault.kind in ENDING}
     outages = [
         (fault.time + clock_offset, fault.until + clock_offset + AFTERMATH_SECONDS)
         for fault in faults
-        if fault.kind.startswith("postgres")
+        if fault.kind.startswith(("postgres", "failover"))
     ]
     for worker_id, entry in _taken_for_dead(logs):
         time = time_of(entry)

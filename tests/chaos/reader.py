@@ -123,6 +123,12 @@ class Reader:
         await trio.sleep(self._backoff_seconds * self._draw.uniform(0.5, 1.0))
         self._backoff_seconds = min(2 * self._backoff_seconds, BACKOFF_CAP_SECONDS)
 
+    def begin_anew(self, subscriber: Subscriber) -> None:
+        """Forget everything, and read the chat from the beginning."""
+        self.subscriber = subscriber
+        self.cursor = ""
+        self._connection.cancel()
+
     def drop(self) -> bool:
         """Reset the connection; whether there is one."""
         if self._socket is None:

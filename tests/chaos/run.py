@@ -12,6 +12,7 @@ import trio
 from checker import PROMISES, Checker, Kind, Violation
 
 from chaos.api import Api
+from chaos.bystanders import figures, violations
 from chaos.cluster import Cluster
 from chaos.fleet import Fleet
 from chaos.injector import Injector
@@ -22,6 +23,7 @@ from chaos.reader import Reader
 from chaos.record import Record
 from chaos.summary import OF_TIME, begun_anew, summarize
 from chaos.talk import Talk
+from chaos.victim_chats import VictimChats
 from chaos.writer import OPERATIONS, Writer
 
 PULSE_SECONDS = 0.05
@@ -40,7 +42,22 @@ class Run:
         self._api = Api(cluster.url, cluster.token, options.draw("api"))
         self._fleet = Fleet(self._api, size=options.replicas, signal_command=options.signal_command)
         self._checker = Checker(self._violated)
-        self._injector = Injector(options, cluster, self._api, self._fleet, self._checker, record, self._readers, say)
+        self._victim_chats = (
+            None
+            if cluster.servers is None
+            else VictimChats(self._api, cluster.servers, options.draw("victims"), self._checker.report)
+        )
+        self._injector = Injector(
+            options,
+            cluster,
+            self._api,
+            self._fleet,
+            self._checker,
+            record,
+            self._readers,
+            self._victim_chats,
+            say,
+        )
         self._mix = parse_mix(options.mix, OPERATIONS)
         self._ending = trio.Event()
         self._talks: dict[int, Talk] = {}
@@ -62,10 +79,13 @@ class Run:
             self._say(f"{self._fleet.size} replicas at {self._cluster.url}; the record goes to {self._record.path}")
             async with trio.open_nursery() as background:
                 background.start_soon(self._feel_pulse)
+                background.start_soon(self._injector.bystanders.run)
                 await self._talk_and_break()
                 background.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
+                if self._victim_chats is not None:
+                    await self._victim_chats.aclose()
                 await self._api.aclose()
         return self._summary()
 
@@ -76,8 +96,11 @@ class Run:
             await trio.sleep(WARM_UP_SECONDS)
             await self._injector.run()
             self._check_takeovers()
+            self._check_bystanders()
             self._ending.set()
             self._say("letting everything come to rest")
+            if self._victim_chats is not None:
+                await self._victim_chats.settle()
 
     async def _feel_pulse(self) -> None:
         """How long we stood still ourselves: what readers tell may be late by so much."""
@@ -142,6 +165,10 @@ class Run:
             for violation in false_takeovers(self._cluster.logs, self._checker.faults, self._clock_offset):
                 self._checker.report(violation)
 
+    def _check_bystanders(self) -> None:
+        for violation in violations(self._checker.faults, self._injector.bystanders.delays):
+            self._checker.report(violation)
+
     def _summary(self) -> dict[str, Any]:
         injector = self._injector
         return summarize(
@@ -161,6 +188,9 @@ class Run:
             events=self._events,
             connections=self._connections,
             proxy=self._options.proxy,
+            victim_chats=0 if self._victim_chats is None else self._victim_chats.count,
+            bystander_turns=injector.bystanders.turns,
+            bystander_seconds=figures(self._checker.faults, injector.bystanders.delays),
             reader_errors=self._reader_errors,
             request_errors=self._api.errors,
             reconnects=self._reconnects,

@@ -8,7 +8,7 @@ from typing import Any
 
 from checker import Kind, Recovery, Verdict
 
-OF_TIME = frozenset({Kind.LATE, Kind.UNSTOPPED})
+OF_TIME = frozenset({Kind.LATE, Kind.UNSTOPPED, Kind.BYSTANDER})
 """Violations that a machine that is slow enough makes of itself."""
 
 
@@ -71,6 +71,7 @@ def summarize(
             for kind, count in faults.items()
         },
         "previews_cut_short_by_faults": verdict.excused,
+        "lost_by_failover": verdict.lost_by_failover,
         "violations": sum(count for kind, count in verdict.counts.items() if kind not in unjudged),
     }
 

@@ -36,6 +36,8 @@ class Talk:
         self._api = api
         self._checker = checker
         self._mix = mix
+        self._losses = 0
+        """How many failovers there were when the chat was looked at last."""
 
     async def run(self, ending: trio.Event) -> FinalChat:
         """Talk until the writer is done or ``ending``, let it come to rest, and check it."""
@@ -46,12 +48,17 @@ class Talk:
                 nursery.start_soon(reader.run)
             await self.writer.run(self.readers[0], self._mix, ending)
             final = await self._settle()
+            while self._checker.losing or len(self._checker.losses) != self._losses:
+                final = await self._settle()
             nursery.cancel_scope.cancel()
         self._checker.conclude(final)
         return final
 
     async def _settle(self) -> FinalChat:
-        """The chat at rest, with every reader up to date; or as it is when time is up."""
+        """The chat at rest, with every reader up to date; or as it is when time is up. After a failover: again."""
+        while self._checker.losing:  # noqa: ASYNC110 - the checker knows no events
+            await trio.sleep(POLL_SECONDS)
+        self._losses = len(self._checker.losses)
         final = await self._final()
         with trio.move_on_after(SETTLE_SECONDS_MAX):
             while not _rests(final):

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from checker.history import FinalChat, FinalMessage, Kind, Violation, Write
+from checker.loss import Loss, may_be_lost
 
 AT_REST = ("waiting", "error")
 SENDING = ("create", "send", "interrupting_send", "edit")
@@ -38,8 +39,15 @@ class Conversation:
     """``check`` decides once, when the chat rests. ``failures`` is how many turns ended in an error."""
 
     def __init__(
-        self, final: FinalChat, writes: Sequence[Write], failures: int, report: Callable[[Violation], None]
+        self,
+        final: FinalChat,
+        writes: Sequence[Write],
+        failures: int,
+        report: Callable[[Violation], None],
+        losses: Sequence[Loss] = (),
     ) -> None:
+        self.lost_by_failover = 0
+        self._losses = losses
         self._final = final
         self._writes = sorted(writes, key=lambda write: write.began)
         self._failures = failures
@@ -78,7 +86,11 @@ class Conversation:
                 self._violate(Kind.DUPLICATED, f"{text[:80]!r} is in the history {count} times")
             if count and not (write.acknowledged or write.unknown):
                 self._violate(Kind.UNASKED, f"{text[:80]!r} was refused ({write.status}) and is in the history")
-            if not count and write.acknowledged and not self._removed(write) and not self._still_queued(write):
+            if count or not write.acknowledged or self._removed(write) or self._still_queued(write):
+                pass
+            elif may_be_lost(write, self._losses):
+                self.lost_by_failover += 1
+            else:
                 self._violate(Kind.LOST, f"{text[:80]!r} was acknowledged ({write.status}) and is not in the history")
             if count and write.message_id not in (None, ids[text]):
                 self._violate(Kind.LOST, f"{text[:80]!r} was acknowledged as {write.message_id}, but is {ids[text]}")
@@ -104,9 +116,10 @@ class Conversation:
     def _check_absence(self) -> None:
         ids = {message.id for message in self._final.messages}
         texts = {message.text for message in self._users}
-        deleted = {write.target for write in self._writes if write.op == "delete" and write.acknowledged}
-        for write in self._writes:
-            if write.op == "edit" and write.acknowledged and write.target in ids:
+        lasting = [write for write in self._writes if write.acknowledged and not may_be_lost(write, self._losses)]
+        deleted = {write.target for write in lasting if write.op == "delete"}
+        for write in lasting:
+            if write.op == "edit" and write.target in ids:
                 self._violate(Kind.UNASKED, f"message {write.target} was edited away and is in the history")
             if write.queued_id is not None and write.queued_id in deleted and write.text in texts:
                 self._violate(Kind.UNASKED, f"{write.text[:80]!r} was deleted from the queue and is in the history")

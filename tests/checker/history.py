@@ -35,6 +35,8 @@ class Kind(StrEnum):
     """A replica died that nobody killed, or one of its loops broke."""
     FALSE_TAKEOVER = "false_takeovers"
     """A replica was declared dead that lived."""
+    BYSTANDER = "bystander_delays"
+    """A chat that had nothing to do with a fault waited for it."""
 
 
 PROMISES = {
@@ -57,6 +59,7 @@ PROMISES = {
     Kind.SERVER_ERROR: "P3",
     Kind.CRASH: "P4",
     Kind.FALSE_TAKEOVER: "P4",
+    Kind.BYSTANDER: "P10",
 }
 """The promise that each of them breaks."""
 
@@ -157,6 +160,7 @@ class Fault:
 
     ``kind``: kill, stop, term, or one that begins with ``redis`` or ``postgres``. ``until``: when it was over. Or
     ``provider``: an attempt of this worker failed, and nothing of it is kept; ``until``: when every reader was told.
+    Or a harm, which hits ``chats``, its victims, or the chats of ``worker_id``, and nobody else.
     """
 
     kind: str
@@ -164,6 +168,7 @@ class Fault:
     until: float
     worker_id: str = ""
     replica: str = ""
+    chats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ from checker.history import (
     parse_cursor,
     parse_position,
 )
+from checker.loss import DURABLE_EVENTS
 
 ATTEMPT_FRAMES_MIN = 2
 """An attempt that says anything has a frame for its beginning, and one for that."""
@@ -87,6 +88,8 @@ class Subscriber:
         self.events = 0
         self.failures = 0
         """Turns that ended in an error."""
+        self.durable_at = float("-inf")
+        """When it was last told of something that Postgres knows."""
         self.doubts: list[Doubt] = []
         self._agreement = agreement
         self.report = report
@@ -124,6 +127,8 @@ class Subscriber:
         self.events += 1
         cursor = parse_cursor(event.cursor)
         self.version = cursor.version
+        if event.kind in DURABLE_EVENTS:
+            self.durable_at = event.time
         match event.kind:
             case "part":
                 self._part(cursor.position, event.data)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from checker.agreement import Agreement
 from checker.conversation import Conversation
 from checker.history import PUBLIC, Fault, FinalChat, Kind, Recovery, Violation, Write
+from checker.loss import Loss
 from checker.subscriber import Doubt, Subscriber
 
 DETAILS_MAX = 1000
@@ -26,6 +27,8 @@ class Verdict:
     violations: tuple[Violation, ...]
     excused: int
     """Previews that a fault of their owner or of Redis cut short."""
+    lost_by_failover: int = 0
+    """Acknowledged messages that had not reached the standby when it took over."""
 
     @property
     def kept(self) -> bool:
@@ -38,6 +41,12 @@ class _Chat:
     agreement: Agreement = field(default_factory=Agreement)
     readers: list[Subscriber] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
+    failures: int = 0
+    """Turns that ended in an error before its readers began anew."""
+
+    @property
+    def known_failures(self) -> int:
+        return self.failures + max((reader.failures for reader in self.readers), default=0)
 
 
 class Checker:
@@ -53,6 +62,8 @@ class Checker:
         stop_seconds_max: float = STOP_SECONDS_MAX,
     ) -> None:
         self.faults: list[Fault] = []
+        self.losses: list[Loss] = []
+        self._lost_by_failover = 0
         self._counts: Counter[Kind] = Counter()
         self._on_violation = on_violation
         self._stop_seconds_max = stop_seconds_max
@@ -63,7 +74,7 @@ class Checker:
     def subscriber(self, chat: str, name: str) -> Subscriber:
         """A new reader of ``chat``."""
         place = self._chats.setdefault(chat, _Chat())
-        reader = Subscriber(chat, name, place.agreement, self.report, stop_seconds_max=self._stop_seconds_max)
+        reader = Subscriber(chat, name, place.agreement, self._found, stop_seconds_max=self._stop_seconds_max)
         place.readers.append(reader)
         return reader
 
@@ -76,11 +87,48 @@ class Checker:
             self._violations.append(violation)
         self._on_violation(violation)
 
+    # --- losses -------------------------------------------------------------------------------
+
+    @property
+    def losing(self) -> bool:
+        """Whether a failover is under way. No chat is concluded meanwhile: what is true of it is not known."""
+        return bool(self.losses) and self.losses[-1].until == float("inf")
+
+    def begin_loss(self, since: float) -> None:
+        """What is acknowledged or shown from ``since`` on may be lost."""
+        self.losses.append(Loss(since))
+
+    def end_loss(self, until: float) -> frozenset[str]:
+        """What is acknowledged after ``until`` is safe again. The chats whose readers have to begin anew."""
+        loss = self.losses[-1]
+        loss.until = until
+        touched = frozenset(name for name, chat in self._chats.items() if _is_touched(chat, loss))
+        for name in touched:
+            chat = self._chats[name]
+            chat.failures = chat.known_failures
+            chat.readers.clear()
+            chat.agreement = Agreement()
+        for violation in loss.held:
+            if violation.chat not in touched:
+                self.report(violation)
+        loss.held.clear()
+        return touched
+
+    def _found(self, violation: Violation) -> None:
+        """By a reader, which may have been told what a failover takes back."""
+        if self.losing:
+            self.losses[-1].held.append(violation)
+        else:
+            self.report(violation)
+
+    # --- the end ------------------------------------------------------------------------------
+
     def conclude(self, final: FinalChat) -> None:
         """The chat has come to rest, or had the time to; all faults so far are known. Nothing of it follows."""
         chat = self._chats.pop(final.chat, _Chat())
-        failures = max((reader.failures for reader in chat.readers), default=0)
-        Conversation(final, chat.writes, failures, self.report).check()
+        conversation = Conversation(final, chat.writes, chat.known_failures, self.report, self.losses)
+        conversation.check()
+        self._lost_by_failover += conversation.lost_by_failover
         for reader in chat.readers:
             reader.finish(final)
             for doubt in reader.doubts:
@@ -90,9 +138,10 @@ class Checker:
         """Whether a reader was told in time, and nothing was cut that need not have been."""
         fault = recovery.fault
         late = max(recovery.sign_seconds or 0.0, recovery.takeover_seconds or 0.0)
-        if recovery.sign_seconds is None or late > recovery.bound_seconds:
+        if (recovery.sign_seconds is None or late > recovery.bound_seconds) and recovery.chat not in fault.chats:
             seconds = "never" if recovery.sign_seconds is None else f"after {late:.2f} s"
-            detail = f"was told {seconds} after a {fault.kind} of {fault.replica}; bound {recovery.bound_seconds:g} s"
+            victim = f" of {fault.replica}" if fault.replica else ""
+            detail = f"was told {seconds} after a {fault.kind}{victim}; bound {recovery.bound_seconds:g} s"
             self.report(Violation(Kind.LATE, recovery.chat, detail, fault.time, recovery.reader))
         if recovery.cut_by_drain:
             detail = f"an answer was cut by the drain of {fault.replica}, and not handed over"
@@ -103,7 +152,9 @@ class Checker:
         for chat in self._chats:
             self.report(Violation(Kind.STUCK, chat, "its end is not known"))
         self._chats.clear()
-        return Verdict({kind: self._counts[kind] for kind in Kind}, tuple(self._violations), self._excused)
+        return Verdict(
+            {kind: self._counts[kind] for kind in Kind}, tuple(self._violations), self._excused, self._lost_by_failover
+        )
 
     def _settle(self, doubt: Doubt, worker_id: str | None) -> None:
         """A fault explains the doubt, or it is a violation."""
@@ -111,6 +162,12 @@ class Checker:
             self._excused += 1
         else:
             self.report(doubt.violation)
+
+
+def _is_touched(chat: _Chat, loss: Loss) -> bool:
+    return any(loss.touches(write) for write in chat.writes) or any(
+        reader.durable_at >= loss.since for reader in chat.readers
+    )
 
 
 def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
@@ -122,7 +179,7 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
         return False
     frozen = fault.kind == "stop" and doubt.replica in (fault.replica, PUBLIC)
     if doubt.violation.kind is Kind.UNSTOPPED:
-        return frozen or fault.kind.startswith("postgres")
-    if fault.kind.startswith(("redis", "postgres")) or not doubt.shown:
+        return frozen or fault.kind.startswith(("postgres", "failover"))
+    if fault.kind.startswith(("redis", "postgres", "failover")) or not doubt.shown:
         return True
     return of_owner or frozen

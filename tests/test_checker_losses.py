@@ -1,0 +1,113 @@
+"""What a failover may take back is told and not judged; all else is judged as ever (P1, P2, P3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from checker import Checker, Event, FinalChat, FinalMessage, Kind, Subscriber, Write
+
+CHAT = "chat"
+SINCE, UNTIL = 10.0, 11.0
+
+
+def wrote(text: str, at: float, op: str = "send", **fields: Any) -> Write:
+    return Write(chat=CHAT, op=op, began=at, ended=at + 0.1, status=201, text=text, **fields)
+
+
+def final(*messages: FinalMessage) -> FinalChat:
+    return FinalChat(chat=CHAT, status="waiting", snapshot_version=9, messages=messages)
+
+
+def question(number: int, text: str) -> FinalMessage:
+    return FinalMessage(id=number, role="user", text=text, revision=1)
+
+
+def answer(number: int) -> FinalMessage:
+    return FinalMessage(id=number, role="assistant", text="Yes.", revision=1, finish_reason="stop")
+
+
+def failed_over(checker: Checker) -> frozenset[str]:
+    checker.begin_loss(SINCE)
+    return checker.end_loss(UNTIL)
+
+
+def wrong(checker: Checker) -> dict[Kind, int]:
+    return {kind: count for kind, count in checker.verdict().counts.items() if count}
+
+
+def status(subscriber: Subscriber, at: float, *, epoch: int, worker: str | None, version: int = 1) -> None:
+    data = {"status": "running", "epoch": epoch, "worker_id": worker}
+    subscriber.observe(Event(at, "replica-1", f"{version}.0-0", "status", data))
+
+
+@pytest.mark.parametrize(("at", "lost", "told"), [(9.0, 1, 0), (10.2, 0, 1), (10.95, 0, 1), (12.5, 1, 0)])
+def test_p1_a_message_of_the_last_moments_is_told_as_lost_and_any_other_is_a_violation(
+    at: float, lost: int, told: int
+) -> None:
+    checker = Checker()
+    checker.wrote(wrote("Here?", at))
+    failed_over(checker)
+    checker.conclude(final())
+    verdict = checker.verdict()
+    assert (verdict.counts[Kind.LOST], verdict.lost_by_failover) == (lost, told)
+
+
+def test_p1_a_message_that_was_on_the_standby_is_neither() -> None:
+    checker = Checker()
+    checker.wrote(wrote("Here?", 10.2))
+    failed_over(checker)
+    checker.conclude(final(question(1, "Here?"), answer(2)))
+    verdict = checker.verdict()
+    assert (verdict.kept, verdict.lost_by_failover) == (True, 0)
+
+
+def test_p1_what_an_edit_took_away_may_be_back_if_the_edit_was_lost() -> None:
+    checker = Checker()
+    checker.wrote(wrote("Old?", 5.0, message_id=1))
+    checker.wrote(wrote("New?", 10.2, op="edit", target=1))
+    failed_over(checker)
+    checker.conclude(final(question(1, "Old?"), answer(2)))
+    assert checker.verdict().kept
+
+
+def test_p1_and_may_not_if_it_was_not() -> None:
+    checker = Checker()
+    checker.wrote(wrote("Old?", 5.0, message_id=1))
+    checker.wrote(wrote("New?", 6.0, op="edit", target=1))
+    failed_over(checker)
+    checker.conclude(final(question(1, "Old?"), answer(2), question(3, "New?"), answer(4)))
+    assert wrong(checker) == {Kind.UNASKED: 1}
+
+
+def test_p2_an_epoch_that_is_given_again_is_no_conflict_for_a_chat_that_was_touched() -> None:
+    checker = Checker()
+    before = checker.subscriber(CHAT, "reader")
+    status(before, 10.5, epoch=3, worker="a")
+    assert failed_over(checker) == {CHAT}
+    status(checker.subscriber(CHAT, "reader"), 12.0, epoch=3, worker="b")
+    assert not checker._counts
+
+
+def test_p2_and_is_one_for_a_chat_that_was_not() -> None:
+    checker = Checker()
+    reader = checker.subscriber(CHAT, "reader")
+    status(reader, 8.0, epoch=3, worker="a")
+    assert failed_over(checker) == frozenset()
+    status(reader, 12.0, epoch=3, worker="b")
+    assert checker._counts == {Kind.OWNER: 1}
+
+
+@pytest.mark.parametrize(("known_at", "counted"), [(8.0, 1), (10.5, 0)])
+def test_what_a_reader_finds_wrong_meanwhile_waits_for_whether_its_chat_was_touched(
+    known_at: float, counted: int
+) -> None:
+    checker = Checker()
+    reader = checker.subscriber(CHAT, "reader")
+    status(reader, known_at, epoch=3, worker="a")
+    checker.begin_loss(SINCE)
+    part = {"attempt": 1, "part": {"type": "text", "text": "x"}}
+    reader.observe(Event(10.6, "replica-1", "1.3-5", "part", part))  # of an attempt that never began
+    assert not checker._counts
+    checker.end_loss(UNTIL)
+    assert checker._counts[Kind.GAP] == counted

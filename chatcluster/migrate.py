@@ -17,7 +17,7 @@ finds any other newer migration only says so.
 **Foreign set-ups.** What a connection can be told is told (``postgres/connecting.py``). What cannot work all the same
 is refused here: ``ConfigError`` for what stays so until somebody changes the database (its encoding, its schema,
 defaults that a pooler hides from us), ``SchemaError`` for what a migration mends, ``StoreUnavailable`` for what may
-pass. """
+pass."""
 
 from __future__ import annotations
 

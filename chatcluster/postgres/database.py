@@ -180,11 +180,8 @@ class Database:
     # asyncio's side
 
     @contextmanager
-    def watching(self, connection: asyncpg.Connection, url: str) -> Iterator[None]:
+    def watching(self, connection: asyncpg.Connection) -> Iterator[None]:
         """End the connection if it is found dead in silence. For those outside of the pool."""
-        if is_pooled(self.settings, url):
-            yield
-            return
         self._silence.begin(connection)
         try:
             yield

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from conftest import execute_sql
+from conftest import execute_sql, url_of_database
 
 from chatcluster import cli, exits, flags, listings, local_cluster, provisioning, terminal_chat, tokens
 from chatcluster.client import ApiError, StreamEvent
@@ -232,6 +232,62 @@ class TestEnds:
         group = ExceptionGroup("", [Fenced("late"), ZeroDivisionError()])
         with pytest.raises(ExceptionGroup):
             self.run_raising(monkeypatch, group)
+
+
+@pytest.mark.postgres
+class TestForeignDatabases:
+    """Whatever the database is, or its URL says: one line, and no traceback."""
+
+    @pytest.mark.parametrize("command", [["migrate"], ["token", "create"]], ids=" ".join)
+    @pytest.mark.parametrize(
+        ("name", "parameter", "message"),
+        [
+            ("absent", "", 'database "absent" does not exist'),
+            ("chatcluster", "&user=unlisted", "unlisted"),
+            ("chatcluster", "&channel_binding=require", "channel_binding"),
+            ("chatcluster", "&options=-c%20no_such_setting%3D1", "no_such_setting"),
+            ("chatcluster", "&options=-c%20work_mem%3Dmuch", "work_mem"),
+            ("chatcluster", "&sslrootcert=/absent.pem", "/absent.pem"),
+        ],
+    )
+    def test_is_refused_in_one_line(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        postgres_url: str,
+        command: list[str],
+        name: str,
+        parameter: str,
+        message: str,
+    ) -> None:
+        url = url_of_database(postgres_url, name)
+        if "user=" in parameter:
+            url = url.replace("chatcluster@", "")
+        status, line = refusal(capsys, *command, "--database-url", url + parameter)
+        assert status != 0
+        assert message in line
+
+    def test_an_encoding_that_cannot_hold_text_is_refused_by_who_would_write_it(
+        self, capsys: pytest.CaptureFixture[str], postgres_url: str
+    ) -> None:
+        execute_sql(postgres_url, "CREATE DATABASE latin_2 ENCODING 'LATIN2' LOCALE 'C' TEMPLATE template0")
+        url = url_of_database(postgres_url, "latin_2")
+        status, line = refusal(capsys, "migrate", "--database-url", url)
+        assert (status, "LATIN2" in line) == (exits.USAGE, True)
+        assert self.serve(url).returncode == exits.USAGE
+        execute_sql(postgres_url, "DROP DATABASE latin_2")
+
+    def test_a_replica_that_nobody_lets_in_does_not_start(self, postgres_url: str) -> None:
+        """Its supervisor tries again; one that was let in once waits, and says so on /readyz."""
+        ended = self.serve(url_of_database(postgres_url, "absent"))
+        assert ended.returncode == exits.FAILED
+        assert ended.stderr.splitlines()[-1] == 'Error: Postgres: database "absent" does not exist'
+
+    def serve(self, url: str) -> subprocess.CompletedProcess[str]:
+        arguments = ["serve", "--database-url", url, "--redis-url", "redis://127.0.0.1:1/0", "--slots", "0"]
+        command = [sys.executable, "-m", "chatcluster", *arguments, "--port", "0"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in ended.stderr
+        return ended
 
 
 @pytest.mark.postgres

@@ -206,7 +206,9 @@ async def test_a_database_that_does_not_exist_is_unavailable_and_says_so(empty_d
             await database.autocommit(backend)
 
 
-@pytest.mark.parametrize("url", ["redis://localhost", "postgresql://host:port/name"])
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "postgresql://host:port/name", "postgresql://127.0.0.1:99999/name"]
+)
 async def test_an_url_that_is_none_is_a_wrong_setting(url: str) -> None:
     async with open_database(Settings(database_url=url)) as database:
         with pytest.raises(ConfigError, match="the Postgres URL cannot be used"):
@@ -439,7 +441,6 @@ async def test_a_cut_network_ends_every_wait_though_nobody_is_told(
         monkeypatch.setattr(Database, "deadline_seconds", 0.2)  # not before all is connected, which may take a while
         monkeypatch.setattr(connecting, "CLOSE_SECONDS_MAX", 0.1)
         monkeypatch.setattr(session, "PROBE_SECONDS", 0.1)
-        monkeypatch.setattr(session, "PROBE_SECONDS_MAX", 0.2)
         link.cut()
         with trio.fail_after(5):
             with pytest.raises(StoreUnavailable, match=r"did not answer within 0.2 s"):

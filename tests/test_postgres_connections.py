@@ -240,6 +240,19 @@ async def test_a_session_gets_the_place_of_an_idle_connection(empty_database_url
         assert await session.run(backend) > 0
 
 
+async def test_silence_is_asked_after_though_the_server_has_no_connection_left(
+    few_url: str, impatient: None, lost: list[str]
+) -> None:
+    """An idle one makes room for the question."""
+    way = LossyLink(few_url)
+    async with way.listening() as url, open_database(Settings(database_url=url)) as database:
+        await fill(database, 2)
+        way.forget()
+        with trio.fail_after(8):
+            assert await database.transaction(backend) > 0
+    assert len(lost) == 1
+
+
 # --- what they are told -----------------------------------------------------------------------
 
 FOREIGN = {

@@ -19,6 +19,7 @@ from chatcluster.errors import (
     StoreUnavailable,
 )
 from chatcluster.postgres.translation import LOST, RAISED, translate, translated
+from chatcluster.web.errors import answer
 
 ROOTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -112,3 +113,12 @@ def test_a_bug_of_ours_stays_one(error: Exception) -> None:
     assert not isinstance(error, RAISED)
     with pytest.raises(type(error)), translated():
         raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(StoreFailed("a row"), 500), (StoreLocked("a row"), 503), (StoreRefused("a role"), 503)]
+)
+def test_a_request_may_be_repeated_unless_it_would_fail_again(error: StoreUnavailable, status: int) -> None:
+    answered = answer(error)
+    assert answered.status == status
+    assert ("Retry-After" in answered.headers) is (status == 503)

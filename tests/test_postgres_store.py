@@ -13,9 +13,10 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, PAGE_BYTES, fence_of, texts
 from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session, wait_blocked
 
+from chatcluster.accounts import PostgresAccounts
 from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, FinishTurn, Interrupt, Send, Status
 from chatcluster.config import Settings
-from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFailed, StoreUnavailable
+from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFailed, StoreLocked, StoreUnavailable
 from chatcluster.parts import text_of
 from chatcluster.ports import Burial, Chat, Claimed, Idempotency, NewChat, Outcome, Replica
 from chatcluster.postgres import Database, Session, open_database
@@ -113,6 +114,45 @@ async def test_transitions_of_one_chat_wait_for_each_other_and_others_do_not(
         assert sent.queued is not None
         assert (await store.read(chat.id)).queue == ()
     assert len((await store.read(chat.id)).queue) == 1
+
+
+async def test_a_row_that_somebody_holds_delays_its_chat_and_nobody_else(
+    database_url: str, observer: Session, other: Session
+) -> None:
+    """P10: however many requests there are on that chat, it has two of the pool's connections."""
+    async with open_database(Settings(database_url=database_url)) as database:
+        held, free = await create(database), await create(database)
+        store = PostgresStore(database)
+        refused = trio.Event()
+
+        async def send() -> None:
+            with pytest.raises(StoreLocked):
+                await store.apply(held.id, Send(text("waits")), owner_id=OWNER)
+            refused.set()
+
+        async with trio.open_nursery() as nursery, holding(other, LOCK_CHAT, held.id):
+            for _ in range(30):
+                nursery.start_soon(send)
+            await wait_blocked(observer, 2)
+            assert repr(database) == "<Database 2 of 10 busy, 0 idle>"
+            await store.apply(free.id, Send(text("does not")), owner_id=OWNER)
+            assert [claimed.chat.id for claimed in await claim(database)] == [free.id]
+            await store.list_chats(OWNER, archived=None, limit=10, after=None)
+            await refused.wait()
+            nursery.cancel_scope.cancel()
+        assert (await store.read(held.id)).queue == ()
+
+
+async def test_a_token_whose_row_somebody_holds_lets_in(database: Database, observer: Session, other: Session) -> None:
+    """P10: when it was last used is not worth a wait."""
+    accounts = PostgresAccounts(database)
+    account = await accounts.ensure_user("alice", admin=False)
+    await accounts.add_token(account.user_id, token_id="one", name="", secret_digest=b"d" * 32, expires_at=None)
+    async with holding(other, "SELECT FROM tokens FOR UPDATE"):
+        assert await accounts.authenticate("one", b"d" * 32) == account
+    assert await fetchval(observer, "SELECT last_used_at FROM tokens") is None
+    await accounts.authenticate("one", b"d" * 32)
+    assert await fetchval(observer, "SELECT last_used_at FROM tokens") is not None
 
 
 async def test_a_claim_passes_over_chats_that_somebody_works_on(database: Database, other: Session) -> None:

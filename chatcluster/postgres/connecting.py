@@ -96,8 +96,8 @@ async def connect(settings: Settings, purpose: str, url: str, *, lasting: bool =
         raise ConfigError(f"the Postgres URL cannot be used: {error}") from None
     except (ValueError, OverflowError, KeyError):  # its text may be a part of the password
         raise ConfigError(postgres_url.MALFORMED) from None
-    except asyncpg.ProtocolViolationError as error:
-        raise _of_pooler(error) from error
+    except (asyncpg.ProtocolViolationError, asyncpg.SyntaxOrAccessError, asyncpg.DataError) as error:
+        raise StoreRefused(f"Postgres: {error}{_hint(error)}") from error
     _notice_loss(connection)
     if not pooled:
         await _lift_transaction_timeout(connection)
@@ -113,12 +113,11 @@ def _limits(settings: Settings, *, lasting: bool) -> dict[str, str]:
     return {name: f"{seconds * 1000:.0f}" for name, seconds in limits_seconds.items()}
 
 
-def _of_pooler(error: Exception) -> Exception:
+def _hint(error: Exception) -> str:
+    """Poolers take few settings at the start of a connection; Postgres takes none that it does not know."""
     if "startup parameter" not in str(error):
-        return error
-    return StoreRefused(
-        f"Postgres: {error}: this is a pooler; give the URL of Postgres itself as the database-direct-url, or 'off'"
-    )
+        return ""
+    return ": this is a pooler; give the URL of Postgres itself as the database-direct-url, or 'off'"
 
 
 def _notice_loss(connection: asyncpg.Connection) -> None:

@@ -85,9 +85,7 @@ class Database:
         self._loop = loop
         self._places = Places(settings.database_pool_size)
         self._pooled_url = is_pooled(settings, settings.database_url)
-        self._silence = SilenceWatch(
-            lambda: connect(settings, "question", settings.direct_url or settings.database_url), self._drop_idle
-        )
+        self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
         self._connections = Connections(
             lambda: connect(settings, "transactions", settings.database_url),
             None if self._pooled_url else self._silence,
@@ -180,11 +178,8 @@ class Database:
     # asyncio's side
 
     @contextmanager
-    def watching(self, connection: asyncpg.Connection, url: str) -> Iterator[None]:
+    def watching(self, connection: asyncpg.Connection) -> Iterator[None]:
         """End the connection if it is found dead in silence. For those outside of the pool."""
-        if is_pooled(self.settings, url):
-            yield
-            return
         self._silence.begin(connection)
         try:
             yield
@@ -192,8 +187,15 @@ class Database:
             self._silence.end(connection)
 
     def spare_connection(self) -> None:
-        """Let go of one, for a session that the server has none for."""
+        """Let go of one that is idle, for what is more important, and the server has no connection for."""
         self._connections.spare()
+
+    async def _connect_to_ask(self) -> asyncpg.Connection:
+        try:
+            return await connect(self.settings, "question", self.settings.direct_url or self.settings.database_url)
+        except asyncpg.TooManyConnectionsError:
+            self.spare_connection()
+            raise
 
     def _drop_idle(self, before: float) -> None:
         self._connections.drop_idle(before)

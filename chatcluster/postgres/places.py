@@ -52,6 +52,8 @@ class Places:
 
     async def take(self, lane: Lane, chat_id: UUID | None, *, seconds_max: float) -> None:
         """Wait for a turn of the chat, and then for a place. Raises ``StoreUnavailable`` when that takes too long."""
+        if self._take_at_once(lane, chat_id):
+            return
         with trio.move_on_after(seconds_max) as waiting:
             if chat_id is not None:
                 await self._take_turn(chat_id)
@@ -68,16 +70,30 @@ class Places:
         self._end_turn(chat_id)
         self._admit()
 
+    def _take_at_once(self, lane: Lane, chat_id: UUID | None) -> bool:
+        """The usual case: nothing is to be waited for."""
+        if self._waiting[lane] or not self._allows(lane):
+            return False
+        if chat_id is not None and not self._take_turn_at_once(chat_id):
+            return False
+        self._taken[lane] += 1
+        return True
+
     # turns of a chat
 
-    async def _take_turn(self, chat_id: UUID) -> None:
+    def _take_turn_at_once(self, chat_id: UUID) -> bool:
         turns = self._turns.get(chat_id)
         if turns is None:
             turns = self._turns[chat_id] = trio.Semaphore(PLACES_PER_CHAT_MAX, max_value=PLACES_PER_CHAT_MAX)
         try:
             turns.acquire_nowait()
         except trio.WouldBlock:
-            await turns.acquire()
+            return False
+        return True
+
+    async def _take_turn(self, chat_id: UUID) -> None:
+        if not self._take_turn_at_once(chat_id):
+            await self._turns[chat_id].acquire()
 
     def _end_turn(self, chat_id: UUID | None) -> None:
         if chat_id is None:
@@ -107,7 +123,12 @@ class Places:
             raise
 
     def _allows(self, lane: Lane) -> bool:
-        return all(sum(self._taken[: up_to + 1]) < self._limits[up_to] for up_to in range(lane, len(Lane)))
+        taken = sum(self._taken[:lane])
+        for up_to in range(lane, len(Lane)):
+            taken += self._taken[up_to]
+            if taken >= self._limits[up_to]:
+                return False
+        return True
 
     def _admit(self) -> None:
         """Give what is free to those who wait for it, the longest first."""

@@ -11,13 +11,14 @@ and the next try finds a place.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import asyncpg
 import trio
 
 from chatcluster.errors import StoreUnavailable
-from chatcluster.postgres.connecting import Connection, close, close_after, connect
+from chatcluster.postgres.connecting import Connection, close, close_after, connect, is_pooled
 from chatcluster.postgres.translation import reporting_closed
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 CLOSE_SECONDS = 1.0
 PROBE_SECONDS = 1.0
 """A session that lasts is asked for a sign of life this often: a cut network does not close a connection."""
-PROBE_SECONDS_MAX = 1.0
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -59,9 +59,10 @@ class Session:
         The deadline is the database's where none is given. Raises ``StoreUnavailable``, then the connection is closed.
         """
         seconds = self._database.deadline_seconds if deadline_seconds is None else deadline_seconds
+        is_watched = seconds <= self._database.deadline_seconds and not is_pooled(self._database.settings, self._url)
         async with self._turn:
             with trio.move_on_after(seconds):
-                return await self._database.cross(self._run(body, args))
+                return await self._database.cross(self._run(body, args, is_watched=is_watched))
         raise StoreUnavailable(f"Postgres did not answer the {self._purpose} session within {seconds:g} s")
 
     async def wait_lost(self) -> None:
@@ -72,7 +73,7 @@ class Session:
                 await lost.wait()
                 return
             try:
-                await self.run(_probe, deadline_seconds=PROBE_SECONDS_MAX)
+                await self.run(_probe)
             except StoreUnavailable:
                 return
 
@@ -84,14 +85,14 @@ class Session:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._database.cross(close(connection))
 
-    async def _run(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
+    async def _run(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], *, is_watched: bool) -> T:
         if self._connection is None or self._connection.is_closed():
             self._lost = lost = trio.Event()
             self._connection = await self._connect()
             self._connection.add_termination_listener(lambda _: lost.set())
         connection = self._connection
         try:
-            with reporting_closed(connection), self._database.watching(connection, self._url):
+            with reporting_closed(connection), self._database.watching(connection) if is_watched else nullcontext():
                 return await body(connection, *args)
         except BaseException as error:
             self._connection = None

@@ -165,6 +165,7 @@ class _Process:
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
         )
+        notices.set_learner(self._feeds.learn)
         self._purge = Purge(database, settings, lambda: self._replica.worker_id)
         self._app: WebApp = create_app(
             Services(

@@ -159,7 +159,7 @@ class Settings:
     silent_connections_per_address: int = setting(200, "The same, of one address", minimum=1)
     head_seconds: float = setting(10.0, "Time for the head of a request to arrive", minimum=0.1, maximum=600)
     requests_per_user: int = setting(
-        8, "Requests of one user that this replica serves at a time, others wait; 0 is no limit", minimum=0
+        4, "Requests of one user that this replica serves at a time, others wait; 0 is no limit", minimum=0
     )
     requests_per_second_per_user: float = setting(
         500.0, "Requests of one user that this replica takes in a second; 0 is no limit", minimum=0

@@ -75,13 +75,19 @@ class Notices:
     def __init__(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
         self._claim_here: Callable[[], bool] = _nobody_claims_here
+        self._learn: Callable[[Chat], None] = _nobody_learns
 
     def set_claimer(self, claim_here: Callable[[], bool]) -> None:
         """``claim_here`` wakes this replica's claimer and tells whether it has a place for a chat."""
         self._claim_here = claim_here
 
+    def set_learner(self, learn: Callable[[Chat], None]) -> None:
+        """``learn`` gets every chat that is told of here: it need not be read to know whose it is."""
+        self._learn = learn
+
     def committed(self, chat: Chat, lifecycle: str | None = None, *, by_owner: bool = False) -> None:
         """Tell of a transition of ``chat``; ``lifecycle`` is one of ``LIFECYCLES`` if it matters to lists."""
+        self._learn(chat)
         hint = encode(hint_of(chat))
         self._pubsub.publish(hint_channel(chat.id), hint)
         if chat.worker_id is not None and not by_owner:
@@ -111,3 +117,7 @@ class Notices:
 
 def _nobody_claims_here() -> bool:
     return False
+
+
+def _nobody_learns(_: Chat) -> None:
+    return

@@ -35,7 +35,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.feed import Feed
 from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, ends_group
-from chatcluster.ports import NewerMessages, PartStreams, PubSub, Store
+from chatcluster.ports import Chat, NewerMessages, PartStreams, PubSub, Store
 from chatcluster.shown import Notice, Snapshot
 
 PAGE_MESSAGES = 200
@@ -264,7 +264,7 @@ class Feeds:
         self._audience = audience
         self._feeds: dict[UUID, Feed] = {}
         self._owners: OrderedDict[UUID, UUID] = OrderedDict()
-        """Of chats that were asked for of late. A chat's owner never changes."""
+        """Of chats that were asked for, or changed here, of late. A chat's owner never changes."""
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
@@ -321,14 +321,17 @@ class Feeds:
 
     async def _require_owner(self, chat_id: UUID, owner_id: UUID) -> None:
         """Nothing is opened, and no history read, for somebody who may not have it."""
-        owner = self._owners.get(chat_id)
-        if owner is None:
-            owner = self._owners[chat_id] = (await self._store.get(chat_id)).owner_id
-        self._owners.move_to_end(chat_id)
-        while len(self._owners) > OWNERS_MAX:
-            self._owners.popitem(last=False)
-        if owner != owner_id:
+        if chat_id not in self._owners:
+            self.learn(await self._store.get(chat_id))
+        if self._owners[chat_id] != owner_id:
             raise ChatNotFound("there is no such chat")
+
+    def learn(self, chat: Chat) -> None:
+        """Whose chat this is, so that its first reader need not wait for another look at the row."""
+        self._owners[chat.id] = chat.owner_id
+        self._owners.move_to_end(chat.id)
+        if len(self._owners) > OWNERS_MAX:
+            self._owners.popitem(last=False)
 
     async def _joined(self, chat_id: UUID) -> Feed:
         """The chat's feed, with us counted in, once it has read the database."""

@@ -59,7 +59,7 @@ def is_blank(text: str) -> bool:
 def is_visible(text: str) -> bool:
     """Whether every character of a name can be seen, blanks aside."""
     bare = _MEANT.sub("", text)
-    return _NOT_IN_NAMES.search(bare) is None and not any(map(_is_unassigned, bare))
+    return _NOT_IN_NAMES.search(bare) is None and (bare.isascii() or not any(map(_is_unassigned, bare)))
 
 
 def visible(text: str) -> str:

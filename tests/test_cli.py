@@ -149,7 +149,7 @@ class TestBadInput:
         assert status == exits.USAGE
         assert message in line
 
-    @pytest.mark.parametrize("user", ["", " ", "a\nb", "a" * 101, "\udcff"])
+    @pytest.mark.parametrize("user", ["", " ", "a\nb", "a" * 101, "\udcff", "\u200b", "a\u200bb", "\u202ea"])
     def test_what_is_no_name_gets_no_token(self, capsys: pytest.CaptureFixture[str], user: str) -> None:
         """By the command line as little as by the API."""
         arguments = ("token", "create", "--user", user, "--database-url", "postgresql://nobody@127.0.0.1:1/nothing")

@@ -90,6 +90,8 @@ def test_a_setting_that_is_no_secret_is_not_read_from_a_file(tmp_path: Path) -> 
         ("CHATCLUSTER_LLM_BASE_URL", "localhost:11434/v1", "llm-base-url must be a URL"),
         ("CHATCLUSTER_LLM_API_KEY", "two\r\nlines", "llm-api-key must be printable ASCII"),
         ("CHATCLUSTER_LLM_API_KEY", "k\u00e9y", "llm-api-key must be printable ASCII"),
+        ("CHATCLUSTER_NAME", "replica\u200b1", "name must not contain characters that are invisible"),
+        ("CHATCLUSTER_LLM_MODEL", "model\u202e", "llm-model must not contain characters that are invisible"),
         ("CHATCLUSTER_REPLACES", "replica-1", "replaces must be a worker ID"),
         ("CHATCLUSTER_LOG_LEVEL", "loud", "log-level must be debug, info, warning or error"),
         ("CHATCLUSTER_LOG_FORMAT", "xml", "log-format must be json or text"),

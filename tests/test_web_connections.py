@@ -12,7 +12,7 @@ from web_world import World, connect, read_until, serving, watching
 
 from chatcluster.descriptors import CONNECTIONS_MIN, SET_ASIDE, connections_within_reach
 from chatcluster.web import server
-from chatcluster.web.connections import RESERVED, Connections, Limits
+from chatcluster.web.connections import RESERVED, Connections, Limits, counted_address
 
 
 class Peer:
@@ -84,6 +84,21 @@ class TestPlaces:
         assert len(connections) == 0
         assert not connections._idle
         assert not connections._silent_at
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("", ""),
+    ],
+)
+def test_a_machine_counts_once_however_many_addresses_it_has(host: str, counted: str) -> None:
+    assert counted_address(host) == counted
 
 
 class TestDescriptors:

@@ -27,6 +27,7 @@ from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import Forbidden, StoreUnavailable, TooMany, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub
+from chatcluster.web.connections import counted_address
 from chatcluster.web.shares import Buckets, Shares
 
 CACHE_SECONDS = 5.0
@@ -143,7 +144,7 @@ def authentication(authenticator: Authenticator, shares: Shares) -> Middleware:
 
 def _address_in(scope: Scope) -> str | None:
     client = scope["client"]
-    return None if client is None else client[0]
+    return None if client is None else counted_address(client[0])
 
 
 def bearer_token(scope: Scope) -> tokens.ParsedToken | None:

@@ -106,13 +106,19 @@ class Connections:
 
 
 def address_of(stream: trio.SocketStream) -> str:
-    """The address that a connection counts for: of IPv6 the network, as a single machine has very many of its own."""
+    """What a connection counts for, "" where that cannot be said: it is gone already, or a local socket."""
     try:
-        peer = stream.socket.getpeername()
-        address = ip_address(peer[0].partition("%")[0])
-    except (OSError, ValueError, IndexError, AttributeError):
-        return ""  # gone already, or a local socket
+        return counted_address(stream.socket.getpeername()[0])
+    except (OSError, IndexError):
+        return ""
+
+
+def counted_address(host: object) -> str:
+    """The address itself; of IPv6 the network, as a single machine has very many addresses of its own."""
+    try:
+        address = ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return ""
     if isinstance(address, IPv4Address):
         return str(address)
-    mapped = address.ipv4_mapped
-    return str(mapped or IPv6Address(int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS))
+    return str(address.ipv4_mapped or IPv6Address(int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS))

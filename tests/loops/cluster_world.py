@@ -233,6 +233,7 @@ class SimulatedReplica:
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
         )
         self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
+        self.notices.set_learner(self.feeds.learn)
         self.incarnations: list[UUID] = []
         self.loop = Replica(
             name=name,

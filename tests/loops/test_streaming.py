@@ -530,3 +530,12 @@ async def test_asking_for_somebody_elses_chat_opens_nothing(world: World) -> Non
                 pass
     assert other.database_wire.crossings - before == {"get": 1}
     assert "chats=0 subscribers=0" in repr(other.feeds)
+
+
+async def test_the_first_reader_of_a_chat_that_changed_here_costs_no_look_at_its_owner(world: World) -> None:
+    owner = await world.replica()
+    chat = await world.one_turn(owner)
+    before = owner.database_wire.crossings.copy()
+    async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
+        pass
+    assert (owner.database_wire.crossings - before)["get"] == 0

@@ -212,30 +212,38 @@ class Feed:
         looks = self._looks
         try:
             read = await self._read_newer(self.shown.version, self._read_up_to, self.shown.chat.queue_version)
-            if read.chat.reset_version > self.shown.version:
+            went_back = read.chat.snapshot_version < self.chat.snapshot_version
+            if went_back or read.chat.reset_version > self.shown.version:
                 read = await self._read_newer(0)
         except StoreUnavailable as error:
             telemetry.event("feed.read_failed", chat_id=str(self.chat_id), error=str(error))
             await trio.sleep(READ_RETRY_SECONDS)
             return
-        if self._looks == looks:  # otherwise it may have come to be after this read
+        if self._looks == looks or went_back:  # otherwise it may have come to be after this read
             self._newest = read.chat.snapshot_version
-        if read.chat.snapshot_version > self.chat.snapshot_version or self._lacks_messages:
+        if went_back:
+            self._go_back(read)
+        elif read.chat.snapshot_version > self.chat.snapshot_version or self._lacks_messages:
             self._adopt(read)
-        elif read.chat.snapshot_version < self.chat.snapshot_version:
-            await self._go_back()
 
-    async def _go_back(self) -> None:
+    def _go_back(self, read: ChatRead) -> None:
         """The database has forgotten what was shown, as after a failover that lost it: show what there is instead."""
-        read = await self._store.read(self.chat_id)
         telemetry.event("feed.went_back", chat_id=str(self.chat_id), version=read.chat.snapshot_version)
         self._waiting.clear()
-        self._read, self._wait_until = None, float("inf")
+        self._read, self._read_up_to, self._wait_until = None, 0, float("inf")
         self._failed = {read.chat.history_version: read.chat.failed_attempt}
-        self.chat, self._read_version, self._newest = read.chat, read.chat.snapshot_version, read.chat.snapshot_version
-        self.shown.reset(read.chat, read.messages)
+        self.chat, self._read_version = read.chat, read.chat.snapshot_version
+        self._show_anew(read)
         self.shown.state(read)
         self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
+
+    def _show_anew(self, read: ChatRead) -> None:
+        """The whole history, in place of what was shown of it. If it is more than a page, each reader reads it, at its
+        own pace."""
+        if read.next_revision is None:
+            self.shown.reset(read.chat, read.messages)
+        else:
+            self.shown.restart(read)
 
     async def _read_newer(self, after_version: int, after_id: int = 0, queue_version: int = -1) -> ChatRead:
         return await self._store.read_newer(
@@ -264,10 +272,7 @@ class Feed:
             self._relay.reset()
         if read.chat.reset_version > self.shown.version:
             self._waiting.clear()
-            if read.next_revision is None:
-                self.shown.reset(read.chat, read.messages)
-            else:
-                self.shown.restart(read)  # each reader reads the history, at its own pace
+            self._show_anew(read)
             read = msgspec.structs.replace(read, messages=(), next_revision=None)
         self._read = read
         self._waiting.extend(read.messages)

@@ -54,16 +54,16 @@ class Overruling:
         )
         self._count += 1
         telemetry.event("stream.overruled", chat_id=str(chat_id), found=found, epoch=chat.epoch, count=self._count)
-        if self._count > OVERRULES_MAX or (found >= EPOCH_MAX and not await self._drop(chat_id)):
+        if found >= EPOCH_MAX:
+            await self._drop(chat_id)
+        if self._count > OVERRULES_MAX:
             stream.given_up()
         else:
             stream.overrule(chat.epoch)
         return chat
 
-    async def _drop(self, chat_id: UUID) -> bool:
+    async def _drop(self, chat_id: UUID) -> None:
         try:
             await self._streams.drop(chat_id)
-        except StreamsUnavailable as error:
+        except StreamsUnavailable as error:  # then the tenure finds it there again
             telemetry.event("stream.not_dropped", chat_id=str(chat_id), error=str(error))
-            return False
-        return True

@@ -277,7 +277,9 @@ def test_calls_that_never_end_are_bounded() -> None:
     assert not caught.value.retryable
 
 
-@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"choices":' + b"[" * 100_000, b"\xff\xfe", b"{"])
+@pytest.mark.parametrize(
+    "payload", [b"[" * 100_000, b'{"choices":' + b"[" * 100_000, b"\xff\xfe", b"{", b"[" + b"NaN," * 99_999]
+)
 def test_an_unreadable_chunk_is_a_short_retryable_error(payload: bytes) -> None:
     with pytest.raises(ProviderError) as caught:
         ChunkDecoder(PROVIDER).feed(payload)

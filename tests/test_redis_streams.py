@@ -394,7 +394,9 @@ async def test_stream_and_live_channel_of_a_chat_are_in_one_slot(streams: RedisS
 async def test_p2_the_stand_in_for_redis_fences_as_well(
     own_redis: RedisServer, chat_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some versions of its server close the connection after an error: a stale owner learns its state by restoring."""
+    """Older versions of fakeredis's server close the connection after an error, so a stale owner learns its state by
+    restoring; newer ones answer, as Redis does.
+    """
     monkeypatch.setattr("chatcluster.embedded.redis_server.find_redis", lambda: None)
     turn = frame(Position(1, 2), TurnFrame(9, 3))
     async with open_redis(own_redis.start(), cluster_id="here") as connection:

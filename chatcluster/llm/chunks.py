@@ -19,6 +19,8 @@ USAGE_TOKENS_MAX = 2**53 - 1
 BLOCKS_MAX = 1000
 """Blocks of one piece of content that are read."""
 DIGITS_MAX = 300
+EFFORT_BYTES_MAX = 256 << 10
+"""What the long way is taken for: it takes long, and meanwhile nothing else runs."""
 _NOTHING: tuple[Any, ...] = (None, "", 0, {}, [])  # 0 stands for False as well
 
 
@@ -152,8 +154,10 @@ def parse_with_effort(payload: bytes) -> Any:
     """The JSON value of ``payload`` with NaN, numbers of any length, raw control characters, broken UTF-8 and lone
     surrogates allowed.
 
-    What is no character becomes U+FFFD. Raises ``ValueError``.
+    What is no character becomes U+FFFD. Raises ``ValueError``, also for more than ``EFFORT_BYTES_MAX``.
     """
+    if len(payload) > EFFORT_BYTES_MAX:
+        raise ValueError(f"not JSON, and longer than {EFFORT_BYTES_MAX} bytes")
     try:
         value = json.loads(payload.decode("utf-8", "replace"), strict=False, parse_int=_whole_number)
         text = json.dumps(value, ensure_ascii=False)

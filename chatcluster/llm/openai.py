@@ -31,7 +31,6 @@ from chatcluster.llm.chunks import (
     append_text,
     is_json_object,
     parse_json,
-    parse_with_effort,
     read_chunk,
     read_usage,
 )
@@ -262,10 +261,11 @@ class ChunkDecoder:
 
     def _take_chunk(self, chunk: Chunk, payload: bytes) -> list[ModelEvent]:
         if (chunk.error is not None or not chunk.choices) and chunk.is_error:
-            raise from_stream(self._provider, parse_with_effort(payload))
+            raise from_stray_text(self._provider, payload)
         if chunk.model and isinstance(chunk.model, str):
             self._model = chunk.model[:MODEL_CHARACTERS_MAX]
-        self._usage = read_usage(chunk.usage) or self._usage
+        if chunk.usage:
+            self._usage = read_usage(chunk.usage) or self._usage
         kept_characters = self._kept_characters
         events: list[ModelEvent] = []
         for choice in (chunk.choices or ())[:1]:
@@ -276,7 +276,8 @@ class ChunkDecoder:
         return [PROGRESS if self._kept_characters > kept_characters else KEEP_ALIVE]
 
     def _take_choice(self, choice: Choice) -> list[Part]:
-        self._usage = read_usage(choice.usage) or self._usage
+        if choice.usage:
+            self._usage = read_usage(choice.usage) or self._usage
         parts: list[Part] = []
         if choice.delta is not None:
             self._take_words(choice.delta, parts)
@@ -294,14 +295,17 @@ class ChunkDecoder:
         return parts
 
     def _take_words(self, said: Said, parts: list[Part]) -> None:
-        append_text(said.reasoning_content or said.reasoning, parts, ReasoningPart)
-        append_text(said.content, parts, TextPart)
-        append_text(said.refusal, parts, TextPart)
+        if reasoning := said.reasoning_content or said.reasoning:
+            append_text(reasoning, parts, ReasoningPart)
+        if said.content:
+            append_text(said.content, parts, TextPart)
+        if said.refusal:
+            append_text(said.refusal, parts, TextPart)
         if not self._is_visible:
             self._is_visible = is_visible(parts)
-        calls = said.tool_calls
-        for position, piece in enumerate(calls if isinstance(calls, list) else [calls]):
-            self._take_call(position, piece)
+        if calls := said.tool_calls:
+            for position, piece in enumerate(calls if isinstance(calls, list) else [calls]):
+                self._take_call(position, piece)
         if said.function_call:  # the form before there were several calls
             self._take_call(0, {"function": said.function_call})
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from chatcluster.llm.failures import Provider
 
-EVENT_BYTES_MAX = 16 << 20
+EVENT_BYTES_MAX = 4 << 20
 STRAY_BYTES_MAX = 4 << 10
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FIELDS = (b"event", b"id", b"retry", b"data")
@@ -95,7 +95,9 @@ class EventDecoder:
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
                 self._data_bytes += len(line)
             elif not line:
-                self._end_event(payloads)
+                if self._data:
+                    payloads.append(self._payload())
+                self._is_error = False
             elif line.startswith(b":"):
                 payloads.append(None)
             else:
@@ -103,13 +105,11 @@ class EventDecoder:
         self._check_size()
         return payloads
 
-    def _end_event(self, payloads: list[bytes | None]) -> None:
-        if self._data:
-            payload = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            payloads.append(ErrorPayload(payload) if self._is_error else payload)
-            self._data.clear()
-            self._data_bytes = 0
-        self._is_error = False
+    def _payload(self) -> bytes:
+        payload = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data.clear()
+        self._data_bytes = 0
+        return ErrorPayload(payload) if self._is_error else payload
 
     def _take_other(self, line: bytes, payloads: list[bytes | None]) -> None:
         field, _, value = line.partition(b":")

@@ -115,6 +115,7 @@ class Faults:
         await trio.sleep(seconds / 2)
         if self._draw.random() < 0.3:
             self._world.witness.database.drop_sessions(process.worker_id)
+            self._world.witness.session_broke(process.worker_id)
         await trio.sleep(seconds / 2)
 
     @contextmanager
@@ -144,6 +145,7 @@ class Faults:
             with self._recorded("postgres session", process):
                 for lock in self._draw.choice([(0,), (1,), (0, 1)]):
                     self._world.witness.database.drop_session(process.worker_id, lock)
+                self._world.witness.session_broke(process.worker_id)
 
     async def _restart_postgres(self) -> None:
         with self._recorded("postgres restart"):

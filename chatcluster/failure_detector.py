@@ -11,7 +11,8 @@ last good renewal *began*, and the observer's count begins when it has *seen* th
 **Abandoned rows.** A new observer would have to wait for a whole lease before it frees the chats of a cluster that died
 an hour ago. So it takes less for a worker that has never renewed under its eyes: a row that is older than a lease by
 the database's clock, the same token for two heartbeats, and session locks that are free at the burial. A clock that
-stepped makes the first true, and none of the others.
+stepped makes the first true, and none of the others. A worker that is cut off in the same moment may still be at work
+then, for at most the rest of its lease: it takes no effect, as the fences of Postgres and the stream see to that.
 
 Pure: time and heartbeats are handed in.
 """

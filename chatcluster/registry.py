@@ -154,7 +154,7 @@ class PostgresRegistry:
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
         now = trio.current_time()
         frozen = [stalled for stalled, since in self._stalled_since.items() if now - since >= FROZEN_SECONDS]
-        look = await self._database.autocommit(_look, frozen, lane=Lane.CLUSTER)
+        look = await self._database.autocommit(_heartbeats, frozen, lane=Lane.CLUSTER)
         self._stalled_since = {stalled: self._stalled_since.get(stalled, now) for stalled in look.stalled}
         if look.ended:
             telemetry.event("session.frozen", count=look.ended)
@@ -283,7 +283,7 @@ class _Look(NamedTuple):
     heartbeats: dict[UUID, Heartbeat]
 
 
-async def _look(connection: Connection, frozen: list[Stalled]) -> _Look:
+async def _heartbeats(connection: Connection, frozen: list[Stalled]) -> _Look:
     ended = 0
     if frozen:
         pids, tokens = zip(*frozen, strict=True)

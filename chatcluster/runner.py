@@ -95,7 +95,7 @@ class Runner:
         self.chat: Chat = claimed.chat
         self._worker_id = worker_id
         self._history = History(store, places, settings)
-        self._retry_seconds = claimed.retry_seconds
+        self._retry_seconds = claimed.wait_seconds
         self._store = store
         self._streams = streams
         self._publisher = publisher

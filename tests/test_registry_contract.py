@@ -283,9 +283,11 @@ class Watcher:
         self._world = world
         self._worker = worker
         self.found: list[Death | None] = []
+        self.ended = trio.Event()
 
     async def run(self) -> None:
         self.found.append(await self._world.registry.watch(self._worker))
+        self.ended.set()
 
 
 async def test_the_death_of_a_process_is_proven_to_who_saw_it_alive(world: World) -> None:
@@ -340,7 +342,9 @@ async def test_a_watch_waits_on_where_another_lock_than_the_first_breaks(world: 
             async with world.registry.hold(worker, 1):
                 await world.lock_awaited()
                 assert watcher.found == []
-                nursery.cancel_scope.cancel()
+                await world.break_session(worker, 0)
+                await watcher.ended.wait()
+    assert watcher.found == [None], "the first breaks now, and the other one was taken again long ago"
 
 
 async def test_a_watch_needs_to_see_all_locks_held(world: World) -> None:

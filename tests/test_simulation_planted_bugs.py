@@ -25,6 +25,9 @@ FOUND_AS = {
     "lost-partials": {Kind.TEXT},
     "ignored-interrupts": {Kind.UNSTOPPED},
     "swallowed-moves": {Kind.TEXT, Kind.UNASKED, Kind.ANSWERED_TWICE},
+    "wall-clock-leases": {Kind.OWNER},
+    "one-connection-is-a-life": {Kind.FALSE_TAKEOVER},
+    "deaths-of-the-old-primary": {Kind.FALSE_TAKEOVER},
 }
 """The promise that each of these breaks, as the checker names it."""
 

@@ -129,7 +129,13 @@ class Claimed(msgspec.Struct, frozen=True):
 
     chat: Chat
     retry_seconds: float = 0.0
-    """What is left of the wait that the previous tenure had scheduled."""
+    """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """The same, and no more than was scheduled: a clock that was set back does not make it an hour."""
+        retry = self.chat.retry
+        return min(self.retry_seconds, retry.delay_ms / 1000) if retry else 0.0
 
 
 class HistoryPage(msgspec.Struct, frozen=True):

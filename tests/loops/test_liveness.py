@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import pytest
 import trio
+from simulation.clocks import step_clock
 
-from chatcluster.memory.database import MemoryDatabase
 from loops.cluster_world import SimulatedReplica, World
 
 TAKEOVER_SECONDS = 0.1
 FREEZE_SECONDS = 6.0
 HOUR = 3600.0
-
-
-def step_clock(database: MemoryDatabase, seconds: float) -> None:
-    """Every heartbeat that the database has was written by a clock that was so far behind the one that it has now."""
-    for row in database.replicas.values():
-        row.heartbeat_at -= seconds
 
 
 # --- the database's clock ---------------------------------------------------------------------
@@ -59,6 +53,21 @@ async def test_a_freeze_is_over_in_time_though_the_clock_steps_meanwhile(world: 
     a.freeze()
     step_clock(world.database, seconds)
     await chat.until(lambda chat: chat.owner == b.worker_id, within=FREEZE_SECONDS)
+
+
+@pytest.mark.parametrize("seconds", [-HOUR, HOUR])
+async def test_a_retry_waits_no_longer_than_it_was_to_though_the_clock_steps(world: World, seconds: float) -> None:
+    """P4: its time is a date in the database, and the next owner counts what is left of it."""
+    a, b = await world.cluster(2, retry_base_seconds=3.0)
+    chat, call, _ = await world.answering(a)
+    call.fail()
+    await chat.until(lambda chat: chat.state.retry is not None)
+    step_clock(world.database, seconds)
+    a.kill()
+    await chat.until(lambda chat: chat.owner == b.worker_id, within=TAKEOVER_SECONDS)
+    with trio.fail_after(3.2):
+        (await world.model.next_call()).answer("Hi")
+    await chat.until_status("waiting")
 
 
 # --- connections ------------------------------------------------------------------------------

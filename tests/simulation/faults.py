@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 from checker import Fault
 
+from simulation.clocks import step_clock
 from simulation.process import ReplicaProcess
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Faults:
             "postgres_session": self._drop_session,
             "redis_restart": self._restart_redis,
             "redis_flush": self._flush_redis,
+            "clock_step": self._step_clock,
+            "fail_over": self._fail_over,
         }
 
     async def run(self) -> None:
@@ -112,6 +115,7 @@ class Faults:
         await trio.sleep(seconds / 2)
         if self._draw.random() < 0.3:
             self._world.witness.database.drop_sessions(process.worker_id)
+            self._world.witness.session_broke(process.worker_id)
         await trio.sleep(seconds / 2)
 
     @contextmanager
@@ -141,6 +145,7 @@ class Faults:
             with self._recorded("postgres session", process):
                 for lock in self._draw.choice([(0,), (1,), (0, 1)]):
                     self._world.witness.database.drop_session(process.worker_id, lock)
+                self._world.witness.session_broke(process.worker_id)
 
     async def _restart_postgres(self) -> None:
         with self._recorded("postgres restart"):
@@ -148,6 +153,27 @@ class Faults:
             for process in processes:
                 process.cut_postgres(swallows=False)
             self._world.witness.database.restart_sessions()
+            try:
+                await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
+            finally:
+                for process in processes:
+                    process.mend_postgres()
+
+    async def _step_clock(self) -> None:
+        """The database's clock is set; nobody else's is."""
+        seconds = self._draw.choice((0.5, 3.0, 30.0, 3600.0)) * self._draw.choice((-1, 1))
+        with self._recorded("clock step"):
+            step_clock(self._world.witness.database, seconds)
+
+    async def _fail_over(self) -> None:
+        """Another server takes the writes, and has all that the old one had; that one still answers who only reads."""
+        with self._recorded("postgres failover"):
+            processes = list(self._world.processes)
+            for process in processes:
+                process.cut_postgres(swallows=False)
+            self._world.witness.database.fail_over()
+            if self._draw.random() < 0.5:
+                step_clock(self._world.witness.database, self._draw.uniform(-10.0, 10.0))
             try:
                 await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
             finally:

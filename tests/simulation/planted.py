@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -17,11 +17,13 @@ import trio
 from chatcluster.chat import ChatState, Fence, FinishTurn, OwnerCommand, decide
 from chatcluster.errors import Moved
 from chatcluster.events import StatusEvent
+from chatcluster.failure_detector import FailureDetector
 from chatcluster.feed import Feed
 from chatcluster.heartbeat import Lease
-from chatcluster.memory import MemoryStore
+from chatcluster.memory import MemoryRegistry, MemoryStore
+from chatcluster.memory.database import HeldLock
 from chatcluster.parts import Cursor, Frame, Message, Position
-from chatcluster.ports import Appended, Gap, Hint, Idempotency, Outcome, Subscription
+from chatcluster.ports import Appended, Death, Gap, Heartbeat, Hint, Idempotency, Outcome, Proof, Silence, Subscription
 from chatcluster.relay import Relay, Tenure
 from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
@@ -206,6 +208,39 @@ def swallowed_moves() -> list[Patch]:
     return [(decisions, "check_fence", lenient)]
 
 
+def wall_clock_leases() -> list[Patch]:
+    """A lease is over when the database's clock says so."""
+
+    def observe(self: FailureDetector, heartbeats: Mapping[UUID, Heartbeat], now: float) -> dict[UUID, Silence]:
+        return {
+            worker_id: Silence(heartbeat.token)
+            for worker_id, heartbeat in heartbeats.items()
+            if not heartbeat.token or heartbeat.age_seconds >= self._lease_ttl_seconds
+        }
+
+    return [(FailureDetector, "observe", observe)]
+
+
+def one_connection_is_a_life() -> list[Patch]:
+    """Whoever sees one session lock free takes its holder for dead."""
+
+    def locks_of(self: MemoryRegistry, worker_id: UUID) -> list[HeldLock] | None:
+        lock = self._database.locks.get((worker_id, 0))
+        return None if lock is None else [lock]
+
+    return [(MemoryRegistry, "_locks_of", locks_of)]
+
+
+def deaths_of_the_old_primary() -> list[Patch]:
+    """A lock that is let go of proves a death, on whatever server it was held."""
+    holds = MemoryRegistry._holds
+
+    def anywhere(self: MemoryRegistry, worker_id: UUID, proof: Proof) -> bool:
+        return isinstance(proof, Death) or holds(self, worker_id, proof)
+
+    return [(MemoryRegistry, "_holds", anywhere)]
+
+
 BUGS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__.replace("_", "-"): bug
     for bug in (
@@ -224,6 +259,9 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         lost_partials,
         ignored_interrupts,
         swallowed_moves,
+        wall_clock_leases,
+        one_connection_is_a_life,
+        deaths_of_the_old_primary,
     )
 }
 

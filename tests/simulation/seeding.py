@@ -23,6 +23,8 @@ FAULTS = (
     "redis_restart",
     "redis_flush",
 )
+LIVENESS_FAULTS = ("clock_step", "fail_over")
+"""Drawn apart, so that what a seed brings else stays as it was."""
 CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
@@ -102,6 +104,7 @@ def plan_of(seed: int) -> Plan:
     frequency = draw.choice((0.15, 0.4, 0.8))
     calm = draw.random() < 0.15
     drifting = draw.random() < 0.3
+    liveness = Random(f"liveness {seed}")
     chats = draw.choice((1, 1, 2, 3))
     return Plan(
         seed=seed,
@@ -113,7 +116,8 @@ def plan_of(seed: int) -> Plan:
         think_seconds=draw.choice((0.05, 0.5, 1.5)),
         slots=draw.choice((1, 2, 64, 64)),
         speeds=tuple(draw.uniform(0.92, 1.08) if drifting else 1.0 for _ in range(replicas)),
-        faults={kind: frequency * draw.uniform(0.5, 1.5) for kind in FAULTS if draw.random() < share and not calm},
+        faults={kind: frequency * draw.uniform(0.5, 1.5) for kind in FAULTS if draw.random() < share and not calm}
+        | {kind: frequency for kind in LIVENESS_FAULTS if liveness.random() < share and not calm},
         weather={
             "request_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),
             "answer_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),

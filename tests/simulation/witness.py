@@ -5,7 +5,8 @@ Checked at once, from the inside of the servers (P2):
 * an owner's write takes effect only in the tenure that the row names, worker and epoch both;
 * a tenure is opened on the stream by the worker that claimed it, and no frame comes after one of a newer tenure;
 * whose chats are given away because its lease has run out has stopped all work on them before, and does not work
-  on them any more: not for an instant of its waking life.
+  on them any more: not for an instant of its waking life;
+* whose chats are given away because its session locks are free has ended, or lost all of its sessions (P4).
 
 And in the end: each answer in the history is one that the model gave to that very message.
 """
@@ -26,7 +27,7 @@ from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, Mem
 from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
 from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
-from chatcluster.ports import Appended, Burial, Chat, Claimed, Idempotency, Outcome, Proof, Silence
+from chatcluster.ports import Appended, Burial, Chat, Claimed, Death, Idempotency, Outcome, Proof, Silence
 from simulation.network import Weather, Wire
 from simulation.provider import Answer
 from simulation.trace import Trace
@@ -37,6 +38,10 @@ class Witnessed(Protocol):
 
     name: str
     thawed_at: float
+    alive: bool
+
+    @property
+    def accepting(self) -> bool: ...
 
     @property
     def worker_id(self) -> UUID: ...
@@ -67,6 +72,8 @@ class Witness:
         """When a chat was taken from a worker whose lease had run out."""
         self._stopped: set[UUID] = set()
         """Workers that have found out themselves that their lease is lost."""
+        self._without_sessions: set[UUID] = set()
+        """Workers that a fault has once left without any session lock."""
 
     def note(self, what: str, *details: object) -> None:
         self._trace.note(self.database.clock(), what, *details)
@@ -111,11 +118,24 @@ class Witness:
         if isinstance(command, Fail | ScheduleRetry):
             self._attempt_failed(fence.worker_id)
 
-    def buried(self, worker_id: UUID, orphans: Sequence[Chat], *, by_lease: bool) -> None:
-        self.note("buried", self.name_of(worker_id), "by lease" if by_lease else "by proof", [c.id for c in orphans])
-        if by_lease:
+    def buried(self, worker_id: UUID, orphans: Sequence[Chat], proof: Proof) -> None:
+        self.note("buried", self.name_of(worker_id), str(proof), [c.id for c in orphans])
+        if isinstance(proof, Silence) and not proof.unlocked:
             for chat in orphans:
                 self._give_away(chat.id, worker_id)
+        if isinstance(proof, Death):
+            self._check_death(worker_id)
+
+    def session_broke(self, worker_id: UUID) -> None:
+        if not any(owner == worker_id for owner, _ in self.database.locks):
+            self._without_sessions.add(worker_id)
+
+    def _check_death(self, worker_id: UUID) -> None:
+        process = self._processes.get(worker_id)
+        if process is None or process.worker_id != worker_id or not (process.alive and process.accepting):
+            return
+        if worker_id not in self._stopped and worker_id not in self._without_sessions:
+            self._report(Violation(Kind.FALSE_TAKEOVER, "", f"{process.name} lives", self.database.clock()))
 
     def _give_away(self, chat_id: UUID, worker_id: UUID) -> None:
         """The lease has run out: by its own clock, its holder has known that for a while, if it was awake.
@@ -227,7 +247,7 @@ class WatchedRegistry(MemoryRegistry):
     def _bury(self, worker_id: UUID, proof: Proof) -> Burial | None:
         burial = super()._bury(worker_id, proof)
         if burial is not None:
-            self._witness.buried(worker_id, burial.freed, by_lease=isinstance(proof, Silence))
+            self._witness.buried(worker_id, burial.freed, proof)
         return burial
 
 

@@ -6,9 +6,12 @@ json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
 -- fragment: queue
+-- Each with its content apart, so that one whose content cannot be read has its place all the same.
 (
-    select coalesce(json_agg(json_build_object('id', id, 'parts', content, 'created_at', created_at, 'model', model)
-        order by position), '[]')
+    select coalesce(array_agg(array[
+        json_build_object('id', id, 'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')), 'model', model)::text,
+        content::text
+    ] order by position), '{}')
     from queued_messages where chat_id = $1
 )
 
@@ -222,7 +225,7 @@ select {chat},
         select coalesce(json_agg({message} order by id), '[]')
         from messages where chat_id = $1 and revision > $2 and deleted_at is null
     ) as messages,
-    case when queue_length > 0 then {queue} else '[]' end as queue
+    case when queue_length > 0 then {queue} else '{}' end as queue
 from chats where id = $1
 
 -- name: read_messages

@@ -42,8 +42,8 @@ from chatcluster.chat import (
 )
 from chatcluster.claims import FIRST_OWNER, claim
 from chatcluster.decision_writer import insert_messages, is_plain, write_decision, write_known
-from chatcluster.errors import ChatclusterError, ChatNotFound, IdempotencyKeyReused, OwnershipError, Unreadable
-from chatcluster.history_reader import decoded_page, fetch_history
+from chatcluster.errors import ChatNotFound, IdempotencyKeyReused, OwnershipError
+from chatcluster.history_reader import HistoryReader
 from chatcluster.parts import Message, NewMessage, Role
 from chatcluster.ports import Chat, ChatRead, Claimed, HistoryPage, Idempotency, MessagePage, NewChat, Outcome
 from chatcluster.postgres import Connection, Database, Row
@@ -58,6 +58,7 @@ class PostgresStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._settings = database.settings
+        self._histories = HistoryReader(database)
         self._last_owner = FIRST_OWNER
         """Whose turn it was in the last claim."""
 
@@ -101,13 +102,7 @@ class PostgresStore:
         return await self._database.autocommit(_read, chat_id, after_version)
 
     async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-        try:
-            rows = await self._database.autocommit(fetch_history, chat_id, after, page_bytes, message_bytes_max)
-        except ChatclusterError:
-            raise
-        except Exception as error:  # the server cannot read it: a damaged value, one that is too large for it
-            raise Unreadable(f"Postgres: {error}") from error
-        return await decoded_page(rows, page_bytes=page_bytes)
+        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max)
 
     async def read_messages(
         self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int

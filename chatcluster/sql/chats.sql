@@ -9,7 +9,8 @@ json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision
 -- Each with its content apart, so that one whose content cannot be read has its place all the same.
 (
     select coalesce(array_agg(array[
-        json_build_object('id', id, 'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')), 'model', model)::text,
+        json_build_object('id', id, 'model', model,
+            'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')))::text,
         content::text
     ] order by position), '{}')
     from queued_messages where chat_id = $1

@@ -23,7 +23,9 @@ claimed as (
     returning {chat}, taken.round, taken.place, taken.claimable_since as waited_since,
         case
             when retry_at is null then 0
-            else greatest(0, extract(epoch from least(greatest(retry_at, '0001-01-02'), '9999-12-30') - statement_timestamp()))
+            else greatest(0, extract(
+                epoch from least(greatest(retry_at, '0001-01-02'), '9999-12-30') - statement_timestamp()
+            ))
         end::float8 as retry_seconds
 )
 
@@ -75,7 +77,8 @@ owners as (
     from owners cross join lateral (
         (
             select chats.owner_id, owners.again from chats
-            where {waits} and chats.owner_id > owners.owner_id and (not owners.again or chats.owner_id <= (select after_owner from asked))
+            where {waits} and chats.owner_id > owners.owner_id
+                and (not owners.again or chats.owner_id <= (select after_owner from asked))
                 and chats.owner_id not in (select busy.owner_id from busy)
             order by chats.owner_id
             limit 1

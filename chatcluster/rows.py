@@ -14,7 +14,8 @@ page is decoded in one go. Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ import msgspec
 from chatcluster import telemetry
 from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status
 from chatcluster.errors import Unreadable
-from chatcluster.parts import Message, Part, Parts, Position, QueuedMessage, TextPart, Usage
+from chatcluster.parts import Message, Part, Parts, Position, QueuedMessage, TextPart, Usage, decode_parts
 from chatcluster.ports import Chat
 from chatcluster.postgres import Row
 
@@ -31,14 +32,22 @@ T = TypeVar("T")
 NOT_JSON_OF_OURS = (msgspec.MsgspecError, RecursionError)
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
 
+
+class _Head(msgspec.Struct):
+    """A queued message without its content."""
+
+    id: int
+    created_at: datetime
+    model: str | None
+
+
 _encoder = msgspec.json.Encoder()
 _messages: msgspec.json.Decoder[tuple[Message, ...]] = msgspec.json.Decoder(tuple[Message, ...])
 _message: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 _part: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Part)
 _object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_objects: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _raws: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
-_queue: msgspec.json.Decoder[tuple[QueuedMessage, ...]] = msgspec.json.Decoder(tuple[QueuedMessage, ...])
+_head: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
 _open_calls: msgspec.json.Decoder[tuple[OpenCall, ...]] = msgspec.json.Decoder(tuple[OpenCall, ...])
 _retry: msgspec.json.Decoder[Retry] = msgspec.json.Decoder(Retry)
 _error: msgspec.json.Decoder[ErrorInfo] = msgspec.json.Decoder(ErrorInfo)
@@ -214,22 +223,26 @@ def is_position(text: str | None) -> bool:
         return False
 
 
-def queue_of(text: str) -> tuple[QueuedMessage, ...]:
+def queue_of(items: Sequence[Sequence[str]]) -> tuple[QueuedMessage, ...]:
     """The queue in order. Each message has its place in it, whether or not it can be read."""
-    try:
-        return _queue.decode(text)
-    except NOT_JSON_OF_OURS:
-        return tuple(map(_queued_of, _objects.decode(text)))
+    return tuple(_queued_of(head, content) for head, content in items)
 
 
-def _queued_of(fields: dict[str, msgspec.Raw]) -> QueuedMessage:
-    plain = {name: msgspec.json.decode(value) for name, value in fields.items() if name != "parts"}
+def _queued_of(head: str, content: str) -> QueuedMessage:
+    known = _head.decode(head)
+    return QueuedMessage(known.id, _parts_of(content), known.created_at, known.model)
+
+
+def _parts_of(text: str) -> Parts:
     try:
-        parts = [_part_of(raw) for raw in _raws.decode(fields["parts"])]
+        return decode_parts(text)
     except NOT_JSON_OF_OURS:
-        parts = []
-    known = [part for part in parts if part is not None] or [TextPart(UNREADABLE_TEXT)]
-    return msgspec.convert(plain | {"parts": known}, QueuedMessage)
+        telemetry.event("queue.unreadable")
+    try:
+        parts = tuple(part for part in map(_part_of, _raws.decode(text)) if part is not None)
+    except NOT_JSON_OF_OURS:
+        parts = ()
+    return parts or (TextPart(UNREADABLE_TEXT),)
 
 
 def open_calls_of(text: str | None) -> tuple[OpenCall, ...]:

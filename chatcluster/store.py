@@ -43,8 +43,8 @@ from chatcluster.chat import (
 )
 from chatcluster.claims import FIRST_OWNER, claim
 from chatcluster.decision_writer import insert_messages, is_plain, write_decision, write_known
-from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError, StoreFailed, Unreadable
-from chatcluster.history_reader import decoded_page, fetch_history
+from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.history_reader import HistoryReader
 from chatcluster.parts import Message, NewMessage, Role
 from chatcluster.ports import (
     VERSIONS_FORGOTTEN_MAX,
@@ -75,6 +75,7 @@ class PostgresStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._settings = database.settings
+        self._histories = HistoryReader(database)
         self._last_owner = FIRST_OWNER
         """Whose turn it was in the last claim."""
 
@@ -127,13 +128,7 @@ class PostgresStore:
         return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
 
     async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-        try:
-            rows = await self._database.autocommit(
-                fetch_history, chat_id, after, page_bytes, message_bytes_max, lane=Lane.CHATS, chat_id=chat_id
-            )
-        except StoreFailed as error:  # a damaged value, or one that is too large for the server
-            raise Unreadable(str(error)) from error
-        return await decoded_page(rows, page_bytes=page_bytes)
+        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max)
 
     async def read_newer(
         self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int

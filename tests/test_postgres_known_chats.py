@@ -113,6 +113,24 @@ async def test_a_claim_is_one_statement_however_many_it_takes(
     assert "messages" not in statements[0], "no history is read"
 
 
+async def test_short_histories_that_are_read_at_the_same_moment_are_read_by_one_statement(
+    store: PostgresStore, statements: list[str]
+) -> None:
+    chats = [await create(store, word) for word in ("first", "second", "third")]
+    read: dict[UUID, list[str]] = {}
+
+    async def read_history(chat_id: UUID) -> None:
+        page = await store.read_history(chat_id, after=0, page_bytes=1 << 20, message_bytes_max=1 << 20)
+        read[chat_id] = texts(page.messages)
+
+    statements.clear()
+    async with trio.open_nursery() as nursery:
+        for chat in chats:
+            nursery.start_soon(read_history, chat.id)
+    assert [read[chat.id] for chat in chats] == [["first"], ["second"], ["third"]]
+    assert len(statements) == 1
+
+
 @pytest.mark.parametrize(
     "command", [ANSWER, FinishTurn(), CommitStep((assistant("a step"),)), RETRY], ids=["answer", "end", "step", "retry"]
 )

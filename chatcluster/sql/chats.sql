@@ -6,9 +6,13 @@ json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
 -- fragment: queue
+-- Each with its content apart, so that one whose content cannot be read has its place all the same.
 (
-    select coalesce(json_agg(json_build_object('id', id, 'parts', content, 'created_at', created_at, 'model', model)
-        order by position), '[]')
+    select coalesce(array_agg(array[
+        json_build_object('id', id, 'model', model,
+            'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')))::text,
+        content::text
+    ] order by position), '{}')
     from queued_messages where chat_id = $1
 )
 
@@ -204,28 +208,40 @@ returning {chat}
 (256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
     + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint
 
--- name: read_history
--- A page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4 bytes, or
--- of so many parts that decoding it took long, is left empty. The first row stands for the chat.
-with recursive page as (
-    select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
-    union all
-    select next.id, page.page_bytes + next.bytes, next.bytes, next.message
-    from page cross join lateral (
-        select id, {bytes} as bytes,
-            case
-                when {bytes} > $4 then null
-                when {bytes} > 1048576 and json_array_length(content) > 20000 then null
-                else {message}
-            end as message
-        from messages
-        where chat_id = $1 and id > page.id and deleted_at is null
-        order by id
-        limit 1
-    ) as next
-    where page.page_bytes < $3
-)
-select id, bytes, message, (select history_version from chats where chats.id = $1) as history_version from page
+-- name: read_histories
+-- Of each chat a page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4
+-- bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is stored is not
+-- unpacked to find out. The first row of a page stands for the chat.
+select chat.id as chat_id, page.id, page.bytes, page.message,
+    (select history_version from chats where chats.id = chat.id) as history_version
+from unnest($1::uuid[]) as chat (id) cross join lateral (
+    with recursive page as (
+        select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
+        union all
+        select next.id, page.page_bytes + next.bytes, next.bytes, next.message
+        from page cross join lateral (
+            select id, bytes,
+                case
+                    when bytes > $4::bigint then null
+                    when bytes > 1048576 and json_array_length(content) > 20000 then null
+                    else {message}
+                end as message
+            from (
+                select *, case
+                    when pg_column_size(content) + coalesce(pg_column_size(usage), 0) > $4::bigint
+                        then pg_column_size(content)::bigint + coalesce(pg_column_size(usage), 0)
+                    else {bytes}
+                end as bytes
+                from messages
+                where chat_id = chat.id and id > page.id and deleted_at is null
+                order by id
+                limit 1
+            ) as one
+        ) as next
+        where page.page_bytes < $3::bigint
+    )
+    select * from page
+) as page
 
 -- name: measure
 -- The bytes of a history and its queue, counted until they are above $2.
@@ -266,7 +282,7 @@ select {chat},
         select coalesce(json_agg({message} order by id), '[]')
         from messages where chat_id = $1 and revision > $2 and deleted_at is null
     ) as messages,
-    case when queue_length > 0 then {queue} else '[]' end as queue
+    case when queue_length > 0 then {queue} else '{}' end as queue
 from chats where id = $1
 
 -- name: read_chat_page

@@ -23,7 +23,9 @@ claimed as (
     returning {chat}, taken.round, taken.place, taken.claimable_since as waited_since,
         case
             when retry_at is null then 0
-            else greatest(0, extract(epoch from least(greatest(retry_at, '0001-01-02'), '9999-12-30') - statement_timestamp()))
+            else greatest(0, extract(
+                epoch from least(greatest(retry_at, '0001-01-02'), '9999-12-30') - statement_timestamp()
+            ))
         end::float8 as retry_seconds
 )
 
@@ -33,15 +35,20 @@ claimed as (
 --
 -- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those in two seconds, so
 -- that the next death tells which it was; those that kill more slowly are told by chance, as each death scatters them.
-with recursive interrupting as (
+--
+-- What is asked is a table of its own, so that the plan does not depend on it: then it is made once, and not each time.
+with recursive asked as materialized (
+    select $2::bigint as slots, $3::bigint as batch, $4::uuid as after_owner, $5::bigint as user_chats_max
+),
+interrupting as (
     select id, claimable_since from chats
     where status = 'interrupting' and claimable_since is not null
     order by claimable_since
-    limit $3
+    limit (select batch from asked)
     for update skip locked
 ),
 free as (
-    select greatest(0, least($2::bigint, $3::bigint - (select count(*) from interrupting))) as places
+    select greatest(0, least(slots, batch - (select count(*) from interrupting))) as places from asked
 ),
 suspected as (
     select id, claimable_since from chats
@@ -55,28 +62,32 @@ suspected as (
     limit (select least(1, places) from free)
     for update skip locked
 ),
-busy as (
-    select owner_id, count(*) as chats from chats
-    where $5::bigint > 0 and worker_id is not null and status = 'running'
+running_by_owner as (
+    select owner_id, count(*) as running from chats
+    where (select user_chats_max from asked) > 0 and worker_id is not null and status = 'running'
     group by owner_id
 ),
+busy as (
+    select owner_id from running_by_owner where running >= (select user_chats_max from asked)
+),
 owners as (
-    select $4::uuid as owner_id, 0 as place, false as again
+    select after_owner as owner_id, 0 as place, false as again from asked
     union all
     select next.owner_id, owners.place + 1, next.again
     from owners cross join lateral (
         (
             select chats.owner_id, owners.again from chats
-            where {waits} and chats.owner_id > owners.owner_id and (not owners.again or chats.owner_id <= $4)
-                and not exists (select from busy where busy.owner_id = chats.owner_id and busy.chats >= $5)
+            where {waits} and chats.owner_id > owners.owner_id
+                and (not owners.again or chats.owner_id <= (select after_owner from asked))
+                and chats.owner_id not in (select busy.owner_id from busy)
             order by chats.owner_id
             limit 1
         )
         union all
         (
             select chats.owner_id, true from chats
-            where {waits} and chats.owner_id <= $4 and not owners.again
-                and not exists (select from busy where busy.owner_id = chats.owner_id and busy.chats >= $5)
+            where {waits} and chats.owner_id <= (select after_owner from asked) and not owners.again
+                and chats.owner_id not in (select busy.owner_id from busy)
             order by chats.owner_id
             limit 1
         )
@@ -92,11 +103,12 @@ candidates as (
             select id, claimable_since from chats
             where {waits} and chats.owner_id = owners.owner_id and takeovers < 3
             order by claimable_since
-            limit (select greatest(8, 4 * $3 / count(*)) from owners)
+            limit (select greatest(2, (select 8 + 4 * places from free) / count(*)) from owners)
         ) as waiting
     ) as oldest
     where owners.place > 0
-        and ($5 = 0 or oldest.round <= $5 - coalesce((select busy.chats from busy where busy.owner_id = owners.owner_id), 0))
+        and oldest.round <= (select case user_chats_max when 0 then 1000000 else user_chats_max end from asked)
+            - coalesce((select running from running_by_owner where running_by_owner.owner_id = owners.owner_id), 0)
 ),
 running as (
     select chats.id, chats.claimable_since, candidates.round, candidates.place

@@ -1,0 +1,253 @@
+"""Whatever is stored of one chat, as far as the schema lets it in: every other chat goes on (P10)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import trio
+from chat_states import assistant, text, user
+from contract_worlds import OWNER, fence_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from postgres_sessions import execute, open_session
+
+from chatcluster.chat import ErrorInfo, Fail, FinishTurn, Send, Status
+from chatcluster.config import Settings
+from chatcluster.errors import HistoryTooLarge, Unreadable
+from chatcluster.parts import TextPart, encode
+from chatcluster.ports import Chat, NewChat, Replica
+from chatcluster.postgres import Database, Session, open_database
+from chatcluster.registry import PostgresRegistry
+from chatcluster.store import PostgresStore
+
+pytestmark = pytest.mark.postgres
+
+PAGE = {"after": 0, "page_bytes": 1 << 20, "message_bytes_max": 1 << 20}
+ODD_JSON = (
+    "null", "true", "0", "1e999", "-1", str(2**70), '"\\ud800"', '"\\u0000"', "[" * 1500 + "]" * 1500,
+    '{"attempt": 1, "attempt": "x"}', f'{{"attempt": {2**70}, "delay_ms": 0, "error": "", "kind": ""}}',
+    '{"code": 3, "message": null}', '{"input_tokens": "many"}', f'{{"input_tokens": {2**70}}}',
+)  # fmt: skip
+ODD_CONTENT = (
+    "[]", "[null]", '["x"]', '[{"type": "hologram"}]', '[{"type": "text"}]', '[{"type": "text", "text": 7}]',
+    '[{"type": "text", "text": "\\ud800"}]', '[{"type": "text", "text": "\\u0000"}]', "[" * 1500 + "]" * 1500,
+)  # fmt: skip
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+JSON = st.sampled_from(ODD_JSON) | VALUES.map(json.dumps)
+CONTENT = st.sampled_from(ODD_CONTENT) | st.lists(VALUES, max_size=4).map(json.dumps)
+TEXT = (
+    st.none()
+    | st.text(max_size=20).map(lambda words: words.replace("\0", ""))
+    | st.sampled_from(("1-", "x-y", "-1--1"))
+)
+MOMENTS = st.sampled_from(("infinity", "-infinity", "4000-01-01 BC", "20000-01-01", "2026-01-01"))
+COLUMNS = st.one_of(
+    st.tuples(st.just("UPDATE messages SET content = $2::text::json WHERE chat_id = $1"), CONTENT),
+    st.tuples(st.just("UPDATE messages SET usage = $2::text::json WHERE chat_id = $1"), JSON),
+    st.tuples(st.just("UPDATE messages SET position = $2 WHERE chat_id = $1"), TEXT),
+    st.tuples(st.just("UPDATE messages SET model = $2 WHERE chat_id = $1"), TEXT),
+    st.tuples(st.just("UPDATE messages SET created_at = $2::text::timestamptz WHERE chat_id = $1"), MOMENTS),
+    st.tuples(st.just("UPDATE queued_messages SET content = $2::text::json WHERE chat_id = $1"), CONTENT),
+    st.tuples(st.just("UPDATE queued_messages SET created_at = $2::text::timestamptz WHERE chat_id = $1"), MOMENTS),
+    st.tuples(st.just("UPDATE chats SET retry = $2::text::json, retry_at = now() WHERE id = $1"), JSON),
+    st.tuples(
+        st.just("UPDATE chats SET retry = '{}', retry_at = $2::text::timestamptz WHERE id = $1"),
+        MOMENTS,
+    ),
+    st.tuples(st.just("UPDATE chats SET created_at = $2::text::timestamptz WHERE id = $1"), MOMENTS),
+    st.tuples(st.just("UPDATE chats SET updated_at = $2::text::timestamptz WHERE id = $1"), MOMENTS),
+    st.tuples(st.just("UPDATE chats SET title = coalesce($2, '') WHERE id = $1"), TEXT),
+    st.tuples(
+        st.just("UPDATE chats SET content_bytes = $2::text::bigint WHERE id = $1"), st.sampled_from(("-5", str(2**62)))
+    ),
+)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(Settings(database_url=database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+async def by_hand(database: Database) -> AsyncIterator[Session]:
+    async with open_session(database, "by hand") as session:
+        yield session
+
+
+async def register(database: Database) -> UUID:
+    worker_id = uuid4()
+    await PostgresRegistry(database).register(Replica(worker_id, "replica", "host:8100", "1", slots=4))
+    return worker_id
+
+
+async def create(store: PostgresStore, *queued: str) -> Chat:
+    chat = (await store.create(NewChat(uuid4(), OWNER, "", None, (user("hello"),)))).chat
+    for words in queued:
+        await store.apply(chat.id, Send(text(words)), owner_id=OWNER)
+    return chat
+
+
+async def end(store: PostgresStore, chat: Chat) -> None:
+    await store.commit(fence_of(chat), Fail(ErrorInfo("generic", "it failed")), known=chat)
+
+
+@given(stored=st.lists(COLUMNS, min_size=1, max_size=3))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_whatever_is_stored_of_one_chat_every_other_goes_on(database_url: str, stored: list[tuple[str, Any]]) -> None:
+    async def run() -> None:
+        async with (
+            open_database(Settings(database_url=database_url)) as database,
+            open_session(database, "by hand") as by_hand,
+        ):
+            await others_go_on(database, by_hand, stored)
+
+    trio.run(run)
+
+
+async def others_go_on(database: Database, by_hand: Session, stored: list[tuple[str, Any]]) -> None:
+    store, worker_id = PostgresStore(database), await register(database)
+    bystander, odd = await create(store), await create(store, "queued")
+    for statement, value in stored:
+        try:
+            await execute(by_hand, statement, odd.id, value)
+        except asyncpg.DataError:
+            continue  # the server does not take it
+
+    claimed = {one.chat.id: one.chat for one in await store.claim(worker_id, free_slots=10, batch=10)}
+
+    assert set(claimed) == {bystander.id, odd.id}
+    assert len((await store.read_history(bystander.id, **PAGE)).messages) == 1
+    with suppress(Unreadable):
+        assert encode((await store.read_history(odd.id, **PAGE)).messages)
+    chats = await store.list_chats(OWNER, archived=None, limit=10, after=None)
+    assert encode(chats)
+    assert len(chats) >= 2
+    assert len(await store.list_changed([OWNER], seconds=60.0, limit=10)) >= 1
+    await store.commit(fence_of(claimed[bystander.id]), FinishTurn((assistant("yes"),)))
+    await end(store, claimed[odd.id])
+    for chat in (bystander, odd):
+        await execute(by_hand, "DELETE FROM chats WHERE id = $1", chat.id)
+
+
+# --- one form after the other -----------------------------------------------------------------
+
+
+async def test_a_usage_of_an_unknown_form_is_left_out(database: Database, by_hand: Session) -> None:
+    store = PostgresStore(database)
+    chat = await create(store)
+    await execute(by_hand, "UPDATE messages SET usage = '\"x\"', position = 'nowhere' WHERE chat_id = $1", chat.id)
+    (message,) = (await store.read_history(chat.id, **PAGE)).messages
+    assert (message.usage, message.position, message.parts) == (None, None, text("hello"))
+    assert (await store.read(chat.id)).messages == (message,)
+
+
+async def test_a_history_with_a_message_that_cannot_be_read_is_not_asked_about_but_shown(
+    database: Database, by_hand: Session
+) -> None:
+    store = PostgresStore(database)
+    chat = await create(store)
+    surrogate = '[{"type": "text", "text": "\\ud800"}]'
+    await execute(by_hand, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, surrogate)
+    with pytest.raises(Unreadable):
+        await store.read_history(chat.id, **PAGE)
+
+
+async def test_a_message_that_was_inserted_by_hand_is_bounded_as_well(database: Database, by_hand: Session) -> None:
+    store = PostgresStore(database)
+    chat = await create(store)
+    content = encode(text("x" * (2 << 20))).decode()
+    await execute(by_hand, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, content)
+    with pytest.raises(HistoryTooLarge):
+        await store.read_history(chat.id, **PAGE)
+
+
+async def test_a_message_of_very_many_parts_is_not_decoded(database: Database, by_hand: Session) -> None:
+    """P10: it would hold up the event loop."""
+    store = PostgresStore(database)
+    chat = await create(store)
+    parts = encode([TextPart("")] * 50_000).decode()
+    await execute(by_hand, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, parts)
+    with pytest.raises(HistoryTooLarge):
+        await store.read_history(chat.id, after=0, page_bytes=1 << 20, message_bytes_max=8 << 20)
+
+
+async def test_a_retry_that_cannot_be_read_is_over_with_the_next_attempt(database: Database, by_hand: Session) -> None:
+    store = PostgresStore(database)
+    chat = await create(store)
+    await execute(by_hand, "UPDATE chats SET retry = '[1]', retry_at = now() WHERE id = $1", chat.id)
+    (claimed,) = await store.claim(await register(database), free_slots=1, batch=1)
+    assert claimed.chat.retry is not None
+    assert claimed.chat.retry.kind == "unreadable"
+    finished = await store.commit(fence_of(claimed.chat), FinishTurn((assistant("yes"),)), known=claimed.chat)
+    assert finished.chat.retry is None
+
+
+async def test_a_queued_message_that_cannot_be_read_keeps_its_place_and_says_so(
+    database: Database, by_hand: Session
+) -> None:
+    store = PostgresStore(database)
+    chat = await create(store, "first", "second")
+    await execute(
+        by_hand,
+        "UPDATE queued_messages SET content = '[7]' WHERE chat_id = $1 AND content::text LIKE '%first%'",
+        chat.id,
+    )
+    (claimed,) = await store.claim(await register(database), free_slots=1, batch=1)
+    promoted = await store.commit(fence_of(claimed.chat), FinishTurn((assistant("yes"),)))
+    (part,) = promoted.messages[-1].parts
+    assert isinstance(part, TextPart)
+    assert "cannot be read" in part.text
+
+
+async def test_a_row_that_the_server_cannot_read_ends_in_an_error_and_the_others_are_claimed(
+    database: Database, by_hand: Session
+) -> None:
+    """P10: as where a block of the table's file is damaged."""
+    store = PostgresStore(database)
+    damaged, plain = await create(store), await create(store)
+    await damage(by_hand, damaged.id, "new.worker_id IS NOT NULL")
+
+    (claimed,) = await store.claim(await register(database), free_slots=10, batch=10)
+
+    assert claimed.chat.id == plain.id
+    ended = await store.get(damaged.id)
+    assert ended.status is Status.ERROR
+    assert ended.last_error is not None
+    assert ended.last_error.code == "unreadable"
+
+
+async def test_a_row_that_cannot_be_written_either_is_passed_over(database: Database, by_hand: Session) -> None:
+    """P10"""
+    store, worker_id = PostgresStore(database), await register(database)
+    damaged, plain = await create(store), await create(store)
+    await damage(by_hand, damaged.id, "true")
+    (claimed,) = await store.claim(worker_id, free_slots=10, batch=10)
+    assert claimed.chat.id == plain.id
+    assert await store.claim(worker_id, free_slots=10, batch=10) == ()
+
+
+async def damage(session: Session, chat_id: UUID, when: str) -> None:
+    """Let the server fail with such changes of the row, as it does where it cannot read what is there."""
+    await execute(
+        session,
+        f"""
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF old.id = '{chat_id}' AND {when} THEN
+                RAISE EXCEPTION 'missing chunk number 0 for toast value' USING errcode = 'data_corrupted';
+            END IF;
+            RETURN new;
+        END $$;
+        CREATE TRIGGER fail BEFORE UPDATE ON chats FOR EACH ROW EXECUTE FUNCTION fail();
+        """,
+    )

@@ -32,6 +32,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreUnavailable, StreamsUnavailable
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import ChatCompletions
+from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.metrics import Metrics
 from chatcluster.migrate import check_schema
 from chatcluster.notices import Notices
@@ -80,6 +81,8 @@ async def serve(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
+            if settings.loop_watch:
+                _watch_loop(metrics)
             if model is None:
                 model = await stack.enter_async_context(ChatCompletions(settings))
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
@@ -87,6 +90,12 @@ async def serve(
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)
                 nursery.cancel_scope.cancel()
+
+
+def _watch_loop(metrics: Metrics) -> None:
+    watch = LoopWatch()
+    trio.lowlevel.add_instrument(watch)
+    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)
 
 
 def _spare_pauses() -> None:
@@ -163,7 +172,11 @@ class _Process:
                 metrics=metrics,
             )
         )
-        self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds)
+        self._server = Server(
+            self._app,
+            send_stall_seconds=settings.send_stall_seconds,
+            reader_bytes_per_second_min=settings.reader_bytes_per_second_min,
+        )
         self._waiting_for_schema = trio.CancelScope()
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""

@@ -39,8 +39,8 @@ from chatcluster.shown import Notice, Snapshot
 
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
-TAKE_BYTES = 256 << 10
-"""What is taken of a buffer at a time, if there is more than one event."""
+TAKE_BYTES = 64 << 10
+"""What is taken of a buffer at a time. An event that is larger is the reader's own task's to take."""
 CATCH_UPS_MAX = 4
 """Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
 LARGE_EVENTS_MAX = 4
@@ -120,13 +120,25 @@ class Subscriber:
         while not data:
             if self._catch_up is not None and self._cut is None:
                 data = await self._first(self._catch_up)
-            elif not (data := self.receive_nowait()):
+            elif not (data := self._take()):
                 self._awake = trio.Event()
                 await self._awake.wait()
         return data
 
     def receive_nowait(self) -> bytes:
-        """The first of what is pending; nothing before the first events were received. Raises ``Cut``."""
+        """The first of what is pending; nothing before the first events were received.
+
+        Raises ``Cut``, and ``trio.WouldBlock`` for a large event, which ``receive`` returns.
+        """
+        if self._pending and self._catch_up is None and len(self._pending[0].data) > TAKE_BYTES:
+            raise trio.WouldBlock
+        return self._take()
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    def _take(self) -> bytes:
         if self._cut is not None:
             raise Cut(self._cut)
         if self._catch_up is not None or not self._pending:

@@ -61,7 +61,16 @@ QUIET = frozenset({"http.request", "lease.renewed", "store.transaction", "chat.a
 """Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
 
 LOUD = frozenset(
-    {"lease.lost", "replica.buried", "http.crashed", "runner.crashed", "feed.crashed", "watch.crashed", "loop.failed"}
+    {
+        "lease.lost",
+        "replica.buried",
+        "http.crashed",
+        "runner.crashed",
+        "feed.crashed",
+        "watch.crashed",
+        "loop.failed",
+        "loop.slow_step",
+    }
 )
 
 

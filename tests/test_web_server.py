@@ -53,9 +53,11 @@ async def until_no_connection(server: Server) -> None:
 
 
 @asynccontextmanager
-async def serving_app(app: ASGIApp, *, send_stall_seconds: float = 5) -> AsyncIterator[tuple[Server, str]]:
+async def serving_app(
+    app: ASGIApp, *, send_stall_seconds: float = 5, reader_bytes_per_second_min: float = 2048
+) -> AsyncIterator[tuple[Server, str]]:
     """An application of the test's own on the server."""
-    server = Server(app, send_stall_seconds=send_stall_seconds)
+    server = Server(app, send_stall_seconds=send_stall_seconds, reader_bytes_per_second_min=reader_bytes_per_second_min)
     sock = loopback()
     url = url_of(sock)
     async with trio.open_nursery() as nursery:
@@ -169,7 +171,7 @@ class TestCut:
             async with httpx.AsyncClient() as client:
                 answers.append((await client.get(url)).text)
 
-        server, sock = Server(app, send_stall_seconds=5), loopback()
+        server, sock = Server(app, send_stall_seconds=5, reader_bytes_per_second_min=2048), loopback()
         with trio.fail_after(5):
             async with trio.open_nursery() as asking, trio.open_nursery() as nursery:
                 await nursery.start(server.run, [sock])
@@ -235,7 +237,7 @@ class TestCut:
             arrived.set()
             await trio.sleep_forever()
 
-        server, sock = Server(app, send_stall_seconds=5), loopback()
+        server, sock = Server(app, send_stall_seconds=5, reader_bytes_per_second_min=2048), loopback()
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run, [sock])
             async with await connect(url_of(sock)) as stream:

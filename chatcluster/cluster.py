@@ -81,11 +81,11 @@ async def serve(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
-            if settings.loop_watch:
-                _watch_loop(metrics)
             if model is None:
                 model = await stack.enter_async_context(ChatCompletions(settings))
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            if settings.loop_watch:
+                _watch_loop(metrics)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)

@@ -24,7 +24,7 @@ class LoopWatch(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self.longest_seconds = 0.0
-        self._began = 0.0
+        self._began = time.thread_time()
 
     def __repr__(self) -> str:
         return f"<LoopWatch longest={self.longest_seconds:.3f}>"

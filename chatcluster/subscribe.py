@@ -14,8 +14,9 @@ on it gets what the feed hands out. So it sees each thing once, wherever its cur
 * a cursor from before the last edit: ``history_reset``, and all messages again;
 * a cursor that names a future that does not exist: refused.
 
-Each subscriber has a bounded buffer, for what waits. Over it, the subscriber is cut (``Cut``): it resumes by its cursor.
-No event is too large for it: one counts for a part of the buffer at most. Nothing is ever dropped silently.
+Each subscriber has a bounded buffer, for what waits. If that stays above it, the subscriber is cut (``Cut``): it resumes
+by its cursor. No event is too large for it: one counts for a part of the buffer at most. And what waits are references:
+all readers share the bytes. Nothing is ever dropped silently.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from math import inf
 from uuid import UUID
 
 import trio
@@ -45,6 +47,10 @@ CATCH_UPS_MAX = 4
 """Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
 LARGE_EVENTS_MAX = 4
 """Of events that are as large as the buffer so many may wait."""
+BEHIND_SECONDS_MAX = 2.0
+"""What comes all at once is no sign of a slow reader: it gets this long to take what is above the bound."""
+BURST_BUFFERS_MAX = 16
+"""Above so many times the bound a reader is cut at once."""
 POLL_CHATS = 1000
 JOIN_SECONDS_MAX = 10.0
 LINGER_SECONDS = 5.0
@@ -68,6 +74,8 @@ class Subscriber:
         self._pending: deque[Notice] = deque()
         self._pending_bytes = 0
         """What is pending counts for."""
+        self._behind_since = inf
+        """When what waits went above the bound."""
         self._cut: str | None = None
         self._awake = trio.Event()
 
@@ -83,7 +91,7 @@ class Subscriber:
             return
         self._pending.append(notice)
         self._pending_bytes += self._weight(notice)
-        if self._pending_bytes > self._buffer_bytes_max:
+        if self._pending_bytes > self._buffer_bytes_max and self._is_slow():
             self.cut("slow")
         if self.sink is None:
             self._awake.set()
@@ -109,7 +117,13 @@ class Subscriber:
 
     def _clear(self) -> None:
         self._pending.clear()
-        self._pending_bytes = 0
+        self._pending_bytes, self._behind_since = 0, inf
+
+    def _is_slow(self) -> bool:
+        now = trio.current_time()
+        self._behind_since = min(self._behind_since, now)
+        is_burst = self._pending_bytes <= BURST_BUFFERS_MAX * self._buffer_bytes_max
+        return not is_burst or now - self._behind_since > BEHIND_SECONDS_MAX
 
     def _weight(self, notice: Notice) -> int:
         return min(len(notice.data), self._buffer_bytes_max // LARGE_EVENTS_MAX)
@@ -147,6 +161,8 @@ class Subscriber:
         while self._pending and (not size or size + len(self._pending[0].data) <= TAKE_BYTES):
             notice = self._pending.popleft()
             self._pending_bytes -= self._weight(notice)
+            if self._pending_bytes <= self._buffer_bytes_max:
+                self._behind_since = inf
             size += len(notice.data)
             pieces.append(self._placed(notice))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from chatcluster import events
 from chatcluster.parts import START, Cursor, Position
 
-
 PAGE_FRAMES = 1000
 PAGE_BYTES = 512 << 10
 

@@ -14,9 +14,9 @@ on it gets what the feed hands out. So it sees each thing once, wherever its cur
 * a cursor from before the last edit: ``history_reset``, and all messages again;
 * a cursor that names a future that does not exist: refused.
 
-Each subscriber has a bounded buffer, for what waits. If that stays above it, the subscriber is cut (``Cut``): it resumes
-by its cursor. No event is too large for it: one counts for a part of the buffer at most. And what waits are references:
-all readers share the bytes. Nothing is ever dropped silently.
+Each subscriber has a bounded buffer, for what waits. If that stays above it, the subscriber is cut (``Cut``): it
+resumes by its cursor. No event is too large for it: one counts for a part of the buffer at most. And what waits are
+references: all readers share the bytes. Nothing is ever dropped silently.
 """
 
 from __future__ import annotations
@@ -32,19 +32,16 @@ from uuid import UUID
 import trio
 
 from chatcluster import events, telemetry
+from chatcluster.catch_up import CatchUp, CatchUps
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, TooMany
 from chatcluster.feed import Feed
-from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, ends_group
-from chatcluster.ports import HistoryPage, PartStreams, PubSub, Store
+from chatcluster.parts import START, Cursor
+from chatcluster.ports import PartStreams, PubSub, Store
 from chatcluster.shown import Notice, Snapshot
 
-PAGE_MESSAGES = 200
-PAGE_BYTES = 512 << 10
 TAKE_BYTES = 64 << 10
 """What is taken of a buffer at a time. An event that is larger is the reader's own task's to take."""
-CATCH_UPS_MAX = 4
-"""Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
 LARGE_EVENTS_MAX = 4
 """Of events that are as large as the buffer so many may wait."""
 BEHIND_SECONDS_MAX = 2.0
@@ -63,12 +60,12 @@ class Cut(Exception):
 class Subscriber:
     """One reader. ``receive`` returns what is pending as SSE bytes; being cancelled loses nothing."""
 
-    def __init__(self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot], _CatchUp] | None = None) -> None:
+    def __init__(self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot], CatchUp] | None = None) -> None:
         self._buffer_bytes_max = buffer_bytes_max
         self._join = join
         self.sink: Callable[[], None] | None = None
         """Told of every event that is offered, in place of whoever waits in ``receive``."""
-        self._catch_up: _CatchUp | None = None
+        self._catch_up: CatchUp | None = None
         self._position = START
         """The reader has been shown every frame up to here: what cursors name, and what is never shown again."""
         self._pending: deque[Notice] = deque()
@@ -167,7 +164,7 @@ class Subscriber:
             pieces.append(self._placed(notice))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _first(self, catch_up: _CatchUp) -> bytes:
+    async def _first(self, catch_up: CatchUp) -> bytes:
         data = await catch_up.page()
         if catch_up.complete and self._catch_up is catch_up:
             self._position = catch_up.position
@@ -188,94 +185,6 @@ class Subscriber:
         return notice.data
 
 
-class _CatchUp:
-    """A subscriber's first events: its cursor against a snapshot of the feed."""
-
-    def __init__(
-        self, chat_id: UUID, store: Store, limiter: trio.CapacityLimiter, cursor: Cursor, snapshot: Snapshot
-    ) -> None:
-        self.complete = False
-        self._chat_id = chat_id
-        self._store = store
-        self._limiter = limiter
-        self._snapshot = snapshot
-        self._reset = reset = 0 < cursor.version < snapshot.chat.reset_version
-        self._piecewise = reset or cursor.message_id is not None or cursor.version < snapshot.chat.reset_version
-        """Whether the messages are part of one version, the snapshot's, and told apart by their IDs alone."""
-        self._head = self._first(cursor)
-        start = BEGINNING if reset else cursor
-        self.position = start.position
-        """What has been shown so far, frame by frame or as the message that it became."""
-        self._after_version = 0 if start.message_id is not None else start.version
-        self._after_id = start.message_id or 0
-        self._history_told = False
-
-    async def page(self) -> bytes:
-        """The next piece: one page of messages at a time, then of the answer under way."""
-        async with self._limiter:
-            pieces = [] if self._history_told else await self._messages()
-            if self._history_told:
-                pieces.append(self._preview())
-            return b"".join(pieces)
-
-    async def _messages(self) -> list[bytes]:
-        page = self._remembered() or await self._store.read_messages(
-            self._chat_id,
-            after_version=self._after_version,
-            after_id=self._after_id,
-            up_to_version=self._snapshot.version,
-            limit=PAGE_MESSAGES,
-            bytes_max=PAGE_BYTES,
-        )
-        pieces, self._head = self._head, []
-        for index, message in enumerate(page.messages):
-            pieces.append(self._message(message, last_of_group=ends_group(page.messages, index, page.next_revision)))
-        if page.next_revision is None:
-            self._history_told = True
-            pieces.extend(self._state())
-        else:
-            self._after_id = page.messages[-1].id
-        return pieces
-
-    def _first(self, cursor: Cursor) -> list[bytes]:
-        pieces = [events.with_id(cursor, events.body(events.status_event(self._snapshot.chat)))]
-        if self._reset:
-            nothing_yet = Cursor(self._snapshot.version, START, 0)
-            pieces.append(events.with_id(nothing_yet, events.body(events.HistoryResetEvent())))
-        return pieces
-
-    def _remembered(self) -> HistoryPage | None:
-        """The messages after the cursor, if the feed still has them all."""
-        messages = None if self._piecewise else self._snapshot.recent.after(self._after_version)
-        if messages is None or self._after_id:
-            return None
-        return HistoryPage(tuple(message for message in messages if message.revision <= self._snapshot.version))
-
-    def _message(self, message: Message, *, last_of_group: bool) -> bytes:
-        if message.position is not None:
-            self.position = max(self.position, Position.parse(message.position))
-        if self._piecewise:
-            cursor = Cursor(self._snapshot.version, self.position, message.id)
-        else:
-            cursor = Cursor(message.revision, self.position, None if last_of_group else message.id)
-        return events.with_id(cursor, events.body(events.MessageEvent(message)))
-
-    def _state(self) -> list[bytes]:
-        snapshot = self._snapshot
-        here = Cursor(snapshot.version, self.position)
-        pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
-        for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
-            if event is not None:
-                pieces.append(events.with_id(here, events.body(event)))
-        return pieces
-
-    def _preview(self) -> bytes:
-        frames, last = self._snapshot.preview.after(self.position, self._snapshot.version)
-        self.position = max(self.position, last)
-        self.complete = last == self._snapshot.preview.last
-        return frames
-
-
 class Feeds:
     """All feeds of a replica. ``run`` holds their tasks."""
 
@@ -288,7 +197,7 @@ class Feeds:
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
-        self._catch_ups = trio.CapacityLimiter(CATCH_UPS_MAX)
+        self._catch_ups = CatchUps(store)
         self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
@@ -392,7 +301,7 @@ class Feeds:
 
     def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
-        join = partial(_CatchUp, feed.chat_id, self._store, self._catch_ups)
+        join = partial(CatchUp, feed.chat_id, self._catch_ups)
         subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
         subscriber.join(cursor, feed.shown.snapshot())
         if self._closed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -79,6 +79,24 @@ class TestReaders:
             await until_no_connection(world.server)
             with pytest.raises(trio.BrokenResourceError):
                 await read_all(stream)
+
+    @pytest.mark.parametrize(("rate", "is_cut"), [(1_000_000, True), (1000, False)])
+    async def test_p10_one_that_reads_too_slowly_is_cut_though_it_never_stalls(
+        self, rate: int, is_cut: bool, mock_clock: trio.testing.MockClock
+    ) -> None:
+        """Nobody holds megabytes for ever by reading a few bytes a second."""
+        clock = mock_clock
+        world = World(send_stall_seconds=10, reader_bytes_per_second_min=rate)
+        async with serving(world), watching(world) as stream:
+            reader = await world.watches.next_reader()
+            await reader.events.send(b"data: " + b"x" * (4 << 20) + b"\n\n")
+            for _ in range(20):
+                await trio.testing.wait_all_tasks_blocked(0.005)
+                clock.jump(1)
+                with suppress(trio.BrokenResourceError):
+                    await stream.receive_some(20_000)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            assert reader.left.is_set() == is_cut
 
     async def test_one_that_reads_gets_every_byte_of_a_large_event(self) -> None:
         world = World(send_stall_seconds=0.5)

@@ -21,6 +21,7 @@ from typing import Any
 
 import trio
 
+LARGE_BYTES = 256 << 10
 OUTLET = "chatcluster.outlet"
 """Its name among the scope's extensions."""
 
@@ -67,7 +68,9 @@ class Outlet:
     async def write(self, data: bytes) -> None:
         """Write what is unsent, and then all of ``data``. A reader that takes nothing for too long, or is gone, ends it
         by cancellation."""
-        if self._unsent:
+        if len(data) > LARGE_BYTES:
+            await self._write_large(data)
+        elif self._unsent:
             self._unsent += self._frame(data)
         elif data:
             self.push(data)
@@ -75,6 +78,16 @@ class Outlet:
             unsent, self._unsent = self._unsent, b""
             await self._send(unsent)
             self.written_at = trio.current_time()
+
+    async def _write_large(self, data: bytes) -> None:
+        """Without a copy of it."""
+        if self._frame is _nothing:
+            return
+        head, tail = (b"%x\r\n" % len(data), b"\r\n") if self._frame is _chunk else (b"", b"")
+        unsent, self._unsent = self._unsent, b""
+        for piece in (unsent + head, data, tail):
+            await self._send(piece)
+        self.written_at = trio.current_time()
 
     # what the server calls
 

@@ -441,7 +441,7 @@ async def test_p10_a_rewritten_history_that_is_long_is_read_in_pages_by_readers_
 ) -> None:
     """The feed reads one page and no more; each reader goes on through the others at its own pace."""
     monkeypatch.setattr("chatcluster.feed.PAGE_BYTES", 100)
-    monkeypatch.setattr("chatcluster.subscribe.PAGE_BYTES", 100)
+    monkeypatch.setattr("chatcluster.catch_up.PAGE_BYTES", 100)
     owner, other = await world.replica(), await world.replica(slots=0)
     chat = await world.one_turn(owner)
     for turn in range(5):

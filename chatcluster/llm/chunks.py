@@ -43,6 +43,14 @@ class Chunk(msgspec.Struct):
     type: Any = None
 
 
+LARGE_BYTES = 256 << 10
+VALUES_MAX = 100_000
+"""In a large chunk: all else waits while they are read. A long text has commas, but not as many in one chunk."""
+EFFORT_BYTES_MAX = 1 << 20
+"""The long way goes through a chunk three times."""
+_STRUCTURE = (b",", b"[", b"{")
+
+
 class _Object(msgspec.Struct):
     """Any JSON object: unknown fields are skipped."""
 
@@ -52,10 +60,14 @@ _chunk_decoder = msgspec.json.Decoder(Chunk)
 
 
 def read_chunk(payload: bytes) -> Chunk:
-    """The chunk; raises ``ValueError`` for what is not JSON even with goodwill."""
+    """The chunk; raises ``ValueError`` for what is no JSON even with goodwill, and what would take too long to read."""
+    if len(payload) > LARGE_BYTES and sum(map(payload.count, _STRUCTURE)) > VALUES_MAX:
+        raise ValueError("it has more values than an answer needs")
     try:
         return _chunk_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if len(payload) > EFFORT_BYTES_MAX:
+            raise ValueError(str(error)) from None
         return _as_chunk(_parse_with_effort(payload))
 
 

@@ -39,12 +39,18 @@ PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
 
 
+JOIN_DELTAS = 1000
+"""Millions of words are kept as a few texts."""
+
+
 class Attempt:
     def __init__(self, model: Model, stream: TenureStream, settings: Settings) -> None:
         self._model = model
         self._stream = stream
         self._settings = settings
         self._deltas: list[Part] = []
+        self._joined = 0
+        """So many of them are joined already."""
         self._streamed_bytes = 0
 
     async def run(self, request: ModelRequest) -> NewMessage:
@@ -105,6 +111,9 @@ class Attempt:
         if self._streamed_bytes > self._settings.attempt_bytes_max:
             raise ProviderError(f"the answer is longer than {self._settings.attempt_bytes_max} bytes", kind="config")
         self._deltas.append(part)
+        if len(self._deltas) - self._joined >= JOIN_DELTAS:
+            self._deltas[self._joined :] = joined(self._deltas[self._joined :])
+            self._joined = len(self._deltas)
         self._stream.part(part)
 
 

@@ -36,6 +36,7 @@ from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnav
 from chatcluster.identity import read_cluster_id
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import ChatCompletions
+from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.metrics import Metrics
 from chatcluster.migrate import check_schema
 from chatcluster.notices import Notices
@@ -92,10 +93,18 @@ async def serve(
             if model is None:
                 model = await stack.enter_async_context(ChatCompletions(settings))
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            if settings.loop_watch:
+                _watch_loop(metrics)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)
                 nursery.cancel_scope.cancel()
+
+
+def _watch_loop(metrics: Metrics) -> None:
+    watch = LoopWatch()
+    trio.lowlevel.add_instrument(watch)
+    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)
 
 
 def _spare_pauses() -> None:
@@ -187,7 +196,12 @@ class _Process:
             silent_per_address=settings.silent_connections_per_address,
             head_seconds=settings.head_seconds,
         )
-        self._server = Server(self._app, send_stall_seconds=settings.send_stall_seconds, limits=limits)
+        self._server = Server(
+            self._app,
+            send_stall_seconds=settings.send_stall_seconds,
+            reader_bytes_per_second_min=settings.reader_bytes_per_second_min,
+            limits=limits,
+        )
         self._waiting_for_schema = trio.CancelScope()
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""

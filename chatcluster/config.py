@@ -141,6 +141,11 @@ class Settings:
         15.0, "Comment to idle readers, below the idle limits of proxies", minimum=0.05
     )
     send_stall_seconds: float = setting(30.0, "A reader that takes nothing for this long is cut off", minimum=0.1)
+    reader_bytes_per_second_min: float = setting(
+        2048.0,
+        "So is one that takes less than this, averaged over the same time, while there is more to send",
+        minimum=1,
+    )
 
     # what is kept
     deleted_keep_days: float = setting(
@@ -172,6 +177,7 @@ class Settings:
         16 << 20, "A chat whose history and queue have so many bytes takes no more messages", minimum=64 << 10
     )
     content_bytes_max: int = setting(512 << 10, "Largest content of one message", minimum=1024)
+    loop_watch: bool = setting(False, "Measure the event loop's steps, for those who look for stalls")
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("json", "json, or text for people")
 

@@ -84,6 +84,11 @@ def with_id(cursor: Cursor, event_body: bytes) -> bytes:
     return b"id: %s\n%s" % (str(cursor).encode(), event_body)
 
 
+def message(cursor: Cursor, shown: Message) -> bytes:
+    """A ``MessageEvent`` under its cursor, in one copy: some are large."""
+    return b"id: %s\nevent: message\ndata: %s\n\n" % (str(cursor).encode(), encode(MessageEvent(shown)))
+
+
 def moved(cursor: Cursor, event: bytes) -> bytes:
     """An event that has an id, under another one."""
     return with_id(cursor, event.partition(b"\n")[2])

@@ -70,6 +70,7 @@ class Metrics:
         Gauge(
             "chatcluster_telemetry_failures", "Lines of log, or counts, that were lost", registry=registry
         ).set_function(telemetry.failures)
+        self._slow_steps = counter("loop_slow_steps_total", "Steps of the event loop above 50 ms of CPU time")
         self._slots = Gauge("chatcluster_worker_slots", "Places for chats", ("state",), registry=registry)
 
     @contextmanager
@@ -85,6 +86,13 @@ class Metrics:
         """Show the replica's places for chats as they are at each scrape."""
         self._slots.labels("used").set_function(used)
         self._slots.labels("available").set_function(lambda: max(0, total - used()))
+
+    def watch_loop(self, *, longest_seconds: Callable[[], float], memory_bytes_max: Callable[[], int]) -> None:
+        """Show what was measured of the event loop, and of the process."""
+        name, help_text = "chatcluster_loop_longest_step_seconds", "CPU time of the event loop's longest step"
+        Gauge(name, help_text, registry=self.registry).set_function(longest_seconds)
+        name, help_text = "chatcluster_memory_max_bytes", "The most memory that the process has had"
+        Gauge(name, help_text, registry=self.registry).set_function(memory_bytes_max)
 
     def render(self) -> bytes:
         """The registry in Prometheus's text format."""
@@ -148,6 +156,9 @@ class Metrics:
         rows = fields.get("rows")
         self._purged.labels(str(fields.get("kind"))).inc(rows if isinstance(rows, int) else 0)
 
+    def _slow_step(self, _: Fields) -> None:
+        self._slow_steps.inc()
+
     def _transaction(self, fields: Fields) -> None:
         outcome = str(fields.get("error", "ok"))
         self._transactions.labels(str(fields.get("name", "other")), outcome).observe(_seconds(fields))
@@ -172,5 +183,6 @@ _RULES: dict[str, Callable[[Metrics, Fields], None]] = {
     "lease.lost": Metrics._lease_lost,
     "replica.buried": Metrics._buried,
     "purge.deleted": Metrics._deleted,
+    "loop.slow_step": Metrics._slow_step,
     "store.transaction": Metrics._transaction,
 }

@@ -14,8 +14,9 @@ on it gets what the feed hands out. So it sees each thing once, wherever its cur
 * a cursor from before the last edit: ``history_reset``, and all messages again;
 * a cursor that names a future that does not exist: refused.
 
-Each subscriber has a bounded buffer, for what waits. Over it, the subscriber is cut (``Cut``): it resumes by its cursor.
-No event is too large for it: one counts for a part of the buffer at most. Nothing is ever dropped silently.
+Each subscriber has a bounded buffer, for what waits. If that stays above it, the subscriber is cut (``Cut``): it
+resumes by its cursor. No event is too large for it: one counts for a part of the buffer at most. And what waits are
+references: all readers share the bytes. Nothing is ever dropped silently.
 """
 
 from __future__ import annotations
@@ -25,27 +26,29 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from math import inf
 from uuid import UUID
 
 import trio
 
 from chatcluster import events, telemetry
 from chatcluster.audience import Audience
+from chatcluster.catch_up import CatchUp, CatchUps
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.feed import Feed
-from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, ends_group
-from chatcluster.ports import Chat, NewerMessages, PartStreams, PubSub, Store
+from chatcluster.parts import START, Cursor
+from chatcluster.ports import Chat, PartStreams, PubSub, Store
 from chatcluster.shown import Notice, Snapshot
 
-PAGE_MESSAGES = 200
-PAGE_BYTES = 512 << 10
-TAKE_BYTES = 256 << 10
-"""What is taken of a buffer at a time, if there is more than one event."""
-CATCH_UPS_MAX = 4
-"""Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
+TAKE_BYTES = 64 << 10
+"""What is taken of a buffer at a time. An event that is larger is the reader's own task's to take."""
 LARGE_EVENTS_MAX = 4
 """Of events that are as large as the buffer so many may wait."""
+BEHIND_SECONDS_MAX = 2.0
+"""What comes all at once is no sign of a slow reader: it gets this long to take what is above the bound."""
+BURST_BUFFERS_MAX = 16
+"""Above so many times the bound a reader is cut at once."""
 POLL_CHATS = 1000
 JOIN_SECONDS_MAX = 10.0
 LINGER_SECONDS = 5.0
@@ -59,17 +62,19 @@ class Cut(Exception):
 class Subscriber:
     """One reader. ``receive`` returns what is pending as SSE bytes; being cancelled loses nothing."""
 
-    def __init__(self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot], _CatchUp] | None = None) -> None:
+    def __init__(self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot], CatchUp] | None = None) -> None:
         self._buffer_bytes_max = buffer_bytes_max
         self._join = join
         self.sink: Callable[[], None] | None = None
         """Told of every event that is offered, in place of whoever waits in ``receive``."""
-        self._catch_up: _CatchUp | None = None
+        self._catch_up: CatchUp | None = None
         self._position = START
         """The reader has been shown every frame up to here: what cursors name, and what is never shown again."""
         self._pending: deque[Notice] = deque()
         self._pending_bytes = 0
         """What is pending counts for."""
+        self._behind_since = inf
+        """When what waits went above the bound."""
         self._cut: str | None = None
         self._awake = trio.Event()
 
@@ -85,7 +90,7 @@ class Subscriber:
             return
         self._pending.append(notice)
         self._pending_bytes += self._weight(notice)
-        if self._pending_bytes > self._buffer_bytes_max:
+        if self._pending_bytes > self._buffer_bytes_max and self._is_slow():
             self.cut("slow")
         if self.sink is None:
             self._awake.set()
@@ -111,7 +116,13 @@ class Subscriber:
 
     def _clear(self) -> None:
         self._pending.clear()
-        self._pending_bytes = 0
+        self._pending_bytes, self._behind_since = 0, inf
+
+    def _is_slow(self) -> bool:
+        now = trio.current_time()
+        self._behind_since = min(self._behind_since, now)
+        is_burst = self._pending_bytes <= BURST_BUFFERS_MAX * self._buffer_bytes_max
+        return not is_burst or now - self._behind_since > BEHIND_SECONDS_MAX
 
     def _weight(self, notice: Notice) -> int:
         return min(len(notice.data), self._buffer_bytes_max // LARGE_EVENTS_MAX)
@@ -122,13 +133,25 @@ class Subscriber:
         while not data:
             if self._catch_up is not None and self._cut is None:
                 data = await self._first(self._catch_up)
-            elif not (data := self.receive_nowait()):
+            elif not (data := self._take()):
                 self._awake = trio.Event()
                 await self._awake.wait()
         return data
 
     def receive_nowait(self) -> bytes:
-        """The first of what is pending; nothing before the first events were received. Raises ``Cut``."""
+        """The first of what is pending; nothing before the first events were received.
+
+        Raises ``Cut``, and ``trio.WouldBlock`` for a large event, which ``receive`` returns.
+        """
+        if self._pending and self._catch_up is None and len(self._pending[0].data) > TAKE_BYTES:
+            raise trio.WouldBlock
+        return self._take()
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    def _take(self) -> bytes:
         if self._cut is not None:
             raise Cut(self._cut)
         if self._catch_up is not None or not self._pending:
@@ -137,11 +160,13 @@ class Subscriber:
         while self._pending and (not size or size + len(self._pending[0].data) <= TAKE_BYTES):
             notice = self._pending.popleft()
             self._pending_bytes -= self._weight(notice)
+            if self._pending_bytes <= self._buffer_bytes_max:
+                self._behind_since = inf
             size += len(notice.data)
             pieces.append(self._placed(notice))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _first(self, catch_up: _CatchUp) -> bytes:
+    async def _first(self, catch_up: CatchUp) -> bytes:
         data = await catch_up.page()
         if catch_up.complete and self._catch_up is catch_up:
             self._position = catch_up.position
@@ -162,95 +187,6 @@ class Subscriber:
         return notice.data
 
 
-class _CatchUp:
-    """A subscriber's first events: its cursor against a snapshot of the feed."""
-
-    def __init__(
-        self, chat_id: UUID, store: Store, limiter: trio.CapacityLimiter, cursor: Cursor, snapshot: Snapshot
-    ) -> None:
-        self.complete = False
-        self._chat_id = chat_id
-        self._store = store
-        self._limiter = limiter
-        self._snapshot = snapshot
-        # What is ahead of the chat, although the database was asked, is of versions that a failover has lost.
-        self._reset = reset = 0 < cursor.version < snapshot.chat.reset_version or not snapshot.has(cursor)
-        self._piecewise = reset or cursor.message_id is not None or cursor.version < snapshot.chat.reset_version
-        """Whether the messages are part of one version, the snapshot's, and told apart by their IDs alone."""
-        self._head = self._first(cursor)
-        start = BEGINNING if reset else cursor
-        self.position = start.position
-        """What has been shown so far, frame by frame or as the message that it became."""
-        self._after_version = 0 if start.message_id is not None else start.version
-        self._after_id = start.message_id or 0
-        self._history_told = False
-
-    async def page(self) -> bytes:
-        """The next piece: one page of messages at a time, then of the answer under way."""
-        async with self._limiter:
-            pieces = [] if self._history_told else await self._messages()
-            if self._history_told:
-                pieces.append(self._preview())
-            return b"".join(pieces)
-
-    async def _messages(self) -> list[bytes]:
-        page = self._remembered() or await self._store.read_messages(
-            self._chat_id,
-            after_version=self._after_version,
-            after_id=self._after_id,
-            up_to_version=self._snapshot.version,
-            limit=PAGE_MESSAGES,
-            bytes_max=PAGE_BYTES,
-        )
-        pieces, self._head = self._head, []
-        for index, message in enumerate(page.messages):
-            pieces.append(self._message(message, last_of_group=ends_group(page.messages, index, page.next_revision)))
-        if page.next_revision is None:
-            self._history_told = True
-            pieces.extend(self._state())
-        else:
-            self._after_id = page.messages[-1].id
-        return pieces
-
-    def _first(self, cursor: Cursor) -> list[bytes]:
-        pieces = [events.with_id(cursor, events.body(events.status_event(self._snapshot.chat)))]
-        if self._reset:
-            nothing_yet = Cursor(self._snapshot.version, START, 0)
-            pieces.append(events.with_id(nothing_yet, events.body(events.HistoryResetEvent())))
-        return pieces
-
-    def _remembered(self) -> NewerMessages | None:
-        """The messages after the cursor, if the feed still has them all."""
-        messages = None if self._piecewise else self._snapshot.recent.after(self._after_version)
-        if messages is None or self._after_id:
-            return None
-        return NewerMessages(tuple(message for message in messages if message.revision <= self._snapshot.version))
-
-    def _message(self, message: Message, *, last_of_group: bool) -> bytes:
-        if message.position is not None:
-            self.position = max(self.position, Position.parse(message.position))
-        if self._piecewise:
-            cursor = Cursor(self._snapshot.version, self.position, message.id)
-        else:
-            cursor = Cursor(message.revision, self.position, None if last_of_group else message.id)
-        return events.with_id(cursor, events.body(events.MessageEvent(message)))
-
-    def _state(self) -> list[bytes]:
-        snapshot = self._snapshot
-        here = Cursor(snapshot.version, self.position)
-        pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
-        for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
-            if event is not None:
-                pieces.append(events.with_id(here, events.body(event)))
-        return pieces
-
-    def _preview(self) -> bytes:
-        frames, last = self._snapshot.preview.after(self.position, self._snapshot.version)
-        self.position = max(self.position, last)
-        self.complete = last == self._snapshot.preview.last
-        return frames
-
-
 class Feeds:
     """All feeds of a replica. ``run`` holds their tasks."""
 
@@ -268,7 +204,7 @@ class Feeds:
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
-        self._catch_ups = trio.CapacityLimiter(CATCH_UPS_MAX)
+        self._catch_ups = CatchUps(store)
         self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
@@ -381,7 +317,7 @@ class Feeds:
 
     def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
-        join = partial(_CatchUp, feed.chat_id, self._store, self._catch_ups)
+        join = partial(CatchUp, feed.chat_id, self._catch_ups)
         subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
         subscriber.join(cursor, feed.shown.snapshot())
         if self._closed:

@@ -104,6 +104,7 @@ LOUD = frozenset(
         "loop.failed",
         "redis.degraded",
         "redis.may_evict",
+        "loop.slow_step",
     }
 )
 

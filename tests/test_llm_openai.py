@@ -434,3 +434,25 @@ def test_p10_the_work_for_a_request_grows_with_the_history_and_no_faster() -> No
     messages = Counted(history(*[user("a"), assistant(call), tool(ToolResultPart("1", "ok"))] * 100))
     list(request_body(ModelRequest(UUID(int=1), messages), "default-model"))
     assert len(messages) <= looks < 10 * len(messages)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"usage":[' + b",".join([b"[]"] * 2_000_000) + b"]}",
+        b'{"choices":[' + b",".join([b"{}"] * 2_000_000) + b"]}",
+        b'{"choices":[{"delta":{"content":"\xff' + b"x" * (5 << 20) + b'"}}]}',
+    ],
+    ids=["values that nobody asked for", "more choices than anybody asked for", "large and no UTF-8"],
+)
+def test_p10_a_chunk_that_would_take_long_to_read_is_an_error(payload: bytes) -> None:
+    """One model server stalls no other chat of the replica."""
+    with pytest.raises(ProviderError, match="cannot be read") as caught:
+        ChunkDecoder(PROVIDER).feed(payload)
+    assert caught.value.retryable
+
+
+def test_p10_a_large_piece_of_text_in_one_chunk_is_taken() -> None:
+    words = "a longer text without end and with a comma in it now and then, as people write it, " * (1 << 15)
+    events = ChunkDecoder(PROVIDER).feed(json.dumps({"choices": [{"delta": {"content": words}}]}).encode())
+    assert events == [Delta(TextPart(words))]

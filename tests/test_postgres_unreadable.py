@@ -132,7 +132,8 @@ async def others_go_on(database: Database, by_hand: Session, stored: list[tuple[
     chats = await store.list_chats(OWNER, archived=None, limit=10, after=None)
     assert encode(chats)
     assert len(chats) >= 2
-    assert len(await store.list_changed([OWNER], seconds=60.0, limit=10)) >= 1
+    changes = await store.list_changed([OWNER], seconds=60.0, as_of=None, after=None, limit=10)
+    assert len(changes.chats) >= 1
     await store.commit(fence_of(claimed[bystander.id]), FinishTurn((assistant("yes"),)))
     await end(store, claimed[odd.id])
     for chat in (bystander, odd):

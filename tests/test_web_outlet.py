@@ -14,7 +14,7 @@ from web_world import World, read_until, serving, watching
 
 from chatcluster.parts import Cursor, Position
 from chatcluster.shown import Notice
-from chatcluster.subscribe import Cut, Subscriber
+from chatcluster.subscribe import BURST_BUFFERS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
 from chatcluster.web.outlet import OUTLET, Outlet
 from chatcluster.web.pump import TURN_STREAMS, Pump
 
@@ -184,7 +184,8 @@ class TestSubscriber:
 
             nursery.start_soon(wait)
             await trio.testing.wait_all_tasks_blocked()
-            subscriber.offer(Notice(b"x" * 101))
+            for _ in range(LARGE_EVENTS_MAX * BURST_BUFFERS_MAX + 1):
+                subscriber.offer(Notice(b"x" * 101))
         with pytest.raises(Cut, match="slow"):
             subscriber.receive_nowait()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -53,9 +53,11 @@ async def until_no_connection(server: Server) -> None:
 
 
 @asynccontextmanager
-async def serving_app(app: ASGIApp, *, send_stall_seconds: float = 5) -> AsyncIterator[tuple[Server, str]]:
+async def serving_app(
+    app: ASGIApp, *, send_stall_seconds: float = 5, reader_bytes_per_second_min: float = 2048
+) -> AsyncIterator[tuple[Server, str]]:
     """An application of the test's own on the server."""
-    server = Server(app, send_stall_seconds=send_stall_seconds)
+    server = Server(app, send_stall_seconds=send_stall_seconds, reader_bytes_per_second_min=reader_bytes_per_second_min)
     sock = loopback()
     url = url_of(sock)
     async with trio.open_nursery() as nursery:
@@ -77,6 +79,24 @@ class TestReaders:
             await until_no_connection(world.server)
             with pytest.raises(trio.BrokenResourceError):
                 await read_all(stream)
+
+    @pytest.mark.parametrize(("rate", "is_cut"), [(1_000_000, True), (1000, False)])
+    async def test_p10_one_that_reads_too_slowly_is_cut_though_it_never_stalls(
+        self, rate: int, is_cut: bool, mock_clock: trio.testing.MockClock
+    ) -> None:
+        """Nobody holds megabytes for ever by reading a few bytes a second."""
+        clock = mock_clock
+        world = World(send_stall_seconds=10, reader_bytes_per_second_min=rate)
+        async with serving(world), watching(world) as stream:
+            reader = await world.watches.next_reader()
+            await reader.events.send(b"data: " + b"x" * (4 << 20) + b"\n\n")
+            for _ in range(20):
+                await trio.testing.wait_all_tasks_blocked(0.005)
+                clock.jump(1)
+                with suppress(trio.BrokenResourceError):
+                    await stream.receive_some(20_000)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            assert reader.left.is_set() == is_cut
 
     async def test_one_that_reads_gets_every_byte_of_a_large_event(self) -> None:
         world = World(send_stall_seconds=0.5)
@@ -169,7 +189,7 @@ class TestCut:
             async with httpx.AsyncClient() as client:
                 answers.append((await client.get(url)).text)
 
-        server, sock = Server(app, send_stall_seconds=5), loopback()
+        server, sock = Server(app, send_stall_seconds=5, reader_bytes_per_second_min=2048), loopback()
         with trio.fail_after(5):
             async with trio.open_nursery() as asking, trio.open_nursery() as nursery:
                 await nursery.start(server.run, [sock])
@@ -235,7 +255,7 @@ class TestCut:
             arrived.set()
             await trio.sleep_forever()
 
-        server, sock = Server(app, send_stall_seconds=5), loopback()
+        server, sock = Server(app, send_stall_seconds=5, reader_bytes_per_second_min=2048), loopback()
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run, [sock])
             async with await connect(url_of(sock)) as stream:

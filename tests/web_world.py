@@ -50,6 +50,7 @@ class ScriptedSubscriber:
     def __init__(self) -> None:
         self.events = ScriptedEvents(self)
         self.sink: Callable[[], None] | None = None
+        self.has_pending = False
         self.left = trio.Event()
         self._in, self._out = trio.open_memory_channel[bytes](100)
         self._awake = trio.Event()
@@ -195,7 +196,12 @@ class World:
 async def serving(world: World) -> AsyncIterator[World]:
     """Run the server of ``world`` on two loopback ports: its own one and the public one."""
     app = create_app(world.services())
-    world.server = Server(app, send_stall_seconds=world.settings.send_stall_seconds, limits=world.limits)
+    world.server = Server(
+        app,
+        send_stall_seconds=world.settings.send_stall_seconds,
+        reader_bytes_per_second_min=world.settings.reader_bytes_per_second_min,
+        limits=world.limits,
+    )
     private, public = loopback(), loopback()
     world.url, world.public_url = url_of(private), url_of(public)
     async with trio.open_nursery() as nursery:

@@ -68,6 +68,12 @@ class Chunk(msgspec.Struct):
         return self.choices is None and (has_words or self.error in ({}, []))
 
 
+LARGE_BYTES = 256 << 10
+VALUES_MAX = 100_000
+"""In a large chunk: all else waits while they are read. A long text has commas, but not as many in one chunk."""
+_STRUCTURE = (b",", b"[", b"{")
+
+
 class _Object(msgspec.Struct):
     """Any JSON object: unknown fields are skipped."""
 
@@ -77,7 +83,9 @@ _chunk_decoder = msgspec.json.Decoder(Chunk)
 
 
 def read_chunk(payload: bytes) -> Chunk:
-    """The chunk; raises ``ValueError`` for what is not JSON even with goodwill."""
+    """The chunk; raises ``ValueError`` for what is no JSON even with goodwill, and what would take too long to read."""
+    if len(payload) > LARGE_BYTES and sum(map(payload.count, _STRUCTURE)) > VALUES_MAX:
+        raise ValueError("it has more values than an answer needs")
     try:
         return _chunk_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

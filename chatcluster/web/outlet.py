@@ -21,6 +21,7 @@ from typing import Any
 
 import trio
 
+LARGE_BYTES = 256 << 10
 OUTLET = "chatcluster.outlet"
 """Its name among the scope's extensions."""
 
@@ -53,26 +54,40 @@ class Outlet:
 
     def push(self, data: bytes) -> bool:
         """Write without waiting. False: not all of it is written, and ``write`` has to send the rest."""
-        self._unsent += self._frame(data)
+        unsent = self._frame(data)
+        if self._unsent:
+            unsent = self._unsent + unsent
         self.written_at = trio.current_time()
         try:
-            sent = os.write(self._socket.fileno(), self._unsent)
+            sent = os.write(self._socket.fileno(), unsent)
         except OSError:  # full, or broken: sending the rest shows which
-            return False
-        self._unsent = self._unsent[sent:]
+            sent = 0
+        self._unsent = unsent[sent:]
         return not self._unsent
 
     async def write(self, data: bytes) -> None:
         """Write what is unsent, and then all of ``data``. A reader that takes nothing for too long, or is gone, ends it
         by cancellation."""
-        if not data or self._unsent:
+        if len(data) > LARGE_BYTES:
+            await self._write_large(data)
+        elif self._unsent:
             self._unsent += self._frame(data)
-        else:
+        elif data:
             self.push(data)
         if self._unsent:
             unsent, self._unsent = self._unsent, b""
             await self._send(unsent)
             self.written_at = trio.current_time()
+
+    async def _write_large(self, data: bytes) -> None:
+        """Without a copy of it."""
+        if self._frame is _nothing:
+            return
+        head, tail = (b"%x\r\n" % len(data), b"\r\n") if self._frame is _chunk else (b"", b"")
+        unsent, self._unsent = self._unsent, b""
+        for piece in (unsent + head, data, tail):
+            await self._send(piece)
+        self.written_at = trio.current_time()
 
     # what the server calls
 

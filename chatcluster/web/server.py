@@ -20,7 +20,8 @@ A connection ends in one of four ways:
               moment, so that it gets to see its answer
 *broken off*  the response is unfinished: the connection is closed without the terminating chunk. On
               HTTP/1.0, which knows no such thing, it is reset
-*reset*       the reader took nothing for ``send_stall_seconds``: what it has not taken is dropped
+*reset*       the reader took too little for ``send_stall_seconds``, while there was something to send: less than
+              ``reader_bytes_per_second_min`` on the average. What it has not taken is dropped
 
 *dropped*     it said nothing, or nothing more, and its place is needed (``connections.py``)
 
@@ -63,7 +64,6 @@ FINISH_SECONDS = 5.0
 LAST_SECONDS = 0.5
 """For whoever is accepted after the cut to say what is wanted."""
 SEND_BUFFER_BYTES = 256 << 10
-PIECE_BYTES = 64 << 10
 RECEIVE_BYTES = 64 << 10
 EVENTS_MAX = 10
 """Pieces of a request's body that wait for the application."""
@@ -75,10 +75,19 @@ Put = Callable[[Any], Awaitable[None]]
 class Server:
     """Serves an ASGI application on given listening sockets. See the module's docstring for its states."""
 
-    def __init__(self, app: ASGIApp, *, send_stall_seconds: float, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        send_stall_seconds: float,
+        reader_bytes_per_second_min: float,
+        limits: Limits | None = None,
+    ) -> None:
         self.app = app
         self.limits = limits or Limits()
         self.send_stall_seconds = send_stall_seconds
+        self.piece_bytes = max(1, int(reader_bytes_per_second_min * send_stall_seconds))
+        """What a reader has to take in that time."""
         self.config = _config()
         self.context = WorkerContext(None)
         self.connections = Connections(self.limits)
@@ -259,9 +268,11 @@ class _Connection:
         except trio.WouldBlock:
             await self._sending.acquire()
         try:
-            for start in range(0, len(data), PIECE_BYTES):
+            piece_bytes, left = self._server.piece_bytes, memoryview(data)
+            while left:
                 self._whole.deadline = trio.current_time() + self._server.send_stall_seconds
-                await self._stream.send_all(data[start : start + PIECE_BYTES])
+                await self._stream.send_all(left[:piece_bytes])
+                left = left[piece_bytes:]
         except trio.Cancelled:
             if trio.current_time() >= self._whole.deadline:
                 telemetry.event("http.reader_stalled", seconds=self._server.send_stall_seconds)

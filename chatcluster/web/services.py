@@ -24,15 +24,21 @@ class Subscriber(Protocol):
     sink: Callable[[], None] | None
     """Told of every event that comes, in place of whoever waits in ``receive``. Must not fail."""
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether ``receive_nowait`` left something."""
+        ...
+
     async def receive(self) -> bytes:
-        """Everything that is pending, as whole SSE events; waits while there is nothing.
+        """Some of what is pending, as whole SSE events; waits while there is nothing.
 
         Being cancelled loses nothing. Raises ``subscribe.Cut`` when the reader must be cut off abruptly.
         """
         ...
 
     def receive_nowait(self) -> bytes:
-        """Everything that is pending, ``b""`` if nothing is that could be had without waiting. Raises as above."""
+        """Some of what is pending, ``b""`` if nothing is that could be had without waiting. Raises as above, and
+        ``trio.WouldBlock`` for what should be left to ``receive``."""
         ...
 
 

@@ -127,16 +127,20 @@ class EventStream:
     def push(self) -> None:
         """Write what is pending past the task. What takes more than that is left to the task."""
         self._is_due = False
-        if self._waiting is not None and not self._pushed():
+        if self._waiting is None:
+            return
+        if not self._pushed():
             self._waiting.cancel()
             self._waiting = None
+        elif self._subscriber.has_pending:
+            self._offered()
 
     def _pushed(self) -> bool:
         if self._revocations != self._authenticator.revocations:
             return False
         try:
             data = self._subscriber.receive_nowait()
-        except Exception:  # noqa: BLE001 - a cut, or a bug: the task meets it too, and answers for it
+        except Exception:  # noqa: BLE001 - a cut, a large event, or a bug: the task meets it too, and answers for it
             return False
         return not data or self._outlet.push(data)
 

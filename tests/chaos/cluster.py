@@ -20,6 +20,7 @@ from chaos.faults import NEEDS
 from chaos.journal import Journal
 from chaos.options import Options
 from chaos.servers import Servers, open_servers
+from chaos.vitals import LOOP_WATCH
 from chatcluster.embedded import child
 from chatcluster.local_cluster import read_cluster, read_token
 
@@ -79,7 +80,7 @@ async def _own_cluster(options: Options, data_dir: Path, servers: Servers) -> As
         [sys.executable, "-m", "chatcluster", *arguments],
         log=log,
         death_signal=signal.SIGTERM,
-        environment=os.environ | await servers.start(),
+        environment=os.environ | LOOP_WATCH | await servers.start(),
     )
     try:
         yield await _started(process, data_dir, log, servers)

@@ -24,6 +24,7 @@ from chaos.record import Record
 from chaos.summary import OF_TIME, begun_anew, summarize
 from chaos.talk import Talk
 from chaos.victim_chats import VictimChats
+from chaos.vitals import Vitals
 from chaos.writer import OPERATIONS, Writer
 
 PULSE_SECONDS = 0.05
@@ -60,6 +61,7 @@ class Run:
         )
         self._mix = parse_mix(options.mix, OPERATIONS)
         self._ending = trio.Event()
+        self._vitals = Vitals()
         self._talks: dict[int, Talk] = {}
         self._chats = self._events = self._connections = 0
         self._acknowledged = self._refused = self._tries = 0
@@ -80,6 +82,7 @@ class Run:
             async with trio.open_nursery() as background:
                 background.start_soon(self._feel_pulse)
                 background.start_soon(self._injector.bystanders.run)
+                background.start_soon(self._vitals.watch, lambda: [replica.url for replica in self._fleet.replicas])
                 await self._talk_and_break()
                 background.cancel_scope.cancel()
         finally:
@@ -198,6 +201,7 @@ class Run:
             takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, self._clock_offset),
             own_pause_seconds_max=round(self._pause_seconds_max, 4),
             record=str(self._record.path),
+            vitals=self._vitals,
         )
 
     def _violated(self, violation: Violation) -> None:

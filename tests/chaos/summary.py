@@ -8,6 +8,8 @@ from typing import Any
 
 from checker import Kind, Recovery, Verdict
 
+from chaos.vitals import Vitals
+
 OF_TIME = frozenset({Kind.LATE, Kind.UNSTOPPED, Kind.BYSTANDER})
 """Violations that a machine that is slow enough makes of itself."""
 
@@ -48,16 +50,19 @@ def summarize(
     answered: dict[str, list[float]],
     *,
     unjudged: Collection[Kind] = (),
+    vitals: Vitals | None = None,
     **counts: Any,
 ) -> dict[str, Any]:
     """``measured`` are the recoveries that readers on surviving replicas saw, ``told`` those of all readers;
     ``answered`` the seconds by kind in which writes were answered after the return of a server. What is ``unjudged``
     is counted, but not among the violations.
     """
+    vitals = vitals or Vitals()
     main = "kill" if faults["kill"] or not faults else next(iter(faults))
     return {
         "kills": faults["kill"],
         **counts,
+        **vitals.summary(),
         **{str(kind): verdict.counts[kind] for kind in Kind},
         "takeover_seconds": spread(takeovers(measured, main)),
         "told_seconds": spread(_signs(told)),
@@ -72,7 +77,7 @@ def summarize(
         },
         "previews_cut_short_by_faults": verdict.excused,
         "lost_by_failover": verdict.lost_by_failover,
-        "violations": sum(count for kind, count in verdict.counts.items() if kind not in unjudged),
+        "violations": sum(count for kind, count in verdict.counts.items() if kind not in unjudged) + vitals.violations,
     }
 
 

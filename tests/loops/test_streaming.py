@@ -11,7 +11,7 @@ import trio
 from chatcluster import events, parts
 from chatcluster.errors import ChatNotFound, TooMany
 from chatcluster.parts import BEGINNING, parse_cursor
-from chatcluster.subscribe import Cut
+from chatcluster.subscribe import BEHIND_SECONDS_MAX, LARGE_EVENTS_MAX, Cut
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 from loops.reader import Reader, View, parse_events, story_of
 from loops.scripted_model import Call
@@ -387,6 +387,8 @@ async def test_a_slow_reader_is_cut_and_resumes_where_it_was(world: World) -> No
         for event in parse_events(await slow.receive()):
             view.apply(event)
         await chatter(call, quick, words=200)
+        await trio.sleep(2 * BEHIND_SECONDS_MAX)
+        await chatter(call, quick, words=1)
         with pytest.raises(Cut, match="slow"):
             await slow.receive()
     resumed = await owner.read(chat, view=view)
@@ -399,36 +401,81 @@ async def test_a_slow_reader_is_cut_and_resumes_where_it_was(world: World) -> No
 
 async def test_a_reader_that_was_cut_while_it_waited_gets_nothing_of_what_came_after(world: World) -> None:
     """Its cursor must not move past what it did not get."""
-    owner = await world.replica(subscriber_buffer_bytes=16 << 10)
-    chat = await world.one_turn(owner)
+    owner = await world.replica(subscriber_buffer_bytes=16 << 10, slots=0)
+    chat = await owner.create("hello")
     reader = await owner.read(chat)
     await reader.until_line("queue []")
-    await owner.send(chat, "x" * 100_000)
-    await reader.until_cut()
-    assert reader.status == "waiting", "it was cut by the message, and not shown the status after it"
-    resumed = await owner.resume(chat, reader)
-    await resumed.until(lambda reader: len(reader.history) == 3)
+    async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER) as stuck:
+        await stuck.receive()
+        for number in range(LARGE_EVENTS_MAX + 2):
+            await trio.sleep(2 * BEHIND_SECONDS_MAX)
+            await owner.rename(chat, f"{number} " + "x" * 10_000)
+            await reader.until_line(f"title {number} " + "x" * 10_000)
+        with pytest.raises(Cut, match="slow"):
+            await stuck.receive()
+    assert reader.cut is None, "one slow reader costs the others nothing"
 
 
-async def test_an_event_larger_than_the_buffer_costs_a_reconnect_and_no_more(world: World) -> None:
-    """What a reader finds when it joins does not pass its buffer, so it never meets the same event again."""
+@pytest.mark.parametrize("at", ["the owner", "another replica"])
+async def test_p10_an_event_larger_than_the_buffer_cuts_nobody_who_keeps_up(world: World, at: str) -> None:
+    """An answer, a message that waits, and the queue with it: each is larger than what may wait."""
     owner = await world.replica(subscriber_buffer_bytes=16 << 10)
+    other = await world.replica(slots=0, subscriber_buffer_bytes=16 << 10)
     chat = await owner.create("hello")
     call = await world.model.next_call()
-    reader = await owner.read(chat)
+    reader = await (owner if at == "the owner" else other).read(chat)
     await reader.until_line("attempt 1")
     large = "x" * 100_000
     call.say(large)
-    await reader.until_cut()
-    reader = await owner.resume(chat, reader)
     await reader.until_preview(large)
-    call.say("y")
-    await reader.until_preview(large + "y")
+    await owner.send(chat, "y" * 100_000)
+    await reader.until_line("queue ['" + "y" * 100_000 + "']")
+    call.say("z")
+    await reader.until_preview(large + "z")
     call.finish()
-    await reader.until_cut()
-    reader = await owner.resume(chat, reader)
+    (await world.model.next_call()).answer("Hi!")
     await reader.until_status("waiting")
-    assert reader.history[-1] == f"assistant: {large}y"
+    assert reader.history[1:] == [f"assistant: {large}z", "user: " + "y" * 100_000, "assistant: Hi!"]
+    assert reader.cut is None
+
+
+async def test_p10_a_rewritten_history_that_is_long_is_read_in_pages_by_readers_that_stay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed reads one page and no more; each reader goes on through the others at its own pace."""
+    monkeypatch.setattr("chatcluster.feed.PAGE_BYTES", 100)
+    monkeypatch.setattr("chatcluster.catch_up.PAGE_BYTES", 100)
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await world.one_turn(owner)
+    for turn in range(5):
+        await world.exchange(owner, chat, f"question {turn}", f"answer {turn}")
+    reader = await other.read(chat)
+    await reader.until_line("queue []")
+    await owner.edit(chat, "question 4", "another question")
+    call = await world.model.next_call()
+    call.say("Well")
+    await reader.until_preview("Well")
+    assert reader.history == chat.history
+    assert reader.history[-1] == "user: another question"
+    call.finish()
+    await reader.until_status("waiting")
+    assert reader.history == chat.history
+    assert reader.cut is None
+
+
+async def test_p10_a_feed_that_fell_behind_reads_in_pages_what_was_said_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatcluster.feed.PAGE_MESSAGES", 2)
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat = await world.one_turn(owner)
+    reader = await other.read(chat)
+    await reader.until_line("queue []")
+    other.database_wire.cut = True
+    for turn in range(5):
+        await world.exchange(owner, chat, f"question {turn}", f"answer {turn}")
+    other.database_wire.cut = False
+    await reader.until(lambda reader: reader.history == chat.history)
     assert reader.cut is None
 
 

@@ -1,0 +1,49 @@
+"""How long the steps of the event loop are, and how much memory the process has taken: for those who look for stalls.
+
+A step is what a task does between two waits: nobody else is served meanwhile. A turn of the asyncio loop
+(``asyncio_loop.py``) is a part of the step of the task that takes it, and so is a run of the garbage collector. What is
+measured is the thread's CPU time, so a machine that is busy with other things raises no alarm.
+
+A step above ``STEP_SECONDS_MAX`` is reported as ``loop.slow_step``, with the name of its task.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import trio
+
+from chatcluster import telemetry
+
+STEP_SECONDS_MAX = 0.05
+
+
+class LoopWatch(trio.abc.Instrument):
+    """Measures every step of the loop that it is added to (``trio.lowlevel.add_instrument``)."""
+
+    def __init__(self) -> None:
+        self.longest_seconds = 0.0
+        self._began = time.thread_time()
+
+    def __repr__(self) -> str:
+        return f"<LoopWatch longest={self.longest_seconds:.3f}>"
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's signature
+        self._began = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        seconds = time.thread_time() - self._began
+        if seconds > self.longest_seconds:
+            self.longest_seconds = seconds
+        if seconds > STEP_SECONDS_MAX:
+            telemetry.event("loop.slow_step", task=task.name, seconds=seconds)
+
+
+def memory_bytes_max() -> int:
+    """The most memory that this process has had, 0 where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)

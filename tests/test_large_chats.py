@@ -1,0 +1,95 @@
+"""P10: one huge chat, read by many, neither stalls a replica nor fills its memory. On a replica process of its own,
+which measures itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from chaos.vitals import MEMORY_BYTES_MAX, STEP_SECONDS_MAX, Vitals
+from cluster_processes import Cluster, Process, connected, run_sql
+
+pytestmark = [pytest.mark.cluster, pytest.mark.postgres, pytest.mark.redis]
+
+READERS = 20
+PATIENCE_SECONDS = 120.0
+INSERT_MESSAGES = """
+    INSERT INTO messages (chat_id, revision, role, content)
+    SELECT id, history_version, 'user', json_build_array(json_build_object('type', 'text', 'text', repeat($1, $2)))
+    FROM chats, generate_series(1, $3)
+"""
+SHAPES = {
+    "100 MB in large messages": ("lorem ipsum ", 43_000, 200),
+    "20 000 small messages": ("lorem ipsum ", 10, 20_000),
+    "8 MB in one message": ("lorem ipsum ", 700_000, 3),
+    "characters that are escaped": ('"\n\x01\U0001f600', 100_000, 30),
+}
+
+
+@pytest.fixture
+async def cluster(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    cluster = Cluster(database_url, redis_url, tmp_path)
+    try:
+        yield await cluster.start(1, loop_watch=True)
+    finally:
+        await cluster.aclose()
+
+
+async def vitals_of(replica: Process) -> Vitals:
+    vitals = Vitals()
+    async with httpx.AsyncClient() as http:
+        vitals.take((await http.get(f"{replica.url}/metrics")).text)
+    return vitals
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_p10_a_huge_chat_with_20_readers_neither_stalls_its_replica_nor_fills_its_memory(
+    cluster: Cluster, database_url: str, shape: str
+) -> None:
+    words, times, count = SHAPES[shape]
+    (replica,) = cluster.replicas
+    async with cluster.client(replica) as client:
+        chat_id = (await client.create("hello"))["id"]
+        await _until_at_rest(replica, cluster.token, chat_id)
+        await run_sql(database_url, INSERT_MESSAGES, words, times, count)
+
+        async def read() -> None:
+            messages = 0
+            async with connected(replica.url, cluster.token, chat_id) as events:
+                async for _, event in events:
+                    messages += event["type"] == "message"
+                    if event["type"] == "queue":
+                        break
+            assert messages == count + 2
+
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for _ in range(READERS):
+                    nursery.start_soon(read)
+                nursery.start_soon(_list, replica, cluster.token, chat_id, count + 2)
+    vitals = await vitals_of(replica)
+    assert vitals.memory_bytes_max > 0, "it measures itself"
+    assert vitals.memory_bytes_max <= MEMORY_BYTES_MAX
+    assert vitals.step_seconds_max <= STEP_SECONDS_MAX
+
+
+async def _until_at_rest(replica: Process, token: str, chat_id: str) -> None:
+    async with connected(replica.url, token, chat_id) as events:
+        async for _, event in events:
+            if event["type"] == "status" and event["status"] == "waiting":
+                return
+
+
+async def _list(replica: Process, token: str, chat_id: str, count: int) -> None:
+    """All pages, by the listing."""
+    seen, after, has_more = 0, 0, True
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS) as http:
+        while has_more:
+            answer = await http.get(f"{replica.url}/api/v1/chats/{chat_id}/messages?after={after}&limit=500")
+            page = answer.json()
+            seen += len(page["messages"])
+            after, has_more = page["messages"][-1]["id"], page["has_more"]
+    assert seen == count

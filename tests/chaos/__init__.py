@@ -6,7 +6,7 @@ What it is made of:
 * ``cluster.py``   the cluster: one of our own in a temporary directory, or one that is given
 * ``servers.py``   its Postgres and Redis, which the run can stop, kill and empty
 * ``postgres_host.py``  a Postgres whose clock can be set, and that can have a standby
-* ``wires.py``     what is between replicas and servers where a fault needs it, and ``wire_process.py``, which carries it
+* ``wires.py``     what is between replicas and servers where a fault needs it; ``wire_process.py`` carries it
 * ``database.py``  the run's own sessions on Postgres
 * ``proxy.py``    what may stand in front of it: HAProxy or nginx, with the files in ``deploy/``
 * ``fleet.py``     its replicas: who is there, on which port, under which process ID

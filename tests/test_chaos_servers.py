@@ -18,7 +18,7 @@ from chaos.postgres_host import find_basebackup, find_faketime
 from chaos.servers import Servers, open_servers
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
-SECONDS_MAX = 60.0
+SECONDS_MAX = 120.0
 CHAT = uuid4()
 
 
@@ -38,7 +38,7 @@ async def numbers(servers: Servers) -> list[int]:
 
 
 @pytest.mark.skipif(find_basebackup() is None, reason="there is no pg_basebackup")
-@pytest.mark.parametrize("seed", [0, 1, 5])
+@pytest.mark.parametrize("seed", [0, 5])
 async def test_a_failover_keeps_what_was_replicated_and_loses_what_came_after(servers: Servers, seed: int) -> None:
     await query(servers.database_url, "create table numbers (number int primary key)")
     await query(servers.database_url, "insert into numbers values (1)")

@@ -5,11 +5,18 @@ What it is made of:
 
 * ``cluster.py``   the cluster: one of our own in a temporary directory, or one that is given
 * ``servers.py``   its Postgres and Redis, which the run can stop, kill and empty
+* ``postgres_host.py``  a Postgres whose clock can be set, and that can have a standby
+* ``wires.py``     what is between replicas and servers where a fault needs it; ``wire_process.py`` carries it
+* ``database.py``  the run's own sessions on Postgres
 * ``proxy.py``    what may stand in front of it: HAProxy or nginx, with the files in ``deploy/``
 * ``fleet.py``     its replicas: who is there, on which port, under which process ID
 * ``writer.py``    a client that sends, interrupts, edits, promotes and deletes, seeded
 * ``reader.py``    a client that reads a chat's stream through any number of replicas, and resumes by its cursor
 * ``faults.py``    what is done to the cluster
+* ``harms.py``     the faults of one chat, user, row, connection or clock; ``garbage.py`` and ``load_process.py`` have
+  what some of them use, ``victim_chats.py`` whom they hit
+* ``failover.py``  a standby that takes over without the last transactions
+* ``bystanders.py``  users who must not notice, and what they waited all the same
 * ``crowd.py``     the faults of readers
 * ``injector.py``  which fault comes when, and who is watched
 * ``busy.py``      load beside the cluster

@@ -108,7 +108,8 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     \b
     scripts/chaos --chats 20 --kills 20 --seed 1
     scripts/chaos --faults kill,stop,term --kills 100 --replicas 5
-    scripts/chaos --faults all --minutes 10
+    scripts/chaos --faults all --minutes 30
+    scripts/chaos --faults garbage,lock,freeze-connection,clock,huge,greedy --minutes 10
     scripts/chaos --faults none --busy 2 --replicas 6 --minutes 10
     scripts/chaos --rolling --chats 50
     scripts/chaos --rolling --chats 50 --proxy haproxy

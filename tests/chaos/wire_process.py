@@ -6,7 +6,8 @@ on standard input, a line of JSON each, and each is answered with one on standar
 * ``{"do": "open", "door": NAME, "target": "/a/socket" | "HOST:PORT"}`` → ``{"port": N}``
 * ``{"do": "silence", "door": NAME, "ports": [...] | null}`` → ``{"connections": N}``: what is open at this moment (from
   these ports, or all of it) carries nothing any more, either way, and neither side is told: what they write is taken
-  and dropped, as by a firewall that has forgotten them. New connections work.
+  and dropped, and so is their end, as by a firewall that has forgotten them. New connections work. A server hears of
+  it after ``SERVER_KEEPALIVE_SECONDS``, as its own probes would tell it.
 * ``{"do": "move", "door": NAME, "target": …}`` → ``{}``: new connections lead there. Open ones stay as they are.
 
 It ends with its input. It is no part of the run's own process, which must not be what the replicas wait for.
@@ -20,16 +21,18 @@ import sys
 from typing import Any, cast
 
 CONNECT_SECONDS_MAX = 5.0
+SERVER_KEEPALIVE_SECONDS = 20.0
 BUFFER_BYTES = 1 << 20
 ORDER_BYTES_MAX = 1 << 20
 
 
 class End(asyncio.Protocol):
-    """One end of a wire; ``peer`` is the other. What comes before there is a peer waits in the socket."""
+    """One end of a wire; ``peer`` is the other. What comes before there is one waits in ``early``: it is a greeting."""
 
     def __init__(self, wire: Wire) -> None:
         self.transport: asyncio.Transport | None = None
         self.peer: End | None = None
+        self.early = bytearray()
         self._wire = wire
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,7 +41,9 @@ class End(asyncio.Protocol):
         self._wire.made(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._wire.silent and self.peer is not None and self.peer.transport is not None:
+        if self.peer is None:
+            self.early += data
+        elif not self._wire.silent and self.peer.transport is not None:
             self.peer.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -72,8 +77,6 @@ class Wire:
     def made(self, end: End) -> None:
         if end is self.client:
             self._door.wires.add(self)
-            assert end.transport is not None
-            end.transport.pause_reading()
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -84,15 +87,23 @@ class Wire:
             self._hang_up()
             return
         self.client.peer, self._server.peer = self._server, self.client
-        assert self.client.transport is not None
-        self.client.transport.resume_reading()
+        self.client.data_received(bytes(self.client.early))
 
     def lost(self, end: End) -> None:
-        """One end is gone: so is the other, unless nobody is told. A silent wire is over with its client's end."""
-        if self.silent and end is self._server:
+        """One end is gone: so is the other, unless nobody is told."""
+        if self.silent:
             return
         self._door.wires.discard(self)
         self._hang_up()
+
+    def fall_silent(self) -> None:
+        self.silent = True
+        asyncio.get_running_loop().call_later(SERVER_KEEPALIVE_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        """The server's end only: a client has to find out by itself."""
+        if self._server.transport is not None:
+            self._server.transport.abort()
 
     def _hang_up(self) -> None:
         for end in (self.client, self._server):
@@ -121,9 +132,10 @@ class Door:
             await loop.create_connection(lambda: end, host, int(port))
 
     def silence(self, ports: list[int] | None) -> int:
-        chosen = [wire for wire in self.wires if not wire.silent and (ports is None or wire.port in ports)]
+        chosen = [wire for wire in self.wires if ports is None or wire.port in ports]
         for wire in chosen:
-            wire.silent = True
+            wire.fall_silent()
+            self.wires.discard(wire)
         return len(chosen)
 
 

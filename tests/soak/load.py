@@ -18,7 +18,7 @@ import trio
 from chaos.stream import BrokenOff, open_stream
 from event_wire import AnswerParser, request
 
-SENDERS = 32
+SENDERS = 64
 ANSWER_SECONDS_MAX = 30.0
 RECEIVE_BYTES = 64 << 10
 RETRY_SECONDS = 0.2

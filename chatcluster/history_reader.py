@@ -55,7 +55,7 @@ class HistoryReader:
                 return await _decoded(rows, SHORT_BYTES)
         try:
             found = await self._database.autocommit(
-                _fetch, [chat_id], after, page_bytes, message_bytes_max, lane=Lane.CHATS, chat_id=chat_id
+                _read_history, [chat_id], after, page_bytes, message_bytes_max, lane=Lane.CHATS, chat_id=chat_id
             )
         except StoreFailed as error:  # a damaged value, or one that is too large for the server
             raise Unreadable(str(error)) from error
@@ -84,7 +84,7 @@ class HistoryReader:
             if len(together.chat_ids) > 1:
                 with trio.move_on_after(TOGETHER_SECONDS_MAX):
                     together.rows = await self._database.autocommit(
-                        _fetch, together.chat_ids, 0, SHORT_BYTES, SHORT_BYTES, lane=Lane.CHATS
+                        _read_history, together.chat_ids, 0, SHORT_BYTES, SHORT_BYTES, lane=Lane.CHATS
                     )
         except Exception as error:  # noqa: BLE001 - whichever it is that cannot be read: it meets that on its own
             telemetry.event("histories.unreadable", chats=len(together.chat_ids), error=repr(error))
@@ -92,7 +92,7 @@ class HistoryReader:
             together.done.set()
 
 
-async def _fetch(
+async def _read_history(
     connection: Connection, chat_ids: list[UUID], after: int, page_bytes: int, message_bytes_max: int
 ) -> Rows:
     rows: Rows = {}

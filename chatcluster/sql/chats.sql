@@ -288,7 +288,7 @@ from chats where id = $1
 -- name: read_chat_page
 with recursive {page}
 select {chat}, page.messages, page.next_revision,
-    case when queue_length > 0 and queue_version > $7 then {queue} else '[]' end as queue
+    case when queue_length > 0 and queue_version > $7 then {queue} else '{}' end as queue
 from chats, page where chats.id = $1
 
 -- name: read_messages

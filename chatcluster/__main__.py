@@ -1,3 +1,3 @@
-from chatcluster.cli import main
+from chatcluster.cli.commands import main
 
 main()

@@ -28,35 +28,35 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.accounts import PostgresAccounts
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
-from chatcluster.descriptors import connections_within_reach
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
-from chatcluster.identity import read_cluster_id
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import ChatCompletions
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.metrics import Metrics
-from chatcluster.migrate import check_schema
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
 from chatcluster.ports import Model
 from chatcluster.postgres import Database, open_database
+from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.migrate import check_schema
+from chatcluster.postgres.purge import Purge
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.store import PostgresStore
 from chatcluster.publisher import Publisher
-from chatcluster.pubsub import RedisPubSub
-from chatcluster.purge import Purge
-from chatcluster.redis import RedisConnection, open_redis
-from chatcluster.redis_health import RedisHealth
-from chatcluster.registry import PostgresRegistry
+from chatcluster.redis.connections import RedisConnection, open_redis
+from chatcluster.redis.health import RedisHealth
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
-from chatcluster.store import PostgresStore
-from chatcluster.streams import RedisStreams
 from chatcluster.subscribe import Feeds
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
-from chatcluster.web.connections import Limits
-from chatcluster.web.server import Server
+from chatcluster.web.http.connections import Limits
+from chatcluster.web.http.descriptors import connections_within_reach
+from chatcluster.web.http.server import Server
 from chatcluster.web.services import Services
 
 GC_YOUNG_OBJECTS = 20_000

@@ -1,223 +1,201 @@
-"""``PubSub`` on Redis: hints between replicas, and the live frames that ``streams.py`` publishes.
+"""Who listens here, to what: the subscriptions of this process, and what the server has been told of them. No I/O.
 
-Best effort by contract: a message may be lost, and what is authoritative is read elsewhere. What is
-never lost is the word that something may have been: the ``GAP``.
-
-**Following.** One connection per replica follows the channels of all subscriptions (``_follow``). The
-``Switchboard`` (``switchboard.py``) says which channels that are, and what the server has been told on this connection;
-the difference is sent in batches. A subscription is *complete* while the server has confirmed all of its
-channels on the current connection. It gets one ``GAP`` when it becomes complete
-
-* after the connection was lost, or
-* for the first time, if its block was entered earlier: the server could not be reached, or took longer than
-  ``CONFIRM_SECONDS``,
-
-so whoever reads the truth after a ``GAP`` misses nothing from then on. While the connection is down there is
-no ``GAP``, because there is nothing yet from which on nothing is missed.
-
-**Publishing.** Subscribers in this process get a message at once, with or without Redis. For the others it
-is queued for the one task that writes (``_write``), which sends all that is pending in one batch. While Redis is away
-the newest ``OUTBOX_MESSAGES_MAX`` are kept. A batch whose outcome is unknown is sent again, and own messages come
-back from the server: a hint may arrive twice.
-
-A server that refuses to be followed, because channels are not allowed, is tried again after waits that grow, and
-``problem`` says why; only an answer that it does give, a confirmed subscription or a ``PONG``, makes them short again.
-Messages that it refuses to publish are gone, like any that are lost.
-
-Messages of one channel from one publisher arrive in order.
+An ``Inbox`` is one subscription. It holds at most ``BUFFER_MESSAGES_MAX`` messages. One more, and all of them are
+replaced by one ``GAP``: its reader reads the truth, which covers them.
 """
 
 from __future__ import annotations
 
-import random
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from chatcluster import telemetry
-from chatcluster.errors import StreamsMisconfigured, StreamsUnavailable
-from chatcluster.ports import Subscription
-from chatcluster.redis import Listener, RedisConnection, Reply
-from chatcluster.redis_errors import ErrorReply
-from chatcluster.switchboard import Inbox, Switchboard
+from chatcluster.ports import GAP, Gap
+from chatcluster.redis.connections import Command
 
-CONFIRM_SECONDS = 1.0
-OUTBOX_MESSAGES_MAX = 4096
-BATCH_MESSAGES_MAX = 512
-RECONNECT_SECONDS = 0.05
-RECONNECT_CAP_SECONDS = 0.5
-MISCONFIGURED_CAP_SECONDS = 15.0
-"""Between tries on a server that will refuse the same until somebody changes something."""
+BUFFER_MESSAGES_MAX = 256
+CHANNELS_PER_COMMAND_MAX = 500
 
 
-class RedisPubSub:
-    """One replica's end. ``run`` has to run for anything to pass between this process and the server."""
+class Inbox:
+    """One subscription: its bounded buffer, and whether it is complete. Synchronous but for ``receive``."""
 
-    def __init__(self, connection: RedisConnection) -> None:
-        self._connection = connection
-        self._switchboard = Switchboard()
-        self._outbox: deque[tuple[bytes, bytes]] = deque()
-        self._outbox_filled = trio.Event()
-        self._dropped = 0
-        self._tried = trio.Event()
-        self._refused = telemetry.Seldom("pubsub.refused")
-        self.problem = ""
-        """Why the server cannot be followed; empty while it is."""
+    def __init__(self, channels: frozenset[bytes]) -> None:
+        self.channels = channels
+        self.unconfirmed = set(channels)
+        self.settled = trio.Event()
+        """Set when there is nothing to wait for on entry: complete, or no connection."""
+        self._owes_gap = False
+        self._taken: Callable[[bytes | Gap], bool] | None = None
+        """Gets what arrives while nothing is buffered, if its reader waits for what this leaves."""
+        self._buffer: deque[bytes | Gap] = deque()
+        self._arrival = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
-        return f"<RedisPubSub {self._switchboard!r} outbox={len(self._outbox)}>"
+        state = f"{len(self.unconfirmed)} unconfirmed" if self.unconfirmed else "complete"
+        return f"<Inbox {state} buffered={len(self._buffer)}{' owes a gap' if self._owes_gap else ''}>"
 
     # the port
 
-    def publish(self, channel: str, payload: bytes) -> None:
-        name = channel.encode()
-        self._switchboard.deliver(name, payload)
-        if len(self._outbox) >= OUTBOX_MESSAGES_MAX:
-            self._outbox.popleft()
-            self._dropped += 1
-        self._outbox.append((name, payload))
-        self._outbox_filled.set()
+    async def receive(self) -> bytes | Gap:
+        await trio.lowlevel.checkpoint()
+        while not self._buffer:
+            await self._arrival.park()
+        return self._buffer.popleft()
 
-    def subscribe(self, *channels: str) -> AbstractAsyncContextManager[Subscription]:
-        return self._subscribe(frozenset(channel.encode() for channel in channels))
-
-    @asynccontextmanager
-    async def _subscribe(self, channels: frozenset[bytes]) -> AsyncIterator[Subscription]:
-        inbox = Inbox(channels)
-        self._switchboard.add(inbox)
+    async def receive_unless(self, taken: Callable[[bytes | Gap], bool]) -> bytes | Gap:
+        await trio.lowlevel.checkpoint()
+        while self._buffer:
+            payload = self._buffer.popleft()
+            if not taken(payload):
+                return payload
+        self._taken = taken
         try:
-            with trio.move_on_after(CONFIRM_SECONDS):
-                await inbox.settled.wait()
-            inbox.enter()
-            yield inbox
+            while not self._buffer:
+                await self._arrival.park()
         finally:
-            self._switchboard.remove(inbox)
+            self._taken = None
+        return self._buffer.popleft()
 
-    # the tasks
+    def receive_nowait(self) -> bytes | Gap:
+        if not self._buffer:
+            raise trio.WouldBlock
+        return self._buffer.popleft()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Connect and stay connected, until cancelled. Started means that the first try to connect is over."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
-            nursery.start_soon(self._follow)
-            await self._tried.wait()
-            task_status.started()
+    # the switchboard's side
 
-    async def _follow(self) -> NoReturn:
-        backoff = Backoff()
-        while True:
-            try:
-                prefix = self._connection.channel_prefix.encode()
-                async with self._connection.listen() as listener, trio.open_nursery() as nursery:
-                    self._connected()
-                    nursery.start_soon(listener.run, partial(self._take, prefix, backoff))
-                    await self._tell(listener, prefix)
-            except* StreamsUnavailable as lost:
-                self._disconnected(_reason(lost), backoff)
-            await backoff.sleep()
+    def put(self, payload: bytes) -> None:
+        if self._taken is not None and not self._buffer and self._taken(payload):
+            return
+        if len(self._buffer) < BUFFER_MESSAGES_MAX:
+            self._buffer.append(payload)
+            self._arrival.unpark()
+        else:
+            self._buffer.clear()
+            self._put_gap()
 
-    def _connected(self) -> None:
-        self._switchboard.connected()
-        self._tried.set()
+    def enter(self) -> None:
+        """The block is entered. What may be missed from now on, until it is complete, is owed a gap."""
+        if self.unconfirmed:
+            self._owes_gap = True
 
-    def _disconnected(self, reason: StreamsUnavailable, backoff: Backoff) -> None:
-        self._switchboard.disconnected()
-        self._tried.set()
-        backoff.cap_seconds = RECONNECT_CAP_SECONDS
-        if isinstance(reason, StreamsMisconfigured):
-            backoff.cap_seconds = MISCONFIGURED_CAP_SECONDS
-        if str(reason) != self.problem:
-            self.problem = str(reason)
-            telemetry.event("pubsub.lost", error=self.problem)
+    def confirm(self, channel: bytes) -> None:
+        self.unconfirmed.discard(channel)
+        if self.unconfirmed:
+            return
+        self.settled.set()
+        if self._owes_gap:
+            self._owes_gap = False
+            self._put_gap()
 
-    def _answered(self, backoff: Backoff) -> None:
-        """The server follows the channels that it was asked to follow, or lives without any."""
-        backoff.reset()
-        if self.problem:
-            self.problem = ""
-            telemetry.event("pubsub.regained")
+    def lose(self) -> None:
+        """The connection is gone, and with it every confirmation."""
+        self.unconfirmed = set(self.channels)
+        self._owes_gap = True
+        self.settled.set()
 
-    async def _tell(self, listener: Listener, prefix: bytes) -> NoReturn:
-        """Tell the server which channels to follow, whenever that changes."""
-        while True:
-            await self._switchboard.changed.wait()
-            commands = self._switchboard.changes(prefix)
-            if commands:
-                await listener.send(commands)
-
-    def _take(self, prefix: bytes, backoff: Backoff, reply: Reply) -> None:
-        match reply:
-            case [b"message", bytes(channel), bytes(payload)]:
-                self._switchboard.deliver(channel.removeprefix(prefix), payload)
-            case [b"subscribe", bytes(channel), _]:
-                self._switchboard.confirmed(channel.removeprefix(prefix))
-                self._answered(backoff)
-            case [b"pong", _] if self._switchboard.settled:
-                self._answered(backoff)
-            case b"PONG" if self._switchboard.settled:
-                self._answered(backoff)
-
-    async def _write(self) -> NoReturn:
-        backoff = Backoff()
-        while True:
-            await self._outbox_filled.wait()
-            batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), BATCH_MESSAGES_MAX))]
-            if not self._outbox:
-                self._outbox_filled = trio.Event()
-            try:
-                prefix = self._connection.channel_prefix.encode()
-                replies = await self._connection.exchange(
-                    [("PUBLISH", prefix + name, payload) for name, payload in batch]
-                )
-            except StreamsUnavailable:
-                self._put_back(batch)
-                await backoff.sleep()
-            else:
-                backoff.reset()
-                self._report(replies)
-
-    def _put_back(self, batch: Sequence[tuple[bytes, bytes]]) -> None:
-        """Queue again what may not have been sent, before what came since, and no more than fits."""
-        room = OUTBOX_MESSAGES_MAX - len(self._outbox)
-        self._dropped += max(0, len(batch) - room)
-        self._outbox.extendleft(batch[-1 : -1 - room : -1])
-        self._outbox_filled.set()
-
-    def _report(self, replies: Sequence[Reply]) -> None:
-        refusals = [reply for reply in replies if isinstance(reply, ErrorReply)]
-        if refusals:
-            self._refused.event(error=str(self._connection.refusal(refusals[0])))
-        if self._dropped:
-            telemetry.event("pubsub.dropped", count=self._dropped)
-            self._dropped = 0
+    def _put_gap(self) -> None:
+        if not self._buffer or self._buffer[-1] is not GAP:
+            self._buffer.append(GAP)
+            self._arrival.unpark()
 
 
-class Backoff:
-    """Growing, jittered waits between tries to reach the server."""
+class Switchboard:
+    """Who wants which channel, and what the server knows of it on the current connection. Synchronous.
+
+    A channel is *followed* from the moment that its ``SUBSCRIBE`` is handed out until its ``UNSUBSCRIBE`` is.
+    It is *confirmed* when it is followed and no ``SUBSCRIBE`` is unanswered: with one subscriber leaving and
+    the next one coming several may be on the way, and only the answer to the last one counts.
+    """
 
     def __init__(self) -> None:
-        self._seconds = RECONNECT_SECONDS
-        self.cap_seconds = RECONNECT_CAP_SECONDS
+        self.changed = trio.Event()
+        """Set when ``changes`` has something to say."""
+        self._connected = False
+        self._inboxes: dict[bytes, list[Inbox]] = {}
+        self._followed: set[bytes] = set()
+        self._unanswered: dict[bytes, int] = {}
+        self._touched: set[bytes] = set()
 
-    def reset(self) -> None:
-        self._seconds = RECONNECT_SECONDS
+    def __repr__(self) -> str:
+        state = "connected" if self._connected else "disconnected"
+        return f"<Switchboard {state} wanted={len(self._inboxes)} followed={len(self._followed)}>"
 
-    async def sleep(self) -> None:
-        await trio.sleep(self.next_seconds() * random.uniform(0.5, 1.0))
+    def add(self, inbox: Inbox) -> None:
+        for channel in inbox.channels:
+            inboxes = self._inboxes.setdefault(channel, [])
+            inboxes.append(inbox)
+            if len(inboxes) == 1:
+                self._touch(channel)
+            if channel in self._followed and channel not in self._unanswered:
+                inbox.unconfirmed.discard(channel)
+        if not (inbox.unconfirmed and self._connected):
+            inbox.settled.set()
 
-    def next_seconds(self) -> float:
-        seconds = min(self._seconds, self.cap_seconds)
-        self._seconds = 2 * seconds
-        return seconds
+    def remove(self, inbox: Inbox) -> None:
+        for channel in inbox.channels:
+            self._inboxes[channel].remove(inbox)
+            if not self._inboxes[channel]:
+                del self._inboxes[channel]
+                self._touch(channel)
+
+    def deliver(self, channel: bytes, payload: bytes) -> None:
+        for inbox in self._inboxes.get(channel, ()):
+            inbox.put(payload)
+
+    def connected(self) -> None:
+        self._connected = True
+        for channel in self._inboxes:
+            self._touch(channel)
+
+    def disconnected(self) -> None:
+        self._connected = False
+        self._followed.clear()
+        self._unanswered.clear()
+        self._touched.clear()
+        for inboxes in self._inboxes.values():
+            for inbox in inboxes:
+                inbox.lose()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every ``SUBSCRIBE`` is answered."""
+        return not self._unanswered
+
+    def confirmed(self, channel: bytes) -> None:
+        """The server answered a ``SUBSCRIBE``; or, if it is out of its mind, one that there never was."""
+        if channel not in self._unanswered:
+            return
+        self._unanswered[channel] -= 1
+        if self._unanswered[channel]:
+            return
+        del self._unanswered[channel]
+        if channel in self._followed:
+            for inbox in self._inboxes.get(channel, ()):
+                inbox.confirm(channel)
+
+    def changes(self, prefix: bytes) -> list[Command]:
+        """The commands that make the server follow what is wanted; they count as sent from here on.
+
+        ``prefix`` is what every channel's name begins with there.
+        """
+        leave = [channel for channel in self._touched if channel in self._followed and channel not in self._inboxes]
+        enter = [channel for channel in self._touched if channel in self._inboxes and channel not in self._followed]
+        self._touched.clear()
+        self.changed = trio.Event()
+        self._followed.difference_update(leave)
+        self._followed.update(enter)
+        for channel in enter:
+            self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
+        return [*_in_commands("UNSUBSCRIBE", prefix, leave), *_in_commands("SUBSCRIBE", prefix, enter)]
+
+    def _touch(self, channel: bytes) -> None:
+        if self._connected:
+            self._touched.add(channel)
+            self.changed.set()
 
 
-def _reason(group: BaseExceptionGroup[StreamsUnavailable]) -> StreamsUnavailable:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, StreamsUnavailable), "nothing else is in the group"
-    return error
+def _in_commands(name: str, prefix: bytes, channels: Sequence[bytes]) -> Iterator[Command]:
+    for start in range(0, len(channels), CHANNELS_PER_COMMAND_MAX):
+        yield (name, *(prefix + channel for channel in channels[start : start + CHANNELS_PER_COMMAND_MAX]))

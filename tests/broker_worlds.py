@@ -10,9 +10,9 @@ import trio
 
 from chatcluster.memory import MemoryBroker, MemoryPubSub, MemoryStreams
 from chatcluster.ports import PartStreams, PubSub
-from chatcluster.pubsub import RedisPubSub
-from chatcluster.redis import open_redis
-from chatcluster.streams import RedisStreams
+from chatcluster.redis.connections import open_redis
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.streams import RedisStreams
 
 UNREACHABLE_URL = "redis://127.0.0.1:1/0"
 

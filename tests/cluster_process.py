@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chatcluster.local_cluster import LocalCluster, read_cluster, read_token
+from chatcluster.local.local_cluster import LocalCluster, read_cluster, read_token
 
 CHATCLUSTER = (sys.executable, "-m", "chatcluster")
 READY_SECONDS_MAX = 30.0

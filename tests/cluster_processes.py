@@ -21,11 +21,11 @@ import httpx
 import msgspec
 import trio
 
-from chatcluster.chat_view import ChatView
 from chatcluster.client import Client
+from chatcluster.client.chat_view import ChatView
 from chatcluster.config import Settings
-from chatcluster.embedded import child
-from chatcluster.provisioning import create_token
+from chatcluster.local.embedded import child
+from chatcluster.local.provisioning import create_token
 
 WAIT_SECONDS = 30.0
 Json = dict[str, Any]

@@ -21,9 +21,9 @@ import pytest
 import redis
 import trio
 
-from chatcluster.embedded import PostgresServer, RedisServer
-from chatcluster.embedded.binaries import find_redis
-from chatcluster.migrate import migrate
+from chatcluster.local.embedded import PostgresServer, RedisServer
+from chatcluster.local.embedded.binaries import find_redis
+from chatcluster.postgres.migrate import migrate
 
 TEMPLATE_DATABASE = "template_migrated"
 

@@ -14,15 +14,15 @@ import trio.testing
 from chat_states import text, user
 from conftest import execute_sql
 
-from chatcluster.accounts import PostgresAccounts
 from chatcluster.chat import Busy, Fence, Send
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
 from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
 from chatcluster.postgres import Connection, Database, open_database
-from chatcluster.registry import PostgresRegistry, lock_keys
-from chatcluster.store import PostgresStore
+from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.registry import PostgresRegistry, lock_keys
+from chatcluster.postgres.store import PostgresStore
 
 OWNER = UUID(int=100)
 PAGE_BYTES = 1 << 20

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chatcluster.embedded import RedisServer
+from chatcluster.local.embedded import RedisServer
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatcluster.asyncio_loop import AsyncioLoop, open_asyncio_loop
+from chatcluster.postgres.asyncio_loop import AsyncioLoop, open_asyncio_loop
 
 Stray = list[tuple[str, BaseException | None]]
 

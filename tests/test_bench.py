@@ -31,7 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatcluster import events
-from chatcluster.llm.script import expected_text
+from chatcluster.llm.simulator.script import expected_text
 from chatcluster.parts import (
     Cursor,
     Message,

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import pytest
 from chat_states import WORKER
 
-from chatcluster.claims import FIRST_OWNER
 from chatcluster.config import Settings
 from chatcluster.postgres import Connection, Database, open_database
-from chatcluster.queries import load_queries
+from chatcluster.postgres.claims import FIRST_OWNER
+from chatcluster.postgres.queries import load_queries
 
 pytestmark = pytest.mark.postgres
 

@@ -20,13 +20,16 @@ import trio
 import trio.testing
 from conftest import execute_sql, url_of_database
 
-from chatcluster import cli, exits, flags, listings, local_cluster, provisioning, terminal_chat, tokens
+from chatcluster import tokens
+from chatcluster.cli import commands as cli
+from chatcluster.cli import exits, flags, listings, terminal_chat
+from chatcluster.cli.terminal_chat import Conversation, Printer, converse
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name, flag_name
 from chatcluster.errors import ConfigError, Fenced, StoreUnavailable
 from chatcluster.events import MessageEvent, RetryEvent, StatusEvent
+from chatcluster.local import local_cluster, provisioning
 from chatcluster.parts import AttemptFrame, Message, PartFrame, Parts, Role, TextPart
-from chatcluster.terminal_chat import Conversation, Printer, converse
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +190,7 @@ class TestWhichCluster:
 
 
 PRINTS_INTO_A_CLOSED_PIPE = """
-from chatcluster import exits
+from chatcluster.cli import exits
 def command():
     print("still buffered")
     raise ExceptionGroup("from a nursery", [BrokenPipeError()])

@@ -13,8 +13,9 @@ import trio
 import trio.testing
 from web_world import ScriptedSubscriber, World, serving, unknown_chat
 
-from chatcluster import client_events, events
+from chatcluster import events
 from chatcluster.client import STREAM_SECONDS, ApiError, Client, StreamEvent, Unreachable, Unusable
+from chatcluster.client import events as client_events
 from chatcluster.errors import ConfigError
 from chatcluster.events import HistoryResetEvent, StatusEvent, TitleEvent
 from chatcluster.http_client import http_client

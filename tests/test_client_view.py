@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.chat_view import ChatView
-from chatcluster.client_events import Event
+from chatcluster.client.chat_view import ChatView
+from chatcluster.client.events import Event
 from chatcluster.events import (
     ErrorEvent,
     HistoryResetEvent,

@@ -14,8 +14,8 @@ import trio
 from cluster_processes import WAIT_SECONDS, Cluster, Json, Process, connected, follow, run_sql
 from redis_faults import frozen
 
-from chatcluster.chat_view import ChatView
-from chatcluster.embedded import RedisServer
+from chatcluster.client.chat_view import ChatView
+from chatcluster.local.embedded import RedisServer
 from chatcluster.parts import Role, text_of
 
 pytestmark = pytest.mark.cluster

@@ -21,7 +21,7 @@ import trio
 from chaos.proxy import COMMANDS, DEPLOY, accepts, find_program, free_port
 
 from chatcluster.config import Settings
-from chatcluster.embedded import child
+from chatcluster.local.embedded import child
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -18,9 +18,9 @@ import redis
 from cluster_process import is_running, wait_until
 from conftest import execute_sql
 
-from chatcluster.embedded import PostgresServer, RedisServer, binaries, child, home
-from chatcluster.embedded.child import Identity
 from chatcluster.errors import ConfigError
+from chatcluster.local.embedded import PostgresServer, RedisServer, binaries, child, home
+from chatcluster.local.embedded.child import Identity
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -51,7 +51,7 @@ def starter(source: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
 START_BOTH = """
 import sys, time
 from pathlib import Path
-from chatcluster.embedded import PostgresServer, RedisServer
+from chatcluster.local.embedded import PostgresServer, RedisServer
 postgres, redis = PostgresServer(Path(sys.argv[1]), durable=False), RedisServer(Path(sys.argv[1]))
 postgres.start(), redis.start()
 print(postgres.pid, redis.pid, flush=True)
@@ -181,7 +181,7 @@ class TestRedis:
     def test_a_port_that_is_taken_in_the_last_moment_is_left_to_its_taker(
         self, own_redis: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from chatcluster.embedded import redis_server
+        from chatcluster.local.embedded import redis_server
 
         taken = int(redis_url.rpartition(":")[2].partition("/")[0])
         ports = iter((taken, redis_server.free_port("127.0.0.1")))
@@ -191,7 +191,7 @@ class TestRedis:
     def test_without_a_redis_the_fake_one_serves_with_streams_and_a_password(
         self, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("chatcluster.embedded.redis_server.find_redis", lambda: None)
+        monkeypatch.setattr("chatcluster.local.embedded.redis_server.find_redis", lambda: None)
         url = own_redis.start()
         with redis.Redis.from_url(url) as client:
             client.xadd("stream", {"f": "v"}, id="1-0")
@@ -203,8 +203,8 @@ class TestRedis:
     def test_without_any_the_error_says_what_to_install(
         self, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("chatcluster.embedded.redis_server.find_redis", lambda: None)
-        monkeypatch.setattr("chatcluster.embedded.redis_server.has_fakeredis", lambda: False)
+        monkeypatch.setattr("chatcluster.local.embedded.redis_server.find_redis", lambda: None)
+        monkeypatch.setattr("chatcluster.local.embedded.redis_server.has_fakeredis", lambda: False)
         with pytest.raises(ConfigError, match="pip install"):
             own_redis.start()
 

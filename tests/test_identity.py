@@ -13,12 +13,12 @@ from conftest import execute_sql, url_of_database
 
 from chatcluster.config import Settings
 from chatcluster.errors import SchemaError, StreamsUnavailable
-from chatcluster.identity import read_cluster_id, renew_cluster_id
 from chatcluster.parts import START, OpenFrame, Position, frame
 from chatcluster.postgres import Database, open_database
-from chatcluster.pubsub import RedisPubSub
-from chatcluster.redis import open_redis
-from chatcluster.streams import RedisStreams
+from chatcluster.postgres.identity import read_cluster_id, renew_cluster_id
+from chatcluster.redis.connections import open_redis
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.streams import RedisStreams
 
 pytestmark = pytest.mark.postgres
 

@@ -20,8 +20,8 @@ from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.llm import client as client_module
 from chatcluster.llm.client import ChatCompletions
-from chatcluster.llm.script import expected_text
-from chatcluster.llm.simulator import Simulator, SimulatorOptions
+from chatcluster.llm.simulator.script import expected_text
+from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
 from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, Usage, joined, text_of
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelRequest
 

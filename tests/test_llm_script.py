@@ -7,8 +7,8 @@ from dataclasses import fields
 
 import pytest
 
-from chatcluster.llm import script as script_module
-from chatcluster.llm.script import (
+from chatcluster.llm.simulator import script as script_module
+from chatcluster.llm.simulator.script import (
     DirectiveError,
     Ending,
     Script,

@@ -12,8 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from chatcluster.llm import simulator
-from chatcluster.llm.simulator import BODY_BYTES_MAX, Simulator, SimulatorOptions, directives_help
+from chatcluster.llm.simulator import server as simulator
+from chatcluster.llm.simulator.server import BODY_BYTES_MAX, Simulator, SimulatorOptions, directives_help
 
 
 class RawClient:

@@ -13,10 +13,10 @@ import pytest
 import trio
 import trio.testing
 
-from chatcluster import log_rotation
-from chatcluster.embedded import child
-from chatcluster.log_rotation import keep_small, put_large_aside
-from chatcluster.log_tail import Tail
+from chatcluster.local import log_rotation
+from chatcluster.local.embedded import child
+from chatcluster.local.log_rotation import keep_small, put_large_aside
+from chatcluster.local.log_tail import Tail
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import trio
 from conftest import execute_sql, url_of_database
 from postgres_sessions import execute, fetchval, open_session, wait_until
 
-from chatcluster import migrate as migrations_module
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreFailed, StoreUnavailable
-from chatcluster.migrate import Migration, check_schema, known_migrations, migrate, pending
 from chatcluster.postgres import Connection, open_database
+from chatcluster.postgres import migrate as migrations_module
+from chatcluster.postgres.migrate import Migration, check_schema, known_migrations, migrate, pending
 
 pytestmark = pytest.mark.postgres
 

@@ -15,11 +15,11 @@ from conftest import execute_sql, url_of_database
 from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_until
 
 from chatcluster import telemetry
-from chatcluster.asyncio_loop import AsyncioLoop
 from chatcluster.config import Settings
-from chatcluster.embedded import PostgresServer
 from chatcluster.errors import ConfigError, InvalidRequest, StoreFailed, StoreUnavailable
+from chatcluster.local.embedded import PostgresServer
 from chatcluster.postgres import Connection, Database, connecting, open_database, session
+from chatcluster.postgres.asyncio_loop import AsyncioLoop
 
 pytestmark = pytest.mark.postgres
 

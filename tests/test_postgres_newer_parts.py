@@ -14,8 +14,8 @@ from chatcluster.config import Settings
 from chatcluster.parts import FrameKind, TextPart, unpack_frame
 from chatcluster.ports import NewChat, Replica
 from chatcluster.postgres import Database, open_database
-from chatcluster.registry import PostgresRegistry
-from chatcluster.store import PostgresStore
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.store import PostgresStore
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import trio
 import trio.testing
 from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_blocked, wait_until
 
-from chatcluster.accounts import PostgresAccounts
 from chatcluster.config import Settings
-from chatcluster.embedded import PostgresServer
 from chatcluster.errors import NotFound, StoreUnavailable
-from chatcluster.migrate import migrate
+from chatcluster.local.embedded import PostgresServer
 from chatcluster.ports import Death, Replica, SessionLock
 from chatcluster.postgres import Connection, Database, Session, open_database
-from chatcluster.registry import PostgresRegistry, lock_keys
+from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.migrate import migrate
+from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 
 pytestmark = pytest.mark.postgres
 
@@ -212,7 +212,7 @@ async def test_a_process_that_freezes_in_mid_statement_keeps_no_locks(
     database: Database, observer: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P4: it has sent Parse and Flush, and no Sync. To the server it is active, and none of its timeouts applies."""
-    monkeypatch.setattr("chatcluster.registry.FROZEN_SECONDS", 0.2)
+    monkeypatch.setattr("chatcluster.postgres.registry.FROZEN_SECONDS", 0.2)
     locked = "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass AND mode = 'ExclusiveLock')"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(freeze_in_mid_statement, database)

@@ -12,14 +12,14 @@ import pytest
 from chat_states import EVENTS, WORKER, every_state, fence_of
 
 from chatcluster.chat import ChatState, Command, Decision, OwnerCommand, Status, decide
-from chatcluster.claims import FIRST_OWNER
 from chatcluster.config import Settings
-from chatcluster.decision_writer import write_decision
 from chatcluster.errors import ChatclusterError, StoreFailed
 from chatcluster.ports import Chat
 from chatcluster.postgres import Connection, Database, open_database
-from chatcluster.queries import load_queries
-from chatcluster.rows import json_of
+from chatcluster.postgres.claims import FIRST_OWNER
+from chatcluster.postgres.decision_writer import write_decision
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import json_of
 
 pytestmark = pytest.mark.postgres
 

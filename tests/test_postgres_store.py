@@ -13,15 +13,15 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, PAGE_BYTES, fence_of, texts
 from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session, wait_blocked
 
-from chatcluster.accounts import PostgresAccounts
 from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, FinishTurn, Interrupt, Send, Status
 from chatcluster.config import Settings
 from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFailed, StoreLocked, StoreUnavailable
 from chatcluster.parts import text_of
 from chatcluster.ports import Burial, Chat, Claimed, Idempotency, NewChat, Outcome, Replica
 from chatcluster.postgres import Database, Session, open_database
-from chatcluster.registry import PostgresRegistry
-from chatcluster.store import PostgresStore
+from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
 

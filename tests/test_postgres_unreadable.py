@@ -23,8 +23,8 @@ from chatcluster.errors import HistoryTooLarge, Unreadable
 from chatcluster.parts import TextPart, encode
 from chatcluster.ports import Chat, NewChat, Replica
 from chatcluster.postgres import Database, Session, open_database
-from chatcluster.registry import PostgresRegistry
-from chatcluster.store import PostgresStore
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
 

@@ -12,17 +12,16 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, fence_of, texts
 from postgres_sessions import execute, fetchval, open_session
 
-from chatcluster import purge
-from chatcluster.accounts import PostgresAccounts
 from chatcluster.chat import CommitStep, Edit, FinishTurn
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, Idempotency, NewChat, Replica
-from chatcluster.postgres import Database, Session, open_database
-from chatcluster.purge import Purge
-from chatcluster.registry import PostgresRegistry
-from chatcluster.store import PostgresStore
+from chatcluster.postgres import Database, Session, open_database, purge
+from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.purge import Purge
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
 

@@ -12,11 +12,11 @@ import trio
 import trio.testing
 from redis_faults import frozen
 
-from chatcluster import redis as subject
-from chatcluster.embedded import RedisServer
 from chatcluster.errors import ConfigError, StreamsUnavailable
-from chatcluster.redis import RedisConnection, open_redis
-from chatcluster.redis_errors import ErrorReply
+from chatcluster.local.embedded import RedisServer
+from chatcluster.redis import connections as subject
+from chatcluster.redis.connections import RedisConnection, open_redis
+from chatcluster.redis.errors import ErrorReply
 
 
 @pytest.fixture

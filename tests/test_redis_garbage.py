@@ -17,10 +17,10 @@ from chatcluster.parts import START, Frame, Position, TextPart
 from chatcluster.ports import hint_channel, live_channel, owner_channel, worker_channel
 from chatcluster.ports.pubsub import REPLICAS_CHANNEL, RUNNABLE_CHANNEL, TOKENS_CHANNEL
 from chatcluster.publisher import Publisher
-from chatcluster.pubsub import RedisPubSub
-from chatcluster.redis import Command, RedisConnection, open_redis
+from chatcluster.redis.connections import Command, RedisConnection, open_redis
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.streams import RedisStreams
 from chatcluster.relay import Relay, Tenure
-from chatcluster.streams import RedisStreams
 
 pytestmark = pytest.mark.redis
 

@@ -10,18 +10,18 @@ import pytest
 import trio
 from redis_faults import frozen
 
-from chatcluster import pubsub as pubsub_module
-from chatcluster import redis as redis_module
-from chatcluster import redis_health as subject
 from chatcluster import telemetry
-from chatcluster.embedded import RedisServer
 from chatcluster.errors import StreamRefused, StreamsMisconfigured, StreamsUnavailable
+from chatcluster.local.embedded import RedisServer
 from chatcluster.parts import START, OpenFrame, Position, frame
-from chatcluster.pubsub import RedisPubSub
-from chatcluster.redis import RedisConnection, open_redis
-from chatcluster.redis_errors import ErrorReply, refusal
-from chatcluster.redis_health import RedisHealth
-from chatcluster.streams import RedisStreams
+from chatcluster.redis import connections as redis_module
+from chatcluster.redis import health as subject
+from chatcluster.redis import pubsub as pubsub_module
+from chatcluster.redis.connections import RedisConnection, open_redis
+from chatcluster.redis.errors import ErrorReply, refusal
+from chatcluster.redis.health import RedisHealth
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.streams import RedisStreams
 
 pytestmark = pytest.mark.redis
 

@@ -13,16 +13,17 @@ import trio
 import trio.testing
 from redis_faults import frozen
 
-from chatcluster import pubsub as subject
-from chatcluster import redis as redis_module
-from chatcluster import switchboard, telemetry
-from chatcluster.embedded import RedisServer
+from chatcluster import pubsub as switchboard
+from chatcluster import telemetry
 from chatcluster.errors import StreamsUnavailable
+from chatcluster.local.embedded import RedisServer
 from chatcluster.ports import GAP, Gap, Subscription
-from chatcluster.pubsub import RedisPubSub
-from chatcluster.redis import Command, RedisConnection, Reply, open_redis
-from chatcluster.redis_transport import RedisAddress
-from chatcluster.switchboard import BUFFER_MESSAGES_MAX, Inbox, Switchboard
+from chatcluster.pubsub import BUFFER_MESSAGES_MAX, Inbox, Switchboard
+from chatcluster.redis import connections as redis_module
+from chatcluster.redis import pubsub as subject
+from chatcluster.redis.connections import Command, RedisConnection, Reply, open_redis
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.transport import RedisAddress
 
 
 @asynccontextmanager
@@ -321,7 +322,7 @@ async def test_a_connection_that_the_server_closes_is_made_again(empty_redis_url
 
 
 async def test_the_stand_in_for_redis_serves_as_well(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatcluster.embedded.redis_server.find_redis", lambda: None)
+    monkeypatch.setattr("chatcluster.local.embedded.redis_server.find_redis", lambda: None)
     url = own_redis.start()
     async with replica(url) as here, replica(url) as there, there.subscribe("a", "b") as subscription:
         async with there.subscribe("a"):

@@ -10,10 +10,8 @@ import pytest
 import trio
 from redis_faults import frozen
 
-from chatcluster import redis as redis_module
-from chatcluster import streams as subject
-from chatcluster.embedded import RedisServer
 from chatcluster.errors import Fenced, StreamsUnavailable
+from chatcluster.local.embedded import RedisServer
 from chatcluster.parts import (
     START,
     AttemptFrame,
@@ -29,10 +27,12 @@ from chatcluster.parts import (
     unpack_frame,
 )
 from chatcluster.ports import Appended, Opening, Subscription, live_channel
-from chatcluster.pubsub import RedisPubSub
-from chatcluster.redis import Command, RedisConnection, Reply, open_redis
-from chatcluster.redis_transport import RedisAddress
-from chatcluster.streams import RedisStreams
+from chatcluster.redis import connections as redis_module
+from chatcluster.redis import streams as subject
+from chatcluster.redis.connections import Command, RedisConnection, Reply, open_redis
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.streams import RedisStreams
+from chatcluster.redis.transport import RedisAddress
 
 ADDED, REFUSED, MISSING = Appended.ADDED, Appended.REFUSED, Appended.MISSING
 
@@ -397,7 +397,7 @@ async def test_p2_the_stand_in_for_redis_fences_as_well(
     """Older versions of fakeredis's server close the connection after an error, so a stale owner learns its state by
     restoring; newer ones answer, as Redis does.
     """
-    monkeypatch.setattr("chatcluster.embedded.redis_server.find_redis", lambda: None)
+    monkeypatch.setattr("chatcluster.local.embedded.redis_server.find_redis", lambda: None)
     turn = frame(Position(1, 2), TurnFrame(9, 3))
     async with open_redis(own_redis.start(), cluster_id="here") as connection:
         streams = RedisStreams(connection)

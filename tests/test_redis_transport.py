@@ -10,11 +10,11 @@ import pytest
 import trio
 from redis_doors import CERTIFICATE, open_tcp_door, open_tls_door, open_unix_door
 
-from chatcluster import redis as subject
 from chatcluster.errors import ConfigError, StreamsUnavailable
-from chatcluster.redis import Reply, open_redis
-from chatcluster.redis_errors import ErrorReply
-from chatcluster.redis_transport import RedisAddress, parse_address
+from chatcluster.redis import connections as subject
+from chatcluster.redis.connections import Reply, open_redis
+from chatcluster.redis.errors import ErrorReply
+from chatcluster.redis.transport import RedisAddress, parse_address
 
 
 class TestURL:

@@ -14,8 +14,8 @@ import pytest
 import trio
 from broker_worlds import World, open_cut_off_world, open_world
 
-from chatcluster.embedded import RedisServer, redis_server
 from chatcluster.errors import Fenced, StreamFenced, StreamsUnavailable
+from chatcluster.local.embedded import RedisServer, redis_server
 from chatcluster.parts import (
     START,
     AttemptFrame,

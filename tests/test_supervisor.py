@@ -26,12 +26,12 @@ from cluster_process import (
     wait_until,
 )
 
-from chatcluster import keeper as keeper_module
-from chatcluster import local_cluster, log_tail, supervisor
 from chatcluster.config import Settings, from_environment
-from chatcluster.embedded import RedisServer
 from chatcluster.errors import ConfigError
-from chatcluster.keeper import Keeper, Ready
+from chatcluster.local import keeper as keeper_module
+from chatcluster.local import local_cluster, log_tail, supervisor
+from chatcluster.local.embedded import RedisServer
+from chatcluster.local.keeper import Keeper, Ready
 
 pytestmark = pytest.mark.cluster
 

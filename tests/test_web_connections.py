@@ -10,9 +10,9 @@ import trio
 import trio.testing
 from web_world import World, connect, read_until, serving, watching
 
-from chatcluster.descriptors import CONNECTIONS_MIN, SET_ASIDE, connections_within_reach
-from chatcluster.web import server
-from chatcluster.web.connections import RESERVED, Connections, Limits, counted_address
+from chatcluster.web.http import server
+from chatcluster.web.http.connections import RESERVED, Connections, Limits, counted_address
+from chatcluster.web.http.descriptors import CONNECTIONS_MIN, SET_ASIDE, connections_within_reach
 
 
 class Peer:

@@ -27,8 +27,8 @@ from web_world import (
 )
 
 from chatcluster.subscribe import Cut
-from chatcluster.web import boundary
-from chatcluster.web.server import Server
+from chatcluster.web.http import boundary
+from chatcluster.web.http.server import Server
 
 
 async def read_all(stream: trio.SocketStream) -> bytes:

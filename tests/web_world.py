@@ -23,8 +23,8 @@ from chatcluster.metrics import Metrics
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat
 from chatcluster.web.app import create_app
-from chatcluster.web.connections import Limits
-from chatcluster.web.server import Server
+from chatcluster.web.http.connections import Limits
+from chatcluster.web.http.server import Server
 from chatcluster.web.services import Services
 
 OPENING = b": open\nretry: 500\n"

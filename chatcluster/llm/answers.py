@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from chatcluster.errors import InvalidRequest
-from chatcluster.llm.script import Script
+from chatcluster.llm.simulator.script import Script
 
 MODEL_DEFAULT = "simulated"
 MODELS = {

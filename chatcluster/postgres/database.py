@@ -31,9 +31,9 @@ import asyncpg
 import trio
 
 from chatcluster import telemetry
-from chatcluster.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
+from chatcluster.postgres.asyncio_loop import AsyncioLoop, open_asyncio_loop
 from chatcluster.postgres.connecting import LOCK_SECONDS_MAX, Connection, connect, is_pooled
 from chatcluster.postgres.connections import Connections
 from chatcluster.postgres.places import Lane, Places

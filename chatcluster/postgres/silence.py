@@ -22,8 +22,8 @@ import asyncpg
 from chatcluster import telemetry
 from chatcluster.errors import ChatclusterError
 from chatcluster.postgres.connecting import close
+from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.translation import RAISED
-from chatcluster.queries import load_queries
 
 SILENCE_SECONDS = 0.75
 GRACE_SECONDS = 0.25

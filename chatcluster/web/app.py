@@ -20,11 +20,12 @@ from litestar.types import Receive, Scope, Send
 
 from chatcluster import __version__
 from chatcluster.errors import NotFound
-from chatcluster.web import admin, chats, health, messages, streams
+from chatcluster.web import health
+from chatcluster.web.api import admin, chats, messages, streams
 from chatcluster.web.auth import Authenticator, authentication
-from chatcluster.web.boundary import Boundary
 from chatcluster.web.errors import respond
-from chatcluster.web.pump import Pump
+from chatcluster.web.http.boundary import Boundary
+from chatcluster.web.http.pump import Pump
 from chatcluster.web.request import ApiRequest, require_whole_numbers
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares

@@ -27,7 +27,7 @@ from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import Forbidden, StoreUnavailable, TooMany, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub
-from chatcluster.web.connections import counted_address
+from chatcluster.web.http.connections import counted_address
 from chatcluster.web.shares import Buckets, Shares
 
 CACHE_SECONDS = 5.0

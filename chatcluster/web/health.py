@@ -15,7 +15,7 @@ from litestar import HttpMethod, Request, Response, route
 
 from chatcluster.errors import Forbidden, Unauthenticated
 from chatcluster.metrics import CONTENT_TYPE
-from chatcluster.web.answers import HealthAnswer
+from chatcluster.web.api.answers import HealthAnswer
 from chatcluster.web.auth import bearer_token
 from chatcluster.web.request import ApiRequest
 

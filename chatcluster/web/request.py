@@ -23,9 +23,9 @@ from chatcluster.errors import (
 )
 from chatcluster.ports import Account, Chat, Idempotency
 from chatcluster.tokens import ParsedToken
-from chatcluster.web import bodies
+from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
-from chatcluster.web.pump import Pump
+from chatcluster.web.http.pump import Pump
 from chatcluster.web.services import Services
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)

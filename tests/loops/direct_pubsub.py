@@ -14,7 +14,7 @@ import trio
 from chatcluster.memory import MemoryBroker
 from chatcluster.memory.broker import Listener
 from chatcluster.ports import Subscription
-from chatcluster.switchboard import Inbox
+from chatcluster.pubsub import Inbox
 
 
 class DirectPubSub(Listener):

@@ -1,0 +1,115 @@
+"""What a client shows of a chat: a view that is kept by applying the events of its stream, in order.
+
+The rules, for a user interface in any language:
+
+* ``message`` appends to the history, or replaces the message of the same ``id``. A message of the assistant
+  or of a tool takes the place of the **preview**: what was streamed is now history, in the same words.
+* ``part`` appends to the preview. Text after text is one text.
+* ``attempt``, ``history_reset``, ``retry`` and ``error`` drop the preview: what it showed did not become history.
+  (An ``attempt`` with nothing shown yet drops nothing.)
+* ``history_reset`` drops the history as well; all of it follows.
+* ``queue`` is the whole queue; ``status`` and ``title`` replace what was there. A ``retry`` is shown until the next
+  attempt, message or change of status, an ``error`` until the chat runs again.
+* A ``status`` at rest (``waiting``, ``error``, ``requires_action``) drops the preview too: had it become history, its
+  message would be there, or would be about to come.
+
+The cursor of the last event that was applied is the place to resume at. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chatcluster.client.events import Event
+from chatcluster.events import (
+    ErrorEvent,
+    HistoryResetEvent,
+    MessageEvent,
+    QueueEvent,
+    RetryEvent,
+    StatusEvent,
+    TitleEvent,
+)
+from chatcluster.parts import AttemptFrame, Message, Part, PartFrame, Parts, QueuedMessage, Role, joined, text_of
+
+STATUSES_AT_REST = ("waiting", "error", "requires_action")
+
+
+class ChatView:
+    """One chat as a client shows it. ``apply`` keeps it; read the rest."""
+
+    def __init__(self) -> None:
+        self.cursor = ""
+        self.status = ""
+        self.title: str | None = None
+        self.messages: dict[int, Message] = {}
+        self.queue: Sequence[QueuedMessage] = ()
+        self.attempt = 0
+        self.retry: RetryEvent | None = None
+        self.error: ErrorEvent | None = None
+        self._preview: list[Part] = []
+
+    def __repr__(self) -> str:
+        return (
+            f"<ChatView {self.status} messages={len(self.messages)} preview={len(self.preview_text)} at {self.cursor}>"
+        )
+
+    @property
+    def preview(self) -> Parts:
+        """The parts of the answer under way."""
+        return joined(self._preview)
+
+    @property
+    def preview_text(self) -> str:
+        return text_of(self._preview)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the chat has nothing to do: the turn is over, and nothing waits."""
+        return self.status in ("waiting", "error") and not self.queue
+
+    def apply(self, cursor: str, event: Event) -> None:
+        """Take one event in. Events come in the order of their stream."""
+        self.cursor = cursor
+        match event:
+            case StatusEvent():
+                self._status(event)
+            case MessageEvent(message=message):
+                self._message(message)
+            case PartFrame(part=part):
+                self._preview.append(part)
+            case AttemptFrame(attempt=attempt):
+                self._drop_preview()
+                self.attempt = attempt
+            case HistoryResetEvent():
+                self._drop_preview()
+                self.messages.clear()
+            case QueueEvent(queue=queue):
+                self.queue = queue
+            case RetryEvent():
+                self._drop_preview()
+                self.retry = event
+            case ErrorEvent():
+                self._drop_preview()
+                self.error = event
+            case TitleEvent(title=title):
+                self.title = title
+
+    def _status(self, event: StatusEvent) -> None:
+        if event.status != "error":
+            self.error = None
+        if event.status not in ("running", "pending"):
+            self.retry = None
+        if event.status in STATUSES_AT_REST:
+            self._preview.clear()
+        self.status = event.status
+
+    def _message(self, message: Message) -> None:
+        self.messages[message.id] = message
+        self.retry = None
+        if message.role in (Role.ASSISTANT, Role.TOOL):
+            self._preview.clear()
+
+    def _drop_preview(self) -> None:
+        self._preview.clear()
+        self.retry = None

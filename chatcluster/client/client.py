@@ -1,0 +1,368 @@
+"""A Python client that resumes.
+
+    async with Client("http://127.0.0.1:8000", token) as client:
+        chat = await client.create("Why is the sky blue?")
+        async with aclosing(client.stream(chat["id"])) as events:
+            async for cursor, event in events:
+                ...
+
+What it does on each failure, so that its user need not:
+
+* **A stream breaks off, or ends, or says nothing for ``SILENCE_SECONDS``**: it is opened again at the cursor of
+  the last event that came whole, on whatever replica answers. The wait in between grows from 0.05 s to
+  2 s and starts anew with the first event. An event is yielded once, whatever happens in between.
+* **A request fails on the way, or the server says 503 or 429**: it is repeated, with the same idempotency key if
+  it writes, for at most ``REQUEST_SECONDS``; so a message is sent once however often it had to be tried.
+* **Nothing answers a stream for ``STREAM_SECONDS``**: ``Unreachable``, with what went wrong last.
+* **The request is wrong** (any other 4xx, and a 500): ``ApiError`` at once, with the API's stable ``code``.
+* **Trying again changes nothing** (a certificate that is not accepted, a request that cannot be written):
+  ``Unusable`` at once. A token or an address that no request can carry is a ``ConfigError`` when the client is made.
+* **An event is of a kind that this version does not know**: it is passed over, and so is a part of a message.
+
+The database is authoritative: what a stream shows is a view, and ``ChatView`` says how to keep one.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import httpx
+import httpx_sse
+import msgspec
+import trio
+
+from chatcluster.client.events import Event, decode_event
+from chatcluster.config import check_header_text, check_http_url
+from chatcluster.errors import ChatclusterError, ConfigError
+from chatcluster.http_client import http_client
+
+BACKOFF_SECONDS = 0.05
+BACKOFF_CAP_SECONDS = 2.0
+SILENCE_SECONDS = 45.0
+"""Three missed heartbeats."""
+REQUEST_SECONDS = 30.0
+STREAM_SECONDS = 300.0
+"""Without an answer. Longer than a deploy, or the restart of a proxy."""
+CLOSE_SECONDS = 1.0
+CAUSES_MAX = 10
+"""Of an error, one behind the other, that are looked at."""
+RETRY_STATUSES = frozenset({429, 502, 503, 504})
+
+Json = dict[str, Any]
+
+
+class StreamEvent(NamedTuple):
+    """An event, and the cursor to resume at after it."""
+
+    cursor: str
+    event: Event
+
+
+class ApiError(ChatclusterError):
+    """The API refused the request. ``code`` is stable; ``details`` is all that the answer said."""
+
+    def __init__(self, status: int, code: str, message: str, details: Json) -> None:
+        super().__init__(f"{message} ({status} {code})")
+        self.status = status
+        self.code = code
+        self.details = details
+
+
+class Unreachable(ChatclusterError):
+    """No answer for ``REQUEST_SECONDS``, for a stream ``STREAM_SECONDS``. Whether a write took effect is unknown."""
+
+
+class Unusable(ChatclusterError):
+    """The request cannot reach the API, however often it is tried: the message says why."""
+
+
+class _BrokenOff(Exception):
+    """The stream is over, and the chat is not: go on at the cursor."""
+
+
+class Client:
+    """``transport`` and further options go to httpx. Not for use by several threads.
+
+    Blanks around ``base_url`` and ``token``, such as the end of the line in a file, are no part of them. Raises
+    ``ConfigError`` for a ``base_url`` or a ``token`` that is none, and for a proxy of the environment that is unusable.
+    """
+
+    def __init__(self, base_url: str, token: str, **options: Any) -> None:
+        base_url, token = _address(base_url), _secret(token)
+        options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = http_client(base_url, base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    # chats
+
+    async def create(self, content: str | list[Json], **fields: Any) -> Json:
+        """Create a chat; further fields: ``title``, ``model``, ``system_prompt``. Returns the chat."""
+        return await self._write("POST", "/chats", {"content": content, **fields})
+
+    async def chat(self, chat_id: UUID | str) -> Json:
+        return await self._read(f"/chats/{_segment(chat_id)}")
+
+    async def chats(self, **query: Any) -> Json:
+        """A page of chats, newest first. Query: ``archived``, ``limit``, ``after``."""
+        return await self._read("/chats", query)
+
+    async def update(self, chat_id: UUID | str, **fields: Any) -> Json:
+        """Change ``title`` or ``archived``. Returns the chat."""
+        return await self._write("PATCH", f"/chats/{_segment(chat_id)}", fields)
+
+    async def interrupt(self, chat_id: UUID | str) -> Json:
+        """Stop what the chat is doing. Returns the chat."""
+        return await self._write("POST", f"/chats/{_segment(chat_id)}/interrupt")
+
+    # messages
+
+    async def messages(self, chat_id: UUID | str, **query: Any) -> Json:
+        """A page of history, and the queue. Query: ``after``, ``limit``."""
+        return await self._read(f"/chats/{_segment(chat_id)}/messages", query)
+
+    async def history(self, chat_id: UUID | str) -> list[Json]:
+        """The whole history, page by page."""
+        messages: list[Json] = []
+        while True:
+            page = await self.messages(chat_id, after=messages[-1]["id"] if messages else 0, limit=500)
+            messages += page["messages"]
+            if not page["has_more"]:
+                return messages
+
+    async def send(
+        self, chat_id: UUID | str, content: str | list[Json], *, key: str | None = None, **fields: Any
+    ) -> Json:
+        """Send a message; further fields: ``busy``, ``model``. Returns ``message``, or ``queued`` if it waits."""
+        body = {"content": content, **fields}
+        return await self._write("POST", f"/chats/{_segment(chat_id)}/messages", body, key=key)
+
+    async def edit(self, chat_id: UUID | str, message_id: int, content: str | list[Json]) -> Json:
+        return await self._write("PATCH", f"/chats/{_segment(chat_id)}/messages/{message_id}", {"content": content})
+
+    async def delete_queued(self, chat_id: UUID | str, queued_id: int) -> None:
+        await self._write("DELETE", f"/chats/{_segment(chat_id)}/queue/{queued_id}")
+
+    async def promote(self, chat_id: UUID | str, queued_id: int) -> Json:
+        return await self._write("POST", f"/chats/{_segment(chat_id)}/queue/{queued_id}/promote")
+
+    # the cluster
+
+    async def me(self) -> Json:
+        return await self._read("/me")
+
+    async def replicas(self) -> list[Json]:
+        answer = await self._read("/replicas")
+        replicas: list[Json] = answer["replicas"]
+        return replicas
+
+    # streams
+
+    async def stream(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
+        """The chat's events after ``cursor`` (default: from the beginning), for as long as they are asked for.
+
+        Reconnects as long as anything answers within ``STREAM_SECONDS``: bound it with a deadline of your own, and
+        close it (``contextlib.aclosing``) when you leave its loop early. Raises ``ApiError`` if the API refuses the
+        stream, ``Unreachable`` and ``Unusable``.
+        """
+        backoff = _Backoff(STREAM_SECONDS)
+        while True:
+            attempt = self._follow(f"/chats/{_segment(chat_id)}/stream", cursor, backoff)
+            try:
+                async with aclosing(attempt):
+                    async for received in attempt:
+                        cursor = received.id or cursor
+                        if (event := decode_event(received.event, received.data)) is not None:
+                            yield StreamEvent(cursor or "", event)
+            except (_BrokenOff, httpx.TransportError) as error:
+                await backoff.wait(error)
+
+    async def watch(self) -> AsyncGenerator[Json, None]:
+        """The lifecycle events of all of the caller's chats. One of type ``reconnected`` says: read the list anew."""
+        backoff = _Backoff(STREAM_SECONDS)
+        while True:
+            attempt = self._follow("/watch", None, backoff)
+            try:
+                async with aclosing(attempt):
+                    async for received in attempt:
+                        yield msgspec.json.decode(received.data, type=Json)
+            except (_BrokenOff, httpx.TransportError) as error:
+                await backoff.wait(error)
+                yield {"type": "reconnected"}
+
+    async def _follow(
+        self, path: str, cursor: str | None, backoff: _Backoff
+    ) -> AsyncGenerator[httpx_sse.ServerSentEvent, None]:
+        """One connection's events. Raises ``_BrokenOff`` at its end, whatever that end looks like."""
+        check_header_text("cursor", cursor or "")
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
+        timeout = httpx.Timeout(15.0, connect=5.0, read=SILENCE_SECONDS)
+        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            if response.status_code != 200:
+                await response.aread()
+                if response.status_code < 500 and response.status_code not in RETRY_STATUSES:
+                    _check(response)
+                backoff.at_least(_retry_after(response))
+                raise _BrokenOff(f"the answer is {response.status_code}")
+            backoff.answered()
+            events = httpx_sse.EventSource(response).aiter_sse()
+            try:
+                async for received in events:
+                    if received.data:
+                        backoff.reset()
+                        yield received
+            finally:
+                await _finish(response, events)
+        raise _BrokenOff("the stream ended")
+
+    # requests
+
+    async def _read(self, path: str, query: Json | None = None) -> Json:
+        return await self._request("GET", path, params={k: _query(v) for k, v in (query or {}).items()})
+
+    async def _write(self, method: str, path: str, body: Json | None = None, *, key: str | None = None) -> Json:
+        check_header_text("key", key or "")
+        headers = {"Idempotency-Key": key or uuid4().hex}
+        return await self._request(method, path, json=body, headers=headers)
+
+    async def _request(self, method: str, path: str, **options: Any) -> Json:
+        backoff = _Backoff(REQUEST_SECONDS)
+        while True:
+            try:
+                with trio.fail_at(backoff.gives_up_at):
+                    response = await self._http.request(method, path, **options)
+            except (httpx.TransportError, trio.TooSlowError) as error:
+                await backoff.wait(error)
+                continue
+            if response.status_code not in RETRY_STATUSES:
+                _check(response)
+                return {} if response.status_code == 204 else _answer(response)
+            backoff.at_least(_retry_after(response))
+            await backoff.wait(_BrokenOff(f"the answer is {response.status_code}"))
+
+
+class _Backoff:
+    """Waits that double from ``BACKOFF_SECONDS`` to ``BACKOFF_CAP_SECONDS``, with jitter, until patience ends."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._seconds = BACKOFF_SECONDS
+        self._floor_seconds = 0.0
+        self.gives_up_at = trio.current_time() + patience_seconds
+
+    def answered(self) -> None:
+        """The API is there: patience starts anew."""
+        self.gives_up_at = trio.current_time() + self._patience_seconds
+
+    def reset(self) -> None:
+        self.answered()
+        self._seconds = BACKOFF_SECONDS
+
+    def at_least(self, seconds: float) -> None:
+        """What the server asked for, for the next wait."""
+        self._floor_seconds = seconds
+
+    async def wait(self, error: Exception) -> None:
+        """Wait before the next try. Raises ``Unusable`` if there is no use in one, ``Unreachable`` if time is up."""
+        if (reason := _hopeless(error)) is not None:
+            raise Unusable(reason) from None
+        seconds = max(self._seconds * random.uniform(0.5, 1.0), self._floor_seconds)
+        self._seconds = min(2 * self._seconds, BACKOFF_CAP_SECONDS)
+        self._floor_seconds = 0.0
+        await trio.sleep_until(min(trio.current_time() + seconds, self.gives_up_at))
+        if trio.current_time() >= self.gives_up_at:
+            text = f"no answer for {self._patience_seconds:g} s; the last try: {str(error) or type(error).__name__}"
+            raise Unreachable(text) from None
+
+
+def _address(text: str) -> str:
+    """Raises ``ConfigError``: httpx would take it for a server that is away, to be tried again."""
+    url = text.strip()
+    check_http_url("base_url", url)
+    if any(mark in url for mark in "?#") or not (url.isascii() and url.isprintable()) or " " in url:
+        raise ConfigError("base_url must be the address of the cluster alone, in ASCII, without a query")
+    return url
+
+
+def _secret(text: str) -> str:
+    token = text.strip()
+    check_header_text("token", token)
+    if not token or " " in token:
+        raise ConfigError("token must be one word, as `chatcluster token create` prints it")
+    return token
+
+
+def _hopeless(error: BaseException) -> str | None:
+    """Why trying again changes nothing, None if it may."""
+    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+        return f"the request cannot be sent: {error}"
+    cause: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the server's certificate is not accepted: {cause}"
+        cause = None if cause is None else cause.__cause__ or cause.__context__
+    return None
+
+
+async def _finish(response: httpx.Response, events: AsyncGenerator[httpx_sse.ServerSentEvent, None]) -> None:
+    """Close a response that may not have been read to its end.
+
+    httpx reads through generators inside generators, which only end by being run to their end: with the
+    connection closed, that is the next step.
+    """
+    with trio.move_on_after(CLOSE_SECONDS, shield=True), suppress(httpx.HTTPError, httpx.StreamError):
+        await response.aclose()
+        async for _ in events:
+            pass
+
+
+def _answer(response: httpx.Response) -> Json:
+    try:
+        return msgspec.json.decode(response.content, type=Json)
+    except msgspec.DecodeError:
+        raise ApiError(response.status_code, "unknown", f"{response.url} is no chatcluster", {}) from None
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise ``ApiError`` for an answer that says no, or leads elsewhere: a token is not sent there."""
+    if response.is_success:
+        return
+    if response.has_redirect_location:
+        message = f"{response.url.host} says that it is at {response.headers['location']}; give that address"
+        raise ApiError(response.status_code, "unknown", message, {})
+    try:
+        details: Json = msgspec.json.decode(response.content, type=dict[str, Json])["error"]
+    except (msgspec.DecodeError, KeyError):
+        details = {}
+    code, message = str(details.get("code", "unknown")), str(details.get("message", response.reason_phrase))
+    raise ApiError(response.status_code, code, message, details)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    text = response.headers.get("retry-after", "")
+    return min(float(text), REQUEST_SECONDS) if text.isdigit() else 0.0
+
+
+def _segment(value: UUID | str) -> str:
+    return quote(str(value), safe="")
+
+
+def _query(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""A model server that answers by order, for trials and demonstrations."""

@@ -1,0 +1,104 @@
+"""What a cluster needs before its first replica, and what an administrator does without one: schema and tokens.
+
+Everything here works on the database itself, so it needs no running replica and no token. Replicas keep a
+token that they have accepted for a few seconds; a revocation is announced to them over Redis where that is
+known, and otherwise takes effect when their memory of it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from chatcluster import telemetry, tokens
+from chatcluster.config import Settings
+from chatcluster.errors import SchemaError, UnavailableError
+from chatcluster.local import local_cluster
+from chatcluster.ports import TOKENS_CHANNEL, Token
+from chatcluster.postgres import Database, open_database
+from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.identity import read_cluster_id, renew_cluster_id
+from chatcluster.postgres.migrate import Migration, migrate
+from chatcluster.redis.connections import open_redis
+from chatcluster.web.api.bodies import checked_name
+
+ADMINISTRATOR = "admin"
+
+
+async def provision(settings: Settings, data_dir: Path) -> str:
+    """Bring the schema up to date, and return an administrator's token that works.
+
+    It is the one in the data directory if the database still accepts that; otherwise it is made and kept there.
+    Raises ``SchemaError`` and ``StoreUnavailable``.
+    """
+    await migrate_schema(settings)
+    async with _open_accounts(settings) as accounts:
+        kept = tokens.parse(local_cluster.read_token(data_dir) or "")
+        if kept is not None and await accounts.authenticate(kept.token_id, kept.digest) is not None:
+            token = local_cluster.read_token(data_dir)
+            assert token is not None
+            return token
+        token = await _create_token(accounts, ADMINISTRATOR, admin=True, name="chatcluster up")
+        local_cluster.write_token(data_dir, token)
+        return token
+
+
+async def migrate_schema(settings: Settings, *, say: Callable[[str], None] | None = None) -> tuple[Migration, ...]:
+    """Apply the migrations that the database lacks, and return them. ``say`` gets a line when that has to wait."""
+    url = settings.direct_url or settings.database_url
+    return await (migrate(url) if say is None else migrate(url, say=say))
+
+
+async def create_token(settings: Settings, *, user: str, admin: bool, name: str) -> str:
+    """A new token for a user, who is created if need be: its plain text, which is stored nowhere.
+
+    Raises ``InvalidRequest`` for what is no name.
+    """
+    user = checked_name("user", user)
+    name = checked_name("name", name) if name else ""
+    async with _open_accounts(settings) as accounts:
+        return await _create_token(accounts, user, admin=admin, name=name)
+
+
+async def list_tokens(settings: Settings) -> tuple[Token, ...]:
+    async with _open_accounts(settings) as accounts:
+        return await accounts.tokens()
+
+
+async def revoke_token(settings: Settings, token_id: str) -> bool:
+    """False if there is no such token."""
+    async with open_database(settings) as database:
+        revoked = await PostgresAccounts(database).revoke(token_id)
+        if revoked and settings.redis_url:
+            await _announce_revocation(database, settings.redis_url, token_id)
+    return revoked
+
+
+async def _announce_revocation(database: Database, redis_url: str, token_id: str) -> None:
+    try:
+        async with open_redis(redis_url, cluster_id=await read_cluster_id(database)) as redis:
+            await redis.exchange([("PUBLISH", redis.channel_prefix + TOKENS_CHANNEL, token_id)])
+    except (UnavailableError, SchemaError) as error:
+        telemetry.event("token.revocation_not_announced", error=str(error))
+
+
+async def new_cluster_id(settings: Settings) -> str:
+    """Make the cluster another one than that of which its database is a clone; the ID that it has then."""
+    async with open_database(settings) as database:
+        return await renew_cluster_id(database)
+
+
+async def _create_token(accounts: PostgresAccounts, user: str, *, admin: bool, name: str) -> str:
+    account = await accounts.ensure_user(user, admin=admin)
+    new = tokens.generate()
+    await accounts.add_token(
+        account.user_id, token_id=new.token_id, name=name, secret_digest=new.digest, expires_at=None
+    )
+    return new.plaintext
+
+
+@asynccontextmanager
+async def _open_accounts(settings: Settings) -> AsyncIterator[PostgresAccounts]:
+    async with open_database(settings) as database:
+        yield PostgresAccounts(database)

@@ -1,0 +1,202 @@
+"""Writes what a ``Decision`` says, inside the transaction that holds the lock of the chat's row.
+
+The order matters: deleting history comes before inserting, leaving the queue before entering it, and the messages
+before the calls that point to them. The chat's row is written last, with everything that the decision changed on it.
+
+A **plain** decision changes the row and adds messages, no more. If the chat is known, it can be written without having
+been locked and loaded: one statement does it all, on condition that the chat is still as it was known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from chatcluster.chat import ChatState, Command, Decision, Fence, ScheduleRetry, event_name
+from chatcluster.errors import Fenced
+from chatcluster.parts import Message, NewMessage, QueuedMessage, ToolCallPart
+from chatcluster.ports import Chat, Outcome
+from chatcluster.postgres import Connection, Row
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import chat_of, json_of, messages_of
+from chatcluster.room import change_bytes
+
+SQL = load_queries("chats.sql")
+
+
+class Origin(NamedTuple):
+    """Where an owner's messages come from: its tenure, the history that it worked from, and the event."""
+
+    epoch: int
+    history_version: int
+    event: str
+
+
+NO_ORIGIN = (None, None, None)
+
+
+def origin_of(fence: Fence, command: Command) -> Origin:
+    return Origin(fence.epoch, fence.history_version, event_name(command))
+
+
+async def write_decision(
+    connection: Connection,
+    chat_id: UUID,
+    before: ChatState,
+    decision: Decision,
+    command: Command,
+    fence: Fence | None,
+    kept_bytes: int | None = None,
+) -> Outcome:
+    """``kept_bytes``: what the chat holds without the change, where that was counted just now."""
+    origin = None if fence is None else origin_of(fence, command)
+    version = decision.state.snapshot_version
+    if decision.delete_from is not None:
+        await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
+    messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
+    queued = await _write_queue(connection, chat_id, decision)
+    await _write_calls(connection, chat_id, before, decision, messages)
+    values = _row_values(chat_id, before, decision, command, kept_bytes)
+    chat = chat_of(await _update_chat(connection, values, before, fence))
+    return Outcome(chat, messages, queued)
+
+
+def is_plain(decision: Decision) -> bool:
+    """Whether ``write_known`` can write it: neither queue nor open calls play a part, and no history is deleted."""
+    state = decision.state
+    return not (
+        decision.delete_from is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
+    )
+
+
+async def write_known(
+    connection: Connection,
+    known: Chat,
+    decision: Decision,
+    command: Command,
+    before: ChatState,
+    fence: Fence,
+) -> Outcome | None:
+    """Write a plain decision that was made for ``known``; None, with nothing written, if the chat has changed since."""
+    row = await connection.fetchrow(
+        SQL["update_known"],
+        *_row_values(known.id, before, decision, command, None),
+        *_owned_values(before, fence),
+        known.snapshot_version,
+        event_name(command),
+        *_message_values(decision.messages),
+    )
+    return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
+
+
+async def insert_messages(
+    connection: Connection, chat_id: UUID, version: int, messages: Sequence[NewMessage], origin: Origin | None
+) -> tuple[Message, ...]:
+    """Insert in this order, which is that of the IDs, and return them as they are now."""
+    if not messages:
+        return ()
+    text = await connection.fetchval(
+        SQL["insert_messages"],
+        chat_id,
+        version,
+        *(origin or NO_ORIGIN),
+        *_message_values(messages),
+    )
+    return messages_of(text)
+
+
+def _message_values(messages: Sequence[NewMessage]) -> tuple[list[str | None], ...]:
+    return (
+        [str(message.role) for message in messages],
+        [json_of(message.parts) for message in messages],
+        [message.finish_reason for message in messages],
+        [message.model for message in messages],
+        [json_of(message.usage) for message in messages],
+        [message.position for message in messages],
+    )
+
+
+async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision) -> QueuedMessage | None:
+    if decision.dequeue:
+        await connection.execute(SQL["dequeue"], chat_id, list(decision.dequeue))
+    if decision.queue_head is not None:
+        await connection.execute(SQL["move_to_head"], chat_id, decision.queue_head)
+    return None if decision.enqueue is None else await _enqueue(connection, chat_id, decision.enqueue)
+
+
+async def _enqueue(connection: Connection, chat_id: UUID, message: NewMessage) -> QueuedMessage:
+    row = await connection.fetchrow(SQL["enqueue"], chat_id, json_of(message.parts), message.model)
+    assert row is not None, "an insert without a condition returns its row"
+    return QueuedMessage(row["id"], message.parts, row["created_at"], message.model)
+
+
+async def _write_calls(
+    connection: Connection, chat_id: UUID, before: ChatState, decision: Decision, messages: Sequence[Message]
+) -> None:
+    if decision.closed:
+        await connection.execute(SQL["close_calls"], chat_id, list(decision.closed))
+    states = {call.call_id: call.state for call in before.open_calls}
+    for call in decision.state.open_calls:
+        if states.get(call.call_id, call.state) != call.state:
+            await connection.execute(SQL["change_call"], chat_id, call.call_id, call.state)
+    if decision.opened:
+        asked_in = {
+            part.id: message.id for message in messages for part in message.parts if isinstance(part, ToolCallPart)
+        }
+        await connection.execute(
+            SQL["open_calls"],
+            chat_id,
+            [asked_in[call.call_id] for call in decision.opened],
+            [call.call_id for call in decision.opened],
+            [call.name for call in decision.opened],
+            [call.state for call in decision.opened],
+        )
+
+
+async def _update_chat(
+    connection: Connection, values: tuple[object, ...], before: ChatState, fence: Fence | None
+) -> Row:
+    if fence is None:
+        row = await connection.fetchrow(SQL["update_chat"], *values)
+        assert row is not None, "the row is locked, so it exists"
+        return row
+    row = await connection.fetchrow(SQL["update_owned"], *values, *_owned_values(before, fence))
+    if row is None:
+        raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
+    return row
+
+
+def _owned_values(before: ChatState, fence: Fence) -> tuple[object, ...]:
+    return fence.worker_id, fence.epoch, fence.history_version, str(before.status)
+
+
+def _row_values(
+    chat_id: UUID, before: ChatState, decision: Decision, command: Command, kept_bytes: int | None
+) -> tuple[object, ...]:
+    state = decision.state
+    return (
+        chat_id,
+        str(state.status),
+        state.archived,
+        state.archiving,
+        state.compacting,
+        state.worker_id,
+        state.snapshot_version,
+        state.history_version,
+        state.queue_version,
+        state.reset_version,
+        state.attempt,
+        json_of(state.retry),
+        command.retry.delay_ms if isinstance(command, ScheduleRetry) else None,
+        json_of(state.last_error),
+        state.action_seconds,
+        len(state.queue) + (decision.enqueue is not None),
+        len(state.open_calls),
+        decision.title,
+        state.claimable,
+        state.failures,
+        state.takeovers,
+        kept_bytes,
+        change_bytes(before, decision),
+    )

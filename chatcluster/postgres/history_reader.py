@@ -1,0 +1,119 @@
+"""Reads histories page by page, each bounded by its bytes, and decodes them in steps that are short.
+
+The rows of a page leave the database in one statement; each message is decoded on its own, and the task lets others go
+on after every ``STEP_BYTES``. So neither the length of a history nor the form of a message holds up the event loop.
+
+**Together.** Chats that were claimed together begin to read at the same moment, and most histories are short. Their
+first pages are read by one statement, up to ``SHORT_BYTES`` each. That is a help and no more: where it fails, takes too
+long, or a history is longer, each is read on its own, so no chat depends on what another one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.errors import ChatNotFound, HistoryTooLarge, StoreFailed, Unreadable
+from chatcluster.parts import Message
+from chatcluster.ports import HistoryPage
+from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import message_of
+
+STEP_BYTES = 256 << 10
+SHORT_BYTES = 64 << 10
+TOGETHER_SECONDS_MAX = 1.0
+
+SQL = load_queries("chats.sql")
+
+Rows = dict[UUID, list[Row]]
+"""By chat: first a row for the chat, then one for each message."""
+
+
+class _Together:
+    """A read of several histories that is being gathered, or is under way."""
+
+    def __init__(self) -> None:
+        self.chat_ids: list[UUID] = []
+        self.rows: Rows = {}
+        self.done = trio.Event()
+
+
+class HistoryReader:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._gathering: _Together | None = None
+
+    async def page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+        """Raises ``HistoryTooLarge``, ``Unreadable``, ``ChatNotFound``."""
+        if after == 0 and min(page_bytes, message_bytes_max) >= SHORT_BYTES:
+            rows = await self._short(chat_id)
+            if rows:
+                return await _decoded(rows, SHORT_BYTES)
+        try:
+            found = await self._database.autocommit(
+                _read_history, [chat_id], after, page_bytes, message_bytes_max, lane=Lane.CHATS, chat_id=chat_id
+            )
+        except StoreFailed as error:  # a damaged value, or one that is too large for the server
+            raise Unreadable(str(error)) from error
+        return await _decoded(found[chat_id], page_bytes)
+
+    async def _short(self, chat_id: UUID) -> list[Row]:
+        """The rows of a whole history that was read together with others; none if it has to be read on its own."""
+        together = self._gathering
+        if together is None:
+            together = self._gathering = _Together()
+            together.chat_ids.append(chat_id)
+            await self._read_together(together)
+        else:
+            together.chat_ids.append(chat_id)
+            await together.done.wait()
+        rows = together.rows.get(chat_id, [])
+        whole = all(row["message"] is not None for row in rows[1:]) and sum(row["bytes"] for row in rows) < SHORT_BYTES
+        return rows if whole else []
+
+    async def _read_together(self, together: _Together) -> None:
+        try:
+            try:
+                await trio.lowlevel.checkpoint()  # whoever begins at the same moment joins
+            finally:
+                self._gathering = None
+            if len(together.chat_ids) > 1:
+                with trio.move_on_after(TOGETHER_SECONDS_MAX):
+                    together.rows = await self._database.autocommit(
+                        _read_history, together.chat_ids, 0, SHORT_BYTES, SHORT_BYTES, lane=Lane.CHATS
+                    )
+        except Exception as error:  # noqa: BLE001 - whichever it is that cannot be read: it meets that on its own
+            telemetry.event("histories.unreadable", chats=len(together.chat_ids), error=repr(error))
+        finally:
+            together.done.set()
+
+
+async def _read_history(
+    connection: Connection, chat_ids: list[UUID], after: int, page_bytes: int, message_bytes_max: int
+) -> Rows:
+    rows: Rows = {}
+    for row in await connection.fetch(SQL["read_histories"], chat_ids, after, page_bytes, message_bytes_max):
+        rows.setdefault(row["chat_id"], []).append(row)
+    return rows
+
+
+async def _decoded(rows: Sequence[Row], page_bytes: int) -> HistoryPage:
+    history_version = rows[0]["history_version"]
+    if history_version is None:
+        raise ChatNotFound("there is no such chat")
+    messages: list[Message] = []
+    size_bytes = undecoded_bytes = 0
+    for row in rows[1:]:
+        if row["message"] is None:
+            raise HistoryTooLarge(f"message {row['id']} has {row['bytes']} bytes or more, or too many parts")
+        messages.append(message_of(row["message"]))
+        size_bytes += row["bytes"]
+        undecoded_bytes += row["bytes"]
+        if undecoded_bytes >= STEP_BYTES:
+            undecoded_bytes = 0
+            await trio.lowlevel.checkpoint()
+    return HistoryPage(history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)

@@ -1,0 +1,36 @@
+"""Named queries from the files in ``sql/``.
+
+A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- fragment: message`` a text that
+``{message}`` stands for in the same file; those of ``fragments.sql`` are known in every file. Comments stay in
+the query: they are seen in ``pg_stat_activity``, too.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+SHARED_FILENAME = "fragments.sql"
+
+_SECTION = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
+_REFERENCE = re.compile(r"\{(\w+)\}")
+
+
+def load_queries(filename: str) -> dict[str, str]:
+    """The queries of ``sql/<filename>`` by their names."""
+    sections = _sections(SHARED_FILENAME) + _sections(filename)
+    fragments = {name: text for kind, name, text in sections if kind == "fragment"}
+    return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}
+
+
+def _sections(filename: str) -> list[tuple[str, str, str]]:
+    """Kind, name and text of each section."""
+    content = resources.files("chatcluster.postgres").joinpath("sql", filename).read_text()
+    _, *pieces = _SECTION.split(content)
+    texts = [text.strip() for text in pieces[2::3]]
+    return list(zip(pieces[0::3], pieces[1::3], texts, strict=True))
+
+
+def _expand(text: str, fragments: dict[str, str]) -> str:
+    """``text`` with its references, and those of what they stand for, replaced; an unknown one is a ``KeyError``."""
+    return _REFERENCE.sub(lambda match: _expand(fragments[match[1]], fragments), text)

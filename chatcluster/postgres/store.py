@@ -1,0 +1,393 @@
+"""``Store`` on Postgres: lock the chat's row, load, ask ``chat.decide``, write what it says, in one transaction.
+
+Who is authoritative: the row in ``chats``. Whoever changes a chat holds its row's lock from the first statement on; no
+transaction locks the rows of two chats and waits (the claim skips locked rows), so there is no deadlock among them.
+What else belongs to a chat (queue, open calls, history) is read in statements after the one that took the lock:
+a statement that had to wait for the lock sees the other tables as they were before it waited. Where the row's
+counters say that there is nothing, nothing is read.
+
+Each change of a row raises its snapshot version. So an owner's commit may be decided on the chat as its owner knows it,
+and be written by one statement on condition that the version is still that, and that nothing is queued and no call is
+open. If not, nothing has happened, and the long way follows. Either way the statement that changes the row has the
+owner's fence in its own condition. A claim is one statement as well, see ``claims.py``.
+
+An idempotency key is reserved before the lock, by inserting its row: a request with the same key waits there for
+the outcome of the first, and then returns its answer. Key, effect and answer are committed together or not at all.
+
+What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
+with its idempotency key; an owner repeats its commit, and is given the outcome of the first if that did happen
+(see ``_recorded``). Without either, a repeat is a new transition.
+
+All time is the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.chat import (
+    Create,
+    Decision,
+    Edit,
+    Fence,
+    OwnerCommand,
+    Replaced,
+    UserCommand,
+    create,
+    decide,
+    event_name,
+)
+from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.parts import Message, NewMessage, Role
+from chatcluster.ports import (
+    VERSIONS_FORGOTTEN_MAX,
+    Changes,
+    Chat,
+    ChatRead,
+    Claimed,
+    HistoryPage,
+    Idempotency,
+    MessagePage,
+    NewChat,
+    NewerMessages,
+    Outcome,
+)
+from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.claims import FIRST_OWNER, claim
+from chatcluster.postgres.decision_writer import insert_messages, is_plain, write_decision, write_known
+from chatcluster.postgres.history_reader import HistoryReader
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
+from chatcluster.room import bytes_of, has_room, new_parts, require_room
+
+SQL = load_queries("chats.sql")
+VERSION_MAX = 2**63 - 1
+
+Place = tuple[UUID, int, int, int, int, int]
+"""What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
+
+
+class PostgresStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._settings = database.settings
+        self._histories = HistoryReader(database)
+        self._last_owner = FIRST_OWNER
+        """Whose turn it was in the last claim."""
+
+    # transitions
+
+    async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
+        return await self._database.transaction(_create, chat, idempotency)
+
+    async def apply(
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        *,
+        owner_id: UUID,
+        idempotency: Idempotency | None = None,
+    ) -> Outcome:
+        bytes_max = self._settings.history_bytes_max
+        return await self._database.transaction(
+            _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
+        )
+
+    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+        decision = None if known is None else _plain_decision(known, command, fence)
+        if known is not None and decision is not None:
+            outcome = await self._database.autocommit(
+                _commit_known, known, decision, command, fence, lane=Lane.CHATS, chat_id=fence.chat_id
+            )
+            if outcome is not None:
+                return outcome
+        return await self._database.transaction(_commit, fence, command, lane=Lane.CHATS, chat_id=fence.chat_id)
+
+    async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
+        return await self._database.autocommit(
+            _raise_epoch, chat_id, worker_id, epoch, above, lane=Lane.CHATS, chat_id=chat_id
+        )
+
+    async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        claimed, self._last_owner = await claim(
+            self._database,
+            worker_id,
+            free_slots,
+            batch,
+            after_owner=self._last_owner,
+        )
+        return claimed
+
+    # reads
+
+    async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
+        return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
+
+    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max)
+
+    async def read_newer(
+        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+    ) -> ChatRead:
+        place = (chat_id, after_version, after_id, VERSION_MAX, limit, bytes_max)
+        return await self._database.autocommit(_read_newer, place, queue_version, lane=Lane.CHATS)
+
+    async def read_messages(
+        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int, bytes_max: int
+    ) -> NewerMessages:
+        place = (chat_id, after_version, after_id, up_to_version, limit, bytes_max)
+        return await self._database.autocommit(_read_messages, place, lane=Lane.CHATS)
+
+    async def get(self, chat_id: UUID) -> Chat:
+        return await self._database.autocommit(_get, chat_id, lane=Lane.CHATS)
+
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+        return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
+
+    async def list_chats(
+        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+    ) -> tuple[Chat, ...]:
+        return await self._database.autocommit(_list_chats, owner_id, archived, limit, after)
+
+    async def list_changed(
+        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
+        return await self._database.autocommit(_list_changed, owner_ids, seconds, as_of, after, limit, lane=Lane.CHATS)
+
+    async def list_messages(
+        self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
+    ) -> MessagePage:
+        place = (chat_id, 0, after, VERSION_MAX, limit, bytes_max)
+        return await self._database.autocommit(_list_messages, place, owner_id, chat_id=chat_id)
+
+
+# --- transitions ------------------------------------------------------------------------------
+
+
+async def _create(connection: Connection, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
+    answered = await _reserve(connection, chat.owner_id, idempotency)
+    if answered is not None:
+        return answered
+    state = create(Create(chat.messages)).state
+    row = await connection.fetchrow(
+        SQL["insert_chat"],
+        chat.id,
+        chat.owner_id,
+        chat.title,
+        chat.model,
+        str(state.status),
+        state.snapshot_version,
+        state.history_version,
+        bytes_of(chat.messages),
+    )
+    messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
+    return await _answer(connection, chat.owner_id, idempotency, Outcome(chat_of(_existing(row, chat.id)), messages))
+
+
+async def _apply(
+    connection: Connection,
+    chat_id: UUID,
+    command: UserCommand,
+    owner_id: UUID,
+    idempotency: Idempotency | None,
+    bytes_max: int,
+) -> Outcome:
+    answered = await _reserve(connection, owner_id, idempotency)
+    if answered is not None:
+        return answered
+    row = _existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
+    if isinstance(command, Edit):
+        command = msgspec.structs.replace(command, replaced=await _replaced(connection, chat_id, command))
+    kept_bytes = await _make_sure_of_room(connection, row, command, bytes_max)
+    outcome = await _transition(connection, row, command, None, kept_bytes)
+    return await _answer(connection, owner_id, idempotency, outcome)
+
+
+async def _replaced(connection: Connection, chat_id: UUID, command: Edit) -> Replaced | None:
+    row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
+    return None if row is None else Replaced(Role(row["role"]), row["model"])
+
+
+async def _make_sure_of_room(connection: Connection, row: Row, command: UserCommand, bytes_max: int) -> int | None:
+    """Raise ``ChatFull`` if there is no room for what the command adds. Returns what is held, if that was counted.
+
+    That is where the row does not know, or says that there is no room; and for an edit, which may make room.
+    """
+    parts = new_parts(command)
+    if parts is None:
+        return None
+    known = row["content_bytes"]
+    if isinstance(command, Edit):
+        held = await connection.fetchval(SQL["measure_kept"], row["id"], command.message_id, bytes_max)
+    elif known is not None and has_room(known, parts, bytes_max=bytes_max):
+        return None
+    else:
+        held = await connection.fetchval(SQL["measure"], row["id"], bytes_max)
+    require_room(held, parts, bytes_max=bytes_max)
+    return int(held)
+
+
+async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
+    row = _existing(await connection.fetchrow(SQL["lock_chat"], fence.chat_id), fence.chat_id)
+    try:
+        return await _transition(connection, row, command, fence)
+    except OwnershipError:
+        recorded = await _recorded(connection, fence, command)
+        if not recorded:
+            raise
+        return Outcome(chat_of(row), recorded, replayed=True)
+
+
+async def _transition(
+    connection: Connection,
+    row: Row,
+    command: UserCommand | OwnerCommand,
+    fence: Fence | None,
+    kept_bytes: int | None = None,
+) -> Outcome:
+    chat = chat_of(row)
+    state = state_of(chat, (), ())
+    if row["queue_length"] or row["open_calls"]:
+        rest = await connection.fetchrow(SQL["select_state"], chat.id)
+        assert rest is not None, "a select without a table has one row"
+        state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
+    decision: Decision = decide(state, command, fence)
+    return await write_decision(connection, chat.id, state, decision, command, fence, kept_bytes)
+
+
+async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
+    row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above, VERSIONS_FORGOTTEN_MAX)
+    chat = await _get(connection, chat_id) if row is None else chat_of(row)
+    if (chat.worker_id, chat.epoch) != (worker_id, above):  # otherwise a repeat finds what it did
+        raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {chat.epoch}")
+    return chat
+
+
+def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decision | None:
+    """What to write if the chat is as it is known; None if that takes a look at more than its row."""
+    try:
+        decision = decide(state_of(known, (), ()), command, fence)
+    except OwnershipError:
+        return None  # the row itself has to say so
+    return decision if is_plain(decision) else None
+
+
+async def _commit_known(
+    connection: Connection, known: Chat, decision: Decision, command: OwnerCommand, fence: Fence
+) -> Outcome | None:
+    return await write_known(connection, known, decision, command, state_of(known, (), ()), fence)
+
+
+async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
+    """What this very commit inserted, if it was made before and its owner did not hear of it.
+
+    A tenure adds to one history once, because that moves the history. So there is one commit at most from here,
+    and it is this one if the event and the owner's own messages are the same. Commits without messages are not
+    recognised: a repeat does no harm, or is refused as the tenure is over.
+    """
+    text = await connection.fetchval(
+        SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
+    )
+    recorded = messages_of(text)
+    own = _own_messages(command)
+    first, rest = recorded[: len(own)], recorded[len(own) :]
+    same = [(message.role, message.parts) for message in first] == [(message.role, message.parts) for message in own]
+    # What a decision adds are results of open calls and the head of the queue.
+    return recorded if same and all(message.role is not Role.ASSISTANT for message in rest) else ()
+
+
+def _own_messages(command: OwnerCommand) -> tuple[NewMessage, ...]:
+    """The messages that the owner brings along; those that the decision adds come after them."""
+    partial = getattr(command, "partial", None)
+    return (partial,) if partial is not None else getattr(command, "messages", ())
+
+
+# --- idempotency ------------------------------------------------------------------------------
+
+
+async def _reserve(connection: Connection, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
+    """The answer that an earlier request with this key was given; None if there is a new one to give."""
+    if idempotency is None:
+        return None
+    key, digest = idempotency.key, idempotency.request_digest
+    if await connection.fetchval(SQL["reserve_key"], owner_id, key, digest):
+        return None
+    row = await connection.fetchrow(SQL["select_key"], owner_id, key)
+    assert row is not None, "a key in conflict is committed, and stays until it is a day old"
+    if row["request_digest"] != digest:
+        raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=key)
+    return msgspec.structs.replace(msgspec.json.decode(row["response"], type=Outcome), replayed=True)
+
+
+async def _answer(connection: Connection, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:
+    if idempotency is not None:
+        await connection.execute(SQL["answer_key"], owner_id, idempotency.key, json_of(outcome))
+    return outcome
+
+
+# --- reads ------------------------------------------------------------------------------------
+
+
+async def _read(connection: Connection, chat_id: UUID, after_version: int) -> ChatRead:
+    row = _existing(await connection.fetchrow(SQL["read_chat"], chat_id, after_version), chat_id)
+    return ChatRead(chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
+
+
+async def _read_newer(connection: Connection, place: Place, queue_version: int) -> ChatRead:
+    row = _existing(await connection.fetchrow(SQL["read_chat_page"], *place, queue_version), place[0])
+    return ChatRead(chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]), row["next_revision"])
+
+
+async def _read_messages(connection: Connection, place: Place) -> NewerMessages:
+    row = await connection.fetchrow(SQL["read_messages"], *place)
+    assert row is not None, "a page has one row, also an empty one"
+    return NewerMessages(messages_of(row["messages"]), row["next_revision"])
+
+
+async def _get(connection: Connection, chat_id: UUID) -> Chat:
+    return chat_of(_existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
+
+
+async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+    rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
+    return {row["id"]: row["snapshot_version"] for row in rows}
+
+
+async def _list_chats(
+    connection: Connection, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None
+) -> tuple[Chat, ...]:
+    created_at = None
+    if after is not None:
+        row = await connection.fetchrow(SQL["select_creation"], after, owner_id)
+        created_at = _existing(row, after)["created_at"]
+    return chats_of(await connection.fetch(SQL["list_chats"], owner_id, archived, created_at, after, limit))
+
+
+async def _list_changed(
+    connection: Connection,
+    owner_ids: Sequence[UUID],
+    seconds: float,
+    as_of: datetime | None,
+    after: Chat | None,
+    limit: int,
+) -> Changes:
+    now = await connection.fetchval(SQL["clock"])
+    place = (None, None) if after is None else (after.updated_at, after.id)
+    rows = await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, as_of, *place, limit)
+    return Changes(chats_of(rows), now)
+
+
+async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
+    row = _existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
+    has_more = row["next_revision"] is not None
+    return MessagePage(messages_of(row["messages"]), queue_of(row["queue"]), has_more=has_more)
+
+
+def _existing(row: Row | None, chat_id: UUID) -> Row:
+    if row is None:
+        raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
+    return row

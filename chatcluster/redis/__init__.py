@@ -1,0 +1,1 @@
+"""Everything that speaks to Redis: connections, part streams, hints and live frames."""

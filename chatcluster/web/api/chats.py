@@ -1,0 +1,144 @@
+"""Routes of chats: create, list, look, rename, archive, interrupt."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import uuid4
+
+from litestar import get, patch, post
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from msgspec import UNSET
+
+from chatcluster.chat import Archive, Interrupt, Rename, Unarchive
+from chatcluster.errors import Conflict
+from chatcluster.parts import NewMessage, Role, TextPart
+from chatcluster.ports import Chat, NewChat
+from chatcluster.texts import is_blank
+from chatcluster.views import ChatAnswer, chat_answer
+from chatcluster.web.api.answers import REFUSALS, ChatsAnswer
+from chatcluster.web.api.bodies import (
+    CreateChat,
+    PatchChat,
+    checked_model,
+    checked_prompt,
+    checked_title,
+    content_parts,
+    default_title,
+)
+from chatcluster.web.request import ApiRequest, parse_chat_id
+
+CHATS_MAX = 100
+CHATS_DEFAULT = 50
+
+
+@post("/chats", responses=REFUSALS)
+async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> ChatAnswer:
+    """Create a chat with its first message. It starts to work on the answer at once."""
+    services = request.services
+    outcome = await services.store.create(_new_chat(request, data), await request.idempotency())
+    if not outcome.replayed:
+        services.notices.committed(outcome.chat, "created")
+    return chat_answer(outcome.chat)
+
+
+def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
+    bytes_max = request.services.settings.content_bytes_max
+    parts = content_parts(data.content, bytes_max=bytes_max)
+    messages = [NewMessage(Role.USER, parts)]
+    prompt = checked_prompt(data.system_prompt or "", bytes_max=bytes_max)
+    if not is_blank(prompt):
+        messages.insert(0, NewMessage(Role.SYSTEM, (TextPart(prompt),)))
+    return NewChat(
+        id=uuid4(),
+        owner_id=request.user.user_id,
+        title=default_title(parts) if data.title is None else checked_title(data.title),
+        model=checked_model(data.model),
+        messages=tuple(messages),
+    )
+
+
+@get("/chats", responses=REFUSALS)
+async def list_chats(
+    request: ApiRequest,
+    archived: FromQuery[bool] = False,
+    limit: Annotated[int, QueryParameter(ge=1, le=CHATS_MAX)] = CHATS_DEFAULT,
+    after: Annotated[str | None, QueryParameter(description="The last chat of the page before")] = None,
+) -> ChatsAnswer:
+    """The caller's chats, newest first."""
+    chats = await request.services.store.list_chats(
+        request.user.user_id,
+        archived=archived,
+        limit=limit + 1,
+        after=None if after is None else parse_chat_id(after),
+    )
+    return ChatsAnswer([chat_answer(chat) for chat in chats[:limit]], has_more=len(chats) > limit)
+
+
+@get("/chats/{chat_id:str}", responses=REFUSALS)
+async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAnswer:
+    """One chat, without its history."""
+    return chat_answer(await request.owned_chat(chat_id))
+
+
+@patch("/chats/{chat_id:str}", responses=REFUSALS)
+async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody[PatchChat]) -> ChatAnswer:
+    """Rename a chat, archive it, or take it out of the archive.
+
+    A chat that is busy is interrupted and archived as soon as it has stopped. What is already so is no error.
+    """
+    title = None if data.title is UNSET else checked_title(data.title)
+    chat = await request.owned_chat(chat_id)
+    if data.archived is False and chat.archiving:
+        raise Conflict("the chat is still being archived; unarchive it when it is")
+    if data.archived is not UNSET and data.archived != (chat.archived or chat.archiving):
+        chat = await _archive(request, chat) if data.archived else await _unarchive(request, chat)
+    if title is not None and title != chat.title:
+        chat = await _rename(request, chat, title)
+    return chat_answer(chat)
+
+
+async def _archive(request: ApiRequest, chat: Chat) -> Chat:
+    services = request.services
+    try:
+        outcome = await services.store.apply(chat.id, Archive(), owner_id=chat.owner_id)
+    except Conflict:
+        now = await services.store.get(chat.id)
+        if now.archived or now.archiving:
+            return now
+        raise
+    services.notices.committed(outcome.chat, "archived" if outcome.chat.archived else "status")
+    return outcome.chat
+
+
+async def _unarchive(request: ApiRequest, chat: Chat) -> Chat:
+    services = request.services
+    try:
+        outcome = await services.store.apply(chat.id, Unarchive(), owner_id=chat.owner_id)
+    except Conflict:
+        now = await services.store.get(chat.id)
+        if not (now.archived or now.archiving):
+            return now
+        raise
+    services.notices.committed(outcome.chat, "unarchived")
+    return outcome.chat
+
+
+async def _rename(request: ApiRequest, chat: Chat, title: str) -> Chat:
+    outcome = await request.services.store.apply(chat.id, Rename(title), owner_id=chat.owner_id)
+    request.services.notices.committed(outcome.chat, "title")
+    return outcome.chat
+
+
+@post("/chats/{chat_id:str}/interrupt", status_code=200, responses=REFUSALS)
+async def interrupt_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAnswer:
+    """Stop what the chat is doing. What was already generated is kept."""
+    services = request.services
+    outcome = await services.store.apply(
+        parse_chat_id(chat_id), Interrupt(), owner_id=request.user.user_id, idempotency=await request.idempotency()
+    )
+    if not outcome.replayed:
+        services.notices.committed(outcome.chat, "status")
+    return chat_answer(outcome.chat)
+
+
+ROUTES = [create_chat, list_chats, get_chat, patch_chat, interrupt_chat]

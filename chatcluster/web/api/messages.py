@@ -1,0 +1,93 @@
+"""Routes of a chat's messages: read, send, edit, and what waits in the queue."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Response, delete, get, patch, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, QueryParameter
+
+from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
+from chatcluster.ports import Outcome
+from chatcluster.views import chat_answer
+from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
+from chatcluster.web.api.bodies import EditMessage, SendMessage, checked_model, content_parts
+from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
+
+MESSAGES_MAX = 500
+MESSAGES_DEFAULT = 100
+PAGE_BYTES = 1 << 20
+ID_MAX = 2**63 - 1
+
+
+@get("/chats/{chat_id:str}/messages", responses=REFUSALS)
+async def list_messages(
+    request: ApiRequest,
+    chat_id: FromPath[str],
+    after: Annotated[int, QueryParameter(ge=0, le=ID_MAX, description="The last message of the page before")] = 0,
+    limit: Annotated[int, QueryParameter(ge=1, le=MESSAGES_MAX)] = MESSAGES_DEFAULT,
+) -> MessagesAnswer:
+    """The history in order, a page at a time, and the whole queue. A page may have less than `limit` messages, if
+    those are large: `has_more` tells whether it is the last one."""
+    page = await request.services.store.list_messages(
+        parse_chat_id(chat_id), owner_id=request.user.user_id, after=after, limit=limit, bytes_max=PAGE_BYTES
+    )
+    return MessagesAnswer(page.messages, page.queue, page.has_more)
+
+
+QUEUED = ResponseSpec(SentAnswer, generate_examples=False, description="The message waits in the queue")
+
+
+@post("/chats/{chat_id:str}/messages", responses={202: QUEUED, **REFUSALS})
+async def send_message(
+    request: ApiRequest, chat_id: FromPath[str], data: JSONBody[SendMessage]
+) -> Response[SentAnswer]:
+    """Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."""
+    parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
+    command = Send(parts, data.busy, checked_model(data.model))
+    outcome = await _apply(request, chat_id, command, "status")
+    if outcome.queued is not None:
+        answer = SentAnswer(chat_answer(outcome.chat), queued=outcome.queued)
+        return Response(answer, status_code=202)
+    return Response(SentAnswer(chat_answer(outcome.chat), message=outcome.message), status_code=201)
+
+
+@patch("/chats/{chat_id:str}/messages/{message_id:str}", responses=REFUSALS)
+async def edit_message(
+    request: ApiRequest, chat_id: FromPath[str], message_id: FromPath[str], data: JSONBody[EditMessage]
+) -> SentAnswer:
+    """Replace a user's message. It and all after it, and the queue, are gone; the chat answers the new one."""
+    parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
+    command = Edit(parse_message_id(message_id), parts, checked_model(data.model))
+    outcome = await _apply(request, chat_id, command, "status")
+    return SentAnswer(chat_answer(outcome.chat), message=outcome.message)
+
+
+@delete("/chats/{chat_id:str}/queue/{queued_id:str}", responses=REFUSALS)
+async def delete_queued(request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str]) -> None:
+    """Take a message out of the queue."""
+    await _apply(request, chat_id, DeleteQueued(parse_queued_id(queued_id)), None)
+
+
+@post("/chats/{chat_id:str}/queue/{queued_id:str}/promote", status_code=200, responses=REFUSALS)
+async def promote_queued(request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str]) -> SentAnswer:
+    """Answer this queued message next: a running answer is interrupted, and kept as far as it got.
+
+    ``message`` is there if it went into history at once.
+    """
+    outcome = await _apply(request, chat_id, Promote(parse_queued_id(queued_id)), "status")
+    return SentAnswer(chat_answer(outcome.chat), message=outcome.message)
+
+
+async def _apply(request: ApiRequest, chat_id: str, command: UserCommand, lifecycle: str | None) -> Outcome:
+    services = request.services
+    outcome = await services.store.apply(
+        parse_chat_id(chat_id), command, owner_id=request.user.user_id, idempotency=await request.idempotency()
+    )
+    if not outcome.replayed:
+        services.notices.committed(outcome.chat, lifecycle)
+    return outcome
+
+
+ROUTES = [list_messages, send_message, edit_message, delete_queued, promote_queued]

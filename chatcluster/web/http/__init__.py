@@ -1,0 +1,1 @@
+"""The server below the routes: connections, event streams, what bounds a request."""

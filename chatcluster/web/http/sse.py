@@ -1,0 +1,168 @@
+"""Event streams over HTTP: what a subscriber has pending goes to the socket in one write.
+
+A stream has a task, which mostly waits: events are *pushed* past it. When the subscriber is offered something, the
+stream tells the pump (``pump.py``), and the pump lets it write what is pending straight to its outlet
+(``outlet.py``), without waiting. The task does what may take time: the first events, what a full socket has not taken,
+heartbeats, asking about the token, and the end. It writes only while it does not wait for more, and only while it waits
+there is anything pushed; so events go out in order, each once.
+
+States of a stream: subscribed, headers sent, then events and heartbeats until it ends in one of five ways,
+and only these:
+
+``disconnected``  the client left; noticed at once, because the connection only listens for that
+``cut``           the feed says that this reader must go (too slow, draining, or the feed itself failed)
+``unavailable``   what the reader still lacks cannot be read from the database right now
+``revoked``       the token that opened the stream is not valid any more
+``stopped``       the server cuts its connections (drain), or they broke
+
+None of them is a clean end of body: the response is left unfinished, and the server then closes the
+connection without the terminating chunk. A client that sees a clean end could take the answer for complete;
+one that sees a broken connection resumes at its cursor.
+
+Errors before the first byte (unknown chat, bad cursor, too many readers) are ordinary JSON answers.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, cast
+
+import trio
+from litestar.types import Receive, Scope, Send
+
+from chatcluster import telemetry
+from chatcluster.errors import StoreUnavailable, Unauthenticated, UnavailableError
+from chatcluster.subscribe import Cut
+from chatcluster.tokens import ParsedToken
+from chatcluster.web.auth import Authenticator
+from chatcluster.web.http.outlet import OUTLET, Outlet
+from chatcluster.web.http.pump import Pump
+from chatcluster.web.services import Subscriber
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+OPENING = b": open\nretry: 500\n"
+"""Flushes the headers through proxies at once, and tells browsers to come back soon. It is the head of the first
+event rather than one of its own: not every client knows that an event without data is none."""
+HEARTBEAT = b": hb\n\n"
+ASK_AGAIN_SECONDS = 300.0
+"""How long a stream goes on, at most, with a token that has expired, or was revoked and nobody could say so."""
+ASK_SECONDS_MAX = 1.0
+"""What an answer that nobody knows to be needed may delay the events by."""
+
+
+class EventStream:
+    """One response. An ASGI application, which is what litestar lets a route return."""
+
+    def __init__(
+        self,
+        subscription: AbstractAsyncContextManager[Subscriber],
+        *,
+        heartbeat_seconds: float,
+        pump: Pump,
+        authenticator: Authenticator,
+        token: ParsedToken,
+        resumed: bool,
+    ) -> None:
+        self._subscription = subscription
+        self._heartbeat_seconds = heartbeat_seconds
+        self._pump = pump
+        self._authenticator = authenticator
+        self._revocations = authenticator.revocations
+        self._token = token
+        self._ask_at = _ask_again_at()
+        self._resumed = resumed
+        self._subscriber: Subscriber
+        self._outlet: Outlet
+        self._reason = "stopped"
+        self._waiting: trio.CancelScope | None = None
+        """While the task waits, and the socket takes what comes: events are pushed past it."""
+        self._is_due = False
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        self._outlet = outlet = cast(Outlet, cast(Any, scope["extensions"])[OUTLET])
+        self._subscriber = await outlet.held.enter_async_context(self._subscription)
+        telemetry.event("stream.opened", resumed=self._resumed)
+        outlet.held.callback(self._report_end)
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        outlet.go_on(self._run)
+
+    def _report_end(self) -> None:
+        left = self._reason == "stopped" and self._outlet.abandoned
+        telemetry.event("stream.closed", reason="disconnected" if left else self._reason)
+
+    async def _run(self, outlet: Outlet) -> None:
+        """Pass events on until the stream ends."""
+        self._subscriber.sink = self._offered
+        await outlet.write(OPENING)
+        try:
+            while await self._still_valid():
+                await outlet.write(await self._next())
+            self._reason = "revoked"
+        except Cut:
+            self._reason = "cut"
+        except UnavailableError:
+            self._reason = "unavailable"
+
+    async def _next(self) -> bytes:
+        """What the task has to write itself, after what the outlet has left unsent."""
+        idle_at = self._outlet.written_at + self._heartbeat_seconds
+        try:
+            with trio.CancelScope(deadline=idle_at) as self._waiting:
+                return await self._subscriber.receive()
+        finally:
+            self._waiting = None
+        is_idle = trio.current_time() >= self._outlet.written_at + self._heartbeat_seconds
+        return HEARTBEAT if is_idle else b""
+
+    def _offered(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._pump.due(self)
+
+    def push(self) -> None:
+        """Write what is pending past the task. What takes more than that is left to the task."""
+        self._is_due = False
+        if self._waiting is None:
+            return
+        if not self._pushed():
+            self._waiting.cancel()
+            self._waiting = None
+        elif self._subscriber.has_pending:
+            self._offered()
+
+    def _pushed(self) -> bool:
+        if self._revocations != self._authenticator.revocations:
+            return False
+        try:
+            data = self._subscriber.receive_nowait()
+        except Exception:  # noqa: BLE001 - a cut, a large event, or a bug: the task meets it too, and answers for it
+            return False
+        return not data or self._outlet.push(data)
+
+    async def _still_valid(self) -> bool:
+        """Whether the token may read on. Asks after a token, any token, was revoked, and once in a while."""
+        if self._revocations != self._authenticator.revocations:
+            self._revocations = self._authenticator.revocations
+            return await self._is_accepted()
+        if trio.current_time() >= self._ask_at:
+            self._ask_at = _ask_again_at()
+            with suppress(StoreUnavailable), trio.move_on_after(ASK_SECONDS_MAX):  # no answer: ask the next time
+                return await self._is_accepted()
+        return True
+
+    async def _is_accepted(self) -> bool:
+        try:
+            await self._authenticator.authenticate(self._token)
+        except Unauthenticated:
+            return False
+        return True
+
+
+def _ask_again_at() -> float:
+    """Not at the same moment for all that came together, after a deploy for example."""
+    return trio.current_time() + ASK_AGAIN_SECONDS * random.uniform(0.75, 1.0)

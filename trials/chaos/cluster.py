@@ -1,0 +1,100 @@
+"""The cluster of a run: our own, in a temporary directory, or one that is given by its URL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from chaos.faults import NEEDS
+from chaos.journal import Journal
+from chaos.options import Options
+from chaos.servers import Servers, open_servers
+from chaos.vitals import LOOP_WATCH
+from chatcluster.local.embedded import child
+from chatcluster.local.local_cluster import read_cluster, read_token
+
+START_SECONDS_MAX = 90.0
+POLL_SECONDS = 0.1
+STOP_SECONDS_MAX = 30.0
+
+
+class Cluster(NamedTuple):
+    """Where it is. ``logs`` is the directory of the replicas' logs, ``journal`` those and their supervisor's; None
+    where we cannot read them. ``servers`` are those that we can stop."""
+
+    url: str
+    token: str
+    logs: Path | None
+    journal: Journal | None
+    servers: Servers | None
+
+
+@asynccontextmanager
+async def open_cluster(options: Options) -> AsyncIterator[Cluster]:
+    """The cluster, for the length of the block. Our own is stopped in the end, and its data deleted.
+
+    Raises ``RuntimeError`` if it does not start.
+    """
+    if options.url:
+        yield Cluster(options.url.rstrip("/"), options.token, None, None, None)
+        return
+    data_dir = _make_data_dir()
+    try:
+        async with (
+            open_servers(data_dir, options.replicas, options.faults, options.up_arguments) as servers,
+            _own_cluster(options, data_dir, servers) as cluster,
+        ):
+            yield cluster
+    finally:
+        if not options.keep:
+            shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def _make_data_dir() -> Path:
+    """A directory with a short name, which embedded Postgres can enter: as root it runs as another user."""
+    data_dir = Path(tempfile.mkdtemp(prefix="chatcluster-chaos-", dir="/tmp"))
+    data_dir.chmod(0o755)
+    return data_dir
+
+
+@asynccontextmanager
+async def _own_cluster(options: Options, data_dir: Path, servers: Servers) -> AsyncIterator[Cluster]:
+    if foreign := [kind for kind in options.faults if any(servers.of(name) is None for name in NEEDS.get(kind, ()))]:
+        raise RuntimeError(f"{', '.join(foreign)}: that server was given and is not ours to hurt")
+    log = data_dir / "up.log"
+    arguments = ["up", "--port", "0", "--replicas", str(options.replicas), "--data-dir", str(data_dir)]
+    arguments += ["--drain-seconds", f"{options.drain_seconds:g}"]
+    arguments += ["--drain-notice-seconds", f"{options.drain_notice_seconds:g}", *options.up_arguments]
+    process = child.spawn(
+        [sys.executable, "-m", "chatcluster", *arguments],
+        log=log,
+        death_signal=signal.SIGTERM,
+        environment=os.environ | LOOP_WATCH | await servers.start(),
+    )
+    try:
+        yield await _started(process, data_dir, log, servers)
+    finally:
+        with trio.CancelScope(shield=True):  # bounded by the escalation to SIGKILL
+            stop = partial(child.stop, process, (signal.SIGINT, STOP_SECONDS_MAX))
+            await trio.to_thread.run_sync(stop)
+
+
+async def _started(process: subprocess.Popen[bytes], data_dir: Path, log: Path, servers: Servers) -> Cluster:
+    with trio.move_on_after(START_SECONDS_MAX):
+        while process.poll() is None:
+            local, token = read_cluster(data_dir), read_token(data_dir)
+            if local is not None and token is not None:
+                return Cluster(local.url, token, data_dir / "logs", Journal(data_dir / "logs", log), servers)
+            await trio.sleep(POLL_SECONDS)
+    raise RuntimeError(f"the cluster does not start: {child.last_line(log, 'Error:')}")

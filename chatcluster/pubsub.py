@@ -1,4 +1,7 @@
-"""Who listens here, to what: the subscriptions of this process, and what the server has been told of them. No I/O.
+"""The subscriptions of this process, and what a server has been told of them. No I/O.
+
+Every ``PubSub`` hands over to inboxes, the one on Redis and the one in memory: what arrives is given to its reader in
+the call that delivers it, if the reader waits for that.
 
 An ``Inbox`` is one subscription. It holds at most ``BUFFER_MESSAGES_MAX`` messages. One more, and all of them are
 replaced by one ``GAP``: its reader reads the truth, which covers them.
@@ -7,15 +10,14 @@ replaced by one ``GAP``: its reader reads the truth, which covers them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import trio
 
 from chatcluster.ports import GAP, Gap
-from chatcluster.redis.connections import Command
 
 BUFFER_MESSAGES_MAX = 256
-CHANNELS_PER_COMMAND_MAX = 500
 
 
 class Inbox:
@@ -101,6 +103,13 @@ class Inbox:
             self._arrival.unpark()
 
 
+class Changes(NamedTuple):
+    """Channels that the server has to be told of: those to unsubscribe from, then those to subscribe to."""
+
+    leave: list[bytes]
+    enter: list[bytes]
+
+
 class Switchboard:
     """Who wants which channel, and what the server knows of it on the current connection. Synchronous.
 
@@ -175,11 +184,8 @@ class Switchboard:
             for inbox in self._inboxes.get(channel, ()):
                 inbox.confirm(channel)
 
-    def changes(self, prefix: bytes) -> list[Command]:
-        """The commands that make the server follow what is wanted; they count as sent from here on.
-
-        ``prefix`` is what every channel's name begins with there.
-        """
+    def changes(self) -> Changes:
+        """What makes the server follow what is wanted; it counts as told from here on."""
         leave = [channel for channel in self._touched if channel in self._followed and channel not in self._inboxes]
         enter = [channel for channel in self._touched if channel in self._inboxes and channel not in self._followed]
         self._touched.clear()
@@ -188,14 +194,9 @@ class Switchboard:
         self._followed.update(enter)
         for channel in enter:
             self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
-        return [*_in_commands("UNSUBSCRIBE", prefix, leave), *_in_commands("SUBSCRIBE", prefix, enter)]
+        return Changes(leave, enter)
 
     def _touch(self, channel: bytes) -> None:
         if self._connected:
             self._touched.add(channel)
             self.changed.set()
-
-
-def _in_commands(name: str, prefix: bytes, channels: Sequence[bytes]) -> Iterator[Command]:
-    for start in range(0, len(channels), CHANNELS_PER_COMMAND_MAX):
-        yield (name, *(prefix + channel for channel in channels[start : start + CHANNELS_PER_COMMAND_MAX]))

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import NoReturn
@@ -42,9 +42,10 @@ from chatcluster import telemetry
 from chatcluster.errors import StreamsMisconfigured, StreamsUnavailable
 from chatcluster.ports import Subscription
 from chatcluster.pubsub import Inbox, Switchboard
-from chatcluster.redis.connections import Listener, RedisConnection, Reply
+from chatcluster.redis.connections import Command, Listener, RedisConnection, Reply
 from chatcluster.redis.errors import ErrorReply
 
+CHANNELS_PER_COMMAND_MAX = 500
 CONFIRM_SECONDS = 1.0
 OUTBOX_MESSAGES_MAX = 4096
 BATCH_MESSAGES_MAX = 512
@@ -145,7 +146,11 @@ class RedisPubSub:
         """Tell the server which channels to follow, whenever that changes."""
         while True:
             await self._switchboard.changed.wait()
-            commands = self._switchboard.changes(prefix)
+            changes = self._switchboard.changes()
+            commands = [
+                *_in_commands("UNSUBSCRIBE", prefix, changes.leave),
+                *_in_commands("SUBSCRIBE", prefix, changes.enter),
+            ]
             if commands:
                 await listener.send(commands)
 
@@ -221,3 +226,8 @@ def _reason(group: BaseExceptionGroup[StreamsUnavailable]) -> StreamsUnavailable
         error = error.exceptions[0]
     assert isinstance(error, StreamsUnavailable), "nothing else is in the group"
     return error
+
+
+def _in_commands(name: str, prefix: bytes, channels: Sequence[bytes]) -> Iterator[Command]:
+    for start in range(0, len(channels), CHANNELS_PER_COMMAND_MAX):
+        yield (name, *(prefix + channel for channel in channels[start : start + CHANNELS_PER_COMMAND_MAX]))

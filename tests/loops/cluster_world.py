@@ -38,6 +38,7 @@ from chatcluster.errors import StoreUnavailable, StreamsUnavailable, Unavailable
 from chatcluster.memory import (
     MemoryBroker,
     MemoryDatabase,
+    MemoryPubSub,
     MemoryRegistry,
     MemoryStore,
     MemoryStreams,
@@ -51,7 +52,6 @@ from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
 from chatcluster.watch import Watches
-from loops.direct_pubsub import DirectPubSub
 from loops.reader import Reader, View
 from loops.scripted_model import Call, ScriptedModel
 
@@ -225,7 +225,7 @@ class SimulatedReplica:
         self.store = MemoryStore(world.database, self.database_wire, settings)
         self.registry = MemoryRegistry(world.database, self.heartbeat_wire)
         self.streams = MemoryStreams(world.broker, self.redis_wire)
-        self.pubsub = DirectPubSub(world.broker)
+        self.pubsub = MemoryPubSub(world.broker)
         self.publisher = Publisher(self.streams, coalesce_seconds=settings.coalesce_ms / 1000)
         self.notices = Notices(self.pubsub)
         readers = Audience(settings)

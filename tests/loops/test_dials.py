@@ -342,7 +342,7 @@ async def test_durable_messages_hinted_out_of_order_come_in_order_and_each_once(
         await world.exchange(a, chat, words, answer)
         views.append(world.database.view(chat.row))
     monitor = b.database_wire.crossings
-    b.pubsub.reconnect_quietly()
+    b.pubsub.connect(quietly=True)
     reads = monitor["read"]
     a.notices.committed(views[1])
     await reader.until(lambda reader: len(reader.history) == 6, within=AT_ONCE)
@@ -368,7 +368,7 @@ async def test_an_attempt_that_builds_on_a_message_whose_frames_are_lost_shows_i
     b.pubsub.disconnect()
     held.release()
     await world.settle()
-    b.pubsub.reconnect_quietly()
+    b.pubsub.connect(quietly=True)
     following.answer("Yes.")
     await reader.until_status("waiting")
     assert reader.story[-7:] == [

@@ -12,12 +12,11 @@ import trio.testing
 
 from chatcluster import telemetry
 from chatcluster.errors import StreamsUnavailable
-from chatcluster.memory import MemoryBroker, MemoryStreams
+from chatcluster.memory import MemoryBroker, MemoryPubSub, MemoryStreams
 from chatcluster.parts import Frame, OpenFrame, PartFrame, Position, TextPart, frame, pack_frame
 from chatcluster.ports import live_channel
 from chatcluster.relay import Relay, Tenure
 from loops.cluster_world import Wire
-from loops.direct_pubsub import DirectPubSub
 
 CHAT = UUID(int=1)
 ANN, BOB = UUID(int=2), UUID(int=3)
@@ -30,7 +29,7 @@ class Line:
     def __init__(self) -> None:
         self.broker = MemoryBroker()
         self.wire = Wire(StreamsUnavailable)
-        self.pubsub = DirectPubSub(self.broker)
+        self.pubsub = MemoryPubSub(self.broker)
         self.owner = MemoryStreams(self.broker)
         self.relay = Relay(CHAT, streams=MemoryStreams(self.broker, self.wire), pubsub=self.pubsub, receiver=self)
         self.shown: list[str] = []

@@ -40,23 +40,18 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, cast
 
-import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Response
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from litestar.types import ASGIApp
 
 from chatcluster import telemetry
-from chatcluster.errors import InvalidRequest
-from chatcluster.web.errors import answer
 from chatcluster.web.health import PUBLIC
 from chatcluster.web.http.connections import Connections, Limits, address_of
 from chatcluster.web.http.outlet import OUTLET, Outlet
+from chatcluster.web.http.protocol import Protocol, http_config
 
 KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 1.0
@@ -88,7 +83,7 @@ class Server:
         self.send_stall_seconds = send_stall_seconds
         self.piece_bytes = max(1, int(reader_bytes_per_second_min * send_stall_seconds))
         """What a reader has to take in that time."""
-        self.config = _config()
+        self.config = http_config()
         self.context = WorkerContext(None)
         self.connections = Connections(self.limits)
         self._running: set[_Connection] = set()
@@ -184,7 +179,7 @@ class _Connection:
         self._ending = False
         self._exchange: _Exchange | None = None
         self._nursery: trio.Nursery
-        self._protocol: _Protocol
+        self._protocol: Protocol
 
     def drop(self) -> None:
         self._whole.cancel()
@@ -203,7 +198,7 @@ class _Connection:
                 tasks = cast(Any, self)
                 app = cast(Any, self._server.app)
                 config, context = self._server.config, self._server.context
-                self._protocol = _Protocol(app, config, context, tasks, state, False, client[:2], here[:2], self._send)
+                self._protocol = Protocol(app, config, context, tasks, state, False, client[:2], here[:2], self._send)
                 await self._read()
 
     def wind_up(self, idle_seconds: float) -> None:
@@ -359,48 +354,3 @@ class _Exchange:
             self.streaming = False
             self._events_out.close()
         await self._send(message)
-
-
-class _Protocol(H11Protocol):
-    """HTTP/1.1 without upgrades to HTTP/2, and with our form of errors."""
-
-    def broke_off_without_chunks(self) -> bool:
-        """Whether the response is unfinished, and its end by closing would look like a finished one."""
-        connection = self.connection
-        return (
-            isinstance(connection, h11.Connection)
-            and connection.our_state is h11.SEND_BODY
-            and connection.their_http_version == b"1.0"
-        )
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        """An answer to a request whose body is still coming ends the connection, and has to say so: a client that
-        took it for idle would lose its next request."""
-        if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
-            event.headers.append((b"connection", b"close"))
-        await super().stream_send(event)
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Upgrades to HTTP/2 are ignored, as the standard allows: the request is served as it is."""
-
-    async def _send_error_response(self, status_code: int) -> None:
-        _, body, _ = answer(InvalidRequest("this is not valid HTTP, or its head is too long"))
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            *self.config.response_headers("h11"),
-        ]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
-
-
-def _config() -> Config:
-    config = Config()
-    config.accesslog = None
-    config.errorlog = None
-    config.include_server_header = False
-    config.h11_max_incomplete_size = 32 << 10
-    config.keep_alive_max_requests = 100_000
-    return config

@@ -14,6 +14,7 @@ pair gets further, in whatever string it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -37,10 +38,15 @@ from chatcluster.tenure_stream import TenureStream
 
 PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
-
-
 JOIN_DELTAS = 1000
 """Millions of words are kept as a few texts."""
+
+
+class Said(NamedTuple):
+    """What was streamed of an attempt: its deltas in order, and the position of the frame with the last of them."""
+
+    deltas: Sequence[Part] = ()
+    position: Position | None = None
 
 
 class Attempt:
@@ -67,9 +73,9 @@ class Attempt:
             position=str(self._stream.flush()),
         )
 
-    def partial(self) -> tuple[list[Part], Position]:
-        """What was said so far, and the position of the last frame that said it."""
-        return self._deltas, self._stream.flush()
+    def partial(self) -> Said:
+        """What was said so far."""
+        return Said(self._deltas, self._stream.flush())
 
     async def _until_finished(self, request: ModelRequest) -> Finished:
         silence_seconds = self._settings.model_silence_seconds or float("inf")
@@ -117,14 +123,14 @@ class Attempt:
         self._stream.part(part)
 
 
-def interrupted(said: Sequence[Part], up_to: Position | None, model: str | None) -> NewMessage:
+def interrupted(said: Said, model: str | None) -> NewMessage:
     """What an interrupt keeps of an attempt: what was streamed of it, no more, no less."""
     return NewMessage(
         Role.ASSISTANT,
-        joined(said),
+        joined(said.deltas),
         finish_reason="interrupted",
         model=model,
-        position=None if up_to is None else str(up_to),
+        position=None if said.position is None else str(said.position),
     )
 
 

@@ -8,12 +8,12 @@ there will ever be, and all that any reader may have seen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.attempt import Said
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.parts import START, AttemptFrame, FrameKind, Part, PartFrame, Position, decode_frame
 from chatcluster.ports import Chat, PartStreams
@@ -22,14 +22,7 @@ READ_FRAMES = 500
 SALVAGE_SECONDS_MAX = 2.0
 
 
-class Salvaged(NamedTuple):
-    """Deltas in order, and the position of the last of them."""
-
-    deltas: tuple[Part, ...] = ()
-    position: Position | None = None
-
-
-async def salvage(streams: PartStreams, chat: Callable[[], Chat], opened: trio.Event) -> Salvaged:
+async def salvage(streams: PartStreams, chat: Callable[[], Chat], opened: trio.Event) -> Said:
     """What the tenures before that of ``chat`` had said, once it is ``opened``; without Redis nothing, and soon.
 
     The chat is asked for then, because to open its tenure may have taken a higher epoch.
@@ -40,10 +33,10 @@ async def salvage(streams: PartStreams, chat: Callable[[], Chat], opened: trio.E
             return await last_attempt(streams, chat())
         except StreamsUnavailable as error:
             telemetry.event("runner.partial_unreadable", chat_id=str(chat().id), error=str(error))
-    return Salvaged()
+    return Said()
 
 
-async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:
+async def last_attempt(streams: PartStreams, chat: Chat) -> Said:
     """The last attempt of the tenures before ``chat.epoch``, if it builds on the history of ``chat``.
 
     An attempt that failed or that was committed is not it. Of one with a hole, which Redis has lost, only what comes
@@ -51,16 +44,16 @@ async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:
     """
     said: list[Part] = []
     position: Position | None = None
-    is_it = False
+    in_last_attempt = False
     after = START
     while True:
         frames = await streams.read(chat.id, after=after, limit=READ_FRAMES)
         for entry in frames:
             before, after = after, entry.position
             if after != (before.epoch, before.seq + 1):
-                is_it = False
+                in_last_attempt = False
             if after.epoch >= chat.epoch:
-                return Salvaged(tuple(said), position)
+                return Said(tuple(said), position)
             if entry.kind not in (FrameKind.ATTEMPT, FrameKind.PART):
                 continue
             try:
@@ -69,9 +62,9 @@ async def last_attempt(streams: PartStreams, chat: Chat) -> Salvaged:
                 continue  # a part of a kind that this version does not know cannot be kept by it
             if isinstance(body, AttemptFrame):
                 said, position = [], None
-                is_it = body.history_version == chat.history_version and body.attempt > chat.failed_attempt
-            elif isinstance(body, PartFrame) and is_it:
+                in_last_attempt = body.history_version == chat.history_version and body.attempt > chat.failed_attempt
+            elif isinstance(body, PartFrame) and in_last_attempt:
                 said.append(body.part)
                 position = after
         if len(frames) < READ_FRAMES:
-            return Salvaged(tuple(said), position)
+            return Said(tuple(said), position)

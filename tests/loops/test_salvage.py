@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from chatcluster.attempt import Said
 from chatcluster.chat import Retry
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryStreams
@@ -21,12 +22,12 @@ from chatcluster.parts import (
     frame,
 )
 from chatcluster.ports import Chat
-from chatcluster.salvage import Salvaged, last_attempt
+from chatcluster.salvage import last_attempt
 from loops.cluster_world import World
 
 OPEN = OpenFrame("somebody", 1)
 RETRY = Retry(1, 1000, "busy", "overloaded")
-NOTHING = Salvaged()
+NOTHING = Said()
 
 
 def attempt(number: int, history_version: int) -> AttemptFrame:
@@ -50,7 +51,7 @@ class Past:
         await self.streams.open(self.chat.id, frames[0], trim=False)
         await self.streams.append([(self.chat.id, entry) for entry in frames[1:]])
 
-    async def salvaged(self) -> Salvaged:
+    async def salvaged(self) -> Said:
         return await last_attempt(self.streams, self.chat)
 
 

@@ -14,12 +14,14 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster.attempt import Said
 from chatcluster.chat import ChatState, Fence, FinishTurn, OwnerCommand, decide
 from chatcluster.errors import Moved
 from chatcluster.events import StatusEvent
 from chatcluster.failure_detector import FailureDetector
 from chatcluster.feed import Feed
 from chatcluster.heartbeat import Lease
+from chatcluster.held_chat import HeldChat
 from chatcluster.memory import MemoryRegistry, MemoryStore
 from chatcluster.memory.database import HeldLock
 from chatcluster.parts import Cursor, Frame, Message, Position
@@ -178,7 +180,7 @@ def lost_partials() -> list[Patch]:
     finish = Runner._finish_interruption
 
     async def forget(self: Runner) -> None:
-        self._said = []
+        self._held.said = Said()
         await finish(self)
 
     return [(Runner, "_finish_interruption", forget)]
@@ -187,10 +189,10 @@ def lost_partials() -> list[Patch]:
 def ignored_interrupts() -> list[Patch]:
     """A runner that is told to look does not."""
 
-    async def look(self: Runner) -> None:
+    async def look(self: HeldChat) -> None:
         await trio.sleep_forever()
 
-    return [(Runner, "_look_when_told", look)]
+    return [(HeldChat, "look_when_told", look)]
 
 
 def swallowed_moves() -> list[Patch]:

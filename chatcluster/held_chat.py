@@ -1,0 +1,175 @@
+"""A chat as its owner knows it: the row, the history, and what was said that is not history yet.
+
+``chat`` is what the last transaction of the owner's own returned. The database is authoritative: every commit names
+the fence and the history version that it was decided on, and raises ``Moved`` if the chat has moved since, ``Fenced``
+if another tenure is on. ``reload`` takes the chat over as it is in the database.
+
+There is one thing that an owner waits for besides its own work: that somebody else changes the chat. A hint or a
+heartbeat makes it **look** (``told``). If history or status **moved**, what runs in ``unless_moved`` is cancelled, and
+the runner decides again; if the chat is another tenure's, or nobody's, the runner is told to end (``on_lost``). A look
+waits for a commit that is under way, and so never mistakes the owner's own effect for somebody else's.
+
+What happens on failure: while Postgres cannot be reached, a commit is repeated until its outcome is known; the store
+recognises a repeat. What the store refuses for another reason is raised (``StoreFailed``); a look that fails so is
+left out, as the next commit tells the same. A part stream that is ahead of Postgres is overruled (``overrule.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+import trio
+
+from chatcluster.attempt import Said
+from chatcluster.chat import Fence, OwnerCommand
+from chatcluster.errors import Fenced, StoreFailed
+from chatcluster.histories import History
+from chatcluster.notices import Notices
+from chatcluster.overrule import Overruling
+from chatcluster.ports import Chat, Outcome, PartStreams, Store
+from chatcluster.publisher import Publisher
+from chatcluster.repeats import until_known
+
+T = TypeVar("T")
+
+
+class HeldChat:
+    """One chat in the hands of one tenure. ``on_lost`` is called when the database names another owner, or none."""
+
+    def __init__(
+        self,
+        chat: Chat,
+        worker_id: UUID,
+        history: History,
+        *,
+        store: Store,
+        streams: PartStreams,
+        publisher: Publisher,
+        notices: Notices,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.chat = chat
+        self.history = history
+        self.stream = publisher.stream(chat.id, worker_id, chat.epoch, on_fenced=self.look)
+        self.said = Said()
+        """What was streamed of an attempt that was cut short, here or by a tenure that died."""
+        self._worker_id = worker_id
+        self._store = store
+        self._notices = notices
+        self._on_lost = on_lost
+        self._overruling = Overruling(store, streams, self.stream, worker_id)
+        self._transacting = trio.Lock()
+        self._seen = chat
+        """The newest that a look into the database showed."""
+        self._looking = trio.Event()
+        self._waiting = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        chat = self.chat
+        return f"<HeldChat {chat.id} epoch={chat.epoch} {chat.status} v{chat.history_version} attempt={chat.attempt}>"
+
+    @property
+    def owned(self) -> bool:
+        """Whether the chat is still this worker's, after the transactions of its own."""
+        return self.chat.worker_id == self._worker_id
+
+    # --- transactions -------------------------------------------------------------------------
+
+    async def commit(self, command: OwnerCommand) -> Outcome:
+        """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
+        before = self.chat
+        async with self._transacting:
+            outcome = await self._transact(command)
+        if outcome.replayed and self.owned:
+            self.history.close()
+            await self.reload()  # the chat as it is now may have more in its history, or less
+        if outcome.messages:
+            self.said = Said()
+        if outcome.chat.history_version != before.history_version and self.owned:
+            self.stream.committed(outcome.chat.history_version)
+        changed = outcome.chat.status is not before.status or not self.owned
+        self._notices.committed(outcome.chat, "status" if changed else None, by_owner=True)
+        return outcome
+
+    async def _transact(self, command: OwnerCommand) -> Outcome:
+        before = self.chat
+        fence = Fence(before.id, self._worker_id, before.epoch, before.history_version)
+        outcome = await until_known(lambda: self._store.commit(fence, command, known=before), before.id)
+        if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
+            raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
+        self.chat = outcome.chat
+        self.history.extend(outcome.messages)
+        return outcome
+
+    async def reload(self) -> None:
+        """Read the chat as it is now. Raises ``Fenced`` if it is no longer ours."""
+        chat = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+        if not self._is_ours(chat):
+            raise Fenced(f"chat {self.chat.id} belongs to another tenure")
+        if chat.history_version != self.chat.history_version:
+            self.said = Said()  # what was being said answers a history that is gone
+            self.history.close()
+        self.chat = chat
+
+    # --- what others change -------------------------------------------------------------------
+
+    def told(self, snapshot_version: int) -> None:
+        """There is a newer snapshot of the chat, or so somebody says: look."""
+        if snapshot_version > self.chat.snapshot_version:
+            self.look()
+
+    def look(self) -> None:
+        """Compare with the database, now."""
+        self._looking.set()
+
+    async def unless_moved(self, wait: Callable[[], Awaitable[T]]) -> T | None:
+        """The result of ``wait``, or None if the chat moved under it, or ``stop_waiting`` was called."""
+        with trio.CancelScope() as self._waiting:
+            if not self._moved:
+                return await wait()
+        return None
+
+    def stop_waiting(self) -> None:
+        """End what runs in ``unless_moved``, as if the chat had moved."""
+        self._waiting.cancel()
+
+    @property
+    def _moved(self) -> bool:
+        """Whether history or status moved since the last transaction of our own, as far as we have seen."""
+        seen, chat = self._seen, self.chat
+        newer = seen.snapshot_version > chat.snapshot_version
+        return newer and (seen.history_version, seen.status) != (chat.history_version, chat.status)
+
+    async def look_when_told(self) -> None:
+        """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
+        while True:
+            await self._looking.wait()
+            self._looking = trio.Event()
+            async with self._transacting:
+                if not self.owned:
+                    return
+                with suppress(StoreFailed):  # the next commit will tell
+                    self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+                if self._is_ours(self._seen) and self._overruling.is_due:
+                    await self._overrule()
+            if not self._is_ours(self._seen):
+                self._on_lost()
+            elif self._moved:
+                self._waiting.cancel()
+
+    def _is_ours(self, chat: Chat) -> bool:
+        return chat.worker_id == self._worker_id and chat.epoch == self.chat.epoch
+
+    async def _overrule(self) -> None:
+        """The stream is another tenure's, the chat is ours: go on under a higher epoch."""
+        try:
+            self._seen = await self._overruling.overrule(self.chat.id)
+        except Fenced:
+            self._on_lost()
+            return
+        self.chat = msgspec.structs.replace(self.chat, epoch=self._seen.epoch)
+        self._notices.committed(self._seen, by_owner=True)

@@ -52,6 +52,7 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
+from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
@@ -185,7 +186,7 @@ class _Process:
                 pubsub=self._pubsub,
                 feeds=self._feeds,
                 watches=self._watches,
-                notices=notices,
+                transitions=Transitions(store, notices),
                 health=_Health(database, self._redis_health, lambda: self._replica.draining),
                 metrics=metrics,
             )

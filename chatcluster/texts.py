@@ -21,6 +21,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from chatcluster.errors import InvalidRequest
+
 _JOINING = (
     "\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\ua840-\ua87f\ua980-\ua9df"
     "\U00010ac0-\U00010aff\U00011000-\U00011fff\U0001e900-\U0001e95f"
@@ -60,6 +62,18 @@ def is_visible(text: str) -> bool:
     """Whether every character of a name can be seen, blanks aside."""
     bare = _MEANT.sub("", text)
     return _NOT_IN_NAMES.search(bare) is None and (bare.isascii() or not any(map(_is_unassigned, bare)))
+
+
+def checked_line(field: str, text: str, *, chars_max: int) -> str:
+    """A name without blanks around it. Raises ``InvalidRequest``, which names the ``field``, for what is none."""
+    text = text.strip()
+    if is_blank(text):
+        raise InvalidRequest(f"{field} must not be empty")
+    if len(text) > chars_max:
+        raise InvalidRequest(f"{field} is longer than {chars_max} characters", chars_max=chars_max)
+    if not is_visible(text):
+        raise InvalidRequest(f"{field} must not contain characters that are invisible or control the text")
+    return text
 
 
 def visible(text: str) -> str:

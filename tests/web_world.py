@@ -20,8 +20,10 @@ from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
 from chatcluster.memory import MemoryAccounts, MemoryBroker, MemoryDatabase, MemoryPubSub, MemoryRegistry, MemoryStore
 from chatcluster.metrics import Metrics
+from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Chat
+from chatcluster.ports import Chat, PubSub
+from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
@@ -124,11 +126,12 @@ class ScriptedWatches(ScriptedFeeds):
         return self._subscribe()
 
 
-class RecordingNotices:
-    def __init__(self) -> None:
+class RecordingNotices(Notices):
+    def __init__(self, pubsub: PubSub) -> None:
+        super().__init__(pubsub)
         self.told: list[tuple[UUID, str | None]] = []
 
-    def committed(self, chat: Chat, lifecycle: str | None = None) -> None:
+    def committed(self, chat: Chat, lifecycle: str | None = None, *, by_owner: bool = False) -> None:
         self.told.append((chat.id, lifecycle))
 
 
@@ -151,7 +154,7 @@ class World:
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
-        self.notices = RecordingNotices()
+        self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
         self.limits = Limits()
@@ -168,7 +171,7 @@ class World:
             pubsub=self.pubsub,
             feeds=self.feeds,
             watches=self.watches,
-            notices=self.notices,
+            transitions=Transitions(self.store, self.notices),
             health=self.health,
             metrics=self.metrics,
         )

@@ -7,21 +7,21 @@ known, and otherwise takes effect when their memory of it ends.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from chatcluster import telemetry, tokens
+from chatcluster import telemetry, tokens, transitions
 from chatcluster.config import Settings
 from chatcluster.errors import SchemaError, UnavailableError
 from chatcluster.local import local_cluster
-from chatcluster.ports import TOKENS_CHANNEL, Token
+from chatcluster.ports import Token
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id, renew_cluster_id
 from chatcluster.postgres.migrate import Migration, migrate
 from chatcluster.redis.connections import open_redis
-from chatcluster.web.api.bodies import checked_name
+from chatcluster.redis.pubsub import publish_now
 
 ADMINISTRATOR = "admin"
 
@@ -39,9 +39,9 @@ async def provision(settings: Settings, data_dir: Path) -> str:
             token = local_cluster.read_token(data_dir)
             assert token is not None
             return token
-        token = await _create_token(accounts, ADMINISTRATOR, admin=True, name="chatcluster up")
-        local_cluster.write_token(data_dir, token)
-        return token
+        issued = await transitions.issue_token(accounts, user=ADMINISTRATOR, admin=True, name="chatcluster up")
+        local_cluster.write_token(data_dir, issued.plaintext)
+        return issued.plaintext
 
 
 async def migrate_schema(settings: Settings, *, say: Callable[[str], None] | None = None) -> tuple[Migration, ...]:
@@ -55,10 +55,8 @@ async def create_token(settings: Settings, *, user: str, admin: bool, name: str)
 
     Raises ``InvalidRequest`` for what is no name.
     """
-    user = checked_name("user", user)
-    name = checked_name("name", name) if name else ""
     async with _open_accounts(settings) as accounts:
-        return await _create_token(accounts, user, admin=admin, name=name)
+        return (await transitions.issue_token(accounts, user=user, admin=admin, name=name)).plaintext
 
 
 async def list_tokens(settings: Settings) -> tuple[Token, ...]:
@@ -68,17 +66,20 @@ async def list_tokens(settings: Settings) -> tuple[Token, ...]:
 
 async def revoke_token(settings: Settings, token_id: str) -> bool:
     """False if there is no such token."""
+    announcements: list[tuple[str, bytes]] = []
     async with open_database(settings) as database:
-        revoked = await PostgresAccounts(database).revoke(token_id)
-        if revoked and settings.redis_url:
-            await _announce_revocation(database, settings.redis_url, token_id)
+        revoked = await transitions.revoke_token(
+            PostgresAccounts(database), token_id, publish=lambda *announcement: announcements.append(announcement)
+        )
+        if announcements and settings.redis_url:
+            await _announce(database, settings.redis_url, announcements)
     return revoked
 
 
-async def _announce_revocation(database: Database, redis_url: str, token_id: str) -> None:
+async def _announce(database: Database, redis_url: str, announcements: Sequence[tuple[str, bytes]]) -> None:
     try:
         async with open_redis(redis_url, cluster_id=await read_cluster_id(database)) as redis:
-            await redis.exchange([("PUBLISH", redis.channel_prefix + TOKENS_CHANNEL, token_id)])
+            await publish_now(redis, announcements)
     except (UnavailableError, SchemaError) as error:
         telemetry.event("token.revocation_not_announced", error=str(error))
 
@@ -87,15 +88,6 @@ async def new_cluster_id(settings: Settings) -> str:
     """Make the cluster another one than that of which its database is a clone; the ID that it has then."""
     async with open_database(settings) as database:
         return await renew_cluster_id(database)
-
-
-async def _create_token(accounts: PostgresAccounts, user: str, *, admin: bool, name: str) -> str:
-    account = await accounts.ensure_user(user, admin=admin)
-    new = tokens.generate()
-    await accounts.add_token(
-        account.user_id, token_id=new.token_id, name=name, secret_digest=new.digest, expires_at=None
-    )
-    return new.plaintext
 
 
 @asynccontextmanager

@@ -201,6 +201,17 @@ class RedisPubSub:
             self._dropped = 0
 
 
+async def publish_now(connection: RedisConnection, messages: Sequence[tuple[str, bytes]]) -> None:
+    """For a program that follows nothing and ends: publish, and wait until the server has it.
+
+    Raises ``StreamsUnavailable``.
+    """
+    prefix = connection.channel_prefix
+    for reply in await connection.exchange([("PUBLISH", prefix + channel, payload) for channel, payload in messages]):
+        if isinstance(reply, ErrorReply):
+            raise connection.refusal(reply)
+
+
 class Backoff:
     """Growing, jittered waits between tries to reach the server."""
 

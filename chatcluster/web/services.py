@@ -15,7 +15,8 @@ from uuid import UUID
 from chatcluster.config import Settings
 from chatcluster.metrics import Metrics
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, Chat, PubSub, Registry, Store
+from chatcluster.ports import Accounts, PubSub, Registry, Store
+from chatcluster.transitions import Transitions
 
 
 class Subscriber(Protocol):
@@ -52,10 +53,6 @@ class Watches(Protocol):
     def subscribe(self, owner_id: UUID) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
-class Notices(Protocol):
-    def committed(self, chat: Chat, lifecycle: str | None = None) -> None: ...
-
-
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -76,6 +73,6 @@ class Services:
     pubsub: PubSub
     feeds: Feeds
     watches: Watches
-    notices: Notices
+    transitions: Transitions
     health: Health
     metrics: Metrics

@@ -51,6 +51,7 @@ from chatcluster.ports import NewChat, Outcome
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
+from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from loops.reader import Reader, View
 from loops.scripted_model import Call, ScriptedModel
@@ -228,6 +229,7 @@ class SimulatedReplica:
         self.pubsub = MemoryPubSub(world.broker)
         self.publisher = Publisher(self.streams, coalesce_seconds=settings.coalesce_ms / 1000)
         self.notices = Notices(self.pubsub)
+        self.transitions = Transitions(self.store, self.notices)
         readers = Audience(settings)
         self.feeds = Feeds(
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
@@ -332,8 +334,7 @@ class SimulatedReplica:
 
     async def create(self, words: str = "hello", *, title: str = "a chat", model: str | None = None) -> Chat:
         messages = (NewMessage(Role.USER, (TextPart(words),)),)
-        outcome = await self.store.create(NewChat(uuid4(), OWNER, title, model, messages))
-        self.notices.committed(outcome.chat, "created")
+        outcome = await self.transitions.create(NewChat(uuid4(), OWNER, title, model, messages))
         return Chat(self.world, outcome.chat.id)
 
     async def send(self, chat: Chat, words: str, busy: Busy = Busy.QUEUE, model: str | None = None) -> Outcome:
@@ -349,21 +350,19 @@ class SimulatedReplica:
         return await self.apply(chat, Promote(chat.queued_id(words)))
 
     async def delete_queued(self, chat: Chat, words: str) -> Outcome:
-        return await self.apply(chat, DeleteQueued(chat.queued_id(words)), lifecycle=None)
+        return await self.apply(chat, DeleteQueued(chat.queued_id(words)))
 
     async def archive(self, chat: Chat) -> Outcome:
-        return await self.apply(chat, Archive(), lifecycle="archived")
+        return await self.apply(chat, Archive())
 
     async def unarchive(self, chat: Chat) -> Outcome:
-        return await self.apply(chat, Unarchive(), lifecycle="unarchived")
+        return await self.apply(chat, Unarchive())
 
     async def rename(self, chat: Chat, title: str) -> Outcome:
-        return await self.apply(chat, Rename(title), lifecycle="title")
+        return await self.apply(chat, Rename(title))
 
-    async def apply(self, chat: Chat, command: UserCommand, *, lifecycle: str | None = "status") -> Outcome:
-        outcome = await self.store.apply(chat.id, command, owner_id=OWNER)
-        self.notices.committed(outcome.chat, lifecycle)
-        return outcome
+    async def apply(self, chat: Chat, command: UserCommand) -> Outcome:
+        return await self.transitions.apply(chat.id, command, owner_id=OWNER)
 
     async def read(self, chat: Chat, cursor: str | None = None, *, view: View | None = None) -> Reader:
         """A reader of the chat's stream here; ``view`` is what it has from elsewhere."""

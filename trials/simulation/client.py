@@ -63,10 +63,7 @@ class Client:
         new = NewChat(chat_id, OWNER, "a chat", None, (NewMessage(Role.USER, (TextPart(text),)),))
 
         async def handle(process: ReplicaProcess, key: Idempotency) -> Outcome:
-            outcome = await process.store.create(new, key)
-            if not outcome.replayed:
-                process.notices.committed(outcome.chat, "created")
-            return outcome
+            return await process.transitions.create(new, key)
 
         await self._write("create", chat_id, handle, text=text)
         return chat_id
@@ -113,10 +110,7 @@ class Client:
 
     async def apply(self, chat_id: UUID, command: UserCommand, *, text: str = "", target: int | None = None) -> None:
         async def handle(process: ReplicaProcess, key: Idempotency) -> Outcome:
-            outcome = await process.store.apply(chat_id, command, owner_id=OWNER, idempotency=key)
-            if not outcome.replayed:
-                process.notices.committed(outcome.chat, "status")
-            return outcome
+            return await process.transitions.apply(chat_id, command, owner_id=OWNER, idempotency=key)
 
         await self._write(_operation(command), chat_id, handle, text=text, target=target)
 

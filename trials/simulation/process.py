@@ -24,6 +24,7 @@ from chatcluster.ports import Model, PubSub, Store
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Cut, Feeds
+from chatcluster.transitions import Transitions
 from simulation.network import SimulatedPubSub, Weather, Wire
 from simulation.scheduler import Process
 from simulation.witness import WatchedRegistry, WatchedStore, WatchedStreams, Witness
@@ -159,6 +160,7 @@ class ReplicaProcess:
         streams = WatchedStreams(world.witness, world.broker, self._redis, world.weather, world.draw)
         pubsub: PubSub = self._pubsub
         self.notices = Notices(pubsub)
+        self.transitions = Transitions(self.store, self.notices)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         self.feeds = Feeds(
             store=self.store, streams=streams, pubsub=pubsub, settings=settings, audience=Audience(settings)

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody
 
-from chatcluster import tokens
+from chatcluster import transitions
 from chatcluster.errors import InvalidRequest, NotFound
-from chatcluster.ports import TOKENS_CHANNEL
 from chatcluster.web.api.answers import (
     REFUSALS,
     AccountAnswer,
@@ -19,7 +18,7 @@ from chatcluster.web.api.answers import (
     account_answer,
     replica_answer,
 )
-from chatcluster.web.api.bodies import CreateToken, checked_name
+from chatcluster.web.api.bodies import CreateToken
 from chatcluster.web.auth import require_admin
 from chatcluster.web.request import ApiRequest
 
@@ -47,24 +46,22 @@ async def list_tokens(request: ApiRequest) -> TokensAnswer:
 @post("/tokens", guards=[require_admin], responses=REFUSALS)
 async def create_token(request: ApiRequest, data: JSONBody[CreateToken]) -> NewTokenAnswer:
     """Make a token for a user. Its secret is in this answer and never shown again."""
-    accounts = request.services.accounts
-    user = checked_name("user", data.user)
-    name = checked_name("name", data.name) if data.name else ""
-    expires_at = _future(data.expires_at)
-    account = await accounts.ensure_user(user, admin=data.admin)
-    token = tokens.generate()
-    details = await accounts.add_token(
-        account.user_id, token_id=token.token_id, name=name, secret_digest=token.digest, expires_at=expires_at
+    issued = await transitions.issue_token(
+        request.services.accounts,
+        user=data.user,
+        admin=data.admin,
+        name=data.name,
+        expires_at=_future(data.expires_at),
     )
-    return NewTokenAnswer(token.plaintext, details)
+    return NewTokenAnswer(issued.plaintext, issued.details)
 
 
 @delete("/tokens/{token_id:str}", guards=[require_admin], responses=REFUSALS)
 async def revoke_token(request: ApiRequest, token_id: FromPath[str]) -> None:
     """Revoke a token: nobody gets in with it from now on, and streams that it opened end."""
-    if not (token_id.isascii() and token_id.isalnum() and await request.services.accounts.revoke(token_id)):
+    services = request.services
+    if not await transitions.revoke_token(services.accounts, token_id, publish=services.pubsub.publish):
         raise NotFound("there is no such token")
-    request.services.pubsub.publish(TOKENS_CHANNEL, token_id.encode())
 
 
 def _future(moment: datetime | None) -> datetime | None:

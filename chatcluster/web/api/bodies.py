@@ -15,13 +15,12 @@ from msgspec import UNSET, Meta, UnsetType
 from chatcluster.chat import Busy
 from chatcluster.errors import InvalidRequest, TooLarge
 from chatcluster.parts import Parts, TextPart
-from chatcluster.texts import is_blank, is_visible, visible
+from chatcluster.texts import checked_line, is_blank, visible
 
 TITLE_CHARS_MAX = 200
 DEFAULT_TITLE_CHARS_MAX = 80
 DEFAULT_TITLE_WORDS = 6
 MODEL_CHARS_MAX = 200
-NAME_CHARS_MAX = 100
 CONTENT_PARTS_MAX = 1000
 
 
@@ -115,33 +114,17 @@ def default_title(parts: Parts) -> str:
 
 
 def checked_title(title: str) -> str:
-    return _line("title", title, chars_max=TITLE_CHARS_MAX)
+    return checked_line("title", title, chars_max=TITLE_CHARS_MAX)
 
 
 def checked_model(model: str | None) -> str | None:
-    return None if model is None else _line("model", model, chars_max=MODEL_CHARS_MAX)
-
-
-def checked_name(field: str, name: str) -> str:
-    return _line(field, name, chars_max=NAME_CHARS_MAX)
+    return None if model is None else checked_line("model", model, chars_max=MODEL_CHARS_MAX)
 
 
 def checked_prompt(prompt: str, *, bytes_max: int) -> str:
     if len(prompt.encode()) > bytes_max:
         raise TooLarge(f"system_prompt is larger than {bytes_max} bytes", bytes_max=bytes_max)
     return _storable("system_prompt", prompt)
-
-
-def _line(field: str, text: str, *, chars_max: int) -> str:
-    """A name (``texts.py``), without blanks around it."""
-    text = text.strip()
-    if is_blank(text):
-        raise InvalidRequest(f"{field} must not be empty")
-    if len(text) > chars_max:
-        raise InvalidRequest(f"{field} is longer than {chars_max} characters", chars_max=chars_max)
-    if not is_visible(text):
-        raise InvalidRequest(f"{field} must not contain characters that are invisible or control the text")
-    return text
 
 
 def _storable(field: str, text: str) -> str:

@@ -9,10 +9,9 @@ from litestar import get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
-from chatcluster.chat import Archive, Interrupt, Rename, Unarchive
-from chatcluster.errors import Conflict
+from chatcluster.chat import Interrupt
 from chatcluster.parts import NewMessage, Role, TextPart
-from chatcluster.ports import Chat, NewChat
+from chatcluster.ports import NewChat
 from chatcluster.texts import is_blank
 from chatcluster.views import ChatAnswer, chat_answer
 from chatcluster.web.api.answers import REFUSALS, ChatsAnswer
@@ -34,10 +33,7 @@ CHATS_DEFAULT = 50
 @post("/chats", responses=REFUSALS)
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> ChatAnswer:
     """Create a chat with its first message. It starts to work on the answer at once."""
-    services = request.services
-    outcome = await services.store.create(_new_chat(request, data), await request.idempotency())
-    if not outcome.replayed:
-        services.notices.committed(outcome.chat, "created")
+    outcome = await request.services.transitions.create(_new_chat(request, data), await request.idempotency())
     return chat_answer(outcome.chat)
 
 
@@ -88,56 +84,20 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     """
     title = None if data.title is UNSET else checked_title(data.title)
     chat = await request.owned_chat(chat_id)
-    if data.archived is False and chat.archiving:
-        raise Conflict("the chat is still being archived; unarchive it when it is")
-    if data.archived is not UNSET and data.archived != (chat.archived or chat.archiving):
-        chat = await _archive(request, chat) if data.archived else await _unarchive(request, chat)
-    if title is not None and title != chat.title:
-        chat = await _rename(request, chat, title)
+    transitions = request.services.transitions
+    if data.archived is not UNSET:
+        chat = await (transitions.archive(chat) if data.archived else transitions.unarchive(chat))
+    if title is not None:
+        chat = await transitions.rename(chat, title)
     return chat_answer(chat)
-
-
-async def _archive(request: ApiRequest, chat: Chat) -> Chat:
-    services = request.services
-    try:
-        outcome = await services.store.apply(chat.id, Archive(), owner_id=chat.owner_id)
-    except Conflict:
-        now = await services.store.get(chat.id)
-        if now.archived or now.archiving:
-            return now
-        raise
-    services.notices.committed(outcome.chat, "archived" if outcome.chat.archived else "status")
-    return outcome.chat
-
-
-async def _unarchive(request: ApiRequest, chat: Chat) -> Chat:
-    services = request.services
-    try:
-        outcome = await services.store.apply(chat.id, Unarchive(), owner_id=chat.owner_id)
-    except Conflict:
-        now = await services.store.get(chat.id)
-        if not (now.archived or now.archiving):
-            return now
-        raise
-    services.notices.committed(outcome.chat, "unarchived")
-    return outcome.chat
-
-
-async def _rename(request: ApiRequest, chat: Chat, title: str) -> Chat:
-    outcome = await request.services.store.apply(chat.id, Rename(title), owner_id=chat.owner_id)
-    request.services.notices.committed(outcome.chat, "title")
-    return outcome.chat
 
 
 @post("/chats/{chat_id:str}/interrupt", status_code=200, responses=REFUSALS)
 async def interrupt_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAnswer:
     """Stop what the chat is doing. What was already generated is kept."""
-    services = request.services
-    outcome = await services.store.apply(
+    outcome = await request.services.transitions.apply(
         parse_chat_id(chat_id), Interrupt(), owner_id=request.user.user_id, idempotency=await request.idempotency()
     )
-    if not outcome.replayed:
-        services.notices.committed(outcome.chat, "status")
     return chat_answer(outcome.chat)
 
 

@@ -46,7 +46,7 @@ async def send_message(
     """Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."""
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
     command = Send(parts, data.busy, checked_model(data.model))
-    outcome = await _apply(request, chat_id, command, "status")
+    outcome = await _apply(request, chat_id, command)
     if outcome.queued is not None:
         answer = SentAnswer(chat_answer(outcome.chat), queued=outcome.queued)
         return Response(answer, status_code=202)
@@ -60,14 +60,14 @@ async def edit_message(
     """Replace a user's message. It and all after it, and the queue, are gone; the chat answers the new one."""
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
     command = Edit(parse_message_id(message_id), parts, checked_model(data.model))
-    outcome = await _apply(request, chat_id, command, "status")
+    outcome = await _apply(request, chat_id, command)
     return SentAnswer(chat_answer(outcome.chat), message=outcome.message)
 
 
 @delete("/chats/{chat_id:str}/queue/{queued_id:str}", responses=REFUSALS)
 async def delete_queued(request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str]) -> None:
     """Take a message out of the queue."""
-    await _apply(request, chat_id, DeleteQueued(parse_queued_id(queued_id)), None)
+    await _apply(request, chat_id, DeleteQueued(parse_queued_id(queued_id)))
 
 
 @post("/chats/{chat_id:str}/queue/{queued_id:str}/promote", status_code=200, responses=REFUSALS)
@@ -76,18 +76,14 @@ async def promote_queued(request: ApiRequest, chat_id: FromPath[str], queued_id:
 
     ``message`` is there if it went into history at once.
     """
-    outcome = await _apply(request, chat_id, Promote(parse_queued_id(queued_id)), "status")
+    outcome = await _apply(request, chat_id, Promote(parse_queued_id(queued_id)))
     return SentAnswer(chat_answer(outcome.chat), message=outcome.message)
 
 
-async def _apply(request: ApiRequest, chat_id: str, command: UserCommand, lifecycle: str | None) -> Outcome:
-    services = request.services
-    outcome = await services.store.apply(
+async def _apply(request: ApiRequest, chat_id: str, command: UserCommand) -> Outcome:
+    return await request.services.transitions.apply(
         parse_chat_id(chat_id), command, owner_id=request.user.user_id, idempotency=await request.idempotency()
     )
-    if not outcome.replayed:
-        services.notices.committed(outcome.chat, lifecycle)
-    return outcome
 
 
 ROUTES = [list_messages, send_message, edit_message, delete_queued, promote_queued]

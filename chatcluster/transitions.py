@@ -1,0 +1,124 @@
+"""Apply, then tell: what users do, below every front door.
+
+A use case is one transaction and what is told of it: the hint for feeds and for the chat's owner, the lifecycle event
+for lists, the wake-up for claimers (``notices.py``). What is refused is raised by the store and told to nobody, and so
+is a repeat under an ``Idempotency-Key``: it was told when it was carried out. To tell is best effort; readers,
+owners and claimers find out by their polls where it is lost.
+
+A front door (HTTP, a command, a protocol for tools) checks what it was sent, calls one method here, and answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from chatcluster import tokens
+from chatcluster.chat import Archive, DeleteQueued, Rename, Unarchive, UserCommand
+from chatcluster.errors import Conflict
+from chatcluster.notices import Notices
+from chatcluster.ports import TOKENS_CHANNEL, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
+from chatcluster.texts import checked_line
+
+NAME_CHARS_MAX = 100
+
+
+class Transitions:
+    """What users do to chats."""
+
+    def __init__(self, store: Store, notices: Notices) -> None:
+        self._store = store
+        self._notices = notices
+
+    async def create(self, new_chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
+        """A chat with its first messages. It starts to work on the answer at once."""
+        outcome = await self._store.create(new_chat, idempotency)
+        if not outcome.replayed:
+            self._notices.committed(outcome.chat, "created")
+        return outcome
+
+    async def apply(
+        self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
+    ) -> Outcome:
+        """Any command of the chat's user."""
+        outcome = await self._store.apply(chat_id, command, owner_id=owner_id, idempotency=idempotency)
+        if not outcome.replayed:
+            self._notices.committed(outcome.chat, _lifecycle_of(command, outcome.chat))
+        return outcome
+
+    async def archive(self, chat: Chat) -> Chat:
+        """A busy chat is interrupted, and archived as soon as it has stopped. What is already so is no error."""
+        if chat.archived or chat.archiving:
+            return chat
+        try:
+            return (await self.apply(chat.id, Archive(), owner_id=chat.owner_id)).chat
+        except Conflict:
+            now = await self._store.get(chat.id)
+            if now.archived or now.archiving:
+                return now
+            raise
+
+    async def unarchive(self, chat: Chat) -> Chat:
+        """What is already so is no error. Raises ``Conflict`` while the chat is still being archived."""
+        if chat.archiving:
+            raise Conflict("the chat is still being archived; unarchive it when it is")
+        if not chat.archived:
+            return chat
+        try:
+            return (await self.apply(chat.id, Unarchive(), owner_id=chat.owner_id)).chat
+        except Conflict:
+            now = await self._store.get(chat.id)
+            if not (now.archived or now.archiving):
+                return now
+            raise
+
+    async def rename(self, chat: Chat, title: str) -> Chat:
+        if title == chat.title:
+            return chat
+        return (await self.apply(chat.id, Rename(title), owner_id=chat.owner_id)).chat
+
+
+def _lifecycle_of(command: UserCommand, chat: Chat) -> str | None:
+    """What lists of chats are told of a command, None if it does not concern them."""
+    match command:
+        case Archive() if chat.archived:
+            return "archived"
+        case Unarchive():
+            return "unarchived"
+        case Rename():
+            return "title"
+        case DeleteQueued():
+            return None
+        case _:
+            return "status"
+
+
+class IssuedToken(NamedTuple):
+    """``plaintext`` is the secret itself: it is stored nowhere."""
+
+    plaintext: str
+    details: Token
+
+
+async def issue_token(
+    accounts: Accounts, *, user: str, admin: bool, name: str = "", expires_at: datetime | None = None
+) -> IssuedToken:
+    """A new token for a user, who is created if need be. Raises ``InvalidRequest`` for what is no name."""
+    user = checked_line("user", user, chars_max=NAME_CHARS_MAX)
+    name = checked_line("name", name, chars_max=NAME_CHARS_MAX) if name else ""
+    account = await accounts.ensure_user(user, admin=admin)
+    token = tokens.generate()
+    details = await accounts.add_token(
+        account.user_id, token_id=token.token_id, name=name, secret_digest=token.digest, expires_at=expires_at
+    )
+    return IssuedToken(token.plaintext, details)
+
+
+async def revoke_token(accounts: Accounts, token_id: str, *, publish: Callable[[str, bytes], None]) -> bool:
+    """Nobody gets in with the token from now on, and streams that it opened end. False if there is no such token."""
+    if not (token_id.isascii() and token_id.isalnum() and await accounts.revoke(token_id)):
+        return False
+    publish(TOKENS_CHANNEL, token_id.encode())
+    return True

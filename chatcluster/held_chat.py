@@ -106,8 +106,9 @@ class HeldChat:
         return outcome
 
     async def reload(self) -> None:
-        """Read the chat as it is now. Raises ``Fenced`` if it is no longer ours."""
-        chat = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+        """Read the chat as it is now, which may be older than it was. Raises ``Fenced`` if it is no longer ours."""
+        async with self._transacting:  # what is seen last is the newest
+            chat = self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
         if not self._is_ours(chat):
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
         if chat.history_version != self.chat.history_version:

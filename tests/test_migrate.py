@@ -239,6 +239,28 @@ async def test_defaults_that_a_pooler_hides_from_us_are_refused(empty_database_u
             await check_schema(database)
 
 
+@pytest.mark.parametrize("direct_url", ["", "off"])
+async def test_a_database_that_was_made_read_only_is_waited_for_and_never_written_to(
+    empty_database_url: str, direct_url: str
+) -> None:
+    """A primary that was demoted like this goes on to answer: a write that it took would be lost."""
+    await migrate(empty_database_url)
+    settings = Settings(database_url=empty_database_url, database_direct_url=direct_url)
+    async with open_database(settings) as database:
+        await check_schema(database)
+        name = urlsplit(empty_database_url).path[1:]
+        execute_sql(empty_database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with open_database(settings) as database:
+        with pytest.raises(StoreUnavailable, match="default_transaction_read_only"):
+            await check_schema(database)
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await database.autocommit(create_table)
+
+
+async def create_table(connection: Connection) -> None:
+    await connection.execute("CREATE TABLE written ()")
+
+
 async def test_a_role_without_rights_is_told_which_it_lacks(empty_database_url: str) -> None:
     await migrate(empty_database_url)
     execute_sql(

@@ -257,7 +257,6 @@ async def test_silence_is_asked_after_though_the_server_has_no_connection_left(
 
 FOREIGN = {
     "default_transaction_isolation": "serializable",
-    "default_transaction_read_only": "on",
     "standard_conforming_strings": "off",
     "bytea_output": "escape",
     "DateStyle": "'German, DMY'",

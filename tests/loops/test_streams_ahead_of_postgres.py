@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from uuid import UUID
 
 import msgspec
@@ -153,6 +154,26 @@ async def test_history_that_postgres_has_forgotten_is_taken_back_from_readers(wo
     await resumed.until_line("history_reset")
     await until_history(resumed, chat)
     assert parse_cursor(lost_cursor) > parse_cursor(reader.ids()[-1])
+
+
+async def test_an_owner_whose_history_postgres_has_forgotten_goes_on_from_what_there_is(world: World) -> None:
+    """P4: what it has seen of the lost history does not keep it from working on the one that is left."""
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner, "First")
+    await owner.send(chat, "second")
+    before = copy.deepcopy(chat.row)
+    call.answer("")
+    second = await world.model.next_call()
+    await owner.send(chat, "third")
+    await trio.sleep(1)
+    world.database.chats[chat.id] = before
+    await trio.sleep(3)  # so readers are told
+    second.answer("Lost")
+    for words in ("First again", "Second again"):
+        (await world.model.next_call()).answer(words)
+    await chat.until_status("waiting", within=10)
+    assert chat.history == ["user: hello", "assistant: First again", "user: second", "assistant: Second again"]
+    await until_history(reader, chat)
 
 
 async def until_history(reader: Reader, chat: Chat) -> None:

@@ -39,6 +39,8 @@ BOUND_MARGIN_SECONDS = 4.0
 JOURNAL_SECONDS = 2.0
 ROLLING_SECONDS = 2.0
 """What a rolling restart waits after each replica's return: a proxy has to see it before the next one leaves."""
+NOTICED_SECONDS = 3.0
+"""How long after a failover a replica may tell a new reader what it knew before: its poll of what is read, and a bit."""
 ALONE = ("kill", "lock", FAILOVER)
 """What happens only to a cluster that is whole: it is takeovers with a processor to run on that are measured."""
 AT_WORK = ("running", "interrupting")
@@ -252,6 +254,7 @@ class Injector:
         watches = list(self._watch_all(fault, since=failover.moved))
         await self._conclude(FAILOVER, watches)
         await self._await_answers(FAILOVER, requests, failover.moved)
+        await trio.sleep_until(failover.moved + NOTICED_SECONDS)
         touched = checker.end_loss(failover.moved)
         for reader in self._readers():
             if reader.subscriber.chat in touched:

@@ -157,6 +157,7 @@ class Reader:
             self._note("open")
             while not stream.is_whole:
                 blocks = await stream.receive()
+                await trio.lowlevel.checkpoint_if_cancelled()  # what had come by then was for the one before
                 now = trio.current_time()
                 for block in blocks:
                     self._take(block, now)

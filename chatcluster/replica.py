@@ -28,7 +28,7 @@ import trio
 from chatcluster import __version__, telemetry
 from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, LeaseLost, Moved, StoreUnavailable
+from chatcluster.errors import Fenced, LeaseLost, Moved, StoreFailed, StoreUnavailable
 from chatcluster.heartbeat import Lease, hold_lease
 from chatcluster.histories import LONG_HISTORIES_BYTES, Places
 from chatcluster.notices import Notices, hint_in
@@ -309,9 +309,9 @@ class Replica:
                 outcome = await self._store.commit(fence, Release())
             except (Fenced, Moved):
                 continue  # somebody else has it, or the next heartbeat shows it again
-            except StoreUnavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - one chat that cannot be given back keeps none from being claimed
+            except Exception as error:
+                if isinstance(error, StoreUnavailable) and not isinstance(error, StoreFailed):
+                    raise
                 telemetry.event("chat.unreturnable", chat_id=str(stray.chat_id), error=repr(error), exc_info=error)
                 continue
             telemetry.event("chat.returned", chat_id=str(stray.chat_id), epoch=stray.epoch)

@@ -15,7 +15,7 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, fence_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from postgres_sessions import execute, open_session
+from postgres_sessions import execute, fetchval, open_session
 
 from chatcluster.chat import ErrorInfo, Fail, FinishTurn, Send, Status
 from chatcluster.config import Settings
@@ -235,6 +235,75 @@ async def test_a_row_that_cannot_be_written_either_is_passed_over(database: Data
     (claimed,) = await store.claim(worker_id, free_slots=10, batch=10)
     assert claimed.chat.id == plain.id
     assert await store.claim(worker_id, free_slots=10, batch=10) == ()
+
+
+async def test_a_damaged_column_of_one_chat_keeps_no_other_chat_of_its_worker_from_being_freed(
+    database: Database, by_hand: Session
+) -> None:
+    """P10"""
+    store, worker_id = PostgresStore(database), await register(database)
+    damaged, plain = await create(store), await create(store)
+    assert len(await store.claim(worker_id, free_slots=10, batch=10)) == 2
+    await damage_retry(by_hand, damaged.id)
+
+    burial = await PostgresRegistry(database).bury(worker_id, None)
+
+    assert burial is not None
+    assert {chat.id for chat in burial.freed} == {damaged.id, plain.id}
+    (claimed,) = await store.claim(await register(database), free_slots=10, batch=10)
+    assert claimed.chat.id == plain.id
+
+
+async def test_a_damaged_column_of_one_chat_ends_no_list(database: Database, by_hand: Session) -> None:
+    """P10: and the chat has its place in it, so that pages follow one another."""
+    store = PostgresStore(database)
+    chats = [await create(store) for _ in range(4)]
+    await damage_retry(by_hand, chats[2].id)
+
+    first = await store.list_chats(OWNER, archived=None, limit=2, after=None)
+    second = await store.list_chats(OWNER, archived=None, limit=2, after=first[-1].id)
+    changes = await store.list_changed([OWNER], seconds=60.0, as_of=None, after=None, limit=10)
+
+    assert [chat.id for chat in (*first, *second)] == [chat.id for chat in reversed(chats)]
+    assert {chat.id for chat in changes.chats} == {chat.id for chat in chats}
+    damaged = await store.get(chats[2].id)
+    assert (damaged.status, damaged.retry) == (Status.RUNNING, None)
+    assert "cannot be read" in damaged.title
+    assert first[0].title == chats[3].title
+
+
+async def test_a_chat_in_a_state_of_a_newer_version_is_shown_as_one_that_this_version_does_not_know(
+    database: Database, by_hand: Session
+) -> None:
+    """P10: in its place of each list, with its history; and no transition is made of what nobody understands."""
+    store = PostgresStore(database)
+    chats = [await create(store) for _ in range(3)]
+    await execute(by_hand, "ALTER TABLE chats DROP CONSTRAINT chats_status_check")
+    await execute(by_hand, "UPDATE chats SET status = 'dreaming', claimable_since = null WHERE id = $1", chats[1].id)
+
+    shown = await store.get(chats[1].id)
+    listed = await store.list_chats(OWNER, archived=None, limit=3, after=None)
+    read = await store.read_newer(shown.id, after_version=0, after_id=0, queue_version=0, limit=10, bytes_max=1 << 20)
+
+    assert shown.status is Status.ERROR
+    assert shown.last_error is not None
+    assert shown.last_error.code == "unreadable"
+    assert [chat.id for chat in listed] == [chat.id for chat in reversed(chats)]
+    assert read.chat == shown
+    assert len(read.messages) == 1
+    with pytest.raises(Unreadable):
+        await store.apply(shown.id, Send(text("more")), owner_id=OWNER)
+
+
+async def damage_retry(session: Session, chat_id: UUID) -> None:
+    """A long value is kept in a table beside the chats', where it is lost."""
+    retry = json.dumps({"attempt": 1, "delay_ms": 1, "error": "lost" * 5000, "kind": "generic"})
+    await execute(session, "ALTER TABLE chats ALTER retry SET STORAGE EXTERNAL")
+    await execute(session, "UPDATE chats SET retry = $2::text::json, retry_at = now() WHERE id = $1", chat_id, retry)
+    beside = await fetchval(session, "SELECT reltoastrelid FROM pg_class WHERE oid = 'chats'::regclass")
+    await execute(session, f"UPDATE pg_class SET relkind = 'r' WHERE oid = {beside}")
+    await execute(session, f"DELETE FROM {await fetchval(session, f'SELECT {beside}::regclass::text')}")
+    await execute(session, f"UPDATE pg_class SET relkind = 't' WHERE oid = {beside}")
 
 
 async def damage(session: Session, chat_id: UUID, when: str) -> None:

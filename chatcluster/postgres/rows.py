@@ -9,7 +9,8 @@ page is decoded in one go. Pure: no I/O.
 * a retry or an error of an unknown form is one that says so;
 * a message that cannot be read even so is shown as one that says so, but no model is asked about a history with such
   a hole: ``message_of`` raises ``Unreadable``;
-* a row of a status that does not exist here raises ``Unreadable``; a list goes on without it.
+* a chat of a status that does not exist here is shown as one in an error that says so, and no transition is made of
+  it: ``chat_of`` raises ``Unreadable``.
 """
 
 from __future__ import annotations
@@ -59,13 +60,26 @@ def json_of(value: Any) -> str | None:
 
 
 def chat_of(row: Row) -> Chat:
-    """The chat of a row that has the columns of the fragment ``chat``."""
+    """The chat of a row that has the columns of the fragment ``chat``. Raises ``Unreadable``."""
+    return _chat(row, _status_of(row), _error_of(row))
+
+
+def shown_chat_of(row: Row) -> Chat:
+    """The chat for those who look at it."""
+    try:
+        return chat_of(row)
+    except Unreadable as error:
+        telemetry.event("chat.unreadable", chat_id=str(row["id"]), error=str(error))
+        return _chat(row, Status.ERROR, ErrorInfo("unreadable", str(error)))
+
+
+def _chat(row: Row, status: Status, last_error: ErrorInfo | None) -> Chat:
     return Chat(
         id=row["id"],
         owner_id=row["owner_id"],
         title=row["title"],
         model=row["model"],
-        status=_status_of(row),
+        status=status,
         archived=row["archived"],
         archiving=row["archiving"],
         compacting=row["compacting"],
@@ -78,7 +92,7 @@ def chat_of(row: Row) -> Chat:
         attempt=row["attempt"],
         retry=_retry_of(row),
         retry_at=row["retry_at"],
-        last_error=_error_of(row),
+        last_error=last_error,
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         failures=row["failures"],
@@ -86,22 +100,11 @@ def chat_of(row: Row) -> Chat:
     )
 
 
-def chats_of(rows: Iterable[Row]) -> tuple[Chat, ...]:
-    """The chats of these rows, less those that cannot be read."""
-    chats = []
-    for row in rows:
-        try:
-            chats.append(chat_of(row))
-        except Unreadable as error:
-            telemetry.event("chat.unreadable", chat_id=str(row["id"]), error=str(error))
-    return tuple(chats)
-
-
 def _status_of(row: Row) -> Status:
     try:
         return Status(row["status"])
     except ValueError:
-        raise Unreadable(f"chat {row['id']} is in a status that this version does not know") from None
+        raise Unreadable("this chat is in a state that this version of chatcluster does not know") from None
 
 
 def _retry_of(row: Row) -> Retry | None:

@@ -41,7 +41,7 @@ from chatcluster.chat import (
     decide,
     event_name,
 )
-from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.parts import Message, NewMessage, Role
 from chatcluster.ports import (
     VERSIONS_FORGOTTEN_MAX,
@@ -57,11 +57,12 @@ from chatcluster.ports import (
     Outcome,
 )
 from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import insert_messages, is_plain, write_decision, write_known
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import chat_of, chats_of, json_of, messages_of, open_calls_of, queue_of, state_of
+from chatcluster.postgres.rows import chat_of, json_of, messages_of, open_calls_of, queue_of, shown_chat_of, state_of
 from chatcluster.room import bytes_of, has_room, new_parts, require_room
 
 SQL = load_queries("chats.sql")
@@ -75,6 +76,7 @@ class PostgresStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._settings = database.settings
+        self._chats = ChatReader(database)
         self._histories = HistoryReader(database)
         self._last_owner = FIRST_OWNER
         """Whose turn it was in the last claim."""
@@ -143,7 +145,7 @@ class PostgresStore:
         return await self._database.autocommit(_read_messages, place, lane=Lane.CHATS)
 
     async def get(self, chat_id: UUID) -> Chat:
-        return await self._database.autocommit(_get, chat_id, lane=Lane.CHATS)
+        return await self._chats.get(chat_id)
 
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
@@ -151,12 +153,12 @@ class PostgresStore:
     async def list_chats(
         self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
     ) -> tuple[Chat, ...]:
-        return await self._database.autocommit(_list_chats, owner_id, archived, limit, after)
+        return await self._chats.listed(owner_id, archived, limit, after)
 
     async def list_changed(
         self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
     ) -> Changes:
-        return await self._database.autocommit(_list_changed, owner_ids, seconds, as_of, after, limit, lane=Lane.CHATS)
+        return await self._chats.changed(owner_ids, seconds, as_of, after, limit)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
@@ -185,7 +187,7 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
         bytes_of(chat.messages),
     )
     messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
-    return await _answer(connection, chat.owner_id, idempotency, Outcome(chat_of(_existing(row, chat.id)), messages))
+    return await _answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
 
 
 async def _apply(
@@ -199,7 +201,7 @@ async def _apply(
     answered = await _reserve(connection, owner_id, idempotency)
     if answered is not None:
         return answered
-    row = _existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
+    row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     if isinstance(command, Edit):
         command = msgspec.structs.replace(command, replaced=await _replaced(connection, chat_id, command))
     kept_bytes = await _make_sure_of_room(connection, row, command, bytes_max)
@@ -232,7 +234,7 @@ async def _make_sure_of_room(connection: Connection, row: Row, command: UserComm
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
-    row = _existing(await connection.fetchrow(SQL["lock_chat"], fence.chat_id), fence.chat_id)
+    row = existing(await connection.fetchrow(SQL["lock_chat"], fence.chat_id), fence.chat_id)
     try:
         return await _transition(connection, row, command, fence)
     except OwnershipError:
@@ -261,7 +263,7 @@ async def _transition(
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
     row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above, VERSIONS_FORGOTTEN_MAX)
-    chat = await _get(connection, chat_id) if row is None else chat_of(row)
+    chat = await get_chat(connection, chat_id) if row is None else chat_of(row)
     if (chat.worker_id, chat.epoch) != (worker_id, above):  # otherwise a repeat finds what it did
         raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {chat.epoch}")
     return chat
@@ -333,13 +335,13 @@ async def _answer(connection: Connection, owner_id: UUID, idempotency: Idempoten
 
 
 async def _read(connection: Connection, chat_id: UUID, after_version: int) -> ChatRead:
-    row = _existing(await connection.fetchrow(SQL["read_chat"], chat_id, after_version), chat_id)
-    return ChatRead(chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
+    row = existing(await connection.fetchrow(SQL["read_chat"], chat_id, after_version), chat_id)
+    return ChatRead(shown_chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
 
 
 async def _read_newer(connection: Connection, place: Place, queue_version: int) -> ChatRead:
-    row = _existing(await connection.fetchrow(SQL["read_chat_page"], *place, queue_version), place[0])
-    return ChatRead(chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]), row["next_revision"])
+    row = existing(await connection.fetchrow(SQL["read_chat_page"], *place, queue_version), place[0])
+    return ChatRead(shown_chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]), row["next_revision"])
 
 
 async def _read_messages(connection: Connection, place: Place) -> NewerMessages:
@@ -348,46 +350,12 @@ async def _read_messages(connection: Connection, place: Place) -> NewerMessages:
     return NewerMessages(messages_of(row["messages"]), row["next_revision"])
 
 
-async def _get(connection: Connection, chat_id: UUID) -> Chat:
-    return chat_of(_existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
-
-
 async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
     rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
     return {row["id"]: row["snapshot_version"] for row in rows}
 
 
-async def _list_chats(
-    connection: Connection, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None
-) -> tuple[Chat, ...]:
-    created_at = None
-    if after is not None:
-        row = await connection.fetchrow(SQL["select_creation"], after, owner_id)
-        created_at = _existing(row, after)["created_at"]
-    return chats_of(await connection.fetch(SQL["list_chats"], owner_id, archived, created_at, after, limit))
-
-
-async def _list_changed(
-    connection: Connection,
-    owner_ids: Sequence[UUID],
-    seconds: float,
-    as_of: datetime | None,
-    after: Chat | None,
-    limit: int,
-) -> Changes:
-    now = await connection.fetchval(SQL["clock"])
-    place = (None, None) if after is None else (after.updated_at, after.id)
-    rows = await connection.fetch(SQL["list_changed"], list(owner_ids), seconds, as_of, *place, limit)
-    return Changes(chats_of(rows), now)
-
-
 async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
-    row = _existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
+    row = existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
     has_more = row["next_revision"] is not None
     return MessagePage(messages_of(row["messages"]), queue_of(row["queue"]), has_more=has_more)
-
-
-def _existing(row: Row | None, chat_id: UUID) -> Row:
-    if row is None:
-        raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
-    return row

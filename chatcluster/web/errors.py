@@ -25,6 +25,7 @@ from chatcluster.errors import (
     TooMany,
     Unauthenticated,
     UnavailableError,
+    Unreadable,
 )
 from chatcluster.parts import encode
 
@@ -44,6 +45,10 @@ def answer(error: Exception) -> Answer:
             return _caller(error)
         case HTTPException() if error.status_code < 500:
             return _caller(_translate(error), error.headers)
+        case Unreadable():
+            return _answer(
+                409, "chat_unreadable", f"{error.message}; another replica may be newer, or start a new chat"
+            )
         case UnavailableError() | SchemaError() if not isinstance(error, StoreFailed):
             text = "a server that this needs cannot be reached right now; try again"
             return _answer(503, "store_unavailable", text, headers={"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})

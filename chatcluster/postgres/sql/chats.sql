@@ -59,6 +59,9 @@ select {chat} from chats where id = $1 and owner_id = $2 for update
 -- name: select_chat
 select {chat} from chats where id = $1
 
+-- name: select_frame
+select {framed} from chats where id = $1
+
 -- name: select_state
 -- After the lock, in a statement of its own: the one that waited for the lock sees the other tables as they were before.
 select
@@ -304,7 +307,13 @@ from chats left join page on true where chats.id = $1 and owner_id = $7
 select id, snapshot_version from chats where id = any($1::uuid[])
 
 -- name: list_chats
-select {chat} from chats
+select {chat} from {listed}
+
+-- name: list_chat_ids
+select id from {listed}
+
+-- fragment: listed
+chats
 where owner_id = $1
     and ($2::boolean is null or archived = $2)
     and (chats.created_at, chats.id)
@@ -318,7 +327,13 @@ select statement_timestamp()
 -- name: list_changed
 -- Looks at all chats of these owners: an index on updated_at would have to follow every change of every chat, and this
 -- is asked once in a while, for those users alone who watch their lists.
-select {chat} from chats
+select {chat} from {changed}
+
+-- name: list_changed_ids
+select id from {changed}
+
+-- fragment: changed
+chats
 where owner_id = any($1::uuid[])
     and updated_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
     and ($4::timestamptz is null or (updated_at, id) > ($4, $5::uuid))

@@ -47,7 +47,8 @@ delete from replicas where worker_id = $1
 
 -- name: disown
 -- A statement after the one that locked the replica's row: then claims of this worker are committed, or fail.
--- A chat that somebody holds is left to a later burial: it delays itself, and no other.
+-- A chat that somebody holds is left to a later burial: it delays itself, and no other. What may be damaged of a chat is
+-- not read: it would keep all of them.
 with owned as (
     select id from chats where worker_id = $1 order by id for update skip locked
 )
@@ -58,7 +59,7 @@ update chats set
     updated_at = statement_timestamp()
 from owned
 where chats.id = owned.id
-returning {chat}
+returning {framed}
 
 -- name: count_owned
 select count(*) from chats where worker_id = $1

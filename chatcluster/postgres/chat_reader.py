@@ -1,0 +1,96 @@
+"""Looks at chats' rows, by those who only look: one chat, a user's list, what changed lately.
+
+What happens on failure: a row that the server cannot read fails the statement, and with it the list of all chats. So
+then the chats are read one by one, and of the damaged one what has its place in the row itself. Nobody's list ends at
+such a chat, and its number is the same, so that pages follow one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from chatcluster import telemetry
+from chatcluster.errors import ChatNotFound, StoreFailed
+from chatcluster.ports import Changes, Chat
+from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import shown_chat_of
+
+SQL = load_queries("chats.sql")
+
+
+class _Changed(NamedTuple):
+    """What ``list_changed`` is asked for."""
+
+    owner_ids: Sequence[UUID]
+    seconds: float
+    as_of: datetime | None
+    after: Chat | None
+    limit: int
+
+
+class ChatReader:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, chat_id: UUID) -> Chat:
+        try:
+            return await self._database.autocommit(get_chat, chat_id, lane=Lane.CHATS)
+        except StoreFailed as error:
+            telemetry.event("chat.damaged", chat_id=str(chat_id), error=str(error))
+            return await self._database.autocommit(_get_frame, chat_id, lane=Lane.CHATS)
+
+    async def listed(self, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None) -> tuple[Chat, ...]:
+        asked = (owner_id, archived, limit, after)
+        try:
+            return tuple(map(shown_chat_of, await self._database.autocommit(_list, "list_chats", *asked)))
+        except StoreFailed:
+            return await self._one_by_one(await self._database.autocommit(_list, "list_chat_ids", *asked))
+
+    async def changed(
+        self, owner_ids: Sequence[UUID], seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
+        asked = _Changed(owner_ids, seconds, as_of, after, limit)
+        try:
+            rows, now = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
+            return Changes(tuple(map(shown_chat_of, rows)), now)
+        except StoreFailed:
+            rows, now = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
+            return Changes(await self._one_by_one(rows), now)
+
+    async def _one_by_one(self, rows: Sequence[Row]) -> tuple[Chat, ...]:
+        return tuple([await self.get(row["id"]) for row in rows])
+
+
+async def get_chat(connection: Connection, chat_id: UUID) -> Chat:
+    return shown_chat_of(existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
+
+
+async def _get_frame(connection: Connection, chat_id: UUID) -> Chat:
+    return shown_chat_of(existing(await connection.fetchrow(SQL["select_frame"], chat_id), chat_id))
+
+
+async def _list(
+    connection: Connection, query: str, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None
+) -> Sequence[Row]:
+    created_at = None
+    if after is not None:
+        row = await connection.fetchrow(SQL["select_creation"], after, owner_id)
+        created_at = existing(row, after)["created_at"]
+    return await connection.fetch(SQL[query], owner_id, archived, created_at, after, limit)
+
+
+async def _list_changed(connection: Connection, query: str, asked: _Changed) -> tuple[Sequence[Row], datetime]:
+    now = await connection.fetchval(SQL["clock"])
+    place = (None, None) if asked.after is None else (asked.after.updated_at, asked.after.id)
+    rows = await connection.fetch(SQL[query], list(asked.owner_ids), asked.seconds, asked.as_of, *place, asked.limit)
+    return rows, now
+
+
+def existing(row: Row | None, chat_id: UUID) -> Row:
+    if row is None:
+        raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
+    return row

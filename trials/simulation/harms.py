@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from simulation.run import World
 
 GREEDY_OWNER = UUID(int=101)
-GREEDY_CHATS = 30
+GREEDY_CHATS = 60
 BEGINS_SECONDS = 1.0
 USE_SECONDS = 0.4
 RESTART_SECONDS = 0.3
@@ -230,14 +230,12 @@ class Harms:
                 return
 
     def _kill(self, process: ReplicaProcess) -> None:
-        world = self._world
-        world.checker.faults.append(
-            Fault(
-                kind="kill", time=world.now, until=world.now, worker_id=str(process.worker_id), replica=process.name
-            )
-        )
+        """Its supervisor starts another one, which knows whom it replaces."""
+        world, worker_id = self._world, str(process.worker_id)
+        fault = Fault(kind="kill", time=world.now, until=world.now, worker_id=worker_id, replica=process.name)
+        world.checker.faults.append(fault)
         process.kill()
-        world.later(RESTART_SECONDS, lambda: world.restart(process))
+        world.later(RESTART_SECONDS, lambda: world.restart(process, replaces=worker_id))
 
 
 @contextmanager

@@ -329,7 +329,7 @@ class WatchedStreams(MemoryStreams):
 
     def _append(self, chat_id: UUID, frame: Frame) -> Appended:
         if chat_id in self._harmed.refused:
-            return Appended.REFUSED
+            return Appended.MISSING
         row = self._broker.stream(chat_id)
         before = None if row is None else row.last
         appended = super()._append(chat_id, frame)

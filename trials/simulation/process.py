@@ -16,7 +16,7 @@ import trio
 
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
-from chatcluster.errors import CallerError, StoreUnavailable, StreamsUnavailable, UnavailableError
+from chatcluster.errors import CallerError, StoreUnavailable, StreamsUnavailable, UnavailableError, Unreadable
 from chatcluster.memory import MemoryBroker
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
@@ -338,7 +338,7 @@ class ReplicaProcess:
                         await connection.send(await subscriber.receive())
         except Cut as cut:
             reason = f"cut: {cut}"
-        except (CallerError, UnavailableError) as error:
+        except (CallerError, UnavailableError, Unreadable) as error:
             reason = f"{type(error).__name__}: {error}"
         finally:
             self._connections.pop(connection, None)

@@ -6,6 +6,7 @@ tool, or is just slow, as the seed has it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
@@ -16,9 +17,11 @@ import trio
 from chatcluster.errors import ProviderError
 from chatcluster.parts import ReasoningPart, Role, TextPart, ToolCallPart
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+from simulation.harmed import Harmed, Misbehaviour
 from simulation.seeding import Temper
 
 STALL_SECONDS = 60.0
+SIGN_SECONDS = 0.2
 
 
 class Answer:
@@ -40,10 +43,20 @@ class Provider:
     """``caller`` is who calls right now; ``on_word`` hears of each piece at the moment at which it is taken."""
 
     def __init__(
-        self, temper: Temper, draw: Random, *, caller: Callable[[], UUID | None], on_word: Callable[[Answer], None]
+        self,
+        temper: Temper,
+        draw: Random,
+        harmed: Harmed,
+        *,
+        caller: Callable[[], UUID | None],
+        on_word: Callable[[Answer], None],
     ) -> None:
         self.temper = temper
         self.answers: list[Answer] = []
+        self.under_way: dict[UUID, Answer] = {}
+        """The newest of each chat that has not ended."""
+        self._counts: Counter[UUID] = Counter()
+        self._harmed = harmed
         self._draw = draw
         self._caller = caller
         self._on_word = on_word
@@ -53,14 +66,32 @@ class Provider:
         question = next(message.id for message in reversed(request.messages) if message.role is Role.USER)
         answer = Answer(len(self.answers) + 1, self._caller(), request.chat_id, question)
         self.answers.append(answer)
+        self.under_way[request.chat_id] = answer
+        self._counts[request.chat_id] += 1
         words = self._words(answer)
         try:
             yield words
         finally:
+            if self.under_way.get(request.chat_id) is answer:
+                del self.under_way[request.chat_id]
             await words.aclose()
+
+    def count_of(self, chat_id: UUID) -> int:
+        """How many answers the chat was given."""
+        return self._counts[chat_id]
+
+    async def _misbehave(self, chat_id: UUID) -> AsyncGenerator[ModelEvent, None]:
+        while misbehaviour := self._harmed.models.get(chat_id):
+            if misbehaviour is Misbehaviour.GARBAGE:
+                raise ProviderError("this is no answer of a model", kind="bad_response", retryable=True)
+            await trio.sleep(SIGN_SECONDS)
+            if misbehaviour is Misbehaviour.KEEP_ALIVE:
+                yield KeepAlive()
 
     async def _words(self, answer: Answer) -> AsyncGenerator[ModelEvent, None]:
         temper, draw = self.temper, self._draw
+        async for sign in self._misbehave(answer.chat_id):
+            yield sign
         await trio.sleep(draw.expovariate(1 / temper.first_seconds))
         self._may_fail()
         if draw.random() < 0.2:

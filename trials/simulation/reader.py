@@ -26,7 +26,9 @@ LAZY_SECONDS = 0.3
 
 
 class Reader:
-    def __init__(self, name: str, chat_id: UUID, world: World, draw: Random, subscriber: Subscriber) -> None:
+    def __init__(
+        self, name: str, chat_id: UUID, world: World, draw: Random, subscriber: Subscriber, owner_id: UUID = OWNER
+    ) -> None:
         self.name = name
         self.chat_id = chat_id
         self.subscriber = subscriber
@@ -35,6 +37,7 @@ class Reader:
         self.archived = False
         self._world = world
         self._draw = draw
+        self._owner_id = owner_id
         self._cursor: Cursor = BEGINNING
 
     def settle(self) -> None:
@@ -47,7 +50,7 @@ class Reader:
             process = await self._world.accepting_process(self._draw)
             self._world.witness.note("connect", self.name, process.name, self._cursor)
             self.subscriber.connected()
-            connection = process.connect(self.chat_id, self._cursor, OWNER)
+            connection = process.connect(self.chat_id, self._cursor, self._owner_id)
             stay_seconds = self._draw.expovariate(1 / self.hop_seconds)
             try:
                 with trio.move_on_after(stay_seconds):

@@ -34,8 +34,10 @@ from chatcluster.chat import Archive, Status, Unarchive
 from chatcluster.memory import MemoryBroker
 from chatcluster.memory.database import ChatRow
 from simulation import scheduler
+from simulation.bystanders import Bystanders
 from simulation.client import Client
 from simulation.faults import Faults
+from simulation.harms import Harms
 from simulation.network import Weather
 from simulation.process import ReplicaProcess
 from simulation.provider import Provider
@@ -122,7 +124,11 @@ class World:
         self.weather = Weather()
         self.draw = Random(f"network {plan.seed}")
         self.provider = Provider(
-            plan.temper, Random(f"provider {plan.seed}"), caller=self._calling_worker, on_word=self.witness.worked
+            plan.temper,
+            Random(f"provider {plan.seed}"),
+            self.witness.harmed,
+            caller=self._calling_worker,
+            on_word=self.witness.worked,
         )
         self.processes: list[ReplicaProcess] = []
         self.buried: list[ReplicaProcess] = []
@@ -175,6 +181,9 @@ class World:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(faults.run)
             nursery.start_soon(self._join_late, chats)
+            nursery.start_soon(Harms(self, Random(f"harms {plan.seed}")).run)
+            if plan.quiet:
+                nursery.start_soon(Bystanders(self, chats).run)
             with trio.move_on_after(CLIENT_SECONDS_MAX):
                 async with trio.open_nursery() as using:
                     for client in clients:
@@ -285,6 +294,11 @@ class World:
         self.readers.append(reader)
         self._nursery.start_soon(reader.run)
 
+    def follow(self, name: str, chat_id: UUID, checker: Checker, *, owner_id: UUID, nursery: trio.Nursery) -> None:
+        """Read a chat that is not judged."""
+        draw, subscriber = Random(f"{name} {self.plan.seed}"), checker.subscriber(str(chat_id), name)
+        nursery.start_soon(Reader(name, chat_id, self, draw, subscriber, owner_id).run)
+
     # --- what is on its way -------------------------------------------------------------------
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
@@ -308,7 +322,7 @@ class World:
             self.trace.note(self.now, "told", name, *(fields[field] for field in TOLD_FIELDS if field in fields))
         if name == "lease.lost":
             self.witness.stopped(UUID(str(fields["worker_id"])))
-        if name in CRASHES:
+        if name in CRASHES and fields.get("chat_id") not in map(str, self.witness.harmed.chats):
             detail = f"{name}: {fields['error']}"
             self.checker.report(Violation(Kind.CRASH, str(fields.get("chat_id", "")), detail, self.now))
 

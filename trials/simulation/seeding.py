@@ -6,7 +6,7 @@ two mishaps at once, both get their chance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from chatcluster.config import Settings
@@ -23,11 +23,28 @@ FAULTS = (
     "redis_restart",
     "redis_flush",
 )
+HARMS = (
+    "unreadable",
+    "stalled",
+    "deadly",
+    "damaged",
+    "locked",
+    "foreign",
+    "refused",
+    "model",
+    "hints",
+    "session",
+    "unburiable",
+)
+"""And "greedy", which needs a world of its own: one that is full."""
 LIVENESS_FAULTS = ("clock_step", "fail_over")
 """Drawn apart, so that what a seed brings else stays as it was."""
 CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
+HARMFUL = 0.2
+QUIET = 0.25
+GREEDY = 0.15
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,10 @@ class Plan:
     """Probability of a reader's pause at each batch of events."""
     late_readers: int
     """Readers that come while all this goes on, without a cursor."""
+    harms: tuple[str, ...]
+    """What a chat, a row, a stream does that is no business of the other chats."""
+    quiet: bool
+    """Whether nothing else goes wrong, so that no chat may wait for anything but its model."""
     bounds: dict[str, int]
     """Of the code, by their full names: small ones make a small world long."""
     settings: Settings = field(compare=False)
@@ -88,12 +109,17 @@ class Plan:
             f"  faults a second: {faults}\n  weather: {troubles}\n  provider: {self.temper}\n"
             f"  clocks: {[round(speed, 3) for speed in self.speeds]}, slots: {self.slots}, "
             f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms\n"
+            f"  harms: {', '.join(self.harms) or 'none'}{', and nothing else' if self.quiet else ''}\n"
             f"  bounds: {self.bounds}, an attempt {self.settings.attempt_bytes_max >> 10} KiB"
         )
 
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""
+    return _harmful(_troubled(seed))
+
+
+def _troubled(seed: int) -> Plan:
     draw = Random(f"plan {seed}")
 
     def sometimes(probability: float, low: float, high: float) -> float:
@@ -138,8 +164,41 @@ def plan_of(seed: int) -> Plan:
         hop_seconds=draw.choice((0.2, 1.0, 10.0)),
         lazy=sometimes(0.2, 0.05, 0.5),
         late_readers=draw.choice((0, 0, 1, 2)),
+        harms=(),
+        quiet=False,
         bounds=_bounds(draw),
         settings=_settings(draw),
+    )
+
+
+def _harmful(plan: Plan) -> Plan:
+    """Some worlds have harms besides their faults, and some have nothing else."""
+    draw = Random(f"harmful {plan.seed}")
+    chance = draw.random()
+    if chance < HARMFUL:
+        return replace(plan, harms=tuple(draw.sample(HARMS, draw.randint(1, 2))))
+    if chance > HARMFUL + QUIET:
+        return plan
+    greedy = draw.random() < GREEDY
+    return replace(
+        plan,
+        replicas=(replicas := draw.choice((2, 2, 3))),
+        speeds=(1.0,) * replicas,
+        slots=2 if greedy else 64,
+        chats=2,
+        readers=2,
+        operations=max(plan.operations, 6),
+        think_seconds=0.5,
+        faults={},
+        weather={},
+        temper=Temper(first_seconds=draw.choice((0.05, 0.2)), words_max=8, pause_seconds=draw.choice((0.05, 0.2))),
+        stop_seconds_max=CALM_STOP_SECONDS_MAX,
+        linger_seconds=5.0,
+        hop_seconds=10.0,
+        lazy=0.0,
+        harms=("greedy",) if greedy else tuple(draw.sample(HARMS, draw.randint(1, 3))),
+        quiet=True,
+        settings=replace(plan.settings, attempts_max=3, claim_batch=10),
     )
 
 

@@ -44,7 +44,8 @@ class Vigil:
         fit = [process for process in self._world.processes if process.fit]
         self._fit_since = {process: self._fit_since.get(process, now) for process in fit}
         for row in self._world.witness.database.chats.values():
-            if not row.state.runnable or self._served(row):
+            harmed = row.id in self._world.witness.harmed.chats
+            if not row.state.runnable or harmed or self._served(row):
                 self._unserved_since.pop(row.id, None)
                 continue
             since = self._unserved_since.setdefault(row.id, now)

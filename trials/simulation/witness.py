@@ -22,12 +22,25 @@ from uuid import UUID
 
 from checker.history import Kind, Violation
 
-from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, ScheduleRetry, UserCommand, event_name
+from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, ScheduleRetry, Status, UserCommand, event_name
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
 from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
-from chatcluster.ports import Appended, Burial, Chat, Claimed, Death, Idempotency, Outcome, Proof, Silence
+from chatcluster.ports import (
+    Appended,
+    Burial,
+    Chat,
+    ChatRead,
+    Claimed,
+    Death,
+    HistoryPage,
+    Idempotency,
+    Outcome,
+    Proof,
+    Silence,
+)
+from simulation.harmed import Harmed
 from simulation.network import Weather, Wire
 from simulation.provider import Answer
 from simulation.trace import Trace
@@ -63,6 +76,7 @@ class Witness:
         self.database = MemoryDatabase(clock)
         self.failures: Counter[UUID] = Counter()
         """Turns that ended in an error, by chat."""
+        self.harmed = Harmed(self.database)
         self.claims: dict[tuple[UUID, int], UUID] = {}
         self._trace = trace
         self._report = report
@@ -209,6 +223,7 @@ class WatchedStore(MemoryStore):
     def __init__(self, witness: Witness, wire: Wire) -> None:
         super().__init__(witness.database, wire)
         self._witness = witness
+        self._harmed = witness.harmed
         self._wire = wire
 
     async def apply(
@@ -219,7 +234,37 @@ class WatchedStore(MemoryStore):
 
         return await self._wire.carry("apply", effect)
 
+    async def get(self, chat_id: UUID) -> Chat:
+        self._harmed.row_asked(chat_id)
+        return await super().get(chat_id)
+
+    async def read_newer(
+        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+    ) -> ChatRead:
+        self._harmed.row_asked(chat_id)
+        return await super().read_newer(
+            chat_id,
+            after_version=after_version,
+            after_id=after_id,
+            queue_version=queue_version,
+            limit=limit,
+            bytes_max=bytes_max,
+        )
+
+    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+        await self._harmed.history_asked(chat_id)
+        return await super().read_history(
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max
+        )
+
+    async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
+        await self._harmed.row_written(chat_id)
+        chat = await super().raise_epoch(chat_id, worker_id, epoch=epoch, above=above)
+        self._witness.claims[chat_id, above] = worker_id
+        return chat
+
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+        await self._harmed.row_written(fence.chat_id)
         return await self._wire.carry("commit", partial(self._commit, fence, command))
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
@@ -233,6 +278,9 @@ class WatchedStore(MemoryStore):
         self._witness.committed(fence, command, before, outcome)
         return outcome
 
+    def _claimable(self, status: Status) -> list[ChatRow]:
+        return [row for row in super()._claimable(status) if not self._harmed.is_locked(row.id)]
+
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
         claimed = super()._take(row, worker_id)
         self._witness.claimed(claimed, worker_id)
@@ -245,6 +293,7 @@ class WatchedRegistry(MemoryRegistry):
         self._witness = witness
 
     def _bury(self, worker_id: UUID, proof: Proof) -> Burial | None:
+        self._witness.harmed.buried(worker_id)
         burial = super()._bury(worker_id, proof)
         if burial is not None:
             self._witness.buried(worker_id, burial.freed, proof)
@@ -257,18 +306,30 @@ class WatchedStreams(MemoryStreams):
     def __init__(self, witness: Witness, broker: MemoryBroker, link: Link, weather: Weather, draw: Random) -> None:
         super().__init__(broker, link)
         self._witness = witness
+        self._harmed = witness.harmed
         self._weather = weather
         self._draw = draw
 
     async def open(self, chat_id: UUID, frame: Frame, *, trim: bool) -> None:
+        self._harmed.stream_asked(chat_id)
         self._witness.opens(chat_id, frame)
         await super().open(chat_id, frame, trim=trim)
+
+    async def restore(self, chat_id: UUID, frames: Sequence[Frame]) -> None:
+        self._harmed.stream_asked(chat_id)
+        await super().restore(chat_id, frames)
+
+    async def read(self, chat_id: UUID, *, after: Position, limit: int) -> list[Frame]:
+        self._harmed.stream_asked(chat_id)
+        return await super().read(chat_id, after=after, limit=limit)
 
     def _publish(self, chat_id: UUID, frame: Frame) -> None:
         if frame.kind is FrameKind.OPEN or self._draw.random() >= self._weather.live_lost:
             super()._publish(chat_id, frame)
 
     def _append(self, chat_id: UUID, frame: Frame) -> Appended:
+        if chat_id in self._harmed.refused:
+            return Appended.MISSING
         row = self._broker.stream(chat_id)
         before = None if row is None else row.last
         appended = super()._append(chat_id, frame)

@@ -13,7 +13,6 @@ from contract_worlds import OWNER, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
     AwaitAction,
-    Busy,
     CommitStep,
     Edit,
     ErrorInfo,
@@ -240,49 +239,6 @@ async def test_a_queued_message_does_not_fence_the_owner(world: World) -> None:
     finished = await world.store.commit(fence_of(chat), ANSWER)
     assert texts(finished.messages) == ["the answer", "later"]
     assert (finished.chat.worker_id, finished.chat.epoch) == (chat.worker_id, chat.epoch)
-
-
-# --- a commit whose outcome was unknown -------------------------------------------------------
-
-
-@pytest.mark.parametrize("busy", [None, Busy.QUEUE, Busy.INTERRUPT])
-async def test_a_repeated_commit_is_recognised_and_writes_nothing(world: World, busy: Busy | None) -> None:
-    """P1: no answer is in the history twice."""
-    chat_id = await world.chat()
-    chat = (await world.claim()).chat
-    if busy is not None:
-        await world.send(chat_id, "next", busy)
-    command = FinishInterruption(assistant("half")) if busy is Busy.INTERRUPT else ANSWER
-    first = await world.store.commit(fence_of(chat), command)
-    before = await world.store.read(chat_id)
-    repeated = await world.store.commit(fence_of(chat), command)
-    assert repeated.replayed
-    assert not first.replayed
-    assert repeated.messages == first.messages
-    assert repeated.chat == first.chat
-    assert await world.store.read(chat_id) == before
-
-
-async def test_a_repeated_commit_is_recognised_after_the_chat_went_on(world: World) -> None:
-    chat_id = await world.chat()
-    chat = (await world.claim()).chat
-    first = await world.store.commit(fence_of(chat), ANSWER)
-    await world.send(chat_id, "next")
-    taken = await world.claim()
-    repeated = await world.store.commit(fence_of(chat), ANSWER)
-    assert repeated.messages == first.messages
-    assert repeated.chat == taken.chat, "the chat as it is now: the caller sees that it is not its own any more"
-
-
-async def test_a_repeated_step_does_not_open_its_calls_again(world: World) -> None:
-    """P7"""
-    await world.chat()
-    chat = (await world.claim()).chat
-    step = CommitStep((assistant("looking", "call"),))
-    first = await world.store.commit(fence_of(chat), step)
-    await world.store.commit(fence_of(chat), step)
-    finished = await world.store.commit(fence_of(first.chat), Fail(ErrorInfo("generic", "it failed")))
-    assert len(finished.messages) == 1, "one call, one result"
 
 
 # --- idempotency keys -------------------------------------------------------------------------

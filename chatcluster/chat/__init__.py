@@ -55,6 +55,7 @@ from chatcluster.chat.commands import (
 )
 from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, create, decide
 from chatcluster.chat.draft import CANCELLED_TEXT, Decision
+from chatcluster.chat.recorded import is_repeat
 from chatcluster.chat.state import (
     QUEUE_MESSAGES_MAX,
     ChatState,
@@ -115,4 +116,5 @@ __all__ = [
     "create",
     "decide",
     "event_name",
+    "is_repeat",
 ]

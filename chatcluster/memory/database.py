@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -18,6 +19,14 @@ from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, To
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
+
+
+class Origin(NamedTuple):
+    """Where an owner's messages come from: its tenure, the history that it worked from, and the event."""
+
+    epoch: int
+    history_version: int
+    event: str
 
 
 @dataclass(slots=True)
@@ -36,8 +45,8 @@ class ChatRow:
     """The order of the claim: set exactly while the chat waits for an owner."""
     messages: list[Message] = field(default_factory=list)
     queued_at: dict[int, datetime] = field(default_factory=dict)
-    commits: dict[tuple[int, int], tuple[Message, ...]] = field(default_factory=dict)
-    """What each owner's commit inserted, by its epoch and the history version that it worked from."""
+    commits: dict[Origin, tuple[Message, ...]] = field(default_factory=dict)
+    """What each owner's commit inserted."""
 
     @property
     def queue(self) -> tuple[QueuedMessage, ...]:

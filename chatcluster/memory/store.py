@@ -22,10 +22,12 @@ from chatcluster.chat import (
     UserCommand,
     create,
     decide,
+    event_name,
+    is_repeat,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused
-from chatcluster.memory.database import ChatRow, MemoryDatabase, UsedKey
+from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused, OwnershipError
+from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
 from chatcluster.memory.link import Link
 from chatcluster.parts import Message, NewMessage, QueuedMessage, encode
 from chatcluster.ports import (
@@ -220,12 +222,15 @@ class MemoryStore:
         row = self._database.chats.get(fence.chat_id)
         if row is None:
             raise Fenced("the chat does not exist any more")
-        key = (fence.epoch, fence.history_version)
-        if key in row.commits:
-            return Outcome(self._database.view(row), row.commits[key], replayed=True)
-        outcome = self._write(row, decide(row.state, command, fence))
-        if outcome.messages:
-            row.commits[key] = outcome.messages
+        origin = Origin(fence.epoch, fence.history_version, event_name(command))
+        try:
+            outcome = self._write(row, decide(row.state, command, fence))
+        except OwnershipError:
+            recorded = row.commits.get(origin, ())
+            if not is_repeat(command, recorded):
+                raise
+            return Outcome(self._database.view(row), recorded, replayed=True)
+        row.commits[origin] = outcome.messages
         return outcome
 
     def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:

@@ -16,7 +16,7 @@ the outcome of the first, and then returns its answer. Key, effect and answer ar
 
 What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
 with its idempotency key; an owner repeats its commit, and is given the outcome of the first if that did happen
-(see ``_recorded``). Without either, a repeat is a new transition.
+(see ``chat/recorded.py``). Without either, a repeat is a new transition.
 
 All time is the database's.
 """
@@ -40,9 +40,10 @@ from chatcluster.chat import (
     create,
     decide,
     event_name,
+    is_repeat,
 )
 from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError
-from chatcluster.parts import Message, NewMessage, Role
+from chatcluster.parts import Message, Role
 from chatcluster.ports import (
     VERSIONS_FORGOTTEN_MAX,
     Changes,
@@ -239,7 +240,7 @@ async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -
         return await _transition(connection, row, command, fence)
     except OwnershipError:
         recorded = await _recorded(connection, fence, command)
-        if not recorded:
+        if not is_repeat(command, recorded):
             raise
         return Outcome(chat_of(row), recorded, replayed=True)
 
@@ -285,27 +286,11 @@ async def _commit_known(
 
 
 async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
-    """What this very commit inserted, if it was made before and its owner did not hear of it.
-
-    A tenure adds to one history once, because that moves the history. So there is one commit at most from here,
-    and it is this one if the event and the owner's own messages are the same. Commits without messages are not
-    recognised: a repeat does no harm, or is refused as the tenure is over.
-    """
+    """What an event of this name inserted in this tenure, from this history."""
     text = await connection.fetchval(
         SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
     )
-    recorded = messages_of(text)
-    own = _own_messages(command)
-    first, rest = recorded[: len(own)], recorded[len(own) :]
-    same = [(message.role, message.parts) for message in first] == [(message.role, message.parts) for message in own]
-    # What a decision adds are results of open calls and the head of the queue.
-    return recorded if same and all(message.role is not Role.ASSISTANT for message in rest) else ()
-
-
-def _own_messages(command: OwnerCommand) -> tuple[NewMessage, ...]:
-    """The messages that the owner brings along; those that the decision adds come after them."""
-    partial = getattr(command, "partial", None)
-    return (partial,) if partial is not None else getattr(command, "messages", ())
+    return messages_of(text)
 
 
 # --- idempotency ------------------------------------------------------------------------------

@@ -322,7 +322,7 @@ class World:
             self.trace.note(self.now, "told", name, *(fields[field] for field in TOLD_FIELDS if field in fields))
         if name == "lease.lost":
             self.witness.stopped(UUID(str(fields["worker_id"])))
-        if name in CRASHES and fields.get("chat_id") not in map(str, self.witness.harmed.chats):
+        if name in CRASHES and str(fields.get("chat_id")) not in map(str, self.witness.harmed.chats):
             detail = f"{name}: {fields['error']}"
             self.checker.report(Violation(Kind.CRASH, str(fields.get("chat_id", "")), detail, self.now))
 

@@ -277,4 +277,11 @@ async def test_a_queue_that_never_gets_empty_keeps_no_place_in_a_full_replica(wo
     assert await answer_all(world, 3) == ["me too", "one", "two"]
     await busy.until_status("waiting")
     assert other.history == ["user: me too", "assistant: re: me too"]
-    assert busy.history == ["user: hello", "assistant: Hi", "user: one", "assistant: re: one", "user: two", "assistant: re: two"]
+    assert busy.history == [
+        "user: hello",
+        "assistant: Hi",
+        "user: one",
+        "assistant: re: one",
+        "user: two",
+        "assistant: re: two",
+    ]

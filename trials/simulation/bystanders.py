@@ -56,7 +56,9 @@ class Bystanders:
         answers = self._world.provider.count_of(row.id)
         waits = row.state.runnable and self._answer_to(row) is None and (row.retry_at or 0.0) <= self._world.now
         progress = (answers, row.state.history_version, row.state.status)
-        self._judge((row.id, "work"), row.id, progress if waits else None, f"is {row.state.status}, and nobody works on it")
+        self._judge(
+            (row.id, "work"), row.id, progress if waits else None, f"is {row.state.status}, and nobody works on it"
+        )
         charged = row.state.status is Status.ERROR or row.state.failures > 0
         if charged and row.id not in self._charged:
             self._charged.add(row.id)
@@ -78,7 +80,9 @@ class Bystanders:
         wanted = self._waits.get((reader, "version"), Wait(row.state.snapshot_version, 0.0)).what
         if behind and isinstance(wanted, int) and subscriber.version >= wanted:
             wanted = row.state.snapshot_version
-        self._judge((reader, "version"), row.id, wanted if behind else None, f"{reader.name} was told of {subscriber.version}")
+        self._judge(
+            (reader, "version"), row.id, wanted if behind else None, f"{reader.name} was told of {subscriber.version}"
+        )
         self._look_at_preview(reader, self._answer_to(row))
 
     def _look_at_preview(self, reader: Reader, answer: Answer | None) -> None:

@@ -27,12 +27,14 @@ STATEMENT_SECONDS_MAX = 3.0
 LOCK_SECONDS_MAX = 0.5
 LOOK_SECONDS = 0.05
 
+
 class Misbehaviour(StrEnum):
     """What a model server does instead of answering."""
 
     SILENT = "silent"
     KEEP_ALIVE = "keeps alive for ever"
     GARBAGE = "answers garbage"
+
 
 class Harmed:
     def __init__(self, database: MemoryDatabase) -> None:
@@ -82,5 +84,3 @@ class Harmed:
     def buried(self, worker_id: UUID) -> None:
         if worker_id in self.unburiable:
             raise ValueError("a row that nobody thought of")
-
-__all__ = ["Harmed", "Misbehaviour", "StoreUnavailable"]

@@ -67,6 +67,7 @@ class Harms:
             "deadly": self._deadly_history,
             "damaged": self._damaged_row,
             "locked": self._locked_row,
+            "locked_of_the_dead": self._locked_row_of_the_dead,
             "foreign": self._foreign_entries,
             "refused": self._refused_stream,
             "model": self._bad_model,
@@ -108,18 +109,23 @@ class Harms:
             await trio.sleep_forever()
 
     async def _locked_row(self) -> None:
-        """Somebody holds the row of a chat whose owner dies, or of one that waits for an owner."""
-        (owned,), (waiting,) = await self._victims(1), await self._victims(1, used=False)
-        self._harmed.models[owned] = Misbehaviour.KEEP_ALIVE
+        """Somebody holds the row of a chat that waits for an owner."""
+        (victim,) = await self._victims(1, used=False)
         while True:
-            await trio.sleep(self._draw.uniform(0.5, 1.5))
-            if self._draw.random() < 0.5:
-                with _member(self._world.witness.database.locked_rows, [owned]):
-                    await self._kill_at_work(self._owner_of(owned))
+            await trio.sleep(self._draw.uniform(0.2, 0.8))
+            if await self._send(victim):
+                with _member(self._world.witness.database.locked_rows, [victim]):
                     await trio.sleep(HELD_SECONDS)
-            elif await self._send(waiting):
-                with _member(self._world.witness.database.locked_rows, [waiting]):
-                    await trio.sleep(HELD_SECONDS)
+
+    async def _locked_row_of_the_dead(self) -> None:
+        """Somebody holds the row of a chat, and then its owner dies, which has other chats too."""
+        (victim,) = await self._victims(1)
+        self._harmed.models[victim] = Misbehaviour.KEEP_ALIVE
+        while True:
+            await trio.sleep(self._draw.uniform(0.2, 0.8))
+            with _member(self._world.witness.database.locked_rows, [victim]):
+                await self._kill_at_work(self._owner_of(victim))
+                await trio.sleep(HELD_SECONDS)
 
     async def _unburiable_worker(self) -> None:
         """The row of a dead replica that nobody can bury."""

@@ -12,20 +12,17 @@ import trio
 from chatcluster.attempt import Attempt
 from chatcluster.chat import OwnerCommand, Status
 from chatcluster.errors import Fenced, StoreLocked, StreamRefused, StreamsUnavailable, Unreadable
-from chatcluster.heartbeat import Lease
 from chatcluster.histories import History
 from chatcluster.memory import MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.database import ChatRow
 from chatcluster.parts import Message, NewMessage
 from chatcluster.ports import (
-    Burial,
     Chat,
     Claimed,
     Gap,
     Hint,
     ModelRequest,
     Opening,
-    Proof,
 )
 from chatcluster.runner import Runner
 
@@ -156,18 +153,6 @@ def one_model_connection() -> list[Patch]:
     return [(Attempt, "run", in_turn)]
 
 
-def one_error_ends_the_sweep() -> list[Patch]:
-    """Who cannot be buried keeps those behind it from being looked at."""
-
-    async def bury(self: Lease, worker_id: UUID, proof: Proof, seen: str) -> Burial | None:
-        burial = await self._registry.bury(worker_id, proof)
-        if burial is not None:
-            self._tell(burial.freed)
-        return burial
-
-    return [(Lease, "_try_to_bury", bury)]
-
-
 def trusted_hints() -> list[Patch]:
     """Whatever comes on a channel of hints is a hint."""
     from chatcluster import replica
@@ -189,6 +174,5 @@ HARMFUL: tuple[Callable[[], list[Patch]], ...] = (
     kept_places,
     histories_one_by_one,
     one_model_connection,
-    one_error_ends_the_sweep,
     trusted_hints,
 )

@@ -29,6 +29,7 @@ HARMS = (
     "deadly",
     "damaged",
     "locked",
+    "locked_of_the_dead",
     "foreign",
     "refused",
     "model",
@@ -43,7 +44,7 @@ CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
 HARMFUL = 0.2
-QUIET = 0.25
+QUIET = 0.3
 GREEDY = 0.15
 
 
@@ -187,7 +188,7 @@ def _harmful(plan: Plan) -> Plan:
         slots=1 if greedy else 64,
         chats=2,
         readers=2,
-        operations=max(plan.operations, 6),
+        operations=max(plan.operations, 8),
         think_seconds=0.5,
         faults={},
         weather={},

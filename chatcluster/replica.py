@@ -241,6 +241,7 @@ class Replica:
             notices=self._notices,
             settings=self._settings,
             places=self._places,
+            is_full=lambda: self.free_slots == 0,
         )
         if stale := self._runners.get(claimed.chat.id):
             stale.fenced()  # that its chat could be claimed proves that its tenure is over

@@ -84,6 +84,7 @@ class Runner:
         notices: Notices,
         settings: Settings,
         places: Places,
+        is_full: Callable[[], bool],
     ) -> None:
         self._held = HeldChat(
             claimed.chat,
@@ -103,7 +104,10 @@ class Runner:
         self._retry_seconds = claimed.wait_seconds
         self._attempted = (0, 0)
         self._whole = trio.CancelScope()
+        self._is_full = is_full
         self._draining = False
+        self._gives_way = False
+        """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
 
     def __repr__(self) -> str:
@@ -177,7 +181,7 @@ class Runner:
     async def _step(self) -> None:
         if self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
-        elif self._draining:
+        elif self._draining or self._gives_way:
             await self._release()
         elif self._deadly:
             await self._fail(after_deaths(self.chat))
@@ -279,10 +283,14 @@ class Runner:
         await self._end(Release(), "released")
 
     async def _end(self, command: OwnerCommand, word: str) -> None:
-        """The turn is over: the tenure goes on to the message promoted with it, or closes."""
+        """The turn is over: the tenure goes on to the message promoted with it, or closes.
+
+        In a full replica it gives way instead: chats whose queues never get empty would keep its places for ever.
+        """
         outcome = await self._held.commit(command)
         if self._held.owned:
             self._held.stream.turn(outcome.messages[-1].id, self.chat.history_version)
+            self._gives_way = self._is_full()
         else:
             self._held.stream.close(word)
 

@@ -26,7 +26,7 @@ TESTS = Path(__file__).parent
 
 
 @pytest.mark.parametrize("start", range(0, SEEDS, 10))
-def test_p1_to_p8_are_kept_from_every_seed(start: int) -> None:
+def test_every_promise_is_kept_from_every_seed(start: int) -> None:
     for seed in range(start, start + 10):
         run_of_seed = run_seed(seed)
         assert run_of_seed.kept, f"scripts/simulate --seed {seed}\n{run_of_seed.verdict.violations}"

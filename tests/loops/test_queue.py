@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from chatcluster.chat import QUEUE_MESSAGES_MAX, Busy, Edit, Promote
 from chatcluster.errors import NotAllowedInStatus, QueuedMessageNotFound, QueueFull
@@ -262,3 +263,25 @@ async def test_an_idle_chat_has_nothing_to_delete_or_promote(world: World) -> No
     assert chat.status == "waiting"
     with pytest.raises(NotAllowedInStatus):
         await owner.interrupt(chat)
+
+
+async def test_a_queue_that_never_gets_empty_keeps_no_place_in_a_full_replica(world: World) -> None:
+    """After each turn the others who wait have their turn, and nothing of the queue is lost (P10)."""
+    owner = await world.replica(slots=1)
+    busy, call, _ = await world.answering(owner, "Hi")
+    for words in ("one", "two"):
+        await owner.send(busy, words)
+    other = await owner.create("me too")
+    await trio.sleep(1)
+    call.finish()
+    assert await answer_all(world, 3) == ["me too", "one", "two"]
+    await busy.until_status("waiting")
+    assert other.history == ["user: me too", "assistant: re: me too"]
+    assert busy.history == [
+        "user: hello",
+        "assistant: Hi",
+        "user: one",
+        "assistant: re: one",
+        "user: two",
+        "assistant: re: two",
+    ]

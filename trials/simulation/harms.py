@@ -32,14 +32,14 @@ from chatcluster.ports import (
 )
 from simulation import scheduler
 from simulation.client import OWNER
-from simulation.harmed import Misbehaviour
+from simulation.harmed import LOOK_SECONDS, Misbehaviour
 from simulation.process import ReplicaProcess
 
 if TYPE_CHECKING:
     from simulation.run import World
 
 GREEDY_OWNER = UUID(int=101)
-GREEDY_CHATS = 60
+GREEDY_CHATS = 16
 BEGINS_SECONDS = 1.0
 USE_SECONDS = 0.4
 RESTART_SECONDS = 0.3
@@ -67,6 +67,7 @@ class Harms:
             "deadly": self._deadly_history,
             "damaged": self._damaged_row,
             "locked": self._locked_row,
+            "locked_of_the_dead": self._locked_row_of_the_dead,
             "foreign": self._foreign_entries,
             "refused": self._refused_stream,
             "model": self._bad_model,
@@ -83,13 +84,13 @@ class Harms:
 
     async def _harm(self, kind: str) -> None:
         await trio.sleep(self._draw.uniform(0, BEGINS_SECONDS))
-        world, began = self._world, self._world.now
-        world.witness.note("fault", "harm", kind)
+        witness = self._world.witness
+        witness.note("fault", "harm", kind)
+        self._world.harms[f"harm: {kind}"] += 1  # none that the checker hears of: it explains nothing
         try:
             await self._kinds[kind]()
         finally:
-            world.witness.note("mended", "harm", kind)
-            world.checker.faults.append(Fault(kind=f"harm: {kind}", time=began, until=world.now))
+            witness.note("mended", "harm", kind)
 
     # --- rows ---------------------------------------------------------------------------------
 
@@ -108,16 +109,22 @@ class Harms:
             await trio.sleep_forever()
 
     async def _locked_row(self) -> None:
-        """Somebody holds the row of a chat, and then its owner dies, which owns others too."""
+        """Somebody holds the row of a chat that waits for an owner."""
+        (victim,) = await self._victims(1, used=False)
+        while True:
+            await trio.sleep(self._draw.uniform(0.2, 0.8))
+            if await self._send(victim):
+                with _member(self._world.witness.database.locked_rows, [victim]):
+                    await trio.sleep(HELD_SECONDS)
+
+    async def _locked_row_of_the_dead(self) -> None:
+        """Somebody holds the row of a chat, and then its owner dies, which has other chats too."""
         (victim,) = await self._victims(1)
         self._harmed.models[victim] = Misbehaviour.KEEP_ALIVE
         while True:
-            await trio.sleep(self._draw.uniform(0.5, 1.5))
-            owner = self._owner_of(victim)
+            await trio.sleep(self._draw.uniform(0.2, 0.8))
             with _member(self._world.witness.database.locked_rows, [victim]):
-                await trio.sleep(self._draw.uniform(0, 1))
-                if owner is not None and owner.alive and self._draw.random() < 0.7:
-                    self._kill(owner)
+                await self._kill_at_work(self._owner_of(victim))
                 await trio.sleep(HELD_SECONDS)
 
     async def _unburiable_worker(self) -> None:
@@ -146,7 +153,7 @@ class Harms:
             broker.publish(live_channel(victim), self._draw.choice([pack_frame(entry), *GARBAGE]))
 
     async def _refused_stream(self) -> None:
-        await self._while_in(self._harmed.refused, self._draw.randint(1, 2))
+        await self._while_in(self._harmed.refused, self._draw.randint(2, 3))
 
     async def _garbage_hints(self) -> None:
         broker = self._world.broker
@@ -160,7 +167,7 @@ class Harms:
     # --- users and their models ---------------------------------------------------------------
 
     async def _bad_model(self) -> None:
-        victims = await self._victims(self._draw.randint(1, 4))
+        victims = await self._victims(self._draw.randint(2, 5))
         models = {victim: self._draw.choice(list(Misbehaviour)) for victim in victims}
         self._harmed.models.update(models)
         try:
@@ -212,15 +219,33 @@ class Harms:
             for victim in victims:
                 state = self._world.witness.database.chats[victim].state
                 if len(state.queue) < QUEUE_MAX and not self._harmed.is_locked(victim):
-                    with suppress(CallerError):
-                        await self._store.apply(victim, Send((TextPart("more of a victim's"),)), owner_id=owner_id)
+                    await self._send(victim, owner_id)
             self._world.broker.publish(RUNNABLE_CHANNEL, b"")
+
+    async def _send(self, victim: UUID, owner_id: UUID = OWNER) -> bool:
+        """Whether the chat waits for an owner now."""
+        with suppress(CallerError):
+            await self._store.apply(victim, Send((TextPart("more of a victim's"),)), owner_id=owner_id)
+        return self._world.witness.database.chats[victim].claimable_since is not None
 
     # --- deaths -------------------------------------------------------------------------------
 
     def _owner_of(self, chat_id: UUID) -> ReplicaProcess | None:
         worker_id = self._world.witness.database.chats[chat_id].state.worker_id
         return next((process for process in self._world.processes if process.worker_id == worker_id), None)
+
+    async def _kill_at_work(self, process: ReplicaProcess | None) -> None:
+        """When it works on somebody else's chat as well, if that comes soon."""
+        if process is None:
+            return
+        rows, harmed = self._world.witness.database.chats.values(), self._harmed.chats
+        with trio.move_on_after(BEGINS_SECONDS):
+            at_work = False
+            while not at_work:
+                await trio.sleep(LOOK_SECONDS)
+                at_work = any(row.state.worker_id == process.worker_id and row.id not in harmed for row in rows)
+        if process.alive:
+            self._kill(process)
 
     def _kill_reader(self) -> None:
         calling = scheduler.current_process()

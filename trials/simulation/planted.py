@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
@@ -25,13 +24,24 @@ from chatcluster.held_chat import HeldChat
 from chatcluster.memory import MemoryRegistry, MemoryStore
 from chatcluster.memory.database import HeldLock
 from chatcluster.parts import Cursor, Frame, Message, Position
-from chatcluster.ports import Appended, Death, Gap, Heartbeat, Hint, Idempotency, Outcome, Proof, Silence, Subscription
+from chatcluster.ports import (
+    Appended,
+    Death,
+    Gap,
+    Heartbeat,
+    Hint,
+    Idempotency,
+    Outcome,
+    Proof,
+    Silence,
+    Subscription,
+)
 from chatcluster.relay import Relay, Tenure
 from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
+from simulation.planted_harms import HARMFUL, Patch
 
 _hints = msgspec.json.Decoder(Hint)
-Patch = tuple[object, str, Any]
 
 
 def no_epoch_check() -> list[Patch]:
@@ -264,6 +274,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         wall_clock_leases,
         one_connection_is_a_life,
         deaths_of_the_old_primary,
+        *HARMFUL,
     )
 }
 

@@ -106,7 +106,7 @@ def run_seed(seed: int) -> Run:
         trace=world.trace,
         virtual_seconds=world.now,
         real_seconds=time.perf_counter() - started,
-        faults=Counter(fault.kind for fault in world.checker.faults),
+        faults=Counter(fault.kind for fault in world.checker.faults) + world.harms,
         answers=len(world.provider.answers),
     )
 
@@ -133,6 +133,7 @@ class World:
         self.processes: list[ReplicaProcess] = []
         self.buried: list[ReplicaProcess] = []
         self.readers: list[Reader] = []
+        self.harms: Counter[str] = Counter()
         self.verdict: Verdict | None = None
         self._nursery: trio.Nursery
         self._late: list[tuple[float, int, Callable[[], None]]] = []
@@ -322,7 +323,8 @@ class World:
             self.trace.note(self.now, "told", name, *(fields[field] for field in TOLD_FIELDS if field in fields))
         if name == "lease.lost":
             self.witness.stopped(UUID(str(fields["worker_id"])))
-        if name in CRASHES and str(fields.get("chat_id")) not in map(str, self.witness.harmed.chats):
+        harmed = str(fields.get("chat_id")) in map(str, self.witness.harmed.chats)
+        if name in CRASHES and not harmed:
             detail = f"{name}: {fields['error']}"
             self.checker.report(Violation(Kind.CRASH, str(fields.get("chat_id", "")), detail, self.now))
 

@@ -29,6 +29,7 @@ HARMS = (
     "deadly",
     "damaged",
     "locked",
+    "locked_of_the_dead",
     "foreign",
     "refused",
     "model",
@@ -43,7 +44,7 @@ CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
 HARMFUL = 0.2
-QUIET = 0.25
+QUIET = 0.3
 GREEDY = 0.15
 
 
@@ -182,18 +183,22 @@ def _harmful(plan: Plan) -> Plan:
     greedy = draw.random() < GREEDY
     return replace(
         plan,
-        replicas=(replicas := draw.choice((2, 2, 3))),
+        replicas=(replicas := 2 if greedy else draw.choice((2, 2, 3))),
         speeds=(1.0,) * replicas,
-        slots=2 if greedy else 64,
+        slots=1 if greedy else 64,
         chats=2,
         readers=2,
-        operations=max(plan.operations, 6),
+        operations=max(plan.operations, 8),
         think_seconds=0.5,
         faults={},
         weather={},
-        temper=Temper(first_seconds=draw.choice((0.05, 0.2)), words_max=8, pause_seconds=draw.choice((0.05, 0.2))),
+        temper=Temper(
+            first_seconds=draw.choice((0.05, 0.2)),
+            words_max=4 if greedy else 8,
+            pause_seconds=draw.choice((0.05, 0.2)),
+        ),
         stop_seconds_max=CALM_STOP_SECONDS_MAX,
-        linger_seconds=5.0,
+        linger_seconds=2.0,
         hop_seconds=10.0,
         lazy=0.0,
         harms=("greedy",) if greedy else tuple(draw.sample(HARMS, draw.randint(1, 3))),

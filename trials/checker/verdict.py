@@ -166,7 +166,7 @@ class Checker:
 
 def _is_touched(chat: _Chat, loss: Loss) -> bool:
     return any(loss.touches(write) for write in chat.writes) or any(
-        reader.durable_at >= loss.since for reader in chat.readers
+        loss.covers(time) for reader in chat.readers for time in reversed(reader.durable_times)
     )
 
 

@@ -2,8 +2,8 @@
 
 A database or a role may have defaults that change what statements mean, or end them. Each connection is given what
 our statements are written for, so that those do not matter; ``row_security`` is off for the same reason: a policy that
-would hide rows from us is an error then. But a database that is read only by default has a reason for it: it is full, or
-another one has taken over. It is obeyed. Behind a transaction pooler (the direct URL is another one, or off) nothing
+would hide rows from us is an error then. But a database that is read only by default is obeyed: it is full, or another
+one has taken over. Behind a transaction pooler (the direct URL is another one, or off) nothing
 can be set like that: there ``migrate.py`` refuses what does not fit, and a transaction begins with what it needs.
 """
 

@@ -136,3 +136,27 @@ async def test_long_histories_wait_for_each_other_and_short_ones_for_none(
     await first.until_status("waiting")
     (await world.model.next_call()).answer("Done as well.")
     await second.until_status("waiting")
+
+
+# --- those who read ---------------------------------------------------------------------------
+
+
+async def test_readers_stay_while_the_row_of_their_chat_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a newer version has put it into a status that this one does not know."""
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner)
+    read_newer = MemoryStore.read_newer
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise Unreadable("a status that nobody knows")
+
+    monkeypatch.setattr(MemoryStore, "read_newer", fail)
+    call.answer(" answer")
+    await chat.until_status("waiting")
+    await trio.sleep(10)
+    monkeypatch.setattr(MemoryStore, "read_newer", read_newer)
+    await reader.until_status("waiting")
+    assert reader.history == chat.history
+    assert "feed.crashed" not in world.names_told()

@@ -182,4 +182,5 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
         return frozen or fault.kind.startswith(("postgres", "failover"))
     if fault.kind.startswith(("redis", "postgres", "failover")) or not doubt.shown:
         return True
-    return of_owner or frozen
+    deaf = fault.kind == "freeze-connection" and doubt.replica in (fault.replica, PUBLIC)
+    return of_owner or frozen or deaf

@@ -152,6 +152,9 @@ class Runner:
                     await self._work()
                 except Fenced:
                     self._over = True
+                except Unreadable as error:  # nor can it be written: the chat is left as it is
+                    telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
+                    self._over = True
                 except trio.Cancelled:
                     await self._give_back()
                     raise
@@ -358,7 +361,7 @@ class Runner:
             async with self._transacting:
                 if not self._owned:
                     return
-                with suppress(StoreFailed):  # the next commit will tell
+                with suppress(StoreFailed, Unreadable):  # the next commit will tell
                     self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
                 if self._is_ours(self._seen) and self._overruling.is_due:
                     await self._overrule()
@@ -407,5 +410,5 @@ class Runner:
         """Run a last transition; the next owner of the chat, if there is one by then or will be, does not need it."""
         try:
             await end()
-        except (Fenced, Moved, StoreFailed):
+        except (Fenced, Moved, StoreFailed, Unreadable):
             self._over = True

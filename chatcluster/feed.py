@@ -33,7 +33,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
-from chatcluster.errors import ChatclusterError, StoreUnavailable
+from chatcluster.errors import ChatclusterError, StoreUnavailable, Unreadable
 from chatcluster.notices import hint_in
 from chatcluster.parts import (
     START,
@@ -215,7 +215,7 @@ class Feed:
             went_back = read.chat.snapshot_version < self.chat.snapshot_version
             if went_back or read.chat.reset_version > self.shown.version:
                 read = await self._read_newer(0)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, Unreadable) as error:
             telemetry.event("feed.read_failed", chat_id=str(self.chat_id), error=str(error))
             await trio.sleep(READ_RETRY_SECONDS)
             return

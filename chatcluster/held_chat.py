@@ -26,7 +26,7 @@ import trio
 
 from chatcluster.attempt import Said
 from chatcluster.chat import Fence, OwnerCommand
-from chatcluster.errors import Fenced, StoreFailed
+from chatcluster.errors import Fenced, StoreFailed, Unreadable
 from chatcluster.histories import History
 from chatcluster.notices import Notices
 from chatcluster.overrule import Overruling
@@ -153,7 +153,7 @@ class HeldChat:
             async with self._transacting:
                 if not self.owned:
                     return
-                with suppress(StoreFailed):  # the next commit will tell
+                with suppress(StoreFailed, Unreadable):  # the next commit will tell
                     self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
                 if self._is_ours(self._seen) and self._overruling.is_due:
                     await self._overrule()

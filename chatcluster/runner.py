@@ -147,6 +147,9 @@ class Runner:
                     await self._work()
                 except Fenced:
                     self._over = True
+                except Unreadable as error:  # nor can it be written: the chat is left as it is
+                    telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
+                    self._over = True
                 except trio.Cancelled:
                     await self._give_back()
                     raise
@@ -325,5 +328,5 @@ class Runner:
         """Run a last transition; the next owner of the chat, if there is one by then or will be, does not need it."""
         try:
             await end()
-        except (Fenced, Moved, StoreFailed):
+        except (Fenced, Moved, StoreFailed, Unreadable):
             self._over = True

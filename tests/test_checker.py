@@ -643,6 +643,19 @@ def test_p8_a_loss_of_redis_explains_missing_parts_but_no_missing_message(readin
     assert reading.checker.verdict().excused == 1
 
 
+@pytest.mark.parametrize(("replica", "found"), [("replica-1", {}), ("replica-2", {Kind.TEXT: 1})])
+def test_p8_a_reader_behind_connections_that_froze_may_miss_parts(
+    reading: Reading, replica: str, found: dict[Kind, int]
+) -> None:
+    answering(reading)
+    frozen = Fault(kind="freeze-connection", time=reading.time, until=reading.time + 4, replica=replica)
+    reading.checker.faults.append(frozen)
+    reading.message(replace(ANSWER, text="because so it is"), position="1-4")
+    reading.status("waiting", 1)
+    reading.checker.wrote(sent("why?", 0))
+    assert reading.end(QUESTION, replace(ANSWER, text="because so it is")) == found
+
+
 def test_p8_it_does_not_explain_other_words(reading: Reading) -> None:
     answering(reading)
     reading.checker.faults.append(Fault(kind="redis-flush", time=reading.time, until=reading.time + 1))

@@ -17,6 +17,7 @@ from chatcluster.errors import (
     StoreLocked,
     StoreRefused,
     StoreUnavailable,
+    Unreadable,
 )
 from chatcluster.postgres.translation import LOST, RAISED, translate, translated
 from chatcluster.web.errors import answer
@@ -113,6 +114,12 @@ def test_a_bug_of_ours_stays_one(error: Exception) -> None:
     assert not isinstance(error, RAISED)
     with pytest.raises(type(error)), translated():
         raise error
+
+
+def test_who_asks_for_what_cannot_be_read_is_told_so() -> None:
+    answered = answer(Unreadable("a status that this version does not know"))
+    assert answered.status == 500
+    assert b"cannot be read by this version" in answered.body
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,23 @@ async def test_a_history_with_a_message_that_cannot_be_read_is_not_asked_about_b
         await store.read_history(chat.id, **PAGE)
 
 
+async def test_a_message_of_an_unknown_role_is_passed_over_where_messages_are_shown(
+    database: Database, by_hand: Session
+) -> None:
+    store = PostgresStore(database)
+    chat = await create(store, "queued")
+    (claimed,) = await store.claim(await register(database), free_slots=1, batch=1)
+    await store.commit(fence_of(claimed.chat), FinishTurn((assistant("yes"),)))
+    for rule in ("messages_role_check", "finish_reason_is_the_assistants"):
+        await execute(by_hand, f"ALTER TABLE messages DROP CONSTRAINT {rule}")
+    await execute(by_hand, "UPDATE messages SET role = 'hologram' WHERE chat_id = $1 AND role = 'assistant'", chat.id)
+    shown = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=1 << 20)
+    assert [message.parts for message in shown.messages] == [text("hello"), text("queued")]
+    assert (await store.read(chat.id)).messages == shown.messages
+    with pytest.raises(Unreadable):
+        await store.read_history(chat.id, **PAGE)
+
+
 async def test_a_message_that_was_inserted_by_hand_is_bounded_as_well(database: Database, by_hand: Session) -> None:
     store = PostgresStore(database)
     chat = await create(store)

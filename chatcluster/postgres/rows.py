@@ -8,7 +8,7 @@ page is decoded in one go. Pure: no I/O.
 * parts of an unknown kind are left out, and so are ``usage`` and ``position`` of an unknown form;
 * a retry or an error of an unknown form is one that says so;
 * a message that cannot be read even so is shown as one that says so, but no model is asked about a history with such
-  a hole: ``message_of`` raises ``Unreadable``;
+  a hole: ``message_of`` raises ``Unreadable``; one of an unknown role is not shown;
 * a chat of a status that does not exist here is shown as one in an error that says so, and no transition is made of
   it: ``chat_of`` raises ``Unreadable``.
 """
@@ -151,7 +151,8 @@ def messages_of(text: str | None) -> tuple[Message, ...]:
     try:
         return _decoded(_messages, text) or ()
     except NOT_JSON_OF_OURS:
-        return tuple(_shown(raw) for raw in _split(text or "[]"))
+        shown = map(_shown, _split(text or "[]"))
+        return tuple(message for message in shown if message is not None)
 
 
 def _split(text: str) -> list[msgspec.Raw]:
@@ -161,15 +162,17 @@ def _split(text: str) -> list[msgspec.Raw]:
         raise Unreadable(f"messages that this version cannot read: {error}") from None
 
 
-def _shown(raw: msgspec.Raw) -> Message:
+def _shown(raw: msgspec.Raw) -> Message | None:
+    """As far as it can be read; None if it is not even known who said it."""
     try:
         return message_of(bytes(raw))
     except Unreadable as error:
         telemetry.event("message.unreadable", error=str(error))
-        known = {
-            name: value for name, value in _object.decode(raw).items() if name not in ("parts", "usage", "position")
-        }
+    known = {name: value for name, value in _object.decode(raw).items() if name not in ("parts", "usage", "position")}
+    try:
         return _converted(known, (TextPart(UNREADABLE_TEXT),))
+    except NOT_JSON_OF_OURS:
+        return None
 
 
 def message_of(text: str | bytes) -> Message:

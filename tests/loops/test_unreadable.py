@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from chatcluster import histories
+from chatcluster.chat import Fence
 from chatcluster.errors import Unreadable
 from chatcluster.memory import MemoryStore
 from chatcluster.parts import Message, Role, TextPart
@@ -136,3 +137,63 @@ async def test_long_histories_wait_for_each_other_and_short_ones_for_none(
     await first.until_status("waiting")
     (await world.model.next_call()).answer("Done as well.")
     await second.until_status("waiting")
+
+
+async def test_a_row_that_turns_unreadable_ends_the_tenure_and_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner)
+    bystander, second_call, watcher = await world.answering(owner, "I saw")
+    reader.leave()
+    commit, get = MemoryStore.commit, MemoryStore.get
+
+    async def commit_or_fail(self: MemoryStore, fence: Fence, *arguments: Any, **more: Any) -> Any:
+        if fence.chat_id == chat.id:
+            raise Unreadable("a status that nobody knows")
+        return await commit(self, fence, *arguments, **more)
+
+    async def get_or_fail(self: MemoryStore, chat_id: UUID) -> Any:
+        if chat_id == chat.id:
+            raise Unreadable("a status that nobody knows")
+        return await get(self, chat_id)
+
+    monkeypatch.setattr(MemoryStore, "commit", commit_or_fail)
+    monkeypatch.setattr(MemoryStore, "get", get_or_fail)
+    await owner.send(chat, "and a hint")
+    call.answer(" answer")
+    await trio.sleep(1)
+    second_call.answer(" nothing")
+    await watcher.until_status("waiting")
+    assert bystander.history == ["user: hello", "assistant: I saw nothing"]
+    assert "chat.unreadable" in world.names_told()
+    assert "runner.crashed" not in world.names_told()
+
+    monkeypatch.undo()  # as when a newer version has taken its word back
+    (await world.model.next_call()).answer("Whole")
+    (await world.model.next_call()).answer("Also")
+    await chat.until_status("waiting")
+
+
+# --- those who read ---------------------------------------------------------------------------
+
+
+async def test_readers_stay_while_the_row_of_their_chat_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a newer version has put it into a status that this one does not know."""
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner)
+    read_newer = MemoryStore.read_newer
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise Unreadable("a status that nobody knows")
+
+    monkeypatch.setattr(MemoryStore, "read_newer", fail)
+    call.answer(" answer")
+    await chat.until_status("waiting")
+    await trio.sleep(10)
+    monkeypatch.setattr(MemoryStore, "read_newer", read_newer)
+    await reader.until_status("waiting")
+    assert reader.history == chat.history
+    assert "feed.crashed" not in world.names_told()

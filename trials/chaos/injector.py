@@ -40,7 +40,7 @@ JOURNAL_SECONDS = 2.0
 ROLLING_SECONDS = 2.0
 """What a rolling restart waits after each replica's return: a proxy has to see it before the next one leaves."""
 NOTICED_SECONDS = 3.0
-"""How long after a failover a replica may tell a new reader what it knew before: its poll, and a bit."""
+"""How long after a failover a replica may tell a new reader what it knew before: until it polls, and a bit."""
 ALONE = ("kill", "lock", FAILOVER)
 """What happens only to a cluster that is whole: it is takeovers with a processor to run on that are measured."""
 AT_WORK = ("running", "interrupting")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import trio
-from checker import Checker, FinalChat
+from checker import Checker, FinalChat, Subscriber
 from checker.history import message_of
 
 from chaos.api import Api
@@ -68,7 +68,7 @@ class Talk:
                 final = await self._final()
         with trio.move_on_after(CATCH_UP_SECONDS_MAX):
             for reader in self.readers:
-                while reader.subscriber.version < final.snapshot_version or reader.watch is not None:
+                while not _is_told(reader.subscriber, final) or reader.watch is not None:
                     await reader.progress.wait()
         return final
 
@@ -84,6 +84,13 @@ class Talk:
             queue=tuple(item["id"] for item in queue),
             messages=tuple(message_of(message) for message in messages),
         )
+
+
+def _is_told(reader: Subscriber, final: FinalChat) -> bool:
+    """Of all that the version has: its last events may be on their way yet."""
+    if reader.version == final.snapshot_version:
+        return (reader.status, reader.queue) == (final.status, final.queue)
+    return reader.version > final.snapshot_version
 
 
 def _rests(final: FinalChat) -> bool:

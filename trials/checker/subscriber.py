@@ -88,8 +88,8 @@ class Subscriber:
         self.events = 0
         self.failures = 0
         """Turns that ended in an error."""
-        self.durable_at = float("-inf")
-        """When it was last told of something that Postgres knows."""
+        self.durable_times: list[float] = []
+        """When it was told of something that Postgres knows."""
         self.doubts: list[Doubt] = []
         self._agreement = agreement
         self.report = report
@@ -128,7 +128,7 @@ class Subscriber:
         cursor = parse_cursor(event.cursor)
         self.version = cursor.version
         if event.kind in DURABLE_EVENTS:
-            self.durable_at = event.time
+            self.durable_times.append(event.time)
         match event.kind:
             case "part":
                 self._part(cursor.position, event.data)

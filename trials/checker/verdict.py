@@ -166,7 +166,7 @@ class Checker:
 
 def _is_touched(chat: _Chat, loss: Loss) -> bool:
     return any(loss.touches(write) for write in chat.writes) or any(
-        reader.durable_at >= loss.since for reader in chat.readers
+        loss.covers(time) for reader in chat.readers for time in reversed(reader.durable_times)
     )
 
 
@@ -182,4 +182,5 @@ def _explains(fault: Fault, doubt: Doubt, worker_id: str | None) -> bool:
         return frozen or fault.kind.startswith(("postgres", "failover"))
     if fault.kind.startswith(("redis", "postgres", "failover")) or not doubt.shown:
         return True
-    return of_owner or frozen
+    deaf = fault.kind == "freeze-connection" and doubt.replica in (fault.replica, PUBLIC)
+    return of_owner or frozen or deaf

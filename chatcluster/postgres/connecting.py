@@ -2,7 +2,9 @@
 
 A database or a role may have defaults that change what statements mean, or end them. Each connection is given what
 our statements are written for, so that those do not matter; ``row_security`` is off for the same reason: a policy that
-would hide rows from us is an error then. Behind a transaction pooler (the direct URL is another one, or off) nothing
+would hide rows from us is an error then. One is left as it is: ``default_transaction_read_only``. A primary that was
+replaced, and goes on as a server for reads, is told by it to take no more writes: who overrules that writes into a past
+that nobody else sees. Behind a transaction pooler (the direct URL is another one, or off) nothing
 can be set like that: there ``migrate.py`` refuses what does not fit, and a transaction begins with what it needs.
 """
 
@@ -38,7 +40,6 @@ SERVER_KEEPALIVE = {
 
 MEANING = {
     "default_transaction_isolation": "read committed",
-    "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",

@@ -214,13 +214,14 @@ async def _server(connection: Connection) -> Row:
         )
     if server["schema"] is None:
         raise ConfigError("no schema of the role's search_path exists: create one, or alter the role's search_path")
-    if server["isolation"] != "read committed" or server["read_only"]:  # it could not be told, through a pooler
+    if server["isolation"] != "read committed":  # it could not be told, through a pooler
         raise ConfigError(
-            "the database or the role has another default_transaction_isolation than 'read committed', or a"
-            " default_transaction_read_only: alter it"
+            "the database or the role has another default_transaction_isolation than 'read committed': alter it"
         )
     if server["standby"]:
         raise StoreUnavailable("this Postgres is a standby, which cannot be written to")
+    if server["read_only"]:
+        raise StoreUnavailable("this Postgres takes no writes: its default_transaction_read_only is on")
     return server
 
 

@@ -56,6 +56,7 @@ from chatcluster.chat.commands import (
 from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, create, decide
 from chatcluster.chat.draft import CANCELLED_TEXT, Decision
 from chatcluster.chat.state import (
+    QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX,
     ChatState,
     ErrorInfo,
@@ -71,6 +72,7 @@ from chatcluster.chat.table import TABLE, Row
 __all__ = [
     "CANCELLED_TEXT",
     "DENIED_TEXT",
+    "QUEUE_BYTES_MAX",
     "QUEUE_MESSAGES_MAX",
     "REFUSED_WHILE_ARCHIVING",
     "TABLE",

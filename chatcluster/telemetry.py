@@ -5,8 +5,8 @@ while and how it ended. Neither knows who listens. ``subscribe`` adds a listener
 (``log_listener``) and the Prometheus registry in ``metrics.py`` are two.
 
 A listener is called synchronously in the task that reports, so it must be quick. Where one fails (standard error is
-closed, or nobody reads it, a disk is full), its line is lost: the other listeners are told all the same, and the task that reports goes on.
-How often that happened is counted (``failures``).
+closed, or nobody reads it, or a disk is full), its line is lost: the other listeners are told all the same, and the
+task that reports goes on. How often that happened is counted (``failures``).
 Fields are identifiers and numbers; content of chats, arguments of tools and keys are never among them.
 """
 

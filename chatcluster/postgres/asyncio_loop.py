@@ -45,7 +45,7 @@ OnStrayError = Callable[[str, BaseException | None], None]
 async def open_asyncio_loop(on_stray_error: OnStrayError) -> AsyncIterator[AsyncioLoop]:
     """A loop for the length of the block. ``on_stray_error`` gets a text, and the error if there is one.
 
-    What is still running in the end is cancelled.
+    What is still running in the end is cancelled, and what is still connected is cut.
     """
     loop = AsyncioLoop(on_stray_error)
     failure: Exception | None = None
@@ -123,6 +123,8 @@ class AsyncioLoop:
         """End what still runs, and then ``drive``."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
             await self.run(_cancel_others())
+        self._loop.abort_transports()
+        self._turn()
         self._driving.cancel()
 
     def _turn(self) -> None:
@@ -164,6 +166,11 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return trio.current_time()
+
+    def abort_transports(self) -> None:
+        """Let go of the sockets that their owners had no time to close."""
+        for transport in tuple(self._transports.values()):
+            transport.abort()
 
     def call_soon(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None

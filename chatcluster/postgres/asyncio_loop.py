@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
@@ -160,6 +160,9 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
+    _transports: Mapping[int, asyncio.Transport]
+    """asyncio's own: those that have a socket, by its file descriptor."""
+
     def __init__(self, selector: selectors.BaseSelector, on_turn_due: Callable[[], None]) -> None:
         self._on_turn_due = on_turn_due
         super().__init__(selector)

@@ -5,18 +5,21 @@ while and how it ended. Neither knows who listens. ``subscribe`` adds a listener
 (``log_listener``) and the Prometheus registry in ``metrics.py`` are two.
 
 A listener is called synchronously in the task that reports, so it must be quick. Where one fails (standard error is
-closed, a disk is full), its line is lost: the other listeners are told all the same, and the task that reports goes on.
-How often that happened is counted (``failures``).
+closed, or nobody reads it, or a disk is full), its line is lost: the other listeners are told all the same, and the
+task that reports goes on. How often that happened is counted (``failures``).
 Fields are identifiers and numbers; content of chats, arguments of tools and keys are never among them.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 import trio
@@ -115,6 +118,38 @@ def log_listener(name: str, fields: dict[str, object]) -> None:
     emit(name, **fields)
 
 
+class Unhurried:
+    """A file that is written to without ever waiting: one who reads a pipe and has stopped must not stop a replica.
+
+    What does not fit at once is lost. ``write`` raises ``BlockingIOError`` then, and so it is counted (``failures``).
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._broken_off = False
+
+    def write(self, text: str) -> None:
+        data = ("\n" * self._broken_off + text).encode(errors="backslashreplace")
+        for start in range(0, len(data), select.PIPE_BUF):  # so much fits where anything does
+            if not self._poll.poll(0):
+                self._broken_off = self._broken_off or start > 0
+                raise BlockingIOError("nobody reads what is written to standard error")
+            os.write(self._descriptor, data[start : start + select.PIPE_BUF])
+        self._broken_off = False
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+
+def _standard_error() -> Any:
+    try:
+        return Unhurried(sys.stderr.fileno())
+    except (OSError, ValueError):  # a stand-in without a descriptor, or closed
+        return sys.stderr
+
+
 def configure_logging(level: str, style: str) -> None:
     """Send one line per event to standard error: JSON for machines, or text for people."""
     renderer: structlog.typing.Processor = (
@@ -129,7 +164,7 @@ def configure_logging(level: str, style: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_standard_error()),
         cache_logger_on_first_use=True,
     )
     subscribe(log_listener)

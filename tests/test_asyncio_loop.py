@@ -280,3 +280,23 @@ async def test_after_the_end_nothing_is_run() -> None:
         pass
     with pytest.raises(RuntimeError, match="closed"):
         await loop.run(give(4))
+
+
+async def test_a_connection_that_nobody_had_time_to_close_is_cut_in_the_end() -> None:
+    """Its socket would be open for as long as the program runs, or until it is noticed that nobody knows it."""
+    closed = asyncio.Event()
+
+    class Protocol(asyncio.Protocol):
+        def connection_lost(self, _: Exception | None) -> None:
+            closed.set()
+
+    async def connect(port: int) -> asyncio.Transport:
+        transport, _ = await asyncio.get_running_loop().create_connection(Protocol, "127.0.0.1", port)
+        return transport
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, open_asyncio_loop(nothing_is_stray) as loop:
+        transport = await loop.run(connect(listener.socket.getsockname()[1]))
+        assert not transport.is_closing()
+    assert transport.is_closing()
+    assert closed.is_set(), "its owner was told"

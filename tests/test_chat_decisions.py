@@ -21,6 +21,7 @@ from chat_states import (
 from chatcluster.chat import (
     CANCELLED_TEXT,
     DENIED_TEXT,
+    QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX,
     Approve,
     Archive,
@@ -154,6 +155,17 @@ def test_the_21st_queued_message_is_refused(status: Status) -> None:
         decide(full, Send(text("one more")))
     one_less = state_of(status, queue=full.queue[1:])
     assert decide(one_less, Send(text("one more"))).enqueue is not None
+
+
+def test_a_queue_is_bounded_by_its_bytes_as_well() -> None:
+    """P10: control characters take six bytes each, and a queue is told of in one piece."""
+    heavy = "\x01" * (QUEUE_BYTES_MAX // 6 // 4)
+    almost_full = state_of(RUNNING, queue=queue_of(*[heavy] * 3))
+    with pytest.raises(QueueFull):
+        decide(almost_full, Send(text(heavy)))
+    assert decide(almost_full, Send(text("one more"))).enqueue is not None
+    alone = state_of(RUNNING)
+    assert decide(alone, Send(text(heavy * 5))).enqueue is not None, "a message that is alone has room"
 
 
 @pytest.mark.parametrize("status", [WAITING, ERROR])

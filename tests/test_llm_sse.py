@@ -38,7 +38,8 @@ def payloads(*chunks: bytes) -> list[bytes | None]:
         (b"data:\n\n", [b""]),
         (b"data: a\r\rdata: b\n\r\ndata: c\r\n\r", [b"a", b"b", b"c"]),
         (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
-        (b"\xef\xbb\xbf: c\n\xef\xbb\xbfdata: a\n\n", [None]),
+        (b"\xef\xbb\xbf: c\n\xef\xbb\xbfdata: a\n\n", [None, b"a"]),  # joined by a gateway: no word is lost
+        (b"data: a\n\n\xef\xbb\xbf\xef\xbb\xbfevent: error\ndata: b\n\n", [b"a", b"b"]),
         (b"\xef\xbb\xbf", []),
         (b'{"a": 1}\n{"b":\n2}\n', [b'{"a": 1}']),
         (b"", []),

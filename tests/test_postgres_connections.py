@@ -14,8 +14,9 @@ from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_u
 
 from chatcluster import telemetry
 from chatcluster.config import Settings
-from chatcluster.errors import StoreLocked, StoreUnavailable
+from chatcluster.errors import StoreFailed, StoreLocked, StoreUnavailable
 from chatcluster.postgres import Connection, Database, connecting, connections, open_database, silence
+from chatcluster.postgres.migrate import check_schema
 
 pytestmark = pytest.mark.postgres
 
@@ -293,6 +294,23 @@ async def test_defaults_of_a_database_do_not_change_what_statements_mean(empty_d
     told = {key: value for key, value in connecting.MEANING.items() if key in FOREIGN}
     assert shown == told | limits
     assert lasting == told | limits | dict.fromkeys(list(limits)[:4], "0")
+
+
+async def test_a_server_that_is_to_take_no_writes_is_not_overruled(database_url: str) -> None:
+    """P2: as a primary that was replaced, and goes on as one for reads. It is unavailable until it says otherwise."""
+    name = urlsplit(database_url).path[1:]
+
+    async def write(connection: Connection) -> None:
+        await connection.execute("DELETE FROM replicas")
+
+    execute_sql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with open_database(Settings(database_url=database_url)) as database:
+        for body in (database.transaction, database.autocommit, database.session("heartbeat").run):
+            with pytest.raises(StoreUnavailable) as refused:
+                await body(write)
+            assert not isinstance(refused.value, StoreFailed)
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            await check_schema(database)
 
 
 async def test_a_row_that_somebody_holds_is_waited_for_less_long_than_a_statement(

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from postgres_sessions import LossyLink, execute, fetchval, open_session, wait_blocked, wait_until
 
@@ -46,7 +47,7 @@ class Watch:
 
     def __init__(self, database: Database) -> None:
         self._registry = PostgresRegistry(database)
-        self.outcome: Death | str | None = None
+        self.outcome: Death | str | None = "waiting"
         """``broken`` where the watch ended without an answer."""
 
     async def run(self) -> None:
@@ -179,6 +180,46 @@ async def test_a_holder_never_waits_for_the_lock(database: Database) -> None:
                 pass
     async with registry.hold(WORKER, 0):
         pass
+
+
+async def test_connections_that_were_lost_together_are_no_death(
+    database: Database, observer: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: a firewall forgets all of a replica at once. The server has the old connections still, and would drop them
+    at one moment; so their locks are taken from them, one after the other, and a watch sees that the replica lives."""
+    registry, watch = PostgresRegistry(database), Watch(database)
+    async with AsyncExitStack() as lost, trio.open_nursery() as nursery:
+        await lost.enter_async_context(hold(database))
+        nursery.start_soon(watch.run)
+        await wait_blocked(observer)
+        async with retaken(registry, 0):
+            with pytest.raises(StoreUnavailable, match="another session holds the lock"):
+                async with registry.hold(WORKER, 1):
+                    pass
+            assert await fetchval(observer, HOLDERS) == 2, "one of them is let go of at a time"
+            nursery.cancel_scope.deadline = trio.current_time() + 5
+            while watch.outcome == "waiting":
+                await trio.lowlevel.checkpoint()
+            assert watch.outcome is None, "a connection was lost, and the replica lives"
+            monkeypatch.setattr("chatcluster.postgres.registry.RETAKE_SECONDS", 0.0)
+            async with retaken(registry, 1):
+                assert await fetchval(observer, HOLDERS) == 2
+
+
+@asynccontextmanager
+async def retaken(registry: PostgresRegistry, lock: int) -> AsyncIterator[None]:
+    """Try until the lock is taken, as a replica does."""
+    with trio.fail_after(5):
+        while True:
+            try:
+                async with AsyncExitStack() as stack:
+                    await stack.enter_async_context(registry.hold(WORKER, lock))
+                    kept = stack.pop_all()
+                break
+            except StoreUnavailable:
+                continue
+    async with kept:
+        yield
 
 
 async def test_without_a_direct_connection_there_are_no_session_locks(

@@ -21,7 +21,7 @@ from chatcluster.chat import ErrorInfo, Fail, FinishTurn, Send, Status
 from chatcluster.config import Settings
 from chatcluster.errors import HistoryTooLarge, Unreadable
 from chatcluster.parts import TextPart, encode
-from chatcluster.ports import Chat, NewChat, Replica
+from chatcluster.ports import Chat, Idempotency, NewChat, Replica
 from chatcluster.postgres import Database, Session, open_database
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
@@ -310,6 +310,18 @@ async def test_a_chat_in_a_state_of_a_newer_version_is_shown_as_one_that_this_ve
     assert len(read.messages) == 1
     with pytest.raises(Unreadable):
         await store.apply(shown.id, Send(text("more")), owner_id=OWNER)
+
+
+async def test_an_answer_of_a_newer_version_is_not_given_again_and_nothing_is_done_twice(
+    database: Database, by_hand: Session
+) -> None:
+    store, key = PostgresStore(database), Idempotency("key", b"d" * 32)
+    new = NewChat(uuid4(), OWNER, "", None, (user("hello"),))
+    await store.create(new, key)
+    await execute(by_hand, "UPDATE idempotency_keys SET response = '{\"dream\": 1}'")
+    with pytest.raises(Unreadable):
+        await store.create(NewChat(uuid4(), OWNER, "", None, (user("hello"),)), key)
+    assert [chat.id for chat in await store.list_chats(OWNER, archived=None, limit=9, after=None)] == [new.id]
 
 
 async def damage_retry(session: Session, chat_id: UUID) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import pytest
@@ -44,3 +45,20 @@ def test_a_closed_standard_error_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
         telemetry.unsubscribe(telemetry.log_listener)
         structlog.reset_defaults()
     assert telemetry.failures() == before + 1
+
+
+def test_a_pipe_that_nobody_reads_stops_nothing() -> None:
+    """P10: what is lost is counted, and the lines after it are whole again."""
+    reading, writing = os.pipe()
+    output = telemetry.Unhurried(writing)
+    lost = 0
+    while lost < 3:
+        try:
+            output.write("x" * 9999 + "\n")
+        except BlockingIOError:
+            lost += 1
+    os.read(reading, 1 << 20)
+    output.write("whole\n")
+    assert os.read(reading, 1 << 20) == b"\nwhole\n"
+    for descriptor in (reading, writing):
+        os.close(descriptor)

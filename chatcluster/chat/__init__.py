@@ -57,6 +57,7 @@ from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, cre
 from chatcluster.chat.draft import CANCELLED_TEXT, Decision
 from chatcluster.chat.recorded import is_repeat
 from chatcluster.chat.state import (
+    QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX,
     ChatState,
     ErrorInfo,
@@ -72,6 +73,7 @@ from chatcluster.chat.table import TABLE, Row
 __all__ = [
     "CANCELLED_TEXT",
     "DENIED_TEXT",
+    "QUEUE_BYTES_MAX",
     "QUEUE_MESSAGES_MAX",
     "REFUSED_WHILE_ARCHIVING",
     "TABLE",

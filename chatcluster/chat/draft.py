@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from chatcluster.chat.state import QUEUE_MESSAGES_MAX, ChatState, OpenCall, Queued, Status
+from chatcluster.chat.state import QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, ChatState, OpenCall, Queued, Status
 from chatcluster.errors import QueuedMessageNotFound, QueueFull
-from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart
+from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart, encode
 
 CANCELLED_TEXT = "The call was cancelled before it produced a result."
 
@@ -82,9 +82,13 @@ class Draft:
 
     # queue
 
-    def require_room(self) -> None:
+    def require_room(self, message: NewMessage) -> None:
+        """A message that is alone has room, whatever its size."""
         if len(self.queue) >= QUEUE_MESSAGES_MAX:
             raise QueueFull(f"the queue holds {QUEUE_MESSAGES_MAX} messages already; wait for the chat to get to them")
+        sizes = (len(encode(parts)) for parts in (message.parts, *(queued.parts for queued in self.queue)))
+        if self.queue and sum(sizes) > QUEUE_BYTES_MAX:
+            raise QueueFull(f"the queue has {QUEUE_BYTES_MAX} bytes at most; wait for the chat to get to its messages")
 
     def require_queued(self, queued_id: int) -> Queued:
         for queued in self.queue:
@@ -93,7 +97,7 @@ class Draft:
         raise QueuedMessageNotFound("there is no such message in the queue (any more)", queued_id=queued_id)
 
     def queue_last(self, message: NewMessage) -> None:
-        self.require_room()
+        self.require_room(message)
         self.enqueue = message
 
     def move_to_head(self, queued_id: int) -> None:

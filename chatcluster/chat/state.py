@@ -10,6 +10,8 @@ import msgspec
 from chatcluster.parts import Count, Parts
 
 QUEUE_MESSAGES_MAX = 20
+QUEUE_BYTES_MAX = 12 << 20
+"""As JSON, in which control characters take six bytes each: a queue is told of as a whole, in one step of the loop."""
 
 
 class Status(StrEnum):

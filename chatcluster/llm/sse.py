@@ -113,7 +113,9 @@ class EventDecoder:
 
     def _take_other(self, line: bytes, payloads: list[bytes | None]) -> None:
         field, _, value = line.partition(b":")
-        if field == b"event":
+        if line.startswith(_BYTE_ORDER_MARK):  # a gateway joined bodies that each begin with one
+            payloads.extend(self._take_lines([line.removeprefix(_BYTE_ORDER_MARK)]))
+        elif field == b"event":
             self._is_error = b"error" in value.lower() or b"exception" in value.lower()
         elif line.lstrip().startswith(b"{") and line.rstrip().endswith(b"}"):
             payloads.append(line)

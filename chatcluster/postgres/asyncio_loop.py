@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
@@ -45,7 +45,7 @@ OnStrayError = Callable[[str, BaseException | None], None]
 async def open_asyncio_loop(on_stray_error: OnStrayError) -> AsyncIterator[AsyncioLoop]:
     """A loop for the length of the block. ``on_stray_error`` gets a text, and the error if there is one.
 
-    What is still running in the end is cancelled.
+    What is still running in the end is cancelled, and what is still connected is cut.
     """
     loop = AsyncioLoop(on_stray_error)
     failure: Exception | None = None
@@ -123,6 +123,8 @@ class AsyncioLoop:
         """End what still runs, and then ``drive``."""
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
             await self.run(_cancel_others())
+        self._loop.abort_transports()
+        self._turn()
         self._driving.cancel()
 
     def _turn(self) -> None:
@@ -158,12 +160,20 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
+    _transports: Mapping[int, asyncio.Transport]
+    """asyncio's own: those that have a socket, by its file descriptor."""
+
     def __init__(self, selector: selectors.BaseSelector, on_turn_due: Callable[[], None]) -> None:
         self._on_turn_due = on_turn_due
         super().__init__(selector)
 
     def time(self) -> float:
         return trio.current_time()
+
+    def abort_transports(self) -> None:
+        """Let go of the sockets that their owners had no time to close."""
+        for transport in tuple(self._transports.values()):
+            transport.abort()
 
     def call_soon(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None

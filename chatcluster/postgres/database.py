@@ -46,7 +46,7 @@ DEADLINE_MARGIN_SECONDS = 2.0
 
 BEGIN = "BEGIN"
 BEGIN_POOLED = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL standard_conforming_strings = on;"
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL standard_conforming_strings = on;"
     f" SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX:g}s'"
 )
 """One message as well; what a connection through a pooler could not be told before."""

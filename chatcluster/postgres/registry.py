@@ -21,8 +21,10 @@ way, not even one that was granted a lock and froze. Only a holder is:
 
 A replica of the previous version holds one lock, as its row says, and that one decides.
 
-A lock in the hands of someone else when ``hold`` wants it (an old connection of ours that the server has not missed
-yet) is ``StoreUnavailable`` as well: a holder never waits, so there is no circle of waiters.
+A lock in the hands of someone else when ``hold`` wants it is ``StoreUnavailable`` as well: a holder never waits, so
+there is no circle of waiters. It is held by an old connection of ours that the server has not missed yet. That one is
+ended, one in ``RETAKE_SECONDS`` and only while all locks are held: the server would drop those that were lost together
+at the same moment, which looks like a death.
 
 **Failover.** A server is known by the moment at which it was started, which every session can ask for. An old primary
 that still answers reads has old sessions, and its locks are let go of when their holders move on. So a ``Death`` names
@@ -78,6 +80,8 @@ AWAIT_LOCK_SECONDS_MAX = 45.0
 """Above the half minute that ``await_session_lock_shared`` waits at most."""
 OTHER_LOCKS_PAUSES_SECONDS = (0.002, 0.008, 0.03, 0.06, 0.1)
 """The connections of a process that dies end together; this is for a server that is busy."""
+RETAKE_SECONDS = 1.0
+"""Well above the time that a watch takes to see whether another lock follows the first."""
 LOCK_TIMEOUT = "500ms"
 """Longest wait for a lock, except by a renewal: that waits for as long as it may."""
 
@@ -95,6 +99,7 @@ class PostgresRegistry:
         self._database = database
         self._heartbeats = database.session("heartbeat")
         self._stalled_since: dict[Stalled, float] = {}
+        self._retaken_at = float("-inf")
 
     async def register(self, replica: Replica) -> None:
         session_locks = 0 if self._database.settings.direct_url is None else SESSION_LOCKS
@@ -113,10 +118,11 @@ class PostgresRegistry:
         return await self._database.transaction(_retire, worker_id, lane=Lane.CLUSTER)
 
     def hold(self, worker_id: UUID, lock: int) -> AbstractAsyncContextManager[SessionLock]:
-        return self._hold(lock_keys(worker_id)[lock])
+        keys = lock_keys(worker_id)
+        return self._hold(keys[lock], keys)
 
     @asynccontextmanager
-    async def _hold(self, key: int) -> AsyncIterator[SessionLock]:
+    async def _hold(self, key: int, keys: tuple[int, ...]) -> AsyncIterator[SessionLock]:
         url = self._database.settings.direct_url
         if url is None:
             yield _NoLock()
@@ -125,10 +131,19 @@ class PostgresRegistry:
         try:
             server = await session.run(_try_lock, key)
             if server is None:
+                await self._end_lost_holder(session, key, keys)
                 raise StoreUnavailable("another session holds the lock of this worker still")
             yield _HeldLock(session, server)
         finally:
             await session.aclose()
+
+    async def _end_lost_holder(self, session: Session, key: int, keys: tuple[int, ...]) -> None:
+        now = trio.current_time()
+        if now - self._retaken_at < RETAKE_SECONDS:
+            return
+        self._retaken_at = now
+        if await session.run(_end_lost, key, keys):
+            telemetry.event("session.retaken")
 
     async def watch(self, worker_id: UUID) -> Death | None:
         url = self._database.settings.direct_url
@@ -329,6 +344,11 @@ class _Held(NamedTuple):
 async def _try_lock(connection: Connection, key: int) -> str | None:
     server: str | None = await connection.fetchval(SQL["try_lock"], key)
     return server
+
+
+async def _end_lost(connection: Connection, key: int, keys: tuple[int, ...]) -> int:
+    count: int = await connection.fetchval(SQL["end_lost_holder"], key, list(keys))
+    return count
 
 
 async def _see_held(connection: Connection, worker_id: UUID) -> _Held | None:

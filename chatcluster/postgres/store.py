@@ -42,7 +42,7 @@ from chatcluster.chat import (
     event_name,
     is_repeat,
 )
-from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError, Unreadable
 from chatcluster.parts import Message, Role
 from chatcluster.ports import (
     VERSIONS_FORGOTTEN_MAX,
@@ -63,7 +63,16 @@ from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import insert_messages, is_plain, write_decision, write_known
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import chat_of, json_of, messages_of, open_calls_of, queue_of, shown_chat_of, state_of
+from chatcluster.postgres.rows import (
+    NOT_JSON_OF_OURS,
+    chat_of,
+    json_of,
+    messages_of,
+    open_calls_of,
+    queue_of,
+    shown_chat_of,
+    state_of,
+)
 from chatcluster.room import bytes_of, has_room, new_parts, require_room
 
 SQL = load_queries("chats.sql")
@@ -307,7 +316,14 @@ async def _reserve(connection: Connection, owner_id: UUID, idempotency: Idempote
     assert row is not None, "a key in conflict is committed, and stays until it is a day old"
     if row["request_digest"] != digest:
         raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=key)
-    return msgspec.structs.replace(msgspec.json.decode(row["response"], type=Outcome), replayed=True)
+    return msgspec.structs.replace(_answer_of(row["response"]), replayed=True)
+
+
+def _answer_of(text: str | None) -> Outcome:
+    try:
+        return msgspec.json.decode(text or "", type=Outcome)
+    except NOT_JSON_OF_OURS:
+        raise Unreadable("the answer to this Idempotency-Key was given by another version of chatcluster") from None
 
 
 async def _answer(connection: Connection, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:

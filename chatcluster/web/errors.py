@@ -52,9 +52,6 @@ def answer(error: Exception) -> Answer:
         case UnavailableError() | SchemaError() if not isinstance(error, StoreFailed):
             text = "a server that this needs cannot be reached right now; try again"
             return _answer(503, "store_unavailable", text, headers={"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)})
-        case Unreadable():
-            telemetry.event("http.unreadable", error=str(error))
-            return _answer(500, "internal", "what is stored of this chat cannot be read by this version of chatcluster")
     telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
     return _answer(500, "internal", "something went wrong here; the log knows it by the request's ID")
 

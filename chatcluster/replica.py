@@ -28,7 +28,7 @@ import trio
 from chatcluster import __version__, telemetry
 from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, LeaseLost, Moved, StoreUnavailable
+from chatcluster.errors import Fenced, LeaseLost, Moved, StoreUnavailable, errors_in
 from chatcluster.heartbeat import Lease, hold_lease
 from chatcluster.histories import LONG_HISTORIES_BYTES, Places
 from chatcluster.notices import Notices, hint_in
@@ -129,7 +129,7 @@ class Replica:
                 with trio.CancelScope() as self._joining:
                     await self._incarnation()
             except* (LeaseLost, StoreUnavailable) as group:
-                reasons = sorted({type(error).__name__ for error in _leaves(group)})
+                reasons = sorted({type(error).__name__ for error in errors_in(group)})
                 telemetry.event("replica.incarnation_ended", worker_id=str(self.worker_id), reasons=reasons)
             if not self.draining:
                 if self._member:
@@ -276,8 +276,8 @@ class Replica:
                     for runner in self._runners.values():
                         runner.look()
                     self._publisher.regained()
-                elif runner_of := self._runners.get(hint.chat_id):
-                    runner_of.told(hint.snapshot_version)
+                elif owner := self._runners.get(hint.chat_id):
+                    owner.told(hint.snapshot_version)
                 else:
                     self._hinted[hint.chat_id] = hint.snapshot_version
 
@@ -325,10 +325,3 @@ class Replica:
 def _seen_before(chat: OwnedChat, known: dict[UUID, OwnedChat]) -> bool:
     before = known.get(chat.chat_id)
     return before is not None and before.epoch == chat.epoch
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return leaves

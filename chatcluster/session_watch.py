@@ -146,7 +146,7 @@ class SessionWatch:
                 if death is not None:
                     return death
             except Exception as error:  # noqa: BLE001 - told, and tried again: see above
-                told("watch.unavailable", self._worker_id, error)
+                told("session.watch_failed", self._worker_id, error)
             await trio.sleep(backoff.next_seconds())
 
 

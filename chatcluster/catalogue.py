@@ -1,8 +1,8 @@
 """Every event that ``telemetry`` is told of: its name, how loud the log says it, and what it means.
 
 Names are dotted, a noun and what became of it. ``DEBUG`` is for the metrics, and for those who look closely; at
-``INFO`` such events would be all one sees. ``WARNING`` is for what somebody should look at. What ends in ``.crashed`` is
-an error that nobody foresaw: it has a traceback, and a count of its own in the metrics.
+``INFO`` such events would be all one sees. ``WARNING`` is for what somebody should look at. What ends in ``.crashed``
+is an error that nobody foresaw: it has a traceback, and a count of its own in the metrics.
 
 A test compares this with the code: what is emitted stands here, and what stands here is emitted.
 """

@@ -37,7 +37,7 @@ from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model
+from chatcluster.ports import Model, Outside
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id
@@ -166,12 +166,8 @@ class _Process:
             name=settings.display_name(port),
             address=settings.advertised_address(port),
             settings=settings,
-            store=store,
-            registry=registry,
-            streams=streams,
-            pubsub=self._pubsub,
+            outside=Outside(store=store, registry=registry, streams=streams, pubsub=self._pubsub, model=model),
             publisher=self._publisher,
-            model=model,
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
         )

@@ -17,6 +17,11 @@ asyncpg's, redis's or httpx's error names.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TypeVar, cast
+
+E = TypeVar("E", bound=BaseException)
+
 
 class ChatclusterError(Exception):
     """The root of the tree."""
@@ -273,3 +278,17 @@ class HistoryTooLarge(ChatclusterError):
 
 class SchemaError(ChatclusterError):
     """The database's schema is older or newer than this version can work with."""
+
+
+def errors_in(group: BaseExceptionGroup[E]) -> Iterator[E]:
+    """The errors of a group, however deep, in their order."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from errors_in(cast("BaseExceptionGroup[E]", error))
+        else:
+            yield error
+
+
+def first_error(group: BaseExceptionGroup[E]) -> E:
+    """The one that stands for all of a group: of those that failed together people are told of one."""
+    return next(errors_in(group))

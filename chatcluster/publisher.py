@@ -28,6 +28,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import Backoff, grown_seconds
 from chatcluster.errors import Fenced, StreamFenced, StreamRefused, StreamsMisconfigured, StreamsUnavailable
 from chatcluster.parts import Frame, Position
 from chatcluster.ports import Appended, Opening, PartStreams
@@ -63,10 +64,10 @@ class Publisher:
         self._wake = trio.Event()
         self._cycle = trio.Event()
         """Set, and made anew, whenever a round of sending is over."""
-        self._failures = 0
+        self._backoff = Backoff(RECONNECT_SECONDS, RECONNECT_CAP_SECONDS)
 
     def __repr__(self) -> str:
-        return f"<Publisher pending={len(self._pending)} failures={self._failures}>"
+        return f"<Publisher pending={len(self._pending)} cut_off={self.cut_off}>"
 
     def stream(self, chat_id: UUID, worker_id: UUID, epoch: int, *, on_fenced: Callable[[], None]) -> TenureStream:
         """The stream of a new tenure; ``on_fenced`` is called when a newer one is found in its place."""
@@ -75,7 +76,7 @@ class Publisher:
     @property
     def cut_off(self) -> bool:
         """Whether the server could not be reached when last tried."""
-        return self._failures > 0
+        return self._backoff.has_begun
 
     def pending(self, stream: TenureStream) -> None:
         self._pending[stream] = None
@@ -114,7 +115,7 @@ class Publisher:
             self._flush_due()
             try:
                 await self._send_pending()
-                self._failures = 0
+                self._backoff.reset()
             except StreamsUnavailable as error:
                 await self._back_off(error)
             self._cycle.set()
@@ -183,8 +184,8 @@ class Publisher:
         """Redis refuses to work on this stream: try again later, and go on with the others."""
         if stream.refusals == 0:
             telemetry.event("stream.refused", chat_id=str(stream.chat_id), error=str(refusal))
-        seconds = min(REFUSED_SECONDS * 2**stream.refusals, REFUSED_CAP_SECONDS)
-        stream.refusals = min(stream.refusals + 1, 10)
+        seconds = grown_seconds(REFUSED_SECONDS, stream.refusals, REFUSED_CAP_SECONDS)
+        stream.refusals += 1
         stream.left_alone_until = trio.current_time() + seconds
         self.flush_at(stream.left_alone_until, stream)
 
@@ -278,10 +279,9 @@ class Publisher:
         for stream in self._pending:
             if stream.state is State.LIVE:
                 self._break(stream)
-        if self._failures == 0:
+        if not self._backoff.has_begun:
             telemetry.event("streams.unavailable", error=str(error))
-        cap = MISCONFIGURED_CAP_SECONDS if isinstance(error, StreamsMisconfigured) else RECONNECT_CAP_SECONDS
-        delay = min(RECONNECT_SECONDS * 2**self._failures, cap)
-        self._failures = min(self._failures + 1, 10)
-        await trio.sleep(delay)
+        for_good = isinstance(error, StreamsMisconfigured)
+        self._backoff.cap_seconds = MISCONFIGURED_CAP_SECONDS if for_good else RECONNECT_CAP_SECONDS
+        await trio.sleep(self._backoff.next_seconds())
         self._wake.set()

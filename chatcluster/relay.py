@@ -23,7 +23,6 @@ The stream is authoritative for what was said; the live channel only says it soo
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Protocol
@@ -33,6 +32,7 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import Backoff
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.parts import START, Frame, FrameKind, OpenFrame, decode_frame, unpack_frame
 from chatcluster.ports import Gap, PartStreams, PubSub, Subscription, live_channel
@@ -98,7 +98,7 @@ class Relay:
         self._streams = streams
         self._pubsub = pubsub
         self._receiver = receiver
-        self._failures = 0
+        self._backoff = Backoff(BACKOFF_SECONDS, BACKOFF_CAP_SECONDS, factor=BACKOFF_FACTOR, jitter=(0.9, 1.1))
         self._dialling = trio.CancelScope()
         self._retry_now = trio.Event()
 
@@ -115,7 +115,7 @@ class Relay:
 
     def reset(self) -> None:
         """Something changed: the next dial need not wait."""
-        self._failures = 0
+        self._backoff.reset()
         self._retry_now.set()
 
     async def run(self) -> None:
@@ -132,15 +132,10 @@ class Relay:
             await self._dial(tenure, live)
         except StreamsUnavailable as error:
             self.healthy = False
-            delay_seconds = self._next_delay()
+            delay_seconds = self._backoff.drawn_seconds()
             telemetry.event("relay.dial_failed", chat_id=str(self._chat_id), error=str(error), wait=delay_seconds)
             with trio.move_on_after(delay_seconds):
                 await self._retry_now.wait()
-
-    def _next_delay(self) -> float:
-        delay_seconds = min(BACKOFF_SECONDS * BACKOFF_FACTOR**self._failures, BACKOFF_CAP_SECONDS)
-        self._failures += 1
-        return delay_seconds * random.uniform(0.9, 1.1)
 
     # --- one dial -----------------------------------------------------------------------------
 
@@ -148,7 +143,8 @@ class Relay:
         """Pass on the tenure's frames until cancelled. Raises ``StreamsUnavailable``."""
         self.dials += 1
         await self._catch_up(tenure)
-        self.healthy, self._failures = True, 0
+        self.healthy = True
+        self._backoff.reset()
         failures: list[Exception] = []
         while True:
             payloads = [await live.receive_unless(partial(self._taken, failures))]

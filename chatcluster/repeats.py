@@ -9,6 +9,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import Backoff
 from chatcluster.errors import StoreFailed, StoreUnavailable
 
 STORE_RETRY_SECONDS = 0.05
@@ -22,7 +23,7 @@ async def until_known(transact: Callable[[], Awaitable[T]], chat_id: UUID) -> T:
 
     The lease bounds for how long it is tried: with it ends the task that waits here.
     """
-    delay_seconds = STORE_RETRY_SECONDS
+    backoff = Backoff(STORE_RETRY_SECONDS, STORE_RETRY_CAP_SECONDS)
     while True:
         try:
             return await transact()
@@ -30,5 +31,4 @@ async def until_known(transact: Callable[[], Awaitable[T]], chat_id: UUID) -> T:
             raise  # it would fail again
         except StoreUnavailable as error:
             telemetry.event("runner.store_unavailable", chat_id=str(chat_id), error=str(error))
-        await trio.sleep(delay_seconds)
-        delay_seconds = min(2 * delay_seconds, STORE_RETRY_CAP_SECONDS)
+        await trio.sleep(backoff.next_seconds())

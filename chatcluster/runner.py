@@ -61,7 +61,7 @@ from chatcluster.held_chat import HeldChat
 from chatcluster.histories import History, Places, error_of
 from chatcluster.notices import Notices
 from chatcluster.parts import Message, ToolCallPart
-from chatcluster.ports import Chat, Claimed, Model, ModelRequest, PartStreams, Store
+from chatcluster.ports import Chat, Claimed, ModelRequest, Outside
 from chatcluster.publisher import Publisher
 from chatcluster.salvage import salvage
 from chatcluster.turn import CallModel, Finish, GiveUp, after_deaths, after_failure, asked_model, next_step
@@ -76,11 +76,9 @@ class Runner:
         self,
         claimed: Claimed,
         worker_id: UUID,
+        outside: Outside,
         *,
-        store: Store,
-        streams: PartStreams,
         publisher: Publisher,
-        model: Model,
         notices: Notices,
         settings: Settings,
         places: Places,
@@ -89,16 +87,15 @@ class Runner:
         self._held = HeldChat(
             claimed.chat,
             worker_id,
-            History(store, places, settings),
-            store=store,
-            streams=streams,
+            History(outside.store, places, settings),
+            store=outside.store,
+            streams=outside.streams,
             publisher=publisher,
             notices=notices,
             on_lost=self.fenced,
         )
-        self._streams = streams
+        self._outside = outside
         self._publisher = publisher
-        self._model = model
         self._notices = notices
         self._settings = settings
         self._retry_seconds = claimed.wait_seconds
@@ -214,7 +211,7 @@ class Runner:
         self._attempted = (chat.history_version, chat.attempt)
         self._held.said = Said()
         self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
-        attempt = Attempt(self._model, self._held.stream, self._settings)
+        attempt = Attempt(self._outside.model, self._held.stream, self._settings)
         request = ModelRequest(chat.id, tuple(messages), asked_model(messages) or chat.model)
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
@@ -299,7 +296,7 @@ class Runner:
 
     async def _salvage(self) -> None:
         """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
-        self._held.said = await salvage(self._streams, lambda: self.chat, self._held.stream.settled)
+        self._held.said = await salvage(self._outside.streams, lambda: self.chat, self._held.stream.settled)
 
     # --- unhappy ends -------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import Backoff
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports import SESSION_LOCKS, Death, Registry, Renewal, SessionLock
 
@@ -140,16 +141,15 @@ class SessionWatch:
         self._ring_changed.set()  # it is watched anew if it should be, as when it could not be buried
 
     async def _await_death(self, worker_id: UUID) -> Death:
-        pause_seconds = SESSION_RETRY_SECONDS
+        backoff = Backoff(SESSION_RETRY_SECONDS, WATCH_RETRY_SECONDS_MAX)
         while True:
             try:
                 death = await self._registry.watch(worker_id)
                 if death is not None:
                     return death
             except Exception as error:  # noqa: BLE001 - told, and tried again: see above
-                told("watch.unavailable", self._worker_id, error)
-            await trio.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, WATCH_RETRY_SECONDS_MAX)
+                told("session.watch_failed", self._worker_id, error)
+            await trio.sleep(backoff.next_seconds())
 
 
 class _Holding:

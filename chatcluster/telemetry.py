@@ -24,6 +24,8 @@ from typing import Any
 import structlog
 import trio
 
+from chatcluster.catalogue import LEVELS, Level
+
 Listener = Callable[[str, dict[str, object]], None]
 
 _listeners: list[Listener] = []
@@ -39,7 +41,7 @@ def unsubscribe(listener: Listener) -> None:
 
 
 def event(name: str, /, **fields: object) -> None:
-    """Report that ``name`` happened. Names are dotted, a noun and what became of it: ``chat.claimed``."""
+    """Report that ``name`` happened. ``catalogue.py`` has all names."""
     for listener in _listeners:
         try:
             listener(name, fields)
@@ -91,31 +93,15 @@ def span(name: str, /, **fields: object) -> Iterator[dict[str, object]]:
         event(name, **fields)
 
 
-QUIET = frozenset(
-    {"http.request", "http.connection_dropped", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"}
-)
-"""Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
-
-LOUD = frozenset(
-    {
-        "lease.lost",
-        "replica.buried",
-        "http.crashed",
-        "runner.crashed",
-        "feed.crashed",
-        "watch.crashed",
-        "loop.failed",
-        "redis.degraded",
-        "redis.may_evict",
-        "loop.slow_step",
-    }
-)
-
-
 def log_listener(name: str, fields: dict[str, object]) -> None:
     log = structlog.get_logger()
-    emit = log.debug if name in QUIET else log.warning if name in LOUD else log.info
-    emit(name, **fields)
+    match LEVELS.get(name):
+        case Level.DEBUG:
+            log.debug(name, **fields)
+        case Level.WARNING:
+            log.warning(name, **fields)
+        case _:
+            log.info(name, **fields)
 
 
 class Unhurried:

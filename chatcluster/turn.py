@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from chatcluster.backoff import grown_seconds
 from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
@@ -92,7 +93,7 @@ def retry_delay_seconds(error: ProviderError, failures: int, settings: Settings)
 
     Never less, whatever it says: a server whose clock is wrong, or that says 0, would get a storm of requests.
     """
-    own_seconds: float = min(settings.retry_base_seconds * 2 ** (failures - 1), settings.retry_cap_seconds)
+    own_seconds = grown_seconds(settings.retry_base_seconds, failures - 1, settings.retry_cap_seconds)
     if error.retry_after_seconds is None:
         return own_seconds
     return max(own_seconds, min(error.retry_after_seconds, settings.retry_after_cap_seconds))

@@ -11,6 +11,7 @@ import trio
 from redis_faults import frozen
 
 from chatcluster import telemetry
+from chatcluster.backoff import Backoff
 from chatcluster.errors import StreamRefused, StreamsMisconfigured, StreamsUnavailable
 from chatcluster.local.embedded import RedisServer
 from chatcluster.parts import START, OpenFrame, Position, frame
@@ -94,15 +95,15 @@ async def test_a_server_that_lets_nobody_listen_is_asked_seldom_and_more_seldom(
     waits: list[float] = []
     enough = trio.Event()
 
-    next_seconds = pubsub_module.Backoff.next_seconds
+    next_seconds = Backoff.next_seconds
 
-    def at_once(backoff: pubsub_module.Backoff) -> float:
+    def at_once(backoff: Backoff) -> float:
         waits.append(next_seconds(backoff))
         if len(waits) == 12:
             enough.set()
         return 0.0 if len(waits) < 12 else waits[-1]
 
-    monkeypatch.setattr(pubsub_module.Backoff, "next_seconds", at_once)
+    monkeypatch.setattr(Backoff, "next_seconds", at_once)
     async with health_of(url) as (_, pubsub, _):
         with trio.fail_after(5):
             await enough.wait()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
 from chatcluster import telemetry
+from chatcluster.catalogue import CRASHES, EVENTS, LEVELS, Level
 from chatcluster.metrics import Metrics
 
 
@@ -62,3 +66,40 @@ def test_a_pipe_that_nobody_reads_stops_nothing() -> None:
     assert os.read(reading, 1 << 20) == b"\nwhole\n"
     for descriptor in (reading, writing):
         os.close(descriptor)
+
+
+# --- the catalogue ----------------------------------------------------------------------------
+
+PACKAGE = Path(telemetry.__file__).parent
+EMITTERS = {"telemetry.event", "telemetry.span", "telemetry.Seldom", "told"}
+
+
+def emitted() -> Iterator[str]:
+    """Every name that is reported somewhere in the code: the first argument, or those that it is chosen from."""
+    for path in PACKAGE.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in EMITTERS:
+                for node in ast.walk(_chosen_from(call.args[0])):
+                    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                        yield node.value
+
+
+def _chosen_from(argument: ast.expr) -> ast.AST:
+    if isinstance(argument, ast.IfExp):
+        return ast.Tuple([argument.body, argument.orelse])
+    return argument
+
+
+def test_the_catalogue_has_every_event_that_is_reported_and_no_other() -> None:
+    assert set(emitted()) == set(LEVELS)
+
+
+def test_an_event_has_one_level_and_a_meaning() -> None:
+    names = [name for events in EVENTS.values() for name in events]
+    assert len(names) == len(set(names))
+    assert all(name.count(".") == 1 and meaning for events in EVENTS.values() for name, meaning in events.items())
+    assert all(list(events) == sorted(events) for events in EVENTS.values())
+
+
+def test_a_crash_is_loud() -> None:
+    assert set(EVENTS[Level.WARNING]) >= CRASHES

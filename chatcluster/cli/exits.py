@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import click
 
-from chatcluster.errors import ChatclusterError, ConfigError
+from chatcluster.errors import ChatclusterError, ConfigError, first_error
 
 FAILED = 1
 USAGE = 2
@@ -51,9 +51,7 @@ def _only_intended(group: BaseExceptionGroup[BaseException]) -> Intended | None:
     intended, others = group.split((ChatclusterError, KeyboardInterrupt, BrokenPipeError))
     if intended is None or others is not None:
         return None
-    first: BaseException = intended
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+    first = first_error(intended)
     assert isinstance(first, ChatclusterError | KeyboardInterrupt | BrokenPipeError)
     return first
 

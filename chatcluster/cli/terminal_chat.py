@@ -22,6 +22,7 @@ import trio
 
 from chatcluster.client.client import ApiError, Client, Json
 from chatcluster.client.events import Event
+from chatcluster.errors import first_error
 from chatcluster.events import HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
 from chatcluster.parts import AttemptFrame, Message, PartFrame, Role, TextPart, text_of
 from chatcluster.texts import is_blank
@@ -212,11 +213,7 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             ended_well = trio.run(conversation.turn, question)
         except* ApiError as refusals:
             ended_well = False
-            click.echo(f"Error: {_first(refusals)}", err=True)
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+            click.echo(f"Error: {first_error(refusals)}", err=True)
 
 
 def question_of(argument: str | None) -> str:

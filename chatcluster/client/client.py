@@ -24,7 +24,6 @@ The database is authoritative: what a stream shows is a view, and ``ChatView`` s
 
 from __future__ import annotations
 
-import random
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -38,6 +37,7 @@ import httpx_sse
 import msgspec
 import trio
 
+from chatcluster.backoff import Backoff
 from chatcluster.client.events import Event, decode_event
 from chatcluster.config import check_header_text, check_http_url
 from chatcluster.errors import ChatclusterError, ConfigError
@@ -182,9 +182,9 @@ class Client:
         close it (``contextlib.aclosing``) when you leave its loop early. Raises ``ApiError`` if the API refuses the
         stream, ``Unreachable`` and ``Unusable``.
         """
-        backoff = _Backoff(STREAM_SECONDS)
+        patience = _Patience(STREAM_SECONDS)
         while True:
-            attempt = self._follow(f"/chats/{_segment(chat_id)}/stream", cursor, backoff)
+            attempt = self._follow(f"/chats/{_segment(chat_id)}/stream", cursor, patience)
             try:
                 async with aclosing(attempt):
                     async for received in attempt:
@@ -192,23 +192,23 @@ class Client:
                         if (event := decode_event(received.event, received.data)) is not None:
                             yield StreamEvent(cursor or "", event)
             except (_BrokenOff, httpx.TransportError) as error:
-                await backoff.wait(error)
+                await patience.wait(error)
 
     async def watch(self) -> AsyncGenerator[Json, None]:
         """The lifecycle events of all of the caller's chats. One of type ``reconnected`` says: read the list anew."""
-        backoff = _Backoff(STREAM_SECONDS)
+        patience = _Patience(STREAM_SECONDS)
         while True:
-            attempt = self._follow("/watch", None, backoff)
+            attempt = self._follow("/watch", None, patience)
             try:
                 async with aclosing(attempt):
                     async for received in attempt:
                         yield msgspec.json.decode(received.data, type=Json)
             except (_BrokenOff, httpx.TransportError) as error:
-                await backoff.wait(error)
+                await patience.wait(error)
                 yield {"type": "reconnected"}
 
     async def _follow(
-        self, path: str, cursor: str | None, backoff: _Backoff
+        self, path: str, cursor: str | None, patience: _Patience
     ) -> AsyncGenerator[httpx_sse.ServerSentEvent, None]:
         """One connection's events. Raises ``_BrokenOff`` at its end, whatever that end looks like."""
         check_header_text("cursor", cursor or "")
@@ -219,14 +219,14 @@ class Client:
                 await response.aread()
                 if response.status_code < 500 and response.status_code not in RETRY_STATUSES:
                     _check(response)
-                backoff.at_least(_retry_after(response))
+                patience.at_least(_retry_after(response))
                 raise _BrokenOff(f"the answer is {response.status_code}")
-            backoff.answered()
+            patience.answered()
             events = httpx_sse.EventSource(response).aiter_sse()
             try:
                 async for received in events:
                     if received.data:
-                        backoff.reset()
+                        patience.reset()
                         yield received
             finally:
                 await _finish(response, events)
@@ -243,27 +243,27 @@ class Client:
         return await self._request(method, path, json=body, headers=headers)
 
     async def _request(self, method: str, path: str, **options: Any) -> Json:
-        backoff = _Backoff(REQUEST_SECONDS)
+        patience = _Patience(REQUEST_SECONDS)
         while True:
             try:
-                with trio.fail_at(backoff.gives_up_at):
+                with trio.fail_at(patience.gives_up_at):
                     response = await self._http.request(method, path, **options)
             except (httpx.TransportError, trio.TooSlowError) as error:
-                await backoff.wait(error)
+                await patience.wait(error)
                 continue
             if response.status_code not in RETRY_STATUSES:
                 _check(response)
                 return {} if response.status_code == 204 else _answer(response)
-            backoff.at_least(_retry_after(response))
-            await backoff.wait(_BrokenOff(f"the answer is {response.status_code}"))
+            patience.at_least(_retry_after(response))
+            await patience.wait(_BrokenOff(f"the answer is {response.status_code}"))
 
 
-class _Backoff:
-    """Waits that double from ``BACKOFF_SECONDS`` to ``BACKOFF_CAP_SECONDS``, with jitter, until patience ends."""
+class _Patience:
+    """Waits that grow, until there has been no answer for ``patience_seconds``."""
 
     def __init__(self, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
-        self._seconds = BACKOFF_SECONDS
+        self._backoff = Backoff(BACKOFF_SECONDS, BACKOFF_CAP_SECONDS)
         self._floor_seconds = 0.0
         self.gives_up_at = trio.current_time() + patience_seconds
 
@@ -273,7 +273,7 @@ class _Backoff:
 
     def reset(self) -> None:
         self.answered()
-        self._seconds = BACKOFF_SECONDS
+        self._backoff.reset()
 
     def at_least(self, seconds: float) -> None:
         """What the server asked for, for the next wait."""
@@ -283,8 +283,7 @@ class _Backoff:
         """Wait before the next try. Raises ``Unusable`` if there is no use in one, ``Unreachable`` if time is up."""
         if (reason := _hopeless(error)) is not None:
             raise Unusable(reason) from None
-        seconds = max(self._seconds * random.uniform(0.5, 1.0), self._floor_seconds)
-        self._seconds = min(2 * self._seconds, BACKOFF_CAP_SECONDS)
+        seconds = max(self._backoff.drawn_seconds(), self._floor_seconds)
         self._floor_seconds = 0.0
         await trio.sleep_until(min(trio.current_time() + seconds, self.gives_up_at))
         if trio.current_time() >= self.gives_up_at:

@@ -26,6 +26,7 @@ from pathlib import Path
 import msgspec
 import trio
 
+from chatcluster.backoff import Backoff
 from chatcluster.errors import ConfigError
 from chatcluster.local.embedded import child
 
@@ -81,7 +82,7 @@ class Keeper:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the child alive until cancelled; ``started`` when it is ready for the first time."""
-        wait_seconds = RESTART_SECONDS_MIN
+        backoff = Backoff(RESTART_SECONDS_MIN, RESTART_SECONDS_MAX)
         first = True
         while True:
             announce = trio.Event()
@@ -92,10 +93,10 @@ class Keeper:
             if not announce.is_set():
                 self.ready = None  # the place of its predecessor may be what it failed at
             if healthy_seconds >= HEALTHY_SECONDS:
-                wait_seconds = RESTART_SECONDS_MIN
+                backoff.reset()
+            wait_seconds = backoff.next_seconds()
             self._say(f"{self.name} {_ending(status)}; starting it again in {wait_seconds:g} s")
             await trio.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, RESTART_SECONDS_MAX)
 
     async def _run_once(self, announce: trio.Event, task_status: trio.TaskStatus[None] | None) -> tuple[int, float]:
         """Run one child to its end: its exit status, and how long it was ready."""

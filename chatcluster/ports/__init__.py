@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
 from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress
+from chatcluster.ports.outside import Outside
 from chatcluster.ports.pubsub import (
     GAP,
     REPLICAS_CHANNEL,
@@ -103,6 +104,7 @@ __all__ = [
     "NewerMessages",
     "Opening",
     "Outcome",
+    "Outside",
     "OwnedChat",
     "PartStreams",
     "Progress",

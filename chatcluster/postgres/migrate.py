@@ -30,6 +30,7 @@ from typing import NamedTuple
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import Backoff
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreLocked, StoreUnavailable
 from chatcluster.postgres import Connection, Database, Lane, Row, open_database
@@ -106,7 +107,11 @@ async def migrate(
     applied: list[Migration] = []
     async with open_database(Settings(database_url=url)) as database:
         session = database.session("migration", lasting=True)
-        pause_seconds, give_up_at, said = PAUSE_SECONDS, trio.current_time() + WAIT_SECONDS_MAX, ""
+        backoff, give_up_at, said = (
+            Backoff(PAUSE_SECONDS, PAUSE_SECONDS_MAX),
+            trio.current_time() + WAIT_SECONDS_MAX,
+            "",
+        )
         while True:
             try:
                 await session.run(_migrate, migrations, applied, say, deadline_seconds=MIGRATION_SECONDS_MAX)
@@ -117,8 +122,7 @@ async def migrate(
                 raise StoreUnavailable(f"given up after {WAIT_SECONDS_MAX:g} s: {text}; run it again later")
             if text != said:
                 say(said := text)
-            await trio.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
+            await trio.sleep(backoff.next_seconds())
 
 
 async def pending(url: str, migrations: tuple[Migration, ...] | None = None) -> tuple[Migration, ...]:

@@ -56,7 +56,7 @@ class Purge:
             except StoreUnavailable as error:
                 telemetry.event("purge.failed", error=str(error))
             except Exception as error:  # noqa: BLE001 - no row that is deleted, or cannot be, is worth a replica
-                telemetry.event("loop.failed", loop="purge", error=repr(error), exc_info=error)
+                telemetry.event("purge.crashed", error=repr(error), exc_info=error)
 
     async def go_round(self) -> None:
         """Delete all that is due. Raises ``StoreUnavailable``."""

@@ -158,7 +158,7 @@ class PostgresRegistry:
                 pass
             if await session.run(_are_let_go, held):
                 return Death(held.server)
-            telemetry.event("watch.connection_lost", worker_id=str(worker_id))
+            telemetry.event("session.watch_lost", worker_id=str(worker_id))
             return None
         finally:
             await session.aclose()

@@ -29,7 +29,6 @@ Messages of one channel from one publisher arrive in order.
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -39,7 +38,8 @@ from typing import NoReturn
 import trio
 
 from chatcluster import telemetry
-from chatcluster.errors import StreamsMisconfigured, StreamsUnavailable
+from chatcluster.backoff import Backoff
+from chatcluster.errors import StreamsMisconfigured, StreamsUnavailable, first_error
 from chatcluster.ports import Subscription
 from chatcluster.pubsub import Inbox, Switchboard
 from chatcluster.redis.connections import Command, Listener, RedisConnection, Reply
@@ -109,7 +109,7 @@ class RedisPubSub:
             task_status.started()
 
     async def _follow(self) -> NoReturn:
-        backoff = Backoff()
+        backoff = Backoff(RECONNECT_SECONDS, RECONNECT_CAP_SECONDS)
         while True:
             try:
                 prefix = self._connection.channel_prefix.encode()
@@ -118,8 +118,8 @@ class RedisPubSub:
                     nursery.start_soon(listener.run, partial(self._take, prefix, backoff))
                     await self._tell(listener, prefix)
             except* StreamsUnavailable as lost:
-                self._disconnected(_reason(lost), backoff)
-            await backoff.sleep()
+                self._disconnected(first_error(lost), backoff)
+            await trio.sleep(backoff.drawn_seconds())
 
     def _connected(self) -> None:
         self._switchboard.connected()
@@ -167,7 +167,7 @@ class RedisPubSub:
                 self._answered(backoff)
 
     async def _write(self) -> NoReturn:
-        backoff = Backoff()
+        backoff = Backoff(RECONNECT_SECONDS, RECONNECT_CAP_SECONDS)
         while True:
             await self._outbox_filled.wait()
             batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), BATCH_MESSAGES_MAX))]
@@ -180,7 +180,7 @@ class RedisPubSub:
                 )
             except StreamsUnavailable:
                 self._put_back(batch)
-                await backoff.sleep()
+                await trio.sleep(backoff.drawn_seconds())
             else:
                 backoff.reset()
                 self._report(replies)
@@ -210,33 +210,6 @@ async def publish_now(connection: RedisConnection, messages: Sequence[tuple[str,
     for reply in await connection.exchange([("PUBLISH", prefix + channel, payload) for channel, payload in messages]):
         if isinstance(reply, ErrorReply):
             raise connection.refusal(reply)
-
-
-class Backoff:
-    """Growing, jittered waits between tries to reach the server."""
-
-    def __init__(self) -> None:
-        self._seconds = RECONNECT_SECONDS
-        self.cap_seconds = RECONNECT_CAP_SECONDS
-
-    def reset(self) -> None:
-        self._seconds = RECONNECT_SECONDS
-
-    async def sleep(self) -> None:
-        await trio.sleep(self.next_seconds() * random.uniform(0.5, 1.0))
-
-    def next_seconds(self) -> float:
-        seconds = min(self._seconds, self.cap_seconds)
-        self._seconds = 2 * seconds
-        return seconds
-
-
-def _reason(group: BaseExceptionGroup[StreamsUnavailable]) -> StreamsUnavailable:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, StreamsUnavailable), "nothing else is in the group"
-    return error
 
 
 def _in_commands(name: str, prefix: bytes, channels: Sequence[bytes]) -> Iterator[Command]:

@@ -47,7 +47,7 @@ from chatcluster.memory.database import ChatRow, HeldLock
 from chatcluster.memory.link import Link
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor, NewMessage, Role, TextPart, parse_cursor, text_of
-from chatcluster.ports import NewChat, Outcome
+from chatcluster.ports import NewChat, Outcome, Outside
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
@@ -241,12 +241,14 @@ class SimulatedReplica:
             name=name,
             address=name,
             settings=settings,
-            store=self.store,
-            registry=self.registry,
-            streams=self.streams,
-            pubsub=self.pubsub,
+            outside=Outside(
+                store=self.store,
+                registry=self.registry,
+                streams=self.streams,
+                pubsub=self.pubsub,
+                model=world.model,
+            ),
             publisher=self.publisher,
-            model=world.model,
             notices=self.notices,
             on_incarnation=self.incarnations.append,
         )

@@ -198,7 +198,7 @@ async def test_an_unforeseen_error_ends_no_replica(world: World, monkeypatch: py
     await trio.sleep(5)
     call.finish()
     await chat.until_status("waiting")
-    assert {"lease.renewal_failed", "sweep.failed", "watch.unavailable"} <= set(world.names_told())
+    assert {"lease.renewal_failed", "sweep.failed", "session.watch_failed"} <= set(world.names_told())
     assert [len(replica.incarnations) for replica in (a, b)] == [1, 1]
     b.kill()
     await world.until(lambda: len(world.database.replicas) == 1, within=TAKEOVER_SECONDS)

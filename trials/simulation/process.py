@@ -20,7 +20,7 @@ from chatcluster.errors import CallerError, StoreUnavailable, StreamsUnavailable
 from chatcluster.memory import MemoryBroker
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Model, PubSub, Store
+from chatcluster.ports import Model, Outside, PubSub, Store
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Cut, Feeds
@@ -169,12 +169,8 @@ class ReplicaProcess:
             name=self.name,
             address=self.name,
             settings=settings,
-            store=self.store,
-            registry=registry,
-            streams=streams,
-            pubsub=pubsub,
+            outside=Outside(store=self.store, registry=registry, streams=streams, pubsub=pubsub, model=world.provider),
             publisher=self._publisher,
-            model=world.provider,
             notices=self.notices,
             on_incarnation=self._incarnated,
         )
@@ -210,12 +206,12 @@ class ReplicaProcess:
         return self.in_touch and self.accepting and member and self.replica.free_slots > 0
 
     def runs(self, chat_id: UUID) -> bool:
-        return chat_id in self.replica._runners
+        return self.replica.tenures.runner(chat_id) is not None
 
     def works_on(self, chat_id: UUID) -> bool:
         """Whether it has a runner for the chat that means to go on. Frozen, or just awake, it means nothing."""
         awake = self.alive and not self.frozen and self.thawed_at < self._witness.database.clock()
-        runner = self.replica._runners.get(chat_id)
+        runner = self.replica.tenures.runner(chat_id)
         return awake and runner is not None and not runner._over
 
     # --- life and death -----------------------------------------------------------------------

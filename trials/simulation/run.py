@@ -30,6 +30,7 @@ from checker import PROMISES, Checker, Fault, FinalChat, Kind, Verdict, Violatio
 from checker.history import message_of
 
 from chatcluster import telemetry
+from chatcluster.catalogue import CRASHES, LEVELS, Level
 from chatcluster.chat import Archive, Status, Unarchive
 from chatcluster.memory import MemoryBroker
 from chatcluster.memory.database import ChatRow
@@ -55,7 +56,6 @@ LOOK_SECONDS = 0.25
 LATE_SECONDS = 2.0
 
 TOLD_FIELDS = ("worker_id", "chat_id", "epoch", "attempt", "reason", "reasons", "error")
-CRASHES = frozenset({"runner.crashed", "feed.crashed", "watch.crashed"})
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ class World:
 
     def hear(self, name: str, fields: dict[str, object]) -> None:
         """What the loops report: a crash is a broken promise, whatever came of it."""
-        if name not in telemetry.QUIET:
+        if LEVELS.get(name) is not Level.DEBUG:
             self.trace.note(self.now, "told", name, *(fields[field] for field in TOLD_FIELDS if field in fields))
         if name == "lease.lost":
             self.witness.stopped(UUID(str(fields["worker_id"])))

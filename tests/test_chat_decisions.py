@@ -368,8 +368,9 @@ def test_a_failure_keeps_the_queue_and_says_why() -> None:
 
 
 def test_a_chat_waits_for_an_action_without_an_owner_and_with_a_deadline() -> None:
-    after = owner(state_of(RUNNING, open_calls=calls("call")), AwaitAction(60.0)).state
-    assert (after.status, after.worker_id, after.action_seconds) == (REQUIRES_ACTION, None, 60.0)
+    decision = owner(state_of(RUNNING, open_calls=calls("call")), AwaitAction(60.0))
+    after = decision.state
+    assert (after.status, after.worker_id, decision.action_seconds) == (REQUIRES_ACTION, None, 60.0)
     assert after.open_calls == calls("call")
 
 

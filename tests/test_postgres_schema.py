@@ -11,15 +11,15 @@ import asyncpg
 import pytest
 from chat_states import EVENTS, WORKER, every_state, fence_of
 
-from chatcluster.chat import ChatState, Command, Decision, OwnerCommand, Status, decide
+from chatcluster.chat import STORED_FIELDS, ChatState, Command, Decision, OwnerCommand, Status, decide
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, StoreFailed
 from chatcluster.ports import Chat
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.claims import FIRST_OWNER
+from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.decision_writer import write_decision
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import json_of
 
 pytestmark = pytest.mark.postgres
 
@@ -41,13 +41,10 @@ async def insert_chat(connection: Connection, state: ChatState | None = None) ->
     state = state or ChatState(Status.WAITING, snapshot_version=10, history_version=8)
     chat_id = uuid4()
     row = {
-        **{name: getattr(state, name) for name in STORED},
+        **column_values(state),
         "id": chat_id,
         "owner_id": uuid4(),
         "title": "",
-        "status": str(state.status),
-        "retry": json_of(state.retry),
-        "last_error": json_of(state.last_error),
         "queue_length": len(state.queue),
         "open_calls": len(state.open_calls),
     }
@@ -63,22 +60,6 @@ async def insert_chat(connection: Connection, state: ChatState | None = None) ->
         f"INSERT INTO chats ({', '.join([*row, *times])}) VALUES ({', '.join(values)})", *row.values()
     )
     return chat_id
-
-
-STORED = (
-    "archived",
-    "archiving",
-    "compacting",
-    "worker_id",
-    "epoch",
-    "snapshot_version",
-    "history_version",
-    "queue_version",
-    "reset_version",
-    "attempt",
-    "failures",
-    "takeovers",
-)
 
 
 # --- what can be and what cannot --------------------------------------------------------------
@@ -110,8 +91,7 @@ async def test_every_decision_can_be_written_and_reads_back_as_it_was_made(datab
 
 
 def comparable(chat: Chat | ChatState) -> dict[str, object]:
-    names = (*STORED, "status", "retry", "last_error")
-    return {name: getattr(chat, name) for name in names}
+    return {name: getattr(chat, name) for name in STORED_FIELDS}
 
 
 def constraint_of(error: StoreFailed) -> str | None:
@@ -299,9 +279,3 @@ async def test_the_writes_of_a_tenure_and_the_renewals_are_heap_only(database: D
         return await connection.fetchval(updated, "chats"), await connection.fetchval(updated, "replicas")
 
     assert await database.transaction(update) == (4, 4)
-
-
-def test_states_are_compared_with_all_that_is_stored_of_them() -> None:
-    """A new field of the state that has no column would be lost in silence."""
-    elsewhere = {"status", "retry", "last_error", "action_seconds", "queue", "open_calls"}
-    assert set(ChatState.__struct_fields__) == {*STORED, *elsewhere}

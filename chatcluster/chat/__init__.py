@@ -58,6 +58,7 @@ from chatcluster.chat.draft import CANCELLED_TEXT, Decision
 from chatcluster.chat.recorded import is_repeat
 from chatcluster.chat.state import (
     QUEUE_MESSAGES_MAX,
+    STORED_FIELDS,
     ChatState,
     ErrorInfo,
     Fence,
@@ -66,6 +67,8 @@ from chatcluster.chat.state import (
     Queued,
     Retry,
     Status,
+    StoredState,
+    stored_of,
 )
 from chatcluster.chat.table import TABLE, Row
 
@@ -74,6 +77,7 @@ __all__ = [
     "DENIED_TEXT",
     "QUEUE_MESSAGES_MAX",
     "REFUSED_WHILE_ARCHIVING",
+    "STORED_FIELDS",
     "TABLE",
     "Approve",
     "Archive",
@@ -108,6 +112,7 @@ __all__ = [
     "Send",
     "StartAttempt",
     "Status",
+    "StoredState",
     "SubmitToolResults",
     "ToolResult",
     "Unarchive",
@@ -117,4 +122,5 @@ __all__ = [
     "decide",
     "event_name",
     "is_repeat",
+    "stored_of",
 ]

@@ -1,8 +1,8 @@
 """Which repeat of an owner's commit is the same commit.
 
 An owner that did not hear what became of its commit repeats it. If the first one happened, the repeat is refused like
-any commit from a history that has moved; then its store looks for the messages that came of this tenure, this history and
-this event, and gives them to ``is_repeat``. Only if they are the outcome of this very commit is the repeat answered
+any commit from a history that has moved; then its store looks for the messages that came of this tenure, this history
+and this event, and gives them to ``is_repeat``. Only if they are the outcome of this very commit is the repeat answered
 with them. Any other commit from the same history stays refused: it would overwrite what it did not know of.
 
 A tenure adds to one history once, because that moves the history, so there is one candidate at most. A commit without

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from chatcluster.chat import ChatState
+from chatcluster.chat import ChatState, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
@@ -135,30 +135,15 @@ class MemoryDatabase:
             raise ChatNotFound("there is no such chat", chat_id=str(chat_id)) from None
 
     def view(self, row: ChatRow) -> Chat:
-        state = row.state
         return Chat(
+            **stored_of(row.state),
             id=row.id,
             owner_id=row.owner_id,
             title=row.title,
             model=row.model,
-            status=state.status,
-            archived=state.archived,
-            archiving=state.archiving,
-            compacting=state.compacting,
-            worker_id=state.worker_id,
-            epoch=state.epoch,
-            snapshot_version=state.snapshot_version,
-            history_version=state.history_version,
-            queue_version=state.queue_version,
-            reset_version=state.reset_version,
-            attempt=state.attempt,
-            retry=state.retry,
             retry_at=None if row.retry_at is None else self.date(row.retry_at),
-            last_error=state.last_error,
             created_at=row.created_at,
             updated_at=row.updated_at,
-            failures=state.failures,
-            takeovers=state.takeovers,
         )
 
     def change(self, row: ChatRow, state: ChatState) -> None:

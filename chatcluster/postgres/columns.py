@@ -1,0 +1,23 @@
+"""The columns of a chat's state as SQL reads and writes them: one for each field of ``StoredState``, by its name.
+
+So a new column is a migration, a field of ``StoredState``, and the command that sets it; nothing here names it.
+"""
+
+from __future__ import annotations
+
+from chatcluster.chat import STORED_FIELDS, StoredState, stored_of
+from chatcluster.postgres.rows import json_of
+
+_CASTS = {"retry": "::text::json", "last_error": "::text::json"}
+
+READ = ", ".join(f"chats.{name}" for name in STORED_FIELDS)
+CHANGED = ",\n    ".join(f"{name} = :{name}{_CASTS.get(name, '')}" for name in STORED_FIELDS)
+
+
+def column_values(state: StoredState) -> dict[str, object]:
+    """The arguments that ``CHANGED`` takes."""
+    values = stored_of(state)
+    values["status"] = str(state.status)
+    values["retry"] = json_of(state.retry)
+    values["last_error"] = json_of(state.last_error)
+    return values

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from chat_states import EVENTS, WORKER, every_state, fence_of
 
-from chatcluster.chat import STORED_FIELDS, ChatState, Command, Decision, OwnerCommand, Status, decide
+from chatcluster.chat import STORED_FIELDS, ChatState, Decision, OwnerCommand, Status, decide
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, StoreFailed
 from chatcluster.ports import Chat
@@ -65,12 +65,12 @@ async def insert_chat(connection: Connection, state: ChatState | None = None) ->
 # --- what can be and what cannot --------------------------------------------------------------
 
 
-def every_decision() -> Iterator[tuple[ChatState, Command, Decision]]:
+def every_decision() -> Iterator[tuple[ChatState, Decision]]:
     for state in every_state():
         for command in EVENTS.values():
             fence = fence_of(state) if isinstance(command, get_args(OwnerCommand)) else None
             try:
-                yield state, command, decide(state, command, fence)
+                yield state, decide(state, command, fence)
             except ChatclusterError:
                 continue
 
@@ -80,9 +80,9 @@ async def test_every_decision_can_be_written_and_reads_back_as_it_was_made(datab
 
     async def write_all(connection: Connection) -> int:
         count = 0
-        for before, command, decision in every_decision():
+        for before, decision in every_decision():
             chat_id = await insert_chat(connection, before)
-            outcome = await write_decision(connection, chat_id, before, decision, command, None)
+            outcome = await write_decision(connection, chat_id, before, decision, None)
             assert comparable(outcome.chat) == comparable(decision.state)
             count += 1
         return count
@@ -272,7 +272,7 @@ async def test_the_writes_of_a_tenure_and_the_renewals_are_heap_only(database: D
         for name in ("StartAttempt", "ScheduleRetry", "CommitStep", "Send(queue)"):
             command = EVENTS[name]
             fence = fence_of(running) if isinstance(command, get_args(OwnerCommand)) else None
-            await write_decision(connection, chat_id, running, decide(running, command, fence), command, None)
+            await write_decision(connection, chat_id, running, decide(running, command, fence), None)
         for _ in range(4):
             await connection.execute(REGISTRY["renew"], WORKER, False)
         updated = "SELECT pg_stat_get_xact_tuples_hot_updated($1::text::regclass)"

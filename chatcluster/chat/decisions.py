@@ -158,6 +158,7 @@ def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
     if draft.after.retry is None:  # a repeat of this very commit fails nothing anew
         draft.after.failures += 1
     draft.after.retry = command.retry
+    draft.retry_delay_ms = command.retry.delay_ms
 
 
 def _commit_step(draft: Draft, command: CommitStep) -> None:
@@ -234,7 +235,7 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 def create(command: Create) -> Decision:
     """The first decision of a chat: it runs at once, with its first messages at version 1."""
     state = ChatState(Status.RUNNING, snapshot_version=1, history_version=1)
-    return Decision(state=state, messages=command.messages)
+    return Decision(state=state, event="Create", messages=command.messages)
 
 
 def check_fence(state: ChatState, fence: Fence) -> None:
@@ -259,7 +260,7 @@ def decide(state: ChatState, command: Command, fence: Fence | None = None) -> De
         raise _refusal(state, name, owner=fence is not None)
     draft = Draft(state)
     _HANDLERS[type(command)](draft, command)
-    decision = draft.finish()
+    decision = draft.finish(name)
     assert decision.state.phase in targets, f"{name} led from {state.phase} to {decision.state.phase}"
     return decision
 

@@ -20,16 +20,19 @@ CANCELLED_TEXT = "The call was cancelled before it produced a result."
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The new state, and what a store has to write to get there.
+    """The new state, and all that a store has to write to get there: it need not look at the command.
 
+    ``event`` is the name of the command, which an owner's messages keep as where they come from.
     ``messages`` go into history in this order. ``enqueue`` becomes a new queued message at the end of
     the queue, ``dequeue`` leaves the queue (deleted, or promoted: then its parts are in ``messages``),
     ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and all after it.
     ``opened`` and ``closed`` are tool calls that got, or lost, their place among the open ones.
-    ``action_seconds`` from now, by the store's clock, is the deadline of the calls that a client has to answer.
+    By the store's clock, the next attempt waits for ``retry_delay_ms`` from now (None: as long as it waits already, if
+    the state has a retry), and ``action_seconds`` from now is the deadline of the calls that a client has to answer.
     """
 
     state: ChatState
+    event: str
     messages: tuple[NewMessage, ...] = ()
     enqueue: NewMessage | None = None
     dequeue: tuple[int, ...] = ()
@@ -38,6 +41,7 @@ class Decision(msgspec.Struct, frozen=True):
     opened: tuple[OpenCall, ...] = ()
     closed: tuple[str, ...] = ()
     title: str | None = None
+    retry_delay_ms: int | None = None
     action_seconds: float | None = None
 
     @property
@@ -51,7 +55,6 @@ class Draft:
     def __init__(self, state: ChatState) -> None:
         self.before = state
         self.after = StoredState(**stored_of(state))
-        self.action_seconds: float | None = None
         self.queue = list(state.queue)
         self.open_calls = {call.call_id: call for call in state.open_calls}
         self.messages: list[NewMessage] = []
@@ -60,6 +63,8 @@ class Draft:
         self.queue_head: int | None = None
         self.delete_from: int | None = None
         self.title: str | None = None
+        self.retry_delay_ms: int | None = None
+        self.action_seconds: float | None = None
 
     # history
 
@@ -135,13 +140,14 @@ class Draft:
         self.after.retry = None
         self.after.compacting = False
 
-    def finish(self) -> Decision:
+    def finish(self, event: str) -> Decision:
         before, after = self.before, self.after
         self._count_versions()
         open_before = [call.call_id for call in before.open_calls]
         state = ChatState(**stored_of(after), queue=tuple(self.queue), open_calls=tuple(self.open_calls.values()))
         return Decision(
             state=state,
+            event=event,
             messages=tuple(self.messages),
             enqueue=self.enqueue,
             dequeue=tuple(self.dequeue),
@@ -150,6 +156,7 @@ class Draft:
             opened=tuple(call for call in self.open_calls.values() if call.call_id not in open_before),
             closed=tuple(call_id for call_id in open_before if call_id not in self.open_calls),
             title=self.title,
+            retry_delay_ms=self.retry_delay_ms,
             action_seconds=self.action_seconds,
         )
 

@@ -224,12 +224,13 @@ class MemoryStore:
             raise Fenced("the chat does not exist any more")
         origin = Origin(fence.epoch, fence.history_version, event_name(command))
         try:
-            outcome = self._write(row, decide(row.state, command, fence))
+            decision = decide(row.state, command, fence)
         except OwnershipError:
             recorded = row.commits.get(origin, ())
             if not is_repeat(command, recorded):
                 raise
             return Outcome(self._database.view(row), recorded, replayed=True)
+        outcome = self._write(row, decision)
         row.commits[origin] = outcome.messages
         return outcome
 
@@ -311,8 +312,10 @@ class MemoryStore:
             state = msgspec.structs.replace(state, queue=(*state.queue, Queued(queued.id, new.parts, new.model)))
         if decision.title is not None:
             row.title = decision.title
-        if state.retry is not row.state.retry:
-            row.retry_at = None if state.retry is None else self._database.clock() + state.retry.delay_ms / 1000
+        if state.retry is None:
+            row.retry_at = None
+        elif decision.retry_delay_ms is not None:
+            row.retry_at = self._database.clock() + decision.retry_delay_ms / 1000
         self._database.change(row, state)
         return Outcome(self._database.view(row), messages, queued)
 

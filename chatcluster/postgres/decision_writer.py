@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.chat import ChatState, Command, Decision, Fence, ScheduleRetry, event_name
+from chatcluster.chat import ChatState, Decision, Fence
 from chatcluster.errors import Fenced
 from chatcluster.parts import Message, NewMessage, QueuedMessage, ToolCallPart
 from chatcluster.ports import Chat, Outcome
@@ -40,28 +40,23 @@ class Origin(NamedTuple):
 NO_ORIGIN = (None, None, None)
 
 
-def origin_of(fence: Fence, command: Command) -> Origin:
-    return Origin(fence.epoch, fence.history_version, event_name(command))
-
-
 async def write_decision(
     connection: Connection,
     chat_id: UUID,
     before: ChatState,
     decision: Decision,
-    command: Command,
     fence: Fence | None,
     kept_bytes: int | None = None,
 ) -> Outcome:
     """``kept_bytes``: what the chat holds without the change, where that was counted just now."""
-    origin = None if fence is None else origin_of(fence, command)
+    origin = None if fence is None else Origin(fence.epoch, fence.history_version, decision.event)
     version = decision.state.snapshot_version
     if decision.delete_from is not None:
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
     await _write_calls(connection, chat_id, before, decision, messages)
-    values = _row_values(chat_id, before, decision, command, kept_bytes)
+    values = _row_values(chat_id, before, decision, kept_bytes)
     chat = chat_of(await _update_chat(connection, values, before, fence))
     return Outcome(chat, messages, queued)
 
@@ -78,16 +73,15 @@ async def write_known(
     connection: Connection,
     known: Chat,
     decision: Decision,
-    command: Command,
     before: ChatState,
     fence: Fence,
 ) -> Outcome | None:
     """Write a plain decision that was made for ``known``; None, with nothing written, if the chat has changed since."""
     values = {
-        **_row_values(known.id, before, decision, command, None),
+        **_row_values(known.id, before, decision, None),
         **_owned_values(before, fence),
         "version_before": known.snapshot_version,
-        "event": event_name(command),
+        "event": decision.event,
         **_message_values(decision.messages),
     }
     row = await connection.fetchrow(UPDATE_KNOWN.text, *UPDATE_KNOWN.values(values))
@@ -182,13 +176,13 @@ def _owned_values(before: ChatState, fence: Fence) -> dict[str, object]:
 
 
 def _row_values(
-    chat_id: UUID, before: ChatState, decision: Decision, command: Command, kept_bytes: int | None
+    chat_id: UUID, before: ChatState, decision: Decision, kept_bytes: int | None
 ) -> dict[str, object]:
     state = decision.state
     return {
         **column_values(state),
         "id": chat_id,
-        "retry_delay_ms": command.retry.delay_ms if isinstance(command, ScheduleRetry) else None,
+        "retry_delay_ms": decision.retry_delay_ms,
         "action_seconds": decision.action_seconds,
         "queue_length": len(state.queue) + (decision.enqueue is not None),
         "open_calls": len(state.open_calls),

@@ -102,7 +102,7 @@ class PostgresStore:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
             outcome = await self._database.autocommit(
-                _commit_known, known, decision, command, fence, lane=Lane.CHATS, chat_id=fence.chat_id
+                _commit_known, known, decision, fence, lane=Lane.CHATS, chat_id=fence.chat_id
             )
             if outcome is not None:
                 return outcome
@@ -257,7 +257,7 @@ async def _transition(
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     decision: Decision = decide(state, command, fence)
-    return await write_decision(connection, chat.id, state, decision, command, fence, kept_bytes)
+    return await write_decision(connection, chat.id, state, decision, fence, kept_bytes)
 
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
@@ -277,10 +277,8 @@ def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decisio
     return decision if is_plain(decision) else None
 
 
-async def _commit_known(
-    connection: Connection, known: Chat, decision: Decision, command: OwnerCommand, fence: Fence
-) -> Outcome | None:
-    return await write_known(connection, known, decision, command, state_of(known, (), ()), fence)
+async def _commit_known(connection: Connection, known: Chat, decision: Decision, fence: Fence) -> Outcome | None:
+    return await write_known(connection, known, decision, state_of(known, (), ()), fence)
 
 
 async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:

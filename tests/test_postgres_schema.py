@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from chat_states import EVENTS, WORKER, every_state, fence_of
+from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, every_state, fence_of
 
 from chatcluster.chat import STORED_FIELDS, ChatState, Decision, OwnerCommand, Status, decide
 from chatcluster.config import Settings
@@ -70,7 +70,7 @@ def every_decision() -> Iterator[tuple[ChatState, Decision]]:
         for command in EVENTS.values():
             fence = fence_of(state) if isinstance(command, get_args(OwnerCommand)) else None
             try:
-                yield state, decide(state, command, fence)
+                yield state, decide(state, command, fence, A_USERS_MESSAGE)
             except ChatclusterError:
                 continue
 

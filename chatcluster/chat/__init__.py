@@ -5,9 +5,9 @@ each phase, in which phases the chat may be afterwards. A pair that is missing i
 ``NotAllowedInStatus`` (``ChatArchived`` for an archived chat), and nothing is half applied: ``decide``
 returns a new state and what to write, or raises; it changes nothing.
 
-Who is authoritative: the row in the store. A store locks the row, loads a ``ChatState``, calls
-``decide`` and writes exactly what the ``Decision`` says, in one transaction. Both stores share this
-module, so they cannot differ in what they allow.
+Who is authoritative: the row in the store. A store locks the row, loads a ``ChatState`` and the ``Facts`` that the
+command asks for, calls ``decide`` and writes exactly what the ``Decision`` says, in one transaction. Both stores share
+this module, so they cannot differ in what they allow.
 
 Versions: each decision that changes a chat raises ``snapshot_version`` by one. When history or the queue
 changed, ``history_version`` or ``queue_version`` becomes that number. ``attempt`` and the retry state
@@ -43,7 +43,6 @@ from chatcluster.chat.commands import (
     Promote,
     Release,
     Rename,
-    Replaced,
     ScheduleRetry,
     Send,
     StartAttempt,
@@ -55,6 +54,7 @@ from chatcluster.chat.commands import (
 )
 from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, create, decide
 from chatcluster.chat.draft import CANCELLED_TEXT, Decision
+from chatcluster.chat.facts import NO_FACTS, Facts, Replaced
 from chatcluster.chat.recorded import is_repeat
 from chatcluster.chat.state import (
     QUEUE_MESSAGES_MAX,
@@ -75,6 +75,7 @@ from chatcluster.chat.table import TABLE, Row
 __all__ = [
     "CANCELLED_TEXT",
     "DENIED_TEXT",
+    "NO_FACTS",
     "QUEUE_MESSAGES_MAX",
     "REFUSED_WHILE_ARCHIVING",
     "STORED_FIELDS",
@@ -93,6 +94,7 @@ __all__ = [
     "Deny",
     "Edit",
     "ErrorInfo",
+    "Facts",
     "Fail",
     "Fence",
     "FinishInterruption",

@@ -33,6 +33,7 @@ from chatcluster.chat.commands import (
     event_name,
 )
 from chatcluster.chat.draft import Decision, Draft
+from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.state import ChatState, Fence, OpenCall, Status
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
@@ -63,7 +64,7 @@ def _send(draft: Draft, command: Send) -> None:
 
 
 def _edit(draft: Draft, command: Edit) -> None:
-    replaced = command.replaced
+    replaced = draft.facts.replaced
     if replaced is None:
         raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
     if replaced.role is not Role.USER:
@@ -130,8 +131,8 @@ def _archive(draft: Draft, _: Archive) -> None:
         draft.after.status = Status.INTERRUPTING
 
 
-def _unarchive(draft: Draft, command: Unarchive) -> None:
-    if command.parent_archived:
+def _unarchive(draft: Draft, _: Unarchive) -> None:
+    if draft.facts.parent_archived:
         raise ParentArchived("unarchive the chat that this one belongs to first")
     draft.after.archived = False
 
@@ -246,8 +247,8 @@ def check_fence(state: ChatState, fence: Fence) -> None:
         raise Moved(f"history moved from version {fence.history_version} to {state.history_version}")
 
 
-def decide(state: ChatState, command: Command, fence: Fence | None = None) -> Decision:
-    """What ``command`` does to a chat in ``state``.
+def decide(state: ChatState, command: Command, fence: Fence | None = None, facts: Facts = NO_FACTS) -> Decision:
+    """What ``command`` does to a chat in ``state``, given the ``facts`` that it asks for.
 
     An owner's command comes with its ``fence``. Raises ``Fenced`` or ``Moved`` for an owner's command whose
     tenure, history or status is no longer current, and the ``CallerError`` that says why for a user's.
@@ -258,7 +259,7 @@ def decide(state: ChatState, command: Command, fence: Fence | None = None) -> De
     targets = TABLE[name][state.phase]
     if not targets or (state.archiving and isinstance(command, REFUSED_WHILE_ARCHIVING)):
         raise _refusal(state, name, owner=fence is not None)
-    draft = Draft(state)
+    draft = Draft(state, facts)
     _HANDLERS[type(command)](draft, command)
     decision = draft.finish(name)
     assert decision.state.phase in targets, f"{name} led from {state.phase} to {decision.state.phase}"

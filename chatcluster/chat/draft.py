@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from chatcluster.chat.facts import Facts
 from chatcluster.chat.state import (
     QUEUE_MESSAGES_MAX,
     ChatState,
@@ -52,8 +53,9 @@ class Decision(msgspec.Struct, frozen=True):
 class Draft:
     """A decision in the making. The handler of its event edits it; ``decide`` checks and finishes it."""
 
-    def __init__(self, state: ChatState) -> None:
+    def __init__(self, state: ChatState, facts: Facts) -> None:
         self.before = state
+        self.facts = facts
         self.after = StoredState(**stored_of(state))
         self.queue = list(state.queue)
         self.open_calls = {call.call_id: call for call in state.open_calls}

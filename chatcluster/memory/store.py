@@ -11,9 +11,11 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import (
+    NO_FACTS,
     Create,
     Decision,
     Edit,
+    Facts,
     Fence,
     OwnerCommand,
     Queued,
@@ -201,11 +203,8 @@ class MemoryStore:
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
-        if isinstance(command, Edit):
-            found = {message.id: Replaced(message.role, message.model) for message in row.messages}
-            command = msgspec.structs.replace(command, replaced=found.get(command.message_id))
         self._make_sure_of_room(row, command)
-        outcome = self._write(row, decide(row.state, command))
+        outcome = self._write(row, decide(row.state, command, facts=_facts(row, command)))
         return self._remember(owner_id, idempotency, outcome)
 
     def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
@@ -331,6 +330,13 @@ class MemoryStore:
             usage=new.usage,
             position=new.position,
         )
+
+
+def _facts(row: ChatRow, command: UserCommand) -> Facts:
+    if not isinstance(command, Edit):
+        return NO_FACTS
+    found = {message.id: Replaced(message.role, message.model) for message in row.messages}
+    return Facts(found.get(command.message_id))
 
 
 def _history_page(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:

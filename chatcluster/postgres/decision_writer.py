@@ -175,9 +175,7 @@ def _owned_values(before: ChatState, fence: Fence) -> dict[str, object]:
     }
 
 
-def _row_values(
-    chat_id: UUID, before: ChatState, decision: Decision, kept_bytes: int | None
-) -> dict[str, object]:
+def _row_values(chat_id: UUID, before: ChatState, decision: Decision, kept_bytes: int | None) -> dict[str, object]:
     state = decision.state
     return {
         **column_values(state),

@@ -30,9 +30,11 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import (
+    NO_FACTS,
     Create,
     Decision,
     Edit,
+    Facts,
     Fence,
     OwnerCommand,
     Replaced,
@@ -201,16 +203,17 @@ async def _apply(
     if answered is not None:
         return answered
     row = _existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
-    if isinstance(command, Edit):
-        command = msgspec.structs.replace(command, replaced=await _replaced(connection, chat_id, command))
+    facts = await _facts(connection, chat_id, command)
     kept_bytes = await _make_sure_of_room(connection, row, command, bytes_max)
-    outcome = await _transition(connection, row, command, None, kept_bytes)
+    outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return await _answer(connection, owner_id, idempotency, outcome)
 
 
-async def _replaced(connection: Connection, chat_id: UUID, command: Edit) -> Replaced | None:
+async def _facts(connection: Connection, chat_id: UUID, command: UserCommand) -> Facts:
+    if not isinstance(command, Edit):
+        return NO_FACTS
     row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
-    return None if row is None else Replaced(Role(row["role"]), row["model"])
+    return Facts(None if row is None else Replaced(Role(row["role"]), row["model"]))
 
 
 async def _make_sure_of_room(connection: Connection, row: Row, command: UserCommand, bytes_max: int) -> int | None:
@@ -248,6 +251,7 @@ async def _transition(
     row: Row,
     command: UserCommand | OwnerCommand,
     fence: Fence | None,
+    facts: Facts = NO_FACTS,
     kept_bytes: int | None = None,
 ) -> Outcome:
     chat = chat_of(row)
@@ -256,7 +260,7 @@ async def _transition(
         rest = await connection.fetchrow(SQL["select_state"], chat.id)
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
-    decision: Decision = decide(state, command, fence)
+    decision: Decision = decide(state, command, fence, facts)
     return await write_decision(connection, chat.id, state, decision, fence, kept_bytes)
 
 

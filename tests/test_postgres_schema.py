@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, get_args
-from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from chat_rows import NOW, insert_chat
 from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, every_state, fence_of
 
 from chatcluster.chat import STORED_FIELDS, ChatState, Decision, OwnerCommand, Status, decide
@@ -17,7 +17,6 @@ from chatcluster.errors import ChatclusterError, StoreFailed
 from chatcluster.ports import Chat
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.claims import FIRST_OWNER
-from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.decision_writer import write_decision
 from chatcluster.postgres.queries import load_queries
 
@@ -26,7 +25,6 @@ pytestmark = pytest.mark.postgres
 CHATS = load_queries("chats.sql")
 CLAIMS = load_queries("claims.sql")
 REGISTRY = load_queries("registry.sql")
-NOW = "statement_timestamp()"
 OWNED = f"worker_id = '{WORKER}', epoch = 3, claimable_since = null"
 
 
@@ -34,32 +32,6 @@ OWNED = f"worker_id = '{WORKER}', epoch = 3, claimable_since = null"
 async def database(database_url: str) -> AsyncIterator[Database]:
     async with open_database(Settings(database_url=database_url)) as database:
         yield database
-
-
-async def insert_chat(connection: Connection, state: ChatState | None = None) -> UUID:
-    """A row in ``state``, or one that waits at version 10."""
-    state = state or ChatState(Status.WAITING, snapshot_version=10, history_version=8)
-    chat_id = uuid4()
-    row = {
-        **column_values(state),
-        "id": chat_id,
-        "owner_id": uuid4(),
-        "title": "",
-        "queue_length": len(state.queue),
-        "open_calls": len(state.open_calls),
-    }
-    times = {
-        "claimable_since": state.claimable,
-        "action_deadline": state.status is Status.REQUIRES_ACTION,
-        "retry_at": state.retry is not None,
-    }
-    values = [f"${number}" for number in range(1, len(row) + 1)] + [
-        NOW if is_set else "null" for is_set in times.values()
-    ]
-    await connection.execute(
-        f"INSERT INTO chats ({', '.join([*row, *times])}) VALUES ({', '.join(values)})", *row.values()
-    )
-    return chat_id
 
 
 # --- what can be and what cannot --------------------------------------------------------------

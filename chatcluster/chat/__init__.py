@@ -16,8 +16,8 @@ belong to one history version and start anew with the next.
 Fencing: an event of the owner names the tenure (worker, epoch) and the history version that it worked
 from. Another tenure raises ``Fenced``; a history or status that moved under the owner raises ``Moved``.
 
-Ownership (claim, release, burial) is orthogonal to the phase, but an owner exists only where there is
-work: every transition to a phase without work clears ``worker_id``.
+Ownership (claim, release, burial) is orthogonal to the phase, see ``tenure.py``. But an owner exists only where there
+is work: every transition to a phase without work clears ``worker_id``.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ from chatcluster.chat.state import (
     stored_of,
 )
 from chatcluster.chat.table import TABLE, Row
+from chatcluster.chat.tenure import claimed, disowned
 
 __all__ = [
     "CANCELLED_TEXT",
@@ -120,8 +121,10 @@ __all__ = [
     "Unarchive",
     "UserCommand",
     "check_fence",
+    "claimed",
     "create",
     "decide",
+    "disowned",
     "event_name",
     "is_repeat",
     "stored_of",

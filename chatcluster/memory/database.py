@@ -9,10 +9,9 @@ from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
 import trio
 
-from chatcluster.chat import ChatState, stored_of
+from chatcluster.chat import ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
@@ -156,11 +155,10 @@ class MemoryDatabase:
         row.updated_at = self.now()
 
     def disown(self, rows: Iterable[ChatRow]) -> tuple[Chat, ...]:
-        """Clear the owner of each, which is a change of the chat and so has a snapshot version of its own."""
+        """Clear the owner of each."""
         freed = tuple(rows)
         for row in freed:
-            version = row.state.snapshot_version + 1
-            self.change(row, msgspec.structs.replace(row.state, worker_id=None, snapshot_version=version))
+            self.change(row, disowned(row.state))
         return tuple(self.view(row) for row in freed)
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:

@@ -22,6 +22,7 @@ from chatcluster.chat import (
     Replaced,
     Status,
     UserCommand,
+    claimed,
     create,
     decide,
     event_name,
@@ -278,17 +279,7 @@ class MemoryStore:
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
-        state = row.state
-        starts_attempt = state.status is Status.RUNNING and state.retry is None
-        taken = msgspec.structs.replace(
-            state,
-            worker_id=worker_id,
-            epoch=state.epoch + 1,
-            snapshot_version=state.snapshot_version + 1,
-            attempt=state.attempt + 1 if starts_attempt else state.attempt,
-            takeovers=state.takeovers + 1,
-        )
-        self._database.change(row, taken)
+        self._database.change(row, claimed(row.state, worker_id))
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
         return Claimed(self._database.view(row), retry_seconds)
 

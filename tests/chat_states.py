@@ -22,6 +22,7 @@ from chatcluster.chat import (
     Deny,
     Edit,
     ErrorInfo,
+    Facts,
     Fail,
     Fence,
     FinishInterruption,
@@ -124,7 +125,7 @@ def every_state() -> Iterator[ChatState]:
 EVENTS: dict[str, Command] = {
     "Send(queue)": Send(text("new")),
     "Send(interrupt)": Send(text("new"), Busy.INTERRUPT),
-    "Edit": Edit(5, text("better"), replaced=Replaced(Role.USER)),
+    "Edit": Edit(5, text("better")),
     "DeleteQueued": DeleteQueued(1),
     "Promote": Promote(1),
     "Interrupt": Interrupt(),
@@ -146,6 +147,9 @@ EVENTS: dict[str, Command] = {
 }
 """One command of each event, on queued message 1, call ``call`` and message 5."""
 
+A_USERS_MESSAGE = Facts(replaced=Replaced(Role.USER))
+"""What they find: message 5 is the user's."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -166,7 +170,7 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return Send(words, busy)
         case Edit():
             message_id = list(seen.history)[choice % len(seen.history)]
-            return Edit(message_id, words, replaced=Replaced(seen.history[message_id]))
+            return Edit(message_id, words)
         case DeleteQueued():
             return DeleteQueued(queued_id)
         case Promote():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from chat_states import (
+    A_USERS_MESSAGE,
     EVENTS,
     WORKER,
     assistant,
@@ -36,6 +37,7 @@ from chatcluster.chat import (
     Deny,
     Edit,
     ErrorInfo,
+    Facts,
     Fail,
     FinishInterruption,
     FinishTurn,
@@ -263,7 +265,7 @@ def test_interrupting_a_chat_that_waits_for_an_action_cancels_its_calls_and_runs
 @pytest.mark.parametrize("status", list(Status))
 def test_an_edit_truncates_history_empties_the_queue_and_makes_open_work_obsolete(status: Status) -> None:
     before = state_of(status, queue=queue_of("A", "B"), open_calls=calls("call"))
-    decision = decide(before, Edit(5, text("better"), replaced=Replaced(Role.USER)))
+    decision = decide(before, Edit(5, text("better")), facts=A_USERS_MESSAGE)
     assert decision.delete_from == 5
     assert decision.messages == (user("better"),), "no result for calls that are deleted with their message"
     assert decision.dequeue == (1, 2)
@@ -278,7 +280,7 @@ def test_only_a_users_message_that_exists_can_be_edited() -> None:
         decide(state_of(WAITING), Edit(5, text("better")))
     for role in (Role.ASSISTANT, Role.TOOL, Role.SYSTEM):
         with pytest.raises(MessageNotUser):
-            decide(state_of(WAITING), Edit(5, text("better"), replaced=Replaced(role)))
+            decide(state_of(WAITING), Edit(5, text("better")), facts=Facts(replaced=Replaced(role)))
 
 
 # --- archiving --------------------------------------------------------------------------------
@@ -309,7 +311,7 @@ def test_an_archived_chat_comes_back_as_it_was(status: Status) -> None:
 
 def test_a_chat_whose_archiving_is_under_way_takes_no_new_work() -> None:
     archiving = state_of(INTERRUPTING, archiving=True, queue=queue_of("A"))
-    for command in (Send(text("more")), Edit(5, text("better"), replaced=Replaced(Role.USER)), Promote(1), Archive()):
+    for command in (Send(text("more")), Edit(5, text("better")), Promote(1), Archive()):
         with pytest.raises(ChatArchived):
             decide(archiving, command)
     assert decide(archiving, DeleteQueued(1)).dequeue == (1,)
@@ -317,7 +319,7 @@ def test_a_chat_whose_archiving_is_under_way_takes_no_new_work() -> None:
 
 def test_a_child_of_an_archived_chat_stays_archived() -> None:
     with pytest.raises(ParentArchived):
-        decide(state_of(WAITING, archived=True), Unarchive(parent_archived=True))
+        decide(state_of(WAITING, archived=True), Unarchive(), facts=Facts(parent_archived=True))
 
 
 # --- attempts and retries ---------------------------------------------------------------------
@@ -380,8 +382,9 @@ def test_a_failure_keeps_the_queue_and_says_why() -> None:
 
 
 def test_a_chat_waits_for_an_action_without_an_owner_and_with_a_deadline() -> None:
-    after = owner(state_of(RUNNING, open_calls=calls("call")), AwaitAction(60.0)).state
-    assert (after.status, after.worker_id, after.action_seconds) == (REQUIRES_ACTION, None, 60.0)
+    decision = owner(state_of(RUNNING, open_calls=calls("call")), AwaitAction(60.0))
+    after = decision.state
+    assert (after.status, after.worker_id, decision.action_seconds) == (REQUIRES_ACTION, None, 60.0)
     assert after.open_calls == calls("call")
 
 

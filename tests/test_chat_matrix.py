@@ -6,7 +6,7 @@ from typing import get_args
 
 import msgspec
 import pytest
-from chat_states import EVENTS, STRANGER, WORKER, every_state, fence_of
+from chat_states import A_USERS_MESSAGE, EVENTS, STRANGER, WORKER, every_state, fence_of
 
 from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
@@ -78,7 +78,7 @@ def attempt(state: ChatState, command: Command) -> Decision:
     if is_owners(command):
         state = msgspec.structs.replace(state, worker_id=WORKER)
         return decide(state, command, fence_of(state))
-    return decide(state, command)
+    return decide(state, command, facts=A_USERS_MESSAGE)
 
 
 def refusal(state: ChatState, command: Command) -> type[Exception] | None:

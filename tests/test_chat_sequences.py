@@ -18,12 +18,14 @@ from chatcluster.chat import (
     Decision,
     DeleteQueued,
     Edit,
+    Facts,
     Fence,
     FinishInterruption,
     FinishTurn,
     OwnerCommand,
     Phase,
     Queued,
+    Replaced,
     Send,
     Status,
     create,
@@ -60,7 +62,7 @@ class Walk:
             fence = Fence(CHAT, WORKER, self.state.epoch, self.state.history_version)
         before = self.state
         try:
-            decision = decide(before, command, fence)
+            decision = decide(before, command, fence, self.facts(command))
         except (CallerError, OwnershipError):
             return
         self.account_for(command, decision)
@@ -70,6 +72,10 @@ class Walk:
         assert self.state.history_version == (self.state.snapshot_version if rewritten else before.history_version)
         queue_changed = [queued.id for queued in self.state.queue] != [queued.id for queued in before.queue]
         assert not queue_changed or self.state.queue_version == self.state.snapshot_version
+
+    def facts(self, command: Command) -> Facts:
+        found = self.history.get(command.message_id) if isinstance(command, Edit) else None
+        return Facts(None if found is None else Replaced(found.role))
 
     def account_for(self, command: Command, decision: Decision) -> None:
         if isinstance(command, Send | Edit):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, get_args
-from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from chat_states import EVENTS, WORKER, every_state, fence_of
+from chat_rows import NOW, insert_chat
+from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, every_state, fence_of
 
-from chatcluster.chat import ChatState, Command, Decision, OwnerCommand, Status, decide
+from chatcluster.chat import STORED_FIELDS, ChatState, Decision, OwnerCommand, Status, decide
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, StoreFailed
 from chatcluster.ports import Chat
@@ -19,14 +19,12 @@ from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.claims import FIRST_OWNER
 from chatcluster.postgres.decision_writer import write_decision
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import json_of
 
 pytestmark = pytest.mark.postgres
 
 CHATS = load_queries("chats.sql")
 CLAIMS = load_queries("claims.sql")
 REGISTRY = load_queries("registry.sql")
-NOW = "statement_timestamp()"
 OWNED = f"worker_id = '{WORKER}', epoch = 3, claimable_since = null"
 
 
@@ -36,60 +34,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def insert_chat(connection: Connection, state: ChatState | None = None) -> UUID:
-    """A row in ``state``, or one that waits at version 10."""
-    state = state or ChatState(Status.WAITING, snapshot_version=10, history_version=8)
-    chat_id = uuid4()
-    row = {
-        **{name: getattr(state, name) for name in STORED},
-        "id": chat_id,
-        "owner_id": uuid4(),
-        "title": "",
-        "status": str(state.status),
-        "retry": json_of(state.retry),
-        "last_error": json_of(state.last_error),
-        "queue_length": len(state.queue),
-        "open_calls": len(state.open_calls),
-    }
-    times = {
-        "claimable_since": state.claimable,
-        "action_deadline": state.status is Status.REQUIRES_ACTION,
-        "retry_at": state.retry is not None,
-    }
-    values = [f"${number}" for number in range(1, len(row) + 1)] + [
-        NOW if is_set else "null" for is_set in times.values()
-    ]
-    await connection.execute(
-        f"INSERT INTO chats ({', '.join([*row, *times])}) VALUES ({', '.join(values)})", *row.values()
-    )
-    return chat_id
-
-
-STORED = (
-    "archived",
-    "archiving",
-    "compacting",
-    "worker_id",
-    "epoch",
-    "snapshot_version",
-    "history_version",
-    "queue_version",
-    "reset_version",
-    "attempt",
-    "failures",
-    "takeovers",
-)
-
-
 # --- what can be and what cannot --------------------------------------------------------------
 
 
-def every_decision() -> Iterator[tuple[ChatState, Command, Decision]]:
+def every_decision() -> Iterator[tuple[ChatState, Decision]]:
     for state in every_state():
         for command in EVENTS.values():
             fence = fence_of(state) if isinstance(command, get_args(OwnerCommand)) else None
             try:
-                yield state, command, decide(state, command, fence)
+                yield state, decide(state, command, fence, A_USERS_MESSAGE)
             except ChatclusterError:
                 continue
 
@@ -99,9 +52,9 @@ async def test_every_decision_can_be_written_and_reads_back_as_it_was_made(datab
 
     async def write_all(connection: Connection) -> int:
         count = 0
-        for before, command, decision in every_decision():
+        for before, decision in every_decision():
             chat_id = await insert_chat(connection, before)
-            outcome = await write_decision(connection, chat_id, before, decision, command, None)
+            outcome = await write_decision(connection, chat_id, before, decision, None)
             assert comparable(outcome.chat) == comparable(decision.state)
             count += 1
         return count
@@ -110,8 +63,7 @@ async def test_every_decision_can_be_written_and_reads_back_as_it_was_made(datab
 
 
 def comparable(chat: Chat | ChatState) -> dict[str, object]:
-    names = (*STORED, "status", "retry", "last_error")
-    return {name: getattr(chat, name) for name in names}
+    return {name: getattr(chat, name) for name in STORED_FIELDS}
 
 
 def constraint_of(error: StoreFailed) -> str | None:
@@ -292,16 +244,10 @@ async def test_the_writes_of_a_tenure_and_the_renewals_are_heap_only(database: D
         for name in ("StartAttempt", "ScheduleRetry", "CommitStep", "Send(queue)"):
             command = EVENTS[name]
             fence = fence_of(running) if isinstance(command, get_args(OwnerCommand)) else None
-            await write_decision(connection, chat_id, running, decide(running, command, fence), command, None)
+            await write_decision(connection, chat_id, running, decide(running, command, fence), None)
         for _ in range(4):
             await connection.execute(REGISTRY["renew"], WORKER, False)
         updated = "SELECT pg_stat_get_xact_tuples_hot_updated($1::text::regclass)"
         return await connection.fetchval(updated, "chats"), await connection.fetchval(updated, "replicas")
 
     assert await database.transaction(update) == (4, 4)
-
-
-def test_states_are_compared_with_all_that_is_stored_of_them() -> None:
-    """A new field of the state that has no column would be lost in silence."""
-    elsewhere = {"status", "retry", "last_error", "action_seconds", "queue", "open_calls"}
-    assert set(ChatState.__struct_fields__) == {*STORED, *elsewhere}

@@ -5,9 +5,9 @@ each phase, in which phases the chat may be afterwards. A pair that is missing i
 ``NotAllowedInStatus`` (``ChatArchived`` for an archived chat), and nothing is half applied: ``decide``
 returns a new state and what to write, or raises; it changes nothing.
 
-Who is authoritative: the row in the store. A store locks the row, loads a ``ChatState``, calls
-``decide`` and writes exactly what the ``Decision`` says, in one transaction. Both stores share this
-module, so they cannot differ in what they allow.
+Who is authoritative: the row in the store. A store locks the row, loads a ``ChatState`` and the ``Facts`` that the
+command asks for, calls ``decide`` and writes exactly what the ``Decision`` says, in one transaction. Both stores share
+this module, so they cannot differ in what they allow.
 
 Versions: each decision that changes a chat raises ``snapshot_version`` by one. When history or the queue
 changed, ``history_version`` or ``queue_version`` becomes that number. ``attempt`` and the retry state
@@ -16,8 +16,8 @@ belong to one history version and start anew with the next.
 Fencing: an event of the owner names the tenure (worker, epoch) and the history version that it worked
 from. Another tenure raises ``Fenced``; a history or status that moved under the owner raises ``Moved``.
 
-Ownership (claim, release, burial) is orthogonal to the phase, but an owner exists only where there is
-work: every transition to a phase without work clears ``worker_id``.
+Ownership (claim, release, burial) is orthogonal to the phase, see ``tenure.py``. But an owner exists only where there
+is work: every transition to a phase without work clears ``worker_id``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from chatcluster.chat.commands import (
     Promote,
     Release,
     Rename,
-    Replaced,
     ScheduleRetry,
     Send,
     StartAttempt,
@@ -55,10 +54,12 @@ from chatcluster.chat.commands import (
 )
 from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, create, decide
 from chatcluster.chat.draft import CANCELLED_TEXT, Decision
+from chatcluster.chat.facts import NO_FACTS, Facts, Replaced
 from chatcluster.chat.recorded import is_repeat
 from chatcluster.chat.state import (
     QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX,
+    STORED_FIELDS,
     ChatState,
     ErrorInfo,
     Fence,
@@ -67,15 +68,20 @@ from chatcluster.chat.state import (
     Queued,
     Retry,
     Status,
+    StoredState,
+    stored_of,
 )
 from chatcluster.chat.table import TABLE, Row
+from chatcluster.chat.tenure import claimed, disowned
 
 __all__ = [
     "CANCELLED_TEXT",
     "DENIED_TEXT",
+    "NO_FACTS",
     "QUEUE_BYTES_MAX",
     "QUEUE_MESSAGES_MAX",
     "REFUSED_WHILE_ARCHIVING",
+    "STORED_FIELDS",
     "TABLE",
     "Approve",
     "Archive",
@@ -91,6 +97,7 @@ __all__ = [
     "Deny",
     "Edit",
     "ErrorInfo",
+    "Facts",
     "Fail",
     "Fence",
     "FinishInterruption",
@@ -110,13 +117,17 @@ __all__ = [
     "Send",
     "StartAttempt",
     "Status",
+    "StoredState",
     "SubmitToolResults",
     "ToolResult",
     "Unarchive",
     "UserCommand",
     "check_fence",
+    "claimed",
     "create",
     "decide",
+    "disowned",
     "event_name",
     "is_repeat",
+    "stored_of",
 ]

@@ -35,20 +35,12 @@ class Send(msgspec.Struct, frozen=True):
         return NewMessage(Role.USER, self.parts, model=self.model)
 
 
-class Replaced(msgspec.Struct, frozen=True):
-    """What an edit has to know of the message that it replaces."""
-
-    role: Role
-    model: str | None = None
-
-
 class Edit(msgspec.Struct, frozen=True):
-    """``replaced`` is the message as the store found it, None if there is none. Its model stays if none is given."""
+    """The model of the message that is replaced stays if none is given."""
 
     message_id: int
     parts: Parts
     model: str | None = None
-    replaced: Replaced | None = None
 
 
 class DeleteQueued(msgspec.Struct, frozen=True):
@@ -87,7 +79,7 @@ class Archive(msgspec.Struct, frozen=True):
 
 
 class Unarchive(msgspec.Struct, frozen=True):
-    parent_archived: bool = False
+    pass
 
 
 class Compact(msgspec.Struct, frozen=True):

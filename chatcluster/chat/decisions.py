@@ -33,6 +33,7 @@ from chatcluster.chat.commands import (
     event_name,
 )
 from chatcluster.chat.draft import Decision, Draft
+from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.state import ChatState, Fence, OpenCall, Status
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
@@ -49,7 +50,7 @@ from chatcluster.parts import NewMessage, Role, ToolResultPart
 
 
 def _send(draft: Draft, command: Send) -> None:
-    match draft.status:
+    match draft.after.status:
         case Status.WAITING | Status.ERROR:
             draft.promote_behind(command.message)
             draft.run()
@@ -58,12 +59,12 @@ def _send(draft: Draft, command: Send) -> None:
             draft.run()
         case _:
             draft.queue_last(command.message)
-            if command.busy is Busy.INTERRUPT and draft.status is Status.RUNNING:
-                draft.status = Status.INTERRUPTING
+            if command.busy is Busy.INTERRUPT and draft.after.status is Status.RUNNING:
+                draft.after.status = Status.INTERRUPTING
 
 
 def _edit(draft: Draft, command: Edit) -> None:
-    replaced = command.replaced
+    replaced = draft.facts.replaced
     if replaced is None:
         raise MessageNotFound("there is no such message in this chat", message_id=command.message_id)
     if replaced.role is not Role.USER:
@@ -72,7 +73,7 @@ def _edit(draft: Draft, command: Edit) -> None:
     draft.dequeue.extend(queued.id for queued in draft.queue)
     draft.queue.clear()
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
-    draft.compacting = False
+    draft.after.compacting = False
     draft.insert(NewMessage(Role.USER, command.parts, model=command.model or replaced.model))
     draft.run()
 
@@ -84,19 +85,19 @@ def _delete_queued(draft: Draft, command: DeleteQueued) -> None:
 
 def _promote(draft: Draft, command: Promote) -> None:
     draft.move_to_head(command.queued_id)
-    if draft.status in (Status.RUNNING, Status.INTERRUPTING):
-        draft.status = Status.INTERRUPTING
+    if draft.after.status in (Status.RUNNING, Status.INTERRUPTING):
+        draft.after.status = Status.INTERRUPTING
     else:
         draft.promote_head()
         draft.run()
 
 
 def _interrupt(draft: Draft, _: Interrupt) -> None:
-    if draft.status is Status.REQUIRES_ACTION:
+    if draft.after.status is Status.REQUIRES_ACTION:
         draft.answer_open_calls()
         draft.run()
     else:
-        draft.status = Status.INTERRUPTING
+        draft.after.status = Status.INTERRUPTING
 
 
 def _submit(draft: Draft, command: SubmitToolResults) -> None:
@@ -123,21 +124,21 @@ def _deny(draft: Draft, command: Deny) -> None:
 
 
 def _archive(draft: Draft, _: Archive) -> None:
-    if draft.status in (Status.WAITING, Status.ERROR):
-        draft.archived = True
+    if draft.after.status in (Status.WAITING, Status.ERROR):
+        draft.after.archived = True
     else:
-        draft.archiving = True
-        draft.status = Status.INTERRUPTING
+        draft.after.archiving = True
+        draft.after.status = Status.INTERRUPTING
 
 
-def _unarchive(draft: Draft, command: Unarchive) -> None:
-    if command.parent_archived:
+def _unarchive(draft: Draft, _: Unarchive) -> None:
+    if draft.facts.parent_archived:
         raise ParentArchived("unarchive the chat that this one belongs to first")
-    draft.archived = False
+    draft.after.archived = False
 
 
 def _compact(draft: Draft, _: Compact) -> None:
-    draft.compacting = True
+    draft.after.compacting = True
     draft.run()
 
 
@@ -146,18 +147,19 @@ def _rename(draft: Draft, command: Rename) -> None:
 
 
 def _start_attempt(draft: Draft, command: StartAttempt) -> None:
-    draft.attempt += 1
-    if command.number not in (None, draft.attempt):
-        raise Moved(f"attempt {command.number} cannot start where {draft.attempt} is the next one")
-    draft.retry = None
+    draft.after.attempt += 1
+    if command.number not in (None, draft.after.attempt):
+        raise Moved(f"attempt {command.number} cannot start where {draft.after.attempt} is the next one")
+    draft.after.retry = None
 
 
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
-    if command.retry.attempt < draft.attempt:
-        raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.attempt} is on by now")
-    if draft.retry is None:  # a repeat of this very commit fails nothing anew
-        draft.failures += 1
-    draft.retry = command.retry
+    if command.retry.attempt < draft.after.attempt:
+        raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.after.attempt} is on by now")
+    if draft.after.retry is None:  # a repeat of this very commit fails nothing anew
+        draft.after.failures += 1
+    draft.after.retry = command.retry
+    draft.retry_delay_ms = command.retry.delay_ms
 
 
 def _commit_step(draft: Draft, command: CommitStep) -> None:
@@ -173,7 +175,7 @@ def _finish_turn(draft: Draft, command: FinishTurn) -> None:
     draft.insert(*command.messages)
     draft.answer_open_calls()
     if draft.queue:
-        draft.compacting = False
+        draft.after.compacting = False
         draft.promote_head()
     else:
         draft.rest(Status.WAITING)
@@ -183,11 +185,11 @@ def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
     if command.partial is not None:
         draft.insert(command.partial)
     draft.answer_open_calls()
-    if draft.archiving:
+    if draft.after.archiving:
         draft.rest(Status.WAITING)
-        draft.archived, draft.archiving = True, False
+        draft.after.archived, draft.after.archiving = True, False
     elif draft.queue:
-        draft.compacting = False
+        draft.after.compacting = False
         draft.promote_head()
         draft.run()
     else:
@@ -197,7 +199,7 @@ def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
 def _fail(draft: Draft, command: Fail) -> None:
     draft.answer_open_calls()
     draft.rest(Status.ERROR)
-    draft.last_error = command.error
+    draft.after.last_error = command.error
 
 
 def _release(draft: Draft, _: Release) -> None:
@@ -234,7 +236,7 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 def create(command: Create) -> Decision:
     """The first decision of a chat: it runs at once, with its first messages at version 1."""
     state = ChatState(Status.RUNNING, snapshot_version=1, history_version=1)
-    return Decision(state=state, messages=command.messages)
+    return Decision(state=state, event="Create", messages=command.messages)
 
 
 def check_fence(state: ChatState, fence: Fence) -> None:
@@ -245,8 +247,8 @@ def check_fence(state: ChatState, fence: Fence) -> None:
         raise Moved(f"history moved from version {fence.history_version} to {state.history_version}")
 
 
-def decide(state: ChatState, command: Command, fence: Fence | None = None) -> Decision:
-    """What ``command`` does to a chat in ``state``.
+def decide(state: ChatState, command: Command, fence: Fence | None = None, facts: Facts = NO_FACTS) -> Decision:
+    """What ``command`` does to a chat in ``state``, given the ``facts`` that it asks for.
 
     An owner's command comes with its ``fence``. Raises ``Fenced`` or ``Moved`` for an owner's command whose
     tenure, history or status is no longer current, and the ``CallerError`` that says why for a user's.
@@ -257,9 +259,9 @@ def decide(state: ChatState, command: Command, fence: Fence | None = None) -> De
     targets = TABLE[name][state.phase]
     if not targets or (state.archiving and isinstance(command, REFUSED_WHILE_ARCHIVING)):
         raise _refusal(state, name, owner=fence is not None)
-    draft = Draft(state)
+    draft = Draft(state, facts)
     _HANDLERS[type(command)](draft, command)
-    decision = draft.finish()
+    decision = draft.finish(name)
     assert decision.state.phase in targets, f"{name} led from {state.phase} to {decision.state.phase}"
     return decision
 

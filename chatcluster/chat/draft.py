@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from chatcluster.chat.state import QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, ChatState, OpenCall, Queued, Status
+from chatcluster.chat.facts import Facts
+from chatcluster.chat.state import (
+    QUEUE_BYTES_MAX,
+    QUEUE_MESSAGES_MAX,
+    ChatState,
+    OpenCall,
+    Queued,
+    Status,
+    StoredState,
+    stored_of,
+)
 from chatcluster.errors import QueuedMessageNotFound, QueueFull
 from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart, encode
 
@@ -12,15 +22,19 @@ CANCELLED_TEXT = "The call was cancelled before it produced a result."
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The new state, and what a store has to write to get there.
+    """The new state, and all that a store has to write to get there: it need not look at the command.
 
+    ``event`` is the name of the command, which an owner's messages keep as where they come from.
     ``messages`` go into history in this order. ``enqueue`` becomes a new queued message at the end of
     the queue, ``dequeue`` leaves the queue (deleted, or promoted: then its parts are in ``messages``),
     ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and all after it.
     ``opened`` and ``closed`` are tool calls that got, or lost, their place among the open ones.
+    By the store's clock, the next attempt waits for ``retry_delay_ms`` from now (None: as long as it waits already, if
+    the state has a retry), and ``action_seconds`` from now is the deadline of the calls that a client has to answer.
     """
 
     state: ChatState
+    event: str
     messages: tuple[NewMessage, ...] = ()
     enqueue: NewMessage | None = None
     dequeue: tuple[int, ...] = ()
@@ -29,6 +43,8 @@ class Decision(msgspec.Struct, frozen=True):
     opened: tuple[OpenCall, ...] = ()
     closed: tuple[str, ...] = ()
     title: str | None = None
+    retry_delay_ms: int | None = None
+    action_seconds: float | None = None
 
     @property
     def became_claimable(self) -> bool:
@@ -38,19 +54,10 @@ class Decision(msgspec.Struct, frozen=True):
 class Draft:
     """A decision in the making. The handler of its event edits it; ``decide`` checks and finishes it."""
 
-    def __init__(self, state: ChatState) -> None:
-        self.state = state
-        self.status = state.status
-        self.archived = state.archived
-        self.archiving = state.archiving
-        self.compacting = state.compacting
-        self.worker_id = state.worker_id
-        self.attempt = state.attempt
-        self.failures = state.failures
-        self.takeovers = state.takeovers
-        self.retry = state.retry
-        self.last_error = state.last_error
-        self.action_seconds: float | None = None
+    def __init__(self, state: ChatState, facts: Facts) -> None:
+        self.before = state
+        self.facts = facts
+        self.after = StoredState(**stored_of(state))
         self.queue = list(state.queue)
         self.open_calls = {call.call_id: call for call in state.open_calls}
         self.messages: list[NewMessage] = []
@@ -59,6 +66,8 @@ class Draft:
         self.queue_head: int | None = None
         self.delete_from: int | None = None
         self.title: str | None = None
+        self.retry_delay_ms: int | None = None
+        self.action_seconds: float | None = None
 
     # history
 
@@ -124,48 +133,28 @@ class Draft:
     # outcome
 
     def run(self) -> None:
-        self.status = Status.RUNNING
-        self.last_error = None
+        self.after.status = Status.RUNNING
+        self.after.last_error = None
 
     def end_tenure(self) -> None:
         """In order: whatever became of earlier owners, the chat is not what ended them."""
-        self.worker_id = None
-        self.takeovers = 0
+        self.after.worker_id = None
+        self.after.takeovers = 0
 
     def rest(self, status: Status) -> None:
-        self.status = status
+        self.after.status = status
         self.end_tenure()
-        self.retry = None
-        self.compacting = False
+        self.after.retry = None
+        self.after.compacting = False
 
-    def finish(self) -> Decision:
-        before = self.state
-        version = before.snapshot_version + 1
-        history = bool(self.messages) or self.delete_from is not None
-        queue = self.enqueue is not None or bool(self.dequeue) or self.queue_head is not None
+    def finish(self, event: str) -> Decision:
+        before, after = self.before, self.after
+        self._count_versions()
         open_before = [call.call_id for call in before.open_calls]
-        state = msgspec.structs.replace(
-            before,
-            status=self.status,
-            archived=self.archived,
-            archiving=self.archiving,
-            compacting=self.compacting,
-            worker_id=self.worker_id,
-            snapshot_version=version,
-            history_version=version if history else before.history_version,
-            queue_version=version if queue else before.queue_version,
-            reset_version=version if self.delete_from is not None else before.reset_version,
-            attempt=0 if history else self.attempt,
-            failures=0 if history else self.failures,
-            takeovers=0 if history else self.takeovers,
-            retry=None if history else self.retry,
-            last_error=self.last_error,
-            action_seconds=self.action_seconds,
-            queue=tuple(self.queue),
-            open_calls=tuple(self.open_calls.values()),
-        )
+        state = ChatState(**stored_of(after), queue=tuple(self.queue), open_calls=tuple(self.open_calls.values()))
         return Decision(
             state=state,
+            event=event,
             messages=tuple(self.messages),
             enqueue=self.enqueue,
             dequeue=tuple(self.dequeue),
@@ -174,4 +163,18 @@ class Draft:
             opened=tuple(call for call in self.open_calls.values() if call.call_id not in open_before),
             closed=tuple(call_id for call_id in open_before if call_id not in self.open_calls),
             title=self.title,
+            retry_delay_ms=self.retry_delay_ms,
+            action_seconds=self.action_seconds,
         )
+
+    def _count_versions(self) -> None:
+        """The versions that the decision moves. What belongs to one history starts anew with the next."""
+        after = self.after
+        version = after.snapshot_version = self.before.snapshot_version + 1
+        if self.messages or self.delete_from is not None:
+            after.history_version = version
+            after.attempt, after.failures, after.takeovers, after.retry = 0, 0, 0, None
+        if self.enqueue is not None or self.dequeue or self.queue_head is not None:
+            after.queue_version = version
+        if self.delete_from is not None:
+            after.reset_version = version

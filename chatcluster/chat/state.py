@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -66,8 +69,12 @@ class Queued(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
-class ChatState(msgspec.Struct, frozen=True):
-    """What a decision depends on."""
+class StoredState(msgspec.Struct):
+    """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
+
+    A chat as it is read, a state to decide on, and the columns that a decision writes are all made from these fields.
+    Only a decision in the making has it as it is; a ``Chat`` and a ``ChatState`` are frozen.
+    """
 
     status: Status
     archived: bool = False
@@ -89,9 +96,6 @@ class ChatState(msgspec.Struct, frozen=True):
     """Tenures at this history that did not end in order, with the one under way."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
-    action_seconds: float | None = None
-    queue: tuple[Queued, ...] = ()
-    open_calls: tuple[OpenCall, ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -105,6 +109,23 @@ class ChatState(msgspec.Struct, frozen=True):
     @property
     def claimable(self) -> bool:
         return self.runnable and self.worker_id is None
+
+
+STORED_FIELDS = StoredState.__struct_fields__
+
+_stored_values: Callable[[StoredState], tuple[Any, ...]] = attrgetter(*STORED_FIELDS)
+
+
+def stored_of(state: StoredState) -> dict[str, Any]:
+    """The fields of ``StoredState`` in what extends it, by their names."""
+    return dict(zip(STORED_FIELDS, _stored_values(state), strict=True))
+
+
+class ChatState(StoredState, frozen=True):  # type: ignore[misc]  # msgspec allows what dataclasses do not
+    """What a decision depends on."""
+
+    queue: tuple[Queued, ...] = ()
+    open_calls: tuple[OpenCall, ...] = ()
 
 
 class Fence(msgspec.Struct, frozen=True):

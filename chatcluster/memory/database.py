@@ -9,10 +9,9 @@ from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
 import trio
 
-from chatcluster.chat import ChatState
+from chatcluster.chat import ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
@@ -135,30 +134,15 @@ class MemoryDatabase:
             raise ChatNotFound("there is no such chat", chat_id=str(chat_id)) from None
 
     def view(self, row: ChatRow) -> Chat:
-        state = row.state
         return Chat(
+            **stored_of(row.state),
             id=row.id,
             owner_id=row.owner_id,
             title=row.title,
             model=row.model,
-            status=state.status,
-            archived=state.archived,
-            archiving=state.archiving,
-            compacting=state.compacting,
-            worker_id=state.worker_id,
-            epoch=state.epoch,
-            snapshot_version=state.snapshot_version,
-            history_version=state.history_version,
-            queue_version=state.queue_version,
-            reset_version=state.reset_version,
-            attempt=state.attempt,
-            retry=state.retry,
             retry_at=None if row.retry_at is None else self.date(row.retry_at),
-            last_error=state.last_error,
             created_at=row.created_at,
             updated_at=row.updated_at,
-            failures=state.failures,
-            takeovers=state.takeovers,
         )
 
     def change(self, row: ChatRow, state: ChatState) -> None:
@@ -171,11 +155,10 @@ class MemoryDatabase:
         row.updated_at = self.now()
 
     def disown(self, rows: Iterable[ChatRow]) -> tuple[Chat, ...]:
-        """Clear the owner of each, which is a change of the chat and so has a snapshot version of its own."""
+        """Clear the owner of each."""
         freed = tuple(rows)
         for row in freed:
-            version = row.state.snapshot_version + 1
-            self.change(row, msgspec.structs.replace(row.state, worker_id=None, snapshot_version=version))
+            self.change(row, disowned(row.state))
         return tuple(self.view(row) for row in freed)
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:

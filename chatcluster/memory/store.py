@@ -11,15 +11,18 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import (
+    NO_FACTS,
     Create,
     Decision,
     Edit,
+    Facts,
     Fence,
     OwnerCommand,
     Queued,
     Replaced,
     Status,
     UserCommand,
+    claimed,
     create,
     decide,
     event_name,
@@ -201,11 +204,8 @@ class MemoryStore:
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
-        if isinstance(command, Edit):
-            found = {message.id: Replaced(message.role, message.model) for message in row.messages}
-            command = msgspec.structs.replace(command, replaced=found.get(command.message_id))
         self._make_sure_of_room(row, command)
-        outcome = self._write(row, decide(row.state, command))
+        outcome = self._write(row, decide(row.state, command, facts=_facts(row, command)))
         return self._remember(owner_id, idempotency, outcome)
 
     def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
@@ -224,12 +224,13 @@ class MemoryStore:
             raise Fenced("the chat does not exist any more")
         origin = Origin(fence.epoch, fence.history_version, event_name(command))
         try:
-            outcome = self._write(row, decide(row.state, command, fence))
+            decision = decide(row.state, command, fence)
         except OwnershipError:
             recorded = row.commits.get(origin, ())
             if not is_repeat(command, recorded):
                 raise
             return Outcome(self._database.view(row), recorded, replayed=True)
+        outcome = self._write(row, decision)
         row.commits[origin] = outcome.messages
         return outcome
 
@@ -278,17 +279,7 @@ class MemoryStore:
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
-        state = row.state
-        starts_attempt = state.status is Status.RUNNING and state.retry is None
-        taken = msgspec.structs.replace(
-            state,
-            worker_id=worker_id,
-            epoch=state.epoch + 1,
-            snapshot_version=state.snapshot_version + 1,
-            attempt=state.attempt + 1 if starts_attempt else state.attempt,
-            takeovers=state.takeovers + 1,
-        )
-        self._database.change(row, taken)
+        self._database.change(row, claimed(row.state, worker_id))
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
         return Claimed(self._database.view(row), retry_seconds)
 
@@ -311,8 +302,10 @@ class MemoryStore:
             state = msgspec.structs.replace(state, queue=(*state.queue, Queued(queued.id, new.parts, new.model)))
         if decision.title is not None:
             row.title = decision.title
-        if state.retry is not row.state.retry:
-            row.retry_at = None if state.retry is None else self._database.clock() + state.retry.delay_ms / 1000
+        if state.retry is None:
+            row.retry_at = None
+        elif decision.retry_delay_ms is not None:
+            row.retry_at = self._database.clock() + decision.retry_delay_ms / 1000
         self._database.change(row, state)
         return Outcome(self._database.view(row), messages, queued)
 
@@ -328,6 +321,13 @@ class MemoryStore:
             usage=new.usage,
             position=new.position,
         )
+
+
+def _facts(row: ChatRow, command: UserCommand) -> Facts:
+    if not isinstance(command, Edit):
+        return NO_FACTS
+    found = {message.id: Replaced(message.role, message.model) for message in row.messages}
+    return Facts(found.get(command.message_id))
 
 
 def _history_page(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:

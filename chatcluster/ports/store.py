@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import ErrorInfo, Fence, OwnerCommand, Retry, Status, UserCommand
+from chatcluster.chat import Fence, OwnerCommand, Status, StoredState, UserCommand
 from chatcluster.parts import Message, NewMessage, QueuedMessage
 
 SUSPECTED_TAKEOVERS = 3
@@ -22,39 +22,16 @@ MESSAGE_BYTES = 256
 """What a message counts for besides its content: its row, and its place in memory."""
 
 
-class Chat(msgspec.Struct, frozen=True):
+class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see ``ChatState``
     """A chat's row, without history and queue."""
 
     id: UUID
     owner_id: UUID
     title: str
     model: str | None
-    status: Status
-    archived: bool
-    archiving: bool
-    compacting: bool
-    worker_id: UUID | None
-    epoch: int
-    snapshot_version: int
-    history_version: int
-    queue_version: int
-    reset_version: int
-    attempt: int
-    retry: Retry | None
     retry_at: datetime | None
-    last_error: ErrorInfo | None
     created_at: datetime
     updated_at: datetime
-    failures: int = 0
-    takeovers: int = 0
-
-    @property
-    def runnable(self) -> bool:
-        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
-
-    @property
-    def claimable(self) -> bool:
-        return self.runnable and self.worker_id is None
 
     @property
     def failed_attempt(self) -> int:

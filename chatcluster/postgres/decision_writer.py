@@ -13,16 +13,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.chat import ChatState, Command, Decision, Fence, ScheduleRetry, event_name
+from chatcluster.chat import ChatState, Decision, Fence
 from chatcluster.errors import Fenced
 from chatcluster.parts import Message, NewMessage, QueuedMessage, ToolCallPart
 from chatcluster.ports import Chat, Outcome
 from chatcluster.postgres import Connection, Row
-from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.columns import column_values
+from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of
 from chatcluster.room import change_bytes
 
 SQL = load_queries("chats.sql")
+UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN = (
+    NamedQuery(SQL[name]) for name in ("update_chat", "update_owned", "update_known")
+)
 
 
 class Origin(NamedTuple):
@@ -36,28 +40,23 @@ class Origin(NamedTuple):
 NO_ORIGIN = (None, None, None)
 
 
-def origin_of(fence: Fence, command: Command) -> Origin:
-    return Origin(fence.epoch, fence.history_version, event_name(command))
-
-
 async def write_decision(
     connection: Connection,
     chat_id: UUID,
     before: ChatState,
     decision: Decision,
-    command: Command,
     fence: Fence | None,
     kept_bytes: int | None = None,
 ) -> Outcome:
     """``kept_bytes``: what the chat holds without the change, where that was counted just now."""
-    origin = None if fence is None else origin_of(fence, command)
+    origin = None if fence is None else Origin(fence.epoch, fence.history_version, decision.event)
     version = decision.state.snapshot_version
     if decision.delete_from is not None:
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
     await _write_calls(connection, chat_id, before, decision, messages)
-    values = _row_values(chat_id, before, decision, command, kept_bytes)
+    values = _row_values(chat_id, before, decision, kept_bytes)
     chat = chat_of(await _update_chat(connection, values, before, fence))
     return Outcome(chat, messages, queued)
 
@@ -74,19 +73,18 @@ async def write_known(
     connection: Connection,
     known: Chat,
     decision: Decision,
-    command: Command,
     before: ChatState,
     fence: Fence,
 ) -> Outcome | None:
     """Write a plain decision that was made for ``known``; None, with nothing written, if the chat has changed since."""
-    row = await connection.fetchrow(
-        SQL["update_known"],
-        *_row_values(known.id, before, decision, command, None),
-        *_owned_values(before, fence),
-        known.snapshot_version,
-        event_name(command),
-        *_message_values(decision.messages),
-    )
+    values = {
+        **_row_values(known.id, before, decision, None),
+        **_owned_values(before, fence),
+        "version_before": known.snapshot_version,
+        "event": decision.event,
+        **_message_values(decision.messages),
+    }
+    row = await connection.fetchrow(UPDATE_KNOWN.text, *UPDATE_KNOWN.values(values))
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
 
 
@@ -101,20 +99,20 @@ async def insert_messages(
         chat_id,
         version,
         *(origin or NO_ORIGIN),
-        *_message_values(messages),
+        *_message_values(messages).values(),
     )
     return messages_of(text)
 
 
-def _message_values(messages: Sequence[NewMessage]) -> tuple[list[str | None], ...]:
-    return (
-        [str(message.role) for message in messages],
-        [json_of(message.parts) for message in messages],
-        [message.finish_reason for message in messages],
-        [message.model for message in messages],
-        [json_of(message.usage) for message in messages],
-        [message.position for message in messages],
-    )
+def _message_values(messages: Sequence[NewMessage]) -> dict[str, list[str | None]]:
+    return {
+        "roles": [str(message.role) for message in messages],
+        "contents": [json_of(message.parts) for message in messages],
+        "finish_reasons": [message.finish_reason for message in messages],
+        "models": [message.model for message in messages],
+        "usages": [json_of(message.usage) for message in messages],
+        "positions": [message.position for message in messages],
+    }
 
 
 async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision) -> QueuedMessage | None:
@@ -155,48 +153,39 @@ async def _write_calls(
 
 
 async def _update_chat(
-    connection: Connection, values: tuple[object, ...], before: ChatState, fence: Fence | None
+    connection: Connection, values: dict[str, object], before: ChatState, fence: Fence | None
 ) -> Row:
     if fence is None:
-        row = await connection.fetchrow(SQL["update_chat"], *values)
+        row = await connection.fetchrow(UPDATE_CHAT.text, *UPDATE_CHAT.values(values))
         assert row is not None, "the row is locked, so it exists"
         return row
-    row = await connection.fetchrow(SQL["update_owned"], *values, *_owned_values(before, fence))
+    owned = values | _owned_values(before, fence)
+    row = await connection.fetchrow(UPDATE_OWNED.text, *UPDATE_OWNED.values(owned))
     if row is None:
         raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
     return row
 
 
-def _owned_values(before: ChatState, fence: Fence) -> tuple[object, ...]:
-    return fence.worker_id, fence.epoch, fence.history_version, str(before.status)
+def _owned_values(before: ChatState, fence: Fence) -> dict[str, object]:
+    return {
+        "owner_worker_id": fence.worker_id,
+        "owner_epoch": fence.epoch,
+        "owner_history_version": fence.history_version,
+        "status_before": str(before.status),
+    }
 
 
-def _row_values(
-    chat_id: UUID, before: ChatState, decision: Decision, command: Command, kept_bytes: int | None
-) -> tuple[object, ...]:
+def _row_values(chat_id: UUID, before: ChatState, decision: Decision, kept_bytes: int | None) -> dict[str, object]:
     state = decision.state
-    return (
-        chat_id,
-        str(state.status),
-        state.archived,
-        state.archiving,
-        state.compacting,
-        state.worker_id,
-        state.snapshot_version,
-        state.history_version,
-        state.queue_version,
-        state.reset_version,
-        state.attempt,
-        json_of(state.retry),
-        command.retry.delay_ms if isinstance(command, ScheduleRetry) else None,
-        json_of(state.last_error),
-        state.action_seconds,
-        len(state.queue) + (decision.enqueue is not None),
-        len(state.open_calls),
-        decision.title,
-        state.claimable,
-        state.failures,
-        state.takeovers,
-        kept_bytes,
-        change_bytes(before, decision),
-    )
+    return {
+        **column_values(state),
+        "id": chat_id,
+        "retry_delay_ms": decision.retry_delay_ms,
+        "action_seconds": decision.action_seconds,
+        "queue_length": len(state.queue) + (decision.enqueue is not None),
+        "open_calls": len(state.open_calls),
+        "title": decision.title,
+        "claimable": state.claimable,
+        "kept_bytes": kept_bytes,
+        "change_bytes": change_bytes(before, decision),
+    }

@@ -3,23 +3,47 @@
 A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- fragment: message`` a text that
 ``{message}`` stands for in the same file; those of ``fragments.sql`` are known in every file. Comments stay in
 the query: they are seen in ``pg_stat_activity``, too.
+
+The fragments ``short_columns``, ``long_columns`` and ``stored_changes`` are in no file: they are the fields of
+``StoredState``.
+
+A query with many arguments has names for them: see ``NamedQuery``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from importlib import resources
+from operator import itemgetter
+from typing import Any
+
+from chatcluster.postgres.columns import CHANGED, LONG, SHORT
 
 SHARED_FILENAME = "fragments.sql"
 
 _SECTION = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
 _REFERENCE = re.compile(r"\{(\w+)\}")
+_ARGUMENT = re.compile(r"(?<![:\w]):([a-z]\w*)")
+
+
+class NamedQuery:
+    """A query that says ``:name`` where it wants an argument: ``text`` has ``$1``, ``$2``, … for them.
+
+    ``values`` takes from a mapping what the server wants, in its order.
+    """
+
+    def __init__(self, text: str) -> None:
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(_ARGUMENT.findall(text)), start=1)}
+        self.text = _ARGUMENT.sub(lambda match: f"${numbers[match[1]]}", text)
+        self.values: Callable[[Mapping[str, object]], tuple[Any, ...]] = itemgetter(*numbers)
 
 
 def load_queries(filename: str) -> dict[str, str]:
     """The queries of ``sql/<filename>`` by their names."""
     sections = _sections(SHARED_FILENAME) + _sections(filename)
     fragments = {name: text for kind, name, text in sections if kind == "fragment"}
+    fragments |= {"short_columns": SHORT, "long_columns": LONG, "stored_changes": CHANGED}
     return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}
 
 

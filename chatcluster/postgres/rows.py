@@ -15,14 +15,15 @@ page is decoded in one go. Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status
+from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status, stored_of
 from chatcluster.errors import Unreadable
 from chatcluster.parts import Message, Part, Parts, Position, QueuedMessage, TextPart, Usage, decode_parts
 from chatcluster.ports import Chat
@@ -41,6 +42,10 @@ class _Head(msgspec.Struct):
     created_at: datetime
     model: str | None
 
+
+_PLAIN_FIELDS = tuple(name for name in Chat.__struct_fields__ if name not in ("status", "retry", "last_error"))
+_plain_values: Callable[[Row], tuple[Any, ...]] = itemgetter(*_PLAIN_FIELDS)
+"""The columns that are what they are on the row."""
 
 _encoder = msgspec.json.Encoder()
 _messages: msgspec.json.Decoder[tuple[Message, ...]] = msgspec.json.Decoder(tuple[Message, ...])
@@ -74,30 +79,8 @@ def shown_chat_of(row: Row) -> Chat:
 
 
 def _chat(row: Row, status: Status, last_error: ErrorInfo | None) -> Chat:
-    return Chat(
-        id=row["id"],
-        owner_id=row["owner_id"],
-        title=row["title"],
-        model=row["model"],
-        status=status,
-        archived=row["archived"],
-        archiving=row["archiving"],
-        compacting=row["compacting"],
-        worker_id=row["worker_id"],
-        epoch=row["epoch"],
-        snapshot_version=row["snapshot_version"],
-        history_version=row["history_version"],
-        queue_version=row["queue_version"],
-        reset_version=row["reset_version"],
-        attempt=row["attempt"],
-        retry=_retry_of(row),
-        retry_at=row["retry_at"],
-        last_error=last_error,
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        failures=row["failures"],
-        takeovers=row["takeovers"],
-    )
+    plain = zip(_PLAIN_FIELDS, _plain_values(row), strict=True)
+    return Chat(status=status, retry=_retry_of(row), last_error=last_error, **dict(plain))
 
 
 def _status_of(row: Row) -> Status:
@@ -125,25 +108,8 @@ def _error_of(row: Row) -> ErrorInfo | None:
 
 def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenCall, ...]) -> ChatState:
     """What a decision on ``chat`` depends on."""
-    return ChatState(
-        status=chat.status,
-        archived=chat.archived,
-        archiving=chat.archiving,
-        compacting=chat.compacting,
-        worker_id=chat.worker_id,
-        epoch=chat.epoch,
-        snapshot_version=chat.snapshot_version,
-        history_version=chat.history_version,
-        queue_version=chat.queue_version,
-        reset_version=chat.reset_version,
-        attempt=chat.attempt,
-        failures=chat.failures,
-        takeovers=chat.takeovers,
-        retry=chat.retry,
-        last_error=chat.last_error,
-        queue=tuple(Queued(queued.id, queued.parts, queued.model) for queued in queue),
-        open_calls=open_calls,
-    )
+    queued = tuple(Queued(item.id, item.parts, item.model) for item in queue)
+    return ChatState(**stored_of(chat), queue=queued, open_calls=open_calls)
 
 
 def messages_of(text: str | None) -> tuple[Message, ...]:

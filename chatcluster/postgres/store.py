@@ -30,9 +30,11 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import (
+    NO_FACTS,
     Create,
     Decision,
     Edit,
+    Facts,
     Fence,
     OwnerCommand,
     Replaced,
@@ -113,7 +115,7 @@ class PostgresStore:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
             outcome = await self._database.autocommit(
-                _commit_known, known, decision, command, fence, lane=Lane.CHATS, chat_id=fence.chat_id
+                _commit_known, known, decision, fence, lane=Lane.CHATS, chat_id=fence.chat_id
             )
             if outcome is not None:
                 return outcome
@@ -212,16 +214,17 @@ async def _apply(
     if answered is not None:
         return answered
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
-    if isinstance(command, Edit):
-        command = msgspec.structs.replace(command, replaced=await _replaced(connection, chat_id, command))
+    facts = await _facts(connection, chat_id, command)
     kept_bytes = await _make_sure_of_room(connection, row, command, bytes_max)
-    outcome = await _transition(connection, row, command, None, kept_bytes)
+    outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return await _answer(connection, owner_id, idempotency, outcome)
 
 
-async def _replaced(connection: Connection, chat_id: UUID, command: Edit) -> Replaced | None:
+async def _facts(connection: Connection, chat_id: UUID, command: UserCommand) -> Facts:
+    if not isinstance(command, Edit):
+        return NO_FACTS
     row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
-    return None if row is None else Replaced(Role(row["role"]), row["model"])
+    return Facts(None if row is None else Replaced(Role(row["role"]), row["model"]))
 
 
 async def _make_sure_of_room(connection: Connection, row: Row, command: UserCommand, bytes_max: int) -> int | None:
@@ -259,6 +262,7 @@ async def _transition(
     row: Row,
     command: UserCommand | OwnerCommand,
     fence: Fence | None,
+    facts: Facts = NO_FACTS,
     kept_bytes: int | None = None,
 ) -> Outcome:
     chat = chat_of(row)
@@ -267,8 +271,8 @@ async def _transition(
         rest = await connection.fetchrow(SQL["select_state"], chat.id)
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
-    decision: Decision = decide(state, command, fence)
-    return await write_decision(connection, chat.id, state, decision, command, fence, kept_bytes)
+    decision: Decision = decide(state, command, fence, facts)
+    return await write_decision(connection, chat.id, state, decision, fence, kept_bytes)
 
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
@@ -288,10 +292,8 @@ def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decisio
     return decision if is_plain(decision) else None
 
 
-async def _commit_known(
-    connection: Connection, known: Chat, decision: Decision, command: OwnerCommand, fence: Fence
-) -> Outcome | None:
-    return await write_known(connection, known, decision, command, state_of(known, (), ()), fence)
+async def _commit_known(connection: Connection, known: Chat, decision: Decision, fence: Fence) -> Outcome | None:
+    return await write_known(connection, known, decision, state_of(known, (), ()), fence)
 
 
 async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:

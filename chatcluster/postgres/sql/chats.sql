@@ -79,50 +79,38 @@ returning {chat}
 -- fragment: change
 -- retry_at and action_deadline start with the transition that gives a delay, and stay while the state stays.
 update chats set
-    status = $2,
-    archived = $3,
-    archiving = $4,
-    compacting = $5,
-    worker_id = $6,
-    snapshot_version = $7,
-    history_version = $8,
-    queue_version = $9,
-    reset_version = $10,
-    attempt = $11,
-    retry = $12::text::json,
+    {stored_changes},
     retry_at = case
-        when $12::text is null then null
-        when $13::bigint is null then retry_at
-        else statement_timestamp() + $13 * interval '1 millisecond'
+        when :retry::text is null then null
+        when :retry_delay_ms::bigint is null then retry_at
+        else statement_timestamp() + :retry_delay_ms * interval '1 millisecond'
     end,
-    last_error = $14::text::json,
     action_deadline = case
-        when $2 <> 'requires_action' then null
-        when $15::float8 is null then action_deadline
-        else statement_timestamp() + $15 * interval '1 second'
+        when :status <> 'requires_action' then null
+        when :action_seconds::float8 is null then action_deadline
+        else statement_timestamp() + :action_seconds * interval '1 second'
     end,
-    queue_length = $16,
-    open_calls = $17,
-    title = coalesce($18, title),
-    claimable_since = case when $19::boolean then coalesce(claimable_since, statement_timestamp()) end,
-    failures = $20,
-    takeovers = $21,
-    content_bytes = coalesce($22::bigint, content_bytes) + $23::bigint,
+    queue_length = :queue_length,
+    open_calls = :open_calls,
+    title = coalesce(:title, title),
+    claimable_since = case when :claimable::boolean then coalesce(claimable_since, statement_timestamp()) end,
+    content_bytes = coalesce(:kept_bytes::bigint, content_bytes) + :change_bytes::bigint,
     updated_at = statement_timestamp()
 
 -- fragment: owned
 -- Every write of an owner names its tenure and what it worked from: worker, epoch, history version and status. A server
 -- that took the place of another may have lost some of what that one said was committed.
-worker_id = $24 and epoch = $25 and history_version = $26 and status = $27
+worker_id = :owner_worker_id and epoch = :owner_epoch and history_version = :owner_history_version
+    and status = :status_before
 
 -- name: update_chat
 {change}
-where id = $1
+where id = :id
 returning {chat}
 
 -- name: update_owned
 {change}
-where id = $1 and {owned}
+where id = :id and {owned}
 returning {chat}
 
 -- name: update_known
@@ -130,16 +118,17 @@ returning {chat}
 -- version only. The messages get their IDs, and so their place in history, after the update has locked the row.
 with changed as (
     {change}
-    where id = $1 and {owned} and snapshot_version = $28 and queue_length = 0 and open_calls = 0
+    where id = :id and {owned} and snapshot_version = :version_before and queue_length = 0 and open_calls = 0
     returning {chat}
 ),
 inserted as (
     insert into messages (chat_id, revision, origin_epoch, origin_history_version, origin_event, origin_ordinal,
         role, content, finish_reason, model, usage, position)
-    select changed.id, changed.snapshot_version, $25::bigint, $26::bigint, $29::text, ordinal,
+    select changed.id, changed.snapshot_version,
+        :owner_epoch::bigint, :owner_history_version::bigint, :event::text, ordinal,
         new.role, content::json, finish_reason, new.model, usage::json, position
-    from changed, unnest($30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::text[])
-        with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
+    from changed, unnest(:roles::text[], :contents::text[], :finish_reasons::text[], :models::text[], :usages::text[],
+        :positions::text[]) with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
     order by ordinal
     returning *
 )

@@ -4,6 +4,7 @@
 chats.claimable_since is not null and chats.status = 'running'
 
 -- fragment: claimed
+-- What becomes of a chat is the rule of chat/tenure.py.
 -- The lock on the replica's row makes a burial of this worker wait; renewals do not conflict with it. If a burial has
 -- the row, or has deleted it, nothing is claimed.
 claimer as (

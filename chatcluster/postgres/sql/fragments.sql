@@ -1,7 +1,7 @@
 -- What the other files share. See queries.py for the form of this file.
 
 -- fragment: chat
-{frame}, chats.title, chats.model, chats.retry, chats.last_error
+{frame}, chats.title, chats.model, {long_columns}
 
 -- fragment: framed
 -- The chat as far as it can be read whatever is damaged: what may be long is not touched, as it may be kept elsewhere.
@@ -9,9 +9,7 @@
 case when chats.status = 'error' then '{}'::json end as last_error
 
 -- fragment: frame
-chats.id, chats.owner_id, chats.status, chats.archived, chats.archiving, chats.compacting,
-chats.worker_id, chats.epoch, chats.snapshot_version, chats.history_version, chats.queue_version, chats.reset_version,
-chats.attempt, chats.failures, chats.takeovers, chats.queue_length, chats.open_calls, chats.content_bytes,
+chats.id, chats.owner_id, {short_columns}, chats.queue_length, chats.open_calls, chats.content_bytes,
 -- The server knows times that a program does not: those before the year 1 and after 9999.
 case when chats.retry_at is not null then greatest('0001-01-02', least(chats.retry_at, '9999-12-30')) end as retry_at,
 greatest('0001-01-02', least(chats.created_at, '9999-12-30')) as created_at,

@@ -1,0 +1,29 @@
+"""What a decision has to know besides the chat's state and the command: a store looks it up, under the chat's lock.
+
+A command says what its caller asked for, and nothing else: no store has to fill it in.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chatcluster.parts import Role
+
+
+class Replaced(msgspec.Struct, frozen=True):
+    """The message that an edit replaces."""
+
+    role: Role
+    model: str | None = None
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """``replaced`` is None if the chat has no message of the ID that the command names."""
+
+    replaced: Replaced | None = None
+    parent_archived: bool = False
+    """Of a chat that belongs to another one."""
+
+
+NO_FACTS = Facts()
+"""For all commands but those that ask for one."""

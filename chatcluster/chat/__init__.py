@@ -65,6 +65,7 @@ from chatcluster.chat.state import (
     Queued,
     Retry,
     Status,
+    TurnOutcome,
 )
 from chatcluster.chat.table import TABLE, Row
 
@@ -109,6 +110,7 @@ __all__ = [
     "Status",
     "SubmitToolResults",
     "ToolResult",
+    "TurnOutcome",
     "Unarchive",
     "UserCommand",
     "check_fence",

@@ -33,7 +33,7 @@ from chatcluster.chat.commands import (
     event_name,
 )
 from chatcluster.chat.draft import Decision, Draft
-from chatcluster.chat.state import ChatState, Fence, OpenCall, Status
+from chatcluster.chat.state import ChatState, Fence, OpenCall, Status, TurnOutcome
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
@@ -170,6 +170,7 @@ def _await_action(draft: Draft, command: AwaitAction) -> None:
 
 
 def _finish_turn(draft: Draft, command: FinishTurn) -> None:
+    draft.outcome = TurnOutcome.FINISHED
     draft.insert(*command.messages)
     draft.answer_open_calls()
     if draft.queue:
@@ -198,6 +199,7 @@ def _fail(draft: Draft, command: Fail) -> None:
     draft.answer_open_calls()
     draft.rest(Status.ERROR)
     draft.last_error = command.error
+    draft.outcome = TurnOutcome.ERROR
 
 
 def _release(draft: Draft, _: Release) -> None:
@@ -232,8 +234,9 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 
 
 def create(command: Create) -> Decision:
-    """The first decision of a chat: it runs at once, with its first messages at version 1."""
-    state = ChatState(Status.RUNNING, snapshot_version=1, history_version=1)
+    """The first decision of a chat, at version 1: with a message to answer it runs at once, without it rests."""
+    is_asked = any(message.role is Role.USER for message in command.messages)
+    state = ChatState(Status.RUNNING if is_asked else Status.WAITING, snapshot_version=1, history_version=1)
     return Decision(state=state, messages=command.messages)
 
 

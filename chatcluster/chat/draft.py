@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chatcluster.chat.state import QUEUE_MESSAGES_MAX, ChatState, OpenCall, Queued, Status
+from chatcluster.chat.state import AT_WORK, QUEUE_MESSAGES_MAX, ChatState, OpenCall, Queued, Status, TurnOutcome
 from chatcluster.errors import QueuedMessageNotFound, QueueFull
 from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart
 
@@ -17,7 +17,8 @@ class Decision(msgspec.Struct, frozen=True):
     ``messages`` go into history in this order. ``enqueue`` becomes a new queued message at the end of
     the queue, ``dequeue`` leaves the queue (deleted, or promoted: then its parts are in ``messages``),
     ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and all after it.
-    ``opened`` and ``closed`` are tool calls that got, or lost, their place among the open ones.
+    ``opened`` and ``closed`` are tool calls that got, or lost, their place among the open ones. ``ended``: how the turn
+    ended that was under way, which is that of the newest user message there was.
     """
 
     state: ChatState
@@ -29,6 +30,7 @@ class Decision(msgspec.Struct, frozen=True):
     opened: tuple[OpenCall, ...] = ()
     closed: tuple[str, ...] = ()
     title: str | None = None
+    ended: TurnOutcome | None = None
 
     @property
     def became_claimable(self) -> bool:
@@ -59,6 +61,8 @@ class Draft:
         self.queue_head: int | None = None
         self.delete_from: int | None = None
         self.title: str | None = None
+        self.outcome = TurnOutcome.INTERRUPTED
+        """Of the turn under way, if it ends with this."""
 
     # history
 
@@ -134,6 +138,17 @@ class Draft:
         self.retry = None
         self.compacting = False
 
+    @property
+    def ended(self) -> TurnOutcome | None:
+        """A turn ends when the chat comes to rest, and when another message of the user takes its place.
+
+        Compacting is no turn: it answers nobody.
+        """
+        rests = self.archived or self.status not in AT_WORK
+        if self.state.status not in AT_WORK or self.state.compacting:
+            return None
+        return self.outcome if rests or any(message.role is Role.USER for message in self.messages) else None
+
     def finish(self) -> Decision:
         before = self.state
         version = before.snapshot_version + 1
@@ -170,4 +185,5 @@ class Draft:
             opened=tuple(call for call in self.open_calls.values() if call.call_id not in open_before),
             closed=tuple(call_id for call_id in open_before if call_id not in self.open_calls),
             title=self.title,
+            ended=self.ended,
         )

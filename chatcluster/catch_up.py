@@ -85,7 +85,7 @@ class CatchUp:
             pieces = [] if self._history_told else await self._messages()
             if self._history_told:
                 pieces.append(self._preview())
-            if self.complete:
+            if self.complete and self._snapshot.is_complete:
                 pieces.append(events.ready(Cursor(self._snapshot.version, self.position)))
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -32,6 +32,7 @@ import msgspec
 from chatcluster.chat import ErrorInfo
 from chatcluster.parts import Cursor, EndedTurn, Message, QueuedMessage, encode
 from chatcluster.ports import Chat
+from chatcluster.views import ChatAnswer
 
 
 class StatusEvent(msgspec.Struct, frozen=True, tag="status"):
@@ -82,6 +83,12 @@ class ReadyEvent(msgspec.Struct, frozen=True, tag="ready"):
     pass
 
 
+class AcceptedEvent(msgspec.Struct, frozen=True, tag="accepted", omit_defaults=True):
+    chat: ChatAnswer
+    message: Message | None = None
+    queued: QueuedMessage | None = None
+
+
 Event = (
     StatusEvent
     | MessageEvent
@@ -92,6 +99,7 @@ Event = (
     | TitleEvent
     | TurnEvent
     | ReadyEvent
+    | AcceptedEvent
 )
 
 

@@ -163,6 +163,7 @@ class Feed:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._relay.run)
                     nursery.start_soon(self._follow_hints, hints)
+                    nursery.start_soon(self._complete)
                     self.ready.set()
                     await self._merge()
 
@@ -176,6 +177,14 @@ class Feed:
         if not chat.runnable:
             self._relay.position = Position(chat.epoch, SEQ_MAX)  # what was streamed so far is history
             self._position = self.shown.position = Position(chat.epoch, 0)
+            self.shown.complete()
+
+    async def _complete(self) -> None:
+        """The parts of the attempt under way are part of the state, if they can be had soon."""
+        with trio.move_on_after(FRAMES_SECONDS_MAX):
+            await self._relay.dialled.wait()
+            await self.until_free()
+        self.shown.complete()
 
     async def _follow_hints(self, hints: Subscription) -> None:
         while True:
@@ -247,9 +256,7 @@ class Feed:
             return
         chat = read.chat
         floor = chat.reset_version if chat.reset_version > self.shown.version else chat.snapshot_version
-        earlier = [turn for turn in read.turns if turn.revision < floor]
-        entries = in_order(read.messages, read.turns[len(earlier) :], floor=floor)
-        self.shown.reset(chat, earlier, entries, floor)
+        self.shown.reset(read, floor)
 
     async def _read_newer(
         self, after_version: int, after_id: int = 0, queue_version: int = -1, *, turns_after: int | None = None

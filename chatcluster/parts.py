@@ -114,8 +114,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class EndedTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     """A turn that ended in the transaction of snapshot version ``revision``.
 
-    ``message_id`` is the user's message that it answered; ``outcome`` is ``finished``, ``interrupted`` or ``error``, and
-    then ``code`` is the error's. ``duration_ms`` counts from that message's entry into history.
+    ``message_id`` is the user's message that it answered; ``outcome`` is ``finished``, ``interrupted``, or ``error``
+    with a ``code``. ``duration_ms`` counts from that message's entry into history.
     """
 
     message_id: int

@@ -62,7 +62,7 @@ from chatcluster.errors import (
     Unreadable,
 )
 from chatcluster.histories import History, Places, error_of
-from chatcluster.notices import Notices
+from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
 from chatcluster.parts import Message, Part, Position, ToolCallPart
 from chatcluster.ports import Chat, Claimed, Model, ModelRequest, Outcome, PartStreams, Store
@@ -328,6 +328,7 @@ class Runner:
                 raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
             self.chat = outcome.chat
             self._history.extend(outcome.messages)
+        report_end(outcome, attempts=before.attempt)
         if outcome.replayed and self._owned:
             self._history.close()
             await self._reload()  # the chat as it is now may have more in its history, or less

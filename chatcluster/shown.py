@@ -10,7 +10,6 @@ reader that takes the ``snapshot`` and is ``add``ed in one go misses nothing and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -27,6 +26,7 @@ from chatcluster.parts import (
     Position,
     QueuedMessage,
     ends_group,
+    in_order,
 )
 from chatcluster.ports import Chat, ChatRead
 from chatcluster.preview import Joined, Preview
@@ -62,6 +62,8 @@ class Snapshot(NamedTuple):
     recent: RecentEntries
     preview: Joined
     """The frames of the answer under way."""
+    is_complete: bool = True
+    """Otherwise more of them may be on the stream: that the state is complete is told when they have come."""
 
     def has(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
@@ -79,6 +81,7 @@ class Shown:
         self.preview = Preview()
         self._position_before_preview = START
         self._queue: tuple[QueuedMessage, ...] = ()
+        self._is_complete = False
         self._is_replaying = False
         """History was rewritten, and is told anew: the state is not complete before the rest of it is told."""
         self._recent = RecentEntries(RECENT_BYTES_MAX)
@@ -100,7 +103,7 @@ class Shown:
             reader.cut(reason)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.chat, self.version, self._queue, self._recent, self.preview.now())
+        return Snapshot(self.chat, self.version, self._queue, self._recent, self.preview.now(), self._is_complete)
 
     def has(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
@@ -115,12 +118,21 @@ class Shown:
         self.history_version = read.chat.history_version
         self._recent.begin(self.version)
 
-    def reset(self, chat: Chat, earlier: Iterable[EndedTurn], entries: Sequence[Entry], floor: int) -> None:
+    def complete(self) -> None:
+        """All that was there at the beginning has been shown."""
+        if not self._is_complete:
+            self._is_complete = True
+            self._hand_out(events.ReadyEvent(), Cursor(self.version, self.position))
+
+    def reset(self, read: ChatRead, floor: int) -> None:
         """History was rewritten with version ``floor``: nothing that was said before it counts. All messages follow.
 
-        ``earlier``: what ended before that. A reader that resumes there is still to be told of the reset.
+        Turns that ended before come first: a reader that resumes there is still to be told of the reset.
         """
+        chat = read.chat
         self.preview, self._is_replaying = Preview(), True
+        earlier = [turn for turn in read.turns if turn.revision < floor]
+        entries = in_order(read.messages, read.turns[len(earlier) :], floor=floor)
         for turn in earlier:
             self._hand_out(events.turn_event(turn), Cursor(turn.revision, self.position))
         self._recent.begin(chat.snapshot_version)

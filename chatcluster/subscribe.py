@@ -239,6 +239,10 @@ class Feeds:
         for feed in self._feeds.values():
             feed.shown.cut("drain")
 
+    def require_place(self, owner_id: UUID) -> None:
+        """Raises ``TooMany`` if there is no place for a reader of this user now."""
+        self._audience.require_place(owner_id)
+
     @asynccontextmanager
     async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[Subscriber]:
         """Join the chat's feed at ``cursor`` for the length of the block.

@@ -89,9 +89,20 @@ def span(name: str, /, **fields: object) -> Iterator[dict[str, object]]:
 
 
 QUIET = frozenset(
-    {"http.request", "http.connection_dropped", "lease.renewed", "store.transaction", "chat.attempt", "chat.turn"}
+    {
+        "http.request",
+        "http.connection_dropped",
+        "lease.renewed",
+        "store.transaction",
+        "chat.attempt",
+        "chat.claimed",
+        "chat.tenure",
+        "stream.opened",
+        "stream.closed",
+    }
 )
-"""Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees."""
+"""Events for the metrics and for ``--log-level debug``; at ``info`` they would be all one sees. There a turn is one
+line, at its end: ``chat.turn``."""
 
 LOUD = frozenset(
     {

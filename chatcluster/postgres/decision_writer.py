@@ -1,8 +1,8 @@
 """Writes what a ``Decision`` says, inside the transaction that holds the lock of the chat's row.
 
-The order matters: the turn that ends is written first, while the message that it answers is the newest; deleting history
-comes before inserting, leaving the queue before entering it, and the messages before the calls that point to them. The
-chat's row is written last, with everything that the decision changed on it.
+The order matters: the turn that ends is written first, while the message that it answers is the newest; deleting
+history comes before inserting, leaving the queue before entering it, and the messages before the calls that point to
+them. The chat's row is written last, with everything that the decision changed on it.
 
 A **plain** decision changes the row and adds messages, no more. If the chat is known, it can be written without having
 been locked and loaded: one statement does it all, on condition that the chat is still as it was known.

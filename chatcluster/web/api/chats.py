@@ -48,7 +48,7 @@ async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Respon
 
 def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     bytes_max = request.services.settings.content_bytes_max
-    parts = () if data.content is None else content_parts(data.content, bytes_max=bytes_max)
+    parts = () if data.content is UNSET else content_parts(data.content, bytes_max=bytes_max)
     messages = [NewMessage(Role.USER, parts)] if parts else []
     prompt = checked_prompt(data.system_prompt or "", bytes_max=bytes_max)
     if not is_blank(prompt):

@@ -32,10 +32,14 @@ class Audience:
     def __repr__(self) -> str:
         return f"<Audience {self.size} of {self._places}>"
 
+    def require_place(self, user_id: UUID) -> None:
+        """Raises ``TooMany`` if there is none for this user now."""
+        self._check(self._held.get(user_id, 0), self._places - self.size)
+
     @contextmanager
     def place(self, user_id: UUID) -> Iterator[None]:
         """A place for one reader, for the length of the block. Raises ``TooMany``."""
-        self._check(self._held.get(user_id, 0), self._places - self.size)
+        self.require_place(user_id)
         self._held[user_id] += 1
         self.size += 1
         try:

@@ -1,19 +1,24 @@
 """A subscriber's first events: what lies between its cursor and the snapshot of the feed that it joins.
 
-They come in pages: of messages, from the feed's memory or the database, then of the frames of the answer under way.
-Each is a bounded piece of work and of memory, but for a message that is larger than a page, which comes alone.
+They come in pages: of messages and ended turns, from the feed's memory or the database, then of the frames of the
+answer under way. Each is a bounded piece of work and of memory, but for a message that is larger than a page, which
+comes alone. ``ready`` says that they are over.
+
+A reader is told of each turn that ended after its cursor; of more than ``TURNS_MAX``, of the newest. One that begins at
+the beginning is told of the newest alone.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import trio
 
 from chatcluster import events
-from chatcluster.parts import BEGINNING, START, Cursor, Message, Position, ends_group
-from chatcluster.ports import NewerMessages, Store
+from chatcluster.parts import BEGINNING, START, Cursor, EndedTurn, Message, Position, ends_group, in_order
+from chatcluster.ports import TURNS_MAX, NewerMessages, Store
 from chatcluster.shown import Snapshot
 
 PAGE_MESSAGES = 200
@@ -46,7 +51,12 @@ class CatchUps:
 
 
 class CatchUp:
-    """A subscriber's first events: its cursor against a snapshot of the feed."""
+    """A subscriber's first events: its cursor against a snapshot of the feed.
+
+    What is told anew after a rewrite of history, and what follows a cursor in the middle of a version, has a ``floor``:
+    it is told as if it were of that version, or its own if that is higher. So each message and turn has one place in
+    the order, and a cursor anywhere says which of them were told.
+    """
 
     def __init__(self, chat_id: UUID, shared: CatchUps, cursor: Cursor, snapshot: Snapshot) -> None:
         self.complete = False
@@ -54,23 +64,29 @@ class CatchUp:
         self._shared = shared
         self._snapshot = snapshot
         # What is ahead of the chat, although the database was asked, is of versions that a failover has lost.
-        self._reset = reset = 0 < cursor.version < snapshot.chat.reset_version or not snapshot.has(cursor)
-        self._piecewise = reset or cursor.message_id is not None or cursor.version < snapshot.chat.reset_version
-        """Whether the messages are part of one version, the snapshot's, and told apart by their IDs alone."""
-        self._head = self._first(cursor)
-        start = BEGINNING if reset else cursor
+        is_lost = not snapshot.has(cursor)
+        self._floor = _floor(cursor, snapshot, is_lost=is_lost)
+        self._reset = is_lost or 0 < cursor.version < snapshot.chat.reset_version
+        self._cursor = cursor
+        start = BEGINNING if self._reset else cursor
         self.position = start.position
         """What has been shown so far, frame by frame or as the message that it became."""
-        self._after_version = 0 if start.message_id is not None else start.version
+        self.told = snapshot.version if is_lost else max(0, cursor.version - (cursor.message_id is not None))
+        """Of all turns that ended up to this version the end was told."""
+        self._turns_max = TURNS_MAX if cursor.version else 1
+        self._after_version = 0 if self._floor else start.version
         self._after_id = start.message_id or 0
+        self._begun = False
         self._history_told = False
 
     async def page(self) -> bytes:
-        """The next piece: one page of messages at a time, then of the answer under way."""
+        """The next piece: one page of messages at a time, then of the answer under way, and that it is complete."""
         async with self._shared.pages:
             pieces = [] if self._history_told else await self._messages()
             if self._history_told:
                 pieces.append(self._preview())
+            if self.complete and self._snapshot.is_complete:
+                pieces.append(events.ready(Cursor(self._snapshot.version, self.position)))
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _messages(self) -> list[bytes]:
@@ -81,39 +97,61 @@ class CatchUp:
             up_to_version=self._snapshot.version,
             limit=PAGE_MESSAGES,
             bytes_max=PAGE_BYTES,
+            turns_after=self.told,
+            turns_max=self._turns_max,
         )
-        pieces, self._head = self._head, []
-        for index, message in enumerate(page.messages):
-            pieces.append(self._message(message, last_of_group=ends_group(page.messages, index, page.next_revision)))
+        earlier = [turn for turn in page.turns if self._reset and turn.revision < self._floor]
+        pieces = [] if self._begun else self._first(earlier)
+        self._begun = True
+        pieces.extend(self._entries(page, page.turns[len(earlier) :]))
         if page.next_revision is None:
-            self._history_told = True
+            self._history_told, self.told = True, self._snapshot.version
             pieces.extend(self._state())
         else:
             self._after_id = page.messages[-1].id
         return pieces
 
-    def _first(self, cursor: Cursor) -> list[bytes]:
-        pieces = [events.with_id(cursor, events.body(events.status_event(self._snapshot.chat)))]
+    def _first(self, earlier: Sequence[EndedTurn]) -> list[bytes]:
+        """The status, and that history was rewritten, after what ended before that: a reader that resumes in between is
+        still to be told of it."""
+        pieces = [events.with_id(self._cursor, events.body(events.status_event(self._snapshot.chat)))]
         if self._reset:
-            nothing_yet = Cursor(self._snapshot.version, START, 0)
+            for turn in earlier:
+                pieces.append(self._turn(turn, turn.revision, self._cursor.position))
+            nothing_yet = Cursor(self._floor, START, 0)
             pieces.append(events.with_id(nothing_yet, events.body(events.HistoryResetEvent())))
         return pieces
 
     def _remembered(self) -> NewerMessages | None:
-        """The messages after the cursor, if the feed still has them all."""
-        messages = None if self._piecewise else self._snapshot.recent.after(self._after_version)
-        if messages is None or self._after_id:
+        """What is after the cursor, if the feed still has it all."""
+        entries = None if self._floor else self._snapshot.recent.after(self._after_version)
+        if entries is None or self._after_id:
             return None
-        return NewerMessages(tuple(message for message in messages if message.revision <= self._snapshot.version))
+        entries = tuple(entry for entry in entries if entry.revision <= self._snapshot.version)
+        turns = tuple(entry for entry in entries if isinstance(entry, EndedTurn))
+        messages = tuple(entry for entry in entries if isinstance(entry, Message))
+        return NewerMessages(messages, turns=turns[-self._turns_max :])
 
-    def _message(self, message: Message, *, last_of_group: bool) -> bytes:
+    def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> Iterable[bytes]:
+        """Messages, and among them the turns that ended, in order."""
+        before = None if page.next_revision is None else max(self._floor, page.next_revision)
+        entries = in_order(page.messages, turns, before=before, floor=self._floor)
+        for index, entry in enumerate(entries):
+            version = max(self._floor, entry.revision)
+            if isinstance(entry, EndedTurn):
+                yield self._turn(entry, version, self.position)
+            else:
+                last_of_group = ends_group(entries, index, page.next_revision, floor=self._floor)
+                yield self._message(entry, version, last_of_group=last_of_group)
+
+    def _turn(self, turn: EndedTurn, version: int, position: Position) -> bytes:
+        self.told = turn.revision
+        return events.with_id(Cursor(version, position), events.body(events.turn_event(turn)))
+
+    def _message(self, message: Message, version: int, *, last_of_group: bool) -> bytes:
         if message.position is not None:
             self.position = max(self.position, Position.parse(message.position))
-        if self._piecewise:
-            cursor = Cursor(self._snapshot.version, self.position, message.id)
-        else:
-            cursor = Cursor(message.revision, self.position, None if last_of_group else message.id)
-        return self._shared.event(cursor, message)
+        return self._shared.event(Cursor(version, self.position, None if last_of_group else message.id), message)
 
     def _state(self) -> list[bytes]:
         snapshot = self._snapshot
@@ -129,3 +167,12 @@ class CatchUp:
         self.position = max(self.position, last)
         self.complete = last == self._snapshot.preview.last
         return frames
+
+
+def _floor(cursor: Cursor, snapshot: Snapshot, *, is_lost: bool) -> int:
+    """0 if all that is to be told is newer than the cursor's version."""
+    if is_lost:
+        return snapshot.version
+    if cursor.version < snapshot.chat.reset_version:
+        return snapshot.chat.reset_version
+    return 0 if cursor.message_id is None else cursor.version

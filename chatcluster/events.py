@@ -13,6 +13,10 @@ An event's data is encoded once per change, whatever the number of subscribers. 
 ``retry``          an attempt failed; the next one starts at ``retrying_at``. Drop the preview
 ``error``          the turn ended in an error. Drop the preview
 ``title``          the chat has a new title
+``turn``           a turn ended: the message that it answered, how, and how long it took. Its messages came
+                   before; the status that follows comes after
+``ready``          what came before is the state of the chat, what follows is new
+``accepted``       the first event of a stream that a POST asked for: what that would have been answered
 =================  ============================================================================
 """
 
@@ -26,8 +30,9 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.parts import Cursor, Message, QueuedMessage, encode
+from chatcluster.parts import Cursor, EndedTurn, Message, QueuedMessage, encode
 from chatcluster.ports import Chat
+from chatcluster.views import ChatAnswer
 
 
 class StatusEvent(msgspec.Struct, frozen=True, tag="status"):
@@ -67,7 +72,35 @@ class TitleEvent(msgspec.Struct, frozen=True, tag="title"):
     title: str
 
 
-Event = StatusEvent | MessageEvent | HistoryResetEvent | QueueEvent | RetryEvent | ErrorEvent | TitleEvent
+class TurnEvent(msgspec.Struct, frozen=True, tag="turn", omit_defaults=True):
+    message_id: int
+    outcome: str
+    duration_ms: int
+    code: str | None = None
+
+
+class ReadyEvent(msgspec.Struct, frozen=True, tag="ready"):
+    pass
+
+
+class AcceptedEvent(msgspec.Struct, frozen=True, tag="accepted", omit_defaults=True):
+    chat: ChatAnswer
+    message: Message | None = None
+    queued: QueuedMessage | None = None
+
+
+Event = (
+    StatusEvent
+    | MessageEvent
+    | HistoryResetEvent
+    | QueueEvent
+    | RetryEvent
+    | ErrorEvent
+    | TitleEvent
+    | TurnEvent
+    | ReadyEvent
+    | AcceptedEvent
+)
 
 
 def body(event: Event) -> bytes:
@@ -89,9 +122,20 @@ def message(cursor: Cursor, shown: Message) -> bytes:
     return b"id: %s\nevent: message\ndata: %s\n\n" % (str(cursor).encode(), encode(MessageEvent(shown)))
 
 
+def ready(cursor: Cursor) -> bytes:
+    return with_id(cursor, READY)
+
+
 def moved(cursor: Cursor, event: bytes) -> bytes:
     """An event that has an id, under another one."""
     return with_id(cursor, event.partition(b"\n")[2])
+
+
+READY = body(ReadyEvent())
+
+
+def turn_event(turn: EndedTurn) -> TurnEvent:
+    return TurnEvent(turn.message_id, turn.outcome, turn.duration_ms, turn.code)
 
 
 def status_event(chat: Chat) -> StatusEvent:

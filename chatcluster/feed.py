@@ -40,12 +40,14 @@ from chatcluster.parts import (
     AttemptFrame,
     CommittedFrame,
     Cursor,
+    Entry,
     Frame,
     FrameKind,
     Message,
     Position,
     decode_frame,
     ends_group,
+    in_order,
 )
 from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, hint_channel
 from chatcluster.relay import SEQ_MAX, Relay, Tenure
@@ -107,7 +109,7 @@ class Feed:
         self._untaken: deque[Frame] = deque()
         """Frames from an attempt on that began in a state which is not read yet."""
         # what is read, but not shown yet
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[Entry] = deque()
         self._read: ChatRead | None = None
         """What is read of it, a page, if there is more."""
         self._read_up_to = 0
@@ -161,6 +163,7 @@ class Feed:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._relay.run)
                     nursery.start_soon(self._follow_hints, hints)
+                    nursery.start_soon(self._complete)
                     self.ready.set()
                     await self._merge()
 
@@ -174,6 +177,14 @@ class Feed:
         if not chat.runnable:
             self._relay.position = Position(chat.epoch, SEQ_MAX)  # what was streamed so far is history
             self._position = self.shown.position = Position(chat.epoch, 0)
+            self.shown.complete()
+
+    async def _complete(self) -> None:
+        """The parts of the attempt under way are part of the state, if they can be had soon."""
+        with trio.move_on_after(FRAMES_SECONDS_MAX):
+            await self._relay.dialled.wait()
+            await self.until_free()
+        self.shown.complete()
 
     async def _follow_hints(self, hints: Subscription) -> None:
         while True:
@@ -214,7 +225,7 @@ class Feed:
             read = await self._read_newer(self.shown.version, self._read_up_to, self.shown.chat.queue_version)
             went_back = read.chat.snapshot_version < self.chat.snapshot_version
             if went_back or read.chat.reset_version > self.shown.version:
-                read = await self._read_newer(0)
+                read = await self._read_newer(0, turns_after=self.shown.version)
         except (StoreUnavailable, Unreadable) as error:
             telemetry.event("feed.read_failed", chat_id=str(self.chat_id), error=str(error))
             await trio.sleep(READ_RETRY_SECONDS)
@@ -240,12 +251,16 @@ class Feed:
     def _show_anew(self, read: ChatRead) -> None:
         """The whole history, in place of what was shown of it. If it is more than a page, each reader reads it, at its
         own pace."""
-        if read.next_revision is None:
-            self.shown.reset(read.chat, read.messages)
-        else:
+        if read.next_revision is not None:
             self.shown.restart(read)
+            return
+        chat = read.chat
+        floor = chat.reset_version if chat.reset_version > self.shown.version else chat.snapshot_version
+        self.shown.reset(read, floor)
 
-    async def _read_newer(self, after_version: int, after_id: int = 0, queue_version: int = -1) -> ChatRead:
+    async def _read_newer(
+        self, after_version: int, after_id: int = 0, queue_version: int = -1, *, turns_after: int | None = None
+    ) -> ChatRead:
         return await self._store.read_newer(
             self.chat_id,
             after_version=after_version,
@@ -253,6 +268,7 @@ class Feed:
             queue_version=queue_version,
             limit=PAGE_MESSAGES,
             bytes_max=PAGE_BYTES,
+            turns_after=after_version if turns_after is None else turns_after,
         )
 
     @property
@@ -273,9 +289,9 @@ class Feed:
         if read.chat.reset_version > self.shown.version:
             self._waiting.clear()
             self._show_anew(read)
-            read = msgspec.structs.replace(read, messages=(), next_revision=None)
+            read = msgspec.structs.replace(read, messages=(), turns=(), next_revision=None)
         self._read = read
-        self._waiting.extend(read.messages)
+        self._waiting.extend(in_order(read.messages, read.turns, before=read.next_revision))
         self._read_up_to = 0 if read.next_revision is None else read.messages[-1].id
         self._show_waiting()
 
@@ -287,7 +303,7 @@ class Feed:
                     self._wait_until = trio.current_time() + FRAMES_SECONDS_MAX
                 return
             group_ends = ends_group(self._waiting, 0, None)
-            self.shown.message(self._waiting.popleft(), group_ends=group_ends)
+            self.shown.entry(self._waiting.popleft(), group_ends=group_ends)
         if self._lacks_messages:
             self._wait_until = float("inf")
             self._stirred.set()
@@ -302,10 +318,10 @@ class Feed:
             self._stirred.set()  # what was said to be newer meanwhile can be read now
             self._announce()
 
-    def _frames_shown(self, message: Message) -> bool:
-        if message.position is None or not self._relay.healthy:
+    def _frames_shown(self, entry: Entry) -> bool:
+        if not isinstance(entry, Message) or entry.position is None or not self._relay.healthy:
             return True
-        return Position.parse(message.position) <= self._position
+        return Position.parse(entry.position) <= self._position
 
     # --- frames: what the relay wants of a receiver -------------------------------------------
 

@@ -28,7 +28,7 @@ from chatcluster.attempt import Said
 from chatcluster.chat import Fence, OwnerCommand
 from chatcluster.errors import Fenced, StoreFailed, Unreadable
 from chatcluster.histories import History
-from chatcluster.notices import Notices
+from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
 from chatcluster.ports import Chat, Outcome, PartStreams, Store
 from chatcluster.publisher import Publisher
@@ -84,6 +84,7 @@ class HeldChat:
         before = self.chat
         async with self._transacting:
             outcome = await self._transact(command)
+        report_end(outcome, attempts=before.attempt)
         if outcome.replayed and self.owned:
             self.history.close()
             await self.reload()  # the chat as it is now may have more in its history, or less

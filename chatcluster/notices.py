@@ -26,6 +26,7 @@ from chatcluster.ports import (
     Chat,
     Gap,
     Hint,
+    Outcome,
     PubSub,
     hint_channel,
     hint_of,
@@ -69,6 +70,25 @@ def _understood(decoder: msgspec.json.Decoder[T], payload: bytes | Gap) -> T | N
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _not_understood.event(error=type(error).__name__)
         return None
+
+
+def report_end(outcome: Outcome, **fields: object) -> None:
+    """Say of the turn that ended with this what there is to say of it."""
+    turn = outcome.ended
+    if turn is None:
+        return
+    usages = [message.usage for message in outcome.messages if message.usage is not None]
+    telemetry.event(
+        "chat.turn",
+        chat_id=str(outcome.chat.id),
+        message_id=turn.message_id,
+        outcome=turn.outcome,
+        duration_ms=turn.duration_ms,
+        input_tokens=sum(usage.input_tokens or 0 for usage in usages),
+        output_tokens=sum(usage.output_tokens or 0 for usage in usages),
+        **({"code": turn.code} if turn.code else {}),
+        **fields,
+    )
 
 
 class Notices:

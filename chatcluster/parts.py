@@ -111,6 +111,24 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     position: str | None = None
 
 
+class EndedTurn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A turn that ended in the transaction of snapshot version ``revision``.
+
+    ``message_id`` is the user's message that it answered; ``outcome`` is ``finished``, ``interrupted``, or ``error``
+    with a ``code``. ``duration_ms`` counts from that message's entry into history.
+    """
+
+    message_id: int
+    outcome: str
+    duration_ms: int
+    revision: int
+    code: str | None = None
+
+
+Entry = Message | EndedTurn
+"""What is told in the order of revisions."""
+
+
 class NewMessage(msgspec.Struct, frozen=True):
     """A message before the store has given it an ID; its revision is that of the transaction."""
 
@@ -320,8 +338,21 @@ def parse_cursor(text: str) -> Cursor:
     return Cursor(int(version), Position(int(epoch), int(seq)), None if message_id is None else int(message_id))
 
 
-def ends_group(messages: Sequence[Message], index: int, next_revision: int | None) -> bool:
-    """Whether ``messages[index]`` is the last of those that its transaction inserted. After all of them comes a message
+def in_order(
+    messages: Sequence[Message], turns: Iterable[EndedTurn], *, before: int | None = None, floor: int = 0
+) -> list[Entry]:
+    """Messages, and the turns that ended ``before`` this revision: each after the messages of its transaction.
+
+    What is older than ``floor`` is told as if it were of that version.
+    """
+    entries: list[Entry] = [*messages, *(turn for turn in turns if before is None or turn.revision < before)]
+    if len(entries) > len(messages):
+        entries.sort(key=lambda entry: (max(floor, entry.revision), isinstance(entry, EndedTurn)))
+    return entries
+
+
+def ends_group(entries: Sequence[Entry], index: int, next_revision: int | None, *, floor: int = 0) -> bool:
+    """Whether ``entries[index]`` is the last of what its transaction brought. After all of them comes a message
     of ``next_revision``, if any."""
-    following = messages[index + 1].revision if index + 1 < len(messages) else next_revision
-    return following != messages[index].revision
+    following = entries[index + 1].revision if index + 1 < len(entries) else next_revision
+    return following is None or max(floor, following) != max(floor, entries[index].revision)

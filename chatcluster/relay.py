@@ -94,6 +94,8 @@ class Relay:
         self.healthy = True
         """Whether the last dial got through to the stream."""
         self.dials = 0
+        self.dialled = trio.Event()
+        """Set once the stream as it was has been handed over, or could not be read."""
         self._chat_id = chat_id
         self._streams = streams
         self._pubsub = pubsub
@@ -132,6 +134,7 @@ class Relay:
             await self._dial(tenure, live)
         except StreamsUnavailable as error:
             self.healthy = False
+            self.dialled.set()
             delay_seconds = self._backoff.drawn_seconds()
             telemetry.event("relay.dial_failed", chat_id=str(self._chat_id), error=str(error), wait=delay_seconds)
             with trio.move_on_after(delay_seconds):
@@ -143,6 +146,7 @@ class Relay:
         """Pass on the tenure's frames until cancelled. Raises ``StreamsUnavailable``."""
         self.dials += 1
         await self._catch_up(tenure)
+        self.dialled.set()
         self.healthy = True
         self._backoff.reset()
         failures: list[Exception] = []

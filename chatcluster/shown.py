@@ -10,16 +10,27 @@ reader that takes the ``snapshot`` and is ``add``ed in one go misses nothing and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from chatcluster import events
-from chatcluster.parts import START, Cursor, Frame, FrameKind, Message, Position, QueuedMessage
+from chatcluster.parts import (
+    START,
+    Cursor,
+    EndedTurn,
+    Entry,
+    Frame,
+    FrameKind,
+    Message,
+    Position,
+    QueuedMessage,
+    ends_group,
+    in_order,
+)
 from chatcluster.ports import Chat, ChatRead
 from chatcluster.preview import Joined, Preview
-from chatcluster.recent import RecentMessages
+from chatcluster.recent import RecentEntries
 
 RECENT_BYTES_MAX = 512 << 10
 
@@ -35,8 +46,8 @@ class Notice(NamedTuple):
 class Reader(Protocol):
     def offer(self, notice: Notice) -> None: ...
 
-    def restart(self, seen: int, snapshot: Snapshot) -> None:
-        """History was rewritten after version ``seen``: begin anew with ``snapshot``."""
+    def restart(self, snapshot: Snapshot) -> None:
+        """History was rewritten: begin anew with ``snapshot``."""
         ...
 
     def cut(self, reason: str) -> None: ...
@@ -48,9 +59,11 @@ class Snapshot(NamedTuple):
     chat: Chat
     version: int
     queue: tuple[QueuedMessage, ...]
-    recent: RecentMessages
+    recent: RecentEntries
     preview: Joined
     """The frames of the answer under way."""
+    is_complete: bool = True
+    """Otherwise more of them may be on the stream: that the state is complete is told when they have come."""
 
     def has(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
@@ -68,7 +81,10 @@ class Shown:
         self.preview = Preview()
         self._position_before_preview = START
         self._queue: tuple[QueuedMessage, ...] = ()
-        self._recent = RecentMessages(RECENT_BYTES_MAX)
+        self._is_complete = False
+        self._is_replaying = False
+        """History was rewritten, and is told anew: the state is not complete before the rest of it is told."""
+        self._recent = RecentEntries(RECENT_BYTES_MAX)
         self._readers: dict[Reader, None] = {}
 
     def __repr__(self) -> str:
@@ -87,7 +103,7 @@ class Shown:
             reader.cut(reason)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.chat, self.version, self._queue, self._recent, self.preview.now())
+        return Snapshot(self.chat, self.version, self._queue, self._recent, self.preview.now(), self._is_complete)
 
     def has(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
@@ -102,36 +118,57 @@ class Shown:
         self.history_version = read.chat.history_version
         self._recent.begin(self.version)
 
-    def reset(self, chat: Chat, messages: Iterable[Message]) -> None:
-        """History was rewritten: nothing that was said before it counts. All messages follow."""
-        version = chat.snapshot_version
-        self.preview = Preview()
-        self._recent.begin(version)
-        self._hand_out(events.HistoryResetEvent(), Cursor(version, self.position, 0))
-        for message in messages:
-            self._hand_out(events.MessageEvent(message), Cursor(version, self.position, message.id))
+    def complete(self) -> None:
+        """All that was there at the beginning has been shown."""
+        if not self._is_complete:
+            self._is_complete = True
+            self._hand_out(events.ReadyEvent(), Cursor(self.version, self.position))
+
+    def reset(self, read: ChatRead, floor: int) -> None:
+        """History was rewritten with version ``floor``: nothing that was said before it counts. All messages follow.
+
+        Turns that ended before come first: a reader that resumes there is still to be told of the reset.
+        """
+        chat = read.chat
+        self.preview, self._is_replaying = Preview(), True
+        earlier = [turn for turn in read.turns if turn.revision < floor]
+        entries = in_order(read.messages, read.turns[len(earlier) :], floor=floor)
+        for turn in earlier:
+            self._hand_out(events.turn_event(turn), Cursor(turn.revision, self.position))
+        self._recent.begin(chat.snapshot_version)
+        self._hand_out(events.HistoryResetEvent(), Cursor(floor, self.position, 0))
+        for index, entry in enumerate(entries):
+            group_ends = ends_group(entries, index, None, floor=floor)
+            self._entry(entry, Cursor(max(floor, entry.revision), self.position), group_ends=group_ends)
         self.history_version = chat.history_version
 
     def restart(self, read: ChatRead) -> None:
         """As ``reset``, for a history that is too long to be told in one go. The state is told with it."""
-        seen, self.preview = self.version, Preview()
+        self.preview = Preview()
         self.history_version = read.chat.history_version
         self.begin(read)
         for reader in self._readers:
-            reader.restart(seen, self.snapshot())
+            reader.restart(self.snapshot())
         self._hand_out(events.TitleEvent(read.chat.title), Cursor(self.version, self.position))
 
-    def message(self, message: Message, *, group_ends: bool) -> None:
-        """The next message; ``group_ends``: the last one of its transaction."""
-        self.preview = Preview()
-        self.history_version = message.revision
-        if message.position is not None:
-            self.position = max(self.position, Position.parse(message.position))
+    def entry(self, entry: Entry, *, group_ends: bool) -> None:
+        """The next message, or turn that ended; ``group_ends``: the last one of its transaction."""
+        if isinstance(entry, Message):
+            self.preview = Preview()
+            self.history_version = entry.revision
+            if entry.position is not None:
+                self.position = max(self.position, Position.parse(entry.position))
         if group_ends:
-            self.version = message.revision
-        self._recent.add(message)
-        cursor = Cursor(message.revision, self.position, None if group_ends else message.id)
-        self._hand_out(events.MessageEvent(message), cursor)
+            self.version = entry.revision
+        self._recent.add(entry)
+        self._entry(entry, Cursor(entry.revision, self.position), group_ends=group_ends)
+
+    def _entry(self, entry: Entry, cursor: Cursor, *, group_ends: bool) -> None:
+        if isinstance(entry, EndedTurn):
+            self._hand_out(events.turn_event(entry), cursor)
+        else:
+            cursor = cursor if group_ends else cursor._replace(message_id=entry.id)
+            self._hand_out(events.MessageEvent(entry), cursor)
 
     def state(self, read: ChatRead) -> None:
         """What came with the messages: queue, status, and why if it is not going well."""
@@ -154,6 +191,9 @@ class Shown:
             self.preview = Preview()
         if chat.title != before.title:
             self._hand_out(events.TitleEvent(chat.title), here)
+        if self._is_replaying:
+            self._is_replaying = False
+            self._hand_out(events.ReadyEvent(), here)
 
     def frame(self, frame: Frame) -> None:
         """The next frame of the attempt under way, or the first one of another."""

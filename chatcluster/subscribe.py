@@ -3,9 +3,9 @@
 A **feed** (``feed.py``) owns, per followed chat and replica, the merge of durable state and frames. Here is
 what surrounds it: who gets a feed, what a subscriber is told first, and when it is cut.
 
-A subscriber's first events, in this order: status, messages after its cursor, queue, retry or error if any,
-then the parts of the current attempt. They are a snapshot of the feed at the moment of joining; from then
-on it gets what the feed hands out. So it sees each thing once, wherever its cursor comes from:
+A subscriber's first events, in this order: status, messages after its cursor and turns that ended, queue, retry or
+error if any, the parts of the current attempt, and ``ready``. They are a snapshot of the feed at the moment of joining;
+from then on it gets what the feed hands out. So it sees each thing once, wherever its cursor comes from:
 
 * a cursor behind the feed: what lies between is read (from the feed's memory, or the database, in pages);
 * a cursor ahead of the feed (another replica was quicker): the feed catches up with the database first; frames that
@@ -70,6 +70,8 @@ class Subscriber:
         self._catch_up: CatchUp | None = None
         self._position = START
         """The reader has been shown every frame up to here: what cursors name, and what is never shown again."""
+        self._told = 0
+        """And was told of every turn that ended up to this version."""
         self._pending: deque[Notice] = deque()
         self._pending_bytes = 0
         """What is pending counts for."""
@@ -102,11 +104,13 @@ class Subscriber:
         if self._join is not None:
             self._catch_up = self._join(cursor, snapshot)
 
-    def restart(self, seen: int, snapshot: Snapshot) -> None:
-        """History was rewritten after version ``seen``: what is pending is obsolete, and all of it follows."""
+    def restart(self, snapshot: Snapshot) -> None:
+        """History was rewritten: what is pending is obsolete, and all of it follows. So do turns that ended before."""
         if self._cut is None:
             self._clear()
-            self.join(Cursor(seen, self._position), snapshot)
+            at = self._catch_up
+            told, position = (self._told, self._position) if at is None else (at.told, at.position)
+            self.join(Cursor(max(1, told), position), snapshot)
             self._awake.set()
 
     def cut(self, reason: str) -> None:
@@ -168,8 +172,10 @@ class Subscriber:
 
     async def _first(self, catch_up: CatchUp) -> bytes:
         data = await catch_up.page()
-        if catch_up.complete and self._catch_up is catch_up:
-            self._position = catch_up.position
+        if self._catch_up is not catch_up:
+            return b""  # history was rewritten meanwhile: it is told anew, from where this page began
+        if catch_up.complete:
+            self._position, self._told = catch_up.position, catch_up.told
             self._catch_up = None
         return data
 
@@ -178,6 +184,7 @@ class Subscriber:
         cursor = notice.cursor
         if cursor is None:
             return notice.data
+        self._told = max(self._told, cursor.version - (cursor.message_id is not None))
         if cursor.position > self._position:
             self._position = cursor.position
         elif notice.is_frame:
@@ -231,6 +238,10 @@ class Feeds:
         self._closed = True
         for feed in self._feeds.values():
             feed.shown.cut("drain")
+
+    def require_place(self, owner_id: UUID) -> None:
+        """Raises ``TooMany`` if there is no place for a reader of this user now."""
+        self._audience.require_place(owner_id)
 
     @asynccontextmanager
     async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[Subscriber]:

@@ -92,6 +92,8 @@ class Tenures:
         runner.told(self._hinted.get(claimed.chat.id, 0))
         runners.start_soon(self._run, runner)
         telemetry.event("chat.claimed", chat_id=str(claimed.chat.id), epoch=claimed.chat.epoch)
+        if claimed.chat.takeovers > 1:
+            telemetry.event("chat.taken_over", chat_id=str(claimed.chat.id), epoch=claimed.chat.epoch)
 
     async def _run(self, runner: Runner) -> None:
         chat_id = runner.chat.id

@@ -18,7 +18,7 @@ from uuid import UUID
 from chatcluster import tokens
 from chatcluster.chat import Archive, DeleteQueued, Rename, Unarchive, UserCommand
 from chatcluster.errors import Conflict
-from chatcluster.notices import Notices
+from chatcluster.notices import Notices, report_end
 from chatcluster.ports import TOKENS_CHANNEL, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
 from chatcluster.texts import checked_line
 
@@ -33,7 +33,7 @@ class Transitions:
         self._notices = notices
 
     async def create(self, new_chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """A chat with its first messages. It starts to work on the answer at once."""
+        """A chat with its first messages, if any. It starts to work on the answer at once."""
         outcome = await self._store.create(new_chat, idempotency)
         if not outcome.replayed:
             self._notices.committed(outcome.chat, "created")
@@ -45,6 +45,7 @@ class Transitions:
         """Any command of the chat's user."""
         outcome = await self._store.apply(chat_id, command, owner_id=owner_id, idempotency=idempotency)
         if not outcome.replayed:
+            report_end(outcome)
             self._notices.committed(outcome.chat, _lifecycle_of(command, outcome.chat))
         return outcome
 

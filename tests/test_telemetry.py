@@ -27,12 +27,12 @@ def test_a_listener_that_fails_harms_neither_the_others_nor_the_one_that_reports
     telemetry.subscribe(broken)
     telemetry.subscribe(lambda name, _: heard.append(name))
     try:
-        telemetry.event("chat.claimed")
+        telemetry.event("replica.started")
         with telemetry.span("chat.tenure"):
             pass
     finally:
         del telemetry._listeners[-2:]
-    assert heard == ["chat.claimed", "chat.tenure"]
+    assert heard == ["replica.started", "chat.tenure"]
     assert telemetry.failures() == before + 2
     assert b"chatcluster_telemetry_failures" in Metrics().render()
 
@@ -44,7 +44,7 @@ def test_a_closed_standard_error_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
     before = telemetry.failures()
     telemetry.configure_logging("info", "json")
     try:
-        telemetry.event("chat.claimed")
+        telemetry.event("replica.started")
     finally:
         telemetry.unsubscribe(telemetry.log_listener)
         structlog.reset_defaults()

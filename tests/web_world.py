@@ -93,7 +93,13 @@ class ScriptedFeeds:
         self.readers: list[ScriptedSubscriber] = []
         self.cursors: list[Cursor] = []
         self.refusal: CallerError | None = None
+        self.full: CallerError | None = None
+        """There is no place for another reader, and it is said before anything is done for one."""
         self._arrivals, self._arrived = trio.open_memory_channel[ScriptedSubscriber](100)
+
+    def require_place(self, owner_id: UUID) -> None:
+        if self.full is not None:
+            raise self.full
 
     @asynccontextmanager
     async def _subscribe(self) -> AsyncIterator[ScriptedSubscriber]:

@@ -69,6 +69,7 @@ from chatcluster.chat.state import (
     Retry,
     Status,
     StoredState,
+    TurnOutcome,
     stored_of,
 )
 from chatcluster.chat.table import TABLE, Row
@@ -120,6 +121,7 @@ __all__ = [
     "StoredState",
     "SubmitToolResults",
     "ToolResult",
+    "TurnOutcome",
     "Unarchive",
     "UserCommand",
     "check_fence",

@@ -34,7 +34,7 @@ from chatcluster.chat.commands import (
 )
 from chatcluster.chat.draft import Decision, Draft
 from chatcluster.chat.facts import NO_FACTS, Facts
-from chatcluster.chat.state import ChatState, Fence, OpenCall, Status
+from chatcluster.chat.state import ChatState, Fence, OpenCall, Status, TurnOutcome
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
@@ -172,6 +172,7 @@ def _await_action(draft: Draft, command: AwaitAction) -> None:
 
 
 def _finish_turn(draft: Draft, command: FinishTurn) -> None:
+    draft.outcome = TurnOutcome.FINISHED
     draft.insert(*command.messages)
     draft.answer_open_calls()
     if draft.queue:
@@ -200,6 +201,7 @@ def _fail(draft: Draft, command: Fail) -> None:
     draft.answer_open_calls()
     draft.rest(Status.ERROR)
     draft.after.last_error = command.error
+    draft.outcome = TurnOutcome.ERROR
 
 
 def _release(draft: Draft, _: Release) -> None:
@@ -234,8 +236,9 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 
 
 def create(command: Create) -> Decision:
-    """The first decision of a chat: it runs at once, with its first messages at version 1."""
-    state = ChatState(Status.RUNNING, snapshot_version=1, history_version=1)
+    """The first decision of a chat, at version 1: with a message to answer it runs at once, without it rests."""
+    is_asked = any(message.role is Role.USER for message in command.messages)
+    state = ChatState(Status.RUNNING if is_asked else Status.WAITING, snapshot_version=1, history_version=1)
     return Decision(state=state, event="Create", messages=command.messages)
 
 

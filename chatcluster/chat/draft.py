@@ -6,6 +6,7 @@ import msgspec
 
 from chatcluster.chat.facts import Facts
 from chatcluster.chat.state import (
+    AT_WORK,
     QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX,
     ChatState,
@@ -13,6 +14,7 @@ from chatcluster.chat.state import (
     Queued,
     Status,
     StoredState,
+    TurnOutcome,
     stored_of,
 )
 from chatcluster.errors import QueuedMessageNotFound, QueueFull
@@ -31,6 +33,7 @@ class Decision(msgspec.Struct, frozen=True):
     ``opened`` and ``closed`` are tool calls that got, or lost, their place among the open ones.
     By the store's clock, the next attempt waits for ``retry_delay_ms`` from now (None: as long as it waits already, if
     the state has a retry), and ``action_seconds`` from now is the deadline of the calls that a client has to answer.
+    ``ended``: how the turn ended that was under way, which is that of the newest user message there was.
     """
 
     state: ChatState
@@ -45,6 +48,7 @@ class Decision(msgspec.Struct, frozen=True):
     title: str | None = None
     retry_delay_ms: int | None = None
     action_seconds: float | None = None
+    ended: TurnOutcome | None = None
 
     @property
     def became_claimable(self) -> bool:
@@ -68,6 +72,8 @@ class Draft:
         self.title: str | None = None
         self.retry_delay_ms: int | None = None
         self.action_seconds: float | None = None
+        self.outcome = TurnOutcome.INTERRUPTED
+        """Of the turn under way, if it ends with this."""
 
     # history
 
@@ -147,6 +153,17 @@ class Draft:
         self.after.retry = None
         self.after.compacting = False
 
+    @property
+    def ended(self) -> TurnOutcome | None:
+        """A turn ends when the chat comes to rest, and when another message of the user takes its place.
+
+        Compacting is no turn: it answers nobody.
+        """
+        rests = self.after.archived or self.after.status not in AT_WORK
+        if self.before.status not in AT_WORK or self.before.compacting:
+            return None
+        return self.outcome if rests or any(message.role is Role.USER for message in self.messages) else None
+
     def finish(self, event: str) -> Decision:
         before, after = self.before, self.after
         self._count_versions()
@@ -165,6 +182,7 @@ class Draft:
             title=self.title,
             retry_delay_ms=self.retry_delay_ms,
             action_seconds=self.action_seconds,
+            ended=self.ended,
         )
 
     def _count_versions(self) -> None:

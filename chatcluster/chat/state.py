@@ -34,6 +34,18 @@ class Phase(StrEnum):
     ARCHIVED = "archived"
 
 
+class TurnOutcome(StrEnum):
+    """How a turn ended."""
+
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+    ERROR = "error"
+
+
+AT_WORK = (Status.RUNNING, Status.INTERRUPTING, Status.REQUIRES_ACTION)
+"""A turn is under way."""
+
+
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the last attempt failed, and how long the next one waits (by the database's clock)."""
 

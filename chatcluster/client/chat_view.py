@@ -13,6 +13,8 @@ The rules, for a user interface in any language:
 * A ``status`` at rest (``waiting``, ``error``, ``requires_action``) drops the preview too: had it become history, its
   message would be there, or would be about to come.
 
+* ``ready`` says that the view is whole, ``turn`` that a turn ended: its messages are in the history by then.
+
 The cursor of the last event that was applied is the place to resume at. Pure: no I/O, no clock.
 """
 
@@ -26,9 +28,11 @@ from chatcluster.events import (
     HistoryResetEvent,
     MessageEvent,
     QueueEvent,
+    ReadyEvent,
     RetryEvent,
     StatusEvent,
     TitleEvent,
+    TurnEvent,
 )
 from chatcluster.parts import AttemptFrame, Message, Part, PartFrame, Parts, QueuedMessage, Role, joined, text_of
 
@@ -47,6 +51,10 @@ class ChatView:
         self.attempt = 0
         self.retry: RetryEvent | None = None
         self.error: ErrorEvent | None = None
+        self.turn: TurnEvent | None = None
+        """The last one that ended."""
+        self.ready = False
+        """Whether the view is whole: False at first, and while history is told anew."""
         self._preview: list[Part] = []
 
     def __repr__(self) -> str:
@@ -84,6 +92,7 @@ class ChatView:
             case HistoryResetEvent():
                 self._drop_preview()
                 self.messages.clear()
+                self.ready = False
             case QueueEvent(queue=queue):
                 self.queue = queue
             case RetryEvent():
@@ -94,6 +103,10 @@ class ChatView:
                 self.error = event
             case TitleEvent(title=title):
                 self.title = title
+            case TurnEvent():
+                self.turn = event
+            case ReadyEvent():
+                self.ready = True
 
     def _status(self, event: StatusEvent) -> None:
         if event.status != "error":

@@ -41,6 +41,7 @@ from chatcluster.backoff import Backoff
 from chatcluster.client.events import Event, decode_event
 from chatcluster.config import check_header_text, check_http_url
 from chatcluster.errors import ChatclusterError, ConfigError
+from chatcluster.events import AcceptedEvent
 from chatcluster.http_client import http_client
 
 BACKOFF_SECONDS = 0.05
@@ -113,9 +114,11 @@ class Client:
 
     # chats
 
-    async def create(self, content: str | list[Json], **fields: Any) -> Json:
-        """Create a chat; further fields: ``title``, ``model``, ``system_prompt``. Returns the chat."""
-        return await self._write("POST", "/chats", {"content": content, **fields})
+    async def create(self, content: str | list[Json] | None = None, **fields: Any) -> Json:
+        """Create a chat, without content one at rest; further fields: ``title``, ``model``, ``system_prompt``. Returns
+        the chat."""
+        body = fields if content is None else {"content": content, **fields}
+        return await self._write("POST", "/chats", body)
 
     async def chat(self, chat_id: UUID | str) -> Json:
         return await self._read(f"/chats/{_segment(chat_id)}")
@@ -175,21 +178,45 @@ class Client:
 
     # streams
 
-    async def stream(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
+    def stream(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """The chat's events after ``cursor`` (default: from the beginning), for as long as they are asked for.
 
         Reconnects as long as anything answers within ``STREAM_SECONDS``: bound it with a deadline of your own, and
         close it (``contextlib.aclosing``) when you leave its loop early. Raises ``ApiError`` if the API refuses the
         stream, ``Unreachable`` and ``Unusable``.
         """
+        return self._events({"method": "GET", "url": f"/chats/{_segment(chat_id)}/stream"}, cursor)
+
+    def ask(
+        self,
+        content: str | list[Json],
+        chat_id: UUID | str | None = None,
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Send a message, without ``chat_id`` to a new chat, and follow what comes of it, in one round trip.
+
+        The first event is ``accepted``, which tells the chat and the message; from there on it is as ``stream``.
+        Further fields: as of ``send``, or ``create``. Sent once, however often it had to be tried.
+        """
+        check_header_text("key", key or "")
+        url = "/chats" if chat_id is None else f"/chats/{_segment(chat_id)}/messages"
+        headers = {"Idempotency-Key": key or uuid4().hex}
+        return self._events({"method": "POST", "url": url, "json": {"content": content, **fields}, "headers": headers})
+
+    async def _events(self, request: Json, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
+        """The events of a stream that ``request`` opens, and once that was accepted, the chat's own route."""
         patience = _Patience(STREAM_SECONDS)
         while True:
-            attempt = self._follow(f"/chats/{_segment(chat_id)}/stream", cursor, patience)
+            attempt = self._follow(request, cursor, patience)
             try:
                 async with aclosing(attempt):
                     async for received in attempt:
                         cursor = received.id or cursor
                         if (event := decode_event(received.event, received.data)) is not None:
+                            if isinstance(event, AcceptedEvent):
+                                request = {"method": "GET", "url": f"/chats/{event.chat.id}/stream"}
                             yield StreamEvent(cursor or "", event)
             except (_BrokenOff, httpx.TransportError) as error:
                 await patience.wait(error)
@@ -198,7 +225,7 @@ class Client:
         """The lifecycle events of all of the caller's chats. One of type ``reconnected`` says: read the list anew."""
         patience = _Patience(STREAM_SECONDS)
         while True:
-            attempt = self._follow("/watch", None, patience)
+            attempt = self._follow({"method": "GET", "url": "/watch"}, None, patience)
             try:
                 async with aclosing(attempt):
                     async for received in attempt:
@@ -208,14 +235,15 @@ class Client:
                 yield {"type": "reconnected"}
 
     async def _follow(
-        self, path: str, cursor: str | None, patience: _Patience
+        self, request: Json, cursor: str | None, patience: _Patience
     ) -> AsyncGenerator[httpx_sse.ServerSentEvent, None]:
         """One connection's events. Raises ``_BrokenOff`` at its end, whatever that end looks like."""
         check_header_text("cursor", cursor or "")
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
+        request = request | {"headers": headers | request.get("headers", {})}
         timeout = httpx.Timeout(15.0, connect=5.0, read=SILENCE_SECONDS)
-        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
-            if response.status_code != 200:
+        async with self._http.stream(**request, timeout=timeout) as response:
+            if not response.is_success:
                 await response.aread()
                 if response.status_code < 500 and response.status_code not in RETRY_STATUSES:
                     _check(response)

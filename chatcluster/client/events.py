@@ -12,13 +12,16 @@ from typing import Any
 import msgspec
 
 from chatcluster.events import (
+    AcceptedEvent,
     ErrorEvent,
     HistoryResetEvent,
     MessageEvent,
     QueueEvent,
+    ReadyEvent,
     RetryEvent,
     StatusEvent,
     TitleEvent,
+    TurnEvent,
 )
 from chatcluster.parts import AttemptFrame, Part, PartFrame
 
@@ -32,6 +35,9 @@ Event = (
     | RetryEvent
     | ErrorEvent
     | TitleEvent
+    | TurnEvent
+    | ReadyEvent
+    | AcceptedEvent
 )
 
 EVENT_TYPES = frozenset(kind.__struct_config__.tag for kind in Event.__args__)

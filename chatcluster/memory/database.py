@@ -13,7 +13,7 @@ import trio
 
 from chatcluster.chat import ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
-from chatcluster.parts import Message, QueuedMessage
+from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +43,7 @@ class ChatRow:
     claimable_since: float | None = None
     """The order of the claim: set exactly while the chat waits for an owner."""
     messages: list[Message] = field(default_factory=list)
+    turns: list[EndedTurn] = field(default_factory=list)
     queued_at: dict[int, datetime] = field(default_factory=dict)
     commits: dict[Origin, tuple[Message, ...]] = field(default_factory=dict)
     """What each owner's commit inserted."""

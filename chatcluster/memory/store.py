@@ -32,10 +32,12 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
 from chatcluster.memory.link import Link
-from chatcluster.parts import Message, NewMessage, QueuedMessage, encode
+from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role, encode
 from chatcluster.ports import (
     SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
+    TURNS_MAX,
+    VERSION_MAX,
     VERSIONS_FORGOTTEN_MAX,
     Changes,
     Chat,
@@ -110,17 +112,35 @@ class MemoryStore:
             return _history_page(row, after, page_bytes, message_bytes_max)
 
     async def read_newer(
-        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        queue_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
     ) -> ChatRead:
         async with self._link.crossing("read"):
             row = self._database.row(chat_id)
             newer = [message for message in row.messages if message.revision > after_version and message.id > after_id]
             messages, next_revision = _page(newer, limit, bytes_max)
             queue = row.queue if row.state.queue_version > queue_version else ()
-            return ChatRead(self._database.view(row), messages, queue, next_revision)
+            turns = _turns(row, turns_after, VERSION_MAX, TURNS_MAX)
+            return ChatRead(self._database.view(row), messages, queue, next_revision, turns)
 
     async def read_messages(
-        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int, bytes_max: int
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        up_to_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
+        turns_max: int = TURNS_MAX,
     ) -> NewerMessages:
         async with self._link.crossing("read_messages"):
             row = self._database.chats.get(chat_id)
@@ -129,7 +149,8 @@ class MemoryStore:
                 for message in (row.messages if row is not None else ())
                 if after_version < message.revision <= up_to_version and message.id > after_id
             ]
-            return NewerMessages(*_page(wanted, limit, bytes_max))
+            turns = () if row is None else _turns(row, turns_after, up_to_version, turns_max)
+            return NewerMessages(*_page(wanted, limit, bytes_max), turns)
 
     async def get(self, chat_id: UUID) -> Chat:
         async with self._link.crossing("get"):
@@ -286,6 +307,7 @@ class MemoryStore:
     # writing a decision
 
     def _write(self, row: ChatRow, decision: Decision) -> Outcome:
+        ended = self._end_turn(row, decision)
         if decision.delete_from is not None:
             row.messages = [message for message in row.messages if message.id < decision.delete_from]
         state = decision.state
@@ -307,7 +329,18 @@ class MemoryStore:
         elif decision.retry_delay_ms is not None:
             row.retry_at = self._database.clock() + decision.retry_delay_ms / 1000
         self._database.change(row, state)
-        return Outcome(self._database.view(row), messages, queued)
+        return Outcome(self._database.view(row), messages, queued, ended=ended)
+
+    def _end_turn(self, row: ChatRow, decision: Decision) -> EndedTurn | None:
+        asked = next((message for message in reversed(row.messages) if message.role is Role.USER), None)
+        if decision.ended is None or asked is None:
+            return None
+        duration_ms = max(0, int((self._database.now() - asked.created_at) / timedelta(milliseconds=1)))
+        error, revision = decision.state.last_error, decision.state.snapshot_version
+        code = None if error is None else error.code
+        turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code)
+        row.turns.append(turn)
+        return turn
 
     def _message(self, new: NewMessage, revision: int) -> Message:
         return Message(
@@ -341,6 +374,10 @@ def _history_page(row: ChatRow, after: int, page_bytes: int, message_bytes_max: 
             messages.append(message)
             size_bytes += message_bytes
     return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
+
+
+def _turns(row: ChatRow, after: int, up_to: int, count_max: int) -> tuple[EndedTurn, ...]:
+    return tuple([turn for turn in row.turns if after < turn.revision <= up_to][-count_max:])
 
 
 def _page(messages: Sequence[Message], count_max: int, bytes_max: int) -> tuple[tuple[Message, ...], int | None]:

@@ -10,13 +10,18 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import Fence, OwnerCommand, Status, StoredState, UserCommand
-from chatcluster.parts import Message, NewMessage, QueuedMessage
+from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
 
 SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
 
 SUSPECTED_SECONDS = 2.0
 """For so long it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+
+VERSION_MAX = 2**63 - 1
+
+TURNS_MAX = 1000
+"""Of the turns that ended so many, the newest, are told at most."""
 
 MESSAGE_BYTES = 256
 """What a message counts for besides its content: its row, and its place in memory."""
@@ -80,13 +85,15 @@ class Idempotency(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a transition did. ``message`` is the last one inserted, ``queued`` the one enqueued."""
+    """What a transition did. ``message`` is the last one inserted, ``queued`` the one enqueued, ``ended`` the turn that
+    ended with it."""
 
     chat: Chat
     messages: tuple[Message, ...] = ()
     queued: QueuedMessage | None = None
     replayed: bool = False
     """The answer of an earlier request with the same idempotency key; nothing was written."""
+    ended: EndedTurn | None = None
 
     @property
     def message(self) -> Message | None:
@@ -94,6 +101,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NewChat(msgspec.Struct, frozen=True):
+    """``messages``: a system prompt, the first message to answer, both or none."""
+
     id: UUID
     owner_id: UUID
     title: str
@@ -126,7 +135,7 @@ class HistoryPage(msgspec.Struct, frozen=True):
 
 
 class ChatRead(msgspec.Struct, frozen=True):
-    """A consistent view of a chat: the row, messages that are newer than what is known, the queue.
+    """A consistent view of a chat: the row, messages and ended turns that are newer than what is known, the queue.
 
     Of a page, ``next_revision`` is the revision of the first message that did not fit.
     """
@@ -135,6 +144,7 @@ class ChatRead(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     queue: tuple[QueuedMessage, ...]
     next_revision: int | None = None
+    turns: tuple[EndedTurn, ...] = ()
 
 
 class NewerMessages(msgspec.Struct, frozen=True):
@@ -142,6 +152,7 @@ class NewerMessages(msgspec.Struct, frozen=True):
 
     messages: tuple[Message, ...]
     next_revision: int | None = None
+    turns: tuple[EndedTurn, ...] = ()
 
 
 class MessagePage(msgspec.Struct, frozen=True):
@@ -165,7 +176,10 @@ class Store(Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides."""
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """Insert a chat that runs at once. Raises ``IdempotencyKeyReused``."""
+        """Insert a chat: it runs at once if there is a message to answer, and rests if not.
+
+        Raises ``IdempotencyKeyReused``.
+        """
         ...
 
     async def apply(
@@ -225,18 +239,39 @@ class Store(Protocol):
         ...
 
     async def read_newer(
-        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        queue_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
     ) -> ChatRead:
         """One consistent read, with a page of the messages with ``revision > after_version`` and ``id > after_id``.
 
-        The queue is empty also where it is that of ``queue_version`` still. Raises ``ChatNotFound``.
+        And the turns that ended after version ``turns_after`` (default: none), the newest ``TURNS_MAX`` of them. The
+        queue is empty also where it is that of ``queue_version`` still. Raises ``ChatNotFound``.
         """
         ...
 
     async def read_messages(
-        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int, bytes_max: int
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        up_to_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
+        turns_max: int = TURNS_MAX,
     ) -> NewerMessages:
-        """A page of messages with ``after_version < revision <= up_to_version`` and ``id > after_id``, by ID."""
+        """A page of messages with ``after_version < revision <= up_to_version`` and ``id > after_id``, by ID.
+
+        And of the turns with ``turns_after < revision <= up_to_version`` the newest ``turns_max``.
+        """
         ...
 
     async def get(self, chat_id: UUID) -> Chat:

@@ -1,7 +1,8 @@
 """Writes what a ``Decision`` says, inside the transaction that holds the lock of the chat's row.
 
-The order matters: deleting history comes before inserting, leaving the queue before entering it, and the messages
-before the calls that point to them. The chat's row is written last, with everything that the decision changed on it.
+The order matters: the turn that ends is written first, while the message that it answers is the newest; deleting
+history comes before inserting, leaving the queue before entering it, and the messages before the calls that point to
+them. The chat's row is written last, with everything that the decision changed on it.
 
 A **plain** decision changes the row and adds messages, no more. If the chat is known, it can be written without having
 been locked and loaded: one statement does it all, on condition that the chat is still as it was known.
@@ -15,12 +16,12 @@ from uuid import UUID
 
 from chatcluster.chat import ChatState, Decision, Fence
 from chatcluster.errors import Fenced
-from chatcluster.parts import Message, NewMessage, QueuedMessage, ToolCallPart
+from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, ToolCallPart
 from chatcluster.ports import Chat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.queries import NamedQuery, load_queries
-from chatcluster.postgres.rows import chat_of, json_of, messages_of
+from chatcluster.postgres.rows import chat_of, json_of, messages_of, turn_of
 from chatcluster.room import change_bytes
 
 SQL = load_queries("chats.sql")
@@ -51,6 +52,7 @@ async def write_decision(
     """``kept_bytes``: what the chat holds without the change, where that was counted just now."""
     origin = None if fence is None else Origin(fence.epoch, fence.history_version, decision.event)
     version = decision.state.snapshot_version
+    ended = await _end_turn(connection, chat_id, decision)
     if decision.delete_from is not None:
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
@@ -58,7 +60,7 @@ async def write_decision(
     await _write_calls(connection, chat_id, before, decision, messages)
     values = _row_values(chat_id, before, decision, kept_bytes)
     chat = chat_of(await _update_chat(connection, values, before, fence))
-    return Outcome(chat, messages, queued)
+    return Outcome(chat, messages, queued, ended=ended)
 
 
 def is_plain(decision: Decision) -> bool:
@@ -82,10 +84,19 @@ async def write_known(
         **_owned_values(before, fence),
         "version_before": known.snapshot_version,
         "event": decision.event,
+        "ended": decision.ended,
         **_message_values(decision.messages),
     }
     row = await connection.fetchrow(UPDATE_KNOWN.text, *UPDATE_KNOWN.values(values))
-    return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
+    return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]), ended=turn_of(row["ended"]))
+
+
+async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision) -> EndedTurn | None:
+    if decision.ended is None:
+        return None
+    error = decision.state.last_error
+    version, code = decision.state.snapshot_version, None if error is None else error.code
+    return turn_of(await connection.fetchval(SQL["end_turn"], chat_id, version, decision.ended, code))
 
 
 async def insert_messages(

@@ -25,7 +25,7 @@ import msgspec
 from chatcluster import telemetry
 from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status, stored_of
 from chatcluster.errors import Unreadable
-from chatcluster.parts import Message, Part, Parts, Position, QueuedMessage, TextPart, Usage, decode_parts
+from chatcluster.parts import EndedTurn, Message, Part, Parts, Position, QueuedMessage, TextPart, Usage, decode_parts
 from chatcluster.ports import Chat
 from chatcluster.postgres import Row
 
@@ -50,6 +50,8 @@ _plain_values: Callable[[Row], tuple[Any, ...]] = itemgetter(*_PLAIN_FIELDS)
 _encoder = msgspec.json.Encoder()
 _messages: msgspec.json.Decoder[tuple[Message, ...]] = msgspec.json.Decoder(tuple[Message, ...])
 _message: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_turn: msgspec.json.Decoder[EndedTurn] = msgspec.json.Decoder(EndedTurn)
+_turns: msgspec.json.Decoder[tuple[EndedTurn, ...]] = msgspec.json.Decoder(tuple[EndedTurn, ...])
 _part: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Part)
 _object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raws: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
@@ -219,6 +221,15 @@ def _parts_of(text: str) -> Parts:
 
 def open_calls_of(text: str | None) -> tuple[OpenCall, ...]:
     return _decoded(_open_calls, text) or ()
+
+
+def turn_of(text: str | None) -> EndedTurn | None:
+    return _decoded(_turn, text)
+
+
+def turns_of(text: str | None) -> tuple[EndedTurn, ...]:
+    """Turns in order. Their columns are plain: there is nothing in them that cannot be read."""
+    return _decoded(_turns, text) or ()
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:

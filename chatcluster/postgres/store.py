@@ -11,8 +11,7 @@ and be written by one statement on condition that the version is still that, and
 open. If not, nothing has happened, and the long way follows. Either way the statement that changes the row has the
 owner's fence in its own condition. A claim is one statement as well, see ``claims.py``.
 
-An idempotency key is reserved before the lock, by inserting its row: a request with the same key waits there for
-the outcome of the first, and then returns its answer. Key, effect and answer are committed together or not at all.
+An idempotency key is reserved before the lock, see ``idempotency.py``.
 
 What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
 with its idempotency key; an owner repeats its commit, and is given the outcome of the first if that did happen
@@ -26,8 +25,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
-
-import msgspec
 
 from chatcluster.chat import (
     NO_FACTS,
@@ -44,9 +41,11 @@ from chatcluster.chat import (
     event_name,
     is_repeat,
 )
-from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError, Unreadable
+from chatcluster.errors import Fenced, OwnershipError
 from chatcluster.parts import Message, Role
 from chatcluster.ports import (
+    TURNS_MAX,
+    VERSION_MAX,
     VERSIONS_FORGOTTEN_MAX,
     Changes,
     Chat,
@@ -64,21 +63,20 @@ from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import insert_messages, is_plain, write_decision, write_known
 from chatcluster.postgres.history_reader import HistoryReader
+from chatcluster.postgres.idempotency import answer, reserve
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
-    NOT_JSON_OF_OURS,
     chat_of,
-    json_of,
     messages_of,
     open_calls_of,
     queue_of,
     shown_chat_of,
     state_of,
+    turns_of,
 )
 from chatcluster.room import bytes_of, has_room, new_parts, require_room
 
 SQL = load_queries("chats.sql")
-VERSION_MAX = 2**63 - 1
 
 Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
@@ -145,16 +143,33 @@ class PostgresStore:
         return await self._histories.page(chat_id, after, page_bytes, message_bytes_max)
 
     async def read_newer(
-        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        queue_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
     ) -> ChatRead:
         place = (chat_id, after_version, after_id, VERSION_MAX, limit, bytes_max)
-        return await self._database.autocommit(_read_newer, place, queue_version, lane=Lane.CHATS)
+        return await self._database.autocommit(_read_newer, place, turns_after, queue_version, lane=Lane.CHATS)
 
     async def read_messages(
-        self, chat_id: UUID, *, after_version: int, after_id: int, up_to_version: int, limit: int, bytes_max: int
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        up_to_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
+        turns_max: int = TURNS_MAX,
     ) -> NewerMessages:
         place = (chat_id, after_version, after_id, up_to_version, limit, bytes_max)
-        return await self._database.autocommit(_read_messages, place, lane=Lane.CHATS)
+        return await self._database.autocommit(_read_messages, place, turns_after, turns_max, lane=Lane.CHATS)
 
     async def get(self, chat_id: UUID) -> Chat:
         return await self._chats.get(chat_id)
@@ -183,7 +198,7 @@ class PostgresStore:
 
 
 async def _create(connection: Connection, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
-    answered = await _reserve(connection, chat.owner_id, idempotency)
+    answered = await reserve(connection, chat.owner_id, idempotency)
     if answered is not None:
         return answered
     state = create(Create(chat.messages)).state
@@ -197,9 +212,10 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
         state.snapshot_version,
         state.history_version,
         bytes_of(chat.messages),
+        state.claimable,
     )
     messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
-    return await _answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
+    return await answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
 
 
 async def _apply(
@@ -210,14 +226,14 @@ async def _apply(
     idempotency: Idempotency | None,
     bytes_max: int,
 ) -> Outcome:
-    answered = await _reserve(connection, owner_id, idempotency)
+    answered = await reserve(connection, owner_id, idempotency)
     if answered is not None:
         return answered
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     facts = await _facts(connection, chat_id, command)
     kept_bytes = await _make_sure_of_room(connection, row, command, bytes_max)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
-    return await _answer(connection, owner_id, idempotency, outcome)
+    return await answer(connection, owner_id, idempotency, outcome)
 
 
 async def _facts(connection: Connection, chat_id: UUID, command: UserCommand) -> Facts:
@@ -304,36 +320,6 @@ async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand)
     return messages_of(text)
 
 
-# --- idempotency ------------------------------------------------------------------------------
-
-
-async def _reserve(connection: Connection, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
-    """The answer that an earlier request with this key was given; None if there is a new one to give."""
-    if idempotency is None:
-        return None
-    key, digest = idempotency.key, idempotency.request_digest
-    if await connection.fetchval(SQL["reserve_key"], owner_id, key, digest):
-        return None
-    row = await connection.fetchrow(SQL["select_key"], owner_id, key)
-    assert row is not None, "a key in conflict is committed, and stays until it is a day old"
-    if row["request_digest"] != digest:
-        raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=key)
-    return msgspec.structs.replace(_answer_of(row["response"]), replayed=True)
-
-
-def _answer_of(text: str | None) -> Outcome:
-    try:
-        return msgspec.json.decode(text or "", type=Outcome)
-    except NOT_JSON_OF_OURS:
-        raise Unreadable("the answer to this Idempotency-Key was given by another version of chatcluster") from None
-
-
-async def _answer(connection: Connection, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:
-    if idempotency is not None:
-        await connection.execute(SQL["answer_key"], owner_id, idempotency.key, json_of(outcome))
-    return outcome
-
-
 # --- reads ------------------------------------------------------------------------------------
 
 
@@ -342,15 +328,17 @@ async def _read(connection: Connection, chat_id: UUID, after_version: int) -> Ch
     return ChatRead(shown_chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
 
 
-async def _read_newer(connection: Connection, place: Place, queue_version: int) -> ChatRead:
-    row = existing(await connection.fetchrow(SQL["read_chat_page"], *place, queue_version), place[0])
-    return ChatRead(shown_chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]), row["next_revision"])
+async def _read_newer(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
+    values = (*place, turns_after, TURNS_MAX, queue_version)
+    row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
+    messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
+    return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns)
 
 
-async def _read_messages(connection: Connection, place: Place) -> NewerMessages:
-    row = await connection.fetchrow(SQL["read_messages"], *place)
+async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:
+    row = await connection.fetchrow(SQL["read_messages"], *place, turns_after, turns_max)
     assert row is not None, "a page has one row, also an empty one"
-    return NewerMessages(messages_of(row["messages"]), row["next_revision"])
+    return NewerMessages(messages_of(row["messages"]), row["next_revision"], turns_of(row["turns"]))
 
 
 async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -44,6 +44,10 @@ class Subscriber(Protocol):
 
 
 class Feeds(Protocol):
+    def require_place(self, owner_id: UUID) -> None:
+        """Raises ``TooMany`` where ``subscribe`` would, before anything is done for the reader."""
+        ...
+
     def subscribe(
         self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID
     ) -> AbstractAsyncContextManager[Subscriber]: ...

@@ -56,6 +56,8 @@ class Event(NamedTuple):
                 return f"retry {data['attempt']} {data['kind']}"
             case "error":
                 return f"error {data['error']['code']}"
+            case "turn":
+                return f"turn {data['message_id']} {data.get('code') or data['outcome']}"
             case "title":
                 return f"title {data['title']}"
             case _:
@@ -181,8 +183,21 @@ class Reader:
 
     @property
     def story(self) -> list[str]:
-        """All events in a few words each; parts in a row are one, however they were cut."""
-        return story_of(self.events)
+        """All events in a few words each; parts in a row are one, however they were cut.
+
+        Where the snapshot ends, and what turns ended, is not among them: see ``turns`` and ``is_ready``.
+        """
+        return story_of([event for event in self.events if event.type not in ("ready", "turn")])
+
+    @property
+    def turns(self) -> list[str]:
+        """The turns whose end it was told, in a few words each."""
+        return [event.line for event in self.events if event.type == "turn"]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it was told that what came is the state."""
+        return any(event.type == "ready" for event in self.events)
 
     @property
     def history(self) -> list[str]:

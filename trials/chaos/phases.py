@@ -10,7 +10,7 @@ from chaos.journal import entries, time_of
 from chaos.recovery import Watch
 from chaos.summary import spread
 
-WANTED = (b'"replica.buried"', b'"chat.claimed"')
+WANTED = (b'"replica.buried"', b'"chat.taken_over"')
 
 
 def phases(logs: Path | None, watches: Sequence[Watch], clock_offset: float) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
 from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
 from chatcluster.ports import (
+    VERSION_MAX,
     Appended,
     Burial,
     Chat,
@@ -239,7 +240,15 @@ class WatchedStore(MemoryStore):
         return await super().get(chat_id)
 
     async def read_newer(
-        self, chat_id: UUID, *, after_version: int, after_id: int, queue_version: int, limit: int, bytes_max: int
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        queue_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
     ) -> ChatRead:
         self._harmed.row_asked(chat_id)
         return await super().read_newer(
@@ -249,6 +258,7 @@ class WatchedStore(MemoryStore):
             queue_version=queue_version,
             limit=limit,
             bytes_max=bytes_max,
+            turns_after=turns_after,
         )
 
     async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:

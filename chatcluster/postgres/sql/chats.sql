@@ -5,6 +5,10 @@ json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision
     'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')),
     'finish_reason', finish_reason, 'model', model, 'usage', usage, 'position', position)
 
+-- fragment: turn
+json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', duration_ms, 'revision', revision,
+    'code', code)
+
 -- fragment: queue
 -- Each with its content apart, so that one whose content cannot be read has its place all the same.
 (
@@ -50,6 +54,20 @@ page as (
     ) as found
 )
 
+-- fragment: turns
+-- Those with $7 < revision <= $4, of which the newest $8 are told.
+(
+    select json_agg({turn} order by revision)
+    from (select * from turns where chat_id = $1 and revision > $7 and revision <= $4 order by revision desc limit $8)
+        as newest
+)
+
+-- name: end_turn
+-- Before anything else is written: the newest message that there is then is the one that the turn answers.
+insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
+select ending.id, $2, asked.id, $3, $4, duration_ms from (select $1::uuid as id) as ending, {asked}
+returning {turn}
+
 -- name: lock_chat
 select {chat} from chats where id = $1 for update
 
@@ -73,7 +91,7 @@ select
 
 -- name: insert_chat
 insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes, claimable_since)
-values ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp())
+values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end)
 returning {chat}
 
 -- fragment: change
@@ -131,8 +149,16 @@ inserted as (
         :positions::text[]) with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
     order by ordinal
     returning *
+),
+ended as (
+    insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
+    select ending.id, ending.snapshot_version, asked.id, :ended, :last_error::text::json ->> 'code', duration_ms
+    from changed as ending, {asked}
+    where :ended::text is not null
+    returning {turn} as turn
 )
-select changed.*, (select json_agg({message} order by id) from inserted) as messages from changed
+select changed.*, (select json_agg({message} order by id) from inserted) as messages, (select turn from ended) as ended
+from changed
 
 -- name: insert_messages
 -- Order in history is the order of ids, so they are given in the order of the list.
@@ -279,13 +305,13 @@ from chats where id = $1
 
 -- name: read_chat_page
 with recursive {page}
-select {chat}, page.messages, page.next_revision,
-    case when queue_length > 0 and queue_version > $7 then {queue} else '{}' end as queue
+select {chat}, page.messages, page.next_revision, {turns} as turns,
+    case when queue_length > 0 and queue_version > $9 then {queue} else '{}' end as queue
 from chats, page where chats.id = $1
 
 -- name: read_messages
 with recursive {page}
-select messages, next_revision from page
+select messages, next_revision, {turns} as turns from page
 
 -- name: list_messages
 with recursive {page}

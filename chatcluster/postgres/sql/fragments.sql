@@ -14,3 +14,14 @@ chats.id, chats.owner_id, {short_columns}, chats.queue_length, chats.open_calls,
 case when chats.retry_at is not null then greatest('0001-01-02', least(chats.retry_at, '9999-12-30')) end as retry_at,
 greatest('0001-01-02', least(chats.created_at, '9999-12-30')) as created_at,
 greatest('0001-01-02', least(chats.updated_at, '9999-12-30')) as updated_at
+
+-- fragment: asked
+-- The message that a turn of the chat ``ending`` answers is the newest of its user, as this statement finds the history.
+-- The turn began when that came into history; a clock that was set back makes it short, not negative.
+lateral (
+    select id, greatest(0, extract(
+        epoch from statement_timestamp() - greatest('0001-01-02', least(created_at, '9999-12-30'))
+    ) * 1000)::bigint as duration_ms
+    from messages where chat_id = ending.id and role = 'user' and deleted_at is null
+    order by id desc limit 1
+) as asked

@@ -31,6 +31,16 @@ delete from tokens where id in (
     for update skip locked
 )
 
+-- name: delete_turns
+-- A turn is of no use but to a reader that was there before it ended.
+delete from turns where (chat_id, revision) in (
+    select chat_id, revision from turns
+    where ended_at < statement_timestamp() - $1::float8 * interval '1 second'
+    order by ended_at
+    limit $2
+    for update skip locked
+)
+
 -- name: delete_keys
 delete from idempotency_keys where (owner_id, key) in (
     select owner_id, key from idempotency_keys

@@ -38,9 +38,11 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class CreateChat(Body, frozen=True, kw_only=True):
-    """A new chat, and the message that starts it."""
+    """A new chat, and the message that starts it, if there is one already."""
 
-    content: Annotated[Content, Meta(description="The first message: text, or a list of text parts")]
+    content: Annotated[Content | UnsetType, Meta(description="The first message: text, or a list of text parts")] = (
+        UNSET
+    )
     title: Annotated[str | None, Meta(description="Default: the first words of the content")] = None
     model: Annotated[str | None, Meta(description="Default: what the deployment is set to")] = None
     system_prompt: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import uuid4
 
-from litestar import get, patch, post
+from litestar import Response, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
@@ -24,23 +24,28 @@ from chatcluster.web.api.bodies import (
     content_parts,
     default_title,
 )
+from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
 from chatcluster.web.request import ApiRequest, parse_chat_id
 
 CHATS_MAX = 100
 CHATS_DEFAULT = 50
+CREATE = """Create a chat with its first message. It starts to work on the answer at once.
+
+Without `content` it has no message yet, and rests until one is sent."""
 
 
-@post("/chats", responses=REFUSALS)
-async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> ChatAnswer:
-    """Create a chat with its first message. It starts to work on the answer at once."""
+@post("/chats", responses=REFUSALS, description=CREATE + STREAMED)
+async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
+    is_streamed = wants_stream(request)
     outcome = await request.services.transitions.create(_new_chat(request, data), await request.idempotency())
-    return chat_answer(outcome.chat)
+    answer = chat_answer(outcome.chat)
+    return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
 
 
 def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     bytes_max = request.services.settings.content_bytes_max
-    parts = content_parts(data.content, bytes_max=bytes_max)
-    messages = [NewMessage(Role.USER, parts)]
+    parts = () if data.content is UNSET else content_parts(data.content, bytes_max=bytes_max)
+    messages = [NewMessage(Role.USER, parts)] if parts else []
     prompt = checked_prompt(data.system_prompt or "", bytes_max=bytes_max)
     if not is_blank(prompt):
         messages.insert(0, NewMessage(Role.SYSTEM, (TextPart(prompt),)))

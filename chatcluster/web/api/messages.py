@@ -13,6 +13,7 @@ from chatcluster.ports import Outcome
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
 from chatcluster.web.api.bodies import EditMessage, SendMessage, checked_model, content_parts
+from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
 from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
 
 MESSAGES_MAX = 500
@@ -36,21 +37,24 @@ async def list_messages(
     return MessagesAnswer(page.messages, page.queue, page.has_more)
 
 
+SEND = "Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."
 QUEUED = ResponseSpec(SentAnswer, generate_examples=False, description="The message waits in the queue")
 
 
-@post("/chats/{chat_id:str}/messages", responses={202: QUEUED, **REFUSALS})
+@post("/chats/{chat_id:str}/messages", responses={202: QUEUED, **REFUSALS}, description=SEND + STREAMED)
 async def send_message(
     request: ApiRequest, chat_id: FromPath[str], data: JSONBody[SendMessage]
 ) -> Response[SentAnswer]:
-    """Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."""
+    is_streamed = wants_stream(request)
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
     command = Send(parts, data.busy, checked_model(data.model))
     outcome = await _apply(request, chat_id, command)
-    if outcome.queued is not None:
-        answer = SentAnswer(chat_answer(outcome.chat), queued=outcome.queued)
-        return Response(answer, status_code=202)
-    return Response(SentAnswer(chat_answer(outcome.chat), message=outcome.message), status_code=201)
+    message = outcome.message if outcome.queued is None else None
+    answer = SentAnswer(chat_answer(outcome.chat), message, outcome.queued)
+    status_code = 201 if outcome.queued is None else 202
+    if is_streamed:
+        return Streamed(answer, request, outcome, status_code=status_code)
+    return Response(answer, status_code=status_code)
 
 
 @patch("/chats/{chat_id:str}/messages/{message_id:str}", responses=REFUSALS)

@@ -34,7 +34,9 @@ async def stream_chat(
     """Follow one chat: its state first, then every change, until the client leaves.
 
     Events: `status`, `message`, `attempt` (drop the preview), `part` (a piece of the answer under way),
-    `history_reset` (drop all messages; all follow), `queue` (the whole list), `retry`, `error`, `title`. Each
+    `history_reset` (drop all messages; all follow), `queue` (the whole list), `retry`, `error`, `title`, `turn` (one
+    ended: the message that it answered, its outcome, its duration), `ready` (what came is the state of the chat, what
+    follows is new). Each
     has an `id`, which is the cursor to resume at, on any replica. The stream never ends cleanly: whenever it breaks
     off, resume.
     """

@@ -67,7 +67,10 @@ class EventStream:
         authenticator: Authenticator,
         token: ParsedToken,
         resumed: bool,
+        status: int = 200,
+        first: bytes = b"",
     ) -> None:
+        """``first`` is an event that comes before those of the subscription."""
         self._subscription = subscription
         self._heartbeat_seconds = heartbeat_seconds
         self._pump = pump
@@ -76,6 +79,8 @@ class EventStream:
         self._token = token
         self._ask_at = _ask_again_at()
         self._resumed = resumed
+        self._status = status
+        self._first = first
         self._subscriber: Subscriber
         self._outlet: Outlet
         self._reason = "stopped"
@@ -88,7 +93,7 @@ class EventStream:
         self._subscriber = await outlet.held.enter_async_context(self._subscription)
         telemetry.event("stream.opened", resumed=self._resumed)
         outlet.held.callback(self._report_end)
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await send({"type": "http.response.start", "status": self._status, "headers": HEADERS})
         outlet.go_on(self._run)
 
     def _report_end(self) -> None:
@@ -98,7 +103,7 @@ class EventStream:
     async def _run(self, outlet: Outlet) -> None:
         """Pass events on until the stream ends."""
         self._subscriber.sink = self._offered
-        await outlet.write(OPENING)
+        await outlet.write(OPENING + self._first)
         try:
             while await self._still_valid():
                 await outlet.write(await self._next())

@@ -1,0 +1,46 @@
+"""Idempotency keys: what was answered to a request is what its repeats are answered.
+
+A key is reserved before the chat is locked, by inserting its row: a request with the same key waits there for
+the outcome of the first, and then returns its answer. Key, effect and answer are committed together or not at all.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.errors import IdempotencyKeyReused, Unreadable
+from chatcluster.ports import Idempotency, Outcome
+from chatcluster.postgres import Connection
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import NOT_JSON_OF_OURS, json_of
+
+SQL = load_queries("chats.sql")
+
+
+async def reserve(connection: Connection, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
+    """The answer that an earlier request with this key was given; None if there is a new one to give."""
+    if idempotency is None:
+        return None
+    key, digest = idempotency.key, idempotency.request_digest
+    if await connection.fetchval(SQL["reserve_key"], owner_id, key, digest):
+        return None
+    row = await connection.fetchrow(SQL["select_key"], owner_id, key)
+    assert row is not None, "a key in conflict is committed, and stays until it is a day old"
+    if row["request_digest"] != digest:
+        raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=key)
+    return msgspec.structs.replace(_answer_of(row["response"]), replayed=True)
+
+
+def _answer_of(text: str | None) -> Outcome:
+    try:
+        return msgspec.json.decode(text or "", type=Outcome)
+    except NOT_JSON_OF_OURS:
+        raise Unreadable("the answer to this Idempotency-Key was given by another version of chatcluster") from None
+
+
+async def answer(connection: Connection, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:
+    if idempotency is not None:
+        await connection.execute(SQL["answer_key"], owner_id, idempotency.key, json_of(outcome))
+    return outcome

@@ -15,6 +15,7 @@ page is decoded in one go. Pure: no I/O.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -32,6 +33,10 @@ T = TypeVar("T")
 
 NOT_JSON_OF_OURS = (msgspec.MsgspecError, RecursionError)
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
+
+
+_HALF = re.compile(r"\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F]\w\w)|(?<!\\u[dD][89abAB]\w\w)\\u[dD][c-fC-F]\w\w")
+"""Half of a surrogate pair, as JSON has it."""
 
 
 class _Head(msgspec.Struct):
@@ -155,8 +160,9 @@ def messages_of(text: str | None) -> tuple[Message, ...]:
 
 
 def _split(text: str) -> list[msgspec.Raw]:
+    """Each message of the text. One that has half of a pair of characters would keep all of them from being read."""
     try:
-        return _raws.decode(text)
+        return _raws.decode(_HALF.sub(r"\\ufffd", text))
     except NOT_JSON_OF_OURS as error:
         raise Unreadable(f"messages that this version cannot read: {error}") from None
 
@@ -166,10 +172,17 @@ def _shown(raw: msgspec.Raw) -> Message:
         return message_of(bytes(raw))
     except Unreadable as error:
         telemetry.event("message.unreadable", error=str(error))
-        known = {
-            name: value for name, value in _object.decode(raw).items() if name not in ("parts", "usage", "position")
-        }
-        return _converted(known, (TextPart(UNREADABLE_TEXT),))
+        return _stand_in(_object.decode(raw))
+
+
+def _stand_in(fields: dict[str, msgspec.Raw]) -> Message:
+    """A message that has the place of one that cannot be read, and the role of a system's where its own is unknown."""
+    notice = (TextPart(UNREADABLE_TEXT),)
+    try:
+        return _converted({name: fields[name] for name in ("id", "role", "revision", "created_at")}, notice)
+    except NOT_JSON_OF_OURS:
+        place = {name: fields[name] for name in ("id", "revision", "created_at")}
+        return _converted(place | {"role": msgspec.Raw(b'"system"')}, notice)
 
 
 def message_of(text: str | bytes) -> Message:

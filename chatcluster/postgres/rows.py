@@ -25,13 +25,12 @@ import msgspec
 from chatcluster import telemetry
 from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status
 from chatcluster.errors import Unreadable
-from chatcluster.parts import Message, Part, Parts, Position, QueuedMessage, TextPart, Usage, decode_parts
+from chatcluster.parts import UNDECODABLE, Message, Part, Parts, Position, QueuedMessage, TextPart, Usage, decode_parts
 from chatcluster.ports import Chat
 from chatcluster.postgres import Row
 
 T = TypeVar("T")
 
-NOT_JSON_OF_OURS = (msgspec.MsgspecError, RecursionError)
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
 
 
@@ -115,7 +114,7 @@ def _status_of(row: Row) -> Status:
 def _retry_of(row: Row) -> Retry | None:
     try:
         return _decoded(_retry, row["retry"])
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         telemetry.event("chat.retry_unreadable", chat_id=str(row["id"]))
         return Retry(row["attempt"], 0, "why the attempt before failed cannot be read by this version", "unreadable")
 
@@ -123,7 +122,7 @@ def _retry_of(row: Row) -> Retry | None:
 def _error_of(row: Row) -> ErrorInfo | None:
     try:
         return _decoded(_error, row["last_error"])
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         telemetry.event("chat.error_unreadable", chat_id=str(row["id"]))
         return ErrorInfo("unreadable", "what ended the turn cannot be read by this version of chatcluster")
 
@@ -155,7 +154,7 @@ def messages_of(text: str | None) -> tuple[Message, ...]:
     """Messages in order, to be shown: each as far as it can be read."""
     try:
         return _decoded(_messages, text) or ()
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         return tuple(_shown(raw) for raw in _split(text or "[]"))
 
 
@@ -163,7 +162,7 @@ def _split(text: str) -> list[msgspec.Raw]:
     """Each message of the text. One that has half of a pair of characters would keep all of them from being read."""
     try:
         return _raws.decode(_HALF.sub(r"\\ufffd", text))
-    except NOT_JSON_OF_OURS as error:
+    except UNDECODABLE as error:
         raise Unreadable(f"messages that this version cannot read: {error}") from None
 
 
@@ -180,7 +179,7 @@ def _stand_in(fields: dict[str, msgspec.Raw]) -> Message:
     notice = (TextPart(UNREADABLE_TEXT),)
     try:
         return _converted({name: fields[name] for name in ("id", "role", "revision", "created_at")}, notice)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         place = {name: fields[name] for name in ("id", "revision", "created_at")}
         return _converted(place | {"role": msgspec.Raw(b'"system"')}, notice)
 
@@ -189,7 +188,7 @@ def message_of(text: str | bytes) -> Message:
     """One message of a history that a model is to answer. Raises ``Unreadable``."""
     try:
         message = _message.decode(text)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         message = _readable(text)
     return message if is_position(message.position) else msgspec.structs.replace(message, position=None)
 
@@ -202,7 +201,7 @@ def _readable(text: str | bytes) -> Message:
         known = tuple(part for part in map(_part_of, parts) if part is not None)
         usage = _usage_of(fields.pop("usage", msgspec.Raw(b"null")))
         message = _converted(fields, known, usage)
-    except NOT_JSON_OF_OURS as error:
+    except UNDECODABLE as error:
         raise Unreadable(f"a message that this version cannot read: {error}") from None
     telemetry.event("message.part_unknown", message_id=message.id, parts=len(parts) - len(known))
     return message
@@ -225,7 +224,7 @@ def _part_of(raw: msgspec.Raw) -> Part | None:
 def _usage_of(raw: msgspec.Raw) -> Usage | None:
     try:
         return msgspec.json.decode(raw, type=Usage | None)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         return None
 
 
@@ -252,11 +251,11 @@ def _queued_of(head: str, content: str) -> QueuedMessage:
 def _parts_of(text: str) -> Parts:
     try:
         return decode_parts(text)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         telemetry.event("queue.unreadable")
     try:
         parts = tuple(part for part in map(_part_of, _raws.decode(text)) if part is not None)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         parts = ()
     return parts or (TextPart(UNREADABLE_TEXT),)
 

@@ -42,7 +42,7 @@ from chatcluster.chat import (
     event_name,
 )
 from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError, Unreadable
-from chatcluster.parts import Message, NewMessage, Role
+from chatcluster.parts import UNDECODABLE, Message, NewMessage, Role
 from chatcluster.ports import (
     VERSIONS_FORGOTTEN_MAX,
     Changes,
@@ -63,7 +63,6 @@ from chatcluster.postgres.decision_writer import insert_messages, is_plain, writ
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
-    NOT_JSON_OF_OURS,
     chat_of,
     json_of,
     messages_of,
@@ -337,7 +336,7 @@ async def _reserve(connection: Connection, owner_id: UUID, idempotency: Idempote
 def _answer_of(text: str | None) -> Outcome:
     try:
         return msgspec.json.decode(text or "", type=Outcome)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         raise Unreadable("the answer to this Idempotency-Key was given by another version of chatcluster") from None
 
 

@@ -20,7 +20,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.parts import encode
+from chatcluster.parts import UNDECODABLE, encode
 from chatcluster.ports import (
     RUNNABLE_CHANNEL,
     Chat,
@@ -67,7 +67,7 @@ def _understood(decoder: msgspec.json.Decoder[T], payload: bytes | Gap) -> T | N
         return None
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         _not_understood.event(error=type(error).__name__)
         return None
 

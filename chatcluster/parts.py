@@ -226,6 +226,10 @@ _frame_decoder: msgspec.json.Decoder[FrameBody] = msgspec.json.Decoder(FrameBody
 _parts_decoder: msgspec.json.Decoder[Parts] = msgspec.json.Decoder(Parts)
 
 
+UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What decoding raises for bytes that are none of ours: no JSON of that form, no text, or nested without end."""
+
+
 def encode(value: Any) -> bytes:
     """Any of the structs here, or plain data, as compact JSON."""
     return _encoder.encode(value)
@@ -249,7 +253,7 @@ def understood(entry: Frame) -> Frame:
         return entry if b"\n" not in entry.data and b"\r" not in entry.data else _unknown(entry)
     try:
         body = decode_frame(entry.data)
-    except ValueError:  # of msgspec, or of the text's encoding
+    except UNDECODABLE:
         return _unknown(entry)
     return entry if FRAME_KIND[type(body)] is entry.kind else _unknown(entry)
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 import trio
 
 from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.errors import StreamsUnavailable
-from chatcluster.parts import START, AttemptFrame, FrameKind, Part, PartFrame, Position, decode_frame
+from chatcluster.parts import START, UNDECODABLE, AttemptFrame, FrameKind, Part, PartFrame, Position, decode_frame
 from chatcluster.ports import Chat, PartStreams
 
 READ_FRAMES = 500
@@ -58,7 +57,7 @@ async def last_attempt(streams: PartStreams, chat: Chat) -> Said:
                 continue
             try:
                 body = decode_frame(entry.data)
-            except msgspec.MsgspecError:
+            except UNDECODABLE:
                 continue  # a part of a kind that this version does not know cannot be kept by it
             if isinstance(body, AttemptFrame):
                 said, position = [], None

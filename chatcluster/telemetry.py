@@ -12,6 +12,7 @@ Fields are identifiers and numbers; content of chats, arguments of tools and key
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
@@ -149,7 +150,7 @@ def configure_logging(level: str, style: str) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=_standard_error()),
         cache_logger_on_first_use=True,
     )

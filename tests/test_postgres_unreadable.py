@@ -161,6 +161,8 @@ async def test_a_history_with_a_message_that_cannot_be_read_is_not_asked_about_b
     await execute(by_hand, "UPDATE messages SET content = $2::text::json WHERE chat_id = $1", chat.id, surrogate)
     with pytest.raises(Unreadable):
         await store.read_history(chat.id, **PAGE)
+    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=1 << 20)
+    assert [message.parts for message in page.messages] == [text("\ufffd")]
 
 
 async def test_a_message_of_an_unknown_role_is_passed_over_where_messages_are_shown(
@@ -310,6 +312,21 @@ async def test_a_chat_in_a_state_of_a_newer_version_is_shown_as_one_that_this_ve
     assert len(read.messages) == 1
     with pytest.raises(Unreadable):
         await store.apply(shown.id, Send(text("more")), owner_id=OWNER)
+
+
+async def test_a_message_of_a_role_of_a_newer_version_has_its_place_in_what_is_shown(
+    database: Database, by_hand: Session
+) -> None:
+    store = PostgresStore(database)
+    chat = await create(store)
+    await execute(by_hand, "ALTER TABLE messages DROP CONSTRAINT messages_role_check")
+    await execute(by_hand, "UPDATE messages SET role = 'dreamer' WHERE chat_id = $1", chat.id)
+    page = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=1 << 20)
+    ((part,),) = [message.parts for message in page.messages]
+    assert isinstance(part, TextPart)
+    assert "cannot be read" in part.text
+    with pytest.raises(Unreadable):
+        await store.read_history(chat.id, **PAGE)
 
 
 async def test_an_answer_of_a_newer_version_is_not_given_again_and_nothing_is_done_twice(

@@ -43,6 +43,7 @@ from chatcluster.config import check_header_text, check_http_url
 from chatcluster.errors import ChatclusterError, ConfigError
 from chatcluster.events import AcceptedEvent
 from chatcluster.http_client import http_client
+from chatcluster.parts import UNDECODABLE
 
 BACKOFF_SECONDS = 0.05
 BACKOFF_CAP_SECONDS = 2.0
@@ -363,7 +364,7 @@ async def _finish(response: httpx.Response, events: AsyncGenerator[httpx_sse.Ser
 def _answer(response: httpx.Response) -> Json:
     try:
         return msgspec.json.decode(response.content, type=Json)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         raise ApiError(response.status_code, "unknown", f"{response.url} is no chatcluster", {}) from None
 
 
@@ -376,7 +377,7 @@ def _check(response: httpx.Response) -> None:
         raise ApiError(response.status_code, "unknown", message, {})
     try:
         details: Json = msgspec.json.decode(response.content, type=dict[str, Json])["error"]
-    except (msgspec.DecodeError, KeyError):
+    except (*UNDECODABLE, KeyError):
         details = {}
     code, message = str(details.get("code", "unknown")), str(details.get("message", response.reason_phrase))
     raise ApiError(response.status_code, code, message, details)

@@ -38,6 +38,7 @@ from chatcluster.llm.failures import Provider, from_finish_reason, from_stray_te
 from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.parts import (
+    UNDECODABLE,
     Message,
     Part,
     ReasoningPart,
@@ -253,7 +254,7 @@ class ChunkDecoder:
     def _read(self, payload: bytes) -> Chunk:
         try:
             return read_chunk(payload)
-        except ValueError as error:
+        except (ValueError, *UNDECODABLE) as error:
             text = payload[:200].decode("utf-8", "replace")
             raise self._provider.error(
                 f"{self._provider.name} sent a chunk that cannot be read ({error}): {text}", "generic", retryable=True

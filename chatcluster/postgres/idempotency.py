@@ -11,10 +11,11 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.errors import IdempotencyKeyReused, Unreadable
+from chatcluster.parts import UNDECODABLE
 from chatcluster.ports import Idempotency, Outcome
 from chatcluster.postgres import Connection
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import NOT_JSON_OF_OURS, json_of
+from chatcluster.postgres.rows import json_of
 
 SQL = load_queries("chats.sql")
 
@@ -36,7 +37,7 @@ async def reserve(connection: Connection, owner_id: UUID, idempotency: Idempoten
 def _answer_of(text: str | None) -> Outcome:
     try:
         return msgspec.json.decode(text or "", type=Outcome)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         raise Unreadable("the answer to this Idempotency-Key was given by another version of chatcluster") from None
 
 

@@ -8,13 +8,14 @@ page is decoded in one go. Pure: no I/O.
 * parts of an unknown kind are left out, and so are ``usage`` and ``position`` of an unknown form;
 * a retry or an error of an unknown form is one that says so;
 * a message that cannot be read even so is shown as one that says so, but no model is asked about a history with such
-  a hole: ``message_of`` raises ``Unreadable``; one of an unknown role is not shown;
+  a hole: ``message_of`` raises ``Unreadable``; one of an unknown role is shown as a system's;
 * a chat of a status that does not exist here is shown as one in an error that says so, and no transition is made of
   it: ``chat_of`` raises ``Unreadable``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
@@ -25,14 +26,28 @@ import msgspec
 from chatcluster import telemetry
 from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status, stored_of
 from chatcluster.errors import Unreadable
-from chatcluster.parts import EndedTurn, Message, Part, Parts, Position, QueuedMessage, TextPart, Usage, decode_parts
+from chatcluster.parts import (
+    UNDECODABLE,
+    EndedTurn,
+    Message,
+    Part,
+    Parts,
+    Position,
+    QueuedMessage,
+    TextPart,
+    Usage,
+    decode_parts,
+)
 from chatcluster.ports import Chat
 from chatcluster.postgres import Row
 
 T = TypeVar("T")
 
-NOT_JSON_OF_OURS = (msgspec.MsgspecError, RecursionError)
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
+
+
+_HALF = re.compile(r"\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F]\w\w)|(?<!\\u[dD][89abAB]\w\w)\\u[dD][c-fC-F]\w\w")
+"""Half of a surrogate pair, as JSON has it."""
 
 
 class _Head(msgspec.Struct):
@@ -95,7 +110,7 @@ def _status_of(row: Row) -> Status:
 def _retry_of(row: Row) -> Retry | None:
     try:
         return _decoded(_retry, row["retry"])
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         telemetry.event("chat.retry_unreadable", chat_id=str(row["id"]))
         return Retry(row["attempt"], 0, "why the attempt before failed cannot be read by this version", "unreadable")
 
@@ -103,7 +118,7 @@ def _retry_of(row: Row) -> Retry | None:
 def _error_of(row: Row) -> ErrorInfo | None:
     try:
         return _decoded(_error, row["last_error"])
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         telemetry.event("chat.error_unreadable", chat_id=str(row["id"]))
         return ErrorInfo("unreadable", "what ended the turn cannot be read by this version of chatcluster")
 
@@ -118,36 +133,41 @@ def messages_of(text: str | None) -> tuple[Message, ...]:
     """Messages in order, to be shown: each as far as it can be read."""
     try:
         return _decoded(_messages, text) or ()
-    except NOT_JSON_OF_OURS:
-        shown = map(_shown, _split(text or "[]"))
-        return tuple(message for message in shown if message is not None)
+    except UNDECODABLE:
+        return tuple(_shown(raw) for raw in _split(text or "[]"))
 
 
 def _split(text: str) -> list[msgspec.Raw]:
+    """Each message of the text. One that has half of a pair of characters would keep all of them from being read."""
     try:
-        return _raws.decode(text)
-    except NOT_JSON_OF_OURS as error:
+        return _raws.decode(_HALF.sub(r"\\ufffd", text))
+    except UNDECODABLE as error:
         raise Unreadable(f"messages that this version cannot read: {error}") from None
 
 
-def _shown(raw: msgspec.Raw) -> Message | None:
-    """As far as it can be read; None if it is not even known who said it."""
+def _shown(raw: msgspec.Raw) -> Message:
     try:
         return message_of(bytes(raw))
     except Unreadable as error:
         telemetry.event("message.unreadable", error=str(error))
-    known = {name: value for name, value in _object.decode(raw).items() if name not in ("parts", "usage", "position")}
+        return _stand_in(_object.decode(raw))
+
+
+def _stand_in(fields: dict[str, msgspec.Raw]) -> Message:
+    """A message that has the place of one that cannot be read, and the role of a system's where its own is unknown."""
+    notice = (TextPart(UNREADABLE_TEXT),)
     try:
-        return _converted(known, (TextPart(UNREADABLE_TEXT),))
-    except NOT_JSON_OF_OURS:
-        return None
+        return _converted({name: fields[name] for name in ("id", "role", "revision", "created_at")}, notice)
+    except UNDECODABLE:
+        place = {name: fields[name] for name in ("id", "revision", "created_at")}
+        return _converted(place | {"role": msgspec.Raw(b'"system"')}, notice)
 
 
 def message_of(text: str | bytes) -> Message:
     """One message of a history that a model is to answer. Raises ``Unreadable``."""
     try:
         message = _message.decode(text)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         message = _readable(text)
     return message if is_position(message.position) else msgspec.structs.replace(message, position=None)
 
@@ -160,7 +180,7 @@ def _readable(text: str | bytes) -> Message:
         known = tuple(part for part in map(_part_of, parts) if part is not None)
         usage = _usage_of(fields.pop("usage", msgspec.Raw(b"null")))
         message = _converted(fields, known, usage)
-    except NOT_JSON_OF_OURS as error:
+    except UNDECODABLE as error:
         raise Unreadable(f"a message that this version cannot read: {error}") from None
     telemetry.event("message.part_unknown", message_id=message.id, parts=len(parts) - len(known))
     return message
@@ -183,7 +203,7 @@ def _part_of(raw: msgspec.Raw) -> Part | None:
 def _usage_of(raw: msgspec.Raw) -> Usage | None:
     try:
         return msgspec.json.decode(raw, type=Usage | None)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         return None
 
 
@@ -210,11 +230,11 @@ def _queued_of(head: str, content: str) -> QueuedMessage:
 def _parts_of(text: str) -> Parts:
     try:
         return decode_parts(text)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         telemetry.event("queue.unreadable")
     try:
         parts = tuple(part for part in map(_part_of, _raws.decode(text)) if part is not None)
-    except NOT_JSON_OF_OURS:
+    except UNDECODABLE:
         parts = ()
     return parts or (TextPart(UNREADABLE_TEXT),)
 

@@ -7,10 +7,14 @@ import pytest
 from chatcluster.ports import hint_channel, live_channel, owner_channel, worker_channel
 from loops.cluster_world import OWNER, World
 
-GARBAGE = [b"", b"\xff\xfe", b"{}", b'{"chat_id":"x","status":"of another version"}', b"1-2", b"1-2 unheard-of {}"]
+NESTED = b'{"x":' + b"[" * 20_000
+GARBAGE = [
+    b"", b"\xff\xfe", b"{}", b'{"chat_id":"x","status":"of another version"}', b"1-2", b"1-2 unheard-of {}",
+    NESTED, b"1-2 attempt " + NESTED, b"1-0 open " + NESTED, b"1-2 committed \xff",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("payload", GARBAGE, ids=repr)
+@pytest.mark.parametrize("payload", GARBAGE, ids=lambda payload: repr(payload[:40]))
 @pytest.mark.parametrize("channel", ["hints to the owner", "hints to readers", "live frames", "lists"])
 async def test_a_message_that_nobody_understands_stops_neither_replica_nor_reader(
     world: World, channel: str, payload: bytes

@@ -55,6 +55,7 @@ from chatcluster.ports import (
     NewChat,
     NewerMessages,
     Outcome,
+    Version,
 )
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.claims import FIRST_OWNER, claim
@@ -145,7 +146,7 @@ class PostgresStore:
     async def get(self, chat_id: UUID) -> Chat:
         return await self._database.autocommit(_get, chat_id, lane=Lane.CHATS)
 
-    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
 
     async def list_chats(
@@ -352,9 +353,9 @@ async def _get(connection: Connection, chat_id: UUID) -> Chat:
     return chat_of(_existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
 
 
-async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
     rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
-    return {row["id"]: row["snapshot_version"] for row in rows}
+    return {row["id"]: Version(*(row[name] for name in Version._fields)) for row in rows}
 
 
 async def _list_chats(

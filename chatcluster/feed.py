@@ -49,7 +49,7 @@ from chatcluster.parts import (
     ends_group,
     in_order,
 )
-from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, hint_channel
+from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, Version, hint_channel
 from chatcluster.relay import SEQ_MAX, Relay, Tenure
 from chatcluster.shown import Shown
 
@@ -223,7 +223,7 @@ class Feed:
         looks = self._looks
         try:
             read = await self._read_newer(self.shown.version, self._read_up_to, self.shown.chat.queue_version)
-            went_back = read.chat.snapshot_version < self.chat.snapshot_version
+            went_back = Version.of(read.chat).precedes(Version.of(self.chat))
             if went_back or read.chat.reset_version > self.shown.version:
                 read = await self._read_newer(0, turns_after=self.shown.version)
         except (StoreUnavailable, Unreadable) as error:

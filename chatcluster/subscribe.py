@@ -38,7 +38,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.feed import Feed
 from chatcluster.parts import START, Cursor
-from chatcluster.ports import Chat, PartStreams, PubSub, Store
+from chatcluster.ports import Chat, PartStreams, PubSub, Store, Version
 from chatcluster.shown import Notice, Snapshot
 
 TAKE_BYTES = 64 << 10
@@ -378,7 +378,7 @@ class Feeds:
             feed = self._feeds.get(chat_id)
             if feed is None or not feed.ready.is_set() or feed.failure is not None:
                 continue
-            if version < feed.chat.snapshot_version:
+            if version.precedes(Version.of(feed.chat)):
                 feed.look_again()
             else:
-                feed.look(version)
+                feed.look(version.snapshot_version)

@@ -40,7 +40,7 @@ from chatcluster.errors import (
     QueueFull,
 )
 from chatcluster.parts import Message, NewMessage, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage
-from chatcluster.ports import Chat, ChatRead, MessagePage, Outcome
+from chatcluster.ports import Chat, ChatRead, MessagePage, Outcome, Version
 
 STRANGER = UUID(int=200)
 ANSWER = FinishTurn((assistant("the answer"),))
@@ -536,5 +536,7 @@ async def test_a_clock_that_was_set_hides_no_change(world: World, step_seconds: 
 async def test_versions_are_those_of_the_chats_that_exist(world: World) -> None:
     one, other = await world.chat(), await world.chat()
     await world.send(other, "later")
-    assert await world.store.versions([one, other, uuid4()]) == {one: 1, other: 2}
+    versions = await world.store.versions([one, other, uuid4()])
+    assert versions == {chat: Version.of(await world.store.get(chat)) for chat in (one, other)}
+    assert [versions[chat].snapshot_version for chat in (one, other)] == [1, 2]
     assert await world.store.versions([]) == {}

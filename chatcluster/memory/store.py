@@ -49,6 +49,7 @@ from chatcluster.ports import (
     NewChat,
     NewerMessages,
     Outcome,
+    Version,
 )
 from chatcluster.room import bytes_of, new_parts, require_room
 
@@ -156,10 +157,10 @@ class MemoryStore:
         async with self._link.crossing("get"):
             return self._database.view(self._database.row(chat_id))
 
-    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         async with self._link.crossing("versions"):
             chats = self._database.chats
-            return {chat_id: chats[chat_id].state.snapshot_version for chat_id in chat_ids if chat_id in chats}
+            return {chat_id: Version.of(chats[chat_id].state) for chat_id in chat_ids if chat_id in chats}
 
     async def list_chats(
         self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None

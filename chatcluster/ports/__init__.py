@@ -66,6 +66,7 @@ from chatcluster.ports.store import (
     NewerMessages,
     Outcome,
     Store,
+    Version,
     hint_of,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
@@ -122,6 +123,7 @@ __all__ = [
     "Store",
     "Subscription",
     "Token",
+    "Version",
     "hint_channel",
     "hint_of",
     "live_channel",

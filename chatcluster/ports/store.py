@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import Fence, OwnerCommand, Status, StoredState, UserCommand
+from chatcluster.chat import ChatState, Fence, OwnerCommand, Status, StoredState, UserCommand
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
 
 SUSPECTED_TAKEOVERS = 3
@@ -25,6 +25,24 @@ TURNS_MAX = 1000
 
 MESSAGE_BYTES = 256
 """What a message counts for besides its content: its row, and its place in memory."""
+
+
+class Version(NamedTuple):
+    """One state of a chat. After a failover its number may be another one's, so the number alone does not name it."""
+
+    snapshot_version: int
+    history_version: int
+    queue_version: int
+    epoch: int
+    status: str
+
+    @classmethod
+    def of(cls, chat: Chat | ChatState) -> Version:
+        return cls(chat.snapshot_version, chat.history_version, chat.queue_version, chat.epoch, chat.status)
+
+    def precedes(self, known: Version) -> bool:
+        """Whether the database, which says this, has forgotten what was ``known``."""
+        return self != known and self.snapshot_version <= known.snapshot_version
 
 
 class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see ``ChatState``
@@ -278,8 +296,8 @@ class Store(Protocol):
         """The row. Raises ``ChatNotFound``; the caller checks the owner."""
         ...
 
-    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
-        """The snapshot versions of those of ``chat_ids`` that exist, in one statement."""
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
+        """The snapshots of those of ``chat_ids`` that exist, in one statement."""
         ...
 
     async def list_chats(

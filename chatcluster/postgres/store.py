@@ -57,6 +57,7 @@ from chatcluster.ports import (
     NewChat,
     NewerMessages,
     Outcome,
+    Version,
 )
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
@@ -174,7 +175,7 @@ class PostgresStore:
     async def get(self, chat_id: UUID) -> Chat:
         return await self._chats.get(chat_id)
 
-    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
 
     async def list_chats(
@@ -341,9 +342,9 @@ async def _read_messages(connection: Connection, place: Place, turns_after: int,
     return NewerMessages(messages_of(row["messages"]), row["next_revision"], turns_of(row["turns"]))
 
 
-async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, int]:
+async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
     rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
-    return {row["id"]: row["snapshot_version"] for row in rows}
+    return {row["id"]: Version(*(row[name] for name in Version._fields)) for row in rows}
 
 
 async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:

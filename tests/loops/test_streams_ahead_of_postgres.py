@@ -156,6 +156,24 @@ async def test_history_that_postgres_has_forgotten_is_taken_back_from_readers(wo
     assert parse_cursor(lost_cursor) > parse_cursor(reader.ids()[-1])
 
 
+async def test_a_version_that_is_given_out_twice_is_told_apart(world: World) -> None:
+    """A failover lost what a user did, and what came instead has its number."""
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat, call, _ = await world.answering(owner)
+    reader = await other.read(chat)
+    before = copy.deepcopy(chat.row)
+    await owner.send(chat, "lost")
+    await reader.until_line("queue ['lost']")
+    other.lose_database()
+    world.database.chats[chat.id] = before
+    call.answer("")
+    await chat.until_status("waiting")
+    assert chat.state.snapshot_version == parse_cursor(reader.ids()[-1]).version
+    other.find_database()
+    await reader.until_status("waiting")
+    await until_history(reader, chat)
+
+
 async def test_an_owner_whose_history_postgres_has_forgotten_goes_on_from_what_there_is(world: World) -> None:
     """P4: what it has seen of the lost history does not keep it from working on the one that is left."""
     owner = await world.replica()

@@ -319,7 +319,7 @@ select page.messages, page.next_revision, {queue} as queue
 from chats left join page on true where chats.id = $1 and owner_id = $7
 
 -- name: select_versions
-select id, snapshot_version from chats where id = any($1::uuid[])
+select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::uuid[])
 
 -- name: list_chats
 select {chat} from {listed}

@@ -63,10 +63,11 @@ HARM = {
 
 
 def seeds_for(name: str) -> Iterator[int]:
+    """Those in whose world it could show: harms have worlds of their own, in which there is no other fault."""
     harm = HARM.get(name)
     for seed in range(SEEDS_MAX):
         plan = plan_of(seed)
-        if harm is None or (plan.quiet and harm in plan.harms):
+        if (plan.quiet and harm in plan.harms) if harm else not plan.quiet:
             yield seed
 
 

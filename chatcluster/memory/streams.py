@@ -112,7 +112,7 @@ def _refuse_others(row: StreamRow, frames: Sequence[Frame]) -> None:
     epoch = frames[0].position.epoch
     if row.last.epoch == epoch and row.frames:
         first = next(frame for frame in row.frames if frame.position.epoch == epoch)
-        if same_tenure(row.frames[-1], frames, first):
+        if same_tenure(understood(row.frames[-1]), frames, understood(first)):
             return
     if row.last.epoch >= epoch:
         raise StreamFenced(f"the stream has {row.last} of another tenure", epoch=row.last.epoch)

@@ -120,12 +120,12 @@ class Harms:
     async def _locked_row_of_the_dead(self) -> None:
         """Somebody holds the row of a chat, and then its owner dies, which has other chats too."""
         (victim,) = await self._victims(1)
-        self._harmed.models[victim] = Misbehaviour.KEEP_ALIVE
-        while True:
-            await trio.sleep(self._draw.uniform(0.2, 0.8))
-            with _member(self._world.witness.database.locked_rows, [victim]):
-                await self._kill_at_work(self._owner_of(victim))
-                await trio.sleep(HELD_SECONDS)
+        with self._misbehaving({victim: Misbehaviour.KEEP_ALIVE}):
+            while True:
+                await trio.sleep(self._draw.uniform(0.2, 0.8))
+                with _member(self._world.witness.database.locked_rows, [victim]):
+                    await self._kill_at_work(self._owner_of(victim))
+                    await trio.sleep(HELD_SECONDS)
 
     async def _unburiable_worker(self) -> None:
         """The row of a dead replica that nobody can bury."""
@@ -168,10 +168,14 @@ class Harms:
 
     async def _bad_model(self) -> None:
         victims = await self._victims(self._draw.randint(2, 5))
-        models = {victim: self._draw.choice(list(Misbehaviour)) for victim in victims}
+        with self._misbehaving({victim: self._draw.choice(list(Misbehaviour)) for victim in victims}):
+            await trio.sleep_forever()
+
+    @contextmanager
+    def _misbehaving(self, models: dict[UUID, Misbehaviour]) -> Iterator[None]:
         self._harmed.models.update(models)
         try:
-            await trio.sleep_forever()
+            yield
         finally:
             for victim in models:
                 del self._harmed.models[victim]

@@ -43,8 +43,7 @@ LIVENESS_FAULTS = ("clock_step", "fail_over")
 CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
-HARMFUL = 0.2
-QUIET = 0.3
+FAULTY = 0.4
 GREEDY = 0.15
 
 
@@ -173,13 +172,12 @@ def _troubled(seed: int) -> Plan:
 
 
 def _harmful(plan: Plan) -> Plan:
-    """Some worlds have harms besides their faults, and some have nothing else."""
+    """Every other world has harms: besides its faults, or nothing else."""
     draw = Random(f"harmful {plan.seed}")
-    chance = draw.random()
-    if chance < HARMFUL:
-        return replace(plan, harms=tuple(draw.sample(HARMS, draw.randint(1, 2))))
-    if chance > HARMFUL + QUIET:
+    if plan.seed % 2:
         return plan
+    if draw.random() < FAULTY:
+        return replace(plan, harms=tuple(draw.sample(HARMS, draw.randint(1, 2))))
     greedy = draw.random() < GREEDY
     return replace(
         plan,

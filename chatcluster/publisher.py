@@ -28,7 +28,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.backoff import Backoff, grown_seconds
+from chatcluster.backoff import Backoff
 from chatcluster.errors import Fenced, StreamFenced, StreamRefused, StreamsMisconfigured, StreamsUnavailable
 from chatcluster.parts import Frame, Position
 from chatcluster.ports import Appended, Opening, PartStreams
@@ -43,9 +43,6 @@ RECONNECT_SECONDS = 0.1
 RECONNECT_CAP_SECONDS = 0.5
 MISCONFIGURED_CAP_SECONDS = 10.0
 """Between tries on a server that will refuse the same until somebody changes something."""
-REFUSED_SECONDS = 0.5
-REFUSED_CAP_SECONDS = 10.0
-"""Between tries on a stream that Redis refuses to work on."""
 
 
 class Publisher:
@@ -132,7 +129,7 @@ class Publisher:
         while self._timers and self._timers[0][0] <= now:
             stream = heapq.heappop(self._timers)[2]
             stream.flush()
-            if stream.refusals:
+            if stream.refusals.count:
                 self._pending[stream] = None
 
     async def _send_pending(self) -> None:
@@ -146,7 +143,7 @@ class Publisher:
         for stream in list(self._pending):
             if not stream.unsent and stream.state in (State.LIVE, State.FENCED):
                 self._let_go(stream)
-            elif stream.left_alone_until > trio.current_time():
+            elif stream.refusals.left_alone_until > trio.current_time():
                 del self._pending[stream]  # its timer brings it back
         if self._pending:
             self._wake.set()
@@ -156,7 +153,7 @@ class Publisher:
         now = trio.current_time()
         chats: dict[UUID, list[TenureStream]] = {}
         for stream in self._pending:
-            if stream.state in (State.NEW, State.BROKEN) and stream.left_alone_until <= now:
+            if stream.state in (State.NEW, State.BROKEN) and stream.refusals.left_alone_until <= now:
                 chats.setdefault(stream.chat_id, []).append(stream)
         failures: list[StreamsUnavailable] = []
         waiting = list(chats.values())
@@ -182,12 +179,9 @@ class Publisher:
 
     def _leave_alone(self, stream: TenureStream, refusal: StreamRefused) -> None:
         """Redis refuses to work on this stream: try again later, and go on with the others."""
-        if stream.refusals == 0:
+        if stream.refusals.count == 0:
             telemetry.event("stream.refused", chat_id=str(stream.chat_id), error=str(refusal))
-        seconds = grown_seconds(REFUSED_SECONDS, stream.refusals, REFUSED_CAP_SECONDS)
-        stream.refusals += 1
-        stream.left_alone_until = trio.current_time() + seconds
-        self.flush_at(stream.left_alone_until, stream)
+        self.flush_at(stream.refusals.refused(trio.current_time()), stream)
 
     async def _append_unsent(self) -> None:
         unsent = ((stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent)
@@ -252,7 +246,7 @@ class Publisher:
             return  # abandoned meanwhile
         stream.unsent = [added for added in stream.memory if added.position > sent]
         stream.state = State.LIVE
-        stream.refusals = 0
+        stream.refusals.count = 0
         self._open[stream] = None
         stream.settled.set()
 

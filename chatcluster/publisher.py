@@ -13,6 +13,7 @@ States of a tenure's stream, as this side sees it:
             is told to look into the database, which alone decides who owns the chat. If that is still this tenure,
             what is in the stream is garbage, or of a tenure that Postgres has forgotten, and the runner overrules it:
             the tenure goes on under an epoch above all that, with the frames in memory renumbered (``overrule``)
+            A tenure that ended without a word (``abandon``), or that was given up, is in this state for good
 
 What concerns one stream holds up no other: one that Redis refuses to work on (``StreamRefused``) is left for a while,
 and the rest is sent. Only a server that cannot be reached, or that refuses everything, is waited for by all.

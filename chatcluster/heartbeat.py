@@ -62,7 +62,7 @@ BURIAL_PAUSES_SECONDS = (0.02, 0.04, 0.08, 0.16)
 
 
 class Lease:
-    """One incarnation's place in the cluster. Made by ``hold_lease``."""
+    """One incarnation's place in the cluster. ``hold_lease`` brings it to life and ends it."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ from chatcluster.errors import Fenced, StoreFailed, Unreadable
 from chatcluster.histories import History
 from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
-from chatcluster.ports import Chat, Outcome, PartStreams, Store
+from chatcluster.ports import Chat, Outcome, Outside
 from chatcluster.publisher import Publisher
 from chatcluster.repeats import until_known
 
@@ -38,30 +38,30 @@ T = TypeVar("T")
 
 
 class HeldChat:
-    """One chat in the hands of one tenure. ``on_lost`` is called when the database names another owner, or none."""
+    """One chat in the hands of one tenure."""
 
     def __init__(
         self,
         chat: Chat,
         worker_id: UUID,
         history: History,
+        outside: Outside,
         *,
-        store: Store,
-        streams: PartStreams,
         publisher: Publisher,
         notices: Notices,
-        on_lost: Callable[[], None],
     ) -> None:
         self.chat = chat
         self.history = history
         self.stream = publisher.stream(chat.id, worker_id, chat.epoch, on_fenced=self.look)
         self.said = Said()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when the database names another owner, or none."""
         self._worker_id = worker_id
-        self._store = store
+        self._store = outside.store
+        self._publisher = publisher
         self._notices = notices
-        self._on_lost = on_lost
-        self._overruling = Overruling(store, streams, self.stream, worker_id)
+        self._overruling = Overruling(outside.store, outside.streams, self.stream, worker_id)
         self._transacting = trio.Lock()
         self._seen = chat
         """The newest that a look into the database showed."""
@@ -76,6 +76,15 @@ class HeldChat:
     def owned(self) -> bool:
         """Whether the chat is still this worker's, after the transactions of its own."""
         return self.chat.worker_id == self._worker_id
+
+    def open(self, *, trim: bool) -> None:
+        """The tenure begins: tell readers on its stream, and everybody by a hint. ``trim`` as for the stream."""
+        self.stream.open(self.chat.history_version, trim=trim)
+        self._notices.committed(self.chat, "status", by_owner=True)
+
+    def abandon(self) -> None:
+        """The tenure is over without a word: nothing of its stream is sent any more."""
+        self._publisher.abandon(self.stream)
 
     # --- transactions -------------------------------------------------------------------------
 
@@ -159,7 +168,7 @@ class HeldChat:
                 if self._is_ours(self._seen) and self._overruling.is_due:
                     await self._overrule()
             if not self._is_ours(self._seen):
-                self._on_lost()
+                self.on_lost()
             elif self._moved:
                 self._waiting.cancel()
 
@@ -171,7 +180,7 @@ class HeldChat:
         try:
             self._seen = await self._overruling.overrule(self.chat.id)
         except Fenced:
-            self._on_lost()
+            self.on_lost()
             return
         self.chat = msgspec.structs.replace(self.chat, epoch=self._seen.epoch)
         self._notices.committed(self._seen, by_owner=True)

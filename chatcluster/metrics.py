@@ -1,7 +1,7 @@
 """The Prometheus registry of a replica, fed by what the loops report through ``telemetry``.
 
-``Metrics`` is a listener: ``with Metrics().listening():`` counts until the block ends. Each event that
-matters has one small method in ``_RULES``; an event without a rule is not counted, and a rule never fails for a
+``Metrics`` is a listener: ``with Metrics().listening():`` counts until the block ends. Each event that matters has one
+small method among the ``rules`` of its subject; an event without a rule is not counted, and a rule never fails for a
 missing field, because a listener runs inside the task that reports.
 
 Labels are few and bounded: statuses, kinds and routes, never a user, a chat or a token.
@@ -22,90 +22,49 @@ from chatcluster.catalogue import CRASHES
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Fields = dict[str, object]
+Rule = Callable[[Fields], None]
 
 FAST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 TURN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 
-class Metrics:
+class Instruments:
+    """Makes counters and the like in one registry."""
+
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        Info("chatcluster_build", "The version that runs", registry=registry).info({"version": __version__})
+        self.registry = CollectorRegistry()
 
-        def counter(name: str, help_text: str, *labels: str) -> Counter:
-            return Counter(f"chatcluster_{name}", help_text, labels, registry=registry)
+    def counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"chatcluster_{name}", help_text, labels, registry=self.registry)
 
-        def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"chatcluster_{name}", help_text, labels, buckets=buckets, registry=registry)
+    def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"chatcluster_{name}", help_text, labels, registry=self.registry)
 
-        self._requests = counter("http_requests_total", "HTTP requests answered", "method", "route", "status")
-        self._request_seconds = histogram("http_request_seconds", "Time to answer", FAST_BUCKETS, "route")
-        self._stalled = counter("http_readers_stalled_total", "Connections cut because the reader took nothing")
-        self._dropped = counter(
+    def histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"chatcluster_{name}", help_text, labels, buckets=buckets, registry=self.registry)
+
+
+class Serving:
+    """Requests and event streams."""
+
+    def __init__(self, make: Instruments) -> None:
+        self._requests = make.counter("http_requests_total", "HTTP requests answered", "method", "route", "status")
+        self._request_seconds = make.histogram("http_request_seconds", "Time to answer", FAST_BUCKETS, "route")
+        self._stalled = make.counter("http_readers_stalled_total", "Connections cut because the reader took nothing")
+        self._dropped = make.counter(
             "http_connections_dropped_total", "Connections closed because there were too many", "state"
         )
-        self._subscribers = Gauge(
-            "chatcluster_stream_subscribers", "Open event streams", ("protocol",), registry=registry
-        )
+        self._subscribers = make.gauge("stream_subscribers", "Open event streams", "protocol")
         self._subscribers.labels("sse")
-        self._resumes = counter("stream_opens_total", "Event streams opened", "protocol", "outcome")
-        self._cuts = counter("stream_cuts_total", "Event streams that ended abruptly", "protocol", "reason")
-        self._runs = counter("runs_total", "Tenures that ended on this replica", "status")
-        self._run_seconds = histogram("run_duration_seconds", "Length of a tenure", TURN_BUCKETS)
-        self._claims = counter("claims_total", "Chats that this replica took")
-        self._upstream = counter("upstream_requests_total", "Attempts at a model response", "outcome")
-        self._upstream_seconds = histogram("upstream_request_seconds", "Length of an attempt", TURN_BUCKETS)
-        self._upstream_failures = counter("upstream_failures_total", "Attempts that failed", "kind", "retryable")
-        self._renewals = counter("lease_renewals_total", "Heartbeats written")
-        self._leases_lost = counter("leases_lost_total", "Times this process lost its lease")
-        self._takeovers = counter("takeovers_total", "Dead replicas that this one buried", "proof")
-        self._transactions = histogram(
-            "store_transaction_seconds", "Postgres transactions", FAST_BUCKETS, "name", "outcome"
-        )
-        self._purged = counter("purged_rows_total", "Rows that were deleted for good", "kind")
-        self._crashes = counter("crashes_total", "Errors that nobody foresaw", "where")
-        Gauge(
-            "chatcluster_telemetry_failures", "Lines of log, or counts, that were lost", registry=registry
-        ).set_function(telemetry.failures)
-        self._slow_steps = counter("loop_slow_steps_total", "Steps of the event loop above 50 ms of CPU time")
-        self._slots = Gauge("chatcluster_worker_slots", "Places for chats", ("state",), registry=registry)
-
-    @contextmanager
-    def listening(self) -> Iterator[Metrics]:
-        """Count what is reported while the block runs."""
-        telemetry.subscribe(self.listen)
-        try:
-            yield self
-        finally:
-            telemetry.unsubscribe(self.listen)
-
-    def watch_slots(self, *, used: Callable[[], int], total: int) -> None:
-        """Show the replica's places for chats as they are at each scrape."""
-        self._slots.labels("used").set_function(used)
-        self._slots.labels("available").set_function(lambda: max(0, total - used()))
-
-    def watch_loop(self, *, longest_seconds: Callable[[], float], memory_bytes_max: Callable[[], int]) -> None:
-        """Show what was measured of the event loop, and of the process."""
-        name, help_text = "chatcluster_loop_longest_step_seconds", "CPU time of the event loop's longest step"
-        Gauge(name, help_text, registry=self.registry).set_function(longest_seconds)
-        name, help_text = "chatcluster_memory_max_bytes", "The most memory that the process has had"
-        Gauge(name, help_text, registry=self.registry).set_function(memory_bytes_max)
-
-    def render(self) -> bytes:
-        """The registry in Prometheus's text format."""
-        return generate_latest(self.registry)
-
-    def listen(self, name: str, fields: Fields) -> None:
-        """Count one event."""
-        if name in CRASHES:
-            self._crashes.labels(name.partition(".")[0]).inc()
-        rule = _RULES.get(name)
-        if rule is not None:
-            rule(self, fields)
-
-    # rules
+        self._resumes = make.counter("stream_opens_total", "Event streams opened", "protocol", "outcome")
+        self._cuts = make.counter("stream_cuts_total", "Event streams that ended abruptly", "protocol", "reason")
+        self.rules: dict[str, Rule] = {
+            "http.request": self._http_request,
+            "http.reader_stalled": self._reader_stalled,
+            "http.connection_dropped": self._connection_dropped,
+            "stream.opened": self._stream_opened,
+            "stream.closed": self._stream_closed,
+        }
 
     def _http_request(self, fields: Fields) -> None:
         route = str(fields.get("route"))
@@ -128,6 +87,24 @@ class Metrics:
         if fields.get("reason") != "disconnected":
             self._cuts.labels("sse", str(fields.get("reason"))).inc()
 
+
+class Working:
+    """Chats and the model."""
+
+    def __init__(self, make: Instruments) -> None:
+        self._runs = make.counter("runs_total", "Tenures that ended on this replica", "status")
+        self._run_seconds = make.histogram("run_duration_seconds", "Length of a tenure", TURN_BUCKETS)
+        self._claims = make.counter("claims_total", "Chats that this replica took")
+        self._upstream = make.counter("upstream_requests_total", "Attempts at a model response", "outcome")
+        self._upstream_seconds = make.histogram("upstream_request_seconds", "Length of an attempt", TURN_BUCKETS)
+        self._upstream_failures = make.counter("upstream_failures_total", "Attempts that failed", "kind", "retryable")
+        self.rules: dict[str, Rule] = {
+            "chat.claimed": self._claimed,
+            "chat.tenure": self._tenure,
+            "chat.attempt": self._attempt,
+            "chat.attempt_failed": self._attempt_failed,
+        }
+
     def _tenure(self, fields: Fields) -> None:
         self._runs.labels(str(fields.get("status", fields.get("error")))).inc()
         self._run_seconds.observe(_seconds(fields))
@@ -141,6 +118,28 @@ class Metrics:
 
     def _attempt_failed(self, fields: Fields) -> None:
         self._upstream_failures.labels(str(fields.get("kind")), str(bool(fields.get("retryable"))).lower()).inc()
+
+
+class Belonging:
+    """The cluster and its database, and how this process does."""
+
+    def __init__(self, make: Instruments) -> None:
+        self._renewals = make.counter("lease_renewals_total", "Heartbeats written")
+        self._leases_lost = make.counter("leases_lost_total", "Times this process lost its lease")
+        self._takeovers = make.counter("takeovers_total", "Dead replicas that this one buried", "proof")
+        self._transactions = make.histogram(
+            "store_transaction_seconds", "Postgres transactions", FAST_BUCKETS, "name", "outcome"
+        )
+        self._purged = make.counter("purged_rows_total", "Rows that were deleted for good", "kind")
+        self._slow_steps = make.counter("loop_slow_steps_total", "Steps of the event loop above 50 ms of CPU time")
+        self.rules: dict[str, Rule] = {
+            "lease.renewed": self._lease_renewed,
+            "lease.lost": self._lease_lost,
+            "replica.buried": self._buried,
+            "purge.deleted": self._deleted,
+            "loop.slow_step": self._slow_step,
+            "store.transaction": self._transaction,
+        }
 
     def _lease_renewed(self, _: Fields) -> None:
         self._renewals.inc()
@@ -163,25 +162,52 @@ class Metrics:
         self._transactions.labels(str(fields.get("name", "other")), outcome).observe(_seconds(fields))
 
 
+class Metrics:
+    def __init__(self) -> None:
+        self._make = make = Instruments()
+        self.registry = make.registry
+        ProcessCollector(registry=make.registry)
+        PlatformCollector(registry=make.registry)
+        Info("chatcluster_build", "The version that runs", registry=make.registry).info({"version": __version__})
+        make.gauge("telemetry_failures", "Lines of log, or counts, that were lost").set_function(telemetry.failures)
+        self._crashes = make.counter("crashes_total", "Errors that nobody foresaw", "where")
+        self._slots = make.gauge("worker_slots", "Places for chats", "state")
+        self._rules = {**Serving(make).rules, **Working(make).rules, **Belonging(make).rules}
+
+    @contextmanager
+    def listening(self) -> Iterator[Metrics]:
+        """Count what is reported while the block runs."""
+        telemetry.subscribe(self.listen)
+        try:
+            yield self
+        finally:
+            telemetry.unsubscribe(self.listen)
+
+    def watch_slots(self, *, used: Callable[[], int], total: int) -> None:
+        """Show the replica's places for chats as they are at each scrape."""
+        self._slots.labels("used").set_function(used)
+        self._slots.labels("available").set_function(lambda: max(0, total - used()))
+
+    def watch_loop(self, *, longest_seconds: Callable[[], float], memory_bytes_max: Callable[[], int]) -> None:
+        """Show what was measured of the event loop, and of the process."""
+        longest_step = self._make.gauge("loop_longest_step_seconds", "CPU time of the event loop's longest step")
+        longest_step.set_function(longest_seconds)
+        memory = self._make.gauge("memory_max_bytes", "The most memory that the process has had")
+        memory.set_function(memory_bytes_max)
+
+    def render(self) -> bytes:
+        """The registry in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def listen(self, name: str, fields: Fields) -> None:
+        """Count one event."""
+        if name in CRASHES:
+            self._crashes.labels(name.partition(".")[0]).inc()
+        rule = self._rules.get(name)
+        if rule is not None:
+            rule(fields)
+
+
 def _seconds(fields: Fields) -> float:
     value = fields.get("duration_seconds", 0.0)
     return value if isinstance(value, float | int) else 0.0
-
-
-_RULES: dict[str, Callable[[Metrics, Fields], None]] = {
-    "http.request": Metrics._http_request,
-    "http.reader_stalled": Metrics._reader_stalled,
-    "http.connection_dropped": Metrics._connection_dropped,
-    "stream.opened": Metrics._stream_opened,
-    "stream.closed": Metrics._stream_closed,
-    "chat.claimed": Metrics._claimed,
-    "chat.tenure": Metrics._tenure,
-    "chat.attempt": Metrics._attempt,
-    "chat.attempt_failed": Metrics._attempt_failed,
-    "lease.renewed": Metrics._lease_renewed,
-    "lease.lost": Metrics._lease_lost,
-    "replica.buried": Metrics._buried,
-    "purge.deleted": Metrics._deleted,
-    "loop.slow_step": Metrics._slow_step,
-    "store.transaction": Metrics._transaction,
-}

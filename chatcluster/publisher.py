@@ -13,6 +13,7 @@ States of a tenure's stream, as this side sees it:
             is told to look into the database, which alone decides who owns the chat. If that is still this tenure,
             what is in the stream is garbage, or of a tenure that Postgres has forgotten, and the runner overrules it:
             the tenure goes on under an epoch above all that, with the frames in memory renumbered (``overrule``)
+            A tenure that ended without a word (``abandon``), or that was given up, is in this state for good
 
 What concerns one stream holds up no other: one that Redis refuses to work on (``StreamRefused``) is left for a while,
 and the rest is sent. Only a server that cannot be reached, or that refuses everything, is waited for by all.
@@ -28,7 +29,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.backoff import Backoff, grown_seconds
+from chatcluster.backoff import Backoff
 from chatcluster.errors import Fenced, StreamFenced, StreamRefused, StreamsMisconfigured, StreamsUnavailable
 from chatcluster.parts import Frame, Position
 from chatcluster.ports import Appended, Opening, PartStreams
@@ -43,9 +44,6 @@ RECONNECT_SECONDS = 0.1
 RECONNECT_CAP_SECONDS = 0.5
 MISCONFIGURED_CAP_SECONDS = 10.0
 """Between tries on a server that will refuse the same until somebody changes something."""
-REFUSED_SECONDS = 0.5
-REFUSED_CAP_SECONDS = 10.0
-"""Between tries on a stream that Redis refuses to work on."""
 
 
 class Publisher:
@@ -132,7 +130,7 @@ class Publisher:
         while self._timers and self._timers[0][0] <= now:
             stream = heapq.heappop(self._timers)[2]
             stream.flush()
-            if stream.refusals:
+            if stream.refusals.count:
                 self._pending[stream] = None
 
     async def _send_pending(self) -> None:
@@ -146,7 +144,7 @@ class Publisher:
         for stream in list(self._pending):
             if not stream.unsent and stream.state in (State.LIVE, State.FENCED):
                 self._let_go(stream)
-            elif stream.left_alone_until > trio.current_time():
+            elif stream.refusals.left_alone_until > trio.current_time():
                 del self._pending[stream]  # its timer brings it back
         if self._pending:
             self._wake.set()
@@ -156,7 +154,7 @@ class Publisher:
         now = trio.current_time()
         chats: dict[UUID, list[TenureStream]] = {}
         for stream in self._pending:
-            if stream.state in (State.NEW, State.BROKEN) and stream.left_alone_until <= now:
+            if stream.state in (State.NEW, State.BROKEN) and stream.refusals.left_alone_until <= now:
                 chats.setdefault(stream.chat_id, []).append(stream)
         failures: list[StreamsUnavailable] = []
         waiting = list(chats.values())
@@ -182,12 +180,9 @@ class Publisher:
 
     def _leave_alone(self, stream: TenureStream, refusal: StreamRefused) -> None:
         """Redis refuses to work on this stream: try again later, and go on with the others."""
-        if stream.refusals == 0:
+        if stream.refusals.count == 0:
             telemetry.event("stream.refused", chat_id=str(stream.chat_id), error=str(refusal))
-        seconds = grown_seconds(REFUSED_SECONDS, stream.refusals, REFUSED_CAP_SECONDS)
-        stream.refusals += 1
-        stream.left_alone_until = trio.current_time() + seconds
-        self.flush_at(stream.left_alone_until, stream)
+        self.flush_at(stream.refusals.refused(trio.current_time()), stream)
 
     async def _append_unsent(self) -> None:
         unsent = ((stream, added) for stream in self._pending if stream.state is State.LIVE for added in stream.unsent)
@@ -252,7 +247,7 @@ class Publisher:
             return  # abandoned meanwhile
         stream.unsent = [added for added in stream.memory if added.position > sent]
         stream.state = State.LIVE
-        stream.refusals = 0
+        stream.refusals.count = 0
         self._open[stream] = None
         stream.settled.set()
 

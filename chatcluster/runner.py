@@ -28,7 +28,6 @@ the old one, then reads what the dead tenure's last attempt had said, and keeps 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 import trio
 
@@ -58,11 +57,9 @@ from chatcluster.errors import (
     Unreadable,
 )
 from chatcluster.held_chat import HeldChat
-from chatcluster.histories import History, Places, error_of
-from chatcluster.notices import Notices
+from chatcluster.histories import error_of
 from chatcluster.parts import Message, ToolCallPart
-from chatcluster.ports import Chat, Claimed, ModelRequest, Outside
-from chatcluster.publisher import Publisher
+from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.salvage import salvage
 from chatcluster.turn import CallModel, Finish, GiveUp, after_deaths, after_failure, asked_model, next_step
 
@@ -74,31 +71,19 @@ class Runner:
 
     def __init__(
         self,
-        claimed: Claimed,
-        worker_id: UUID,
+        held: HeldChat,
         outside: Outside,
-        *,
-        publisher: Publisher,
-        notices: Notices,
         settings: Settings,
-        places: Places,
+        *,
+        retry_seconds: float,
         is_full: Callable[[], bool],
     ) -> None:
-        self._held = HeldChat(
-            claimed.chat,
-            worker_id,
-            History(outside.store, places, settings),
-            store=outside.store,
-            streams=outside.streams,
-            publisher=publisher,
-            notices=notices,
-            on_lost=self.fenced,
-        )
+        self._held = held
+        held.on_lost = self.fenced
         self._outside = outside
-        self._publisher = publisher
-        self._notices = notices
         self._settings = settings
-        self._retry_seconds = claimed.wait_seconds
+        self._retry_seconds = retry_seconds
+        """For how long a retry that is scheduled still has to wait."""
         self._attempted = (0, 0)
         self._whole = trio.CancelScope()
         self._is_full = is_full
@@ -126,7 +111,7 @@ class Runner:
     def fenced(self) -> None:
         """The database names another owner, or none: end at once, without any further effect."""
         self._over = True
-        self._publisher.abandon(self._held.stream)
+        self._held.abandon()
         self._whole.cancel()
 
     def drain(self) -> None:
@@ -158,13 +143,10 @@ class Runner:
                 nursery.cancel_scope.cancel()
             span["status"] = str(self.chat.status)
         if self._over:
-            self._publisher.abandon(self._held.stream)
+            self._held.abandon()
 
     async def _work(self) -> None:
-        self._held.stream.open(
-            self.chat.history_version, trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1
-        )
-        self._notices.committed(self.chat, "status", by_owner=True)
+        self._held.open(trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
         if self.chat.status is Status.INTERRUPTING and not self._deadly:
             await self._salvage()
         while self._held.owned:

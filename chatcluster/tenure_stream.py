@@ -15,6 +15,7 @@ from uuid import UUID
 
 import trio
 
+from chatcluster.backoff import grown_seconds
 from chatcluster.parts import (
     AttemptFrame,
     CloseFrame,
@@ -33,6 +34,9 @@ from chatcluster.parts import (
 
 EPOCH_MAX = 2**53
 """Above an epoch of this size there is no room: a stream that has one is dropped."""
+REFUSED_SECONDS = 0.5
+REFUSED_CAP_SECONDS = 10.0
+"""Between tries on a stream that Redis refuses to work on."""
 FRAME_CHARACTERS_MAX = 16 << 10
 """Text of a frame. Streams are read some hundred frames at a time, and Redis cuts a listener that has megabytes to
 take: that would be every chat's listener on that replica."""
@@ -60,6 +64,28 @@ class State(Enum):
     FENCED = auto()
 
 
+class Refusals:
+    """That Redis refuses to work on one stream: how often in a row, and until when it is left alone for that."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.left_alone_until = 0.0
+
+    def refused(self, now: float) -> float:
+        """Once more; until when the stream is left alone now."""
+        self.left_alone_until = now + grown_seconds(REFUSED_SECONDS, self.count, REFUSED_CAP_SECONDS)
+        self.count += 1
+        return self.left_alone_until
+
+
+class HeldBack:
+    """Deltas of one kind that are to be one frame, and until when."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.until = -1.0
+
+
 class TenureStream:
     """The frames of one tenure. Every method is synchronous; the publisher does the rest."""
 
@@ -76,16 +102,13 @@ class TenureStream:
         """Set once the tenure is open in the stream, or known to be over."""
         self.overtaken_by: int | None = None
         """The highest epoch in the stream, where that is why we are fenced."""
-        self.refusals = 0
-        """How often in a row Redis has refused to work on this stream."""
-        self.left_alone_until = 0.0
+        self.refusals = Refusals()
         self._worker_id = str(worker_id)
         self._publisher = publisher
         self._on_fenced = on_fenced
         self._next_seq = 0
         self._attempt = 0
-        self._held: list[Part] = []
-        self._quiet_until = -1.0
+        self._held = HeldBack()
 
     def __repr__(self) -> str:
         return f"<TenureStream {self.epoch}-{self._next_seq} {self.state.name} unsent={len(self.unsent)}>"
@@ -105,21 +128,21 @@ class TenureStream:
         """A delta of the current attempt; text and reasoning may be held back to be coalesced."""
         now = trio.current_time()
         mergeable = isinstance(part, TextPart | ReasoningPart)
-        if self._held and (not mergeable or type(self._held[0]) is not type(part)):
+        if self._held.parts and (not mergeable or type(self._held.parts[0]) is not type(part)):
             self.flush()
-        if mergeable and (self._held or now < self._quiet_until):
-            self._held.append(part)
-            if len(self._held) == 1:
-                self._publisher.flush_at(self._quiet_until, self)
+        if mergeable and (self._held.parts or now < self._held.until):
+            self._held.parts.append(part)
+            if len(self._held.parts) == 1:
+                self._publisher.flush_at(self._held.until, self)
             return
-        self._quiet_until = now + self._publisher.coalesce_seconds
+        self._held.until = now + self._publisher.coalesce_seconds
         self._add_part(part)
 
     def flush(self) -> Position:
         """Turn what is held back into a frame now; the position of the last frame."""
-        if self._held:
-            held, self._held = self._held, []
-            self._quiet_until = trio.current_time() + self._publisher.coalesce_seconds
+        if self._held.parts:
+            held, self._held.parts = self._held.parts, []
+            self._held.until = trio.current_time() + self._publisher.coalesce_seconds
             self._add_part(_merged(held))
         return Position(self.epoch, self._next_seq - 1)
 

@@ -19,7 +19,8 @@ from chatcluster import telemetry
 from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
-from chatcluster.histories import Places
+from chatcluster.held_chat import HeldChat
+from chatcluster.histories import History, Places
 from chatcluster.notices import Notices, hint_in
 from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, worker_channel
 from chatcluster.publisher import Publisher
@@ -75,14 +76,15 @@ class Tenures:
         self._hinted = {}
 
     def start(self, claimed: Claimed, runners: trio.Nursery) -> None:
+        history = History(self._outside.store, self._places, self._settings)
+        held = HeldChat(
+            claimed.chat, self._worker_id, history, self._outside, publisher=self._publisher, notices=self._notices
+        )
         runner = Runner(
-            claimed,
-            self._worker_id,
+            held,
             self._outside,
-            publisher=self._publisher,
-            notices=self._notices,
-            settings=self._settings,
-            places=self._places,
+            self._settings,
+            retry_seconds=claimed.wait_seconds,
             is_full=lambda: self.free_slots == 0,
         )
         if stale := self._runners.get(claimed.chat.id):

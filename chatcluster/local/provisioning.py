@@ -20,7 +20,6 @@ from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id, renew_cluster_id
 from chatcluster.postgres.migrate import Migration, migrate
-from chatcluster.redis.connections import open_redis
 from chatcluster.redis.pubsub import publish_now
 
 ADMINISTRATOR = "admin"
@@ -78,8 +77,7 @@ async def revoke_token(settings: Settings, token_id: str) -> bool:
 
 async def _announce(database: Database, redis_url: str, announcements: Sequence[tuple[str, bytes]]) -> None:
     try:
-        async with open_redis(redis_url, cluster_id=await read_cluster_id(database)) as redis:
-            await publish_now(redis, announcements)
+        await publish_now(redis_url, await read_cluster_id(database), announcements)
     except (UnavailableError, SchemaError) as error:
         telemetry.event("token.revocation_not_announced", error=str(error))
 

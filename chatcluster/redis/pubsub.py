@@ -42,7 +42,7 @@ from chatcluster.backoff import Backoff
 from chatcluster.errors import StreamsMisconfigured, StreamsUnavailable, first_error
 from chatcluster.ports import Subscription
 from chatcluster.pubsub import Inbox, Switchboard
-from chatcluster.redis.connections import Command, Listener, RedisConnection, Reply
+from chatcluster.redis.connections import Command, Listener, RedisConnection, Reply, open_redis
 from chatcluster.redis.errors import ErrorReply
 
 CHANNELS_PER_COMMAND_MAX = 500
@@ -201,15 +201,17 @@ class RedisPubSub:
             self._dropped = 0
 
 
-async def publish_now(connection: RedisConnection, messages: Sequence[tuple[str, bytes]]) -> None:
+async def publish_now(url: str, cluster_id: str, messages: Sequence[tuple[str, bytes]]) -> None:
     """For a program that follows nothing and ends: publish, and wait until the server has it.
 
     Raises ``StreamsUnavailable``.
     """
-    prefix = connection.channel_prefix
-    for reply in await connection.exchange([("PUBLISH", prefix + channel, payload) for channel, payload in messages]):
-        if isinstance(reply, ErrorReply):
-            raise connection.refusal(reply)
+    async with open_redis(url, cluster_id=cluster_id) as connection:
+        prefix = connection.channel_prefix
+        commands = [("PUBLISH", prefix + channel, payload) for channel, payload in messages]
+        for reply in await connection.exchange(commands):
+            if isinstance(reply, ErrorReply):
+                raise connection.refusal(reply)
 
 
 def _in_commands(name: str, prefix: bytes, channels: Sequence[bytes]) -> Iterator[Command]:

@@ -21,7 +21,7 @@ from litestar.types import Receive, Scope, Send
 from chatcluster import __version__
 from chatcluster.errors import NotFound
 from chatcluster.web import health
-from chatcluster.web.api import admin, chats, messages, streams
+from chatcluster.web.api.routes import ROUTES
 from chatcluster.web.auth import Authenticator, authentication
 from chatcluster.web.errors import respond
 from chatcluster.web.http.boundary import Boundary
@@ -63,7 +63,7 @@ def create_app(services: Services) -> WebApp:
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
     api = Router(
         path="/api/v1",
-        route_handlers=[*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *admin.ROUTES],
+        route_handlers=ROUTES,
         middleware=[authentication(authenticator, Shares(services.settings))],
         guards=[require_whole_numbers],
         security=[{"token": []}],

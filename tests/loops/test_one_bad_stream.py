@@ -13,7 +13,8 @@ from chatcluster.errors import Fenced, StreamRefused, StreamsUnavailable
 from chatcluster.memory import MemoryBroker, MemoryStreams
 from chatcluster.parts import START, Frame, FrameKind, TextPart
 from chatcluster.ports import Appended, Opening
-from chatcluster.publisher import REFUSED_CAP_SECONDS, Publisher
+from chatcluster.publisher import Publisher
+from chatcluster.tenure_stream import REFUSED_CAP_SECONDS
 
 BAD, GOOD, WORKER = UUID(int=1), UUID(int=2), UUID(int=3)
 

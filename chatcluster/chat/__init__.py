@@ -68,6 +68,7 @@ from chatcluster.chat.state import (
     Retry,
     Status,
     StoredState,
+    state_with,
     stored_of,
 )
 from chatcluster.chat.table import TABLE, Row
@@ -127,5 +128,6 @@ __all__ = [
     "disowned",
     "event_name",
     "is_repeat",
+    "state_with",
     "stored_of",
 ]

@@ -241,6 +241,14 @@ async def test_a_queued_message_does_not_fence_the_owner(world: World) -> None:
     assert (finished.chat.worker_id, finished.chat.epoch) == (chat.worker_id, chat.epoch)
 
 
+async def test_p2_a_commit_to_a_chat_that_is_lost_is_fenced(world: World) -> None:
+    """As after a failover to a server that never had it: its owner has nothing to wait for."""
+    await world.chat()
+    fence = fence_of((await world.claim()).chat)
+    with pytest.raises(Fenced):
+        await world.store.commit(msgspec.structs.replace(fence, chat_id=uuid4()), ANSWER)
+
+
 # --- idempotency keys -------------------------------------------------------------------------
 
 KEY = Idempotency("key", b"digest".ljust(32))

@@ -70,6 +70,7 @@ from chatcluster.chat.state import (
     Status,
     StoredState,
     TurnOutcome,
+    state_with,
     stored_of,
 )
 from chatcluster.chat.table import TABLE, Row
@@ -131,5 +132,6 @@ __all__ = [
     "disowned",
     "event_name",
     "is_repeat",
+    "state_with",
     "stored_of",
 ]

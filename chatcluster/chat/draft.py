@@ -13,9 +13,9 @@ from chatcluster.chat.state import (
     OpenCall,
     Queued,
     Status,
-    StoredState,
     TurnOutcome,
-    stored_of,
+    copy_stored,
+    state_with,
 )
 from chatcluster.errors import QueuedMessageNotFound, QueueFull
 from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart, encode
@@ -61,7 +61,7 @@ class Draft:
     def __init__(self, state: ChatState, facts: Facts) -> None:
         self.before = state
         self.facts = facts
-        self.after = StoredState(**stored_of(state))
+        self.after = copy_stored(state)
         self.queue = list(state.queue)
         self.open_calls = {call.call_id: call for call in state.open_calls}
         self.messages: list[NewMessage] = []
@@ -168,7 +168,7 @@ class Draft:
         before, after = self.before, self.after
         self._count_versions()
         open_before = [call.call_id for call in before.open_calls]
-        state = ChatState(**stored_of(after), queue=tuple(self.queue), open_calls=tuple(self.open_calls.values()))
+        state = state_with(after, tuple(self.queue), tuple(self.open_calls.values()))
         return Decision(
             state=state,
             event=event,

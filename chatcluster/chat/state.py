@@ -128,6 +128,11 @@ STORED_FIELDS = StoredState.__struct_fields__
 _stored_values: Callable[[StoredState], tuple[Any, ...]] = attrgetter(*STORED_FIELDS)
 
 
+def copy_stored(state: StoredState) -> StoredState:
+    """One that can be changed."""
+    return StoredState(*_stored_values(state))
+
+
 def stored_of(state: StoredState) -> dict[str, Any]:
     """The fields of ``StoredState`` in what extends it, by their names."""
     return dict(zip(STORED_FIELDS, _stored_values(state), strict=True))
@@ -138,6 +143,11 @@ class ChatState(StoredState, frozen=True):  # type: ignore[misc]  # msgspec allo
 
     queue: tuple[Queued, ...] = ()
     open_calls: tuple[OpenCall, ...] = ()
+
+
+def state_with(stored: StoredState, queue: tuple[Queued, ...], open_calls: tuple[OpenCall, ...]) -> ChatState:
+    values: tuple[Any, ...] = (*_stored_values(stored), queue, open_calls)  # by place: each decision makes two of them
+    return ChatState(*values)
 
 
 class Fence(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status, stored_of
+from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status, state_with
 from chatcluster.errors import Unreadable
 from chatcluster.parts import (
     UNDECODABLE,
@@ -126,7 +126,7 @@ def _error_of(row: Row) -> ErrorInfo | None:
 def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenCall, ...]) -> ChatState:
     """What a decision on ``chat`` depends on."""
     queued = tuple(Queued(item.id, item.parts, item.model) for item in queue)
-    return ChatState(**stored_of(chat), queue=queued, open_calls=open_calls)
+    return state_with(chat, queued, open_calls)
 
 
 def messages_of(text: str | None) -> tuple[Message, ...]:

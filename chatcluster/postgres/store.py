@@ -264,7 +264,9 @@ async def _make_sure_of_room(connection: Connection, row: Row, command: UserComm
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
-    row = existing(await connection.fetchrow(SQL["lock_chat"], fence.chat_id), fence.chat_id)
+    row = await connection.fetchrow(SQL["lock_chat"], fence.chat_id)
+    if row is None:  # a server that took the place of another may never have had it
+        raise Fenced("the chat does not exist any more")
     try:
         return await _transition(connection, row, command, fence)
     except OwnershipError:

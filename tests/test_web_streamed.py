@@ -37,7 +37,7 @@ async def asking(world: World, path: str, body: Json, **headers: str) -> AsyncIt
         with trio.fail_after(5):
             answer = (await read_until(stream, b"\n\n\r\n")).decode()
         assert "content-type: text/event-stream" in answer
-        event = answer[answer.index("id: ") :].partition("\n\n")[0]
+        event = answer[answer.index("\nid: ") + 1 :].partition("\n\n")[0]
         fields = dict(line.split(": ", 1) for line in event.split("\n"))
         data = msgspec.json.decode(fields["data"])
         assert (fields["event"], data["type"]) == ("accepted", "accepted")

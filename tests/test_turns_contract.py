@@ -93,7 +93,7 @@ async def test_an_error_ends_the_turn_with_its_code(world: World, known: bool) -
 
 async def test_an_interruption_ends_the_turn_when_it_is_finished_and_not_before(world: World) -> None:
     chat_id = await world.chat("hello")
-    chat = (await world.claim()).chat
+    await world.claim()
     asked = await world.store.apply(chat_id, Interrupt(), owner_id=OWNER)
     assert asked.ended is None
     outcome = await commit(world, asked.chat, FinishInterruption())

@@ -268,7 +268,7 @@ class Replica:
     # --- what the database says about our chats -----------------------------------------------
 
     async def _follow_own_chats(self) -> None:
-        """Hints about chats that we own, from the replicas that changed them."""
+        """Hints about chats that we own, from whoever changed them."""
         async with self._pubsub.subscribe(worker_channel(self.worker_id)) as hints:
             while True:
                 hint = hint_in(await hints.receive())

@@ -11,7 +11,7 @@ neither would ever end by itself.
 
 What happens on each failure:
 
-* a lock session breaks: the lock is taken again. A watching neighbour sees the other lock still held, and waits on;
+* a lock session breaks: the lock is taken again. Whoever watches sees that another one is still held, and waits on;
 * a watch session breaks: a new one starts from the beginning; the other watcher and the lease serve meanwhile;
 * the database is away, or full: both are tried again, a watch at longer intervals. The lease alone serves until then;
 * anything that nobody thought of ends one try, is told, and is tried again.

@@ -56,7 +56,7 @@ class Attempt:
         self._settings = settings
         self._deltas: list[Part] = []
         self._joined = 0
-        """So many of them are joined already."""
+        """How many of the deltas, from the first on, are joined already."""
         self._streamed_bytes = 0
 
     async def run(self, request: ModelRequest) -> NewMessage:

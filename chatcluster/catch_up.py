@@ -24,7 +24,7 @@ from chatcluster.shown import Snapshot
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 PAGES_MAX = 4
-"""That are read and encoded at a time: each may be a message of megabytes, several times over."""
+"""Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
 SHARED_EVENTS_MAX = 2
 LARGE_BYTES = 256 << 10
 

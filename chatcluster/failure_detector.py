@@ -38,7 +38,7 @@ class FailureDetector:
         self._since: dict[UUID, float] = {}
         """When each token was seen first."""
         self._renewed: set[UUID] = set()
-        """Those that have renewed since they were seen first."""
+        """The workers that have renewed since this observer saw them first."""
         self._next_verdict = math.inf
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class FailureDetector:
         return max(0.0, self._next_verdict - now)
 
     def observe(self, heartbeats: Mapping[UUID, Heartbeat], now: float) -> dict[UUID, Silence]:
-        """Those that are dead by what was seen so far, with what has to be true still when they are buried."""
+        """The workers that are dead by what was seen so far, each with the proof that the burial checks again."""
         self._remember({worker_id: heartbeat.token for worker_id, heartbeat in heartbeats.items()}, now)
         self._next_verdict = math.inf
         verdicts = {worker_id: self._verdict(worker_id, heartbeats[worker_id], now) for worker_id in heartbeats}

@@ -1,8 +1,8 @@
 """Liveness: the lease of this replica, and burial of the dead.
 
 **Lease.** One row per replica, renewed every ``heartbeat_seconds`` by one statement on a connection of its
-own. The same statement returns which chats the database believes are ours, the ring of all replicas, and which server
-it was. A row that is not renewed for ``lease_ttl_seconds`` of an observer's own time is that of a dead
+own. The same statement returns which chats the database believes are ours, the ring of all replicas, and which database
+server took the renewal. A row that is not renewed for ``lease_ttl_seconds`` of an observer's own time is that of a dead
 replica (``failure_detector.py``); no wall clock has a say in it.
 
 **Self-fencing.** If the last renewal that succeeded *began* more than ``lease_ttl - lease_margin`` ago by our own
@@ -10,10 +10,10 @@ monotonic clock, all work is stopped, before anyone may take it over.
 
 **Session watch.** What tells the death of a process within milliseconds is in ``session_watch.py``.
 
-**Burial.** Whoever finds a replica dead deletes its row, if its proof still holds, and frees its chats in
-one transaction; then the claimers are woken. Recovery is a claim: there is no other path. Everyone
-looks for dead leases at start, every ``sweep_seconds``, jittered, and when one is about to end. A burial waits for
-nobody: what somebody has locked, a chat or the replica's row, is left to the next look.
+**Burial.** A replica that finds another one dead deletes the dead one's row, if the proof still holds, and frees the
+chats of the dead one in one transaction; then the claimers are woken. Recovery is a claim: there is no other path.
+Every replica looks for dead leases at start, every ``sweep_seconds``, jittered, and when one is about to end. A burial
+waits for no lock: a chat, or the replica's row, that another session has locked is left to the next look.
 
 What happens on each failure:
 
@@ -216,7 +216,7 @@ class Lease:
         await self._bury_now(worker_id, None)
 
     async def retire(self) -> None:
-        """Leave the cluster: the row goes, and with it whatever is still ours."""
+        """Leave the cluster: delete our row, and free the chats that are still ours."""
         self._retiring = True
         with trio.CancelScope(shield=True, deadline=trio.current_time() + RETIRE_SECONDS_MAX):
             try:

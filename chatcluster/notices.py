@@ -1,14 +1,14 @@
 """What is told after a commit: hints, lifecycle events, wake-ups. Best effort, after the fact, never data.
 
 * One **hint** per chat on its hint channel, for the feeds of all replicas; the same on the owner's worker
-  channel when somebody else than the owner changed the chat. Whoever gets one reads the database.
+  channel when somebody else than the owner changed the chat. The receiver of one reads the database.
 * One **lifecycle event** on the user's channel for ``/watch``.
 * A **wake-up** when the chat became claimable: this replica tries first, in process; only if it has no
-  place for the chat does it tell the others. Chats of a dead replica are many: all are told at once. Whoever
-  is not told finds the chat with the next poll.
+  place for the chat does it tell the others. Chats of a dead replica are many: all replicas are told at
+  once. A replica that is not told finds the chat with its next poll.
 
 A lost notice costs time (the polls), never correctness. One that cannot be understood, of another version say, is
-like a gap: whoever gets it looks for himself.
+like a gap: the receiver looks into the database.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Notices:
             self.claimable()
 
     def orphaned(self, chats: Sequence[Chat]) -> None:
-        """The owner of ``chats`` is gone: everybody who has a place claims, at once and side by side.
+        """The owner of ``chats`` is gone: all replicas that have a place claim, at once and side by side.
 
         Their readers are told by the claims. Only if nobody here has a place are they told before: a reader's
         feed that reads the database for a change which the next claim overtakes would delay that claim.

@@ -13,7 +13,7 @@ tenure's,
    and nothing of two tenures is mixed for a reader, who turns to the new one when the database names it.
 
 On failure: Postgres cannot be reached: tried again, for as long as the lease lasts. Redis cannot be reached: the
-publisher tries again, and finds the same. Somebody who goes on writing into the stream is overruled ``OVERRULES_MAX``
+publisher tries again, and finds the same. A writer that goes on adding to the stream is overruled ``OVERRULES_MAX``
 times; after that the tenure has no live parts, and everything durable is as ever.
 """
 
@@ -31,7 +31,7 @@ OVERRULES_MAX = 8
 
 
 class Overruling:
-    """Of one tenure, on behalf of its runner."""
+    """What the runner of one tenure has done when the chat's stream is ahead of Postgres."""
 
     def __init__(self, store: Store, streams: PartStreams, stream: TenureStream, worker_id: UUID) -> None:
         self._store = store

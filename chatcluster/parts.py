@@ -96,7 +96,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``finish_reason`` is set on assistant messages: ``stop``, ``length``, ``content_filter``,
     ``tool_calls``, ``other`` or ``interrupted``. ``position`` is the last frame of the attempt that the message
-    was streamed in: whoever shows both has to show the frames up to it first. ``model`` is the one that
+    was streamed in: a feed that shows both has to show the frames up to it first. ``model`` is the one that
     answered, and on a user message the one that is asked, if that is not the chat's.
     """
 

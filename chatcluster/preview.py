@@ -1,11 +1,11 @@
 """The preview: the frames of the answer under way, as readers have them. Pure.
 
 One ``Preview`` lasts from the frame that begins an attempt to the message that it becomes, or to whatever else
-ends it; then there is a new, empty one. It only ever grows, so whoever joins keeps it with the number of frames
-that it has at that moment, and reads them from it later.
+ends it; then there is a new, empty one. It only ever grows, so a reader that joins keeps it with the number of
+frames that it has at that moment, and reads them from it later.
 
 Many readers join at one moment, after a deploy all of them: the frames are encoded for one of them, and
-the others get the same bytes. Whoever joins a long answer gets it in pages.
+the others get the same bytes. A reader that joins a long answer gets it in pages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Preview:
         self.positions: list[Position] = []
         self._bodies: list[bytes] = []
         self._ends: list[int] = []
-        """Of each frame: the size of all up to it."""
+        """For each frame the size of all frames up to it, with its own."""
         self._version = 0
         self._encoded: dict[int, bytes] = {}
         """Frames as events, with cursors of ``_version``."""

@@ -9,11 +9,11 @@ States of a tenure's stream, as this side sees it:
 ``LIVE``    frames are appended as they come
 ``BROKEN``  an append failed, was refused, or the stream is gone, or the server was away and may have lost a part
             of it: what the stream lacks is appended again from memory, as soon as the server can be reached
-``FENCED``  the stream has frames of another tenure where ours would go: nothing is published any more, and the runner
-            is told to look into the database, which alone decides who owns the chat. If that is still this tenure,
-            what is in the stream is garbage, or of a tenure that Postgres has forgotten, and the runner overrules it:
-            the tenure goes on under an epoch above all that, with the frames in memory renumbered (``overrule``)
-            A tenure that ended without a word (``abandon``), or that was given up, is in this state for good
+``FENCED``  nothing is published any more: the tenure ended without a word (``abandon``), or the stream has frames of
+            another tenure where ours would go. In the second case the runner is told to look into the database, which
+            alone decides who owns the chat. If that is still this tenure, what is in the stream is garbage, or of a
+            tenure that Postgres has forgotten, and the runner overrules it: the tenure goes on under an epoch above all
+            that, with the frames in memory renumbered (``overrule``)
 
 What concerns one stream holds up no other: one that Redis refuses to work on (``StreamRefused``) is left for a while,
 and the rest is sent. Only a server that cannot be reached, or that refuses everything, is waited for by all.
@@ -55,7 +55,7 @@ class Publisher:
         self._pending: dict[TenureStream, None] = {}
         self._closing: dict[TenureStream, None] = {}
         self._open: dict[TenureStream, None] = {}
-        """Those that Redis has, and that are not closed."""
+        """The streams that are open in Redis: begun there, and not closed."""
         self._timers: list[tuple[float, int, TenureStream]] = []
         self._timer_count = 0
         self._pause = trio.CancelScope()

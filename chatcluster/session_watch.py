@@ -3,7 +3,7 @@
 Each replica holds ``SESSION_LOCKS`` locks on its worker ID, each on a connection of its own, and waits, on a connection
 for each, for the locks of the next two in the ring. The server releases the locks of a killed process at once, so its
 death is known in milliseconds: also if the process next to it, which watched it, died or froze with it. What counts as
-proof, and what does not, is said in ``registry.py``.
+proof, and what does not, is said in ``postgres/registry.py``.
 
 **After a failover the locks move with the heartbeats.** Each renewal says which server took it. A lock that is held on
 another one is let go of and taken anew, and every watch begins anew: on an old primary that still answers reads
@@ -115,7 +115,7 @@ class SessionWatch:
         return nearest_first[:WATCHED_MAX]
 
     async def watch_neighbours(self) -> None:
-        """Have one watch on each neighbour, whoever they are at the time."""
+        """Have one watch on each neighbour; the neighbours change as replicas come and go."""
         async with trio.open_nursery() as nursery:
             while True:
                 self._ring_changed = trio.Event()
@@ -130,8 +130,8 @@ class SessionWatch:
                 await self._ring_changed.wait()
 
     async def _watch(self, worker_id: UUID) -> None:
-        """Until it is dead, or no neighbour any more. A burial is brought to its end in either case: who is to take
-        the chats over has to hear of it."""
+        """Watch a worker until it is dead, or no neighbour any more. A burial is brought to its end in either case,
+        because the replicas that take the chats over have to hear of it."""
         death = None
         with self._watches[worker_id]:
             death = await self._await_death(worker_id)

@@ -209,7 +209,8 @@ class Shown:
         self._offer(Notice(events.with_id(cursor, body), cursor, is_frame=True))
 
     def abandon_preview(self) -> None:
-        """The attempt came to nothing, which only others were told as it happened: who joins is not shown it.
+        """The attempt came to nothing, which this feed learned from the database alone: a reader that joins is not
+        shown it.
 
         Readers in the middle of it are left where they are; the next attempt takes its place.
         """

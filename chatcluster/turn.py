@@ -1,6 +1,6 @@
 """What a turn does next, decided from the history alone.
 
-Pure: whoever takes a chat over, in whatever state its last owner left it, comes to the same decision.
+Pure: every replica that takes a chat over, in whatever state its last owner left it, comes to the same decision.
 """
 
 from __future__ import annotations

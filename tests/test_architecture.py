@@ -75,5 +75,31 @@ def test_every_code_that_a_caller_can_get_is_in_the_readme() -> None:
         assert f"`{kind.code}`" in readme, kind
 
 
+def test_every_module_and_folder_has_its_line_among_the_rooms() -> None:
+    """Somebody who has read the list finds the room of any behaviour without a search."""
+    rooms = (ROOT / "ARCHITECTURE.md").read_text().partition("## The rooms")[2].partition("### ")[0]
+    names = {name for words in re.findall(r"`([^`]+)`", rooms) for name in re.findall(r"\w+", words)}
+    for path in (ROOT / "chatcluster").rglob("*.py"):
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        assert name in names or name == "__main__", f"{path.relative_to(ROOT)} has no line in ARCHITECTURE.md"
+
+
+TO_COME = {"tools/"}
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    files = [
+        path.as_posix() for top in ("chatcluster", "tests", "trials", "scripts") for path in (ROOT / top).rglob("*")
+    ]
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for name in re.findall(r"`([\w/]+\.(?:py|sql)|[\w/]+/)`", text):
+        is_there = name in ("chatcluster/", "tests/", "trials/") or any(
+            path.endswith(f"/{name.rstrip('/')}") for path in files
+        )
+        assert is_there or name in TO_COME, name
+    for name in re.findall(r"`((?:loops/)?test_\w+)`", text):
+        assert (ROOT / "tests" / f"{name}.py").exists(), name
+
+
 def subclasses(kind: type[CallerError]) -> set[type[CallerError]]:
     return {kind}.union(*map(subclasses, kind.__subclasses__()))

@@ -32,7 +32,7 @@ from chatcluster.local.local_cluster import DEFAULT_DATA_DIR, reach, read_cluste
 NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}
 """What `up` gives to each replica itself."""
 UP_DEFAULTS = {"drain_seconds": 5.0, "drain_notice_seconds": 0.0}
-"""Whoever presses Ctrl-C waits for it, and there is no load balancer to tell."""
+"""The person who presses Ctrl-C waits for the drain, and there is no load balancer to tell."""
 
 
 class Commands(click.Group):

@@ -1,7 +1,7 @@
 """`chatcluster chat`: one conversation with a cluster, from a terminal or a pipe.
 
 A turn is: send, follow the stream until the database says that the chat rests, print what the database has
-and the stream did not show. The stream resumes by itself when its replica is lost (``client.py``). A new
+and the stream did not show. The stream resumes by itself when its replica is lost (``client/client.py``). A new
 attempt at an answer begins its text anew; what it repeats is not printed again, so a takeover is seen only
 where the model says something else this time (``Printer``).
 
@@ -105,7 +105,7 @@ class Conversation:
         return bool(chat["status"] != "error")
 
     async def _tell_of_silence(self, sent: trio.Event) -> None:
-        """Whoever mistyped an address shall not look at an empty screen for half a minute."""
+        """A person who mistyped an address shall not look at an empty screen for half a minute."""
         with trio.move_on_after(SILENCE_SECONDS):
             await sent.wait()
             return

@@ -54,7 +54,7 @@ STREAM_SECONDS = 300.0
 """Without an answer. Longer than a deploy, or the restart of a proxy."""
 CLOSE_SECONDS = 1.0
 CAUSES_MAX = 10
-"""Of an error, one behind the other, that are looked at."""
+"""How far an error's chain of causes is followed."""
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 Json = dict[str, Any]

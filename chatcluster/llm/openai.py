@@ -99,7 +99,7 @@ def _wire_messages(history: Sequence[Message]) -> Iterator[bytes]:
     """
     comma = b""
     open_role: Role | None = None
-    """Of a message whose text may go on."""
+    """The role of the message that is being written, while the text of the next one may be joined to it."""
     for index, message in enumerate(history):
         role, calls = message.role, _calls_of(message)
         if role is Role.TOOL or not (calls or _has_text(message)):

@@ -32,7 +32,7 @@ from chatcluster.local.embedded import child
 
 READY_SECONDS_MAX = 30.0
 RESTART_SECONDS_MIN = 0.5
-"""An interpreter that starts needs a whole core for a while. First those who take over its chats shall have it."""
+"""An interpreter that starts needs a whole core for a while. Replicas that take over its chats shall have it first."""
 RESTART_SECONDS_MAX = 5.0
 HEALTHY_SECONDS = 10.0
 LAST_GASP_SECONDS = 2.0

@@ -24,7 +24,7 @@ class LocalCluster(msgspec.Struct, frozen=True):
     database_url: str
     redis_url: str
     pid: int
-    """Of the supervisor."""
+    """The process ID of the supervisor."""
 
 
 def write_cluster(data_dir: Path, cluster: LocalCluster) -> None:

@@ -10,7 +10,7 @@ What is nested in what is the order of starting, and backwards that of stopping:
   die are started again (``keeper.py``). Their logs are kept small while they run (``log_rotation.py``).
 * The first SIGINT, SIGTERM or SIGHUP stops everything in order: replicas hand over what they do within their
   ``drain_seconds``, then the servers write down what they have. The second one kills the replicas.
-* Nothing survives us, whatever we die of: the kernel ends the children with us.
+* No child survives the supervisor, whatever the supervisor dies of: the kernel ends the children with it.
 """
 
 from __future__ import annotations

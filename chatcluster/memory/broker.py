@@ -62,7 +62,7 @@ class MemoryBroker:
         self._streams.clear()
 
     def lose_newest(self, frames: int) -> None:
-        """Of each stream the newest frames are lost, as when the server comes back with what it had saved."""
+        """Lose the newest frames of each stream, as when the server comes back with what it had saved."""
         for row in self._streams.values():
             del row.frames[max(0, len(row.frames) - frames) :]
             row.last = row.frames[-1].position if row.frames else START

@@ -60,7 +60,7 @@ class ReplicaRow:
     replica: Replica
     heartbeat_at: float
     token: str
-    """Of the last renewal."""
+    """Changes with each renewal, as in ``ports.Heartbeat``."""
     session_locks: int = SESSION_LOCKS
 
 
@@ -180,7 +180,7 @@ class MemoryDatabase:
             self.drop_session(worker_id, lock)
 
     def fail_over(self) -> None:
-        """Another server takes the writes; sessions stay on the old one, which still answers whoever only reads."""
+        """Another server takes the writes; sessions stay on the old one, which still answers reads."""
         self.server, self.locks = self._start(), {}
 
     def restart_sessions(self) -> None:

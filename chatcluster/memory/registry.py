@@ -101,7 +101,7 @@ class MemoryRegistry:
         return None if still_held else Death(locks[0].server)
 
     async def _let_go(self, key: LockKey) -> None:
-        """It may be in other hands than when the watch began: its holder took it again."""
+        """Wait until the lock is free. A holder that took it again since the watch began holds it as well."""
         if lock := self._database.locks.get(key):
             await lock.released.wait()
 

@@ -267,7 +267,7 @@ class MemoryStore:
         return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
 
     def _suspected(self, worker_id: UUID) -> list[ChatRow]:
-        """Of the chats that may be what ended their owners the one that waits longest, if the worker has no new one."""
+        """The suspect that waits longest, if the worker took none lately. A suspect may be what ended its owners."""
         since = self._database.now() - timedelta(seconds=SUSPECTED_SECONDS)
         owned = [row for row in self._database.owned_by(worker_id) if row.updated_at > since]
         if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in owned):

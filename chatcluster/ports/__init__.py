@@ -1,15 +1,15 @@
 """The protocols between the loops and the outside. Each has at least two implementations.
 
-===============  ==========================  ==========================
-port             for real                    in one process
-===============  ==========================  ==========================
-``Store``        ``store.PostgresStore``     ``memory.MemoryStore``
-``Registry``     ``registry.PostgresRegistry``  ``memory.MemoryRegistry``
-``Accounts``     ``accounts.PostgresAccounts``  ``memory.MemoryAccounts``
-``PartStreams``  ``streams.RedisStreams``    ``memory.MemoryStreams``
-``PubSub``       ``pubsub.RedisPubSub``      ``memory.MemoryPubSub``
-``Model``        ``llm.client.ChatCompletions``  scripted models in tests
-===============  ==========================  ==========================
+===============  ==============================  ========================
+port             for real                        in one process
+===============  ==============================  ========================
+``Store``        ``postgres/store.py``           ``memory/store.py``
+``Registry``     ``postgres/registry.py``        ``memory/registry.py``
+``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
+``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
+``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
+``Model``        ``llm/client.py``               scripted models in tests
+===============  ==============================  ========================
 
 Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavailable`` (``PartStreams``);
 ``PubSub`` never raises for the network: it is best effort by contract, and says where it had a gap.

@@ -25,7 +25,7 @@ class Subscription(Protocol):
     async def receive_unless(self, taken: Callable[[bytes | Gap], bool]) -> bytes | Gap:
         """The next payload that ``taken`` leaves: it is called for each one, as it comes, and says whether it took it.
 
-        It may be called by whoever delivers the payload, and must neither block nor raise.
+        The task that delivers the payload may call it, so it must neither block nor raise.
         """
         ...
 
@@ -35,7 +35,7 @@ class Subscription(Protocol):
 
 
 class PubSub(Protocol):
-    """Fire and forget messages to whoever listens now."""
+    """Fire and forget messages to those that listen now."""
 
     def publish(self, channel: str, payload: bytes) -> None:
         """Never blocks and never fails. Subscribers in this process get it at once, the others

@@ -72,7 +72,7 @@ class Death(msgspec.Struct, frozen=True):
 
 
 NO_ROW = Silence("")
-"""Of a worker whose row is gone, while chats are its own: there is none, and there will be none under its ID."""
+"""The silence of a worker that still owns chats, and whose row is gone: no renewal will come under its ID any more."""
 
 Proof = Silence | Death | None
 """Why a worker is taken for dead; None: somebody saw its process end."""
@@ -80,7 +80,7 @@ Proof = Silence | Death | None
 
 class Burial(msgspec.Struct, frozen=True):
     freed: tuple[Chat, ...] = ()
-    """Those that can be read. The others are free as well, and whoever claims them finds out what is wrong."""
+    """Those that can be read. The others are free as well, and the claim of each finds out what is wrong with it."""
     gone: bool = False
     """Whether this burial deleted the worker's row."""
     left: int = 0
@@ -131,7 +131,7 @@ class Registry(Protocol):
         ...
 
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
-        """Of all workers that have a row or a chat."""
+        """The last heartbeat of each worker that has a row or owns a chat."""
         ...
 
     async def replicas(self) -> tuple[Replica, ...]: ...

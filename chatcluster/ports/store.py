@@ -137,7 +137,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
     @property
     def wait_seconds(self) -> float:
-        """The same, and no more than was scheduled: a clock that was set back does not make it an hour."""
+        """``retry_seconds``, and no more than was scheduled: a clock that was set back makes no wait longer."""
         retry = self.chat.retry
         return min(self.retry_seconds, retry.delay_ms / 1000) if retry else 0.0
 
@@ -180,7 +180,7 @@ class MessagePage(msgspec.Struct, frozen=True):
 
 
 VERSIONS_FORGOTTEN_MAX = 1000
-"""So many versions of one chat a failover may have lost without one of them being given out again."""
+"""The most versions of one chat that a failover may lose so that none of them is given out again."""
 
 
 class Changes(msgspec.Struct, frozen=True):

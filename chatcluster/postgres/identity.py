@@ -1,6 +1,6 @@
 """The ID of a cluster: what all replicas on one database have in common, and nobody else has.
 
-The names of a cluster's keys and channels in Redis are made of it (``redis.py``). It is a digest of
+The names of a cluster's keys and channels in Redis are made of it (``redis/connections.py``). It is a digest of
 
 * a random row of the database, which a migration has made;
 * the number of the database on its server, so that a copy under another name on the same server is another cluster;
@@ -8,7 +8,7 @@ The names of a cluster's keys and channels in Redis are made of it (``redis.py``
   may not ask for it do without; then two servers whose databases have the same number are not told apart.
 
 So it is the same after a failover to a standby, which is a physical copy, and after any restart. It is also the same
-on a clone that was made from a snapshot of the disk: whoever runs one beside the original has to give it a new row
+on a clone that was made from a snapshot of the disk: to run it beside the original, it has to be given a new row
 (``renew_cluster_id``) before its replicas start. Running replicas keep the ID that they have read.
 """
 

@@ -1,7 +1,7 @@
 """``Registry`` on Postgres: the rows of the replicas, their leases, and the session locks that tell a death at once.
 
-Who is authoritative: the row in ``replicas``. Without a row a worker cannot claim, and whoever deletes a row frees the
-worker's chats in the same transaction. Claim and burial meet at the row: a claim holds it against deletion.
+Who is authoritative: the row in ``replicas``. Without a row a worker cannot claim, and the transaction that
+deletes a row frees the worker's chats. Claim and burial meet at the row: a claim holds it against deletion.
 
 **Leases.** ``renew`` has a connection of its own, and each renewal is one statement. How long a renewal stays the last
 one is for the observer's clock to say (``failure_detector.py``); here it is only told apart from the next.
@@ -31,13 +31,15 @@ that still answers reads has old sessions, and its locks are let go of when thei
 the server that it was seen on, and counts only if the burial is written there.
 
 **Burial** waits for no row. The worker's chats that somebody has locked stay its own, and are freed by a later burial;
-the same with its row. A row that cannot be locked is judged by its token alone. That suffices: whoever still sees a
-token after a lease knows that no later renewal was answered, so that its worker has stopped (``heartbeat.py``).
+the same with its row. A row that cannot be locked is judged by its token alone. That suffices: an observer
+that still sees the same token after a lease knows that no later renewal was answered, so that its worker has stopped
+(``heartbeat.py``).
 
 **Frozen sessions.** A process that freezes, or is cut off, in a transaction keeps its locks: on its chats, and in a
 claim on its own row. The server ends such a session when it is idle in its transaction (see ``postgres/``), but not
 between the halves of a statement that is being prepared, nor with half of an answer sent: there no timeout of the
-server's applies. So whoever looks for the dead ends those that have not moved for ``FROZEN_SECONDS`` of its own time.
+server's applies. So a replica that looks for the dead ends the sessions that have not moved for
+``FROZEN_SECONDS`` of the replica's own time.
 
 **Rows that cannot be read** (a status of a newer version) are told of and passed over: they keep nobody's lease from
 being renewed, and nobody's chats from being freed.

@@ -1,13 +1,13 @@
 """The connection to Redis: batches of commands over a bounded pool of connections, and listeners.
 
 ``RedisConnection`` is the pool, and the way to a ``Listener``, which is one connection that follows channels.
-``redis_transport.py`` moves the bytes; hiredis packs commands and parses replies; ``redis_errors.py`` says what an
+``transport.py`` moves the bytes; hiredis packs commands and parses replies; ``errors.py`` says what an
 error that is replied means. Nothing outside of these modules knows any of them.
 
 **Names.** Several clusters share a server without knowing of each other, also where one is a copy of the other's
-database. So every key begins with the ID of the cluster, which Postgres gives (``identity.py``), and every channel with
-that and the number of the Redis database, because channels are common to all databases of a server. Until the ID is
-known there is no name, and every use of one is ``StreamsUnavailable``.
+database. So every key begins with the ID of the cluster, which Postgres gives (``postgres/identity.py``), and every
+channel with that and the number of the Redis database, because channels are common to all databases of a server. Until
+the ID is known there is no name, and every use of one is ``StreamsUnavailable``.
 
 **A batch has a connection to itself** while it lasts: one ``exchange`` is one write and, unless the replies are
 long, one read, however many commands it carries. Sharing one connection would need a task that reads and hands
@@ -31,7 +31,7 @@ What happens on failure:
 * An error that Redis replies is a value, an ``ErrorReply`` in the place of the reply, for in a
   pipeline the other commands took effect. Exceptions are the errors that concern the connection: it is not logged
   in, or the server is loading its data; and a server that says that it is read-only has become a
-  replica. Those close the connection, and the next one leads to whoever the URL names by then.
+  replica. Those close the connection, and the next one leads to the server that the URL names by then.
 * A listener sends a ``PING`` every 0.4 s, and gives itself up after three without an answer: a cut network
   does not close a connection. So silence costs less than 2 s, and a server that stands still for a second is waited
   for.

@@ -3,8 +3,8 @@ another.
 
 ``check`` tries every command once, on a key and a channel that nobody uses, in one round trip; ``run`` does so again
 and again, and looks at what the server says about itself where it may. What is wrong is said once, in the words of
-``redis_errors.py``, and again when it is something else. Nothing is refused for it, because Redis is never the truth:
-without it live parts pause, and everything durable goes on.
+``errors.py``, and again when something else is wrong. No replica refuses to work for it, because Redis is never the
+truth: without it live parts pause, and everything durable goes on.
 """
 
 from __future__ import annotations

@@ -4,15 +4,15 @@ Best effort by contract: a message may be lost, and what is authoritative is rea
 never lost is the word that something may have been: the ``GAP``.
 
 **Following.** One connection per replica follows the channels of all subscriptions (``_follow``). The
-``Switchboard`` (``switchboard.py``) says which channels that are, and what the server has been told on this connection;
-the difference is sent in batches. A subscription is *complete* while the server has confirmed all of its
+``Switchboard`` (``chatcluster/pubsub.py``) says which channels that are, and what the server has been told on this
+connection; the difference is sent in batches. A subscription is *complete* while the server has confirmed all of its
 channels on the current connection. It gets one ``GAP`` when it becomes complete
 
 * after the connection was lost, or
 * for the first time, if its block was entered earlier: the server could not be reached, or took longer than
   ``CONFIRM_SECONDS``,
 
-so whoever reads the truth after a ``GAP`` misses nothing from then on. While the connection is down there is
+so a subscriber that reads the truth after a ``GAP`` misses nothing from then on. While the connection is down there is
 no ``GAP``, because there is nothing yet from which on nothing is missed.
 
 **Publishing.** Subscribers in this process get a message at once, with or without Redis. For the others it

@@ -2,7 +2,7 @@
 
 One stream per chat, ``chatcluster:<cluster>:{<chat_id>}:parts``. A frame's position is its entry's ID,
 ``<epoch>-<seq>``, given explicitly, and Redis refuses an ID that is not above the last one. That is the fence: once a
-tenure's first entry ``<epoch>-0`` is in, nothing of an older tenure can be added, by whomever and however late.
+tenure's first entry ``<epoch>-0`` is in, nothing of an older tenure can be added, by any process and however late.
 Neither a script nor a lock is needed, and every frame can be sent twice without harm.
 
 Who is authoritative: Postgres, always. A stream may vanish at any moment (Redis restarted empty,

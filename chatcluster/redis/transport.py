@@ -49,7 +49,7 @@ class RedisAddress:
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     path: str = ""
-    """Of a Unix socket, instead of host and port; empty for TCP."""
+    """The path of a Unix socket, in place of host and port; empty for TCP."""
     tls: ssl.SSLContext | None = None
     username: str = ""
     password: str = field(default="", repr=False)
@@ -109,7 +109,7 @@ def _address(options: Mapping[str, Any]) -> RedisAddress:
 
 
 def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """The same that redis-py makes of these options."""
+    """The TLS context that redis-py would make of these options of the URL."""
     context = ssl.create_default_context()
     cert_reqs = options.get("ssl_cert_reqs", "required")
     if cert_reqs not in _VERIFY_MODES:
@@ -141,7 +141,7 @@ class Transport(Protocol):
         """Whether the server has neither sent anything that was not received, nor closed the connection."""
 
     def close(self) -> None:
-        """Give the socket up. Whoever waits in ``receive`` or ``send`` gets an error."""
+        """Give the socket up. A task that waits in ``receive`` or ``send`` gets an error."""
 
 
 TRANSPORT_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -165,7 +165,7 @@ async def _open_stream(address: RedisAddress) -> trio.SocketStream:
     stream = await trio.open_tcp_stream(address.host, address.port)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _DEAD_PEER_OPTIONS.items():
-        if hasattr(socket, option):  # what a system lacks, the deadlines of redis.py do without it
+        if hasattr(socket, option):  # what a system lacks, the deadlines of connections.py do without it
             stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return stream
 

@@ -2,8 +2,8 @@
 
 ``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
 under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), litestar's
-routing, ``auth``, then a route. A route decodes, calls one transition of the store, and after its commit tells
-``notices``; the store decides, the route never does.
+routing, ``auth``, then a route. A route decodes the request, calls one transition of the store, and after the
+commit tells ``notices``. The store decides what is allowed, never the route.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ FAILURES_RETRY_SECONDS = 5
 
 
 class Authenticator:
-    """``revocations`` grows with every announcement: who compares it knows when to ask again."""
+    """``revocations`` grows with every announcement, so an event stream that compares it knows when to ask again."""
 
     def __init__(self, accounts: Accounts, pubsub: PubSub, settings: Settings) -> None:
         self._accounts = accounts

@@ -23,7 +23,7 @@ class Subscriber(Protocol):
     """One reader of a feed."""
 
     sink: Callable[[], None] | None
-    """Told of every event that comes, in place of whoever waits in ``receive``. Must not fail."""
+    """Told of every event that comes, in place of the task that waits in ``receive``. Must not fail."""
 
     @property
     def has_pending(self) -> bool:

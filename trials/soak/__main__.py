@@ -81,7 +81,7 @@ def soak(*, quick: bool, json_path: Path | None, **values: Any) -> None:
     Starts a cluster of its own (`chatcluster up`; what follows -- goes to it), whose model answers at once, and has it
     serve users who talk, edit, archive, interrupt, repeat requests under their keys, and revoke tokens. Then what a day
     would end is ended, the purge gets its time, and the figures are judged: memory and files of the replicas, sizes
-    and dead rows of tables, what was to be purged, keys of Redis. The tolerances are in tests/soak/verdict.py.
+    and dead rows of tables, what was to be purged, keys of Redis. The tolerances are in trials/soak/verdict.py.
 
     The exit status is 1 if anything is not flat, 3 if the run could not go on.
 

@@ -3,8 +3,8 @@
 States: stopped → (initialised once) → running → stopped. The process is authoritative; ``postmaster.pid``
 is read only to learn that it is ready.
 
-* Ours alone: a lock on the home is held while it runs. Whoever gets the lock may stop what it finds
-  running there, because its starter must be dead.
+* Ours alone: a lock on the home is held while it runs. A process that gets the lock may stop the server
+  that it finds running there, because that server's starter must be dead.
 * A half-made cluster is not used: ``initdb`` works under another name, which is renamed when it is done.
 * A crash (``kill``, or the machine's) costs nothing that was committed; Postgres recovers at the next
   start. ``durable=False`` gives up the machine's crash, not the process's.

@@ -21,10 +21,9 @@ TOKENS = 60
 
 
 def lines_of_readme() -> str:
-    for path in (HERE.parent / "README.md", HERE / "client_in_readme.md"):
-        if path.exists() and (found := BLOCK.search(path.read_text())) is not None:
-            return found[1]
-    raise AssertionError("README.md shows no client")
+    found = BLOCK.search((HERE.parent / "README.md").read_text())
+    assert found is not None, "README.md shows no client"
+    return found[1]
 
 
 @asynccontextmanager

@@ -13,9 +13,14 @@ from contract_worlds import World, fence_of, open_world
 
 from chatcluster.chat import FinishTurn, Release, Status
 from chatcluster.errors import Fenced, LeaseLost, NotFound
-from chatcluster.ports import NO_ROW, Burial, Death, OwnedChat, Replica, Silence
+from chatcluster.ports import NO_ROW, Burial, Death, OwnedChat, Replica, Silence, hint_of
 
 ANSWER = FinishTurn((assistant("the answer"),))
+
+
+def told(burial: Burial | None) -> object:
+    """The burial, with what notices say of the chats that it freed."""
+    return burial and (tuple(map(hint_of, burial.freed)), burial.gone, burial.left)
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -81,7 +86,7 @@ async def test_a_replica_that_retires_leaves_no_chat_behind(world: World) -> Non
     (freed,) = await world.registry.retire(worker)
     assert (freed.id, freed.worker_id, freed.epoch) == (chat_id, None, chat.epoch)
     assert freed.snapshot_version == chat.snapshot_version + 1
-    assert freed == await world.store.get(chat_id)
+    assert hint_of(freed) == hint_of(await world.store.get(chat_id))
     assert await world.registry.replicas() == ()
     assert await world.registry.retire(worker) == ()
     assert (await world.claim()).chat.epoch == chat.epoch + 1
@@ -99,7 +104,7 @@ async def test_a_burial_frees_the_chats_fences_the_dead_and_leaves_others_alone(
     other = (await world.claim(alive)).chat
     buried = await world.registry.bury(dead, None)
     assert buried is not None
-    assert buried == Burial((await world.store.get(chat_id),), gone=True)
+    assert told(buried) == told(Burial((await world.store.get(chat_id),), gone=True))
     with pytest.raises(Fenced):
         await world.store.commit(fence_of(chat), ANSWER)
     assert await world.store.claim(dead, free_slots=1, batch=1) == ()
@@ -145,7 +150,7 @@ async def test_a_burial_by_lease_looks_at_the_heartbeat_again(world: World) -> N
     assert await world.registry.bury(worker, seen) is None
     assert await world.store.get(chat.id) == chat
     burial = await world.registry.bury(worker, Silence(await token_of(world, worker)))
-    assert burial == Burial((await world.store.get(chat.id),), gone=True)
+    assert told(burial) == told(Burial((await world.store.get(chat.id),), gone=True))
 
 
 async def test_a_row_that_seems_abandoned_is_buried_only_while_its_locks_are_free(world: World) -> None:
@@ -175,7 +180,7 @@ async def test_chats_of_a_worker_without_a_row_are_found_and_freed(world: World)
         await world.registry.bury(worker, None)
     assert await token_of(world, worker) == ""
     burial = await world.registry.bury(worker, NO_ROW)
-    assert burial == Burial((await world.store.get(chat_id),))
+    assert told(burial) == told(Burial((await world.store.get(chat_id),)))
     assert await world.registry.heartbeats() == {}
 
 
@@ -192,7 +197,7 @@ async def test_a_chat_that_somebody_holds_delays_itself_alone(world: World) -> N
         assert (burial.gone, burial.left) == (True, 1)
         assert await world.registry.bury(worker, NO_ROW) == Burial(left=1)
     burial = await world.registry.bury(worker, NO_ROW)
-    assert burial == Burial((await world.store.get(chat_ids[2]),))
+    assert told(burial) == told(Burial((await world.store.get(chat_ids[2]),)))
 
 
 async def test_a_replicas_row_that_somebody_holds_does_not_keep_its_chats(world: World) -> None:
@@ -205,7 +210,7 @@ async def test_a_replicas_row_that_somebody_holds_does_not_keep_its_chats(world:
         with trio.fail_after(0.5):
             assert await world.registry.bury(worker, Silence("another")) is None
             burial = await world.registry.bury(worker, seen)
-        assert burial == Burial((await world.store.get(chat_id),), left=1)
+        assert told(burial) == told(Burial((await world.store.get(chat_id),), left=1))
         assert await world.registry.bury(worker, seen) == Burial(left=1)
     assert await world.registry.bury(worker, seen) == Burial(gone=True)
 

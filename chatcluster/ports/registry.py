@@ -80,7 +80,8 @@ Proof = Silence | Death | None
 
 class Burial(msgspec.Struct, frozen=True):
     freed: tuple[Chat, ...] = ()
-    """Those that can be read. The others are free as well, and the claim of each finds out what is wrong with it."""
+    """Those of a state that is known, as far as notices tell of them: a title, say, need not be there. The others are
+    free as well, and whoever claims them finds out what is wrong."""
     gone: bool = False
     """Whether this burial deleted the worker's row."""
     left: int = 0

@@ -61,6 +61,7 @@ async def days_pass(observer: Session, days: float) -> None:
         ("tokens", "revoked_at"),
         ("tokens", "expires_at"),
         ("idempotency_keys", "created_at"),
+        ("turns", "ended_at"),
     ):
         await execute(observer, f"UPDATE {table} SET {column} = {column} - interval '{days} days'")
 
@@ -101,6 +102,19 @@ async def test_whoever_reads_or_comes_back_is_told_the_same_as_before(database: 
     await round_of(database).go_round()
     assert (await store.read(chat.id), await store.read(chat.id, after_version=1)) == before
     assert before[0].chat.reset_version > 1
+
+
+async def test_turns_that_ended_go_after_their_time(database: Database, observer: Session) -> None:
+    store = PostgresStore(database)
+    chat = await edited_chat(store, "a")  # while it was answered, so that a turn ended
+    assert await count(observer, "turns") == 1
+    await round_of(database).go_round()
+    assert await count(observer, "turns") == 1
+    await days_pass(observer, 8)
+    first = (await store.read(chat.id)).messages[0]
+    await store.apply(chat.id, Edit(first.id, text("best")), owner_id=OWNER)
+    await round_of(database).go_round()
+    assert await count(observer, "turns") == 1, "the one that ended just now"
 
 
 async def test_a_message_whose_call_is_open_stays(database: Database, observer: Session) -> None:

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.cluster
 QUICK_LEASE = {"heartbeat_seconds": 0.3, "lease_ttl_seconds": 1.5, "lease_margin_seconds": 0.3, "sweep_seconds": 0.2}
 
 Seen = tuple[str, Json]
+
+TOLD_ANEW = ("status", "queue", "ready")
 """An event: the cursor after it, and its data."""
 
 Start = Callable[..., Awaitable[Cluster]]
@@ -173,8 +175,8 @@ def assembled(events: list[Seen]) -> str:
 
 
 def content(events: list[Seen]) -> list[Seen]:
-    """Messages, attempts and parts: what a cursor is about. Status and queue are told anew to everybody."""
-    return [event for event in events if event[1]["type"] not in ("status", "queue")]
+    """Messages, attempts, parts and ends of turns: what a cursor is about. The rest is told anew to everybody."""
+    return [event for event in events if event[1]["type"] not in TOLD_ANEW]
 
 
 async def test_every_replica_shows_the_same_sequence_from_the_start_and_from_every_cursor(start: Start) -> None:
@@ -189,14 +191,14 @@ async def test_every_replica_shows_the_same_sequence_from_the_start_and_from_eve
     first = content(sequences[0])
     for sequence in sequences:
         assert content(sequence) == first
-    assert [data["type"] for _, data in first] == ["message", "attempt", *["part"] * 12, "message"]
+    assert [data["type"] for _, data in first] == ["message", "attempt", *["part"] * 12, "message", "turn"]
 
-    # Once the answer is history, a cursor from the middle of its parts leads to the message alone.
+    # Once the answer is history, a cursor from the middle of its parts leads to the message and the turn's end alone.
     for index, (cursor, _) in enumerate(first):
         for replica in cluster.replicas:
             rest: list[Seen] = []
             await read_to_rest(cluster, replica, chat["id"], rest, cursor=cursor)
-            later = [data for _, data in first[index + 1 :] if data["type"] == "message"]
+            later = [data for _, data in first[index + 1 :] if data["type"] in ("message", "turn")]
             assert [data for _, data in content(rest)] == later
 
 
@@ -208,12 +210,12 @@ async def test_a_reader_that_reconnects_at_each_event_of_a_running_answer_misses
     piecewise: list[Seen] = []
 
     async def hop() -> None:
-        while not piecewise or len(content(piecewise)) < 28:
+        while not piecewise or len(content(piecewise)) < 29:
             replica = cluster.replicas[len(piecewise) % 2]
             cursor = piecewise[-1][0] if piecewise else None
             async with connected(replica.url, cluster.token, chat["id"], cursor) as events:
                 async for event in events:
-                    if event[1]["type"] not in ("status", "queue"):
+                    if event[1]["type"] not in TOLD_ANEW:
                         piecewise.append(event)
                         break
 

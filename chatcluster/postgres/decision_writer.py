@@ -17,12 +17,12 @@ from uuid import UUID
 from chatcluster.chat import ChatState, Decision, Fence
 from chatcluster.errors import Fenced
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, ToolCallPart
-from chatcluster.ports import Chat, Outcome
+from chatcluster.ports import Chat, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, turn_of
-from chatcluster.room import change_bytes
+from chatcluster.room import bytes_of, change_bytes
 
 SQL = load_queries("chats.sql")
 UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN = (
@@ -39,6 +39,22 @@ class Origin(NamedTuple):
 
 
 NO_ORIGIN = (None, None, None)
+
+
+async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -> Row | None:
+    """The row of a new chat."""
+    return await connection.fetchrow(
+        SQL["insert_chat"],
+        chat.id,
+        chat.owner_id,
+        chat.title,
+        chat.model,
+        str(state.status),
+        state.snapshot_version,
+        state.history_version,
+        bytes_of(chat.messages),
+        state.claimable,
+    )
 
 
 async def write_decision(

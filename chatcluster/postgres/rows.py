@@ -39,7 +39,7 @@ from chatcluster.parts import (
     decode_parts,
 )
 from chatcluster.ports import Chat
-from chatcluster.postgres import Row
+from chatcluster.postgres.connecting import Row
 
 T = TypeVar("T")
 

@@ -30,19 +30,15 @@ from chatcluster.chat import (
     NO_FACTS,
     Create,
     Decision,
-    Edit,
     Facts,
     Fence,
     OwnerCommand,
-    Replaced,
     UserCommand,
     create,
     decide,
-    event_name,
     is_repeat,
 )
 from chatcluster.errors import Fenced, OwnershipError
-from chatcluster.parts import Message, Role
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
@@ -62,9 +58,10 @@ from chatcluster.ports import (
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
-from chatcluster.postgres.decision_writer import insert_messages, is_plain, write_decision, write_known
+from chatcluster.postgres.decision_writer import insert_chat, insert_messages, is_plain, write_decision, write_known
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
+from chatcluster.postgres.looked_up import facts_of, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
     chat_of,
@@ -75,7 +72,6 @@ from chatcluster.postgres.rows import (
     state_of,
     turns_of,
 )
-from chatcluster.room import bytes_of, has_room, new_parts, require_room
 
 SQL = load_queries("chats.sql")
 
@@ -203,18 +199,7 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
     if answered is not None:
         return answered
     state = create(Create(chat.messages)).state
-    row = await connection.fetchrow(
-        SQL["insert_chat"],
-        chat.id,
-        chat.owner_id,
-        chat.title,
-        chat.model,
-        str(state.status),
-        state.snapshot_version,
-        state.history_version,
-        bytes_of(chat.messages),
-        state.claimable,
-    )
+    row = await insert_chat(connection, chat, state)
     messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
     return await answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
 
@@ -231,36 +216,10 @@ async def _apply(
     if answered is not None:
         return answered
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
-    facts = await _facts(connection, chat_id, command)
-    kept_bytes = await _make_sure_of_room(connection, row, command, bytes_max)
+    facts = await facts_of(connection, chat_id, command)
+    kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return await answer(connection, owner_id, idempotency, outcome)
-
-
-async def _facts(connection: Connection, chat_id: UUID, command: UserCommand) -> Facts:
-    if not isinstance(command, Edit):
-        return NO_FACTS
-    row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
-    return Facts(None if row is None else Replaced(Role(row["role"]), row["model"]))
-
-
-async def _make_sure_of_room(connection: Connection, row: Row, command: UserCommand, bytes_max: int) -> int | None:
-    """Raise ``ChatFull`` if there is no room for what the command adds. Returns what is held, if that was counted.
-
-    That is where the row does not know, or says that there is no room; and for an edit, which may make room.
-    """
-    parts = new_parts(command)
-    if parts is None:
-        return None
-    known = row["content_bytes"]
-    if isinstance(command, Edit):
-        held = await connection.fetchval(SQL["measure_kept"], row["id"], command.message_id, bytes_max)
-    elif known is not None and has_room(known, parts, bytes_max=bytes_max):
-        return None
-    else:
-        held = await connection.fetchval(SQL["measure"], row["id"], bytes_max)
-    require_room(held, parts, bytes_max=bytes_max)
-    return int(held)
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
@@ -270,7 +229,7 @@ async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -
     try:
         return await _transition(connection, row, command, fence)
     except OwnershipError:
-        recorded = await _recorded(connection, fence, command)
+        recorded = await recorded_messages(connection, fence, command)
         if not is_repeat(command, recorded):
             raise
         return Outcome(chat_of(row), recorded, replayed=True)
@@ -313,14 +272,6 @@ def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decisio
 
 async def _commit_known(connection: Connection, known: Chat, decision: Decision, fence: Fence) -> Outcome | None:
     return await write_known(connection, known, decision, state_of(known, (), ()), fence)
-
-
-async def _recorded(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
-    """What an event of this name inserted in this tenure, from this history."""
-    text = await connection.fetchval(
-        SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
-    )
-    return messages_of(text)
 
 
 # --- reads ------------------------------------------------------------------------------------

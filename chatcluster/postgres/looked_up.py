@@ -1,0 +1,48 @@
+"""What a transition has to know besides the chat's row, looked up while the row is locked."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chatcluster.chat import NO_FACTS, Edit, Facts, Fence, OwnerCommand, Replaced, UserCommand, event_name
+from chatcluster.parts import Message, Role
+from chatcluster.postgres import Connection, Row
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import messages_of
+from chatcluster.room import has_room, new_parts, require_room
+
+SQL = load_queries("chats.sql")
+
+
+async def facts_of(connection: Connection, chat_id: UUID, command: UserCommand) -> Facts:
+    if not isinstance(command, Edit):
+        return NO_FACTS
+    row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
+    return Facts(None if row is None else Replaced(Role(row["role"]), row["model"]))
+
+
+async def make_sure_of_room(connection: Connection, row: Row, command: UserCommand, bytes_max: int) -> int | None:
+    """Raise ``ChatFull`` if there is no room for what the command adds. Returns what is held, if that was counted.
+
+    That is where the row does not know, or says that there is no room; and for an edit, which may make room.
+    """
+    parts = new_parts(command)
+    if parts is None:
+        return None
+    known = row["content_bytes"]
+    if isinstance(command, Edit):
+        held = await connection.fetchval(SQL["measure_kept"], row["id"], command.message_id, bytes_max)
+    elif known is not None and has_room(known, parts, bytes_max=bytes_max):
+        return None
+    else:
+        held = await connection.fetchval(SQL["measure"], row["id"], bytes_max)
+    require_room(held, parts, bytes_max=bytes_max)
+    return int(held)
+
+
+async def recorded_messages(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
+    """What an event of this name inserted in this tenure, from this history."""
+    text = await connection.fetchval(
+        SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
+    )
+    return messages_of(text)

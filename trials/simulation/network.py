@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import trio
 
-from chatcluster.errors import CallerError, OwnershipError, UnavailableError
+from chatcluster.errors import CallerError, OwnershipError, StreamsUnavailable, UnavailableError
 from chatcluster.memory import MemoryBroker, MemoryPubSub
 from chatcluster.memory.link import Link
 from simulation.scheduler import Process
@@ -46,6 +46,8 @@ class Weather:
         """Probability of a request to be slow, on each of its ways."""
         self.slow_seconds = 0.0
         """How slow on average, then."""
+        self.redis_far_seconds = 0.0
+        """How much longer than to Postgres it is to Redis: frames then come after the commit that ends them."""
         self.hint_lost = 0.0
         self.hint_doubled = 0.0
         self.hint_late = 0.0
@@ -127,6 +129,8 @@ class Wire(Link):
     async def go(self) -> None:
         if self._cuts or self.dead:
             await self._stopped()
+        if self._weather.redis_far_seconds and self._failure is StreamsUnavailable:
+            await trio.sleep(self._weather.redis_far_seconds)
         if self._weather.fair:
             await trio.lowlevel.checkpoint()
             return

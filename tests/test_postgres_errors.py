@@ -118,8 +118,8 @@ def test_a_bug_of_ours_stays_one(error: Exception) -> None:
 
 def test_who_asks_for_what_cannot_be_read_is_told_so() -> None:
     answered = answer(Unreadable("a status that this version does not know"))
-    assert answered.status == 500
-    assert b"cannot be read by this version" in answered.body
+    assert answered.status == 409
+    assert b"chat_unreadable" in answered.body
 
 
 @pytest.mark.parametrize(

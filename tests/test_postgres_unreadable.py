@@ -20,10 +20,11 @@ from postgres_sessions import execute, fetchval, open_session
 from chatcluster.chat import ErrorInfo, Fail, FinishTurn, Send, Status
 from chatcluster.config import Settings
 from chatcluster.errors import HistoryTooLarge, Unreadable
-from chatcluster.parts import TextPart, encode
+from chatcluster.parts import TextPart, encode, text_of
 from chatcluster.ports import Chat, Idempotency, NewChat, Replica
 from chatcluster.postgres import Database, Session, open_database
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.rows import UNREADABLE_TEXT
 from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
@@ -165,7 +166,7 @@ async def test_a_history_with_a_message_that_cannot_be_read_is_not_asked_about_b
     assert [message.parts for message in page.messages] == [text("\ufffd")]
 
 
-async def test_a_message_of_an_unknown_role_is_passed_over_where_messages_are_shown(
+async def test_a_message_of_an_unknown_role_has_its_place_where_messages_are_shown(
     database: Database, by_hand: Session
 ) -> None:
     store = PostgresStore(database)
@@ -176,7 +177,7 @@ async def test_a_message_of_an_unknown_role_is_passed_over_where_messages_are_sh
         await execute(by_hand, f"ALTER TABLE messages DROP CONSTRAINT {rule}")
     await execute(by_hand, "UPDATE messages SET role = 'hologram' WHERE chat_id = $1 AND role = 'assistant'", chat.id)
     shown = await store.list_messages(chat.id, owner_id=OWNER, after=0, limit=10, bytes_max=1 << 20)
-    assert [message.parts for message in shown.messages] == [text("hello"), text("queued")]
+    assert [text_of(message.parts) for message in shown.messages] == ["hello", UNREADABLE_TEXT, "queued"]
     assert (await store.read(chat.id)).messages == shown.messages
     with pytest.raises(Unreadable):
         await store.read_history(chat.id, **PAGE)

@@ -22,7 +22,7 @@ from simulation.vigil import Vigil
 
 SEEDS = 60
 """Run here; scripts/simulate runs more."""
-TESTS = Path(__file__).parent
+TRIALS = Path(__file__).parent.parent / "trials"
 
 
 @pytest.mark.parametrize("start", range(0, SEEDS, 10))
@@ -38,8 +38,8 @@ def test_one_seed_is_one_run_whatever_the_hashes_and_addresses_of_objects() -> N
     elsewhere = {
         subprocess.run(
             [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(TESTS)},
-            cwd=TESTS.parent,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(TRIALS)},
+            cwd=TRIALS.parent,
             capture_output=True,
             text=True,
             check=True,

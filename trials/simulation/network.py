@@ -39,6 +39,10 @@ Later = Callable[[float, Callable[[], None]], None]
 class Weather:
     """What the network between all processes and the servers is like right now."""
 
+    redis_far_seconds = 0.0
+    """How much longer than to Postgres it is to Redis, everywhere: frames then come after the commit that ends them.
+    Without that a frame is the first to arrive, as inboxes hand over in the delivering call."""
+
     def __init__(self) -> None:
         self.request_lost = 0.0
         self.answer_lost = 0.0
@@ -46,8 +50,6 @@ class Weather:
         """Probability of a request to be slow, on each of its ways."""
         self.slow_seconds = 0.0
         """How slow on average, then."""
-        self.redis_far_seconds = 0.0
-        """How much longer than to Postgres it is to Redis: frames then come after the commit that ends them."""
         self.hint_lost = 0.0
         self.hint_doubled = 0.0
         self.hint_late = 0.0

@@ -39,6 +39,7 @@ from chatcluster.ports import (
 from chatcluster.relay import Relay, Tenure
 from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
+from simulation.network import Weather
 from simulation.planted_harms import HARMFUL, Patch
 
 _hints = msgspec.json.Decoder(Hint)
@@ -168,12 +169,12 @@ def no_poll() -> list[Patch]:
 
 
 def impatient_messages() -> list[Patch]:
-    """A message is shown when it is read, before the frames that it came from."""
+    """A message is shown when it is read, before the frames that it came from: where those take a little longer."""
 
     def shown(self: Feed, message: Message) -> bool:
         return True
 
-    return [(Feed, "_frames_shown", shown)]
+    return [(Feed, "_frames_shown", shown), (Weather, "redis_far_seconds", 0.002)]
 
 
 def outdated_frames() -> list[Patch]:

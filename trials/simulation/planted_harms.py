@@ -155,12 +155,12 @@ def one_model_connection() -> list[Patch]:
 
 def trusted_hints() -> list[Patch]:
     """Whatever comes on a channel of hints is a hint."""
-    from chatcluster import replica
+    from chatcluster import tenures
 
     def decoded(payload: bytes | Gap) -> Hint | None:
         return None if isinstance(payload, Gap) else _hints.decode(payload)
 
-    return [(replica, "hint_in", decoded)]
+    return [(tenures, "hint_in", decoded)]
 
 
 HARMFUL: tuple[Callable[[], list[Patch]], ...] = (

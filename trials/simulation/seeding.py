@@ -131,7 +131,6 @@ def _troubled(seed: int) -> Plan:
     calm = draw.random() < 0.15
     drifting = draw.random() < 0.3
     liveness = Random(f"liveness {seed}")
-    far = Random(f"far {seed}")
     chats = draw.choice((1, 1, 2, 3))
     return Plan(
         seed=seed,
@@ -150,7 +149,6 @@ def _troubled(seed: int) -> Plan:
             "answer_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),
             "slow": 0.0 if calm else sometimes(0.3, 0.02, 0.5),
             "slow_seconds": draw.choice((0.005, 0.05, 0.5)),
-            "redis_far_seconds": far.uniform(0.002, 0.05) if far.random() < 0.3 else 0.0,
             "hint_lost": sometimes(0.3, 0.05, 1.0),
             "hint_doubled": sometimes(0.2, 0.05, 0.5),
             "hint_late": sometimes(0.3, 0.05, 0.8),

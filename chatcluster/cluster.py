@@ -60,7 +60,10 @@ from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
 from chatcluster.web.services import Services
 
-GC_YOUNG_OBJECTS = 20_000
+GC_YOUNG_OBJECTS = 5_000
+GC_YOUNG_LOOKS = 5
+"""A look at what survived so many others is a pause as well, so there must not be too much of that either."""
+GC_SURVIVORS_LOOKS = 800
 SCHEMA_RETRY_SECONDS = 0.5
 REDIS_CHECK_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -94,6 +97,7 @@ async def serve(
             if model is None:
                 model = await stack.enter_async_context(ChatCompletions(settings))
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
                 _watch_loop(metrics)
             async with trio.open_nursery() as nursery:
@@ -109,10 +113,11 @@ def _watch_loop(metrics: Metrics) -> None:
 
 
 def _spare_pauses() -> None:
-    """Make the garbage collector look at what lives for long seldom: each full look is a pause in every stream."""
+    """Each look of the garbage collector is a pause in every stream: it looks at a little at a time, and at what lives
+    for long seldom."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
 
 
 def _require_servers(settings: Settings) -> None:

@@ -166,8 +166,9 @@ class Subscriber:
             self._pending_bytes -= self._weight(notice)
             if self._pending_bytes <= self._buffer_bytes_max:
                 self._behind_since = inf
-            size += len(notice.data)
-            pieces.append(self._placed(notice))
+            piece = self._placed(notice)
+            size += len(piece)  # what is held back takes no room: the wait for more is over when there is more
+            pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _first(self, catch_up: CatchUp) -> bytes:

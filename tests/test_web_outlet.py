@@ -172,6 +172,20 @@ class TestSubscriber:
         assert subscriber.receive_nowait() == b"data: 1\n\ndata: 2\n\n"
         assert subscriber.receive_nowait() == b""
 
+    def test_p3_what_is_held_back_of_a_reader_that_is_ahead_does_not_hide_what_is_new_behind_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It came back ahead of this feed, and has seen the first frames already."""
+        monkeypatch.setattr("chatcluster.subscribe.TAKE_BYTES", 9)
+        subscriber = Subscriber(buffer_bytes_max=1000)
+        seen = [Notice(b"data: %d\n\n" % number, Cursor(1, Position(1, number)), is_frame=True) for number in (1, 2)]
+        for notice in seen:
+            subscriber.offer(notice)
+            assert subscriber.receive_nowait() == notice.data
+        for notice in (*seen, Notice(b"data: 3\n\n", Cursor(1, Position(1, 3)), is_frame=True)):
+            subscriber.offer(notice)
+        assert subscriber.receive_nowait() == b"data: 3\n\n"
+
     async def test_a_cut_wakes_the_one_who_waits_also_with_a_sink(self) -> None:
         """The end is for the stream's own task."""
         subscriber = Subscriber(buffer_bytes_max=100)

@@ -163,8 +163,7 @@ class _Process:
         connections = connections_within_reach(
             settings.connections_max, own=settings.database_pool_size + settings.slots
         )
-        streams_max = max(1, min(settings.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
-        audience = Audience(replace(settings, subscribers_max=streams_max))
+        audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
         self._replica = Replica(
@@ -178,32 +177,20 @@ class _Process:
         )
         notices.set_learner(self._feeds.learn)
         self._purge = Purge(database, settings, lambda: self._replica.worker_id)
-        self._app: WebApp = create_app(
-            Services(
-                settings=settings,
-                store=store,
-                accounts=PostgresAccounts(database),
-                registry=registry,
-                pubsub=self._pubsub,
-                feeds=self._feeds,
-                watches=self._watches,
-                transitions=Transitions(store, notices),
-                health=_Health(database, self._redis_health, lambda: self._replica.draining),
-                metrics=metrics,
-            )
+        services = Services(
+            settings=settings,
+            store=store,
+            accounts=PostgresAccounts(database),
+            registry=registry,
+            pubsub=self._pubsub,
+            feeds=self._feeds,
+            watches=self._watches,
+            transitions=Transitions(store, notices),
+            health=_Health(database, self._redis_health, lambda: self._replica.draining),
+            metrics=metrics,
         )
-        limits = Limits(
-            total=connections,
-            silent=settings.silent_connections_max,
-            silent_per_address=settings.silent_connections_per_address,
-            head_seconds=settings.head_seconds,
-        )
-        self._server = Server(
-            self._app,
-            send_stall_seconds=settings.send_stall_seconds,
-            reader_bytes_per_second_min=settings.reader_bytes_per_second_min,
-            limits=limits,
-        )
+        self._app: WebApp = create_app(services)
+        self._server = _server(self._app, settings, connections)
         self._waiting_for_schema = trio.CancelScope()
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""
@@ -279,6 +266,25 @@ class _Process:
                     return True
                 await trio.sleep(SCHEMA_RETRY_SECONDS)
         return False
+
+
+def _audience(settings: Settings, connections: int) -> Audience:
+    streams_max = max(1, min(settings.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
+    return Audience(replace(settings, subscribers_max=streams_max))
+
+
+def _server(app: WebApp, settings: Settings, connections: int) -> Server:
+    return Server(
+        app,
+        send_stall_seconds=settings.send_stall_seconds,
+        reader_bytes_per_second_min=settings.reader_bytes_per_second_min,
+        limits=Limits(
+            total=connections,
+            silent=settings.silent_connections_max,
+            silent_per_address=settings.silent_connections_per_address,
+            head_seconds=settings.head_seconds,
+        ),
+    )
 
 
 class _Health:

@@ -16,16 +16,14 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 from chatcluster.errors import ConfigError
 from chatcluster.local.embedded import child
 from chatcluster.local.embedded.binaries import PostgresInstallation, find_postgres
 from chatcluster.local.embedded.child import Identity
+from chatcluster.local.embedded.embedded_server import EmbeddedServer
 from chatcluster.local.embedded.home import choose_identity, create_home, existing_home, locked, socket_directory
 
 DATABASE = USER = "chatcluster"
@@ -48,52 +46,25 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 """Nothing of ours: PGDATA and its kin would change what the server does."""
 
 
-class PostgresServer:
+class PostgresServer(EmbeddedServer):
     """A Postgres server on ``data_dir`` for up to ``connections_max``; ``durable=False`` turns fsync off.
 
     The same object may be started again after ``stop`` and ``kill``; its URL stays the same.
     """
 
     def __init__(self, data_dir: Path, *, durable: bool = True, connections_max: int = 200) -> None:
-        self._data_dir = data_dir.absolute()
+        super().__init__(data_dir, "postgres.log", STOP_ESCALATION)
         self._durable = durable
         self._connections_max = connections_max
-        self._log = self._data_dir / "postgres.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._held = ExitStack()
         self._home: Path | None = None
         self._identity: Identity | None = None
-
-    def __repr__(self) -> str:
-        return f"<PostgresServer {self._data_dir} {f'pid {self.pid}' if self.pid else 'stopped'}>"
-
-    @property
-    def pid(self) -> int | None:
-        """The process ID of the postmaster, None when it is not running."""
-        return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
     def home(self) -> Path | None:
         """Where the data is, once started: not always inside the data directory, see ``home.py``."""
         return self._home
 
-    def start(self) -> str:
-        """Start the server, wait until it takes connections, and return its URL. Does nothing if it runs.
-
-        Raises ``ConfigError``: no server program, a data directory in use or of another version, or a
-        server that does not come up.
-        """
-        if self.pid is None:
-            self._let_go()
-            try:
-                return self._start()
-            except BaseException:
-                self.kill()
-                raise
-        assert self._home is not None
-        return self._url(self._home)
-
-    def _start(self) -> str:
+    def _start(self) -> None:
         self._data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         home = existing_home(self._data_dir)
         identity = choose_identity(home)
@@ -109,10 +80,10 @@ class PostgresServer:
         if major is None:
             self._initialise(installation, home)
         self._launch(installation, home)
-        return self._url(home)
 
-    def _url(self, home: Path) -> str:
-        socket = socket_directory(home, self._identity)
+    def _url(self) -> str:
+        assert self._home is not None
+        socket = socket_directory(self._home, self._identity)
         return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket))}"
 
     def _initialise(self, installation: PostgresInstallation, home: Path) -> None:
@@ -175,33 +146,10 @@ class PostgresServer:
     def _last_words(self) -> str:
         return child.last_line(self._log, "FATAL:", "error:") or "it said nothing"
 
-    def stop(self) -> None:
-        """Shut down in order: sessions are ended, data is written. At most 20 s. Does nothing if it is stopped."""
-        if self.pid is not None and self._process is not None:
-            child.stop(self._process, *STOP_ESCALATION)
-        self._let_go()
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would: to the server and all its backends."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            if self._home is not None:
-                child.stop_leftovers(self._home / "data", "postgres", (signal.SIGKILL, 5.0))
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self._process = None
-        self._held.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        super()._kill(process)
+        if self._home is not None:  # its backends outlive it for a moment
+            child.stop_leftovers(self._home / "data", "postgres", (signal.SIGKILL, 5.0))
 
 
 def _says_ready(pid_file: Path, pid: int) -> bool:

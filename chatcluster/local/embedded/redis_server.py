@@ -11,17 +11,14 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from chatcluster.errors import ConfigError
 from chatcluster.local.embedded import child
 from chatcluster.local.embedded.binaries import INSTALL_HINT, find_redis, has_fakeredis
+from chatcluster.local.embedded.embedded_server import EmbeddedServer
 from chatcluster.local.embedded.home import locked
 
 HOST = "127.0.0.1"
@@ -41,38 +38,16 @@ appendonly no
 """
 
 
-class RedisServer:
+class RedisServer(EmbeddedServer):
     """A Redis server with its configuration and log in ``data_dir``."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir.absolute()
+        super().__init__(data_dir, "redis.log", STOP_ESCALATION)
         self._home = self._data_dir / "redis"
-        self._log = self._data_dir / "redis.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._held = ExitStack()
         self._port: int | None = None
         self._password = secrets.token_urlsafe(24)
 
-    def __repr__(self) -> str:
-        return f"<RedisServer {self._data_dir} {f'pid {self.pid}' if self.pid else 'stopped'}>"
-
-    @property
-    def pid(self) -> int | None:
-        """The process ID, None when it is not running."""
-        return self._process.pid if self._process and self._process.poll() is None else None
-
-    def start(self) -> str:
-        """Start the server, wait until it answers, and return its URL. Does nothing if it runs.
-
-        Raises ``ConfigError``: nothing to run, a data directory in use, or a server that does not come up.
-        """
-        if self.pid is None:
-            self._let_go()
-            try:
-                self._start()
-            except BaseException:
-                self.kill()
-                raise
+    def _url(self) -> str:
         return f"redis://:{self._password}@{HOST}:{self._port}/0"
 
     def _start(self) -> None:
@@ -120,32 +95,6 @@ class RedisServer:
         if has_fakeredis():
             return [sys.executable, "-P", "-m", "chatcluster.local.embedded.fake_redis", HOST, str(port)]
         raise ConfigError(f"no Redis server (>= 6.2): {INSTALL_HINT}, or give a --redis-url")
-
-    def stop(self) -> None:
-        """End the server, within 5 s. Does nothing if it is stopped."""
-        if self.pid is not None and self._process is not None:
-            child.stop(self._process, *STOP_ESCALATION)
-        self._let_go()
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self._process = None
-        self._held.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def free_port(host: str) -> int:

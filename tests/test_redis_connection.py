@@ -237,6 +237,19 @@ async def test_a_listener_that_hears_nothing_gives_itself_up(
             await listener.run(lambda _: None)
 
 
+async def test_a_listeners_silence_takes_the_idle_connections_with_it(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: they are likely to have died with it, and each would cost the next batch its whole deadline."""
+    monkeypatch.setattr(subject, "PING_SECONDS", 0.05)
+    async with open_redis(own_redis.start()) as connection:
+        before = await connection.exchange([("CLIENT", "ID")])
+        async with connection.listen() as listener:
+            with frozen(own_redis), trio.fail_after(1), pytest.RaisesGroup(StreamsUnavailable):
+                await listener.run(lambda _: None)
+        assert await connection.exchange([("CLIENT", "ID")]) != before
+
+
 async def test_a_listener_with_nothing_to_hear_stays(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "PING_SECONDS", 0.02)
     pongs: list[object] = []

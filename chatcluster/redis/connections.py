@@ -23,8 +23,8 @@ What happens on failure:
 * **A batch is sent at most once.** When its outcome is unknown, ``StreamsUnavailable`` is raised and nothing here
   repeats it: what may be repeated is known to the caller alone (an ``XADD`` with an explicit ID refuses to be added
   twice, and a hint may come twice).
-* A batch without an answer takes the idle connections with it: where one died without a word the others are likely to
-  have died with it, and each of them would cost the next batch its whole deadline.
+* A batch or a listener without an answer takes the idle connections with it: where one died without a word the others
+  are likely to have died with it, and each of them would cost the next batch its whole deadline.
 * An idle connection on which the server has said anything, or which it has closed, is dropped before anything is
   sent on it: a restart between two batches fails neither.
 * The next batch connects anew by itself. How soon it comes, and so the back-off, is the caller's matter.
@@ -126,7 +126,7 @@ class RedisConnection:
         packed = _pack(commands)
         with trio.move_on_after(COMMANDS_SECONDS):
             return await self._exchange(packed, len(commands))
-        await self.aclose()
+        self._leave_idle()
         raise StreamsUnavailable(f"Redis did not answer within {COMMANDS_SECONDS:g} s")
 
     async def transactions(self, groups: Sequence[Sequence[Command]]) -> list[list[Reply] | ErrorReply]:
@@ -150,12 +150,15 @@ class RedisConnection:
         """A connection of its own that follows channels. Raises ``StreamsUnavailable`` if it cannot be made."""
         conversation = await self._connect()
         try:
-            yield Listener(conversation, self.refusal)
+            yield Listener(conversation, self.refusal, on_silence=self._leave_idle)
         finally:
             conversation.close()
 
     async def aclose(self) -> None:
         """Close what is idle, which is everything, once nobody is inside of ``exchange``. Never waits."""
+        self._leave_idle()
+
+    def _leave_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
@@ -195,9 +198,15 @@ class RedisConnection:
 class Listener:
     """One connection in the mode in which the server speaks first."""
 
-    def __init__(self, conversation: _Conversation, refusal: Callable[[ErrorReply], StreamsUnavailable]) -> None:
+    def __init__(
+        self,
+        conversation: _Conversation,
+        refusal: Callable[[ErrorReply], StreamsUnavailable],
+        on_silence: Callable[[], None],
+    ) -> None:
         self._conversation = conversation
         self._refusal = refusal
+        self._on_silence = on_silence
         self._sending = trio.Lock()
         self._unanswered_pings = 0
 
@@ -234,6 +243,7 @@ class Listener:
     async def _ping(self) -> NoReturn:
         while True:
             if self._unanswered_pings >= UNANSWERED_PINGS_MAX:
+                self._on_silence()
                 raise StreamsUnavailable(f"Redis left {UNANSWERED_PINGS_MAX} pings without an answer")
             self._unanswered_pings += 1
             await self.send([("PING",)])

@@ -106,6 +106,8 @@ class StoredState(msgspec.Struct):
     """Of the attempts at this history, those in which the model failed."""
     takeovers: int = 0
     """Tenures at this history that did not end in order, with the one under way."""
+    timeline: int | None = None
+    """That of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
 

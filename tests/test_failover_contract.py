@@ -125,6 +125,18 @@ async def test_a_claim_on_another_timeline_leaps(world: World) -> None:
     assert (claimed.epoch, claimed.attempt, claimed.timeline) == (1, 1, 2)
 
 
+async def test_a_leap_that_was_lost_itself_is_not_made_again(world: World) -> None:
+    """Two failovers in a row: the second server has never heard of the first one's writes."""
+    await world.write_on(1)
+    created = (await world.create(user("hello"))).chat
+    await world.write_on(4)
+    claimed = (await world.claim()).chat
+    assert claimed.snapshot_version == created.snapshot_version + 3 * VERSIONS_FORGOTTEN_MAX + 1
+    await world.write_on(6)
+    sent = (await world.send(created.id, "and?")).chat
+    assert sent.snapshot_version == claimed.snapshot_version + 2 * VERSIONS_FORGOTTEN_MAX + 1
+
+
 async def test_a_burial_on_another_timeline_leaps(world: World) -> None:
     chat = await owned(world)
     assert chat.worker_id is not None
@@ -191,4 +203,12 @@ def test_the_rule() -> None:
     base = 10 + VERSIONS_FORGOTTEN_MAX
     assert (after.snapshot_version, after.reset_version, after.queue_version) == (base, base, base)
     assert (after.history_version, after.status, after.timeline) == (8, Status.WAITING, 5)
-    assert leapt(chat).timeline == 4
+    assert leapt(chat, None).timeline == 4
+
+
+def test_each_failover_leaps_above_what_the_one_before_may_have_lost() -> None:
+    """Its leap as well, where that was lost."""
+    chat = ChatState(Status.WAITING, snapshot_version=10, history_version=8, timeline=4)
+    lost = continued(chat, 5)
+    assert continued(chat, 6).snapshot_version == lost.snapshot_version + VERSIONS_FORGOTTEN_MAX
+    assert continued(chat, 3).snapshot_version == lost.snapshot_version, "of another server, whose count is its own"

@@ -85,7 +85,7 @@ def claimable_states(seed: int) -> Iterator[ChatState]:
             attempt=draw.randrange(5),
             failures=draw.randrange(5),
             takeovers=draw.randrange(SUSPECTED_TAKEOVERS),
-            timeline=draw.choice((None, TIMELINE, 7)),
+            timeline=draw.choice((None, TIMELINE, 7, -3)),
             retry=Retry(1, 1000, "busy", "overloaded") if draw.random() < 0.4 else None,
         )
 

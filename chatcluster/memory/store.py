@@ -88,7 +88,7 @@ class MemoryStore:
             row = self._database.row(chat_id)
             state = row.state
             if (state.worker_id, state.epoch) == (worker_id, epoch) and epoch < above:
-                raised = msgspec.structs.replace(leapt(state), epoch=above, timeline=self._database.timeline)
+                raised = msgspec.structs.replace(leapt(state, self._database.timeline), epoch=above)
                 self._database.change(row, raised)
             elif (state.worker_id, state.epoch) != (worker_id, above):
                 raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {state.epoch}")

@@ -83,6 +83,8 @@ class Witness:
         self._report = report
         self._attempt_failed = attempt_failed
         self._processes: dict[UUID, Witnessed] = {}
+        self._forgotten: set[tuple[UUID, int, UUID]] = set()
+        """Claims that a failover has lost, by chat, epoch and worker: that opens its tenure as long as it does not know."""
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
         self._stopped: set[UUID] = set()
@@ -112,6 +114,12 @@ class Witness:
         known = self.claims.setdefault((chat.id, chat.epoch), worker_id)
         if known != worker_id:
             self.violate(Kind.OWNER, chat.id, f"epoch {chat.epoch} was claimed by {known} and by {worker_id}")
+
+    def forgotten(self, chat_id: UUID, state: ChatState) -> None:
+        """A failover has lost what came after this state of the chat."""
+        self.note("forgotten", chat_id, f"all after v{state.snapshot_version}", f"epoch {state.epoch}")
+        lost = [(chat, epoch) for chat, epoch in self.claims if chat == chat_id and epoch > state.epoch]
+        self._forgotten.update((chat, epoch, self.claims.pop((chat, epoch))) for chat, epoch in lost)
 
     def committed(self, fence: Fence, command: OwnerCommand, before: ChatState, outcome: Outcome) -> None:
         name, chat = event_name(command), outcome.chat
@@ -176,7 +184,8 @@ class Witness:
         body, epoch = decode_frame(frame.data), frame.position.epoch
         assert isinstance(body, OpenFrame)
         owner = self.claims.get((chat_id, epoch))
-        if body.worker_id != str(owner):
+        known = {str(owner), *(str(worker) for chat, number, worker in self._forgotten if (chat, number) == (chat_id, epoch))}
+        if body.worker_id not in known:
             self.violate(Kind.OWNER, chat_id, f"{body.worker_id} opened tenure {epoch}, which {owner} claimed")
 
     def worked(self, answer: Answer) -> None:

@@ -215,13 +215,15 @@ where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
 -- name: raise_epoch
 -- For the owner alone, and upwards alone. It leaps, on whatever timeline.
+with {wal}
 update chats set
     epoch = $4,
-    timeline = coalesce(wal_timeline(), timeline),
-    snapshot_version = snapshot_version + {versions_forgotten_max},
-    reset_version = snapshot_version + {versions_forgotten_max},
-    queue_version = snapshot_version + {versions_forgotten_max},
+    timeline = coalesce(wal.timeline, chats.timeline),
+    snapshot_version = {leapt},
+    reset_version = {leapt},
+    queue_version = {leapt},
     updated_at = statement_timestamp()
+from wal
 where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
 returning {chat}
 

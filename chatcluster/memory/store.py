@@ -182,7 +182,7 @@ class MemoryStore:
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
                 changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
-            return Changes(tuple(map(self._database.view, changed[:limit])), now)
+            return Changes(tuple(map(self._database.view, changed[:limit])), now, self._database.timeline)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int

@@ -180,10 +180,11 @@ class MessagePage(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Chats that changed, the earliest first, and the database's clock when it was asked."""
+    """Chats that changed, the earliest first, and the database's clock and WAL timeline when it was asked."""
 
     chats: tuple[Chat, ...]
     as_of: datetime
+    timeline: int | None = None
 
 
 class Store(Protocol):

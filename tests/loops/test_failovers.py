@@ -12,8 +12,10 @@ import trio
 
 from chatcluster.chat import VERSIONS_FORGOTTEN_MAX
 from chatcluster.parts import parse_cursor
+from chatcluster.watch import POLL_SECONDS
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.reader import Reader
+from loops.test_watched_lists import watching
 
 
 class Standby:
@@ -164,3 +166,32 @@ async def test_a_reader_that_waits_for_its_own_answer_gets_it_from_the_leap_on(w
     await reader.until_line("assistant: Once more")
     assert reader.history == ["user: again", "assistant: Once more"]
     assert "history_reset" not in reader.story
+
+
+async def test_a_list_is_told_what_comes_in_place_of_a_lost_version(world: World) -> None:
+    owner, other = await cluster(world)
+    chat = await world.one_turn(owner)
+    async with watching(other) as reader:
+        standby = Standby(world, chat)
+        await owner.rename(chat, "lost")
+        await reader.until_line("title lost waiting", within=0.1)
+        standby.take_over()
+        await owner.rename(chat, "instead")
+        await reader.until_line("title instead waiting", within=0.1)
+
+
+async def test_a_list_is_told_what_is_left_where_nothing_comes_in_its_place(world: World) -> None:
+    owner, other = await cluster(world)
+    chat = await world.one_turn(owner)
+    async with watching(other) as reader:
+        await trio.sleep(2 * POLL_SECONDS)
+        standby = Standby(world, chat)
+        await owner.rename(chat, "lost")
+        await reader.until_line("title lost waiting", within=0.1)
+        reader.lines.clear()
+        standby.take_over()
+        await reader.until_line("status a chat waiting", within=POLL_SECONDS + 0.1)
+        await trio.sleep(3 * POLL_SECONDS)
+        await owner.rename(chat, "a title")
+        await reader.until_line("title a title waiting", within=0.1)
+        assert reader.lines == ["status a chat waiting", "title a title waiting"], "and once is enough"

@@ -343,7 +343,7 @@ order by chats.created_at desc, chats.id desc
 limit $5
 
 -- name: clock
-select statement_timestamp()
+select statement_timestamp() as now, wal_timeline() as timeline
 
 -- name: list_changed
 -- Looks at all chats of these owners: an index on updated_at would have to follow every change of every chat, and this

@@ -246,8 +246,8 @@ class Feed:
         self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
 
     def _show_anew(self, read: ChatRead) -> None:
-        """The whole history, in place of what was shown of it. If it is more than a page, or an answer under way goes on
-        after it, each reader reads it, at its own pace."""
+        """The whole history, in place of what was shown of it. If it is more than a page, or an answer goes on,
+        each reader reads it, at its own pace."""
         goes_on = self._goes_on(read.chat)
         if goes_on or read.next_revision is not None:
             self.shown.restart(read, goes_on=goes_on)

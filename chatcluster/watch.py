@@ -150,8 +150,8 @@ def _remember(told: OrderedDict[K, int], key: K, version: int) -> None:
 
 
 class _Polled(NamedTuple):
-    """A poll that succeeded: when it began, here and by the database's clock (None if it asked for nobody); and on which
-    WAL timeline the database was."""
+    """A poll that succeeded: when it began, here and by the database's clock (None if it asked for nobody), and the
+    database's WAL timeline."""
 
     began: float
     as_of: datetime | None = None
@@ -189,8 +189,7 @@ class Watches:
             pause_seconds = max(POLL_SECONDS, POLL_PAUSES * (trio.current_time() - began))
 
     async def _poll_all(self, last: _Polled) -> _Polled:
-        """Tell what changed since the ``last`` poll that succeeded, and after a failover what there is. Returns the last
-        one now."""
+        """Tell what changed since the ``last`` poll that succeeded, after a failover all. Returns the last one now."""
         began, as_of, timeline = trio.current_time(), None, last.timeline
         seconds = began - last.began + UNSEEN_SECONDS_MAX
         owner_ids = list(self._watches)

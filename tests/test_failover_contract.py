@@ -1,5 +1,7 @@
-"""What every ``Store`` and ``Registry`` makes of a failover: the first write to a chat on another WAL timeline leaps above
-all versions that may be lost, and lets its readers start anew (P3, P10)."""
+"""What every ``Store`` and ``Registry`` makes of a failover: the first write to a chat on another WAL timeline leaps.
+
+It leaves behind all versions that may be lost, and lets the chat's readers start anew (P3, P10).
+"""
 
 from __future__ import annotations
 
@@ -197,7 +199,9 @@ async def test_a_chat_whose_timeline_is_not_known_learns_it_without_a_leap(world
 
 
 def test_the_rule() -> None:
-    chat = ChatState(Status.WAITING, snapshot_version=10, history_version=8, queue_version=9, reset_version=3, timeline=4)
+    chat = ChatState(
+        Status.WAITING, snapshot_version=10, history_version=8, queue_version=9, reset_version=3, timeline=4
+    )
     assert continued(chat, 4) is continued(chat, None) is chat
     after = continued(chat, 5)
     base = 10 + VERSIONS_FORGOTTEN_MAX

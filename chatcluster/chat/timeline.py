@@ -1,14 +1,14 @@
 """What a failover makes of a chat: the first write on another timeline leaps.
 
-An asynchronous standby that takes over may have lost the last transactions of its primary. It would give their versions
-out again, and whoever was told of a lost one could not tell the two apart. Each server that takes over writes its WAL on
-a new **timeline**, so a chat knows on which it was written last; a write that finds another one first leaves behind all
-versions that may be lost, and lets readers start anew. It leaps once for each timeline in between: the leap that a server
-made may itself be lost with the next one.
+An asynchronous standby that takes over may have lost the last transactions of its primary. It would give their
+versions out again, and whoever was told of a lost one could not tell the two apart. Each server that takes over writes
+its WAL on a new **timeline**, so a chat knows on which it was written last. A write that finds another one first leaves
+behind all versions that may be lost, and lets readers start anew. It leaps once for each timeline in between, as the
+leap of one server may be lost with the next failover.
 
-A server that cannot say on which timeline it writes (None) leaves the chat as it is, and so does one whose timeline has
-the number of the lost one: two standbys that knew nothing of each other, say. Then ``ports.Version.precedes`` tells what
-is lost, for as long as the chat has not come that far again.
+A server that cannot say on which timeline it writes (None) leaves the chat as it is. So does one whose timeline has the
+number of the lost one: two standbys that knew nothing of each other, say. Then ``ports.Version.precedes`` tells what is
+lost, for as long as the chat has not come that far again.
 
 A claim and a burial on Postgres are one statement each, so the rule stands there as well (``timeline.sql``); a contract
 holds them to this one.

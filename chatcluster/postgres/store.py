@@ -7,9 +7,14 @@ a statement that had to wait for the lock sees the other tables as they were bef
 counters say that there is nothing, nothing is read.
 
 Each change of a row raises its snapshot version. So an owner's commit may be decided on the chat as its owner knows it,
-and be written by one statement on condition that the version is still that, that the server writes on the chat's
-timeline, and that nothing is queued and no call is open. If not, nothing has happened, and the long way follows. Either way the statement that changes the row has the
-owner's fence in its own condition. A claim is one statement as well, see ``claims.py``.
+and be written by one statement on condition that the version is still that, that the server writes on the chat's WAL
+timeline, and that nothing is queued and no call is open. If not, nothing has happened, and the long way follows. Either
+way the statement that changes the row has the owner's fence in its own condition. A claim is one statement as well, see
+``claims.py``.
+
+The first write after a failover leaps (``chat/timeline.py``). The server tells its timeline in the statements that take
+the lock or write, and never once for all: a session's server may be a standby that is promoted, or another one behind
+a pooler.
 
 An idempotency key is reserved before the lock, see ``idempotency.py``.
 

@@ -22,8 +22,8 @@ fault explains: a reader that hears of a takeover late goes on with the turn tha
 interruption ended late may be for want of Postgres, or known late from a replica that was frozen. So these are only
 noted here (``doubts``), and decided when all faults are known.
 
-A failover that loses transactions takes back what a reader may have been told: it is ``unsettle``d, and not judged until
-``history_reset`` tells it to start anew, above all that is lost. What it holds in the end is judged in any case.
+A failover that loses transactions takes back what a reader may have been told: it is **unsettled**, and not judged
+until ``history_reset`` tells it to start anew, above all that is lost. What it holds in the end is judged in any case.
 """
 
 from __future__ import annotations

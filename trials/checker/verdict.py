@@ -119,8 +119,8 @@ class Checker:
         return touched
 
     def forgotten(self, chat: str, *, up_to_version: int) -> None:
-        """A failover took back what its readers may have been told. They are to be told to start anew, at a version above
-        ``up_to_version``; what they find wrong until then does not count."""
+        """A failover took back what the chat's readers may have been told. They are to be told to start anew, at
+        ``up_to_version`` or above; what they find wrong until then does not count."""
         place = self._chats[chat]
         place.agreement, place.forgotten_up_to = Agreement(), up_to_version
         for reader in place.readers:

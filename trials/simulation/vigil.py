@@ -63,7 +63,7 @@ class Vigil:
         return any(process.in_touch and process.runs(row.id) for process in self._owners(row))
 
     def _was_taken_up(self, row: ChatRow) -> bool:
-        """Whether its tenure has begun since the last look: whoever runs it was in touch when the claim was answered."""
+        """Whether its tenure has begun since the last look: who runs it was in touch when the claim was answered."""
         begun = any(process.runs(row.id) for process in self._owners(row))
         is_new = begun and row.state.epoch > self._taken_up.get(row.id, 0)
         if is_new:

@@ -83,8 +83,8 @@ class Witness:
         self._report = report
         self._attempt_failed = attempt_failed
         self._processes: dict[UUID, Witnessed] = {}
-        self._forgotten: set[tuple[UUID, int, UUID]] = set()
-        """Claims that a failover has lost, by chat, epoch and worker: that opens its tenure as long as it does not know."""
+        self._forgotten: dict[tuple[UUID, int], set[UUID]] = {}
+        """Who made the claims that failovers have lost: it opens its tenure for as long as it does not know."""
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
         self._stopped: set[UUID] = set()
@@ -119,7 +119,8 @@ class Witness:
         """A failover has lost what came after this state of the chat."""
         self.note("forgotten", chat_id, f"all after v{state.snapshot_version}", f"epoch {state.epoch}")
         lost = [(chat, epoch) for chat, epoch in self.claims if chat == chat_id and epoch > state.epoch]
-        self._forgotten.update((chat, epoch, self.claims.pop((chat, epoch))) for chat, epoch in lost)
+        for claim in lost:
+            self._forgotten.setdefault(claim, set()).add(self.claims.pop(claim))
 
     def committed(self, fence: Fence, command: OwnerCommand, before: ChatState, outcome: Outcome) -> None:
         name, chat = event_name(command), outcome.chat
@@ -184,8 +185,8 @@ class Witness:
         body, epoch = decode_frame(frame.data), frame.position.epoch
         assert isinstance(body, OpenFrame)
         owner = self.claims.get((chat_id, epoch))
-        known = {str(owner), *(str(worker) for chat, number, worker in self._forgotten if (chat, number) == (chat_id, epoch))}
-        if body.worker_id not in known:
+        known = {owner, *self._forgotten.get((chat_id, epoch), ())}
+        if body.worker_id not in map(str, known):
             self.violate(Kind.OWNER, chat_id, f"{body.worker_id} opened tenure {epoch}, which {owner} claimed")
 
     def worked(self, answer: Answer) -> None:

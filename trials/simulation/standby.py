@@ -31,8 +31,8 @@ class Standby:
         database = self._database
         lost = {chat_id: row for chat_id, row in self._chats.items() if row.state != database.chats[chat_id].state}
         database.chats, database.replicas, database.keys = self._chats, self._replicas, self._keys
-        if ids_again:
-            database.ids = count(self._next_id)
+        used = next(database.ids)
+        database.ids = count(self._next_id if ids_again else max(used, self._next_id))
         database.fail_over()
         return lost
 

@@ -36,11 +36,13 @@ RECENT_BYTES_MAX = 512 << 10
 
 
 class Notice(NamedTuple):
-    """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position."""
+    """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position; ``is_reset``:
+    frames up to there count as not shown."""
 
     data: bytes
     cursor: Cursor | None = None
     is_frame: bool = False
+    is_reset: bool = False
 
 
 class Reader(Protocol):
@@ -137,7 +139,9 @@ class Shown:
         for turn in earlier:
             self._hand_out(events.turn_event(turn), Cursor(turn.revision, self.position))
         self._recent.begin(chat.snapshot_version)
-        self._hand_out(events.HistoryResetEvent(), Cursor(floor, self.position, 0))
+        nothing_yet = Cursor(floor, START, 0)
+        body = events.body(events.HistoryResetEvent())
+        self._offer(Notice(events.with_id(nothing_yet, body), nothing_yet, is_reset=True))
         for index, entry in enumerate(entries):
             group_ends = ends_group(entries, index, None, floor=floor)
             self._entry(entry, Cursor(max(floor, entry.revision), self.position), group_ends=group_ends)

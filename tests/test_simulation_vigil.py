@@ -1,4 +1,4 @@
-"""The simulation's judge of P4: a chat that has work is served within the bound, and each tenure that began has served."""
+"""The simulation's judge of P4: a chat that has work is served in time, and each tenure that began has served."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 
+import msgspec
+import pytest
 import trio
 
 from chatcluster.chat import VERSIONS_FORGOTTEN_MAX
@@ -195,3 +197,46 @@ async def test_a_list_is_told_what_is_left_where_nothing_comes_in_its_place(worl
         await owner.rename(chat, "a title")
         await reader.until_line("title a title waiting", within=0.1)
         assert reader.lines == ["status a chat waiting", "title a title waiting"], "and once is enough"
+
+
+async def test_a_long_chat_that_goes_back_to_the_same_number_is_told_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server does not tell its timeline, and the chat is longer than a page."""
+    monkeypatch.setattr("chatcluster.feed.PAGE_MESSAGES", 1)
+    world.database.timeline = None
+    owner, other = await cluster(world)
+    chat = await world.one_turn(owner)
+    reader = await other.read(chat)
+    await reader.until_line("queue []")
+    before = copy.deepcopy(chat.row)
+    await owner.rename(chat, "lost")
+    await reader.until_line("title lost")
+    version = chat.state.snapshot_version
+    world.database.chats[chat.id] = before
+    before.state = msgspec.structs.replace(before.state, snapshot_version=version, queue_version=version)
+    await reader.until_line("history_reset")
+    await until_same(reader, chat)
+
+
+async def test_who_is_told_anew_in_the_middle_of_its_first_events_keeps_its_cursor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was given counts, and no more: a cursor that goes back would repeat it."""
+    monkeypatch.setattr("chatcluster.catch_up.PAGE_MESSAGES", 1)
+    monkeypatch.setattr("chatcluster.shown.RECENT_BYTES_MAX", 0)
+    owner, other = await cluster(world)
+    chat = await world.one_turn(owner)
+    await world.exchange(owner, chat, "again", "An answer")
+    hold = other.database_wire.hold_answer("read_messages")
+    reader = await other.read(chat)
+    await hold.reached.wait()
+    second = other.database_wire.hold_answer("read_messages")
+    hold.release()
+    await second.reached.wait()
+    world.database.fail_over()
+    await world.exchange(owner, chat, "and more", "Another answer")
+    second.release()
+    await until_same(reader, chat)
+    versions = [parse_cursor(cursor).version for cursor in reader.ids()]
+    assert versions == sorted(versions)

@@ -523,7 +523,7 @@ async def test_a_restart_of_the_database_buries_nobody(world: World) -> None:
 
 
 async def test_the_late_answer_to_a_renewal_of_before_a_restart_lets_go_of_no_lock(world: World) -> None:
-    """It names a server that is no more. To move the locks away from the one that came would look like a death there."""
+    """It names a server that is no more, and to move the locks away from the one that came looks like a death there."""
     a, b = await world.cluster(2)
     incarnations = [a.worker_id, b.worker_id]
     renewal = a.heartbeat_wire.hold_answer("renew")

@@ -178,6 +178,8 @@ class Faults:
         """Another server takes the writes, which had not heard from the old one for a moment."""
         standby, parted_at = Standby(self._world.witness.database), self._world.now
         await trio.sleep(self._draw.expovariate(1 / self._draw.choice(LAGS_SECONDS)))
+        if not standby.is_of_the_primary:
+            return
         ids_again = self._draw.random() < 0.5
         with self._recorded("postgres failover losing"):
             await self._take_over(lambda: self._world.lose(standby, parted_at, ids_again=ids_again))

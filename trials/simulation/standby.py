@@ -20,8 +20,14 @@ class Standby:
         self._chats = {chat_id: _copy(row) for chat_id, row in database.chats.items()}
         self._replicas = {worker_id: replace(row) for worker_id, row in database.replicas.items()}
         self._keys = dict(database.keys)
+        self._timeline = database.timeline
         self._next_id = next(database.ids)
         database.ids = count(self._next_id)
+
+    @property
+    def is_of_the_primary(self) -> bool:
+        """Whether it could be promoted: whoever took over meanwhile is followed by other standbys."""
+        return self._timeline == self._database.timeline
 
     def promote(self, *, ids_again: bool) -> Mapping[UUID, ChatRow]:
         """Returns the chats that something of is lost, as they are now.

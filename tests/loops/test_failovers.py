@@ -240,3 +240,27 @@ async def test_who_is_told_anew_in_the_middle_of_its_first_events_keeps_its_curs
     await until_same(reader, chat)
     versions = [parse_cursor(cursor).version for cursor in reader.ids()]
     assert versions == sorted(versions)
+
+
+async def test_one_epoch_given_twice_to_one_worker_is_told_apart(world: World) -> None:
+    """P3: the frames of its first claim, which is lost, are not taken for those of its second."""
+    owner = await world.replica()
+    chat = await world.one_turn(owner)
+    standby = Standby(world, chat)
+    await owner.send(chat, "lost")
+    lost = await world.model.next_call()
+    lost.say("Nobody asked")
+    lost.say(" for this")
+    reader = await owner.read(chat)
+    await reader.until_preview("Nobody asked for this")
+    epoch = chat.epoch
+    standby.take_over()
+    await owner.send(chat, "instead")
+    call = await world.model.next_call()
+    for word in ("This", " was", " asked"):
+        call.say(word)
+    await reader.until_preview("This was asked")
+    assert chat.epoch > epoch, "it was raised above the one in the stream"
+    call.answer(" for")
+    await chat.until_status("waiting")
+    await until_same(reader, chat)

@@ -57,8 +57,7 @@ READ_RETRY_SECONDS = 0.2
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 """What is read of a history at a time."""
-EVERYTHING = 2**62
-"""A snapshot version beyond any: nothing is newer."""
+EVERYTHING = 2**62  # a snapshot version beyond any: nothing is newer
 
 
 class Feed:
@@ -114,8 +113,7 @@ class Feed:
         self._wait_until = float("inf")
 
     def __repr__(self) -> str:
-        waiting = f" waiting={len(self._waiting)}" if self._waiting else ""
-        return f"<Feed {self.chat_id} v{self.shown.version} at {self._position} readers={self.readers}{waiting}>"
+        return f"<Feed {self.chat_id} v{self.shown.version} at {self._position}, {len(self._waiting)} waiting>"
 
     # --- readers ------------------------------------------------------------------------------
 
@@ -241,9 +239,15 @@ class Feed:
         self._read, self._read_up_to, self._wait_until = None, 0, float("inf")
         self._failed = {read.chat.history_version: read.chat.failed_attempt}
         self.chat, self._read_version = read.chat, read.chat.snapshot_version
+        self._follow(read.chat, changed=True)
         self._show_anew(read)
         self.shown.state(read)
-        self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
+
+    def _follow(self, chat: Chat, *, changed: bool) -> None:
+        """Dial the tenure that the database names, from the start where what was shown of the one before is lost."""
+        if not self._relay.follow(Tenure(chat.epoch, chat.worker_id), changed=changed):
+            self._position, self._attempt, self.shown.position = START, (0, 0), START
+            self._untaken.clear()
 
     def _show_anew(self, read: ChatRead) -> None:
         """The whole history, in place of what was shown of it. If it is more than a page, or an answer goes on,
@@ -283,10 +287,7 @@ class Feed:
     def _adopt(self, read: ChatRead) -> None:
         before, self.chat, self._read_version = self.chat, read.chat, read.chat.snapshot_version
         self._failed[read.chat.history_version] = read.chat.failed_attempt
-        if read.chat.epoch > self._relay.target.epoch:
-            self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
-        elif read.chat.status is not before.status:
-            self._relay.reset()
+        self._follow(read.chat, changed=read.chat.status is not before.status)
         if read.chat.reset_version > self.shown.version:
             self._waiting.clear()
             self._show_anew(read)
@@ -313,9 +314,8 @@ class Feed:
             if not self._is_current():
                 self.shown.abandon_preview()
             self._read, self._wait_until = None, float("inf")
-            self._failed = {
-                version: number for version, number in self._failed.items() if version >= self.shown.history_version
-            }
+            oldest = self.shown.history_version
+            self._failed = {version: number for version, number in self._failed.items() if version >= oldest}
             self._stirred.set()  # what was said to be newer meanwhile can be read now
             self._announce()
 

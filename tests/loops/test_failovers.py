@@ -240,3 +240,56 @@ async def test_who_is_told_anew_in_the_middle_of_its_first_events_keeps_its_curs
     await until_same(reader, chat)
     versions = [parse_cursor(cursor).version for cursor in reader.ids()]
     assert versions == sorted(versions)
+
+
+async def test_one_epoch_given_twice_to_one_worker_is_told_apart(world: World) -> None:
+    """P3: the frames of its first claim, which is lost, are not taken for those of its second."""
+    owner = await world.replica()
+    chat = await world.one_turn(owner)
+    standby = Standby(world, chat)
+    await owner.send(chat, "lost")
+    lost = await world.model.next_call()
+    lost.say("Nobody asked")
+    lost.say(" for this")
+    reader = await owner.read(chat)
+    await reader.until_preview("Nobody asked for this")
+    epoch = chat.epoch
+    standby.take_over()
+    await owner.send(chat, "instead")
+    call = await world.model.next_call()
+    for word in ("This", " was", " asked"):
+        call.say(word)
+    await reader.until_preview("This was asked")
+    assert chat.epoch > epoch, "it was raised above the one in the stream"
+    call.answer(" for")
+    await chat.until_status("waiting")
+    await until_same(reader, chat)
+
+
+@pytest.mark.parametrize("streams_too", [False, True])
+async def test_the_answer_of_a_tenure_below_a_lost_one_is_streamed(world: World, streams_too: bool) -> None:
+    """P3: what readers were shown of the lost tenure has higher positions, or the very same where the part streams are
+    lost as well. It hides nothing of what comes in its place."""
+    owner, other = await cluster(world)
+    chat = await world.one_turn(owner)
+    standby = Standby(world, chat)
+    await owner.send(chat, "lost")
+    (await world.model.next_call()).say("Nobody asked for this")
+    reader = await other.read(chat)
+    await reader.until_preview("Nobody asked for this")
+    owner.kill()
+    other.lose_database()
+    standby.take_over()
+    if streams_too:
+        world.broker.flush()
+    second = await world.replica()
+    await second.send(chat, "instead")
+    call = await world.model.next_call()
+    call.say("This")
+    other.find_database()
+    await reader.until_preview("This")
+    call.say(" was")
+    await reader.until_preview("This was")
+    call.answer("")
+    await chat.until_status("waiting")
+    await until_same(reader, chat)

@@ -529,7 +529,7 @@ async def test_the_late_answer_to_a_renewal_of_before_a_restart_lets_go_of_no_lo
     renewal = a.heartbeat_wire.hold_answer("renew")
     await renewal.reached.wait()
     world.database.restart_sessions()
-    await trio.sleep(1)
+    await trio.sleep(1.5)
     renewal.release()
     await trio.sleep(5)
     assert [a.worker_id, b.worker_id] == incarnations

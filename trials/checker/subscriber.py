@@ -159,6 +159,7 @@ class Subscriber:
                 if 0 < self._unsettled_up_to <= cursor.version:
                     self._settle()
                 self._drop_preview()
+                self._caught_up = False  # what was streamed is told again only as far as the answer is still under way
                 self.messages.clear()
                 self._last_id = self._last_revision = self._shown_epoch = 0
                 self.position = cursor.position
@@ -213,7 +214,7 @@ class Subscriber:
             self._compare(message, data.get("position"), told_again=not new)
         elif self.preview:
             self._vanished(f"user message {message.id}")
-        self._caught_up = self._live and (self._caught_up or message.role == "user")
+        self._caught_up = self._live and (self._caught_up or (new and message.role == "user"))
         self._drop_preview()
 
     def _status(self, data: dict[str, Any]) -> None:

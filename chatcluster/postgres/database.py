@@ -24,6 +24,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 from uuid import UUID
 
@@ -51,6 +52,7 @@ BEGIN_POOLED = (
 )
 """One message as well; what a connection through a pooler could not be told before."""
 
+S = TypeVar("S")
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
@@ -123,6 +125,22 @@ class Database:
         For a single statement, or several that need no common view. It may run twice, if the connection breaks.
         """
         return await self._pooled(self._autocommit, body, args, lane, chat_id)
+
+    async def look_and_write(
+        self,
+        look: Callable[[Connection], Awaitable[S]],
+        write: Callable[[Connection, S, *Args], Coroutine[Any, Any, T]],
+        *args: *Args,
+        lane: Lane = Lane.REQUESTS,
+        chat_id: UUID | None = None,
+    ) -> T:
+        """Run ``look(connection)``, and then ``write(connection, seen, *args)`` with what that returned.
+
+        There is no transaction around them, so ``write`` is one statement that says itself what it depends on. Only
+        ``look`` is run again if the connection breaks. Raises ``StoreUnavailable``; then it is unknown whether
+        ``write`` was committed.
+        """
+        return await self._pooled(partial(self._look_and_write, look), write, args, lane, chat_id)
 
     def session(self, purpose: str, *, url: str | None = None, lasting: bool = False) -> Session:
         """A connection outside of the pool, to ``url`` or the pool's own. It is connected at its first use.
@@ -216,6 +234,23 @@ class Database:
 
     async def _autocommit(self, body: Callable[..., Awaitable[T]], args: tuple[Any, ...], lane: Lane) -> T:
         connection, result = await self._start(lane, lambda connection: body(connection, *args), undo="SELECT")
+        self._connections.give_back(connection)
+        return result
+
+    async def _look_and_write(
+        self,
+        look: Callable[[Any], Awaitable[S]],
+        write: Callable[..., Awaitable[T]],
+        args: tuple[Any, ...],
+        lane: Lane,
+    ) -> T:
+        connection, seen = await self._start(lane, look, undo="SELECT")
+        try:
+            with reporting_closed(connection):
+                result = await write(connection, seen, *args)
+        except BaseException as error:
+            await self._recover(connection, error, undo="SELECT")
+            raise
         self._connections.give_back(connection)
         return result
 

@@ -11,6 +11,10 @@ and be written by one statement on condition that the version is still that, and
 open. If not, nothing has happened, and the long way follows. Either way the statement that changes the row has the
 owner's fence in its own condition. A claim is one statement as well, see ``claims.py``.
 
+A user's message to a chat at rest likewise takes two statements without a transaction: one that looks at the row, and
+one that does all of it if the row still is what was seen. What is refused, queued or raced for goes the long way: only
+a row that is locked refuses.
+
 An idempotency key is reserved before the lock, see ``idempotency.py``.
 
 What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
@@ -32,13 +36,15 @@ from chatcluster.chat import (
     Decision,
     Facts,
     Fence,
+    Interrupt,
     OwnerCommand,
+    Send,
     UserCommand,
     create,
     decide,
     is_repeat,
 )
-from chatcluster.errors import Fenced, OwnershipError
+from chatcluster.errors import CallerError, Fenced, OwnershipError, Unreadable
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
@@ -58,10 +64,18 @@ from chatcluster.ports import (
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
-from chatcluster.postgres.decision_writer import insert_chat, insert_messages, is_plain, write_decision, write_known
+from chatcluster.postgres.decision_writer import (
+    insert_chat,
+    insert_messages,
+    is_plain,
+    is_plain_of_user,
+    write_decision,
+    write_known,
+    write_seen,
+)
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.looked_up import facts_of, make_sure_of_room, recorded_messages
+from chatcluster.postgres.looked_up import facts_of, has_known_room, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
     chat_of,
@@ -74,6 +88,9 @@ from chatcluster.postgres.rows import (
 )
 
 SQL = load_queries("chats.sql")
+
+SEEN_COMMANDS = (Send, Interrupt)
+"""Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
 
 Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
@@ -102,6 +119,16 @@ class PostgresStore:
         idempotency: Idempotency | None = None,
     ) -> Outcome:
         bytes_max = self._settings.history_bytes_max
+        if idempotency is None and isinstance(command, SEEN_COMMANDS):
+            outcome = await self._database.look_and_write(
+                lambda connection: connection.fetchrow(SQL["select_chat_of_owner"], chat_id, owner_id),
+                _apply_seen,
+                command,
+                bytes_max,
+                chat_id=chat_id,
+            )
+            if outcome is not None:
+                return outcome
         return await self._database.transaction(
             _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
         )
@@ -222,6 +249,19 @@ async def _apply(
     return await answer(connection, owner_id, idempotency, outcome)
 
 
+async def _apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Outcome | None:
+    """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
+    if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
+        return None
+    try:
+        seen = chat_of(row)
+        before = state_of(seen, (), ())
+        decision = decide(before, command)
+    except (CallerError, Unreadable):
+        return None
+    return await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
+
+
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
     row = await connection.fetchrow(SQL["lock_chat"], fence.chat_id)
     if row is None:  # a server that took the place of another may never have had it
@@ -245,11 +285,16 @@ async def _transition(
 ) -> Outcome:
     chat = chat_of(row)
     state = state_of(chat, (), ())
-    if row["queue_length"] or row["open_calls"]:
+    has_more = row["queue_length"] or row["open_calls"]
+    if has_more:
         rest = await connection.fetchrow(SQL["select_state"], chat.id)
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     decision: Decision = decide(state, command, fence, facts)
+    if not (fence or has_more or kept_bytes) and is_plain_of_user(decision):
+        outcome = await write_seen(connection, chat, decision, state)
+        if outcome is not None:
+            return outcome
     return await write_decision(connection, chat.id, state, decision, fence, kept_bytes)
 
 

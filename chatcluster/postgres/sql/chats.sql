@@ -77,6 +77,9 @@ select {chat} from chats where id = $1 and owner_id = $2 for update
 -- name: select_chat
 select {chat} from chats where id = $1
 
+-- name: select_chat_of_owner
+select {chat} from chats where id = $1 and owner_id = $2
+
 -- name: select_frame
 select {framed} from chats where id = $1
 
@@ -158,6 +161,26 @@ ended as (
     returning {turn} as turn
 )
 select changed.*, (select json_agg({message} order by id) from inserted) as messages, (select turn from ended) as ended
+from changed
+
+-- name: update_seen
+-- A user's whole transition on a chat that still is as it was seen without its lock. Versions are given out again after a
+-- failover, so the moment of the last change has to be the same as well.
+with changed as (
+    {change}
+    where id = :id and snapshot_version = :version_before and updated_at = :updated_before
+        and queue_length = 0 and open_calls = 0
+    returning {chat}
+),
+inserted as (
+    insert into messages (chat_id, revision, role, content, finish_reason, model, usage, position)
+    select changed.id, changed.snapshot_version, new.role, content::json, finish_reason, new.model, usage::json, position
+    from changed, unnest(:roles::text[], :contents::text[], :finish_reasons::text[], :models::text[], :usages::text[],
+        :positions::text[]) with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
+    order by ordinal
+    returning *
+)
+select changed.*, (select json_agg({message} order by id) from inserted) as messages
 from changed
 
 -- name: insert_messages

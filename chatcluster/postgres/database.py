@@ -88,8 +88,9 @@ class Database:
         self._places = Places(settings.database_pool_size)
         self._pooled_url = is_pooled(settings, settings.database_url)
         self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
+        self._generation = 0
         self._connections = Connections(
-            lambda: connect(settings, "transactions", settings.database_url),
+            self._connect_for_transactions,
             None if self._pooled_url else self._silence,
             wait_seconds_max=settings.statement_timeout_seconds,
         )
@@ -169,6 +170,13 @@ class Database:
     def deadline_seconds(self) -> float:
         return self.settings.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
 
+    @property
+    def generation(self) -> int:
+        """The same as before only if all transactions since then ran on connections that were there before: so on the
+        same server. Behind a pooler, which hides that, it never is."""
+        self._generation += self._pooled_url
+        return self._generation
+
     async def cross(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asyncio's kind of coroutine to its end, with its errors translated."""
         with translated():
@@ -207,6 +215,11 @@ class Database:
     def spare_connection(self) -> None:
         """Let go of one that is idle, for what is more important, and the server has no connection for."""
         self._connections.spare()
+
+    async def _connect_for_transactions(self) -> asyncpg.Connection:
+        connection = await connect(self.settings, "transactions", self.settings.database_url)
+        self._generation += 1
+        return connection
 
     async def _connect_to_ask(self) -> asyncpg.Connection:
         try:

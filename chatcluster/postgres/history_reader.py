@@ -20,6 +20,7 @@ from chatcluster.errors import ChatNotFound, HistoryTooLarge, StoreFailed, Unrea
 from chatcluster.parts import Message
 from chatcluster.ports import HistoryPage
 from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.known_histories import HISTORY_BYTES_MAX, KnownHistories
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import message_of
 
@@ -43,12 +44,25 @@ class _Together:
 
 
 class HistoryReader:
-    def __init__(self, database: Database) -> None:
+    """``known``: short histories that need no read. What is read is left there."""
+
+    def __init__(self, database: Database, known: KnownHistories) -> None:
         self._database = database
+        self._known = known
         self._gathering: _Together | None = None
 
     async def page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
         """Raises ``HistoryTooLarge``, ``Unreadable``, ``ChatNotFound``."""
+        if after != 0 or min(page_bytes, message_bytes_max) < HISTORY_BYTES_MAX:
+            return await self._read_page(chat_id, after, page_bytes, message_bytes_max)
+        generation = self._database.generation
+        page = self._known.take(chat_id, generation)
+        if page is None:
+            page = await self._read_page(chat_id, after, page_bytes, message_bytes_max)
+            self._known.keep(chat_id, page, generation)
+        return page
+
+    async def _read_page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
         if after == 0 and min(page_bytes, message_bytes_max) >= SHORT_BYTES:
             rows = await self._short(chat_id)
             if rows:

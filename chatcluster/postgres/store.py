@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster.chat import (
@@ -75,6 +76,7 @@ from chatcluster.postgres.decision_writer import (
 )
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
+from chatcluster.postgres.known_histories import KnownHistories, history_of
 from chatcluster.postgres.looked_up import facts_of, has_known_room, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
@@ -96,19 +98,31 @@ Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
 
 
+class Applied(NamedTuple):
+    """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated."""
+
+    before: int
+    outcome: Outcome
+
+
 class PostgresStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._settings = database.settings
         self._chats = ChatReader(database)
-        self._histories = HistoryReader(database)
+        self._known = KnownHistories()
+        self._histories = HistoryReader(database, self._known)
         self._last_owner = FIRST_OWNER
         """Whose turn it was in the last claim."""
 
     # transitions
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        return await self._database.transaction(_create, chat, idempotency)
+        generation = self._database.generation
+        outcome = await self._database.transaction(_create, chat, idempotency)
+        if not outcome.replayed:
+            self._known.keep(chat.id, history_of(outcome), generation)
+        return outcome
 
     async def apply(
         self,
@@ -118,22 +132,36 @@ class PostgresStore:
         owner_id: UUID,
         idempotency: Idempotency | None = None,
     ) -> Outcome:
+        generation = self._database.generation
+        before, outcome = await self._apply(chat_id, command, owner_id, idempotency)
+        self._known.learn(before, outcome, generation)
+        return outcome
+
+    async def _apply(
+        self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None
+    ) -> Applied:
         bytes_max = self._settings.history_bytes_max
         if idempotency is None and isinstance(command, SEEN_COMMANDS):
-            outcome = await self._database.look_and_write(
+            applied = await self._database.look_and_write(
                 lambda connection: connection.fetchrow(SQL["select_chat_of_owner"], chat_id, owner_id),
                 _apply_seen,
                 command,
                 bytes_max,
                 chat_id=chat_id,
             )
-            if outcome is not None:
-                return outcome
+            if applied is not None:
+                return applied
         return await self._database.transaction(
             _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
         )
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+        generation = self._database.generation
+        outcome = await self._commit(fence, command, known)
+        self._known.learn(fence.history_version, outcome, generation)
+        return outcome
+
+    async def _commit(self, fence: Fence, command: OwnerCommand, known: Chat | None) -> Outcome:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
             outcome = await self._database.autocommit(
@@ -149,6 +177,7 @@ class PostgresStore:
         )
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        generation = self._database.generation
         claimed, self._last_owner = await claim(
             self._database,
             worker_id,
@@ -156,6 +185,8 @@ class PostgresStore:
             batch,
             after_owner=self._last_owner,
         )
+        for one in claimed:
+            self._known.confirm(one, generation)
         return claimed
 
     # reads
@@ -238,18 +269,18 @@ async def _apply(
     owner_id: UUID,
     idempotency: Idempotency | None,
     bytes_max: int,
-) -> Outcome:
+) -> Applied:
     answered = await reserve(connection, owner_id, idempotency)
     if answered is not None:
-        return answered
+        return Applied(0, answered)
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     facts = await facts_of(connection, chat_id, command)
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
-    return await answer(connection, owner_id, idempotency, outcome)
+    return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
 
 
-async def _apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Outcome | None:
+async def _apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
     """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
     if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
         return None
@@ -259,7 +290,8 @@ async def _apply_seen(connection: Connection, row: Row | None, command: UserComm
         decision = decide(before, command)
     except (CallerError, Unreadable):
         return None
-    return await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
+    outcome = await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
+    return None if outcome is None else Applied(seen.history_version, outcome)
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:

@@ -86,7 +86,9 @@ async def _list(
 async def _list_changed(connection: Connection, query: str, asked: _Changed) -> tuple[Sequence[Row], datetime]:
     now = await connection.fetchval(SQL["clock"])
     place = (None, None) if asked.after is None else (asked.after.updated_at, asked.after.id)
-    rows = await connection.fetch(SQL[query], list(asked.owner_ids), asked.seconds, asked.as_of, *place, asked.limit)
+    rows = await connection.fetch(
+        SQL[query], list(map(str, asked.owner_ids)), asked.seconds, asked.as_of, *place, asked.limit
+    )
     return rows, now
 
 

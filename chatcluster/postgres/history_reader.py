@@ -44,11 +44,10 @@ class _Together:
 
 
 class HistoryReader:
-    """``known``: short histories that need no read. What is read is left there."""
-
-    def __init__(self, database: Database, known: KnownHistories) -> None:
+    def __init__(self, database: Database) -> None:
+        self.known = KnownHistories()
+        """Short histories that need no read. What is read is left there."""
         self._database = database
-        self._known = known
         self._gathering: _Together | None = None
 
     async def page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
@@ -56,10 +55,10 @@ class HistoryReader:
         if after != 0 or min(page_bytes, message_bytes_max) < HISTORY_BYTES_MAX:
             return await self._read_page(chat_id, after, page_bytes, message_bytes_max)
         generation = self._database.generation
-        page = self._known.take(chat_id, generation)
+        page = self.known.take(chat_id, generation)
         if page is None:
             page = await self._read_page(chat_id, after, page_bytes, message_bytes_max)
-            self._known.keep(chat_id, page, generation)
+            self.known.keep(chat_id, page, generation)
         return page
 
     async def _read_page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
@@ -110,7 +109,9 @@ async def _read_history(
     connection: Connection, chat_ids: list[UUID], after: int, page_bytes: int, message_bytes_max: int
 ) -> Rows:
     rows: Rows = {}
-    for row in await connection.fetch(SQL["read_histories"], chat_ids, after, page_bytes, message_bytes_max):
+    for row in await connection.fetch(
+        SQL["read_histories"], list(map(str, chat_ids)), after, page_bytes, message_bytes_max
+    ):
         rows.setdefault(row["chat_id"], []).append(row)
     return rows
 

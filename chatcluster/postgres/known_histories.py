@@ -57,6 +57,12 @@ class KnownHistories:
         while self._size_bytes > TOTAL_BYTES_MAX:
             self.forget(next(iter(self._known)))
 
+    def made(self, outcome: Outcome, generation: int) -> None:
+        """A chat was made, with all the messages that it has."""
+        chat, messages = outcome.chat, outcome.messages
+        page = HistoryPage(chat.history_version, messages, bytes_of(messages), has_more=False)
+        self.keep(chat.id, page, generation)
+
     def learn(self, before: int, outcome: Outcome, generation: int) -> None:
         """A transition that found the history at version ``before``, 0 if that is not known."""
         chat, added = outcome.chat, outcome.messages
@@ -90,9 +96,3 @@ class KnownHistories:
         if known is not None:
             self._size_bytes -= known.size_bytes
         return known
-
-
-def history_of(outcome: Outcome) -> HistoryPage:
-    """The whole history of a chat that was just made."""
-    chat, messages = outcome.chat, outcome.messages
-    return HistoryPage(chat.history_version, messages, bytes_of(messages), has_more=False)

@@ -76,7 +76,6 @@ from chatcluster.postgres.decision_writer import (
 )
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.known_histories import KnownHistories, history_of
 from chatcluster.postgres.looked_up import facts_of, has_known_room, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
@@ -110,8 +109,7 @@ class PostgresStore:
         self._database = database
         self._settings = database.settings
         self._chats = ChatReader(database)
-        self._known = KnownHistories()
-        self._histories = HistoryReader(database, self._known)
+        self._histories = HistoryReader(database)
         self._last_owner = FIRST_OWNER
         """Whose turn it was in the last claim."""
 
@@ -121,7 +119,7 @@ class PostgresStore:
         generation = self._database.generation
         outcome = await self._database.transaction(_create, chat, idempotency)
         if not outcome.replayed:
-            self._known.keep(chat.id, history_of(outcome), generation)
+            self._histories.known.made(outcome, generation)
         return outcome
 
     async def apply(
@@ -134,7 +132,7 @@ class PostgresStore:
     ) -> Outcome:
         generation = self._database.generation
         before, outcome = await self._apply(chat_id, command, owner_id, idempotency)
-        self._known.learn(before, outcome, generation)
+        self._histories.known.learn(before, outcome, generation)
         return outcome
 
     async def _apply(
@@ -158,7 +156,7 @@ class PostgresStore:
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
         generation = self._database.generation
         outcome = await self._commit(fence, command, known)
-        self._known.learn(fence.history_version, outcome, generation)
+        self._histories.known.learn(fence.history_version, outcome, generation)
         return outcome
 
     async def _commit(self, fence: Fence, command: OwnerCommand, known: Chat | None) -> Outcome:
@@ -186,7 +184,7 @@ class PostgresStore:
             after_owner=self._last_owner,
         )
         for one in claimed:
-            self._known.confirm(one, generation)
+            self._histories.known.confirm(one, generation)
         return claimed
 
     # reads
@@ -373,7 +371,7 @@ async def _read_messages(connection: Connection, place: Place, turns_after: int,
 
 
 async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
-    rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
+    rows = await connection.fetch(SQL["select_versions"], list(map(str, chat_ids)))
     return {row["id"]: Version(*(row[name] for name in Version._fields)) for row in rows}
 
 

@@ -1,4 +1,5 @@
 -- The queries of store.py. See queries.py for the form of this file.
+-- Many IDs come as texts: for other arrays the driver asks each new connection about their types, which takes it long.
 
 -- fragment: message
 json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision,
@@ -255,7 +256,7 @@ returning {chat}
 -- unpacked to find out. The first row of a page stands for the chat.
 select chat.id as chat_id, page.id, page.bytes, page.message,
     (select history_version from chats where chats.id = chat.id) as history_version
-from unnest($1::uuid[]) as chat (id) cross join lateral (
+from unnest($1::text[]::uuid[]) as chat (id) cross join lateral (
     with recursive page as (
         select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
         union all
@@ -342,7 +343,7 @@ select page.messages, page.next_revision, {queue} as queue
 from chats left join page on true where chats.id = $1 and owner_id = $7
 
 -- name: select_versions
-select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::uuid[])
+select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::text[]::uuid[])
 
 -- name: list_chats
 select {chat} from {listed}
@@ -372,7 +373,7 @@ select id from {changed}
 
 -- fragment: changed
 chats
-where owner_id = any($1::uuid[])
+where owner_id = any($1::text[]::uuid[])
     and updated_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
     and ($4::timestamptz is null or (updated_at, id) > ($4, $5::uuid))
 order by updated_at, id

@@ -90,6 +90,8 @@ from chatcluster.postgres.rows import (
 
 SQL = load_queries("chats.sql")
 
+FEW = 8
+"""Messages, or turns, that are read by a statement which is made for few."""
 SEEN_COMMANDS = (Send, Interrupt)
 """Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
 
@@ -358,10 +360,26 @@ async def _read(connection: Connection, chat_id: UUID, after_version: int) -> Ch
 
 
 async def _read_newer(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
+    few = await _read_few(connection, place, queue_version) if place[2] == 0 and turns_after == place[1] else None
+    if few is not None:
+        return few
     values = (*place, turns_after, TURNS_MAX, queue_version)
     row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
     messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
     return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns)
+
+
+async def _read_few(connection: Connection, place: Place, queue_version: int) -> ChatRead | None:
+    """What the chat has that is newer, where that is little and the queue is as it is known; None if it is more."""
+    chat_id, after_version, _, _, limit, bytes_max = place
+    row = existing(await connection.fetchrow(SQL["read_chat_few"], after_version, chat_id), chat_id)
+    is_queue_newer = row["queue_length"] > 0 and row["queue_version"] > queue_version
+    if row["crowded"] or is_queue_newer or len(row["messages"] or "") > bytes_max:
+        return None
+    messages, turns = messages_of(row["messages"]), turns_of(row["turns"])
+    if max(len(messages), len(turns)) > min(limit, FEW):
+        return None
+    return ChatRead(shown_chat_of(row), messages, (), None, turns)
 
 
 async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:

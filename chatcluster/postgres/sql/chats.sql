@@ -327,6 +327,37 @@ select {chat},
     case when queue_length > 0 then {queue} else '{}' end as queue
 from chats where id = $1
 
+-- name: read_chat_few
+-- What is newer than version $1, where that is a few short messages: no byte of them is unpacked to find out. What is
+-- asked is a table of its own, so that the plan does not depend on it: then it is made once, and not each time.
+with asked as materialized (
+    select $1::bigint as version, $2::uuid as chat_id
+),
+few as (
+    select count(*) > 8 or coalesce(sum(size), 0) > 8192 as crowded
+    from (
+        select pg_column_size(content) as size from messages
+        where chat_id = (select chat_id from asked) and revision > (select version from asked) and deleted_at is null
+        order by revision
+        limit 9
+    ) as sizes
+)
+select {chat}, few.crowded,
+    case when not few.crowded then (
+        select json_agg({message} order by id) from messages
+        where chat_id = (select chat_id from asked) and revision > (select version from asked) and deleted_at is null
+    ) end as messages,
+    (
+        select json_agg({turn} order by revision)
+        from (
+            select * from turns
+            where chat_id = (select chat_id from asked) and revision > (select version from asked)
+            order by revision
+            limit 9
+        ) as newer
+    ) as turns
+from chats, few where chats.id = (select chat_id from asked)
+
 -- name: read_chat_page
 with recursive {page}
 select {chat}, page.messages, page.next_revision, {turns} as turns,

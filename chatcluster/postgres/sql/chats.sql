@@ -254,9 +254,12 @@ returning {chat}
 -- Of each chat a page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4
 -- bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is stored is not
 -- unpacked to find out. The first row of a page stands for the chat.
+with asked as materialized (
+    select $1::text[]::uuid[] as ids
+)
 select chat.id as chat_id, page.id, page.bytes, page.message,
     (select history_version from chats where chats.id = chat.id) as history_version
-from unnest($1::text[]::uuid[]) as chat (id) cross join lateral (
+from unnest((select ids from asked)) as chat (id) cross join lateral (
     with recursive page as (
         select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
         union all

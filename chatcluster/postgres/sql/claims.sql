@@ -33,21 +33,24 @@ claimed as (
 -- name: claim_few
 -- All that wait, where each of them has a place and none is suspected: whose turn it is does not matter then. Otherwise
 -- it is crowded, and nothing is claimed.
-with waiting as materialized (
+with asked as materialized (
+    select $2::bigint as places
+),
+waiting as materialized (
     (
         select id, takeovers from chats where status = 'running' and claimable_since is not null
         order by claimable_since
-        limit $2::bigint + 1
+        limit (select places + 1 from asked)
     )
     union all
     (
         select id, takeovers from chats where status = 'interrupting' and claimable_since is not null
         order by claimable_since
-        limit $2::bigint + 1
+        limit (select places + 1 from asked)
     )
 ),
 few as (
-    select count(*) > $2::bigint or coalesce(max(takeovers), 0) >= 3 as crowded from waiting
+    select count(*) > (select places from asked) or coalesce(max(takeovers), 0) >= 3 as crowded from waiting
 ),
 taken as (
     select id, claimable_since, 0::bigint as round, 0 as place from chats

@@ -40,7 +40,7 @@ from chatcluster.postgres.connections import Connections
 from chatcluster.postgres.places import Lane, Places
 from chatcluster.postgres.session import CLOSE_SECONDS, Session
 from chatcluster.postgres.silence import SilenceWatch
-from chatcluster.postgres.translation import LOST, RAISED, reporting_closed, translated
+from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed, Translated
 
 RECOVERY_SECONDS = 0.5
 DEADLINE_MARGIN_SECONDS = 2.0
@@ -179,7 +179,7 @@ class Database:
 
     async def cross(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asyncio's kind of coroutine to its end, with its errors translated."""
-        with translated():
+        with Translated():
             return await self._loop.run(work)
 
     async def _pooled(
@@ -235,7 +235,7 @@ class Database:
         begin = BEGIN_POOLED if self._pooled_url else BEGIN
         connection, _ = await self._start(lane, lambda connection: connection.execute(begin), undo="ROLLBACK")
         try:
-            with reporting_closed(connection):
+            with ReportingClosed(connection):
                 result = await body(connection, *args)
                 ended = await connection.execute("COMMIT")
             assert ended == "COMMIT", "a statement failed, and the function of the transaction went on all the same"
@@ -259,7 +259,7 @@ class Database:
     ) -> T:
         connection, seen = await self._start(lane, look, undo="SELECT")
         try:
-            with reporting_closed(connection):
+            with ReportingClosed(connection):
                 result = await write(connection, seen, *args)
         except BaseException as error:
             await self._recover(connection, error, undo="SELECT")
@@ -274,7 +274,7 @@ class Database:
         while True:
             connection, is_new = await self._connections.take(lane)
             try:
-                with reporting_closed(connection):
+                with ReportingClosed(connection):
                     return connection, await first(connection)
             except BaseException as error:
                 await self._recover(connection, error, undo=undo)

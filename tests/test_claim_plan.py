@@ -16,8 +16,9 @@ from chatcluster.postgres.queries import load_queries
 
 pytestmark = pytest.mark.postgres
 
-CLAIM = load_queries("claims.sql")["claim"]
+SQL = load_queries("claims.sql")
 BATCH = 10
+ASKED = {"claim": (WORKER, BATCH, BATCH, FIRST_OWNER, 0), "claim_few": (WORKER, BATCH)}
 INDEXES = {"chats_claimable", "chats_claimable_by_owner", "chats_suspected", "chats_pkey"}
 INSERT_REPLICA = "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)"
 INSERT_CHATS = """
@@ -44,12 +45,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def explain_claim(connection: Connection) -> Claim:
+async def explain_claim(connection: Connection, name: str = "claim") -> Claim:
     """Claim a batch, look how it was done, and leave everything as it was."""
     await connection.execute("SAVEPOINT before")
-    explained = await connection.fetchval(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {CLAIM}", WORKER, BATCH, BATCH, FIRST_OWNER, 0
-    )
+    explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {SQL[name]}", *ASKED[name])
     await connection.execute("ROLLBACK TO SAVEPOINT before")
     plan = json.loads(explained)[0]["Plan"]
     found = frozenset(
@@ -80,3 +79,21 @@ async def test_the_plan_of_a_claim_does_not_grow_with_chats_at_rest_or_busy(data
     assert few.chats == many.chats == BATCH
     assert few.indexes == many.indexes == INDEXES
     assert many.blocks < 2 * few.blocks, "an index is a level deeper, and that is all"
+
+
+@pytest.mark.parametrize(("unowned", "chats"), [(BATCH, BATCH), (BATCH + 1, 0)], ids=["few", "crowded"])
+async def test_a_claim_of_few_looks_into_an_index_and_takes_all_or_nothing(
+    database: Database, unowned: int, chats: int
+) -> None:
+    async def measure(connection: Connection) -> Claim:
+        await connection.execute(INSERT_REPLICA, WORKER)
+        await connection.execute(INSERT_CHATS, "running", "unowned", unowned)
+        await connection.execute(INSERT_CHATS, "waiting", "at rest", 50_000)
+        await connection.execute(INSERT_CHATS, "running", "busy", 50_000)
+        await connection.execute("ANALYZE chats")
+        return await explain_claim(connection, "claim_few")
+
+    claim = await database.transaction(measure)
+    assert claim.chats == max(chats, 1), "it says in one row that it is crowded"
+    assert claim.indexes <= {"chats_claimable", "chats_pkey"}
+    assert claim.blocks < 100 * BATCH

@@ -244,7 +244,7 @@ async def test_with_an_hourly_poll_a_message_starts_at_once_wherever_it_is_poste
 
 
 async def test_a_plain_turn_costs_three_transactions(start: Start) -> None:
-    """Send, claim, and the one that inserts the answer and ends the turn. The history is read beside them."""
+    """Send, claim, and the one that inserts the answer and ends the turn. The history is known here."""
     cluster = await start(1, claim_poll_seconds=3600, feed_poll_seconds=3600)
     turn = ("create", "apply", "claim", "commit_known")
     async with cluster.client(cluster.replicas[0]) as client:
@@ -255,10 +255,10 @@ async def test_a_plain_turn_costs_three_transactions(start: Start) -> None:
             await client.send(chat["id"], "[[tokens=3]]")
             await _at_rest(client, chat["id"])
         spent = await cluster.transactions() - before
-    beside = ("get_chat", "check_schema", "authenticate", "heartbeats", "read_history")
+    beside = ("get_chat", "check_schema", "authenticate", "heartbeats")
     work = {name: count for name, count in spent.items() if name not in beside}
     assert sum(work.values()) <= 15 + 5, work  # a claim that finds nothing may follow each one that does
-    assert spent["apply"] == spent["commit_known"] == spent["read_history"] == 5, spent
+    assert spent["apply"] == spent["commit_known"] == 5, spent
     assert set(work) <= set(turn), work
 
 

@@ -19,7 +19,7 @@ from chatcluster.errors import (
     StoreUnavailable,
     Unreadable,
 )
-from chatcluster.postgres.translation import LOST, RAISED, translate, translated
+from chatcluster.postgres.translation import LOST, RAISED, Translated, translate
 from chatcluster.web.errors import answer
 
 ROOTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -41,7 +41,7 @@ def test_there_is_something_to_look_at() -> None:
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.__name__)
 def test_no_error_of_the_driver_gets_out_of_the_adapter(error: type[Exception]) -> None:
     """P10: a loop that serves many chats knows ``StoreUnavailable``, and nothing of the driver's."""
-    with pytest.raises((StoreUnavailable, InvalidRequest, ConfigError)) as caught, translated():
+    with pytest.raises((StoreUnavailable, InvalidRequest, ConfigError)) as caught, Translated():
         raise error("from the server")
     assert isinstance(caught.value.__cause__, error)
 
@@ -112,7 +112,7 @@ def test_a_certificate_that_is_not_trusted_is_a_refusal() -> None:
 @pytest.mark.parametrize("error", [KeyError("ours"), AssertionError(), ValueError()])
 def test_a_bug_of_ours_stays_one(error: Exception) -> None:
     assert not isinstance(error, RAISED)
-    with pytest.raises(type(error)), translated():
+    with pytest.raises(type(error)), Translated():
         raise error
 
 

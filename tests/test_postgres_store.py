@@ -403,7 +403,7 @@ async def test_a_plain_turn_of_one_step_costs_three_transactions_on_one_connecti
 
         assert claimed.chat.attempt == 1
         assert outcome.chat.status is Status.WAITING
-        assert database.transaction_counts == {"apply": 1, "claim": 1, "commit": 1}
+        assert database.transaction_counts == {"apply_seen": 1, "claim": 1, "commit": 1}
         assert repr(database) == "<Database 0 of 1 busy, 1 idle>"
 
 

@@ -88,7 +88,9 @@ async def _list_changed(connection: Connection, query: str, asked: _Changed) -> 
     clock = await connection.fetchrow(SQL["clock"])
     assert clock is not None, "a select without a table has one row"
     place = (None, None) if asked.after is None else (asked.after.updated_at, asked.after.id)
-    rows = await connection.fetch(SQL[query], list(asked.owner_ids), asked.seconds, asked.as_of, *place, asked.limit)
+    rows = await connection.fetch(
+        SQL[query], list(map(str, asked.owner_ids)), asked.seconds, asked.as_of, *place, asked.limit
+    )
     return rows, clock
 
 

@@ -1,5 +1,8 @@
 """The claim on Postgres: one statement, which takes rows and reads no history.
 
+Where all that wait have a place it is a simple one. Where it is crowded that one claims nothing, and another follows,
+which deals out turns.
+
 A row that cannot be read (a damaged column, say) fails the statement, and with it the claim of all others. So then the
 chats are claimed one by one; the one that fails ends in an error, written without reading it, and if not even that is
 possible it is passed over. Either way the others are claimed.
@@ -76,6 +79,10 @@ async def _end(database: Database, chat_id: UUID, why: Exception) -> None:
 async def _claim(
     connection: Connection, worker_id: UUID, free_slots: int, batch: int, after_owner: UUID, user_chats_max: int
 ) -> Sequence[Row]:
+    if not user_chats_max:
+        few = await connection.fetch(SQL["claim_few"], worker_id, min(free_slots, batch))
+        if not few[0]["crowded"]:
+            return [row for row in few if row["id"] is not None]
     return await connection.fetch(SQL["claim"], worker_id, free_slots, batch, after_owner, user_chats_max)
 
 

@@ -19,7 +19,7 @@ import asyncpg
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, StoreRefused
 from chatcluster.postgres import url as postgres_url
-from chatcluster.postgres.translation import LOST, RAISED, reporting_closed
+from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed
 
 CLOSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 1.0
@@ -136,7 +136,7 @@ async def _lift_transaction_timeout(connection: asyncpg.Connection) -> None:
     if connection.get_server_version().major < 17:
         return
     try:
-        with reporting_closed(connection):
+        with ReportingClosed(connection):
             await connection.execute("SET transaction_timeout = 0")
     except BaseException:
         connection.terminate()

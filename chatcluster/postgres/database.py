@@ -24,6 +24,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 from uuid import UUID
 
@@ -39,7 +40,7 @@ from chatcluster.postgres.connections import Connections
 from chatcluster.postgres.places import Lane, Places
 from chatcluster.postgres.session import CLOSE_SECONDS, Session
 from chatcluster.postgres.silence import SilenceWatch
-from chatcluster.postgres.translation import LOST, RAISED, reporting_closed, translated
+from chatcluster.postgres.translation import LOST, RAISED, ReportingClosed, Translated
 
 RECOVERY_SECONDS = 0.5
 DEADLINE_MARGIN_SECONDS = 2.0
@@ -51,6 +52,7 @@ BEGIN_POOLED = (
 )
 """One message as well; what a connection through a pooler could not be told before."""
 
+S = TypeVar("S")
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
@@ -86,8 +88,9 @@ class Database:
         self._places = Places(settings.database_pool_size)
         self._pooled_url = is_pooled(settings, settings.database_url)
         self._silence = SilenceWatch(self._connect_to_ask, self._drop_idle)
+        self._generation = 0
         self._connections = Connections(
-            lambda: connect(settings, "transactions", settings.database_url),
+            self._connect_for_transactions,
             None if self._pooled_url else self._silence,
             wait_seconds_max=settings.statement_timeout_seconds,
         )
@@ -124,6 +127,22 @@ class Database:
         """
         return await self._pooled(self._autocommit, body, args, lane, chat_id)
 
+    async def look_and_write(
+        self,
+        look: Callable[[Connection], Awaitable[S]],
+        write: Callable[[Connection, S, *Args], Coroutine[Any, Any, T]],
+        *args: *Args,
+        lane: Lane = Lane.REQUESTS,
+        chat_id: UUID | None = None,
+    ) -> T:
+        """Run ``look(connection)``, and then ``write(connection, seen, *args)`` with what that returned.
+
+        There is no transaction around them, so ``write`` is one statement that says itself what it depends on. Only
+        ``look`` is run again if the connection breaks. Raises ``StoreUnavailable``; then it is unknown whether
+        ``write`` was committed.
+        """
+        return await self._pooled(partial(self._look_and_write, look), write, args, lane, chat_id)
+
     def session(self, purpose: str, *, url: str | None = None, lasting: bool = False) -> Session:
         """A connection outside of the pool, to ``url`` or the pool's own. It is connected at its first use.
 
@@ -151,9 +170,16 @@ class Database:
     def deadline_seconds(self) -> float:
         return self.settings.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
 
+    @property
+    def generation(self) -> int:
+        """The same as before only if all transactions since then ran on connections that were there before: so on the
+        same server. Behind a pooler, which hides that, it never is."""
+        self._generation += self._pooled_url
+        return self._generation
+
     async def cross(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asyncio's kind of coroutine to its end, with its errors translated."""
-        with translated():
+        with Translated():
             return await self._loop.run(work)
 
     async def _pooled(
@@ -190,6 +216,11 @@ class Database:
         """Let go of one that is idle, for what is more important, and the server has no connection for."""
         self._connections.spare()
 
+    async def _connect_for_transactions(self) -> asyncpg.Connection:
+        connection = await connect(self.settings, "transactions", self.settings.database_url)
+        self._generation += 1
+        return connection
+
     async def _connect_to_ask(self) -> asyncpg.Connection:
         try:
             return await connect(self.settings, "question", self.settings.direct_url or self.settings.database_url)
@@ -204,7 +235,7 @@ class Database:
         begin = BEGIN_POOLED if self._pooled_url else BEGIN
         connection, _ = await self._start(lane, lambda connection: connection.execute(begin), undo="ROLLBACK")
         try:
-            with reporting_closed(connection):
+            with ReportingClosed(connection):
                 result = await body(connection, *args)
                 ended = await connection.execute("COMMIT")
             assert ended == "COMMIT", "a statement failed, and the function of the transaction went on all the same"
@@ -219,6 +250,23 @@ class Database:
         self._connections.give_back(connection)
         return result
 
+    async def _look_and_write(
+        self,
+        look: Callable[[Any], Awaitable[S]],
+        write: Callable[..., Awaitable[T]],
+        args: tuple[Any, ...],
+        lane: Lane,
+    ) -> T:
+        connection, seen = await self._start(lane, look, undo="SELECT")
+        try:
+            with ReportingClosed(connection):
+                result = await write(connection, seen, *args)
+        except BaseException as error:
+            await self._recover(connection, error, undo="SELECT")
+            raise
+        self._connections.give_back(connection)
+        return result
+
     async def _start(
         self, lane: Lane, first: Callable[[Any], Awaitable[T]], *, undo: str
     ) -> tuple[asyncpg.Connection, T]:
@@ -226,7 +274,7 @@ class Database:
         while True:
             connection, is_new = await self._connections.take(lane)
             try:
-                with reporting_closed(connection):
+                with ReportingClosed(connection):
                     return connection, await first(connection)
             except BaseException as error:
                 await self._recover(connection, error, undo=undo)

@@ -25,8 +25,8 @@ from chatcluster.postgres.rows import chat_of, json_of, messages_of, turn_of
 from chatcluster.room import bytes_of, change_bytes
 
 SQL = load_queries("chats.sql")
-UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN = (
-    NamedQuery(SQL[name]) for name in ("update_chat", "update_owned", "update_known")
+UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
+    NamedQuery(SQL[name]) for name in ("update_chat", "update_owned", "update_known", "update_seen")
 )
 
 
@@ -87,6 +87,11 @@ def is_plain(decision: Decision) -> bool:
     )
 
 
+def is_plain_of_user(decision: Decision) -> bool:
+    """Whether ``write_seen`` can write it: it is plain, and ends no turn."""
+    return is_plain(decision) and decision.ended is None
+
+
 async def write_known(
     connection: Connection,
     known: Chat,
@@ -105,6 +110,18 @@ async def write_known(
     }
     row = await connection.fetchrow(UPDATE_KNOWN.text, *UPDATE_KNOWN.values(values))
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]), ended=turn_of(row["ended"]))
+
+
+async def write_seen(connection: Connection, seen: Chat, decision: Decision, before: ChatState) -> Outcome | None:
+    """Write a user's plain decision that was made for ``seen``; None, with nothing written, if the chat has changed."""
+    values = {
+        **_row_values(seen.id, before, decision, None),
+        "version_before": seen.snapshot_version,
+        "updated_before": seen.updated_at,
+        **_message_values(decision.messages),
+    }
+    row = await connection.fetchrow(UPDATE_SEEN.text, *UPDATE_SEEN.values(values))
+    return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
 
 
 async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision) -> EndedTurn | None:

@@ -20,6 +20,7 @@ from chatcluster.errors import ChatNotFound, HistoryTooLarge, StoreFailed, Unrea
 from chatcluster.parts import Message
 from chatcluster.ports import HistoryPage
 from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.known_histories import HISTORY_BYTES_MAX, KnownHistories
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import message_of
 
@@ -44,11 +45,23 @@ class _Together:
 
 class HistoryReader:
     def __init__(self, database: Database) -> None:
+        self.known = KnownHistories()
+        """Short histories that need no read. What is read is left there."""
         self._database = database
         self._gathering: _Together | None = None
 
     async def page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
         """Raises ``HistoryTooLarge``, ``Unreadable``, ``ChatNotFound``."""
+        if after != 0 or min(page_bytes, message_bytes_max) < HISTORY_BYTES_MAX:
+            return await self._read_page(chat_id, after, page_bytes, message_bytes_max)
+        generation = self._database.generation
+        page = self.known.take(chat_id, generation)
+        if page is None:
+            page = await self._read_page(chat_id, after, page_bytes, message_bytes_max)
+            self.known.keep(chat_id, page, generation)
+        return page
+
+    async def _read_page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
         if after == 0 and min(page_bytes, message_bytes_max) >= SHORT_BYTES:
             rows = await self._short(chat_id)
             if rows:
@@ -96,7 +109,9 @@ async def _read_history(
     connection: Connection, chat_ids: list[UUID], after: int, page_bytes: int, message_bytes_max: int
 ) -> Rows:
     rows: Rows = {}
-    for row in await connection.fetch(SQL["read_histories"], chat_ids, after, page_bytes, message_bytes_max):
+    for row in await connection.fetch(
+        SQL["read_histories"], list(map(str, chat_ids)), after, page_bytes, message_bytes_max
+    ):
         rows.setdefault(row["chat_id"], []).append(row)
     return rows
 

@@ -40,6 +40,12 @@ async def make_sure_of_room(connection: Connection, row: Row, command: UserComma
     return int(held)
 
 
+def has_known_room(row: Row, command: UserCommand, bytes_max: int) -> bool:
+    """Whether the row itself says that there is room for what the command adds."""
+    parts, known = new_parts(command), row["content_bytes"]
+    return parts is None or (known is not None and has_room(known, parts, bytes_max=bytes_max))
+
+
 async def recorded_messages(connection: Connection, fence: Fence, command: OwnerCommand) -> tuple[Message, ...]:
     """What an event of this name inserted in this tenure, from this history."""
     text = await connection.fetchval(

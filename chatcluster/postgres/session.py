@@ -19,7 +19,7 @@ import trio
 
 from chatcluster.errors import StoreUnavailable
 from chatcluster.postgres.connecting import Connection, close, close_after, connect, is_pooled
-from chatcluster.postgres.translation import reporting_closed
+from chatcluster.postgres.translation import ReportingClosed
 
 if TYPE_CHECKING:
     from chatcluster.postgres.database import Database
@@ -92,7 +92,7 @@ class Session:
             self._connection.add_termination_listener(lambda _: lost.set())
         connection = self._connection
         try:
-            with reporting_closed(connection), self._database.watching(connection) if is_watched else nullcontext():
+            with ReportingClosed(connection), self._database.watching(connection) if is_watched else nullcontext():
                 return await body(connection, *args)
         except BaseException as error:
             self._connection = None

@@ -16,6 +16,10 @@ The first write after a failover leaps (``chat/timeline.py``). The server tells 
 the lock or write, and never once for all: a session's server may be a standby that is promoted, or another one behind
 a pooler.
 
+A user's message to a chat at rest likewise takes two statements without a transaction: one that looks at the row, and
+one that does all of it if the row still is what was seen. What is refused, queued or raced for goes the long way: only
+a row that is locked refuses.
+
 An idempotency key is reserved before the lock, see ``idempotency.py``.
 
 What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
@@ -29,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster.chat import (
@@ -37,14 +42,16 @@ from chatcluster.chat import (
     Decision,
     Facts,
     Fence,
+    Interrupt,
     OwnerCommand,
+    Send,
     UserCommand,
     continued,
     create,
     decide,
     is_repeat,
 )
-from chatcluster.errors import Fenced, OwnershipError
+from chatcluster.errors import CallerError, Fenced, OwnershipError, Unreadable
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
@@ -63,10 +70,18 @@ from chatcluster.ports import (
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
-from chatcluster.postgres.decision_writer import insert_chat, insert_messages, is_plain, write_decision, write_known
+from chatcluster.postgres.decision_writer import (
+    insert_chat,
+    insert_messages,
+    is_plain,
+    is_plain_of_user,
+    write_decision,
+    write_known,
+    write_seen,
+)
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.looked_up import facts_of, make_sure_of_room, recorded_messages
+from chatcluster.postgres.looked_up import facts_of, has_known_room, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
     chat_of,
@@ -80,8 +95,20 @@ from chatcluster.postgres.rows import (
 
 SQL = load_queries("chats.sql")
 
+FEW = 8
+"""Messages, or turns, that are read by a statement which is made for few."""
+SEEN_COMMANDS = (Send, Interrupt)
+"""Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
+
 Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
+
+
+class Applied(NamedTuple):
+    """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated."""
+
+    before: int
+    outcome: Outcome
 
 
 class PostgresStore:
@@ -96,7 +123,11 @@ class PostgresStore:
     # transitions
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        return await self._database.transaction(_create, chat, idempotency)
+        generation = self._database.generation
+        outcome = await self._database.transaction(_create, chat, idempotency)
+        if not outcome.replayed:
+            self._histories.known.made(outcome, generation)
+        return outcome
 
     async def apply(
         self,
@@ -106,12 +137,36 @@ class PostgresStore:
         owner_id: UUID,
         idempotency: Idempotency | None = None,
     ) -> Outcome:
+        generation = self._database.generation
+        before, outcome = await self._apply(chat_id, command, owner_id, idempotency)
+        self._histories.known.learn(before, outcome, generation)
+        return outcome
+
+    async def _apply(
+        self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None
+    ) -> Applied:
         bytes_max = self._settings.history_bytes_max
+        if idempotency is None and isinstance(command, SEEN_COMMANDS):
+            applied = await self._database.look_and_write(
+                lambda connection: connection.fetchrow(SQL["select_chat_of_owner"], chat_id, owner_id),
+                _apply_seen,
+                command,
+                bytes_max,
+                chat_id=chat_id,
+            )
+            if applied is not None:
+                return applied
         return await self._database.transaction(
             _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
         )
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+        generation = self._database.generation
+        outcome = await self._commit(fence, command, known)
+        self._histories.known.learn(fence.history_version, outcome, generation)
+        return outcome
+
+    async def _commit(self, fence: Fence, command: OwnerCommand, known: Chat | None) -> Outcome:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
             outcome = await self._database.autocommit(
@@ -127,6 +182,7 @@ class PostgresStore:
         )
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        generation = self._database.generation
         claimed, self._last_owner = await claim(
             self._database,
             worker_id,
@@ -134,6 +190,8 @@ class PostgresStore:
             batch,
             after_owner=self._last_owner,
         )
+        for one in claimed:
+            self._histories.known.confirm(one, generation)
         return claimed
 
     # reads
@@ -216,15 +274,29 @@ async def _apply(
     owner_id: UUID,
     idempotency: Idempotency | None,
     bytes_max: int,
-) -> Outcome:
+) -> Applied:
     answered = await reserve(connection, owner_id, idempotency)
     if answered is not None:
-        return answered
+        return Applied(0, answered)
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     facts = await facts_of(connection, chat_id, command)
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
-    return await answer(connection, owner_id, idempotency, outcome)
+    return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
+
+
+async def _apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
+    """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
+    if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
+        return None
+    try:
+        seen = chat_of(row)
+        before = state_of(seen, (), ())
+        decision = decide(before, command)
+    except (CallerError, Unreadable):
+        return None
+    outcome = await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
+    return None if outcome is None else Applied(seen.history_version, outcome)
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
@@ -250,12 +322,17 @@ async def _transition(
 ) -> Outcome:
     chat = chat_of(row)
     state = state_of(chat, (), ())
-    if row["queue_length"] or row["open_calls"]:
+    has_more = row["queue_length"] or row["open_calls"]
+    if has_more:
         rest = await connection.fetchrow(SQL["select_state"], chat.id)
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     state = continued(state, row["wal_timeline"])
     decision: Decision = decide(state, command, fence, facts)
+    if not (fence or has_more or kept_bytes) and is_plain_of_user(decision):
+        outcome = await write_seen(connection, chat, decision, state)
+        if outcome is not None:
+            return outcome
     return await write_decision(connection, chat.id, state, decision, fence, kept_bytes)
 
 
@@ -289,10 +366,26 @@ async def _read(connection: Connection, chat_id: UUID, after_version: int) -> Ch
 
 
 async def _read_newer(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
+    few = await _read_few(connection, place, queue_version) if place[2] == 0 and turns_after == place[1] else None
+    if few is not None:
+        return few
     values = (*place, turns_after, TURNS_MAX, queue_version)
     row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
     messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
     return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns)
+
+
+async def _read_few(connection: Connection, place: Place, queue_version: int) -> ChatRead | None:
+    """What the chat has that is newer, where that is little and the queue is as it is known; None if it is more."""
+    chat_id, after_version, _, _, limit, bytes_max = place
+    row = existing(await connection.fetchrow(SQL["read_chat_few"], after_version, chat_id), chat_id)
+    is_queue_newer = row["queue_length"] > 0 and row["queue_version"] > queue_version
+    if row["crowded"] or is_queue_newer or len(row["messages"] or "") > bytes_max:
+        return None
+    messages, turns = messages_of(row["messages"]), turns_of(row["turns"])
+    if max(len(messages), len(turns)) > min(limit, FEW):
+        return None
+    return ChatRead(shown_chat_of(row), messages, (), None, turns)
 
 
 async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:
@@ -302,7 +395,7 @@ async def _read_messages(connection: Connection, place: Place, turns_after: int,
 
 
 async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
-    rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
+    rows = await connection.fetch(SQL["select_versions"], list(map(str, chat_ids)))
     return {row["id"]: Version(*(row[name] for name in Version._fields)) for row in rows}
 
 

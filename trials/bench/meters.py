@@ -23,7 +23,7 @@ from bench.generator import Load
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 SCRAPE_SECONDS_MAX = 30.0
 WATCH_SECONDS = 0.1
-OWN_TRANSACTIONS = ("apply", "claim", "commit", "commit_known")
+OWN_TRANSACTIONS = ("apply", "apply_seen", "claim", "commit", "commit_known")
 """Of a turn itself: the message, the claim, the answer. The others are made by readers and housekeeping."""
 _TRANSACTIONS = "chatcluster_store_transaction_seconds_count{"
 _LEASES_LOST = "chatcluster_leases_lost_total "

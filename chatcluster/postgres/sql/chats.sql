@@ -1,4 +1,5 @@
 -- The queries of store.py. See queries.py for the form of this file.
+-- Many IDs come as texts: for other arrays the driver asks each new connection about their types, which takes it long.
 
 -- fragment: message
 json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision,
@@ -76,6 +77,9 @@ select {chat}, wal_timeline() as wal_timeline from chats where id = $1 and owner
 
 -- name: select_chat
 select {chat} from chats where id = $1
+
+-- name: select_chat_of_owner
+select {chat} from chats where id = $1 and owner_id = $2
 
 -- name: select_frame
 select {framed} from chats where id = $1
@@ -162,6 +166,27 @@ ended as (
 select changed.*, (select json_agg({message} order by id) from inserted) as messages, (select turn from ended) as ended
 from changed
 
+-- name: update_seen
+-- A user's whole transition on a chat that still is as it was seen without its lock, on one server; after a failover the
+-- chat has to leap first. A version that was lost may be another one's where the server does not tell its timeline, so the
+-- moment of the last change has to be the same as well.
+with changed as (
+    {change}
+    where id = :id and snapshot_version = :version_before and updated_at = :updated_before
+        and queue_length = 0 and open_calls = 0 and (timeline = wal_timeline()) is not false
+    returning {chat}
+),
+inserted as (
+    insert into messages (chat_id, revision, role, content, finish_reason, model, usage, position)
+    select changed.id, changed.snapshot_version, new.role, content::json, finish_reason, new.model, usage::json, position
+    from changed, unnest(:roles::text[], :contents::text[], :finish_reasons::text[], :models::text[], :usages::text[],
+        :positions::text[]) with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
+    order by ordinal
+    returning *
+)
+select changed.*, (select json_agg({message} order by id) from inserted) as messages
+from changed
+
 -- name: insert_messages
 -- Order in history is the order of ids, so they are given in the order of the list.
 with inserted as (
@@ -236,9 +261,12 @@ returning {chat}
 -- Of each chat a page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4
 -- bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is stored is not
 -- unpacked to find out. The first row of a page stands for the chat.
+with asked as materialized (
+    select $1::text[]::uuid[] as ids
+)
 select chat.id as chat_id, page.id, page.bytes, page.message,
     (select history_version from chats where chats.id = chat.id) as history_version
-from unnest($1::uuid[]) as chat (id) cross join lateral (
+from unnest((select ids from asked)) as chat (id) cross join lateral (
     with recursive page as (
         select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
         union all
@@ -309,6 +337,37 @@ select {chat},
     case when queue_length > 0 then {queue} else '{}' end as queue
 from chats where id = $1
 
+-- name: read_chat_few
+-- What is newer than version $1, where that is a few short messages: no byte of them is unpacked to find out. What is
+-- asked is a table of its own, so that the plan does not depend on it: then it is made once, and not each time.
+with asked as materialized (
+    select $1::bigint as version, $2::uuid as chat_id
+),
+few as (
+    select count(*) > 8 or coalesce(sum(size), 0) > 8192 as crowded
+    from (
+        select pg_column_size(content) as size from messages
+        where chat_id = (select chat_id from asked) and revision > (select version from asked) and deleted_at is null
+        order by revision
+        limit 9
+    ) as sizes
+)
+select {chat}, few.crowded,
+    case when not few.crowded then (
+        select json_agg({message} order by id) from messages
+        where chat_id = (select chat_id from asked) and revision > (select version from asked) and deleted_at is null
+    ) end as messages,
+    (
+        select json_agg({turn} order by revision)
+        from (
+            select * from turns
+            where chat_id = (select chat_id from asked) and revision > (select version from asked)
+            order by revision
+            limit 9
+        ) as newer
+    ) as turns
+from chats, few where chats.id = (select chat_id from asked)
+
 -- name: read_chat_page
 with recursive {page}
 select {chat}, page.messages, page.next_revision, {turns} as turns,
@@ -325,7 +384,7 @@ select page.messages, page.next_revision, {queue} as queue
 from chats left join page on true where chats.id = $1 and owner_id = $7
 
 -- name: select_versions
-select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::uuid[])
+select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::text[]::uuid[])
 
 -- name: list_chats
 select {chat} from {listed}
@@ -355,7 +414,7 @@ select id from {changed}
 
 -- fragment: changed
 chats
-where owner_id = any($1::uuid[])
+where owner_id = any($1::text[]::uuid[])
     and updated_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
     and ($4::timestamptz is null or (updated_at, id) > ($4, $5::uuid))
 order by updated_at, id

@@ -31,6 +31,37 @@ claimed as (
         end::float8 as retry_seconds
 )
 
+-- name: claim_few
+-- All that wait, where each of them has a place and none is suspected: whose turn it is does not matter then. Otherwise
+-- it is crowded, and nothing is claimed.
+with asked as materialized (
+    select $2::bigint as places
+),
+waiting as materialized (
+    (
+        select id, takeovers from chats where status = 'running' and claimable_since is not null
+        order by claimable_since
+        limit (select places + 1 from asked)
+    )
+    union all
+    (
+        select id, takeovers from chats where status = 'interrupting' and claimable_since is not null
+        order by claimable_since
+        limit (select places + 1 from asked)
+    )
+),
+few as (
+    select count(*) > (select places from asked) or coalesce(max(takeovers), 0) >= 3 as crowded from waiting
+),
+taken as (
+    select id, claimable_since, 0::bigint as round, 0 as place from chats
+    where id in (select waiting.id from waiting) and not (select crowded from few)
+        and claimable_since is not null and takeovers < 3
+    for update skip locked
+),
+{claimed}
+select few.crowded, claimed.* from few left join claimed on true order by waited_since
+
 -- name: claim
 -- By turns: round by round, of each owner the chat that waits longest, beginning with the owner after $4. Locks nothing
 -- but what it takes, and nothing at all when there is nothing to take. Each step is a look into a small partial index.

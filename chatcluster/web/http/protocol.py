@@ -5,8 +5,11 @@ The only module that depends on how hypercorn's protocol is made inside, so a ne
 
 from __future__ import annotations
 
+from typing import Any
+
 import h11
 from hypercorn.config import Config
+from hypercorn.events import RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
@@ -17,6 +20,8 @@ from chatcluster.web.errors import answer
 
 class Protocol(H11Protocol):
     """HTTP/1.1 without upgrades to HTTP/2, and with our form of errors."""
+
+    _unsent_head = b""
 
     def broke_off_without_chunks(self) -> bool:
         """Whether the response is unfinished, and its end by closing would look like a finished one."""
@@ -34,6 +39,18 @@ class Protocol(H11Protocol):
             event.headers.append((b"connection", b"close"))
         await super().stream_send(event)
 
+    async def _send_h11_event(self, event: Any) -> None:
+        """The head of a response whose length is known goes out with its body, in one write."""
+        try:
+            data = self._unsent_head + (self.connection.send(event) or b"")
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        self._unsent_head = data if isinstance(event, h11.Response) and _has_length(event) else b""
+        if data and not self._unsent_head:
+            await self.send(RawData(data=data))
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Upgrades to HTTP/2 are ignored, as the standard allows: the request is served as it is."""
 
@@ -48,6 +65,10 @@ class Protocol(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
+
+
+def _has_length(response: h11.Response) -> bool:
+    return any(name == b"content-length" for name, _ in response.headers)
 
 
 def http_config() -> Config:

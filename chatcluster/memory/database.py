@@ -11,7 +11,7 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.chat import ChatState, disowned, stored_of
+from chatcluster.chat import ChatState, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
@@ -110,6 +110,8 @@ class MemoryDatabase:
         self.sessions_restarted = trio.Event()
         self.ids = count(1)
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
+        self.timeline: int | None = 1
+        """That of the WAL. None: the server does not tell."""
         self._starts = count(1)
         self._renewals = count(1)
         self.server = self._start()
@@ -146,6 +148,10 @@ class MemoryDatabase:
             updated_at=row.updated_at,
         )
 
+    def found(self, row: ChatRow) -> ChatState:
+        """The chat as a write of now finds it: after a failover the first one leaps."""
+        return continued(row.state, self.timeline)
+
     def change(self, row: ChatRow, state: ChatState) -> None:
         """Give the chat its new state."""
         if not state.claimable:
@@ -159,7 +165,7 @@ class MemoryDatabase:
         """Clear the owner of each."""
         freed = tuple(rows)
         for row in freed:
-            self.change(row, disowned(row.state))
+            self.change(row, disowned(self.found(row)))
         return tuple(self.view(row) for row in freed)
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:
@@ -180,8 +186,10 @@ class MemoryDatabase:
             self.drop_session(worker_id, lock)
 
     def fail_over(self) -> None:
-        """Another server takes the writes; sessions stay on the old one, which still answers reads."""
+        """Another server takes the writes, on a timeline of its own; sessions stay on the old one, which still answers
+        reads."""
         self.server, self.locks = self._start(), {}
+        self.timeline = (self.timeline or 0) + 1
 
     def restart_sessions(self) -> None:
         """Every session is gone, those that hold a lock and those that wait for one, as when the server restarts."""

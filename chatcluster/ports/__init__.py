@@ -9,6 +9,7 @@ port             for real                        in one process
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``Model``        ``llm/client.py``               scripted models in tests
+``Toolbox``      ``tools/``                      scripted tools in tests
 ===============  ==============================  ========================
 
 Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavailable`` (``PartStreams``);
@@ -18,7 +19,7 @@ Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavai
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
-from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress
+from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress, ToolSpec
 from chatcluster.ports.outside import Outside
 from chatcluster.ports.pubsub import (
     GAP,
@@ -53,7 +54,6 @@ from chatcluster.ports.store import (
     SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
-    VERSIONS_FORGOTTEN_MAX,
     Changes,
     Chat,
     ChatRead,
@@ -70,6 +70,17 @@ from chatcluster.ports.store import (
     hint_of,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
+from chatcluster.ports.toolbox import (
+    Approval,
+    Effect,
+    Progressed,
+    RunBy,
+    Tool,
+    Toolbox,
+    ToolCall,
+    ToolResult,
+    TurnTools,
+)
 
 __all__ = [
     "GAP",
@@ -82,11 +93,11 @@ __all__ = [
     "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "TURNS_MAX",
-    "VERSIONS_FORGOTTEN_MAX",
     "VERSION_MAX",
     "Account",
     "Accounts",
     "Appended",
+    "Approval",
     "Burial",
     "Changes",
     "Chat",
@@ -94,6 +105,7 @@ __all__ = [
     "Claimed",
     "Death",
     "Delta",
+    "Effect",
     "Finished",
     "Gap",
     "Heartbeat",
@@ -113,16 +125,24 @@ __all__ = [
     "OwnedChat",
     "PartStreams",
     "Progress",
+    "Progressed",
     "Proof",
     "PubSub",
     "Registry",
     "Renewal",
     "Replica",
+    "RunBy",
     "SessionLock",
     "Silence",
     "Store",
     "Subscription",
     "Token",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+    "Toolbox",
+    "TurnTools",
     "Version",
     "hint_channel",
     "hint_of",

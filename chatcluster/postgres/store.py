@@ -7,9 +7,14 @@ a statement that had to wait for the lock sees the other tables as they were bef
 counters say that there is nothing, nothing is read.
 
 Each change of a row raises its snapshot version. So an owner's commit may be decided on the chat as its owner knows it,
-and be written by one statement on condition that the version is still that, and that nothing is queued and no call is
-open. If not, nothing has happened, and the long way follows. Either way the statement that changes the row has the
-owner's fence in its own condition. A claim is one statement as well, see ``claims.py``.
+and be written by one statement on condition that the version is still that, that the server writes on the chat's WAL
+timeline, and that nothing is queued and no call is open. If not, nothing has happened, and the long way follows. Either
+way the statement that changes the row has the owner's fence in its own condition. A claim is one statement as well, see
+``claims.py``.
+
+The first write after a failover leaps (``chat/timeline.py``). The server tells its timeline in the statements that take
+the lock or write, and never once for all: a session's server may be a standby that is promoted, or another one behind
+a pooler.
 
 A user's message to a chat at rest likewise takes two statements without a transaction: one that looks at the row, and
 one that does all of it if the row still is what was seen. What is refused, queued or raced for goes the long way: only
@@ -28,7 +33,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster.chat import (
@@ -37,19 +41,17 @@ from chatcluster.chat import (
     Decision,
     Facts,
     Fence,
-    Interrupt,
     OwnerCommand,
-    Send,
     UserCommand,
+    continued,
     create,
     decide,
     is_repeat,
 )
-from chatcluster.errors import CallerError, Fenced, OwnershipError, Unreadable
+from chatcluster.errors import Fenced, OwnershipError
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
-    VERSIONS_FORGOTTEN_MAX,
     Changes,
     Chat,
     ChatRead,
@@ -76,7 +78,7 @@ from chatcluster.postgres.decision_writer import (
 )
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.looked_up import facts_of, has_known_room, make_sure_of_room, recorded_messages
+from chatcluster.postgres.looked_up import facts_of, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
     chat_of,
@@ -87,23 +89,16 @@ from chatcluster.postgres.rows import (
     state_of,
     turns_of,
 )
+from chatcluster.postgres.seen_chats import SEEN_COMMANDS, Applied, apply_seen
 
 SQL = load_queries("chats.sql")
 
 FEW = 8
 """Messages, or turns, that are read by a statement which is made for few."""
-SEEN_COMMANDS = (Send, Interrupt)
-"""Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
+
 
 Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
-
-
-class Applied(NamedTuple):
-    """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated."""
-
-    before: int
-    outcome: Outcome
 
 
 class PostgresStore:
@@ -144,7 +139,7 @@ class PostgresStore:
         if idempotency is None and isinstance(command, SEEN_COMMANDS):
             applied = await self._database.look_and_write(
                 lambda connection: connection.fetchrow(SQL["select_chat_of_owner"], chat_id, owner_id),
-                _apply_seen,
+                apply_seen,
                 command,
                 bytes_max,
                 chat_id=chat_id,
@@ -280,20 +275,6 @@ async def _apply(
     return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
 
 
-async def _apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
-    """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
-    if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
-        return None
-    try:
-        seen = chat_of(row)
-        before = state_of(seen, (), ())
-        decision = decide(before, command)
-    except (CallerError, Unreadable):
-        return None
-    outcome = await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
-    return None if outcome is None else Applied(seen.history_version, outcome)
-
-
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
     row = await connection.fetchrow(SQL["lock_chat"], fence.chat_id)
     if row is None:  # a server that took the place of another may never have had it
@@ -322,6 +303,7 @@ async def _transition(
         rest = await connection.fetchrow(SQL["select_state"], chat.id)
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
+    state = continued(state, row["wal_timeline"])
     decision: Decision = decide(state, command, fence, facts)
     if not (fence or has_more or kept_bytes) and is_plain_of_user(decision):
         outcome = await write_seen(connection, chat, decision, state)
@@ -331,7 +313,7 @@ async def _transition(
 
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
-    row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above, VERSIONS_FORGOTTEN_MAX)
+    row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above)
     chat = await get_chat(connection, chat_id) if row is None else chat_of(row)
     if (chat.worker_id, chat.epoch) != (worker_id, above):  # otherwise a repeat finds what it did
         raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {chat.epoch}")

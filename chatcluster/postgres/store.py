@@ -33,7 +33,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster.chat import (
@@ -42,16 +41,14 @@ from chatcluster.chat import (
     Decision,
     Facts,
     Fence,
-    Interrupt,
     OwnerCommand,
-    Send,
     UserCommand,
     continued,
     create,
     decide,
     is_repeat,
 )
-from chatcluster.errors import CallerError, Fenced, OwnershipError, Unreadable
+from chatcluster.errors import Fenced, OwnershipError
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
@@ -81,7 +78,7 @@ from chatcluster.postgres.decision_writer import (
 )
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.looked_up import facts_of, has_known_room, make_sure_of_room, recorded_messages
+from chatcluster.postgres.looked_up import facts_of, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
     chat_of,
@@ -92,23 +89,16 @@ from chatcluster.postgres.rows import (
     state_of,
     turns_of,
 )
+from chatcluster.postgres.seen_chats import SEEN_COMMANDS, Applied, apply_seen
 
 SQL = load_queries("chats.sql")
 
 FEW = 8
 """Messages, or turns, that are read by a statement which is made for few."""
-SEEN_COMMANDS = (Send, Interrupt)
-"""Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
+
 
 Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
-
-
-class Applied(NamedTuple):
-    """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated."""
-
-    before: int
-    outcome: Outcome
 
 
 class PostgresStore:
@@ -149,7 +139,7 @@ class PostgresStore:
         if idempotency is None and isinstance(command, SEEN_COMMANDS):
             applied = await self._database.look_and_write(
                 lambda connection: connection.fetchrow(SQL["select_chat_of_owner"], chat_id, owner_id),
-                _apply_seen,
+                apply_seen,
                 command,
                 bytes_max,
                 chat_id=chat_id,
@@ -283,20 +273,6 @@ async def _apply(
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
-
-
-async def _apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
-    """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
-    if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
-        return None
-    try:
-        seen = chat_of(row)
-        before = state_of(seen, (), ())
-        decision = decide(before, command)
-    except (CallerError, Unreadable):
-        return None
-    outcome = await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
-    return None if outcome is None else Applied(seen.history_version, outcome)
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:

@@ -167,13 +167,13 @@ select changed.*, (select json_agg({message} order by id) from inserted) as mess
 from changed
 
 -- name: update_seen
--- A user's whole transition on a chat that still is as it was seen without its lock, on one server; after a failover the
--- chat has to leap first. A version that was lost may be another one's where the server does not tell its timeline, so the
--- moment of the last change has to be the same as well.
+-- A user's whole transition on a chat that still is as it was seen without its lock, on the same timeline. Where the
+-- server does not tell that, the moment of the last change tells whether it is the same chat.
 with changed as (
     {change}
     where id = :id and snapshot_version = :version_before and updated_at = :updated_before
-        and queue_length = 0 and open_calls = 0 and (timeline = wal_timeline()) is not false
+        and queue_length = 0 and open_calls = 0
+        and (timeline = wal_timeline()) is not false
     returning {chat}
 ),
 inserted as (

@@ -19,6 +19,15 @@ Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavai
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
+from chatcluster.ports.ledger import (
+    PERMISSION_SECONDS,
+    PERMISSIONS_MAX,
+    RESULT_BYTES_MAX,
+    Action,
+    Ledger,
+    Permission,
+    ResultSlice,
+)
 from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress, ToolSpec
 from chatcluster.ports.outside import Outside
 from chatcluster.ports.pubsub import (
@@ -87,7 +96,10 @@ __all__ = [
     "GAP",
     "MESSAGE_BYTES",
     "NO_ROW",
+    "PERMISSIONS_MAX",
+    "PERMISSION_SECONDS",
     "REPLICAS_CHANNEL",
+    "RESULT_BYTES_MAX",
     "RUNNABLE_CHANNEL",
     "SESSION_LOCKS",
     "SUSPECTED_SECONDS",
@@ -98,6 +110,7 @@ __all__ = [
     "VERSION_MAX",
     "Account",
     "Accounts",
+    "Action",
     "Appended",
     "Approval",
     "Burial",
@@ -115,6 +128,7 @@ __all__ = [
     "HistoryPage",
     "Idempotency",
     "KeepAlive",
+    "Ledger",
     "MessagePage",
     "Model",
     "ModelEvent",
@@ -126,6 +140,7 @@ __all__ = [
     "Outside",
     "OwnedChat",
     "PartStreams",
+    "Permission",
     "Progress",
     "Progressed",
     "Proof",
@@ -133,6 +148,7 @@ __all__ = [
     "Registry",
     "Renewal",
     "Replica",
+    "ResultSlice",
     "RunBy",
     "SessionLock",
     "Silence",

@@ -37,7 +37,7 @@ from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model, Outside
+from chatcluster.ports import Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id
@@ -52,6 +52,10 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
+from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.client_tools import ClientTools
+from chatcluster.tools.composition import Composition
+from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
@@ -170,7 +174,14 @@ class _Process:
             name=settings.display_name(port),
             address=settings.advertised_address(port),
             settings=settings,
-            outside=Outside(store=store, registry=registry, streams=streams, pubsub=self._pubsub, model=model),
+            outside=Outside(
+                store=store,
+                registry=registry,
+                streams=streams,
+                pubsub=self._pubsub,
+                model=model,
+                toolbox=_toolbox(store),
+            ),
             publisher=self._publisher,
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
@@ -266,6 +277,10 @@ class _Process:
                     return True
                 await trio.sleep(SCHEMA_RETRY_SECONDS)
         return False
+
+
+def _toolbox(store: PostgresStore) -> Toolbox:
+    return WithReadResult(Composition(ClientTools(), reserved={READ_RESULT}), store)
 
 
 def _audience(settings: Settings, connections: int) -> Audience:

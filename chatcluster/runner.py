@@ -1,7 +1,8 @@
 """One tenure of one chat: from the claim to the release.
 
-The runner asks ``turn.next_step`` what to do, does it, commits it under its fence, and goes on until the
-chat rests: a call of the model (``attempt.py``), or a batch of tool calls (``tool_step.py``). The database is authoritative; the runner only ever acts on what a transaction told it.
+The runner asks ``turn.next_step`` what to do, a call of the model (``attempt.py``) or a batch of tool calls
+(``tool_step.py``), does it, commits it under its fence, and goes on until the chat rests. The database is
+authoritative; the runner only ever acts on what a transaction told it.
 
 A runner reacts to one thing: the newest known ``(history_version, status)`` of its chat (``held_chat.py``). If
 the pair moved, what the runner is waiting for is cancelled and it decides again from a fresh read. Interrupt, edit and

@@ -1,10 +1,12 @@
 """The frames of one tenure, from a runner's hands: numbered, encoded, and kept until they are history.
 
-``publisher.py`` sends them, and has the states. Deltas of text, and of a call's arguments, are coalesced: the first goes
-at once, then at most one frame per ``coalesce_ms``. No frame is long: what is goes out in several, and of a tool's
-result its beginning, as the message that follows has all of it. The frames of the attempt under way stay in memory, because Redis is never the truth: if it
-loses them, they are appended again at the same positions, and readers drop what they have seen. Older ones are
-history, or dropped: nobody needs them any more.
+``publisher.py`` sends them, and has the states. Deltas of text, and of a call's arguments, are coalesced: the first
+goes at once, then at most one frame per ``coalesce_ms``. No frame is long: what is long goes out in several, but of a
+tool's result only the beginning does, as the message that follows has all of it.
+
+The frames of the attempt under way stay in memory, because Redis is never the truth: if it loses them, they are
+appended again at the same positions, and readers drop what they have seen. Older ones are history, or dropped: nobody
+needs them any more.
 """
 
 from __future__ import annotations

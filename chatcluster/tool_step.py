@@ -36,7 +36,7 @@ from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart, ToolProgressPart, ToolResultPart, storable
-from chatcluster.ports import Progressed, Tool, ToolCall, ToolResult
+from chatcluster.ports import Effect, Progressed, Tool, ToolCall, ToolResult
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, noted, refused, taken
 
@@ -224,9 +224,7 @@ class ToolStep:
                 self._progressed(call, progress)
 
             return await self._attempt(call, progressed)
-        seconds, how = (tool.total_seconds, "ended") if guard.deadline >= over_at else (tool.idle_seconds, "a sign of it")
-        text = f"The tool {tool.name!r} was stopped: it took more than {seconds:g} s without {how}."
-        return Taken(refused(call.call_id, text if tool.effect == "read" else f"{text} It may have taken effect."))
+        return Taken(refused(call.call_id, _too_slow(tool, in_all=guard.deadline >= over_at)))
 
     async def _attempt(self, call: Runnable, progressed: Callable[[Progressed], None]) -> Taken:
         try:
@@ -293,6 +291,12 @@ class ToolStep:
 
 def messages_in(results: Iterable[Taken]) -> tuple[NewMessage, ...]:
     return tuple(result.message for result in results)
+
+
+def _too_slow(tool: Tool, *, in_all: bool) -> str:
+    bound = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without a sign of progress"
+    text = f"The tool {tool.name!r} was stopped: it took longer than {bound}."
+    return text if tool.effect is Effect.READ else f"{text} It may have taken effect."
 
 
 async def _taken(call: Runnable, result: ToolResult) -> Taken:

@@ -17,7 +17,12 @@ def result_of(message: NewMessage) -> ToolResultPart:
 
 
 def test_a_short_result_is_given_as_it_is() -> None:
-    content: tuple[ResultContent, ...] = (TextPart("a"), JsonPart('{"b":1}'), ResourcePart("file:///c", text="c"), PICTURE)
+    content: tuple[ResultContent, ...] = (
+        TextPart("a"),
+        JsonPart('{"b":1}'),
+        ResourcePart("file:///c", text="c"),
+        PICTURE,
+    )
     message, whole = taken("call", content, is_error=False, bytes_max=1000)
     assert result_of(message) == ToolResultPart("call", content)
     assert whole is None

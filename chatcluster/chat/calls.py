@@ -98,6 +98,13 @@ def started(call: OpenCall, epoch: int) -> OpenCall:
     )
 
 
+def given_back(call: OpenCall) -> OpenCall:
+    """The call when its owner ends in order. One that may be run again is run by the next owner, and nobody died."""
+    if call.state is not CallState.STARTED or call.effect == "once":
+        return call
+    return msgspec.structs.replace(call, state=CallState.PENDING)
+
+
 def approved(call: OpenCall, arguments: str | None) -> OpenCall:
     """The call, to be run by whoever runs it, with the arguments that a person gave it if there are any."""
     state = CallState.CLIENT if call.run_by == "client" else CallState.PENDING

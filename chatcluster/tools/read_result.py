@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chatcluster.errors import StoreUnavailable, ToolCallNotFound
+from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Chat, Effect, Progressed, Store, Tool, Toolbox, ToolCall, ToolResult, TurnTools
 from chatcluster.tool_results import READ_RESULT, SHOWN_BYTES_MAX, piece_of
@@ -72,17 +72,16 @@ class _WithReadResult:
         if call.name != READ_RESULT:
             return await self._inner.run(call, progressed)
         try:
-            return ToolResult((TextPart(await self._read(call.arguments)),))
-        except ToolCallNotFound:
-            text = f"Nothing is kept of a call {call.arguments['call_id']!r}: its result was shown as a whole, or is gone."
+            text = await self._read(call.arguments)
         except StoreUnavailable:
-            text = "The result cannot be read right now. Try again."
-        return ToolResult((TextPart(text),), is_error=True)
+            text, is_error = "The result cannot be read right now. Try again.", True
+        else:
+            is_error = text is None
+        none = f"Nothing is kept of a call {call.arguments['call_id']!r}: its result was shown as a whole, or is gone."
+        return ToolResult((TextPart(none if text is None else text),), is_error)
 
-    async def _read(self, arguments: dict[str, Any]) -> str:
-        offset = arguments.get("offset", 0)
-        limit = arguments.get("limit", PIECE_BYTES_MAX)
-        data, total = await self._store.read_result(
-            self._chat.id, arguments["call_id"], offset=int(offset), limit=int(limit)
-        )
-        return piece_of(data, int(offset), total)
+    async def _read(self, arguments: dict[str, Any]) -> str | None:
+        offset = int(arguments.get("offset", 0))
+        limit = int(arguments.get("limit", PIECE_BYTES_MAX))
+        piece = await self._store.read_result(self._chat.id, arguments["call_id"], offset=offset, limit=limit)
+        return None if piece is None else piece_of(piece.data, offset, piece.total_bytes)

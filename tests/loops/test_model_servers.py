@@ -155,7 +155,7 @@ async def test_an_answer_with_nothing_to_see_is_an_error(world: World, words: st
 
 async def test_calls_without_a_word_are_an_answer(world: World) -> None:
     owner = await world.replica()
-    chat, call, reader = await asked(world, owner)
+    chat, call, _ = await asked(world, owner)
     call.ask_for_tool("call-1")
     call.finish("tool_calls")
     (await world.model.next_call()).finish()

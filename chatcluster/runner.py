@@ -19,6 +19,7 @@ What happens on each failure:
 * ``Fenced``: another tenure is on; this one ends without any further effect;
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
 * the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
+* the chat has content of a newer version: it is given back, to a replica that can read it;
 * a bug: the turn ends in ``error``, never the replica;
 * the replica dies: the next owner goes on, or, where too many died with this turn, ends it before anything else.
 
@@ -61,7 +62,7 @@ from chatcluster.errors import (
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.histories import error_of
-from chatcluster.parts import Message, NewMessage, ToolCallPart
+from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.repeats import until_known
 from chatcluster.salvage import salvage
@@ -161,7 +162,7 @@ class Runner:
 
     async def _work(self, nursery: trio.Nursery) -> None:
         self._held.open(trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
-        if self.chat.status is Status.INTERRUPTING and not self._deadly:
+        if self.chat.status is Status.INTERRUPTING and not (self._deadly or self._is_newer):
             await self._salvage()
         while self._held.owned:
             try:
@@ -174,8 +175,15 @@ class Runner:
         """Whether so many replicas died with this turn that it must be what ends them."""
         return self.chat.takeovers > self._settings.takeovers_max
 
+    @property
+    def _is_newer(self) -> bool:
+        """Whether a newer version wrote into the chat: one of those goes on with it."""
+        return self.chat.content_version > CONTENT_VERSION
+
     async def _step(self, nursery: trio.Nursery) -> None:
-        if self.chat.status is Status.INTERRUPTING:
+        if self._is_newer:
+            await self._release()
+        elif self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
         elif self._draining or self._gives_way:
             await self._release()
@@ -377,7 +385,9 @@ class Runner:
         error = ErrorInfo("internal", "chatcluster failed while it worked on this chat; send a message to go on")
         while True:
             try:
-                if self.chat.status is Status.INTERRUPTING:
+                if self._is_newer:
+                    await self._release()
+                elif self.chat.status is Status.INTERRUPTING:
                     await self._finish_interruption()
                 else:
                     await self._fail(error)

@@ -9,7 +9,7 @@ import msgspec
 from chatcluster.chat.calls import OpenCall
 from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import ErrorInfo, Retry
-from chatcluster.parts import NewMessage, Parts, ResultContent, Role
+from chatcluster.parts import NewMessage, Parts, ResultContent, Role, ToolResultPart
 
 
 class Busy(StrEnum):
@@ -83,6 +83,10 @@ class SubmitToolResults(msgspec.Struct, frozen=True):
     @property
     def call_ids(self) -> tuple[str, ...]:
         return tuple(result.call_id for result in self.results)
+
+    @property
+    def parts(self) -> tuple[ToolResultPart, ...]:
+        return tuple(ToolResultPart(result.call_id, result.content, result.is_error) for result in self.results)
 
 
 class Approve(msgspec.Struct, frozen=True):

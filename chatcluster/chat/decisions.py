@@ -114,9 +114,8 @@ def _interrupt(draft: Draft, _: Interrupt) -> None:
 
 
 def _submit(draft: Draft, command: SubmitToolResults) -> None:
-    for result in command.results:
-        _waiting_call(draft, result.call_id, CallState.CLIENT)
-        part = ToolResultPart(result.call_id, result.content, result.is_error)
+    for part in command.parts:
+        _waiting_call(draft, part.call_id, CallState.CLIENT)
         draft.insert(NewMessage(Role.TOOL, (part,)))
     _go_on(draft)
 

@@ -173,14 +173,27 @@ def allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-@commands.command("simulate-llm")
+class _WithDirectives(click.Command):
+    """Its help ends with what a prompt can order."""
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        from chatcluster.llm.simulator.server import directives_help
+
+        formatter.write(f"\n{directives_help()}\n")
+
+
+@commands.command("simulate-llm", cls=_WithDirectives)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8200, show_default=True, help="0 picks a free one")
 @click.option("--tokens-per-second", type=click.FloatRange(0), default=50.0, show_default=True, help="0: all at once")
 @click.option("--first-token-ms", type=click.FloatRange(0), default=0.0, show_default=True)
-@click.option("--tokens", type=click.IntRange(0), default=100, show_default=True, help="Length of an answer")
-@click.option("--seed", type=int, default=0, show_default=True, help="0 counts; another number draws words")
-@click.option("--mode", type=click.Choice(["words", "echo", "clock"]), default="words", show_default=True)
+@click.option("--tokens", type=click.IntRange(0), help="Answer in so many words: w0 w1 w2 …")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draw the words; 0 counts")
+@click.option(
+    "--mode",
+    type=click.Choice(["markdown", "words", "echo", "results", "request", "silent", "clock"]),
+    help="What is said where a prompt orders nothing. Default: Markdown, or words where --tokens or --seed is given",
+)
 @ready_fd_option
 def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
     """Run a simulated model: an OpenAI-compatible server that answers, and fails, on demand.
@@ -189,11 +202,11 @@ def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
     chatcluster simulate-llm --tokens-per-second 20
     chatcluster up --llm-base-url http://127.0.0.1:8200/v1 --llm-api-key any --llm-model simulated
 
-    What is in double brackets in a prompt steers the answer to it. A name that does not exist is refused with
-    the list of all of them.
+    What is in double brackets in a prompt steers the answer to it; all orders are listed below.
 
     \b
     Tell me a story [[tokens=500 tps=20]]
+    What is it like there? [[call=weather {"city": "Bern"}]] [[call=weather {"city": "Rom"}]]
     Tell me a story [[fail=429 retry_after=2 times=1]]
     Tell me a story [[cut_after=10 times=2]]
     """

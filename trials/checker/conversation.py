@@ -8,7 +8,7 @@ stopped it. A request stops one turn at most; so there are no more stopped turns
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from checker.history import FinalChat, FinalMessage, Kind, Violation, Write
 from checker.loss import Loss, may_be_lost
 
 AT_REST = ("waiting", "error")
-SENDING = ("create", "send", "interrupting_send", "edit")
+SENDING = ("create", "send", "interrupting_send", "steering_send", "edit")
 
 
 class Turn(NamedTuple):
@@ -29,10 +29,23 @@ class Turn(NamedTuple):
         return tuple(reply for reply in self.replies if reply.role == "assistant" and not reply.calls)
 
 
-def turns_of(messages: Sequence[FinalMessage]) -> Iterator[Turn]:
-    starts = [index for index, message in enumerate(messages) if message.role == "user"]
+def turns_of(messages: Sequence[FinalMessage], steered: Collection[str] = ()) -> Iterator[Turn]:
+    """A message of the texts that were ``steered`` goes on with the turn if it stands behind results."""
+    starts = [
+        index
+        for index, message in enumerate(messages)
+        if message.role == "user" and not _goes_on(messages, index, steered)
+    ]
     for start, end in pairwise([*starts, len(messages)]):
         yield Turn(messages[start], tuple(messages[start + 1 : end]))
+
+
+def _goes_on(messages: Sequence[FinalMessage], index: int, steered: Collection[str]) -> bool:
+    while index > 0 and messages[index].text in steered:
+        index -= 1
+        if messages[index].role == "tool":
+            return True
+    return False
 
 
 class Conversation:
@@ -53,6 +66,7 @@ class Conversation:
         self._failures = failures
         self._report = report
         self._by_text = {write.text: write for write in self._writes if write.op in SENDING}
+        self._steered = {write.text for write in writes if write.op == "steering_send"}
         self._users = [message for message in final.messages if message.role == "user"]
 
     def check(self) -> None:
@@ -135,6 +149,7 @@ class Conversation:
             write
             for write in self._by_text.values()
             if write.text in places and write.acknowledged and write.queued_id not in promoted
+            if write.op != "steering_send"  # which goes in before those that wait for the end of the turn
         ]
         for earlier, later in pairwise(in_order):
             if earlier.ended < later.began and places[earlier.text] > places[later.text]:
@@ -146,7 +161,7 @@ class Conversation:
 
     def _check_answers(self) -> None:
         stopped = []
-        for turn in turns_of(self._final.messages):
+        for turn in turns_of(self._final.messages, self._steered):
             if len(turn.answers) > 1:
                 answers = [answer.id for answer in turn.answers]
                 self._violate(Kind.ANSWERED_TWICE, f"message {turn.question.id} has the answers {answers}")
@@ -176,7 +191,7 @@ class Conversation:
 
     def _check_calls(self) -> None:
         """Each tool call has one result, after it and before the next user's message."""
-        for turn in turns_of(self._final.messages):
+        for turn in turns_of(self._final.messages, self._steered):
             open_calls: list[str] = []
             for reply in turn.replies:
                 for call_id in reply.results:

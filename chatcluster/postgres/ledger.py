@@ -15,7 +15,7 @@ from chatcluster import telemetry
 from chatcluster.chat import ErrorInfo, Fence, OpenCall
 from chatcluster.errors import Fenced, StoreFailed, Unreadable
 from chatcluster.ports import PERMISSIONS_MAX, Permission, ResultSlice
-from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import json_of, open_calls_of
@@ -63,13 +63,6 @@ class PostgresLedger:
         except StoreFailed as error:
             telemetry.event("chat.passed_over", chat_id=str(chat_id), error=repr(error))
             self._passed_over.append(chat_id)
-
-
-async def lock_overdue(connection: Connection, chat_id: UUID) -> tuple[Row, tuple[str, ...]] | None:
-    """The chat's row, locked, and those of its calls that have waited for too long; None if there is nothing to do."""
-    row = await connection.fetchrow(SQL["lock_overdue_chat"], chat_id)
-    call_ids = () if row is None else tuple(await connection.fetchval(SQL["select_overdue"], chat_id))
-    return (row, call_ids) if row is not None and call_ids else None
 
 
 async def _open_calls(connection: Connection, chat_id: UUID) -> tuple[OpenCall, ...]:

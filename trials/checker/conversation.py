@@ -67,6 +67,7 @@ class Conversation:
         self._report = report
         self._by_text = {write.text: write for write in self._writes if write.op in SENDING}
         self._steered = {write.text for write in writes if write.op == "steering_send"}
+        self._turns = list(turns_of(final.messages, self._steered))
         self._users = [message for message in final.messages if message.role == "user"]
 
     def check(self) -> None:
@@ -161,20 +162,28 @@ class Conversation:
 
     def _check_answers(self) -> None:
         stopped = []
-        for turn in turns_of(self._final.messages, self._steered):
+        for turn in self._turns:
             if len(turn.answers) > 1:
                 answers = [answer.id for answer in turn.answers]
                 self._violate(Kind.ANSWERED_TWICE, f"message {turn.question.id} has the answers {answers}")
             elif not turn.answers or turn.answers[0].finish_reason == "interrupted":
                 stopped.append(turn.question.id)
             self._check_text(turn)
-        stops = sum(write.may_stop_an_answer for write in self._writes)
+        stops = sum(write.may_stop_an_answer for write in self._writes) + self._stops_in_action()
         if len(stopped) > stops + self._failures:
             self._violate(
                 Kind.UNANSWERED,
                 f"messages {stopped} have no whole answer, but only {stops} requests could have stopped one, "
                 f"and {self._failures} turns failed",
             )
+
+    def _stops_in_action(self) -> int:
+        """A message that interrupts a turn which waits for somebody takes its place at once: it was not queued."""
+        in_action = [
+            turn for turn in self._turns if not turn.answers and turn.replies and turn.replies[-1].role == "tool"
+        ]
+        sends = [write for write in self._writes if write.op == "interrupting_send" and not write.may_stop_an_answer]
+        return min(len(in_action), sum(write.acknowledged for write in sends))
 
     def _check_text(self, turn: Turn) -> None:
         """The answer is the one to this message, not to another: whole, or as far as it got."""
@@ -191,7 +200,7 @@ class Conversation:
 
     def _check_calls(self) -> None:
         """Each tool call has one result, after it and before the next user's message."""
-        for turn in turns_of(self._final.messages, self._steered):
+        for turn in self._turns:
             open_calls: list[str] = []
             for reply in turn.replies:
                 for call_id in reply.results:

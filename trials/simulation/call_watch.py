@@ -4,7 +4,8 @@ Checked at once:
 
 * a call runs only once it is *started* in the ledger, and with the approval of somebody where its tool asks for one;
 * the effect of a call that must not be repeated takes place once;
-* a call during which three processes were killed does not run again.
+* a call during which three processes were killed does not run again;
+* what runs alone does, and what a worker has ended does not go on in it.
 
 And in the end: each result in the history is one that the tool or the client gave, a call that ran more than once says
 so, and no answer of a person was acknowledged and forgotten.
@@ -31,10 +32,11 @@ Answer = Approve | Deny | SubmitToolResults
 
 
 class Run(NamedTuple):
-    """One run of a call, in a process (named by anything that is one's own)."""
+    """One run of a call of a chat, in a process (named by anything that is one's own)."""
 
-    call_id: str
+    chat_id: UUID
     process: object
+    call_id: str
 
 
 class CallWatch:
@@ -51,13 +53,19 @@ class CallWatch:
         """How often an answer of a person, or of the client, was acknowledged."""
         self._submitted: dict[str, set[str]] = {}
         self._given: dict[str, set[str]] = {}
-        self._running: set[Run] = set()
+        self._running: dict[Run, Tool] = {}
+        self._ended_by: dict[str, UUID | None] = {}
+        """The worker in whose commit a call got its result."""
         self._deaths: Counter[str] = Counter()
 
     # --- the ledger ---------------------------------------------------------------------------
 
     def changed(self, before: ChatState, after: ChatState) -> None:
-        """A transition took effect."""
+        """A transition took effect, that of an owner if there is one after it."""
+        still_open = {call.call_id for call in after.open_calls}
+        for call in before.open_calls:
+            if call.call_id not in still_open:
+                self._ended_by[call.call_id] = before.worker_id
         waited = {call.call_id for call in before.open_calls if call.waits}
         for call in after.open_calls:
             if call.state is CallState.STARTED:
@@ -83,18 +91,23 @@ class CallWatch:
 
     # --- runs ---------------------------------------------------------------------------------
 
-    def begins(self, chat_id: UUID, run: Run, tool: Tool) -> None:
-        call_id = run.call_id
+    def begins(self, run: Run, tool: Tool) -> None:
+        chat_id, call_id = run.chat_id, run.call_id
         if call_id not in self._started:
             self._violate(Kind.UNSAID, chat_id, f"{call_id} runs, and the ledger does not say so")
         if tool.approval is Approval.ASK and call_id not in self._approved:
             self._violate(Kind.UNSAID, chat_id, f"{call_id} runs, and nobody approved it")
         if self._deaths[call_id] >= DEATHS_MAX:
             self._violate(Kind.RUN_TWICE, chat_id, f"{call_id} runs after {self._deaths[call_id]} deaths")
-        self._running.add(run)
+        beside = [other for other in self._running if other[:2] == run[:2]]
+        if beside and (tool.runs_alone or any(self._running[other].runs_alone for other in beside)):
+            self._violate(Kind.UNSAID, chat_id, f"{call_id} runs beside {[other.call_id for other in beside]}")
+        self._running[run] = tool
 
-    def takes_effect(self, chat_id: UUID, call_id: str, tool: Tool) -> None:
+    def takes_effect(self, chat_id: UUID, call_id: str, tool: Tool, worker_id: UUID | None) -> None:
         self.effects[call_id] += 1
+        if worker_id is not None and self._ended_by.get(call_id) == worker_id:
+            self._violate(Kind.UNSAID, chat_id, f"{call_id} takes effect, and its worker has ended it before")
         if tool.effect is Effect.ONCE and self.effects[call_id] > 1 and self._approved_again(call_id) < 0:
             self._violate(Kind.RUN_TWICE, chat_id, f"{call_id} took effect {self.effects[call_id]} times")
 
@@ -106,12 +119,12 @@ class CallWatch:
         self._given.setdefault(call_id, set()).add(text)
 
     def ends(self, run: Run) -> None:
-        self._running.discard(run)
+        self._running.pop(run, None)
 
     def killed(self, process: object) -> None:
         """With all that ran in it."""
         for run in [run for run in self._running if run.process is process]:
-            self._running.discard(run)
+            del self._running[run]
             self._deaths[run.call_id] += 1
 
     # --- in the end ---------------------------------------------------------------------------
@@ -120,6 +133,8 @@ class CallWatch:
         names: dict[str, str] = {}
         for message in row.messages:
             for part in message.parts:
+                if isinstance(part, ToolCallPart) and message.finish_reason == "interrupted":
+                    self._violate(Kind.TOOL, row.id, f"{part.id} was not whole when it was stopped, and is history")
                 if isinstance(part, ToolCallPart):
                     names[part.id] = part.name
                 elif isinstance(part, ToolResultPart):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from simulation.run import World
 
 LOOK_SECONDS = 0.7
-DILIGENCE = 0.4
+DILIGENCE = (0.0, 0.4, 0.4)
 """How often somebody answers a call that waits, at each look; what is left waits until its time is over."""
 
 
@@ -27,13 +27,14 @@ class People:
         self._world = world
         self._client = client
         self._draw = draw
+        self._diligence = draw.choice(DILIGENCE)
 
     async def run(self, chats: list[UUID]) -> None:
         while True:
             await trio.sleep(self._draw.expovariate(1 / LOOK_SECONDS))
             for chat_id in chats:
                 row = self._world.witness.database.chats[chat_id]
-                if row.state.status is Status.REQUIRES_ACTION and self._draw.random() < DILIGENCE:
+                if row.state.status is Status.REQUIRES_ACTION and self._draw.random() < self._diligence:
                     await self._answer(chat_id, [call for call in row.state.open_calls if call.waits])
 
     async def _answer(self, chat_id: UUID, waiting: list[OpenCall]) -> None:

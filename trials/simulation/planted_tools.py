@@ -76,8 +76,7 @@ def two_answers() -> list[Patch]:
             return
         approve(draft, command)
 
-    table = {**decisions.TABLE, "Approve": decisions.TABLE["Send(queue)"] | {calls_phase: (calls_phase,) for calls_phase in ()}}
-    return [(decisions, "_HANDLERS", {**decisions._HANDLERS, Approve: lenient}), (decisions, "TABLE", table)]
+    return [(decisions, "_HANDLERS", {**decisions._HANDLERS, Approve: lenient})]
 
 
 def forgotten_approvals() -> list[Patch]:
@@ -115,9 +114,7 @@ def lost_steering() -> list[Patch]:
 
     def lose(self: Draft) -> None:
         self.goes_on = True
-        for queued in [queued for queued in self.queue if queued.steered]:
-            self.queue.remove(queued)
-            self.dequeue.append(queued.id)
+        self.delete_queued(*[queued for queued in self.queue if queued.steered])
 
     return [(Draft, "take_in_steered", lose)]
 

@@ -23,7 +23,10 @@ from simulation.tools import CLIENT_TOOL
 
 STALL_SECONDS = 60.0
 SIGN_SECONDS = 0.2
-ASKED_FOR = ("look", "put", "put", "buy", "buy", "buy", "ask", "count", "kill", CLIENT_TOOL, "nothing of the kind")
+ASKED_FOR = (
+    *("look", "put", "put", "put", "buy", "buy", "buy", "buy", "ask", "ask", "count", "count", "kill"),
+    *(CLIENT_TOOL, CLIENT_TOOL, "nothing of the kind"),
+)
 
 
 class Answer:
@@ -125,7 +128,7 @@ class Provider:
         draw = self._draw
         for number in range(draw.choice((1, 1, 2, 3, 12))):
             call_id, name = f"call-{answer.number}-{number}", draw.choice(ASKED_FOR)
-            arguments = draw.choice(('{"n": 1}', '{"n": 1}', '{"n": 1}', "{", "{}"))
+            arguments = draw.choice((*['{"n": 1}'] * 8, "{", "{}"))
             self._on_word(answer)
             if draw.random() < 0.5:
                 yield Delta(ToolCallPart(call_id, name, arguments))

@@ -137,8 +137,9 @@ class World:
         self.toolbox = Toolbox(
             Random(f"tools of {plan.seed}"),
             self.witness.calls,
-            offers=plan.tools,
-            caller=scheduler.current_process,
+            offer=plan.tools,
+            process=scheduler.current_process,
+            worker=self._calling_worker,
             kill_caller=self._kill_caller,
         )
         self.processes: list[ReplicaProcess] = []

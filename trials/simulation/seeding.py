@@ -125,9 +125,9 @@ def plan_of(seed: int) -> Plan:
 def _with_tools(plan: Plan) -> Plan:
     """In every other world in which not only bystanders are looked at; drawn apart, as all that came later."""
     draw = Random(f"tools {plan.seed}")
-    if plan.quiet or draw.random() < 0.5:
+    if plan.quiet or draw.random() < 0.4:
         return plan
-    temper = replace(plan.temper, calls=draw.choice((0.3, 0.6)), words_max=min(plan.temper.words_max, 8))
+    temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=min(plan.temper.words_max, 4))
     return replace(plan, tools=True, temper=temper)
 
 

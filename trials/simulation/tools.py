@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
+from uuid import UUID
 
 import trio
 
@@ -49,23 +50,26 @@ TOOLS = {
 
 
 class Toolbox:
-    """``caller`` is the process that runs right now, and ``kill_caller`` ends it. Idle if ``offers`` is False."""
+    """``process`` and ``worker`` are those that run right now, and ``kill_caller`` ends them. If it does not ``offer``
+    them, there are no tools."""
 
     def __init__(
         self,
         draw: Random,
         watch: CallWatch,
         *,
-        offers: bool,
-        caller: Callable[[], object],
+        offer: bool,
+        process: Callable[[], object],
+        worker: Callable[[], UUID | None],
         kill_caller: Callable[[], None],
     ) -> None:
         self.calm = False
         """Everything is mended: tools work."""
         self._draw = draw
         self._watch = watch
-        self._offered = list(TOOLS.values()) if offers else []
-        self._caller = caller
+        self._offered = list(TOOLS.values()) if offer else []
+        self._process = process
+        self._worker = worker
         self._kill_caller = kill_caller
 
     @asynccontextmanager
@@ -73,8 +77,8 @@ class Toolbox:
         yield _ChatTools(self, chat)
 
     async def run(self, chat: Chat, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
-        run, tool = Run(call.call_id, self._caller()), TOOLS[call.name]
-        self._watch.begins(chat.id, run, tool)
+        run, tool = Run(chat.id, self._process(), call.call_id), TOOLS[call.name]
+        self._watch.begins(run, tool)
         try:
             return await self._do(chat, call, tool, progressed)
         finally:
@@ -83,7 +87,7 @@ class Toolbox:
     async def _do(self, chat: Chat, call: ToolCall, tool: Tool, progressed: Callable[[Progressed], None]) -> ToolResult:
         draw = self._draw
         await trio.sleep(draw.expovariate(1 / 0.1))
-        self._watch.takes_effect(chat.id, call.call_id, tool)
+        self._watch.takes_effect(chat.id, call.call_id, tool, self._worker())
         if tool.name == "kill" and not self.calm:
             self._kill_caller()
             await trio.sleep_forever()

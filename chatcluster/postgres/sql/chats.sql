@@ -71,7 +71,10 @@ case when chats.status = 'requires_action' then (
     ) order by tool_calls.id)
     from tool_calls left join lateral (
         select part ->> 'arguments' as arguments
-        from messages, json_array_elements(messages.content) as part
+        from messages, json_array_elements(
+            -- What the server cannot take apart is not taken apart.
+            case when messages.content::text ~ '\\u(0000|[dD][89a-fA-F])' then '[]' else messages.content end
+        ) as part
         where messages.id = tool_calls.message_id and part ->> 'type' = 'tool_call' and part ->> 'id' = call_id
         limit 1
     ) as asking on true

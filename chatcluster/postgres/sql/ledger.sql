@@ -45,7 +45,9 @@ limit $1
 
 -- name: lock_overdue_chat
 -- Nothing if somebody holds the row: there is a next time.
-select {chat} from chats where id = $1 and status = 'requires_action' for update skip locked
+select {chat} from chats
+where id = $1 and status = 'requires_action' and content_version <= {content_version}
+for update skip locked
 
 -- name: select_overdue
 -- A statement after the lock.

@@ -179,11 +179,10 @@ class Conversation:
 
     def _stops_in_action(self) -> int:
         """A message that interrupts a turn which waits for somebody takes its place at once: it was not queued."""
-        in_action = [
-            turn for turn in self._turns if not turn.answers and turn.replies and turn.replies[-1].role == "tool"
-        ]
+        unanswered = [turn.replies for turn in self._turns if turn.replies and not turn.answers]
+        in_action = sum(replies[-1].role == "tool" for replies in unanswered)
         sends = [write for write in self._writes if write.op == "interrupting_send" and not write.may_stop_an_answer]
-        return min(len(in_action), sum(write.acknowledged for write in sends))
+        return min(in_action, sum(write.acknowledged for write in sends))
 
     def _check_text(self, turn: Turn) -> None:
         """The answer is the one to this message, not to another: whole, or as far as it got."""

@@ -57,7 +57,7 @@ def silent_repeats() -> list[Patch]:
 
 def unasked() -> list[Patch]:
     """A tool that wants a person asked is run like any other."""
-    plan = runner.plan_of
+    plan = tool_plan.plan_of
 
     def trusting(parts: Any, tools: KnownTools, permitted: Any, settings: Any) -> tool_plan.Plan:
         asking = [name for name, known in tools.items() if known.tool.approval is Approval.ASK]
@@ -103,7 +103,7 @@ def no_sweep() -> list[Patch]:
     """Nobody looks whether a call has waited for too long."""
 
     async def sweep(*_: object) -> int:
-        await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
         return 0
 
     return [(deadlines, "_sweep", sweep)]

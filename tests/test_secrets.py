@@ -97,9 +97,7 @@ async def test_a_rotation_seals_everything_anew_also_what_is_written_meanwhile(d
         async def keep(keyring: Keyring, token: bytes) -> None:
             for user_id in users:
                 at = place_of("mcp_grants", "sealed", server_id, user_id)
-                await servers.keep_grant(
-                    Grant(server_id=server_id, user_id=user_id, sealed=keyring.seal(token, at))
-                )
+                await servers.keep_grant(Grant(server_id=server_id, user_id=user_id, sealed=keyring.seal(token, at)))
 
         await keep(old, b"first")
         async with trio.open_nursery() as nursery:

@@ -200,6 +200,56 @@ class McpServers(Protocol):
     async def drop_grant(self, server_id: UUID, user_id: UUID) -> bool: ...
 
 
+class McpToolReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool as a test finds it. ``called`` is what the model calls it, ``available`` whether a chat gets it."""
+
+    name: str
+    called: str
+    description: str
+    effect: Effect
+    approval: Approval
+    available: bool
+
+
+class McpReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a test of a server found: its tools, or what is the ``trouble`` with it."""
+
+    ok: bool
+    tools: list[McpToolReport] = []
+    left_out: int = 0
+    instructions: str = ""
+    trouble: str = ""
+    error: str = ""
+
+
+class McpClient(Protocol):
+    """What routes use of the part that speaks to the servers."""
+
+    async def test(self, server: McpServer, user_id: UUID) -> McpReport:
+        """Connect now, and list what a chat of this user would get. What goes wrong is in the report."""
+        ...
+
+    async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
+        """The URL that the user's browser has to go to. Raises ``SignInFailed``, and ``NoEncryptionKeys``."""
+        ...
+
+    async def begin_sign_in_by_link(self, ticket: str) -> str:
+        """The same, for whom the link says. Raises ``LoginNotFound`` besides."""
+        ...
+
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
+        """The user came back with a code; returns the server's slug. Raises ``LoginNotFound``, ``SignInFailed``."""
+        ...
+
+    async def drop_sign_in(self, state: str) -> None:
+        """The user came back without a code."""
+        ...
+
+    async def sign_out(self, server: McpServer, user_id: UUID) -> bool:
+        """Forget what this user has been given there. False if there was nothing."""
+        ...
+
+
 MCP_SERVERS_CHANNEL = "mcp-servers"
 """A server of tools was added, changed or removed: read them again."""
 

@@ -39,6 +39,19 @@ class McpTools:
         if self._directory.has_any:
             self._link.want()
 
+    @property
+    def process_id(self) -> int:
+        """Of the process that speaks to servers; 0 while there is none."""
+        return self._link.process_id
+
+    def knows(self, server: McpServer) -> bool:
+        """Whether this replica works with this revision of the server, or a later one."""
+        return self._directory.revision_of(server.id) >= server.revision
+
+    def forget_lists(self) -> None:
+        """Have every list of tools read anew."""
+        self._lists.clear()
+
     # for routes
 
     async def test(self, server: McpServer, user_id: UUID) -> McpReport:

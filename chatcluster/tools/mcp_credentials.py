@@ -89,7 +89,7 @@ class Credentials:
     # sessions
 
     async def session(
-        self, server: McpServer, user_id: UUID, *, changed: Callable[[], None] = lambda: None
+        self, server: McpServer, user_id: UUID, *, changed: Callable[[], None] | None = None
     ) -> LinkSession:
         """A session as this user. Raises ``McpFailed``, ``SignInNeeded`` among them."""
         presented = await self._presented(server, user_id)
@@ -105,7 +105,7 @@ class Credentials:
                 raise SignInNeeded from None
             raise
 
-    async def _open(self, server: McpServer, presented: _Presented, changed: Callable[[], None]) -> LinkSession:
+    async def _open(self, server: McpServer, presented: _Presented, changed: Callable[[], None] | None) -> LinkSession:
         settings = server.settings
         return await self._link.open(settings.url, settings.transport, presented.headers, changed=changed)
 

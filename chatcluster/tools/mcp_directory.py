@@ -7,7 +7,6 @@ database that is away, leaves the copy as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from uuid import UUID
 
 import trio
@@ -66,8 +65,10 @@ class McpDirectory:
         ]
         return found, sorted(named - {server.slug for server in found})
 
+    def revision_of(self, server_id: UUID) -> int:
+        """0 for one that is not known."""
+        return next((server.revision for server in self._by_slug.values() if server.id == server_id), 0)
+
     def current(self, server_id: UUID) -> McpServer | None:
         """The server as it is now; None if it was removed or disabled."""
-        with suppress(StopIteration):
-            return next(s for s in self._by_slug.values() if s.id == server_id and s.settings.enabled)
-        return None
+        return next((s for s in self._by_slug.values() if s.id == server_id and s.settings.enabled), None)

@@ -54,6 +54,8 @@ class Refusals:
         self.error: Exception | None = None
         """What the way to the server failed with last: the SDK wraps it, or says nothing of it."""
         self.happened = trio.Event()
+        self.requests = 0
+        """That were begun."""
 
     def note_error(self, error: Exception) -> None:
         self.error = error
@@ -114,6 +116,7 @@ class SharedTransport(httpx2.AsyncBaseTransport):
         self._refusals = refusals or Refusals()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self._refusals.requests += 1
         try:
             response = await _pool(_proxy_for(str(request.url))).handle_async_request(request)
         except httpx2.TransportError as error:

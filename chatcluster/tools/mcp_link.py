@@ -90,14 +90,14 @@ class _Waiter:
 class LinkSession:
     """A session with a server. ``is_over`` when the server, or the process, has ended it."""
 
-    def __init__(self, link: McpLink, opened: Opened, changed: Callable[[], None]) -> None:
+    def __init__(self, link: McpLink, opened: Opened, changed: Callable[[], None] | None) -> None:
         self._link = link
         self._changed = changed
         self.opened = opened
         self.is_over = False
 
     def take(self, reply: Reply) -> None:
-        if isinstance(reply, Changed):
+        if isinstance(reply, Changed) and self._changed is not None:
             self._changed()
         elif isinstance(reply, Failed):
             self.is_over = True
@@ -137,13 +137,14 @@ class McpLink:
         self._wanted = trio.Event()
         """There is something to send, or the process is wanted beforehand."""
         self._there = trio.Event()
+        self.process_id = 0
 
     async def run(self) -> None:
         """Run the process whenever it is needed, until cancelled."""
         while True:
             await self._wanted.wait()
             try:
-                async with _started() as stream, trio.open_nursery() as nursery:
+                async with started() as (stream, self.process_id), trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, stream)
                     await self._read(stream)
                     nursery.cancel_scope.cancel()
@@ -168,18 +169,18 @@ class McpLink:
         raise McpFailed(Trouble.UNREACHABLE, f"the MCP process is not there within {START_SECONDS:g} s")
 
     async def open(
-        self, url: str, transport: str, headers: dict[str, str], *, changed: Callable[[], None] = lambda: None
+        self, url: str, transport: str, headers: dict[str, str], *, changed: Callable[[], None] | None = None
     ) -> LinkSession:
-        """A session, to be closed. Raises ``McpFailed``."""
+        """A session, to be closed; ``changed`` is called when the server's list does. Raises ``McpFailed``."""
         await self.started()
         with trio.move_on_after(CONNECT_SECONDS):
             return await self._open(url, transport, headers, changed)
         raise McpFailed(Trouble.TIMEOUT, f"no session within {CONNECT_SECONDS:g} s")
 
     async def _open(
-        self, url: str, transport: str, headers: dict[str, str], changed: Callable[[], None]
+        self, url: str, transport: str, headers: dict[str, str], changed: Callable[[], None] | None
     ) -> LinkSession:
-        opened = await self.ask(lambda number: Open(number, url, transport, headers), Opened)
+        opened = await self.ask(lambda number: Open(number, url, transport, headers, changed is not None), Opened)
         session = self._sessions[opened.id] = LinkSession(self, opened, changed)
         return session
 
@@ -246,6 +247,7 @@ class McpLink:
             session.take(reply)
 
     def _fail_all(self) -> None:
+        self.process_id = 0
         self._outbox.clear()
         self._outbox_bytes, self._wanted, self._there = 0, trio.Event(), trio.Event()
         for number in (*self._waiters, *self._sessions):
@@ -254,7 +256,7 @@ class McpLink:
 
 
 @asynccontextmanager
-async def _started() -> AsyncIterator[trio.SocketStream]:
+async def started() -> AsyncIterator[tuple[trio.SocketStream, int]]:
     """A process, and the socket to it. On leaving, the end of the socket ends the process. Raises ``OSError``."""
     ours, theirs = socket.socketpair()
     with theirs:
@@ -267,7 +269,7 @@ async def _started() -> AsyncIterator[trio.SocketStream]:
         )
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     try:
-        yield stream
+        yield stream, process.pid
     finally:
         ours.close()
         with trio.move_on_after(END_SECONDS) as bound:

@@ -11,7 +11,6 @@ then, and not each turn.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -83,20 +82,23 @@ class ToolLists:
         """The list is not true any more."""
         self._remembered.pop(key_of(server, user_id), None)
 
+    def clear(self) -> None:
+        self._remembered.clear()
+
     def forget_user(self, server_id: UUID, user_id: UUID) -> None:
         """A user signed in, or out."""
         for key in [key for key in self._remembered if key.server_id == server_id and key.principal == user_id]:
             del self._remembered[key]
 
-    async def look(self, server: McpServer, user_id: UUID, *, changed: Callable[[], None] = lambda: None) -> ToolList:
+    async def look(self, server: McpServer, user_id: UUID) -> ToolList:
         """Connect and list now. Raises ``McpFailed``."""
         await self._link.started()
         with trio.move_on_after(LOOK_SECONDS):
-            return await self._look(server, user_id, changed)
+            return await self._look(server, user_id)
         raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
 
-    async def _look(self, server: McpServer, user_id: UUID, changed: Callable[[], None]) -> ToolList:
-        session = await self._credentials.session(server, user_id, changed=changed)
+    async def _look(self, server: McpServer, user_id: UUID) -> ToolList:
+        session = await self._credentials.session(server, user_id)
         try:
             listed = await session.list_tools()
             return ToolList(listed.tools, listed.left_out, session.opened.instructions)

@@ -126,9 +126,17 @@ class Host:
         async with open_session(request, self._say) as session, trio.open_nursery() as nursery:
             self._sessions[request.id] = session
             await self._say(session.opened(request.id))
-            nursery.start_soon(session.follow_changes, request.id, self._say)
+            if request.follow:
+                nursery.start_soon(session.follow_changes, request.id, self._say)
+            nursery.start_soon(self._end_broken, request.id, session, closing)
             await closing.wait()
             nursery.cancel_scope.cancel()
+
+    async def _end_broken(self, open_id: int, session: Session, closing: trio.Event) -> None:
+        await session.wait_broken()
+        del self._sessions[open_id]  # no further call goes there
+        await self._say(Failed(open_id, Trouble.BROKEN, "the session broke"))
+        closing.set()
 
     async def _answer(self, request: ListTools | Call | Fetch, scope: trio.CancelScope) -> None:
         with scope:
@@ -170,7 +178,8 @@ async def fetch(request: Fetch) -> Fetched | Failed:
         return failed(request.id, error, refusals)
 
 
-async def _main(descriptor: int) -> None:
+async def serve(descriptor: int) -> None:
+    """Serve the replica at the other end of this socket until it is gone."""
     mcp_http.warm_up()
     with socket.socket(fileno=descriptor) as peer:
         await Host(trio.SocketStream(trio.socket.from_stdlib_socket(peer))).run()
@@ -179,4 +188,4 @@ async def _main(descriptor: int) -> None:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    trio.run(_main, int(sys.argv[1]))
+    trio.run(serve, int(sys.argv[1]))

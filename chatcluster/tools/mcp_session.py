@@ -91,13 +91,25 @@ class Session:
 
     async def call(self, request: Call, say: Say) -> Called:
         """Raises what ``failed`` translates."""
-        if not self._calls:
+        if not self._calls and not self._is_sse:
             self._refusals.forget()
         self._calls += 1
+        requests = self._refusals.requests
         try:
             return await (self._call_and_watch(request, say) if self._is_sse else self._call(request, say))
+        except MCPError as error:
+            if error.code == types.CONNECTION_CLOSED and self._refusals.requests == requests:
+                raise SessionFailed(Failed(request.id, Trouble.SESSION_LOST, "the session had ended")) from None
+            raise
         finally:
             self._calls -= 1
+
+    async def wait_broken(self) -> None:
+        """Return when nothing comes of this session any more."""
+        if self._is_sse:
+            await self._refusals.happened.wait()
+        else:
+            await trio.sleep_forever()  # the SDK ends it
 
     async def _call_and_watch(self, request: Call, say: Say) -> Called:
         """By the old transport nothing but the request itself tells that it failed."""
@@ -246,6 +258,8 @@ def _refusal(call_id: int, why: str) -> Called:
 
 def failed(request_id: int, error: BaseException, refusals: mcp_http.Refusals) -> Failed:
     """What went wrong, from what the SDK raised and what the session's HTTP requests met."""
+    if isinstance(error, SessionFailed):
+        return error.failed
     if isinstance(error, BaseExceptionGroup):
         error = next((e for e in errors_in(error) if not isinstance(e, trio.Cancelled)), error)
     met = refusals.error

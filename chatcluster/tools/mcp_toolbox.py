@@ -28,7 +28,7 @@ from typing import NamedTuple
 import trio
 
 from chatcluster import telemetry
-from chatcluster.content import NoticePart, TextPart
+from chatcluster.content import NoticePart, ResultContent, TextPart
 from chatcluster.errors import ChatclusterError
 from chatcluster.ports import (
     Approval,
@@ -198,6 +198,8 @@ class McpTurn:
             content_bytes_max=found.tool.result_bytes_max,
             told=told,
         )
+        if is_error and _says_unknown(content):
+            self._toolbox.lists.forget(found.server, self._chat.owner_id)
         return ToolResult(content, is_error)
 
     async def _session(self, server: McpServer) -> LinkSession:
@@ -308,6 +310,12 @@ _ADVICE: dict[Trouble, str] = {
     Trouble.TIMEOUT: _NOT_RUN,
     Trouble.FORBIDDEN_ADDRESS: _NOT_RUN,
 }
+
+
+def _says_unknown(content: Sequence[ResultContent]) -> bool:
+    """Whether an error may say that there is no such tool: servers have no other way to say so, or do not use it."""
+    text = content[0].text[:200].lower() if content and isinstance(content[0], TextPart) else ""
+    return "unknown tool" in text or ("tool" in text and "not found" in text)
 
 
 def _error(text: str) -> ToolResult:

@@ -43,12 +43,13 @@ class Trouble(StrEnum):
 
 
 class Open(msgspec.Struct, tag="open", frozen=True):
-    """Make a session."""
+    """Make a session. ``follow``: have the server tell of changes of its list."""
 
     id: int
     url: str
     transport: str
     headers: dict[str, str]
+    follow: bool = False
 
 
 class ListTools(msgspec.Struct, tag="list", frozen=True):

@@ -38,7 +38,7 @@ from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model, Outside
+from chatcluster.ports import Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id
@@ -55,7 +55,11 @@ from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.subscribe import Feeds
+from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.client_tools import ClientTools
+from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
+from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
@@ -171,18 +175,25 @@ class _Process:
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
+        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
+        self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         self._replica = Replica(
             name=settings.display_name(port),
             address=settings.advertised_address(port),
             settings=settings,
-            outside=Outside(store=store, registry=registry, streams=streams, pubsub=self._pubsub, model=model),
+            outside=Outside(
+                store=store,
+                registry=registry,
+                streams=streams,
+                pubsub=self._pubsub,
+                model=model,
+                toolbox=_toolbox(store, self._mcp.toolbox),
+            ),
             publisher=self._publisher,
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
         )
         notices.set_learner(self._feeds.learn)
-        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
-        self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         self._purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = Services(
             settings=settings,
@@ -276,6 +287,10 @@ class _Process:
                     return True
                 await trio.sleep(SCHEMA_RETRY_SECONDS)
         return False
+
+
+def _toolbox(store: PostgresStore, mcp: Toolbox) -> Toolbox:
+    return WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store)
 
 
 def _audience(settings: Settings, connections: int) -> Audience:

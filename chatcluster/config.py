@@ -118,6 +118,11 @@ class Settings:
     )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
 
+    # tools
+    tools_concurrent: int = setting(8, "Tool calls of one step that run at a time", minimum=1, maximum=100)
+    approval_seconds: float = setting(86_400.0, "How long a tool call waits for a person's approval", minimum=1)
+    client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
+
     # streaming
     coalesce_ms: float = setting(
         15.0, "Text deltas of a chat are joined for this long after the first", minimum=0, maximum=1000

@@ -148,6 +148,18 @@ class ChatFull(Conflict):
     code = "chat_full"
 
 
+class CallAnswered(Conflict):
+    """The call does not wait for an answer any more: another one came first, or its time was over."""
+
+    code = "call_answered"
+
+
+class CallChanged(Conflict):
+    """The arguments of the call are others than those that the approval is for. Look at it again."""
+
+    code = "call_changed"
+
+
 class MessageNotUser(Conflict):
     """Only a user's message can be edited."""
 

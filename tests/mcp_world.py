@@ -123,7 +123,7 @@ class ChatStub:
 
     def __init__(self, *slugs: str, owner_id: UUID = ALICE) -> None:
         self.owner_id = owner_id
-        self.mcp_servers = slugs or None
+        self.mcp_servers = slugs
         self.created_at = datetime.now(UTC)
 
 

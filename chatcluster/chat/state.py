@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster.chat.calls import OpenCall
 from chatcluster.parts import Count, Parts
 
 QUEUE_MESSAGES_MAX = 20
@@ -67,32 +68,41 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     status_code: Count | None = None
 
 
-class OpenCall(msgspec.Struct, frozen=True):
-    """A tool call without a result. ``state``: pending, started, or approval."""
-
-    call_id: str
-    name: str
-    state: str = "pending"
-
-
 class Queued(msgspec.Struct, frozen=True):
+    """``steered``: it does not wait for the end of the turn under way, but goes in after that turn's next results."""
+
     id: int
     parts: Parts
     model: str | None = None
+    steered: bool = False
 
 
-class StoredState(msgspec.Struct):
-    """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
-
-    A chat as it is read, a state to decide on, and the columns that a decision writes are all made from these fields.
-    Only a decision in the making has it as it is; a ``Chat`` and a ``ChatState`` are frozen.
-    """
+class PhaseState(msgspec.Struct):
+    """Which phase a chat is in, and what it is to be afterwards."""
 
     status: Status
     archived: bool = False
     archiving: bool = False
     """The chat is archived as soon as its interruption is finished."""
     compacting: bool = False
+
+    @property
+    def phase(self) -> Phase:
+        return Phase.ARCHIVED if self.archived else Phase(self.status)
+
+    @property
+    def runnable(self) -> bool:
+        """Whether there is work that an owner has to do."""
+        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
+
+
+class StoredState(PhaseState):
+    """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
+
+    A chat as it is read, a state to decide on, and the columns that a decision writes are all made from these fields.
+    Only a decision in the making has it as it is; a ``Chat`` and a ``ChatState`` are frozen.
+    """
+
     worker_id: UUID | None = None
     epoch: int = 0
     snapshot_version: int = 0
@@ -106,17 +116,10 @@ class StoredState(msgspec.Struct):
     """Of the attempts at this history, those in which the model failed."""
     takeovers: int = 0
     """Tenures at this history that did not end in order, with the one under way."""
+    content_version: int = 1
+    """Of the newest content in history and queue: a replica that cannot read that leaves the chat to others."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
-
-    @property
-    def phase(self) -> Phase:
-        return Phase.ARCHIVED if self.archived else Phase(self.status)
-
-    @property
-    def runnable(self) -> bool:
-        """Whether there is work that an owner has to do."""
-        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
 
     @property
     def claimable(self) -> bool:

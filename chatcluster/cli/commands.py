@@ -19,6 +19,7 @@ import trio
 from chatcluster import __version__
 from chatcluster.cli import exits
 from chatcluster.cli.flags import ALL, DATABASE, ready_fd_option, settings_flags
+from chatcluster.cli.simulated_model import simulate_llm
 from chatcluster.config import (
     ENV_PREFIX,
     Settings,
@@ -173,53 +174,7 @@ def allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-@commands.command("simulate-llm")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8200, show_default=True, help="0 picks a free one")
-@click.option("--tokens-per-second", type=click.FloatRange(0), default=50.0, show_default=True, help="0: all at once")
-@click.option("--first-token-ms", type=click.FloatRange(0), default=0.0, show_default=True)
-@click.option("--tokens", type=click.IntRange(0), default=100, show_default=True, help="Length of an answer")
-@click.option("--seed", type=int, default=0, show_default=True, help="0 counts; another number draws words")
-@click.option("--mode", type=click.Choice(["words", "echo", "clock"]), default="words", show_default=True)
-@ready_fd_option
-def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
-    """Run a simulated model: an OpenAI-compatible server that answers, and fails, on demand.
-
-    \b
-    chatcluster simulate-llm --tokens-per-second 20
-    chatcluster up --llm-base-url http://127.0.0.1:8200/v1 --llm-api-key any --llm-model simulated
-
-    What is in double brackets in a prompt steers the answer to it. A name that does not exist is refused with
-    the list of all of them.
-
-    \b
-    Tell me a story [[tokens=500 tps=20]]
-    Tell me a story [[fail=429 retry_after=2 times=1]]
-    Tell me a story [[cut_after=10 times=2]]
-    """
-    from chatcluster.llm.simulator.server import SimulatorOptions
-
-    trio.run(_simulate, SimulatorOptions(**options), ready_fd)
-
-
-async def _simulate(options: Any, ready_fd: int | None) -> None:
-    from chatcluster.llm.simulator.server import serve as run
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            try:
-                url = await nursery.start(run, options)
-            except OSError as error:
-                raise ConfigError(f"cannot listen on {options.host} port {options.port}: {error.strerror}") from None
-            except UnicodeError:
-                raise ConfigError(f"cannot listen on {options.host}: it is no host name") from None
-            if ready_fd is None:
-                click.echo(f"A simulated model answers at {url}")
-            else:
-                port = int(url.removesuffix("/v1").rpartition(":")[2])
-                os.write(ready_fd, b'{"port":%d}\n' % port)
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
+commands.add_command(simulate_llm)
 
 
 # --- administration ---------------------------------------------------------------------------

@@ -20,6 +20,15 @@ Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnav
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
+from chatcluster.ports.ledger import (
+    PERMISSION_SECONDS,
+    PERMISSIONS_MAX,
+    RESULT_BYTES_MAX,
+    Action,
+    Ledger,
+    Permission,
+    ResultSlice,
+)
 from chatcluster.ports.mcp_servers import (
     MCP_SERVERS_CHANNEL,
     MCP_SERVERS_MAX,
@@ -114,7 +123,10 @@ __all__ = [
     "MCP_SERVERS_MAX",
     "MESSAGE_BYTES",
     "NO_ROW",
+    "PERMISSIONS_MAX",
+    "PERMISSION_SECONDS",
     "REPLICAS_CHANNEL",
+    "RESULT_BYTES_MAX",
     "RUNNABLE_CHANNEL",
     "SESSION_LOCKS",
     "SUSPECTED_SECONDS",
@@ -125,6 +137,7 @@ __all__ = [
     "VERSION_MAX",
     "Account",
     "Accounts",
+    "Action",
     "ApiKeyAuth",
     "Appended",
     "Approval",
@@ -149,6 +162,7 @@ __all__ = [
     "HistoryPage",
     "Idempotency",
     "KeepAlive",
+    "Ledger",
     "Login",
     "McpClient",
     "McpReport",
@@ -169,6 +183,7 @@ __all__ = [
     "Outside",
     "OwnedChat",
     "PartStreams",
+    "Permission",
     "Progress",
     "Progressed",
     "Proof",
@@ -176,6 +191,7 @@ __all__ = [
     "Registry",
     "Renewal",
     "Replica",
+    "ResultSlice",
     "RunBy",
     "SessionLock",
     "Silence",

@@ -5,7 +5,7 @@ A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- frag
 the query: they are seen in ``pg_stat_activity``, too.
 
 The fragments ``short_columns``, ``long_columns`` and ``stored_changes`` are in no file: they are the fields of
-``StoredState``.
+``StoredState``. Nor is ``content_version``, which is the newest content that this version can read.
 
 A query with many arguments has names for them: see ``NamedQuery``.
 """
@@ -18,6 +18,7 @@ from importlib import resources
 from operator import itemgetter
 from typing import Any
 
+from chatcluster.parts import CONTENT_VERSION
 from chatcluster.postgres.columns import CHANGED, LONG, SHORT
 
 SHARED_FILENAME = "fragments.sql"
@@ -44,6 +45,7 @@ def load_queries(filename: str) -> dict[str, str]:
     sections = _sections(SHARED_FILENAME) + _sections(filename)
     fragments = {name: text for kind, name, text in sections if kind == "fragment"}
     fragments |= {"short_columns": SHORT, "long_columns": LONG, "stored_changes": CHANGED}
+    fragments |= {"content_version": str(CONTENT_VERSION)}
     return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}
 
 

@@ -28,8 +28,10 @@ from uuid import UUID
 
 from chatcluster.chat import (
     NO_FACTS,
+    Command,
     Create,
     Decision,
+    ExpireCalls,
     Facts,
     Fence,
     OwnerCommand,
@@ -38,7 +40,7 @@ from chatcluster.chat import (
     decide,
     is_repeat,
 )
-from chatcluster.errors import Fenced, OwnershipError
+from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, Unreadable
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
@@ -61,9 +63,11 @@ from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import insert_chat, insert_messages, is_plain, write_decision, write_known
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
+from chatcluster.postgres.ledger import PostgresLedger, lock_overdue
 from chatcluster.postgres.looked_up import facts_of, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import (
+    actions_of,
     chat_of,
     messages_of,
     open_calls_of,
@@ -79,9 +83,9 @@ Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
 
 
-class PostgresStore:
+class PostgresStore(PostgresLedger):
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._settings = database.settings
         self._chats = ChatReader(database)
         self._histories = HistoryReader(database)
@@ -130,6 +134,19 @@ class PostgresStore:
             after_owner=self._last_owner,
         )
         return claimed
+
+    async def expire_actions(self, limit: int) -> tuple[Outcome, ...]:
+        expired = [await self._expire(chat_id) for chat_id in await self._overdue_chats(limit)]
+        return tuple(outcome for outcome in expired if outcome is not None)
+
+    async def _expire(self, chat_id: UUID) -> Outcome | None:
+        try:
+            return await self._database.transaction(_expire, chat_id, lane=Lane.CHATS, chat_id=chat_id)
+        except StoreLocked:
+            return None
+        except (StoreFailed, Unreadable) as error:
+            await self._end_overdue(chat_id, error)
+            return None
 
     # reads
 
@@ -222,6 +239,14 @@ async def _apply(
     return await answer(connection, owner_id, idempotency, outcome)
 
 
+async def _expire(connection: Connection, chat_id: UUID) -> Outcome | None:
+    overdue = await lock_overdue(connection, chat_id)
+    if overdue is None:
+        return None
+    row, call_ids = overdue
+    return await _transition(connection, row, ExpireCalls(call_ids), None)
+
+
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
     row = await connection.fetchrow(SQL["lock_chat"], fence.chat_id)
     if row is None:  # a server that took the place of another may never have had it
@@ -238,7 +263,7 @@ async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -
 async def _transition(
     connection: Connection,
     row: Row,
-    command: UserCommand | OwnerCommand,
+    command: Command,
     fence: Fence | None,
     facts: Facts = NO_FACTS,
     kept_bytes: int | None = None,
@@ -279,14 +304,15 @@ async def _commit_known(connection: Connection, known: Chat, decision: Decision,
 
 async def _read(connection: Connection, chat_id: UUID, after_version: int) -> ChatRead:
     row = existing(await connection.fetchrow(SQL["read_chat"], chat_id, after_version), chat_id)
-    return ChatRead(shown_chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
+    messages, queue, actions = messages_of(row["messages"]), queue_of(row["queue"]), actions_of(row["actions"])
+    return ChatRead(shown_chat_of(row), messages, queue, actions=actions)
 
 
 async def _read_newer(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
     values = (*place, turns_after, TURNS_MAX, queue_version)
     row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
     messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
-    return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns)
+    return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns, actions_of(row["actions"]))
 
 
 async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:
@@ -303,4 +329,5 @@ async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UU
 async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
     row = existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
     has_more = row["next_revision"] is not None
-    return MessagePage(messages_of(row["messages"]), queue_of(row["queue"]), has_more=has_more)
+    messages, queue, actions = messages_of(row["messages"]), queue_of(row["queue"]), actions_of(row["actions"])
+    return MessagePage(messages, queue, has_more=has_more, actions=actions)

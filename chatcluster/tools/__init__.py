@@ -1,1 +1,1 @@
-"""Tools that a chat may call, behind the ``Toolbox`` port."""
+"""What there is behind the toolbox port. ``composition`` joins toolboxes to the one that a replica has."""

@@ -93,7 +93,7 @@ class McpTurn:
         """What the servers say about themselves, by slug, where the model is to be told."""
 
     async def tools(self) -> Sequence[Tool]:
-        servers, unknown = await self._toolbox.directory.of_chat(getattr(self._chat, "mcp_servers", None) or ())
+        servers, unknown = await self._toolbox.directory.of_chat(self._chat.mcp_servers)
         lists: dict[str, ToolList] = {}
         notices = {slug: _missing(slug, "there is no such server any more") for slug in unknown}
         async with trio.open_nursery() as nursery:

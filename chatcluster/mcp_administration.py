@@ -39,7 +39,7 @@ class McpAdministration:
         raise McpServerNotFound("there is no such server of tools", slug=slug[:80])
 
     async def add(self, slug: str, settings: McpSettings, secrets: Mapping[str, str]) -> McpServer:
-        """Raises ``InvalidRequest``, ``SlugTaken``, ``McpServersFull``, and ``NoEncryptionKeys`` if there are secrets."""
+        """Raises ``InvalidRequest``, ``SlugTaken``, ``McpServersFull``; with secrets ``NoEncryptionKeys`` as well."""
         check_settings(settings)
         server = self._with_secrets(McpServer(id=uuid4(), slug=checked_slug(slug), settings=settings), secrets)
         added = await self.servers.add(server)

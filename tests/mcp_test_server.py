@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import anyio
+import anyio.lowlevel
 import mcp_types as types
 import uvicorn
 from mcp.server import MCPServer
@@ -89,9 +90,10 @@ async def wait() -> str:
     """Waits until it is told to stop."""
     counts["waiting"] += 1
     try:
-        await anyio.sleep_forever()
+        await anyio.sleep(3600)
     finally:
         counts["stopped"] += 1
+    return "waited"
 
 
 @server.tool()
@@ -197,7 +199,7 @@ async def endless(_: Request) -> Response:
         yield b"data: "
         while True:
             yield b"x" * 65536
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     return StreamingResponse(chunks(), media_type="text/event-stream")
 

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import httpx
 import trio
 
+from chatcluster.content import ToolResultPart
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryMcpServers, MemoryPubSub
 from chatcluster.ports import Auth, McpServer, McpSettings, Progressed, ToolCall, ToolResult
@@ -51,7 +52,7 @@ class TestServer:
     async def counted(self, name: str, at_least: int) -> None:
         """Return when it has counted so many."""
         with trio.fail_after(10):
-            while await self.count(name) < at_least:
+            while await self.count(name) < at_least:  # noqa: ASYNC110 - it is in another process
                 await trio.sleep(0.02)
 
 
@@ -147,10 +148,12 @@ class McpWorld:
         return await self.administration.add(slug, McpSettings(url=url, **settings), secrets or {})
 
     async def change(self, server: McpServer, **settings: Any) -> McpServer:
-        changed = McpSettings(**{**{n: getattr(server.settings, n) for n in server.settings.__struct_fields__}, **settings})
+        changed = McpSettings(
+            **{**{n: getattr(server.settings, n) for n in server.settings.__struct_fields__}, **settings}
+        )
         written = await self.administration.change(server, slug=server.slug, settings=changed, secrets=None)
         with trio.fail_after(5):
-            while not self.tools.knows(written):
+            while not self.tools.knows(written):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         return written
 
@@ -187,4 +190,5 @@ async def mcp_world() -> AsyncIterator[McpWorld]:
 
 
 def text_of(result: ToolResult) -> str:
-    return "\n".join(getattr(piece, "text", None) or getattr(piece, "json", "") for piece in result.content)
+    """All of a result that is said in words."""
+    return ToolResultPart("", result.content).text

@@ -1,10 +1,11 @@
-"""What every ``McpServers`` does: servers by their slugs, sign-ins that are used once, grants that are refreshed once."""
+"""What every ``McpServers`` does: servers by their slugs, sign-ins that work once, grants that are refreshed once."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -49,7 +50,7 @@ class World:
     later: Callable[[float], Awaitable[None]]
     """Let so many seconds pass for logins, grants and claims."""
 
-    async def add(self, slug: str = "files", **fields: object) -> McpServer:
+    async def add(self, slug: str = "files", **fields: Any) -> McpServer:
         return await self.servers.add(server(slug, **fields))
 
     async def granted(self, of: McpServer, user_id: UUID = ALICE, seconds_left: float | None = 60.0) -> Grant:
@@ -64,11 +65,11 @@ class World:
         return found
 
 
-def server(slug: str = "files", *, sealed: bytes | None = None, **settings: object) -> McpServer:
+def server(slug: str = "files", *, sealed: bytes | None = None, **settings: Any) -> McpServer:
     return McpServer(
         id=uuid4(),
         slug=slug,
-        settings=McpSettings(url="http://127.0.0.1:9/mcp", **settings),  # type: ignore[arg-type]
+        settings=McpSettings(url="http://127.0.0.1:9/mcp", **settings),
         sealed=sealed,
     )
 

@@ -179,7 +179,16 @@ async def test_deny_wins(world: McpWorld, server: TestServer) -> None:
 
 def test_no_two_tools_have_one_name_and_every_name_is_one_that_providers_take() -> None:
     long = "x" * 100
-    pairs = [("a", "b"), ("a", "b.c"), ("a", "b_c"), ("a", "b/c"), ("a", long), ("a", long + "y"), ("a", "日本"), ("a", "本日")]
+    pairs = [
+        ("a", "b"),
+        ("a", "b.c"),
+        ("a", "b_c"),
+        ("a", "b/c"),
+        ("a", long),
+        ("a", long + "y"),
+        ("a", "日本"),
+        ("a", "本日"),
+    ]
     names = [provider_name(*pair) for pair in pairs]
     changed_again = [provider_name("a", name.removeprefix("a__")) for name in names]
     assert len({*names, *changed_again}) >= len(pairs)
@@ -425,7 +434,7 @@ async def test_each_kind_of_authentication_gets_in(world: McpWorld, server: Test
 @pytest.mark.parametrize("kind", [BEARER, KEY, OWN], ids=["bearer", "api_key", "credentials"])
 async def test_wrong_secrets_cost_the_tools(world: McpWorld, server: TestServer, kind: Any) -> None:
     auth, secrets, path = kind
-    await world.add("files", server.url + path, auth, {name: "wrong" for name in secrets})
+    await world.add("files", server.url + path, auth, dict.fromkeys(secrets, "wrong"))
     async with world.turn("files") as turn:
         assert await turn.names() == []
         assert [notice.source for notice in turn.tools.notices] == ["files"]

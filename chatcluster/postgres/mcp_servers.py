@@ -112,7 +112,10 @@ async def _take_login(connection: Connection, state_digest: bytes) -> Login | No
 
 
 async def _grants(connection: Connection, query: str, *args: object) -> tuple[Grant, ...]:
-    return tuple(Grant(**dict(row)) for row in await connection.fetch(SQL[query], *args))
+    return tuple(
+        Grant(**{name: row[name] for name in Grant.__struct_fields__})
+        for row in await connection.fetch(SQL[query], *args)
+    )
 
 
 async def _is_there(connection: Connection, query: str, *args: object) -> bool:
@@ -130,7 +133,7 @@ def _written(server: McpServer) -> tuple[Any, ...]:
 
 
 def _server(row: Row) -> McpServer:
-    values = dict(row)
+    values = {name: row[name] for name in McpServer.__struct_fields__}
     values["settings"] = msgspec.json.decode(row["settings"], type=McpSettings)
     values["shown"] = msgspec.json.decode(row["shown"], type=dict[str, str])
     return McpServer(**values)

@@ -1,13 +1,13 @@
 """What a session with a server is opened with: nothing, the secrets of its row, or tokens.
 
 * **Secrets** (bearer, API key, headers) are decrypted when a session is made, and kept nowhere.
-* **Client credentials:** the cluster's own token is kept in this replica's memory until ``SKEW_SECONDS`` before it ends.
+* **Client credentials:** the cluster's own token is in this replica's memory until ``SKEW_SECONDS`` before it ends.
 * **OAuth per user:** the grant is read from the database for each session. It is refreshed ``SKEW_SECONDS`` before it
-  ends, or when the server refuses it, by one replica: whoever has the claim on the row; the others wait for the new one.
-  A refresh that has begun is not cancelled: its old token may be used up.
+  ends, or when the server refuses it, by one replica: whoever has the claim on the row; the others wait for what it
+  gets. A refresh that has begun is not cancelled: its old token may be used up.
 
-What happens on failure: a server that refuses is asked once more with fresh tokens; then ``SignInNeeded``, if a user can
-do something about it, else ``McpFailed``. A grant that the authorization server does not accept is marked refused.
+What happens on failure: a server that refuses is asked once more with fresh tokens; then ``SignInNeeded``, if a user
+can do something about it, else ``McpFailed``. A grant that the authorization server does not accept is marked refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from chatcluster.secrets import Keyring, place_of
 from chatcluster.tools import mcp_oauth
 from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
 from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, TokenAnswer, Tokens
-from chatcluster.tools.mcp_wire import Trouble
+from chatcluster.tools.mcp_wire import Fetched, Trouble
 
 SKEW_SECONDS = 10.0
 REFRESH_SECONDS = 15.0
@@ -153,9 +153,8 @@ class Credentials:
             return self._keyring.open(sealed, place)
         except SecretUnreadable as error:
             telemetry.event("mcp.secret_unreadable", error=error.message)
-            raise McpFailed(
-                Trouble.UNAUTHORIZED, "its stored secret cannot be decrypted; an administrator must set it anew"
-            ) from None
+            text = "its stored secret cannot be decrypted; an administrator must set it anew"
+            raise McpFailed(Trouble.UNAUTHORIZED, text) from None
 
     async def _own_token(self, server: McpServer, auth: ClientCredentialsAuth) -> str:
         key = (server.id, server.revision)
@@ -171,7 +170,7 @@ class Credentials:
         self._own_tokens[key] = (answer.access_token, trio.current_time() + seconds - SKEW_SECONDS)
         return answer.access_token
 
-    async def _link_fetch(self, method: str, url: str, headers: dict[str, str], body: bytes) -> mcp_oauth.Fetched:
+    async def _link_fetch(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Fetched:
         await self._link.started()
         return await self._link.fetch(method, url, headers, body)
 

@@ -1,7 +1,7 @@
 """HTTP in the MCP process: one pool of connections for all servers, guarded.
 
-* **Where to:** the address that is connected to is judged after the name was looked up (``mcp_addresses.py``). Where the
-  environment names a proxy for a URL, it is the proxy that connects, and has to judge.
+* **Where to:** the address that is connected to is judged after the name was looked up (``mcp_addresses.py``). Where
+  the environment names a proxy for a URL, it is the proxy that connects, and has to judge.
 * **How much:** a response body that is no event stream has ``BODY_BYTES_MAX`` bytes, an event as many, and neither has
   more than ``VALUES_MAX`` JSON values: each costs many times its length once it is decoded.
 * **What was refused:** a session knows the status of its last refusal (``Refusals``), which the SDK does not tell.

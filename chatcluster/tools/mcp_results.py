@@ -109,7 +109,7 @@ def _is_json_of(text: str, value: Any) -> bool:
         return False
 
 
-def _pieces(block: types.ContentBlock) -> Iterator[ResultContent]:
+def _pieces(block: object) -> Iterator[ResultContent]:
     match block:
         case types.TextContent(text=text):
             yield TextPart(storable(text))

@@ -24,6 +24,7 @@ from mcp.client.session import ClientRequestContext
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ToolsListChanged
+from mcp.shared._httpx_utils import sse_within_origin
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
@@ -48,9 +49,7 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 )
 
 # The SDK has no argument for the size of an event that comes by the old transport.
-mcp.client.sse.sse_within_origin = functools.partial(  # type: ignore[attr-defined]
-    mcp.client.sse.sse_within_origin, max_event_size=mcp_http.BODY_BYTES_MAX
-)
+vars(mcp.client.sse)["sse_within_origin"] = functools.partial(sse_within_origin, max_event_size=mcp_http.BODY_BYTES_MAX)
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
 logging.getLogger("client").setLevel(logging.CRITICAL)
 
@@ -122,6 +121,8 @@ class Session:
 
             nursery.start_soon(call)
             await self._refusals.happened.wait()
+            nursery.cancel_scope.cancel()
+        if not result:
             raise MCPError(types.CONNECTION_CLOSED, "the request failed")
         return result[0]
 
@@ -233,7 +234,11 @@ class SessionFailed(Exception):
 def _transport(request: Open, refusals: mcp_http.Refusals) -> AbstractAsyncContextManager[Any]:
     if request.transport == "sse":
 
-        def client(**_: Any) -> httpx2.AsyncClient:
+        def client(
+            headers: dict[str, str] | None = None,  # noqa: ARG001 - theirs; ours come from the request
+            timeout: httpx2.Timeout | None = None,  # noqa: ARG001
+            auth: httpx2.Auth | None = None,  # noqa: ARG001
+        ) -> httpx2.AsyncClient:
             return mcp_http.client(request.headers, refusals)
 
         return sse_client(request.url, httpx_client_factory=client)
@@ -244,7 +249,7 @@ def _transport(request: Open, refusals: mcp_http.Refusals) -> AbstractAsyncConte
     )
 
 
-async def _decline(_: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+async def _decline(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:  # noqa: ARG001
     return types.ElicitResult(action="decline")
 
 

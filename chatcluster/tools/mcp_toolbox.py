@@ -9,10 +9,10 @@ digest of the whole at its end.
 
 What happens on failure:
 
-* **A server cannot be had** (down, silent, wrong, refuses): its tools are missing from the turn, and a notice names it.
+* **A server cannot be had** (down, silent, wrong, refuses): its tools are missing from the turn; a notice names it.
 * **A call fails**: an error result that tells the model what happened and what it can do. Where the server may have run
-  it, that is said: nothing is tried again, but what was refused before it began (401, once, with fresh tokens; a session
-  that the server has forgotten, once, with a new one).
+  it, that is said: nothing is tried again, but what was refused before it began (401, once, with fresh tokens; a
+  session that the server has forgotten, once, with a new one).
 * **A call takes too long**: ``idle_seconds`` without progress, or ``total_seconds``; the server is told to stop.
 * **The turn is stopped**: the server is told to stop, and nobody waits for it.
 """
@@ -118,7 +118,7 @@ class McpTurn:
             notices[server.slug] = self._notice_of(server, failure)
         else:
             if found.left_out:
-                text = f"{found.left_out} tools of {server.slug} cannot be used: too large, or without a proper name or schema."
+                text = f"{found.left_out} tools of {server.slug} cannot be used: too large, or without name or schema."
                 notices[server.slug] = _notice("mcp_tools_left_out", server.slug, text)
 
     def _notice_of(self, server: McpServer, failure: McpFailed) -> NoticePart:

@@ -1,8 +1,8 @@
 """What a replica and its MCP process say to each other: MessagePack, each message behind its length in four bytes.
 
-Each request has a number, and gets one last reply: ``Opened``, ``Listed``, ``Called``, ``Fetched`` or ``Failed``. Before
-it a call may say ``Progress``; an opened session may say ``Changed`` later. ``Cancel`` ends a request that is under way,
-and closes a session that was opened; nothing answers it.
+Each request has a number, and gets one last reply: ``Opened``, ``Listed``, ``Called``, ``Fetched`` or ``Failed``.
+Before it a call may say ``Progress``; an opened session may say ``Changed`` later, and ``Failed`` when it breaks.
+``Cancel`` ends a request that is under way, and closes a session that was opened; nothing answers it.
 """
 
 from __future__ import annotations

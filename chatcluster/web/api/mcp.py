@@ -26,7 +26,7 @@ class SecretAnswer(msgspec.Struct, frozen=True):
 
 
 class McpServerAnswer(msgspec.Struct, frozen=True):
-    """A server as administrators see it. ``auth`` is without secrets; those are in ``secrets``, as far as one may see."""
+    """A server as administrators see it. ``auth`` is without secrets: ``secrets`` has as much as may be seen."""
 
     slug: str
     url: str
@@ -55,7 +55,7 @@ class McpServersAnswer(msgspec.Struct, frozen=True):
 
 
 class UsableServer(msgspec.Struct, frozen=True):
-    """``availability``: ``choice`` for chats that name it, ``always`` for every chat. ``sign_in``: each user signs in."""
+    """``availability``: ``choice``, for chats that name it; ``always``. ``sign_in``: each user signs in."""
 
     slug: str
     description: str

@@ -63,7 +63,7 @@ class ClientCredentialsBody(AuthBody, tag="client_credentials", frozen=True, kw_
 
 
 class OAuthBody(AuthBody, tag="oauth", frozen=True, kw_only=True):
-    """Each user signs in (OAuth). What is left away is discovered; without ``client_id`` the cluster registers itself."""
+    """Each user signs in. What is left away is discovered; without ``client_id`` the cluster registers itself."""
 
     client_id: str = ""
     client_secret: str = ""

@@ -46,6 +46,7 @@ class CreateChat(Body, frozen=True, kw_only=True):
     title: Annotated[str | None, Meta(description="Default: the first words of the content")] = None
     model: Annotated[str | None, Meta(description="Default: what the deployment is set to")] = None
     system_prompt: str | None = None
+    mcp_servers: Annotated[list[str], Meta(description="Slugs of servers of tools: see GET /mcp-servers")] = []
 
 
 class PatchChat(Body, frozen=True, kw_only=True):

@@ -140,8 +140,8 @@ def half_calls() -> list[Patch]:
 def once_given_back() -> list[Patch]:
     """A call that outlasts a drain is given back as if it had not begun, whatever it does."""
 
-    def give_back(call: OpenCall) -> OpenCall:
-        return calls.given_back(msgspec.structs.replace(call, effect=str(Effect.READ)))
+    def give_back(call: OpenCall, epoch: int) -> OpenCall:
+        return calls.given_back(msgspec.structs.replace(call, effect=str(Effect.READ)), epoch)
 
     return [(decisions, "given_back", give_back)]
 

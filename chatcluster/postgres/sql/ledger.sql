@@ -3,6 +3,9 @@
 -- name: select_open_calls
 select {calls} as open_calls from chats where id = $1
 
+-- name: select_actions
+select {actions} from chats where id = $1
+
 -- name: open_calls
 insert into tool_calls (chat_id, message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest,
     arguments, approved, wait_seconds)

@@ -66,7 +66,9 @@ class Conversation:
         self._failures = failures
         self._report = report
         self._by_text = {write.text: write for write in self._writes if write.op in SENDING}
-        self._steered = {write.text for write in writes if write.op == "steering_send"}
+        steered = {write.text for write in writes if write.op == "steering_send"}
+        edits = {write.text for write in writes if write.op == "edit"} if steered else set()
+        self._steered = steered | edits  # what replaces a message stands where that stood
         self._turns = list(turns_of(final.messages, self._steered))
         self._users = [message for message in final.messages if message.role == "user"]
 

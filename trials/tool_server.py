@@ -1,8 +1,8 @@
-"""An MCP server of a chaos run, a program of its own: ``python -m chaos.tool_server KIND PORT LOG``.
+"""An MCP server to try tools with, a program of its own: ``python -m tool_server KIND PORT LOG``.
 
-``KIND`` is one of ``TOOLS``: counting tools answer at once, slow ones tell how far they are, dying ones now and then
-take their server with them. Each run of a call is a line of the file ``LOG``, written when it takes effect: so what ran
-is known whoever died. The line has the call's ID, as the cluster sent it.
+``KIND`` is one of ``TOOLS``: counting tools answer at once, napping ones always after the same time, slow ones tell how
+far they are, dying ones now and then take their server with them. Each run of a call is a line of the file ``LOG``,
+written when it takes effect: so what ran is known whoever died. The line has the call's ID, as the cluster sent it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from mcp_types import ToolAnnotations
 CALL_ID = "chatcluster/call-id"
 STEP_SECONDS = 0.1
 STEPS_MAX = 15
+NAP_SECONDS = 0.5
+"""How long the one tool takes that takes always as long."""
 DEATH = 0.4
 
 READ, PUT = ToolAnnotations(read_only_hint=True), ToolAnnotations(idempotent_hint=True)
@@ -68,6 +70,15 @@ def _slow(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     return run
 
 
+def _napping(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
+    async def run(ctx: Context) -> str:
+        said = log.ran(name, ctx)
+        await anyio.sleep(NAP_SECONDS)
+        return said
+
+    return run
+
+
 def _dying(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     async def run(ctx: Context) -> str:
         said = log.ran(name, ctx)
@@ -81,6 +92,7 @@ def _dying(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
 
 TOOLS: dict[str, tuple[Callable[[Log, str], Callable[[Context], Awaitable[str]]], dict[str, ToolAnnotations]]] = {
     "counting": (_counting, {"peek": READ, "put": PUT, "buy": ONCE, "ask": ONCE}),
+    "napping": (_napping, {"nap": READ}),
     "slow": (_slow, {"look": READ, "move": PUT, "ship": ONCE}),
     "dying": (_dying, {"peer": READ, "risk": ONCE}),
 }

@@ -25,8 +25,7 @@ from chatcluster.cli.flags import (
     server_options,
     settings_flags,
 )
-from chatcluster.cli.mcp_commands import mcp
-from chatcluster.cli.secret_commands import secrets
+from chatcluster.cli.groups import GROUPS
 from chatcluster.cli.simulated_model import simulate_llm
 from chatcluster.config import (
     ENV_PREFIX,
@@ -298,7 +297,7 @@ def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Pat
     show_replicas(trio.run(fetch), as_json=as_json)
 
 
-for group in (mcp, secrets):
+for group in GROUPS:
     commands.add_command(group)
 
 

@@ -1,8 +1,8 @@
 """The servers of tools as this replica knows them: a copy of the rows, so that a turn asks the database nothing.
 
-A hint says that something changed; a poll of ``POLL_SECONDS`` stands behind lost hints. A chat that names a server which
-is not known was perhaps quicker than the hint: then the rows are read again, once for all that wait. A
-database that is away leaves the copy as it is.
+A hint says that something changed; a poll of ``POLL_SECONDS`` stands behind lost hints. A chat that names a server
+which is not known was perhaps quicker than the hint: then the rows are read again, once for all that wait. A database
+that is away leaves the copy as it is.
 """
 
 from __future__ import annotations

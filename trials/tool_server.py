@@ -51,6 +51,11 @@ def _call_id(ctx: Context) -> str:
     return str(found.get(CALL_ID, ""))
 
 
+async def _pass(seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await anyio.sleep_forever()
+
+
 def _counting(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     async def run(ctx: Context) -> str:
         return log.ran(name, ctx)
@@ -64,7 +69,7 @@ def _slow(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
         steps = random.randrange(1, STEPS_MAX)
         for step in range(steps):
             await ctx.report_progress(step, steps, f"step {step}")
-            await anyio.sleep(STEP_SECONDS)
+            await _pass(STEP_SECONDS)
         return said
 
     return run
@@ -73,7 +78,7 @@ def _slow(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
 def _napping(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     async def run(ctx: Context) -> str:
         said = log.ran(name, ctx)
-        await anyio.sleep(NAP_SECONDS)
+        await _pass(NAP_SECONDS)
         return said
 
     return run
@@ -82,7 +87,7 @@ def _napping(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
 def _dying(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     async def run(ctx: Context) -> str:
         said = log.ran(name, ctx)
-        await anyio.sleep(STEP_SECONDS)
+        await _pass(STEP_SECONDS)
         if random.random() < DEATH:
             os._exit(1)
         return said

@@ -199,12 +199,13 @@ class NewMessage(msgspec.Struct, frozen=True):
 
 
 class QueuedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A user message that waits while the chat is busy. ``model``: as in ``Message``."""
+    """A user message that waits while the chat is busy. ``model``: as in ``Message``; ``steered``: as in ``Queued``."""
 
     id: int
     parts: Parts
     created_at: datetime
     model: str | None = None
+    steered: bool = False
 
 
 class FrameKind(StrEnum):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chatcluster.chat import ChatState, Decision, Edit, Queued, Send, UserCommand
+from chatcluster.chat import ChatState, Decision, Edit, Queued, Send, SubmitToolResults, UserCommand
 from chatcluster.errors import ChatFull
 from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, encode
 from chatcluster.ports import MESSAGE_BYTES
@@ -27,6 +27,8 @@ def new_parts(command: UserCommand) -> Parts | None:
         case Send():
             return command.message.parts
         case Edit():
+            return command.parts
+        case SubmitToolResults():
             return command.parts
     return None
 

@@ -1,12 +1,13 @@
 """One tenure of one chat: from the claim to the release.
 
-The runner asks ``turn.next_step`` what to do, does it, commits it under its fence, and goes on until the
-chat rests. The database is authoritative; the runner only ever acts on what a transaction told it.
+The runner asks ``turn.next_step`` what to do, a call of the model (``attempt.py``) or a batch of tool calls
+(``tool_step.py``), does it, commits it under its fence, and goes on until the chat rests. The database is
+authoritative; the runner only ever acts on what a transaction told it.
 
 A runner reacts to one thing: the newest known ``(history_version, status)`` of its chat (``held_chat.py``). If
 the pair moved, what the runner is waiting for is cancelled and it decides again from a fresh read. Interrupt, edit and
 archive are this one rule. A cancelled model call is an interrupt only if the database says ``interrupting``; then
-what was streamed is kept.
+what was streamed is kept, and so are results of tools that were not committed yet.
 
 What happens on each failure:
 
@@ -18,6 +19,7 @@ What happens on each failure:
 * ``Fenced``: another tenure is on; this one ends without any further effect;
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
 * the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
+* the chat has content of a newer version: it is given back, to a replica that can read it;
 * a bug: the turn ends in ``error``, never the replica;
 * the replica dies: the next owner goes on, or, where too many died with this turn, ends it before anything else.
 
@@ -58,10 +60,11 @@ from chatcluster.errors import (
 )
 from chatcluster.held_chat import HeldChat
 from chatcluster.histories import error_of
-from chatcluster.parts import Message, ToolCallPart
+from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.salvage import salvage
-from chatcluster.turn import CallModel, Finish, GiveUp, after_deaths, after_failure, asked_model, next_step
+from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_failure, asked_model, next_step
+from chatcluster.turn_calls import TurnCalls
 
 RELEASE_SECONDS_MAX = 2.0
 
@@ -91,6 +94,7 @@ class Runner:
         self._gives_way = False
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
+        self._calls: TurnCalls
 
     def __repr__(self) -> str:
         return f"<Runner {self._held}>"
@@ -125,8 +129,10 @@ class Runner:
         with telemetry.span("chat.tenure", chat_id=str(self.chat.id), epoch=self.chat.epoch) as span, self._whole:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._held.look_when_told)
+                self._calls = TurnCalls(self._held, self._outside, self._settings, nursery, lambda: self._draining)
                 try:
                     await self._work()
+                    await self._calls.tools.close()
                 except Fenced:
                     self._over = True
                 except Unreadable as error:  # nor can it be written: the chat is left as it is
@@ -147,7 +153,7 @@ class Runner:
 
     async def _work(self) -> None:
         self._held.open(trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
-        if self.chat.status is Status.INTERRUPTING and not self._deadly:
+        if self.chat.status is Status.INTERRUPTING and not (self._deadly or self._is_newer):
             await self._salvage()
         while self._held.owned:
             try:
@@ -160,8 +166,15 @@ class Runner:
         """Whether so many replicas died with this turn that it must be what ends them."""
         return self.chat.takeovers > self._settings.takeovers_max
 
+    @property
+    def _is_newer(self) -> bool:
+        """Whether a newer version wrote into the chat: one of those goes on with it."""
+        return self.chat.content_version > CONTENT_VERSION
+
     async def _step(self) -> None:
-        if self.chat.status is Status.INTERRUPTING:
+        if self._is_newer:
+            await self._release()
+        elif self.chat.status is Status.INTERRUPTING:
             await self._finish_interruption()
         elif self._draining or self._gives_way:
             await self._release()
@@ -173,13 +186,19 @@ class Runner:
             await self._take_step(self._held.history.messages)
 
     async def _take_step(self, messages: list[Message]) -> None:
+        try:
+            self._held.history.require_room()
+        except HistoryTooLarge as error:  # of results, as a rule
+            await self._fail(error_of(error))
+            return
         match next_step(messages, steps_max=self._settings.steps_max):
             case CallModel():
                 await self._attempt(messages)
+            case RunCalls(calls):
+                await self._calls.run(calls)
+                self._rest()
             case Finish():
                 await self._end(FinishTurn(), "finished")
-            case GiveUp(error):
-                await self._fail(error)
 
     # --- an attempt at a model response -------------------------------------------------------
 
@@ -192,12 +211,12 @@ class Runner:
         chat = self.chat
         self._attempted = (chat.history_version, chat.attempt)
         self._held.said = Said()
+        self._calls.forget_results()
         self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._outside.model, self._held.stream, self._settings)
-        request = ModelRequest(chat.id, tuple(messages), asked_model(messages) or chat.model)
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
-                answer = await self._held.unless_moved(lambda: attempt.run(request))
+                answer = await self._held.unless_moved(lambda: self._ask(attempt, messages))
         except ProviderError as error:
             self._held.said = attempt.partial()
             await self._failed(error)
@@ -205,10 +224,20 @@ class Runner:
         self._held.said = attempt.partial()  # an interrupt may still come before the commit
         if answer is None:
             await self._held.reload()
-        elif any(isinstance(part, ToolCallPart) for part in answer.parts):
-            await self._held.commit(CommitStep((answer,)))
+        elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
+            await self._calls.commit(answer, calls)
+            self._rest()
         else:
             await self._end(FinishTurn((answer,)), "finished")
+
+    async def _ask(self, attempt: Attempt, messages: list[Message]) -> NewMessage:
+        """Have the model answer, once it is known what tools there are to tell it of."""
+        chat = self.chat
+        await self._calls.tools.ask(chat)
+        for notice in self._calls.tools.news():
+            self._held.stream.part(notice)
+        model = asked_model(messages) or chat.model
+        return await attempt.run(ModelRequest(chat.id, tuple(messages), model, self._calls.tools.specs))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -234,6 +263,11 @@ class Runner:
         else:
             await self._fail(then)
 
+    def _rest(self) -> None:
+        """The tenure is over if all calls that are open wait for somebody."""
+        if not self._held.owned:
+            self._held.stream.close("requires_action")
+
     # --- the history --------------------------------------------------------------------------
 
     async def _read_or_end(self) -> None:
@@ -252,11 +286,11 @@ class Runner:
     # --- ends ---------------------------------------------------------------------------------
 
     async def _finish_interruption(self) -> None:
-        """Keep what was streamed of the interrupted attempt: no more, no less."""
+        """Keep what was streamed of the interrupted attempt: no more, no less. And what tools gave meanwhile."""
         partial = None
         if self._held.said.deltas:
             partial = interrupted(self._held.said, await self._held.history.asked_model(self.chat))
-        await self._end(FinishInterruption(partial), "interrupted")
+        await self._end(FinishInterruption(partial, self._calls.results), "interrupted")
 
     async def _fail(self, error: ErrorInfo) -> None:
         await self._end(Fail(error), "error")
@@ -270,7 +304,9 @@ class Runner:
         In a full replica it gives way instead: chats whose queues never get empty would keep its places for ever.
         """
         outcome = await self._held.commit(command)
+        self._calls.forget_results()
         if self._held.owned:
+            await self._calls.tools.close()
             self._held.stream.turn(outcome.messages[-1].id, self.chat.history_version)
             self._gives_way = self._is_full()
         else:
@@ -287,14 +323,26 @@ class Runner:
         if self._over or not self._held.owned:
             return
         with trio.CancelScope(shield=True, deadline=trio.current_time() + RELEASE_SECONDS_MAX):
-            await self._survive(self._release)
+            await self._survive(self._hand_over)
+
+    async def _hand_over(self) -> None:
+        """With what tools gave until now: of calls without a result the next owner has to see what became."""
+        if self._calls.results and self.chat.status is Status.RUNNING:
+            await self._held.commit(CommitStep(self._calls.results))
+            self._calls.forget_results()
+            self._rest()
+        if self._held.owned:
+            await self._release()
 
     async def _crash(self) -> None:
         self._held.said = Said()  # it may be what failed
+        self._calls.forget_results()
         error = ErrorInfo("internal", "chatcluster failed while it worked on this chat; send a message to go on")
         while True:
             try:
-                if self.chat.status is Status.INTERRUPTING:
+                if self._is_newer:
+                    await self._release()
+                elif self.chat.status is Status.INTERRUPTING:
                     await self._finish_interruption()
                 else:
                     await self._fail(error)

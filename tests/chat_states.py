@@ -12,16 +12,20 @@ import msgspec
 from chatcluster.chat import (
     Approve,
     Archive,
-    AwaitAction,
+    AskAgain,
     Busy,
+    CallState,
+    ChatSetup,
     ChatState,
     Command,
     CommitStep,
     Compact,
+    Configure,
     DeleteQueued,
     Deny,
     Edit,
     ErrorInfo,
+    ExpireCalls,
     Facts,
     Fail,
     Fence,
@@ -38,10 +42,12 @@ from chatcluster.chat import (
     ScheduleRetry,
     Send,
     StartAttempt,
+    StartCalls,
     Status,
     SubmitToolResults,
     ToolResult,
     Unarchive,
+    digest_of,
 )
 from chatcluster.parts import NewMessage, Parts, Role, TextPart, ToolCallPart, ToolResultPart
 
@@ -73,8 +79,22 @@ def queue_of(*words: str) -> tuple[Queued, ...]:
     return tuple(Queued(number, text(word)) for number, word in enumerate(words, start=1))
 
 
-def calls(*call_ids: str, state: str = "pending") -> tuple[OpenCall, ...]:
-    return tuple(OpenCall(call_id, "tool", state) for call_id in call_ids)
+def steered(*words: str) -> tuple[Queued, ...]:
+    return tuple(msgspec.structs.replace(queued, steered=True) for queued in queue_of(*words))
+
+
+PENDING, APPROVAL, CLIENT, STARTED = CallState.PENDING, CallState.APPROVAL, CallState.CLIENT, CallState.STARTED
+
+
+def call(call_id: str, state: CallState = PENDING, **fields: object) -> OpenCall:
+    """A call of the arguments that ``assistant`` gives, as a chat in its third tenure has it."""
+    started_epoch = 3 if state is STARTED else None
+    open_call = OpenCall(call_id, "tool", state, started_epoch=started_epoch, digest=digest_of("{}"))
+    return msgspec.structs.replace(open_call, **fields)
+
+
+def calls(*call_ids: str, state: CallState = PENDING) -> tuple[OpenCall, ...]:
+    return tuple(call(call_id, state) for call_id in call_ids)
 
 
 def state_of(status: Status, **fields: object) -> ChatState:
@@ -97,14 +117,25 @@ def fence_of(state: ChatState) -> Fence:
     return Fence(CHAT, state.worker_id or WORKER, state.epoch, state.history_version)
 
 
-QUEUES = ((), queue_of("first"), queue_of("first", "second"), queue_of(*(f"message {n}" for n in range(20))))
+QUEUES = ((), queue_of("first"), steered("first", "second"), queue_of(*(f"message {n}" for n in range(20))))
 OPEN_CALLS = (
     (),
     calls("call"),
     calls("call", "other"),
-    calls("call", state="approval"),
-    calls("call", "other", state="approval"),
+    calls("call", "other", state=STARTED),
 )
+"""Of which the owner takes care."""
+WAITING_CALLS = (
+    calls("call", state=APPROVAL),
+    calls("call", state=CLIENT),
+    (call("call", APPROVAL), call("other", CLIENT)),
+    (call("call", CLIENT), call("other", APPROVAL)),
+    (call("call", APPROVAL), call("other", PENDING, approved=True)),
+    (call("call", CallState.SIGN_IN),),
+)
+"""Of which somebody else has to take care."""
+MIXED_CALLS = (call("call", STARTED), call("other", APPROVAL), call("third", CLIENT))
+"""In a running chat there is always one of which the owner takes care."""
 
 
 def every_state() -> Iterator[ChatState]:
@@ -115,16 +146,20 @@ def every_state() -> Iterator[ChatState]:
                 for archived in (False, True):
                     yield state_of(status, queue=queue, archived=archived)
             case Status.INTERRUPTING:
-                for archiving, open_calls in product((False, True), OPEN_CALLS):
+                for archiving, open_calls in product((False, True), (*OPEN_CALLS, *WAITING_CALLS)):
                     yield state_of(status, queue=queue, archiving=archiving, open_calls=open_calls)
+            case Status.REQUIRES_ACTION:
+                for open_calls in WAITING_CALLS:
+                    yield state_of(status, queue=queue, open_calls=open_calls)
             case _:
-                for open_calls in OPEN_CALLS:
+                for open_calls in (*OPEN_CALLS, MIXED_CALLS):
                     yield state_of(status, queue=queue, open_calls=open_calls)
 
 
 EVENTS: dict[str, Command] = {
     "Send(queue)": Send(text("new")),
     "Send(interrupt)": Send(text("new"), Busy.INTERRUPT),
+    "Send(steer)": Send(text("new"), Busy.STEER),
     "Edit": Edit(5, text("better")),
     "DeleteQueued": DeleteQueued(1),
     "Promote": Promote(1),
@@ -136,10 +171,13 @@ EVENTS: dict[str, Command] = {
     "Unarchive": Unarchive(),
     "Compact": Compact(),
     "Rename": Rename("a title"),
+    "Configure": Configure(ChatSetup(mcp_servers=("files",))),
+    "ExpireCalls": ExpireCalls(("call",)),
     "StartAttempt": StartAttempt(),
     "ScheduleRetry": ScheduleRetry(Retry(2, 1000, "busy", "overloaded")),
-    "CommitStep": CommitStep((assistant("a step"),)),
-    "AwaitAction": AwaitAction(60.0),
+    "CommitStep": CommitStep((result("call"),)),
+    "StartCalls": StartCalls(("call",)),
+    "AskAgain": AskAgain(("call",), 60.0),
     "FinishTurn": FinishTurn((assistant("the answer"),)),
     "FinishInterruption": FinishInterruption(assistant("half an ans", finish_reason="interrupted")),
     "Fail": Fail(ErrorInfo("generic", "it failed")),
@@ -157,14 +195,23 @@ class Seen:
 
     queue: list[int]
     history: dict[int, Role]
-    open_calls: list[str]
+    open_calls: list[OpenCall]
+
+
+def new_step(number: int, choice: int) -> CommitStep:
+    """A step with up to three calls, each in one of the states that a call begins in."""
+    call_ids = [f"{number}.{index}" for index in range(choice % 4)]
+    states = (PENDING, STARTED, APPROVAL, CLIENT)
+    plans = (OpenCall(call_id, "tool", states[choice // 4**place % 4]) for place, call_id in enumerate(call_ids, 1))
+    return CommitStep((assistant("a step", *call_ids),), tuple(plans))
 
 
 def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
     """A command of this event, the ``number``-th of a walk, that names if it can what the chat has."""
     words = text(f"message {number}")
     queued_id = seen.queue[choice % len(seen.queue)] if seen.queue else 0
-    call_id = seen.open_calls[choice % len(seen.open_calls)] if seen.open_calls else "none"
+    open_ids = [open_call.call_id for open_call in seen.open_calls]
+    call_id = open_ids[choice % len(open_ids)] if open_ids else "none"
     match EVENTS[event]:
         case Send(busy=busy):
             return Send(words, busy)
@@ -182,9 +229,15 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
         case Deny():
             return Deny(call_id)
         case CommitStep():
-            new_calls = [f"{number}.{index}" for index in range(choice % 3)]
-            results = tuple(result(call_id) for call_id in seen.open_calls[: 1 + choice % 2])
-            return CommitStep(results or (assistant("a step", *new_calls),))
+            owned = [open_call.call_id for open_call in seen.open_calls if not open_call.waits]
+            results = tuple(result(call_id) for call_id in owned[: 1 + choice % 2])
+            return CommitStep(results) if results else new_step(number, choice)
+        case StartCalls():
+            return StartCalls((call_id,))
+        case AskAgain():
+            return AskAgain((call_id,))
+        case ExpireCalls():
+            return ExpireCalls(tuple(open_call.call_id for open_call in seen.open_calls if open_call.waits)[:1])
         case FinishTurn():
             return FinishTurn(() if seen.open_calls else (assistant("the answer"),))
         case FinishInterruption():

@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import trio
 import trio.testing
-from chat_states import text, user
+from chat_states import assistant, text, user
 from conftest import execute_sql
 
-from chatcluster.chat import Busy, Fence, Send
+from chatcluster.chat import Busy, CommitStep, Fence, OpenCall, Send
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
@@ -47,6 +48,10 @@ class World:
     """Return when somebody waits for a session lock."""
     write_on: Callable[[int | None], Awaitable[None]]
     """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
+    age_actions: Callable[[UUID, float], Awaitable[None]]
+    """Let the calls of a chat that wait for somebody have waited so many seconds longer."""
+    have_content: Callable[[UUID, int], Awaitable[None]]
+    """Let a chat have content of this version, as when another version of chatcluster wrote it."""
 
     async def chat(self, *words: str, owner_id: UUID = OWNER, **fields: str) -> UUID:
         """A new chat that begins with a user message of each of these words."""
@@ -88,6 +93,12 @@ class World:
         """The only chat that can be claimed, claimed by a worker of its own unless one is named."""
         (claimed,) = await self.store.claim(worker_id or await self.worker(), free_slots=1, batch=1)
         return claimed
+
+    async def ask(self, *calls: OpenCall) -> Chat:
+        """A new chat whose first step asks for these calls, begun so. It has an owner if that has to run any."""
+        await self.chat()
+        step = CommitStep((assistant("looking", *(call.call_id for call in calls)),), calls)
+        return (await self.store.commit(fence_of((await self.claim()).chat), step)).chat
 
 
 @asynccontextmanager
@@ -133,6 +144,13 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             " LOOP PERFORM pg_sleep(0.002); END LOOP; END $$"
         )
 
+    async def age_actions(chat_id: UUID, seconds: float) -> None:
+        interval = f"interval '{seconds} seconds'"
+        await execute(f"UPDATE tool_calls SET deadline = deadline - {interval} WHERE chat_id = '{chat_id}'")
+
+    async def have_content(chat_id: UUID, version: int) -> None:
+        await execute(f"UPDATE chats SET content_version = {version} WHERE id = '{chat_id}'")
+
     async with open_database(Settings(database_url=url, **settings)) as database:
         yield World(
             PostgresStore(database),
@@ -145,6 +163,8 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             partial(_lock_row, database),
             lock_awaited,
             write_on,
+            age_actions,
+            have_content,
         )
 
 
@@ -183,6 +203,14 @@ def memory_world(**settings: Any) -> World:
     async def write_on(timeline: int | None) -> None:
         database.timeline = timeline
 
+    async def age_actions(chat_id: UUID, seconds: float) -> None:
+        deadlines = database.chats[chat_id].calls.deadlines
+        deadlines.update({call_id: deadline - seconds for call_id, deadline in deadlines.items()})
+
+    async def have_content(chat_id: UUID, version: int) -> None:
+        row = database.chats[chat_id]
+        row.state = msgspec.structs.replace(row.state, content_version=version)
+
     @asynccontextmanager
     async def lock_row(row_id: UUID) -> AsyncIterator[None]:
         database.locked_rows.add(row_id)
@@ -200,6 +228,8 @@ def memory_world(**settings: Any) -> World:
         lock_row,
         trio.testing.wait_all_tasks_blocked,
         write_on,
+        age_actions,
+        have_content,
     )
 
 

@@ -12,9 +12,12 @@ from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
     REFUSED_WHILE_ARCHIVING,
     TABLE,
+    Answer,
+    CallState,
     ChatState,
     Command,
     Decision,
+    ExpireCalls,
     OwnerCommand,
     Phase,
     Send,
@@ -23,6 +26,7 @@ from chatcluster.chat import (
     event_name,
 )
 from chatcluster.errors import (
+    CallAnswered,
     ChatArchived,
     Fenced,
     Moved,
@@ -36,10 +40,11 @@ SPECIFICATION = """
 event              waiting  running         interrupting             requires_action         error    archived
 Send(queue)        running  running         interrupting             requires_action         running  -
 Send(interrupt)    running  interrupting    interrupting             running                 running  -
+Send(steer)        running  running         interrupting             requires_action         running  -
 Edit               running  running         running                  running                 running  -
 DeleteQueued       waiting  running         interrupting             requires_action         error    archived
 Promote            running  interrupting    interrupting             running                 running  -
-Interrupt          -        interrupting    -                        running                 -        -
+Interrupt          -        interrupting    -                        waiting/running         -        -
 SubmitToolResults  -        -               -                        requires_action/running -        -
 Approve            -        -               -                        requires_action/running -        -
 Deny               -        -               -                        requires_action/running -        -
@@ -47,10 +52,13 @@ Archive            archived interrupting    interrupting             interruptin
 Unarchive          -        -               -                        -                       -        waiting/error
 Compact            running  -               -                        -                       running  -
 Rename             waiting  running         interrupting             requires_action         error    archived
+Configure          waiting  running         interrupting             requires_action         error    archived
+ExpireCalls        -        -               -                        requires_action/running -        -
 StartAttempt       -        running         -                        -                       -        -
 ScheduleRetry      -        running         -                        -                       -        -
-CommitStep         -        running         -                        -                       -        -
-AwaitAction        -        requires_action -                        -                       -        -
+CommitStep         -        running/requires_action -                -                       -        -
+StartCalls         -        running         -                        -                       -        -
+AskAgain           -        running/requires_action -                -                       -        -
 FinishTurn         -        waiting/running -                        -                       -        -
 FinishInterruption -        -               waiting/running/archived -                       -        -
 Fail               -        error           -                        -                       -        -
@@ -86,7 +94,9 @@ def refusal(state: ChatState, command: Command) -> type[Exception] | None:
     if not specified()[event_name(command)][state.phase]:
         if is_owners(command):
             return Moved
-        return ChatArchived if state.archived or state.archiving else NotAllowedInStatus
+        if state.archived or state.archiving:
+            return ChatArchived
+        return unanswerable(state, command) if isinstance(command, Answer) else NotAllowedInStatus
     if state.archiving and isinstance(command, REFUSED_WHILE_ARCHIVING):
         return ChatArchived
     return missing(state, command)
@@ -97,16 +107,41 @@ def missing(state: ChatState, command: Command) -> type[Exception] | None:
     name = event_name(command)
     if name in ("DeleteQueued", "Promote") and not state.queue:
         return QueuedMessageNotFound
-    if name in ("SubmitToolResults", "Deny") and not state.open_calls:
-        return ToolCallNotFound
-    if name == "Approve" and not any(call.state == "approval" for call in state.open_calls):
-        return ToolCallNotFound
+    if isinstance(command, Answer):
+        wanted = CallState.CLIENT if name == "SubmitToolResults" else CallState.APPROVAL
+        return None if the_call(state) is wanted else NotAllowedInStatus
+    if name in ("StartCalls", "AskAgain", "CommitStep"):
+        return None if the_call(state) in OWNED[name] else Moved
     if isinstance(command, Send) and len(state.queue) == QUEUE_MESSAGES_MAX:
         stays_busy = (
             state.phase in specified()[name][state.phase] or Phase.INTERRUPTING in specified()[name][state.phase]
         )
         return QueueFull if stays_busy else None
     return None
+
+
+OWNED = {
+    "StartCalls": {CallState.PENDING, CallState.STARTED},
+    "AskAgain": {CallState.STARTED},
+    "CommitStep": set(CallState),
+}
+"""The states of a call that an owner's event may name."""
+
+
+def the_call(state: ChatState) -> CallState | None:
+    """The state of the call that the commands name, None if it is not open."""
+    return next((call.state for call in state.open_calls if call.call_id == "call"), None)
+
+
+def unanswerable(state: ChatState, command: Answer) -> type[Exception]:
+    """Why there is nothing to answer in a chat that requires no action."""
+    match the_call(state):
+        case None:
+            return ToolCallNotFound
+        case CallState.PENDING | CallState.STARTED:
+            return CallAnswered
+        case _:
+            return NotAllowedInStatus
 
 
 def test_the_table_is_the_specification() -> None:
@@ -117,7 +152,7 @@ def test_the_table_is_the_specification() -> None:
 
 def test_every_event_has_a_row_and_every_row_says_something_about_every_phase() -> None:
     commands = {type(command) for command in EVENTS.values()}
-    assert commands == set(get_args(UserCommand)) | set(get_args(OwnerCommand))
+    assert commands == {*get_args(UserCommand), *get_args(OwnerCommand), ExpireCalls}
     assert {event: set(row) for event, row in TABLE.items()} == {event: set(Phase) for event in EVENTS}
 
 

@@ -92,14 +92,14 @@ class Walk:
         self.history |= {next(self.serial): message for message in decision.messages}
         self.state = decision.state
         if decision.enqueue is not None:
-            queue = (*self.state.queue, Queued(next(self.serial), decision.enqueue.parts))
+            queue = (*self.state.queue, Queued(next(self.serial), decision.enqueue.parts, steered=decision.steer))
             self.state = msgspec.structs.replace(self.state, queue=queue)
 
     def seen(self) -> Seen:
         return Seen(
             [queued.id for queued in self.state.queue],
             {number: message.role for number, message in self.history.items()},
-            [call.call_id for call in self.state.open_calls],
+            list(self.state.open_calls),
         )
 
     def check(self) -> None:

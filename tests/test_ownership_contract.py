@@ -13,7 +13,7 @@ from contract_worlds import OWNER, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
     VERSIONS_FORGOTTEN_MAX,
-    AwaitAction,
+    CallState,
     CommitStep,
     Edit,
     ErrorInfo,
@@ -21,6 +21,7 @@ from chatcluster.chat import (
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    OpenCall,
     OwnerCommand,
     Promote,
     Release,
@@ -147,8 +148,8 @@ async def test_chats_without_work_are_not_claimed(world: World) -> None:
     await world.chat()
     await world.store.commit(fence_of((await world.claim()).chat), Fail(ErrorInfo("generic", "it failed")))
     await world.chat()
-    stepped = await world.store.commit(fence_of((await world.claim()).chat), CommitStep((assistant("?", "call"),)))
-    await world.store.commit(fence_of(stepped.chat), AwaitAction(60.0))
+    asks = CommitStep((assistant("?", "call"),), (OpenCall("call", "tool", CallState.CLIENT),))
+    await world.store.commit(fence_of((await world.claim()).chat), asks)
     assert await world.store.claim(await world.worker(), free_slots=9, batch=9) == ()
 
 
@@ -175,7 +176,6 @@ COMMITS: tuple[OwnerCommand, ...] = (
     StartAttempt(),
     ScheduleRetry(RETRY),
     CommitStep((assistant("a step"),)),
-    AwaitAction(60.0),
     ANSWER,
     FinishInterruption(assistant("half an ans", finish_reason="interrupted")),
     Fail(ErrorInfo("generic", "it failed")),

@@ -9,9 +9,9 @@ from typing import Any, get_args
 import asyncpg
 import pytest
 from chat_rows import NOW, insert_chat
-from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, every_state, fence_of
+from chat_states import A_USERS_MESSAGE, EVENTS, WORKER, assistant, every_state, fence_of
 
-from chatcluster.chat import STORED_FIELDS, ChatState, Decision, OwnerCommand, Status, decide
+from chatcluster.chat import STORED_FIELDS, ChatState, CommitStep, Decision, OwnerCommand, Status, decide
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, StoreFailed
 from chatcluster.ports import Chat
@@ -22,7 +22,7 @@ from chatcluster.postgres.queries import load_queries
 
 pytestmark = pytest.mark.postgres
 
-CHATS = load_queries("chats.sql")
+LEDGER = load_queries("ledger.sql")
 CLAIMS = load_queries("claims.sql")
 REGISTRY = load_queries("registry.sql")
 OWNED = f"worker_id = '{WORKER}', epoch = 3, claimable_since = null"
@@ -153,8 +153,13 @@ async def test_an_id_of_a_call_can_be_used_again_once_the_first_has_its_result(d
                 " VALUES ($1, 1, 'assistant', '[]') RETURNING id",
                 chat_id,
             )
-            await connection.execute(CHATS["open_calls"], chat_id, [message_id], ["call"], ["tool"], ["pending"])
-            await connection.execute(CHATS["close_calls"], chat_id, ["call"])
+            await connection.execute(
+                "INSERT INTO tool_calls (chat_id, message_id, call_id, name, state)"
+                " VALUES ($1, $2, 'call', 'tool', 'pending')",
+                chat_id,
+                message_id,
+            )
+            await connection.execute(LEDGER["close_calls"], chat_id, ["call"])
         count: int = await connection.fetchval("SELECT count(*) FROM tool_calls WHERE state = 'done'")
         return count
 
@@ -241,8 +246,8 @@ async def test_the_writes_of_a_tenure_and_the_renewals_are_heap_only(database: D
         await connection.execute(
             "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)", WORKER
         )
-        for name in ("StartAttempt", "ScheduleRetry", "CommitStep", "Send(queue)"):
-            command = EVENTS[name]
+        step = CommitStep((assistant("a step"),))
+        for command in (EVENTS["StartAttempt"], EVENTS["ScheduleRetry"], step, EVENTS["Send(queue)"]):
             fence = fence_of(running) if isinstance(command, get_args(OwnerCommand)) else None
             await write_decision(connection, chat_id, running, decide(running, command, fence), None)
         for _ in range(4):

@@ -13,7 +13,17 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, PAGE_BYTES, fence_of, texts
 from postgres_sessions import LossyLink, execute, fetch, fetchval, open_session, wait_blocked
 
-from chatcluster.chat import Approve, AwaitAction, CommitStep, DeleteQueued, FinishTurn, Interrupt, Send, Status
+from chatcluster.chat import (
+    Approve,
+    CallState,
+    CommitStep,
+    DeleteQueued,
+    FinishTurn,
+    Interrupt,
+    OpenCall,
+    Send,
+    Status,
+)
 from chatcluster.config import Settings
 from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFailed, StoreLocked, StoreUnavailable
 from chatcluster.parts import text_of
@@ -356,13 +366,13 @@ async def test_a_commit_is_not_taken_for_another_one_from_the_same_history(datab
 # --- what is in no view of a chat -------------------------------------------------------------
 
 
-async def awaiting_action(database: Database, *call_ids: str) -> Chat:
-    """A chat that waits for the client to run these calls, for an hour."""
+async def awaiting_action(database: Database, *call_ids: str, state: CallState = CallState.CLIENT) -> Chat:
+    """A chat whose calls wait for somebody, for an hour."""
     store = PostgresStore(database)
     await create(database)
     (claimed,) = await claim(database)
-    step = await store.commit(fence_of(claimed.chat), CommitStep((assistant("", *call_ids),)))
-    return (await store.commit(fence_of(step.chat), AwaitAction(3600))).chat
+    calls = tuple(OpenCall(call_id, "tool", state, seconds=3600) for call_id in call_ids)
+    return (await store.commit(fence_of(claimed.chat), CommitStep((assistant("", *call_ids),), calls))).chat
 
 
 async def test_the_deadline_of_an_action_stays_while_it_is_awaited(database: Database, observer: Session) -> None:
@@ -377,8 +387,7 @@ async def test_the_deadline_of_an_action_stays_while_it_is_awaited(database: Dat
 
 async def test_an_approval_is_in_the_ledger(database: Database, observer: Session) -> None:
     """P7: what may run is durable before it runs."""
-    chat = await awaiting_action(database, "call", "other")
-    await execute(observer, "UPDATE tool_calls SET state = 'approval'")
+    chat = await awaiting_action(database, "call", "other", state=CallState.APPROVAL)
     await PostgresStore(database).apply(chat.id, Approve("call"), owner_id=OWNER)
     states = await fetch(observer, "SELECT call_id, state FROM tool_calls ORDER BY id")
     assert [(row["call_id"], row["state"]) for row in states] == [("call", "pending"), ("other", "approval")]

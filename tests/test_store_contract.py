@@ -15,13 +15,14 @@ from contract_worlds import OWNER, PAGE_BYTES, World, fence_of, open_world, text
 from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
     Archive,
-    AwaitAction,
+    CallState,
     CommitStep,
     DeleteQueued,
     Edit,
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    OpenCall,
     Promote,
     Rename,
     Send,
@@ -31,6 +32,7 @@ from chatcluster.chat import (
     Unarchive,
 )
 from chatcluster.errors import (
+    CallAnswered,
     ChatNotFound,
     MessageNotFound,
     MessageNotUser,
@@ -263,18 +265,18 @@ async def test_the_result_of_a_clients_tool_lets_the_turn_go_on(world: World) ->
     """P7: the call is durable before it runs, and of two results the first wins."""
     chat_id = await world.chat()
     chat = (await world.claim()).chat
-    stepped = await world.store.commit(fence_of(chat), CommitStep((assistant("looking", "a", "b"),)))
-    stepped = await world.store.commit(fence_of(stepped.chat), CommitStep((result("a"),)))
-    waiting = await world.store.commit(fence_of(stepped.chat), AwaitAction(60.0))
+    calls = (OpenCall("b", "tool", CallState.CLIENT),)
+    stepped = await world.store.commit(fence_of(chat), CommitStep((assistant("looking", "a", "b"),), calls))
+    waiting = await world.store.commit(fence_of(stepped.chat), CommitStep((result("a"),)))
     assert (waiting.chat.status, waiting.chat.worker_id) == (Status.REQUIRES_ACTION, None)
     submit = SubmitToolResults((ToolResult("b", "42"),))
     outcomes: list[Outcome] = []
-    refused: list[NotAllowedInStatus] = []
+    refused: list[CallAnswered] = []
 
     async def submit_once() -> None:
         try:
             outcomes.append(await world.store.apply(chat_id, submit, owner_id=OWNER))
-        except NotAllowedInStatus as error:
+        except CallAnswered as error:
             refused.append(error)
 
     async with trio.open_nursery() as nursery:

@@ -6,13 +6,13 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from chat_states import EVENTS, Seen, command_for, user
 from contract_worlds import OWNER, World, fence_of, memory_world, open_world
 
-from chatcluster.chat import TABLE, Command, Fence, OwnerCommand, Phase
+from chatcluster.chat import TABLE, Command, ExpireCalls, Fence, OpenCall, OwnerCommand, Phase
 from chatcluster.errors import CallerError, OwnershipError
-from chatcluster.parts import Message, ToolCallPart, ToolResultPart
 from chatcluster.ports import Chat, ChatRead, NewChat, Outcome, Replica
 
 STEPS = 120
@@ -38,6 +38,8 @@ async def test_the_same_events_lead_to_the_same_chat_in_both_stores(worlds: tupl
     for number in range(1, STEPS):
         reads = [await world.store.read(chat_id) for world in worlds]
         assert as_compared(reads[0]) == as_compared(reads[1])
+        calls = [[as_asked(call) for call in await world.store.open_calls(chat_id)] for world in worlds]
+        assert calls[0] == calls[1]
         event, choice = chosen(randomness, reads[0].chat)
         results = [
             await attempt(world, read, worker, event, number, choice) for world, read in zip(worlds, reads, strict=True)
@@ -63,7 +65,8 @@ async def attempt(world: World, read: ChatRead, worker: UUID, event: str, number
         claimed = await world.claim(worker)
         return as_compared(ChatRead(claimed.chat, await world.history(claimed.chat.id), ()))
     try:
-        outcome = await carry_out(world, read.chat, worker, command_for(event, number, choice, seen(read)))
+        open_calls = await world.store.open_calls(read.chat.id)
+        outcome = await carry_out(world, read.chat, worker, command_for(event, number, choice, seen(read, open_calls)))
     except (CallerError, OwnershipError) as error:
         return type(error)
     return as_compared(ChatRead(outcome.chat, outcome.messages, ()))
@@ -73,26 +76,23 @@ async def carry_out(world: World, chat: Chat, worker: UUID, command: Command) ->
     if isinstance(command, OwnerCommand):
         fence = fence_of(chat) if chat.worker_id else Fence(chat.id, worker, chat.epoch, chat.history_version)
         return await world.store.commit(fence, command)
+    if isinstance(command, ExpireCalls):
+        await world.age_actions(chat.id, 1e6)
+        return next(iter(await world.store.expire_actions(1)), Outcome(chat))
     return await world.store.apply(chat.id, command, owner_id=OWNER)
 
 
-def seen(read: ChatRead) -> Seen:
+def seen(read: ChatRead, open_calls: Sequence[OpenCall]) -> Seen:
     return Seen(
         [queued.id for queued in read.queue],
         {message.id: message.role for message in read.messages},
-        unanswered(read.messages),
+        list(open_calls),
     )
 
 
-def unanswered(messages: Sequence[Message]) -> list[str]:
-    open_calls = []
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, ToolCallPart):
-                open_calls.append(part.id)
-            elif isinstance(part, ToolResultPart):
-                open_calls.remove(part.call_id)
-    return open_calls
+def as_asked(call: OpenCall) -> OpenCall:
+    """Without its deadline, which is each store's own."""
+    return msgspec.structs.replace(call, deadline=None)
 
 
 def as_compared(read: ChatRead) -> tuple[object, ...]:
@@ -100,5 +100,6 @@ def as_compared(read: ChatRead) -> tuple[object, ...]:
     return (
         [getattr(read.chat, field) for field in FIELDS],
         [(message.role, message.parts, message.revision, message.finish_reason) for message in read.messages],
-        [queued.parts for queued in read.queue],
+        [(queued.parts, queued.steered) for queued in read.queue],
+        [(action.call_id, action.kind, action.arguments, action.digest) for action in read.actions],
     )

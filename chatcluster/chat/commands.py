@@ -6,10 +6,10 @@ from enum import StrEnum
 
 import msgspec
 
+from chatcluster.chat.calls import OpenCall
+from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import ErrorInfo, Retry
-from chatcluster.parts import NewMessage, Parts, Role
-
-DENIED_TEXT = "The user denied this call."
+from chatcluster.parts import NewMessage, Parts, ResultContent, Role, ToolResultPart
 
 
 class Busy(StrEnum):
@@ -17,6 +17,16 @@ class Busy(StrEnum):
 
     QUEUE = "queue"
     INTERRUPT = "interrupt"
+    STEER = "steer"
+    """It goes in behind the next results of the turn's calls, and the turn goes on with it. Until then it is queued,
+    and if no results come, it stays so."""
+
+
+class Remember(StrEnum):
+    """For which chats of its user an approval stands."""
+
+    CHAT = "chat"
+    ALWAYS = "always"
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -24,11 +34,15 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """``model`` answers this message, and stays with it while it waits in the queue; None: the chat's."""
+    """``model`` answers this message, and stays with it while it waits in the queue; None: the chat's.
+
+    ``mcp_servers`` are those of the chat from now on, also while the message waits; None: as they are.
+    """
 
     parts: Parts
     busy: Busy = Busy.QUEUE
     model: str | None = None
+    mcp_servers: tuple[str, ...] | None = None
 
     @property
     def message(self) -> NewMessage:
@@ -57,21 +71,51 @@ class Interrupt(msgspec.Struct, frozen=True):
 
 class ToolResult(msgspec.Struct, frozen=True):
     call_id: str
-    content: str
+    content: str | tuple[ResultContent, ...]
     is_error: bool = False
 
 
 class SubmitToolResults(msgspec.Struct, frozen=True):
+    """What the client's own tools gave."""
+
     results: tuple[ToolResult, ...]
+
+    @property
+    def call_ids(self) -> tuple[str, ...]:
+        return tuple(result.call_id for result in self.results)
+
+    @property
+    def parts(self) -> tuple[ToolResultPart, ...]:
+        return tuple(ToolResultPart(result.call_id, result.content, result.is_error) for result in self.results)
 
 
 class Approve(msgspec.Struct, frozen=True):
+    """``digest`` is that of the arguments which the user was shown; None: whatever they are. ``arguments`` (JSON) take
+    their place. ``remember``: for which chats the user need not be asked about this tool again."""
+
     call_id: str
+    digest: str | None = None
+    arguments: str | None = None
+    remember: Remember | None = None
+
+    @property
+    def call_ids(self) -> tuple[str, ...]:
+        return (self.call_id,)
 
 
 class Deny(msgspec.Struct, frozen=True):
     call_id: str
-    reason: str = DENIED_TEXT
+    reason: str | None = None
+
+    @property
+    def call_ids(self) -> tuple[str, ...]:
+        return (self.call_id,)
+
+
+class ExpireCalls(msgspec.Struct, frozen=True):
+    """These calls have waited for as long as they may: the store says so, by its clock."""
+
+    call_ids: tuple[str, ...]
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -92,6 +136,12 @@ class Rename(msgspec.Struct, frozen=True):
     title: str
 
 
+class Configure(msgspec.Struct, frozen=True):
+    """A side job as well: the turn under way has the tools that it began with."""
+
+    setup: ChatSetup
+
+
 class StartAttempt(msgspec.Struct, frozen=True):
     """``number`` of the attempt that starts, so that a request which arrives late, and again, starts nothing."""
 
@@ -105,13 +155,27 @@ class ScheduleRetry(msgspec.Struct, frozen=True):
 
 
 class CommitStep(msgspec.Struct, frozen=True):
-    """One assistant message, or a batch of tool results; its calls become open, its results close theirs."""
+    """One assistant message, or a batch of tool results; its calls become open, its results close theirs.
+
+    ``calls`` says how each call of the message begins; one that is not among them is pending. If all that is open waits
+    for somebody, the chat comes to rest with it. If nothing is open after results, the next attempt starts with it.
+    """
 
     messages: tuple[NewMessage, ...]
+    calls: tuple[OpenCall, ...] = ()
 
 
-class AwaitAction(msgspec.Struct, frozen=True):
-    deadline_seconds: float
+class StartCalls(msgspec.Struct, frozen=True):
+    """These calls run from now on: said before they do where they must not be run twice."""
+
+    call_ids: tuple[str, ...]
+
+
+class AskAgain(msgspec.Struct, frozen=True):
+    """A person decides about calls whose worker died while they ran; for ``seconds`` at most."""
+
+    call_ids: tuple[str, ...]
+    seconds: float | None = None
 
 
 class FinishTurn(msgspec.Struct, frozen=True):
@@ -121,7 +185,10 @@ class FinishTurn(msgspec.Struct, frozen=True):
 
 
 class FinishInterruption(msgspec.Struct, frozen=True):
+    """``partial`` is what was said until then, ``results`` what tools gave that was not committed yet."""
+
     partial: NewMessage | None = None
+    results: tuple[NewMessage, ...] = ()
 
 
 class Fail(msgspec.Struct, frozen=True):
@@ -145,11 +212,14 @@ UserCommand = (
     | Unarchive
     | Compact
     | Rename
+    | Configure
 )
 OwnerCommand = (
-    StartAttempt | ScheduleRetry | CommitStep | AwaitAction | FinishTurn | FinishInterruption | Fail | Release
+    StartAttempt | ScheduleRetry | CommitStep | StartCalls | AskAgain | FinishTurn | FinishInterruption | Fail | Release
 )
-Command = UserCommand | OwnerCommand
+Command = UserCommand | OwnerCommand | ExpireCalls
+Answer = SubmitToolResults | Approve | Deny
+"""Of calls that wait for somebody."""
 
 
 def event_name(command: Command) -> str:

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from chatcluster.chat.calls import DENIED_TEXT, CallState, OpenCall, approved, given_back, started, timed_out_text
 from chatcluster.chat.commands import (
+    Answer,
     Approve,
     Archive,
-    AwaitAction,
+    AskAgain,
     Busy,
     Command,
     CommitStep,
     Compact,
+    Configure,
     Create,
     DeleteQueued,
     Deny,
     Edit,
+    ExpireCalls,
     Fail,
     FinishInterruption,
     FinishTurn,
@@ -27,16 +33,19 @@ from chatcluster.chat.commands import (
     ScheduleRetry,
     Send,
     StartAttempt,
+    StartCalls,
     SubmitToolResults,
-    ToolResult,
     Unarchive,
     event_name,
 )
-from chatcluster.chat.draft import Decision, Draft
+from chatcluster.chat.draft import Decision, Draft, Grant
 from chatcluster.chat.facts import NO_FACTS, Facts
-from chatcluster.chat.state import ChatState, Fence, OpenCall, Status, TurnOutcome
+from chatcluster.chat.setup import ChatSetup
+from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
+    CallAnswered,
+    CallChanged,
     ChatArchived,
     Fenced,
     MessageNotFound,
@@ -46,10 +55,12 @@ from chatcluster.errors import (
     ParentArchived,
     ToolCallNotFound,
 )
-from chatcluster.parts import NewMessage, Role, ToolResultPart
+from chatcluster.parts import CONTENT_VERSION, NewMessage, Role, ToolResultPart, content_version_of
 
 
 def _send(draft: Draft, command: Send) -> None:
+    if command.mcp_servers is not None:
+        draft.setup = ChatSetup(mcp_servers=command.mcp_servers)
     match draft.after.status:
         case Status.WAITING | Status.ERROR:
             draft.promote_behind(command.message)
@@ -58,7 +69,7 @@ def _send(draft: Draft, command: Send) -> None:
             draft.promote_behind(command.message)
             draft.run()
         case _:
-            draft.queue_last(command.message)
+            draft.queue_last(command.message, steer=command.busy is Busy.STEER)
             if command.busy is Busy.INTERRUPT and draft.after.status is Status.RUNNING:
                 draft.after.status = Status.INTERRUPTING
 
@@ -70,8 +81,7 @@ def _edit(draft: Draft, command: Edit) -> None:
     if replaced.role is not Role.USER:
         raise MessageNotUser("only a user's message can be edited", role=str(replaced.role))
     draft.delete_from = command.message_id
-    draft.dequeue.extend(queued.id for queued in draft.queue)
-    draft.queue.clear()
+    draft.delete_queued(*draft.queue)
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
     draft.after.compacting = False
     draft.insert(NewMessage(Role.USER, command.parts, model=command.model or replaced.model))
@@ -79,8 +89,7 @@ def _edit(draft: Draft, command: Edit) -> None:
 
 
 def _delete_queued(draft: Draft, command: DeleteQueued) -> None:
-    draft.queue.remove(draft.require_queued(command.queued_id))
-    draft.dequeue.append(command.queued_id)
+    draft.delete_queued(draft.require_queued(command.queued_id))
 
 
 def _promote(draft: Draft, command: Promote) -> None:
@@ -93,34 +102,74 @@ def _promote(draft: Draft, command: Promote) -> None:
 
 
 def _interrupt(draft: Draft, _: Interrupt) -> None:
-    if draft.after.status is Status.REQUIRES_ACTION:
-        draft.answer_open_calls()
+    if draft.after.status is Status.RUNNING:
+        draft.after.status = Status.INTERRUPTING
+        return
+    draft.answer_open_calls()
+    if draft.queue:
+        draft.promote_head()
         draft.run()
     else:
-        draft.after.status = Status.INTERRUPTING
+        draft.rest(Status.WAITING)
 
 
 def _submit(draft: Draft, command: SubmitToolResults) -> None:
-    for result in command.results:
-        if result.call_id not in draft.open_calls:
-            raise ToolCallNotFound("there is no such open tool call (any more)", call_id=result.call_id)
-        part = ToolResultPart(result.call_id, result.content, result.is_error)
+    for part in command.parts:
+        _waiting_call(draft, part.call_id, CallState.CLIENT)
         draft.insert(NewMessage(Role.TOOL, (part,)))
-    if not draft.open_calls:
-        draft.run()
+    _go_on(draft)
 
 
 def _approve(draft: Draft, command: Approve) -> None:
-    call = draft.open_calls.get(command.call_id)
-    if call is None or call.state != "approval":
-        raise ToolCallNotFound("there is no tool call of this ID that waits for approval", call_id=command.call_id)
-    draft.open_calls[command.call_id] = OpenCall(call.call_id, call.name)
-    if all(other.state != "approval" for other in draft.open_calls.values()):
-        draft.run()
+    call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
+    if command.digest not in (None, call.digest):
+        raise CallChanged("the call is not the one that was shown; look at its arguments again", call_id=call.call_id)
+    draft.change_call(approved(call, command.arguments))
+    if command.remember is not None:
+        draft.grant = Grant(call.name, command.remember)
+    _go_on(draft)
 
 
 def _deny(draft: Draft, command: Deny) -> None:
-    _submit(draft, SubmitToolResults((ToolResult(command.call_id, command.reason, is_error=True),)))
+    call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
+    draft.answer(call.call_id, DENIED_TEXT if command.reason is None else f"{DENIED_TEXT} {command.reason}")
+    _go_on(draft)
+
+
+def _expire_calls(draft: Draft, command: ExpireCalls) -> None:
+    for call_id in command.call_ids:
+        call = draft.open_calls[call_id]
+        draft.answer(call_id, timed_out_text(call))
+    _go_on(draft)
+
+
+def _waiting_call(draft: Draft, call_id: str, state: CallState) -> OpenCall:
+    """The call that is to be answered, if that is what it waits for."""
+    call = draft.open_calls.get(call_id)
+    if call is not None and call.state is state:
+        return call
+    if call is not None and call.waits:
+        raise NotAllowedInStatus(f"this call does not wait for {_WAITED_FOR[state]}", call_id=call_id)
+    raise _gone(draft.before, draft.facts, call_id)
+
+
+_WAITED_FOR = {CallState.CLIENT: "a result of the client", CallState.APPROVAL: "an approval"}
+
+
+def _gone(state: ChatState, facts: Facts, call_id: str) -> Exception:
+    """Why a call cannot be answered that does not wait."""
+    if call_id in facts.known_calls or any(call.call_id == call_id for call in state.open_calls):
+        return CallAnswered("this call has its answer already", call_id=call_id)
+    return ToolCallNotFound("there is no such tool call in this chat", call_id=call_id)
+
+
+def _go_on(draft: Draft) -> None:
+    """The turn does, unless there is somebody left to wait for."""
+    if any(call.waits for call in draft.open_calls.values()):
+        return
+    if not draft.open_calls:
+        draft.take_in_steered()
+    draft.run()
 
 
 def _archive(draft: Draft, _: Archive) -> None:
@@ -143,7 +192,11 @@ def _compact(draft: Draft, _: Compact) -> None:
 
 
 def _rename(draft: Draft, command: Rename) -> None:
-    draft.title = command.title
+    draft.setup = ChatSetup(title=command.title)
+
+
+def _configure(draft: Draft, command: Configure) -> None:
+    draft.setup = command.setup
 
 
 def _start_attempt(draft: Draft, command: StartAttempt) -> None:
@@ -163,12 +216,45 @@ def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
 
 
 def _commit_step(draft: Draft, command: CommitStep) -> None:
-    draft.insert(*command.messages)
+    for message in command.messages:
+        if message.role is Role.TOOL:
+            _check_open(draft, message)
+        draft.insert(message, calls=command.calls)
+    if draft.messages and draft.messages[-1].role is Role.TOOL and not draft.open_calls:
+        draft.take_in_steered()
+    draft.settle()
+    draft.starts_attempt = draft.after.status is Status.RUNNING  # of the model, or at what its calls give
 
 
-def _await_action(draft: Draft, command: AwaitAction) -> None:
-    draft.rest(Status.REQUIRES_ACTION)
-    draft.action_seconds = command.deadline_seconds
+def _check_open(draft: Draft, message: NewMessage) -> None:
+    """Each call has one result, whoever would give it another."""
+    for part in message.parts:
+        if isinstance(part, ToolResultPart):
+            _owned_call(draft, part.call_id)
+
+
+def _start_calls(draft: Draft, command: StartCalls) -> None:
+    for call_id in command.call_ids:
+        call = _owned_call(draft, call_id)
+        if call.waits:
+            raise Moved(f"call {call_id} waits for somebody and cannot be started")
+        draft.change_call(started(call, draft.before.epoch))
+
+
+def _ask_again(draft: Draft, command: AskAgain) -> None:
+    for call_id in command.call_ids:
+        call = _owned_call(draft, call_id)
+        if call.state is not CallState.STARTED:
+            raise Moved(f"call {call_id} is {call.state}, so nobody has to be asked about it again")
+        changes = {"state": CallState.APPROVAL, "approved": False, "seconds": command.seconds}
+        draft.change_call(msgspec.structs.replace(call, **changes))
+    draft.settle()
+
+
+def _owned_call(draft: Draft, call_id: str) -> OpenCall:
+    if call_id not in draft.open_calls:
+        raise Moved(f"call {call_id} is not open any more")
+    return draft.open_calls[call_id]
 
 
 def _finish_turn(draft: Draft, command: FinishTurn) -> None:
@@ -185,6 +271,7 @@ def _finish_turn(draft: Draft, command: FinishTurn) -> None:
 def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
     if command.partial is not None:
         draft.insert(command.partial)
+    draft.insert(*(message for message in command.results if _answers_open_calls(draft, message)))
     draft.answer_open_calls()
     if draft.after.archiving:
         draft.rest(Status.WAITING)
@@ -197,6 +284,11 @@ def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
         draft.rest(Status.WAITING)
 
 
+def _answers_open_calls(draft: Draft, message: NewMessage) -> bool:
+    """An edit may have taken the calls away since their results came."""
+    return all(part.call_id in draft.open_calls for part in message.parts if isinstance(part, ToolResultPart))
+
+
 def _fail(draft: Draft, command: Fail) -> None:
     draft.answer_open_calls()
     draft.rest(Status.ERROR)
@@ -205,6 +297,8 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 
 def _release(draft: Draft, _: Release) -> None:
+    for call in list(draft.open_calls.values()):
+        draft.change_call(given_back(call, draft.before.epoch))
     draft.end_tenure()
 
 
@@ -221,10 +315,13 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     Unarchive: _unarchive,
     Compact: _compact,
     Rename: _rename,
+    Configure: _configure,
+    ExpireCalls: _expire_calls,
     StartAttempt: _start_attempt,
     ScheduleRetry: _schedule_retry,
     CommitStep: _commit_step,
-    AwaitAction: _await_action,
+    StartCalls: _start_calls,
+    AskAgain: _ask_again,
     FinishTurn: _finish_turn,
     FinishInterruption: _finish_interruption,
     Fail: _fail,
@@ -238,7 +335,13 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 def create(command: Create) -> Decision:
     """The first decision of a chat, at version 1: with a message to answer it runs at once, without it rests."""
     is_asked = any(message.role is Role.USER for message in command.messages)
-    state = ChatState(Status.RUNNING if is_asked else Status.WAITING, snapshot_version=1, history_version=1)
+    content_version = max((content_version_of(message.parts) for message in command.messages), default=1)
+    state = ChatState(
+        Status.RUNNING if is_asked else Status.WAITING,
+        snapshot_version=1,
+        history_version=1,
+        content_version=content_version,
+    )
     return Decision(state=state, event="Create", messages=command.messages)
 
 
@@ -250,6 +353,12 @@ def check_fence(state: ChatState, fence: Fence) -> None:
         raise Moved(f"history moved from version {fence.history_version} to {state.history_version}")
 
 
+def check_content(state: ChatState) -> None:
+    """Raise ``Moved`` if a newer version wrote into the chat: its owner can do no more for it than give it back."""
+    if state.content_version > CONTENT_VERSION:
+        raise Moved(f"the chat has content of version {state.content_version}, which is above {CONTENT_VERSION}")
+
+
 def decide(state: ChatState, command: Command, fence: Fence | None = None, facts: Facts = NO_FACTS) -> Decision:
     """What ``command`` does to a chat in ``state``, given the ``facts`` that it asks for.
 
@@ -258,10 +367,12 @@ def decide(state: ChatState, command: Command, fence: Fence | None = None, facts
     """
     if fence is not None:
         check_fence(state, fence)
+        if not isinstance(command, Release):
+            check_content(state)
     name = event_name(command)
     targets = TABLE[name][state.phase]
     if not targets or (state.archiving and isinstance(command, REFUSED_WHILE_ARCHIVING)):
-        raise _refusal(state, name, owner=fence is not None)
+        raise _refusal(state, command, facts, owner=fence is not None)
     draft = Draft(state, facts)
     _HANDLERS[type(command)](draft, command)
     decision = draft.finish(name)
@@ -269,9 +380,15 @@ def decide(state: ChatState, command: Command, fence: Fence | None = None, facts
     return decision
 
 
-def _refusal(state: ChatState, name: str, *, owner: bool) -> Exception:
+def _refusal(state: ChatState, command: Command, facts: Facts, *, owner: bool) -> Exception:
+    name = event_name(command)
     if owner:
         return Moved(f"{name} is not allowed in status {state.phase}")
     if state.archived or state.archiving:
         return ChatArchived("the chat is archived; unarchive it first", status=str(state.status))
+    if isinstance(command, Answer):
+        waiting = {call.call_id for call in state.open_calls if call.waits}
+        for call_id in command.call_ids:
+            if call_id not in waiting:
+                return _gone(state, facts, call_id)
     return NotAllowedInStatus(f"{name} is not allowed while the chat is {state.status}", status=str(state.status))

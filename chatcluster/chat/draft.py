@@ -4,23 +4,62 @@ from __future__ import annotations
 
 import msgspec
 
+from chatcluster.chat.calls import OpenCall, all_wait, cancelled_text, opened
+from chatcluster.chat.commands import Remember
 from chatcluster.chat.facts import Facts
+from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import (
     AT_WORK,
     QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX,
     ChatState,
-    OpenCall,
     Queued,
     Status,
     TurnOutcome,
     copy_stored,
     state_with,
 )
-from chatcluster.errors import QueuedMessageNotFound, QueueFull
-from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart, encode
+from chatcluster.errors import QueuedMessageNotFound, QueueFull, Unreadable
+from chatcluster.parts import (
+    CONTENT_VERSION,
+    NewMessage,
+    Role,
+    ToolCallPart,
+    ToolResultPart,
+    content_version_of,
+    encode,
+)
 
-CANCELLED_TEXT = "The call was cancelled before it produced a result."
+
+class Grant(msgspec.Struct, frozen=True):
+    """A tool that its user need not be asked about again: in one chat, or in all."""
+
+    tool: str
+    remember: Remember
+
+
+class CallEdits(msgspec.Struct, frozen=True):
+    """``opened`` and ``closed`` are calls that got, or lost, their place among the open ones; ``changed`` others."""
+
+    opened: tuple[OpenCall, ...] = ()
+    changed: tuple[OpenCall, ...] = ()
+    closed: tuple[str, ...] = ()
+
+
+NO_EDITS = CallEdits()
+
+
+class _QueueEdits(msgspec.Struct):
+    """What is made of the queue, as in ``Decision``."""
+
+    enqueue: NewMessage | None = None
+    steer: bool = False
+    dequeue: list[int] = []
+    head: int | None = None
+
+    @property
+    def any(self) -> bool:
+        return self.enqueue is not None or bool(self.dequeue) or self.head is not None
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -28,11 +67,13 @@ class Decision(msgspec.Struct, frozen=True):
 
     ``event`` is the name of the command, which an owner's messages keep as where they come from.
     ``messages`` go into history in this order. ``enqueue`` becomes a new queued message at the end of
-    the queue, ``dequeue`` leaves the queue (deleted, or promoted: then its parts are in ``messages``),
-    ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and all after it.
-    ``opened`` and ``closed`` are tool calls that got, or lost, their place among the open ones.
+    the queue, and a steered one if ``steer``; ``dequeue`` leaves the queue (deleted, or promoted: then its
+    parts are in ``messages``), ``queue_head`` moves to the front. ``delete_from`` soft-deletes that message and
+    all after it.
+    ``unsteer``: of those that are queued none is steered any more.
     By the store's clock, the next attempt waits for ``retry_delay_ms`` from now (None: as long as it waits already, if
-    the state has a retry), and ``action_seconds`` from now is the deadline of the calls that a client has to answer.
+    the state has a retry). In a chat that requires action each call that waits for somebody has a deadline, which is
+    ``wait_seconds`` after it was found there without one.
     ``ended``: how the turn ended that was under way, which is that of the newest user message there was.
     """
 
@@ -40,14 +81,15 @@ class Decision(msgspec.Struct, frozen=True):
     event: str
     messages: tuple[NewMessage, ...] = ()
     enqueue: NewMessage | None = None
+    steer: bool = False
     dequeue: tuple[int, ...] = ()
     queue_head: int | None = None
     delete_from: int | None = None
-    opened: tuple[OpenCall, ...] = ()
-    closed: tuple[str, ...] = ()
-    title: str | None = None
+    unsteer: bool = False
+    calls: CallEdits = NO_EDITS
+    setup: ChatSetup | None = None
+    grant: Grant | None = None
     retry_delay_ms: int | None = None
-    action_seconds: float | None = None
     ended: TurnOutcome | None = None
 
     @property
@@ -65,31 +107,45 @@ class Draft:
         self.queue = list(state.queue)
         self.open_calls = {call.call_id: call for call in state.open_calls}
         self.messages: list[NewMessage] = []
-        self.enqueue: NewMessage | None = None
-        self.dequeue: list[int] = []
-        self.queue_head: int | None = None
+        self.queue_edits = _QueueEdits()
         self.delete_from: int | None = None
-        self.title: str | None = None
+        self.setup: ChatSetup | None = None
+        self.grant: Grant | None = None
         self.retry_delay_ms: int | None = None
-        self.action_seconds: float | None = None
+        self.goes_on = False
+        """The turn under way does, whoever's messages went into history."""
+        self.starts_attempt = False
         self.outcome = TurnOutcome.INTERRUPTED
         """Of the turn under way, if it ends with this."""
 
     # history
 
-    def insert(self, *messages: NewMessage) -> None:
+    def insert(self, *messages: NewMessage, calls: tuple[OpenCall, ...] = ()) -> None:
+        """``calls``: how the calls in these messages begin."""
+        plans = {call.call_id: call for call in calls}
         for message in messages:
             self.messages.append(message)
+            self._note_content(message)
             for part in message.parts:
                 if isinstance(part, ToolCallPart):
-                    self.open_calls[part.id] = OpenCall(part.id, part.name)
+                    self.open_calls[part.id] = opened(part, plans.get(part.id), self.before.epoch)
                 elif isinstance(part, ToolResultPart):
                     self.open_calls.pop(part.call_id, None)
 
-    def answer_open_calls(self, text: str = CANCELLED_TEXT) -> None:
+    def _note_content(self, message: NewMessage) -> None:
+        self.after.content_version = max(self.after.content_version, content_version_of(message.parts))
+
+    def answer(self, call_id: str, text: str) -> None:
+        """A synthetic result in place of the call's own."""
+        self.insert(NewMessage(Role.TOOL, (ToolResultPart(call_id, text, is_error=True),)))
+
+    def answer_open_calls(self) -> None:
         """Every call has exactly one result: those without one get a synthetic one, in call order."""
         for call in list(self.open_calls.values()):
-            self.insert(NewMessage(Role.TOOL, (ToolResultPart(call.call_id, text, is_error=True),)))
+            self.answer(call.call_id, cancelled_text(call))
+
+    def change_call(self, call: OpenCall) -> None:
+        self.open_calls[call.call_id] = call
 
     def insert_user(self, message: NewMessage) -> None:
         self.answer_open_calls()
@@ -111,22 +167,40 @@ class Draft:
                 return queued
         raise QueuedMessageNotFound("there is no such message in the queue (any more)", queued_id=queued_id)
 
-    def queue_last(self, message: NewMessage) -> None:
+    def queue_last(self, message: NewMessage, *, steer: bool = False) -> None:
         self.require_room(message)
-        self.enqueue = message
+        self._note_content(message)
+        self.queue_edits.enqueue, self.queue_edits.steer = message, steer
+
+    def delete_queued(self, *queue: Queued) -> None:
+        for queued in queue:
+            self.queue.remove(queued)
+            self.queue_edits.dequeue.append(queued.id)
 
     def move_to_head(self, queued_id: int) -> None:
         queued = self.require_queued(queued_id)
         self.queue.remove(queued)
         self.queue.insert(0, queued)
-        self.queue_head = queued_id
+        self.queue_edits.head = queued_id
 
     def promote_head(self) -> None:
-        head = self.queue.pop(0)
-        if self.queue_head == head.id:
-            self.queue_head = None
-        self.dequeue.append(head.id)
-        self.insert_user(NewMessage(Role.USER, head.parts, model=head.model))
+        head = self.queue[0]
+        if self.queue_edits.head == head.id:
+            self.queue_edits.head = None
+        self.insert_user(self._taken(head))
+
+    def take_in_steered(self) -> None:
+        """Results are in, and no call is open: the turn goes on with what its user said meanwhile."""
+        self.goes_on = True
+        for queued in [queued for queued in self.queue if queued.steered]:
+            self.insert(self._taken(queued))
+
+    def _taken(self, queued: Queued) -> NewMessage:
+        """What is only half understood would be half lost."""
+        if self.before.content_version > CONTENT_VERSION:
+            raise Unreadable("a newer version of chatcluster wrote what is queued; it takes one to go on with it")
+        self.delete_queued(queued)
+        return NewMessage(Role.USER, queued.parts, model=queued.model)
 
     def promote_behind(self, message: NewMessage) -> None:
         """The message waits its turn: the queue's head is promoted, which makes room, and it goes behind the rest."""
@@ -141,6 +215,11 @@ class Draft:
     def run(self) -> None:
         self.after.status = Status.RUNNING
         self.after.last_error = None
+
+    def settle(self) -> None:
+        """Rest if all that is open waits for somebody: then there is nothing for an owner to do."""
+        if self.open_calls and all_wait(self.open_calls.values()):
+            self.rest(Status.REQUIRES_ACTION)
 
     def end_tenure(self) -> None:
         """In order: whatever became of earlier owners, the chat is not what ended them."""
@@ -162,37 +241,56 @@ class Draft:
         rests = self.after.archived or self.after.status not in AT_WORK
         if self.before.status not in AT_WORK or self.before.compacting:
             return None
-        return self.outcome if rests or any(message.role is Role.USER for message in self.messages) else None
+        taken_over = not self.goes_on and any(message.role is Role.USER for message in self.messages)
+        return self.outcome if rests or taken_over else None
 
     def finish(self, event: str) -> Decision:
-        before, after = self.before, self.after
-        self._count_versions()
-        open_before = [call.call_id for call in before.open_calls]
-        state = state_with(after, tuple(self.queue), tuple(self.open_calls.values()))
+        ended = self.ended
+        unsteer = ended is not None and self._unsteer()
+        self._count_versions(queue_changed=unsteer or self.queue_edits.any)
+        state = state_with(self.after, tuple(self.queue), tuple(self.open_calls.values()))
         return Decision(
             state=state,
             event=event,
             messages=tuple(self.messages),
-            enqueue=self.enqueue,
-            dequeue=tuple(self.dequeue),
-            queue_head=self.queue_head,
+            enqueue=self.queue_edits.enqueue,
+            steer=self.queue_edits.steer,
+            dequeue=tuple(self.queue_edits.dequeue),
+            queue_head=self.queue_edits.head,
             delete_from=self.delete_from,
-            opened=tuple(call for call in self.open_calls.values() if call.call_id not in open_before),
-            closed=tuple(call_id for call_id in open_before if call_id not in self.open_calls),
-            title=self.title,
+            unsteer=unsteer,
+            calls=self._call_edits(),
+            setup=self.setup,
+            grant=self.grant,
             retry_delay_ms=self.retry_delay_ms,
-            action_seconds=self.action_seconds,
-            ended=self.ended,
+            ended=ended,
         )
 
-    def _count_versions(self) -> None:
+    def _call_edits(self) -> CallEdits:
+        before, after = {call.call_id: call for call in self.before.open_calls}, self.open_calls
+        if not before and not after:
+            return NO_EDITS
+        return CallEdits(
+            opened=tuple(call for call in after.values() if call.call_id not in before),
+            changed=tuple(call for call in after.values() if before.get(call.call_id, call) != call),
+            closed=tuple(call_id for call_id in before if call_id not in after),
+        )
+
+    def _unsteer(self) -> bool:
+        """The turn that they were for is over: what is left of steered messages is queued like any other."""
+        steered = any(queued.steered for queued in self.queue)
+        if steered:
+            self.queue = [msgspec.structs.replace(queued, steered=False) for queued in self.queue]
+        return steered
+
+    def _count_versions(self, *, queue_changed: bool) -> None:
         """The versions that the decision moves. What belongs to one history starts anew with the next."""
         after = self.after
         version = after.snapshot_version = self.before.snapshot_version + 1
         if self.messages or self.delete_from is not None:
             after.history_version = version
-            after.attempt, after.failures, after.takeovers, after.retry = 0, 0, 0, None
-        if self.enqueue is not None or self.dequeue or self.queue_head is not None:
+            after.attempt, after.failures, after.takeovers, after.retry = int(self.starts_attempt), 0, 0, None
+        if queue_changed:
             after.queue_version = version
         if self.delete_from is not None:
             after.reset_version = version

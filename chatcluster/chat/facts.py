@@ -23,6 +23,8 @@ class Facts(msgspec.Struct, frozen=True):
     replaced: Replaced | None = None
     parent_archived: bool = False
     """Of a chat that belongs to another one."""
+    known_calls: frozenset[str] = frozenset()
+    """Of the calls that an answer names, those that the chat ever had."""
 
 
 NO_FACTS = Facts()

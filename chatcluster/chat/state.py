@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster.chat.calls import OpenCall
 from chatcluster.parts import Count, Parts
 
 QUEUE_MESSAGES_MAX = 20
@@ -67,22 +68,17 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     status_code: Count | None = None
 
 
-class OpenCall(msgspec.Struct, frozen=True):
-    """A tool call without a result. ``state``: pending, started, or approval."""
-
-    call_id: str
-    name: str
-    state: str = "pending"
-
-
 class Queued(msgspec.Struct, frozen=True):
+    """``steered``: it does not wait for the end of the turn under way, but goes in after that turn's next results."""
+
     id: int
     parts: Parts
     model: str | None = None
+    steered: bool = False
 
 
-class StoredPhase(msgspec.Struct):
-    """What says in which phase a chat is."""
+class PhaseState(msgspec.Struct):
+    """Which phase a chat is in, and what it is to be afterwards."""
 
     status: Status
     archived: bool = False
@@ -100,7 +96,7 @@ class StoredPhase(msgspec.Struct):
         return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
 
 
-class StoredState(StoredPhase):
+class StoredState(PhaseState):
     """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
 
     A chat as it is read, a state to decide on, and the columns that a decision writes are all made from these fields.
@@ -122,6 +118,8 @@ class StoredState(StoredPhase):
     """Tenures at this history that did not end in order, with the one under way."""
     timeline: int | None = None
     """That of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
+    content_version: int = 1
+    """Of the newest content in history and queue: a replica that cannot read that leaves the chat to others."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
 

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.chat import ChatState, continued, disowned, stored_of
+from chatcluster.chat import ChatSetup, ChatState, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
-from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
+from chatcluster.ports import SESSION_LOCKS, Account, Chat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -26,6 +26,15 @@ class Origin(NamedTuple):
     epoch: int
     history_version: int
     event: str
+
+
+@dataclass(slots=True)
+class CallRows:
+    """What the ledger has of a chat's calls besides those that are open in its state."""
+
+    known: set[str] = field(default_factory=set)
+    deadlines: dict[str, float] = field(default_factory=dict)
+    results: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -47,11 +56,14 @@ class ChatRow:
     queued_at: dict[int, datetime] = field(default_factory=dict)
     commits: dict[Origin, tuple[Message, ...]] = field(default_factory=dict)
     """What each owner's commit inserted."""
+    setup: ChatSetup = field(default_factory=ChatSetup)
+    calls: CallRows = field(default_factory=CallRows)
 
     @property
     def queue(self) -> tuple[QueuedMessage, ...]:
         return tuple(
-            QueuedMessage(item.id, item.parts, self.queued_at[item.id], item.model) for item in self.state.queue
+            QueuedMessage(item.id, item.parts, self.queued_at[item.id], item.model, item.steered)
+            for item in self.state.queue
         )
 
 
@@ -76,6 +88,28 @@ class UsedKey:
 class TokenRow:
     token: Token
     secret_digest: bytes
+
+
+@dataclass(slots=True)
+class LoginRow:
+    login: Login
+    expires_at: float
+
+
+@dataclass(slots=True)
+class GrantRow:
+    grant: Grant
+    expires_at: float | None
+    refreshing_until: float | None = None
+
+
+@dataclass(slots=True)
+class McpTables:
+    servers: dict[UUID, McpServer] = field(default_factory=dict)
+    logins: dict[bytes, LoginRow] = field(default_factory=dict)
+    """By the digests of their states."""
+    grants: dict[tuple[UUID, UUID], GrantRow] = field(default_factory=dict)
+    """By server and user."""
 
 
 class HeldLock:
@@ -104,6 +138,9 @@ class MemoryDatabase:
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
+        self.mcp = McpTables()
+        self.permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = {}
+        """Of each user, by tool and chat."""
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""
@@ -146,6 +183,8 @@ class MemoryDatabase:
             retry_at=None if row.retry_at is None else self.date(row.retry_at),
             created_at=row.created_at,
             updated_at=row.updated_at,
+            client_tools=row.setup.client_tools or (),
+            mcp_servers=row.setup.mcp_servers or (),
         )
 
     def found(self, row: ChatRow) -> ChatState:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import accumulate, islice, takewhile
 from uuid import UUID
 
 import msgspec
 
 from chatcluster.chat import (
     NO_FACTS,
+    Answer,
+    ChatSetup,
     Create,
     Decision,
     Edit,
+    ExpireCalls,
     Facts,
     Fence,
     OwnerCommand,
@@ -30,10 +32,12 @@ from chatcluster.chat import (
     leapt,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused, OwnershipError
+from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
+from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
-from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role, encode
+from chatcluster.memory.pages import history_page_of, page_of, turns_of
+from chatcluster.parts import CONTENT_VERSION, EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
     SUSPECTED_SECONDS,
     SUSPECTED_TAKEOVERS,
@@ -54,10 +58,9 @@ from chatcluster.ports import (
 from chatcluster.room import bytes_of, new_parts, require_room
 
 
-class MemoryStore:
+class MemoryStore(MemoryLedger):
     def __init__(self, database: MemoryDatabase, link: Link | None = None, settings: Settings | None = None) -> None:
-        self._database = database
-        self._link = link or Link()
+        super().__init__(database, link or Link())
         self._settings = settings or Settings()
         self._last_owner = UUID(int=0)
         """Whose turn it was in the last claim."""
@@ -98,18 +101,23 @@ class MemoryStore:
         async with self._link.crossing("claim"):
             return self._claim(worker_id, free_slots, batch)
 
+    async def expire_actions(self, limit: int) -> tuple[Outcome, ...]:
+        async with self._link.crossing("expire_actions"):
+            rows = [row for row in self._database.chats.values() if self._overdue(row)]
+            return tuple(self._expire(row) for row in rows[:limit])
+
     # reads
 
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
         async with self._link.crossing("read"):
             row = self._database.row(chat_id)
             messages = tuple(message for message in row.messages if message.revision > after_version)
-            return ChatRead(self._database.view(row), messages, row.queue)
+            return ChatRead(self._database.view(row), messages, row.queue, actions=self._actions(row))
 
     async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
         async with self._link.crossing("read_history"):
             row = self._database.row(chat_id)
-            return _history_page(row, after, page_bytes, message_bytes_max)
+            return history_page_of(row, after, page_bytes, message_bytes_max)
 
     async def read_newer(
         self,
@@ -125,10 +133,10 @@ class MemoryStore:
         async with self._link.crossing("read"):
             row = self._database.row(chat_id)
             newer = [message for message in row.messages if message.revision > after_version and message.id > after_id]
-            messages, next_revision = _page(newer, limit, bytes_max)
+            messages, next_revision = page_of(newer, limit, bytes_max)
             queue = row.queue if row.state.queue_version > queue_version else ()
-            turns = _turns(row, turns_after, VERSION_MAX, TURNS_MAX)
-            return ChatRead(self._database.view(row), messages, queue, next_revision, turns)
+            turns = turns_of(row, turns_after, VERSION_MAX, TURNS_MAX)
+            return ChatRead(self._database.view(row), messages, queue, next_revision, turns, self._actions(row))
 
     async def read_messages(
         self,
@@ -149,8 +157,8 @@ class MemoryStore:
                 for message in (row.messages if row is not None else ())
                 if after_version < message.revision <= up_to_version and message.id > after_id
             ]
-            turns = () if row is None else _turns(row, turns_after, up_to_version, turns_max)
-            return NewerMessages(*_page(wanted, limit, bytes_max), turns)
+            turns = () if row is None else turns_of(row, turns_after, up_to_version, turns_max)
+            return NewerMessages(*page_of(wanted, limit, bytes_max), turns)
 
     async def get(self, chat_id: UUID) -> Chat:
         async with self._link.crossing("get"):
@@ -190,8 +198,9 @@ class MemoryStore:
         async with self._link.crossing("list_messages"):
             row = self._owned(chat_id, owner_id)
             later = [message for message in row.messages if message.id > after]
-            messages, next_revision = _page(later, limit, bytes_max)
-            return MessagePage(messages, row.queue, has_more=next_revision is not None)
+            messages, next_revision = page_of(later, limit, bytes_max)
+            has_more = next_revision is not None
+            return MessagePage(messages, row.queue, has_more=has_more, actions=self._actions(row))
 
     # the steps, each atomic
 
@@ -220,6 +229,7 @@ class MemoryStore:
         decision = create(Create(chat.messages))
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
+        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers)
         self._database.chats[chat.id] = row
         decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
@@ -229,6 +239,9 @@ class MemoryStore:
         self._make_sure_of_room(row, command)
         outcome = self._write(row, decide(self._database.found(row), command, facts=_facts(row, command)))
         return self._remember(owner_id, idempotency, outcome)
+
+    def _expire(self, row: ChatRow) -> Outcome:
+        return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
 
     def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
         parts = new_parts(command)
@@ -297,6 +310,7 @@ class MemoryStore:
             (row.claimable_since, serial, row)
             for serial, row in enumerate(self._database.chats.values())
             if row.claimable_since is not None and row.state.status is status
+            if row.state.content_version <= CONTENT_VERSION
         ]
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
@@ -320,11 +334,13 @@ class MemoryStore:
         queued = None
         if decision.enqueue is not None:
             new = decision.enqueue
-            queued = QueuedMessage(next(self._database.ids), new.parts, self._database.now(), new.model)
+            queued = QueuedMessage(next(self._database.ids), new.parts, self._database.now(), new.model, decision.steer)
             row.queued_at[queued.id] = queued.created_at
-            state = msgspec.structs.replace(state, queue=(*state.queue, Queued(queued.id, new.parts, new.model)))
-        if decision.title is not None:
-            row.title = decision.title
+            entry = Queued(queued.id, new.parts, new.model, decision.steer)
+            state = msgspec.structs.replace(state, queue=(*state.queue, entry))
+        if decision.setup is not None:
+            _set_up(row, decision.setup)
+        self._write_calls(row, decision)
         if state.retry is None:
             row.retry_at = None
         elif decision.retry_delay_ms is not None:
@@ -357,32 +373,16 @@ class MemoryStore:
         )
 
 
+def _set_up(row: ChatRow, setup: ChatSetup) -> None:
+    row.title = setup.title or row.title
+    given = {name: value for name, value in msgspec.structs.asdict(setup).items() if value is not None}
+    row.setup = msgspec.structs.replace(row.setup, **given)
+
+
 def _facts(row: ChatRow, command: UserCommand) -> Facts:
+    if isinstance(command, Answer):
+        return Facts(known_calls=frozenset(row.calls.known.intersection(command.call_ids)))
     if not isinstance(command, Edit):
         return NO_FACTS
     found = {message.id: Replaced(message.role, message.model) for message in row.messages}
     return Facts(found.get(command.message_id))
-
-
-def _history_page(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-    messages: list[Message] = []
-    size_bytes = 0
-    for message in row.messages:
-        if message.id > after and size_bytes < page_bytes:
-            message_bytes = bytes_of([message])
-            if message_bytes > message_bytes_max:
-                raise HistoryTooLarge(f"message {message.id} has {message_bytes} bytes")
-            messages.append(message)
-            size_bytes += message_bytes
-    return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
-
-
-def _turns(row: ChatRow, after: int, up_to: int, count_max: int) -> tuple[EndedTurn, ...]:
-    return tuple([turn for turn in row.turns if after < turn.revision <= up_to][-count_max:])
-
-
-def _page(messages: Sequence[Message], count_max: int, bytes_max: int) -> tuple[tuple[Message, ...], int | None]:
-    """The first of ``messages``, within the bounds but one at least; and the revision of the next."""
-    sizes = accumulate(len(encode(message.parts)) for message in messages)
-    count = max(1, sum(1 for _ in takewhile(lambda size: size <= bytes_max, islice(sizes, count_max))))
-    return tuple(messages[:count]), messages[count].revision if count < len(messages) else None

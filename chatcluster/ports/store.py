@@ -9,8 +9,17 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import ChatState, Fence, OwnerCommand, Status, StoredState, UserCommand
+from chatcluster.chat import (
+    ChatState,
+    ClientTool,
+    Fence,
+    OwnerCommand,
+    Status,
+    StoredState,
+    UserCommand,
+)
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
+from chatcluster.ports.ledger import Action, Ledger
 
 SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
@@ -55,6 +64,8 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
     retry_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    client_tools: tuple[ClientTool, ...] = ()
+    mcp_servers: tuple[str, ...] = ()
 
     @property
     def failed_attempt(self) -> int:
@@ -126,6 +137,8 @@ class NewChat(msgspec.Struct, frozen=True):
     title: str
     model: str | None
     messages: tuple[NewMessage, ...]
+    client_tools: tuple[ClientTool, ...] = ()
+    mcp_servers: tuple[str, ...] = ()
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -155,7 +168,8 @@ class HistoryPage(msgspec.Struct, frozen=True):
 class ChatRead(msgspec.Struct, frozen=True):
     """A consistent view of a chat: the row, messages and ended turns that are newer than what is known, the queue.
 
-    Of a page, ``next_revision`` is the revision of the first message that did not fit.
+    Of a page, ``next_revision`` is the revision of the first message that did not fit. ``actions`` are the calls that
+    wait for somebody, in call order, of a chat that requires action.
     """
 
     chat: Chat
@@ -163,6 +177,7 @@ class ChatRead(msgspec.Struct, frozen=True):
     queue: tuple[QueuedMessage, ...]
     next_revision: int | None = None
     turns: tuple[EndedTurn, ...] = ()
+    actions: tuple[Action, ...] = ()
 
 
 class NewerMessages(msgspec.Struct, frozen=True):
@@ -177,6 +192,7 @@ class MessagePage(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     queue: tuple[QueuedMessage, ...]
     has_more: bool
+    actions: tuple[Action, ...] = ()
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -187,7 +203,7 @@ class Changes(msgspec.Struct, frozen=True):
     timeline: int | None = None
 
 
-class Store(Protocol):
+class Store(Ledger, Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides.
 
     The first write after a failover leaps, see ``chat/timeline.py``.
@@ -236,8 +252,17 @@ class Store(Protocol):
         By turns: of each user the chat that waits longest, then of each the next. Sets ``worker_id``, ``epoch + 1``,
         ``snapshot_version + 1``, ``takeovers + 1``; a running chat without a scheduled retry starts its next attempt
         with it. At most ``free_slots`` running chats are taken; interrupting ones are taken regardless, and first.
+        Chats with content of a newer version are left to others.
         Of the chats with ``SUSPECTED_TAKEOVERS`` a worker takes one in ``SUSPECTED_SECONDS``. Nothing is taken for a
         worker without a row in the registry. A chat whose row cannot be read ends in an error; the others are claimed.
+        """
+        ...
+
+    async def expire_actions(self, limit: int) -> tuple[Outcome, ...]:
+        """Answer the calls of at most ``limit`` chats that have waited for somebody for as long as they may.
+
+        Each chat is a transaction of its own. What somebody has locked is left for later, as is a chat that cannot be
+        read or written: it keeps none of the others waiting.
         """
         ...
 
@@ -318,5 +343,5 @@ class Store(Protocol):
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
     ) -> MessagePage:
-        """A page of history by ID, and the queue. Raises ``ChatNotFound``."""
+        """A page of history by ID, the queue, and the actions. Raises ``ChatNotFound``."""
         ...

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.chat import ChatState, Decision, Fence
+from chatcluster.chat import ChatSetup, ChatState, Decision, Fence
 from chatcluster.errors import Fenced
-from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, ToolCallPart
+from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
 from chatcluster.ports import Chat, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
+from chatcluster.postgres.call_writer import permit, write_calls
 from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, turn_of
@@ -54,6 +55,9 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         state.history_version,
         bytes_of(chat.messages),
         state.claimable,
+        state.content_version,
+        json_of(chat.client_tools or None),
+        list(chat.mcp_servers) or None,
     )
 
 
@@ -73,9 +77,11 @@ async def write_decision(
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
-    await _write_calls(connection, chat_id, before, decision, messages)
+    await write_calls(connection, chat_id, decision, messages)
     values = _row_values(chat_id, before, decision, kept_bytes)
     chat = chat_of(await _update_chat(connection, values, before, fence))
+    if decision.grant is not None:
+        await permit(connection, chat, decision.grant)
     return Outcome(chat, messages, queued, ended=ended)
 
 
@@ -164,36 +170,15 @@ async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision
         await connection.execute(SQL["dequeue"], chat_id, list(decision.dequeue))
     if decision.queue_head is not None:
         await connection.execute(SQL["move_to_head"], chat_id, decision.queue_head)
-    return None if decision.enqueue is None else await _enqueue(connection, chat_id, decision.enqueue)
+    if decision.unsteer:
+        await connection.execute(SQL["unsteer"], chat_id)
+    return None if decision.enqueue is None else await _enqueue(connection, chat_id, decision.enqueue, decision.steer)
 
 
-async def _enqueue(connection: Connection, chat_id: UUID, message: NewMessage) -> QueuedMessage:
-    row = await connection.fetchrow(SQL["enqueue"], chat_id, json_of(message.parts), message.model)
+async def _enqueue(connection: Connection, chat_id: UUID, message: NewMessage, steer: bool) -> QueuedMessage:
+    row = await connection.fetchrow(SQL["enqueue"], chat_id, json_of(message.parts), message.model, steer)
     assert row is not None, "an insert without a condition returns its row"
-    return QueuedMessage(row["id"], message.parts, row["created_at"], message.model)
-
-
-async def _write_calls(
-    connection: Connection, chat_id: UUID, before: ChatState, decision: Decision, messages: Sequence[Message]
-) -> None:
-    if decision.closed:
-        await connection.execute(SQL["close_calls"], chat_id, list(decision.closed))
-    states = {call.call_id: call.state for call in before.open_calls}
-    for call in decision.state.open_calls:
-        if states.get(call.call_id, call.state) != call.state:
-            await connection.execute(SQL["change_call"], chat_id, call.call_id, call.state)
-    if decision.opened:
-        asked_in = {
-            part.id: message.id for message in messages for part in message.parts if isinstance(part, ToolCallPart)
-        }
-        await connection.execute(
-            SQL["open_calls"],
-            chat_id,
-            [asked_in[call.call_id] for call in decision.opened],
-            [call.call_id for call in decision.opened],
-            [call.name for call in decision.opened],
-            [call.state for call in decision.opened],
-        )
+    return QueuedMessage(row["id"], message.parts, row["created_at"], message.model, steer)
 
 
 async def _update_chat(
@@ -219,16 +204,22 @@ def _owned_values(before: ChatState, fence: Fence) -> dict[str, object]:
     }
 
 
+def _setup_values(setup: ChatSetup | None) -> dict[str, object]:
+    """Null: as it is."""
+    setup = setup or ChatSetup()
+    servers = None if setup.mcp_servers is None else list(setup.mcp_servers)
+    return {"title": setup.title, "client_tools": json_of(setup.client_tools), "mcp_servers": servers}
+
+
 def _row_values(chat_id: UUID, before: ChatState, decision: Decision, kept_bytes: int | None) -> dict[str, object]:
     state = decision.state
     return {
         **column_values(state),
         "id": chat_id,
         "retry_delay_ms": decision.retry_delay_ms,
-        "action_seconds": decision.action_seconds,
         "queue_length": len(state.queue) + (decision.enqueue is not None),
         "open_calls": len(state.open_calls),
-        "title": decision.title,
+        **_setup_values(decision.setup),
         "claimable": state.claimable,
         "kept_bytes": kept_bytes,
         "change_bytes": change_bytes(before, decision),

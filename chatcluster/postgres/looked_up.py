@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chatcluster.chat import NO_FACTS, Edit, Facts, Fence, OwnerCommand, Replaced, UserCommand, event_name
+from chatcluster.chat import NO_FACTS, Answer, Edit, Facts, Fence, OwnerCommand, Replaced, UserCommand, event_name
 from chatcluster.parts import Message, Role
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.queries import load_queries
@@ -12,9 +12,13 @@ from chatcluster.postgres.rows import messages_of
 from chatcluster.room import has_room, new_parts, require_room
 
 SQL = load_queries("chats.sql")
+LEDGER = load_queries("ledger.sql")
 
 
 async def facts_of(connection: Connection, chat_id: UUID, command: UserCommand) -> Facts:
+    if isinstance(command, Answer):
+        rows = await connection.fetch(LEDGER["select_known_calls"], chat_id, list(command.call_ids))
+        return Facts(known_calls=frozenset(row["call_id"] for row in rows))
     if not isinstance(command, Edit):
         return NO_FACTS
     row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
@@ -52,3 +56,10 @@ async def recorded_messages(connection: Connection, fence: Fence, command: Owner
         SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
     )
     return messages_of(text)
+
+
+async def lock_overdue(connection: Connection, chat_id: UUID) -> tuple[Row, tuple[str, ...]] | None:
+    """The chat's row, locked, and those of its calls that have waited for too long; None if there is nothing to do."""
+    row = await connection.fetchrow(LEDGER["lock_overdue_chat"], chat_id)
+    call_ids = () if row is None else tuple(await connection.fetchval(LEDGER["select_overdue"], chat_id))
+    return (row, call_ids) if row is not None and call_ids else None

@@ -5,7 +5,8 @@ A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- frag
 Comments stay in the query: they are seen in ``pg_stat_activity``, too.
 
 The fragments ``short_columns``, ``long_columns`` and ``stored_changes`` are in no file: they are the fields of
-``StoredState``. Nor is ``versions_forgotten_max``, a constant of the state machine.
+``StoredState``. Nor are ``versions_forgotten_max``, a constant of the state machine, and ``content_version``, the
+newest content that this version can read.
 
 A query with many arguments has names for them: see ``NamedQuery``.
 """
@@ -19,6 +20,7 @@ from operator import itemgetter
 from typing import Any
 
 from chatcluster.chat import VERSIONS_FORGOTTEN_MAX
+from chatcluster.parts import CONTENT_VERSION
 from chatcluster.postgres.columns import CHANGED, LONG, SHORT
 
 SHARED_FILENAMES = ("fragments.sql", "timeline.sql")
@@ -46,6 +48,7 @@ def load_queries(filename: str) -> dict[str, str]:
     fragments = {name: text for kind, name, text in sections if kind == "fragment"}
     fragments |= {"short_columns": SHORT, "long_columns": LONG, "stored_changes": CHANGED}
     fragments["versions_forgotten_max"] = str(VERSIONS_FORGOTTEN_MAX)
+    fragments |= {"content_version": str(CONTENT_VERSION)}
     return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}
 
 

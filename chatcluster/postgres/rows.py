@@ -9,6 +9,7 @@ page is decoded in one go. Pure: no I/O.
 * a retry or an error of an unknown form is one that says so;
 * a message that cannot be read even so is shown as one that says so, but no model is asked about a history with such
   a hole: ``message_of`` raises ``Unreadable``; one of an unknown role is shown as a system's;
+* client tools of an unknown form are none; actions of an unknown kind are not told;
 * a chat of a status that does not exist here is shown as one in an error that says so, and no transition is made of
   it: ``chat_of`` raises ``Unreadable``.
 """
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.chat import ChatState, ErrorInfo, OpenCall, Queued, Retry, Status, state_with
+from chatcluster.chat import ChatState, ClientTool, ErrorInfo, OpenCall, Queued, Retry, Status, state_with
 from chatcluster.errors import Unreadable
 from chatcluster.parts import (
     UNDECODABLE,
@@ -38,7 +39,7 @@ from chatcluster.parts import (
     Usage,
     decode_parts,
 )
-from chatcluster.ports import Chat
+from chatcluster.ports import Action, Chat
 from chatcluster.postgres.connecting import Row
 
 T = TypeVar("T")
@@ -56,9 +57,11 @@ class _Head(msgspec.Struct):
     id: int
     created_at: datetime
     model: str | None
+    steered: bool
 
 
-_PLAIN_FIELDS = tuple(name for name in Chat.__struct_fields__ if name not in ("status", "retry", "last_error"))
+_DECODED_FIELDS = ("status", "retry", "last_error", "client_tools", "mcp_servers")
+_PLAIN_FIELDS = tuple(name for name in Chat.__struct_fields__ if name not in _DECODED_FIELDS)
 _plain_values: Callable[[Row], tuple[Any, ...]] = itemgetter(*_PLAIN_FIELDS)
 """The columns that are what they are on the row."""
 
@@ -72,6 +75,8 @@ _object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dic
 _raws: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _head: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
 _open_calls: msgspec.json.Decoder[tuple[OpenCall, ...]] = msgspec.json.Decoder(tuple[OpenCall, ...])
+_actions: msgspec.json.Decoder[tuple[Action, ...]] = msgspec.json.Decoder(tuple[Action, ...])
+_client_tools: msgspec.json.Decoder[tuple[ClientTool, ...]] = msgspec.json.Decoder(tuple[ClientTool, ...])
 _retry: msgspec.json.Decoder[Retry] = msgspec.json.Decoder(Retry)
 _error: msgspec.json.Decoder[ErrorInfo] = msgspec.json.Decoder(ErrorInfo)
 
@@ -97,7 +102,14 @@ def shown_chat_of(row: Row) -> Chat:
 
 def _chat(row: Row, status: Status, last_error: ErrorInfo | None) -> Chat:
     plain = zip(_PLAIN_FIELDS, _plain_values(row), strict=True)
-    return Chat(status=status, retry=_retry_of(row), last_error=last_error, **dict(plain))
+    return Chat(
+        status=status,
+        retry=_retry_of(row),
+        last_error=last_error,
+        client_tools=_client_tools_of(row),
+        mcp_servers=tuple(slug for slug in row["mcp_servers"] or () if isinstance(slug, str)),
+        **dict(plain),
+    )
 
 
 def _status_of(row: Row) -> Status:
@@ -115,6 +127,14 @@ def _retry_of(row: Row) -> Retry | None:
         return Retry(row["attempt"], 0, "why the attempt before failed cannot be read by this version", "unreadable")
 
 
+def _client_tools_of(row: Row) -> tuple[ClientTool, ...]:
+    try:
+        return _decoded(_client_tools, row["client_tools"]) or ()
+    except UNDECODABLE:
+        telemetry.event("chat.tools_unreadable", chat_id=str(row["id"]))
+        return ()
+
+
 def _error_of(row: Row) -> ErrorInfo | None:
     try:
         return _decoded(_error, row["last_error"])
@@ -125,7 +145,7 @@ def _error_of(row: Row) -> ErrorInfo | None:
 
 def state_of(chat: Chat, queue: Iterable[QueuedMessage], open_calls: tuple[OpenCall, ...]) -> ChatState:
     """What a decision on ``chat`` depends on."""
-    queued = tuple(Queued(item.id, item.parts, item.model) for item in queue)
+    queued = tuple(Queued(item.id, item.parts, item.model, item.steered) for item in queue)
     return state_with(chat, queued, open_calls)
 
 
@@ -224,7 +244,7 @@ def queue_of(items: Sequence[Sequence[str]]) -> tuple[QueuedMessage, ...]:
 
 def _queued_of(head: str, content: str) -> QueuedMessage:
     known = _head.decode(head)
-    return QueuedMessage(known.id, _parts_of(content), known.created_at, known.model)
+    return QueuedMessage(known.id, _parts_of(content), known.created_at, known.model, known.steered)
 
 
 def _parts_of(text: str) -> Parts:
@@ -240,7 +260,20 @@ def _parts_of(text: str) -> Parts:
 
 
 def open_calls_of(text: str | None) -> tuple[OpenCall, ...]:
-    return _decoded(_open_calls, text) or ()
+    """Raises ``Unreadable``: of a call in a state that does not exist here nobody may decide."""
+    try:
+        return _decoded(_open_calls, text) or ()
+    except UNDECODABLE as error:
+        raise Unreadable(f"a tool call that this version cannot read: {error}") from None
+
+
+def actions_of(text: str | None) -> tuple[Action, ...]:
+    """Those that can be read: whoever knows a newer kind of wait is told of it by a newer version."""
+    try:
+        return _decoded(_actions, text) or ()
+    except UNDECODABLE:
+        telemetry.event("chat.actions_unreadable")
+        return ()
 
 
 def turn_of(text: str | None) -> EndedTurn | None:

@@ -31,14 +31,14 @@ All time is the database's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 from chatcluster.chat import (
     NO_FACTS,
+    Command,
     Create,
     Decision,
+    ExpireCalls,
     Facts,
     Fence,
     OwnerCommand,
@@ -48,24 +48,16 @@ from chatcluster.chat import (
     decide,
     is_repeat,
 )
-from chatcluster.errors import Fenced, OwnershipError
+from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, Unreadable
 from chatcluster.ports import (
-    TURNS_MAX,
-    VERSION_MAX,
-    Changes,
     Chat,
-    ChatRead,
     Claimed,
-    HistoryPage,
     Idempotency,
-    MessagePage,
     NewChat,
-    NewerMessages,
     Outcome,
-    Version,
 )
 from chatcluster.postgres import Connection, Database, Lane, Row
-from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
+from chatcluster.postgres.chat_reader import existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
     insert_chat,
@@ -76,37 +68,25 @@ from chatcluster.postgres.decision_writer import (
     write_known,
     write_seen,
 )
-from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.looked_up import facts_of, make_sure_of_room, recorded_messages
+from chatcluster.postgres.looked_up import facts_of, lock_overdue, make_sure_of_room, recorded_messages
 from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.reads import PostgresReads
 from chatcluster.postgres.rows import (
     chat_of,
-    messages_of,
     open_calls_of,
     queue_of,
-    shown_chat_of,
     state_of,
-    turns_of,
 )
 from chatcluster.postgres.seen_chats import SEEN_COMMANDS, Applied, apply_seen
 
 SQL = load_queries("chats.sql")
 
-FEW = 8
-"""Messages, or turns, that are read by a statement which is made for few."""
 
-
-Place = tuple[UUID, int, int, int, int, int]
-"""What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
-
-
-class PostgresStore:
+class PostgresStore(PostgresReads):
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._settings = database.settings
-        self._chats = ChatReader(database)
-        self._histories = HistoryReader(database)
         self._last_owner = FIRST_OWNER
         """Whose turn it was in the last claim."""
 
@@ -184,64 +164,18 @@ class PostgresStore:
             self._histories.known.confirm(one, generation)
         return claimed
 
-    # reads
+    async def expire_actions(self, limit: int) -> tuple[Outcome, ...]:
+        expired = [await self._expire(chat_id) for chat_id in await self._overdue_chats(limit)]
+        return tuple(outcome for outcome in expired if outcome is not None)
 
-    async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
-        return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
-
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max)
-
-    async def read_newer(
-        self,
-        chat_id: UUID,
-        *,
-        after_version: int,
-        after_id: int,
-        queue_version: int,
-        limit: int,
-        bytes_max: int,
-        turns_after: int = VERSION_MAX,
-    ) -> ChatRead:
-        place = (chat_id, after_version, after_id, VERSION_MAX, limit, bytes_max)
-        return await self._database.autocommit(_read_newer, place, turns_after, queue_version, lane=Lane.CHATS)
-
-    async def read_messages(
-        self,
-        chat_id: UUID,
-        *,
-        after_version: int,
-        after_id: int,
-        up_to_version: int,
-        limit: int,
-        bytes_max: int,
-        turns_after: int = VERSION_MAX,
-        turns_max: int = TURNS_MAX,
-    ) -> NewerMessages:
-        place = (chat_id, after_version, after_id, up_to_version, limit, bytes_max)
-        return await self._database.autocommit(_read_messages, place, turns_after, turns_max, lane=Lane.CHATS)
-
-    async def get(self, chat_id: UUID) -> Chat:
-        return await self._chats.get(chat_id)
-
-    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
-        return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
-
-    async def list_chats(
-        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
-    ) -> tuple[Chat, ...]:
-        return await self._chats.listed(owner_id, archived, limit, after)
-
-    async def list_changed(
-        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
-    ) -> Changes:
-        return await self._chats.changed(owner_ids, seconds, as_of, after, limit)
-
-    async def list_messages(
-        self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
-    ) -> MessagePage:
-        place = (chat_id, 0, after, VERSION_MAX, limit, bytes_max)
-        return await self._database.autocommit(_list_messages, place, owner_id, chat_id=chat_id)
+    async def _expire(self, chat_id: UUID) -> Outcome | None:
+        try:
+            return await self._database.transaction(_expire, chat_id, lane=Lane.CHATS, chat_id=chat_id)
+        except StoreLocked:
+            return None
+        except (StoreFailed, Unreadable) as error:
+            await self._end_overdue(chat_id, error)
+            return None
 
 
 # --- transitions ------------------------------------------------------------------------------
@@ -275,6 +209,14 @@ async def _apply(
     return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
 
 
+async def _expire(connection: Connection, chat_id: UUID) -> Outcome | None:
+    overdue = await lock_overdue(connection, chat_id)
+    if overdue is None:
+        return None
+    row, call_ids = overdue
+    return await _transition(connection, row, ExpireCalls(call_ids), None)
+
+
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
     row = await connection.fetchrow(SQL["lock_chat"], fence.chat_id)
     if row is None:  # a server that took the place of another may never have had it
@@ -291,7 +233,7 @@ async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -
 async def _transition(
     connection: Connection,
     row: Row,
-    command: UserCommand | OwnerCommand,
+    command: Command,
     fence: Fence | None,
     facts: Facts = NO_FACTS,
     kept_bytes: int | None = None,
@@ -331,51 +273,3 @@ def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decisio
 
 async def _commit_known(connection: Connection, known: Chat, decision: Decision, fence: Fence) -> Outcome | None:
     return await write_known(connection, known, decision, state_of(known, (), ()), fence)
-
-
-# --- reads ------------------------------------------------------------------------------------
-
-
-async def _read(connection: Connection, chat_id: UUID, after_version: int) -> ChatRead:
-    row = existing(await connection.fetchrow(SQL["read_chat"], chat_id, after_version), chat_id)
-    return ChatRead(shown_chat_of(row), messages_of(row["messages"]), queue_of(row["queue"]))
-
-
-async def _read_newer(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
-    few = await _read_few(connection, place, queue_version) if place[2] == 0 and turns_after == place[1] else None
-    if few is not None:
-        return few
-    values = (*place, turns_after, TURNS_MAX, queue_version)
-    row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
-    messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
-    return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns)
-
-
-async def _read_few(connection: Connection, place: Place, queue_version: int) -> ChatRead | None:
-    """What the chat has that is newer, where that is little and the queue is as it is known; None if it is more."""
-    chat_id, after_version, _, _, limit, bytes_max = place
-    row = existing(await connection.fetchrow(SQL["read_chat_few"], after_version, chat_id), chat_id)
-    is_queue_newer = row["queue_length"] > 0 and row["queue_version"] > queue_version
-    if row["crowded"] or is_queue_newer or len(row["messages"] or "") > bytes_max:
-        return None
-    messages, turns = messages_of(row["messages"]), turns_of(row["turns"])
-    if max(len(messages), len(turns)) > min(limit, FEW):
-        return None
-    return ChatRead(shown_chat_of(row), messages, (), None, turns)
-
-
-async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:
-    row = await connection.fetchrow(SQL["read_messages"], *place, turns_after, turns_max)
-    assert row is not None, "a page has one row, also an empty one"
-    return NewerMessages(messages_of(row["messages"]), row["next_revision"], turns_of(row["turns"]))
-
-
-async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
-    rows = await connection.fetch(SQL["select_versions"], list(map(str, chat_ids)))
-    return {row["id"]: Version(*(row[name] for name in Version._fields)) for row in rows}
-
-
-async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
-    row = existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
-    has_more = row["next_revision"] is not None
-    return MessagePage(messages_of(row["messages"]), queue_of(row["queue"]), has_more=has_more)

@@ -14,7 +14,7 @@ json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', d
 -- Each with its content apart, so that one whose content cannot be read has its place all the same.
 (
     select coalesce(array_agg(array[
-        json_build_object('id', id, 'model', model,
+        json_build_object('id', id, 'model', model, 'steered', steered,
             'created_at', greatest('0001-01-02', least(created_at, '9999-12-30')))::text,
         content::text
     ] order by position), '{}')
@@ -88,19 +88,18 @@ select {framed} from chats where id = $1
 -- After the lock, in a statement of its own: the one that waited for the lock sees the other tables as they were before.
 select
     {queue} as queue,
-    (
-        select coalesce(json_agg(json_build_object('call_id', call_id, 'name', name, 'state', state) order by id), '[]')
-        from tool_calls where chat_id = $1 and state <> 'done'
-    ) as open_calls
+    {calls} as open_calls
 
 -- name: insert_chat
 insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-    claimable_since, timeline)
-values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, wal_timeline())
+    claimable_since, content_version, client_tools, mcp_servers, timeline)
+values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
+    $12::text[], wal_timeline())
 returning {chat}
 
 -- fragment: change
--- retry_at and action_deadline start with the transition that gives a delay, and stay while the state stays.
+-- retry_at starts with the transition that gives a delay, and stays while the state stays. The deadline of an action is
+-- the first of its calls', which were written before.
 update chats set
     {stored_changes},
     retry_at = case
@@ -110,12 +109,15 @@ update chats set
     end,
     action_deadline = case
         when :status <> 'requires_action' then null
-        when :action_seconds::float8 is null then action_deadline
-        else statement_timestamp() + :action_seconds * interval '1 second'
+        else coalesce(
+            (select min(deadline) from tool_calls where chat_id = :id and {waits_for_somebody}), statement_timestamp()
+        )
     end,
     queue_length = :queue_length,
     open_calls = :open_calls,
     title = coalesce(:title, title),
+    client_tools = coalesce(:client_tools::text::json, client_tools),
+    mcp_servers = coalesce(:mcp_servers::text[], mcp_servers),
     claimable_since = case when :claimable::boolean then coalesce(claimable_since, statement_timestamp()) end,
     content_bytes = coalesce(:kept_bytes::bigint, content_bytes) + :change_bytes::bigint,
     updated_at = statement_timestamp()
@@ -213,30 +215,19 @@ select json_agg({message} order by id)
 from messages where chat_id = $1 and origin_epoch = $2 and origin_history_version = $3 and origin_event = $4
 
 -- name: enqueue
-insert into queued_messages (chat_id, position, content, model)
-select $1, coalesce(max(position), 0) + 1, $2::text::json, $3::text from queued_messages where chat_id = $1
+insert into queued_messages (chat_id, position, content, model, steered)
+select $1, coalesce(max(position), 0) + 1, $2::text::json, $3::text, $4::boolean from queued_messages where chat_id = $1
 returning id, created_at
 
 -- name: dequeue
 delete from queued_messages where chat_id = $1 and id = any($2::bigint[])
 
+-- name: unsteer
+update queued_messages set steered = false where chat_id = $1 and steered
+
 -- name: move_to_head
 update queued_messages set position = (select min(position) from queued_messages where chat_id = $1) - 1
 where chat_id = $1 and id = $2
-
--- name: open_calls
-insert into tool_calls (chat_id, message_id, call_id, name, state)
-select $1, message_id, call_id, name, state
-from unnest($2::bigint[], $3::text[], $4::text[], $5::text[]) with ordinality
-    as new (message_id, call_id, name, state, ordinal)
-order by ordinal
-
--- name: change_call
-update tool_calls set state = $3 where chat_id = $1 and call_id = $2 and state <> 'done'
-
--- name: close_calls
-update tool_calls set state = 'done', finished_at = statement_timestamp()
-where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
 -- name: raise_epoch
 -- For the owner alone, and upwards alone. It leaps, on whatever timeline.
@@ -334,7 +325,8 @@ select {chat},
         select coalesce(json_agg({message} order by id), '[]')
         from messages where chat_id = $1 and revision > $2 and deleted_at is null
     ) as messages,
-    case when queue_length > 0 then {queue} else '{}' end as queue
+    case when queue_length > 0 then {queue} else '{}' end as queue,
+    {actions}
 from chats where id = $1
 
 -- name: read_chat_few
@@ -371,7 +363,8 @@ from chats, few where chats.id = (select chat_id from asked)
 -- name: read_chat_page
 with recursive {page}
 select {chat}, page.messages, page.next_revision, {turns} as turns,
-    case when queue_length > 0 and queue_version > $9 then {queue} else '{}' end as queue
+    case when queue_length > 0 and queue_version > $9 then {queue} else '{}' end as queue,
+    {actions}
 from chats, page where chats.id = $1
 
 -- name: read_messages
@@ -380,7 +373,8 @@ select messages, next_revision, {turns} as turns from page
 
 -- name: list_messages
 with recursive {page}
-select page.messages, page.next_revision, {queue} as queue
+select page.messages, page.next_revision, {queue} as queue,
+    {actions}
 from chats left join page on true where chats.id = $1 and owner_id = $7
 
 -- name: select_versions

@@ -1,7 +1,11 @@
 -- The queries of claims.py. See queries.py for the form of this file.
 
 -- fragment: waits
-chats.claimable_since is not null and chats.status = 'running'
+chats.claimable_since is not null and chats.status = 'running' and {readable}
+
+-- fragment: readable
+-- By this version: what a newer one wrote is left to those that know it.
+chats.content_version <= {content_version}
 
 -- fragment: claimed
 -- What becomes of a chat is the rule of chat/tenure.py.
@@ -39,13 +43,13 @@ with asked as materialized (
 ),
 waiting as materialized (
     (
-        select id, takeovers from chats where status = 'running' and claimable_since is not null
+        select id, takeovers from chats where status = 'running' and claimable_since is not null and {readable}
         order by claimable_since
         limit (select places + 1 from asked)
     )
     union all
     (
-        select id, takeovers from chats where status = 'interrupting' and claimable_since is not null
+        select id, takeovers from chats where status = 'interrupting' and claimable_since is not null and {readable}
         order by claimable_since
         limit (select places + 1 from asked)
     )
@@ -75,7 +79,7 @@ with recursive asked as materialized (
 ),
 interrupting as (
     select id, claimable_since from chats
-    where status = 'interrupting' and claimable_since is not null
+    where status = 'interrupting' and claimable_since is not null and {readable}
     order by claimable_since
     limit (select batch from asked)
     for update skip locked
@@ -165,7 +169,7 @@ select * from claimed order by round, place, waited_since
 -- One chat by its ID, where the claim of many failed.
 with taken as (
     select id, claimable_since, 0::bigint as round, 0 as place from chats
-    where id = $2 and claimable_since is not null
+    where id = $2 and claimable_since is not null and {readable}
     for update skip locked
 ),
 {claimed}
@@ -174,7 +178,7 @@ select * from claimed
 -- name: select_claimable
 -- IDs alone: nothing that may be unreadable. Chats that are to be interrupted, and what fits of the others.
 (
-    select id from chats where status = 'interrupting' and claimable_since is not null
+    select id from chats where status = 'interrupting' and claimable_since is not null and {readable}
     order by claimable_since
     limit $2
 )

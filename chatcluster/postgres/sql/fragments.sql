@@ -1,12 +1,13 @@
 -- What the other files share. See queries.py for the form of this file.
 
 -- fragment: chat
-{frame}, chats.title, chats.model, {long_columns}
+{frame}, chats.title, chats.model, {long_columns}, chats.client_tools, chats.mcp_servers
 
 -- fragment: framed
 -- The chat as far as it can be read whatever is damaged: what may be long is not touched, as it may be kept elsewhere.
 {frame}, '(this title cannot be read)'::text as title, null::text as model, null::json as retry,
-case when chats.status = 'error' then '{}'::json end as last_error
+case when chats.status = 'error' then '{}'::json end as last_error, null::json as client_tools,
+null::text[] as mcp_servers
 
 -- fragment: frame
 chats.id, chats.owner_id, {short_columns}, chats.queue_length, chats.open_calls, chats.content_bytes,
@@ -14,6 +15,39 @@ chats.id, chats.owner_id, {short_columns}, chats.queue_length, chats.open_calls,
 case when chats.retry_at is not null then greatest('0001-01-02', least(chats.retry_at, '9999-12-30')) end as retry_at,
 greatest('0001-01-02', least(chats.created_at, '9999-12-30')) as created_at,
 greatest('0001-01-02', least(chats.updated_at, '9999-12-30')) as updated_at
+
+-- fragment: waits_for_somebody
+tool_calls.state in ('approval', 'client', 'agents', 'sign_in')
+
+-- fragment: calls
+-- The calls of the chat $1 that have no result.
+(
+    select coalesce(json_agg(json_build_object('call_id', call_id, 'name', name, 'state', state, 'effect', effect,
+        'run_by', run_by, 'started_epoch', started_epoch, 'deaths', deaths, 'digest', digest, 'arguments', arguments,
+        'approved', approved, 'seconds', wait_seconds,
+        'deadline', case when deadline is not null then greatest('0001-01-02', least(deadline, '9999-12-30')) end
+    ) order by id), '[]')
+    from tool_calls where chat_id = $1 and state <> 'done'
+)
+
+-- fragment: actions
+-- The calls of the chat that wait for somebody, with the arguments that the message has which asks for them.
+case when chats.status = 'requires_action' then (
+    select json_agg(json_build_object('call_id', call_id, 'name', name, 'kind', state, 'digest', digest,
+        'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', started_epoch is not null,
+        'deadline', greatest('0001-01-02', least(deadline, '9999-12-30'))
+    ) order by tool_calls.id)
+    from tool_calls left join lateral (
+        select part ->> 'arguments' as arguments
+        from messages, json_array_elements(
+            -- What the server cannot take apart is not taken apart.
+            case when messages.content::text ~ '\\u(0000|[dD][89a-fA-F])' then '[]' else messages.content end
+        ) as part
+        where messages.id = tool_calls.message_id and part ->> 'type' = 'tool_call' and part ->> 'id' = call_id
+        limit 1
+    ) as asking on true
+    where tool_calls.chat_id = chats.id and {waits_for_somebody} and deadline is not null
+) end as actions
 
 -- fragment: asked
 -- The message that a turn of the chat ``ending`` answers is the newest of its user, as this statement finds the history.

@@ -1,0 +1,130 @@
+"""The calls of a turn that have no result yet, as the ledger has them.
+
+``pending → (approval | client | agents | sign_in) → started``, and with its result a call is open no longer. In the
+four states between the call **waits for somebody**: a person who approves it, the client that runs it, agents, a person
+who signs in. Of the others the chat's owner takes care. Each call has exactly one result, always: its own, or one that
+says why there is none.
+
+Who is authoritative: the ledger, in the row of the chat's calls. It is written by decisions alone, in the transaction
+that writes what they say. A call is in it, ``started``, before it runs, so of one that is not nobody has to ask whether
+it ran.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from chatcluster.parts import ToolCallPart
+
+DENIED_TEXT = "The user denied this call."
+CANCELLED_TEXT = "The call was cancelled before it produced a result."
+CANCELLED_RUNNING_TEXT = "The call was cancelled while it ran. Whether it took effect is not known."
+NOT_APPROVED_TEXT = "Nobody approved this call in time, so it was not run."
+TIMED_OUT_TEXT = "The call timed out: no result came in time."
+
+WAIT_SECONDS = 24 * 3600.0
+"""How long a call waits for somebody that does not say."""
+
+
+class CallState(StrEnum):
+    PENDING = "pending"
+    """The owner has to run it."""
+    APPROVAL = "approval"
+    CLIENT = "client"
+    AGENTS = "agents"
+    SIGN_IN = "sign_in"
+    STARTED = "started"
+    """It runs, or did when its worker died."""
+
+
+WAITING_STATES = (CallState.APPROVAL, CallState.CLIENT, CallState.AGENTS, CallState.SIGN_IN)
+
+
+class OpenCall(msgspec.Struct, frozen=True):
+    """A tool call without a result, and what its tool says of it: as it was when the model asked for the call.
+
+    ``effect`` and ``run_by`` are words of ``ports.toolbox``. ``digest`` is that of the arguments that somebody is
+    shown, and ``arguments`` are there if somebody changed them. ``deaths`` counts the workers that died while they ran
+    it. ``seconds`` is how long it may wait for somebody, ``deadline`` until when, where that is read.
+    """
+
+    call_id: str
+    name: str
+    state: CallState = CallState.PENDING
+    effect: str = "once"
+    run_by: str = "owner"
+    started_epoch: int | None = None
+    deaths: int = 0
+    digest: str = ""
+    arguments: str | None = None
+    approved: bool = False
+    seconds: float | None = None
+    deadline: datetime | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody else than the chat's owner has to do something."""
+        return self.state in WAITING_STATES
+
+    @property
+    def wait_seconds(self) -> float:
+        return WAIT_SECONDS if self.seconds is None else self.seconds
+
+
+def digest_of(arguments: str) -> str:
+    """What an approval names the arguments by that it is for."""
+    return hashlib.sha256(arguments.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def opened(part: ToolCallPart, plan: OpenCall | None, epoch: int) -> OpenCall:
+    """The call that begins with ``part``, as planned by the owner of tenure ``epoch``; else it is pending."""
+    digest = digest_of(part.arguments)
+    if plan is None:
+        return OpenCall(part.id, part.name, digest=digest)
+    started = epoch if plan.state is CallState.STARTED else None
+    return msgspec.structs.replace(plan, name=part.name, digest=digest, started_epoch=started)
+
+
+def started(call: OpenCall, epoch: int) -> OpenCall:
+    """The call as the tenure ``epoch`` runs it. One that another tenure had started has seen its worker die."""
+    died = call.state is CallState.STARTED and call.started_epoch != epoch
+    return msgspec.structs.replace(
+        call, state=CallState.STARTED, started_epoch=epoch, deaths=call.deaths + died, deadline=None
+    )
+
+
+def given_back(call: OpenCall, epoch: int) -> OpenCall:
+    """The call when the tenure ``epoch`` ends in order. One that it ran, and that may be run again, is run by the next
+    owner, and nobody died. What a tenure before had started stays so: that it died is still to be counted."""
+    if call.state is not CallState.STARTED or call.effect == "once" or call.started_epoch != epoch:
+        return call
+    return msgspec.structs.replace(call, state=CallState.PENDING)
+
+
+def approved(call: OpenCall, arguments: str | None) -> OpenCall:
+    """The call, to be run by whoever runs it, with the arguments that a person gave it if there are any."""
+    state = CallState.CLIENT if call.run_by == "client" else CallState.PENDING
+    call = msgspec.structs.replace(call, state=state, approved=True, deadline=None)
+    if arguments is None:
+        return call
+    return msgspec.structs.replace(call, arguments=arguments, digest=digest_of(arguments))
+
+
+def cancelled_text(call: OpenCall) -> str:
+    """What the model is told of a call that gets no result any more."""
+    may_have_run = call.state is CallState.STARTED and call.effect != "read"
+    return CANCELLED_RUNNING_TEXT if may_have_run else CANCELLED_TEXT
+
+
+def timed_out_text(call: OpenCall) -> str:
+    return NOT_APPROVED_TEXT if call.state is CallState.APPROVAL else TIMED_OUT_TEXT
+
+
+def all_wait(calls: Iterable[OpenCall]) -> bool:
+    """Whether there is nothing that the chat's owner could do."""
+    return all(call.waits for call in calls)

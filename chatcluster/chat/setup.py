@@ -1,0 +1,23 @@
+"""What a chat's user gives it besides messages: its title, tools that the client runs itself, servers of tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class ClientTool(msgspec.Struct, frozen=True):
+    """A tool that the chat's client runs. ``parameters`` is the JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ChatSetup(msgspec.Struct, frozen=True):
+    """``mcp_servers``: the slugs of the servers whose tools the chat has. None: as it is."""
+
+    title: str | None = None
+    client_tools: tuple[ClientTool, ...] | None = None
+    mcp_servers: tuple[str, ...] | None = None

@@ -1,0 +1,124 @@
+"""``Ledger`` on a ``MemoryDatabase``: what is read of tool calls, and what is kept besides the chats' states."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import msgspec
+
+from chatcluster.chat import Decision, Fence, Grant, OpenCall, Remember, Status
+from chatcluster.errors import Fenced
+from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.memory.link import Link
+from chatcluster.parts import CONTENT_VERSION, Message, ToolCallPart
+from chatcluster.ports import PERMISSION_SECONDS, PERMISSIONS_MAX, Action, Permission, ResultSlice
+
+
+class MemoryLedger:
+    def __init__(self, database: MemoryDatabase, link: Link) -> None:
+        self._database = database
+        self._link = link
+
+    async def open_calls(self, chat_id: UUID) -> tuple[OpenCall, ...]:
+        async with self._link.crossing("open_calls"):
+            row = self._database.row(chat_id)
+            return tuple(self._with_deadline(row, call) for call in row.state.open_calls)
+
+    async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
+        async with self._link.crossing("actions"):
+            row = self._database.chats.get(chat_id)
+            return () if row is None else self._actions(row)
+
+    async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
+        async with self._link.crossing("keep_result"):
+            row = self._database.chats.get(fence.chat_id)
+            if row is None or (row.state.worker_id, row.state.epoch) != (fence.worker_id, fence.epoch):
+                raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
+            if not any(call.call_id == call_id for call in row.state.open_calls):
+                raise Fenced(f"call {call_id} is not open any more")
+            row.calls.results[call_id] = data
+
+    async def read_result(self, chat_id: UUID, call_id: str, *, offset: int, limit: int) -> ResultSlice | None:
+        async with self._link.crossing("read_result"):
+            row = self._database.chats.get(chat_id)
+            data = None if row is None else row.calls.results.get(call_id)
+            return None if data is None else ResultSlice(data[offset : offset + limit], len(data))
+
+    async def permissions(self, owner_id: UUID, chat_id: UUID) -> frozenset[str]:
+        async with self._link.crossing("permissions"):
+            standing = self._standing(owner_id)
+            return frozenset(one.tool for one in standing if one.chat_id in (None, chat_id))
+
+    async def list_permissions(self, owner_id: UUID) -> tuple[Permission, ...]:
+        async with self._link.crossing("list_permissions"):
+            return tuple(reversed(self._standing(owner_id)))[:PERMISSIONS_MAX]
+
+    async def delete_permission(self, owner_id: UUID, permission_id: UUID) -> bool:
+        async with self._link.crossing("delete_permission"):
+            kept = self._database.permissions.get(owner_id, {})
+            found = [key for key, one in kept.items() if one.id == permission_id]
+            for key in found:
+                del kept[key]
+            return bool(found)
+
+    # parts of a transition
+
+    def _actions(self, row: ChatRow) -> tuple[Action, ...]:
+        if row.state.status is not Status.REQUIRES_ACTION:
+            return ()
+        asked = _asked(row.messages)
+        return tuple(self._action(row, call, asked[call.call_id]) for call in row.state.open_calls if call.waits)
+
+    def _action(self, row: ChatRow, call: OpenCall, part: ToolCallPart) -> Action:
+        return Action(
+            call.call_id,
+            call.name,
+            call.state,
+            part.arguments if call.arguments is None else call.arguments,
+            call.digest,
+            self._database.date(row.calls.deadlines[call.call_id]),
+            may_have_run=call.started_epoch is not None,
+        )
+
+    def _write_calls(self, row: ChatRow, decision: Decision) -> None:
+        """Before the chat has its new state."""
+        edits, deadlines = decision.calls, row.calls.deadlines
+        row.calls.known.update(call.call_id for call in edits.opened)
+        waiting = {call.call_id: call for call in decision.state.open_calls if call.waits}
+        for call_id in (*edits.closed, *(call.call_id for call in edits.changed)):
+            deadlines.pop(call_id, None)
+        if decision.state.status is Status.REQUIRES_ACTION:
+            for call_id, call in waiting.items():
+                deadlines.setdefault(call_id, self._database.clock() + call.wait_seconds)
+        if decision.grant is not None:
+            self._permit(row, decision.grant)
+
+    def _permit(self, row: ChatRow, grant: Grant) -> None:
+        chat_id = row.id if grant.remember is Remember.CHAT else None
+        now = self._database.now()
+        permission = Permission(uuid4(), grant.tool, chat_id, now, now + timedelta(seconds=PERMISSION_SECONDS))
+        kept = self._database.permissions.setdefault(row.owner_id, {})
+        kept.pop((grant.tool, chat_id), None)
+        kept[grant.tool, chat_id] = permission
+
+    def _standing(self, owner_id: UUID) -> list[Permission]:
+        kept = self._database.permissions.get(owner_id, {})
+        return [permission for permission in kept.values() if permission.expires_at > self._database.now()]
+
+    def _overdue(self, row: ChatRow) -> tuple[str, ...]:
+        """The calls that waited for too long, if the chat can be gone on with and nobody has locked it."""
+        state, locked = row.state, row.id in self._database.locked_rows
+        if locked or state.status is not Status.REQUIRES_ACTION or state.content_version > CONTENT_VERSION:
+            return ()
+        now = self._database.clock()
+        return tuple(call_id for call_id, deadline in row.calls.deadlines.items() if deadline <= now)
+
+    def _with_deadline(self, row: ChatRow, call: OpenCall) -> OpenCall:
+        deadline = row.calls.deadlines.get(call.call_id)
+        date = None if deadline is None else self._database.date(deadline)
+        return msgspec.structs.replace(call, deadline=date)
+
+
+def _asked(messages: list[Message]) -> dict[str, ToolCallPart]:
+    return {part.id: part for message in messages for part in message.parts if isinstance(part, ToolCallPart)}

@@ -1,0 +1,36 @@
+"""Pages of what a ``ChatRow`` has, as the queries of Postgres cut them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, islice, takewhile
+
+from chatcluster.errors import HistoryTooLarge
+from chatcluster.memory.database import ChatRow
+from chatcluster.parts import EndedTurn, Message, encode
+from chatcluster.ports import HistoryPage
+from chatcluster.room import bytes_of
+
+
+def history_page_of(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    messages: list[Message] = []
+    size_bytes = 0
+    for message in row.messages:
+        if message.id > after and size_bytes < page_bytes:
+            message_bytes = bytes_of([message])
+            if message_bytes > message_bytes_max:
+                raise HistoryTooLarge(f"message {message.id} has {message_bytes} bytes")
+            messages.append(message)
+            size_bytes += message_bytes
+    return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
+
+
+def turns_of(row: ChatRow, after: int, up_to: int, count_max: int) -> tuple[EndedTurn, ...]:
+    return tuple([turn for turn in row.turns if after < turn.revision <= up_to][-count_max:])
+
+
+def page_of(messages: Sequence[Message], count_max: int, bytes_max: int) -> tuple[tuple[Message, ...], int | None]:
+    """The first of ``messages``, within the bounds but one at least; and the revision of the next."""
+    sizes = accumulate(len(encode(message.parts)) for message in messages)
+    count = max(1, sum(1 for _ in takewhile(lambda size: size <= bytes_max, islice(sizes, count_max))))
+    return tuple(messages[:count]), messages[count].revision if count < len(messages) else None

@@ -1,0 +1,91 @@
+"""Tool calls: the ledger as its readers see it, whole results, and standing permissions. A part of ``Store``.
+
+What changes a call is a transition of its chat (``chat/calls.py``). Here is what is read besides, and what is kept that
+no transition depends on.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.chat import CallState, Fence, OpenCall
+
+RESULT_BYTES_MAX = 10 << 20
+"""Of the whole result of a call, where the message has a part of it."""
+
+PERMISSION_SECONDS = 90 * 24 * 3600.0
+"""An approval that is remembered stands for so long."""
+
+PERMISSIONS_MAX = 1000
+"""Of one user, the newest."""
+
+
+class Action(msgspec.Struct, frozen=True):
+    """A call that waits for somebody, as that somebody is shown it. ``kind``: what it waits for.
+
+    ``arguments`` are those that it is going to be run with; an approval names their ``digest``. ``may_have_run``: a
+    worker died while it ran the call, so it may have taken effect.
+    """
+
+    call_id: str
+    name: str
+    kind: CallState
+    arguments: str
+    digest: str
+    deadline: datetime
+    may_have_run: bool = False
+
+
+class Permission(msgspec.Struct, frozen=True):
+    """A tool that its user need not be asked about again; in one chat, or in all."""
+
+    id: UUID
+    tool: str
+    chat_id: UUID | None
+    created_at: datetime
+    expires_at: datetime
+
+
+class ResultSlice(msgspec.Struct, frozen=True):
+    """A piece of the whole result of a call."""
+
+    data: bytes
+    total_bytes: int
+
+
+class Ledger(Protocol):
+    async def open_calls(self, chat_id: UUID) -> tuple[OpenCall, ...]:
+        """Those without a result, in call order, for the owner of the chat. Raises ``ChatNotFound``."""
+        ...
+
+    async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
+        """What a chat that requires action waits for, in call order; nothing of any other."""
+        ...
+
+    async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
+        """Keep the whole of a result of which the message is going to have a part. May be repeated.
+
+        At most ``RESULT_BYTES_MAX``. It goes when the message goes that asked for the call. Raises ``Fenced`` if the
+        tenure is over or the call not open.
+        """
+        ...
+
+    async def read_result(self, chat_id: UUID, call_id: str, *, offset: int, limit: int) -> ResultSlice | None:
+        """``limit`` bytes of a result from ``offset`` on; None if no whole result of that call was kept."""
+        ...
+
+    async def permissions(self, owner_id: UUID, chat_id: UUID) -> frozenset[str]:
+        """The names of the tools that this user need not be asked about in this chat."""
+        ...
+
+    async def list_permissions(self, owner_id: UUID) -> tuple[Permission, ...]:
+        """All that stand, the newest first."""
+        ...
+
+    async def delete_permission(self, owner_id: UUID, permission_id: UUID) -> bool:
+        """False if this user has no such permission."""
+        ...

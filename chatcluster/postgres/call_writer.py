@@ -1,0 +1,59 @@
+"""Writes what a ``Decision`` says of tool calls, behind the messages that ask for them and before the chat's row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from chatcluster.chat import WAIT_SECONDS, Decision, Grant, OpenCall, Remember, Status
+from chatcluster.parts import Message, ToolCallPart
+from chatcluster.ports import PERMISSION_SECONDS, Chat
+from chatcluster.postgres import Connection
+from chatcluster.postgres.queries import load_queries
+
+SQL = load_queries("ledger.sql")
+
+
+async def write_calls(connection: Connection, chat_id: UUID, decision: Decision, messages: Sequence[Message]) -> None:
+    edits = decision.calls
+    if edits.closed:
+        await connection.execute(SQL["close_calls"], chat_id, list(edits.closed))
+    if edits.changed:
+        await connection.execute(SQL["change_calls"], chat_id, *_changed_columns(edits.changed))
+    if edits.opened:
+        await connection.execute(SQL["open_calls"], chat_id, *_opened_columns(edits.opened, messages))
+    if decision.state.status is Status.REQUIRES_ACTION and (edits.opened or edits.changed or edits.closed):
+        await connection.execute(SQL["set_deadlines"], chat_id, WAIT_SECONDS)
+
+
+def _opened_columns(calls: Sequence[OpenCall], messages: Sequence[Message]) -> list[list[object]]:
+    asked_in = {part.id: message.id for message in messages for part in message.parts if isinstance(part, ToolCallPart)}
+    return [
+        [asked_in[call.call_id] for call in calls],
+        [call.call_id for call in calls],
+        [call.name for call in calls],
+        [str(call.state) for call in calls],
+        [call.effect for call in calls],
+        [call.run_by for call in calls],
+        *_state_columns(calls),
+    ]
+
+
+def _changed_columns(calls: Sequence[OpenCall]) -> list[list[object]]:
+    return [[call.call_id for call in calls], [str(call.state) for call in calls], *_state_columns(calls)]
+
+
+def _state_columns(calls: Sequence[OpenCall]) -> list[list[object]]:
+    return [
+        [call.started_epoch for call in calls],
+        [call.deaths for call in calls],
+        [call.digest for call in calls],
+        [call.arguments for call in calls],
+        [call.approved for call in calls],
+        [call.seconds for call in calls],
+    ]
+
+
+async def permit(connection: Connection, chat: Chat, grant: Grant) -> None:
+    chat_id = chat.id if grant.remember is Remember.CHAT else None
+    await connection.execute(SQL["permit"], chat.owner_id, chat_id, grant.tool, PERMISSION_SECONDS)

@@ -1,0 +1,122 @@
+-- The queries of ledger.py and call_writer.py. See queries.py for the form of this file.
+
+-- name: select_open_calls
+select {calls} as open_calls from chats where id = $1
+
+-- name: select_actions
+select {actions} from chats where id = $1
+
+-- name: open_calls
+insert into tool_calls (chat_id, message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest,
+    arguments, approved, wait_seconds)
+select $1, message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest, arguments, approved,
+    wait_seconds
+from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[],
+    $10::text[], $11::text[], $12::boolean[], $13::float8[])
+    with ordinality as new (message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest, arguments,
+        approved, wait_seconds, ordinal)
+order by ordinal
+
+-- name: change_calls
+-- What a call waits for is something else now, if it waits at all.
+update tool_calls set
+    state = new.state, started_epoch = new.started_epoch, deaths = new.deaths, digest = new.digest,
+    arguments = new.arguments, approved = new.approved, wait_seconds = new.wait_seconds, deadline = null
+from unnest($2::text[], $3::text[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::boolean[], $9::float8[])
+    as new (call_id, state, started_epoch, deaths, digest, arguments, approved, wait_seconds)
+where tool_calls.chat_id = $1 and tool_calls.call_id = new.call_id and tool_calls.state <> 'done'
+
+-- name: close_calls
+update tool_calls set state = 'done', finished_at = statement_timestamp()
+where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
+
+-- name: set_deadlines
+-- Where the chat comes to rest, and not before: until then nobody can answer. A wait has an end, whatever it says.
+update tool_calls set
+    deadline = statement_timestamp() + least(coalesce(wait_seconds, $2::float8), 31536000) * interval '1 second'
+where chat_id = $1 and {waits_for_somebody} and deadline is null
+
+-- name: select_overdue_chats
+-- IDs alone: nothing that may be unreadable. $2: chats that could neither be read nor written.
+select chats.id
+from tool_calls join chats on chats.id = tool_calls.chat_id
+where tool_calls.deadline <= statement_timestamp() and {waits_for_somebody}
+    and chats.status = 'requires_action' and chats.content_version <= {content_version} and chats.id <> all($2::uuid[])
+group by chats.id
+order by min(tool_calls.deadline)
+limit $1
+
+-- name: lock_overdue_chat
+-- Nothing if somebody holds the row: there is a next time.
+select {chat}, wal_timeline() as wal_timeline from chats
+where id = $1 and status = 'requires_action' and content_version <= {content_version}
+for update skip locked
+
+-- name: select_overdue
+-- A statement after the lock.
+select coalesce(array_agg(call_id order by id), '{}') from tool_calls
+where chat_id = $1 and deadline <= statement_timestamp() and {waits_for_somebody}
+
+-- name: end_overdue
+-- Nothing of the row is read but what is needed to find it: a column of it cannot be. What the turn was is lost.
+with {wal},
+ended as (
+    update chats set
+        status = 'error', open_calls = 0, action_deadline = null, last_error = $2::text::json,
+        {next_version}, updated_at = statement_timestamp()
+    from wal
+    where id = $1 and status = 'requires_action'
+    returning id, snapshot_version
+),
+turn as (
+    insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
+    select ending.id, ending.snapshot_version, asked.id, 'error', $2::text::json ->> 'code', duration_ms
+    from ended as ending, {asked}
+)
+update tool_calls set state = 'done', finished_at = statement_timestamp()
+where chat_id = (select id from ended) and state <> 'done'
+
+-- name: select_known_calls
+select call_id from tool_calls where chat_id = $1 and call_id = any($2::text[])
+
+-- name: keep_result
+-- The share of the lock makes a claim wait: what a tenure keeps is kept before the next one begins.
+with held as (
+    select id from chats where id = $1 and worker_id = $2 and epoch = $3 for share
+)
+insert into tool_results (tool_call_id, data)
+select tool_calls.id, $5::bytea from held join tool_calls on chat_id = held.id
+where call_id = $4 and state <> 'done'
+on conflict (tool_call_id) do update set data = excluded.data
+returning true
+
+-- name: read_result
+select substring(data from $3::integer + 1 for $4::integer) as data, octet_length(data) as total_bytes
+from tool_results join tool_calls on tool_calls.id = tool_call_id
+where chat_id = $1 and call_id = $2
+order by tool_calls.id desc
+limit 1
+
+-- name: permit
+-- Each use of the table also removes what has expired of this user: no other clean-up is needed.
+with removed as (
+    delete from tool_permissions where user_id = $1 and expires_at < statement_timestamp() - interval '1 day'
+)
+insert into tool_permissions (user_id, chat_id, tool, expires_at)
+values ($1, $2, $3, statement_timestamp() + $4::float8 * interval '1 second')
+on conflict (user_id, tool, coalesce(chat_id, '00000000-0000-0000-0000-000000000000')) do update
+    set created_at = statement_timestamp(), expires_at = excluded.expires_at
+
+-- name: permissions
+select distinct tool from tool_permissions
+where user_id = $1 and (chat_id is null or chat_id = $2) and expires_at > statement_timestamp()
+
+-- name: list_permissions
+select id, tool, chat_id, greatest('0001-01-02', least(created_at, '9999-12-30')) as created_at,
+    greatest('0001-01-02', least(expires_at, '9999-12-30')) as expires_at
+from tool_permissions where user_id = $1 and expires_at > statement_timestamp()
+order by tool_permissions.created_at desc, id
+limit $2
+
+-- name: delete_permission
+delete from tool_permissions where user_id = $1 and id = $2 returning true

@@ -68,6 +68,9 @@ from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
+    SEEN_COMMANDS,
+    Applied,
+    apply_seen,
     insert_chat,
     insert_messages,
     is_plain,
@@ -89,7 +92,6 @@ from chatcluster.postgres.rows import (
     state_of,
     turns_of,
 )
-from chatcluster.postgres.seen_chats import SEEN_COMMANDS, Applied, apply_seen
 
 SQL = load_queries("chats.sql")
 

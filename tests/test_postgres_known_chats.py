@@ -24,7 +24,7 @@ from chatcluster.chat import (
     Status,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, Moved
+from chatcluster.errors import ChatArchived, Fenced, Moved, StoreUnavailable
 from chatcluster.ports import Chat, NewChat, Replica
 from chatcluster.postgres import Database, Session, open_database
 from chatcluster.postgres.registry import PostgresRegistry
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.postgres
 
 ANSWER = FinishTurn((assistant("the answer"),))
 RETRY = ScheduleRetry(Retry(attempt=1, delay_ms=1000, error="busy", kind="overloaded"))
+ARCHIVE = "UPDATE chats SET archived = true, snapshot_version = snapshot_version + 1 WHERE id = $1"
 INTERRUPT = "UPDATE chats SET status = 'interrupting', snapshot_version = snapshot_version + 1 WHERE id = $1"
 
 
@@ -244,3 +245,58 @@ async def test_a_claim_does_not_wait_for_the_row_of_its_own_replica(
     assert await store.claim(worker_id, free_slots=10, batch=10) == ()
     await execute(other, "ROLLBACK")
     assert [claimed.chat.id for claimed in await store.claim(worker_id, free_slots=10, batch=10)] == [chat.id]
+
+
+# --- a user's message to a chat at rest -------------------------------------------------------
+
+
+async def rest(database: Database, store: PostgresStore) -> Chat:
+    chat = await own(database, store)
+    return (await store.commit(fence_of(chat), ANSWER, known=chat)).chat
+
+
+async def test_a_message_to_a_chat_at_rest_is_a_look_and_one_statement(
+    database: Database, store: PostgresStore, statements: list[str]
+) -> None:
+    chat = await rest(database, store)
+    statements.clear()
+    outcome = await store.apply(chat.id, Send(text("and?")), owner_id=OWNER)
+    assert len(statements) == 2
+    read = await store.read(chat.id)
+    assert outcome.chat == read.chat
+    assert outcome.messages == read.messages[2:]
+
+
+async def test_a_message_that_waited_for_another_transition_does_not_go_by_what_it_saw(
+    database: Database, store: PostgresStore, observer: Session, other: Session
+) -> None:
+    """P1: the row is changed by somebody else while the one statement waits for it."""
+    chat = await rest(database, store)
+
+    async def send() -> None:
+        with pytest.raises(ChatArchived):
+            await store.apply(chat.id, Send(text("and?")), owner_id=OWNER)
+
+    async with trio.open_nursery() as nursery:
+        await execute(other, "BEGIN")
+        await execute(other, ARCHIVE, chat.id)
+        nursery.start_soon(send)
+        await wait_blocked(observer)
+        await execute(other, "COMMIT")
+    assert texts((await store.read(chat.id)).messages) == ["hello", "the answer"]
+
+
+@pytest.mark.parametrize("delivered", [True, False], ids=["committed", "not committed"])
+async def test_a_message_that_lost_its_answer_is_not_sent_twice(
+    database_url: str, database: Database, store: PostgresStore, delivered: bool
+) -> None:
+    """P1: only the look is repeated on another connection; what became of the rest is the caller's to find out."""
+    chat = await rest(database, store)
+    link = LossyLink(database_url)
+    async with link.listening() as url, open_database(Settings(database_url=url)) as lossy:
+        await PostgresStore(lossy).get(chat.id)
+        link.break_at("the words", delivered=delivered)
+        with pytest.raises(StoreUnavailable):
+            await PostgresStore(lossy).apply(chat.id, Send(text("the words")), owner_id=OWNER)
+        assert link.broke
+    assert texts((await store.read(chat.id)).messages) == ["hello", "the answer", *["the words"] * delivered]

@@ -5,7 +5,9 @@ history comes before inserting, leaving the queue before entering it, and the me
 them. The chat's row is written last, with everything that the decision changed on it.
 
 A **plain** decision changes the row and adds messages, no more. If the chat is known, it can be written without having
-been locked and loaded: one statement does it all, on condition that the chat is still as it was known.
+been locked and loaded: one statement does it all, on condition that the chat is still as it was known. So an owner's
+commit is one statement, and a user's command two, the first of which looks at the row. What is refused, queued or raced
+for goes the long way: only a row that is locked refuses.
 """
 
 from __future__ import annotations
@@ -14,21 +16,32 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.chat import ChatSetup, ChatState, Decision, Fence
-from chatcluster.errors import Fenced
+from chatcluster.chat import ChatSetup, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
+from chatcluster.errors import CallerError, Fenced, Unreadable
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
 from chatcluster.ports import Chat, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.call_writer import permit, write_calls
 from chatcluster.postgres.columns import column_values
+from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
-from chatcluster.postgres.rows import chat_of, json_of, messages_of, turn_of
+from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
 from chatcluster.room import bytes_of, change_bytes
 
 SQL = load_queries("chats.sql")
 UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
     NamedQuery(SQL[name]) for name in ("update_chat", "update_owned", "update_known", "update_seen")
 )
+
+SEEN_COMMANDS = (Send, Interrupt)
+"""Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
+
+
+class Applied(NamedTuple):
+    """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated."""
+
+    before: int
+    outcome: Outcome
 
 
 class Origin(NamedTuple):
@@ -116,6 +129,20 @@ async def write_known(
     }
     row = await connection.fetchrow(UPDATE_KNOWN.text, *UPDATE_KNOWN.values(values))
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]), ended=turn_of(row["ended"]))
+
+
+async def apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
+    """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
+    if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
+        return None
+    try:
+        seen = chat_of(row)
+        before = state_of(seen, (), ())
+        decision = decide(before, command)
+    except (CallerError, Unreadable):
+        return None
+    outcome = await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
+    return None if outcome is None else Applied(seen.history_version, outcome)
 
 
 async def write_seen(connection: Connection, seen: Chat, decision: Decision, before: ChatState) -> Outcome | None:

@@ -60,6 +60,9 @@ from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
+    SEEN_COMMANDS,
+    Applied,
+    apply_seen,
     insert_chat,
     insert_messages,
     is_plain,
@@ -78,7 +81,6 @@ from chatcluster.postgres.rows import (
     queue_of,
     state_of,
 )
-from chatcluster.postgres.seen_chats import SEEN_COMMANDS, Applied, apply_seen
 
 SQL = load_queries("chats.sql")
 

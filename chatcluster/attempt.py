@@ -16,18 +16,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
     NewMessage,
+    OpaquePart,
     Part,
     Position,
     ReasoningPart,
     Role,
     TextPart,
-    ToolCallPart,
+    ToolArgumentsPart,
+    coalesced,
     is_visible,
     joined,
     storable,
@@ -104,34 +107,59 @@ class Attempt:
         )
 
     def _say(self, part: Part) -> None:
-        if isinstance(part, TextPart | ReasoningPart):
+        if isinstance(part, TextPart | ReasoningPart | ToolArgumentsPart):
             if not part.text:
                 return
-            if not part.text.isascii() or "\0" in part.text:
-                part = type(part)(storable(part.text))
-        elif isinstance(part, ToolCallPart):
-            part = ToolCallPart(storable(part.id), storable(part.name), storable(part.arguments))
+            if not _is_plain(part.text):
+                part = msgspec.structs.replace(part, text=storable(part.text))
+        else:
+            part = _storable(part)
         self._streamed_bytes += _size(part)
-        if not self._deltas or type(self._deltas[-1]) is not type(part):
+        if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:
             raise ProviderError(f"the answer is longer than {self._settings.attempt_bytes_max} bytes", kind="config")
         self._deltas.append(part)
         if len(self._deltas) - self._joined >= JOIN_DELTAS:
-            self._deltas[self._joined :] = joined(self._deltas[self._joined :])
+            self._deltas[self._joined :] = coalesced(self._deltas[self._joined :])
             self._joined = len(self._deltas)
-        self._stream.part(part)
+        if not isinstance(part, OpaquePart):
+            self._stream.part(part)
 
 
-def interrupted(said: Said, model: str | None) -> NewMessage:
-    """What an interrupt keeps of an attempt: what was streamed of it, no more, no less."""
+def interrupted(said: Said, model: str | None) -> NewMessage | None:
+    """What an interrupt keeps of an attempt: what was streamed of it, no more, no less, but for calls.
+
+    A call is run once it is history. One that was being said is none, and is dropped. None: there is nothing to keep.
+    """
+    parts = tuple(part for part in joined(said.deltas) if isinstance(part, TextPart | ReasoningPart))
+    if not parts:
+        return None
     return NewMessage(
         Role.ASSISTANT,
-        joined(said.deltas),
+        parts,
         finish_reason="interrupted",
         model=model,
         position=None if said.position is None else str(said.position),
     )
+
+
+def _storable(part: Part) -> Part:
+    """The part, without what can neither be stored nor sent."""
+    fields = {name: getattr(part, name) for name in part.__struct_fields__}
+    made = {name: storable(text) for name, text in fields.items() if isinstance(text, str) and not _is_plain(text)}
+    return msgspec.structs.replace(part, **made) if made else part
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "\0" not in text
+
+
+def _goes_on(last: Part, part: Part) -> bool:
+    """Whether the two are one once they are coalesced."""
+    if isinstance(last, ToolArgumentsPart) and isinstance(part, ToolArgumentsPart):
+        return last.call_id == part.call_id
+    return type(last) is type(part)
 
 
 def _size(part: Part) -> int:

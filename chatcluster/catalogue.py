@@ -29,6 +29,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "store.transaction": "a Postgres transaction ended, and how",
         "stream.closed": "an event stream ended, and why",
         "stream.opened": "an event stream was opened",
+        "tool.called": "a call of a tool ended on this replica, and how",
     },
     Level.INFO: {
         "burial.failed": "a dead replica could not be buried; the next look tries again",
@@ -113,6 +114,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "redis.may_evict": "Redis may drop parts when its memory is full",
         "replica.buried": "a replica was found dead, and its chats were freed",
         "runner.crashed": "a turn ended in an error that nobody foresaw",
+        "tool.crashed": "a call of a tool ended in an error that nobody foresaw; the model is told that it failed",
+        "toolbox.crashed": "the tools of a turn were lost in an error that nobody foresaw",
         "watch.crashed": "a user's list ended in an error that nobody foresaw; its readers are cut",
     },
 }

@@ -118,6 +118,11 @@ class Settings:
     )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
 
+    # tools
+    tools_concurrent: int = setting(8, "Tool calls of one step that run at a time", minimum=1, maximum=100)
+    approval_seconds: float = setting(86_400.0, "How long a tool call waits for a person's approval", minimum=1)
+    client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
+
     # streaming
     coalesce_ms: float = setting(
         15.0, "Text deltas of a chat are joined for this long after the first", minimum=0, maximum=1000
@@ -145,6 +150,17 @@ class Settings:
         2048.0,
         "So is one that takes less than this, averaged over the same time, while there is more to send",
         minimum=1,
+    )
+
+    # tools
+    encryption_keys: str = setting(
+        "",
+        "Keys for secrets in the database, separated by commas: the first encrypts, all decrypt. "
+        "`chatcluster secrets new-key` makes one",
+        secret=True,
+    )
+    public_url: str = setting(
+        "", "URL at which browsers reach this cluster, for signing in at servers of tools. Default: http://ADVERTISE"
     )
 
     # what is kept
@@ -197,6 +213,8 @@ class Settings:
         if self.llm_base_url:
             check_http_url("llm-base-url", self.llm_base_url.strip())
         check_header_text("llm-api-key", self.llm_api_key.strip())
+        if self.public_url:
+            check_http_url("public-url", self.public_url.strip())
         for name in ("name", "advertise", "llm_model"):
             if not is_visible(getattr(self, name).strip()):
                 raise ConfigError(
@@ -230,6 +248,10 @@ class Settings:
     def advertised_address(self, port: int) -> str:
         host = socket.gethostname() if self.host in ALL_ADDRESSES else self.host
         return self.advertise or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+    def browsers_url(self, port: int) -> str:
+        """Where browsers reach this cluster, without a slash at the end."""
+        return self.public_url.strip().rstrip("/") or f"http://{self.advertised_address(port)}"
 
 
 def _check_range(name: str, value: Any, minimum: float | None, maximum: float | None) -> None:

@@ -105,9 +105,17 @@ class HeldChat:
         self._notices.committed(outcome.chat, "status" if changed else None, by_owner=True)
         return outcome
 
+    async def keep_result(self, call_id: str, whole: bytes) -> None:
+        """Keep all of a result that goes into history cut. Raises ``Fenced``, ``Moved``."""
+        fence = self._fence
+        await until_known(lambda: self._store.keep_result(fence, call_id, whole), fence.chat_id)
+
+    @property
+    def _fence(self) -> Fence:
+        return Fence(self.chat.id, self._worker_id, self.chat.epoch, self.chat.history_version)
+
     async def _transact(self, command: OwnerCommand) -> Outcome:
-        before = self.chat
-        fence = Fence(before.id, self._worker_id, before.epoch, before.history_version)
+        before, fence = self.chat, self._fence
         outcome = await until_known(lambda: self._store.commit(fence, command, known=before), before.id)
         if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
             raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")

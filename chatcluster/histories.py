@@ -19,7 +19,7 @@ from chatcluster import telemetry
 from chatcluster.chat import ErrorInfo
 from chatcluster.config import Settings
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
-from chatcluster.parts import Message
+from chatcluster.parts import Message, strings_of
 from chatcluster.ports import Chat, HistoryPage, Store
 from chatcluster.repeats import until_known
 from chatcluster.turn import asked_model
@@ -76,6 +76,7 @@ class History:
         self._places = places
         self._bytes_max = bytes_max_of(settings)
         self._held_bytes = 0
+        self._size_bytes = 0
 
     def close(self) -> None:
         """Forget the messages."""
@@ -87,6 +88,12 @@ class History:
     def extend(self, messages: Sequence[Message]) -> None:
         if self.messages is not None:
             self.messages.extend(messages)
+            self._size_bytes += sum(len(text) for new in messages for part in new.parts for text in strings_of(part))
+
+    def require_room(self) -> None:
+        """Raise ``HistoryTooLarge`` if what a turn added to it is more than anybody will read again."""
+        if self._size_bytes > self._bytes_max:
+            raise self._too_large()
 
     async def read(self, chat: Chat) -> None:
         """All messages, as of the version of ``chat``."""
@@ -123,6 +130,7 @@ class History:
 
     def _keep(self, size_bytes: int) -> None:
         """Give back what was taken to be safe."""
+        self._size_bytes = size_bytes
         if self._held_bytes:
             self._places.give_back(self._held_bytes - size_bytes)
             self._held_bytes = size_bytes
@@ -132,7 +140,10 @@ class History:
             chat.id, after=after, page_bytes=PAGE_BYTES, message_bytes_max=min(bytes_left, MESSAGE_BYTES_MAX)
         )
         if page.size_bytes > bytes_left:
-            raise HistoryTooLarge(f"the history of this chat has more than {self._bytes_max} bytes")
+            raise self._too_large()
         if page.history_version != chat.history_version:
             raise Moved(f"history moved from version {chat.history_version} to {page.history_version}")
         return page
+
+    def _too_large(self) -> HistoryTooLarge:
+        return HistoryTooLarge(f"the history of this chat has more than {self._bytes_max} bytes")

@@ -1,18 +1,22 @@
 """The frames of one tenure, from a runner's hands: numbered, encoded, and kept until they are history.
 
-``publisher.py`` sends them, and has the states. Text deltas are coalesced: the first goes at once, then at most one
-frame per ``coalesce_ms``. The frames of the attempt under way stay in memory, because Redis is never the truth: if it
-loses them, they are appended again at the same positions, and readers drop what they have seen. Older ones are
-history, or dropped: nobody needs them any more.
+``publisher.py`` sends them, and has the states. Deltas of text, and of a call's arguments, are coalesced: the first
+goes at once, then at most one frame per ``coalesce_ms``. No frame is long: what is long goes out in several, but of a
+tool's result only the beginning does, as the message that follows has all of it.
+
+The frames of the attempt under way stay in memory, because Redis is never the truth: if it loses them, they are
+appended again at the same positions, and readers drop what they have seen. Older ones are history, or dropped: nobody
+needs them any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster.backoff import grown_seconds
@@ -28,7 +32,11 @@ from chatcluster.parts import (
     Position,
     ReasoningPart,
     TextPart,
+    ToolArgumentsPart,
+    ToolCallPart,
+    ToolResultPart,
     TurnFrame,
+    coalesced,
     frame,
 )
 
@@ -125,9 +133,9 @@ class TenureStream:
         self._add(AttemptFrame(number, history_version, snapshot_version))
 
     def part(self, part: Part) -> None:
-        """A delta of the current attempt; text and reasoning may be held back to be coalesced."""
+        """A delta of the current attempt; text, reasoning and arguments may be held back to be coalesced."""
         now = trio.current_time()
-        mergeable = isinstance(part, TextPart | ReasoningPart)
+        mergeable = isinstance(part, TextPart | ReasoningPart | ToolArgumentsPart)
         if self._held.parts and (not mergeable or type(self._held.parts[0]) is not type(part)):
             self.flush()
         if mergeable and (self._held.parts or now < self._held.until):
@@ -143,7 +151,8 @@ class TenureStream:
         if self._held.parts:
             held, self._held.parts = self._held.parts, []
             self._held.until = trio.current_time() + self._publisher.coalesce_seconds
-            self._add_part(_merged(held))
+            for merged in coalesced(held):  # more than one where calls are written side by side
+                self._add_part(merged)
         return Position(self.epoch, self._next_seq - 1)
 
     def committed(self, history_version: int) -> None:
@@ -194,13 +203,12 @@ class TenureStream:
             self.memory = self.memory[:1]
 
     def _add_part(self, part: Part) -> None:
-        """In several frames, if the text is long."""
-        if isinstance(part, TextPart | ReasoningPart):
-            for start in range(0, len(part.text), FRAME_CHARACTERS_MAX):
-                text = part.text[start : start + FRAME_CHARACTERS_MAX]
-                self._add(PartFrame(self._attempt, type(part)(text)))
-        else:
-            self._add(PartFrame(self._attempt, part))
+        """In several frames, if it is long."""
+        if isinstance(part, TextPart) and 0 < len(part.text) <= FRAME_CHARACTERS_MAX:
+            self._add(PartFrame(self._attempt, part))  # as nearly all are
+            return
+        for piece in _pieces(part):
+            self._add(PartFrame(self._attempt, piece))
 
     def _add(self, body: FrameBody) -> None:
         if not isinstance(body, PartFrame):
@@ -215,8 +223,16 @@ class TenureStream:
         self._publisher.pending(self)
 
 
-def _merged(held: list[Part]) -> Part:
-    """Neighbouring deltas of one kind as one."""
-    if isinstance(held[0], ReasoningPart):
-        return ReasoningPart("".join(part.text for part in held if isinstance(part, ReasoningPart)))
-    return TextPart("".join(part.text for part in held if isinstance(part, TextPart)))
+def _pieces(part: Part) -> Iterator[Part]:
+    """The part as parts that are short enough for a frame, and say the same to those who join them."""
+    match part:
+        case TextPart(text=text) | ReasoningPart(text=text) | ToolArgumentsPart(text=text):
+            for start in range(0, len(text), FRAME_CHARACTERS_MAX):
+                yield msgspec.structs.replace(part, text=text[start : start + FRAME_CHARACTERS_MAX])
+        case ToolCallPart(id=call_id, arguments=arguments) if len(arguments) > FRAME_CHARACTERS_MAX:
+            yield msgspec.structs.replace(part, arguments="")
+            yield from _pieces(ToolArgumentsPart(call_id, arguments))
+        case ToolResultPart(call_id=call_id, is_error=is_error):
+            yield ToolResultPart(call_id, part.text[:FRAME_CHARACTERS_MAX], is_error)
+        case _:
+            yield part

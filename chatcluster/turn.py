@@ -21,30 +21,28 @@ class CallModel(msgspec.Struct, frozen=True):
     """Ask the model for the next assistant message."""
 
 
+class RunCalls(msgspec.Struct, frozen=True):
+    """Run the tool calls that have no result yet; those that wait for somebody are not the owner's to run."""
+
+    calls: tuple[ToolCallPart, ...]
+
+
 class Finish(msgspec.Struct, frozen=True):
     """The turn is complete; nothing is left to say."""
 
 
-class GiveUp(msgspec.Struct, frozen=True):
-    """The turn cannot go on."""
-
-    error: ErrorInfo
-
-
-Step = CallModel | Finish | GiveUp
+Step = CallModel | RunCalls | Finish
 
 
 def next_step(messages: Sequence[Message], *, steps_max: int) -> Step:
     """The next step of a running chat with this history; at most ``steps_max`` model responses a turn.
 
-    A turn that reaches ``steps_max`` ends as it is, without an error. Without tools to run, an open call
-    ends the turn in an error that says so: nobody will ever answer it.
+    A turn that reaches ``steps_max`` ends as it is, without an error, once what was called has its results.
     """
     if not messages:
         return Finish()
     if calls := open_calls(messages):
-        names = ", ".join(call.name for call in calls)
-        return GiveUp(ErrorInfo("unknown_tool", f"the model called tools that do not exist here: {names}"))
+        return RunCalls(tuple(calls))
     if messages[-1].role is Role.ASSISTANT or steps_taken(messages) >= steps_max:
         return Finish()
     return CallModel()

@@ -125,15 +125,47 @@ def test_a_call_that_nothing_is_said_about_must_not_be_run_twice() -> None:
     assert (opened.state, opened.effect, opened.started_epoch) == (PENDING, "once", None)
 
 
-def test_the_results_that_close_the_last_call_start_the_next_attempt_with_them() -> None:
+def test_a_step_that_goes_on_starts_the_next_attempt_with_it() -> None:
+    """Of the model, or at what the calls that are open give: its frames are told from those of a tenure before."""
     first = owner(state_of(RUNNING, open_calls=calls("a", "b", state=STARTED)), CommitStep((result("a"),)))
-    assert (first.state.attempt, first.state.history_version) == (0, 11)
+    assert (first.state.attempt, first.state.history_version) == (1, 11)
     last = owner(first.state, CommitStep((result("b"),)))
     assert (last.state.attempt, last.state.history_version, last.state.status) == (1, 12, RUNNING)
 
 
-def test_a_step_without_calls_starts_no_attempt() -> None:
-    assert owner(state_of(RUNNING), CommitStep((assistant("hm"),))).state.attempt == 0
+def test_a_step_that_leaves_all_to_others_starts_no_attempt() -> None:
+    waiting = OpenCall("a", "tool", APPROVAL)
+    rests = owner(state_of(RUNNING), CommitStep((assistant("hm", "a"),), (waiting,))).state
+    assert (rests.status, rests.attempt) == (Status.REQUIRES_ACTION, 0)
+
+
+def test_calls_that_cannot_be_run_have_their_results_in_the_commit_that_brings_them() -> None:
+    decision = owner(state_of(RUNNING), CommitStep((assistant("hm", "a", "b"), result("a"))))
+    assert [call.call_id for call in decision.state.open_calls] == ["b"]
+    none_left = owner(state_of(RUNNING), CommitStep((assistant("hm", "a"), result("a"))))
+    assert (none_left.state.open_calls, none_left.state.attempt) == ((), 1)
+
+
+def test_an_interruption_keeps_the_results_that_were_there() -> None:
+    """P7: what has run is not said to have been cancelled."""
+    state = state_of(Status.INTERRUPTING, open_calls=calls("a", "b", state=STARTED))
+    command = FinishInterruption(results=(result("b", "kept"), result("gone", "late")))
+    results = [part for message in owner(state, command).messages for part in message.parts]
+    assert [(part.call_id, part.text == "kept") for part in results if isinstance(part, ToolResultPart)] == [
+        ("b", True),
+        ("a", False),
+    ]
+
+
+def test_a_call_that_is_given_back_in_order_saw_nobody_die() -> None:
+    """One that may be run again is run by the next owner; of another one nobody knows what became."""
+    state = state_of(RUNNING)
+    ours = OpenCall("a", "tool", STARTED, effect="read", started_epoch=state.epoch)
+    of_the_dead = OpenCall("b", "tool", STARTED, effect="read", started_epoch=state.epoch - 1)
+    once = OpenCall("c", "tool", STARTED, started_epoch=state.epoch)
+    after = owner(msgspec.structs.replace(state, open_calls=(ours, of_the_dead, once)), Release()).state.open_calls
+    assert [call.state for call in after] == [PENDING, STARTED, STARTED]
+    assert after[0].started_epoch == state.epoch, "it is known to have run"
 
 
 def test_a_result_of_a_call_that_has_one_is_refused() -> None:

@@ -335,7 +335,7 @@ def test_attempt_and_retry_start_anew_with_every_history_version() -> None:
             except (CallerError, OwnershipError):
                 continue
             if after.history_version != state.history_version:
-                starts_next = isinstance(command, CommitStep) and not after.open_calls
+                starts_next = isinstance(command, CommitStep) and after.status is RUNNING
                 assert (after.attempt, after.retry) == (int(starts_next), None)
                 changed += 1
     assert changed > 0

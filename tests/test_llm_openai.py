@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,24 +14,31 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from chatcluster.errors import ProviderError
+from chatcluster.llm.conversation import OUTCOME_UNKNOWN
 from chatcluster.llm.failures import Provider
-from chatcluster.llm.openai import CALLS_CHARACTERS_MAX, OUTCOME_UNKNOWN, SLICE_BYTES, ChunkDecoder, request_body
+from chatcluster.llm.openai import CALLS_CHARACTERS_MAX, ChunkDecoder
+from chatcluster.llm.openai_request import request_body
+from chatcluster.llm.slices import SLICE_BYTES
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.parts import (
+    ImagePart,
     Message,
+    OpaquePart,
     Part,
     ReasoningPart,
     Role,
     TextPart,
+    ToolArgumentsPart,
     ToolCallPart,
     ToolResultPart,
     Usage,
     joined,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest, ToolSpec
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 PROVIDER = Provider("test.example", ("sk-very-secret-key",))
@@ -40,7 +48,7 @@ def play(body: bytes, *, bytes_at_a_time: int = 1 << 20) -> list[ModelEvent]:
     """All events of a response's body that arrives in pieces of the given size."""
     numbers = itertools.count(1)
     sse = EventDecoder(PROVIDER)
-    decoder = ChunkDecoder(PROVIDER, new_call_id=lambda: f"new_{next(numbers)}")
+    decoder = ChunkDecoder(PROVIDER, "asked", new_call_id=lambda: f"new_{next(numbers)}")
     events: list[ModelEvent] = []
 
     def take(payloads: Sequence[bytes | None]) -> None:
@@ -72,27 +80,28 @@ def text(value: str) -> tuple[Part, ...]:
 ANSWERS = {
     "openai": Answer(text("Hello wörld 🌍"), usage=Usage(9, 4, 2, 5), model="gpt-x"),
     "openai_parallel_calls": Answer(
-        (ToolCallPart("call_a", "weather", '{"city":"Bern"}'), ToolCallPart("call_b", "time", "{}")), "tool_calls"
+        (ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a"), ToolCallPart("new_2", "time", "{}", "call_b")),
+        "tool_calls",
     ),
     "azure_empty_choices": Answer(text("Hi"), "content_filter", model="gpt-azure"),
     "openrouter_comments": Answer((ReasoningPart("Think"), TextPart("Yes")), usage=Usage(3, 2), model="vendor/m"),
     "vllm_reasoning": Answer((ReasoningPart("Let me see."), TextPart("42")), usage=Usage(1, 9)),
     "deepseek_reasoning": Answer((ReasoningPart("Hm"), TextPart("Ok")), "length", Usage(7, 2, 1)),
     "ollama_calls_without_index": Answer(
-        (ToolCallPart("call_1", "add", '{"a": 1, "ü": [2]}'), ToolCallPart("call_2", "now", "{}")),
+        (ToolCallPart("new_1", "add", '{"a": 1, "ü": [2]}', "call_1"), ToolCallPart("new_2", "now", "{}", "call_2")),
         "tool_calls",
         model="qwen",
     ),
     "proxy_all_calls_index_zero": Answer(
-        (ToolCallPart("a", "one", '{"x":1}'), ToolCallPart("b", "two", "{}")), "tool_calls"
+        (ToolCallPart("new_1", "one", '{"x":1}', "a"), ToolCallPart("new_2", "two", "{}", "b")), "tool_calls"
     ),
-    "changing_call_ids": Answer((ToolCallPart("x1", "one", '{"q":"v"}'),), "tool_calls"),
+    "changing_call_ids": Answer((ToolCallPart("new_1", "one", '{"q":"v"}', "x1"),), "tool_calls"),
     "calls_without_ids": Answer(
         (
             ToolCallPart("new_1", "one", "{}"),
             ToolCallPart("new_2", "one", '{"n":2}'),
-            ToolCallPart("same", "two", "{}"),
-            ToolCallPart("new_3", "three", "{}"),
+            ToolCallPart("new_3", "two", "{}", "same"),
+            ToolCallPart("new_4", "three", "{}"),
         ),
         "tool_calls",
     ),
@@ -115,6 +124,31 @@ ANSWERS = {
     "perplexity_message_beside_delta": Answer(text("Hi you")),
     "whole_message_at_the_end": Answer(text("Hi")),
     "legacy_function_call": Answer((ToolCallPart("new_1", "add", '{"a":1}'),), "tool_calls"),
+    "gemini_thought_signature": Answer(
+        (
+            ToolCallPart("new_1", "weather", '{"city":"Bern"}', "function-call-1"),
+            OpaquePart(
+                "test.example",
+                "asked",
+                "extra_content",
+                '{"call_id":"new_1","extra_content":{"google":{"thought_signature":"c2lnbmF0dXJl"}}}',
+            ),
+            ToolCallPart("new_2", "weather", '{"city":"Rom"}', "function-call-2"),
+        ),
+        "tool_calls",
+        Usage(40, 12),
+        "gemini-x",
+    ),
+    "name_after_arguments": Answer(
+        (
+            ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a"),
+            OpaquePart("test.example", "asked", "extra_content", '{"call_id":"new_1","extra_content":{"v":1}}'),
+        ),
+        "tool_calls",
+    ),
+    "call_cut_by_length": Answer(
+        (TextPart("Let me see."), ToolCallPart("new_1", "write", '{"text":"Once upo', "call_a")), "length"
+    ),
     "together_eos": Answer(text("Hi")),
     "gateway_end_turn": Answer(text("Hi")),
     "gemini_upper_case": Answer(text("Hi there")),
@@ -204,7 +238,7 @@ def test_a_transcript_without_an_answer_is_a_visible_error(name: str, bytes_at_a
 
 
 def test_every_transcript_has_an_expectation() -> None:
-    assert {path.stem for path in TRANSCRIPTS.iterdir()} == {*ANSWERS, *FAILURES}
+    assert {path.stem for path in TRANSCRIPTS.glob("*.sse")} == {*ANSWERS, *FAILURES}
 
 
 def test_every_chunk_is_a_sign_of_life() -> None:
@@ -223,13 +257,46 @@ def test_pieces_of_a_call_are_progress_and_what_says_nothing_is_not() -> None:
         (event,) = decoder.feed(b'{"choices":[{"delta":%s}],"usage":{"prompt_tokens":1}}' % delta.encode())
         return type(event).__name__
 
-    assert kind('{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]}') == "Progress"
-    assert kind('{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}') == "Progress"
+    assert kind('{"tool_calls":[{"index":0,"id":"a","function":{"arguments":"{"}}]}') == "Progress"
+    assert kind('{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"}"}}]}') == "Delta"
     assert kind('{"tool_calls":[{"index":0,"function":{"arguments":""}}]}') == "KeepAlive"
     assert kind('{"role":"assistant","content":""}') == "KeepAlive"
     assert kind("{}") == "KeepAlive"
     assert decoder.feed(b"") == [KeepAlive()]
     assert decoder.feed(b'{"choices":[],"usage":{"completion_tokens":9}}') == [KeepAlive()]
+
+
+def test_a_call_is_told_when_its_name_is_known_and_its_arguments_as_they_come() -> None:
+    decoder = ChunkDecoder(PROVIDER, new_call_id=lambda: "ours")
+
+    def said(piece: str) -> list[ModelEvent]:
+        return decoder.feed(b'{"choices":[{"delta":{"tool_calls":[%s]}}]}' % piece.encode())
+
+    assert said('{"index":0,"id":"theirs","function":{"name":"f","arguments":""}}') == [
+        Delta(ToolCallPart("ours", "f", "", "theirs"))
+    ]
+    assert said('{"index":0,"function":{"arguments":"{\\"a\\":"}}') == [Delta(ToolArgumentsPart("ours", '{"a":'))]
+    assert said('{"index":0,"function":{"arguments":"1}"}}') == [Delta(ToolArgumentsPart("ours", "1}"))]
+    assert decoder.feed(b"[DONE]") == [Finished("tool_calls")]
+
+
+def test_arguments_that_never_came_are_none() -> None:
+    decoder = ChunkDecoder(PROVIDER, new_call_id=lambda: "ours")
+    decoder.feed(b'{"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f","arguments":" "}}]}}]}')
+    assert decoder.feed(b"[DONE]") == [Delta(ToolArgumentsPart("ours", "{}")), Finished("tool_calls")]
+
+
+def test_ids_of_calls_are_ours_and_never_the_same() -> None:
+    ids = set()
+    for _ in range(3):
+        (event,) = ChunkDecoder(PROVIDER).feed(
+            b'{"choices":[{"delta":{"tool_calls":[{"id":"call_0","function":{"name":"f"}}]}}]}'
+        )
+        assert isinstance(event, Delta)
+        assert isinstance(event.part, ToolCallPart)
+        ids.add(event.part.id)
+    assert len(ids) == 3
+    assert all(re.fullmatch("call_[0-9a-f]{32}", call_id) for call_id in ids)
 
 
 def test_a_reason_that_nobody_knows_does_not_end_the_answer() -> None:
@@ -363,6 +430,83 @@ def test_a_call_is_followed_by_its_result_and_by_the_next_message() -> None:
         {"role": "tool", "tool_call_id": "1", "content": "ok"},
         {"role": "user", "content": "b"},
     ]
+
+
+def test_a_request_offers_tools_and_may_forbid_to_call_them() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = (ToolSpec("weather", "Tells the weather.", schema), ToolSpec("now", "", {}))
+    request = ModelRequest(UUID(int=1), history(user("Hi")), tools=tools)
+    body = json.loads(b"".join(request_body(request, "m")))
+    assert body["tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "weather", "description": "Tells the weather.", "parameters": schema},
+        },
+        {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
+    ]
+    assert "tool_choice" not in body
+    forbidden = json.loads(b"".join(request_body(msgspec.structs.replace(request, may_call_tools=False), "m")))
+    assert forbidden.pop("tool_choice") == "none"
+    assert forbidden == body
+
+
+def test_a_call_goes_out_under_the_servers_id_and_ours_where_it_gave_none() -> None:
+    calls = (ToolCallPart("call_ours", "f", "{}", "theirs"), ToolCallPart("call_two", "f", "{}"))
+    results = (ToolResultPart("call_two", "2"), ToolResultPart("call_ours", "1"))
+    _, said, *answered = wire_messages(history(user("a"), assistant(*calls), tool(*results)))
+    assert [call["id"] for call in said["tool_calls"]] == ["theirs", "call_two"]
+    assert [(result["tool_call_id"], result["content"]) for result in answered] == [("theirs", "1"), ("call_two", "2")]
+
+
+SIGNATURE = '{"call_id":"call_a","extra_content":{"google":{"thought_signature":"c2ln"}}}'
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "data", "is_sent"),
+    [
+        ("server", "default-model", SIGNATURE, True),
+        ("another", "default-model", SIGNATURE, False),
+        ("server", "another", SIGNATURE, False),
+        ("server", "default-model", "damaged", False),
+    ],
+)
+def test_what_a_server_hangs_on_a_call_goes_back_to_it_and_to_no_other(
+    provider: str, model: str, data: str, is_sent: bool
+) -> None:
+    parts = (ToolCallPart("call_a", "f", "{}", "a"), OpaquePart(provider, model, "extra_content", data))
+    request = ModelRequest(UUID(int=1), history(user("a"), assistant(*parts)))
+    body = json.loads(b"".join(request_body(request, "default-model", provider="server")))
+    (call,) = body["messages"][1]["tool_calls"]
+    assert call.get("extra_content") == ({"google": {"thought_signature": "c2ln"}} if is_sent else None)
+
+
+def test_a_failed_call_says_so_and_an_image_of_a_result_follows_all_results() -> None:
+    calls = (ToolCallPart("1", "draw", "{}"), ToolCallPart("2", "look", "{}"))
+    results = (
+        ToolResultPart("1", (TextPart("Here it is:"), ImagePart("image/png", "aGk="))),
+        ToolResultPart("2", "no such file", is_error=True),
+    )
+    said = wire_messages(history(user("a"), assistant(*calls), tool(*results), user("and now?")))
+    assert said[2:] == [
+        {
+            "role": "tool",
+            "tool_call_id": "1",
+            "content": "Here it is:\n[image 1 of this result is in the message after the results]",
+        },
+        {"role": "tool", "tool_call_id": "2", "content": "Error: no such file"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+                {"type": "text", "text": "and now?"},
+            ],
+        },
+    ]
+
+
+def test_an_image_of_a_person_goes_out_with_its_text() -> None:
+    said = wire_messages(history((Role.USER, (TextPart("What is this?"), ImagePart("image/png", "aGk=")))))
+    assert [block["type"] for block in said[0]["content"]] == ["text", "image_url"]
 
 
 def test_a_poisoned_history_is_repaired_before_it_is_sent() -> None:

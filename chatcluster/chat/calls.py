@@ -98,6 +98,14 @@ def started(call: OpenCall, epoch: int) -> OpenCall:
     )
 
 
+def given_back(call: OpenCall, epoch: int) -> OpenCall:
+    """The call when the tenure ``epoch`` ends in order. One that it ran, and that may be run again, is run by the next
+    owner, and nobody died. What a tenure before had started stays so: that it died is still to be counted."""
+    if call.state is not CallState.STARTED or call.effect == "once" or call.started_epoch != epoch:
+        return call
+    return msgspec.structs.replace(call, state=CallState.PENDING)
+
+
 def approved(call: OpenCall, arguments: str | None) -> OpenCall:
     """The call, to be run by whoever runs it, with the arguments that a person gave it if there are any."""
     state = CallState.CLIENT if call.run_by == "client" else CallState.PENDING

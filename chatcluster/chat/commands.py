@@ -185,7 +185,10 @@ class FinishTurn(msgspec.Struct, frozen=True):
 
 
 class FinishInterruption(msgspec.Struct, frozen=True):
+    """``partial`` is what was said until then, ``results`` what tools gave that was not committed yet."""
+
     partial: NewMessage | None = None
+    results: tuple[NewMessage, ...] = ()
 
 
 class Fail(msgspec.Struct, frozen=True):

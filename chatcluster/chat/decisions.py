@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from chatcluster.chat.calls import DENIED_TEXT, CallState, OpenCall, approved, started, timed_out_text
+from chatcluster.chat.calls import DENIED_TEXT, CallState, OpenCall, approved, given_back, started, timed_out_text
 from chatcluster.chat.commands import (
     Answer,
     Approve,
@@ -219,11 +219,11 @@ def _commit_step(draft: Draft, command: CommitStep) -> None:
     for message in command.messages:
         if message.role is Role.TOOL:
             _check_open(draft, message)
-    draft.insert(*command.messages, calls=command.calls)
+        draft.insert(message, calls=command.calls)
     if draft.messages and draft.messages[-1].role is Role.TOOL and not draft.open_calls:
         draft.take_in_steered()
-        draft.starts_attempt = True
     draft.settle()
+    draft.starts_attempt = draft.after.status is Status.RUNNING  # of the model, or at what its calls give
 
 
 def _check_open(draft: Draft, message: NewMessage) -> None:
@@ -271,6 +271,7 @@ def _finish_turn(draft: Draft, command: FinishTurn) -> None:
 def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
     if command.partial is not None:
         draft.insert(command.partial)
+    draft.insert(*(message for message in command.results if _answers_open_calls(draft, message)))
     draft.answer_open_calls()
     if draft.after.archiving:
         draft.rest(Status.WAITING)
@@ -283,6 +284,11 @@ def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
         draft.rest(Status.WAITING)
 
 
+def _answers_open_calls(draft: Draft, message: NewMessage) -> bool:
+    """An edit may have taken the calls away since their results came."""
+    return all(part.call_id in draft.open_calls for part in message.parts if isinstance(part, ToolResultPart))
+
+
 def _fail(draft: Draft, command: Fail) -> None:
     draft.answer_open_calls()
     draft.rest(Status.ERROR)
@@ -291,6 +297,8 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 
 def _release(draft: Draft, _: Release) -> None:
+    for call in list(draft.open_calls.values()):
+        draft.change_call(given_back(call, draft.before.epoch))
     draft.end_tenure()
 
 

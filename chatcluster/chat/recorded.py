@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chatcluster.chat.commands import OwnerCommand
+from chatcluster.chat.commands import FinishInterruption, OwnerCommand
 from chatcluster.parts import Message, NewMessage, Role
 
 
@@ -30,5 +30,6 @@ def is_repeat(command: OwnerCommand, recorded: Sequence[Message]) -> bool:
 
 
 def _own_messages(command: OwnerCommand) -> tuple[NewMessage, ...]:
-    partial = getattr(command, "partial", None)
-    return (partial,) if partial is not None else getattr(command, "messages", ())
+    if isinstance(command, FinishInterruption):
+        return command.results if command.partial is None else (command.partial, *command.results)
+    return getattr(command, "messages", ())

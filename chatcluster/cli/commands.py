@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,28 +15,30 @@ import trio
 
 from chatcluster import __version__
 from chatcluster.cli import exits
-from chatcluster.cli.flags import ALL, DATABASE, ready_fd_option, settings_flags
+from chatcluster.cli.database import database_settings
+from chatcluster.cli.flags import (
+    ALL,
+    DATABASE,
+    Commands,
+    data_dir_option,
+    ready_fd_option,
+    server_options,
+    settings_flags,
+)
+from chatcluster.cli.mcp_commands import mcp
+from chatcluster.cli.secret_commands import secrets
+from chatcluster.cli.simulated_model import simulate_llm
 from chatcluster.config import (
     ENV_PREFIX,
-    Settings,
     env_name,
-    flag_name,
     from_environment,
 )
-from chatcluster.errors import ConfigError
-from chatcluster.local.local_cluster import DEFAULT_DATA_DIR, reach, read_cluster
+from chatcluster.local.local_cluster import reach
 
 NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}
 """What `up` gives to each replica itself."""
 UP_DEFAULTS = {"drain_seconds": 5.0, "drain_notice_seconds": 0.0}
 """The person who presses Ctrl-C waits for the drain, and there is no load balancer to tell."""
-
-
-class Commands(click.Group):
-    """In the order in which people need them, rather than by the alphabet."""
-
-    def list_commands(self, _: click.Context) -> list[str]:
-        return list(self.commands)
 
 
 @click.group(
@@ -56,28 +55,6 @@ def commands() -> None:
     chatcluster chat "Hello"          talk to it
     chatcluster serve --help          one replica, for a cluster on several machines
     """
-
-
-def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--data-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_DATA_DIR,
-        envvar=ENV_PREFIX + "DATA_DIR",
-        show_default=True,
-        show_envvar=True,
-        help="Where `up` keeps its data, token and logs",
-    )(function)
-
-
-def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How to reach a cluster; without them the one that `up` runs on this machine is meant."""
-    for flag, text in (
-        ("--token", "API token.  [default: on this machine that of the local cluster]"),
-        ("--url", "URL of a cluster.  [default: the local one]"),
-    ):
-        function = click.option(flag, envvar=ENV_PREFIX + flag[2:].upper(), show_envvar=True, help=text)(function)
-    return data_dir_option(function)
 
 
 # --- servers ----------------------------------------------------------------------------------
@@ -173,53 +150,7 @@ def allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-@commands.command("simulate-llm")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8200, show_default=True, help="0 picks a free one")
-@click.option("--tokens-per-second", type=click.FloatRange(0), default=50.0, show_default=True, help="0: all at once")
-@click.option("--first-token-ms", type=click.FloatRange(0), default=0.0, show_default=True)
-@click.option("--tokens", type=click.IntRange(0), default=100, show_default=True, help="Length of an answer")
-@click.option("--seed", type=int, default=0, show_default=True, help="0 counts; another number draws words")
-@click.option("--mode", type=click.Choice(["words", "echo", "clock"]), default="words", show_default=True)
-@ready_fd_option
-def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
-    """Run a simulated model: an OpenAI-compatible server that answers, and fails, on demand.
-
-    \b
-    chatcluster simulate-llm --tokens-per-second 20
-    chatcluster up --llm-base-url http://127.0.0.1:8200/v1 --llm-api-key any --llm-model simulated
-
-    What is in double brackets in a prompt steers the answer to it. A name that does not exist is refused with
-    the list of all of them.
-
-    \b
-    Tell me a story [[tokens=500 tps=20]]
-    Tell me a story [[fail=429 retry_after=2 times=1]]
-    Tell me a story [[cut_after=10 times=2]]
-    """
-    from chatcluster.llm.simulator.server import SimulatorOptions
-
-    trio.run(_simulate, SimulatorOptions(**options), ready_fd)
-
-
-async def _simulate(options: Any, ready_fd: int | None) -> None:
-    from chatcluster.llm.simulator.server import serve as run
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            try:
-                url = await nursery.start(run, options)
-            except OSError as error:
-                raise ConfigError(f"cannot listen on {options.host} port {options.port}: {error.strerror}") from None
-            except UnicodeError:
-                raise ConfigError(f"cannot listen on {options.host}: it is no host name") from None
-            if ready_fd is None:
-                click.echo(f"A simulated model answers at {url}")
-            else:
-                port = int(url.removesuffix("/v1").rpartition(":")[2])
-                os.write(ready_fd, b'{"port":%d}\n' % port)
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
+commands.add_command(simulate_llm)
 
 
 # --- administration ---------------------------------------------------------------------------
@@ -232,7 +163,7 @@ def migrate(*, data_dir: Path, **flags: Any) -> None:
     """Bring the database's schema up to date. Safe to run at any time, from several places at once."""
     from chatcluster.local.provisioning import migrate_schema
 
-    settings = _database_settings(data_dir, flags)
+    settings = database_settings(data_dir, flags)
     for migration in trio.run(partial(migrate_schema, settings, say=partial(click.echo, err=True))):
         click.echo(f"applied {migration.version:04} {migration.name}")
     click.echo("The schema is up to date.")
@@ -253,7 +184,7 @@ def cluster_new_id(*, data_dir: Path, **flags: Any) -> None:
     """
     from chatcluster.local.provisioning import new_cluster_id
 
-    click.echo(trio.run(new_cluster_id, _database_settings(data_dir, flags)))
+    click.echo(trio.run(new_cluster_id, database_settings(data_dir, flags)))
 
 
 @commands.group(cls=Commands)
@@ -275,7 +206,7 @@ def token_create(*, user: str, admin: bool, name: str, data_dir: Path, **flags: 
     """
     from chatcluster.local.provisioning import create_token
 
-    settings = _database_settings(data_dir, flags)
+    settings = database_settings(data_dir, flags)
     click.echo(trio.run(partial(create_token, settings, user=user, admin=admin, name=name)))
 
 
@@ -288,7 +219,7 @@ def token_list(*, as_json: bool, data_dir: Path, **flags: Any) -> None:
     from chatcluster.cli.listings import show_tokens
     from chatcluster.local.provisioning import list_tokens
 
-    show_tokens(trio.run(list_tokens, _database_settings(data_dir, flags)), as_json=as_json)
+    show_tokens(trio.run(list_tokens, database_settings(data_dir, flags)), as_json=as_json)
 
 
 @token.command("revoke")
@@ -299,26 +230,10 @@ def token_revoke(*, token_id: str, data_dir: Path, **flags: Any) -> None:
     """Revoke a token by its ID: what stands between the underscores of ccl_ID_…"""
     from chatcluster.local.provisioning import revoke_token
 
-    settings = _database_settings(data_dir, flags)
+    settings = database_settings(data_dir, flags)
     if not (token_id.isascii() and token_id.isalnum() and trio.run(revoke_token, settings, token_id)):
         raise click.ClickException(f"there is no token {token_id}")
     click.echo(f"revoked {token_id}")
-
-
-def _database_settings(data_dir: Path, flags: dict[str, Any]) -> Settings:
-    """Settings with a database: the one that is given, or that of the cluster on this machine."""
-    settings = from_environment(os.environ, **flags)
-    if not settings.database_url and (local := read_cluster(data_dir)):
-        return replace(settings, database_url=local.database_url, redis_url=settings.redis_url or local.redis_url)
-    _require(settings, "database_url")
-    return settings
-
-
-def _require(settings: Settings, *names: str) -> None:
-    missing = [name for name in names if not getattr(settings, name)]
-    if missing:
-        wanted = " and ".join(f"--{flag_name(name)} (or {env_name(name)})" for name in missing)
-        raise ConfigError(f"give {wanted}")
 
 
 # --- using a cluster --------------------------------------------------------------------------
@@ -380,6 +295,10 @@ def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Pat
             return await client.replicas()
 
     show_replicas(trio.run(fetch), as_json=as_json)
+
+
+for group in (mcp, secrets):
+    commands.add_command(group)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -45,6 +45,51 @@ def show_replicas(replicas: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     _show_table(("name", "address", "state", "chats", "heartbeat", "version", "worker ID"), rows)
 
 
+def show_mcp_servers(servers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/admin/mcp-servers`` answered."""
+    if as_json:
+        _show_json(servers)
+        return
+    rows = (
+        (
+            server["slug"],
+            server["url"],
+            server["transport"],
+            server["auth"]["kind"],
+            ", ".join(_secret(*secret) for secret in server["secrets"].items()) or "-",
+            server["availability"] if server["enabled"] else "disabled",
+            server["approval"],
+            "yes" if server["trusted"] else "no",
+        )
+        for server in servers
+    )
+    _show_table(("slug", "URL", "transport", "auth", "secrets", "for chats", "approval", "trusted"), rows)
+
+
+def _secret(name: str, secret: dict[str, Any]) -> str:
+    return f"{name} …{secret['last4']} of {(secret['set_at'] or '')[:10]}"
+
+
+def show_mcp_report(report: dict[str, Any], *, as_json: bool) -> None:
+    """What a test of a server of tools found."""
+    if as_json:
+        _show_json(report)
+        return
+    rows = (
+        (
+            tool["called"] if tool["available"] else f"({tool['called']})",
+            tool["effect"],
+            tool["approval"],
+            " ".join(tool["description"].split())[:80],
+        )
+        for tool in report.get("tools", ())
+    )
+    if report["ok"]:
+        _show_table(("tool", "effect", "approval", "description"), rows)
+        if report.get("left_out"):
+            click.echo(f"{report['left_out']} more cannot be used: too large, or without a proper name or schema")
+
+
 def _show_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 

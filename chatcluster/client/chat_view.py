@@ -4,7 +4,9 @@ The rules, for a user interface in any language:
 
 * ``message`` appends to the history, or replaces the message of the same ``id``. A message of the assistant
   or of a tool takes the place of the **preview**: what was streamed is now history, in the same words.
-* ``part`` appends to the preview. Text after text is one text.
+* ``part`` appends to the preview. Text after text is one text, and ``tool_arguments`` go on with those of their call. A
+  call is shown as it is being written, runs once its message is there, and its ``tool_progress`` says how far it is,
+  until its result comes. A ``notice`` says what the turn goes on without.
 * ``attempt``, ``history_reset``, ``retry`` and ``error`` drop the preview: what it showed did not become history.
   (An ``attempt`` with nothing shown yet drops nothing.)
 * ``history_reset`` drops the history as well; all of it follows.
@@ -36,7 +38,21 @@ from chatcluster.events import (
     TitleEvent,
     TurnEvent,
 )
-from chatcluster.parts import AttemptFrame, Message, Part, PartFrame, Parts, QueuedMessage, Role, joined, text_of
+from chatcluster.parts import (
+    AttemptFrame,
+    Message,
+    NoticePart,
+    Part,
+    PartFrame,
+    Parts,
+    QueuedMessage,
+    Role,
+    ToolCallPart,
+    ToolProgressPart,
+    ToolResultPart,
+    joined,
+    text_of,
+)
 from chatcluster.ports import Action
 
 STATUSES_AT_REST = ("waiting", "error", "requires_action")
@@ -60,6 +76,10 @@ class ChatView:
         """The last one that ended."""
         self.ready = False
         """Whether the view is whole: False at first, and while history is told anew."""
+        self.progress: dict[str, ToolProgressPart] = {}
+        """How far the calls are that run, by call ID, as far as they say."""
+        self.notices: list[NoticePart] = []
+        """What the turn under way goes on without."""
         self._preview: list[Part] = []
 
     def __repr__(self) -> str:
@@ -77,6 +97,18 @@ class ChatView:
         return text_of(self._preview)
 
     @property
+    def open_calls(self) -> list[ToolCallPart]:
+        """The calls of the history that have no result yet, in their order."""
+        calls: dict[str, ToolCallPart] = {}
+        for message in self.messages.values():
+            for part in message.parts:
+                if isinstance(part, ToolCallPart):
+                    calls[part.id] = part
+                elif isinstance(part, ToolResultPart):
+                    calls.pop(part.call_id, None)
+        return list(calls.values())
+
+    @property
     def at_rest(self) -> bool:
         """Whether the chat has nothing to do: the turn is over, and nothing waits."""
         return self.status in ("waiting", "error") and not self.queue
@@ -90,13 +122,14 @@ class ChatView:
             case MessageEvent(message=message):
                 self._message(message)
             case PartFrame(part=part):
-                self._preview.append(part)
+                self._part(part)
             case AttemptFrame(attempt=attempt):
                 self._drop_preview()
                 self.attempt = attempt
             case HistoryResetEvent():
                 self._drop_preview()
                 self.messages.clear()
+                self.progress.clear()
                 self.ready = False
             case QueueEvent(queue=queue):
                 self.queue = queue
@@ -112,6 +145,7 @@ class ChatView:
                 self.title = title
             case TurnEvent():
                 self.turn = event
+                self.notices.clear()
             case ReadyEvent():
                 self.ready = True
 
@@ -124,11 +158,24 @@ class ChatView:
             self.retry = None
         if event.status in STATUSES_AT_REST:
             self._preview.clear()
+            self.progress.clear()
         self.status = event.status
+
+    def _part(self, part: Part) -> None:
+        match part:
+            case ToolProgressPart(call_id=call_id):
+                self.progress[call_id] = part
+            case NoticePart():
+                self.notices.append(part)
+            case _:
+                self._preview.append(part)
 
     def _message(self, message: Message) -> None:
         self.messages[message.id] = message
         self.retry = None
+        for part in message.parts:
+            if isinstance(part, ToolResultPart):
+                self.progress.pop(part.call_id, None)
         if message.role in (Role.ASSISTANT, Role.TOOL):
             self._preview.clear()
 

@@ -40,7 +40,8 @@ from chatcluster.llm.addresses import completions_url, key_headers, secrets_in
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
-from chatcluster.llm.openai import KEEP_ALIVE, ChunkDecoder, request_body
+from chatcluster.llm.openai import KEEP_ALIVE, ChunkDecoder
+from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.ports import ModelEvent, ModelRequest
 
@@ -103,7 +104,7 @@ class ChatCompletions:
         self._check_settings(request)
         body = _Body(await self._send(request), self._provider)
         try:
-            yield await self._open(body)
+            yield await self._open(body, request.model or self._settings.llm_model)
         finally:
             await body.close()
 
@@ -157,13 +158,14 @@ class ChatCompletions:
         """The request's body. Others run between its slices, of which a long history has many."""
         settings = self._settings
         slices: deque[bytes] = deque()
-        for slice_ in request_body(request, settings.llm_model, include_usage=settings.llm_include_usage):
+        name, include_usage = self._provider.name, settings.llm_include_usage
+        for slice_ in request_body(request, settings.llm_model, provider=name, include_usage=include_usage):
             if slices:
                 await trio.lowlevel.checkpoint()
             slices.append(slice_)
         return _Content(slices)
 
-    async def _open(self, body: _Body) -> _Events:
+    async def _open(self, body: _Body, model: str) -> _Events:
         """The events of a response whose head has come."""
         provider, response = self._provider, body.response
         if _encoding(response) not in _ENCODINGS:
@@ -180,7 +182,7 @@ class ChatCompletions:
                 f"{provider.name} answered with a web page ({title or 'no title'}); check the base URL (llm-base-url)",
                 "config",
             )
-        events = _Events(body, provider)
+        events = _Events(body, provider, model)
         if content_type.endswith("json") or begins_with in (b"{", b"["):  # not streamed, or an error under status 200
             events.take_whole(await body.read_start(BODY_BYTES_MAX))
         return events
@@ -300,11 +302,11 @@ class _Body:
 class _Events:
     """The events of one response, in the order of the wire; a failure comes after what preceded it."""
 
-    def __init__(self, body: _Body, provider: Provider) -> None:
+    def __init__(self, body: _Body, provider: Provider, model: str) -> None:
         self._body = body
         self._provider = provider
         self._sse = EventDecoder(provider)
-        self._decoder = ChunkDecoder(provider)
+        self._decoder = ChunkDecoder(provider, model)
         self._ready: deque[ModelEvent] = deque()
         self._failure: ProviderError | None = None
         self._tail_ends_at = math.inf

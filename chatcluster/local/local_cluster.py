@@ -1,7 +1,8 @@
 """What `chatcluster up` leaves in its data directory, so that other commands find the cluster on this machine.
 
 ``cluster.json`` tells where it listens and which servers it uses, while it runs; ``token`` holds the API
-token of the first start, for as long as the database knows it. Both are for their owner's eyes (0600).
+token of the first start, for as long as the database knows it; ``encryption-keys`` the keys of the secrets in the
+database, as ``CHATCLUSTER_ENCRYPTION_KEYS`` has them. All are for their owner's eyes (0600).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chatcluster.errors import ConfigError
 DEFAULT_DATA_DIR = Path(".chatcluster")
 CLUSTER_FILE = "cluster.json"
 TOKEN_FILE = "token"
+KEYS_FILE = "encryption-keys"
 
 
 class LocalCluster(msgspec.Struct, frozen=True):
@@ -54,6 +56,16 @@ def write_token(data_dir: Path, token: str) -> None:
 def read_token(data_dir: Path) -> str | None:
     content = _read(data_dir / TOKEN_FILE)
     return content.decode(errors="replace").strip() if content is not None else None
+
+
+def write_encryption_keys(data_dir: Path, keys: str) -> None:
+    _write_private(data_dir / KEYS_FILE, f"{keys}\n".encode())
+
+
+def read_encryption_keys(data_dir: Path) -> str:
+    """Empty if there are none."""
+    content = _read(data_dir / KEYS_FILE)
+    return "" if content is None else content.decode(errors="replace").strip()
 
 
 def reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str]:

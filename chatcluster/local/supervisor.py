@@ -35,6 +35,7 @@ from chatcluster.local.embedded import PostgresServer, RedisServer
 from chatcluster.local.embedded.home import locked
 from chatcluster.local.keeper import Keeper, Ready
 from chatcluster.local.provisioning import provision
+from chatcluster.secrets import new_key
 
 STOP_MARGIN_SECONDS = 5.0
 """What a replica may take on top of its drain."""
@@ -105,6 +106,7 @@ class _Supervisor:
             token = await provision(with_servers, self._data_dir)
             settings, simulated = await self._choose_model(background, with_servers)
             url = _url_of(listener)
+            settings = replace(settings, public_url=settings.public_url or url, encryption_keys=self._keys(settings))
             async with trio.open_nursery() as nursery:
                 await self._start_replicas(nursery, settings, listener)
                 record = local_cluster.LocalCluster(url, settings.database_url, settings.redis_url, os.getpid())
@@ -114,6 +116,14 @@ class _Supervisor:
                     await trio.sleep_forever()
                 finally:
                     local_cluster.remove_cluster(self._data_dir)
+
+    def _keys(self, settings: Settings) -> str:
+        """The keys of secrets: those that are given, or those of the data directory, where one is made if need be."""
+        if settings.encryption_keys:
+            return settings.encryption_keys
+        if not (keys := local_cluster.read_encryption_keys(self._data_dir)):
+            local_cluster.write_encryption_keys(self._data_dir, keys := new_key())
+        return keys
 
     @asynccontextmanager
     async def _servers(self, settings: Settings) -> AsyncIterator[Settings]:

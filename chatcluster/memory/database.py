@@ -14,7 +14,7 @@ import trio
 from chatcluster.chat import ChatSetup, ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
-from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Permission, Replica, Token
+from chatcluster.ports import SESSION_LOCKS, Account, Chat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -90,6 +90,19 @@ class TokenRow:
     secret_digest: bytes
 
 
+@dataclass(slots=True)
+class LoginRow:
+    login: Login
+    expires_at: float
+
+
+@dataclass(slots=True)
+class GrantRow:
+    grant: Grant
+    expires_at: float | None
+    refreshing_until: float | None = None
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -116,6 +129,9 @@ class MemoryDatabase:
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
+        self.mcp_servers: dict[UUID, McpServer] = {}
+        self.mcp_logins: dict[bytes, LoginRow] = {}
+        self.mcp_grants: dict[tuple[UUID, UUID], GrantRow] = {}
         self.permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = {}
         """Of each user, by tool and chat."""
         self.locks: dict[LockKey, HeldLock] = {}

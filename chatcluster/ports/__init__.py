@@ -8,11 +8,12 @@ port             for real                        in one process
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
+``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
 ===============  ==============================  ========================
 
-Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavailable`` (``PartStreams``);
+Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnavailable`` (``PartStreams``);
 ``PubSub`` never raises for the network: it is best effort by contract, and says where it had a gap.
 """
 
@@ -27,6 +28,30 @@ from chatcluster.ports.ledger import (
     Ledger,
     Permission,
     ResultSlice,
+)
+from chatcluster.ports.mcp_servers import (
+    MCP_SERVERS_CHANNEL,
+    MCP_SERVERS_MAX,
+    ApiKeyAuth,
+    Auth,
+    Availability,
+    BearerAuth,
+    ClientCredentialsAuth,
+    Grant,
+    HeadersAuth,
+    Login,
+    McpClient,
+    McpReport,
+    McpServer,
+    McpServers,
+    McpSettings,
+    McpToolReport,
+    NoAuth,
+    OAuthAuth,
+    ToolPolicy,
+    Transport,
+    checked_choice,
+    usable,
 )
 from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress, ToolSpec
 from chatcluster.ports.outside import Outside
@@ -94,6 +119,8 @@ from chatcluster.ports.toolbox import (
 
 __all__ = [
     "GAP",
+    "MCP_SERVERS_CHANNEL",
+    "MCP_SERVERS_MAX",
     "MESSAGE_BYTES",
     "NO_ROW",
     "PERMISSIONS_MAX",
@@ -111,30 +138,46 @@ __all__ = [
     "Account",
     "Accounts",
     "Action",
+    "ApiKeyAuth",
     "Appended",
     "Approval",
+    "Auth",
+    "Availability",
+    "BearerAuth",
     "Burial",
     "Changes",
     "Chat",
     "ChatRead",
     "Claimed",
+    "ClientCredentialsAuth",
     "Death",
     "Delta",
     "Effect",
     "Finished",
     "Gap",
+    "Grant",
+    "HeadersAuth",
     "Heartbeat",
     "Hint",
     "HistoryPage",
     "Idempotency",
     "KeepAlive",
     "Ledger",
+    "Login",
+    "McpClient",
+    "McpReport",
+    "McpServer",
+    "McpServers",
+    "McpSettings",
+    "McpToolReport",
     "MessagePage",
     "Model",
     "ModelEvent",
     "ModelRequest",
     "NewChat",
     "NewerMessages",
+    "NoAuth",
+    "OAuthAuth",
     "Opening",
     "Outcome",
     "Outside",
@@ -157,15 +200,19 @@ __all__ = [
     "Token",
     "Tool",
     "ToolCall",
+    "ToolPolicy",
     "ToolResult",
     "ToolSpec",
     "Toolbox",
+    "Transport",
     "TurnTools",
     "Version",
+    "checked_choice",
     "hint_channel",
     "hint_of",
     "live_channel",
     "owner_channel",
     "same_tenure",
+    "usable",
     "worker_channel",
 ]

@@ -9,6 +9,7 @@ from chatcluster.ports.pubsub import PubSub
 from chatcluster.ports.registry import Registry
 from chatcluster.ports.store import Store
 from chatcluster.ports.streams import PartStreams
+from chatcluster.ports.toolbox import Toolbox
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,3 +19,4 @@ class Outside:
     streams: PartStreams
     pubsub: PubSub
     model: Model
+    toolbox: Toolbox

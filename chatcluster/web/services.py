@@ -13,9 +13,10 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
+from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, PubSub, Registry, Store
+from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Store
 from chatcluster.transitions import Transitions
 
 
@@ -80,3 +81,5 @@ class Services:
     transitions: Transitions
     health: Health
     metrics: Metrics
+    mcp: McpAdministration
+    mcp_client: McpClient

@@ -8,7 +8,7 @@ something may take, and an hour costs nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -20,9 +20,11 @@ import trio.testing
 from chatcluster import telemetry
 from chatcluster.audience import Audience
 from chatcluster.chat import (
+    Approve,
     Archive,
     Busy,
     ChatState,
+    ClientTool,
     DeleteQueued,
     Edit,
     Interrupt,
@@ -30,6 +32,8 @@ from chatcluster.chat import (
     Rename,
     Send,
     Status,
+    SubmitToolResults,
+    ToolResult,
     Unarchive,
     UserCommand,
 )
@@ -46,15 +50,29 @@ from chatcluster.memory import (
 from chatcluster.memory.database import ChatRow, HeldLock
 from chatcluster.memory.link import Link
 from chatcluster.notices import Notices
-from chatcluster.parts import Cursor, NewMessage, Role, TextPart, parse_cursor, text_of
+from chatcluster.parts import (
+    Cursor,
+    NewMessage,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    parse_cursor,
+    text_of,
+)
 from chatcluster.ports import NewChat, Outcome, Outside
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
+from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.client_tools import ClientTools
+from chatcluster.tools.composition import Composition
+from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from loops.reader import Reader, View
 from loops.scripted_model import Call, ScriptedModel
+from loops.scripted_tools import ScriptedTools
 
 OWNER = UUID(int=100)
 STATEMENT_SECONDS_MAX = 10.0
@@ -197,6 +215,23 @@ class Chat:
         return [f"{message.role}: {text_of(message.parts)}" for message in self.row.messages]
 
     @property
+    def results(self) -> dict[str, str]:
+        """What the history says of each call; raises if one has two results, or one without being asked for."""
+        asked: dict[str, str | None] = {}
+        for message in self.row.messages:
+            for part in message.parts:
+                if isinstance(part, ToolCallPart):
+                    assert asked.setdefault(part.id, None) is None
+                elif isinstance(part, ToolResultPart):
+                    assert asked[part.call_id] is None, f"{part.call_id} has two results"
+                    asked[part.call_id] = part.text
+        return {call_id: text for call_id, text in asked.items() if text is not None}
+
+    @property
+    def calls(self) -> list[str]:
+        return [part.id for message in self.row.messages for part in message.parts if isinstance(part, ToolCallPart)]
+
+    @property
     def queue(self) -> list[str]:
         return [text_of(queued.parts) for queued in self.state.queue]
 
@@ -247,6 +282,7 @@ class SimulatedReplica:
                 streams=self.streams,
                 pubsub=self.pubsub,
                 model=world.model,
+                toolbox=WithReadResult(Composition(ClientTools(), world.tools, reserved={READ_RESULT}), self.store),
             ),
             publisher=self.publisher,
             notices=self.notices,
@@ -334,9 +370,12 @@ class SimulatedReplica:
 
     # what users do through it
 
-    async def create(self, words: str = "hello", *, title: str = "a chat", model: str | None = None) -> Chat:
+    async def create(
+        self, words: str = "hello", *, title: str = "a chat", model: str | None = None, client_tools: Sequence[str] = ()
+    ) -> Chat:
         messages = (NewMessage(Role.USER, (TextPart(words),)),)
-        outcome = await self.transitions.create(NewChat(uuid4(), OWNER, title, model, messages))
+        tools = tuple(ClientTool(name, f"the client's {name}", {"type": "object"}) for name in client_tools)
+        outcome = await self.transitions.create(NewChat(uuid4(), OWNER, title, model, messages, tools))
         return Chat(self.world, outcome.chat.id)
 
     async def send(self, chat: Chat, words: str, busy: Busy = Busy.QUEUE, model: str | None = None) -> Outcome:
@@ -344,6 +383,12 @@ class SimulatedReplica:
 
     async def interrupt(self, chat: Chat) -> Outcome:
         return await self.apply(chat, Interrupt())
+
+    async def approve(self, chat: Chat, call_id: str, arguments: str | None = None) -> Outcome:
+        return await self.apply(chat, Approve(call_id, arguments=arguments))
+
+    async def submit(self, chat: Chat, call_id: str, text: str) -> Outcome:
+        return await self.apply(chat, SubmitToolResults((ToolResult(call_id, text),)))
 
     async def edit(self, chat: Chat, words: str, better: str) -> Outcome:
         return await self.apply(chat, Edit(chat.message_id(words), (TextPart(better),)))
@@ -386,6 +431,7 @@ class World:
         self.database = ObservedDatabase()
         self.broker = MemoryBroker()
         self.model = ScriptedModel()
+        self.tools = ScriptedTools()
         self.replicas: list[SimulatedReplica] = []
         self.told: list[tuple[str, dict[str, object]]] = []
         """What the loops reported."""

@@ -49,7 +49,7 @@ class Event(NamedTuple):
                 return f"attempt {data['attempt']}"
             case "part":
                 part = data["part"]
-                return part["text"] if part["type"] == "text" else f"({part.get('text') or part['name']})"
+                return part["text"] if part["type"] == "text" else f"({_piece_of(part)})"
             case "queue":
                 return f"queue {[text_of(queued['parts']) for queued in data['queue']]}"
             case "action_required":
@@ -250,6 +250,20 @@ def _event(block: str) -> Event:
     data = msgspec.json.decode(fields["data"])
     assert data["type"] == fields["event"]
     return Event(fields["id"], fields["event"], data)
+
+
+def _piece_of(part: dict[str, Any]) -> str:
+    match part["type"]:
+        case "tool_call":
+            return f"{part['name']}{part['arguments']}"
+        case "tool_progress":
+            return f"{part['call_id']} {part['progress']:g}"
+        case "tool_result":
+            return f"{part['call_id']}: {text_of(part['content'])}"
+        case "notice":
+            return f"{part['code']} {part.get('source')}"
+        case _:
+            return str(part["text"])
 
 
 def story_of(events: list[Event]) -> list[str]:

@@ -12,7 +12,7 @@ from math import inf
 import trio
 
 from chatcluster.errors import ProviderError
-from chatcluster.parts import Part, ReasoningPart, Role, TextPart, ToolCallPart, Usage, text_of
+from chatcluster.parts import Part, ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, Usage, text_of
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 
 CALL_SECONDS_MAX = 100.0
@@ -55,8 +55,18 @@ class Call:
     def think(self, *words: str) -> None:
         self._deltas(*map(ReasoningPart, words))
 
-    def ask_for_tool(self, call_id: str, name: str = "tool") -> None:
-        self._deltas(ToolCallPart(call_id, name, "{}"))
+    def ask_for_tool(self, call_id: str, name: str = "tool", arguments: str = "{}") -> None:
+        self._deltas(ToolCallPart(call_id, name, arguments))
+
+    def write_arguments(self, call_id: str, *pieces: str) -> None:
+        """More of the arguments of a call that has begun."""
+        self._deltas(*(ToolArgumentsPart(call_id, piece) for piece in pieces))
+
+    def call_tools(self, *call_ids: str, name: str = "tool") -> None:
+        """Ask for these calls, and be done."""
+        for call_id in call_ids:
+            self.ask_for_tool(call_id, name)
+        self.finish("tool_calls")
 
     def keep_alive(self) -> None:
         self._script.send_nowait(KeepAlive())

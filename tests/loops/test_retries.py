@@ -7,7 +7,7 @@ import trio
 
 from chatcluster.chat import Fence, Retry, ScheduleRetry
 from chatcluster.errors import Moved
-from chatcluster.parts import Usage
+from chatcluster.parts import ToolResultPart, Usage
 from loops.cluster_world import World
 
 
@@ -218,17 +218,22 @@ async def test_a_bug_while_a_chat_is_stopped_still_stops_it(world: World) -> Non
     assert chat.owner is None
 
 
-async def test_tools_that_do_not_exist_end_the_turn_in_an_error_with_every_call_answered(world: World) -> None:
+async def test_a_tool_that_does_not_exist_is_a_result_that_says_so_and_the_turn_goes_on(world: World) -> None:
     owner = await world.replica()
     chat = await owner.create()
     reader = await owner.read(chat)
     call = await world.model.next_call()
     call.ask_for_tool("call-1", "teleport")
     call.finish("tool_calls")
-    await reader.until_line("error unknown_tool")
-    roles = [str(message.role) for message in chat.row.messages]
-    assert roles == ["user", "assistant", "tool"]
+    call = await world.model.next_call()
+    assert [message.role for message in call.request.messages] == ["user", "assistant", "tool"]
+    call.answer("There is no teleport.")
+    await reader.until_status("waiting")
     assert chat.state.open_calls == ()
+    (part,) = chat.row.messages[2].parts
+    assert isinstance(part, ToolResultPart)
+    assert part.is_error
+    assert "There is no tool 'teleport'" in part.text
 
 
 async def test_what_the_provider_reports_is_stored_with_the_answer(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 from chat_states import assistant, result, user
 
 from chatcluster.parts import Message, NewMessage, Role, TextPart
-from chatcluster.turn import CallModel, Finish, GiveUp, Step, next_step, open_calls, steps_taken
+from chatcluster.turn import CallModel, Finish, RunCalls, Step, next_step, open_calls, steps_taken
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SYSTEM = NewMessage(Role.SYSTEM, (TextPart("be kind"),))
@@ -36,11 +36,10 @@ def test_the_next_step(messages: list[NewMessage], step: Step) -> None:
     assert next_step(history(*messages), steps_max=10) == step
 
 
-def test_a_call_that_nobody_will_answer_ends_the_turn_in_an_error_that_names_it() -> None:
-    step = next_step(history(user("hello"), assistant("", "a", "b"), result("a")), steps_max=10)
-    assert isinstance(step, GiveUp)
-    assert step.error.code == "unknown_tool"
-    assert "tool" in step.error.message
+def test_calls_without_a_result_are_run_whatever_the_number_of_steps() -> None:
+    step = next_step(history(user("hello"), assistant("", "a", "b"), result("a")), steps_max=1)
+    assert isinstance(step, RunCalls)
+    assert [call.id for call in step.calls] == ["b"]
 
 
 def test_a_turn_takes_a_bounded_number_of_steps_and_then_ends_without_an_error() -> None:

@@ -1,199 +1,183 @@
 """What the simulated provider says, and how it fails: pure, so that a checker can predict every byte.
 
-The **prompt** is the last paragraph of the last user message: clients join adjacent user messages with
+The **prompt** is the last paragraph of the last user message with a text: clients join adjacent user messages with
 blank lines, and an order given in an earlier one is not meant for this answer. Directives in the prompt,
-``[[name=value name=value]]``, change this answer only; several blocks add up, later ones win.
+``[[name=value name=value]]``, change the answer to it only; several blocks add up, later ones win. A prompt without any
+is answered in prose that looks like an answer: paragraphs, a list, a block of code, a table.
+
+An answer that calls tools has several **steps**: each request behind results is one more, from 1. A block counts for
+all of them, one with ``step=2`` for that step alone. Without further orders a step with calls has no text, and the step
+behind the last results tells them.
 
 ====================== ==================================================================================
 ``tokens=200``         length of the answer; token *i* is ``w<i>`` and a space
 ``tps=100``            tokens per second; 0 is as fast as possible
 ``first_ms=5``         delay to the first token
-``mode=echo``          ``words``, ``echo`` (repeat the prompt), or ``clock`` (each token is the server's
-                       ``time.monotonic_ns()`` when it was written)
+``mode=echo``          ``words``, ``markdown`` (the prose), ``echo`` (repeat the prompt), ``results`` (repeat what
+                       the tools said), ``request`` (repeat the whole request, as JSON), ``silent`` (no text), or
+                       ``clock`` (each token is the server's ``time.monotonic_ns()`` when it was written)
 ``word=x``             token *i* is ``x<i>`` and a space
 ``seed=7``             token *i* is drawn from a small vocabulary by the seed, the prompt and *i*; 0 is off
 ``say=any text]]``     the answer; takes all text up to the end of the block (no blank lines)
+``call=name {"a":1}]]`` call this tool, after the text. Its arguments take all text up to the end of the block and
+                       are sent as they stand, JSON or not; write ``] ]`` for brackets that close together. Several
+                       blocks call several tools at once, in the first step where they name none
+``step=2``             this block is for the second step alone
 ``reasoning=20``       20 tokens ``r<i>`` of reasoning come first
 ``finish=length``      the finish reason
 ``fail=429``           answer with this HTTP status; ``code=...`` and ``retry_after=2`` (or ``500ms``) go with it
 ``drop=1``             close the connection without an answer
-``cut_after=10``       lose the connection after 10 tokens, reasoning included, as for all the following
+``cut_after=10``       lose the connection after 10 tokens, those of reasoning and calls included, as for all the
+                       following
 ``silence_after=5``    then say nothing until the client goes
 ``no_end_after=7``     then end the body cleanly, without a terminal event
 ``error_after=5``      then send an error object, with ``code=...``, and end
 ``empty=1``            a complete answer with nothing in it
 ``odd=1``              the same answer, with all that real servers mix in: comments, empty choices, nulls,
-                       unknown fields, usage in odd places, no ``[DONE]``
+                       unknown fields, usage in odd places, calls without index, no ``[DONE]``
 ``times=2``            the faults of this block, ``fail`` to ``empty``, are for the first 2 attempts at this prompt
-                       in this conversation; the others do without them
+                       in this conversation, and at each of its steps; the others do without them
 ====================== ==================================================================================
+
+Requests are read as strictly as a provider reads them: a call without its result right behind it, a result out of
+place, a name that no provider takes, and the like are refused with status 400.
 """
 
 from __future__ import annotations
 
-import math
-import random
 import re
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from enum import Enum, auto
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
-from chatcluster.errors import ConfigError
+from chatcluster.llm.simulator.said import (
+    BLOCK,
+    MODES,
+    TOKENS_MAX,
+    DirectiveError,
+    Ending,
+    OrderedCall,
+    Script,
+    spoken_part,
+)
 
-TOKENS_MAX = 1_000_000
-TPS_MIN = 0.001
-FIRST_MS_MAX = 86_400_000.0
-MODES = ("words", "echo", "clock")
+__all__ = [
+    "MODES",
+    "DirectiveError",
+    "Ending",
+    "OrderedCall",
+    "Script",
+    "expected_text",
+    "has_times",
+    "last_paragraph",
+    "read_script",
+    "spoken_part",
+]
+
 FAULTS = frozenset(
     ("fail", "code", "retry_after", "drop", "cut_after", "silence_after", "no_end_after", "error_after", "empty")
 )
-
-_BLOCK = re.compile(r"\[\[(\s*[a-z_]+=.*?)\]\]", re.DOTALL)
-_SAY = re.compile(r"(?:^|\s)say=(.*)", re.DOTALL)
-_TOKEN = re.compile(r"^\s+|\S+\s*")
+_TO_THE_END = re.compile(r"(?:^|\s)(say|call)=(.*)", re.DOTALL)
+"""Directives that take all text up to the end of their block."""
 _PARAGRAPHS = re.compile(r"\n[ \t]*\n")
-_VOCABULARY = ("the", "a", "river", "lamp", "quiet", "green", "moves", "over", "and", "then", "so", "light")
+_WORDS = frozenset(("tokens", "word", "seed", "say", "empty"))
+"""What orders a text to say."""
+_DEFAULTS = Script()
+_FIELDS = frozenset(item.name for item in fields(Script) if item.name != "calls")
+_NAMES = _FIELDS | {"call", "step", "times"}
 
 
-class DirectiveError(ConfigError):
-    """A directive that does not exist, or whose value has the wrong form."""
-
-
-class Ending(Enum):
-    """What follows the last token that is sent."""
-
-    COMPLETE = auto()
-    CUT = auto()
-    SILENCE = auto()
-    NO_END = auto()
-    ERROR = auto()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Script:
-    """One answer. Each field is the directive of the same name."""
-
-    tokens: int = 100
-    tps: float = 50.0
-    first_ms: float = 0.0
-    mode: str = "words"
-    word: str = "w"
-    seed: int = 0
-    say: str | None = None
-    reasoning: int = 0
-    finish: str = "stop"
-    fail: int = 0
-    code: str = ""
-    retry_after: str = ""
-    drop: bool = False
-    cut_after: int | None = None
-    silence_after: int | None = None
-    no_end_after: int | None = None
-    error_after: int | None = None
-    empty: bool = False
-    odd: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.tokens <= TOKENS_MAX or not 0 <= self.reasoning <= TOKENS_MAX:
-            raise DirectiveError(f"tokens and reasoning must be from 0 to {TOKENS_MAX}")
-        if not (self.tps == 0 or TPS_MIN <= self.tps < math.inf) or not 0 <= self.first_ms <= FIRST_MS_MAX:
-            raise DirectiveError(f"tps must be 0 or at least {TPS_MIN:g}, and first_ms from 0 to {FIRST_MS_MAX:g}")
-        if self.mode not in MODES:
-            raise DirectiveError(f"mode must be one of {', '.join(MODES)}")
-        if self.fail and not 400 <= self.fail <= 599:
-            raise DirectiveError("fail must be an HTTP status from 400 to 599")
-        if not (self.retry_after.isascii() and self.retry_after.isprintable()):
-            raise DirectiveError("retry_after must be printable ASCII")
-
-    def ending(self) -> tuple[Ending, int]:
-        """How the answer ends, and after how many tokens at the latest: the earliest fault wins."""
-        faults = (
-            (self.cut_after, Ending.CUT),
-            (self.silence_after, Ending.SILENCE),
-            (self.no_end_after, Ending.NO_END),
-            (self.error_after, Ending.ERROR),
-        )
-        ordered = [(after, ending) for after, ending in faults if after is not None]
-        if not ordered:
-            return Ending.COMPLETE, 2 * TOKENS_MAX
-        after, ending = min(ordered, key=lambda fault: fault[0])
-        return ending, after
-
-    def text(self, prompt: str) -> tuple[int, Callable[[int], str]]:
-        """The number of the answer's tokens, reasoning left out, and the text of each."""
-        if self.empty:
-            return 0, str
-        if self.say is not None or self.mode == "echo":
-            spoken: Sequence[str] = _TOKEN.findall(spoken_part(prompt) if self.say is None else self.say)
-            return len(spoken), spoken.__getitem__
-        if self.mode == "clock":
-            return self.tokens, lambda _index: f"{time.monotonic_ns()} "
-        if self.seed:
-            draw = random.Random(f"{self.seed} {prompt}")
-            drawn = [draw.choice(_VOCABULARY) + " " for _ in range(self.tokens)]
-            return len(drawn), drawn.__getitem__
-        return self.tokens, lambda index: f"{self.word}{index} "
+class _Block(NamedTuple):
+    values: dict[str, str]
+    step: int
+    """0: every step."""
+    call: OrderedCall | None
+    times: int | None
 
     @property
-    def reasoning_count(self) -> int:
-        return 0 if self.empty else self.reasoning
+    def call_step(self) -> int:
+        return self.step or 1
 
-
-_DEFAULTS = Script()
-_NAMES = frozenset(item.name for item in fields(Script))
+    def changes(self, attempt: int) -> dict[str, Any]:
+        is_over = self.times is not None and attempt > self.times
+        return {name: _convert(name, text) for name, text in self.values.items() if not (is_over and name in FAULTS)}
 
 
 def last_paragraph(text: str) -> str:
     return _PARAGRAPHS.split(text.strip())[-1]
 
 
-def spoken_part(prompt: str) -> str:
-    """The prompt without its directives."""
-    return _BLOCK.sub("", prompt).strip()
-
-
 def has_times(prompt: str) -> bool:
     """Whether the answer depends on how often it was asked for."""
-    return any("times" in _directives(block) for block in _BLOCK.findall(prompt))
+    return any(block.times is not None for block in _blocks(prompt))
 
 
-def read_script(prompt: str, defaults: Script, attempt: int = 1) -> Script:
-    """The script that ``prompt`` orders for its ``attempt``-th attempt (from 1).
+def read_script(prompt: str, defaults: Script, attempt: int = 1, step: int = 1) -> Script:
+    """The script that ``prompt`` orders for a step of its answer, at the ``attempt``-th attempt (both from 1).
 
     Raises ``DirectiveError`` for an unknown name or a malformed value.
     """
+    blocks = _blocks(prompt)
+    if not blocks:
+        return defaults
     script = defaults
-    for block in _BLOCK.findall(prompt):
-        values = _directives(block)
-        times = values.pop("times", None)
-        changes = {name: _convert(name, text) for name, text in values.items()}
-        if times is not None and attempt > _number("times", times, int):
-            changes = {name: value for name, value in changes.items() if name not in FAULTS}
-        script = replace(script, **changes)
-    return script
+    for block in blocks:
+        changes = block.changes(attempt)
+        if block.step in (0, step):
+            script = replace(script, **changes)
+    calls = tuple(block.call for block in blocks if block.call is not None and block.call_step == step)
+    return replace(script, calls=calls, mode=_mode(script, blocks, step, has_calls=bool(calls)))
 
 
 def expected_text(prompt: str, defaults: Script = _DEFAULTS) -> str:
-    """The answer that a client must have in the end, whatever failed on the way. Not for ``clock``."""
+    """The answer that a client must have in the end, whatever failed on the way. Not for ``clock``, nor with calls."""
     script = read_script(last_paragraph(prompt), defaults, attempt=TOKENS_MAX)
     count, token = script.text(last_paragraph(prompt))
     return "".join(token(index) for index in range(count))
 
 
-def _directives(block: str) -> dict[str, str]:
+def _mode(script: Script, blocks: Iterable[_Block], step: int, *, has_calls: bool) -> str:
+    ordered = {name for block in blocks if block.step == step or (block.step == 0 and not has_calls)
+               for name in block.values}  # fmt: skip
+    if "mode" in ordered:
+        return script.mode
+    if has_calls and not ordered & _WORDS:
+        return "silent"
+    if script.mode != "markdown":
+        return script.mode
+    tells_results = not ordered & _WORDS and any(block.call is not None for block in blocks)
+    return "results" if tells_results else "words"
+
+
+def _blocks(prompt: str) -> list[_Block]:
+    return [_read_block(block) for block in BLOCK.findall(prompt)]
+
+
+def _read_block(block: str) -> _Block:
     values: dict[str, str] = {}
-    said = _SAY.search(block)
-    if said is not None:
-        values["say"] = said[1]
-        block = block[: said.start()]
+    to_the_end = _TO_THE_END.search(block)
+    if to_the_end is not None:
+        values[to_the_end[1]] = to_the_end[2]
+        block = block[: to_the_end.start()]
     for word in block.split():
         name, equals, value = word.partition("=")
-        if not equals or (name not in _NAMES and name != "times"):
-            raise DirectiveError(f"there is no directive {word[:40]!r}; there are {', '.join(sorted(_NAMES))}, times")
+        if not equals or name not in _NAMES:
+            raise DirectiveError(f"there is no directive {word[:40]!r}; there are {', '.join(sorted(_NAMES))}")
         values[name] = value
-    return values
+    step = _number("step", values.pop("step", "0"), int)
+    call = values.pop("call", None)
+    times = values.pop("times", None)
+    return _Block(
+        values,
+        step,
+        None if call is None else _ordered_call(call),
+        None if times is None else _number("times", times, int),
+    )
+
+
+def _ordered_call(text: str) -> OrderedCall:
+    name, _, arguments = text.strip().partition(" ")
+    return OrderedCall(name, arguments.strip())
 
 
 def _convert(name: str, text: str) -> Any:

@@ -27,14 +27,15 @@ import msgspec
 import trio
 
 from chatcluster.errors import ChatclusterError
-from chatcluster.llm import answers
+from chatcluster.llm.simulator import completions
 from chatcluster.llm.simulator import script as script_module
+from chatcluster.llm.simulator.answer import Answer
+from chatcluster.llm.simulator.question import Question, RefusedQuestion
 from chatcluster.llm.simulator.script import (
     DirectiveError,
     Ending,
     Script,
     has_times,
-    last_paragraph,
     read_script,
 )
 
@@ -57,19 +58,21 @@ class SimulatorOptions:
     tokens_per_second: float = 50.0
     """0 is as fast as possible."""
     first_token_ms: float = 0.0
-    tokens: int = 100
+    tokens: int | None = None
+    """A number has words counted, or drawn."""
     seed: int = 0
     """0 counts (``w0 w1 w2``); another number draws words from a small vocabulary."""
-    mode: str = "words"
-    """``words``, ``echo`` or ``clock``."""
+    mode: str | None = None
+    """One of ``MODES``; None: Markdown, or words where their number or a seed is given."""
 
     def script(self) -> Script:
+        counts = self.tokens is not None or self.seed
         return Script(
-            tokens=self.tokens,
+            tokens=100 if self.tokens is None else self.tokens,
             tps=self.tokens_per_second,
             first_ms=self.first_token_ms,
             seed=self.seed,
-            mode=self.mode,
+            mode=self.mode or ("words" if counts else "markdown"),
         )
 
 
@@ -152,54 +155,54 @@ class Simulator:
         if (method, path) == ("POST", "/v1/chat/completions"):
             await self._complete(connection, body)
         elif (method, path) == ("GET", "/v1/models"):
-            await connection.send_json(200, answers.MODELS)
+            await connection.send_json(200, completions.MODELS)
         elif (method, path) == ("GET", "/healthz"):
             await connection.send_json(200, {"status": "ok", **self.statistics()})
         else:
-            await connection.send_json(404, answers.error_body(404, "not_found", f"there is no {method} {path}"))
+            await connection.send_json(404, completions.error_body(404, "not_found", f"there is no {method} {path}"))
 
     async def _complete(self, connection: _Connection, body: bytes) -> None:
         try:
-            question = answers.read_question(body)
-            prompt = last_paragraph(question.prompt)
-            attempt = self._count_attempt(question) if has_times(prompt) else 1
-            script = read_script(prompt, self._defaults, attempt)
-        except (DirectiveError, answers.MalformedQuestion) as error:
-            await connection.send_json(400, answers.error_body(400, "invalid_request", str(error)))
+            question = completions.read_question(body)
+            attempt = self._count_attempt(question) if has_times(question.prompt) else 1
+            script = read_script(question.prompt, self._defaults, attempt, question.step)
+        except (DirectiveError, RefusedQuestion) as error:
+            await connection.send_json(400, completions.error_body(400, "invalid_request", str(error)))
             return
         if script.drop:
             raise _Cut
+        answer = Answer(script, question)
         if script.fail:
             headers = _retry_after_headers(script.retry_after)
-            await connection.send_json(script.fail, answers.failure_body(script), headers)
-        elif question.stream:
-            await self._stream(connection, answers.Answer(script, prompt, question))
+            await connection.send_json(script.fail, completions.failure_body(script), headers)
+        elif question.streams:
+            await self._stream(connection, answer, completions.Rendered(answer))
         else:
-            await self._answer_at_once(connection, answers.Answer(script, prompt, question))
+            await self._answer_at_once(connection, answer, completions.Rendered(answer))
 
-    def _count_attempt(self, question: answers.Question) -> int:
+    def _count_attempt(self, question: Question) -> int:
         """Which attempt at this prompt in this conversation this is, from 1."""
-        key = hashlib.blake2b(msgspec.json.encode(question.conversation), digest_size=16).digest()
+        key = hashlib.blake2b(question.conversation, digest_size=16).digest()
         attempt = self._attempts.pop(key, 0) + 1
         self._attempts[key] = attempt
         if len(self._attempts) > ATTEMPTS_REMEMBERED_MAX:
             self._attempts.popitem(last=False)
         return attempt
 
-    async def _stream(self, connection: _Connection, answer: answers.Answer) -> None:
+    async def _stream(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
         self.streaming += 1
         try:
             await connection.start(200, [("content-type", "text/event-stream"), ("cache-control", "no-cache")])
-            await self._send_tokens(connection, answer)
-            await self._send_ending(connection, answer)
+            await self._send_tokens(connection, answer, rendered)
+            await self._send_ending(connection, answer, rendered)
         except _ClientGone:
             self.aborted += 1
             raise
         finally:
             self.streaming -= 1
 
-    async def _send_tokens(self, connection: _Connection, answer: answers.Answer) -> None:
-        await connection.send(answer.prelude())
+    async def _send_tokens(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
+        await connection.send(rendered.prelude())
         script = answer.script
         interval = 1 / script.tps if script.tps else 0.0
         first_at = trio.current_time() + script.first_ms / 1000
@@ -209,10 +212,10 @@ class Simulator:
             await connection.wait_until(due_at)
             late = int((trio.current_time() - due_at) / interval) if interval else TOKENS_PER_WRITE_MAX
             until = min(count, sent + 1 + min(late, TOKENS_PER_WRITE_MAX - 1))
-            await connection.send(b"".join(map(answer.token_event, range(sent, until))))
+            await connection.send(b"".join(map(rendered.token_event, range(sent, until))))
             sent = until
 
-    async def _send_ending(self, connection: _Connection, answer: answers.Answer) -> None:
+    async def _send_ending(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
         match answer.ending:
             case Ending.CUT:
                 raise _Cut
@@ -220,22 +223,22 @@ class Simulator:
                 await connection.wait_until(trio.current_time() + SILENCE_SECONDS)
                 raise _Cut
             case Ending.ERROR:
-                await connection.send(answer.error_event())
+                await connection.send(rendered.error_event())
             case Ending.COMPLETE:
-                await connection.send(answer.final_events())
+                await connection.send(rendered.final_events())
             case Ending.NO_END:
                 pass
         await connection.end()
 
-    async def _answer_at_once(self, connection: _Connection, answer: answers.Answer) -> None:
+    async def _answer_at_once(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
         script = answer.script
         seconds = script.first_ms / 1000 + (answer.sent_count / script.tps if script.tps else 0.0)
         await connection.wait_until(trio.current_time() + seconds)
         match answer.ending:
             case Ending.COMPLETE:
-                await connection.send_json(200, answer.whole())
+                await connection.send_json(200, rendered.whole())
             case Ending.ERROR:
-                await connection.send_json(500, answers.failure_body(script))
+                await connection.send_json(500, completions.failure_body(script))
             case Ending.SILENCE:
                 await connection.wait_until(trio.current_time() + SILENCE_SECONDS)
                 raise _Cut
@@ -329,7 +332,9 @@ class _Connection:
     async def refuse(self, status: int, message: str) -> None:
         """Say what was wrong with a request that is not HTTP, if a response can still be sent."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await self.send_json(status, answers.error_body(status, "bad_request", message), [("connection", "close")])
+            await self.send_json(
+                status, completions.error_body(status, "bad_request", message), [("connection", "close")]
+            )
 
     async def _write(self, data: bytes | None) -> None:
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import uuid4
 
+import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
 from chatcluster.chat import ChatSetup, Interrupt, Status
 from chatcluster.parts import NewMessage, Role, TextPart
-from chatcluster.ports import NewChat
+from chatcluster.ports import NewChat, checked_choice
 from chatcluster.texts import is_blank
 from chatcluster.views import ChatAnswer, ChatDetailsAnswer, chat_answer, chat_details_answer
 from chatcluster.web.api.answers import REFUSALS, ChatsAnswer
@@ -38,7 +39,11 @@ Without `content` it has no message yet, and rests until one is sent."""
 @post("/chats", responses=REFUSALS, description=CREATE + STREAMED)
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
-    outcome = await request.services.transitions.create(_new_chat(request, data), await request.idempotency())
+    chat = _new_chat(request, data)
+    if data.mcp_servers:
+        slugs = await checked_choice(request.services.mcp.servers, data.mcp_servers)
+        chat = msgspec.structs.replace(chat, mcp_servers=slugs)
+    outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
 

@@ -1,0 +1,131 @@
+"""The arguments of a tool call: from the text that a model wrote to what a tool takes. Pure.
+
+A model gets arguments wrong, so each way to be wrong has a sentence that tells it what to do: the text is no JSON, the
+value is no object, or it is not what the tool's schema asks for.
+
+The schema comes from outside, and so may be anything. What would cost without bound is not looked at: regular
+expressions (``pattern``, ``patternProperties``), comparisons of everything with everything, schemas elsewhere, and all
+that is beyond ``CHECKS_MAX`` steps. A schema that makes no sense checks nothing. The tool itself has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+from jsonschema import Draft4Validator, Draft7Validator, Draft201909Validator, Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend, validator_for
+from jsonschema_specifications import REGISTRY
+
+ARGUMENTS_CHARACTERS_MAX = 1 << 20
+CHECKS_MAX = 2000
+"""Values, and keywords, that are looked at: some 30 ms."""
+PROBLEM_CHARACTERS_MAX = 500
+NOT_CHECKED = (
+    "pattern",
+    "patternProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "uniqueItems",
+    "format",
+)
+
+Check = Callable[..., Iterator[ValidationError] | None]
+
+
+class BadArguments(Exception):
+    """What is wrong, in words for the model."""
+
+
+class _Enough(Exception):
+    """The value is larger than what is checked."""
+
+
+class ArgumentCheck:
+    """What one tool asks of its arguments: its schema, made ready once."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        drafts = (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft4Validator)
+        named = validator_for(schema, default=Draft202012Validator)
+        self._validator = _made_ready(named if named in drafts else Draft202012Validator, schema, self._count)
+        self._left = 0
+
+    def arguments(self, text: str) -> dict[str, Any]:
+        """The arguments in ``text``, which may be empty. Raises ``BadArguments``."""
+        arguments = decoded(text)
+        if _is_large(arguments):
+            return arguments
+        self._left = CHECKS_MAX
+        try:
+            problem = next(iter(self._validator.iter_errors(arguments)), None)
+        except Exception:  # noqa: BLE001 - the schema is wrong, or the value too large: the tool itself will judge
+            return arguments
+        if problem is not None:
+            where = "/".join(map(str, problem.absolute_path)) or "the arguments"
+            said = problem.message[:PROBLEM_CHARACTERS_MAX]
+            raise BadArguments(f"The arguments are not what the schema of this tool asks for: {where}: {said}")
+        return arguments
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _Enough
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """The object in ``text``; none is an empty one. Raises ``BadArguments``."""
+    if len(text) > ARGUMENTS_CHARACTERS_MAX:
+        raise BadArguments(f"The arguments have more than {ARGUMENTS_CHARACTERS_MAX} characters; call it with less.")
+    try:
+        value = msgspec.json.decode(text) if text.strip() else {}
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise BadArguments(f"The arguments are not JSON ({error}); call the tool again with a JSON object.") from None
+    if not isinstance(value, dict):
+        raise BadArguments("The arguments are not a JSON object; call the tool again with one.")
+    return value
+
+
+def _made_ready(draft: type[Validator], schema: dict[str, Any], count: Callable[[], None]) -> Validator:
+    checks = {word: _counted(check, count) for word, check in draft.VALIDATORS.items() if word not in NOT_CHECKED}
+    checks |= dict.fromkeys(NOT_CHECKED, _passes)
+    checks["additionalProperties"] = _unless_patterns(checks["additionalProperties"])
+    ready: Validator = extend(draft, checks)(schema, registry=REGISTRY)  # without it, one would be fetched
+    return ready
+
+
+def _counted(check: Check, count: Callable[[], None]) -> Check:
+    def counted(*args: Any) -> Iterator[ValidationError] | None:
+        count()
+        return check(*args)
+
+    return counted
+
+
+def _unless_patterns(check: Check) -> Check:
+    """Which properties are additional is decided by regular expressions as well, where there are any."""
+
+    def checked(validator: Any, value: Any, instance: Any, schema: dict[str, Any]) -> Iterator[ValidationError] | None:
+        return None if schema.get("patternProperties") else check(validator, value, instance, schema)
+
+    return checked
+
+
+def _is_large(value: Any) -> bool:
+    """Whether there are more values in it than are looked at."""
+    waiting, seen = [value], 0
+    while waiting and seen <= CHECKS_MAX:
+        inner = waiting.pop()
+        seen += 1
+        if isinstance(inner, dict):
+            waiting.extend(islice(inner.values(), CHECKS_MAX))
+        elif isinstance(inner, list):
+            waiting.extend(islice(inner, CHECKS_MAX))
+    return seen + len(waiting) > CHECKS_MAX
+
+
+def _passes(*_: Any) -> None:
+    return None

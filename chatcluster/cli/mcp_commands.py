@@ -1,0 +1,289 @@
+"""The commands for servers of tools. They speak to a cluster, as any administrator's client does.
+
+Where a command takes a SECRET, ``@FILE`` reads it from a file and ``@-`` from standard input: others on the machine can
+see what is written out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import trio
+
+from chatcluster.cli import exits
+from chatcluster.cli.flags import Commands, server_options
+from chatcluster.client.mcp_administration import McpClient
+from chatcluster.local.local_cluster import reach
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+SECRET_BYTES_MAX = 64 << 10
+AUTH_FLAGS = ("bearer", "api_key", "headers", "client_id", "client_secret", "token_url", "authorization_url", "scope")
+
+OPTIONS = (
+    click.option("--transport", type=click.Choice(["streamable-http", "sse"]), help="Default: by the URL's end"),
+    click.option("--bearer", metavar="SECRET", help="Authenticate with Authorization: Bearer"),
+    click.option("--api-key", metavar="HEADER=SECRET", help="Authenticate with one header"),
+    click.option("--header", "headers", multiple=True, metavar="NAME=SECRET", help="Authenticate with these headers"),
+    click.option("--client-credentials", is_flag=True, help="The cluster signs in as itself (OAuth)"),
+    click.option("--oauth", is_flag=True, help="Each user signs in (OAuth)"),
+    click.option("--no-auth", is_flag=True, help="Everybody gets in (the default of a new server)"),
+    click.option("--client-id", help="OAuth: of a client that is registered there. Default: the cluster registers"),
+    click.option("--client-secret", metavar="SECRET", help="OAuth: the client's secret"),
+    click.option("--token-url", help="OAuth: where tokens are had. Default: discovered"),
+    click.option("--authorization-url", help="OAuth: where users sign in. Default: discovered"),
+    click.option("--scope", help="OAuth: what to ask for. Default: what the server says"),
+    click.option("--description", help="What it is for, to be shown to users"),
+    click.option(
+        "--availability",
+        type=click.Choice(["off", "choice", "always"]),
+        help="For no new chat, for chats that name it (default), or for every chat",
+    ),
+    click.option("--allow", multiple=True, metavar="TOOL", help="Only these tools; may be repeated"),
+    click.option("--deny", multiple=True, metavar="TOOL", help="Not these tools; may be repeated"),
+    click.option(
+        "--approval", type=click.Choice(["never", "ask", "deny"]), help="Is a person asked first? Default: never"
+    ),
+    click.option(
+        "--tool",
+        "tools",
+        multiple=True,
+        metavar="NAME=WORD[,WORD]",
+        help="Of one tool: never, ask or deny; and read, idempotent or once",
+    ),
+    click.option("--trusted/--untrusted", default=None, help="Its word on what its tools do counts"),
+    click.option("--instructions/--no-instructions", default=None, help="Tell the model what it says about itself"),
+    click.option("--idle-seconds", type=float, help="Longest silence of a call. Default: 60"),
+    click.option("--total-seconds", type=float, help="Longest call. Default: 600"),
+    click.option("--result-bytes-max", type=int, help="Largest result. Default: 10 MiB"),
+)
+
+
+def setting_options(function: F) -> F:
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.group(cls=Commands)
+def mcp() -> None:
+    """Servers of tools that speak MCP."""
+
+
+@mcp.command("add")
+@click.argument("slug")
+@click.argument("server_url", metavar="URL")
+@setting_options
+@click.option("--disabled", is_flag=True, help="Not to be called yet")
+@server_options
+def add(*, slug: str, server_url: str, disabled: bool, **options: Any) -> None:
+    """Add a server. Its tools are called SLUG__TOOL; secrets are encrypted before they are stored.
+
+    \b
+    chatcluster mcp add files http://127.0.0.1:9000/mcp
+    chatcluster mcp add search https://host/mcp --bearer @token.txt --allow search
+    chatcluster mcp add mail https://host/mcp --oauth --approval ask
+    chatcluster mcp test files
+    """
+    run, fields = _split(options)
+    if disabled:
+        fields["enabled"] = False
+    run(lambda client: client.add_mcp_server(slug, server_url, **fields))
+    click.echo(f"added {slug}; `chatcluster mcp test {slug}` connects to it")
+
+
+@mcp.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
+@server_options
+def list_servers(*, as_json: bool, **options: Any) -> None:
+    """List the servers, without their secrets."""
+    from chatcluster.cli.listings import show_mcp_servers
+
+    run, _ = _split(options)
+    show_mcp_servers(run(lambda client: client.mcp_servers()), as_json=as_json)
+
+
+@mcp.command("test")
+@click.argument("slug")
+@click.option("--json", "as_json", is_flag=True, help="The whole report, as JSON")
+@server_options
+def test(*, slug: str, as_json: bool, **options: Any) -> None:
+    """Have a replica connect to a server now, and print its tools. Exit code 1 if that fails."""
+    from chatcluster.cli.listings import show_mcp_report
+
+    run, _ = _split(options)
+    report = run(lambda client: client.test_mcp_server(slug))
+    show_mcp_report(report, as_json=as_json)
+    if not report["ok"]:
+        if not as_json:
+            click.echo(f"Error: {slug}: {report['error']} ({report['trouble']})", err=True)
+        raise click.exceptions.Exit(exits.FAILED)
+
+
+@mcp.command("set")
+@click.argument("slug")
+@click.option("--url", "server_url", help="Another address of the server")
+@click.option("--slug", "new_slug", help="Another slug: its tools get other names")
+@click.option("--allow-all", is_flag=True, help="Allow all tools but those that are denied")
+@setting_options
+@server_options
+def change(*, slug: str, server_url: str | None, new_slug: str | None, allow_all: bool, **options: Any) -> None:
+    """Change a server. Replicas work with it at once; authentication is replaced as a whole."""
+    run, fields = _split(options)
+    fields |= {name: value for name, value in (("url", server_url), ("slug", new_slug)) if value is not None}
+    if allow_all:
+        fields["allow"] = None
+    if not fields:
+        raise click.UsageError("say what to change")
+    run(lambda client: client.change_mcp_server(slug, **fields))
+    click.echo(f"changed {slug}")
+
+
+@mcp.command("enable")
+@click.argument("slug")
+@server_options
+def enable(*, slug: str, **options: Any) -> None:
+    """Let a server be called (again)."""
+    _split(options)[0](lambda client: client.change_mcp_server(slug, enabled=True))
+    click.echo(f"enabled {slug}")
+
+
+@mcp.command("disable")
+@click.argument("slug")
+@server_options
+def disable(*, slug: str, **options: Any) -> None:
+    """Have nobody connect to a server, and keep what is known of it."""
+    _split(options)[0](lambda client: client.change_mcp_server(slug, enabled=False))
+    click.echo(f"disabled {slug}")
+
+
+@mcp.command("remove")
+@click.argument("slug")
+@server_options
+def remove(*, slug: str, **options: Any) -> None:
+    """Remove a server, and all logins at it. Chats that name it go on without it."""
+    _split(options)[0](lambda client: client.remove_mcp_server(slug))
+    click.echo(f"removed {slug}")
+
+
+@mcp.command("login")
+@click.argument("slug")
+@server_options
+def login(*, slug: str, **options: Any) -> None:
+    """Sign in at a server, as yourself: prints the URL to open in a browser."""
+    click.echo(_split(options)[0](lambda client: client.sign_in_url(slug)))
+
+
+@mcp.command("logout")
+@click.argument("slug")
+@server_options
+def logout(*, slug: str, **options: Any) -> None:
+    """Have your login at a server forgotten."""
+    _split(options)[0](lambda client: client.sign_out(slug))
+    click.echo(f"signed out of {slug}")
+
+
+# --- options ----------------------------------------------------------------------------------
+
+Run = Callable[[Callable[[McpClient], Awaitable[Any]]], Any]
+
+
+def _split(options: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
+    """How to reach the cluster, and what is said of a server."""
+    url, token, data_dir = (options.pop(name) for name in ("url", "token", "data_dir"))
+
+    def run(use: Callable[[McpClient], Awaitable[Any]]) -> Any:
+        async def connected() -> Any:
+            client = McpClient(*reach(url, token, data_dir))
+            async with client:
+                return await use(client)
+
+        return trio.run(connected)
+
+    return run, _fields(options)
+
+
+def _fields(options: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in options.items() if value is not None and value != ()}
+    auth = _auth({name: fields.pop(name) for name in (*AUTH_FLAGS, *KINDS) if name in fields})
+    if auth is not None:
+        fields["auth"] = auth
+    for name in ("allow", "deny"):
+        if name in fields:
+            fields[name] = list(fields[name])
+    if "tools" in fields:
+        fields["tools"] = dict(map(_policy, fields["tools"]))
+    return fields
+
+
+KINDS = ("oauth", "client_credentials", "no_auth")
+
+
+def _auth(given: dict[str, Any]) -> dict[str, Any] | None:
+    chosen = [name for name in ("bearer", "api_key", "headers", *KINDS) if given.get(name)]
+    details = {name: given[name] for name in AUTH_FLAGS[3:] if name in given}
+    if len(chosen) > 1:
+        raise click.UsageError("give one kind of authentication")
+    if details and chosen not in (["oauth"], ["client_credentials"]):
+        raise click.UsageError("--client-id and its like go with --oauth or --client-credentials")
+    if "client_secret" in details:
+        details["client_secret"] = _secret(details["client_secret"])
+    match chosen:
+        case ["bearer"]:
+            return {"kind": "bearer", "token": _secret(given["bearer"])}
+        case ["api_key"]:
+            header, value = _pair(given["api_key"], "--api-key")
+            return {"kind": "api_key", "header": header, "value": _secret(value)}
+        case ["headers"]:
+            pairs = (_pair(text, "--header") for text in given["headers"])
+            return {"kind": "headers", "headers": {name: _secret(value) for name, value in pairs}}
+        case ["oauth" | "client_credentials" as kind]:
+            return {"kind": kind, **details}
+        case ["no_auth"]:
+            return {"kind": "none"}
+        case _:
+            return None
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.UsageError(f"{flag} takes NAME=SECRET")
+    return name, value
+
+
+def _secret(text: str) -> str:
+    """What is written out, or stands in the file that ``@`` names. A line's end is no part of it."""
+    if not text.startswith("@"):
+        return text
+    try:
+        if text == "@-":
+            return sys.stdin.read(SECRET_BYTES_MAX).strip()
+        with Path(text[1:]).open() as file:
+            return file.read(SECRET_BYTES_MAX).strip()
+    except OSError as error:
+        raise click.UsageError(f"cannot read {text[1:]}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{text[1:]} is not text") from None
+
+
+def _policy(text: str) -> tuple[str, dict[str, str]]:
+    name, _, words = text.rpartition("=")
+    policy = {}
+    for word in words.split(","):
+        if word in ("never", "ask", "deny"):
+            policy["approval"] = word
+        elif word in ("read", "idempotent", "once"):
+            policy["effect"] = word
+        else:
+            raise click.UsageError(
+                f"--tool takes NAME=WORD with never, ask, deny, read, idempotent or once, not {word!r}"
+            )
+    if not name:
+        raise click.UsageError("--tool takes NAME=WORD")
+    return name, policy

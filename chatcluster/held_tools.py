@@ -1,0 +1,110 @@
+"""The tools of the turn under way, in the hands of the chat's owner.
+
+A toolbox is opened when the turn first needs it, and closed when the turn ends, or with the tenure. It lives in a task
+of its own: what goes wrong in there is not what goes wrong with the turn. What tools there are is asked once a turn, as
+a model wants them to stay as they are.
+
+What happens on failure: a toolbox that cannot be opened has no tools; closing it is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.arguments import ArgumentCheck
+from chatcluster.parts import NoticePart, TextPart, storable
+from chatcluster.ports import Chat, Progressed, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
+from chatcluster.tool_plan import KnownTool
+
+CLOSE_SECONDS_MAX = 5.0
+NOTICE_CHARACTERS_MAX = 2000
+
+
+class HeldTools:
+    """``known`` and ``specs`` are those of the turn under way once ``ask`` has returned."""
+
+    def __init__(self, toolbox: Toolbox, nursery: trio.Nursery) -> None:
+        self.known: dict[str, KnownTool] = {}
+        self.specs: tuple[ToolSpec, ...] = ()
+        self._toolbox = toolbox
+        self._nursery = nursery
+        self._open: TurnTools | None = None
+        self._is_asked = False
+        self._told = 0
+        """How many of the notices were told of."""
+        self._leave = trio.Event()
+        self._left = trio.Event()
+        self._scope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<HeldTools {sorted(self.known)}>"
+
+    @property
+    def open(self) -> TurnTools:
+        """The tools to run. ``ask`` comes first."""
+        assert self._open is not None, "the tools of this turn were not asked for"
+        return self._open
+
+    async def ask(self, chat: Chat) -> None:
+        """Know the tools of this turn. May be cancelled, and asked again."""
+        if self._open is None:
+            self._leave, self._left, self._scope = trio.Event(), trio.Event(), trio.CancelScope()
+            self._open = await self._nursery.start(self._keep_open, chat)
+        if not self._is_asked:
+            tools = await self._open.tools()
+            self.known = {tool.name: KnownTool(tool, ArgumentCheck(tool.parameters)) for tool in tools}
+            self.specs = tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools)
+            self._is_asked = True
+
+    def news(self) -> list[NoticePart]:
+        """What the turn goes on without, each once."""
+        notices = () if self._open is None else self._open.notices
+        news, self._told = notices[self._told :], len(notices)
+        return [_short(notice) for notice in news]
+
+    async def close(self) -> None:
+        """The turn is over."""
+        if self._open is None:
+            return
+        self._leave.set()
+        with trio.move_on_after(CLOSE_SECONDS_MAX):
+            await self._left.wait()
+        self._scope.cancel()
+        self._open, self._is_asked, self._told = None, False, 0
+        self.known, self.specs = {}, ()
+
+    async def _keep_open(self, chat: Chat, *, task_status: trio.TaskStatus[TurnTools]) -> None:
+        left, leave = self._left, self._leave
+        started = False
+        try:
+            with self._scope:
+                async with self._toolbox.open(chat) as tools:
+                    task_status.started(tools)
+                    started = True
+                    await leave.wait()
+        except Exception as error:  # noqa: BLE001 - a toolbox ends its tools, never a turn
+            telemetry.event("toolbox.crashed", chat_id=str(chat.id), error=repr(error), exc_info=error)
+            if not started:
+                task_status.started(_NoTools())
+        finally:
+            left.set()
+
+
+class _NoTools:
+    """In the place of a toolbox that cannot be opened."""
+
+    notices = (NoticePart("tools_unavailable", "The tools of this chat cannot be had."),)
+
+    async def tools(self) -> tuple[()]:
+        return ()
+
+    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:  # noqa: ARG002
+        return ToolResult((TextPart("The tools of this chat cannot be had."),), is_error=True)
+
+
+def _short(notice: NoticePart) -> NoticePart:
+    source = None if notice.source is None else storable(notice.source)
+    return NoticePart(storable(notice.code), storable(notice.message)[:NOTICE_CHARACTERS_MAX], source)

@@ -1,0 +1,204 @@
+"""The request of the Chat Completions wire: ``request_body`` turns a ``ModelRequest`` into bytes, in slices. Pure.
+
+A slice is a bounded piece of work, whatever the history is: the caller lets others run between two of them. No text is
+copied but into its slice. What is sent of a history is decided by ``conversation.py``; what is particular here:
+
+* Neighbours of one role are joined with a blank line, because some models refuse two user messages in a row.
+* Results follow their calls, in call order. This wire has no images in them, so all images of a step follow in one user
+  message, and the results say where they are. It has no mark for a failed call either, so its text says it.
+* Reasoning stays here. What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it
+  with that call, as long as it is the same server and model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, result_texts
+from chatcluster.llm.slices import SLICE_BYTES, encoded_text, slices
+from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, Role, TextPart, encode
+from chatcluster.ports import ModelRequest, ToolSpec
+
+EXTRA_CONTENT = "extra_content"
+"""The kind of the opaque parts of this wire, and the field that they come from."""
+BLANK_LINE = rb"\n\n"
+"""As it stands in JSON."""
+IMAGE_NOTE = "[image %d of this result is in the message after the results]"
+_CALL_ID = re.compile(r"[\x21-\x7e]{1,40}")
+
+
+class Extra(msgspec.Struct):
+    """The data of an opaque part: what came with a call, verbatim. ``call_id`` is ours."""
+
+    call_id: str
+    extra_content: msgspec.Raw
+
+
+class Asked(NamedTuple):
+    """Who is asked: opaque parts of others stay here."""
+
+    provider: str
+    model: str
+
+
+_extra_decoder = msgspec.json.Decoder(Extra)
+
+
+def request_body(
+    request: ModelRequest, default_model: str, *, provider: str = "", include_usage: bool = True
+) -> Iterator[bytes]:
+    """The body of a streaming request for the next assistant message. ``provider`` is the name of the server."""
+    asked = Asked(provider, request.model or default_model)
+    body: dict[str, Any] = {"model": asked.model, "stream": True}
+    if include_usage:
+        body["stream_options"] = {"include_usage": True}
+    head = encode(body)[:-1]
+    return slices(
+        chain(
+            (head,),
+            _wire_tools(request),
+            (b',"messages":[',),
+            _wire_messages(request.messages, asked),
+            (b"]}",),
+        )
+    )
+
+
+def _wire_tools(request: ModelRequest) -> Iterator[bytes]:
+    if not request.tools:
+        return
+    yield b',"tools":['
+    for number, tool in enumerate(request.tools):
+        yield b"," if number else b""
+        yield from encoded_text(encode(_wire_tool(tool)))
+    yield b"]" if request.may_call_tools else b'],"tool_choice":"none"'
+
+
+def _wire_tool(tool: ToolSpec) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    return {"type": "function", "function": function}
+
+
+class _Open(NamedTuple):
+    """The message that is being written, while the content of the next one may be joined to it."""
+
+    role: Role
+    has_blocks: bool
+    """Its content is a list of blocks; else it is one text."""
+
+    def takes(self, said: Utterance) -> bool:
+        return said.message.role is self.role and not said.calls and (self.has_blocks or not said.has_images)
+
+    @property
+    def ending(self) -> bytes:
+        return b"]}" if self.has_blocks else b'"}'
+
+
+def _wire_messages(history: tuple[Message, ...], asked: Asked) -> Iterator[bytes]:
+    """Pieces of the JSON of a list's items."""
+    comma = b""
+    is_open: _Open | None = None
+    for said in conversation(history, _CALL_ID):
+        if said is None:
+            yield b""
+            continue
+        if is_open is not None and is_open.takes(said):
+            yield b"," if is_open.has_blocks else BLANK_LINE
+        else:
+            yield b"" if is_open is None else is_open.ending
+            yield b'%s{"role":"%s","content":' % (comma, said.message.role.value.encode())
+            comma = b","
+            is_open = None if said.calls else _Open(said.message.role, said.has_images)
+            yield b"" if is_open is None else b"[" if is_open.has_blocks else b'"'
+        if is_open is not None:
+            yield from _wire_blocks(said.message.parts) if is_open.has_blocks else _wire_texts(said.message)
+            continue
+        yield from _wire_step(said, asked)
+        if images := [image for call in said.calls for image in call.images]:
+            yield b',{"role":"user","content":['
+            yield from _wire_blocks(images)
+            is_open = _Open(Role.USER, has_blocks=True)
+    if is_open is not None:
+        yield is_open.ending
+
+
+def _wire_step(said: Utterance, asked: Asked) -> Iterator[bytes]:
+    """The rest of an answer that calls tools, and what they say."""
+    if said.has_text:
+        yield b'"'
+        yield from _wire_texts(said.message)
+        yield b'","tool_calls":['
+    else:
+        yield b'null,"tool_calls":['
+    extras = dict(_extras(said.message.parts, asked))
+    for number, call in enumerate(said.calls):
+        yield b"," if number else b""
+        yield from encoded_text(_wire_call(call, extras.get(call.call.id)))
+    yield b"]}"
+    for call in said.calls:
+        yield b',{"role":"tool","tool_call_id":%s,"content":"' % encode(call.id)
+        yield from _wire_result(call)
+        yield b'"}'
+
+
+def _wire_texts(message: Message) -> Iterator[bytes]:
+    for part in message.parts:
+        if isinstance(part, TextPart):
+            yield from wire_text(part.text)
+
+
+def _wire_blocks(parts: Iterable[Part]) -> Iterator[bytes]:
+    """The items of a content that is a list."""
+    comma = b""
+    for part in parts:
+        if isinstance(part, TextPart) and part.text:
+            yield comma + b'{"type":"text","text":"'
+            yield from wire_text(part.text)
+            yield b'"}'
+        elif isinstance(part, ImagePart):
+            yield comma + b'{"type":"image_url","image_url":{"url":"data:'
+            yield from wire_text(f"{part.media_type};base64,")
+            yield from wire_text(part.data)
+            yield b'"}}'
+        else:
+            continue
+        comma = b","
+
+
+def _wire_result(call: AnsweredCall) -> Iterator[bytes]:
+    if call.result is not None and call.result.is_error:
+        yield b"Error: "
+    for text in result_texts(call, IMAGE_NOTE):
+        yield from wire_text(text)
+
+
+def wire_text(text: str) -> Iterator[bytes]:
+    """What stands between the quotes."""
+    for start in range(0, len(text), SLICE_BYTES):
+        yield encode(text[start : start + SLICE_BYTES])[1:-1]
+
+
+def _wire_call(call: AnsweredCall, extra: msgspec.Raw | None) -> bytes:
+    wire: dict[str, Any] = {"id": call.id, "type": "function"}
+    if extra is not None:
+        wire[EXTRA_CONTENT] = extra
+    return encode(wire | {"function": {"name": call.name, "arguments": call.arguments}})
+
+
+def _extras(parts: Iterable[Part], asked: Asked) -> Iterator[tuple[str, msgspec.Raw]]:
+    """By our IDs of calls, what this server wants to have back with them."""
+    for part in parts:
+        if isinstance(part, OpaquePart) and (part.provider, part.model, part.kind) == (*asked, EXTRA_CONTENT):
+            try:
+                extra = _extra_decoder.decode(part.data)
+            except UNDECODABLE:
+                continue  # damaged: the server says what it thinks of a call without it
+            yield extra.call_id, extra.extra_content

@@ -1,0 +1,82 @@
+"""One simulated answer, token by token, before it is put on a wire: blocks of reasoning, text and calls. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from uuid import uuid4
+
+from chatcluster.llm.simulator.question import Question
+from chatcluster.llm.simulator.said import OrderedCall, Script
+
+CHARACTERS_PER_PIECE = 12
+"""Of a call's arguments."""
+REQUEST_CHARACTERS_MAX = 256 << 10
+
+
+class Kind(Enum):
+    REASONING = auto()
+    TEXT = auto()
+    CALL = auto()
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: Kind
+    count: int
+    """Of tokens. The first of a call is its beginning, without arguments."""
+    token: Callable[[int], str]
+    id: str = ""
+    name: str = ""
+
+    @property
+    def whole(self) -> str:
+        return "".join(map(self.token, range(self.count)))
+
+
+class Answer:
+    """What is said to a question. ``sent_count`` tokens go out before the ending."""
+
+    def __init__(self, script: Script, question: Question) -> None:
+        self.script = script
+        self.question = question
+        is_repeated = script.mode == "request"
+        request = question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace") if is_repeated else ""
+        text_count, text = script.text(question.prompt, question.results, request)
+        blocks = [
+            Block(Kind.REASONING, script.reasoning_count, "r{} ".format),
+            Block(Kind.TEXT, text_count, text),
+            *(_call_block(call) for call in script.calls if question.may_call and not script.empty),
+        ]
+        self.blocks = [block for block in blocks if block.count]
+        self.ending, limit = script.ending()
+        self.count = sum(block.count for block in self.blocks)
+        self.sent_count = min(limit, self.count)
+
+    @property
+    def calls(self) -> list[Block]:
+        return [block for block in self.blocks if block.kind is Kind.CALL]
+
+    @property
+    def reasoning_count(self) -> int:
+        return self.script.reasoning_count
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The number of the block with token ``index``, and which of its tokens that is."""
+        for number, block in enumerate(self.blocks):
+            if index < block.count:
+                return number, index
+            index -= block.count
+        raise IndexError(index)
+
+
+def _call_block(call: OrderedCall) -> Block:
+    arguments = call.arguments
+    starts = range(0, len(arguments), CHARACTERS_PER_PIECE)
+
+    def token(index: int) -> str:
+        start = (index - 1) * CHARACTERS_PER_PIECE
+        return arguments[start : start + CHARACTERS_PER_PIECE] if index else ""
+
+    return Block(Kind.CALL, 1 + len(starts), token, f"call_{uuid4().hex[:24]}", call.name)

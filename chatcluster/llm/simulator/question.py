@@ -1,0 +1,71 @@
+"""What a simulated model is asked, whatever wire it came on. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from chatcluster.errors import InvalidRequest
+from chatcluster.llm.simulator.script import last_paragraph
+
+MODEL_DEFAULT = "simulated"
+
+
+class RefusedQuestion(InvalidRequest):
+    """The request is none that the provider would take."""
+
+
+class Spoken(NamedTuple):
+    """A message of the request, or a result in it. A message with calls has several of these."""
+
+    role: str
+    """``system``, ``user``, ``assistant``, ``call`` or ``result``."""
+    text: str
+    name: str = ""
+    """Of the tool, for calls and results."""
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    spoken: tuple[Spoken, ...]
+    request: bytes
+    model: str = MODEL_DEFAULT
+    streams: bool = False
+    wants_usage: bool = False
+    may_call: bool = True
+
+    @property
+    def prompt(self) -> str:
+        """The last paragraph of the last user message that has a text."""
+        return last_paragraph(self.spoken[self._asked_at].text) if self._asked_at >= 0 else ""
+
+    @property
+    def step(self) -> int:
+        """Which request this is since that message, from 1: each further one has the results of the one before."""
+        roles = [one.role for one in self.spoken[self._asked_at + 1 :]]
+        return 1 + sum(role == "call" and roles[at - 1 : at] != ["call"] for at, role in enumerate(roles))
+
+    @property
+    def results(self) -> str:
+        """What the tools said since that message, as a list."""
+        found = (one for one in self.spoken[self._asked_at + 1 :] if one.role == "result")
+        return "\n".join(f"* `{one.name}`: {one.text}" for one in found)
+
+    @property
+    def conversation(self) -> bytes:
+        """All that was said: what is the same in every attempt at answering it."""
+        said = list(self.spoken)
+        while said and said[-1].role in ("assistant", "system"):
+            said.pop()
+        return msgspec.json.encode(said)
+
+    @property
+    def words(self) -> int:
+        return sum(len(one.text.split()) for one in self.spoken)
+
+    @property
+    def _asked_at(self) -> int:
+        return next((at for at in range(len(self.spoken) - 1, -1, -1) if self._is_asking(at)), -1)
+
+    def _is_asking(self, at: int) -> bool:
+        return self.spoken[at].role == "user" and bool(self.spoken[at].text.strip())

@@ -1,0 +1,125 @@
+"""What becomes of each call of a step: decided from its tool's policy, by whoever owns the chat. Pure.
+
+A call that cannot be run has its result at once: its tool is unknown or denied, or its arguments are wrong. Of the
+others, some wait for a person or for the chat's client. What is left is the owner's to run: if all of it may be run
+again whenever a worker dies, it is *started* in the very commit that brings the calls; if not, it is *pending* in it,
+and said to be started in a commit of its own, right before it is. So of a call that is not started nobody has to ask
+whether it ran.
+
+An owner that finds started calls of a tenure that is over (``resumption``) runs again what may be run again. Of the
+rest nobody knows whether it took effect, and the model is told so; or a person is asked, where the tool's policy wants
+a person asked. A call that ended with three of its workers may be what ended them, and is not run a fourth time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from chatcluster.arguments import ArgumentCheck, BadArguments
+from chatcluster.chat import CallState, OpenCall
+from chatcluster.config import Settings
+from chatcluster.parts import NewMessage, ToolCallPart
+from chatcluster.ports import Approval, Effect, RunBy, Tool
+from chatcluster.tool_results import refused
+
+DEATHS_MAX = 3
+"""A call that so many workers died with is not run again."""
+
+
+class KnownTool(NamedTuple):
+    tool: Tool
+    check: ArgumentCheck
+
+    def problem(self, arguments: str) -> str | None:
+        """What is wrong with the arguments, in words for the model."""
+        try:
+            self.check.arguments(arguments)
+        except BadArguments as error:
+            return str(error)
+        return None
+
+
+KnownTools = Mapping[str, KnownTool]
+
+
+class Plan(NamedTuple):
+    """How the calls of a message begin, and the results of those that do not."""
+
+    calls: tuple[OpenCall, ...]
+    refused: tuple[NewMessage, ...]
+
+
+class Run(NamedTuple):
+    """Run it, once that is said in the ledger; ``again``: it may have run before."""
+
+    again: bool
+
+
+class AskSomebody(NamedTuple):
+    """A person decides whether it runs again."""
+
+
+class Refuse(NamedTuple):
+    text: str
+
+
+Resumption = Run | AskSomebody | Refuse
+
+
+def plan_of(parts: Sequence[ToolCallPart], tools: KnownTools, permitted: Collection[str], settings: Settings) -> Plan:
+    """``permitted``: names of tools that the chat's user need not be asked about."""
+    refusals = {part.id: _refusal(part, tools.get(part.name)) for part in parts}
+    sound = [part for part in parts if refusals[part.id] is None]
+    calls = [_begun(part, tools[part.name].tool, permitted, settings) for part in sound]
+    ours = [call for call in calls if call.state is CallState.PENDING]
+    if all(call.effect != Effect.ONCE for call in ours):
+        calls = [_started(call) for call in calls]
+    return Plan(tuple(calls), tuple(refused(call_id, text) for call_id, text in refusals.items() if text is not None))
+
+
+def asks_somebody(parts: Sequence[ToolCallPart], tools: KnownTools) -> bool:
+    """Whether a standing permission would change anything."""
+    return any(part.name in tools and tools[part.name].tool.approval is Approval.ASK for part in parts)
+
+
+def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> Resumption:
+    """What to do with a call that another tenure left pending or started, or that this one did not see to its end."""
+    was_started = call.state is CallState.STARTED
+    if was_started and call.deaths + 1 >= DEATHS_MAX:
+        return Refuse(f"This call was not run again: {DEATHS_MAX} workers in a row ended while they ran it.")
+    if was_started and call.effect == Effect.ONCE:
+        if call.approved or (known is not None and known.tool.approval is Approval.ASK):
+            return AskSomebody()
+        return Refuse(
+            "The outcome is unknown: the worker that ran this call ended before there was a result. The call may have "
+            "taken effect. Find out whether it did before you call the tool again."
+        )
+    if known is None:
+        return Refuse(f"There is no tool {call.name!r} any more.")
+    problem = known.problem(part.arguments if call.arguments is None else call.arguments)
+    again = was_started or call.started_epoch is not None  # it ran, and was given back
+    return Run(again) if problem is None else Refuse(problem)
+
+
+def _refusal(part: ToolCallPart, known: KnownTool | None) -> str | None:
+    if known is None:
+        return f"There is no tool {part.name[:100]!r}. Use one of those that you were told of."
+    if known.tool.approval is Approval.DENY:
+        return f"The tool {part.name!r} is not allowed here. Go on without it."
+    return known.problem(part.arguments)
+
+
+def _begun(part: ToolCallPart, tool: Tool, permitted: Collection[str], settings: Settings) -> OpenCall:
+    state, seconds = CallState.PENDING, None
+    if tool.approval is Approval.ASK and tool.name not in permitted:
+        state, seconds = CallState.APPROVAL, settings.approval_seconds
+    elif tool.run_by is RunBy.CLIENT:
+        state, seconds = CallState.CLIENT, settings.client_tool_seconds
+    return OpenCall(part.id, part.name, state, effect=str(tool.effect), run_by=str(tool.run_by), seconds=seconds)
+
+
+def _started(call: OpenCall) -> OpenCall:
+    if call.state is not CallState.PENDING:
+        return call
+    return OpenCall(call.call_id, call.name, CallState.STARTED, effect=call.effect, run_by=call.run_by)

@@ -1,0 +1,332 @@
+"""One batch of tool calls: those of a step that are the owner's to run, from the ledger to their results in history.
+
+Who is authoritative: the ledger. A call runs once it is *started* there, in this tenure, and never before. What a call
+gave is shown on the stream, then committed: results as they come, those that are there together in one commit, each a
+message of its own. The commit of the last one starts the next attempt of the model.
+
+At most ``tools_concurrent`` calls run at a time, in the order in which the model asked for them; one whose tool wants
+to run alone does. Each is bounded: without progress for its ``idle_seconds`` it is over, and after its
+``total_seconds`` in any case.
+
+What happens on failure:
+
+* a call fails, crashes, takes too long or returns too much: its result is an error that tells the model so;
+* the chat moves (an interrupt, an edit): what runs is cancelled, and the tool sees it; what it gave until then is kept
+  for whoever ends the turn. A tool that takes longer than ``CANCEL_SECONDS_MAX`` to end is not waited for;
+* Postgres is away: results wait here, and the calls that gave them are not run again;
+* the tenure is over (``Fenced``): all calls are cancelled at once, and nothing of them is kept;
+* the replica drains: calls that run are waited for, as long as the drain lasts, and none is begun. What was still
+  running then is given back with the chat: the next owner runs it again, or finds its outcome unknown;
+* the replica dies: the next owner does as ``tool_plan.resumption`` says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import trio
+
+from chatcluster import telemetry
+from chatcluster.arguments import BadArguments, decoded
+from chatcluster.chat import AskAgain, CallState, CommitStep, OpenCall, StartCalls, Status
+from chatcluster.config import Settings
+from chatcluster.held_chat import HeldChat
+from chatcluster.held_tools import HeldTools
+from chatcluster.parts import NewMessage, ToolCallPart, ToolProgressPart, ToolResultPart, storable
+from chatcluster.ports import Effect, Progressed, Tool, ToolCall, ToolResult
+from chatcluster.tool_plan import AskSomebody, Refuse, resumption
+from chatcluster.tool_results import Taken, noted, refused, taken
+
+CANCEL_SECONDS_MAX = 2.0
+PROGRESS_SECONDS = 0.25
+"""Between two frames that say how far a call is; more in a step that takes long."""
+PROGRESS_FRAMES = 500
+PROGRESS_CHARACTERS_MAX = 500
+RESULT_BYTES_AT_ONCE = 1 << 20
+"""A larger result is made fit to be stored in a thread."""
+
+
+class Runnable:
+    """A call to run; ``is_started`` if the ledger says so already, in this tenure."""
+
+    def __init__(self, call: OpenCall, part: ToolCallPart, tool: Tool, *, is_started: bool, again: bool) -> None:
+        self.call_id = call.call_id
+        self.tool = tool
+        self.arguments = part.arguments if call.arguments is None else call.arguments
+        self.notes = list(_notes(call, again=again))
+        self.is_started = is_started
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Runnable {self.tool.name} {self.call_id}>"
+
+
+class ToolStep:
+    """``results`` are those that are there, and not in history yet."""
+
+    def __init__(
+        self,
+        held: HeldChat,
+        tools: HeldTools,
+        settings: Settings,
+        *,
+        nursery: trio.Nursery,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self.results: dict[str, Taken] = {}
+        self._held = held
+        self._tools = tools
+        self._settings = settings
+        self._nursery = nursery
+        self._is_draining = is_draining
+        self._order: list[str] = []
+        self._waiting: deque[Runnable] = deque()
+        self._running: dict[str, Runnable] = {}
+        self._progress: dict[str, Progressed] = {}
+        """The newest of each call that was not shown."""
+        self._progress_at = -math.inf
+        self._began_at = trio.current_time()
+        self._stirred = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<ToolStep running={len(self._running)} waiting={len(self._waiting)} results={len(self.results)}>"
+
+    async def run(self, calls: Sequence[OpenCall], parts: Sequence[ToolCallPart], *, fresh: bool) -> bool:
+        """Run what is the owner's to run of the ``calls`` that the history asks for in ``parts``.
+
+        ``fresh``: they were committed just now, by this tenure. Returns when all of it has its results in history, when
+        the chat rests, or when the replica drains; False if the chat moved. Raises ``Fenced`` and ``Moved``.
+        """
+        self._order = [part.id for part in parts]
+        ask = self._sort(calls, parts, fresh=fresh)
+        if ask:
+            await self._held.commit(AskAgain(ask, self._settings.approval_seconds))
+        try:
+            if not self._goes_on():
+                return True
+            self._show_attempt()
+            return await self._until_done()
+        finally:
+            await self._cancel_running()
+
+    def _goes_on(self) -> bool:
+        return self._held.owned and self._held.chat.status is Status.RUNNING
+
+    async def _until_done(self) -> bool:
+        while True:
+            await self._start_next()
+            if self.results:
+                if not await self._commit_results():
+                    return True
+            elif not self._running:
+                return True
+            elif not await self._held.unless_moved(self._something_to_tell):
+                return False
+            self._show_progress()
+
+    # --- which of them, and when --------------------------------------------------------------
+
+    def _sort(self, calls: Sequence[OpenCall], parts: Sequence[ToolCallPart], *, fresh: bool) -> tuple[str, ...]:
+        """What is to be run is waiting after this, what cannot be has its result; those that somebody is asked about
+        are returned."""
+        ledger = {call.call_id: call for call in calls}
+        ask = []
+        for part in parts:
+            call = ledger.get(part.id)
+            if call is None:
+                text = "There is no record of this call, so it was not run."
+                self.results[part.id] = Taken(refused(part.id, text))
+            elif call.waits:
+                continue
+            elif fresh and call.state is CallState.STARTED:
+                tool = self._tools.known[part.name].tool
+                self._waiting.append(Runnable(call, part, tool, is_started=True, again=False))
+            elif self._resume(call, part):
+                ask.append(call.call_id)
+        return tuple(ask)
+
+    def _resume(self, call: OpenCall, part: ToolCallPart) -> bool:
+        """Whether somebody has to be asked."""
+        known = self._tools.known.get(call.name)
+        then = resumption(call, part, known)
+        if isinstance(then, Refuse):
+            self.results[call.call_id] = Taken(refused(call.call_id, then.text))
+        elif not isinstance(then, AskSomebody):
+            assert known is not None
+            self._waiting.append(Runnable(call, part, known.tool, is_started=False, again=then.again))
+        return isinstance(then, AskSomebody)
+
+    async def _start_next(self) -> None:
+        batch = [] if self._is_draining() else self._next_batch()
+        unsaid = tuple(call.call_id for call in batch if not call.is_started)
+        if unsaid:
+            await self._held.commit(StartCalls(unsaid))
+            if not self._goes_on():
+                return
+        for call in batch:
+            self._running[call.call_id] = call
+            self._nursery.start_soon(self._run_one, call)
+
+    def _next_batch(self) -> list[Runnable]:
+        batch: list[Runnable] = []
+        beside = list(self._running.values())
+        while self._waiting and len(beside) < self._settings.tools_concurrent:
+            alone = self._waiting[0].tool.runs_alone or any(call.tool.runs_alone for call in beside)
+            if beside and alone:
+                break
+            batch.append(self._waiting.popleft())
+            beside.append(batch[-1])
+        return batch
+
+    async def _cancel_running(self) -> None:
+        """The tools see it; those that do not end soon are left to themselves."""
+        running = list(self._running.values())
+        for call in running:
+            call.scope.cancel()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_SECONDS_MAX):
+            for call in running:
+                await call.ended.wait()
+        self._running.clear()  # what one of them still gives comes too late
+
+    # --- one call -----------------------------------------------------------------------------
+
+    async def _run_one(self, call: Runnable) -> None:
+        began_at, result = trio.current_time(), None
+        try:
+            with call.scope:
+                result = await self._bounded(call)
+        finally:
+            is_error = result is None or _result_of(result).is_error
+            telemetry.event(
+                "tool.called",
+                chat_id=str(self._held.chat.id),
+                tool=call.tool.name,
+                outcome="cancelled" if result is None else "error" if is_error else "ok",
+                seconds=trio.current_time() - began_at,
+            )
+            if result is not None and call.call_id in self._running:
+                self.results[call.call_id] = result
+            self._running.pop(call.call_id, None)
+            self._progress.pop(call.call_id, None)
+            call.ended.set()
+            self._stirred.set()
+
+    async def _bounded(self, call: Runnable) -> Taken:
+        tool, over_at = call.tool, trio.current_time() + call.tool.total_seconds
+        with trio.move_on_after(min(tool.idle_seconds, tool.total_seconds)) as guard:
+
+            def progressed(progress: Progressed) -> None:
+                guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
+                self._progressed(call, progress)
+
+            return await self._attempt(call, progressed)
+        return Taken(refused(call.call_id, _too_slow(tool, in_all=guard.deadline >= over_at)))
+
+    async def _attempt(self, call: Runnable, progressed: Callable[[Progressed], None]) -> Taken:
+        try:
+            asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments))
+            result = await self._tools.open.run(asked, progressed)
+        except BadArguments as error:
+            return Taken(refused(call.call_id, str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a tool, the turn goes on
+            chat_id = str(self._held.chat.id)
+            telemetry.event("tool.crashed", chat_id=chat_id, tool=call.tool.name, error=repr(error), exc_info=error)
+            return Taken(refused(call.call_id, f"The tool {call.tool.name!r} failed, and nobody foresaw how."))
+        return await _taken(call, result)
+
+    # --- what is told -------------------------------------------------------------------------
+
+    def _progressed(self, call: Runnable, progress: Progressed) -> None:
+        if call.call_id in self._running and math.isfinite(progress.progress):
+            if not self._progress:
+                self._stirred.set()
+            self._progress[call.call_id] = progress
+
+    async def _something_to_tell(self) -> bool:
+        with trio.move_on_at(self._progress_at if self._progress else math.inf):
+            await self._stirred.wait()
+        self._stirred = trio.Event()
+        return True
+
+    def _show_progress(self) -> None:
+        now = trio.current_time()
+        if not self._progress or now < self._progress_at:
+            return
+        shown, self._progress = self._progress, {}
+        for call_id, progress in shown.items():
+            self._held.stream.part(_progress_part(call_id, progress))
+        self._progress_at = now + max(PROGRESS_SECONDS, (now - self._began_at) / PROGRESS_FRAMES)
+
+    def _show_attempt(self) -> None:
+        """What the calls say is shown as said at this history."""
+        chat = self._held.chat
+        self._held.stream.attempt(max(1, chat.attempt), chat.history_version, chat.snapshot_version)
+
+    # --- results ------------------------------------------------------------------------------
+
+    async def _commit_results(self) -> bool:
+        """Whether there is more to be done here."""
+        ready = sorted(self.results, key=self._order.index)
+        for call_id in ready:
+            whole = self.results[call_id].whole
+            if whole is not None:
+                await self._held.keep_result(call_id, whole)
+            for part in self.results[call_id].message.parts:
+                self._held.stream.part(part)
+        position = str(self._held.stream.flush())
+        messages = [msgspec.structs.replace(self.results[call_id].message, position=position) for call_id in ready]
+        outcome = await self._held.commit(CommitStep(tuple(messages)))
+        for call_id in ready:
+            del self.results[call_id]
+        if not self._goes_on() or self._held.chat.history_version != outcome.messages[-1].revision:
+            return False
+        if self._running or self._waiting or self.results:
+            self._show_attempt()
+        return True
+
+
+def messages_in(results: Iterable[Taken]) -> tuple[NewMessage, ...]:
+    return tuple(result.message for result in results)
+
+
+def _too_slow(tool: Tool, *, in_all: bool) -> str:
+    bound = f"{tool.total_seconds:g} s" if in_all else f"{tool.idle_seconds:g} s without a sign of progress"
+    text = f"The tool {tool.name!r} was stopped: it took longer than {bound}."
+    return text if tool.effect is Effect.READ else f"{text} It may have taken effect."
+
+
+async def _taken(call: Runnable, result: ToolResult) -> Taken:
+    content = result.content
+    for note in call.notes:
+        content = noted(note, content)
+
+    def take() -> Taken:
+        return taken(call.call_id, content, is_error=result.is_error, bytes_max=call.tool.result_bytes_max)
+
+    if sum(len(getattr(piece, "text", None) or "") for piece in content) > RESULT_BYTES_AT_ONCE:
+        return await trio.to_thread.run_sync(take, abandon_on_cancel=True)
+    return take()
+
+
+def _notes(call: OpenCall, *, again: bool) -> Iterable[str]:
+    """What the model has to know of how the call was run."""
+    if again:
+        yield "the worker that ran this call before ended without a result; it was run again"
+    if call.arguments is not None:
+        yield f"the user changed the arguments of this call; it was run with {call.arguments}"
+
+
+def _result_of(result: Taken) -> ToolResultPart:
+    (part,) = result.message.parts
+    assert isinstance(part, ToolResultPart)
+    return part
+
+
+def _progress_part(call_id: str, progress: Progressed) -> ToolProgressPart:
+    total = progress.total if progress.total is not None and math.isfinite(progress.total) else None
+    message = None if progress.message is None else storable(progress.message)[:PROGRESS_CHARACTERS_MAX]
+    return ToolProgressPart(call_id, progress.progress, total, message)

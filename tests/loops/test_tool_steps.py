@@ -1,0 +1,804 @@
+"""A step runs its tools: each call once in the history, shown while it runs, bounded, never blindly repeated (P7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from chatcluster.chat import Approve as ApproveCommand
+from chatcluster.chat import Busy, CallState, Remember
+from chatcluster.parts import NoticePart
+from chatcluster.ports import Approval, Effect, Progressed, Tool
+from chatcluster.tool_results import SHOWN_BYTES_MAX
+from loops.cluster_world import Chat, SimulatedReplica, World
+from loops.reader import Reader
+from loops.scripted_tools import Run, tool
+
+TAKEOVER_SECONDS = 0.1
+
+
+async def calling(
+    world: World, replica: SimulatedReplica, *call_ids: str, tools: tuple[Tool, ...] = (), name: str = "tool"
+) -> Chat:
+    """A chat whose model has asked for these calls."""
+    world.tools.offered = list(tools) or [tool(name)]
+    chat = await replica.create("hello")
+    call = await world.model.next_call()
+    call.say("Let me see.")
+    call.call_tools(*call_ids, name=name)
+    return chat
+
+
+async def running(
+    world: World, replica: SimulatedReplica, effect: Effect = Effect.READ, **fields: Any
+) -> tuple[Chat, Run]:
+    """A chat one of whose calls runs."""
+    chat = await calling(world, replica, "c1", tools=(tool("tool", effect, **fields),))
+    return chat, await world.tools.next_run()
+
+
+async def two_runs(world: World) -> list[Run]:
+    """The runs of two calls, in the order in which the model asked for them."""
+    return sorted([await world.tools.next_run() for _ in range(2)], key=lambda run: run.call.call_id)
+
+
+async def finish(world: World, chat: Chat, words: str = "There.") -> None:
+    (await world.model.next_call()).answer(words)
+    await chat.until_status("waiting")
+
+
+# --- the way of a call ------------------------------------------------------------------------
+
+
+async def test_a_call_is_run_and_the_model_goes_on_with_its_result(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    assert (run.call.call_id, run.call.name, run.call.arguments) == ("c1", "tool", {})
+    run.give("42")
+    call = await world.model.next_call()
+    assert [str(message.role) for message in call.request.messages] == ["user", "assistant", "tool"]
+    call.answer("It is 42.")
+    await chat.until_status("waiting")
+    assert chat.results == {"c1": "42"}
+    assert chat.history[-1] == "assistant: It is 42."
+    assert chat.state.open_calls == ()
+
+
+async def test_the_model_is_told_of_the_tools_and_of_one_that_reads_on(world: World) -> None:
+    a = await world.replica()
+    world.tools.offered = [tool("look"), tool("do it!")]
+    await a.create(client_tools=["mine"])
+    specs = (await world.model.next_call()).request.tools
+    assert [spec.name for spec in specs[:3]] == ["read_result", "mine", "look"]
+    assert specs[3].name.startswith("do_it__"), "names are fit for every provider"
+
+
+async def test_without_tools_the_model_is_told_of_none(world: World) -> None:
+    a = await world.replica()
+    await a.create()
+    assert (await world.model.next_call()).request.tools == ()
+
+
+@pytest.mark.parametrize("reads_at", ["a", "b"])
+async def test_a_call_is_shown_from_its_first_character_to_its_result(world: World, reads_at: str) -> None:
+    """P3: begin, arguments, progress, result, on every replica; the messages take their place."""
+    a, b = await world.cluster(2, coalesce_ms=0.0)
+    world.tools.offered = [tool("look")]
+    chat = await a.create("hello")
+    reader = await {"a": a, "b": b}[reads_at].read(chat)
+    call = await world.model.next_call()
+    call.say("Let me see.")
+    call.ask_for_tool("c1", "look", "")
+    call.write_arguments("c1", '{"at":', ' "sky"}')
+    await reader.until(lambda reader: any('"sky"' in line for line in reader.story))
+    call.finish("tool_calls")
+    run = await world.tools.next_run()
+    assert run.call.arguments == {"at": "sky"}
+    run.progressed(Progressed(0.5, 1.0, "half"))
+    await reader.until(lambda reader: any("(c1 0.5)" in line for line in reader.story))
+    run.give("blue")
+    (await world.model.next_call()).answer("Blue.")
+    await reader.until_status("waiting")
+    story = [line for line in reader.story if not line.startswith(("status", "queue", "title"))]
+    assert story == [
+        "user: hello",
+        "attempt 1",
+        '… Let me see.(look)({"at":)( "sky"})',
+        "assistant: Let me see.",
+        "attempt 1",
+        "… (c1 0.5)(c1: blue)",
+        "tool: ",
+        "attempt 1",
+        "… Blue.",
+        "assistant: Blue.",
+    ]
+
+
+async def test_a_reader_that_reconnects_after_every_event_gets_the_same(world: World) -> None:
+    """P3: one cursor covers calls, arguments, progress and results."""
+    a, b = await world.cluster(2, coalesce_ms=0.0)
+    world.tools.offered = [tool("tool")]
+    chat = await a.create("hello")
+    reader = await b.read(chat)
+    call = await world.model.next_call()
+    call.ask_for_tool("c1", "tool", "")
+    call.write_arguments("c1", "{", '"a": 1', "}")
+    call.ask_for_tool("c2")
+    call.finish("tool_calls")
+    for number, run in enumerate(await two_runs(world)):
+        run.progressed(Progressed(number + 1))
+        await reader.until(lambda reader, n=number: any(f" {n + 1})" in line for line in reader.story))  # type: ignore[misc]
+        run.give(f"result {number}")
+        await chat.until(lambda chat, n=number: len(chat.results) == n + 1)  # type: ignore[misc]
+    (await world.model.next_call()).answer("There.")
+    await reader.until_status("waiting")
+    seen = [(event.id, event.line) for event in reader.events]
+    for index, (cursor, _) in enumerate(seen):
+        again = await a.read(chat, cursor)
+        await again.until_status("waiting")
+        await world.settle()
+        rest = [event.line for event in again.events if event.type == "message"]
+        expected = [e.line for e in reader.events[index + 1 :] if e.type == "message"]
+        assert rest == expected, f"after {cursor}"
+        again.leave()
+
+
+async def test_calls_that_were_not_whole_when_stop_came_are_dropped(world: World) -> None:
+    a, b = await world.cluster(2)
+    world.tools.offered = [tool("tool")]
+    chat = await a.create()
+    call = await world.model.next_call()
+    call.say("Let me")
+    call.ask_for_tool("c1", "tool", '{"a')
+    await world.settle()
+    await b.interrupt(chat)
+    await chat.until_status("waiting")
+    assert chat.history == ["user: hello", "assistant: Let me"]
+    assert chat.calls == []
+
+
+async def test_an_answer_of_which_only_a_call_was_there_leaves_nothing(world: World) -> None:
+    a = await world.replica()
+    chat = await a.create()
+    (await world.model.next_call()).ask_for_tool("c1", "tool", '{"a')
+    await world.settle()
+    await a.interrupt(chat)
+    await chat.until_status("waiting")
+    assert chat.history == ["user: hello"]
+
+
+async def test_a_stop_after_the_owners_death_keeps_the_words_and_drops_the_call(world: World) -> None:
+    a, b = await world.cluster(2, claim_poll_seconds=3600.0)
+    chat = await a.create()
+    call = await world.model.next_call()
+    call.say("Let me")
+    call.ask_for_tool("c1", "tool", '{"a')
+    await world.settle()
+    claim = b.database_wire.hold("claim")
+    a.kill()
+    await claim.reached.wait()
+    await b.interrupt(chat)
+    claim.release()
+    await chat.until_status("waiting", within=TAKEOVER_SECONDS)
+    assert chat.history == ["user: hello", "assistant: Let me"]
+
+
+# --- what it costs ----------------------------------------------------------------------------
+
+
+async def costs(world: World, effect: Effect, *call_ids: str) -> int:
+    """Transactions of a turn, beyond the one that sends its message and the one that claims the chat."""
+    a = await world.replica()
+    chat = await calling(world, a, *call_ids, tools=(tool("tool", effect),)) if call_ids else await a.create()
+    runs = [await world.tools.next_run() for _ in call_ids]
+    for run in runs:
+        run.give()
+    await finish(world, chat)
+    crossings = dict(a.database_wire.crossings)
+    return sum(crossings.get(operation, 0) for operation in ("commit", "keep_result", "get", "open_calls"))
+
+
+@pytest.mark.parametrize(
+    ("effect", "call_ids", "transactions"),
+    [
+        (Effect.READ, (), 1),
+        (Effect.READ, ("a",), 3),
+        (Effect.READ, ("a", "b", "c"), 3),
+        (Effect.IDEMPOTENT, ("a", "b"), 3),
+        (Effect.ONCE, ("a",), 4),
+        (Effect.ONCE, ("a", "b", "c"), 4),
+    ],
+)
+async def test_a_step_with_tools_costs_at_most_three_transactions_more(
+    world: World, effect: Effect, call_ids: tuple[str, ...], transactions: int
+) -> None:
+    assert await costs(world, effect, *call_ids) == transactions
+
+
+async def test_a_turn_without_tools_reads_nothing_of_the_ledger(world: World) -> None:
+    await costs(world, Effect.READ)
+    crossings = world.replicas[0].database_wire.crossings
+    assert not {"open_calls", "permissions", "keep_result", "read_result"} & set(crossings)
+
+
+# --- side by side -----------------------------------------------------------------------------
+
+
+async def test_calls_of_a_step_run_side_by_side_and_their_results_come_as_they_are_there(world: World) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", "c2", "c3")
+    runs = {run.call.call_id: run for run in [await world.tools.next_run() for _ in range(3)]}
+    runs["c2"].give("second")
+    await chat.until(lambda chat: chat.results == {"c2": "second"})
+    runs["c3"].give("third")
+    runs["c1"].give("first")
+    await finish(world, chat)
+    assert list(chat.results.values()) == ["first", "second", "third"]
+    assert [message.role for message in chat.row.messages] == [
+        "user", "assistant", "tool", "tool", "tool", "assistant",
+    ]  # fmt: skip
+
+
+async def test_no_more_calls_run_at_a_time_than_the_setting_says(world: World) -> None:
+    a = await world.replica(tools_concurrent=2)
+    chat = await calling(world, a, *"abcde", tools=(tool("tool", Effect.ONCE),))
+    runs = await two_runs(world)
+    await world.settle()
+    assert world.tools.idle()
+    states = {call.call_id: call.state for call in chat.state.open_calls}
+    assert [states[c] for c in "abcde"] == ["started", "started", "pending", "pending", "pending"], (
+        "a call that waits for its place has not run"
+    )
+    while len(runs) < 5:
+        runs[-2].give()
+        runs.append(await world.tools.next_run())
+    for run in runs:
+        run.give()
+    await finish(world, chat)
+    assert set(chat.results) == set("abcde")
+    assert [run.call.call_id for run in runs] == list("abcde")
+
+
+async def test_a_tool_that_wants_to_runs_alone(world: World) -> None:
+    a = await world.replica()
+    world.tools.offered = [tool("tool"), tool("alone", runs_alone=True)]
+    chat = await a.create()
+    call = await world.model.next_call()
+    for call_id, name in (("a", "tool"), ("b", "alone"), ("c", "tool")):
+        call.ask_for_tool(call_id, name)
+    call.finish("tool_calls")
+    for call_id in "abc":
+        run = await world.tools.next_run()
+        await world.settle()
+        assert run.call.call_id == call_id
+        assert world.tools.idle()
+        run.give()
+    await finish(world, chat)
+
+
+# --- what can be wrong with a call ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "problem"),
+    [
+        ("teleport", "{}", "There is no tool 'teleport'"),
+        ("look", '{"at"', "not JSON"),
+        ("look", "[]", "not a JSON object"),
+        ("look", '{"at": 5}', "5 is not of type 'string'"),
+        ("forbidden", "{}", "not allowed"),
+    ],
+)
+async def test_a_call_that_cannot_be_run_is_a_result_that_says_why(
+    world: World, name: str, arguments: str, problem: str
+) -> None:
+    a = await world.replica()
+    schema = {"type": "object", "properties": {"at": {"type": "string"}}}
+    look = Tool(name="look", description="", parameters=schema, effect=Effect.READ)
+    world.tools.offered = [look, tool("forbidden", approval=Approval.DENY)]
+    chat = await a.create()
+    call = await world.model.next_call()
+    call.ask_for_tool("bad", name, arguments)
+    call.ask_for_tool("good", "look", '{"at": "sky"}')
+    call.finish("tool_calls")
+    (await world.tools.next_run()).give("blue")
+    await finish(world, chat)
+    assert problem in chat.results["bad"]
+    assert chat.results["good"] == "blue"
+    assert world.tools.effects == {"good": 1}
+
+
+async def test_a_step_of_which_nothing_can_be_run_is_one_commit(world: World) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", name="teleport", tools=(tool("look"),))
+    await finish(world, chat)
+    assert a.database_wire.crossings["commit"] == 2
+    assert "There is no tool" in chat.results["c1"]
+
+
+async def test_a_tool_that_crashes_is_an_error_result_and_the_others_go_on(world: World) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", "c2")
+    runs = await two_runs(world)
+    runs[0].crash(RuntimeError("a bug"))
+    runs[1].give("fine")
+    await finish(world, chat)
+    assert "failed" in chat.results["c1"]
+    assert chat.results["c2"] == "fine"
+    assert "tool.crashed" in world.names_told()
+    assert "runner.crashed" not in world.names_told()
+
+
+async def test_a_tool_that_is_silent_for_too_long_is_stopped_and_progress_is_no_silence(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a, Effect.ONCE, idle_seconds=10.0)
+    for _ in range(5):
+        await trio.sleep(8)
+        run.progressed(Progressed(1))
+    assert not run.ended.is_set()
+    await trio.sleep(10.1)
+    assert run.cancelled
+    await finish(world, chat)
+    assert "longer than 10 s without a sign of progress" in chat.results["c1"]
+    assert "may have taken effect" in chat.results["c1"]
+
+
+async def test_no_progress_keeps_a_tool_for_ever(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a, idle_seconds=10.0, total_seconds=25.0)
+    for _ in range(3):
+        await trio.sleep(8)
+        run.progressed(Progressed(1))
+    await trio.sleep(1.5)
+    assert run.cancelled
+    await finish(world, chat)
+    assert "longer than 25 s" in chat.results["c1"]
+
+
+async def test_a_tool_that_returns_too_much_is_an_error_result(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a, result_bytes_max=10)
+    run.give("x" * 11)
+    await finish(world, chat)
+    assert "more than 10 bytes" in chat.results["c1"]
+
+
+async def test_a_flood_of_progress_is_few_frames(world: World) -> None:
+    """P10: a tool that reports all the time costs its readers four frames a second, and fewer later."""
+    a = await world.replica()
+    chat, run = await running(world, a, total_seconds=1000.0)
+    before = len(world.frames(chat))
+    for _ in range(10_000):
+        run.progressed(Progressed(1, message="x" * 5000))
+        await trio.sleep(0.01)
+    assert len(world.frames(chat)) - before < 450
+    run.give()
+    await finish(world, chat)
+
+
+async def test_progress_that_is_no_number_is_not_shown(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    run.progressed(Progressed(float("nan")))
+    run.progressed(Progressed(float("inf")))
+    await trio.sleep(1)
+    run.give()
+    reader = await a.read(chat)
+    call = await world.model.next_call()
+    run.progressed(Progressed(1.0))
+    await trio.sleep(1)
+    call.answer("There.")
+    await reader.until_status("waiting")
+    assert not any("(c1 " in line for line in reader.story)
+
+
+# --- long results -----------------------------------------------------------------------------
+
+
+async def test_of_a_long_result_the_model_gets_a_part_and_reads_the_rest(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    text = "".join(f"{number} " for number in range(20_000))
+    run.give(text)
+    call = await world.model.next_call()
+    shown = chat.results["c1"]
+    assert len(shown.encode()) <= SHOWN_BYTES_MAX
+    offset = int(shown.split("offset ")[1].split(".")[0])
+    call.ask_for_tool("c2", "read_result", f'{{"call_id": "c1", "offset": {offset}, "limit": 100}}')
+    call.ask_for_tool("c3", "read_result", '{"call_id": "no"}')
+    call.finish("tool_calls")
+    await finish(world, chat)
+    head = shown.split("\n\n")[0]
+    assert chat.results["c2"].endswith(text[len(head) : len(head) + 100])
+    assert "Nothing is kept" in chat.results["c3"]
+
+
+# --- takeover ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("effect", [Effect.READ, Effect.IDEMPOTENT])
+async def test_a_call_that_may_be_run_again_is_when_its_worker_dies_and_the_model_is_told(
+    world: World, effect: Effect
+) -> None:
+    a, _ = await world.cluster(2)
+    chat, _ = await running(world, a, effect)
+    died_at = trio.current_time()
+    a.kill()
+    run = await world.tools.next_run()
+    assert trio.current_time() - died_at < TAKEOVER_SECONDS
+    assert run.call.call_id == "c1", "a server may know the repeat by it"
+    assert chat.state.open_calls[0].deaths == 1
+    run.give("42")
+    await finish(world, chat)
+    assert chat.results["c1"].startswith("[the worker that ran this call before ended without a result; it was run")
+    assert chat.results["c1"].endswith("42")
+    assert world.tools.effects == {"c1": 2}
+
+
+async def test_the_outcome_of_one_that_may_not_is_unknown(world: World) -> None:
+    a, _ = await world.cluster(2)
+    chat, _ = await running(world, a, Effect.ONCE)
+    a.kill()
+    await finish(world, chat)
+    assert "The outcome is unknown" in chat.results["c1"]
+    assert world.tools.effects == {"c1": 1}
+
+
+async def test_a_call_that_was_not_started_is_run_by_the_next_owner(world: World) -> None:
+    """P7: of what is only pending nobody has to ask whether it ran."""
+    a, _ = await world.cluster(2)
+    step = a.database_wire.hold("commit")
+    chat = await calling(world, a, "c1", tools=(tool("tool", Effect.ONCE),))
+    await step.reached.wait()
+    start = a.database_wire.hold("commit")
+    step.release()
+    await start.reached.wait()
+    assert chat.state.open_calls[0].state is CallState.PENDING
+    a.kill()
+    (await world.tools.next_run()).give("42")
+    await finish(world, chat)
+    assert chat.results == {"c1": "42"}
+    assert world.tools.effects == {"c1": 1}
+
+
+async def test_results_that_were_committed_before_the_death_stand(world: World) -> None:
+    a, _ = await world.cluster(2)
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE),))
+    runs = await two_runs(world)
+    runs[0].give("first")
+    await chat.until(lambda chat: "c1" in chat.results)
+    a.kill()
+    await finish(world, chat)
+    assert chat.results["c1"] == "first"
+    assert "unknown" in chat.results["c2"]
+
+
+async def test_a_result_whose_commit_went_through_though_its_worker_died_stands(world: World) -> None:
+    a, _ = await world.cluster(2)
+    chat, run = await running(world, a, Effect.ONCE)
+    answer = a.database_wire.hold_answer("commit")
+    run.give("42")
+    await answer.reached.wait()
+    a.kill()
+    await world.settle()
+    while (call := await world.model.next_call()).ended.is_set():
+        pass  # the dead worker's last
+    call.answer("There.")
+    await chat.until_status("waiting")
+    assert chat.results == {"c1": "42"}
+
+
+async def test_a_person_decides_where_the_tool_wants_a_person_asked(world: World) -> None:
+    a, b = await world.cluster(2)
+    chat = await calling(world, a, "c1", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    await b.approve(chat, "c1")
+    await world.tools.next_run()
+    world.owner_of(chat).kill()
+    await chat.until_status("requires_action")
+    assert chat.state.open_calls[0].state is CallState.APPROVAL
+    assert world.tools.effects == {"c1": 1}
+    (left,) = (replica for replica in (a, b) if replica.registered)
+    await left.approve(chat, "c1")
+    (await world.tools.next_run()).give("42")
+    await finish(world, chat)
+    assert chat.results["c1"].endswith("42")
+
+
+async def test_a_call_that_killed_three_workers_is_not_run_a_fourth_time(world: World) -> None:
+    replicas = await world.cluster(5)
+    chat, _ = await running(world, replicas[0])
+    for _ in range(2):
+        world.owner_of(chat).kill()
+        await world.tools.next_run()
+    world.owner_of(chat).kill()
+    await finish(world, chat)
+    assert world.tools.effects == {"c1": 3}
+    assert "not run again" in chat.results["c1"]
+
+
+async def test_a_tool_that_is_gone_at_the_takeover_is_said_to_be(world: World) -> None:
+    a, _ = await world.cluster(2)
+    chat, _ = await running(world, a)
+    world.tools.offered = []
+    a.kill()
+    await finish(world, chat)
+    assert "There is no tool 'tool' any more" in chat.results["c1"]
+
+
+async def test_a_commit_of_results_whose_answer_was_lost_is_recognised_and_what_runs_goes_on(world: World) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE),))
+    runs = await two_runs(world)
+    a.database_wire.lose_answer("commit")
+    runs[0].give("first")
+    await chat.until(lambda chat: "c1" in chat.results)
+    await trio.sleep(1)
+    runs[1].give("second")
+    await finish(world, chat)
+    assert chat.results == {"c1": "first", "c2": "second"}
+    assert world.tools.effects == {"c1": 1, "c2": 1}
+
+
+async def test_while_postgres_is_away_results_wait_and_nothing_is_run_again(world: World) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE),))
+    runs = await two_runs(world)
+    a.database_wire.cut = True
+    runs[0].give("first")
+    await trio.sleep(2)
+    runs[1].give("second")
+    await trio.sleep(1)
+    a.database_wire.cut = False
+    await finish(world, chat)
+    assert chat.results == {"c1": "first", "c2": "second"}
+    assert world.tools.effects == {"c1": 1, "c2": 1}
+
+
+async def test_a_worker_that_lost_its_chat_cancels_its_tools_at_once(world: World) -> None:
+    a, b = await world.cluster(2)
+    chat, run = await running(world, a, Effect.ONCE)
+    a.freeze()
+    await chat.until(lambda chat: chat.owner == b.worker_id)
+    assert run.cancelled, "before the chat is given away"
+    await finish(world, chat)
+    assert "unknown" in chat.results["c1"]
+
+
+# --- drain ------------------------------------------------------------------------------------
+
+
+async def test_a_drain_waits_for_a_call_and_hands_over_at_the_step_boundary(world: World) -> None:
+    a, b = await world.cluster(2)
+    chat, run = await running(world, a, Effect.ONCE)
+    a.loop.drain()
+    await trio.sleep(5)
+    run.give("42")
+    call = await world.model.next_call()
+    assert (chat.owner, chat.results) == (b.worker_id, {"c1": "42"})
+    call.answer("There.")
+    await chat.until_status("waiting")
+
+
+async def test_a_draining_replica_begins_no_further_call(world: World) -> None:
+    a, b = await world.cluster(2, tools_concurrent=1)
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE),))
+    run = await world.tools.next_run()
+    a.loop.drain()
+    await world.settle()
+    run.give("first")
+    second = await world.tools.next_run()
+    assert chat.owner == b.worker_id
+    second.give("second")
+    await finish(world, chat)
+    assert chat.results == {"c1": "first", "c2": "second"}
+
+
+@pytest.mark.parametrize(("effect", "runs"), [(Effect.READ, 2), (Effect.ONCE, 1)])
+async def test_a_call_that_outlasts_the_drain_is_the_next_owners(world: World, effect: Effect, runs: int) -> None:
+    """It saw the cancel. One that may be run again is, and no worker counts as dead; of another one nobody knows."""
+    a, _ = await world.cluster(2, drain_seconds=5.0)
+    chat, run = await running(world, a, effect)
+    await a.drain()
+    assert run.cancelled
+    if runs == 2:
+        again = await world.tools.next_run()
+        assert chat.state.open_calls[0].deaths == 0
+        again.give("42")
+    await finish(world, chat)
+    assert world.tools.effects == {"c1": runs}
+    assert ("unknown" in chat.results["c1"]) == (effect is Effect.ONCE)
+
+
+async def test_what_a_tool_gave_before_the_end_of_the_drain_is_handed_over(world: World) -> None:
+    a, _ = await world.cluster(2, drain_seconds=5.0)
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE),))
+    runs = await two_runs(world)
+    a.loop.drain()
+    await trio.sleep(1)
+    runs[0].give("first")
+    await finish(world, chat)
+    assert chat.results["c1"] == "first"
+    assert "unknown" in chat.results["c2"]
+
+
+# --- people -----------------------------------------------------------------------------------
+
+
+async def test_a_stop_cancels_what_runs_and_keeps_what_is_there(world: World) -> None:
+    a, b = await world.cluster(2)
+    chat = await calling(world, a, "c1", "c2", tools=(tool("tool", Effect.ONCE),))
+    runs = await two_runs(world)
+    commit = a.database_wire.hold("commit")
+    runs[0].give("first")
+    await commit.reached.wait()
+    began = trio.current_time()
+    await b.interrupt(chat)
+    commit.release()
+    await chat.until_status("waiting")
+    assert trio.current_time() - began < 0.1
+    assert runs[1].cancelled
+    assert chat.results["c1"] == "first", "it has run, so it is not said to have been cancelled"
+    assert "cancelled" in chat.results["c2"]
+    assert world.model.idle()
+
+
+async def test_a_tool_that_does_not_heed_the_cancel_does_not_hold_up_the_stop(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    stubborn = trio.Event()
+    run.until_given = stubborn.wait  # type: ignore[assignment]
+
+    async def heedless(call: object, progressed: object) -> object:
+        with trio.CancelScope(shield=True):
+            await stubborn.wait()
+        raise AssertionError("nobody waits for it")
+
+    run.give()
+    call = await world.model.next_call()
+    world.tools.run = heedless  # type: ignore[assignment,method-assign]
+    call.call_tools("c2")
+    await chat.until(lambda chat: "c2" in chat.calls)
+    await world.settle()
+    began = trio.current_time()
+    await a.interrupt(chat)
+    await chat.until_status("waiting")
+    assert trio.current_time() - began < 3
+    assert "cancelled" in chat.results["c2"]
+    stubborn.set()
+
+
+async def test_a_call_waits_for_its_approval_without_an_owner_and_is_run_with_it(world: World) -> None:
+    a, b = await world.cluster(2)
+    chat = await calling(world, a, "c1", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    assert chat.owner is None
+    assert world.tools.idle()
+    await b.approve(chat, "c1", '{"at": "sea"}')
+    run = await world.tools.next_run()
+    assert run.call.arguments == {"at": "sea"}
+    run.give("42")
+    await finish(world, chat)
+    assert chat.results["c1"] == ('[the user changed the arguments of this call; it was run with {"at": "sea"}]\n42'), (
+        "the model is told of arguments that are not its own"
+    )
+
+
+async def test_what_a_person_allowed_once_and_for_all_is_not_asked_again(world: World) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", tools=(tool("tool", approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    await a.apply(chat, ApproveCommand("c1", remember=Remember.CHAT))
+    (await world.tools.next_run()).give()
+    call = await world.model.next_call()
+    call.call_tools("c2")
+    (await world.tools.next_run()).give()
+    await finish(world, chat)
+    assert set(chat.results) == {"c1", "c2"}
+
+
+async def test_calls_that_need_nobody_run_while_others_wait_for_somebody(world: World) -> None:
+    a = await world.replica()
+    world.tools.offered = [tool("look"), tool("buy", Effect.ONCE, approval=Approval.ASK)]
+    chat = await a.create(client_tools=["mine"])
+    call = await world.model.next_call()
+    for call_id, name in (("c1", "look"), ("c2", "buy"), ("c3", "mine")):
+        call.ask_for_tool(call_id, name)
+    call.finish("tool_calls")
+    run = await world.tools.next_run()
+    assert chat.status == "running"
+    run.give("seen")
+    await chat.until_status("requires_action")
+    await a.submit(chat, "c3", "from the client")
+    assert chat.status == "requires_action"
+    await a.approve(chat, "c2")
+    (await world.tools.next_run()).give("bought")
+    await finish(world, chat)
+    assert chat.results == {"c1": "seen", "c2": "bought", "c3": "from the client"}
+
+
+async def test_a_steering_message_goes_in_behind_the_results_and_the_turn_goes_on(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    reader = await a.read(chat)
+    await a.send(chat, "and mind the gap", Busy.STEER)
+    run.give("42")
+    call = await world.model.next_call()
+    assert [str(m.role) for m in call.request.messages] == ["user", "assistant", "tool", "user"]
+    call.answer("Minded.")
+    await reader.until_status("waiting")
+    assert len(reader.turns) == 1, "no turn ended in between"
+    assert chat.queue == []
+
+
+async def test_without_a_further_step_a_steering_message_is_a_queued_one(world: World) -> None:
+    a = await world.replica()
+    chat, call, reader = await world.answering(a)
+    await a.send(chat, "and mind the gap", Busy.STEER)
+    call.answer(" answer.")
+    (await world.model.next_call()).answer("Minded.")
+    await reader.until_status("waiting")
+    assert len(reader.turns) == 2
+
+
+# --- toolboxes --------------------------------------------------------------------------------
+
+
+async def test_a_toolbox_is_opened_once_a_turn_and_closed_when_it_ends(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    run.give()
+    await a.send(chat, "next")
+    (await world.model.next_call()).answer("There.")
+    await world.model.next_call()
+    assert (world.tools.opened, world.tools.closed) == (2, 1)
+    await a.interrupt(chat)
+    await chat.until_status("waiting")
+    await world.settle()
+    assert world.tools.closed == 2
+
+
+async def test_a_toolbox_that_cannot_be_opened_costs_its_tools_and_a_notice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.replica()
+
+    def broken(chat: object) -> object:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(world.tools, "open", broken)
+    chat, call, reader = await world.answering(a, "Hi")
+    assert call.request.tools == ()
+    call.finish()
+    await reader.until_status("waiting")
+    assert any("tools_unavailable" in line for line in reader.story)
+    assert chat.history == ["user: hello", "assistant: Hi"]
+
+
+async def test_what_the_turn_goes_on_without_is_told_once(world: World) -> None:
+    a = await world.replica()
+    world.tools.notices = [NoticePart("mcp_server_unavailable", "It is down.", "files")]
+    chat = await calling(world, a, "c1")
+    reader = await a.read(chat)
+    (await world.tools.next_run()).give()
+    await finish(world, chat)
+    await reader.until_status("waiting")
+    told = [line for line in reader.story if "mcp_server_unavailable files" in line]
+    assert len(told) == 1
+    assert chat.history[-1] == "assistant: There."
+
+
+async def test_what_is_left_of_a_reader_that_joins_in_mid_call(world: World) -> None:
+    """The calls are history by then, and how far they are is on the stream."""
+    a, b = await world.cluster(2)
+    chat, run = await running(world, a)
+    run.progressed(Progressed(0.25))
+    await world.settle()
+    reader: Reader = await b.read(chat)
+    await reader.until(lambda reader: any("(c1 0.25)" in line for line in reader.story))
+    assert reader.history == ["user: hello", "assistant: Let me see."]
+    run.give()
+    await finish(world, chat)
+    await reader.until_status("waiting")

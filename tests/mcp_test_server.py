@@ -1,0 +1,386 @@
+"""A real MCP server for tests, a program of its own: ``python mcp_test_server.py [PORT]``; it prints its port.
+
+Tools of every kind stand at ``/mcp`` (streamable HTTP) and ``/sse``; the same behind each kind of authentication at
+``/bearer/mcp``, ``/key/mcp``, ``/own/mcp`` (client credentials) and ``/oauth/mcp``, with an authorization server beside
+them. ``/silent``, ``/rubbish``, ``/html``, ``/broken``, ``/dense`` are servers that are none. ``/stats`` counts, and
+``POST /control`` changes what the authorization server does.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import socket
+import sys
+from collections import Counter
+from typing import Any
+from urllib.parse import urlencode
+
+import anyio
+import anyio.lowlevel
+import mcp_types as types
+import uvicorn
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.utilities.types import Image
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+counts: Counter[str] = Counter()
+seen: dict[str, Any] = {}
+control: dict[str, Any] = {"expires_in": 3600, "refuses": False, "registers": True}
+
+
+class Weather(BaseModel):
+    city: str
+    degrees: int
+
+
+class Question(BaseModel):
+    name: str
+
+
+server = MCPServer("test", instructions="Count to three.")
+
+
+@server.tool()
+async def count(by: int = 1) -> int:
+    """Count on."""
+    counts["count"] += by
+    return counts["count"]
+
+
+@server.tool(annotations=types.ToolAnnotations(read_only_hint=True))
+async def peek() -> int:
+    """Where the count stands."""
+    return counts["count"]
+
+
+@server.tool(annotations=types.ToolAnnotations(idempotent_hint=True))
+async def reset() -> str:
+    counts["count"] = 0
+    return "reset"
+
+
+@server.tool()
+async def big(mib: float) -> str:
+    """A long text."""
+    return "x" * int(mib * (1 << 20))
+
+
+@server.tool()
+async def slow(steps: int, ctx: Context) -> str:
+    """Tells of each step."""
+    for step in range(steps):
+        await ctx.report_progress(step, steps, f"step {step}")
+        await anyio.sleep(0.1)
+    return "done"
+
+
+@server.tool()
+async def wait() -> str:
+    """Waits until it is told to stop."""
+    counts["waiting"] += 1
+    try:
+        await anyio.sleep(3600)
+    finally:
+        counts["stopped"] += 1
+    return "waited"
+
+
+@server.tool()
+async def fail() -> str:
+    raise ValueError("it cannot be")
+
+
+@server.tool()
+async def die() -> str:
+    os._exit(1)
+
+
+@server.tool()
+async def picture() -> Image:
+    return Image(data=PIXEL, format="png")
+
+
+@server.tool()
+async def weather(city: str) -> Weather:
+    return Weather(city=city, degrees=21)
+
+
+@server.tool()
+async def several() -> types.CallToolResult:
+    """A text, a link, a resource, a sound, and a text that nobody can store."""
+    return types.CallToolResult(
+        content=[
+            types.TextContent(type="text", text="one\0two"),
+            types.ResourceLink(type="resource_link", uri="file:///a", name="a", mime_type="text/plain"),
+            types.EmbeddedResource(
+                type="resource", resource=types.TextResourceContents(uri="file:///b", mime_type="text/plain", text="b")
+            ),
+            types.AudioContent(type="audio", data="AAAA", mime_type="audio/wav"),
+        ]
+    )
+
+
+@server.tool()
+async def told(ctx: Context) -> dict[str, Any]:
+    """What came with the request."""
+    headers = {} if ctx.request_context.request is None else dict(ctx.request_context.request.headers)
+    meta = ctx.request_context.meta
+    return {"headers": headers, "meta": dict(meta) if isinstance(meta, dict) else meta.model_dump() if meta else {}}
+
+
+@server.tool()
+async def ask(ctx: Context) -> str:
+    """Asks the user."""
+    answer = await ctx.elicit("Your name?", Question)
+    return answer.action
+
+
+@server.tool()
+async def grow(ctx: Context) -> str:
+    """There is another tool from now on."""
+
+    async def grown() -> str:
+        return "grown"
+
+    counts["grown"] += 1
+    server.add_tool(grown, name=f"grown{counts['grown']}")
+    await ctx.notify_tools_changed()
+    await ctx.session.send_tool_list_changed()
+    return f"grown{counts['grown']}"
+
+
+@server.tool()
+async def shrink() -> str:
+    """What grew is gone, and nobody is told."""
+    for number in range(1, counts["grown"] + 1):
+        server.remove_tool(f"grown{number}")
+    return "gone"
+
+
+# --- servers that are none --------------------------------------------------------------------
+
+
+async def silent(request: Request) -> Response:
+    counts["silent"] += 1
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def rubbish(_: Request) -> Response:
+    return Response(b"\xff{not json", media_type="application/json")
+
+
+async def html(_: Request) -> Response:
+    return Response("<h1>Hello</h1>", media_type="text/html")
+
+
+async def broken(_: Request) -> Response:
+    return Response("no", status_code=500)
+
+
+async def dense(_: Request) -> Response:
+    """Sixteen megabytes of the smallest values that there are."""
+    return Response(b'{"jsonrpc":"2.0","id":1,"result":[' + b"[]," * (5 << 20) + b"[]]}", media_type="application/json")
+
+
+async def endless(_: Request) -> Response:
+    async def chunks() -> Any:
+        yield b"data: "
+        while True:
+            yield b"x" * 65536
+            await anyio.lowlevel.checkpoint()
+
+    return StreamingResponse(chunks(), media_type="text/event-stream")
+
+
+# --- an authorization server ------------------------------------------------------------------
+
+
+class Authorization:
+    def __init__(self) -> None:
+        self.clients: dict[str, str] = {"configured": "configured-secret-1234"}
+        self.codes: dict[str, dict[str, str]] = {}
+        self.access: set[str] = set()
+        self.refresh: dict[str, str] = {}
+        self.used: set[str] = set()
+
+
+authorization = Authorization()
+
+
+def base_of(request: Request) -> str:
+    return f"http://{request.headers['host']}"
+
+
+async def resource_metadata(request: Request) -> Response:
+    base = base_of(request)
+    return JSONResponse({"resource": f"{base}/oauth/mcp", "authorization_servers": [base], "scopes_supported": ["all"]})
+
+
+async def server_metadata(request: Request) -> Response:
+    base = base_of(request)
+    registers = {"registration_endpoint": f"{base}/register"} if control["registers"] else {}
+    return JSONResponse(
+        {
+            "issuer": base,
+            "authorization_endpoint": f"{base}/authorize",
+            "token_endpoint": f"{base}/token",
+            "token_endpoint_auth_methods_supported": ["none", "client_secret_post"],
+            "code_challenge_methods_supported": ["S256"],
+        }
+        | registers
+    )
+
+
+async def register(request: Request) -> Response:
+    asked = await request.json()
+    counts["registered"] += 1
+    client_id = f"client-{counts['registered']}"
+    authorization.clients[client_id] = ""
+    return JSONResponse({"client_id": client_id, "token_endpoint_auth_method": "none", **asked}, status_code=201)
+
+
+async def authorize(request: Request) -> Response:
+    query = dict(request.query_params)
+    if query.get("client_id") not in authorization.clients or query.get("code_challenge_method") != "S256":
+        return JSONResponse({"error": "invalid_request"}, status_code=400)
+    seen["authorize"] = query
+    if control["refuses"]:
+        answer = {"error": "access_denied", "state": query["state"]}
+    else:
+        code = secrets.token_hex(8)
+        authorization.codes[code] = query
+        answer = {"code": code, "state": query["state"], "iss": base_of(request)}
+    return RedirectResponse(f"{query['redirect_uri']}?{urlencode(answer)}", status_code=302)
+
+
+async def token(request: Request) -> Response:
+    form = {name: str(value) for name, value in (await request.form()).items()}
+    counts[f"token {form.get('grant_type')}"] += 1
+    client_id = form.get("client_id", "")
+    if client_id not in authorization.clients or form.get("client_secret", "") != authorization.clients[client_id]:
+        return JSONResponse({"error": "invalid_client"}, status_code=401)
+    match form.get("grant_type"):
+        case "authorization_code":
+            query = authorization.codes.pop(form["code"], None)
+            verifier = hashlib.sha256(form["code_verifier"].encode()).digest()
+            challenge = base64.urlsafe_b64encode(verifier).rstrip(b"=").decode()
+            if query is None or query["code_challenge"] != challenge or query["redirect_uri"] != form["redirect_uri"]:
+                return JSONResponse({"error": "invalid_grant"}, status_code=400)
+        case "refresh_token":
+            used = form["refresh_token"]
+            if used in authorization.used:  # a token that is used twice was stolen
+                authorization.refresh.clear()
+                authorization.access.clear()
+                counts["reused"] += 1
+            if authorization.refresh.pop(used, None) is None:
+                return JSONResponse({"error": "invalid_grant"}, status_code=400)
+            authorization.used.add(used)
+        case "client_credentials":
+            pass
+        case _:
+            return JSONResponse({"error": "unsupported_grant_type"}, status_code=400)
+    access, refresh = f"access-{secrets.token_hex(8)}", f"refresh-{secrets.token_hex(8)}"
+    authorization.access.add(access)
+    authorization.refresh[refresh] = access
+    return JSONResponse(
+        {"access_token": access, "token_type": "Bearer", "expires_in": control["expires_in"], "refresh_token": refresh}
+    )
+
+
+async def stats(_: Request) -> Response:
+    return JSONResponse({**counts, "seen": seen})
+
+
+async def change_control(request: Request) -> Response:
+    asked = await request.json()
+    if asked.pop("revoke", False):
+        authorization.access.clear()
+    if asked.pop("revoke_all", False):
+        authorization.access.clear()
+        authorization.refresh.clear()
+    control.update(asked)
+    return JSONResponse(control)
+
+
+# --- the application --------------------------------------------------------------------------
+
+ROUTES = [
+    Route("/stats", stats),
+    Route("/control", change_control, methods=["POST"]),
+    *(
+        Route(f"/{name.__name__}", name, methods=["GET", "POST", "DELETE"])
+        for name in (silent, rubbish, html, broken, dense, endless)
+    ),
+    Route("/.well-known/oauth-protected-resource/oauth/mcp", resource_metadata),
+    Route("/.well-known/oauth-authorization-server", server_metadata),
+    Route("/register", register, methods=["POST"]),
+    Route("/authorize", authorize),
+    Route("/token", token, methods=["POST"]),
+]
+
+
+class Application:
+    """Routes by the path's beginning; the servers themselves at each of their paths."""
+
+    def __init__(self) -> None:
+        self._streamable = server.streamable_http_app()
+        self._sse = server.sse_app()
+        self._plain = Starlette(routes=ROUTES)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._streamable(scope, receive, send)
+            return
+        path, headers = scope["path"], dict(scope["headers"])
+        if path in ("/sse", "/messages/"):
+            counts["sse"] += path == "/sse"
+            await self._sse(scope, receive, send)
+        elif path.endswith("/mcp") and "well-known" not in path:
+            counts["requests"] += 1
+            if refusal := refusal_of(path, headers):
+                counts["refused"] += 1
+                await refusal(scope, receive, send)
+            else:
+                await self._streamable({**scope, "path": "/mcp", "raw_path": b"/mcp"}, receive, send)
+        else:
+            await self._plain(scope, receive, send)
+
+
+def refusal_of(path: str, headers: dict[bytes, bytes]) -> Response | None:
+    given = headers.get(b"authorization", b"").decode()
+    base = f"http://{headers[b'host'].decode()}"
+    match path:
+        case "/bearer/mcp":
+            is_fine = given == "Bearer right-token-123"
+        case "/key/mcp":
+            is_fine = headers.get(b"x-key") == b"right-key-12345"
+        case "/own/mcp" | "/oauth/mcp":
+            is_fine = given.removeprefix("Bearer ") in authorization.access
+        case _:
+            is_fine = True
+    if is_fine:
+        return None
+    challenge = f'Bearer resource_metadata="{base}/.well-known/oauth-protected-resource/oauth/mcp"'
+    return JSONResponse({"error": "unauthorized"}, status_code=401, headers={"WWW-Authenticate": challenge})
+
+
+def main() -> None:
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(Application(), log_level="critical")).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

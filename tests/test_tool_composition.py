@@ -1,0 +1,158 @@
+"""Several toolboxes as one: every name is unique and fit for every provider, and each toolbox hears its own."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from loops.scripted_tools import ScriptedTools, tool
+from PIL import Image
+
+from chatcluster.chat import Status
+from chatcluster.parts import ImagePart, NoticePart, TextPart
+from chatcluster.ports import Chat, ToolCall, ToolResult
+from chatcluster.tools.composition import Composition, unique_name
+from chatcluster.tools.images import IMAGE_BYTES_MAX, IMAGES_MAX, SIDE_PIXELS_MAX, scaled, with_images_scaled
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CHAT = Chat(
+    Status.RUNNING,
+    id=UUID(int=1),
+    owner_id=UUID(int=2),
+    title="",
+    model=None,
+    retry_at=None,
+    created_at=NOW,
+    updated_at=NOW,
+)
+
+
+# --- names ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["search", "files__read", "a-b_C9", "x" * 64])
+def test_a_name_that_providers_take_stays(name: str) -> None:
+    assert unique_name(name, {"other"}) == name
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "with space", "größe", "a.b", "", "a/b"])
+def test_another_one_is_made_fit_and_always_the_same_way(name: str) -> None:
+    fit = unique_name(name, ())
+    assert fit == unique_name(name, ())
+    assert 0 < len(fit) <= 64
+    assert fit.replace("_", "").replace("-", "").isalnum()
+    assert fit.isascii()
+
+
+def test_names_that_differ_in_their_tails_alone_stay_apart() -> None:
+    a, b = (unique_name("x" * 70 + end, ()) for end in "ab")
+    assert a != b
+
+
+def test_a_name_is_given_once_however_many_want_it() -> None:
+    taken: set[str] = set()
+    for _ in range(50):
+        taken.add(unique_name("search", taken))
+    assert len(taken) == 50
+    assert "search" in taken
+
+
+# --- toolboxes --------------------------------------------------------------------------------
+
+
+async def test_each_toolbox_hears_of_its_own_tools_by_its_own_names() -> None:
+    first, second = ScriptedTools(), ScriptedTools()
+    first.offered, second.offered = [tool("search")], [tool("search"), tool("a b")]
+    second.notices = (NoticePart("mcp_server_unavailable", "down", "files"),)
+    async with Composition(first, second).open(CHAT) as tools:
+        names = [one.name for one in await tools.tools()]
+        assert names[0] == "search"
+        assert len(set(names)) == 3
+        assert list(tools.notices) == list(second.notices)
+        for name in names:
+            for box in (first, second):
+                box.runs.clear()
+            import trio
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tools.run, ToolCall("call", name, {}), lambda _: None)
+                await trio.testing.wait_all_tasks_blocked()
+                (run,) = [*first.runs, *second.runs]
+                assert run.call.name in ("search", "a b")
+                run.give()
+    assert (first.closed, second.closed) == (1, 1)
+
+
+async def test_a_name_that_nobody_offers_is_an_error_result() -> None:
+    async with Composition().open(CHAT) as tools:
+        assert await tools.tools() == []
+        assert (await tools.run(ToolCall("call", "no", {}), lambda _: None)).is_error
+
+
+async def test_a_reserved_name_is_given_to_none() -> None:
+    box = ScriptedTools()
+    box.offered = [tool("read_result")]
+    async with Composition(box, reserved={"read_result"}).open(CHAT) as tools:
+        (only,) = await tools.tools()
+        assert only.name != "read_result"
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+def picture(width: int, height: int, form: str = "PNG", mode: str = "RGB") -> ImagePart:
+    out = io.BytesIO()
+    Image.effect_noise((width, height), 100).convert(mode).save(out, form)
+    return ImagePart(f"image/{form.lower()}", base64.b64encode(out.getvalue()).decode())
+
+
+def opened(part: object) -> Image.Image:
+    assert isinstance(part, ImagePart)
+    return Image.open(io.BytesIO(base64.b64decode(part.data)))
+
+
+def test_a_small_image_goes_on_as_it_is() -> None:
+    image = picture(40, 30)
+    assert scaled(image) == image
+
+
+def test_its_type_is_what_it_is_and_not_what_it_is_called() -> None:
+    image = picture(40, 30, "JPEG")
+    assert scaled(ImagePart("image/png", image.data)) == image
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+def test_a_large_one_is_scaled_to_what_models_see(mode: str) -> None:
+    part = scaled(picture(3000, 1500, mode=mode))
+    assert opened(part).size == (SIDE_PIXELS_MAX, SIDE_PIXELS_MAX // 2)
+    assert isinstance(part, ImagePart)
+    assert len(part.data) < IMAGE_BYTES_MAX * 4
+
+
+def test_a_format_that_models_do_not_take_becomes_one_that_they_do() -> None:
+    part = scaled(picture(10, 10, "BMP"))
+    assert isinstance(part, ImagePart)
+    assert part.media_type == "image/png"
+
+
+def test_p10_a_file_that_says_it_has_a_billion_pixels_is_not_decoded() -> None:
+    out = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(out, "PNG")
+    said = scaled(ImagePart("image/png", base64.b64encode(out.getvalue()).decode()))
+    assert isinstance(said, TextPart)
+    assert "30000 x 30000" in said.text
+
+
+@pytest.mark.parametrize("data", ["", "!", "aGVsbG8=", picture(400, 300).data[:4000]])
+def test_what_is_no_image_is_said_to_be_left_out(data: str) -> None:
+    said = scaled(ImagePart("image/png", data))
+    assert isinstance(said, TextPart)
+    assert "left out" in said.text
+
+
+async def test_of_many_images_the_first_are_kept() -> None:
+    result = await with_images_scaled(ToolResult((TextPart("a"), *[picture(4, 4)] * (IMAGES_MAX + 2))))
+    assert [type(piece) for piece in result.content] == [TextPart, *[ImagePart] * IMAGES_MAX, TextPart, TextPart]

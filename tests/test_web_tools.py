@@ -14,6 +14,8 @@ from test_web_bad_input import refuse
 from web_world import World, client_of, error_code, unknown_chat
 
 from chatcluster.chat import CallState, CommitStep, OpenCall, digest_of
+from chatcluster.client import ApiError, Client
+from chatcluster.ports import McpServer, McpSettings
 
 Json = dict[str, Any]
 
@@ -22,6 +24,13 @@ WEATHER: Json = {
     "description": "The weather in a city.",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+
+
+async def add_servers(world: World, *slugs: str) -> None:
+    for slug in slugs:
+        await world.mcp_servers.add(
+            McpServer(id=uuid4(), slug=slug, settings=McpSettings(url="http://127.0.0.1:1/mcp"))
+        )
 
 
 async def waiting_chat(world: World, client: httpx.AsyncClient, **calls: CallState) -> str:
@@ -41,7 +50,9 @@ async def open_calls(world: World, path: str) -> dict[str, str]:
 
 
 async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
-    async with client_of(World()) as client:
+    world = World()
+    await add_servers(world, "files", "web-2")
+    async with client_of(world) as client:
         chat = await create(client, tools=[WEATHER, {"name": "now"}], mcp_servers=["files", "web-2"])
         assert chat["mcp_servers"] == ["files", "web-2"]
         path = f"/api/v1/chats/{chat['id']}"
@@ -59,7 +70,9 @@ async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
 
 
 async def test_a_message_brings_servers_with_it() -> None:
-    async with client_of(World()) as client:
+    world = World()
+    await add_servers(world, "files", "web")
+    async with client_of(world) as client:
         chat = await create(client, mcp_servers=["files"])
         url = f"/api/v1/chats/{chat['id']}/messages"
         sent = await client.post(url, json={"content": "look it up", "mcp_servers": ["web"]})
@@ -185,6 +198,22 @@ async def test_one_result_that_is_refused_refuses_all() -> None:
         await refuse(client, world, "tool_call_not_found", 404, "POST", url, json={"results": results})
 
 
+async def test_the_python_client_answers_calls() -> None:
+    world = World()
+    async with client_of(world) as http, Client(world.url, await world.token()) as client:
+        path = await waiting_chat(world, http, a=CallState.APPROVAL, b=CallState.APPROVAL, c=CallState.CLIENT)
+        chat_id = path.rpartition("/")[2]
+        digest = (await client.chat(chat_id))["action_required"][0]["digest"]
+        await client.approve(chat_id, "a", digest=digest, remember="always")
+        await client.deny(chat_id, "b", "not today")
+        with pytest.raises(ApiError, match="call_answered"):
+            await client.deny(chat_id, "b")
+        assert (await client.submit_results(chat_id, [{"call_id": "c", "content": "42"}]))["status"] == "pending"
+        (permission,) = await client.tool_permissions()
+        await client.delete_tool_permission(permission["id"])
+        assert await client.tool_permissions() == []
+
+
 # --- permissions ------------------------------------------------------------------------------
 
 
@@ -297,6 +326,15 @@ async def test_servers_that_no_chat_takes(case: str) -> None:
             content = {} if method == "PATCH" else {"content": "x"}
             body = {**content, "mcp_servers": SERVERS[case]}
             await refuse(client, world, "invalid_request", 400, method, url, json=body)
+
+
+async def test_a_server_that_is_not_there_is_chosen_by_no_chat() -> None:
+    world = World()
+    async with client_of(world) as client:
+        path = f"/api/v1/chats/{(await create(client))['id']}"
+        for method, url in (("POST", "/api/v1/chats"), ("POST", f"{path}/messages"), ("PATCH", path)):
+            body = {**({} if method == "PATCH" else {"content": "x"}), "mcp_servers": ["files"]}
+            await refuse(client, world, "mcp_server_not_found", 404, method, url, json=body)
 
 
 APPROVALS: dict[str, bytes] = {

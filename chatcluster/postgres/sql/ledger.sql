@@ -37,13 +37,13 @@ update tool_calls set
 where chat_id = $1 and {waits_for_somebody} and deadline is null
 
 -- name: select_overdue_chats
--- IDs alone: nothing that may be unreadable. $2: chats that could neither be read nor written.
+-- IDs alone: nothing that may be unreadable. In no order: a chat that can be neither read nor written is in nobody's way.
 select chats.id
 from tool_calls join chats on chats.id = tool_calls.chat_id
-where tool_calls.deadline <= statement_timestamp() and {waits_for_somebody}
-    and chats.status = 'requires_action' and chats.content_version <= {content_version} and chats.id <> all($2::uuid[])
+where tool_calls.deadline <= statement_timestamp() and tool_calls.state <> 'done' and {waits_for_somebody}
+    and chats.status = 'requires_action' and chats.content_version <= {content_version}
 group by chats.id
-order by min(tool_calls.deadline)
+order by random()
 limit $1
 
 -- name: lock_overdue_chat

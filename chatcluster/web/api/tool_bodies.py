@@ -89,12 +89,13 @@ def checked_tools(tools: Sequence[InputTool]) -> tuple[ClientTool, ...]:
     """Raises ``InvalidRequest`` that names the tool, or ``TooLarge``."""
     if len(tools) > TOOLS_MAX:
         raise InvalidRequest(f"tools has more than {TOOLS_MAX} tools")
-    if len(msgspec.json.encode(tools)) > TOOLS_BYTES_MAX:
-        raise TooLarge(f"tools is larger than {TOOLS_BYTES_MAX} bytes", bytes_max=TOOLS_BYTES_MAX)
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise InvalidRequest("tools has two tools of one name")
-    return tuple(_checked_tool(tool) for tool in tools)
+    checked = tuple(map(_checked_tool, tools))
+    if len(msgspec.json.encode(checked)) > TOOLS_BYTES_MAX:
+        raise TooLarge(f"tools is larger than {TOOLS_BYTES_MAX} bytes", bytes_max=TOOLS_BYTES_MAX)
+    return checked
 
 
 def _checked_tool(tool: InputTool) -> ClientTool:

@@ -168,6 +168,22 @@ async def test_results_of_the_clients_tools_are_taken_together() -> None:
         assert (again.status_code, error_code(again)) == (409, "call_answered")
 
 
+async def test_of_a_long_result_the_model_sees_head_and_tail_and_the_whole_is_kept() -> None:
+    world = World()
+    async with client_of(world) as client:
+        path = await waiting_chat(world, client, a=CallState.CLIENT)
+        long = "head " + "x" * 100_000 + " tail"
+        body = {"results": [{"call_id": "a", "content": long}]}
+        assert (await client.post(f"{path}/tool-results", json=body)).status_code == 200
+        (content,) = (await client.get(f"{path}/messages")).json()["messages"][-1]["parts"][0]["content"]
+        assert content["text"].startswith("head ")
+        assert content["text"].endswith(" tail")
+        assert len(content["text"]) < 40_000
+        kept = await world.store.read_result(UUID(path.rpartition("/")[2]), "a", offset=0, limit=1 << 20)
+        assert kept is not None
+        assert kept.data.decode() == long
+
+
 async def test_an_answer_is_given_once_however_often_it_is_sent_under_one_key() -> None:
     world = World()
     async with client_of(world) as client:

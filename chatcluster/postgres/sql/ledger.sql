@@ -88,6 +88,11 @@ where call_id = $4 and state <> 'done'
 on conflict (tool_call_id) do update set data = excluded.data
 returning true
 
+-- name: keep_given
+insert into tool_results (tool_call_id, data)
+select id, $3::bytea from tool_calls where chat_id = $1 and call_id = $2 and state <> 'done'
+on conflict (tool_call_id) do update set data = excluded.data
+
 -- name: read_result
 select substring(data from $3::integer + 1 for $4::integer) as data, octet_length(data) as total_bytes
 from tool_results join tool_calls on tool_calls.id = tool_call_id

@@ -157,6 +157,8 @@ class CatchUp:
         snapshot = self._snapshot
         here = Cursor(snapshot.version, self.position)
         pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
+        if snapshot.actions:
+            pieces.append(events.with_id(here, events.body(events.ActionRequiredEvent(snapshot.actions))))
         for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
             if event is not None:
                 pieces.append(events.with_id(here, events.body(event)))

@@ -3,21 +3,22 @@
 ``id`` is the cursor after the event; ``event`` its type; ``data`` a JSON object with ``type`` and payload.
 An event's data is encoded once per change, whatever the number of subscribers. Pure.
 
-=================  ============================================================================
-``status``         the execution status, and who works on the chat. At rest: drop the preview
-``message``        a committed message; an assistant's ends the preview that it came from
-``attempt``        a new attempt at an answer: drop the preview
-``part``           a piece of the current attempt
-``history_reset``  drop all messages and the preview; all messages follow
-``queue``          the whole queue, also when empty
-``retry``          an attempt failed; the next one starts at ``retrying_at``. Drop the preview
-``error``          the turn ended in an error. Drop the preview
-``title``          the chat has a new title
-``turn``           a turn ended: the message that it answered, how, and how long it took. Its messages came
-                   before; the status that follows comes after
-``ready``          what came before is the state of the chat, what follows is new
-``accepted``       the first event of a stream that a POST asked for: what that would have been answered
-=================  ============================================================================
+===================  ============================================================================
+``status``           the execution status, and who works on the chat. At rest: drop the preview
+``message``          a committed message; an assistant's ends the preview that it came from
+``attempt``          a new attempt at an answer: drop the preview
+``part``             a piece of the current attempt
+``history_reset``    drop all messages and the preview; all messages follow
+``queue``            the whole queue, also when empty
+``action_required``  all calls that wait for somebody; none of them: nobody is waited for any more
+``retry``            an attempt failed; the next one starts at ``retrying_at``. Drop the preview
+``error``            the turn ended in an error. Drop the preview
+``title``            the chat has a new title
+``turn``             a turn ended: the message that it answered, how, and how long it took. Its messages came
+                     before; the status that follows comes after
+``ready``            what came before is the state of the chat, what follows is new
+``accepted``         the first event of a stream that a POST asked for: what that would have been answered
+===================  ============================================================================
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import msgspec
 
 from chatcluster.chat import ErrorInfo
 from chatcluster.parts import Cursor, EndedTurn, Message, QueuedMessage, encode, shown
-from chatcluster.ports import Chat
+from chatcluster.ports import Action, Chat
 from chatcluster.views import ChatAnswer
 
 
@@ -52,6 +53,10 @@ class HistoryResetEvent(msgspec.Struct, frozen=True, tag="history_reset"):
 
 class QueueEvent(msgspec.Struct, frozen=True, tag="queue"):
     queue: Sequence[QueuedMessage]
+
+
+class ActionRequiredEvent(msgspec.Struct, frozen=True, tag="action_required"):
+    calls: Sequence[Action]
 
 
 class RetryEvent(msgspec.Struct, frozen=True, tag="retry", omit_defaults=True):
@@ -94,6 +99,7 @@ Event = (
     | MessageEvent
     | HistoryResetEvent
     | QueueEvent
+    | ActionRequiredEvent
     | RetryEvent
     | ErrorEvent
     | TitleEvent

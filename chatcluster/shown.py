@@ -28,7 +28,7 @@ from chatcluster.parts import (
     ends_group,
     in_order,
 )
-from chatcluster.ports import Chat, ChatRead
+from chatcluster.ports import Action, Chat, ChatRead
 from chatcluster.preview import Joined, Preview
 from chatcluster.recent import RecentEntries
 
@@ -59,6 +59,7 @@ class Snapshot(NamedTuple):
     chat: Chat
     version: int
     queue: tuple[QueuedMessage, ...]
+    actions: tuple[Action, ...]
     recent: RecentEntries
     preview: Joined
     """The frames of the answer under way."""
@@ -81,6 +82,7 @@ class Shown:
         self.preview = Preview()
         self._position_before_preview = START
         self._queue: tuple[QueuedMessage, ...] = ()
+        self._actions: tuple[Action, ...] = ()
         self._is_complete = False
         self._is_replaying = False
         """History was rewritten, and is told anew: the state is not complete before the rest of it is told."""
@@ -103,7 +105,8 @@ class Shown:
             reader.cut(reason)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.chat, self.version, self._queue, self._recent, self.preview.now(), self._is_complete)
+        joined, complete = self.preview.now(), self._is_complete
+        return Snapshot(self.chat, self.version, self._queue, self._actions, self._recent, joined, complete)
 
     def has(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
@@ -113,7 +116,7 @@ class Shown:
 
     def begin(self, read: ChatRead) -> None:
         """The state that the first readers find."""
-        self.chat, self._queue = read.chat, read.queue
+        self.chat, self._queue, self._actions = read.chat, read.queue, read.actions
         self.version = read.chat.snapshot_version
         self.history_version = read.chat.history_version
         self._recent.begin(self.version)
@@ -180,6 +183,9 @@ class Shown:
             self._hand_out(events.QueueEvent(read.queue), here)
         if events.status_event(chat) != events.status_event(before):
             self._hand_out(events.status_event(chat), here)
+        if read.actions != self._actions:
+            self._actions = read.actions
+            self._hand_out(events.ActionRequiredEvent(read.actions), here)
         retry, error = events.retry_event(chat), events.error_event(chat)
         if retry is not None and retry != events.retry_event(before):
             self.preview = Preview()

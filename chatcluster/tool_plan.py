@@ -98,7 +98,8 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
     if known is None:
         return Refuse(f"There is no tool {call.name!r} any more.")
     problem = known.problem(part.arguments if call.arguments is None else call.arguments)
-    return Run(was_started) if problem is None else Refuse(problem)
+    again = was_started or call.started_epoch is not None  # it ran, and was given back
+    return Run(again) if problem is None else Refuse(problem)
 
 
 def _refusal(part: ToolCallPart, known: KnownTool | None) -> str | None:

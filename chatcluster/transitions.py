@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster import tokens
-from chatcluster.chat import Archive, DeleteQueued, Rename, Unarchive, UserCommand
+from chatcluster.chat import Archive, ChatSetup, Configure, DeleteQueued, Rename, Unarchive, UserCommand
 from chatcluster.errors import Conflict
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import TOKENS_CHANNEL, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
@@ -80,6 +80,10 @@ class Transitions:
             return chat
         return (await self.apply(chat.id, Rename(title), owner_id=chat.owner_id)).chat
 
+    async def configure(self, chat: Chat, setup: ChatSetup) -> Chat:
+        """Other tools, from the chat's next turn on."""
+        return (await self.apply(chat.id, Configure(setup), owner_id=chat.owner_id)).chat
+
 
 def _lifecycle_of(command: UserCommand, chat: Chat) -> str | None:
     """What lists of chats are told of a command, None if it does not concern them."""
@@ -90,7 +94,7 @@ def _lifecycle_of(command: UserCommand, chat: Chat) -> str | None:
             return "unarchived"
         case Rename():
             return "title"
-        case DeleteQueued():
+        case DeleteQueued() | Configure():
             return None
         case _:
             return "status"

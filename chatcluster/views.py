@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import ErrorInfo
-from chatcluster.ports import Chat
+from chatcluster.chat import ClientTool, ErrorInfo
+from chatcluster.ports import Action, Chat
 
 
 class ChatAnswer(msgspec.Struct, frozen=True):
@@ -27,8 +27,24 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     last_error: ErrorInfo | None
     created_at: datetime
     updated_at: datetime
+    mcp_servers: tuple[str, ...] = ()
+
+
+class ChatDetailsAnswer(ChatAnswer, frozen=True):
+    """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order."""
+
+    tools: tuple[ClientTool, ...] = ()
+    action_required: tuple[Action, ...] = ()
 
 
 def chat_answer(chat: Chat) -> ChatAnswer:
-    fields: dict[str, Any] = {name: getattr(chat, name) for name in ChatAnswer.__struct_fields__ if name != "status"}
-    return ChatAnswer(status=chat.shown_status, **fields)
+    return ChatAnswer(**_fields_of(chat))
+
+
+def chat_details_answer(chat: Chat, actions: tuple[Action, ...]) -> ChatDetailsAnswer:
+    return ChatDetailsAnswer(**_fields_of(chat), tools=chat.client_tools, action_required=actions)
+
+
+def _fields_of(chat: Chat) -> dict[str, Any]:
+    fields = {name: getattr(chat, name) for name in ChatAnswer.__struct_fields__ if name != "status"}
+    return {"status": chat.shown_status, **fields}

@@ -159,9 +159,13 @@ def test_an_interruption_keeps_the_results_that_were_there() -> None:
 
 def test_a_call_that_is_given_back_in_order_saw_nobody_die() -> None:
     """One that may be run again is run by the next owner; of another one nobody knows what became."""
-    open_calls = (OpenCall("a", "tool", STARTED, effect="read", started_epoch=1), *calls("b", state=STARTED))
-    after = owner(state_of(RUNNING, open_calls=open_calls), Release()).state.open_calls
-    assert [call.state for call in after] == [PENDING, STARTED]
+    state = state_of(RUNNING)
+    ours = OpenCall("a", "tool", STARTED, effect="read", started_epoch=state.epoch)
+    of_the_dead = OpenCall("b", "tool", STARTED, effect="read", started_epoch=state.epoch - 1)
+    once = OpenCall("c", "tool", STARTED, started_epoch=state.epoch)
+    after = owner(msgspec.structs.replace(state, open_calls=(ours, of_the_dead, once)), Release()).state.open_calls
+    assert [call.state for call in after] == [PENDING, STARTED, STARTED]
+    assert after[0].started_epoch == state.epoch, "it is known to have run"
 
 
 def test_a_result_of_a_call_that_has_one_is_refused() -> None:

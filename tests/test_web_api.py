@@ -61,11 +61,13 @@ class TestChats:
             assert set(chat) == {
                 "id", "title", "status", "archived", "model", "worker_id", "epoch", "snapshot_version",
                 "history_version", "queue_version", "attempt", "last_error", "created_at", "updated_at",
+                "mcp_servers",
             }  # fmt: skip
             assert (chat["status"], chat["model"], chat["archived"]) == ("pending", "gpt-x", False)
             assert chat["title"] == "one two three four five six"
             assert world.notices.told == [(UUID(chat["id"]), "created")]
-            assert (await client.get(f"/api/v1/chats/{chat['id']}")).json() == chat
+            shown = (await client.get(f"/api/v1/chats/{chat['id']}")).json()
+            assert shown == {**chat, "tools": [], "action_required": []}
 
     async def test_content_is_text_or_a_list_of_text_parts_kept_as_they_are(self) -> None:
         async with client_of(World()) as client:

@@ -98,9 +98,10 @@ def started(call: OpenCall, epoch: int) -> OpenCall:
     )
 
 
-def given_back(call: OpenCall) -> OpenCall:
-    """The call when its owner ends in order. One that may be run again is run by the next owner, and nobody died."""
-    if call.state is not CallState.STARTED or call.effect == "once":
+def given_back(call: OpenCall, epoch: int) -> OpenCall:
+    """The call when the tenure ``epoch`` ends in order. One that it ran, and that may be run again, is run by the next
+    owner, and nobody died. What a tenure before had started stays so: that it died is still to be counted."""
+    if call.state is not CallState.STARTED or call.effect == "once" or call.started_epoch != epoch:
         return call
     return msgspec.structs.replace(call, state=CallState.PENDING)
 

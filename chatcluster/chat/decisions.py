@@ -298,7 +298,7 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 def _release(draft: Draft, _: Release) -> None:
     for call in list(draft.open_calls.values()):
-        draft.change_call(given_back(call))
+        draft.change_call(given_back(call, draft.before.epoch))
     draft.end_tenure()
 
 

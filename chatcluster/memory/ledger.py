@@ -25,6 +25,11 @@ class MemoryLedger:
             row = self._database.row(chat_id)
             return tuple(self._with_deadline(row, call) for call in row.state.open_calls)
 
+    async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
+        async with self._link.crossing("actions"):
+            row = self._database.chats.get(chat_id)
+            return () if row is None else self._actions(row)
+
     async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
         async with self._link.crossing("keep_result"):
             row = self._database.chats.get(fence.chat_id)

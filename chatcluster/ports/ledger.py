@@ -62,6 +62,10 @@ class Ledger(Protocol):
         """Those without a result, in call order, for the owner of the chat. Raises ``ChatNotFound``."""
         ...
 
+    async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
+        """What a chat that requires action waits for, in call order; nothing of any other."""
+        ...
+
     async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
         """Keep the whole of a result of which the message is going to have a part. May be repeated.
 

@@ -14,11 +14,11 @@ from uuid import UUID
 from chatcluster import telemetry
 from chatcluster.chat import ErrorInfo, Fence, OpenCall
 from chatcluster.errors import Fenced, StoreFailed, Unreadable
-from chatcluster.ports import PERMISSIONS_MAX, Permission, ResultSlice
-from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice
+from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import json_of, open_calls_of
+from chatcluster.postgres.rows import actions_of, json_of, open_calls_of
 
 PASSED_OVER_MAX = 1000
 UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version of chatcluster; start a new one")
@@ -34,6 +34,9 @@ class PostgresLedger:
 
     async def open_calls(self, chat_id: UUID) -> tuple[OpenCall, ...]:
         return await self._database.autocommit(_open_calls, chat_id, lane=Lane.CHATS, chat_id=chat_id)
+
+    async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
+        return await self._database.autocommit(_actions, chat_id, chat_id=chat_id)
 
     async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
         await self._database.autocommit(_keep_result, fence, call_id, data, lane=Lane.CHATS, chat_id=fence.chat_id)
@@ -65,16 +68,13 @@ class PostgresLedger:
             self._passed_over.append(chat_id)
 
 
-async def lock_overdue(connection: Connection, chat_id: UUID) -> tuple[Row, tuple[str, ...]] | None:
-    """The chat's row, locked, and those of its calls that have waited for too long; None if there is nothing to do."""
-    row = await connection.fetchrow(SQL["lock_overdue_chat"], chat_id)
-    call_ids = () if row is None else tuple(await connection.fetchval(SQL["select_overdue"], chat_id))
-    return (row, call_ids) if row is not None and call_ids else None
-
-
 async def _open_calls(connection: Connection, chat_id: UUID) -> tuple[OpenCall, ...]:
     row = existing(await connection.fetchrow(SQL["select_open_calls"], chat_id), chat_id)
     return open_calls_of(row["open_calls"])
+
+
+async def _actions(connection: Connection, chat_id: UUID) -> tuple[Action, ...]:
+    return actions_of(await connection.fetchval(SQL["select_actions"], chat_id))
 
 
 async def _keep_result(connection: Connection, fence: Fence, call_id: str, data: bytes) -> None:

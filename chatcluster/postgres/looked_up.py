@@ -50,3 +50,10 @@ async def recorded_messages(connection: Connection, fence: Fence, command: Owner
         SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
     )
     return messages_of(text)
+
+
+async def lock_overdue(connection: Connection, chat_id: UUID) -> tuple[Row, tuple[str, ...]] | None:
+    """The chat's row, locked, and those of its calls that have waited for too long; None if there is nothing to do."""
+    row = await connection.fetchrow(LEDGER["lock_overdue_chat"], chat_id)
+    call_ids = () if row is None else tuple(await connection.fetchval(LEDGER["select_overdue"], chat_id))
+    return (row, call_ids) if row is not None and call_ids else None

@@ -107,7 +107,7 @@ def _chat(row: Row, status: Status, last_error: ErrorInfo | None) -> Chat:
         retry=_retry_of(row),
         last_error=last_error,
         client_tools=_client_tools_of(row),
-        mcp_servers=tuple(row["mcp_servers"] or ()),
+        mcp_servers=tuple(slug for slug in row["mcp_servers"] or () if isinstance(slug, str)),
         **dict(plain),
     )
 

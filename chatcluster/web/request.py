@@ -94,9 +94,15 @@ async def require_whole_numbers(connection: ASGIConnection[Any, Account, Any, An
 
 def parse_chat_id(text: str) -> UUID:
     """A chat's ID out of a path. What cannot be one is not found like any other unknown one."""
-    if _UUID.fullmatch(text) is None:
+    found = parse_uuid(text)
+    if found is None:
         raise no_such_chat(text)
-    return UUID(text)
+    return found
+
+
+def parse_uuid(text: str) -> UUID | None:
+    """None for what is none, as it is written."""
+    return None if _UUID.fullmatch(text) is None else UUID(text)
 
 
 def parse_message_id(text: str) -> int:

@@ -52,6 +52,8 @@ class Event(NamedTuple):
                 return part["text"] if part["type"] == "text" else f"({_piece_of(part)})"
             case "queue":
                 return f"queue {[text_of(queued['parts']) for queued in data['queue']]}"
+            case "action_required":
+                return f"action {[call['call_id'] for call in data['calls']]}"
             case "retry":
                 return f"retry {data['attempt']} {data['kind']}"
             case "error":

@@ -55,6 +55,7 @@ SPAN = (click.FloatRange(0), click.FloatRange(0))
 @click.option("--kills", type=click.IntRange(0), help=f"Faults in all.  [default: {KILLS_DEFAULT}, or --minutes]")
 @click.option("--minutes", type=click.FloatRange(0), help="How long there are faults")
 @click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: all, none, {','.join(FAULTS)}")
+@click.option("--tools", is_flag=True, help="Have the model call tools: counting, slow and dying MCP servers")
 @click.option("--rolling", is_flag=True, help="Instead of faults: restart (TERM) each replica, one after the other")
 @click.option("--proxy", type=click.Choice(PROXIES), help="Put this in front, with its files in deploy/")
 @click.option("--replicas", type=click.IntRange(2), default=3, show_default=True, help="Size of a cluster of our own")
@@ -111,6 +112,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     scripts/chaos --faults all --minutes 30
     scripts/chaos --faults garbage,lock,freeze-connection,clock,huge,greedy --minutes 10
     scripts/chaos --faults none --busy 2 --replicas 6 --minutes 10
+    scripts/chaos --tools --kills 300
     scripts/chaos --rolling --chats 50
     scripts/chaos --rolling --chats 50 --proxy haproxy
     scripts/chaos --replicas 2 -- --lease-ttl-seconds 3
@@ -146,6 +148,8 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
     parse_mix(values["mix"], OPERATIONS)
     if values["rolling"]:
         kinds = ("term",)
+    if values["url"] and values["tools"]:
+        raise ValueError("--tools needs a cluster of our own, not --url: its model is told what to call")
     if values["url"] and values["proxy"]:
         raise ValueError("--proxy goes in front of a cluster of our own, not of --url")
     if values["url"] and not values["url"].startswith(("http://", "https://")):

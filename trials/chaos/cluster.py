@@ -31,13 +31,15 @@ STOP_SECONDS_MAX = 30.0
 
 class Cluster(NamedTuple):
     """Where it is. ``logs`` is the directory of the replicas' logs, ``journal`` those and their supervisor's; None
-    where we cannot read them. ``servers`` are those that we can stop."""
+    where we cannot read them. ``servers`` are those that we can stop. ``tools`` is where servers of
+    tools keep their logs, if there are to be any."""
 
     url: str
     token: str
     logs: Path | None
     journal: Journal | None
     servers: Servers | None
+    tools: Path | None = None
 
 
 @asynccontextmanager
@@ -55,7 +57,7 @@ async def open_cluster(options: Options) -> AsyncIterator[Cluster]:
             open_servers(data_dir, options.replicas, options.faults, options.up_arguments) as servers,
             _own_cluster(options, data_dir, servers) as cluster,
         ):
-            yield cluster
+            yield cluster._replace(tools=data_dir) if options.tools else cluster
     finally:
         if not options.keep:
             shutil.rmtree(data_dir, ignore_errors=True)

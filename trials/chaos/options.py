@@ -34,6 +34,8 @@ class Options:
     turns: int = 30
     """Writes to one chat, before its conversation goes on in a new one."""
     drain_seconds: float = 5.0
+    tools: bool = False
+    """The model calls tools of real servers."""
     rolling: bool = False
     """Restart each replica once, one after the other, instead of the faults."""
     proxy: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from chaos.reader import Reader
 from chaos.record import Record
 from chaos.summary import OF_TIME, begun_anew, summarize
 from chaos.talk import Talk
+from chaos.tools import Tools
 from chaos.victim_chats import VictimChats
 from chaos.vitals import Vitals
 from chaos.writer import OPERATIONS, Writer
@@ -60,6 +62,7 @@ class Run:
             say,
         )
         self._mix = parse_mix(options.mix, OPERATIONS)
+        self._tools = None if cluster.tools is None else Tools(cluster.tools, self._checker.report)
         self._ending = trio.Event()
         self._vitals = Vitals()
         self._talks: dict[int, Talk] = {}
@@ -70,6 +73,7 @@ class Run:
         self._reconnects = 0
         self._pause_seconds_max = 0.0
         self._clock_offset = time.time() - trio.current_time()
+        self._monotonic_offset = time.monotonic() - trio.current_time()
 
     async def run(self) -> dict[str, Any]:
         """The whole run; its summary. Raises ``RuntimeError`` when it cannot go on."""
@@ -79,7 +83,7 @@ class Run:
                 self._fleet.size = len(self._fleet.replicas)
             await self._fleet.ready()
             self._say(f"{self._fleet.size} replicas at {self._cluster.url}; the record goes to {self._record.path}")
-            async with trio.open_nursery() as background:
+            async with self._serving_tools(), trio.open_nursery() as background:
                 background.start_soon(self._feel_pulse)
                 background.start_soon(self._injector.bystanders.run)
                 background.start_soon(self._vitals.watch, lambda: [replica.url for replica in self._fleet.replicas])
@@ -91,6 +95,9 @@ class Run:
                     await self._victim_chats.aclose()
                 await self._api.aclose()
         return self._summary()
+
+    def _serving_tools(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._tools is None else self._tools.serving(self._api)
 
     async def _talk_and_break(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -120,7 +127,7 @@ class Run:
             name = f"c{index}n{generation}"
             draw = self._options.draw("writer", name)
             writer = Writer(name, self._api, self._checker, self._record, self._options, draw)
-            talk = Talk(writer, partial(self._read, name), self._api, self._checker, self._mix)
+            talk = Talk(writer, partial(self._read, name), self._api, self._checker, self._mix, self._tools)
             self._talks[index] = talk
             final = await talk.run(self._ending)
             self._record.note(chat=final.chat, final=final.status, messages=[item.id for item in final.messages])
@@ -202,6 +209,7 @@ class Run:
             own_pause_seconds_max=round(self._pause_seconds_max, 4),
             record=str(self._record.path),
             vitals=self._vitals,
+            **({} if self._tools is None else self._tools.summary(self._checker.faults, self._monotonic_offset)),
         )
 
     def _violated(self, violation: Violation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 import trio
@@ -10,6 +11,7 @@ from checker.history import message_of
 
 from chaos.api import Api
 from chaos.reader import Reader
+from chaos.tools import Tools
 from chaos.writer import Writer
 
 SETTLE_SECONDS_MAX = 60.0
@@ -17,6 +19,7 @@ CATCH_UP_SECONDS_MAX = 15.0
 AT_REST = ("waiting", "error")
 LOOK_SECONDS = 2.0
 POLL_SECONDS = 0.1
+ANSWER_SECONDS_MAX = 1.0
 
 
 class Talk:
@@ -29,6 +32,7 @@ class Talk:
         api: Api,
         checker: Checker,
         mix: dict[str, float],
+        tools: Tools | None = None,
     ) -> None:
         self.writer = writer
         self.readers: Sequence[Reader] = ()
@@ -36,6 +40,7 @@ class Talk:
         self._api = api
         self._checker = checker
         self._mix = mix
+        self._tools = tools
         self._losses = 0
         """How many failovers there were when the chat was looked at last."""
 
@@ -46,13 +51,28 @@ class Talk:
         async with trio.open_nursery() as nursery:
             for reader in self.readers:
                 nursery.start_soon(reader.run)
+            if self._tools is not None:
+                nursery.start_soon(self._answer_calls, self._tools)
             await self.writer.run(self.readers[0], self._mix, ending)
             final = await self._settle()
             while self._checker.losing or len(self._checker.losses) != self._losses:
                 final = await self._settle()
             nursery.cancel_scope.cancel()
         self._checker.conclude(final)
+        if self._tools is not None:
+            messages, _ = await self._api.history(self.writer.chat)
+            self._tools.judge(self.writer.chat, messages)
         return final
+
+    async def _answer_calls(self, tools: Tools) -> None:
+        """Whoever the chat asks answers, after a while."""
+        draw = random.Random(self.writer.chat)
+        while True:
+            if self.readers[0].subscriber.status == "requires_action":
+                await trio.sleep(draw.uniform(0, ANSWER_SECONDS_MAX))
+                await tools.answer(self._api, self.writer.chat, draw)
+            with trio.move_on_after(LOOK_SECONDS):
+                await self.readers[0].progress.wait()
 
     async def _settle(self) -> FinalChat:
         """The chat at rest, with every reader up to date; or as it is when time is up. After a failover: again."""

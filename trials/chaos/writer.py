@@ -16,6 +16,7 @@ from chaos.api import Answer, Api, Json
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
+from chaos.tools import CLIENT_TOOLS, KINDS, orders
 from chatcluster.llm.simulator.script import expected_text
 
 QUEUE_MAX = 4
@@ -60,7 +61,10 @@ class Writer:
         """Begin the conversation. Raises ``RuntimeError`` if that is refused."""
         text, expected = self._text()
         began = trio.current_time()
-        answer = await self._api.write("POST", "/chats", {"content": text})
+        body: Json = {"content": text}
+        if self._options.tools:
+            body |= {"tools": CLIENT_TOOLS, "mcp_servers": KINDS}
+        answer = await self._api.write("POST", "/chats", body)
         if answer.status != 201:
             raise RuntimeError(f"no chat could be created: {answer.status} {answer.body}")
         self.chat = answer.body["id"]
@@ -159,8 +163,11 @@ class Writer:
         word = f"{self._name}q{self._count}x"
         options = self._options
         tokens = round(self._draw.uniform(*options.answer_seconds) * options.tokens_per_second)
-        text = f"Question {word} [[word={word} tokens={tokens} tps={options.tokens_per_second:g}]]"
-        return text, expected_text(text) if options.predictable else None
+        called = orders(self._draw) if options.tools else ""
+        words = f"word={word} tokens={tokens} tps={options.tokens_per_second:g}"
+        expected = expected_text(f"[[{words}]]") if options.predictable else None
+        text = f"Question {word} [[{words}{' step=2' if called else ''}]]{called}"
+        return text, expected
 
     def _wrote(
         self,

@@ -8,7 +8,7 @@ stopped it. A request stops one turn at most; so there are no more stopped turns
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from checker.history import FinalChat, FinalMessage, Kind, Violation, Write
 from checker.loss import Loss, may_be_lost
 
 AT_REST = ("waiting", "error")
-SENDING = ("create", "send", "interrupting_send", "edit")
+SENDING = ("create", "send", "interrupting_send", "steering_send", "edit")
 
 
 class Turn(NamedTuple):
@@ -29,10 +29,23 @@ class Turn(NamedTuple):
         return tuple(reply for reply in self.replies if reply.role == "assistant" and not reply.calls)
 
 
-def turns_of(messages: Sequence[FinalMessage]) -> Iterator[Turn]:
-    starts = [index for index, message in enumerate(messages) if message.role == "user"]
+def turns_of(messages: Sequence[FinalMessage], steered: Collection[str] = ()) -> Iterator[Turn]:
+    """A message of the texts that were ``steered`` goes on with the turn if it stands behind results."""
+    starts = [
+        index
+        for index, message in enumerate(messages)
+        if message.role == "user" and not _goes_on(messages, index, steered)
+    ]
     for start, end in pairwise([*starts, len(messages)]):
         yield Turn(messages[start], tuple(messages[start + 1 : end]))
+
+
+def _goes_on(messages: Sequence[FinalMessage], index: int, steered: Collection[str]) -> bool:
+    while index > 0 and messages[index].text in steered:
+        index -= 1
+        if messages[index].role == "tool":
+            return True
+    return False
 
 
 class Conversation:
@@ -53,6 +66,10 @@ class Conversation:
         self._failures = failures
         self._report = report
         self._by_text = {write.text: write for write in self._writes if write.op in SENDING}
+        steered = {write.text for write in writes if write.op == "steering_send"}
+        edits = {write.text for write in writes if write.op == "edit"} if steered else set()
+        self._steered = steered | edits  # what replaces a message stands where that stood
+        self._turns = list(turns_of(final.messages, self._steered))
         self._users = [message for message in final.messages if message.role == "user"]
 
     def check(self) -> None:
@@ -135,6 +152,7 @@ class Conversation:
             write
             for write in self._by_text.values()
             if write.text in places and write.acknowledged and write.queued_id not in promoted
+            if write.op != "steering_send"  # which goes in before those that wait for the end of the turn
         ]
         for earlier, later in pairwise(in_order):
             if earlier.ended < later.began and places[earlier.text] > places[later.text]:
@@ -146,20 +164,27 @@ class Conversation:
 
     def _check_answers(self) -> None:
         stopped = []
-        for turn in turns_of(self._final.messages):
+        for turn in self._turns:
             if len(turn.answers) > 1:
                 answers = [answer.id for answer in turn.answers]
                 self._violate(Kind.ANSWERED_TWICE, f"message {turn.question.id} has the answers {answers}")
             elif not turn.answers or turn.answers[0].finish_reason == "interrupted":
                 stopped.append(turn.question.id)
             self._check_text(turn)
-        stops = sum(write.may_stop_an_answer for write in self._writes)
+        stops = sum(write.may_stop_an_answer for write in self._writes) + self._stops_in_action()
         if len(stopped) > stops + self._failures:
             self._violate(
                 Kind.UNANSWERED,
                 f"messages {stopped} have no whole answer, but only {stops} requests could have stopped one, "
                 f"and {self._failures} turns failed",
             )
+
+    def _stops_in_action(self) -> int:
+        """A message that interrupts a turn which waits for somebody takes its place at once: it was not queued."""
+        unanswered = [turn.replies for turn in self._turns if turn.replies and not turn.answers]
+        in_action = sum(replies[-1].role == "tool" for replies in unanswered)
+        sends = [write for write in self._writes if write.op == "interrupting_send" and not write.may_stop_an_answer]
+        return min(in_action, sum(write.acknowledged for write in sends))
 
     def _check_text(self, turn: Turn) -> None:
         """The answer is the one to this message, not to another: whole, or as far as it got."""
@@ -176,7 +201,7 @@ class Conversation:
 
     def _check_calls(self) -> None:
         """Each tool call has one result, after it and before the next user's message."""
-        for turn in turns_of(self._final.messages):
+        for turn in self._turns:
             open_calls: list[str] = []
             for reply in turn.replies:
                 for call_id in reply.results:

@@ -30,6 +30,14 @@ class Kind(StrEnum):
     UNSTOPPED = "late_stops"
     CUT = "answers_cut_by_drain"
     TOOL = "tool_calls_without_one_result"
+    RUN_TWICE = "tool_calls_run_twice"
+    """Against their tool's policy, or after too many deaths."""
+    UNSAID = "tool_calls_run_unsaid"
+    """Before the ledger said so, or without the approval that their tool asks for."""
+    RESULT = "tool_results_nobody_gave"
+    """Or that do not say that the call ran more than once."""
+    ANSWER = "approvals_lost"
+    """Or a result of a client; or more than one answer to a call was taken."""
     SERVER_ERROR = "server_errors"
     CRASH = "crashes"
     """A replica died that nobody killed, or one of its loops broke."""
@@ -56,6 +64,10 @@ PROMISES = {
     Kind.UNSTOPPED: "P5",
     Kind.CUT: "P6",
     Kind.TOOL: "P7",
+    Kind.RUN_TWICE: "P7",
+    Kind.UNSAID: "P7",
+    Kind.RESULT: "P7",
+    Kind.ANSWER: "P7",
     Kind.SERVER_ERROR: "P3",
     Kind.CRASH: "P4",
     Kind.FALSE_TAKEOVER: "P4",
@@ -121,9 +133,9 @@ class Event(NamedTuple):
 class Write:
     """One request of a client, and what it was told.
 
-    ``op``: create, send, interrupting_send, edit, promote, delete, interrupt, archive, unarchive, rename. ``text``
-    is unique in the run. ``expected`` is the whole answer to it, where the model is predictable. ``target`` is the
-    message that is edited, or the queued message that is promoted or deleted.
+    ``op``: create, send, interrupting_send, steering_send, edit, promote, delete, interrupt, archive, unarchive,
+    rename, approve, deny, submit. ``text`` is unique in the run. ``expected`` is the whole answer to it, where the
+    model is predictable. ``target`` is the message that is edited, or the queued message that is promoted or deleted.
     """
 
     chat: str

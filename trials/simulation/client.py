@@ -20,12 +20,14 @@ from checker import Write
 from chatcluster.chat import (
     Archive,
     Busy,
+    ClientTool,
     DeleteQueued,
     Edit,
     Interrupt,
     Promote,
     Rename,
     Send,
+    SubmitToolResults,
     Unarchive,
     UserCommand,
     event_name,
@@ -34,7 +36,9 @@ from chatcluster.errors import CallerError, UnavailableError
 from chatcluster.memory.database import ChatRow
 from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import Idempotency, NewChat, Outcome
+from simulation.call_watch import Answer
 from simulation.process import Disconnected, ReplicaProcess
+from simulation.tools import CLIENT_TOOL
 
 if TYPE_CHECKING:
     from simulation.run import World
@@ -60,7 +64,8 @@ class Client:
         """Create a chat, and insist until it is there."""
         text = self._text()
         chat_id = UUID(int=self._draw.getrandbits(128), version=4)
-        new = NewChat(chat_id, OWNER, "a chat", None, (NewMessage(Role.USER, (TextPart(text),)),))
+        tools = (ClientTool(CLIENT_TOOL, "the client's own", {"type": "object"}),) if self._world.plan.tools else ()
+        new = NewChat(chat_id, OWNER, "a chat", None, (NewMessage(Role.USER, (TextPart(text),)),), tools)
 
         async def handle(process: ReplicaProcess, key: Idempotency) -> Outcome:
             return await process.transitions.create(new, key)
@@ -82,7 +87,8 @@ class Client:
         elif row.state.queue and chance < 0.2:
             await self._touch_queue(chat_id, row)
         elif chance < 0.55:
-            await self.send(chat_id)
+            steers = self._world.plan.tools and self._draw.random() < 0.4
+            await self.send(chat_id, Busy.STEER if steers else Busy.QUEUE)
         elif chance < 0.65:
             await self.send(chat_id, Busy.INTERRUPT)
         elif chance < 0.8:
@@ -98,6 +104,12 @@ class Client:
         text = self._text()
         await self.apply(chat_id, Send((TextPart(text),), busy), text=text)
 
+    async def answer(self, chat_id: UUID, command: Answer) -> None:
+        """What a person, or the client, says to a call that waits."""
+        outcome = await self.apply(chat_id, command)
+        if outcome is not None:
+            self._world.witness.calls.acknowledged(chat_id, command)
+
     async def _edit(self, chat_id: UUID, row: ChatRow) -> None:
         messages = [message.id for message in row.messages if message.role is Role.USER]
         target, text = self._draw.choice(messages[-3:]), self._text()
@@ -108,15 +120,19 @@ class Client:
         command = Promote(target) if self._draw.random() < 0.6 else DeleteQueued(target)
         await self.apply(chat_id, command, target=target)
 
-    async def apply(self, chat_id: UUID, command: UserCommand, *, text: str = "", target: int | None = None) -> None:
+    async def apply(
+        self, chat_id: UUID, command: UserCommand, *, text: str = "", target: int | None = None
+    ) -> Outcome | None:
+        """What came of it, if that was told."""
+
         async def handle(process: ReplicaProcess, key: Idempotency) -> Outcome:
             return await process.transitions.apply(chat_id, command, owner_id=OWNER, idempotency=key)
 
-        await self._write(_operation(command), chat_id, handle, text=text, target=target)
+        return await self._write(_operation(command), chat_id, handle, text=text, target=target)
 
     async def _write(
         self, operation: str, chat_id: UUID, handle: Handle, *, text: str = "", target: int | None = None
-    ) -> None:
+    ) -> Outcome | None:
         began, status, outcome = self._world.now, None, None
         key = Idempotency(f"key {self.name}-{next(self._serial)}", b"")
         what = (self.name, operation, chat_id, text or (f"queued {target}" if target else "-"))
@@ -141,6 +157,7 @@ class Client:
                     queued_id=outcome.queued.id if outcome and outcome.queued else None,
                 )
             )
+        return outcome
 
     async def _insist(
         self, what: tuple[object, ...], handle: Handle, key: Idempotency
@@ -181,6 +198,10 @@ def _operation(command: UserCommand) -> str:
     match command:
         case Send(busy=Busy.INTERRUPT):
             return "interrupting_send"
+        case Send(busy=Busy.STEER):
+            return "steering_send"
+        case SubmitToolResults():
+            return "submit"
         case DeleteQueued():
             return "delete"
         case _:

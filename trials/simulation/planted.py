@@ -41,6 +41,7 @@ from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
 from simulation.network import Weather
 from simulation.planted_harms import HARMFUL, Patch
+from simulation.planted_tools import WITH_TOOLS
 
 _hints = msgspec.json.Decoder(Hint)
 
@@ -275,6 +276,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         wall_clock_leases,
         one_connection_is_a_life,
         deaths_of_the_old_primary,
+        *WITH_TOOLS,
         *HARMFUL,
     )
 }

@@ -20,10 +20,14 @@ from chatcluster.errors import CallerError, StoreUnavailable, StreamsUnavailable
 from chatcluster.memory import MemoryBroker
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Model, Outside, PubSub, Store
+from chatcluster.ports import Model, Outside, PubSub, Store, Toolbox
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Cut, Feeds
+from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.client_tools import ClientTools
+from chatcluster.tools.composition import Composition
+from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from simulation.network import SimulatedPubSub, Weather, Wire
 from simulation.scheduler import Process
@@ -48,6 +52,9 @@ class Surroundings(Protocol):
 
     @property
     def provider(self) -> Model: ...
+
+    @property
+    def toolbox(self) -> Toolbox: ...
 
     def later(self, seconds: float, act: Callable[[], None]) -> None: ...
 
@@ -175,7 +182,7 @@ class ReplicaProcess:
                 streams=streams,
                 pubsub=pubsub,
                 model=world.provider,
-                toolbox=world.toolbox,
+                toolbox=WithReadResult(Composition(ClientTools(), world.toolbox, reserved={READ_RESULT}), self.store),
             ),
             publisher=self._publisher,
             notices=self.notices,
@@ -252,6 +259,7 @@ class ReplicaProcess:
             wire.dead = True
         self._pubsub.disconnect()
         self.scheduled.freeze()
+        self._witness.calls.killed(self.scheduled)
         if not silently:
             self._witness.database.drop_sessions(self.worker_id)
         self._gone("kill")

@@ -15,13 +15,18 @@ from uuid import UUID
 import trio
 
 from chatcluster.errors import ProviderError
-from chatcluster.parts import ReasoningPart, Role, TextPart, ToolCallPart
+from chatcluster.parts import ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 from simulation.harmed import Harmed, Misbehaviour
 from simulation.seeding import Temper
+from simulation.tools import CLIENT_TOOL
 
 STALL_SECONDS = 60.0
 SIGN_SECONDS = 0.2
+ASKED_FOR = (
+    *("look", "put", "put", "put", "buy", "buy", "buy", "buy", "ask", "ask", "count", "count", "kill"),
+    *(CLIENT_TOOL, CLIENT_TOOL, "nothing of the kind"),
+)
 
 
 class Answer:
@@ -111,12 +116,28 @@ class Provider:
             filling = "x" * (4000 if draw.random() < temper.long_word else 0)
             yield self._word(answer, f" {answer.number}w{index}{filling}")
         if draw.random() < temper.calls:
-            self._on_word(answer)
-            yield Delta(ToolCallPart(f"call-{answer.number}", "tool", "{}"))
+            async for piece in self._calls(answer):
+                yield piece
             yield Finished("tool_calls")
             return
         answer.whole = True
         yield Finished("stop")
+
+    async def _calls(self, answer: Answer) -> AsyncGenerator[ModelEvent, None]:
+        """One call or some, in one piece or in several, and now and then a wrong one."""
+        draw = self._draw
+        for number in range(draw.choice((1, 1, 2, 3, 12))):
+            call_id, name = f"call-{answer.number}-{number}", draw.choice(ASKED_FOR)
+            arguments = draw.choice((*['{"n": 1}'] * 8, "{", "{}"))
+            self._on_word(answer)
+            if draw.random() < 0.5:
+                yield Delta(ToolCallPart(call_id, name, arguments))
+                continue
+            yield Delta(ToolCallPart(call_id, name, ""))
+            await trio.sleep(draw.expovariate(1 / 0.02))
+            self._may_fail()
+            self._on_word(answer)
+            yield Delta(ToolArgumentsPart(call_id, arguments))
 
     def _word(self, answer: Answer, word: str) -> Delta:
         answer.said += word

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -40,11 +41,13 @@ from simulation.client import Client
 from simulation.faults import Faults
 from simulation.harms import Harms
 from simulation.network import Weather
+from simulation.people import People
 from simulation.process import ReplicaProcess
 from simulation.provider import Provider
 from simulation.reader import Reader
 from simulation.scheduler import VirtualClock
 from simulation.seeding import Plan, Temper, plan_of
+from simulation.tools import Toolbox
 from simulation.trace import Trace
 from simulation.vigil import Vigil
 from simulation.witness import Witness
@@ -54,6 +57,7 @@ TOLD_SECONDS_MAX = 3.0
 CLIENT_SECONDS_MAX = 12.0
 LOOK_SECONDS = 0.25
 LATE_SECONDS = 2.0
+RESTART_SECONDS = 0.3
 
 TOLD_FIELDS = ("worker_id", "chat_id", "epoch", "attempt", "reason", "reasons", "error")
 
@@ -130,6 +134,14 @@ class World:
             caller=self._calling_worker,
             on_word=self.witness.worked,
         )
+        self.toolbox = Toolbox(
+            Random(f"tools of {plan.seed}"),
+            self.witness.calls,
+            offer=plan.tools,
+            process=scheduler.current_process,
+            worker=self._calling_worker,
+            kill_caller=self._kill_caller,
+        )
         self.processes: list[ReplicaProcess] = []
         self.buried: list[ReplicaProcess] = []
         self.readers: list[Reader] = []
@@ -161,6 +173,9 @@ class World:
             chats = [await clients[n % len(clients)].create() for n in range(plan.chats)]
             for number in range(plan.readers):
                 self._attach(f"reader{number}", chats[number % len(chats)])
+            if plan.tools:
+                draw = Random(f"people {plan.seed}")
+                self._nursery.start_soon(People(self, Client("people", self, draw), draw).run, chats)
             await self._trouble(clients, chats)
             self._heal()
             await self._come_to_rest(clients[0], chats)
@@ -207,6 +222,7 @@ class World:
             if not process.accepting:
                 self.restart(process)
         self.provider.temper = Temper(first_seconds=0.01, words_max=3)
+        self.toolbox.calm = True
 
     async def _come_to_rest(self, client: Client, chats: list[UUID]) -> None:
         await trio.sleep(LOOK_SECONDS)  # what was on its way when everything was mended has arrived
@@ -238,6 +254,7 @@ class World:
                 detail = f"{reader.name} was told that archived is {reader.archived}"
                 self.witness.violate(Kind.GAP, reader.chat_id, detail)
         for chat_id in chats:
+            self.witness.calls.check(self.witness.database.chats[chat_id])
             self.checker.conclude(self._final(chat_id))
         self.verdict = self.checker.verdict()
 
@@ -277,6 +294,18 @@ class World:
             self.processes.remove(process)
             self.buried.append(process)
             self._start(process.replica_name, process.scheduled.speed, number=process.number + 1, replaces=replaces)
+
+    def _kill_caller(self) -> None:
+        """The process that runs right now; its supervisor starts another one, which knows whom it replaces."""
+        calling = scheduler.current_process()
+        for process in self.processes:
+            if process.scheduled is calling and process.alive:
+                worker_id = str(process.worker_id)
+                fault = Fault(kind="kill", time=self.now, until=self.now, worker_id=worker_id, replica=process.name)
+                self.checker.faults.append(fault)
+                process.kill()
+                self.later(RESTART_SECONDS, partial(self.restart, process, replaces=worker_id))
+                return
 
     def _start(self, name: str, speed: float, *, number: int, replaces: str = "") -> None:
         settings = replace(self.plan.settings, slots=self.plan.slots, replaces=replaces)

@@ -95,6 +95,8 @@ class Plan:
     """What a chat, a row, a stream does that is no business of the other chats."""
     quiet: bool
     """Whether nothing else goes wrong, so that no chat may wait for anything but its model."""
+    tools: bool
+    """Whether there are tools, which the provider asks for, and people who are asked about them."""
     bounds: dict[str, int]
     """Of the code, by their full names: small ones make a small world long."""
     settings: Settings = field(compare=False)
@@ -110,13 +112,23 @@ class Plan:
             f"  clocks: {[round(speed, 3) for speed in self.speeds]}, slots: {self.slots}, "
             f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms\n"
             f"  harms: {', '.join(self.harms) or 'none'}{', and nothing else' if self.quiet else ''}\n"
+            f"  tools: {'yes' if self.tools else 'none'}\n"
             f"  bounds: {self.bounds}, an attempt {self.settings.attempt_bytes_max >> 10} KiB"
         )
 
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""
-    return _harmful(_troubled(seed))
+    return _with_tools(_harmful(_troubled(seed)))
+
+
+def _with_tools(plan: Plan) -> Plan:
+    """In every other world in which not only bystanders are looked at; drawn apart, as all that came later."""
+    draw = Random(f"tools {plan.seed}")
+    if plan.quiet or draw.random() < 0.4:
+        return plan
+    temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=min(plan.temper.words_max, 4))
+    return replace(plan, tools=True, temper=temper)
 
 
 def _troubled(seed: int) -> Plan:
@@ -166,6 +178,7 @@ def _troubled(seed: int) -> Plan:
         late_readers=draw.choice((0, 0, 1, 2)),
         harms=(),
         quiet=False,
+        tools=False,
         bounds=_bounds(draw),
         settings=_settings(draw),
     )
@@ -258,4 +271,6 @@ def _settings(draw: Random) -> Settings:
         coalesce_ms=draw.choice((0.0, 15.0, 100.0)),
         subscriber_buffer_bytes=16 << 10,
         attempt_bytes_max=draw.choice((64 << 10, 8 << 20)),
+        approval_seconds=6.0,
+        client_tool_seconds=4.0,
     )

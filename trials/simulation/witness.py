@@ -22,7 +22,20 @@ from uuid import UUID
 
 from checker.history import Kind, Violation
 
-from chatcluster.chat import ChatState, Fail, Fence, OwnerCommand, ScheduleRetry, Status, UserCommand, event_name
+from chatcluster.chat import (
+    Approve,
+    ChatState,
+    Decision,
+    Deny,
+    Fail,
+    Fence,
+    OwnerCommand,
+    ScheduleRetry,
+    Status,
+    SubmitToolResults,
+    UserCommand,
+    event_name,
+)
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
@@ -41,6 +54,7 @@ from chatcluster.ports import (
     Proof,
     Silence,
 )
+from simulation.call_watch import CallWatch
 from simulation.harmed import Harmed
 from simulation.network import Weather, Wire
 from simulation.provider import Answer
@@ -78,6 +92,7 @@ class Witness:
         self.failures: Counter[UUID] = Counter()
         """Turns that ended in an error, by chat."""
         self.harmed = Harmed(self.database)
+        self.calls = CallWatch(self.violate)
         self.claims: dict[tuple[UUID, int], UUID] = {}
         self._trace = trace
         self._report = report
@@ -234,6 +249,18 @@ class WatchedStore(MemoryStore):
             return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
 
         return await self._wire.carry("apply", effect)
+
+    def _write(self, row: ChatRow, decision: Decision) -> Outcome:
+        before = row.state
+        outcome = super()._write(row, decision)
+        self._witness.calls.changed(before, row.state)
+        return outcome
+
+    def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
+        outcome = super()._apply(chat_id, command, owner_id, idempotency)
+        if isinstance(command, Approve | Deny | SubmitToolResults):
+            self._witness.calls.answered(command)
+        return outcome
 
     async def get(self, chat_id: UUID) -> Chat:
         self._harmed.row_asked(chat_id)

@@ -62,22 +62,6 @@ page as (
         as newest
 )
 
--- fragment: actions
--- The calls of the chat that wait for somebody, with the arguments that the message has which asks for them.
-case when chats.status = 'requires_action' then (
-    select json_agg(json_build_object('call_id', call_id, 'name', name, 'kind', state, 'digest', digest,
-        'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', started_epoch is not null,
-        'deadline', greatest('0001-01-02', least(deadline, '9999-12-30'))
-    ) order by tool_calls.id)
-    from tool_calls left join lateral (
-        select part ->> 'arguments' as arguments
-        from messages, json_array_elements(messages.content) as part
-        where messages.id = tool_calls.message_id and part ->> 'type' = 'tool_call' and part ->> 'id' = call_id
-        limit 1
-    ) as asking on true
-    where tool_calls.chat_id = chats.id and {waits_for_somebody} and deadline is not null
-) end as actions
-
 -- name: end_turn
 -- Before anything else is written: the newest message that there is then is the one that the turn answers.
 insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)

@@ -30,6 +30,25 @@ tool_calls.state in ('approval', 'client', 'agents', 'sign_in')
     from tool_calls where chat_id = $1 and state <> 'done'
 )
 
+-- fragment: actions
+-- The calls of the chat that wait for somebody, with the arguments that the message has which asks for them.
+case when chats.status = 'requires_action' then (
+    select json_agg(json_build_object('call_id', call_id, 'name', name, 'kind', state, 'digest', digest,
+        'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', started_epoch is not null,
+        'deadline', greatest('0001-01-02', least(deadline, '9999-12-30'))
+    ) order by tool_calls.id)
+    from tool_calls left join lateral (
+        select part ->> 'arguments' as arguments
+        from messages, json_array_elements(
+            -- What the server cannot take apart is not taken apart.
+            case when messages.content::text ~ '\\u(0000|[dD][89a-fA-F])' then '[]' else messages.content end
+        ) as part
+        where messages.id = tool_calls.message_id and part ->> 'type' = 'tool_call' and part ->> 'id' = call_id
+        limit 1
+    ) as asking on true
+    where tool_calls.chat_id = chats.id and {waits_for_somebody} and deadline is not null
+) end as actions
+
 -- fragment: asked
 -- The message that a turn of the chat ``ending`` answers is the newest of its user, as this statement finds the history.
 -- The turn began when that came into history; a clock that was set back makes it short, not negative.

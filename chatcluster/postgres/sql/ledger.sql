@@ -3,6 +3,9 @@
 -- name: select_open_calls
 select {calls} as open_calls from chats where id = $1
 
+-- name: select_actions
+select {actions} from chats where id = $1
+
 -- name: open_calls
 insert into tool_calls (chat_id, message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest,
     arguments, approved, wait_seconds)
@@ -45,7 +48,9 @@ limit $1
 
 -- name: lock_overdue_chat
 -- Nothing if somebody holds the row: there is a next time.
-select {chat} from chats where id = $1 and status = 'requires_action' for update skip locked
+select {chat} from chats
+where id = $1 and status = 'requires_action' and content_version <= {content_version}
+for update skip locked
 
 -- name: select_overdue
 -- A statement after the lock.

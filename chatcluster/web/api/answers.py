@@ -10,7 +10,7 @@ import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 
 from chatcluster.parts import Message, QueuedMessage
-from chatcluster.ports import Account, Replica, Token
+from chatcluster.ports import Account, Permission, Replica, Token
 from chatcluster.views import ChatAnswer
 
 
@@ -33,6 +33,10 @@ class SentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     chat: ChatAnswer
     message: Message | None = None
     queued: QueuedMessage | None = None
+
+
+class PermissionsAnswer(msgspec.Struct, frozen=True):
+    permissions: tuple[Permission, ...]
 
 
 class AccountAnswer(msgspec.Struct, frozen=True):

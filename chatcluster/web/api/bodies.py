@@ -7,7 +7,7 @@ that names the place. ``content`` is a string, or a list of parts ``{"type": "te
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -30,6 +30,14 @@ class InputText(msgspec.Struct, tag="text", frozen=True, forbid_unknown_fields=T
     text: str
 
 
+class InputTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool that the client runs itself. ``parameters`` is the JSON schema of an object."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
 Content = str | list[InputText]
 
 
@@ -46,7 +54,8 @@ class CreateChat(Body, frozen=True, kw_only=True):
     title: Annotated[str | None, Meta(description="Default: the first words of the content")] = None
     model: Annotated[str | None, Meta(description="Default: what the deployment is set to")] = None
     system_prompt: str | None = None
-    mcp_servers: Annotated[list[str], Meta(description="Slugs of servers of tools: see GET /mcp-servers")] = []
+    tools: Annotated[list[InputTool], Meta(description="Tools that the client runs itself")] = []
+    mcp_servers: Annotated[list[str], Meta(description="The slugs of the servers whose tools the chat has")] = []
 
 
 class PatchChat(Body, frozen=True, kw_only=True):
@@ -54,16 +63,17 @@ class PatchChat(Body, frozen=True, kw_only=True):
 
     title: str | UnsetType = UNSET
     archived: bool | UnsetType = UNSET
+    tools: list[InputTool] | UnsetType = UNSET
+    mcp_servers: list[str] | UnsetType = UNSET
 
 
 class SendMessage(Body, frozen=True, kw_only=True):
     """A message to a chat."""
 
     content: Content
-    busy: Annotated[Busy, Meta(description="What to do if the chat is busy: wait in the queue, or interrupt it")] = (
-        Busy.QUEUE
-    )
+    busy: Annotated[Busy, Meta(description="If the chat is busy: wait in the queue, interrupt, or steer")] = Busy.QUEUE
     model: Annotated[str | None, Meta(description="Who answers this message. Default: the chat's model")] = None
+    mcp_servers: Annotated[list[str] | None, Meta(description="The chat's servers of tools from now on")] = None
 
 
 class EditMessage(Body, frozen=True, kw_only=True):
@@ -106,7 +116,7 @@ def content_parts(content: Content, *, bytes_max: int) -> Parts:
         raise InvalidRequest("content must not be empty: it has nothing that can be seen")
     if sum(len(text.encode()) for text in texts) > bytes_max:
         raise TooLarge(f"content is larger than {bytes_max} bytes", bytes_max=bytes_max)
-    return tuple(TextPart(_storable("content", text)) for text in texts)
+    return tuple(TextPart(storable("content", text)) for text in texts)
 
 
 def default_title(parts: Parts) -> str:
@@ -127,10 +137,11 @@ def checked_model(model: str | None) -> str | None:
 def checked_prompt(prompt: str, *, bytes_max: int) -> str:
     if len(prompt.encode()) > bytes_max:
         raise TooLarge(f"system_prompt is larger than {bytes_max} bytes", bytes_max=bytes_max)
-    return _storable("system_prompt", prompt)
+    return storable("system_prompt", prompt)
 
 
-def _storable(field: str, text: str) -> str:
+def storable(field: str, text: str) -> str:
+    """``text``. Raises ``InvalidRequest`` if Postgres cannot keep it."""
     if "\0" in text:
         raise InvalidRequest(f"{field} must not contain NUL characters")
     return text

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import uuid4
 
-import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
-from chatcluster.chat import Interrupt
+from chatcluster.chat import ChatSetup, Interrupt, Status
 from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import NewChat, checked_choice
 from chatcluster.texts import is_blank
-from chatcluster.views import ChatAnswer, chat_answer
+from chatcluster.views import ChatAnswer, ChatDetailsAnswer, chat_answer, chat_details_answer
 from chatcluster.web.api.answers import REFUSALS, ChatsAnswer
 from chatcluster.web.api.bodies import (
     CreateChat,
@@ -26,6 +25,7 @@ from chatcluster.web.api.bodies import (
     default_title,
 )
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
+from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
 from chatcluster.web.request import ApiRequest, parse_chat_id
 
 CHATS_MAX = 100
@@ -39,9 +39,7 @@ Without `content` it has no message yet, and rests until one is sent."""
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
     chat = _new_chat(request, data)
-    if data.mcp_servers:
-        slugs = await checked_choice(request.services.mcp.servers, data.mcp_servers)
-        chat = msgspec.structs.replace(chat, mcp_servers=slugs)
+    await checked_choice(request.services.mcp.servers, chat.mcp_servers)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
@@ -60,6 +58,8 @@ def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         title=default_title(parts) if data.title is None else checked_title(data.title),
         model=checked_model(data.model),
         messages=tuple(messages),
+        client_tools=checked_tools(data.tools),
+        mcp_servers=checked_servers(data.mcp_servers),
     )
 
 
@@ -81,24 +81,33 @@ async def list_chats(
 
 
 @get("/chats/{chat_id:str}", responses=REFUSALS)
-async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAnswer:
-    """One chat, without its history."""
-    return chat_answer(await request.owned_chat(chat_id))
+async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAnswer:
+    """One chat, without its history: what it waits for, and the tools that its client runs."""
+    chat = await request.owned_chat(chat_id)
+    waits = chat.status is Status.REQUIRES_ACTION
+    return chat_details_answer(chat, await request.services.store.actions(chat.id) if waits else ())
 
 
 @patch("/chats/{chat_id:str}", responses=REFUSALS)
 async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody[PatchChat]) -> ChatAnswer:
-    """Rename a chat, archive it, or take it out of the archive.
+    """Rename a chat, archive it, take it out of the archive, or give it other tools.
 
     A chat that is busy is interrupted and archived as soon as it has stopped. What is already so is no error.
     """
     title = None if data.title is UNSET else checked_title(data.title)
+    setup = ChatSetup(
+        client_tools=None if data.tools is UNSET else checked_tools(data.tools),
+        mcp_servers=None if data.mcp_servers is UNSET else checked_servers(data.mcp_servers),
+    )
     chat = await request.owned_chat(chat_id)
+    await checked_choice(request.services.mcp.servers, setup.mcp_servers or (), had=chat.mcp_servers)
     transitions = request.services.transitions
     if data.archived is not UNSET:
         chat = await (transitions.archive(chat) if data.archived else transitions.unarchive(chat))
     if title is not None:
         chat = await transitions.rename(chat, title)
+    if setup != ChatSetup():
+        chat = await transitions.configure(chat, setup)
     return chat_answer(chat)
 
 

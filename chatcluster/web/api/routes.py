@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, streams
+from chatcluster.web.api import admin, chats, mcp, messages, streams, tool_calls
 
-ROUTES = [*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *admin.ROUTES, *mcp.ROUTES]
+ROUTES = [*chats.ROUTES, *messages.ROUTES, *tool_calls.ROUTES, *streams.ROUTES, *admin.ROUTES, *mcp.ROUTES]

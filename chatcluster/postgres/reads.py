@@ -1,0 +1,128 @@
+"""The reads of ``Store`` on Postgres: each is one statement, and so one consistent look.
+
+What is read together is one row: the chat, a page of its messages, its queue, what it waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from chatcluster.ports import (
+    TURNS_MAX,
+    VERSION_MAX,
+    Changes,
+    Chat,
+    ChatRead,
+    HistoryPage,
+    MessagePage,
+    NewerMessages,
+    Version,
+)
+from chatcluster.postgres import Connection, Database, Lane
+from chatcluster.postgres.chat_reader import ChatReader, existing
+from chatcluster.postgres.history_reader import HistoryReader
+from chatcluster.postgres.ledger import PostgresLedger
+from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import actions_of, messages_of, queue_of, shown_chat_of, turns_of
+
+SQL = load_queries("chats.sql")
+
+Place = tuple[UUID, int, int, int, int, int]
+"""What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
+
+
+class PostgresReads(PostgresLedger):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._chats = ChatReader(database)
+        self._histories = HistoryReader(database)
+
+    async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
+        return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
+
+    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max)
+
+    async def read_newer(
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        queue_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
+    ) -> ChatRead:
+        place = (chat_id, after_version, after_id, VERSION_MAX, limit, bytes_max)
+        return await self._database.autocommit(_read_newer, place, turns_after, queue_version, lane=Lane.CHATS)
+
+    async def read_messages(
+        self,
+        chat_id: UUID,
+        *,
+        after_version: int,
+        after_id: int,
+        up_to_version: int,
+        limit: int,
+        bytes_max: int,
+        turns_after: int = VERSION_MAX,
+        turns_max: int = TURNS_MAX,
+    ) -> NewerMessages:
+        place = (chat_id, after_version, after_id, up_to_version, limit, bytes_max)
+        return await self._database.autocommit(_read_messages, place, turns_after, turns_max, lane=Lane.CHATS)
+
+    async def get(self, chat_id: UUID) -> Chat:
+        return await self._chats.get(chat_id)
+
+    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
+        return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
+
+    async def list_chats(
+        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+    ) -> tuple[Chat, ...]:
+        return await self._chats.listed(owner_id, archived, limit, after)
+
+    async def list_changed(
+        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
+    ) -> Changes:
+        return await self._chats.changed(owner_ids, seconds, as_of, after, limit)
+
+    async def list_messages(
+        self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
+    ) -> MessagePage:
+        place = (chat_id, 0, after, VERSION_MAX, limit, bytes_max)
+        return await self._database.autocommit(_list_messages, place, owner_id, chat_id=chat_id)
+
+
+async def _read(connection: Connection, chat_id: UUID, after_version: int) -> ChatRead:
+    row = existing(await connection.fetchrow(SQL["read_chat"], chat_id, after_version), chat_id)
+    messages, queue, actions = messages_of(row["messages"]), queue_of(row["queue"]), actions_of(row["actions"])
+    return ChatRead(shown_chat_of(row), messages, queue, actions=actions)
+
+
+async def _read_newer(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
+    values = (*place, turns_after, TURNS_MAX, queue_version)
+    row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
+    messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
+    return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns, actions_of(row["actions"]))
+
+
+async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:
+    row = await connection.fetchrow(SQL["read_messages"], *place, turns_after, turns_max)
+    assert row is not None, "a page has one row, also an empty one"
+    return NewerMessages(messages_of(row["messages"]), row["next_revision"], turns_of(row["turns"]))
+
+
+async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
+    rows = await connection.fetch(SQL["select_versions"], list(chat_ids))
+    return {row["id"]: Version(*(row[name] for name in Version._fields)) for row in rows}
+
+
+async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
+    row = existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
+    has_more = row["next_revision"] is not None
+    messages, queue, actions = messages_of(row["messages"]), queue_of(row["queue"]), actions_of(row["actions"])
+    return MessagePage(messages, queue, has_more=has_more, actions=actions)

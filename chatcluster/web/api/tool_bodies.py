@@ -1,0 +1,261 @@
+"""What callers send about tools: their own tools, answers to calls, results. Decoded strictly, checked before anything
+is written, and bounded: in number, in bytes, and in how deeply a schema or arguments are nested."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from chatcluster.chat import Approve, ClientTool, Deny, Remember, SubmitToolResults, ToolResult
+from chatcluster.errors import InvalidRequest, TooLarge, ToolCallNotFound
+from chatcluster.parts import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart
+from chatcluster.web.api.bodies import Body, InputText, InputTool, storable
+
+TOOLS_MAX = 64
+TOOLS_BYTES_MAX = 64 << 10
+"""Of all tools of a chat: they are a part of its row."""
+DESCRIPTION_CHARS_MAX = 8000
+SCHEMA_DEPTH_MAX = 16
+ARGUMENTS_DEPTH_MAX = 64
+SERVERS_MAX = 32
+RESULTS_MAX = 64
+RESULT_PARTS_MAX = 100
+REASON_CHARS_MAX = 2000
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_CALL_ID = re.compile(r"[\x21-\x7e]{1,200}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SCHEMA_TYPES = frozenset(("string", "number", "integer", "boolean", "object", "array", "null"))
+
+
+class InputImage(msgspec.Struct, tag="image", frozen=True, forbid_unknown_fields=True):
+    """``data`` is base64."""
+
+    media_type: str
+    data: str
+
+
+class InputJson(msgspec.Struct, tag="json", frozen=True, forbid_unknown_fields=True):
+    """A structured value, as JSON text."""
+
+    json: str
+
+
+class InputResource(msgspec.Struct, tag="resource", frozen=True, forbid_unknown_fields=True):
+    uri: str
+    name: str | None = None
+    media_type: str | None = None
+    text: str | None = None
+
+
+InputPart = InputText | InputImage | InputJson | InputResource
+
+
+class InputResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    call_id: str
+    content: str | list[InputPart]
+    is_error: bool = False
+
+
+class SubmitResults(Body, frozen=True, kw_only=True):
+    """What the client's own tools gave. All of it is taken, or nothing."""
+
+    results: list[InputResult]
+
+
+class ApproveCall(Body, frozen=True, kw_only=True):
+    """The call may be run."""
+
+    digest: Annotated[str | None, Meta(description="Of the arguments that were shown: others are not approved")] = None
+    arguments: Annotated[dict[str, Any] | UnsetType, Meta(description="Run it with these instead")] = UNSET
+    remember: Annotated[Remember | None, Meta(description="Do not ask again about this tool: here, or at all")] = None
+
+
+class DenyCall(Body, frozen=True, kw_only=True):
+    """The call is not run, and the model is told so."""
+
+    reason: Annotated[str | None, Meta(description="For the model")] = None
+
+
+def checked_tools(tools: Sequence[InputTool]) -> tuple[ClientTool, ...]:
+    """Raises ``InvalidRequest`` that names the tool, or ``TooLarge``."""
+    if len(tools) > TOOLS_MAX:
+        raise InvalidRequest(f"tools has more than {TOOLS_MAX} tools")
+    if len(msgspec.json.encode(tools)) > TOOLS_BYTES_MAX:
+        raise TooLarge(f"tools is larger than {TOOLS_BYTES_MAX} bytes", bytes_max=TOOLS_BYTES_MAX)
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise InvalidRequest("tools has two tools of one name")
+    return tuple(_checked_tool(tool) for tool in tools)
+
+
+def _checked_tool(tool: InputTool) -> ClientTool:
+    if _TOOL_NAME.fullmatch(tool.name) is None:
+        raise InvalidRequest("the name of a tool has 1 to 64 letters, digits, underscores and hyphens")
+    if len(tool.description) > DESCRIPTION_CHARS_MAX:
+        raise InvalidRequest(f"the description of {tool.name} is longer than {DESCRIPTION_CHARS_MAX} characters")
+    storable("description", tool.description)
+    field = f"the parameters of {tool.name}"
+    _check_json(field, tool.parameters, depth_max=SCHEMA_DEPTH_MAX)
+    if tool.parameters.get("type", "object") != "object":
+        raise InvalidRequest(f"{field} are the schema of an object: their type must be object")
+    _check_schema(field, tool.parameters)
+    return ClientTool(tool.name, tool.description, {"type": "object", "properties": {}, **tool.parameters})
+
+
+def _check_json(field: str, value: object, *, depth_max: int) -> None:
+    """Raise ``InvalidRequest`` for what is nested too deeply, or has a NUL in a text."""
+    if depth_max == 0:
+        raise InvalidRequest(f"{field} are nested too deeply")
+    match value:
+        case str():
+            storable(field, value)
+        case dict():
+            for key, inner in value.items():
+                storable(field, key)
+                _check_json(field, inner, depth_max=depth_max - 1)
+        case list():
+            for inner in value:
+                _check_json(field, inner, depth_max=depth_max - 1)
+
+
+def _check_schema(field: str, schema: object) -> None:
+    """Raise ``InvalidRequest`` for what no provider would take as a JSON schema: they refuse the whole request."""
+    if isinstance(schema, bool):
+        return
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"{field} have a schema that is no object")
+    kinds = schema.get("type", [])
+    if not set(_strings(field, "type", [kinds] if isinstance(kinds, str) else kinds)) <= _SCHEMA_TYPES:
+        raise InvalidRequest(f"{field} have a type that JSON schema does not know")
+    _strings(field, "required", schema.get("required", []))
+    if not isinstance(schema.get("enum", []), list):
+        raise InvalidRequest(f"{field} have an enum that is no list")
+    if not str(schema.get("$ref", "#")).startswith("#"):
+        raise InvalidRequest(f"{field} refer to another document; put what they need under $defs")
+    for inner in _inner_schemas(field, schema):
+        _check_schema(field, inner)
+
+
+def _strings(field: str, key: str, value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidRequest(f"{field} have a {key} that is no list of strings")
+    return value
+
+
+def _inner_schemas(field: str, schema: dict[str, Any]) -> list[object]:
+    inner: list[object] = [schema[key] for key in ("items", "additionalProperties", "not") if key in schema]
+    for key in ("properties", "$defs", "definitions", "patternProperties"):
+        named = schema.get(key, {})
+        if not isinstance(named, dict):
+            raise InvalidRequest(f"{field} have {key} that are no object")
+        inner.extend(named.values())
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        several = schema.get(key, [])
+        if not isinstance(several, list):
+            raise InvalidRequest(f"{field} have {key} that is no list")
+        inner.extend(several)
+    return inner
+
+
+def checked_servers(slugs: Sequence[str]) -> tuple[str, ...]:
+    """The slugs of servers of tools, as far as their form goes."""
+    if len(slugs) > SERVERS_MAX:
+        raise InvalidRequest(f"mcp_servers has more than {SERVERS_MAX} servers")
+    if not all(map(_SLUG.fullmatch, slugs)):
+        raise InvalidRequest("mcp_servers: a slug has 1 to 32 lower-case letters, digits and hyphens")
+    if len(set(slugs)) < len(slugs):
+        raise InvalidRequest("mcp_servers names a server twice")
+    return tuple(slugs)
+
+
+def parse_call_id(text: str) -> str:
+    """A call's ID out of a path. What cannot be one is not found like any other unknown one."""
+    if _CALL_ID.fullmatch(text) is None:
+        raise ToolCallNotFound("there is no such tool call in this chat", call_id=text[:80])
+    return text
+
+
+def approval(call_id: str, data: ApproveCall, *, bytes_max: int) -> Approve:
+    if data.digest is not None and _DIGEST.fullmatch(data.digest) is None:
+        raise InvalidRequest("digest is the one that came with the call: 64 hexadecimal digits")
+    arguments = None if data.arguments is UNSET else _checked_arguments(data.arguments, bytes_max)
+    return Approve(call_id, data.digest, arguments, data.remember)
+
+
+def _checked_arguments(arguments: dict[str, Any], bytes_max: int) -> str:
+    _check_json("arguments", arguments, depth_max=ARGUMENTS_DEPTH_MAX)
+    text = msgspec.json.encode(arguments)
+    if len(text) > bytes_max:
+        raise TooLarge(f"arguments are larger than {bytes_max} bytes", bytes_max=bytes_max)
+    return text.decode()
+
+
+def denial(call_id: str, data: DenyCall) -> Deny:
+    reason = (data.reason or "").strip()
+    if len(reason) > REASON_CHARS_MAX:
+        raise InvalidRequest(f"reason is longer than {REASON_CHARS_MAX} characters")
+    return Deny(call_id, storable("reason", reason) or None)
+
+
+def results(data: SubmitResults, *, bytes_max: int) -> SubmitToolResults:
+    """Raises ``InvalidRequest``, or ``TooLarge`` above ``bytes_max`` in all."""
+    call_ids = [result.call_id for result in data.results]
+    if not 1 <= len(call_ids) <= RESULTS_MAX:
+        raise InvalidRequest(f"results has 1 to {RESULTS_MAX} results")
+    if len(set(call_ids)) < len(call_ids):
+        raise InvalidRequest("results has two results of one call")
+    if len(msgspec.json.encode(data.results)) > bytes_max:
+        raise TooLarge(f"results is larger than {bytes_max} bytes", bytes_max=bytes_max)
+    return SubmitToolResults(tuple(_result(result) for result in data.results))
+
+
+def _result(result: InputResult) -> ToolResult:
+    call_id = parse_call_id(result.call_id)
+    if isinstance(result.content, str):
+        return ToolResult(call_id, storable("content", result.content), result.is_error)
+    if len(result.content) > RESULT_PARTS_MAX:
+        raise InvalidRequest(f"content has more than {RESULT_PARTS_MAX} parts")
+    return ToolResult(call_id, tuple(map(_result_part, result.content)), result.is_error)
+
+
+def _result_part(part: InputPart) -> ResultContent:
+    for value in msgspec.structs.astuple(part):
+        storable("content", value or "")
+    match part:
+        case InputText(text=text):
+            return TextPart(text)
+        case InputImage():
+            return _image(part)
+        case InputJson(json=text):
+            return JsonPart(_checked_json(text))
+        case InputResource():
+            return ResourcePart(part.uri, part.name, part.media_type, part.text)
+
+
+def _image(part: InputImage) -> ImagePart:
+    if part.media_type not in IMAGE_TYPES:
+        raise InvalidRequest(f"media_type must be one of {', '.join(IMAGE_TYPES)}")
+    try:
+        data = b64decode(part.data, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("the data of an image is base64") from None
+    if not data:
+        raise InvalidRequest("the data of an image must not be empty")
+    return ImagePart(part.media_type, part.data)
+
+
+def _checked_json(text: str) -> str:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise InvalidRequest("the json of a part is not valid JSON") from None
+    return text

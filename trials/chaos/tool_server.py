@@ -1,0 +1,100 @@
+"""An MCP server of a chaos run, a program of its own: ``python -m chaos.tool_server KIND PORT LOG``.
+
+``KIND`` is one of ``TOOLS``: counting tools answer at once, slow ones tell how far they are, dying ones now and then
+take their server with them. Each run of a call is a line of the file ``LOG``, written when it takes effect: so what ran
+is known whoever died. The line has the call's ID, as the cluster sent it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import uvicorn
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp_types import ToolAnnotations
+
+CALL_ID = "chatcluster/call-id"
+STEP_SECONDS = 0.1
+STEPS_MAX = 15
+DEATH = 0.4
+
+READ, PUT = ToolAnnotations(read_only_hint=True), ToolAnnotations(idempotent_hint=True)
+ONCE = ToolAnnotations(read_only_hint=False, idempotent_hint=False)
+
+
+class Log:
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def ran(self, tool: str, ctx: Context) -> str:
+        """The call took effect; what it answers."""
+        call_id = _call_id(ctx)
+        line = {"time": time.monotonic(), "call": call_id, "tool": tool}
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+        return f"<{tool} {call_id}>"
+
+
+def _call_id(ctx: Context) -> str:
+    meta = ctx.request_context.meta
+    found: dict[str, Any] = dict(meta) if isinstance(meta, dict) else meta.model_dump() if meta else {}
+    return str(found.get(CALL_ID, ""))
+
+
+def _counting(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
+    async def run(ctx: Context) -> str:
+        return log.ran(name, ctx)
+
+    return run
+
+
+def _slow(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
+    async def run(ctx: Context) -> str:
+        said = log.ran(name, ctx)
+        steps = random.randrange(1, STEPS_MAX)
+        for step in range(steps):
+            await ctx.report_progress(step, steps, f"step {step}")
+            await anyio.sleep(STEP_SECONDS)
+        return said
+
+    return run
+
+
+def _dying(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
+    async def run(ctx: Context) -> str:
+        said = log.ran(name, ctx)
+        await anyio.sleep(STEP_SECONDS)
+        if random.random() < DEATH:
+            os._exit(1)
+        return said
+
+    return run
+
+
+TOOLS: dict[str, tuple[Callable[[Log, str], Callable[[Context], Awaitable[str]]], dict[str, ToolAnnotations]]] = {
+    "counting": (_counting, {"peek": READ, "put": PUT, "buy": ONCE, "ask": ONCE}),
+    "slow": (_slow, {"look": READ, "move": PUT, "ship": ONCE}),
+    "dying": (_dying, {"peer": READ, "risk": ONCE}),
+}
+
+
+def main() -> None:
+    kind, port, path = sys.argv[1:]
+    make, tools = TOOLS[kind]
+    server, log = MCPServer(kind), Log(path)
+    for name, hints in tools.items():
+        server.add_tool(make(log, name), name=name, description=f"{kind} {name}", annotations=hints)
+    listener = socket.create_server(("127.0.0.1", int(port)))
+    uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="critical")).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

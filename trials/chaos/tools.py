@@ -1,0 +1,196 @@
+"""Tools in a chaos run: real MCP servers, what the model is ordered to call, and what became of each call (P7).
+
+The servers note every run of a call outside of themselves (``tool_server.py``). In the end each chat's history is held
+against that: a call that must not be repeated ran once, or as often as a person wanted it; one that ran again says so;
+each result is one that the tool gave, or says that there is none; an answer that was taken counts, and one of several.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import sys
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import trio
+from checker import Fault, Kind, Violation
+
+from chaos.api import Api, Json
+from chaos.summary import spread
+
+KINDS = ("counting", "slow", "dying")
+ONCE = ("counting__buy", "counting__ask", "slow__ship", "dying__risk")
+CALLABLE = (
+    *("counting__peek", "counting__put", "counting__buy", "counting__buy", "counting__ask"),
+    *("slow__look", "slow__move", "slow__ship", "dying__peer", "dying__risk", "mine"),
+)
+CLIENT_TOOLS = [{"name": "mine", "description": "Run by the client", "parameters": {"type": "object"}}]
+CALLS_MAX = 3
+CALLING = 0.7
+"""How often a message has the model call tools."""
+START_SECONDS_MAX = 30.0
+RESTART_SECONDS = 0.2
+LOOK_SECONDS = 0.1
+RUN_AGAIN = "it was run again"
+NOT_ASKED = ("Nobody approved", "The user denied")
+TAKEN = 200
+
+
+class Ran(NamedTuple):
+    """One run of a call, as its server noted it."""
+
+    time: float
+    tool: str
+
+
+class Tools:
+    """The servers of a run, and the judge of its calls. ``report`` gets each violation."""
+
+    def __init__(self, directory: Path, report: Callable[[Violation], None]) -> None:
+        self.calls: Counter[str] = Counter()
+        """What became of the calls in the histories."""
+        self._directory = directory
+        self._report = report
+        self._ports = {kind: _free_port() for kind in KINDS}
+        self._approvals: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def serving(self, api: Api) -> AsyncIterator[None]:
+        """The servers run, and the cluster knows them, for the length of the block."""
+        async with trio.open_nursery() as nursery:
+            for kind in KINDS:
+                nursery.start_soon(self._keep_running, kind)
+            with trio.fail_after(START_SECONDS_MAX):
+                for kind in KINDS:
+                    await self._until_listening(kind)
+                    await self._add(kind, api)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _keep_running(self, kind: str) -> None:
+        port, log = str(self._ports[kind]), str(self._log(kind))
+        while True:
+            await trio.run_process([sys.executable, "-m", "chaos.tool_server", kind, port, log], check=False)
+            await trio.sleep(RESTART_SECONDS)
+
+    async def _until_listening(self, kind: str) -> None:
+        while True:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", self._ports[kind])
+            except OSError:
+                await trio.sleep(LOOK_SECONDS)
+            else:
+                await stream.aclose()
+                return
+
+    async def _add(self, kind: str, api: Api) -> None:
+        body: Json = {"slug": kind, "url": f"http://127.0.0.1:{self._ports[kind]}/mcp", "trusted": True}
+        if kind == "counting":
+            body["tools"] = {"ask": {"approval": "ask"}}
+        answer = await api.write("POST", "/admin/mcp-servers", body)
+        if answer.status != 201:
+            raise RuntimeError(f"the server {kind} could not be added: {answer.status} {answer.body}")
+
+    # --- people -------------------------------------------------------------------------------
+
+    async def answer(self, api: Api, chat: str, draw: random.Random) -> None:
+        """Answer what the chat waits for, now and then twice at once."""
+        for action in (await api.read(f"/chats/{chat}"))["action_required"]:
+            times = 2 if draw.random() < 0.3 else 1
+            answers: list[str] = []
+            async with trio.open_nursery() as nursery:
+                for _ in range(times):
+                    nursery.start_soon(self._answer_one, api, chat, action, draw.random(), answers)
+            if len(answers) > 1:
+                detail = f"{answers} were all taken as the answer to {action['call_id']}"
+                self._report(Violation(Kind.ANSWER, chat, detail))
+
+    async def _answer_one(self, api: Api, chat: str, action: Json, chance: float, answers: list[str]) -> None:
+        call_id = action["call_id"]
+        if action["kind"] == "client":
+            body: Json = {"results": [{"call_id": call_id, "content": f"<mine {call_id}>"}]}
+            answer, what = await api.write("POST", f"/chats/{chat}/tool-results", body), "result"
+        elif chance < 0.2:
+            answer, what = await api.write("POST", f"/chats/{chat}/tool-calls/{call_id}/deny", {}), "deny"
+        else:
+            path, body = f"/chats/{chat}/tool-calls/{call_id}/approve", {"digest": action["digest"]}
+            answer, what = await api.write("POST", path, body), "approve"
+        if answer.status == TAKEN:
+            answers.append(what)
+        if answer.status in (None, TAKEN) and what == "approve":
+            self._approvals[call_id] += 1
+
+    # --- the judge ----------------------------------------------------------------------------
+
+    def judge(self, chat: str, messages: Sequence[Json]) -> None:
+        """The history of a chat that rests, against what ran. That each call has one result is the checker's."""
+        runs = self._runs()
+        names: dict[str, str] = {}
+        for message in messages:
+            for part in message["parts"]:
+                if part["type"] == "tool_call":
+                    names[part["id"]] = part["name"]
+                    self.calls["asked"] += 1
+                elif part["type"] == "tool_result":
+                    call_id = part["call_id"]
+                    self._judge_result(chat, call_id, names.get(call_id, ""), part, runs.get(call_id, []))
+
+    def _judge_result(self, chat: str, call_id: str, name: str, part: Json, runs: Sequence[Ran]) -> None:
+        text = "".join(piece.get("text", "") for piece in part["content"])
+        is_error = part.get("is_error", False)
+        allowed = max(1, self._approvals[call_id])
+        self.calls["unknown" if "outcome is unknown" in text else "error" if is_error else "ok"] += 1
+        if name in ONCE and len(runs) > allowed:
+            self._violate(Kind.RUN_TWICE, chat, f"{name} {call_id} ran {len(runs)} times; {allowed} may be")
+        if len(runs) > 1:
+            self.calls["run_again"] += 1
+            if not is_error and RUN_AGAIN not in text:
+                self._violate(Kind.RESULT, chat, f"{name} {call_id} ran {len(runs)} times and says {text[:80]!r}")
+        if not is_error and f"{call_id}>" not in text:
+            self._violate(Kind.RESULT, chat, f"{text[:80]!r} is no result that {name} gave for {call_id}")
+        if text.startswith(NOT_ASKED) and self._approvals[call_id] and not runs:
+            self._violate(Kind.ANSWER, chat, f"{call_id} was approved, and its result is {text[:80]!r}")
+
+    def _violate(self, kind: Kind, chat: str, detail: str) -> None:
+        self._report(Violation(kind, chat, detail))
+
+    def summary(self, faults: Sequence[Fault], clock_offset: float) -> dict[str, Any]:
+        """Counts, and how long after the death of its worker a call was run again."""
+        kills = sorted(fault.time + clock_offset for fault in faults if fault.kind == "kill")
+        again = []
+        for runs in self._runs().values():
+            for run in sorted(runs)[1:]:
+                before = [time for time in kills if time <= run.time]
+                again += [run.time - before[-1]] if before else []
+        return {"tool_calls": dict(self.calls), "tool_run_again_seconds": spread(again)}
+
+    def _runs(self) -> dict[str, list[Ran]]:
+        found: dict[str, list[Ran]] = defaultdict(list)
+        for kind in KINDS:
+            if self._log(kind).exists():
+                for line in self._log(kind).read_text().splitlines():
+                    entry = json.loads(line)
+                    found[entry["call"]].append(Ran(entry["time"], entry["tool"]))
+        return found
+
+    def _log(self, kind: str) -> Path:
+        return self._directory / f"{kind}.jsonl"
+
+
+def orders(draw: random.Random) -> str:
+    """Blocks of a message that have the model call tools, before it answers in its second step; often none."""
+    if draw.random() >= CALLING:
+        return ""
+    names = [draw.choice(CALLABLE) for _ in range(draw.randint(1, CALLS_MAX))]
+    return "".join(f" [[call={name} {{}}]]" for name in names)
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])

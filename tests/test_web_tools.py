@@ -41,7 +41,9 @@ async def open_calls(world: World, path: str) -> dict[str, str]:
 
 
 async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
-    async with client_of(World()) as client:
+    world = World()
+    await world.have_servers("files", "web-2")
+    async with client_of(world) as client:
         chat = await create(client, tools=[WEATHER, {"name": "now"}], mcp_servers=["files", "web-2"])
         assert chat["mcp_servers"] == ["files", "web-2"]
         path = f"/api/v1/chats/{chat['id']}"
@@ -59,7 +61,9 @@ async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
 
 
 async def test_a_message_brings_servers_with_it() -> None:
-    async with client_of(World()) as client:
+    world = World()
+    await world.have_servers("files", "web")
+    async with client_of(world) as client:
         chat = await create(client, mcp_servers=["files"])
         url = f"/api/v1/chats/{chat['id']}/messages"
         sent = await client.post(url, json={"content": "look it up", "mcp_servers": ["web"]})

@@ -29,7 +29,7 @@ the old one, then reads what the dead tenure's last attempt had said, and keeps 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -41,7 +41,6 @@ from chatcluster.chat import (
     Fail,
     FinishInterruption,
     FinishTurn,
-    OpenCall,
     OwnerCommand,
     Release,
     Retry,
@@ -60,15 +59,12 @@ from chatcluster.errors import (
     Unreadable,
 )
 from chatcluster.held_chat import HeldChat
-from chatcluster.held_tools import HeldTools
 from chatcluster.histories import error_of
 from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
-from chatcluster.repeats import until_known
 from chatcluster.salvage import salvage
-from chatcluster.tool_plan import asks_somebody, plan_of
-from chatcluster.tool_step import ToolStep, messages_in
 from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_failure, asked_model, next_step
+from chatcluster.turn_calls import TurnCalls
 
 RELEASE_SECONDS_MAX = 2.0
 
@@ -98,12 +94,7 @@ class Runner:
         self._gives_way = False
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
-        self._tools: HeldTools
-        """Of the turn under way."""
-        self._tool_step: ToolStep | None = None
-        """The newest one at this history: it may have results that are not history yet."""
-        self._planned: tuple[int, tuple[OpenCall, ...]] = (0, ())
-        """The calls that this tenure committed last, and at which history version."""
+        self._calls: TurnCalls
 
     def __repr__(self) -> str:
         return f"<Runner {self._held}>"
@@ -138,10 +129,10 @@ class Runner:
         with telemetry.span("chat.tenure", chat_id=str(self.chat.id), epoch=self.chat.epoch) as span, self._whole:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._held.look_when_told)
-                self._tools = HeldTools(self._outside.toolbox, nursery)
+                self._calls = TurnCalls(self._held, self._outside, self._settings, nursery, lambda: self._draining)
                 try:
-                    await self._work(nursery)
-                    await self._tools.close()
+                    await self._work()
+                    await self._calls.tools.close()
                 except Fenced:
                     self._over = True
                 except Unreadable as error:  # nor can it be written: the chat is left as it is
@@ -160,13 +151,13 @@ class Runner:
         if self._over:
             self._held.abandon()
 
-    async def _work(self, nursery: trio.Nursery) -> None:
+    async def _work(self) -> None:
         self._held.open(trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
         if self.chat.status is Status.INTERRUPTING and not (self._deadly or self._is_newer):
             await self._salvage()
         while self._held.owned:
             try:
-                await self._step(nursery)
+                await self._step()
             except Moved:
                 await self._held.reload()
 
@@ -180,7 +171,7 @@ class Runner:
         """Whether a newer version wrote into the chat: one of those goes on with it."""
         return self.chat.content_version > CONTENT_VERSION
 
-    async def _step(self, nursery: trio.Nursery) -> None:
+    async def _step(self) -> None:
         if self._is_newer:
             await self._release()
         elif self.chat.status is Status.INTERRUPTING:
@@ -192,9 +183,9 @@ class Runner:
         elif self._held.history.messages is None:
             await self._read_or_end()
         else:
-            await self._take_step(self._held.history.messages, nursery)
+            await self._take_step(self._held.history.messages)
 
-    async def _take_step(self, messages: list[Message], nursery: trio.Nursery) -> None:
+    async def _take_step(self, messages: list[Message]) -> None:
         try:
             self._held.history.require_room()
         except HistoryTooLarge as error:  # of results, as a rule
@@ -204,7 +195,8 @@ class Runner:
             case CallModel():
                 await self._attempt(messages)
             case RunCalls(calls):
-                await self._run_calls(calls, nursery)
+                await self._calls.run(calls)
+                self._rest()
             case Finish():
                 await self._end(FinishTurn(), "finished")
 
@@ -218,7 +210,8 @@ class Runner:
             await self._held.commit(StartAttempt(self.chat.attempt + 1))
         chat = self.chat
         self._attempted = (chat.history_version, chat.attempt)
-        self._held.said, self._tool_step = Said(), None
+        self._held.said = Said()
+        self._calls.forget_results()
         self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._outside.model, self._held.stream, self._settings)
         try:
@@ -232,18 +225,19 @@ class Runner:
         if answer is None:
             await self._held.reload()
         elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
-            await self._commit_calls(answer, calls)
+            await self._calls.commit(answer, calls)
+            self._rest()
         else:
             await self._end(FinishTurn((answer,)), "finished")
 
     async def _ask(self, attempt: Attempt, messages: list[Message]) -> NewMessage:
         """Have the model answer, once it is known what tools there are to tell it of."""
         chat = self.chat
-        await self._tools.ask(chat)
-        for notice in self._tools.news():
+        await self._calls.tools.ask(chat)
+        for notice in self._calls.tools.news():
             self._held.stream.part(notice)
         model = asked_model(messages) or chat.model
-        return await attempt.run(ModelRequest(chat.id, tuple(messages), model, self._tools.specs))
+        return await attempt.run(ModelRequest(chat.id, tuple(messages), model, self._calls.tools.specs))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -268,41 +262,6 @@ class Runner:
             self._held.said = Said()
         else:
             await self._fail(then)
-
-    # --- calls of tools -----------------------------------------------------------------------
-
-    async def _commit_calls(self, answer: NewMessage, calls: list[ToolCallPart]) -> None:
-        """The answer with its calls, before any of them runs; those that cannot be run have their results with it."""
-        chat, store = self.chat, self._outside.store
-        permitted: Collection[str] = ()
-        if asks_somebody(calls, self._tools.known):
-            permitted = await until_known(lambda: store.permissions(chat.owner_id, chat.id), chat.id)
-        plan = plan_of(calls, self._tools.known, permitted, self._settings)
-        await self._held.commit(CommitStep((answer, *plan.refused), plan.calls))
-        self._planned = (self.chat.history_version, plan.calls)
-        self._rest()
-
-    async def _run_calls(self, calls: Sequence[ToolCallPart], nursery: trio.Nursery) -> None:
-        chat, (version, planned) = self.chat, self._planned
-        self._planned = (0, ())
-        fresh = version == chat.history_version
-        if not fresh:
-            planned = await until_known(lambda: self._outside.store.open_calls(chat.id), chat.id)
-
-        async def ask() -> bool:
-            await self._tools.ask(chat)
-            return True
-
-        if not await self._held.unless_moved(ask):
-            await self._held.reload()
-            return
-        step = self._tool_step = ToolStep(
-            self._held, self._tools, self._settings, nursery=nursery, is_draining=lambda: self._draining
-        )
-        if await step.run(planned, calls, fresh=fresh):
-            self._rest()
-        else:
-            await self._held.reload()
 
     def _rest(self) -> None:
         """The tenure is over if all calls that are open wait for somebody."""
@@ -331,12 +290,7 @@ class Runner:
         partial = None
         if self._held.said.deltas:
             partial = interrupted(self._held.said, await self._held.history.asked_model(self.chat))
-        await self._end(FinishInterruption(partial, self._results), "interrupted")
-
-    @property
-    def _results(self) -> tuple[NewMessage, ...]:
-        """What tools gave that is not history yet."""
-        return () if self._tool_step is None else messages_in(self._tool_step.results.values())
+        await self._end(FinishInterruption(partial, self._calls.results), "interrupted")
 
     async def _fail(self, error: ErrorInfo) -> None:
         await self._end(Fail(error), "error")
@@ -350,9 +304,9 @@ class Runner:
         In a full replica it gives way instead: chats whose queues never get empty would keep its places for ever.
         """
         outcome = await self._held.commit(command)
-        self._tool_step = None
+        self._calls.forget_results()
         if self._held.owned:
-            await self._tools.close()
+            await self._calls.tools.close()
             self._held.stream.turn(outcome.messages[-1].id, self.chat.history_version)
             self._gives_way = self._is_full()
         else:
@@ -373,15 +327,16 @@ class Runner:
 
     async def _hand_over(self) -> None:
         """With what tools gave until now: of calls without a result the next owner has to see what became."""
-        if self._results and self.chat.status is Status.RUNNING:
-            await self._held.commit(CommitStep(self._results))
-            self._tool_step = None
+        if self._calls.results and self.chat.status is Status.RUNNING:
+            await self._held.commit(CommitStep(self._calls.results))
+            self._calls.forget_results()
             self._rest()
         if self._held.owned:
             await self._release()
 
     async def _crash(self) -> None:
-        self._held.said, self._tool_step = Said(), None  # it may be what failed
+        self._held.said = Said()  # it may be what failed
+        self._calls.forget_results()
         error = ErrorInfo("internal", "chatcluster failed while it worked on this chat; send a message to go on")
         while True:
             try:

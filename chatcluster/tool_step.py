@@ -35,7 +35,7 @@ from chatcluster.chat import AskAgain, CallState, CommitStep, OpenCall, StartCal
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
-from chatcluster.parts import NewMessage, ToolCallPart, ToolProgressPart, ToolResultPart, storable
+from chatcluster.parts import ToolCallPart, ToolProgressPart, ToolResultPart, storable
 from chatcluster.ports import Effect, Progressed, Tool, ToolCall, ToolResult
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, noted, refused, taken
@@ -287,10 +287,6 @@ class ToolStep:
         if self._running or self._waiting or self.results:
             self._show_attempt()
         return True
-
-
-def messages_in(results: Iterable[Taken]) -> tuple[NewMessage, ...]:
-    return tuple(result.message for result in results)
 
 
 def _too_slow(tool: Tool, *, in_all: bool) -> str:

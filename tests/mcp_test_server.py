@@ -51,6 +51,12 @@ class Question(BaseModel):
 server = MCPServer("test", instructions="Count to three.")
 
 
+async def pause(seconds: float) -> None:
+    """A tool that takes its time."""
+    with anyio.move_on_after(seconds):
+        await anyio.sleep_forever()
+
+
 @server.tool()
 async def count(by: int = 1) -> int:
     """Count on."""
@@ -81,7 +87,7 @@ async def slow(steps: int, ctx: Context) -> str:
     """Tells of each step."""
     for step in range(steps):
         await ctx.report_progress(step, steps, f"step {step}")
-        await anyio.sleep(0.1)
+        await pause(0.1)
     return "done"
 
 
@@ -90,7 +96,7 @@ async def wait() -> str:
     """Waits until it is told to stop."""
     counts["waiting"] += 1
     try:
-        await anyio.sleep(3600)
+        await pause(3600)
     finally:
         counts["stopped"] += 1
     return "waited"

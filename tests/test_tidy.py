@@ -24,6 +24,8 @@ BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager
 WALLS = {
     "postgres/": {"asyncio", "trio_asyncio", "asyncpg"},
     "redis/": {"redis", "hiredis"},
+    "tools/mcp_": {"mcp", "mcp_types", "httpx2", "httpcore2", "pydantic"},
+    "secrets.py": {"cryptography"},
 }
 """What only one room imports, because it is the room's outside world."""
 HTTPX = {"httpx", "httpx_sse"}

@@ -15,7 +15,6 @@ from web_world import World, client_of, error_code, unknown_chat
 
 from chatcluster.chat import CallState, CommitStep, OpenCall, digest_of
 from chatcluster.client import ApiError, Client
-from chatcluster.ports import McpServer, McpSettings
 
 Json = dict[str, Any]
 
@@ -24,13 +23,6 @@ WEATHER: Json = {
     "description": "The weather in a city.",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-
-
-async def add_servers(world: World, *slugs: str) -> None:
-    for slug in slugs:
-        await world.mcp_servers.add(
-            McpServer(id=uuid4(), slug=slug, settings=McpSettings(url="http://127.0.0.1:1/mcp"))
-        )
 
 
 async def waiting_chat(world: World, client: httpx.AsyncClient, **calls: CallState) -> str:
@@ -51,7 +43,7 @@ async def open_calls(world: World, path: str) -> dict[str, str]:
 
 async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
     world = World()
-    await add_servers(world, "files", "web-2")
+    await world.have_servers("files", "web-2")
     async with client_of(world) as client:
         chat = await create(client, tools=[WEATHER, {"name": "now"}], mcp_servers=["files", "web-2"])
         assert chat["mcp_servers"] == ["files", "web-2"]
@@ -71,7 +63,7 @@ async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
 
 async def test_a_message_brings_servers_with_it() -> None:
     world = World()
-    await add_servers(world, "files", "web")
+    await world.have_servers("files", "web")
     async with client_of(world) as client:
         chat = await create(client, mcp_servers=["files"])
         url = f"/api/v1/chats/{chat['id']}/messages"

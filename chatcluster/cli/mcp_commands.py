@@ -127,7 +127,7 @@ def test(*, slug: str, as_json: bool, **options: Any) -> None:
 
 @mcp.command("set")
 @click.argument("slug")
-@click.option("--url", "server_url", help="Another address of the server")
+@click.option("--address", "server_url", metavar="URL", help="Another URL of the server")
 @click.option("--slug", "new_slug", help="Another slug: its tools get other names")
 @click.option("--allow-all", is_flag=True, help="Allow all tools but those that are denied")
 @setting_options

@@ -38,7 +38,7 @@ def rotate(*, data_dir: Path, **flags: Any) -> None:
     export CHATCLUSTER_ENCRYPTION_KEYS="$(chatcluster secrets new-key),$OLD_KEY"
     chatcluster secrets rotate
     """
-    from chatcluster.local.provisioning import rotate_secrets
+    from chatcluster.local.rotation import rotate_secrets
 
     rotated = trio.run(rotate_secrets, database_settings(data_dir, flags))
     click.echo(f"{rotated.resealed} secrets were encrypted anew.")

@@ -20,9 +20,7 @@ from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id, renew_cluster_id
 from chatcluster.postgres.migrate import Migration, migrate
-from chatcluster.postgres.sealed import Rotated, rotate
 from chatcluster.redis.pubsub import publish_now
-from chatcluster.secrets import Keyring
 
 ADMINISTRATOR = "admin"
 
@@ -88,13 +86,6 @@ async def new_cluster_id(settings: Settings) -> str:
     """Make the cluster another one than that of which its database is a clone; the ID that it has then."""
     async with open_database(settings) as database:
         return await renew_cluster_id(database)
-
-
-async def rotate_secrets(settings: Settings) -> Rotated:
-    """Encrypt every secret anew with the first of ``settings.encryption_keys``. Raises ``NoEncryptionKeys``."""
-    keyring = Keyring.parse(settings.encryption_keys)
-    async with open_database(settings) as database:
-        return await rotate(database, keyring)
 
 
 @asynccontextmanager

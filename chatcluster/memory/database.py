@@ -103,6 +103,15 @@ class GrantRow:
     refreshing_until: float | None = None
 
 
+@dataclass(slots=True)
+class McpTables:
+    servers: dict[UUID, McpServer] = field(default_factory=dict)
+    logins: dict[bytes, LoginRow] = field(default_factory=dict)
+    """By the digests of their states."""
+    grants: dict[tuple[UUID, UUID], GrantRow] = field(default_factory=dict)
+    """By server and user."""
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -129,9 +138,7 @@ class MemoryDatabase:
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
-        self.mcp_servers: dict[UUID, McpServer] = {}
-        self.mcp_logins: dict[bytes, LoginRow] = {}
-        self.mcp_grants: dict[tuple[UUID, UUID], GrantRow] = {}
+        self.mcp = McpTables()
         self.permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = {}
         """Of each user, by tool and chat."""
         self.locks: dict[LockKey, HeldLock] = {}

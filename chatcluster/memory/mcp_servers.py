@@ -19,18 +19,18 @@ class MemoryMcpServers:
 
     async def servers(self) -> tuple[McpServer, ...]:
         async with self._link.crossing("servers"):
-            return tuple(sorted(self._database.mcp_servers.values(), key=lambda server: server.slug))
+            return tuple(sorted(self._database.mcp.servers.values(), key=lambda server: server.slug))
 
     async def add(self, server: McpServer) -> McpServer:
         async with self._link.crossing("add"):
-            if len(self._database.mcp_servers) >= MCP_SERVERS_MAX:
+            if len(self._database.mcp.servers) >= MCP_SERVERS_MAX:
                 raise McpServersFull(f"there are {MCP_SERVERS_MAX} servers of tools already; remove one")
             self._require_free(server)
             return self._put(server, revision=1, created_at=self._database.now())
 
     async def change(self, server: McpServer) -> McpServer:
         async with self._link.crossing("change"):
-            known = self._database.mcp_servers.get(server.id)
+            known = self._database.mcp.servers.get(server.id)
             if known is None:
                 raise McpServerNotFound("there is no such server of tools", slug=server.slug)
             if known.revision != server.revision:
@@ -40,46 +40,46 @@ class MemoryMcpServers:
 
     async def remove(self, slug: str) -> bool:
         async with self._link.crossing("remove"):
-            found = next((s for s in self._database.mcp_servers.values() if s.slug == slug), None)
+            found = next((s for s in self._database.mcp.servers.values() if s.slug == slug), None)
             if found is None:
                 return False
-            del self._database.mcp_servers[found.id]
+            del self._database.mcp.servers[found.id]
             self._forget(found.id)
             return True
 
     async def begin_login(self, login: Login, *, seconds: float) -> None:
         async with self._link.crossing("begin_login"):
-            logins, now = self._database.mcp_logins, self._database.clock()
+            logins, now = self._database.mcp.logins, self._database.clock()
             for digest in [digest for digest, row in logins.items() if row.expires_at < now]:
                 del logins[digest]
-            if login.server_id not in self._database.mcp_servers:
+            if login.server_id not in self._database.mcp.servers:
                 raise McpServerNotFound("there is no such server of tools")
             logins[login.state_digest] = LoginRow(login, now + seconds)
 
     async def take_login(self, state_digest: bytes) -> Login | None:
         async with self._link.crossing("take_login"):
-            row = self._database.mcp_logins.pop(state_digest, None)
+            row = self._database.mcp.logins.pop(state_digest, None)
             return row.login if row is not None and row.expires_at > self._database.clock() else None
 
     async def grant(self, server_id: UUID, user_id: UUID) -> Grant | None:
         async with self._link.crossing("grant"):
-            row = self._database.mcp_grants.get((server_id, user_id))
+            row = self._database.mcp.grants.get((server_id, user_id))
             return None if row is None else self._view(row)
 
     async def grants(self, user_id: UUID) -> tuple[Grant, ...]:
         async with self._link.crossing("grants"):
-            return tuple(self._view(row) for (_, owner), row in self._database.mcp_grants.items() if owner == user_id)
+            return tuple(self._view(row) for (_, owner), row in self._database.mcp.grants.items() if owner == user_id)
 
     async def keep_grant(self, grant: Grant) -> bool:
         async with self._link.crossing("keep_grant"):
-            known = self._database.mcp_grants.get((grant.server_id, grant.user_id))
-            if grant.server_id not in self._database.mcp_servers:
+            known = self._database.mcp.grants.get((grant.server_id, grant.user_id))
+            if grant.server_id not in self._database.mcp.servers:
                 return False
             if grant.revision and (known is None or known.grant.revision != grant.revision):
                 return False
             revision = 1 if known is None else known.grant.revision + 1
             left = grant.seconds_left
-            self._database.mcp_grants[grant.server_id, grant.user_id] = GrantRow(
+            self._database.mcp.grants[grant.server_id, grant.user_id] = GrantRow(
                 replace(grant, revision=revision, refused=False, updated_at=self._database.now()),
                 expires_at=None if left is None else self._database.clock() + left,
             )
@@ -106,32 +106,32 @@ class MemoryMcpServers:
 
     async def drop_grant(self, server_id: UUID, user_id: UUID) -> bool:
         async with self._link.crossing("drop_grant"):
-            return self._database.mcp_grants.pop((server_id, user_id), None) is not None
+            return self._database.mcp.grants.pop((server_id, user_id), None) is not None
 
     # rows
 
     def _require_free(self, server: McpServer) -> None:
-        if any(s.slug == server.slug and s.id != server.id for s in self._database.mcp_servers.values()):
+        if any(s.slug == server.slug and s.id != server.id for s in self._database.mcp.servers.values()):
             raise SlugTaken("another server of tools has this slug", slug=server.slug)
 
     def _put(self, server: McpServer, **fields: object) -> McpServer:
-        known, now = self._database.mcp_servers.get(server.id), self._database.now()
+        known, now = self._database.mcp.servers.get(server.id), self._database.now()
         kept = known is not None and known.sealed == server.sealed
         secrets_at = None if server.sealed is None else known.secrets_at if known is not None and kept else now
         put = replace(server, secrets_at=secrets_at, updated_at=now, **fields)
-        self._database.mcp_servers[server.id] = put
+        self._database.mcp.servers[server.id] = put
         return put
 
     def _forget(self, server_id: UUID) -> None:
         """What the foreign keys take along."""
-        grants, logins = self._database.mcp_grants, self._database.mcp_logins
+        grants, logins = self._database.mcp.grants, self._database.mcp.logins
         for key in [key for key in grants if key[0] == server_id]:
             del grants[key]
         for digest in [digest for digest, row in logins.items() if row.login.server_id == server_id]:
             del logins[digest]
 
     def _of_revision(self, grant: Grant) -> GrantRow | None:
-        row = self._database.mcp_grants.get((grant.server_id, grant.user_id))
+        row = self._database.mcp.grants.get((grant.server_id, grant.user_id))
         return row if row is not None and row.grant.revision == grant.revision else None
 
     def _view(self, row: GrantRow) -> Grant:

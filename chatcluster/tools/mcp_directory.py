@@ -1,11 +1,13 @@
 """The servers of tools as this replica knows them: a copy of the rows, so that a turn asks the database nothing.
 
-A hint says that something changed; a poll of ``POLL_SECONDS`` stands behind lost hints. A row that cannot be read, or a
-database that is away, leaves the copy as it is.
+A hint says that something changed; a poll of ``POLL_SECONDS`` stands behind lost hints. A chat that names a server
+which is not known was perhaps quicker than the hint: then the rows are read again, once for all that wait. A database
+that is away leaves the copy as it is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -28,6 +30,8 @@ class McpDirectory:
         self._changed = changed
         self._by_slug: dict[str, McpServer] = {}
         self._is_read = trio.Event()
+        self._read_at = -math.inf
+        self._turn = trio.Lock()
 
     async def run(self) -> None:
         """Follow the rows until cancelled."""
@@ -38,11 +42,13 @@ class McpDirectory:
                     await hints.receive()
 
     async def _read(self) -> None:
+        started_at = trio.current_time()
         try:
             by_slug = {server.slug: server for server in await self._servers.servers()}
         except StoreUnavailable as error:
             telemetry.event("mcp.directory_failed", error=str(error))
             return
+        self._read_at = started_at
         is_other, self._by_slug = by_slug != self._by_slug, by_slug
         self._is_read.set()
         if is_other:
@@ -57,13 +63,26 @@ class McpDirectory:
         """The servers of a chat that names these slugs, by slug, and those of its slugs that stand for none."""
         with trio.move_on_after(FIRST_READ_SECONDS):
             await self._is_read.wait()
-        named, known = set(slugs), self._by_slug.values()
-        found = [
+        named = set(slugs)
+        found = self._found(named)
+        if named - {server.slug for server in found} and await self._read_again():
+            found = self._found(named)
+        return found, sorted(named - {server.slug for server in found})
+
+    async def _read_again(self) -> bool:
+        """Whether there was a look that began after this call; those that wait at the same time share one."""
+        asked_at = trio.current_time()
+        async with self._turn:
+            if self._read_at < asked_at:
+                await self._read()
+            return self._read_at >= asked_at
+
+    def _found(self, named: set[str]) -> list[McpServer]:
+        return [
             server
-            for server in sorted(known, key=lambda server: server.slug)
+            for server in sorted(self._by_slug.values(), key=lambda server: server.slug)
             if server.settings.enabled and (server.slug in named or server.settings.availability is Availability.ALWAYS)
         ]
-        return found, sorted(named - {server.slug for server in found})
 
     def revision_of(self, server_id: UUID) -> int:
         """0 for one that is not known."""

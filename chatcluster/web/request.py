@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,9 +21,9 @@ from chatcluster.errors import (
     QueuedMessageNotFound,
     UnsupportedMediaType,
 )
-from chatcluster.ports import Account, Chat, Idempotency, checked_choice
+from chatcluster.ports import Account, Chat, Idempotency
 from chatcluster.tokens import ParsedToken
-from chatcluster.web.api import bodies, tool_bodies
+from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.services import Services
@@ -72,11 +71,6 @@ class ApiRequest(Request[Account, ParsedToken, State]):
         digest = hashlib.sha256(f"{self.method} {self.scope['path']}\n".encode())
         digest.update(await self.body())
         return Idempotency(key, digest.digest())
-
-    async def chosen_servers(self, slugs: Sequence[str]) -> tuple[str, ...]:
-        """The servers of tools that a chat of the caller is to have. Raises ``InvalidRequest``, and
-        ``McpServerNotFound`` for one that there is not, or not for the caller."""
-        return await checked_choice(self.services.mcp.servers, tool_bodies.checked_servers(slugs))
 
     async def owned_chat(self, text: str) -> Chat:
         """The chat of that ID. Raises ``ChatNotFound`` if there is none, or it is somebody else's."""

@@ -108,15 +108,15 @@ async def _prepare(servers: Servers, postgres_url: str) -> None:
 
         await database.autocommit(create)
     servers.database_url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-    await _chatcluster(servers.environment, "migrate")
-    said = await _chatcluster(servers.environment, "token", "create", "--user", "bench", "--admin")
+    await run_chatcluster(servers.environment, "migrate")
+    said = await run_chatcluster(servers.environment, "token", "create", "--user", "bench", "--admin")
     found = re.search(r"ccl_[\w-]+", said)
     if found is None:
         raise BenchError(f"chatcluster token create printed no token: {said.strip()}")
     servers.token = found[0]
 
 
-async def _chatcluster(environment: Mapping[str, str], *words: str) -> str:
+async def run_chatcluster(environment: Mapping[str, str], *words: str) -> str:
     """What a command of a side's own version prints."""
     command = [sys.executable, "-P", "-m", "chatcluster", *words]
     with trio.move_on_after(SETUP_SECONDS_MAX):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -75,7 +76,8 @@ class Tools:
     async def _keep_running(self, kind: str) -> None:
         port, log = str(self._ports[kind]), str(self._log(kind))
         while True:
-            await trio.run_process([sys.executable, "-m", "chaos.tool_server", kind, port, log], check=False)
+            command = [sys.executable, "-m", "tool_server", kind, port, log]
+            await trio.run_process(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             await trio.sleep(RESTART_SECONDS)
 
     async def _until_listening(self, kind: str) -> None:

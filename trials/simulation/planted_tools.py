@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
-from chatcluster import attempt, deadlines, runner, tool_plan, tool_step
+from chatcluster import attempt, deadlines, runner, tool_plan, tool_step, turn_calls
 from chatcluster.attempt import Said
 from chatcluster.chat import Approve, CallState, OpenCall, SubmitToolResults, calls, decisions
 from chatcluster.chat.draft import Draft
@@ -63,7 +63,7 @@ def unasked() -> list[Patch]:
         asking = [name for name, known in tools.items() if known.tool.approval is Approval.ASK]
         return plan(parts, tools, asking, settings)
 
-    return [(runner, "plan_of", trusting)]
+    return [(turn_calls, "plan_of", trusting)]
 
 
 def two_answers() -> list[Patch]:

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from chatcluster.chat import ChatSetup, Interrupt, Status
 from chatcluster.parts import NewMessage, Role, TextPart
-from chatcluster.ports import NewChat
+from chatcluster.ports import NewChat, checked_choice
 from chatcluster.texts import is_blank
 from chatcluster.views import ChatAnswer, ChatDetailsAnswer, chat_answer, chat_details_answer
 from chatcluster.web.api.answers import REFUSALS, ChatsAnswer
@@ -25,7 +25,7 @@ from chatcluster.web.api.bodies import (
     default_title,
 )
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
-from chatcluster.web.api.tool_bodies import checked_tools
+from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
 from chatcluster.web.request import ApiRequest, parse_chat_id
 
 CHATS_MAX = 100
@@ -38,13 +38,14 @@ Without `content` it has no message yet, and rests until one is sent."""
 @post("/chats", responses=REFUSALS, description=CREATE + STREAMED)
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
-    chat = _new_chat(request, data, await request.chosen_servers(data.mcp_servers))
+    chat = _new_chat(request, data)
+    await checked_choice(request.services.mcp.servers, chat.mcp_servers)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
 
 
-def _new_chat(request: ApiRequest, data: CreateChat, servers: tuple[str, ...]) -> NewChat:
+def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     bytes_max = request.services.settings.content_bytes_max
     parts = () if data.content is UNSET else content_parts(data.content, bytes_max=bytes_max)
     messages = [NewMessage(Role.USER, parts)] if parts else []
@@ -58,7 +59,7 @@ def _new_chat(request: ApiRequest, data: CreateChat, servers: tuple[str, ...]) -
         model=checked_model(data.model),
         messages=tuple(messages),
         client_tools=checked_tools(data.tools),
-        mcp_servers=servers,
+        mcp_servers=checked_servers(data.mcp_servers),
     )
 
 
@@ -94,10 +95,12 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     A chat that is busy is interrupted and archived as soon as it has stopped. What is already so is no error.
     """
     title = None if data.title is UNSET else checked_title(data.title)
-    tools = None if data.tools is UNSET else checked_tools(data.tools)
+    setup = ChatSetup(
+        client_tools=None if data.tools is UNSET else checked_tools(data.tools),
+        mcp_servers=None if data.mcp_servers is UNSET else checked_servers(data.mcp_servers),
+    )
     chat = await request.owned_chat(chat_id)
-    servers = None if data.mcp_servers is UNSET else await request.chosen_servers(data.mcp_servers)
-    setup = ChatSetup(client_tools=tools, mcp_servers=servers)
+    await checked_choice(request.services.mcp.servers, setup.mcp_servers or (), had=chat.mcp_servers)
     transitions = request.services.transitions
     if data.archived is not UNSET:
         chat = await (transitions.archive(chat) if data.archived else transitions.unarchive(chat))

@@ -25,14 +25,12 @@ class SecretAnswer(msgspec.Struct, frozen=True):
     set_at: datetime | None
 
 
-class McpServerAnswer(msgspec.Struct, frozen=True):
-    """A server as administrators see it. ``auth`` is without secrets: ``secrets`` has as much as may be seen."""
+class McpSettingsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an administrator said of a server."""
 
-    slug: str
     url: str
     transport: str
     auth: dict[str, Any]
-    secrets: dict[str, SecretAnswer]
     description: str
     enabled: bool
     availability: str
@@ -45,6 +43,13 @@ class McpServerAnswer(msgspec.Struct, frozen=True):
     idle_seconds: float
     total_seconds: float
     result_bytes_max: int
+
+
+class McpServerAnswer(McpSettingsAnswer, frozen=True, kw_only=True):
+    """A server as administrators see it. ``auth`` is without secrets: ``secrets`` has as much as may be seen."""
+
+    slug: str
+    secrets: dict[str, SecretAnswer]
     revision: int
     created_at: datetime | None
     updated_at: datetime | None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bench.load.calling import call, call_under_kill
 from bench.load.people import LoadError
 from bench.load.returning import rejoin, resume
 from bench.load.streaming import stream
@@ -24,6 +25,8 @@ ORDERS: dict[str, Callable[..., Any]] = {
     "resume": resume,
     "idle": idle,
     "takeover": takeover,
+    "call": call,
+    "call_under_kill": call_under_kill,
     "visits": visits,
     "openings": openings,
     "asks": asks,

@@ -17,8 +17,18 @@ SENDERS = 16
 SECONDS_MAX = 60.0
 
 
-def create(loop: Loop, _: Say, *, token: str, addresses: Sequence[str], count: int, content: str) -> list[str]:
+def create(
+    loop: Loop,
+    _: Say,
+    *,
+    token: str,
+    addresses: Sequence[str],
+    count: int,
+    content: str,
+    mcp_servers: Sequence[str] = (),
+) -> list[str]:
     """Create chats, whose first message is ``content``: their IDs. They may be at work still."""
+    body = {"content": content} | ({"mcp_servers": mcp_servers} if mcp_servers else {})
     plan = Plan(loop, token)
     created: list[str] = []
     asked = 0
@@ -27,7 +37,7 @@ def create(loop: Loop, _: Say, *, token: str, addresses: Sequence[str], count: i
         nonlocal asked
         if asked < count:
             asked += 1
-            sender.ask("POST", "/chats", {"content": content}, lambda chat: answered(sender, chat))
+            sender.ask("POST", "/chats", body, lambda chat: answered(sender, chat))
 
     def answered(sender: Sender, chat: dict[str, Any]) -> None:
         created.append(chat["id"])

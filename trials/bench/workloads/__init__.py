@@ -15,6 +15,8 @@ from bench.workloads import (
     resume,
     stream,
     takeover,
+    tool_step,
+    tool_takeover,
     turns,
 )
 
@@ -29,6 +31,8 @@ WORKLOADS: tuple[Workload, ...] = (
     idle.WORKLOAD,
     claim.WORKLOAD,
     takeover.WORKLOAD,
+    tool_step.WORKLOAD,
+    tool_takeover.WORKLOAD,
     resume.WORKLOAD,
     requests.WORKLOAD,
 )

@@ -1,8 +1,8 @@
-"""An MCP server of a chaos run, a program of its own: ``python -m chaos.tool_server KIND PORT LOG``.
+"""An MCP server to try tools with, a program of its own: ``python -m tool_server KIND PORT LOG``.
 
-``KIND`` is one of ``TOOLS``: counting tools answer at once, slow ones tell how far they are, dying ones now and then
-take their server with them. Each run of a call is a line of the file ``LOG``, written when it takes effect: so what ran
-is known whoever died. The line has the call's ID, as the cluster sent it.
+``KIND`` is one of ``TOOLS``: counting tools answer at once, napping ones always after the same time, slow ones tell how
+far they are, dying ones now and then take their server with them. Each run of a call is a line of the file ``LOG``,
+written when it takes effect: so what ran is known whoever died. The line has the call's ID, as the cluster sent it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from mcp_types import ToolAnnotations
 CALL_ID = "chatcluster/call-id"
 STEP_SECONDS = 0.1
 STEPS_MAX = 15
+NAP_SECONDS = 0.5
+"""How long the one tool takes that takes always as long."""
 DEATH = 0.4
 
 READ, PUT = ToolAnnotations(read_only_hint=True), ToolAnnotations(idempotent_hint=True)
@@ -49,6 +51,11 @@ def _call_id(ctx: Context) -> str:
     return str(found.get(CALL_ID, ""))
 
 
+async def _pass(seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await anyio.sleep_forever()
+
+
 def _counting(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     async def run(ctx: Context) -> str:
         return log.ran(name, ctx)
@@ -62,7 +69,16 @@ def _slow(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
         steps = random.randrange(1, STEPS_MAX)
         for step in range(steps):
             await ctx.report_progress(step, steps, f"step {step}")
-            await anyio.sleep(STEP_SECONDS)
+            await _pass(STEP_SECONDS)
+        return said
+
+    return run
+
+
+def _napping(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
+    async def run(ctx: Context) -> str:
+        said = log.ran(name, ctx)
+        await _pass(NAP_SECONDS)
         return said
 
     return run
@@ -71,7 +87,7 @@ def _slow(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
 def _dying(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     async def run(ctx: Context) -> str:
         said = log.ran(name, ctx)
-        await anyio.sleep(STEP_SECONDS)
+        await _pass(STEP_SECONDS)
         if random.random() < DEATH:
             os._exit(1)
         return said
@@ -81,6 +97,7 @@ def _dying(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
 
 TOOLS: dict[str, tuple[Callable[[Log, str], Callable[[Context], Awaitable[str]]], dict[str, ToolAnnotations]]] = {
     "counting": (_counting, {"peek": READ, "put": PUT, "buy": ONCE, "ask": ONCE}),
+    "napping": (_napping, {"nap": READ}),
     "slow": (_slow, {"look": READ, "move": PUT, "ship": ONCE}),
     "dying": (_dying, {"peer": READ, "risk": ONCE}),
 }

@@ -1,0 +1,93 @@
+"""The commands that work on the database itself: they need no running replica, and no token."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from chatcluster.cli.database import database_settings
+from chatcluster.cli.flags import DATABASE, Commands, data_dir_option, settings_flags
+
+
+@click.command()
+@data_dir_option
+@settings_flags(*DATABASE)
+def migrate(*, data_dir: Path, **flags: Any) -> None:
+    """Bring the database's schema up to date. Safe to run at any time, from several places at once."""
+    from chatcluster.local.provisioning import migrate_schema
+
+    settings = database_settings(data_dir, flags)
+    for migration in trio.run(partial(migrate_schema, settings, say=partial(click.echo, err=True))):
+        click.echo(f"applied {migration.version:04} {migration.name}")
+    click.echo("The schema is up to date.")
+
+
+@click.group(cls=Commands)
+def cluster() -> None:
+    """What concerns a cluster as a whole."""
+
+
+@cluster.command("new-id")
+@data_dir_option
+@settings_flags(*DATABASE)
+def cluster_new_id(*, data_dir: Path, **flags: Any) -> None:
+    """Give a clone of a database, made from a snapshot of its disk, an ID of its own; then restart its replicas.
+
+    Two clusters with one ID on one Redis server would show each other's parts. A copy by pg_dump needs no new one.
+    """
+    from chatcluster.local.provisioning import new_cluster_id
+
+    click.echo(trio.run(new_cluster_id, database_settings(data_dir, flags)))
+
+
+@click.group(cls=Commands)
+def token() -> None:
+    """Create, list and revoke API tokens."""
+
+
+@token.command("create")
+@click.option("--user", default="admin", show_default=True, help="Whose token it is; the user is created if need be")
+@click.option("--admin", is_flag=True, help="A user that is created is an administrator")
+@click.option("--name", default="", help="What it is for")
+@data_dir_option
+@settings_flags(*DATABASE)
+def token_create(*, user: str, admin: bool, name: str, data_dir: Path, **flags: Any) -> None:
+    """Create a token and print it, once: only a digest is stored.
+
+    \b
+    chatcluster token create --user alice --name laptop
+    """
+    from chatcluster.local.provisioning import create_token
+
+    settings = database_settings(data_dir, flags)
+    click.echo(trio.run(partial(create_token, settings, user=user, admin=admin, name=name)))
+
+
+@token.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
+@data_dir_option
+@settings_flags(*DATABASE)
+def token_list(*, as_json: bool, data_dir: Path, **flags: Any) -> None:
+    """List all tokens: their IDs, users and use, never the tokens themselves."""
+    from chatcluster.cli.listings import show_tokens
+    from chatcluster.local.provisioning import list_tokens
+
+    show_tokens(trio.run(list_tokens, database_settings(data_dir, flags)), as_json=as_json)
+
+
+@token.command("revoke")
+@click.argument("token_id")
+@data_dir_option
+@settings_flags(*DATABASE)
+def token_revoke(*, token_id: str, data_dir: Path, **flags: Any) -> None:
+    """Revoke a token by its ID: what stands between the underscores of ccl_ID_…"""
+    from chatcluster.local.provisioning import revoke_token
+
+    settings = database_settings(data_dir, flags)
+    if not (token_id.isascii() and token_id.isalnum() and trio.run(revoke_token, settings, token_id)):
+        raise click.ClickException(f"there is no token {token_id}")
+    click.echo(f"revoked {token_id}")

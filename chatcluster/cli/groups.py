@@ -1,0 +1,9 @@
+"""The commands of administrators, which have modules of their own."""
+
+from __future__ import annotations
+
+from chatcluster.cli.database_commands import cluster, migrate, token
+from chatcluster.cli.mcp_commands import mcp
+from chatcluster.cli.secret_commands import secrets
+
+GROUPS = (migrate, cluster, token, secrets, mcp)

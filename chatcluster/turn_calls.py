@@ -1,0 +1,89 @@
+"""The calls of the turn under way, from the answer that asks for them to their results in history.
+
+An answer that asks for tools is committed together with how each of its calls begins (``tool_plan.py``), before any of
+them runs. Then the owner runs what is its own to run (``tool_step.py``). What a tenure committed itself it knows; of
+calls that it finds in a history it asks the ledger.
+
+What a tool gave that is not history yet is kept here, for whoever ends the turn. Raises what commits raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import trio
+
+from chatcluster.chat import CommitStep, OpenCall
+from chatcluster.config import Settings
+from chatcluster.held_chat import HeldChat
+from chatcluster.held_tools import HeldTools
+from chatcluster.parts import NewMessage, ToolCallPart
+from chatcluster.ports import Outside
+from chatcluster.repeats import until_known
+from chatcluster.tool_plan import asks_somebody, plan_of
+from chatcluster.tool_step import ToolStep
+
+
+class TurnCalls:
+    """Those of one tenure, turn after turn. ``nursery`` is where tools run."""
+
+    def __init__(
+        self,
+        held: HeldChat,
+        outside: Outside,
+        settings: Settings,
+        nursery: trio.Nursery,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self.tools = HeldTools(outside.toolbox, nursery)
+        self._held = held
+        self._store = outside.store
+        self._settings = settings
+        self._nursery = nursery
+        self._is_draining = is_draining
+        self._step: ToolStep | None = None
+        """The newest one at this history."""
+        self._planned: tuple[int, tuple[OpenCall, ...]] = (0, ())
+        """The calls that this tenure committed last, and at which history version."""
+
+    def __repr__(self) -> str:
+        return f"<TurnCalls {self.tools} {self._step}>"
+
+    @property
+    def results(self) -> tuple[NewMessage, ...]:
+        """What tools gave that is not history yet."""
+        return () if self._step is None else tuple(result.message for result in self._step.results.values())
+
+    def forget_results(self) -> None:
+        """They are history now, or belong to one that is gone."""
+        self._step = None
+
+    async def commit(self, answer: NewMessage, parts: Sequence[ToolCallPart]) -> None:
+        """The answer with its calls, before any of them runs; those that cannot be run have their results with it."""
+        chat = self._held.chat
+        permitted: Collection[str] = ()
+        if asks_somebody(parts, self.tools.known):
+            permitted = await until_known(lambda: self._store.permissions(chat.owner_id, chat.id), chat.id)
+        plan = plan_of(parts, self.tools.known, permitted, self._settings)
+        await self._held.commit(CommitStep((answer, *plan.refused), plan.calls))
+        self._planned = (self._held.chat.history_version, plan.calls)
+
+    async def run(self, parts: Sequence[ToolCallPart]) -> None:
+        """Run what is the owner's to run of the calls that have no result yet."""
+        chat, (version, calls) = self._held.chat, self._planned
+        self._planned = (0, ())
+        fresh = version == chat.history_version
+        if not fresh:
+            calls = await until_known(lambda: self._store.open_calls(chat.id), chat.id)
+        if not await self._held.unless_moved(self._know_tools):
+            await self._held.reload()
+            return
+        self._step = ToolStep(
+            self._held, self.tools, self._settings, nursery=self._nursery, is_draining=self._is_draining
+        )
+        if not await self._step.run(calls, parts, fresh=fresh):
+            await self._held.reload()
+
+    async def _know_tools(self) -> bool:
+        await self.tools.ask(self._held.chat)
+        return True

@@ -1,0 +1,262 @@
+"""Signing in at MCP servers: users by OAuth, on whatever replica they come back; grants that are refreshed once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+import trio
+from mcp_world import (
+    ALICE,
+    BOB,
+    BROWSERS_URL,
+    McpWorld,
+    TestServer,
+    Zygote,
+    mcp_world,
+    test_server,
+    text_of,
+    zygote,
+)
+from msgspec.structs import replace
+
+from chatcluster.errors import LoginNotFound, SignInFailed
+from chatcluster.ports import Grant, McpServer, OAuthAuth
+from chatcluster.tools import mcp_link
+from chatcluster.tools.mcp import McpTools
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Zygote]:
+    with zygote() as processes:
+        yield processes
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[TestServer]:
+    with test_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def server(shared_server: TestServer) -> TestServer:
+    await shared_server.control(expires_in=3600, refuses=False, registers=True, revoke_all=True)
+    return shared_server
+
+
+@pytest.fixture
+async def world(processes: Zygote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[McpWorld]:
+    monkeypatch.setattr(mcp_link, "started", processes.started)
+    async with mcp_world() as world:
+        yield world
+
+
+@pytest.fixture
+async def mail(world: McpWorld, server: TestServer) -> McpServer:
+    return await world.add("mail", server.url + "/oauth/mcp", OAuthAuth())
+
+
+async def come_back(url: str) -> dict[str, str]:
+    """What the browser brings back from the authorization server."""
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        answer = await browser.get(url)
+    assert answer.status_code == 302, answer.text
+    location = answer.headers["location"]
+    assert location.startswith(f"{BROWSERS_URL}/oauth/mcp/callback?")
+    return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+
+
+async def sign_in(world: McpWorld, server: McpServer, tools: McpTools | None = None) -> str:
+    back = await come_back(await world.tools.begin_sign_in(server, ALICE))
+    return await (tools or world.tools).finish_sign_in(back["state"], back["code"], back.get("iss"))
+
+
+async def peek(world: McpWorld, **options: object) -> bool:
+    """Whether a call in a new turn gets through."""
+    async with world.turn("mail", **options) as turn:  # type: ignore[arg-type]
+        await turn.names()
+        return not (await turn.run("mail__peek")).is_error
+
+
+async def test_a_user_who_has_signed_in_has_the_tools_and_nobody_else(world: McpWorld, mail: McpServer) -> None:
+    assert await sign_in(world, mail) == "mail"
+    assert await peek(world)
+    assert not await peek(world, owner_id=BOB)
+
+
+async def test_who_has_not_signed_in_goes_without_the_tools_and_is_told_where(world: McpWorld, mail: McpServer) -> None:
+    async with world.turn("mail") as turn:
+        assert await turn.names() == []
+        (notice,) = turn.tools.notices
+    assert (notice.code, notice.source) == ("mcp_sign_in", "mail")
+    link = re.search(rf"{BROWSERS_URL}/oauth/mcp/sign-in/([0-9a-f]+)", notice.message)
+    assert link is not None
+    back = await come_back(await world.tools.begin_sign_in_by_link(link[1]))
+    await world.tools.finish_sign_in(back["state"], back["code"], back.get("iss"))
+    assert await peek(world)
+
+
+async def test_the_request_has_pkce_a_state_and_names_the_resource(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await sign_in(world, mail)
+    asked = (await server.stats())["seen"]["authorize"]
+    assert asked["code_challenge_method"] == "S256"
+    assert len(asked["state"]) >= 32
+    assert asked["resource"] == server.url + "/oauth/mcp"
+    assert asked["scope"] == "all"
+
+
+async def test_any_replica_takes_the_callback(world: McpWorld, mail: McpServer) -> None:
+    other = world.replica()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other.run)
+        await sign_in(world, mail, other)
+        nursery.cancel_scope.cancel()
+    assert await peek(world)
+
+
+async def test_a_callback_works_once_and_only_with_the_state_that_was_given_out(
+    world: McpWorld, mail: McpServer
+) -> None:
+    back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+    with pytest.raises(LoginNotFound):
+        await world.tools.finish_sign_in("another state", back["code"], None)
+    await world.tools.finish_sign_in(back["state"], back["code"], None)
+    with pytest.raises(LoginNotFound):
+        await world.tools.finish_sign_in(back["state"], back["code"], None)
+
+
+async def test_an_answer_of_another_authorization_server_is_refused(world: McpWorld, mail: McpServer) -> None:
+    back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+    with pytest.raises(SignInFailed):
+        await world.tools.finish_sign_in(back["state"], back["code"], "https://evil.example")
+    assert not await peek(world)
+
+
+async def test_a_wrong_code_signs_nobody_in(world: McpWorld, mail: McpServer) -> None:
+    back = await come_back(await world.tools.begin_sign_in(mail, ALICE))
+    with pytest.raises(SignInFailed, match="invalid_grant"):
+        await world.tools.finish_sign_in(back["state"], "a code of mine", None)
+
+
+async def test_a_link_of_somebody_else_or_a_damaged_one_is_none(world: McpWorld, mail: McpServer) -> None:
+    for ticket in ("", "zz", "00" * 40, world.tools.credentials.sign_in_link(mail, ALICE)[-60:]):
+        with pytest.raises(LoginNotFound):
+            await world.tools.begin_sign_in_by_link(ticket)
+
+
+async def test_a_configured_client_is_not_registered(world: McpWorld, server: TestServer) -> None:
+    await server.control(registers=False)
+    before = await server.count("registered")
+    secrets = {"client_secret": "configured-secret-1234"}
+    mail = await world.add("mail", server.url + "/oauth/mcp", OAuthAuth("configured"), secrets)
+    await sign_in(world, mail)
+    assert await peek(world)
+    assert await server.count("registered") == before
+
+
+async def test_without_a_client_where_none_can_register_the_error_says_what_to_do(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await server.control(registers=False)
+    with pytest.raises(SignInFailed, match="client ID"):
+        await world.tools.begin_sign_in(mail, ALICE)
+
+
+@pytest.mark.parametrize("path", ["/silent", "/html", "/broken", "/rubbish"])
+async def test_a_server_that_is_none_cannot_be_signed_in_at(
+    world: McpWorld, server: TestServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = await world.add("bad", f"http://127.0.0.1:1{path}", OAuthAuth())
+    with pytest.raises(SignInFailed):
+        await world.tools.begin_sign_in(bad, ALICE)
+
+
+# --- refreshing -------------------------------------------------------------------------------
+
+
+async def expire(world: McpWorld, mail: McpServer, seconds_left: float = 5.0) -> Grant:
+    """Let the access token end in so many seconds."""
+    grant = await world.servers.grant(mail.id, ALICE)
+    assert grant is not None
+    await world.servers.keep_grant(replace(grant, seconds_left=seconds_left))
+    return grant
+
+
+async def test_a_token_is_refreshed_before_it_ends(world: McpWorld, mail: McpServer, server: TestServer) -> None:
+    await sign_in(world, mail)
+    before = await server.count("token refresh_token")
+    assert await peek(world)
+    assert await server.count("token refresh_token") == before
+    await expire(world, mail)
+    assert await peek(world)
+    assert await server.count("token refresh_token") == before + 1
+
+
+async def test_many_that_need_a_fresh_token_refresh_it_once(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await sign_in(world, mail)
+    assert await peek(world)
+    await expire(world, mail)
+    before = await server.count("token refresh_token")
+    replicas = [world.tools, world.replica(), world.replica()]
+    async with trio.open_nursery() as running:
+        for replica in replicas[1:]:
+            running.start_soon(replica.run)
+        async with trio.open_nursery() as nursery:
+            for replica in replicas * 3:
+                nursery.start_soon(replica.test, mail, ALICE)
+        running.cancel_scope.cancel()
+    assert await server.count("token refresh_token") == before + 1
+    assert await server.count("reused") == 0
+    assert await peek(world)
+
+
+async def test_a_token_that_the_server_refuses_is_refreshed_once_and_the_call_runs(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await sign_in(world, mail)
+    async with world.turn("mail") as turn:
+        assert not (await turn.call("mail__peek")).is_error
+        await server.control(revoke=True)
+        assert not (await turn.run("mail__peek")).is_error
+    await server.control(revoke=True)
+    assert await peek(world)
+
+
+async def test_when_nothing_is_accepted_any_more_the_user_is_asked_to_sign_in(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    await sign_in(world, mail)
+    async with world.turn("mail") as turn:
+        await turn.names()
+        await server.control(revoke_all=True)
+        result = await turn.run("mail__peek")
+    assert result.is_error
+    assert f"{BROWSERS_URL}/oauth/mcp/sign-in/" in text_of(result)
+    (grant,) = await world.servers.grants(ALICE)
+    assert grant.refused
+    before = await server.count("token refresh_token")
+    assert not await peek(world)
+    assert await server.count("token refresh_token") == before
+    await sign_in(world, mail)
+    assert await peek(world)
+
+
+async def test_who_signs_out_has_no_tools(world: McpWorld, mail: McpServer) -> None:
+    await sign_in(world, mail)
+    assert await peek(world)
+    assert await world.tools.sign_out(mail, ALICE)
+    assert not await peek(world)
+
+
+async def test_tokens_are_stored_sealed(world: McpWorld, mail: McpServer) -> None:
+    await sign_in(world, mail)
+    (grant,) = await world.servers.grants(ALICE)
+    assert b"access-" not in grant.sealed
+    assert b"refresh-" not in grant.sealed

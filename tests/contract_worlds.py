@@ -50,6 +50,8 @@ class World:
     """Let the calls of a chat that wait for somebody have waited so many seconds longer."""
     have_content: Callable[[UUID, int], Awaitable[None]]
     """Let a chat have content of this version, as when another version of chatcluster wrote it."""
+    write_on: Callable[[int | None], Awaitable[None]]
+    """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
 
     async def chat(self, *words: str, owner_id: UUID = OWNER, **fields: str) -> UUID:
         """A new chat that begins with a user message of each of these words."""
@@ -113,6 +115,13 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
         interval = f"interval '{seconds} seconds'"
         await execute(f"UPDATE replicas SET heartbeat_at = heartbeat_at - {interval} WHERE worker_id = '{worker_id}'")
 
+    async def write_on(timeline: int | None) -> None:
+        told = "null" if timeline is None else timeline
+        await execute(
+            "CREATE OR REPLACE FUNCTION wal_timeline() RETURNS bigint LANGUAGE plpgsql STABLE"
+            f" AS 'begin return {told}; end'"
+        )
+
     async def kill_sessions() -> None:
         await execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
@@ -155,6 +164,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             lock_awaited,
             age_actions,
             have_content,
+            write_on,
         )
 
 
@@ -198,6 +208,9 @@ def memory_world(**settings: Any) -> World:
         row = database.chats[chat_id]
         row.state = msgspec.structs.replace(row.state, content_version=version)
 
+    async def write_on(timeline: int | None) -> None:
+        database.timeline = timeline
+
     @asynccontextmanager
     async def lock_row(row_id: UUID) -> AsyncIterator[None]:
         database.locked_rows.add(row_id)
@@ -216,6 +229,7 @@ def memory_world(**settings: Any) -> World:
         trio.testing.wait_all_tasks_blocked,
         age_actions,
         have_content,
+        write_on,
     )
 
 

@@ -46,6 +46,7 @@ FOUND_AS = {
     "half-calls": {Kind.TOOL},
     "once-given-back": {Kind.RUN_TWICE},
     "crowded": {Kind.UNSAID},
+    "forgotten-versions-again": {Kind.GAP, Kind.UNASKED, Kind.TEXT},
     "claim-reads-histories": {Kind.BYSTANDER},
     "claim-without-skip-locked": {Kind.BYSTANDER},
     "burial-without-skip-locked": {Kind.BYSTANDER},

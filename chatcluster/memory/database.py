@@ -11,7 +11,7 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.chat import ChatSetup, ChatState, disowned, stored_of
+from chatcluster.chat import ChatSetup, ChatState, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
@@ -147,8 +147,10 @@ class MemoryDatabase:
         self.sessions_restarted = trio.Event()
         self.ids = count(1)
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
-        self._starts = count(1)
-        self._renewals = count(1)
+        self.timeline: int | None = 1
+        """That of the WAL. None: the server does not tell."""
+        self._serials = count(1)
+        """Of renewals, and of starts of the server: each has one of its own."""
         self.server = self._start()
 
     def __repr__(self) -> str:
@@ -185,6 +187,10 @@ class MemoryDatabase:
             mcp_servers=row.setup.mcp_servers or (),
         )
 
+    def found(self, row: ChatRow) -> ChatState:
+        """The chat as a write of now finds it: after a failover the first one leaps."""
+        return continued(row.state, self.timeline)
+
     def change(self, row: ChatRow, state: ChatState) -> None:
         """Give the chat its new state."""
         if not state.claimable:
@@ -198,7 +204,7 @@ class MemoryDatabase:
         """Clear the owner of each."""
         freed = tuple(rows)
         for row in freed:
-            self.change(row, disowned(row.state))
+            self.change(row, disowned(self.found(row)))
         return tuple(self.view(row) for row in freed)
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:
@@ -219,8 +225,10 @@ class MemoryDatabase:
             self.drop_session(worker_id, lock)
 
     def fail_over(self) -> None:
-        """Another server takes the writes; sessions stay on the old one, which still answers reads."""
+        """Another server takes the writes, on a timeline of its own; sessions stay on the old one, which still answers
+        reads."""
         self.server, self.locks = self._start(), {}
+        self.timeline = (self.timeline or 0) + 1
 
     def restart_sessions(self) -> None:
         """Every session is gone, those that hold a lock and those that wait for one, as when the server restarts."""
@@ -233,7 +241,7 @@ class MemoryDatabase:
 
     def next_token(self) -> str:
         """What a renewal leaves in its row."""
-        return f"renewal {next(self._renewals)}"
+        return f"renewal {next(self._serials)}"
 
     def _start(self) -> str:
-        return f"server {next(self._starts)}"
+        return f"server {next(self._serials)}"

@@ -29,6 +29,7 @@ from chatcluster.chat import (
     decide,
     event_name,
     is_repeat,
+    leapt,
 )
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
@@ -42,7 +43,6 @@ from chatcluster.ports import (
     SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
-    VERSIONS_FORGOTTEN_MAX,
     Changes,
     Chat,
     ChatRead,
@@ -91,8 +91,7 @@ class MemoryStore(MemoryLedger):
             row = self._database.row(chat_id)
             state = row.state
             if (state.worker_id, state.epoch) == (worker_id, epoch) and epoch < above:
-                version = state.snapshot_version + VERSIONS_FORGOTTEN_MAX
-                raised = msgspec.structs.replace(state, epoch=above, snapshot_version=version, reset_version=version)
+                raised = msgspec.structs.replace(leapt(state, self._database.timeline), epoch=above)
                 self._database.change(row, raised)
             elif (state.worker_id, state.epoch) != (worker_id, above):
                 raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {state.epoch}")
@@ -191,7 +190,7 @@ class MemoryStore(MemoryLedger):
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
                 changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
-            return Changes(tuple(map(self._database.view, changed[:limit])), now)
+            return Changes(tuple(map(self._database.view, changed[:limit])), now, self._database.timeline)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
@@ -232,16 +231,17 @@ class MemoryStore(MemoryLedger):
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
         row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers)
         self._database.chats[chat.id] = row
+        decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
         self._make_sure_of_room(row, command)
-        outcome = self._write(row, decide(row.state, command, facts=_facts(row, command)))
+        outcome = self._write(row, decide(self._database.found(row), command, facts=_facts(row, command)))
         return self._remember(owner_id, idempotency, outcome)
 
     def _expire(self, row: ChatRow) -> Outcome:
-        return self._write(row, decide(row.state, ExpireCalls(self._overdue(row))))
+        return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
 
     def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
         parts = new_parts(command)
@@ -259,7 +259,7 @@ class MemoryStore(MemoryLedger):
             raise Fenced("the chat does not exist any more")
         origin = Origin(fence.epoch, fence.history_version, event_name(command))
         try:
-            decision = decide(row.state, command, fence)
+            decision = decide(self._database.found(row), command, fence)
         except OwnershipError:
             recorded = row.commits.get(origin, ())
             if not is_repeat(command, recorded):
@@ -315,7 +315,7 @@ class MemoryStore(MemoryLedger):
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
-        self._database.change(row, claimed(row.state, worker_id))
+        self._database.change(row, claimed(self._database.found(row), worker_id))
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
         return Claimed(self._database.view(row), retry_seconds)
 

@@ -55,11 +55,12 @@ class ChatReader:
     ) -> Changes:
         asked = _Changed(owner_ids, seconds, as_of, after, limit)
         try:
-            rows, now = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
-            return Changes(tuple(map(shown_chat_of, rows)), now)
+            rows, clock = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
+            chats = tuple(map(shown_chat_of, rows))
         except StoreFailed:
-            rows, now = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
-            return Changes(await self._one_by_one(rows), now)
+            rows, clock = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
+            chats = await self._one_by_one(rows)
+        return Changes(chats, clock["now"], clock["timeline"])
 
     async def _one_by_one(self, rows: Sequence[Row]) -> tuple[Chat, ...]:
         return tuple([await self.get(row["id"]) for row in rows])
@@ -83,11 +84,12 @@ async def _list(
     return await connection.fetch(SQL[query], owner_id, archived, created_at, after, limit)
 
 
-async def _list_changed(connection: Connection, query: str, asked: _Changed) -> tuple[Sequence[Row], datetime]:
-    now = await connection.fetchval(SQL["clock"])
+async def _list_changed(connection: Connection, query: str, asked: _Changed) -> tuple[Sequence[Row], Row]:
+    clock = await connection.fetchrow(SQL["clock"])
+    assert clock is not None, "a select without a table has one row"
     place = (None, None) if asked.after is None else (asked.after.updated_at, asked.after.id)
     rows = await connection.fetch(SQL[query], list(asked.owner_ids), asked.seconds, asked.as_of, *place, asked.limit)
-    return rows, now
+    return rows, clock
 
 
 def existing(row: Row | None, chat_id: UUID) -> Row:

@@ -69,10 +69,10 @@ select ending.id, $2, asked.id, $3, $4, duration_ms from (select $1::uuid as id)
 returning {turn}
 
 -- name: lock_chat
-select {chat} from chats where id = $1 for update
+select {chat}, wal_timeline() as wal_timeline from chats where id = $1 for update
 
 -- name: lock_chat_of_owner
-select {chat} from chats where id = $1 and owner_id = $2 for update
+select {chat}, wal_timeline() as wal_timeline from chats where id = $1 and owner_id = $2 for update
 
 -- name: select_chat
 select {chat} from chats where id = $1
@@ -88,9 +88,9 @@ select
 
 -- name: insert_chat
 insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-    claimable_since, content_version, client_tools, mcp_servers)
+    claimable_since, content_version, client_tools, mcp_servers, timeline)
 values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
-    $12::text[])
+    $12::text[], wal_timeline())
 returning {chat}
 
 -- fragment: change
@@ -136,10 +136,11 @@ returning {chat}
 
 -- name: update_known
 -- A whole transition on a chat that still is as it was when the decision was made: the row changes with its snapshot
--- version only. The messages get their IDs, and so their place in history, after the update has locked the row.
+-- version only, on one server; after a failover the chat has to leap first. The messages get their IDs, and so their place in history, after the update has locked the row.
 with changed as (
     {change}
     where id = :id and {owned} and snapshot_version = :version_before and queue_length = 0 and open_calls = 0
+        and (timeline = wal_timeline()) is not false
     returning {chat}
 ),
 inserted as (
@@ -204,12 +205,16 @@ update queued_messages set position = (select min(position) from queued_messages
 where chat_id = $1 and id = $2
 
 -- name: raise_epoch
--- For the owner alone, and upwards alone.
+-- For the owner alone, and upwards alone. It leaps, on whatever timeline.
+with {wal}
 update chats set
     epoch = $4,
-    snapshot_version = snapshot_version + $5,
-    reset_version = snapshot_version + $5,
+    timeline = coalesce(wal.timeline, chats.timeline),
+    snapshot_version = {leapt},
+    reset_version = {leapt},
+    queue_version = {leapt},
     updated_at = statement_timestamp()
+from wal
 where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
 returning {chat}
 
@@ -332,7 +337,7 @@ order by chats.created_at desc, chats.id desc
 limit $5
 
 -- name: clock
-select statement_timestamp()
+select statement_timestamp() as now, wal_timeline() as timeline
 
 -- name: list_changed
 -- Looks at all chats of these owners: an index on updated_at would have to follow every change of every chat, and this

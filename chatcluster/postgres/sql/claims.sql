@@ -9,6 +9,7 @@ chats.content_version <= {content_version}
 
 -- fragment: claimed
 -- What becomes of a chat is the rule of chat/tenure.py.
+{wal},
 -- The lock on the replica's row makes a burial of this worker wait; renewals do not conflict with it. If a burial has
 -- the row, or has deleted it, nothing is claimed.
 claimer as (
@@ -18,12 +19,12 @@ claimed as (
     update chats set
         worker_id = claimer.worker_id,
         epoch = epoch + 1,
-        snapshot_version = snapshot_version + 1,
+        {next_version},
         attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
         takeovers = takeovers + 1,
         claimable_since = null,
         updated_at = statement_timestamp()
-    from taken, claimer
+    from taken, claimer, wal
     where chats.id = taken.id
     returning {chat}, taken.round, taken.place, taken.claimable_since as waited_since,
         case
@@ -155,11 +156,13 @@ union all
 
 -- name: end_unreadable
 -- Nothing of the row is read but what is needed to find it: a column of it cannot be. What the turn was is lost.
-with ended as (
+with {wal},
+ended as (
     update chats set
         status = 'error', archived = archiving, archiving = false, compacting = false, open_calls = 0,
         retry = null, retry_at = null, last_error = $2::text::json, claimable_since = null, takeovers = 0,
-        snapshot_version = snapshot_version + 1, updated_at = statement_timestamp()
+        {next_version}, updated_at = statement_timestamp()
+    from wal
     where id = $1 and claimable_since is not null
     returning id, snapshot_version
 ),

@@ -48,7 +48,7 @@ limit $1
 
 -- name: lock_overdue_chat
 -- Nothing if somebody holds the row: there is a next time.
-select {chat} from chats
+select {chat}, wal_timeline() as wal_timeline from chats
 where id = $1 and status = 'requires_action' and content_version <= {content_version}
 for update skip locked
 
@@ -59,10 +59,12 @@ where chat_id = $1 and deadline <= statement_timestamp() and {waits_for_somebody
 
 -- name: end_overdue
 -- Nothing of the row is read but what is needed to find it: a column of it cannot be. What the turn was is lost.
-with ended as (
+with {wal},
+ended as (
     update chats set
         status = 'error', open_calls = 0, action_deadline = null, last_error = $2::text::json,
-        snapshot_version = snapshot_version + 1, updated_at = statement_timestamp()
+        {next_version}, updated_at = statement_timestamp()
+    from wal
     where id = $1 and status = 'requires_action'
     returning id, snapshot_version
 ),

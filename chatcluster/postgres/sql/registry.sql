@@ -51,13 +51,14 @@ delete from replicas where worker_id = $1
 -- not read: it would keep all of them.
 with owned as (
     select id from chats where worker_id = $1 order by id for update skip locked
-)
+),
+{wal}
 update chats set
     worker_id = null,
-    snapshot_version = snapshot_version + 1,
+    {next_version},
     claimable_since = statement_timestamp(),
     updated_at = statement_timestamp()
-from owned
+from owned, wal
 where chats.id = owned.id
 returning {framed}
 

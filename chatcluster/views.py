@@ -27,14 +27,14 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     last_error: ErrorInfo | None
     created_at: datetime
     updated_at: datetime
-    mcp_servers: tuple[str, ...]
+    mcp_servers: tuple[str, ...] = ()
 
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
     """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order."""
 
-    tools: tuple[ClientTool, ...]
-    action_required: tuple[Action, ...]
+    tools: tuple[ClientTool, ...] = ()
+    action_required: tuple[Action, ...] = ()
 
 
 def chat_answer(chat: Chat) -> ChatAnswer:

@@ -16,8 +16,16 @@ from contextlib import aclosing
 import trio
 
 from chatcluster.client.client import Client
-from chatcluster.client.events import PartFrame, TurnEvent
-from chatcluster.parts import NoticePart, TextPart, ToolArgumentsPart, ToolCallPart, ToolProgressPart, ToolResultPart
+from chatcluster.events import TurnEvent
+from chatcluster.parts import (
+    NoticePart,
+    PartFrame,
+    TextPart,
+    ToolArgumentsPart,
+    ToolCallPart,
+    ToolProgressPart,
+    ToolResultPart,
+)
 
 
 async def main(url: str, token: str, slug: str, question: str) -> None:
@@ -50,4 +58,4 @@ def show(part: object) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:5])
+    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])

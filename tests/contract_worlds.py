@@ -46,12 +46,12 @@ class World:
     """Have somebody hold the row of a chat, or of a worker, for the length of the block."""
     lock_awaited: Callable[[], Awaitable[None]]
     """Return when somebody waits for a session lock."""
-    write_on: Callable[[int | None], Awaitable[None]]
-    """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
     age_actions: Callable[[UUID, float], Awaitable[None]]
     """Let the calls of a chat that wait for somebody have waited so many seconds longer."""
     have_content: Callable[[UUID, int], Awaitable[None]]
     """Let a chat have content of this version, as when another version of chatcluster wrote it."""
+    write_on: Callable[[int | None], Awaitable[None]]
+    """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
 
     async def chat(self, *words: str, owner_id: UUID = OWNER, **fields: str) -> UUID:
         """A new chat that begins with a user message of each of these words."""
@@ -162,9 +162,9 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             have_session_locks,
             partial(_lock_row, database),
             lock_awaited,
-            write_on,
             age_actions,
             have_content,
+            write_on,
         )
 
 
@@ -200,9 +200,6 @@ def memory_world(**settings: Any) -> World:
     async def have_session_locks(worker_id: UUID, count: int) -> None:
         database.replicas[worker_id].session_locks = count
 
-    async def write_on(timeline: int | None) -> None:
-        database.timeline = timeline
-
     async def age_actions(chat_id: UUID, seconds: float) -> None:
         deadlines = database.chats[chat_id].calls.deadlines
         deadlines.update({call_id: deadline - seconds for call_id, deadline in deadlines.items()})
@@ -210,6 +207,9 @@ def memory_world(**settings: Any) -> World:
     async def have_content(chat_id: UUID, version: int) -> None:
         row = database.chats[chat_id]
         row.state = msgspec.structs.replace(row.state, content_version=version)
+
+    async def write_on(timeline: int | None) -> None:
+        database.timeline = timeline
 
     @asynccontextmanager
     async def lock_row(row_id: UUID) -> AsyncIterator[None]:
@@ -227,9 +227,9 @@ def memory_world(**settings: Any) -> World:
         have_session_locks,
         lock_row,
         trio.testing.wait_all_tasks_blocked,
-        write_on,
         age_actions,
         have_content,
+        write_on,
     )
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,22 @@ from conftest import execute_sql, url_of_database
 from chatcluster import tokens
 from chatcluster.cli import commands as cli
 from chatcluster.cli import exits, flags, listings, terminal_chat
-from chatcluster.cli.terminal_chat import Conversation, Printer, converse
+from chatcluster.cli.terminal_chat import Conversation, Printer, ask, converse
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name, flag_name
 from chatcluster.errors import ConfigError, Fenced, StoreUnavailable
 from chatcluster.events import MessageEvent, RetryEvent, StatusEvent
 from chatcluster.local import local_cluster, provisioning
-from chatcluster.parts import AttemptFrame, Message, PartFrame, Parts, Role, TextPart
+from chatcluster.parts import (
+    AttemptFrame,
+    Message,
+    PartFrame,
+    Parts,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -464,9 +474,15 @@ class ScriptedClient:
         self.sent.append(content)
         return {"id": "chat-1"}
 
-    async def send(self, _: str, content: str) -> dict[str, Any]:
-        self.sent.append(content)
+    async def send(self, _: str, content: str, busy: str = "") -> dict[str, Any]:
+        self.sent.append(f"{busy}: {content}" if busy else content)
         return {}
+
+    async def approve(self, _: str, call_id: str, **fields: object) -> None:
+        self.sent.append(f"approve {call_id} {fields}")
+
+    async def deny(self, _: str, call_id: str) -> None:
+        self.sent.append(f"deny {call_id}")
 
     async def interrupt(self, _: str) -> None:
         self.interrupted.set()
@@ -499,6 +515,12 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ScriptedClient:
 
 WAITING = {"status": "waiting", "last_error": None}
 RUNNING = {"status": "running", "last_error": None}
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ACTION = {
+    "call_id": "call-1", "name": "mail", "kind": "approval", "arguments": '{"to": "ada"}', "digest": "d",
+    "may_have_run": False,
+}  # fmt: skip
+ASKING = {"status": "requires_action", "last_error": None, "action_required": [ACTION]}
 
 
 class TestConversation:
@@ -612,6 +634,98 @@ class TestConversation:
         client.events = [press_ctrl_c_twice]
         with pytest.RaisesGroup(KeyboardInterrupt):
             await converses().turn("Hi")
+
+    async def test_calls_and_their_results_are_told_in_a_few_words(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO, notes: list[str]
+    ) -> None:
+        """Whatever they say: nothing of it controls the terminal."""
+        call = ToolCallPart("call-1", "search", '{"query": "' + "x" * 300 + '"}')
+        result = ToolResultPart("call-1", "\x1b[2J two\nlines", is_error=True)
+        client.history_messages = [
+            Message(2, Role.ASSISTANT, (TextPart("Let me look."), call), 2, NOW),
+            Message(3, Role.TOOL, (result,), 3, NOW),
+            message(4, "Done."),
+        ]
+        client.events, client.chats = [status("waiting")], [WAITING]
+        assert await converses().turn("Hi")
+        assert out.getvalue() == "Let me look.\nDone.\n"
+        asked, failed = notes
+        assert asked.startswith('[calls search {"query": "xxx')
+        assert len(asked) < 230
+        assert failed == "[failed: [2J two lines]"
+
+    async def test_a_message_with_a_part_that_only_a_newer_version_knows_is_shown_without_it(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO
+    ) -> None:
+        async def messages(_: str, after: int) -> dict[str, Any]:
+            whole = msgspec.to_builtins(message(2, "and words"))
+            return {"messages": [{**whole, "parts": [{"type": "hologram"}, *whole["parts"]]}], "has_more": False}
+
+        client.messages = messages  # type: ignore[method-assign]
+        client.events, client.chats = [status("waiting")], [WAITING]
+        assert await converses().turn("Hi")
+        assert out.getvalue() == "and words\n"
+
+    async def test_what_is_typed_while_the_chat_is_at_work_steers_queues_and_stops(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
+    ) -> None:
+        lines = iter(["rather this\n", "\n", "/queue and that\n", "/stop\n", ""])
+
+        async def typed() -> str:
+            return next(lines)
+
+        client.events = [client.interrupted.wait, status("waiting")]
+        client.chats = [WAITING]
+        assert await converses(typed=typed).turn("Hi")
+        assert client.sent == ["Hi", "steer: rather this", "queue: and that"]
+        assert notes == ["[goes in at the next step]", "[queued]"]
+
+    async def test_a_turn_that_waits_for_an_approval_says_so_and_goes_on_with_it(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
+    ) -> None:
+        client.events, client.chats = [status("requires_action")], [ASKING]
+        conversation = converses()
+        assert not await conversation.turn("Hi")
+        assert notes == ['[waits for an approval: mail {"to": "ada"}]']
+        answers = ask(conversation.actions, lambda _: " A ")
+        client.events, client.chats = [status("waiting")], [WAITING]
+        assert await conversation.answer(answers)
+        assert client.sent[1:] == ["approve call-1 {'digest': 'd', 'remember': 'chat'}"]
+        assert conversation.actions == []
+
+
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [("y", {"call-1": {"digest": "d"}}), ("No", {"call-1": None}), ("later", {}), ("", {})],
+)
+def test_somebody_is_asked_about_calls_that_wait_for_an_approval(said: str, answers: dict[str, Any]) -> None:
+    calls = [ACTION, {**ACTION, "call_id": "call-2", "kind": "client"}]
+    assert ask(calls, lambda _: said) == answers
+
+
+def test_the_end_of_input_answers_nothing() -> None:
+    def prompt(_: str) -> str:
+        raise EOFError
+
+    assert ask([ACTION], prompt) == {}
+
+
+def test_a_conversation_asks_until_the_chat_waits_for_nobody(
+    client: ScriptedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal_chat, "ask", partial(ask, prompt=lambda _: "n"))
+    lines = iter(["Hi"])
+
+    def prompt() -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    client.events = [status("requires_action"), status("waiting")]
+    client.chats = [ASKING, ASKING, WAITING]
+    assert converse(Conversation("http://cluster", "ccl_token"), prompt)
+    assert client.sent == ["Hi", "deny call-1", "deny call-1"]
 
 
 def test_a_refused_question_does_not_end_the_conversation(

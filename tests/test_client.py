@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Callable
 from contextlib import aclosing
@@ -265,6 +266,15 @@ class TestRequests:
             assert [item["id"] for item in (await client.chats(archived=False, limit=5))["chats"]] == [chat["id"]]
             assert (await client.me())["admin"] is True
             assert await client.replicas() == []
+
+
+def test_of_what_a_chat_waits_for_it_knows_what_it_can_tell() -> None:
+    """A later version may wait for what this one has no word for."""
+    call = {"call_id": "a", "name": "mail", "arguments": "{}", "digest": "d", "deadline": "2026-01-01T00:00:00Z"}
+    calls = [{**call, "kind": "approval", "weight": 7}, {**call, "call_id": "b", "kind": "oracle"}]
+    event = client_events.decode_event("action_required", json.dumps({"type": "action_required", "calls": calls}))
+    assert isinstance(event, events.ActionRequiredEvent)
+    assert [(action.call_id, action.kind) for action in event.calls] == [("a", "approval")]
 
 
 def test_the_events_that_it_knows_are_those_that_the_server_sends() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from chatcluster.chat import ErrorInfo
+from chatcluster.chat import CallState, ErrorInfo
 from chatcluster.client.chat_view import ChatView
 from chatcluster.client.events import Event
 from chatcluster.events import (
+    ActionRequiredEvent,
     ErrorEvent,
     HistoryResetEvent,
     MessageEvent,
@@ -17,6 +18,7 @@ from chatcluster.events import (
     TitleEvent,
 )
 from chatcluster.parts import AttemptFrame, Message, PartFrame, QueuedMessage, ReasoningPart, Role, TextPart
+from chatcluster.ports import Action
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RETRY = RetryEvent(1, 1000, "overloaded", "overloaded", NOW)
@@ -40,6 +42,10 @@ def part(text: str) -> PartFrame:
 
 def status(value: str) -> StatusEvent:
     return StatusEvent(value, False, 1, None)
+
+
+def action(call_id: str) -> Action:
+    return Action(call_id, "mail", CallState.APPROVAL, "{}", "d", NOW)
 
 
 USER = message(1, Role.USER, "hello")
@@ -107,3 +113,16 @@ def test_it_is_at_rest_when_nothing_is_left_to_do() -> None:
     assert view(status("error"), ERROR).at_rest
     assert not view(status("running")).at_rest
     assert not view(status("waiting"), queued).at_rest
+
+
+def test_what_the_chat_waits_for_is_replaced_and_gone_with_any_other_status() -> None:
+    both, one = ActionRequiredEvent((action("a"), action("b"))), ActionRequiredEvent((action("b"),))
+    assert view(status("requires_action"), both).actions == both.calls
+    assert view(status("requires_action"), both, one).actions == one.calls
+    assert view(status("requires_action"), both, ActionRequiredEvent(())).actions == ()
+    assert view(status("requires_action"), both, status("pending")).actions == ()
+
+
+def test_a_steered_message_is_marked_in_the_queue() -> None:
+    queued = QueuedMessage(3, (TextPart("rather this"),), NOW, steered=True)
+    assert [one.steered for one in view(QueueEvent((queued,))).queue] == [True]

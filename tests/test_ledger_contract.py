@@ -412,6 +412,12 @@ async def test_a_whole_result_is_kept_before_its_message_and_read_in_pieces(worl
     assert await world.store.read_result(uuid4(), "a", offset=0, limit=4) is None
 
 
+async def test_a_whole_result_of_the_client_is_kept_with_its_message(world: World) -> None:
+    chat = await world.ask(call("a", CLIENT))
+    await apply(world, chat, SubmitToolResults((ToolResult("a", "01…", whole=b"0123456789"),)))
+    assert await world.store.read_result(chat.id, "a", offset=2, limit=3) == ResultSlice(b"234", 10)
+
+
 async def test_only_the_owner_keeps_a_result_and_only_of_an_open_call(world: World) -> None:
     chat = await world.ask(call("a", STARTED))
     stale = fence_of(chat)

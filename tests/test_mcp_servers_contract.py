@@ -277,4 +277,4 @@ async def test_a_chat_may_name_what_its_owner_may_use_and_nothing_else(world: Wo
         with pytest.raises(McpServerNotFound):
             await checked_choice(world.servers, ["files", slug])
     with pytest.raises(InvalidRequest):
-        await checked_choice(world.servers, [f"s{number}" for number in range(21)])
+        await checked_choice(world.servers, [f"s{number}" for number in range(33)])

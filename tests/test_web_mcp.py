@@ -285,17 +285,33 @@ async def test_a_chat_is_created_with_servers_that_may_be_used(
 ) -> None:
     await add(admin, "files")
     await add(admin, "off", availability="off")
-    created = await user.post("/api/v1/chats", json={"mcp_servers": ["files", "files"]})
+    created = await user.post("/api/v1/chats", json={"mcp_servers": ["files"]})
     assert created.status_code == 201
     (row,) = world.database.chats.values()
     assert world.database.view(row).mcp_servers == ("files",)
-    for slugs in (["off"], ["unknown"], ["files", "\0"]):
+    for slugs in (["off"], ["unknown"], ["files", "unknown"]):
         answer = await user.post("/api/v1/chats", json={"content": "hi", "mcp_servers": slugs})
         assert code_of(answer) == (404, "mcp_server_not_found")
-    for bad in ("files", [1], [f"s{n}" for n in range(21)], None):
+    for bad in ("files", [1], [f"s{n}" for n in range(33)], None, ["\0"]):
         answer = await user.post("/api/v1/chats", json={"content": "hi", "mcp_servers": bad})
         assert code_of(answer) == (400, "invalid_request")
     assert len(world.database.chats) == 1
+
+
+async def test_a_chat_keeps_what_it_has_and_gets_what_it_may_use(
+    world: World, admin: httpx.AsyncClient, user: httpx.AsyncClient
+) -> None:
+    await add(admin, "files")
+    await add(admin, "mail")
+    chat = f"/api/v1/chats/{(await user.post('/api/v1/chats', json={'mcp_servers': ['files']})).json()['id']}"
+    await admin.patch(f"{ADMIN}/files", json={"availability": "off"})
+    assert (await user.patch(chat, json={"mcp_servers": ["files", "mail"]})).status_code == 200
+    assert code_of(await user.patch(chat, json={"mcp_servers": ["unknown"]})) == (404, "mcp_server_not_found")
+    answer = await user.post(f"{chat}/messages", json={"content": "hi", "mcp_servers": ["unknown"]})
+    assert code_of(answer) == (404, "mcp_server_not_found")
+    (row,) = world.database.chats.values()
+    assert world.database.view(row).mcp_servers == ("files", "mail")
+    assert row.messages == []
 
 
 async def test_a_user_sees_where_the_login_is_good(

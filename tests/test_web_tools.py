@@ -14,6 +14,7 @@ from test_web_bad_input import refuse
 from web_world import World, client_of, error_code, unknown_chat
 
 from chatcluster.chat import CallState, CommitStep, OpenCall, digest_of
+from chatcluster.client import ApiError, Client
 
 Json = dict[str, Any]
 
@@ -41,7 +42,9 @@ async def open_calls(world: World, path: str) -> dict[str, str]:
 
 
 async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
-    async with client_of(World()) as client:
+    world = World()
+    await world.have_servers("files", "web-2")
+    async with client_of(world) as client:
         chat = await create(client, tools=[WEATHER, {"name": "now"}], mcp_servers=["files", "web-2"])
         assert chat["mcp_servers"] == ["files", "web-2"]
         path = f"/api/v1/chats/{chat['id']}"
@@ -59,7 +62,9 @@ async def test_a_chat_is_made_with_tools_and_servers_and_given_others() -> None:
 
 
 async def test_a_message_brings_servers_with_it() -> None:
-    async with client_of(World()) as client:
+    world = World()
+    await world.have_servers("files", "web")
+    async with client_of(world) as client:
         chat = await create(client, mcp_servers=["files"])
         url = f"/api/v1/chats/{chat['id']}/messages"
         sent = await client.post(url, json={"content": "look it up", "mcp_servers": ["web"]})
@@ -155,6 +160,22 @@ async def test_results_of_the_clients_tools_are_taken_together() -> None:
         assert (again.status_code, error_code(again)) == (409, "call_answered")
 
 
+async def test_of_a_long_result_the_model_sees_head_and_tail_and_the_whole_is_kept() -> None:
+    world = World()
+    async with client_of(world) as client:
+        path = await waiting_chat(world, client, a=CallState.CLIENT)
+        long = "head " + "x" * 100_000 + " tail"
+        body = {"results": [{"call_id": "a", "content": long}]}
+        assert (await client.post(f"{path}/tool-results", json=body)).status_code == 200
+        (content,) = (await client.get(f"{path}/messages")).json()["messages"][-1]["parts"][0]["content"]
+        assert content["text"].startswith("head ")
+        assert content["text"].endswith(" tail")
+        assert len(content["text"]) < 40_000
+        kept = await world.store.read_result(UUID(path.rpartition("/")[2]), "a", offset=0, limit=1 << 20)
+        assert kept is not None
+        assert kept.data.decode() == long
+
+
 async def test_an_answer_is_given_once_however_often_it_is_sent_under_one_key() -> None:
     world = World()
     async with client_of(world) as client:
@@ -183,6 +204,22 @@ async def test_one_result_that_is_refused_refuses_all() -> None:
         results = [{"call_id": "a", "content": "1"}, {"call_id": "b", "content": "2"}]
         url = f"{path}/tool-results"
         await refuse(client, world, "tool_call_not_found", 404, "POST", url, json={"results": results})
+
+
+async def test_the_python_client_answers_calls() -> None:
+    world = World()
+    async with client_of(world) as http, Client(world.url, await world.token()) as client:
+        path = await waiting_chat(world, http, a=CallState.APPROVAL, b=CallState.APPROVAL, c=CallState.CLIENT)
+        chat_id = path.rpartition("/")[2]
+        digest = (await client.chat(chat_id))["action_required"][0]["digest"]
+        await client.approve(chat_id, "a", digest=digest, remember="always")
+        await client.deny(chat_id, "b", "not today")
+        with pytest.raises(ApiError, match="call_answered"):
+            await client.deny(chat_id, "b")
+        assert (await client.submit_results(chat_id, [{"call_id": "c", "content": "42"}]))["status"] == "pending"
+        (permission,) = await client.tool_permissions()
+        await client.delete_tool_permission(permission["id"])
+        assert await client.tool_permissions() == []
 
 
 # --- permissions ------------------------------------------------------------------------------
@@ -297,6 +334,15 @@ async def test_servers_that_no_chat_takes(case: str) -> None:
             content = {} if method == "PATCH" else {"content": "x"}
             body = {**content, "mcp_servers": SERVERS[case]}
             await refuse(client, world, "invalid_request", 400, method, url, json=body)
+
+
+async def test_a_server_that_is_not_there_is_chosen_by_no_chat() -> None:
+    world = World()
+    async with client_of(world) as client:
+        path = f"/api/v1/chats/{(await create(client))['id']}"
+        for method, url in (("POST", "/api/v1/chats"), ("POST", f"{path}/messages"), ("PATCH", path)):
+            body = {**({} if method == "PATCH" else {"content": "x"}), "mcp_servers": ["files"]}
+            await refuse(client, world, "mcp_server_not_found", 404, method, url, json=body)
 
 
 APPROVALS: dict[str, bytes] = {

@@ -31,7 +31,7 @@ from chatcluster.memory import (
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Chat, McpReport, McpServer, PubSub
+from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
 from chatcluster.secrets import Keyring
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
@@ -233,6 +233,11 @@ class World:
             mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
             mcp_client=self.mcp_client,
         )
+
+    async def have_servers(self, *slugs: str) -> None:
+        """Servers of tools, for every user to choose."""
+        for slug in slugs:
+            await self.mcp_servers.add(McpServer(id=uuid4(), slug=slug, settings=McpSettings(url="http://127.0.0.1/")))
 
     async def token(self, user: str = "ada", *, admin: bool = False) -> str:
         token = tokens.generate()

@@ -70,9 +70,12 @@ class Interrupt(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
+    """``whole`` is all of its text, where ``content`` has a part of that."""
+
     call_id: str
     content: str | tuple[ResultContent, ...]
     is_error: bool = False
+    whole: bytes | None = None
 
 
 class SubmitToolResults(msgspec.Struct, frozen=True):

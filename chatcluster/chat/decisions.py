@@ -117,6 +117,7 @@ def _submit(draft: Draft, command: SubmitToolResults) -> None:
     for part in command.parts:
         _waiting_call(draft, part.call_id, CallState.CLIENT)
         draft.insert(NewMessage(Role.TOOL, (part,)))
+    draft.kept.extend((result.call_id, result.whole) for result in command.results if result.whole is not None)
     _go_on(draft)
 
 

@@ -39,11 +39,13 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class CallEdits(msgspec.Struct, frozen=True):
-    """``opened`` and ``closed`` are calls that got, or lost, their place among the open ones; ``changed`` others."""
+    """``opened`` and ``closed`` are calls that got, or lost, their place among the open ones; ``changed`` others.
+    ``kept`` are whole results of calls that are closed."""
 
     opened: tuple[OpenCall, ...] = ()
     changed: tuple[OpenCall, ...] = ()
     closed: tuple[str, ...] = ()
+    kept: tuple[tuple[str, bytes], ...] = ()
 
 
 NO_EDITS = CallEdits()
@@ -107,6 +109,7 @@ class Draft:
         self.queue = list(state.queue)
         self.open_calls = {call.call_id: call for call in state.open_calls}
         self.messages: list[NewMessage] = []
+        self.kept: list[tuple[str, bytes]] = []
         self.queue_edits = _QueueEdits()
         self.delete_from: int | None = None
         self.setup: ChatSetup | None = None
@@ -274,6 +277,7 @@ class Draft:
             opened=tuple(call for call in after.values() if call.call_id not in before),
             changed=tuple(call for call in after.values() if before.get(call.call_id, call) != call),
             closed=tuple(call_id for call_id in before if call_id not in after),
+            kept=tuple(self.kept),
         )
 
     def _unsteer(self) -> bool:

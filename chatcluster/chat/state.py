@@ -77,8 +77,8 @@ class Queued(msgspec.Struct, frozen=True):
     steered: bool = False
 
 
-class PhaseState(msgspec.Struct):
-    """Which phase a chat is in, and what it is to be afterwards."""
+class StoredPhase(msgspec.Struct):
+    """What says in which phase a chat is."""
 
     status: Status
     archived: bool = False
@@ -96,7 +96,7 @@ class PhaseState(msgspec.Struct):
         return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
 
 
-class StoredState(PhaseState):
+class StoredState(StoredPhase):
     """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
 
     A chat as it is read, a state to decide on, and the columns that a decision writes are all made from these fields.
@@ -116,10 +116,10 @@ class StoredState(PhaseState):
     """Of the attempts at this history, those in which the model failed."""
     takeovers: int = 0
     """Tenures at this history that did not end in order, with the one under way."""
-    timeline: int | None = None
-    """That of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
     content_version: int = 1
     """Of the newest content in history and queue: a replica that cannot read that leaves the chat to others."""
+    timeline: int | None = None
+    """That of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
 

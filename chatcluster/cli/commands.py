@@ -184,13 +184,12 @@ def chat(
     chatcluster chat --chat 0198c7e2-...
     cat letter.txt | chatcluster chat
     """
-    from chatcluster.cli.terminal_chat import Conversation, converse, question_of
+    from chatcluster.cli.terminal_chat import Conversation, converse, question_of, typed_line
 
-    conversation = Conversation(*reach(url, token, data_dir), chat_id=chat_id, model=model)
-    if question is None and sys.stdin is not None and sys.stdin.isatty():
-        ended_well = converse(conversation, _prompt)
-    else:
-        ended_well = trio.run(conversation.turn, question_of(question))
+    asks = question is None and sys.stdin is not None and sys.stdin.isatty()
+    typed = typed_line if asks else None
+    conversation = Conversation(*reach(url, token, data_dir), chat_id=chat_id, model=model, typed=typed)
+    ended_well = converse(conversation, _prompt) if asks else trio.run(conversation.turn, question_of(question))
     if conversation.chat_id and sys.stderr is not None and sys.stderr.isatty():
         click.secho(f"chatcluster chat --chat {conversation.chat_id} goes on with it", err=True, dim=True)
     if not ended_well:

@@ -5,32 +5,50 @@ and the stream did not show. The stream resumes by itself when its replica is lo
 attempt at an answer begins its text anew; what it repeats is not printed again, so a takeover is seen only
 where the model says something else this time (``Printer``).
 
-Ctrl-C interrupts the chat, which then rests with what it had said; a second Ctrl-C leaves it to itself.
+Ctrl-C interrupts the chat, which then rests with what it had said; a second Ctrl-C leaves it to itself. A line that is
+typed meanwhile steers the turn: it goes in behind the next results of its tools, or is answered after it. ``/queue``
+before it lets it wait in any case; ``/stop`` is an interrupt.
+
+Calls of tools and their results are told in a few words. A call that waits for an approval is shown, and asked about
+where somebody can be asked; else the chat is left as it is, and may be gone on with later.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TextIO
 
 import click
-import msgspec
 import trio
 
-from chatcluster.client.client import ApiError, Client, Json
-from chatcluster.client.events import Event
+from chatcluster.client.client import ApiError, Client
+from chatcluster.client.events import Event, known_messages
+from chatcluster.client.tool_calls import Json
 from chatcluster.errors import first_error
 from chatcluster.events import HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
-from chatcluster.parts import AttemptFrame, Message, PartFrame, Role, TextPart, text_of
-from chatcluster.texts import is_blank
+from chatcluster.parts import (
+    AttemptFrame,
+    Message,
+    PartFrame,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    text_of,
+)
+from chatcluster.texts import is_blank, visible
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
 SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
+FEW_WORDS_CHARS_MAX = 200
+LINE_BYTES_MAX = 64 << 10
 
 
 class Printer:
@@ -74,13 +92,18 @@ class Conversation:
         model: str | None = None,
         out: TextIO | None = None,
         note: Callable[[str], None] = lambda text: click.secho(text, err=True, dim=True),
+        typed: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        """Answers go to ``out`` (default: standard output), and everything else to ``note``."""
+        """Answers go to ``out`` (default: standard output), and everything else to ``note``. ``typed`` waits for the
+        next line that comes while an answer does."""
         self.chat_id = chat_id
+        self.actions: list[Json] = []
+        """The calls for which the last turn waits."""
         self._url = url
         self._token = token
         self._model = model
         self._note = note
+        self._typed = typed
         self._printer = Printer(out or sys.stdout)
         self._text = ""
         self._cursor: str | None = None
@@ -90,19 +113,32 @@ class Conversation:
     async def turn(self, content: str) -> bool:
         """Send a message and show the answer. False if the turn ended in an error, which has been noted.
 
-        Raises ``ApiError`` and ``Unreachable``, and ``KeyboardInterrupt`` for a second Ctrl-C.
+        Nor has it ended well if it waits for somebody: then ``actions`` says for what. Raises ``ApiError`` and
+        ``Unreachable``, and ``KeyboardInterrupt`` for a second Ctrl-C.
         """
+        return await self._go_on(partial(self._send, content=content))
+
+    async def answer(self, answers: Mapping[str, Json | None]) -> bool:
+        """Approve calls, or deny those with None, and show how the turn goes on; else as ``turn``."""
+        return await self._go_on(partial(self._answer, answers=answers))
+
+    async def _go_on(self, begin: Callable[[Client], Awaitable[None]]) -> bool:
         with trio.open_signal_receiver(signal.SIGINT) as signals:
             async with Client(self._url, self._token) as client, trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, client, signals, nursery)
                 nursery.start_soon(self._tell_of_silence, sent := trio.Event())
-                await self._send(client, content)
+                await begin(client)
                 sent.set()
+                if self._typed is not None:
+                    nursery.start_soon(self._listen, client, self._typed)
                 chat = await self._follow(client)
                 nursery.cancel_scope.cancel()
         if chat["status"] == "error":
             self._note(f"Error: {chat['last_error']['message']}")
-        return bool(chat["status"] != "error")
+        self.actions = chat.get("action_required", [])
+        for action in self.actions:
+            self._note(f"[waits for {_WAITED_FOR.get(action['kind'], action['kind'])}: {_call_of(action)}]")
+        return bool(chat["status"] == "waiting")
 
     async def _tell_of_silence(self, sent: trio.Event) -> None:
         """A person who mistyped an address shall not look at an empty screen for half a minute."""
@@ -120,6 +156,24 @@ class Conversation:
             self._note("\n[interrupting; once more to leave]")
             nursery.start_soon(self._interrupt, client, self.chat_id)
 
+    async def _listen(self, client: Client, typed: Callable[[], Awaitable[str]]) -> None:
+        """Send what is typed while the chat is at work."""
+        while line := await typed():
+            content = line.strip()
+            if content == "/stop":
+                await self._interrupt(client, str(self.chat_id))
+            elif not is_blank(content.removeprefix("/queue ")):
+                busy = "queue" if content.startswith("/queue ") else "steer"
+                await client.send(str(self.chat_id), content.removeprefix("/queue "), busy=busy)
+                self._note("[queued]" if busy == "queue" else "[goes in at the next step]")
+
+    async def _answer(self, client: Client, *, answers: Mapping[str, Json | None]) -> None:
+        for call_id, approval in answers.items():
+            if approval is None:
+                await client.deny(str(self.chat_id), call_id)
+            else:
+                await client.approve(str(self.chat_id), call_id, **approval)
+
     async def _interrupt(self, client: Client, chat_id: str) -> None:
         try:
             await client.interrupt(chat_id)
@@ -127,7 +181,7 @@ class Conversation:
             if error.status != NOT_NOW:  # it has come to rest meanwhile
                 raise
 
-    async def _send(self, client: Client, content: str) -> None:
+    async def _send(self, client: Client, *, content: str) -> None:
         model = {"model": self._model} if self._model else {}
         if self.chat_id is None:
             chat = await client.create(content, **model)
@@ -162,7 +216,7 @@ class Conversation:
         has_more = True
         while has_more:
             page = await client.messages(chat_id, after=self._seen_id or 0)
-            for message in msgspec.convert(page["messages"], list[Message]):
+            for message in known_messages(page["messages"]):
                 self._show_message(message)
             has_more = page["has_more"]
         return chat
@@ -189,6 +243,52 @@ class Conversation:
             self._text = ""
             if message.finish_reason == "interrupted":
                 self._note("[interrupted]")
+        self._show_calls(message)
+
+    def _show_calls(self, message: Message) -> None:
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                self._note(f"[calls {part.name} {_few_words(part.arguments)}]")
+            elif isinstance(part, ToolResultPart):
+                self._note(f"[{'failed' if part.is_error else 'result'}: {_few_words(part.text)}]")
+
+
+_WAITED_FOR = {"approval": "an approval", "client": "the client that made the chat", "sign_in": "a sign-in"}
+
+
+def _few_words(text: str) -> str:
+    """One short line of what may be anything."""
+    words = visible(" ".join(text[: 4 * FEW_WORDS_CHARS_MAX].split()))
+    return words if len(words) <= FEW_WORDS_CHARS_MAX else words[: FEW_WORDS_CHARS_MAX - 1] + "…"
+
+
+def _call_of(action: Json) -> str:
+    again = " (it may have run already)" if action["may_have_run"] else ""
+    return f"{action['name']} {_few_words(action['arguments'])}{again}"
+
+
+async def typed_line() -> str:
+    """The next line from the terminal. Nothing of it is taken, and no thread is left, once nobody waits for it."""
+    await trio.lowlevel.wait_readable(sys.stdin)
+    return os.read(sys.stdin.fileno(), LINE_BYTES_MAX).decode(errors="replace")
+
+
+def ask(actions: list[Json], prompt: Callable[[str], str] = input) -> dict[str, Json | None]:
+    """What somebody says to the calls that wait for an approval. Those without an answer wait on."""
+    answers: dict[str, Json | None] = {}
+    for action in actions:
+        if action["kind"] == "approval":
+            click.echo(f"{action['name']} is to run with {visible(action['arguments'])}", err=True)
+            try:
+                said = prompt("Run it? [y]es, [n]o, [a]lways in this chat, anything else: later > ").strip().lower()
+            except (EOFError, UnicodeDecodeError):
+                return answers
+            remember = {"remember": "chat"} if said in ("a", "always") else {}
+            if said in ("y", "yes", "a", "always"):
+                answers[action["call_id"]] = {"digest": action["digest"], **remember}
+            elif said in ("n", "no"):
+                answers[action["call_id"]] = None
+    return answers
 
 
 def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
@@ -211,6 +311,8 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             continue
         try:
             ended_well = trio.run(conversation.turn, question)
+            while answers := ask(conversation.actions):
+                ended_well = trio.run(conversation.answer, answers)
         except* ApiError as refusals:
             ended_well = False
             click.echo(f"Error: {first_error(refusals)}", err=True)

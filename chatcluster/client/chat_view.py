@@ -10,6 +10,7 @@ The rules, for a user interface in any language:
 * ``attempt``, ``history_reset``, ``retry`` and ``error`` drop the preview: what it showed did not become history.
   (An ``attempt`` with nothing shown yet drops nothing.)
 * ``history_reset`` drops the history as well; all of it follows.
+* ``action_required`` is all that the chat waits for. A ``status`` other than ``requires_action`` says: for nothing.
 * ``queue`` is the whole queue; ``status`` and ``title`` replace what was there. A ``retry`` is shown until the next
   attempt, message or change of status, an ``error`` until the chat runs again.
 * A ``status`` at rest (``waiting``, ``error``, ``requires_action``) drops the preview too: had it become history, its
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 
 from chatcluster.client.events import Event
 from chatcluster.events import (
+    ActionRequiredEvent,
     ErrorEvent,
     HistoryResetEvent,
     MessageEvent,
@@ -51,6 +53,7 @@ from chatcluster.parts import (
     joined,
     text_of,
 )
+from chatcluster.ports import Action
 
 STATUSES_AT_REST = ("waiting", "error", "requires_action")
 
@@ -64,6 +67,8 @@ class ChatView:
         self.title: str | None = None
         self.messages: dict[int, Message] = {}
         self.queue: Sequence[QueuedMessage] = ()
+        self.actions: Sequence[Action] = ()
+        """The calls that wait for somebody."""
         self.attempt = 0
         self.retry: RetryEvent | None = None
         self.error: ErrorEvent | None = None
@@ -128,6 +133,8 @@ class ChatView:
                 self.ready = False
             case QueueEvent(queue=queue):
                 self.queue = queue
+            case ActionRequiredEvent(calls=calls):
+                self.actions = calls
             case RetryEvent():
                 self._drop_preview()
                 self.retry = event
@@ -145,6 +152,8 @@ class ChatView:
     def _status(self, event: StatusEvent) -> None:
         if event.status != "error":
             self.error = None
+        if event.status != "requires_action":
+            self.actions = ()
         if event.status not in ("running", "pending"):
             self.retry = None
         if event.status in STATUSES_AT_REST:

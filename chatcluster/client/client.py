@@ -29,7 +29,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple
-from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
@@ -39,6 +38,7 @@ import trio
 
 from chatcluster.backoff import Backoff
 from chatcluster.client.events import Event, decode_event
+from chatcluster.client.tool_calls import Json, ToolCalls, segment
 from chatcluster.config import check_header_text, check_http_url
 from chatcluster.errors import ChatclusterError, ConfigError
 from chatcluster.events import AcceptedEvent
@@ -56,8 +56,6 @@ CLOSE_SECONDS = 1.0
 CAUSES_MAX = 10
 """How far an error's chain of causes is followed."""
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
-
-Json = dict[str, Any]
 
 
 class StreamEvent(NamedTuple):
@@ -89,7 +87,7 @@ class _BrokenOff(Exception):
     """The stream is over, and the chat is not: go on at the cursor."""
 
 
-class Client:
+class Client(ToolCalls):
     """``transport`` and further options go to httpx. Not for use by several threads.
 
     Blanks around ``base_url`` and ``token``, such as the end of the line in a file, are no part of them. Raises
@@ -116,31 +114,31 @@ class Client:
     # chats
 
     async def create(self, content: str | list[Json] | None = None, **fields: Any) -> Json:
-        """Create a chat, without content one at rest; further fields: ``title``, ``model``, ``system_prompt``. Returns
-        the chat."""
+        """Create a chat, without content one at rest; further fields: ``title``, ``model``, ``system_prompt``,
+        ``tools``, ``mcp_servers``. Returns the chat."""
         body = fields if content is None else {"content": content, **fields}
         return await self._write("POST", "/chats", body)
 
     async def chat(self, chat_id: UUID | str) -> Json:
-        return await self._read(f"/chats/{_segment(chat_id)}")
+        return await self._read(f"/chats/{segment(chat_id)}")
 
     async def chats(self, **query: Any) -> Json:
         """A page of chats, newest first. Query: ``archived``, ``limit``, ``after``."""
         return await self._read("/chats", query)
 
     async def update(self, chat_id: UUID | str, **fields: Any) -> Json:
-        """Change ``title`` or ``archived``. Returns the chat."""
-        return await self._write("PATCH", f"/chats/{_segment(chat_id)}", fields)
+        """Change ``title``, ``archived``, ``tools`` or ``mcp_servers``. Returns the chat."""
+        return await self._write("PATCH", f"/chats/{segment(chat_id)}", fields)
 
     async def interrupt(self, chat_id: UUID | str) -> Json:
         """Stop what the chat is doing. Returns the chat."""
-        return await self._write("POST", f"/chats/{_segment(chat_id)}/interrupt")
+        return await self._write("POST", f"/chats/{segment(chat_id)}/interrupt")
 
     # messages
 
     async def messages(self, chat_id: UUID | str, **query: Any) -> Json:
         """A page of history, and the queue. Query: ``after``, ``limit``."""
-        return await self._read(f"/chats/{_segment(chat_id)}/messages", query)
+        return await self._read(f"/chats/{segment(chat_id)}/messages", query)
 
     async def history(self, chat_id: UUID | str) -> list[Json]:
         """The whole history, page by page."""
@@ -156,16 +154,16 @@ class Client:
     ) -> Json:
         """Send a message; further fields: ``busy``, ``model``. Returns ``message``, or ``queued`` if it waits."""
         body = {"content": content, **fields}
-        return await self._write("POST", f"/chats/{_segment(chat_id)}/messages", body, key=key)
+        return await self._write("POST", f"/chats/{segment(chat_id)}/messages", body, key=key)
 
     async def edit(self, chat_id: UUID | str, message_id: int, content: str | list[Json]) -> Json:
-        return await self._write("PATCH", f"/chats/{_segment(chat_id)}/messages/{message_id}", {"content": content})
+        return await self._write("PATCH", f"/chats/{segment(chat_id)}/messages/{message_id}", {"content": content})
 
     async def delete_queued(self, chat_id: UUID | str, queued_id: int) -> None:
-        await self._write("DELETE", f"/chats/{_segment(chat_id)}/queue/{queued_id}")
+        await self._write("DELETE", f"/chats/{segment(chat_id)}/queue/{queued_id}")
 
     async def promote(self, chat_id: UUID | str, queued_id: int) -> Json:
-        return await self._write("POST", f"/chats/{_segment(chat_id)}/queue/{queued_id}/promote")
+        return await self._write("POST", f"/chats/{segment(chat_id)}/queue/{queued_id}/promote")
 
     # the cluster
 
@@ -186,7 +184,7 @@ class Client:
         close it (``contextlib.aclosing``) when you leave its loop early. Raises ``ApiError`` if the API refuses the
         stream, ``Unreachable`` and ``Unusable``.
         """
-        return self._events({"method": "GET", "url": f"/chats/{_segment(chat_id)}/stream"}, cursor)
+        return self._events({"method": "GET", "url": f"/chats/{segment(chat_id)}/stream"}, cursor)
 
     def ask(
         self,
@@ -202,7 +200,7 @@ class Client:
         Further fields: as of ``send``, or ``create``. Sent once, however often it had to be tried.
         """
         check_header_text("key", key or "")
-        url = "/chats" if chat_id is None else f"/chats/{_segment(chat_id)}/messages"
+        url = "/chats" if chat_id is None else f"/chats/{segment(chat_id)}/messages"
         headers = {"Idempotency-Key": key or uuid4().hex}
         return self._events({"method": "POST", "url": url, "json": {"content": content, **fields}, "headers": headers})
 
@@ -386,10 +384,6 @@ def _check(response: httpx.Response) -> None:
 def _retry_after(response: httpx.Response) -> float:
     text = response.headers.get("retry-after", "")
     return min(float(text), REQUEST_SECONDS) if text.isdigit() else 0.0
-
-
-def _segment(value: UUID | str) -> str:
-    return quote(str(value), safe="")
 
 
 def _query(value: Any) -> str:

@@ -1,7 +1,7 @@
 """What a stream says, as the Python client understands it: the server's events, of this version and of later ones.
 
-An event of a kind that is not known here is passed over. So is a part of a message: the rest of the message is shown. A
-client need not be as new as the replica that happens to serve it. Pure.
+An event of a kind that is not known here is passed over. So is a part of a message, and a call that waits for what is
+not known here: the rest is shown. A client need not be as new as the replica that happens to serve it. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from chatcluster.events import (
     AcceptedEvent,
+    ActionRequiredEvent,
     ErrorEvent,
     HistoryResetEvent,
     MessageEvent,
@@ -23,7 +24,8 @@ from chatcluster.events import (
     TitleEvent,
     TurnEvent,
 )
-from chatcluster.parts import AttemptFrame, Part, PartFrame
+from chatcluster.parts import AttemptFrame, Message, Part, PartFrame
+from chatcluster.ports import Action
 
 Event = (
     StatusEvent
@@ -32,6 +34,7 @@ Event = (
     | PartFrame
     | HistoryResetEvent
     | QueueEvent
+    | ActionRequiredEvent
     | RetryEvent
     | ErrorEvent
     | TitleEvent
@@ -59,7 +62,9 @@ def _known_part(event: Any) -> Event | None:
     """The event without the parts that this version does not know."""
     try:
         for owner in _with_parts(event):
-            owner["parts"] = [part for part in owner["parts"] if _is_known(part)]
+            owner["parts"] = [part for part in owner["parts"] if _is_known(part, Part)]
+        if event["type"] == "action_required":
+            event["calls"] = [call for call in event["calls"] if _is_known(call, Action)]
         known: Event = msgspec.convert(event, Event)
     except (msgspec.ValidationError, TypeError, KeyError):
         return None
@@ -70,8 +75,14 @@ def _with_parts(event: Any) -> list[Any]:
     return [event["message"]] if event["type"] == "message" else event["queue"] if event["type"] == "queue" else []
 
 
-def _is_known(part: Any) -> bool:
+def _is_known(value: Any, kind: Any) -> bool:
     with suppress(msgspec.ValidationError):
-        msgspec.convert(part, Part)
+        msgspec.convert(value, kind)
         return True
     return False
+
+
+def known_messages(messages: list[Any]) -> list[Message]:
+    """Messages of a page, without the parts that this version does not know."""
+    known = [{**message, "parts": [part for part in message["parts"] if _is_known(part, Part)]} for message in messages]
+    return msgspec.convert(known, list[Message])

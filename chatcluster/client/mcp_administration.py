@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from chatcluster.client.client import Client, Json
+from chatcluster.client.client import Client
+from chatcluster.client.tool_calls import Json
 
 
 class McpClient(Client):

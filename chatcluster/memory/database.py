@@ -149,8 +149,8 @@ class MemoryDatabase:
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
         self.timeline: int | None = 1
         """That of the WAL. None: the server does not tell."""
-        self._starts = count(1)
-        self._renewals = count(1)
+        self._serials = count(1)
+        """Of renewals, and of starts of the server: each has one of its own."""
         self.server = self._start()
 
     def __repr__(self) -> str:
@@ -241,7 +241,7 @@ class MemoryDatabase:
 
     def next_token(self) -> str:
         """What a renewal leaves in its row."""
-        return f"renewal {next(self._renewals)}"
+        return f"renewal {next(self._serials)}"
 
     def _start(self) -> str:
-        return f"server {next(self._starts)}"
+        return f"server {next(self._serials)}"

@@ -84,6 +84,7 @@ class MemoryLedger:
     def _write_calls(self, row: ChatRow, decision: Decision) -> None:
         """Before the chat has its new state."""
         edits, deadlines = decision.calls, row.calls.deadlines
+        row.calls.results.update(edits.kept)
         row.calls.known.update(call.call_id for call in edits.opened)
         waiting = {call.call_id: call for call in decision.state.open_calls if call.waits}
         for call_id in (*edits.closed, *(call.call_id for call in edits.changed)):

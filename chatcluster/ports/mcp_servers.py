@@ -10,7 +10,7 @@ by itself, so a replica that dies with it keeps nobody out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -23,7 +23,7 @@ from chatcluster.ports.toolbox import Approval, Effect
 
 MCP_SERVERS_MAX = 100
 """In a deployment: every replica has all of them in memory."""
-CHOSEN_MAX = 20
+CHOSEN_MAX = 32
 """Servers of one chat."""
 
 
@@ -259,8 +259,8 @@ def usable(servers: Sequence[McpServer]) -> tuple[McpServer, ...]:
     return tuple(s for s in servers if s.settings.enabled and s.settings.availability is not Availability.OFF)
 
 
-async def checked_choice(servers: McpServers, slugs: Sequence[str]) -> tuple[str, ...]:
-    """The slugs that a chat is to have, without repeats, in their order.
+async def checked_choice(servers: McpServers, slugs: Sequence[str], *, had: Collection[str] = ()) -> tuple[str, ...]:
+    """The slugs that a chat is to have, without repeats, in their order. It keeps what it ``had``.
 
     Raises ``InvalidRequest`` for more than ``CHOSEN_MAX``, and ``McpServerNotFound`` for one that the chat's owner may
     not use: whether it exists is not told.
@@ -268,8 +268,9 @@ async def checked_choice(servers: McpServers, slugs: Sequence[str]) -> tuple[str
     chosen = tuple(dict.fromkeys(slugs))
     if len(chosen) > CHOSEN_MAX:
         raise InvalidRequest(f"mcp_servers has more than {CHOSEN_MAX} entries")
-    there = {server.slug for server in usable(await servers.servers())} if chosen else set()
-    for slug in chosen:
+    new = [slug for slug in chosen if slug not in had]
+    there = {server.slug for server in usable(await servers.servers())} if new else set()
+    for slug in new:
         if slug not in there:
             raise McpServerNotFound("there is no such server of tools, or not for you", slug=slug[:80])
     return chosen

@@ -16,6 +16,8 @@ SQL = load_queries("ledger.sql")
 
 async def write_calls(connection: Connection, chat_id: UUID, decision: Decision, messages: Sequence[Message]) -> None:
     edits = decision.calls
+    for call_id, data in edits.kept:
+        await connection.execute(SQL["keep_given"], chat_id, call_id, data)
     if edits.closed:
         await connection.execute(SQL["close_calls"], chat_id, list(edits.closed))
     if edits.changed:

@@ -3,12 +3,11 @@
 The sweep of overdue calls takes the IDs of chats first, then each chat in a transaction of its own, so a replica that
 dies in the middle has ended some waits and left the others as they were. What happens on failure: a row that somebody
 holds is left for later; a chat that cannot be read ends in an error, written without reading it, and if not even that
-is possible it is passed over from then on, by this replica.
+is possible it is passed over. Chats come in no order, so none stands before the others for ever.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from uuid import UUID
 
 from chatcluster import telemetry
@@ -20,7 +19,6 @@ from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import actions_of, json_of, open_calls_of
 
-PASSED_OVER_MAX = 1000
 UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version of chatcluster; start a new one")
 
 SQL = load_queries("ledger.sql")
@@ -29,8 +27,6 @@ SQL = load_queries("ledger.sql")
 class PostgresLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._passed_over: deque[UUID] = deque(maxlen=PASSED_OVER_MAX)
-        """Chats that could neither be read nor written."""
 
     async def open_calls(self, chat_id: UUID) -> tuple[OpenCall, ...]:
         return await self._database.autocommit(_open_calls, chat_id, lane=Lane.CHATS, chat_id=chat_id)
@@ -57,7 +53,7 @@ class PostgresLedger:
     # the sweep
 
     async def _overdue_chats(self, limit: int) -> list[UUID]:
-        return await self._database.autocommit(_overdue_chats, limit, list(self._passed_over), lane=Lane.CHATS)
+        return await self._database.autocommit(_overdue_chats, limit, lane=Lane.CHATS)
 
     async def _end_overdue(self, chat_id: UUID, why: StoreFailed | Unreadable) -> None:
         telemetry.event("chat.unreadable", chat_id=str(chat_id), error=repr(why))
@@ -65,7 +61,6 @@ class PostgresLedger:
             await self._database.autocommit(_end_overdue, chat_id, lane=Lane.CHATS, chat_id=chat_id)
         except StoreFailed as error:
             telemetry.event("chat.passed_over", chat_id=str(chat_id), error=repr(error))
-            self._passed_over.append(chat_id)
 
 
 async def _open_calls(connection: Connection, chat_id: UUID) -> tuple[OpenCall, ...]:
@@ -104,8 +99,8 @@ async def _delete_permission(connection: Connection, owner_id: UUID, permission_
     return await connection.fetchval(SQL["delete_permission"], owner_id, permission_id) is not None
 
 
-async def _overdue_chats(connection: Connection, limit: int, passed_over: list[UUID]) -> list[UUID]:
-    return [row["id"] for row in await connection.fetch(SQL["select_overdue_chats"], limit, passed_over)]
+async def _overdue_chats(connection: Connection, limit: int) -> list[UUID]:
+    return [row["id"] for row in await connection.fetch(SQL["select_overdue_chats"], limit)]
 
 
 async def _end_overdue(connection: Connection, chat_id: UUID) -> None:

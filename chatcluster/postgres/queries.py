@@ -5,8 +5,8 @@ A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- frag
 Comments stay in the query: they are seen in ``pg_stat_activity``, too.
 
 The fragments ``short_columns``, ``long_columns`` and ``stored_changes`` are in no file: they are the fields of
-``StoredState``. Nor are ``versions_forgotten_max``, a constant of the state machine, and ``content_version``, the
-newest content that this version can read.
+``StoredState``. Nor are ``content_version``, the newest content that this version can read, and
+``versions_forgotten_max``, a constant of the state machine.
 
 A query with many arguments has names for them: see ``NamedQuery``.
 """
@@ -47,8 +47,7 @@ def load_queries(filename: str) -> dict[str, str]:
     sections = [section for name in (*SHARED_FILENAMES, filename) for section in _sections(name)]
     fragments = {name: text for kind, name, text in sections if kind == "fragment"}
     fragments |= {"short_columns": SHORT, "long_columns": LONG, "stored_changes": CHANGED}
-    fragments["versions_forgotten_max"] = str(VERSIONS_FORGOTTEN_MAX)
-    fragments |= {"content_version": str(CONTENT_VERSION)}
+    fragments |= {"content_version": str(CONTENT_VERSION), "versions_forgotten_max": str(VERSIONS_FORGOTTEN_MAX)}
     return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}
 
 

@@ -48,7 +48,7 @@ from chatcluster.chat import (
     decide,
     is_repeat,
 )
-from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, Unreadable
+from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
 from chatcluster.ports import (
     Chat,
     Claimed,
@@ -167,17 +167,24 @@ class PostgresStore(PostgresReads):
         return claimed
 
     async def expire_actions(self, limit: int) -> tuple[Outcome, ...]:
-        expired = [await self._expire(chat_id) for chat_id in await self._overdue_chats(limit)]
-        return tuple(outcome for outcome in expired if outcome is not None)
+        expired: list[Outcome] = []
+        for chat_id in await self._overdue_chats(limit):
+            try:
+                expired.extend(await self._expire(chat_id))
+            except StoreUnavailable:
+                if not expired:
+                    raise
+                break  # what was done is told
+        return tuple(expired)
 
-    async def _expire(self, chat_id: UUID) -> Outcome | None:
+    async def _expire(self, chat_id: UUID) -> tuple[Outcome, ...]:
         try:
             return await self._database.transaction(_expire, chat_id, lane=Lane.CHATS, chat_id=chat_id)
         except StoreLocked:
-            return None
+            return ()
         except (StoreFailed, Unreadable) as error:
             await self._end_overdue(chat_id, error)
-            return None
+            return ()
 
 
 # --- transitions ------------------------------------------------------------------------------
@@ -211,12 +218,12 @@ async def _apply(
     return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
 
 
-async def _expire(connection: Connection, chat_id: UUID) -> Outcome | None:
+async def _expire(connection: Connection, chat_id: UUID) -> tuple[Outcome, ...]:
     overdue = await lock_overdue(connection, chat_id)
     if overdue is None:
-        return None
+        return ()
     row, call_ids = overdue
-    return await _transition(connection, row, ExpireCalls(call_ids), None)
+    return (await _transition(connection, row, ExpireCalls(call_ids), None),)
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:

@@ -3,7 +3,8 @@
 * **Where to:** the address that is connected to is judged after the name was looked up (``mcp_addresses.py``). Where
   the environment names a proxy for a URL, it is the proxy that connects, and has to judge.
 * **How much:** a response body that is no event stream has ``BODY_BYTES_MAX`` bytes, an event as many, and neither has
-  more than ``VALUES_MAX`` JSON values: each costs many times its length once it is decoded.
+  more than ``VALUES_MAX`` JSON values: each costs many times its length once it is decoded. What all have sent that is
+  not whole yet is ``HELD_BYTES_MAX`` at most, and a quarter of that from one server.
 * **What was refused:** a session knows the status of its last refusal (``Refusals``), which the SDK does not tell.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -27,6 +29,7 @@ from chatcluster.tools.mcp_addresses import is_forbidden
 
 BODY_BYTES_MAX = 16 << 20
 VALUES_MAX = 2_000_000
+HELD_BYTES_MAX = 512 << 20
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
@@ -126,32 +129,64 @@ class SharedTransport(httpx2.AsyncBaseTransport):
             self._refusals.note_status(response)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         is_events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        response.stream = _Bounded(response.stream, self._refusals, is_events=is_events)
+        response.stream = _Bounded(response.stream, self._refusals, request.url.netloc.decode(), is_events=is_events)
         return response
+
+
+class Held:
+    """How much all bodies have that are not whole yet."""
+
+    def __init__(self) -> None:
+        self._of_servers: Counter[str] = Counter()
+
+    def take(self, server: str, size: int) -> None:
+        """Raises ``BodyTooLarge``."""
+        if self._of_servers.total() + size > HELD_BYTES_MAX or self._of_servers[server] + size > HELD_BYTES_MAX // 4:
+            raise BodyTooLarge("too much comes in at the same time")
+        self._of_servers[server] += size
+
+    def give_back(self, server: str, size: int) -> None:
+        self._of_servers[server] -= size
+        if not self._of_servers[server]:
+            del self._of_servers[server]
+
+
+_held = Held()
 
 
 class _Bounded(httpx2.AsyncByteStream):
     """A body that breaks off where it becomes too much. In an event stream the count begins anew with each event."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, refusals: Refusals, *, is_events: bool) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, refusals: Refusals, server: str, *, is_events: bool) -> None:
         self._stream = stream
         self._refusals = refusals
+        self._server = server
         self._is_events = is_events
+        self._size = self._values = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = values = 0
         try:
             async for chunk in self._stream:
-                if self._is_events and (b"\n\n" in chunk or b"\r\n\r\n" in chunk):
-                    size = values = 0
-                size += len(chunk)
-                values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
-                if size > BODY_BYTES_MAX or values > VALUES_MAX:
-                    raise BodyTooLarge(f"the server sends more than {BODY_BYTES_MAX >> 20} MiB, or too many values")
+                self._count(chunk)
                 yield chunk
         except (httpx2.TransportError, BodyTooLarge) as error:
             self._refusals.note_error(error)
             raise
+        finally:
+            self._begin_anew()
+
+    def _count(self, chunk: bytes) -> None:
+        if self._is_events and (b"\n\n" in chunk or b"\r\n\r\n" in chunk):
+            self._begin_anew()
+        _held.take(self._server, len(chunk))
+        self._size += len(chunk)
+        self._values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
+        if self._size > BODY_BYTES_MAX or self._values > VALUES_MAX:
+            raise BodyTooLarge(f"the server sends more than {BODY_BYTES_MAX >> 20} MiB, or too many values")
+
+    def _begin_anew(self) -> None:
+        _held.give_back(self._server, self._size)
+        self._size = self._values = 0
 
     async def aclose(self) -> None:
         await self._stream.aclose()

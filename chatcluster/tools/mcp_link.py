@@ -11,6 +11,7 @@ wait for that.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.config import ENV_PREFIX
 from chatcluster.content import ResultContent
 from chatcluster.errors import first_error
 from chatcluster.tools.mcp_wire import (
@@ -266,6 +268,7 @@ async def started() -> AsyncIterator[tuple[trio.SocketStream, int]]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
+            env={name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)},
         )
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     try:

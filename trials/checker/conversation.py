@@ -155,8 +155,8 @@ class Conversation:
             if write.text in places
             and write.acknowledged
             and write.queued_id not in promoted
+            and write.op != "steering_send"  # which goes in before those that wait for the end of the turn
             and not may_be_lost(write, self._losses)
-            if write.op != "steering_send"  # which goes in before those that wait for the end of the turn
         ]
         for earlier, later in pairwise(in_order):
             if earlier.ended < later.began and places[earlier.text] > places[later.text]:

@@ -285,8 +285,8 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         wall_clock_leases,
         one_connection_is_a_life,
         deaths_of_the_old_primary,
-        forgotten_versions_again,
         *WITH_TOOLS,
+        forgotten_versions_again,
         *HARMFUL,
     )
 }

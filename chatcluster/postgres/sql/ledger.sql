@@ -37,13 +37,13 @@ update tool_calls set
 where chat_id = $1 and {waits_for_somebody} and deadline is null
 
 -- name: select_overdue_chats
--- IDs alone: nothing that may be unreadable. $2: chats that could neither be read nor written.
+-- IDs alone: nothing that may be unreadable. In no order: a chat that can be neither read nor written is in nobody's way.
 select chats.id
 from tool_calls join chats on chats.id = tool_calls.chat_id
-where tool_calls.deadline <= statement_timestamp() and {waits_for_somebody}
-    and chats.status = 'requires_action' and chats.content_version <= {content_version} and chats.id <> all($2::uuid[])
+where tool_calls.deadline <= statement_timestamp() and tool_calls.state <> 'done' and {waits_for_somebody}
+    and chats.status = 'requires_action' and chats.content_version <= {content_version}
 group by chats.id
-order by min(tool_calls.deadline)
+order by random()
 limit $1
 
 -- name: lock_overdue_chat
@@ -89,6 +89,11 @@ select tool_calls.id, $5::bytea from held join tool_calls on chat_id = held.id
 where call_id = $4 and state <> 'done'
 on conflict (tool_call_id) do update set data = excluded.data
 returning true
+
+-- name: keep_given
+insert into tool_results (tool_call_id, data)
+select id, $3::bytea from tool_calls where chat_id = $1 and call_id = $2 and state <> 'done'
+on conflict (tool_call_id) do update set data = excluded.data
 
 -- name: read_result
 select substring(data from $3::integer + 1 for $4::integer) as data, octet_length(data) as total_bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import uuid4
 
-import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
@@ -40,9 +39,7 @@ Without `content` it has no message yet, and rests until one is sent."""
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
     chat = _new_chat(request, data)
-    if data.mcp_servers:
-        slugs = await checked_choice(request.services.mcp.servers, data.mcp_servers)
-        chat = msgspec.structs.replace(chat, mcp_servers=slugs)
+    await checked_choice(request.services.mcp.servers, chat.mcp_servers)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
@@ -103,6 +100,7 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
         mcp_servers=None if data.mcp_servers is UNSET else checked_servers(data.mcp_servers),
     )
     chat = await request.owned_chat(chat_id)
+    await checked_choice(request.services.mcp.servers, setup.mcp_servers or (), had=chat.mcp_servers)
     transitions = request.services.transitions
     if data.archived is not UNSET:
         chat = await (transitions.archive(chat) if data.archived else transitions.unarchive(chat))

@@ -9,7 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
-from chatcluster.ports import Outcome
+from chatcluster.ports import Outcome, checked_choice
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
 from chatcluster.web.api.bodies import EditMessage, SendMessage, checked_model, content_parts
@@ -49,6 +49,7 @@ async def send_message(
     is_streamed = wants_stream(request)
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
     servers = None if data.mcp_servers is None else checked_servers(data.mcp_servers)
+    await checked_choice(request.services.mcp.servers, servers or ())
     command = Send(parts, data.busy, checked_model(data.model), servers)
     outcome = await _apply(request, chat_id, command)
     message = outcome.message if outcome.queued is None else None

@@ -14,7 +14,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chatcluster.chat import Approve, ClientTool, Deny, Remember, SubmitToolResults, ToolResult
 from chatcluster.errors import InvalidRequest, TooLarge, ToolCallNotFound
-from chatcluster.parts import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart
+from chatcluster.parts import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart, ToolResultPart
+from chatcluster.tool_results import taken
 from chatcluster.web.api.bodies import Body, InputText, InputTool, storable
 
 TOOLS_MAX = 64
@@ -89,12 +90,13 @@ def checked_tools(tools: Sequence[InputTool]) -> tuple[ClientTool, ...]:
     """Raises ``InvalidRequest`` that names the tool, or ``TooLarge``."""
     if len(tools) > TOOLS_MAX:
         raise InvalidRequest(f"tools has more than {TOOLS_MAX} tools")
-    if len(msgspec.json.encode(tools)) > TOOLS_BYTES_MAX:
-        raise TooLarge(f"tools is larger than {TOOLS_BYTES_MAX} bytes", bytes_max=TOOLS_BYTES_MAX)
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise InvalidRequest("tools has two tools of one name")
-    return tuple(_checked_tool(tool) for tool in tools)
+    checked = tuple(map(_checked_tool, tools))
+    if len(msgspec.json.encode(checked)) > TOOLS_BYTES_MAX:
+        raise TooLarge(f"tools is larger than {TOOLS_BYTES_MAX} bytes", bytes_max=TOOLS_BYTES_MAX)
+    return checked
 
 
 def _checked_tool(tool: InputTool) -> ClientTool:
@@ -215,16 +217,18 @@ def results(data: SubmitResults, *, bytes_max: int) -> SubmitToolResults:
         raise InvalidRequest("results has two results of one call")
     if len(msgspec.json.encode(data.results)) > bytes_max:
         raise TooLarge(f"results is larger than {bytes_max} bytes", bytes_max=bytes_max)
-    return SubmitToolResults(tuple(_result(result) for result in data.results))
+    return SubmitToolResults(tuple(_result(result, bytes_max) for result in data.results))
 
 
-def _result(result: InputResult) -> ToolResult:
+def _result(result: InputResult, bytes_max: int) -> ToolResult:
+    """As it goes into history: of a long text the model sees a part, and the whole is kept."""
     call_id = parse_call_id(result.call_id)
-    if isinstance(result.content, str):
-        return ToolResult(call_id, storable("content", result.content), result.is_error)
-    if len(result.content) > RESULT_PARTS_MAX:
+    given = [InputText(result.content)] if isinstance(result.content, str) else result.content
+    if len(given) > RESULT_PARTS_MAX:
         raise InvalidRequest(f"content has more than {RESULT_PARTS_MAX} parts")
-    return ToolResult(call_id, tuple(map(_result_part, result.content)), result.is_error)
+    message, whole = taken(call_id, map(_result_part, given), is_error=result.is_error, bytes_max=bytes_max)
+    (part,) = (part for part in message.parts if isinstance(part, ToolResultPart))
+    return ToolResult(call_id, part.content, part.is_error, whole)
 
 
 def _result_part(part: InputPart) -> ResultContent:

@@ -27,6 +27,7 @@ from chatcluster.parts import (
     QueuedMessage,
     ends_group,
     in_order,
+    shown,
 )
 from chatcluster.ports import Action, Chat, ChatRead
 from chatcluster.preview import Joined, Preview
@@ -178,7 +179,7 @@ class Shown:
             self._hand_out(events.turn_event(entry), cursor)
         else:
             cursor = cursor if group_ends else cursor._replace(message_id=entry.id)
-            self._hand_out(events.MessageEvent(entry), cursor)
+            self._hand_out(events.MessageEvent(shown(entry)), cursor)
 
     def state(self, read: ChatRead) -> None:
         """What came with the messages: queue, status, and why if it is not going well."""

@@ -16,8 +16,23 @@ from chatcluster.events import (
     RetryEvent,
     StatusEvent,
     TitleEvent,
+    TurnEvent,
 )
-from chatcluster.parts import AttemptFrame, Message, PartFrame, QueuedMessage, ReasoningPart, Role, TextPart
+from chatcluster.parts import (
+    AttemptFrame,
+    Message,
+    NoticePart,
+    Part,
+    PartFrame,
+    QueuedMessage,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolArgumentsPart,
+    ToolCallPart,
+    ToolProgressPart,
+    ToolResultPart,
+)
 from chatcluster.ports import Action
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,6 +49,10 @@ def view(*events: Event) -> ChatView:
 
 def message(number: int, role: Role, text: str) -> MessageEvent:
     return MessageEvent(Message(number, role, (TextPart(text),), revision=number, created_at=NOW))
+
+
+def message_of(number: int, role: Role, *parts: Part) -> Message:
+    return Message(number, role, parts, revision=number, created_at=NOW)
 
 
 def part(text: str) -> PartFrame:
@@ -126,3 +145,30 @@ def test_what_the_chat_waits_for_is_replaced_and_gone_with_any_other_status() ->
 def test_a_steered_message_is_marked_in_the_queue() -> None:
     queued = QueuedMessage(3, (TextPart("rather this"),), NOW, steered=True)
     assert [one.steered for one in view(QueueEvent((queued,))).queue] == [True]
+
+
+def test_a_call_is_shown_as_it_is_written_and_how_far_it_is_until_its_result_comes() -> None:
+    shown = ChatView()
+    begun = ToolCallPart("c1", "look", "")
+    for part in (TextPart("Hm"), begun, ToolArgumentsPart("c1", '{"a"'), ToolArgumentsPart("c1", ":1}")):
+        shown.apply("1.1-1", PartFrame(1, part))
+    call = ToolCallPart("c1", "look", '{"a":1}')
+    assert shown.preview == (TextPart("Hm"), call)
+    shown.apply("2.1-1", MessageEvent(message_of(2, Role.ASSISTANT, TextPart("Hm"), call)))
+    assert shown.open_calls == [call]
+    shown.apply("2.1-2", AttemptFrame(1, 2))
+    shown.apply("2.1-3", PartFrame(1, ToolProgressPart("c1", 0.5)))
+    assert shown.progress["c1"].progress == 0.5
+    shown.apply("2.1-4", PartFrame(1, ToolResultPart("c1", "blue")))
+    assert [type(piece) for piece in shown.preview] == [ToolResultPart]
+    shown.apply("3.1-4", MessageEvent(message_of(3, Role.TOOL, ToolResultPart("c1", "blue"))))
+    assert (shown.open_calls, shown.progress, shown.preview) == ([], {}, ())
+
+
+def test_what_a_turn_goes_on_without_is_known_until_it_ends() -> None:
+    shown = ChatView()
+    notice = NoticePart("mcp_server_unavailable", "It is down.", "files")
+    shown.apply("1.1-1", PartFrame(1, notice))
+    assert (shown.notices, shown.preview) == ([notice], ())
+    shown.apply("2.1-1", TurnEvent(1, "finished", 10))
+    assert shown.notices == []

@@ -9,6 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
+from chatcluster.parts import shown
 from chatcluster.ports import Outcome, checked_choice
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
@@ -35,7 +36,7 @@ async def list_messages(
     page = await request.services.store.list_messages(
         parse_chat_id(chat_id), owner_id=request.user.user_id, after=after, limit=limit, bytes_max=PAGE_BYTES
     )
-    return MessagesAnswer(page.messages, page.queue, page.has_more)
+    return MessagesAnswer(tuple(map(shown, page.messages)), page.queue, page.has_more)
 
 
 SEND = "Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."

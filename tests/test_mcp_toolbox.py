@@ -295,8 +295,8 @@ async def test_a_tool_that_is_gone_is_an_error_result_and_the_list_is_read_anew(
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp_lists, "LOOK_SECONDS", 0.5)
-    monkeypatch.setattr(mcp_link, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(mcp_lists, "LOOK_SECONDS", 4.0)
+    monkeypatch.setattr(mcp_link, "CONNECT_SECONDS", 4.0)
 
 
 @pytest.mark.parametrize("transport", ["streamable-http", "sse"])

@@ -11,6 +11,7 @@ wait for that.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -118,8 +119,9 @@ class LinkSession:
         told: Callable[[Progress], None],
     ) -> tuple[tuple[ResultContent, ...], bool]:
         """The content of the result, and whether it is an error. Raises ``McpFailed``."""
+        encoded = json.dumps(arguments).encode()
         called = await self._link.ask(
-            lambda number: Call(number, self.opened.id, name, arguments, meta, content_bytes_max), Called, told
+            lambda number: Call(number, self.opened.id, name, encoded, meta, content_bytes_max), Called, told
         )
         return called.content, called.is_error
 

@@ -21,6 +21,7 @@ import socket
 import sys
 
 import httpx2
+import msgspec
 import trio
 
 from chatcluster.tools import mcp_http
@@ -95,10 +96,14 @@ class Host:
             self._cancel(request_id)
 
     async def _say(self, reply: Reply) -> None:
+        try:
+            data = frame(reply)
+        except (msgspec.MsgspecError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+            data = frame(Failed(reply.id, Trouble.GARBAGE, f"what it sent cannot be passed on: {type(error).__name__}"))
         with trio.CancelScope(shield=True):  # a frame that is cut would be the end of all of them
             async with self._turn:
                 try:
-                    await self._stream.send_all(frame(reply))
+                    await self._stream.send_all(data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._end_all()
 

@@ -45,28 +45,31 @@ def listed_tools(tools: Iterable[types.Tool]) -> tuple[tuple[ListedTool, ...], i
 
 
 def _listed_tool(tool: types.Tool) -> ListedTool | None:
-    parameters = _storable_json(tool.input_schema)
-    parameters.setdefault("type", "object")
     usable = tool.name and len(tool.name) <= TOOL_NAME_CHARS_MAX and storable(tool.name) == tool.name
-    if not usable or parameters["type"] != "object" or len(json.dumps(parameters)) > SCHEMA_BYTES_MAX:
+    schema = _schema_of(tool)
+    if not usable or schema is None:
         return None
     hints = tool.annotations or types.ToolAnnotations()
     description = tool.description or tool.title or hints.title or ""
     return ListedTool(
         name=tool.name,
         description=storable(description)[:DESCRIPTION_CHARS_MAX],
-        parameters=parameters,
+        schema=schema,
         read_only=hints.read_only_hint is True,
         idempotent=hints.idempotent_hint is True,
     )
 
 
-def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(value)
-    if "\\u0000" in text or "\\ud" in text:
-        text = text.replace("\\u0000", "\\ufffd")
-    decoded: dict[str, Any] = json.loads(storable(text))
-    return decoded
+def _schema_of(tool: types.Tool) -> str | None:
+    """The schema as JSON that we can read and store, if it is one of an object and not too large."""
+    if tool.input_schema.get("type", "object") != "object":
+        return None
+    text = json.dumps({"type": "object", **tool.input_schema}).replace("\\u0000", "\\ufffd")
+    try:
+        msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return None
+    return text if len(text) <= SCHEMA_BYTES_MAX else None
 
 
 def instructions_of(text: str | None) -> str:

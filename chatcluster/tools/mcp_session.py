@@ -10,6 +10,7 @@ A question of the server to a person (elicitation) is declined, one to a model (
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -147,7 +148,7 @@ class Session:
     ) -> types.CallToolResult | types.InputRequiredResult:
         params = types.CallToolRequestParams(
             name=request.name,
-            arguments=request.arguments,
+            arguments=json.loads(request.arguments),
             input_responses=answers,
             request_state=state,
             _meta=dict(request.meta),  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from chatcluster import telemetry
@@ -147,6 +148,8 @@ class McpTurn:
             )
         except McpFailed as failure:
             return self._failure(found, failure)
+        except RecursionError:
+            return _error(f"{call.name} was not run: its arguments are nested too deeply.")
 
     async def _run_in_time(self, found: _Found, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
         tool = found.tool
@@ -267,7 +270,7 @@ def tool_of(server: McpServer, listed: ListedTool, name: str) -> Tool:
     return Tool(
         name=name,
         description=listed.description,
-        parameters=listed.parameters,
+        parameters=msgspec.json.decode(listed.schema),
         effect=policy.effect or (hinted_effect(listed) if settings.trusted else Effect.ONCE),
         approval=Approval.DENY if settings.approval is Approval.DENY else policy.approval or settings.approval,
         idle_seconds=settings.idle_seconds,

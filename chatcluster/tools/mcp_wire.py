@@ -61,7 +61,8 @@ class Call(msgspec.Struct, tag="call", frozen=True):
     id: int
     session: int
     name: str
-    arguments: dict[str, Any]
+    arguments: bytes
+    """JSON: it has numbers that MessagePack has not."""
     meta: dict[str, str]
     content_bytes_max: int
 
@@ -86,7 +87,8 @@ Request = Open | ListTools | Call | Fetch | Cancel
 class ListedTool(msgspec.Struct, frozen=True):
     name: str
     description: str
-    parameters: dict[str, Any]
+    schema: str
+    """JSON, for the same reason."""
     read_only: bool = False
     idempotent: bool = False
 

@@ -29,14 +29,14 @@ from chatcluster.ports import MODELS_CHANNEL, Models
 
 
 class Sealing(Protocol):
-    def seal(self, secret: str, place: str) -> bytes:
-        """Raises ``ConfigError`` where there is no key to encrypt with."""
+    def seal(self, secret: bytes, place: str) -> bytes:
+        """Raises ``NoEncryptionKeys``."""
         ...
 
 
 def place_of_key(provider_name: str) -> str:
     """What a provider's sealed key is bound to."""
-    return f"providers.sealed_key:{provider_name}"
+    return f"providers.sealed_key/{provider_name}"
 
 
 class ModelAdministration:
@@ -52,7 +52,7 @@ class ModelAdministration:
         return await self._models.models()
 
     async def add_provider(self, new: NewProvider) -> Provider:
-        """Raises ``InvalidRequest``, ``NameTaken``, and ``ConfigError`` where a key cannot be sealed."""
+        """Raises ``InvalidRequest``, ``NameTaken``, and ``NoEncryptionKeys`` where a key cannot be sealed."""
         provider = Provider(
             name=new.name, kind=new.kind, base_url=new.base_url, enabled=new.enabled, options=new.options
         )
@@ -95,7 +95,7 @@ class ModelAdministration:
         if key is None:
             return msgspec.structs.replace(provider, sealed_key=None, key_hint=None)
         key = checked_key(key)
-        sealed = self._sealing.seal(key, place_of_key(provider.name))
+        sealed = self._sealing.seal(key.encode(), place_of_key(provider.name))
         return msgspec.structs.replace(provider, sealed_key=sealed, key_hint=hint_of_key(key))
 
     def _tell(self) -> None:

@@ -62,8 +62,8 @@ async def models(url: str | None) -> AsyncIterator[Models]:
 class Reversing:
     """A seal that can be seen through."""
 
-    def seal(self, secret: str, place: str) -> bytes:
-        return f"{place}={secret[::-1]}".encode()
+    def seal(self, secret: bytes, place: str) -> bytes:
+        return place.encode() + b"=" + secret[::-1]
 
 
 class Desk:
@@ -98,7 +98,7 @@ async def test_a_provider_reads_back_with_its_key_sealed_and_all_replicas_are_to
     (provider,) = await desk.models.providers()
     assert (provider.name, provider.kind, provider.base_url) == ("cloud", Kind.OPENAI, "https://cloud.example/v1")
     assert (provider.enabled, provider.options, provider.key_hint) == (True, ProviderOptions(), "cdef")
-    assert provider.sealed_key == Reversing().seal(SECRET, place_of_key("cloud"))
+    assert provider.sealed_key == Reversing().seal(SECRET.encode(), place_of_key("cloud"))
     assert provider.key_set_at is not None
     assert desk.told == [MODELS_CHANNEL]
 

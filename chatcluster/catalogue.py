@@ -56,6 +56,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "message.part_unknown": "a message has parts of a kind that this version does not know",
         "message.unreadable": "a message cannot be read by this version",
         "migration.said": "a migration waits, and for what",
+        "models.unknown": "the providers and models could not be read; those that are known are used on",
+        "models.unreadable": "a provider or a model cannot be read by this version",
         "notice.not_understood": "a hint is not understood by this version; taken for a gap",
         "postgres.connection_lost": "a connection to Postgres that gave no sign of life was given up",
         "postgres.doubtful": "something about the database makes one doubt that it will work",

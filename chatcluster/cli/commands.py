@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +16,16 @@ import trio
 
 from chatcluster import __version__
 from chatcluster.cli import exits
-from chatcluster.cli.flags import ALL, DATABASE, ready_fd_option, settings_flags
+from chatcluster.cli.flags import (
+    ALL,
+    DATABASE,
+    Commands,
+    data_dir_option,
+    ready_fd_option,
+    server_options,
+    settings_flags,
+)
+from chatcluster.cli.model_commands import model, provider
 from chatcluster.cli.simulated_model import simulate_llm
 from chatcluster.config import (
     ENV_PREFIX,
@@ -28,19 +35,12 @@ from chatcluster.config import (
     from_environment,
 )
 from chatcluster.errors import ConfigError
-from chatcluster.local.local_cluster import DEFAULT_DATA_DIR, reach, read_cluster
+from chatcluster.local.local_cluster import reach, read_cluster
 
 NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}
 """What `up` gives to each replica itself."""
 UP_DEFAULTS = {"drain_seconds": 5.0, "drain_notice_seconds": 0.0}
 """The person who presses Ctrl-C waits for the drain, and there is no load balancer to tell."""
-
-
-class Commands(click.Group):
-    """In the order in which people need them, rather than by the alphabet."""
-
-    def list_commands(self, _: click.Context) -> list[str]:
-        return list(self.commands)
 
 
 @click.group(
@@ -57,28 +57,6 @@ def commands() -> None:
     chatcluster chat "Hello"          talk to it
     chatcluster serve --help          one replica, for a cluster on several machines
     """
-
-
-def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--data-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_DATA_DIR,
-        envvar=ENV_PREFIX + "DATA_DIR",
-        show_default=True,
-        show_envvar=True,
-        help="Where `up` keeps its data, token and logs",
-    )(function)
-
-
-def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How to reach a cluster; without them the one that `up` runs on this machine is meant."""
-    for flag, text in (
-        ("--token", "API token.  [default: on this machine that of the local cluster]"),
-        ("--url", "URL of a cluster.  [default: the local one]"),
-    ):
-        function = click.option(flag, envvar=ENV_PREFIX + flag[2:].upper(), show_envvar=True, help=text)(function)
-    return data_dir_option(function)
 
 
 # --- servers ----------------------------------------------------------------------------------
@@ -336,6 +314,10 @@ def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Pat
             return await client.replicas()
 
     show_replicas(trio.run(fetch), as_json=as_json)
+
+
+for group in (provider, model):
+    commands.add_command(group)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

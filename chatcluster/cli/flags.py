@@ -1,20 +1,54 @@
-"""Command-line flags made from the settings' own table, so that there is one place to say what a setting is."""
+"""What commands have in common: how a group lists them, and their flags.
+
+The flags of settings are made from the settings' own table, so that there is one place to say what a setting is.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from chatcluster.config import Settings, env_name, flag_name
+from chatcluster.config import ENV_PREFIX, Settings, env_name, flag_name
+from chatcluster.local.local_cluster import DEFAULT_DATA_DIR
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ALL = tuple(item.name for item in fields(Settings))
 DATABASE = ("database_url", "statement_timeout_seconds")
+
+
+class Commands(click.Group):
+    """In the order in which people need them, rather than by the alphabet."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_DATA_DIR,
+        envvar=ENV_PREFIX + "DATA_DIR",
+        show_default=True,
+        show_envvar=True,
+        help="Where `up` keeps its data, token and logs",
+    )(function)
+
+
+def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How to reach a cluster; without them the one that `up` runs on this machine is meant."""
+    for flag, text in (
+        ("--token", "API token.  [default: on this machine that of the local cluster]"),
+        ("--url", "URL of a cluster.  [default: the local one]"),
+    ):
+        function = click.option(flag, envvar=ENV_PREFIX + flag[2:].upper(), show_envvar=True, help=text)(function)
+    return data_dir_option(function)
 
 
 def settings_flags(*names: str) -> Callable[[F], F]:

@@ -13,6 +13,7 @@ import trio
 
 from chatcluster.chat import ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
+from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
 
@@ -104,6 +105,8 @@ class MemoryDatabase:
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
+        self.providers: dict[str, Provider] = {}
+        self.models: dict[str, ModelEntry] = {}
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""

@@ -6,13 +6,14 @@ port             for real                        in one process
 ``Store``        ``postgres/store.py``           ``memory/store.py``
 ``Registry``     ``postgres/registry.py``        ``memory/registry.py``
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
+``Models``       ``postgres/models.py``          ``memory/models.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
 ===============  ==============================  ========================
 
-Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavailable`` (``PartStreams``);
+Every method may raise ``StoreUnavailable`` (the first four) or ``StreamsUnavailable`` (``PartStreams``);
 ``PubSub`` never raises for the network: it is best effort by contract, and says where it had a gap.
 """
 
@@ -20,9 +21,11 @@ from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
 from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress, ToolSpec
+from chatcluster.ports.models import Models
 from chatcluster.ports.outside import Outside
 from chatcluster.ports.pubsub import (
     GAP,
+    MODELS_CHANNEL,
     REPLICAS_CHANNEL,
     RUNNABLE_CHANNEL,
     TOKENS_CHANNEL,
@@ -86,6 +89,7 @@ from chatcluster.ports.toolbox import (
 __all__ = [
     "GAP",
     "MESSAGE_BYTES",
+    "MODELS_CHANNEL",
     "NO_ROW",
     "REPLICAS_CHANNEL",
     "RUNNABLE_CHANNEL",
@@ -119,6 +123,7 @@ __all__ = [
     "Model",
     "ModelEvent",
     "ModelRequest",
+    "Models",
     "NewChat",
     "NewerMessages",
     "Opening",

@@ -37,6 +37,7 @@ Without `content` it has no message yet, and rests until one is sent."""
 @post("/chats", responses=REFUSALS, description=CREATE + STREAMED)
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
+    await request.require_model(data.model)
     outcome = await request.services.transitions.create(_new_chat(request, data), await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)

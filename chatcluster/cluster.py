@@ -32,7 +32,7 @@ from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.listening import inherited_socket, listening_socket
-from chatcluster.llm.client import ChatCompletions
+from chatcluster.llm.client import HttpModel
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
@@ -95,7 +95,7 @@ async def serve(
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
             if model is None:
-                model = await stack.enter_async_context(ChatCompletions(settings))
+                model = await stack.enter_async_context(HttpModel.of_settings(settings))
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:

@@ -27,6 +27,7 @@ from typing import Any
 from uuid import uuid4
 
 from chatcluster.errors import ProviderError
+from chatcluster.llm.addresses import end_point_url, key_headers
 from chatcluster.llm.chunks import (
     Choice,
     Chunk,
@@ -36,10 +37,11 @@ from chatcluster.llm.chunks import (
     read_chunk,
     read_usage,
 )
-from chatcluster.llm.failures import Provider, from_finish_reason, from_stray_text, from_stream
+from chatcluster.llm.failures import from_finish_reason, from_stray_text, from_stream
 from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
-from chatcluster.llm.openai_request import EXTRA_CONTENT
+from chatcluster.llm.openai_request import EXTRA_CONTENT, request_body
 from chatcluster.llm.sse import ErrorPayload
+from chatcluster.llm.wire import Route, Target, Wire
 from chatcluster.parts import (
     UNDECODABLE,
     OpaquePart,
@@ -52,7 +54,7 @@ from chatcluster.parts import (
     encode,
     is_visible,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, Progress
+from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest, Progress
 
 DONE = b"[DONE]"
 KEEP_ALIVE = KeepAlive()
@@ -88,9 +90,9 @@ class _Call:
 class _StreamedCalls:
     """The tool calls of one answer, from pieces as servers send them."""
 
-    def __init__(self, provider: Provider, model: str, new_id: Callable[[], str]) -> None:
-        self._provider = provider
-        self._model = model
+    def __init__(self, route: Route, new_id: Callable[[], str]) -> None:
+        self._provider = route.server
+        self._model = route.model
         self._new_id = new_id
         self._calls: list[_Call] = []
         self._open: dict[int, _Call] = {}
@@ -185,10 +187,9 @@ def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> boo
 class ChunkDecoder:
     """One answer; see the module's docstring. Every method may raise ``ProviderError``."""
 
-    def __init__(self, provider: Provider, model: str = "", *, new_call_id: Callable[[], str] = new_call_id) -> None:
-        """``model`` is the one that was asked: opaque parts are for it alone."""
-        self._provider = provider
-        self._calls = _StreamedCalls(provider, model, new_call_id)
+    def __init__(self, route: Route, *, new_call_id: Callable[[], str] = new_call_id) -> None:
+        self._provider = route.server
+        self._calls = _StreamedCalls(route, new_call_id)
         self._reason: str | None = None
         self._usage: Usage | None = None
         self._model: str | None = None
@@ -309,3 +310,10 @@ class ChunkDecoder:
             )
         what = "nothing but reasoning or space" if self._has_said_something else "an empty answer"
         return self._provider.error(f"{name} sent {what} (finish reason {reason})", "empty_answer", retryable=True)
+
+
+def _target(_: ModelRequest, route: Route) -> Target:
+    return Target("POST", end_point_url(route.base_url, "/chat/completions"))
+
+
+WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, ChunkDecoder)

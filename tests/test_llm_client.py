@@ -139,7 +139,7 @@ async def test_many_answers_at_a_time(world: World, nursery: trio.Nursery) -> No
         ("fail=500", "generic", True, None),
         ("fail=503 retry_after=0", "overloaded", True, 0.0),
         ("fail=401", "auth", False, None),
-        ("fail=400 code=context_length_exceeded", "context_length", False, None),
+        ("fail=400 code=context_length_exceeded", "context_overflow", False, None),
         ("fail=404", "config", False, None),
         ("drop=1", "generic", True, None),
         ("cut_after=0", "stream_incomplete", True, None),

@@ -176,7 +176,7 @@ class Failure:
 FAILURES = {
     "openrouter_error": Failure("generic", True, "Provider disconnected", 502),
     "litellm_error": Failure("usage_limit", False, "exceeded your budget", 429),
-    "vllm_error": Failure("context_length", False, "maximum context length", 400),
+    "vllm_error": Failure("context_overflow", False, "maximum context length", 400),
     "cut": Failure("stream_incomplete", True, "in the middle of its answer"),
     "cut_in_json": Failure("generic", True, "cannot be read"),
     "empty": Failure("empty_answer", True, "empty answer"),

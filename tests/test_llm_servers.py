@@ -140,7 +140,7 @@ async def test_a_refusal_before_the_request_is_sent_is_read(nursery: trio.Nurser
     async with await model_of(nursery, talk) as model:
         error = await failure(model, "x" * (4 << 20))
     nursery.cancel_scope.cancel()
-    assert (error.kind, error.retryable) == ("context_length", False)
+    assert (error.kind, error.retryable) == ("context_overflow", False)
     assert "at most 1 MB" in error.message
 
 

@@ -14,13 +14,13 @@ END_POINTS = ("/chat/completions", "/messages", "/responses")
 _SECRET_NAME = re.compile("key|token|secret|password|sig", re.IGNORECASE)
 
 
-def end_point_url(base_url: str, end_point: str, *, query: str = "") -> str:
+def end_point_url(base_url: str, end_point: str, *, query: str = "", without: tuple[str, ...] = ()) -> str:
     """The URL for requests to ``end_point`` below ``base_url``, which ``config.check_http_url`` has found to be one. A
-    fragment is nothing that a server gets to see, and is left out.
+    fragment is nothing that a server gets to see, and is left out, and so is what ``without`` names at the path's end.
     """
     parts = urlsplit(base_url.strip())
     path = parts.path.rstrip("/")
-    for known in END_POINTS:
+    for known in (*END_POINTS, *without):
         path = path.removesuffix(known).rstrip("/")
     query = "&".join(filter(None, (parts.query, query)))
     return urlunsplit((parts.scheme, parts.netloc, path + end_point, query, ""))

@@ -38,13 +38,14 @@ import trio
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import http_client
+from chatcluster.llm.answers import KEEP_ALIVE
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Decoder, Route, Wire
 from chatcluster.llm.wires import WIRES, Routing, settings_routing
-from chatcluster.ports import KeepAlive, ModelEvent, ModelRequest
+from chatcluster.ports import ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 5.0
 SEND_SECONDS = 60.0
@@ -61,7 +62,6 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
-KEEP_ALIVE = KeepAlive()
 _ENCODINGS = ("identity", "gzip", "deflate")
 
 

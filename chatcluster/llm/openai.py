@@ -24,10 +24,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
-from chatcluster.errors import ProviderError
 from chatcluster.llm.addresses import end_point_url, key_headers
+from chatcluster.llm.answers import (
+    KEEP_ALIVE,
+    MODEL_CHARACTERS_MAX,
+    PROGRESS,
+    PROVIDER_ID_CHARACTERS_MAX,
+    cut_answer,
+    empty_answer,
+    endless_answer,
+    new_call_id,
+    unreadable,
+)
 from chatcluster.llm.chunks import (
     Choice,
     Chunk,
@@ -54,20 +63,12 @@ from chatcluster.parts import (
     encode,
     is_visible,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest, Progress
+from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
 DONE = b"[DONE]"
-KEEP_ALIVE = KeepAlive()
-PROGRESS = Progress()
 CALLS_CHARACTERS_MAX = 1 << 20
 CALL_CHARACTERS = 1000
 """What a call counts for, its texts aside."""
-PROVIDER_ID_CHARACTERS_MAX = 256
-MODEL_CHARACTERS_MAX = 200
-
-
-def new_call_id() -> str:
-    return f"call_{uuid4().hex}"
 
 
 @dataclass
@@ -161,7 +162,7 @@ class _StreamedCalls:
         """Calls are kept until the answer is complete: so they have a limit."""
         self.kept_characters += characters
         if self.kept_characters > CALLS_CHARACTERS_MAX:
-            raise self._provider.error(f"{self._provider.name} sent tool calls without an end", "generic")
+            raise endless_answer(self._provider)
 
 
 def _as_text(arguments: Any) -> str:
@@ -222,21 +223,14 @@ class ChunkDecoder:
         if self.is_complete:
             return []
         if self._reason is None:
-            raise self._provider.error(
-                f"{self._provider.name} ended the stream in the middle of its answer",
-                "stream_incomplete",
-                retryable=True,
-            )
+            raise cut_answer(self._provider)
         return self._complete(self._reason)
 
     def _read(self, payload: bytes) -> Chunk:
         try:
             return read_chunk(payload)
         except (ValueError, *UNDECODABLE) as error:
-            text = payload[:200].decode("utf-8", "replace")
-            raise self._provider.error(
-                f"{self._provider.name} sent a chunk that cannot be read ({error}): {text}", "generic", retryable=True
-            ) from None
+            raise unreadable(self._provider, payload, error) from None
 
     def _take_chunk(self, chunk: Chunk, payload: bytes) -> list[ModelEvent]:
         if (chunk.error is not None or not chunk.choices) and chunk.is_error:
@@ -290,7 +284,7 @@ class ChunkDecoder:
 
     def _complete(self, reason: str) -> list[ModelEvent]:
         if not self._calls and not self._is_visible:
-            raise self._empty(reason)
+            raise empty_answer(self._provider, reason, has_said_something=self._has_said_something)
         last = self._calls.end()
         if self._calls and reason in ("stop", OTHER):
             reason = "tool_calls"
@@ -298,18 +292,6 @@ class ChunkDecoder:
             reason = "stop"
         self.is_complete = True
         return [*map(Delta, last), Finished(reason, self._usage, self._model)]
-
-    def _empty(self, reason: str) -> ProviderError:
-        name = self._provider.name
-        if reason == "content_filter":
-            return self._provider.error(f"{name}'s content filter blocked the answer", "content_filter")
-        if reason == "length":  # the next attempt would cost the same, for nothing
-            return self._provider.error(
-                f"{name} reached its limit of length before it had said anything; raise the limit, or reason less",
-                "empty_answer",
-            )
-        what = "nothing but reasoning or space" if self._has_said_something else "an empty answer"
-        return self._provider.error(f"{name} sent {what} (finish reason {reason})", "empty_answer", retryable=True)
 
 
 def _target(_: ModelRequest, route: Route) -> Target:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, result_texts
+from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, is_blank, result_texts
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, Role, TextPart, encode
@@ -164,7 +164,7 @@ def _wire_blocks(parts: Iterable[Part]) -> Iterator[bytes]:
     """The items of a content that is a list."""
     comma = b""
     for part in parts:
-        if isinstance(part, TextPart) and part.text:
+        if isinstance(part, TextPart) and not is_blank(part.text):
             yield comma + b'{"type":"text","text":"'
             yield from text_pieces(part.text)
             yield b'"}'

@@ -48,7 +48,8 @@ class Progress(KeepAlive, frozen=True):
 
 class Finished(msgspec.Struct, frozen=True):
     """The provider's own terminal event. ``reason``: stop, length, content_filter, tool_calls, or other where
-    the provider gave a reason that is none of these and ended its answer in order."""
+    the provider gave a reason that is none of these and ended its answer in order. ``pause``: the provider wants to be
+    asked again, with this answer as the history's last message, and goes on from there."""
 
     reason: str
     usage: Usage | None = None

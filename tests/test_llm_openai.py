@@ -7,15 +7,19 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import msgspec
+import openai
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.conversation import OUTCOME_UNKNOWN
@@ -240,6 +244,32 @@ def test_a_transcript_without_an_answer_is_a_visible_error(name: str, bytes_at_a
     assert error.provider == "test.example"
 
 
+VENDORS_TYPE: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsStreaming)
+
+
+@pytest.mark.parametrize("name", ["openai", "openai_parallel_calls", "refusal", "vllm_reasoning", "no_done"])
+def test_the_vendors_client_reads_the_same(name: str) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=transcript(name))
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    client = openai.OpenAI(api_key="key", base_url="https://test.example/v1", http_client=http, max_retries=0)
+    texts: list[str] = []
+    calls: dict[int, list[str]] = {}
+    for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+        for delta in (choice.delta for choice in chunk.choices):
+            texts.extend(filter(None, (delta.content, delta.refusal)))
+            for call in delta.tool_calls or ():
+                assert call.function is not None
+                pieces = calls.setdefault(call.index, [])
+                pieces.extend(filter(None, (call.id, call.function.name, call.function.arguments)))
+    ours = ANSWERS[name].parts
+    assert "".join(texts) == "".join(part.text for part in ours if isinstance(part, TextPart))
+    assert ["".join(pieces) for pieces in calls.values()] == [
+        f"{part.provider_id}{part.name}{part.arguments}" for part in ours if isinstance(part, ToolCallPart)
+    ]
+
+
 def test_every_transcript_has_an_expectation() -> None:
     assert {path.stem for path in TRANSCRIPTS.glob("*.sse")} == {*ANSWERS, *FAILURES}
 
@@ -384,8 +414,21 @@ def tool(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
 
 
 def body_of(messages: tuple[Message, ...], **route: Any) -> Any:
+    """The body, which the vendor's types take."""
     slices = request_body(ModelRequest(UUID(int=1), messages), msgspec.structs.replace(ROUTE, **route))
-    return json.loads(b"".join(slices))
+    body = json.loads(b"".join(slices))
+    consume(VENDORS_TYPE.validate_python(body))
+    return body
+
+
+def consume(value: Any) -> None:
+    """Iterables are checked when they are walked."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            consume(inner)
+    elif not isinstance(value, str | bytes) and isinstance(value, Iterable):
+        for inner in value:
+            consume(inner)
 
 
 def wire_messages(messages: tuple[Message, ...]) -> Any:

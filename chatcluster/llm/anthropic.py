@@ -332,4 +332,4 @@ def _headers(route: Route) -> dict[str, str]:
     return {"anthropic-version": VERSION, "authorization": f"Bearer {route.api_key}"}
 
 
-WIRE = Wire(_target, _headers, request_body, MessageDecoder)
+WIRE = Wire(_target, _headers, request_body, lambda _, route: MessageDecoder(route))

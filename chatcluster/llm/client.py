@@ -62,6 +62,7 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
+FORGOTTEN_STATUSES = (404, 410)
 _ENCODINGS = ("identity", "gzip", "deflate")
 
 
@@ -110,7 +111,10 @@ class HttpModel:
         wire = WIRES[route.kind]
         body = _Body(await self._send(request, route, wire), route.server)
         try:
-            yield await _open(body, route.server, wire.decoder(route))
+            if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
+                said = f"{route.server.name} has forgotten the answer that it was to go on with"
+                raise route.server.error(said, "answer_forgotten", retryable=True)
+            yield await _open(body, route.server, wire.decoder(request, route))
         finally:
             await body.close()
 

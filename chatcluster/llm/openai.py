@@ -298,4 +298,9 @@ def _target(_: ModelRequest, route: Route) -> Target:
     return Target("POST", end_point_url(route.base_url, "/chat/completions"))
 
 
-WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, ChunkDecoder)
+WIRE = Wire(
+    _target,
+    lambda route: key_headers(route.base_url, route.api_key),
+    request_body,
+    lambda _, route: ChunkDecoder(route),
+)

@@ -82,4 +82,4 @@ class Wire(NamedTuple):
     """The key, and what else the protocol wants."""
     body: Callable[[ModelRequest, Route], Iterator[bytes]]
     """In slices of bounded work."""
-    decoder: Callable[[Route], Decoder]
+    decoder: Callable[[ModelRequest, Route], Decoder]

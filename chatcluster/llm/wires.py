@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from chatcluster.config import Settings
-from chatcluster.llm import anthropic, openai
+from chatcluster.llm import anthropic, openai, responses
 from chatcluster.llm.addresses import secrets_in
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.wire import Route, Wire
 from chatcluster.models import Kind
 from chatcluster.ports import ModelRequest
 
-WIRES: Mapping[Kind, Wire] = {Kind.OPENAI: openai.WIRE, Kind.ANTHROPIC: anthropic.WIRE}
+WIRES: Mapping[Kind, Wire] = {
+    Kind.OPENAI: openai.WIRE,
+    Kind.ANTHROPIC: anthropic.WIRE,
+    Kind.RESPONSES: responses.WIRE,
+}
 
 Routing = Callable[[ModelRequest], Route]
 """Where a request goes. Raises ``ProviderError`` where it can go nowhere: what a person has to set, and how."""

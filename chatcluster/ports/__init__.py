@@ -20,7 +20,18 @@ Every method may raise ``StoreUnavailable`` (the first four) or ``StreamsUnavail
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
-from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress, ToolSpec
+from chatcluster.ports.model import (
+    Attachable,
+    Attachment,
+    Delta,
+    Finished,
+    KeepAlive,
+    Model,
+    ModelEvent,
+    ModelRequest,
+    Progress,
+    ToolSpec,
+)
 from chatcluster.ports.models import Models
 from chatcluster.ports.outside import Outside
 from chatcluster.ports.pubsub import (
@@ -104,6 +115,8 @@ __all__ = [
     "Accounts",
     "Appended",
     "Approval",
+    "Attachable",
+    "Attachment",
     "Burial",
     "Changes",
     "Chat",

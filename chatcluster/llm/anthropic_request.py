@@ -199,8 +199,25 @@ def _group(groups: list[Group], said: Utterance) -> None:
 def _says_something(said: Utterance, plan: _Plan, route: Route) -> bool:
     if said.calls or said.has_text or said.has_images:
         return True
-    blocks = (part for part in said.message.parts if isinstance(part, OpaquePart) and _is_block(part, route))
-    return any(plan.takes(_read_named(block)) for block in blocks)
+    return bool(_sent_blocks(said.message.parts, plan, route))
+
+
+def _sent_blocks(parts: tuple[Part, ...], plan: _Plan, route: Route) -> set[int]:
+    """Which of the parts are blocks that go back. Thinking that led to nothing is none: the server would refuse it."""
+    sent: set[int] = set()
+    is_followed = False
+    for at in range(len(parts) - 1, -1, -1):
+        part = parts[at]
+        if isinstance(part, OpaquePart):
+            if not _is_block(part, route) or not plan.takes(_read_named(part)):
+                continue
+            if part.kind in THINKING and not is_followed:
+                continue
+            sent.add(at)
+        elif not (isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and not is_blank(part.text))):
+            continue
+        is_followed = True
+    return sent
 
 
 def _take(plan: _Plan, said: Utterance, route: Route) -> None:
@@ -289,16 +306,15 @@ def _blocks_of(said: Utterance, plan: _Plan, route: Route) -> Iterator[bytes | N
         return
     calls = iter(said.calls)
     parts = said.message.parts
+    sent = _sent_blocks(parts, plan, route)
     for at, part in enumerate(parts):
         if isinstance(part, TextPart):
             yield from _text_block(part.text, _citations_behind(parts, at, route))
         elif isinstance(part, ToolCallPart):
             yield from _call_block(next(calls))
-        elif isinstance(part, OpaquePart) and _is_block(part, route):
-            block = _read_named(part)
-            if plan.takes(block):
-                yield from encoded_text(part.data.encode()[:-1])
-                yield None
+        elif isinstance(part, OpaquePart) and at in sent:
+            yield from encoded_text(part.data.encode()[:-1])
+            yield None
 
 
 def _citations_behind(parts: tuple[Part, ...], at: int, route: Route) -> bytes:

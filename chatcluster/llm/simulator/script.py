@@ -144,10 +144,9 @@ def _mode(script: Script, blocks: Iterable[_Block], step: int, *, has_calls: boo
         return script.mode
     if has_calls and not ordered & _WORDS:
         return "silent"
-    if script.mode != "markdown":
-        return script.mode
-    tells_results = not ordered & _WORDS and any(block.call is not None for block in blocks)
-    return "results" if tells_results else "words"
+    if not ordered & _WORDS and any(block.call is not None for block in blocks):
+        return "results"
+    return "words" if script.mode == "markdown" else script.mode
 
 
 def _blocks(prompt: str) -> list[_Block]:

@@ -34,6 +34,7 @@ from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnav
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
+from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
@@ -41,6 +42,7 @@ from chatcluster.ports import Model, Outside
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
@@ -51,7 +53,9 @@ from chatcluster.redis.health import RedisHealth
 from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
+from chatcluster.secrets import Keyring
 from chatcluster.subscribe import Feeds
+from chatcluster.tools.mcp import McpTools
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
@@ -87,6 +91,7 @@ async def serve(
     _require_servers(settings)
     if model is None and settings.slots:
         _require_model(settings)
+    Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
     _spare_pauses()
@@ -176,6 +181,8 @@ class _Process:
             on_incarnation=partial(_say_ready, ready_fd, port),
         )
         notices.set_learner(self._feeds.learn)
+        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
+        self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         self._purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = Services(
             settings=settings,
@@ -188,6 +195,8 @@ class _Process:
             transitions=Transitions(store, notices),
             health=_Health(database, self._redis_health, lambda: self._replica.draining),
             metrics=metrics,
+            mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
+            mcp_client=self._mcp,
         )
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
@@ -224,6 +233,7 @@ class _Process:
                     await background.start(self._pubsub.run)
                     background.start_soon(self._redis_health.run)
                     background.start_soon(self._purge.run)
+                    background.start_soon(self._mcp.run)
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))

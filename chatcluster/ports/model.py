@@ -29,6 +29,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...] = ()
     may_call_tools: bool = True
     """False: the tools are told, so that what the provider keeps of the prompt stays good, and none may be called."""
+    failures: int = 0
+    """How often the model failed at this step before: another one may take its place."""
 
 
 class Delta(msgspec.Struct, frozen=True):

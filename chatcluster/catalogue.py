@@ -56,6 +56,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "message.part_unknown": "a message has parts of a kind that this version does not know",
         "message.unreadable": "a message cannot be read by this version",
         "migration.said": "a migration waits, and for what",
+        "models.none": "there is no provider in the database and none in the settings: no chat can be answered",
         "models.unknown": "the providers and models could not be read; those that are known are used on",
         "models.unreadable": "a provider or a model cannot be read by this version",
         "notice.not_understood": "a hint is not understood by this version; taken for a gap",

@@ -33,15 +33,21 @@ from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
+from chatcluster.llm.routing import catalogue_routing
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
+from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
+from chatcluster.model_admin import ModelAdministration
+from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
 from chatcluster.ports import Model, Outside
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
+from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
@@ -51,7 +57,9 @@ from chatcluster.redis.health import RedisHealth
 from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
+from chatcluster.secrets import Keyring
 from chatcluster.subscribe import Feeds
+from chatcluster.tools.mcp import McpTools
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
@@ -86,7 +94,8 @@ async def serve(
     """
     _require_servers(settings)
     if model is None and settings.slots:
-        _require_model(settings)
+        _require_key(settings)
+    Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
     _spare_pauses()
@@ -94,8 +103,6 @@ async def serve(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
-            if model is None:
-                model = await stack.enter_async_context(HttpModel.of_settings(settings))
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
@@ -127,11 +134,9 @@ def _require_servers(settings: Settings) -> None:
             raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
 
 
-def _require_model(settings: Settings) -> None:
+def _require_key(settings: Settings) -> None:
     """Without one every chat that this replica claims would end in an error."""
-    if not settings.llm_base_url.strip():
-        raise ConfigError("--llm-base-url (or CHATCLUSTER_LLM_BASE_URL) is needed, or --slots 0 to serve readers only")
-    if not settings.llm_api_key.strip():
+    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
         raise ConfigError(
             "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
         )
@@ -146,6 +151,7 @@ class _Process:
         *,
         database: Database,
         redis: RedisConnection,
+        directory: ModelDirectory,
         model: Model,
         metrics: Metrics,
         port: int,
@@ -158,6 +164,7 @@ class _Process:
         self._database = database
         self._redis = redis
         self._pubsub = RedisPubSub(redis)
+        self._directory = directory
         self._redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -176,6 +183,8 @@ class _Process:
             on_incarnation=partial(_say_ready, ready_fd, port),
         )
         notices.set_learner(self._feeds.learn)
+        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
+        self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         self._purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = Services(
             settings=settings,
@@ -188,6 +197,10 @@ class _Process:
             transitions=Transitions(store, notices),
             health=_Health(database, self._redis_health, lambda: self._replica.draining),
             metrics=metrics,
+            catalogue=directory.catalogue,
+            model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
+            mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
+            mcp_client=self._mcp,
         )
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
@@ -198,13 +211,26 @@ class _Process:
 
     @classmethod
     async def open(
-        cls, stack: AsyncExitStack, settings: Settings, model: Model, metrics: Metrics, port: int, ready_fd: int | None
+        cls,
+        stack: AsyncExitStack,
+        settings: Settings,
+        model: Model | None,
+        metrics: Metrics,
+        port: int,
+        ready_fd: int | None,
     ) -> _Process:
         """The parts on connections that ``stack`` closes."""
+        database = await stack.enter_async_context(open_database(settings))
+        directory = ModelDirectory(PostgresModels(database), is_needed=not settings.llm_base_url.strip())
+        if model is None:
+            routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
+            first_url = settings.llm_base_url.strip()
+            model = await stack.enter_async_context(HttpModel(routing, concurrent=settings.slots, first_url=first_url))
         return cls(
             settings,
-            database=await stack.enter_async_context(open_database(settings)),
+            database=database,
             redis=await stack.enter_async_context(open_redis(settings.redis_url)),
+            directory=directory,
             model=model,
             metrics=metrics,
             port=port,
@@ -224,6 +250,8 @@ class _Process:
                     await background.start(self._pubsub.run)
                     background.start_soon(self._redis_health.run)
                     background.start_soon(self._purge.run)
+                    background.start_soon(self._mcp.run)
+                    background.start_soon(self._directory.run, self._pubsub)
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))

@@ -152,6 +152,17 @@ class Settings:
         minimum=1,
     )
 
+    # tools
+    encryption_keys: str = setting(
+        "",
+        "Keys for secrets in the database, separated by commas: the first encrypts, all decrypt. "
+        "`chatcluster secrets new-key` makes one",
+        secret=True,
+    )
+    public_url: str = setting(
+        "", "URL at which browsers reach this cluster, for signing in at servers of tools. Default: http://ADVERTISE"
+    )
+
     # what is kept
     deleted_keep_days: float = setting(
         7.0,
@@ -204,6 +215,8 @@ class Settings:
         check_header_text("llm-api-key", self.llm_api_key.strip())
         if self.llm_kind not in LLM_KINDS:
             raise ConfigError(f"llm-kind must be one of {', '.join(LLM_KINDS)}")
+        if self.public_url:
+            check_http_url("public-url", self.public_url.strip())
         for name in ("name", "advertise", "llm_model"):
             if not is_visible(getattr(self, name).strip()):
                 raise ConfigError(
@@ -237,6 +250,10 @@ class Settings:
     def advertised_address(self, port: int) -> str:
         host = socket.gethostname() if self.host in ALL_ADDRESSES else self.host
         return self.advertise or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+    def browsers_url(self, port: int) -> str:
+        """Where browsers reach this cluster, without a slash at the end."""
+        return self.public_url.strip().rstrip("/") or f"http://{self.advertised_address(port)}"
 
 
 def _check_range(name: str, value: Any, minimum: float | None, maximum: float | None) -> None:

@@ -109,6 +109,16 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class McpServerNotFound(NotFound):
+    code = "mcp_server_not_found"
+
+
+class LoginNotFound(NotFound):
+    """A sign-in that was never begun, has been used, or waited for too long. Begin it again."""
+
+    code = "login_not_found"
+
+
 class MethodNotAllowed(CallerError):
     code = "method_not_allowed"
     status = 405
@@ -172,6 +182,32 @@ class IdempotencyKeyReused(Conflict):
     """The same ``Idempotency-Key`` came with another request."""
 
     code = "idempotency_key_reused"
+
+
+class SlugTaken(Conflict):
+    code = "slug_taken"
+
+
+class McpServerChanged(Conflict):
+    """Somebody else changed the server at the same time. Read it again."""
+
+    code = "mcp_server_changed"
+
+
+class McpServersFull(Conflict):
+    code = "too_many_mcp_servers"
+
+
+class NoEncryptionKeys(Conflict):
+    """There is a secret to store, and no key to encrypt it with; nothing was written."""
+
+    code = "encryption_keys_missing"
+
+
+class SignInFailed(Conflict):
+    """The authorization server, or the way to it, does not let anybody sign in now; the message says why."""
+
+    code = "sign_in_failed"
 
 
 class TooLarge(CallerError):
@@ -299,6 +335,10 @@ class Unreadable(ChatclusterError):
 
 class HistoryTooLarge(ChatclusterError):
     """A history has more bytes than a replica reads. Edit an earlier message, or start a new chat."""
+
+
+class SecretUnreadable(ChatclusterError):
+    """A stored secret is sealed with a key that is not there, or was tampered with. It costs what it was for."""
 
 
 class SchemaError(ChatclusterError):

@@ -36,7 +36,7 @@ def http_client(
         if watch_peer:
             options["transport"] = httpx.AsyncHTTPTransport(
                 trust_env=trust_environment,
-                proxy=_proxy_for(url) if trust_environment else None,
+                proxy=proxy_for(url) if trust_environment else None,
                 socket_options=_watching_options(),
                 limits=limits or httpx.Limits(),
             )
@@ -49,7 +49,7 @@ def http_client(
         raise ConfigError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from None
 
 
-def _proxy_for(url: str) -> str | None:
+def proxy_for(url: str) -> str | None:
     """The environment's proxy for ``url``; httpx looks for one only where it makes the transport itself."""
     parts = urlsplit(url)
     proxies = getproxies()

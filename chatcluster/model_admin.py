@@ -8,7 +8,6 @@ again; where that is lost, it finds out by its poll (``model_directory.py``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -23,26 +22,16 @@ from chatcluster.models import (
     checked_entry,
     checked_key,
     checked_provider,
-    hint_of_key,
+    place_of_key,
 )
 from chatcluster.ports import MODELS_CHANNEL, Models
-
-
-class Sealing(Protocol):
-    def seal(self, secret: bytes, place: str) -> bytes:
-        """Raises ``NoEncryptionKeys``."""
-        ...
-
-
-def place_of_key(provider_name: str) -> str:
-    """What a provider's sealed key is bound to."""
-    return f"providers.sealed_key/{provider_name}"
+from chatcluster.secrets import Keyring, last_four
 
 
 class ModelAdministration:
-    def __init__(self, models: Models, sealing: Sealing, publish: Callable[[str, bytes], None]) -> None:
+    def __init__(self, models: Models, keyring: Keyring, publish: Callable[[str, bytes], None]) -> None:
         self._models = models
-        self._sealing = sealing
+        self._keyring = keyring
         self._publish = publish
 
     async def providers(self) -> tuple[Provider, ...]:
@@ -93,10 +82,10 @@ class ModelAdministration:
 
     def _with_key(self, provider: Provider, key: str | None) -> Provider:
         if key is None:
-            return msgspec.structs.replace(provider, sealed_key=None, key_hint=None)
+            return msgspec.structs.replace(provider, sealed=None, key_hint=None)
         key = checked_key(key)
-        sealed = self._sealing.seal(key.encode(), place_of_key(provider.name))
-        return msgspec.structs.replace(provider, sealed_key=sealed, key_hint=hint_of_key(key))
+        sealed = self._keyring.seal(key.encode(), place_of_key(provider.name))
+        return msgspec.structs.replace(provider, sealed=sealed, key_hint=last_four(key))
 
     def _tell(self) -> None:
         self._publish(MODELS_CHANNEL, b"")

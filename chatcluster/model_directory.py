@@ -24,14 +24,20 @@ FIRST_READ_SECONDS_MAX = 5.0
 class ModelDirectory:
     """``run`` keeps it up to date."""
 
-    def __init__(self, models: Models, pubsub: PubSub) -> None:
+    def __init__(self, models: Models, *, is_needed: bool = False) -> None:
         self._models = models
-        self._pubsub = pubsub
+        self._is_needed = is_needed
+        """The settings have no provider, so that people are told once where there is none at all."""
         self._catalogue: Catalogue | None = None
         self._known = trio.Event()
 
     def __repr__(self) -> str:
         return f"<ModelDirectory {self._catalogue}>"
+
+    @property
+    def known(self) -> Catalogue | None:
+        """The models as they are known; None before the first read."""
+        return self._catalogue
 
     async def catalogue(self) -> Catalogue:
         """The models as they are known. Raises ``StoreUnavailable`` if they could not be read yet."""
@@ -42,9 +48,9 @@ class ModelDirectory:
             raise StoreUnavailable("it is not known yet which models there are")
         return self._catalogue
 
-    async def run(self) -> None:
+    async def run(self, pubsub: PubSub) -> None:
         """Read, and read again. Runs until cancelled."""
-        async with self._pubsub.subscribe(MODELS_CHANNEL) as changes:
+        async with pubsub.subscribe(MODELS_CHANNEL) as changes:
             while True:
                 await self._read()
                 with trio.move_on_after(POLL_SECONDS):
@@ -55,5 +61,8 @@ class ModelDirectory:
             self._catalogue = await self._models.catalogue()
         except StoreUnavailable as error:
             telemetry.event("models.unknown", error=str(error))
-        else:
-            self._known.set()
+            return
+        self._known.set()
+        if self._is_needed and self._catalogue.is_empty:
+            self._is_needed = False
+            telemetry.event("models.none", hint="chatcluster provider add, or --llm-base-url")

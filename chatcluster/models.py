@@ -34,12 +34,11 @@ from chatcluster.texts import checked_line
 NAME_CHARS_MAX = 200
 URL_CHARS_MAX = 2000
 KEY_CHARS_MAX = 10_000
-HINT_CHARS = 4
-HINT_KEY_CHARS_MIN = 16
-"""Of a shorter key the last characters would give away too much."""
 OPTIONS_BYTES_MAX = 64 << 10
 FALLBACKS_MAX = 8
 OUTPUT_TOKENS_DEFAULT = 32_000
+NO_KEY = "none"
+"""What a server that takes no key is sent: clients and servers in between expect something there."""
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -99,7 +98,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     enabled: bool = True
     options: ProviderOptions = ProviderOptions()
-    sealed_key: bytes | None = None
+    sealed: bytes | None = None
+    """Its key."""
     key_hint: str | None = None
     """The last characters of the key, for people to tell keys apart."""
     key_set_at: datetime | None = None
@@ -264,8 +264,9 @@ def checked_key(key: str) -> str:
     return key
 
 
-def hint_of_key(key: str) -> str:
-    return key[-HINT_CHARS:] if len(key) >= HINT_KEY_CHARS_MIN else ""
+def place_of_key(provider_name: str) -> str:
+    """What a provider's sealed key is bound to."""
+    return f"providers.sealed/{provider_name}"
 
 
 def checked_entry(model: ModelEntry) -> ModelEntry:

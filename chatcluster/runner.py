@@ -194,7 +194,8 @@ class Runner:
         self._held.said = Said()
         self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
         attempt = Attempt(self._outside.model, self._held.stream, self._settings)
-        request = ModelRequest(chat.id, tuple(messages), asked_model(messages) or chat.model)
+        model = asked_model(messages) or chat.model
+        request = ModelRequest(chat.id, tuple(messages), model, failures=chat.failures)
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
                 answer = await self._held.unless_moved(lambda: attempt.run(request))

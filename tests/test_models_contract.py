@@ -12,7 +12,7 @@ from conftest import execute_sql
 from chatcluster.config import Settings
 from chatcluster.errors import InvalidRequest, ModelNotFound, NameTaken, ProviderInUse, ProviderNotFound, UnknownModel
 from chatcluster.memory import MemoryDatabase, MemoryModels
-from chatcluster.model_admin import ModelAdministration, place_of_key
+from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import (
     Continuation,
     Kind,
@@ -24,11 +24,15 @@ from chatcluster.models import (
     Provider,
     ProviderChange,
     ProviderOptions,
+    place_of_key,
 )
 from chatcluster.ports import MODELS_CHANNEL, Models
 from chatcluster.postgres import open_database
 from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.sealed import Rotated, rotate
+from chatcluster.secrets import Keyring, new_key
 
+KEYRING = Keyring.parse(new_key())
 SECRET = "sk-0123456789abcdef"
 RICH = ModelEntry(
     name="vendor/large",
@@ -59,20 +63,13 @@ async def models(url: str | None) -> AsyncIterator[Models]:
         yield PostgresModels(database)
 
 
-class Reversing:
-    """A seal that can be seen through."""
-
-    def seal(self, secret: bytes, place: str) -> bytes:
-        return place.encode() + b"=" + secret[::-1]
-
-
 class Desk:
     """An administrator, and what the replicas are told."""
 
     def __init__(self, models: Models) -> None:
         self.models = models
         self.told: list[str] = []
-        self.admin = ModelAdministration(models, Reversing(), lambda channel, _: self.told.append(channel))
+        self.admin = ModelAdministration(models, KEYRING, lambda channel, _: self.told.append(channel))
 
     async def with_cloud(self) -> Desk:
         await self.admin.add_provider(NewProvider(name="cloud", base_url="https://cloud.example/v1", key=SECRET))
@@ -98,7 +95,9 @@ async def test_a_provider_reads_back_with_its_key_sealed_and_all_replicas_are_to
     (provider,) = await desk.models.providers()
     assert (provider.name, provider.kind, provider.base_url) == ("cloud", Kind.OPENAI, "https://cloud.example/v1")
     assert (provider.enabled, provider.options, provider.key_hint) == (True, ProviderOptions(), "cdef")
-    assert provider.sealed_key == Reversing().seal(SECRET.encode(), place_of_key("cloud"))
+    assert provider.sealed is not None
+    assert SECRET.encode() not in provider.sealed
+    assert KEYRING.open(provider.sealed, place_of_key("cloud")) == SECRET.encode()
     assert provider.key_set_at is not None
     assert desk.told == [MODELS_CHANNEL]
 
@@ -110,7 +109,7 @@ async def test_a_change_of_a_provider_leaves_the_rest_as_it_is(desk: Desk) -> No
     assert after == msgspec.structs.replace(before, enabled=False, options=options)
     assert await desk.models.providers() == (after,)
     bare = await desk.admin.change_provider("cloud", ProviderChange(key=None))
-    assert (bare.sealed_key, bare.key_hint, bare.key_set_at) == (None, None, None)
+    assert (bare.sealed, bare.key_hint, bare.key_set_at) == (None, None, None)
 
 
 async def test_a_model_reads_back_with_all_that_it_has(desk: Desk) -> None:
@@ -207,6 +206,21 @@ async def test_a_model_that_cannot_work_is_refused_and_not_kept(desk: Desk, fiel
     assert await desk.models.models() == ()
 
 
+@pytest.mark.postgres
+async def test_keys_are_sealed_anew_with_the_newest_key(database_url: str) -> None:
+    old, new = new_key(), new_key()
+    async with open_database(Settings(database_url=database_url)) as database:
+        models = PostgresModels(database)
+        admin = ModelAdministration(models, Keyring.parse(old), lambda *_: None)
+        await admin.add_provider(NewProvider(name="cloud", base_url="https://cloud.example/v1", key=SECRET))
+        await admin.add_provider(NewProvider(name="free", base_url="https://free.example/v1"))
+        assert await rotate(database, Keyring.parse(f"{new},{old}")) == Rotated(1, 0)
+        cloud, free = await models.providers()
+        assert cloud.sealed is not None
+        assert Keyring.parse(new).open(cloud.sealed, place_of_key("cloud")) == SECRET.encode()
+        assert free.sealed is None
+
+
 # --- which model is asked ---------------------------------------------------------------------
 
 
@@ -263,4 +277,4 @@ async def test_a_row_that_cannot_be_read_costs_its_own_models_alone(database_url
 
 def test_a_provider_says_nothing_of_its_key() -> None:
     assert SECRET not in repr(NewProvider(name="a", base_url="https://a", key=SECRET))
-    assert "sealed" not in repr(Provider(name="a", kind=Kind.OPENAI, base_url="https://a", sealed_key=b"sealed"))
+    assert "sealed" not in repr(Provider(name="a", kind=Kind.OPENAI, base_url="https://a", sealed=b"sealed"))

@@ -18,11 +18,23 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
-from chatcluster.memory import MemoryAccounts, MemoryBroker, MemoryDatabase, MemoryPubSub, MemoryRegistry, MemoryStore
+from chatcluster.mcp_administration import McpAdministration
+from chatcluster.memory import (
+    MemoryAccounts,
+    MemoryBroker,
+    MemoryDatabase,
+    MemoryMcpServers,
+    MemoryModels,
+    MemoryPubSub,
+    MemoryRegistry,
+    MemoryStore,
+)
 from chatcluster.metrics import Metrics
+from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Chat, PubSub
+from chatcluster.ports import Chat, McpReport, McpServer, PubSub
+from chatcluster.secrets import Keyring
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
@@ -150,6 +162,43 @@ class ScriptedHealth:
         return self.checks
 
 
+class ScriptedMcpClient:
+    """Says what a test wants to hear of servers of tools, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.report = McpReport(ok=True)
+        self.refusal: CallerError | None = None
+        self.asked: list[tuple[object, ...]] = []
+
+    def _note(self, *question: object) -> None:
+        self.asked.append(question)
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def test(self, server: McpServer, user_id: UUID) -> McpReport:
+        self._note("test", server.slug, user_id)
+        return self.report
+
+    async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
+        self._note("begin", server.slug, user_id)
+        return "https://login.example/authorize"
+
+    async def begin_sign_in_by_link(self, ticket: str) -> str:
+        self._note("link", ticket)
+        return "https://login.example/authorize"
+
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
+        self._note("finish", state, code, issuer)
+        return "files"
+
+    async def drop_sign_in(self, state: str) -> None:
+        self._note("drop", state)
+
+    async def sign_out(self, server: McpServer, user_id: UUID) -> bool:
+        self._note("sign out", server.slug, user_id)
+        return True
+
+
 class World:
     def __init__(self, **settings: Any) -> None:
         self.settings = Settings(**settings)
@@ -157,12 +206,16 @@ class World:
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
         self.registry = MemoryRegistry(self.database)
+        self.models = MemoryModels(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
+        self.mcp_servers = MemoryMcpServers(self.database)
+        self.keyring = Keyring.parse(self.settings.encryption_keys)
+        self.mcp_client = ScriptedMcpClient()
         self.limits = Limits()
         self.server: Server
         self.url = ""
@@ -180,6 +233,10 @@ class World:
             transitions=Transitions(self.store, self.notices),
             health=self.health,
             metrics=self.metrics,
+            catalogue=self.models.catalogue,
+            model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
+            mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
+            mcp_client=self.mcp_client,
         )
 
     async def token(self, user: str = "ada", *, admin: bool = False) -> str:

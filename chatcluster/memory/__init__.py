@@ -19,6 +19,7 @@ from chatcluster.memory.accounts import MemoryAccounts
 from chatcluster.memory.broker import MemoryBroker
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.mcp_servers import MemoryMcpServers
 from chatcluster.memory.models import MemoryModels
 from chatcluster.memory.pubsub import MemoryPubSub
 from chatcluster.memory.registry import MemoryRegistry
@@ -30,6 +31,7 @@ __all__ = [
     "MemoryAccounts",
     "MemoryBroker",
     "MemoryDatabase",
+    "MemoryMcpServers",
     "MemoryModels",
     "MemoryPubSub",
     "MemoryRegistry",

@@ -15,7 +15,7 @@ from chatcluster.chat import ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
-from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
+from chatcluster.ports import SESSION_LOCKS, Account, Chat, Grant, Login, McpServer, Outcome, Replica, Token
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -79,6 +79,19 @@ class TokenRow:
     secret_digest: bytes
 
 
+@dataclass(slots=True)
+class LoginRow:
+    login: Login
+    expires_at: float
+
+
+@dataclass(slots=True)
+class GrantRow:
+    grant: Grant
+    expires_at: float | None
+    refreshing_until: float | None = None
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -107,6 +120,9 @@ class MemoryDatabase:
         self.tokens: dict[str, TokenRow] = {}
         self.providers: dict[str, Provider] = {}
         self.models: dict[str, ModelEntry] = {}
+        self.mcp_servers: dict[UUID, McpServer] = {}
+        self.mcp_logins: dict[bytes, LoginRow] = {}
+        self.mcp_grants: dict[tuple[UUID, UUID], GrantRow] = {}
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""

@@ -69,9 +69,9 @@ class MemoryModels:
                 raise ModelNotFound(f"there is no model {name}", name=name)
 
     def _write_provider(self, provider: Provider, before: Provider | None) -> Provider:
-        is_same_key = before is not None and before.sealed_key == provider.sealed_key
+        is_same_key = before is not None and before.sealed == provider.sealed
         set_at = before.key_set_at if before is not None and is_same_key else self._database.now()
-        written = msgspec.structs.replace(provider, key_set_at=None if provider.sealed_key is None else set_at)
+        written = msgspec.structs.replace(provider, key_set_at=None if provider.sealed is None else set_at)
         self._database.providers[provider.name] = written
         return written
 

@@ -9,17 +9,42 @@ port             for real                        in one process
 ``Models``       ``postgres/models.py``          ``memory/models.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
+``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
 ===============  ==============================  ========================
 
-Every method may raise ``StoreUnavailable`` (the first four) or ``StreamsUnavailable`` (``PartStreams``);
+Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnavailable`` (``PartStreams``);
 ``PubSub`` never raises for the network: it is best effort by contract, and says where it had a gap.
 """
 
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
+from chatcluster.ports.mcp_servers import (
+    MCP_SERVERS_CHANNEL,
+    MCP_SERVERS_MAX,
+    ApiKeyAuth,
+    Auth,
+    Availability,
+    BearerAuth,
+    ClientCredentialsAuth,
+    Grant,
+    HeadersAuth,
+    Login,
+    McpClient,
+    McpReport,
+    McpServer,
+    McpServers,
+    McpSettings,
+    McpToolReport,
+    NoAuth,
+    OAuthAuth,
+    ToolPolicy,
+    Transport,
+    checked_choice,
+    usable,
+)
 from chatcluster.ports.model import (
     Attachable,
     Attachment,
@@ -99,6 +124,8 @@ from chatcluster.ports.toolbox import (
 
 __all__ = [
     "GAP",
+    "MCP_SERVERS_CHANNEL",
+    "MCP_SERVERS_MAX",
     "MESSAGE_BYTES",
     "MODELS_CHANNEL",
     "NO_ROW",
@@ -113,25 +140,39 @@ __all__ = [
     "VERSION_MAX",
     "Account",
     "Accounts",
+    "ApiKeyAuth",
     "Appended",
     "Approval",
     "Attachable",
     "Attachment",
+    "Auth",
+    "Availability",
+    "BearerAuth",
     "Burial",
     "Changes",
     "Chat",
     "ChatRead",
     "Claimed",
+    "ClientCredentialsAuth",
     "Death",
     "Delta",
     "Effect",
     "Finished",
     "Gap",
+    "Grant",
+    "HeadersAuth",
     "Heartbeat",
     "Hint",
     "HistoryPage",
     "Idempotency",
     "KeepAlive",
+    "Login",
+    "McpClient",
+    "McpReport",
+    "McpServer",
+    "McpServers",
+    "McpSettings",
+    "McpToolReport",
     "MessagePage",
     "Model",
     "ModelEvent",
@@ -139,6 +180,8 @@ __all__ = [
     "Models",
     "NewChat",
     "NewerMessages",
+    "NoAuth",
+    "OAuthAuth",
     "Opening",
     "Outcome",
     "Outside",
@@ -159,15 +202,19 @@ __all__ = [
     "Token",
     "Tool",
     "ToolCall",
+    "ToolPolicy",
     "ToolResult",
     "ToolSpec",
     "Toolbox",
+    "Transport",
     "TurnTools",
     "Version",
+    "checked_choice",
     "hint_channel",
     "hint_of",
     "live_channel",
     "owner_channel",
     "same_tenure",
+    "usable",
     "worker_channel",
 ]

@@ -40,6 +40,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     attach: Attachment | None = None
     """Nothing is asked: the rest of this answer is listened to. ``ProviderError`` of kind ``answer_forgotten`` if the
     provider has it no more."""
+    failures: int = 0
+    """How often the model failed at this step before: another one may take its place."""
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from chatcluster.postgres.queries import load_queries
 
 SQL = load_queries("models.sql")
 
-PROVIDER_COLUMNS = ("name", "kind", "base_url", "enabled", "sealed_key", "key_hint", "key_set_at")
+PROVIDER_COLUMNS = ("name", "kind", "base_url", "enabled", "sealed", "key_hint", "key_set_at")
 MODEL_COLUMNS = ("name", "provider", "provider_model", "enabled", "is_default")
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ def _provider_values(provider: Provider) -> tuple[object, ...]:
         str(provider.kind),
         provider.base_url,
         provider.enabled,
-        provider.sealed_key,
+        provider.sealed,
         provider.key_hint,
         _details(provider, PROVIDER_COLUMNS),
     )

@@ -20,7 +20,7 @@ from litestar.types import Receive, Scope, Send
 
 from chatcluster import __version__
 from chatcluster.errors import NotFound
-from chatcluster.web import health
+from chatcluster.web import health, sign_in
 from chatcluster.web.api.routes import ROUTES
 from chatcluster.web.auth import Authenticator, authentication
 from chatcluster.web.errors import respond
@@ -69,7 +69,7 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
         security=[{"token": []}],
     )
     return Litestar(
-        route_handlers=[api, *health.ROUTES],
+        route_handlers=[api, *health.ROUTES, *sign_in.ROUTES],
         request_class=ApiRequest,
         exception_handlers={Exception: respond},
         state=State({"services": services, "authenticator": authenticator, "pump": pump}, deep_copy=False),

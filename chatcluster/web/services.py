@@ -13,11 +13,12 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
+from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, PubSub, Registry, Store
+from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Store
 from chatcluster.transitions import Transitions
 
 
@@ -85,3 +86,5 @@ class Services:
     model_admin: ModelAdministration
     health: Health
     metrics: Metrics
+    mcp: McpAdministration
+    mcp_client: McpClient

@@ -1,7 +1,7 @@
 -- The queries of models.py. See queries.py for the form of this file.
 
 -- fragment: provider
-name, kind, base_url, enabled, sealed_key, key_hint, key_set_at, details
+name, kind, base_url, enabled, sealed, key_hint, key_set_at, details
 
 -- fragment: model
 name, provider, provider_model, enabled, is_default, details
@@ -19,7 +19,7 @@ select {provider} from providers where name = $1 for update
 select {model} from models where name = $1 for update
 
 -- name: insert_provider
-insert into providers (name, kind, base_url, enabled, sealed_key, key_hint, key_set_at, details)
+insert into providers (name, kind, base_url, enabled, sealed, key_hint, key_set_at, details)
 values ($1, $2, $3, $4, $5::bytea, $6, case when $5::bytea is not null then statement_timestamp() end, $7::text::json)
 on conflict (name) do nothing
 returning {provider}
@@ -29,10 +29,10 @@ update providers set
     kind = $2, base_url = $3, enabled = $4,
     key_set_at = case
         when $5::bytea is null then null
-        when sealed_key is distinct from $5 then statement_timestamp()
+        when sealed is distinct from $5 then statement_timestamp()
         else key_set_at
     end,
-    sealed_key = $5, key_hint = $6, details = $7::text::json, updated_at = statement_timestamp()
+    sealed = $5, key_hint = $6, details = $7::text::json, updated_at = statement_timestamp()
 where name = $1
 returning {provider}
 
@@ -45,10 +45,6 @@ delete from providers where name = $1
 -- name: hold_provider
 -- So that it is not removed before the model is there.
 select true from providers where name = $1 for key share
-
--- name: reseal_key
--- Only while it is the key that was opened: one that was set meanwhile is sealed with a newer key already.
-update providers set sealed_key = $3 where name = $1 and sealed_key = $2 returning name
 
 -- name: insert_model
 insert into models (name, provider, provider_model, enabled, is_default, details)

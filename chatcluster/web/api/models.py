@@ -55,7 +55,7 @@ def provider_answer(provider: Provider) -> ProviderAnswer:
         base_url=provider.base_url,
         enabled=provider.enabled,
         options=provider.options,
-        has_key=provider.sealed_key is not None,
+        has_key=provider.sealed is not None,
         key_hint=provider.key_hint,
         key_set_at=provider.key_set_at,
     )

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, messages, models, streams
+from chatcluster.web.api import admin, chats, mcp, messages, models, streams
 
-ROUTES = [*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *models.ROUTES, *admin.ROUTES]
+ROUTES = [*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *models.ROUTES, *admin.ROUTES, *mcp.ROUTES]

@@ -5,14 +5,14 @@ create table providers (
     kind text not null,
     base_url text not null,
     enabled boolean not null default true,
-    sealed_key bytea,
+    sealed bytea,
     key_hint text,
     key_set_at timestamptz,
     details json not null default '{}',
     created_at timestamptz not null default statement_timestamp(),
     updated_at timestamptz not null default statement_timestamp(),
 
-    constraint key_is_whole check ((sealed_key is null) = (key_set_at is null))
+    constraint key_is_whole check ((sealed is null) = (key_set_at is null))
 );
 
 create table models (

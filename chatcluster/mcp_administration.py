@@ -1,0 +1,74 @@
+"""Servers of tools: what administrators do with them. Check, seal, write, then tell the replicas.
+
+The row is authoritative. A hint tells every replica to read the rows again; where it is lost, a poll finds the change
+within a few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from uuid import uuid4
+
+import msgspec
+from msgspec.structs import replace
+
+from chatcluster.errors import McpServerNotFound
+from chatcluster.mcp_checks import check_settings, checked_secret, checked_slug
+from chatcluster.ports import MCP_SERVERS_CHANNEL, McpServer, McpServers, McpSettings
+from chatcluster.secrets import Keyring, last_four, place_of
+
+Publish = Callable[[str, bytes], None]
+
+
+class McpAdministration:
+    """``publish`` is that of ``PubSub``."""
+
+    def __init__(self, servers: McpServers, keyring: Keyring, publish: Publish) -> None:
+        self.servers = servers
+        self._keyring = keyring
+        self._publish = publish
+
+    async def list(self) -> tuple[McpServer, ...]:
+        return await self.servers.servers()
+
+    async def get(self, slug: str) -> McpServer:
+        """Raises ``McpServerNotFound``."""
+        for server in await self.servers.servers():
+            if server.slug == slug:
+                return server
+        raise McpServerNotFound("there is no such server of tools", slug=slug[:80])
+
+    async def add(self, slug: str, settings: McpSettings, secrets: Mapping[str, str]) -> McpServer:
+        """Raises ``InvalidRequest``, ``SlugTaken``, ``McpServersFull``, and ``NoEncryptionKeys`` if there are secrets."""
+        check_settings(settings)
+        server = self._with_secrets(McpServer(id=uuid4(), slug=checked_slug(slug), settings=settings), secrets)
+        added = await self.servers.add(server)
+        self._tell()
+        return added
+
+    async def change(
+        self, known: McpServer, *, slug: str, settings: McpSettings, secrets: Mapping[str, str] | None
+    ) -> McpServer:
+        """Replace what was read as ``known``; ``secrets`` None: those stay. Raises as ``add``, ``McpServerNotFound``,
+        and ``McpServerChanged`` if somebody else was quicker."""
+        check_settings(settings)
+        server = replace(known, slug=checked_slug(slug), settings=settings)
+        changed = await self.servers.change(server if secrets is None else self._with_secrets(server, secrets))
+        self._tell()
+        return changed
+
+    async def remove(self, slug: str) -> None:
+        """With all that its users have been given there. Raises ``McpServerNotFound``."""
+        if not await self.servers.remove(slug):
+            raise McpServerNotFound("there is no such server of tools", slug=slug[:80])
+        self._tell()
+
+    def _with_secrets(self, server: McpServer, secrets: Mapping[str, str]) -> McpServer:
+        if not secrets:
+            return replace(server, sealed=None, shown={})
+        checked = {name: checked_secret(f"auth.{name}", secret) for name, secret in secrets.items()}
+        sealed = self._keyring.seal(msgspec.json.encode(checked), place_of("mcp_servers", "sealed", server.id))
+        return replace(server, sealed=sealed, shown={name: last_four(secret) for name, secret in checked.items()})
+
+    def _tell(self) -> None:
+        self._publish(MCP_SERVERS_CHANNEL, b"")

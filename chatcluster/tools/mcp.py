@@ -1,0 +1,88 @@
+"""All of MCP in one replica: its parts, how long they run, and what the routes use of them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import trio
+
+from chatcluster.errors import LoginNotFound
+from chatcluster.ports import McpReport, McpServer, McpServers, McpToolReport, PubSub
+from chatcluster.secrets import Keyring
+from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
+from chatcluster.tools.mcp_directory import McpDirectory
+from chatcluster.tools.mcp_link import McpFailed, McpLink
+from chatcluster.tools.mcp_lists import ToolLists
+from chatcluster.tools.mcp_toolbox import McpToolbox, provider_name, tool_of
+
+
+class McpTools:
+    """``run`` has to run as long as the replica works. The process that speaks to servers is started beforehand where
+    there is a server: it takes a second."""
+
+    def __init__(self, servers: McpServers, pubsub: PubSub, keyring: Keyring, *, browsers_url: str) -> None:
+        self._link = McpLink()
+        self._servers = servers
+        self.credentials = Credentials(servers, keyring, self._link, browsers_url=browsers_url)
+        self._lists = ToolLists(self._link, self.credentials)
+        self._directory = McpDirectory(servers, pubsub, self._warm_up)
+        self.toolbox = McpToolbox(self._directory, self._lists, self.credentials)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._link.run)
+            nursery.start_soon(self._lists.run)
+            nursery.start_soon(self._directory.run)
+
+    def _warm_up(self) -> None:
+        if self._directory.has_any:
+            self._link.want()
+
+    # for routes
+
+    async def test(self, server: McpServer, user_id: UUID) -> McpReport:
+        """Connect now, and list what a chat of this user would get. What goes wrong is in the report."""
+        try:
+            found = await self._lists.look(server, user_id)
+        except McpFailed as failure:
+            if isinstance(failure, SignInNeeded):
+                return McpReport(ok=False, error="sign in first", trouble="sign_in")
+            return McpReport(ok=False, error=failure.message, trouble=failure.trouble)
+        tools = [
+            McpToolReport(
+                name=listed.name,
+                called=provider_name(server.slug, listed.name),
+                description=listed.description,
+                available=server.settings.has(listed.name),
+                effect=(tool := tool_of(server, listed, listed.name)).effect,
+                approval=tool.approval,
+            )
+            for listed in found.tools
+        ]
+        return McpReport(ok=True, tools=tools, left_out=found.left_out, instructions=found.instructions)
+
+    async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
+        return await self.credentials.begin_sign_in(server, user_id)
+
+    async def begin_sign_in_by_link(self, ticket: str) -> str:
+        """Raises ``LoginNotFound`` and ``SignInFailed``."""
+        named = self.credentials.ticket(ticket)
+        server = next((s for s in await self._servers.servers() if s.id == named.server_id), None)
+        if server is None:
+            raise LoginNotFound("the server of tools is gone")
+        return await self.credentials.begin_sign_in(server, named.user_id)
+
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
+        """The slug of the server that the user is signed in at. Raises ``LoginNotFound`` and ``SignInFailed``."""
+        login = await self.credentials.finish_sign_in(state, code, issuer)
+        self._lists.forget_user(login.server_id, login.user_id)
+        return next((s.slug for s in await self._servers.servers() if s.id == login.server_id), "")
+
+    async def drop_sign_in(self, state: str) -> None:
+        await self.credentials.drop_sign_in(state)
+
+    async def sign_out(self, server: McpServer, user_id: UUID) -> bool:
+        """Forget what this user has been given there. False if there was nothing."""
+        self._lists.forget_user(server.id, user_id)
+        return await self._servers.drop_grant(server.id, user_id)

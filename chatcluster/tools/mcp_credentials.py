@@ -1,0 +1,329 @@
+"""What a session with a server is opened with: nothing, the secrets of its row, or tokens.
+
+* **Secrets** (bearer, API key, headers) are decrypted when a session is made, and kept nowhere.
+* **Client credentials:** the cluster's own token is kept in this replica's memory until ``SKEW_SECONDS`` before it ends.
+* **OAuth per user:** the grant is read from the database for each session. It is refreshed ``SKEW_SECONDS`` before it
+  ends, or when the server refuses it, by one replica: whoever has the claim on the row; the others wait for the new one.
+  A refresh that has begun is not cancelled: its old token may be used up.
+
+What happens on failure: a server that refuses is asked once more with fresh tokens; then ``SignInNeeded``, if a user can
+do something about it, else ``McpFailed``. A grant that the authorization server does not accept is marked refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets as random_secrets
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+import trio
+from msgspec.structs import replace
+
+from chatcluster import telemetry
+from chatcluster.errors import LoginNotFound, SecretUnreadable, SignInFailed
+from chatcluster.ports import (
+    ApiKeyAuth,
+    BearerAuth,
+    ClientCredentialsAuth,
+    Grant,
+    HeadersAuth,
+    Login,
+    McpServer,
+    McpServers,
+    OAuthAuth,
+)
+from chatcluster.secrets import Keyring, place_of
+from chatcluster.tools import mcp_oauth
+from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
+from chatcluster.tools.mcp_oauth import OAuthClient, Refused, SignIn, TokenAnswer, Tokens
+from chatcluster.tools.mcp_wire import Trouble
+
+SKEW_SECONDS = 10.0
+REFRESH_SECONDS = 15.0
+"""A refresh takes no longer: whoever has the claim is dead, or gave up."""
+REFRESH_POLL_SECONDS = 0.1
+LOGIN_SECONDS = 600.0
+TICKET_SECONDS = 3600.0
+STATE_BYTES = 32
+TICKET_PLACE = "mcp sign-in ticket"
+
+
+class SignInNeeded(McpFailed):
+    """The user has to sign in at the server, for the first time or again."""
+
+    def __init__(self) -> None:
+        super().__init__(Trouble.UNAUTHORIZED, "sign in first")
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """A link for one user's browser, which cannot send a token: it says for whom to begin a sign-in."""
+
+    server_id: UUID
+    user_id: UUID
+    expires_at: float
+
+
+class _Presented(NamedTuple):
+    """Headers, and the revision of the grant that they come from."""
+
+    headers: dict[str, str]
+    revision: int = 0
+
+
+class Credentials:
+    def __init__(self, servers: McpServers, keyring: Keyring, link: McpLink, *, browsers_url: str) -> None:
+        self._servers = servers
+        self._keyring = keyring
+        self._link = link
+        self._browsers_url = browsers_url
+        self._own_tokens: dict[tuple[UUID, int], tuple[str, float]] = {}
+
+    @property
+    def redirect_uri(self) -> str:
+        return f"{self._browsers_url}/oauth/mcp/callback"
+
+    # sessions
+
+    async def session(
+        self, server: McpServer, user_id: UUID, *, changed: Callable[[], None] = lambda: None
+    ) -> LinkSession:
+        """A session as this user. Raises ``McpFailed``, ``SignInNeeded`` among them."""
+        presented = await self._presented(server, user_id)
+        try:
+            return await self._open(server, presented, changed)
+        except McpFailed as failure:
+            if failure.trouble is not Trouble.UNAUTHORIZED or not await self.renew(server, user_id, presented.revision):
+                raise
+        try:
+            return await self._open(server, await self._presented(server, user_id), changed)
+        except McpFailed as failure:
+            if failure.trouble is Trouble.UNAUTHORIZED and server.per_user:
+                raise SignInNeeded from None
+            raise
+
+    async def _open(self, server: McpServer, presented: _Presented, changed: Callable[[], None]) -> LinkSession:
+        settings = server.settings
+        return await self._link.open(settings.url, settings.transport, presented.headers, changed=changed)
+
+    async def renew(self, server: McpServer, user_id: UUID, refused_revision: int) -> bool:
+        """Get fresh tokens in the place of those that the server refused; False if that is no use.
+
+        ``refused_revision`` 0: whichever there are. Raises ``McpFailed``.
+        """
+        match server.settings.auth:
+            case ClientCredentialsAuth():
+                return self._own_tokens.pop((server.id, server.revision), None) is not None
+            case OAuthAuth():
+                await self._fresh_grant(server, user_id, refused_revision)
+                return True
+            case _:
+                return False
+
+    async def _presented(self, server: McpServer, user_id: UUID) -> _Presented:
+        match server.settings.auth:
+            case BearerAuth():
+                return _Presented(_bearer(self.secrets_of(server).get("token", "")))
+            case ApiKeyAuth(header=header):
+                return _Presented({header: self.secrets_of(server).get("value", "")})
+            case HeadersAuth(names=names):
+                values = self.secrets_of(server)
+                return _Presented({name: values.get(name, "") for name in names})
+            case ClientCredentialsAuth() as auth:
+                return _Presented(_bearer(await self._own_token(server, auth)))
+            case OAuthAuth():
+                grant = await self._fresh_grant(server, user_id, None)
+                return _Presented(_bearer(self._tokens(grant).access_token), grant.revision)
+            case _:
+                return _Presented({})
+
+    def secrets_of(self, server: McpServer) -> dict[str, str]:
+        """Raises ``McpFailed`` for what no key opens."""
+        if server.sealed is None:
+            return {}
+        return msgspec.json.decode(
+            self._unseal(server.sealed, place_of("mcp_servers", "sealed", server.id)), type=dict[str, str]
+        )
+
+    def _unseal(self, sealed: bytes, place: str) -> bytes:
+        try:
+            return self._keyring.open(sealed, place)
+        except SecretUnreadable as error:
+            telemetry.event("mcp.secret_unreadable", error=error.message)
+            raise McpFailed(
+                Trouble.UNAUTHORIZED, "its stored secret cannot be decrypted; an administrator must set it anew"
+            ) from None
+
+    async def _own_token(self, server: McpServer, auth: ClientCredentialsAuth) -> str:
+        key = (server.id, server.revision)
+        token, until = self._own_tokens.get(key, ("", 0.0))
+        if until > trio.current_time():
+            return token
+        endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
+        secret = self.secrets_of(server).get("client_secret", "")
+        client = mcp_oauth.configured_client(auth.client_id, secret, endpoints)
+        answer = await mcp_oauth.client_token(self._link_fetch, endpoints, client)
+        seconds = answer.expires_in if answer.expires_in is not None else LOGIN_SECONDS
+        self._own_tokens = {k: v for k, v in self._own_tokens.items() if k[0] != server.id}
+        self._own_tokens[key] = (answer.access_token, trio.current_time() + seconds - SKEW_SECONDS)
+        return answer.access_token
+
+    async def _link_fetch(self, method: str, url: str, headers: dict[str, str], body: bytes) -> mcp_oauth.Fetched:
+        await self._link.started()
+        return await self._link.fetch(method, url, headers, body)
+
+    # grants
+
+    async def _fresh_grant(self, server: McpServer, user_id: UUID, refused_revision: int | None) -> Grant:
+        """A grant that is good for a while, of another revision than the one that was refused (0: any)."""
+        with trio.move_on_after(REFRESH_SECONDS):
+            while True:
+                grant = await self._servers.grant(server.id, user_id)
+                if grant is None or grant.refused:
+                    raise SignInNeeded
+                is_old = grant.seconds_left is not None and grant.seconds_left < SKEW_SECONDS
+                if not is_old and grant.revision != refused_revision and refused_revision != 0:
+                    return grant
+                if await self._servers.claim_refresh(grant, seconds=REFRESH_SECONDS):
+                    return await self._refresh(grant)
+                refused_revision = grant.revision if refused_revision == 0 else refused_revision
+                await trio.sleep(REFRESH_POLL_SECONDS)
+        raise McpFailed(Trouble.TIMEOUT, "another replica refreshes the login, and takes too long")
+
+    async def _refresh(self, grant: Grant) -> Grant:
+        tokens = self._tokens(grant)
+        with trio.CancelScope(shield=True):  # bounded by the request; a token that is used up must not get lost
+            try:
+                if not tokens.refresh_token:
+                    raise Refused(Trouble.UNAUTHORIZED, "there is no refresh token")
+                answer = await mcp_oauth.refresh(self._link_fetch, tokens)
+            except Refused as refusal:
+                telemetry.event("mcp.login_refused", error=refusal.message)
+                await self._servers.refuse_grant(grant)
+                raise SignInNeeded from None
+            fresh = self._sealed_grant(
+                grant,
+                replace(
+                    tokens,
+                    access_token=answer.access_token,
+                    refresh_token=answer.refresh_token or tokens.refresh_token,
+                ),
+                answer,
+            )
+            if not await self._servers.keep_grant(fresh):
+                raise SignInNeeded  # the user signed out meanwhile, or the server is gone
+        return replace(fresh, revision=grant.revision + 1)
+
+    def _tokens(self, grant: Grant) -> Tokens:
+        return msgspec.json.decode(self._unseal(grant.sealed, _grant_place(grant)), type=Tokens)
+
+    def _sealed_grant(self, grant: Grant, tokens: Tokens, answer: TokenAnswer) -> Grant:
+        sealed = self._keyring.seal(msgspec.json.encode(tokens), _grant_place(grant))
+        return replace(grant, sealed=sealed, seconds_left=answer.expires_in)
+
+    # signing in
+
+    async def begin_sign_in(self, server: McpServer, user_id: UUID) -> str:
+        """Where the user's browser has to go. Raises ``SignInFailed``, and ``NoEncryptionKeys``."""
+        auth = server.settings.auth
+        if not isinstance(auth, OAuthAuth):
+            raise SignInFailed("nobody signs in at this server: it has another kind of authentication")
+        assert self._keyring.head
+        try:
+            endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
+            client = await self._client(server, auth, endpoints)
+        except McpFailed as failure:
+            raise SignInFailed(f"{server.slug} cannot be signed in at: {failure.message}") from None
+        sign_in = SignIn(
+            verifier=random_secrets.token_urlsafe(48),
+            redirect_uri=self.redirect_uri,
+            issuer=endpoints.issuer,
+            token_url=endpoints.token_url,
+            client=client,
+            resource=endpoints.resource,
+        )
+        state = random_secrets.token_urlsafe(STATE_BYTES)
+        digest = digest_of(state)
+        await self._servers.begin_login(
+            Login(
+                state_digest=digest,
+                server_id=server.id,
+                user_id=user_id,
+                sealed=self._keyring.seal(msgspec.json.encode(sign_in), _login_place(digest)),
+            ),
+            seconds=LOGIN_SECONDS,
+        )
+        return mcp_oauth.authorization_url(endpoints, sign_in, state)
+
+    async def _client(self, server: McpServer, auth: OAuthAuth, endpoints: mcp_oauth.Endpoints) -> OAuthClient:
+        if not auth.client_id:
+            return await mcp_oauth.register(self._link_fetch, endpoints, self.redirect_uri)
+        secret = self.secrets_of(server).get("client_secret", "")
+        return mcp_oauth.configured_client(auth.client_id, secret, endpoints)
+
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> Login:
+        """The user came back with a code. Raises ``LoginNotFound`` and ``SignInFailed``."""
+        login = await self._servers.take_login(digest_of(state))
+        if login is None:
+            raise LoginNotFound("this sign-in is over, or was never begun: begin it again")
+        try:
+            sealed = self._unseal(login.sealed, _login_place(login.state_digest))
+            sign_in = msgspec.json.decode(sealed, type=SignIn)
+            if issuer is not None and sign_in.issuer and issuer.rstrip("/") != sign_in.issuer.rstrip("/"):
+                raise McpFailed(Trouble.GARBAGE, "the answer comes from another authorization server")
+            answer = await mcp_oauth.exchange(self._link_fetch, sign_in, code)
+        except McpFailed as failure:
+            raise SignInFailed(f"signing in failed: {failure.message}") from None
+        tokens = Tokens(
+            access_token=answer.access_token,
+            refresh_token=answer.refresh_token or "",
+            token_url=sign_in.token_url,
+            client=sign_in.client,
+            resource=sign_in.resource,
+        )
+        grant = Grant(server_id=login.server_id, user_id=login.user_id, sealed=b"")
+        if not await self._servers.keep_grant(self._sealed_grant(grant, tokens, answer)):
+            raise SignInFailed("the server of tools is gone")
+        return login
+
+    async def drop_sign_in(self, state: str) -> None:
+        """The user came back without a code."""
+        await self._servers.take_login(digest_of(state))
+
+    # links for browsers
+
+    def sign_in_link(self, server: McpServer, user_id: UUID) -> str:
+        """A link to open in a browser within the hour. Raises ``NoEncryptionKeys``."""
+        ticket = Ticket(server.id, user_id, time.time() + TICKET_SECONDS)
+        sealed = self._keyring.seal(msgspec.json.encode(ticket), TICKET_PLACE)
+        return f"{self._browsers_url}/oauth/mcp/sign-in/{sealed.hex()}"
+
+    def ticket(self, text: str) -> Ticket:
+        """Raises ``LoginNotFound``."""
+        try:
+            sealed = bytes.fromhex(text)
+            ticket = msgspec.json.decode(self._keyring.open(sealed, TICKET_PLACE), type=Ticket)
+        except (ValueError, SecretUnreadable):
+            raise LoginNotFound("this is no link to a sign-in") from None
+        if ticket.expires_at < time.time():
+            raise LoginNotFound("this link to a sign-in is too old: ask for another one")
+        return ticket
+
+
+def digest_of(state: str) -> bytes:
+    return hashlib.sha256(state.encode("utf-8", "replace")).digest()
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def _grant_place(grant: Grant) -> str:
+    return place_of("mcp_grants", "sealed", grant.server_id, grant.user_id)
+
+
+def _login_place(state_digest: bytes) -> str:
+    return place_of("mcp_logins", "sealed", state_digest.hex())

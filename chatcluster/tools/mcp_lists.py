@@ -1,0 +1,153 @@
+"""Which tools a server has, remembered: so a turn that calls nothing connects to nobody.
+
+A list is remembered per server, revision of its row, and principal (the user, where each user signs in), for
+``LIST_SECONDS``; it is forgotten when the server says that it changed, or does not know a tool of it. Several turns
+that want a list at once wait for the same look. A look goes on if the turn that began it ends.
+
+What goes wrong is remembered as well, for ``FAILURE_SECONDS``: a server that is down costs a turn ten seconds now and
+then, and not each turn.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.errors import StoreUnavailable
+from chatcluster.ports import McpServer
+from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
+from chatcluster.tools.mcp_link import McpFailed, McpLink
+from chatcluster.tools.mcp_wire import ListedTool, Trouble
+
+LIST_SECONDS = 300.0
+FAILURE_SECONDS = 20.0
+SIGN_IN_SECONDS = 1.0
+"""The user may be about to do so."""
+LOOK_SECONDS = 10.0
+"""For connecting and listing."""
+LISTS_MAX = 200
+LOOKS_MAX = 32
+"""At a time."""
+
+
+class Key(NamedTuple):
+    server_id: UUID
+    revision: int
+    principal: UUID | None
+
+
+class ToolList(NamedTuple):
+    tools: tuple[ListedTool, ...]
+    left_out: int
+    instructions: str
+
+
+class Remembered(NamedTuple):
+    found: ToolList | McpFailed
+    until: float
+
+
+class ToolLists:
+    """``run`` has to run as long as lists are wanted."""
+
+    def __init__(self, link: McpLink, credentials: Credentials) -> None:
+        self._link = link
+        self._credentials = credentials
+        self._remembered: OrderedDict[Key, Remembered] = OrderedDict()
+        self._looks: dict[Key, trio.Event] = {}
+        self._places = trio.Semaphore(LOOKS_MAX)
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            await trio.sleep_forever()
+
+    async def get(self, server: McpServer, user_id: UUID) -> ToolList:
+        """Raises ``McpFailed``."""
+        key = key_of(server, user_id)
+        if (known := self._known(key)) is None:
+            await self._look_from_afar(key, server, user_id)
+            known = self._known(key)
+        if known is None:
+            raise McpFailed(Trouble.TIMEOUT, "it could not be looked at")
+        if isinstance(known.found, McpFailed):
+            raise McpFailed(known.found.trouble, known.found.message, known.found.challenge)
+        return known.found
+
+    def forget(self, server: McpServer, user_id: UUID) -> None:
+        """The list is not true any more."""
+        self._remembered.pop(key_of(server, user_id), None)
+
+    def forget_user(self, server_id: UUID, user_id: UUID) -> None:
+        """A user signed in, or out."""
+        for key in [key for key in self._remembered if key.server_id == server_id and key.principal == user_id]:
+            del self._remembered[key]
+
+    async def look(self, server: McpServer, user_id: UUID, *, changed: Callable[[], None] = lambda: None) -> ToolList:
+        """Connect and list now. Raises ``McpFailed``."""
+        await self._link.started()
+        with trio.move_on_after(LOOK_SECONDS):
+            return await self._look(server, user_id, changed)
+        raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
+
+    async def _look(self, server: McpServer, user_id: UUID, changed: Callable[[], None]) -> ToolList:
+        session = await self._credentials.session(server, user_id, changed=changed)
+        try:
+            listed = await session.list_tools()
+            return ToolList(listed.tools, listed.left_out, session.opened.instructions)
+        finally:
+            session.close()
+
+    def _known(self, key: Key) -> Remembered | None:
+        known = self._remembered.get(key)
+        return known if known is not None and known.until > trio.current_time() else None
+
+    async def _look_from_afar(self, key: Key, server: McpServer, user_id: UUID) -> None:
+        """Wait for the look that is under way, or begin one."""
+        if (ended := self._looks.get(key)) is None:
+            if self._nursery is None:
+                return
+            ended = self._looks[key] = trio.Event()
+            self._nursery.start_soon(self._look_and_remember, key, server, user_id)
+        await ended.wait()
+
+    async def _look_and_remember(self, key: Key, server: McpServer, user_id: UUID) -> None:
+        try:
+            found = await self._found(server, user_id)
+            self._remember(key, found)
+        finally:
+            self._looks.pop(key).set()
+
+    async def _found(self, server: McpServer, user_id: UUID) -> ToolList | McpFailed:
+        try:
+            async with self._places:
+                return await self.look(server, user_id)
+        except McpFailed as failure:
+            telemetry.event("mcp.list_failed", server=server.slug, trouble=failure.trouble, error=failure.message)
+            return failure
+        except StoreUnavailable as error:
+            return McpFailed(Trouble.UNREACHABLE, error.message)
+        except Exception as error:  # noqa: BLE001 - one server is not worth all others
+            telemetry.event("mcp.list_crashed", server=server.slug, error=repr(error), exc_info=error)
+            return McpFailed(Trouble.GARBAGE, "something went wrong here; the log says what")
+
+    def _remember(self, key: Key, found: ToolList | McpFailed) -> None:
+        self._remembered[key] = Remembered(found, trio.current_time() + _seconds_of(found))
+        self._remembered.move_to_end(key)
+        while len(self._remembered) > LISTS_MAX:
+            self._remembered.popitem(last=False)
+
+
+def _seconds_of(found: ToolList | McpFailed) -> float:
+    if isinstance(found, SignInNeeded):
+        return SIGN_IN_SECONDS
+    return FAILURE_SECONDS if isinstance(found, McpFailed) else LIST_SECONDS
+
+
+def key_of(server: McpServer, user_id: UUID) -> Key:
+    return Key(server.id, server.revision, user_id if server.per_user else None)

@@ -1,0 +1,147 @@
+"""What an MCP server sends, as what chatcluster keeps: lists of tools, and results. Pure but for the SDK's types."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import mcp_types as types
+import msgspec
+
+from chatcluster.content import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart, storable, strings_of
+from chatcluster.tools.mcp_wire import Called, ListedTool
+
+PIECES_MAX = 1000
+TOOLS_MAX = 500
+TOOL_NAME_CHARS_MAX = 128
+DESCRIPTION_CHARS_MAX = 8192
+SCHEMA_BYTES_MAX = 64 << 10
+LIST_BYTES_MAX = 256 << 10
+"""Names, descriptions and schemas of one server: the model reads all of it in every step."""
+INSTRUCTIONS_CHARS_MAX = 16_384
+
+
+class TooMuch(Exception):
+    """The result is larger than its tool may have."""
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+
+def listed_tools(tools: Iterable[types.Tool]) -> tuple[tuple[ListedTool, ...], int]:
+    """The tools that can be taken, in their order, and how many cannot."""
+    taken: dict[str, ListedTool] = {}
+    size = left_out = 0
+    for tool in tools:
+        found = _listed_tool(tool)
+        size += 0 if found is None else len(msgspec.json.encode(found))
+        if found is None or found.name in taken or size > LIST_BYTES_MAX or len(taken) == TOOLS_MAX:
+            left_out += 1
+        else:
+            taken[found.name] = found
+    return tuple(taken.values()), left_out
+
+
+def _listed_tool(tool: types.Tool) -> ListedTool | None:
+    parameters = _storable_json(tool.input_schema)
+    parameters.setdefault("type", "object")
+    usable = tool.name and len(tool.name) <= TOOL_NAME_CHARS_MAX and storable(tool.name) == tool.name
+    if not usable or parameters["type"] != "object" or len(json.dumps(parameters)) > SCHEMA_BYTES_MAX:
+        return None
+    hints = tool.annotations or types.ToolAnnotations()
+    description = tool.description or tool.title or hints.title or ""
+    return ListedTool(
+        name=tool.name,
+        description=storable(description)[:DESCRIPTION_CHARS_MAX],
+        parameters=parameters,
+        read_only=hints.read_only_hint is True,
+        idempotent=hints.idempotent_hint is True,
+    )
+
+
+def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(value)
+    if "\\u0000" in text or "\\ud" in text:
+        text = text.replace("\\u0000", "\\ufffd")
+    decoded: dict[str, Any] = json.loads(storable(text))
+    return decoded
+
+
+def instructions_of(text: str | None) -> str:
+    return storable(text or "")[:INSTRUCTIONS_CHARS_MAX]
+
+
+# --- results ----------------------------------------------------------------------------------
+
+
+def called(call_id: int, result: types.CallToolResult, *, bytes_max: int) -> Called:
+    """The result of a call. Raises ``TooMuch``."""
+    if len(result.content) > PIECES_MAX:
+        raise TooMuch(f"the result has {len(result.content)} pieces; {PIECES_MAX} are taken")
+    content = [piece for block in result.content for piece in _pieces(block)]
+    if result.structured_content is not None:
+        content = _with_structure(content, result.structured_content)
+    size = sum(len(text) for piece in content for text in strings_of(piece))
+    if size > bytes_max:
+        raise TooMuch(f"the result has {size} bytes; {bytes_max} are taken")
+    return Called(call_id, tuple(content) or (TextPart("(The tool returned nothing.)"),), bool(result.is_error))
+
+
+def _with_structure(content: list[ResultContent], structure: Any) -> list[ResultContent]:
+    """With the structured result, without the text that says the same: servers send both, for older clients."""
+    text = content[0].text if len(content) == 1 and isinstance(content[0], TextPart) else None
+    if text is not None and isinstance(structure, dict) and list(structure) == ["result"]:
+        value = structure["result"]  # what a server that wants an object makes of a plain value
+        if text == value or _is_json_of(text, value):
+            return content
+    if text is not None and _is_json_of(text, structure):
+        content = []
+    encoded = json.dumps(structure, ensure_ascii=False, separators=(",", ":"))
+    return [*content, JsonPart(storable(encoded))]
+
+
+def _is_json_of(text: str, value: Any) -> bool:
+    try:
+        return bool(json.loads(text) == value)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _pieces(block: types.ContentBlock) -> Iterator[ResultContent]:
+    match block:
+        case types.TextContent(text=text):
+            yield TextPart(storable(text))
+        case types.ImageContent(data=data, mime_type=media_type):
+            yield _image(data, media_type)
+        case types.AudioContent(data=data, mime_type=media_type):
+            yield TextPart(f"[audio, {storable(media_type)}, {len(data) * 3 // 4} bytes: it cannot be shown here]")
+        case types.ResourceLink():
+            name = block.title or block.name
+            yield ResourcePart(storable(str(block.uri)), storable(name), _stored(block.mime_type))
+        case types.EmbeddedResource(resource=resource):
+            yield _embedded(resource)
+        case _:
+            yield TextPart("[content of a kind that this version does not know]")
+
+
+def _embedded(resource: types.TextResourceContents | types.BlobResourceContents) -> ResultContent:
+    uri, media_type = storable(str(resource.uri)), _stored(resource.mime_type)
+    if isinstance(resource, types.TextResourceContents):
+        return ResourcePart(uri, media_type=media_type, text=storable(resource.text))
+    if media_type is not None and media_type.startswith("image/"):
+        return _image(resource.blob, media_type)
+    return ResourcePart(uri, media_type=media_type)
+
+
+def _image(data: str, media_type: str) -> ResultContent:
+    try:
+        b64decode(data, validate=True)
+    except ValueError:
+        return TextPart("[an image that cannot be decoded]")
+    return ImagePart(storable(media_type), data)
+
+
+def _stored(text: str | None) -> str | None:
+    return None if text is None else storable(text)

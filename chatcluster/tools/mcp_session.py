@@ -1,0 +1,306 @@
+"""One session with one MCP server, in the MCP process: the SDK's client, with its failures translated.
+
+Servers of both eras are spoken to: ``server/discover`` is tried, then ``initialize`` (streamable HTTP); one that is
+reached by SSE is of the old one. Whether a result fits its tool's output schema is not looked at: the tool has run, and
+the model can make of it what it can.
+
+A question of the server to a person (elicitation) is declined, one to a model (sampling) refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import httpx2
+import mcp.client.sse
+import mcp_types as types
+import trio
+from mcp import Client, MCPError
+from mcp.client.session import ClientRequestContext
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ToolsListChanged
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import TypeAdapter, ValidationError
+
+from chatcluster import __version__
+from chatcluster.content import TextPart
+from chatcluster.errors import errors_in
+from chatcluster.tools import mcp_http
+from chatcluster.tools.mcp_results import TooMuch, called, instructions_of, listed_tools
+from chatcluster.tools.mcp_wire import Call, Called, Changed, Failed, Listed, Open, Opened, Progress, Reply, Trouble
+
+PAGES_MAX = 20
+QUESTIONS_MAX = 10
+PROGRESS_SECONDS_MIN = 0.05
+"""A tool that tells of more progress than that is not listened to each time."""
+MESSAGE_CHARS_MAX = 500
+CLIENT_INFO = types.Implementation(name="chatcluster", version=__version__)
+
+Say = Callable[[Reply], Awaitable[None]]
+
+_RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
+    types.CallToolResult | types.InputRequiredResult
+)
+
+# The SDK has no argument for the size of an event that comes by the old transport.
+mcp.client.sse.sse_within_origin = functools.partial(  # type: ignore[attr-defined]
+    mcp.client.sse.sse_within_origin, max_event_size=mcp_http.BODY_BYTES_MAX
+)
+logging.getLogger("mcp").setLevel(logging.CRITICAL)
+logging.getLogger("client").setLevel(logging.CRITICAL)
+
+
+class Session:
+    """A session that is open."""
+
+    def __init__(self, client: Client, refusals: mcp_http.Refusals, *, is_sse: bool) -> None:
+        self._client = client
+        self._refusals = refusals
+        self._is_sse = is_sse
+        self._calls = 0
+
+    @property
+    def is_modern(self) -> bool:
+        return self._client.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+    def opened(self, open_id: int) -> Opened:
+        info = self._client.server_info
+        return Opened(
+            open_id,
+            version=self._client.protocol_version,
+            name="" if info is None else info.name[:200],
+            instructions=instructions_of(self._client.instructions),
+        )
+
+    async def list_tools(self, request_id: int) -> Listed:
+        """Raises what ``failed`` translates."""
+        tools, cursor = [], None
+        for _ in range(PAGES_MAX):
+            page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+            tools += page.tools
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        taken, left_out = listed_tools(tools)
+        return Listed(request_id, taken, left_out)
+
+    async def call(self, request: Call, say: Say) -> Called:
+        """Raises what ``failed`` translates."""
+        if not self._calls:
+            self._refusals.forget()
+        self._calls += 1
+        try:
+            return await (self._call_and_watch(request, say) if self._is_sse else self._call(request, say))
+        finally:
+            self._calls -= 1
+
+    async def _call_and_watch(self, request: Call, say: Say) -> Called:
+        """By the old transport nothing but the request itself tells that it failed."""
+        result: list[Called] = []
+        async with trio.open_nursery() as nursery:
+
+            async def call() -> None:
+                result.append(await self._call(request, say))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(call)
+            await self._refusals.happened.wait()
+            raise MCPError(types.CONNECTION_CLOSED, "the request failed")
+        return result[0]
+
+    async def _call(self, request: Call, say: Say) -> Called:
+        answers: dict[str, Any] | None = None
+        state: str | None = None
+        for _ in range(QUESTIONS_MAX):
+            result = await self._ask(request, _Telling(request.id, say), answers, state)
+            if isinstance(result, types.CallToolResult):
+                return called(request.id, result, bytes_max=request.content_bytes_max)
+            answers, state = {}, result.request_state
+            for key, question in (result.input_requests or {}).items():
+                context = ClientRequestContext(session=self._client.session, request_id=request.id)
+                answer = await self._client.session.dispatch_input_request(context, question)
+                if isinstance(answer, types.ErrorData):
+                    return _refusal(request.id, answer.message)
+                answers[key] = answer
+        return _refusal(request.id, "it asks for more and more")
+
+    async def _ask(
+        self, request: Call, telling: _Telling, answers: dict[str, Any] | None, state: str | None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        params = types.CallToolRequestParams(
+            name=request.name,
+            arguments=request.arguments,
+            input_responses=answers,
+            request_state=state,
+            _meta=dict(request.meta),  # type: ignore[arg-type]
+        )
+        try:
+            return await self._send(params, telling)
+        except MCPError as error:
+            if error.code != types.HEADER_MISMATCH:
+                raise
+        await self.list_tools(request.id)  # a header stands for an argument, and the list says which
+        return await self._send(params, telling)
+
+    async def _send(
+        self, params: types.CallToolRequestParams, telling: _Telling
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        return await self._client.session.send_request(
+            types.CallToolRequest(params=params), _RESULT, progress_callback=telling
+        )
+
+    async def follow_changes(self, open_id: int, say: Say) -> None:
+        """Tell of changes of the list, where the server says that it does. What goes wrong costs nothing else."""
+        capabilities = self._client.server_capabilities
+        if not (self.is_modern and capabilities.tools is not None and capabilities.tools.list_changed):
+            return
+        try:
+            async with self._client.listen(tools_list_changed=True) as changes:
+                async for change in changes:
+                    if isinstance(change, ToolsListChanged):
+                        await say(Changed(open_id))
+        except Exception as error:  # noqa: BLE001 - the list has a time limit besides
+            logging.getLogger(__name__).debug("no changes are told: %r", error)
+
+    def failed(self, request_id: int, error: BaseException) -> Failed:
+        return failed(request_id, error, self._refusals)
+
+
+class _Telling:
+    """Passes progress on, not too often."""
+
+    def __init__(self, call_id: int, say: Say) -> None:
+        self._call_id = call_id
+        self._say = say
+        self._last = -PROGRESS_SECONDS_MIN
+
+    async def __call__(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        now = trio.current_time()
+        if now - self._last >= PROGRESS_SECONDS_MIN:
+            self._last = now
+            text = None if message is None else message[:MESSAGE_CHARS_MAX]
+            await self._say(Progress(self._call_id, progress, total, text))
+
+
+@asynccontextmanager
+async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
+    """A session within the block. Raises what ``failed`` translates, wrapped into ``SessionFailed``."""
+    refusals = mcp_http.Refusals()
+
+    async def heard(message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            await say(Changed(request.id))
+
+    is_sse = request.transport == "sse"
+    try:
+        async with Client(
+            _transport(request, refusals),
+            mode="legacy" if is_sse else "auto",
+            cache=None,
+            client_info=CLIENT_INFO,
+            elicitation_callback=_decline,
+            message_handler=heard,
+        ) as client:
+            refusals.forget()
+            yield Session(client, refusals, is_sse=is_sse)
+    except Exception as error:
+        raise SessionFailed(failed(request.id, error, refusals)) from error
+
+
+class SessionFailed(Exception):
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+def _transport(request: Open, refusals: mcp_http.Refusals) -> AbstractAsyncContextManager[Any]:
+    if request.transport == "sse":
+
+        def client(**_: Any) -> httpx2.AsyncClient:
+            return mcp_http.client(request.headers, refusals)
+
+        return sse_client(request.url, httpx_client_factory=client)
+    return streamable_http_client(
+        request.url,
+        http_client=mcp_http.client(request.headers, refusals),
+        max_sse_event_size=mcp_http.BODY_BYTES_MAX,
+    )
+
+
+async def _decline(_: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+    return types.ElicitResult(action="decline")
+
+
+def _refusal(call_id: int, why: str) -> Called:
+    text = f"The tool asked for something that it cannot have here: {why[:MESSAGE_CHARS_MAX]}. Go on without it."
+    return Called(call_id, (TextPart(text),), is_error=True)
+
+
+# --- failures ---------------------------------------------------------------------------------
+
+
+def failed(request_id: int, error: BaseException, refusals: mcp_http.Refusals) -> Failed:
+    """What went wrong, from what the SDK raised and what the session's HTTP requests met."""
+    if isinstance(error, BaseExceptionGroup):
+        error = next((e for e in errors_in(error) if not isinstance(e, trio.Cancelled)), error)
+    met = refusals.error
+    if isinstance(error, httpx2.HTTPStatusError):
+        refusals.note_status(error.response)
+    if refusals.status in (401, 403):
+        return Failed(request_id, Trouble.UNAUTHORIZED, f"HTTP {refusals.status}", refusals.challenge)
+    trouble = _trouble_of_transport(error) or (None if met is None else _trouble_of_transport(met))
+    message = str(error)[:MESSAGE_CHARS_MAX]
+    if trouble is not None:
+        return Failed(request_id, trouble, message if met is None else str(met)[:MESSAGE_CHARS_MAX])
+    if refusals.status >= 400 and not isinstance(error, MCPError):
+        return Failed(request_id, Trouble.UNREACHABLE, f"HTTP {refusals.status}")
+    if isinstance(error, MCPError):
+        return Failed(request_id, _trouble_of(error, refusals), _said(error, refusals))
+    if isinstance(error, ValidationError):
+        return Failed(request_id, Trouble.GARBAGE, "what it sent is not of the protocol")
+    return Failed(request_id, Trouble.GARBAGE, f"{type(error).__name__}: {message}")
+
+
+def _said(error: MCPError, refusals: mcp_http.Refusals) -> str:
+    status = f" (HTTP {refusals.status})" if refusals.status >= 400 else ""
+    return f"{error.message[:MESSAGE_CHARS_MAX]}{status}"
+
+
+def _trouble_of_transport(error: BaseException) -> Trouble | None:
+    match error:
+        case TooMuch() | mcp_http.BodyTooLarge():
+            return Trouble.TOO_LARGE
+        case httpx2.SSEError() if "exceeded" in str(error):
+            return Trouble.TOO_LARGE
+        case httpx2.ConnectError() if isinstance(error.__cause__, mcp_http.ForbiddenAddress):
+            return Trouble.FORBIDDEN_ADDRESS
+        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError() | httpx2.UnsupportedProtocol():
+            return Trouble.UNREACHABLE
+        case httpx2.SSEError() | httpx2.DecodingError() | httpx2.RemoteProtocolError():
+            return Trouble.BROKEN
+        case httpx2.TransportError():
+            return Trouble.BROKEN
+        case _:
+            return None
+
+
+def _trouble_of(error: MCPError, refusals: mcp_http.Refusals) -> Trouble:
+    text = error.message.lower()
+    if "exceeded" in text and "byte limit" in text:
+        return Trouble.TOO_LARGE
+    if refusals.status == 404 and "session" in text:
+        return Trouble.SESSION_LOST
+    if "unknown tool" in text or ("tool" in text and "not found" in text):
+        return Trouble.UNKNOWN_TOOL
+    if error.code == types.CONNECTION_CLOSED:
+        return Trouble.BROKEN
+    if error.code == types.REQUEST_TIMEOUT:
+        return Trouble.TIMEOUT
+    if error.code == types.PARSE_ERROR or "unexpected content type" in text:
+        return Trouble.GARBAGE
+    return Trouble.REFUSED

@@ -1,0 +1,322 @@
+"""``Toolbox`` over the servers of tools that speak MCP.
+
+In a turn: the tools of all servers of the chat are listed, from memory as a rule (``mcp_lists.py``). A server is
+connected to at the first call of one of its tools, and the session closed at the turn's end. All of a turn's calls at
+one server go through one session; if that is lost, the next call makes another one.
+
+The name of a tool is ``slug__name``. One that providers do not take (other characters, more than 64) is changed, with a
+digest of the whole at its end.
+
+What happens on failure:
+
+* **A server cannot be had** (down, silent, wrong, refuses): its tools are missing from the turn, and a notice names it.
+* **A call fails**: an error result that tells the model what happened and what it can do. Where the server may have run
+  it, that is said: nothing is tried again, but what was refused before it began (401, once, with fresh tokens; a session
+  that the server has forgotten, once, with a new one).
+* **A call takes too long**: ``idle_seconds`` without progress, or ``total_seconds``; the server is told to stop.
+* **The turn is stopped**: the server is told to stop, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.content import NoticePart, TextPart
+from chatcluster.errors import ChatclusterError
+from chatcluster.ports import (
+    Approval,
+    Chat,
+    Effect,
+    McpServer,
+    Progressed,
+    Tool,
+    ToolCall,
+    ToolPolicy,
+    ToolResult,
+)
+from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
+from chatcluster.tools.mcp_directory import McpDirectory
+from chatcluster.tools.mcp_link import LinkSession, McpFailed
+from chatcluster.tools.mcp_lists import ToolList, ToolLists
+from chatcluster.tools.mcp_wire import ListedTool, Progress, Trouble
+
+NAME_CHARS_MAX = 64
+DIGEST_CHARS = 8
+SEPARATOR = "__"
+CALL_ID_META = "chatcluster/call-id"
+"""Where a server finds the ID of the call in ``_meta``: the same if the call is run again."""
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class _Found(NamedTuple):
+    """A tool of the turn, and where it is run."""
+
+    server: McpServer
+    listed: ListedTool
+    tool: Tool
+
+
+class McpToolbox:
+    def __init__(self, directory: McpDirectory, lists: ToolLists, credentials: Credentials) -> None:
+        self.directory = directory
+        self.lists = lists
+        self.credentials = credentials
+
+    @asynccontextmanager
+    async def open(self, chat: Chat) -> AsyncIterator[McpTurn]:
+        turn = McpTurn(self, chat)
+        try:
+            yield turn
+        finally:
+            turn.close()
+
+
+class McpTurn:
+    """``TurnTools`` of one turn."""
+
+    def __init__(self, toolbox: McpToolbox, chat: Chat) -> None:
+        self._toolbox = toolbox
+        self._chat = chat
+        self._found: dict[str, _Found] = {}
+        self._sessions: dict[str, LinkSession] = {}
+        self._opening: dict[str, trio.Lock] = {}
+        self.notices: Sequence[NoticePart] = ()
+        self.instructions: Sequence[tuple[str, str]] = ()
+        """What the servers say about themselves, by slug, where the model is to be told."""
+
+    async def tools(self) -> Sequence[Tool]:
+        servers, unknown = await self._toolbox.directory.of_chat(getattr(self._chat, "mcp_servers", None) or ())
+        lists: dict[str, ToolList] = {}
+        notices = {slug: _missing(slug, "there is no such server any more") for slug in unknown}
+        async with trio.open_nursery() as nursery:
+            for server in servers:
+                nursery.start_soon(self._list, server, lists, notices)
+        self._found = {}
+        for server in servers:
+            if server.slug in lists:
+                self._take(server, lists[server.slug])
+        self.notices = tuple(notices[slug] for slug in sorted(notices))
+        self.instructions = tuple(
+            (server.slug, lists[server.slug].instructions)
+            for server in servers
+            if server.slug in lists and server.settings.instructions and lists[server.slug].instructions
+        )
+        return [found.tool for found in self._found.values()]
+
+    async def _list(self, server: McpServer, lists: dict[str, ToolList], notices: dict[str, NoticePart]) -> None:
+        try:
+            lists[server.slug] = found = await self._toolbox.lists.get(server, self._chat.owner_id)
+        except McpFailed as failure:
+            notices[server.slug] = self._notice_of(server, failure)
+        else:
+            if found.left_out:
+                text = f"{found.left_out} tools of {server.slug} cannot be used: too large, or without a proper name or schema."
+                notices[server.slug] = _notice("mcp_tools_left_out", server.slug, text)
+
+    def _notice_of(self, server: McpServer, failure: McpFailed) -> NoticePart:
+        if server.per_user and failure.trouble is Trouble.UNAUTHORIZED:
+            return _missing(server.slug, f"sign in first, at {self._sign_in_link(server)} ", "mcp_sign_in")
+        return _missing(server.slug, f"{_WORDS[failure.trouble]} ({failure.message})")
+
+    def _take(self, server: McpServer, listed: ToolList) -> None:
+        for tool in listed.tools:
+            if server.settings.has(tool.name):
+                name = provider_name(server.slug, tool.name)
+                self._found[name] = _Found(server, tool, tool_of(server, tool, name))
+
+    # calls
+
+    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+        found = self._found.get(call.name)
+        if found is None:
+            return _error(f"There is no tool {call.name} in this turn.")
+        try:
+            return await self._run_in_time(found, call, progressed)
+        except SignInNeeded:
+            return _error(
+                f"{call.name} was not run: the user has to sign in at {found.server.slug}, with a browser, at "
+                f"{self._sign_in_link(found.server)} . Tell the user, and try again when that is done."
+            )
+        except McpFailed as failure:
+            return self._failure(found, failure)
+
+    async def _run_in_time(self, found: _Found, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+        tool = found.tool
+        with trio.move_on_after(tool.total_seconds) as total, trio.move_on_after(tool.idle_seconds) as idle:
+
+            def told(progress: Progress) -> None:
+                idle.deadline = trio.current_time() + tool.idle_seconds
+                progressed(Progressed(progress.progress, progress.total, progress.message))
+
+            return await self._run(found, call, told)
+        seconds = f"{tool.total_seconds:g} s" if total.cancelled_caught else f"{tool.idle_seconds:g} s without progress"
+        telemetry.event("mcp.call_failed", server=found.server.slug, tool=found.listed.name, trouble=Trouble.TIMEOUT)
+        return _error(
+            f"{tool.name} took too long ({seconds}) and was told to stop. Whether it took effect is unknown: find that "
+            "out before you call it again, or ask for less at a time."
+        )
+
+    async def _run(self, found: _Found, call: ToolCall, told: Callable[[Progress], None]) -> ToolResult:
+        try:
+            return await self._run_once(found, call, told)
+        except McpFailed as failure:
+            if not await self._can_run_again(found.server, failure):
+                raise
+        try:
+            return await self._run_once(found, call, told)
+        except McpFailed as failure:
+            if failure.trouble is Trouble.UNAUTHORIZED and found.server.per_user:
+                raise SignInNeeded from None
+            raise
+
+    async def _can_run_again(self, server: McpServer, failure: McpFailed) -> bool:
+        """Whether nothing was done, and another session may do better."""
+        if failure.trouble is Trouble.SESSION_LOST:
+            self._drop(server)
+            return True
+        if failure.trouble is Trouble.UNAUTHORIZED and not isinstance(failure, SignInNeeded):
+            self._drop(server)
+            return await self._toolbox.credentials.renew(server, self._chat.owner_id, 0)
+        return False
+
+    async def _run_once(self, found: _Found, call: ToolCall, told: Callable[[Progress], None]) -> ToolResult:
+        if self._toolbox.directory.current(found.server.id) is None:
+            raise McpFailed(Trouble.REFUSED, "the server was removed or disabled")
+        session = await self._session(found.server)
+        content, is_error = await session.call(
+            found.listed.name,
+            call.arguments,
+            meta={CALL_ID_META: call.call_id},
+            content_bytes_max=found.tool.result_bytes_max,
+            told=told,
+        )
+        return ToolResult(content, is_error)
+
+    async def _session(self, server: McpServer) -> LinkSession:
+        async with self._opening.setdefault(server.slug, trio.Lock()):
+            session = self._sessions.get(server.slug)
+            if session is None or session.is_over:
+                session = self._sessions[server.slug] = await self._toolbox.credentials.session(
+                    server,
+                    self._chat.owner_id,
+                    changed=lambda: self._toolbox.lists.forget(server, self._chat.owner_id),
+                )
+            return session
+
+    def _drop(self, server: McpServer) -> None:
+        if (session := self._sessions.pop(server.slug, None)) is not None:
+            session.close()
+
+    def close(self) -> None:
+        """The turn is over."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def _failure(self, found: _Found, failure: McpFailed) -> ToolResult:
+        telemetry.event(
+            "mcp.call_failed",
+            server=found.server.slug,
+            tool=found.listed.name,
+            trouble=failure.trouble,
+            error=failure.message,
+        )
+        if failure.trouble is Trouble.UNKNOWN_TOOL:
+            self._toolbox.lists.forget(found.server, self._chat.owner_id)
+        return _error(f"{found.tool.name}: {_WORDS[failure.trouble]} ({failure.message}). {_ADVICE[failure.trouble]}")
+
+    def _sign_in_link(self, server: McpServer) -> str:
+        try:
+            return self._toolbox.credentials.sign_in_link(server, self._chat.owner_id)
+        except ChatclusterError as error:
+            return f"(no link: {error.message})"
+
+
+# --- tools ------------------------------------------------------------------------------------
+
+
+def provider_name(slug: str, name: str) -> str:
+    """What the model calls a tool. Two tools never have one name: what is changed has a digest of the whole."""
+    whole = f"{slug}{SEPARATOR}{name}"
+    plain = _NOT_IN_NAMES.sub("_", whole)
+    if plain == whole and len(whole) <= NAME_CHARS_MAX and not _looks_changed(whole):
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:DIGEST_CHARS]
+    return f"{plain[: NAME_CHARS_MAX - DIGEST_CHARS - 1]}-{digest}"
+
+
+def _looks_changed(name: str) -> bool:
+    """Whether a name ends like those that were changed: then it is changed as well, so that it is none of them."""
+    return re.search(rf"-[0-9a-f]{{{DIGEST_CHARS}}}$", name) is not None
+
+
+def tool_of(server: McpServer, listed: ListedTool, name: str) -> Tool:
+    """A tool with its policy: what the administrator says of it, of the server, and the server's word if it counts."""
+    settings = server.settings
+    policy = settings.tools.get(listed.name, ToolPolicy())
+    return Tool(
+        name=name,
+        description=listed.description,
+        parameters=listed.parameters,
+        effect=policy.effect or (hinted_effect(listed) if settings.trusted else Effect.ONCE),
+        approval=Approval.DENY if settings.approval is Approval.DENY else policy.approval or settings.approval,
+        idle_seconds=settings.idle_seconds,
+        total_seconds=settings.total_seconds,
+        result_bytes_max=settings.result_bytes_max,
+    )
+
+
+def hinted_effect(listed: ListedTool) -> Effect:
+    return Effect.READ if listed.read_only else Effect.IDEMPOTENT if listed.idempotent else Effect.ONCE
+
+
+# --- words ------------------------------------------------------------------------------------
+
+_WORDS: dict[Trouble, str] = {
+    Trouble.UNREACHABLE: "the server cannot be reached",
+    Trouble.UNAUTHORIZED: "the server does not let us in",
+    Trouble.SESSION_LOST: "the server lost the session",
+    Trouble.BROKEN: "the connection to the server broke",
+    Trouble.REFUSED: "the server refused the call",
+    Trouble.UNKNOWN_TOOL: "the server does not know this tool any more",
+    Trouble.GARBAGE: "the server answered what is none of the protocol",
+    Trouble.TOO_LARGE: "the answer is too large",
+    Trouble.TIMEOUT: "the server does not answer",
+    Trouble.FORBIDDEN_ADDRESS: "the server's address is not one that may be connected to",
+}
+
+_UNKNOWN_EFFECT = "Whether it took effect is unknown: find that out before you call it again."
+_NOT_RUN = "It was not run. Go on without it, or try again later."
+
+_ADVICE: dict[Trouble, str] = {
+    Trouble.UNREACHABLE: _NOT_RUN,
+    Trouble.UNAUTHORIZED: "It was not run. Go on without it, and tell the user: an administrator has to look at it.",
+    Trouble.SESSION_LOST: _NOT_RUN,
+    Trouble.BROKEN: _UNKNOWN_EFFECT,
+    Trouble.REFUSED: "Check name and arguments, or go on without it.",
+    Trouble.UNKNOWN_TOOL: "Go on without it: the list of tools is read again with the next message.",
+    Trouble.GARBAGE: _UNKNOWN_EFFECT,
+    Trouble.TOO_LARGE: "It has run. Ask for less: a part, a page, a filter.",
+    Trouble.TIMEOUT: _NOT_RUN,
+    Trouble.FORBIDDEN_ADDRESS: _NOT_RUN,
+}
+
+
+def _error(text: str) -> ToolResult:
+    return ToolResult((TextPart(text),), is_error=True)
+
+
+def _notice(code: str, slug: str, text: str) -> NoticePart:
+    return NoticePart(code, text, slug)
+
+
+def _missing(slug: str, why: str, code: str = "mcp_unavailable") -> NoticePart:
+    return _notice(code, slug, f"The tools of {slug} are missing: {why}.")

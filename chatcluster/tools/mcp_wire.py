@@ -1,0 +1,177 @@
+"""What a replica and its MCP process say to each other: MessagePack, each message behind its length in four bytes.
+
+Each request has a number, and gets one last reply: ``Opened``, ``Listed``, ``Called``, ``Fetched`` or ``Failed``. Before
+it a call may say ``Progress``; an opened session may say ``Changed`` later. ``Cancel`` ends a request that is under way,
+and closes a session that was opened; nothing answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from chatcluster.content import ResultContent
+
+LENGTH_BYTES = 4
+FRAME_BYTES_MAX = 40 << 20
+"""More than any reply has: a result is bounded by its tool's limit, and that by ``RESULT_BYTES_MAX``."""
+
+
+class Trouble(StrEnum):
+    """What kind of failure it is, which decides what is done about it, and what the model is told."""
+
+    UNREACHABLE = "unreachable"
+    """Nothing was sent, or nothing came back that says that the server is there."""
+    UNAUTHORIZED = "unauthorized"
+    """401 or 403: nothing was done."""
+    SESSION_LOST = "session_lost"
+    """The server does not know the session (any more): nothing was done."""
+    BROKEN = "broken"
+    """The connection broke in the middle: what was done is unknown."""
+    REFUSED = "refused"
+    """The server says that it cannot do that."""
+    UNKNOWN_TOOL = "unknown_tool"
+    GARBAGE = "garbage"
+    """The answer is none of the protocol."""
+    TOO_LARGE = "too_large"
+    TIMEOUT = "timeout"
+    FORBIDDEN_ADDRESS = "forbidden_address"
+    """The URL leads to an address that nobody may be sent to."""
+
+
+class Open(msgspec.Struct, tag="open", frozen=True):
+    """Make a session."""
+
+    id: int
+    url: str
+    transport: str
+    headers: dict[str, str]
+
+
+class ListTools(msgspec.Struct, tag="list", frozen=True):
+    id: int
+    session: int
+
+
+class Call(msgspec.Struct, tag="call", frozen=True):
+    id: int
+    session: int
+    name: str
+    arguments: dict[str, Any]
+    meta: dict[str, str]
+    content_bytes_max: int
+
+
+class Fetch(msgspec.Struct, tag="fetch", frozen=True):
+    """A plain HTTP request, to an authorization server."""
+
+    id: int
+    method: str
+    url: str
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+
+class Cancel(msgspec.Struct, tag="cancel", frozen=True):
+    id: int
+
+
+Request = Open | ListTools | Call | Fetch | Cancel
+
+
+class ListedTool(msgspec.Struct, frozen=True):
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    read_only: bool = False
+    idempotent: bool = False
+
+
+class Opened(msgspec.Struct, tag="opened", frozen=True):
+    id: int
+    version: str
+    """Of the protocol."""
+    name: str = ""
+    instructions: str = ""
+
+
+class Listed(msgspec.Struct, tag="listed", frozen=True):
+    id: int
+    tools: tuple[ListedTool, ...]
+    left_out: int = 0
+    """Tools that could not be taken: names that cannot be, or too much of everything."""
+
+
+class Progress(msgspec.Struct, tag="progress", frozen=True):
+    id: int
+    progress: float
+    total: float | None = None
+    message: str | None = None
+
+
+class Called(msgspec.Struct, tag="called", frozen=True):
+    id: int
+    content: tuple[ResultContent, ...]
+    is_error: bool = False
+
+
+HELLO_ID = 0
+
+
+class Changed(msgspec.Struct, tag="changed", frozen=True):
+    """The server of this session has other tools now. Of ``HELLO_ID``: the process is there, it takes a while."""
+
+    id: int
+
+
+class Fetched(msgspec.Struct, tag="fetched", frozen=True):
+    id: int
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Failed(msgspec.Struct, tag="failed", frozen=True):
+    """``challenge`` is the ``WWW-Authenticate`` of a refusal."""
+
+    id: int
+    trouble: Trouble
+    message: str = ""
+    challenge: str = ""
+
+
+Reply = Opened | Listed | Progress | Called | Changed | Fetched | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Request | Reply) -> bytes:
+    body = _encoder.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+class Frames:
+    """Messages out of a stream of bytes. Raises ``msgspec.MsgspecError`` for what is none."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decoder = msgspec.msgpack.Decoder(kind)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The messages that are whole with these bytes."""
+        self._buffer += data
+        start, there = 0, len(self._buffer)
+        with memoryview(self._buffer) as view:
+            while there - start >= LENGTH_BYTES:
+                length = int.from_bytes(view[start : start + LENGTH_BYTES], "big")
+                if length > FRAME_BYTES_MAX:
+                    raise msgspec.DecodeError(f"a frame of {length} bytes")
+                end = start + LENGTH_BYTES + length
+                if there < end:
+                    break
+                yield self._decoder.decode(view[start + LENGTH_BYTES : end])
+                start = end
+        del self._buffer[:start]

@@ -1,0 +1,58 @@
+"""Routes for browsers on their way to an authorization server and back. They have no token of the API.
+
+``/oauth/mcp/sign-in/{ticket}`` is the link that a chat shows: the sealed ticket says who signs in where, and the browser
+is sent on. ``/oauth/mcp/callback`` is where the authorization server sends it back to: the state, which works once and
+for ten minutes, says who began this, on whatever replica. What the pages say is text, and escaped.
+"""
+
+from __future__ import annotations
+
+import html
+
+from litestar import MediaType, Response, get
+from litestar.params import FromPath
+
+from chatcluster.errors import InvalidRequest
+from chatcluster.web.request import ApiRequest
+
+QUERY_CHARS_MAX = 4096
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 1.1em/1.5 sans-serif; max-width: 36em; margin: 4em auto; padding: 0 1em }}</style>
+<h1>{title}</h1><p>{text}</p></html>
+"""
+
+
+@get("/oauth/mcp/sign-in/{ticket:str}", include_in_schema=False)
+async def begin(request: ApiRequest, ticket: FromPath[str]) -> Response[str]:
+    """Send the browser to the authorization server."""
+    url = await request.services.mcp_client.begin_sign_in_by_link(ticket)
+    return Response("", status_code=302, headers={**HEADERS, "Location": url}, media_type=MediaType.TEXT)
+
+
+@get("/oauth/mcp/callback", include_in_schema=False)
+async def finish(request: ApiRequest) -> Response[str]:
+    """The browser is back."""
+    state, code, issuer, error = map(request.query_params.get, ("state", "code", "iss", "error"))
+    if not state or any(len(text) > QUERY_CHARS_MAX for text in request.query_params.values()):
+        raise InvalidRequest("state is missing, or something is too long: begin to sign in again")
+    if error or not code:
+        await request.services.mcp_client.drop_sign_in(state)
+        return _page(400, "Not signed in", f"The server of the tools says: {error or 'no code'}. You may try again.")
+    slug = await request.services.mcp_client.finish_sign_in(state, code, issuer)
+    return _page(200, "Signed in", f"You are signed in at {slug}. You can close this page and go back to your chat.")
+
+
+def _page(status: int, title: str, text: str) -> Response[str]:
+    page = _PAGE.format(title=html.escape(title), text=html.escape(text))
+    return Response(page, status_code=status, headers=HEADERS, media_type=MediaType.HTML)
+
+
+ROUTES = [begin, finish]

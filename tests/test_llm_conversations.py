@@ -192,7 +192,7 @@ def test_a_changed_past_under_sealed_reasoning_is_refused(kind: Kind) -> None:
     conversation.ask()
     changed = msgspec.structs.replace(conversation.history[0], parts=(TextPart("Ho"),))
     conversation.history[0] = changed
-    with pytest.raises(RefusedQuestion, match="bound to a different conversation|could not be verified"):
+    with pytest.raises(RefusedQuestion, match=r"bound to a different conversation|could not be verified"):
         conversation.ask()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chatcluster.llm.error_bodies import ErrorObject, read_error_body
-from chatcluster.llm.failures import Provider, from_response, from_stream, judge
+from chatcluster.llm.failures import Provider, Verdict, from_response, from_stream, judge
 from chatcluster.llm.retry_after import RETRY_AFTER_SECONDS_MAX, read_retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -307,3 +307,38 @@ def test_a_redirect_says_where_it_leads() -> None:
 def test_a_missing_page_points_to_the_base_url() -> None:
     assert "llm-base-url" in failure(404, b"404 page not found").message
     assert "llm-base-url" not in failure(404, error_body(code="model_not_found")).message
+
+
+OVERFLOWS = [
+    (400, "prompt is too long: 210000 tokens > 200000 maximum"),
+    (400, "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000"),
+    (413, ""),
+    (400, "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens"),
+    (400, "Your input exceeds the context window of this model. Please adjust your input and try again."),
+    (400, "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575)"),
+    (400, "Input is too long for requested model"),
+    (400, "the request exceeds the available context size, try increasing it"),
+    (400, "This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+    (400, "Please reduce the length of the messages or completion."),
+    (400, "prompt token count of 200000 exceeds the limit of 128000"),
+    (400, "Your request exceeded model token limit: 262144 (requested: 300000)"),
+    (400, "invalid params, context window exceeds limit"),
+    (500, "The number of tokens to keep from the initial prompt is greater than the context length"),
+    (400, "Prompt contains 50000 tokens and 0 draft tokens, too large for model with 32768 maximum context length"),
+    (400, "prompt too long; exceeded max context length by 37 tokens"),
+]
+
+
+@pytest.mark.parametrize(("status", "message"), OVERFLOWS)
+def test_too_long_is_known_in_each_of_the_ways_in_which_servers_say_it(status: int, message: str) -> None:
+    """The one failure that a shorter history mends."""
+    verdict = judge(status, ErrorObject(message=message, type="invalid_request_error"))
+    assert verdict == Verdict("context_overflow", retryable=False)
+
+
+@pytest.mark.parametrize(
+    "message", ["rate limit exceeded: too many tokens per minute", "maximum tokens must be positive"]
+)
+def test_too_many_of_something_else_is_not_too_long(message: str) -> None:
+    assert judge(429, ErrorObject(message=message)).kind == "rate_limit"
+    assert judge(400, ErrorObject(message=message)).kind != "context_overflow"

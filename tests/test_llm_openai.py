@@ -541,6 +541,20 @@ def test_what_a_server_hangs_on_a_call_goes_back_to_it_and_to_no_other(
     assert call.get("extra_content") == ({"google": {"thought_signature": "c2ln"}} if is_sent else None)
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_the_reasoning_that_led_to_calls_goes_back_to_the_model_in_the_field_that_it_came_in(field: str) -> None:
+    decoder = ChunkDecoder(ROUTE, new_call_id=lambda: "call_a")
+    said = decoder.feed(b'{"choices":[{"delta":{"%s":"Hm, the weather."}}]}' % field.encode())
+    said += decoder.feed(b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}')
+    said += decoder.feed(b"[DONE]")
+    parts = joined(event.part for event in said if isinstance(event, Delta))
+    step = history(user("a"), assistant(*parts), tool(ToolResultPart("call_a", "ok")))
+    assert body_of(step)["messages"][1][field] == "Hm, the weather."
+    assert field not in body_of(step, model="another")["messages"][1]
+    answered = history(user("a"), assistant(ReasoningPart("Hm"), TextPart("b")), user("c"))
+    assert field not in body_of(answered)["messages"][1]
+
+
 def test_a_failed_call_says_so_and_an_image_of_a_result_follows_all_results() -> None:
     calls = (ToolCallPart("1", "draw", "{}"), ToolCallPart("2", "look", "{}"))
     results = (

@@ -48,7 +48,7 @@ from chatcluster.llm.chunks import (
 )
 from chatcluster.llm.failures import from_finish_reason, from_stray_text, from_stream
 from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
-from chatcluster.llm.openai_request import EXTRA_CONTENT, request_body
+from chatcluster.llm.openai_request import EXTRA_CONTENT, REASONING, REASONING_FIELDS, request_body
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.wire import Route, Target, Wire
 from chatcluster.parts import (
@@ -190,7 +190,9 @@ class ChunkDecoder:
 
     def __init__(self, route: Route, *, new_call_id: Callable[[], str] = new_call_id) -> None:
         self._provider = route.server
+        self._asked_model = route.model
         self._calls = _StreamedCalls(route, new_call_id)
+        self._reasoning_field = ""
         self._reason: str | None = None
         self._usage: Usage | None = None
         self._model: str | None = None
@@ -270,6 +272,7 @@ class ChunkDecoder:
     def _take_words(self, said: Said, parts: list[Part]) -> None:
         if reasoning := said.reasoning_content or said.reasoning:
             append_text(reasoning, parts, ReasoningPart)
+            self._reasoning_field = REASONING_FIELDS[0] if said.reasoning_content else REASONING_FIELDS[1]
         if said.content:
             append_text(said.content, parts, TextPart)
         if said.refusal:
@@ -286,6 +289,9 @@ class ChunkDecoder:
         if not self._calls and not self._is_visible:
             raise empty_answer(self._provider, reason, has_said_something=self._has_said_something)
         last = self._calls.end()
+        if self._calls and self._reasoning_field:
+            data = encode({"field": self._reasoning_field}).decode()
+            last.append(OpaquePart(self._provider.name, self._asked_model, REASONING, data))
         if self._calls and reason in ("stop", OTHER):
             reason = "tool_calls"
         elif reason == "tool_calls" and not self._calls:

@@ -6,8 +6,9 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
 * Neighbours of one role are joined with a blank line, because some models refuse two user messages in a row.
 * Results follow their calls, in call order. This wire has no images in them, so all images of a step follow in one user
   message, and the results say where they are. It has no mark for a failed call either, so its text says it.
-* Reasoning stays here. What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it
-  with that call, as long as it is the same server and model.
+* What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it with that call, as long
+  as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
+  in: some servers refuse to go on without. All other reasoning stays here.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ import msgspec
 from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, is_blank, result_texts
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra
-from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, Role, TextPart, encode
+from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
 EXTRA_CONTENT = "extra_content"
 """The kind of the opaque parts of this wire, and the field that they come from."""
+REASONING = "reasoning"
+"""The kind that says in which field an answer with calls had its reasoning."""
+REASONING_FIELDS = ("reasoning_content", "reasoning")
 BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
@@ -140,9 +144,11 @@ def _wire_step(said: Utterance, route: Route) -> Iterator[bytes]:
     if said.has_text:
         yield b'"'
         yield from _wire_texts(said.message)
-        yield b'","tool_calls":['
+        yield b'"'
     else:
-        yield b'null,"tool_calls":['
+        yield b"null"
+    yield from _wire_reasoning(said.message, route)
+    yield b',"tool_calls":['
     extras = dict(_extras(said.message.parts, route))
     for number, call in enumerate(said.calls):
         yield b"," if number else b""
@@ -152,6 +158,20 @@ def _wire_step(said: Utterance, route: Route) -> Iterator[bytes]:
         yield b',{"role":"tool","tool_call_id":%s,"content":"' % encode(call.id)
         yield from _wire_result(call)
         yield b'"}'
+
+
+def _wire_reasoning(message: Message, route: Route) -> Iterator[bytes]:
+    marks = (part for part in message.parts if isinstance(part, OpaquePart) and is_for(part, route))
+    fields = (
+        field for part in marks if part.kind == REASONING for field in REASONING_FIELDS if f'"{field}"' in part.data
+    )
+    if (field := next(fields, None)) is None:
+        return
+    yield b',"%s":"' % field.encode()
+    for part in message.parts:
+        if isinstance(part, ReasoningPart):
+            yield from text_pieces(part.text)
+    yield b'"'
 
 
 def _wire_texts(message: Message) -> Iterator[bytes]:

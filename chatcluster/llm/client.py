@@ -179,12 +179,12 @@ async def _send_once(client: httpx.AsyncClient, request: httpx.Request, server: 
 
 
 async def _content(body: Iterable[bytes]) -> _Content:
-    """The request's body. Others run between its slices, of which a long history has many."""
+    """The request's body. Others run between its slices, of which a long history has many, some of them empty."""
     slices: deque[bytes] = deque()
     for slice_ in body:
-        if slices:
-            await trio.lowlevel.checkpoint()
-        slices.append(slice_)
+        if slice_:
+            slices.append(slice_)
+        await trio.lowlevel.checkpoint()
     return _Content(slices)
 
 

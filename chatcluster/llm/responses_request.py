@@ -99,7 +99,7 @@ def _listed(pieces: Iterator[bytes | None]) -> Iterator[bytes]:
 
 def _items(history: tuple[Message, ...], route: Route) -> Iterator[bytes | None]:
     def says_more(message: Message) -> bool:
-        return any(_leads_on(message.parts, at, route) for at in range(len(message.parts)))
+        return bool(_sent_items(message.parts, route))
 
     for said in conversation(history, _CALL_ID, says_more):
         if said is None:
@@ -115,15 +115,15 @@ def _items(history: tuple[Message, ...], route: Route) -> Iterator[bytes | None]
 
 def _answer(said: Utterance, route: Route) -> Iterator[bytes | None]:
     calls = iter(said.calls)
-    parts = said.message.parts
-    for at, part in enumerate(parts):
+    sent = _sent_items(said.message.parts, route)
+    for at, part in enumerate(said.message.parts):
         if isinstance(part, TextPart) and not is_blank(part.text):
             yield b'{"role":"assistant","content":"'
             yield from text_pieces(part.text)
             yield b'"}'
         elif isinstance(part, ToolCallPart):
             yield from encoded_text(encode(_wire_call(next(calls))))
-        elif isinstance(part, OpaquePart) and _leads_on(parts, at, route):
+        elif isinstance(part, OpaquePart) and at in sent:
             yield from encoded_text(part.data.encode())
         else:
             continue
@@ -135,20 +135,20 @@ def _answer(said: Utterance, route: Route) -> Iterator[bytes | None]:
         yield None
 
 
-def _leads_on(parts: tuple[Part, ...], at: int, route: Route) -> bool:
-    """Whether the part is an item of this model's that can go back to it."""
-    part = parts[at]
-    if not isinstance(part, OpaquePart) or not is_for(part, route) or not is_json_object(part.data):
-        return False
-    if part.kind != REASONING:
-        return True
-    return any(_is_led_to(later, route) for later in parts[at + 1 :])
-
-
-def _is_led_to(part: Part, route: Route) -> bool:
-    if isinstance(part, OpaquePart):
-        return is_for(part, route) and part.kind != REASONING
-    return isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and not is_blank(part.text))
+def _sent_items(parts: tuple[Part, ...], route: Route) -> set[int]:
+    """Which of the parts are items of this model's that go back to it. Reasoning that led to nothing is none."""
+    sent: set[int] = set()
+    is_followed = False
+    for at in range(len(parts) - 1, -1, -1):
+        part = parts[at]
+        if isinstance(part, OpaquePart):
+            if not is_for(part, route) or not is_json_object(part.data) or (part.kind == REASONING and not is_followed):
+                continue
+            sent.add(at)
+        elif not (isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and not is_blank(part.text))):
+            continue
+        is_followed = True
+    return sent
 
 
 def _wire_call(call: AnsweredCall) -> dict[str, Any]:

@@ -70,7 +70,7 @@ HISTORIES = {
         said("a"),
         (
             Role.ASSISTANT,
-            (opaque("reasoning", '{"type":"reasoning"}'), opaque("thinking", '{"type":"thinking"}')) * 9_000,
+            (opaque("reasoning", '{"type":"reasoning"}'), opaque("thinking", '{"type":"thinking"}')) * 1_000,
         ),
         said("c"),
     ),

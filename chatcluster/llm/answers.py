@@ -19,6 +19,8 @@ MODEL_CHARACTERS_MAX = 200
 PROVIDER_ID_CHARACTERS_MAX = 256
 KEPT_CHARACTERS_MAX = 4 << 20
 """What a decoder keeps of one answer: calls, and blocks that are told when they are whole."""
+BLOCK_CHARACTERS = 2000
+"""What a call or block counts for, its texts aside: so there are some thousands at most."""
 
 T = TypeVar("T")
 

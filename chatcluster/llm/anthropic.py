@@ -22,6 +22,7 @@ import msgspec
 
 from chatcluster.llm.addresses import end_point_url
 from chatcluster.llm.answers import (
+    BLOCK_CHARACTERS,
     KEEP_ALIVE,
     KEPT_CHARACTERS_MAX,
     MODEL_CHARACTERS_MAX,
@@ -228,7 +229,7 @@ class MessageDecoder:
         self._take_ending(_Delta(stop_reason=event.stop_reason), parts)
 
     def _begin(self, index: int, start: dict[str, Any], parts: list[Part]) -> None:
-        self._take_space(len(encode(start)))
+        self._take_space(BLOCK_CHARACTERS + len(encode(start)))
         block = self._blocks[index] = _Block(start)
         if block.type == "tool_use":
             self._begin_call(block, parts)

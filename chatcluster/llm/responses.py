@@ -24,6 +24,7 @@ import msgspec
 
 from chatcluster.llm.addresses import end_point_url, key_headers
 from chatcluster.llm.answers import (
+    BLOCK_CHARACTERS,
     KEEP_ALIVE,
     KEPT_CHARACTERS_MAX,
     MODEL_CHARACTERS_MAX,
@@ -183,7 +184,7 @@ class ResponseDecoder:
         is_good = isinstance(provider_id, str) and 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX
         arguments = arguments if isinstance(arguments, str) else ""
         call = self._calls[event.output_index] = _Call(self._new_call_id(), bool(arguments))
-        self._take_space(len(name) + len(arguments))
+        self._take_space(BLOCK_CHARACTERS + len(name) + len(arguments))
         parts.append(ToolCallPart(call.id, name, arguments, provider_id if is_good else None))
         return call
 
@@ -211,7 +212,7 @@ class ResponseDecoder:
                 return  # it would be looked for where nothing was left
             case kind:
                 data = encode(item).decode()
-                self._take_space(len(data))
+                self._take_space(BLOCK_CHARACTERS + len(data))
                 parts.append(OpaquePart(self._server.name, self._route.model, str(kind), data))
 
     def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:

@@ -421,7 +421,7 @@ def test_citations_stay_with_their_text() -> None:
 def test_a_conversation_begins_with_a_user_and_calls_of_the_past_have_a_tool() -> None:
     body = body_of(history(assistant(CALLS[0]), tool(RESULTS[1]), assistant(TextPart("b")), user("c")))
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user", "assistant", "user"]
-    assert [tool["name"] for tool in body["tools"]] == ["weather"]
+    assert [tool["name"] for tool in body["tools"]] == ["none"]
     assert body["tool_choice"] == {"type": "none"}
     forbidden = body_of(history(user("a")), (ToolSpec("f", "", {"type": "object"}),), may_call=False)
     assert forbidden["tool_choice"] == {"type": "none"}

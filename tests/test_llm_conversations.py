@@ -63,12 +63,15 @@ class Conversation:
         self.route = Route(kind=kind, server=Provider("test.example"), model="m", options=OPTIONS[kind])
         self.history: list[Message] = []
         self.asked = 0
+        self.tools: tuple[ToolSpec, ...] = TOOLS
         if self.draw.random() < 0.5:
             self._add(Role.SYSTEM, (TextPart("Be kind."),))
 
     def turn(self) -> None:
-        """A message of a person, and what comes of it."""
+        """A message of a person, and what comes of it. Between turns the tools may change."""
         self._change_the_past()
+        if self.draw.random() < 0.2:
+            self.tools = self.draw.choice((TOOLS, TOOLS[:1], ()))
         images = (IMAGE,) if self.draw.random() < 0.1 else ()
         self._add(Role.USER, (TextPart(self._prompt()), *images))
         for _ in range(STEPS_MAX):
@@ -130,7 +133,7 @@ class Conversation:
         """The answer to the history, interrupted anywhere now and then."""
         self.asked += 1
         wire, front = WIRES[self.route.kind], FRONTS[self.route.kind]
-        request = ModelRequest(UUID(int=1), tuple(self.history), tools=TOOLS)
+        request = ModelRequest(UUID(int=1), tuple(self.history), tools=self.tools)
         question = front.read_question(b"".join(wire.body(request, self.route)), wire.headers(self.route))
         script = read_script(question.prompt, Script(), step=question.step)
         answer = Answer(script, question)
@@ -174,8 +177,21 @@ def test_the_conversations_have_what_they_are_to_have() -> None:
             parts += [part for message in conversation.history for part in message.parts]
             reasons |= {message.finish_reason for message in conversation.history}
         assert {"stop", "tool_calls", "interrupted"} <= reasons
-        assert any(isinstance(part, OpaquePart) for part in parts) is (kind is not Kind.OPENAI)
+        assert any(isinstance(part, OpaquePart) for part in parts)
         assert any(isinstance(part, ToolResultPart) and IMAGE in part.content for part in parts)
+
+
+@pytest.mark.parametrize("kind", [Kind.ANTHROPIC, Kind.RESPONSES])
+def test_reasoning_behind_other_tools_stays_here(kind: Kind) -> None:
+    """It would be refused, now and in each turn to come."""
+    conversation = Conversation(kind, 3)
+    wire = WIRES[kind]
+    while not any(isinstance(part, OpaquePart) for message in conversation.history for part in message.parts):
+        conversation.turn()
+    request = ModelRequest(UUID(int=1), tuple(conversation.history), tools=conversation.tools)
+    other = msgspec.structs.replace(request, tools=(ToolSpec("new", "", {}),))
+    assert b"sealed-" in b"".join(wire.body(request, conversation.route))
+    assert b"sealed-" not in b"".join(wire.body(other, conversation.route))
 
 
 @pytest.mark.parametrize("kind", [Kind.ANTHROPIC, Kind.RESPONSES])

@@ -34,11 +34,11 @@ from chatcluster.llm.answers import (
     new_call_id,
     read_event,
 )
-from chatcluster.llm.anthropic_request import CITATIONS, CONTAINER, PAUSED, request_body
+from chatcluster.llm.anthropic_request import CITATIONS, CONTAINER, PAUSED, THINKING, request_body
 from chatcluster.llm.chunks import is_json_object, read_count
 from chatcluster.llm.failures import from_stray_text
 from chatcluster.llm.sse import ErrorPayload
-from chatcluster.llm.wire import Route, Target, Wire
+from chatcluster.llm.wire import Route, Target, Wire, with_prefix
 from chatcluster.parts import (
     OpaquePart,
     Part,
@@ -284,7 +284,8 @@ class MessageDecoder:
             parts.append(self._opaque(*opaque))
 
     def _opaque(self, kind: str, data: bytes) -> OpaquePart:
-        return OpaquePart(self._server.name, self._route.model, kind, data.decode())
+        prefix = self._route.prefix if kind in THINKING else ""
+        return OpaquePart(self._server.name, self._route.model, kind, data.decode(), prefix)
 
     def _take_space(self, characters: int) -> None:
         self._kept_characters += characters
@@ -333,4 +334,4 @@ def _headers(route: Route) -> dict[str, str]:
     return {"anthropic-version": VERSION, "authorization": f"Bearer {route.api_key}"}
 
 
-WIRE = Wire(_target, _headers, request_body, lambda _, route: MessageDecoder(route))
+WIRE = Wire(_target, _headers, request_body, lambda request, route: MessageDecoder(with_prefix(request, route)))

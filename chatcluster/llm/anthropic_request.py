@@ -5,7 +5,8 @@ What is sent of a history is decided by ``conversation.py``; what is particular 
 * System texts before the conversation are ``system``. Messages of one role are one message of blocks. It begins with a
   user's, and the results of a step are the first blocks of the message behind it.
 * Blocks that only the server understands (thinking with its signature, its own tools and their results) go back to it
-  verbatim, in their places, if they came from this model of this server. Others, and reasoning without a signature,
+  verbatim, in their places, if they came from this model of this server; thinking also only behind the same system text
+  and tools, for it is signed together with them. Others, and reasoning without a signature,
   stay here. A use of a server's tool without its result, or the reverse, stays as well: the server would refuse both,
   unless it had stopped there itself, to be asked to go on (``PAUSED``).
 * Where a step under way was made without thinking, by another model, say, the server would not take the request with
@@ -26,7 +27,7 @@ import msgspec
 
 from chatcluster.llm.conversation import EMPTY_RESULT, AnsweredCall, Utterance, conversation, is_blank, result_texts
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, with_extra
+from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolCallPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
@@ -41,6 +42,7 @@ CITATIONS = "citations"
 """The kind of opaque part with the sources of the text before it; it is no block."""
 BEGINNING = "(The conversation begins with an answer.)"
 IMAGE_NOTE = ""
+NO_TOOL = ToolSpec("none", "There are no tools.", {})
 MARK = b',"cache_control":{"type":"ephemeral"}'
 MARKED_MESSAGES = 2
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -92,7 +94,7 @@ class _Plan:
 
 def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """The body of a streaming request for the next assistant message."""
-    return slices(_pieces(request, route))
+    return slices(_pieces(request, with_prefix(request, route)))
 
 
 def _pieces(request: ModelRequest, route: Route) -> Iterator[bytes]:
@@ -126,12 +128,9 @@ def _parameters(route: Route, plan: _Plan) -> dict[str, Any]:
 
 
 def _wire_tools(request: ModelRequest, plan: _Plan) -> Iterator[bytes]:
-    """The tools that are offered; where none is, those of the past, because calls without tools are refused."""
-    tools: Iterable[ToolSpec] = request.tools
-    if not request.tools and plan.has_calls:
-        calls = (call for one in plan.said for call in one.calls)
-        tools = [ToolSpec(name, "No longer there.", {}) for name in dict.fromkeys(call.name for call in calls)]
-    elif not request.tools:
+    """The tools that are offered; where none is, one that is none: calls of the past without tools are refused."""
+    tools = request.tools or ((NO_TOOL,) if plan.has_calls else ())
+    if not tools:
         return
     last: bytes | None = None
     yield b',"tools":['

@@ -41,7 +41,7 @@ from chatcluster.llm.failures import from_stray_text, from_stream
 from chatcluster.llm.openai import DONE
 from chatcluster.llm.responses_request import ENCRYPTED, REASONING, request_body, tells_reasoning
 from chatcluster.llm.sse import ErrorPayload
-from chatcluster.llm.wire import Route, Target, Wire
+from chatcluster.llm.wire import Route, Target, Wire, with_prefix
 from chatcluster.parts import (
     OpaquePart,
     Part,
@@ -213,7 +213,8 @@ class ResponseDecoder:
             case kind:
                 data = encode(item).decode()
                 self._take_space(BLOCK_CHARACTERS + len(data))
-                parts.append(OpaquePart(self._server.name, self._route.model, str(kind), data))
+                prefix = self._route.prefix if kind == REASONING else ""
+                parts.append(OpaquePart(self._server.name, self._route.model, str(kind), data, prefix))
 
     def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:
         if kind in _FINAL:
@@ -292,6 +293,7 @@ def _target(request: ModelRequest, route: Route) -> Target:
 
 
 def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
+    route = with_prefix(request, route)
     return ResponseDecoder(route, goes_on=request.attach is not None and request.attach.after is not None)
 
 

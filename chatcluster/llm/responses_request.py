@@ -5,8 +5,9 @@ with it. So the whole conversation is sent each time, as a row of items; what is
 ``conversation.py``. What is particular here:
 
 * Calls and their results are items of their own: all calls of a step, then all results, in call order.
-* Reasoning comes encrypted, and goes back verbatim, in its place, if it came from this model of this server. It has to
-  be followed by what it led to: where that is missing, because an interrupt came between, it stays here.
+* Reasoning comes encrypted, and goes back verbatim, in its place, if it came from this model of this server, behind the
+  same system text and tools. It has to be followed by what it led to: where that is missing, because an interrupt came
+  between, it stays here.
 * A request that attaches to an answer has no body.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 from chatcluster.llm.chunks import is_json_object
 from chatcluster.llm.conversation import EMPTY_RESULT, AnsweredCall, Utterance, conversation, is_blank, result_texts
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, with_extra
+from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
 from chatcluster.parts import ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolCallPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
@@ -35,6 +36,7 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """The body of a streaming request for the next assistant message; nothing where an answer is attached to."""
     if request.attach is not None:
         return iter(())
+    route = with_prefix(request, route)
     return slices(
         chain(
             (encode(_parameters(route))[:-1],),

@@ -9,13 +9,14 @@ and the client for all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from chatcluster.llm.failures import Provider
 from chatcluster.models import Kind, ModelOptions
-from chatcluster.parts import OpaquePart
+from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest
 
 
@@ -33,6 +34,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens_max: int | None = None
     """None: as many as the server likes, on the wires that have no need to say."""
     include_usage: bool = True
+    prefix: str = ""
+    """Stands for what the prompt begins with: opaque parts which are bound to that are for the same alone."""
     in_background: bool = False
     """The server goes on with an answer that nobody listens to, so that one can attach to it again."""
 
@@ -41,8 +44,22 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_for(part: OpaquePart, route: Route) -> bool:
-    """Whether the part came from this model of this server: it goes to no other."""
-    return part.provider == route.server.name and part.model == route.model
+    """Whether the part came from this model of this server, behind this beginning: it goes to no other."""
+    return part.provider == route.server.name and part.model == route.model and part.prefix in ("", route.prefix)
+
+
+def with_prefix(request: ModelRequest, route: Route) -> Route:
+    """The route of a wire whose server signs what it thought together with the prompt. System text and tools change
+    between turns; what was signed behind others would be refused, in this turn and in each to come."""
+    digest = blake2b(encode([(tool.name, tool.description, tool.parameters) for tool in request.tools]), digest_size=8)
+    if not request.tools and any(isinstance(part, ToolCallPart) for said in request.messages for part in said.parts):
+        digest.update(b"calls")  # some wires have to offer a tool nevertheless
+    for message in request.messages:
+        if message.role is not Role.SYSTEM:
+            digest.update(b"%d" % message.id)  # where a summary took the place of what was before, another one
+            break
+        digest.update(encode(message.parts))
+    return msgspec.structs.replace(route, prefix=digest.hexdigest())
 
 
 def with_extra(parameters: dict[str, Any], options: ModelOptions, conversation: Set[str]) -> dict[str, Any]:

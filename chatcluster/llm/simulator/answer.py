@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from uuid import uuid4
 
@@ -40,6 +40,8 @@ class Answer:
     """What is said to a question. ``sent_count`` tokens go out before the ending."""
 
     def __init__(self, script: Script, question: Question) -> None:
+        if script.mode == "silent" and script.calls and not question.may_call:
+            script = replace(script, mode="words")
         self.id = uuid4().hex
         self.script = script
         self.question = question

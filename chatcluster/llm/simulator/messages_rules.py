@@ -53,7 +53,7 @@ class Request(msgspec.Struct):
 
     @property
     def may_call(self) -> bool:
-        return (self.tool_choice or {}).get("type") != "none"
+        return bool(self.tools) and (self.tool_choice or {}).get("type") != "none"
 
 
 def check(request: Request, headers: Mapping[str, str]) -> str:

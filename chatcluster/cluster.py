@@ -32,10 +32,13 @@ from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.listening import inherited_socket, listening_socket
-from chatcluster.llm.client import ChatCompletions
+from chatcluster.llm.client import HttpModel
+from chatcluster.llm.routing import catalogue_routing
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
+from chatcluster.model_admin import ModelAdministration
+from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
 from chatcluster.ports import Model, Outside, Toolbox
@@ -44,6 +47,7 @@ from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
+from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
@@ -94,7 +98,7 @@ async def serve(
     """
     _require_servers(settings)
     if model is None and settings.slots:
-        _require_model(settings)
+        _require_key(settings)
     Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
@@ -103,8 +107,6 @@ async def serve(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
-            if model is None:
-                model = await stack.enter_async_context(ChatCompletions(settings))
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
@@ -136,11 +138,9 @@ def _require_servers(settings: Settings) -> None:
             raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
 
 
-def _require_model(settings: Settings) -> None:
+def _require_key(settings: Settings) -> None:
     """Without one every chat that this replica claims would end in an error."""
-    if not settings.llm_base_url.strip():
-        raise ConfigError("--llm-base-url (or CHATCLUSTER_LLM_BASE_URL) is needed, or --slots 0 to serve readers only")
-    if not settings.llm_api_key.strip():
+    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
         raise ConfigError(
             "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
         )
@@ -155,6 +155,7 @@ class _Process:
         *,
         database: Database,
         redis: RedisConnection,
+        directory: ModelDirectory,
         model: Model,
         metrics: Metrics,
         port: int,
@@ -167,6 +168,7 @@ class _Process:
         self._database = database
         self._redis = redis
         self._pubsub = RedisPubSub(redis)
+        self._directory = directory
         self._redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -206,6 +208,8 @@ class _Process:
             transitions=Transitions(store, notices),
             health=_Health(database, self._redis_health, lambda: self._replica.draining),
             metrics=metrics,
+            catalogue=directory.catalogue,
+            model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
             mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
             mcp_client=self._mcp,
         )
@@ -218,13 +222,26 @@ class _Process:
 
     @classmethod
     async def open(
-        cls, stack: AsyncExitStack, settings: Settings, model: Model, metrics: Metrics, port: int, ready_fd: int | None
+        cls,
+        stack: AsyncExitStack,
+        settings: Settings,
+        model: Model | None,
+        metrics: Metrics,
+        port: int,
+        ready_fd: int | None,
     ) -> _Process:
         """The parts on connections that ``stack`` closes."""
+        database = await stack.enter_async_context(open_database(settings))
+        directory = ModelDirectory(PostgresModels(database), is_needed=not settings.llm_base_url.strip())
+        if model is None:
+            routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
+            first_url = settings.llm_base_url.strip()
+            model = await stack.enter_async_context(HttpModel(routing, concurrent=settings.slots, first_url=first_url))
         return cls(
             settings,
-            database=await stack.enter_async_context(open_database(settings)),
+            database=database,
             redis=await stack.enter_async_context(open_redis(settings.redis_url)),
+            directory=directory,
             model=model,
             metrics=metrics,
             port=port,
@@ -245,6 +262,7 @@ class _Process:
                     background.start_soon(self._redis_health.run)
                     background.start_soon(self._purge.run)
                     background.start_soon(self._mcp.run)
+                    background.start_soon(self._directory.run, self._pubsub)
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))

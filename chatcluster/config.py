@@ -24,6 +24,7 @@ from chatcluster.errors import ConfigError
 from chatcluster.texts import is_visible
 
 ENV_PREFIX = "CHATCLUSTER_"
+LLM_KINDS = ("openai", "anthropic", "openai-responses")
 ALL_ADDRESSES = ("", "0.0.0.0", "::")
 
 
@@ -94,7 +95,11 @@ class Settings:
 
     # the model
     llm_base_url: str = setting(
-        "", "Base URL of an OpenAI-compatible server, such as https://host/v1", fallbacks=("OPENAI_BASE_URL",)
+        "", "Base URL of the model's server, such as https://host/v1", fallbacks=("OPENAI_BASE_URL",)
+    )
+    llm_kind: str = setting(
+        "openai",
+        "What that server speaks: openai (Chat Completions, as most do), anthropic (Messages) or openai-responses",
     )
     llm_api_key: str = setting("", "API key for it", secret=True, fallbacks=("OPENAI_API_KEY",))
     llm_model: str = setting("", "Model to ask for, where a chat names none", fallbacks=("OPENAI_MODEL",))
@@ -213,6 +218,8 @@ class Settings:
         if self.llm_base_url:
             check_http_url("llm-base-url", self.llm_base_url.strip())
         check_header_text("llm-api-key", self.llm_api_key.strip())
+        if self.llm_kind not in LLM_KINDS:
+            raise ConfigError(f"llm-kind must be one of {', '.join(LLM_KINDS)}")
         if self.public_url:
             check_http_url("public-url", self.public_url.strip())
         for name in ("name", "advertise", "llm_model"):

@@ -84,16 +84,19 @@ def _text_of_result(piece: ResultContent) -> str:
             return ""
 
 
-class OpaquePart(msgspec.Struct, tag="opaque", frozen=True):
+class OpaquePart(msgspec.Struct, tag="opaque", frozen=True, omit_defaults=True):
     """What only the provider understands, kept verbatim and in order, and never shown: signatures and their like.
 
-    ``data`` is the provider's JSON. It goes back to that provider, for that model, and to no other.
+    ``data`` is the provider's JSON. It goes back to that provider, for that model, and to no other; where the provider
+    binds it to what the prompt begins with (system text, tools), ``prefix`` stands for that, and it goes back behind
+    the same alone.
     """
 
     provider: str
     model: str
     kind: str
     data: str
+    prefix: str = ""
 
 
 class ToolArgumentsPart(msgspec.Struct, tag="tool_arguments", frozen=True):

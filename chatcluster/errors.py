@@ -56,6 +56,12 @@ class InvalidRequest(CallerError):
     code = "invalid_request"
 
 
+class UnknownModel(CallerError):
+    """A message or a chat names a model that there is not, or that cannot be used now."""
+
+    code = "unknown_model"
+
+
 class InvalidCursor(CallerError):
     """A cursor that this API never gave out. Leave it away to start from the beginning."""
 
@@ -93,6 +99,14 @@ class QueuedMessageNotFound(NotFound):
 
 class ToolCallNotFound(NotFound):
     code = "tool_call_not_found"
+
+
+class ProviderNotFound(NotFound):
+    code = "provider_not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
 
 
 class McpServerNotFound(NotFound):
@@ -164,6 +178,16 @@ class MessageNotUser(Conflict):
     """Only a user's message can be edited."""
 
     code = "message_not_user"
+
+
+class NameTaken(Conflict):
+    code = "name_taken"
+
+
+class ProviderInUse(Conflict):
+    """There are models of this provider. Remove them, or give them another one, first."""
+
+    code = "provider_in_use"
 
 
 class IdempotencyKeyReused(Conflict):
@@ -255,7 +279,8 @@ class ProviderError(ChatclusterError):
 
     ``kind`` is one of: generic, overloaded, rate_limit, timeout, stream_silence_timeout,
     stream_standstill_timeout, stream_incomplete, empty_answer, auth, config, usage_limit,
-    content_filter, context_length, missing_key. ``retry_after_seconds`` is what the provider asked for, if it did.
+    content_filter, context_overflow, answer_forgotten, missing_key. ``retry_after_seconds`` is what the provider asked
+    for, if it did.
     """
 
     def __init__(

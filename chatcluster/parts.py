@@ -128,6 +128,9 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     output_tokens: Count | None = None
     reasoning_tokens: Count | None = None
     cached_input_tokens: Count | None = None
+    """Of the input, read from the provider's cache."""
+    cache_write_tokens: Count | None = None
+    """Of the input, written to it."""
 
 
 class Position(NamedTuple):

@@ -237,7 +237,8 @@ class Runner:
         for notice in self._calls.tools.news():
             self._held.stream.part(notice)
         model = asked_model(messages) or chat.model
-        return await attempt.run(ModelRequest(chat.id, tuple(messages), model, self._calls.tools.specs))
+        request = ModelRequest(chat.id, tuple(messages), model, self._calls.tools.specs, failures=chat.failures)
+        return await attempt.run(request)
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""

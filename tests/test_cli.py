@@ -106,7 +106,6 @@ class TestBadInput:
             (["serve", "--lease-ttl-seconds", "1"], "3 x heartbeat-seconds"),
             (["serve", "--log-level", "loud"], "log-level must be"),
             (["serve"], "--database-url (or CHATCLUSTER_DATABASE_URL)"),
-            (["serve", *SERVERS], "--llm-base-url (or CHATCLUSTER_LLM_BASE_URL)"),
             (
                 ["serve", *SERVERS, "--llm-base-url", "http://127.0.0.1:1/v1"],
                 "--llm-api-key (or CHATCLUSTER_LLM_API_KEY)",

@@ -6,7 +6,7 @@ import pytest
 
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError
-from chatcluster.llm.addresses import completions_url, key_headers, secrets_in
+from chatcluster.llm.addresses import end_point_url, key_headers, secrets_in
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,13 @@ from chatcluster.llm.addresses import completions_url, key_headers, secrets_in
 )
 def test_requests_go_below_the_base_url(base_url: str, url: str) -> None:
     assert Settings(llm_base_url=base_url)
-    assert completions_url(base_url) == url
+    assert end_point_url(base_url, "/chat/completions") == url
+
+
+def test_any_end_point_pasted_is_understood() -> None:
+    for pasted in ("/chat/completions", "/messages", "/responses", ""):
+        assert end_point_url(f"https://host/v1{pasted}", "/responses") == "https://host/v1/responses"
+    assert end_point_url("https://host?a=1", "/responses/x", query="b=2") == "https://host/responses/x?a=1&b=2"
 
 
 @pytest.mark.parametrize(

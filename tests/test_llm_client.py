@@ -19,7 +19,7 @@ import trio.testing
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.llm import client as client_module
-from chatcluster.llm.client import ChatCompletions
+from chatcluster.llm.client import HttpModel
 from chatcluster.llm.simulator.script import expected_text
 from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
 from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, Usage, joined, text_of
@@ -35,7 +35,7 @@ class World:
 
     simulator: Simulator
     settings: Settings
-    model: ChatCompletions
+    model: HttpModel
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
 
     url: Any = await nursery.start(serve)
     settings = Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m", slots=2)
-    async with ChatCompletions(settings) as model:
+    async with HttpModel.of_settings(settings) as model:
         yield World(simulator, settings, model)
     nursery.cancel_scope.cancel()
 
@@ -57,7 +57,7 @@ def asking(prompt: str, model: str | None = None) -> ModelRequest:
     return ModelRequest(UUID(int=1), (message,), model)
 
 
-async def answer(model: ChatCompletions, prompt: str) -> tuple[tuple[Part, ...], Finished]:
+async def answer(model: HttpModel, prompt: str) -> tuple[tuple[Part, ...], Finished]:
     """The whole answer, as a runner takes it: it leaves at ``Finished``."""
     deltas: list[Part] = []
     with trio.fail_after(DEADLINE_SECONDS):
@@ -70,7 +70,7 @@ async def answer(model: ChatCompletions, prompt: str) -> tuple[tuple[Part, ...],
     raise AssertionError("the events ended without Finished")
 
 
-async def failure(model: ChatCompletions, prompt: str) -> ProviderError:
+async def failure(model: HttpModel, prompt: str) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         await answer(model, prompt)
     assert KEY not in caught.value.message
@@ -139,7 +139,7 @@ async def test_many_answers_at_a_time(world: World, nursery: trio.Nursery) -> No
         ("fail=500", "generic", True, None),
         ("fail=503 retry_after=0", "overloaded", True, 0.0),
         ("fail=401", "auth", False, None),
-        ("fail=400 code=context_length_exceeded", "context_length", False, None),
+        ("fail=400 code=context_length_exceeded", "context_overflow", False, None),
         ("fail=404", "config", False, None),
         ("drop=1", "generic", True, None),
         ("cut_after=0", "stream_incomplete", True, None),
@@ -181,7 +181,7 @@ async def test_no_connection_is_retried() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        async with ChatCompletions(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
+        async with HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
             error = await failure(model, "hi")
     assert (error.kind, error.retryable) == ("generic", True)
     assert "no connection to 127.0.0.1" in error.message
@@ -197,7 +197,7 @@ async def test_no_connection_is_retried() -> None:
     ],
 )
 async def test_a_missing_setting_says_what_to_set(world: World, changes: dict[str, str], kind: str, says: str) -> None:
-    async with ChatCompletions(replace(world.settings, **changes)) as model:  # type: ignore[arg-type]
+    async with HttpModel.of_settings(replace(world.settings, **changes)) as model:  # type: ignore[arg-type]
         error = await failure(model, "hi")
     assert (error.kind, error.retryable) == (kind, False)
     assert says in error.message
@@ -206,7 +206,7 @@ async def test_a_missing_setting_says_what_to_set(world: World, changes: dict[st
 
 async def test_a_chat_that_names_its_model_needs_no_default(world: World) -> None:
     async with (
-        ChatCompletions(replace(world.settings, llm_model="")) as model,
+        HttpModel.of_settings(replace(world.settings, llm_model="")) as model,
         model.stream(asking("[[tokens=1]]", "mine")) as events,
     ):
         finished = [event async for event in events][-1]
@@ -281,7 +281,7 @@ async def test_silence_is_left_to_the_consumers_guard(world: World, nursery: tri
 
 
 async def test_closing_the_model_leaves_no_connection(world: World) -> None:
-    async with ChatCompletions(world.settings) as model:
+    async with HttpModel.of_settings(world.settings) as model:
         await answer(model, "hi")
         kept = world.simulator.connections
     await until(lambda: world.simulator.connections == 0)
@@ -305,11 +305,11 @@ async def read_request(stream: trio.SocketStream) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-async def model_of(nursery: trio.Nursery, talk: Talk) -> ChatCompletions:
+async def model_of(nursery: trio.Nursery, talk: Talk) -> HttpModel:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, talk, listeners)
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1/"
-    return ChatCompletions(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
+    return HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
 
 
 def saying(head: str, body: bytes, *, then_hold: bool = False) -> Talk:

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatcluster.llm.conversation import EMPTY_RESULT, OUTCOME_UNKNOWN, conversation, result_texts
+from chatcluster.llm.failures import Provider
 from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.simulator.completions import read_question
+from chatcluster.llm.wire import Route
 from chatcluster.parts import (
     ImagePart,
     JsonPart,
@@ -125,7 +127,7 @@ def test_p7_any_history_is_sent_so_that_the_strictest_server_takes_it(
     messages: list[tuple[Role, tuple[Part, ...]]], has_tools: bool
 ) -> None:
     request = ModelRequest(UUID(int=1), history(*messages), "m", (TOOL,) if has_tools else ())
-    body = b"".join(request_body(request, "m", provider="p"))
+    body = b"".join(request_body(request, Route(server=Provider("p"), model="m")))
     question = read_question(body)
     said = [part for role, parts in messages if role is not Role.TOOL for part in parts]
     texts = [part.text for part in said if isinstance(part, TextPart)]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chatcluster.llm.error_bodies import ErrorObject, read_error_body
-from chatcluster.llm.failures import Provider, from_response, from_stream, judge
+from chatcluster.llm.failures import Provider, Verdict, from_response, from_stream, judge
 from chatcluster.llm.retry_after import RETRY_AFTER_SECONDS_MAX, read_retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -40,7 +40,7 @@ def failure(status: int, body: bytes = b"", **headers: str) -> Any:
         (405, "config", False),
         (408, "timeout", True),
         (409, "generic", True),
-        (413, "context_length", False),
+        (413, "context_overflow", False),
         (418, "config", False),
         (422, "config", False),
         (425, "generic", True),
@@ -75,9 +75,9 @@ def test_the_status_decides_where_the_body_says_nothing(status: int, kind: str, 
         (503, error_body(code="slow_down"), "overloaded", True),
         (503, error_body(code=503, message="Loading model", type="unavailable_error"), "overloaded", True),
         (500, error_body(type="overloaded_error"), "overloaded", True),
-        (400, error_body(code="context_length_exceeded"), "context_length", False),
-        (400, error_body(message="This model's maximum context length is 8192 tokens"), "context_length", False),
-        (400, error_body(type="exceed_context_size_error"), "context_length", False),
+        (400, error_body(code="context_length_exceeded"), "context_overflow", False),
+        (400, error_body(message="This model's maximum context length is 8192 tokens"), "context_overflow", False),
+        (400, error_body(type="exceed_context_size_error"), "context_overflow", False),
         (400, error_body(code="content_filter"), "content_filter", False),
         (400, error_body(message="Incorrect API key provided"), "auth", False),
         (401, error_body(code="invalid_api_key"), "auth", False),
@@ -89,9 +89,9 @@ def test_the_status_decides_where_the_body_says_nothing(status: int, kind: str, 
         (429, error_body(message="Resource has been exhausted", status="RESOURCE_EXHAUSTED"), "rate_limit", True),
         (429, error_body(type="engine_overloaded_error"), "overloaded", True),
         (498, error_body(code="flex_tier_capacity_exceeded"), "overloaded", True),
-        (500, error_body(message="the request exceeds the available context size"), "context_length", False),
-        (400, error_body(message="The input token count (9) exceeds the maximum"), "context_length", False),
-        (400, error_body(type="ContextWindowExceededError"), "context_length", False),
+        (500, error_body(message="the request exceeds the available context size"), "context_overflow", False),
+        (400, error_body(message="The input token count (9) exceeds the maximum"), "context_overflow", False),
+        (400, error_body(type="ContextWindowExceededError"), "context_overflow", False),
         (403, error_body(message="Content violates usage guidelines"), "content_filter", False),
         (403, error_body(message="Your input was flagged", metadata={"reasons": ["x"]}), "content_filter", False),
         (400, error_body(code="data_inspection_failed"), "content_filter", False),
@@ -123,7 +123,7 @@ def test_the_body_is_more_precise_than_the_status(status: int, body: bytes, kind
         ({"type": "overloaded_error"}, "overloaded", True),
         ({"code": "server_error"}, "generic", True),
         ({"type": "invalid_request_error"}, "config", False),
-        ({"message": "maximum context length exceeded"}, "context_length", False),
+        ({"message": "maximum context length exceeded"}, "context_overflow", False),
         ({"message": "Connection reset by peer"}, "generic", True),
         ("out of memory", "generic", True),
         ({"error": {"type": "rate_limit_error"}}, "rate_limit", True),
@@ -307,3 +307,38 @@ def test_a_redirect_says_where_it_leads() -> None:
 def test_a_missing_page_points_to_the_base_url() -> None:
     assert "llm-base-url" in failure(404, b"404 page not found").message
     assert "llm-base-url" not in failure(404, error_body(code="model_not_found")).message
+
+
+OVERFLOWS = [
+    (400, "prompt is too long: 210000 tokens > 200000 maximum"),
+    (400, "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000"),
+    (413, ""),
+    (400, "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens"),
+    (400, "Your input exceeds the context window of this model. Please adjust your input and try again."),
+    (400, "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575)"),
+    (400, "Input is too long for requested model"),
+    (400, "the request exceeds the available context size, try increasing it"),
+    (400, "This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+    (400, "Please reduce the length of the messages or completion."),
+    (400, "prompt token count of 200000 exceeds the limit of 128000"),
+    (400, "Your request exceeded model token limit: 262144 (requested: 300000)"),
+    (400, "invalid params, context window exceeds limit"),
+    (500, "The number of tokens to keep from the initial prompt is greater than the context length"),
+    (400, "Prompt contains 50000 tokens and 0 draft tokens, too large for model with 32768 maximum context length"),
+    (400, "prompt too long; exceeded max context length by 37 tokens"),
+]
+
+
+@pytest.mark.parametrize(("status", "message"), OVERFLOWS)
+def test_too_long_is_known_in_each_of_the_ways_in_which_servers_say_it(status: int, message: str) -> None:
+    """The one failure that a shorter history mends."""
+    verdict = judge(status, ErrorObject(message=message, type="invalid_request_error"))
+    assert verdict == Verdict("context_overflow", retryable=False)
+
+
+@pytest.mark.parametrize(
+    "message", ["rate limit exceeded: too many tokens per minute", "maximum tokens must be positive"]
+)
+def test_too_many_of_something_else_is_not_too_long(message: str) -> None:
+    assert judge(429, ErrorObject(message=message)).kind == "rate_limit"
+    assert judge(400, ErrorObject(message=message)).kind != "context_overflow"

@@ -7,15 +7,19 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import msgspec
+import openai
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.conversation import OUTCOME_UNKNOWN
@@ -24,6 +28,8 @@ from chatcluster.llm.openai import CALLS_CHARACTERS_MAX, ChunkDecoder
 from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.slices import SLICE_BYTES
 from chatcluster.llm.sse import EventDecoder
+from chatcluster.llm.wire import Route
+from chatcluster.models import ModelOptions
 from chatcluster.parts import (
     ImagePart,
     Message,
@@ -42,13 +48,14 @@ from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelReque
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 PROVIDER = Provider("test.example", ("sk-very-secret-key",))
+ROUTE = Route(server=PROVIDER, model="asked")
 
 
 def play(body: bytes, *, bytes_at_a_time: int = 1 << 20) -> list[ModelEvent]:
     """All events of a response's body that arrives in pieces of the given size."""
     numbers = itertools.count(1)
     sse = EventDecoder(PROVIDER)
-    decoder = ChunkDecoder(PROVIDER, "asked", new_call_id=lambda: f"new_{next(numbers)}")
+    decoder = ChunkDecoder(ROUTE, new_call_id=lambda: f"new_{next(numbers)}")
     events: list[ModelEvent] = []
 
     def take(payloads: Sequence[bytes | None]) -> None:
@@ -173,7 +180,7 @@ class Failure:
 FAILURES = {
     "openrouter_error": Failure("generic", True, "Provider disconnected", 502),
     "litellm_error": Failure("usage_limit", False, "exceeded your budget", 429),
-    "vllm_error": Failure("context_length", False, "maximum context length", 400),
+    "vllm_error": Failure("context_overflow", False, "maximum context length", 400),
     "cut": Failure("stream_incomplete", True, "in the middle of its answer"),
     "cut_in_json": Failure("generic", True, "cannot be read"),
     "empty": Failure("empty_answer", True, "empty answer"),
@@ -237,6 +244,32 @@ def test_a_transcript_without_an_answer_is_a_visible_error(name: str, bytes_at_a
     assert error.provider == "test.example"
 
 
+VENDORS_TYPE: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsStreaming)
+
+
+@pytest.mark.parametrize("name", ["openai", "openai_parallel_calls", "refusal", "vllm_reasoning", "no_done"])
+def test_the_vendors_client_reads_the_same(name: str) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=transcript(name))
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    client = openai.OpenAI(api_key="key", base_url="https://test.example/v1", http_client=http, max_retries=0)
+    texts: list[str] = []
+    calls: dict[int, list[str]] = {}
+    for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+        for delta in (choice.delta for choice in chunk.choices):
+            texts.extend(filter(None, (delta.content, delta.refusal)))
+            for call in delta.tool_calls or ():
+                assert call.function is not None
+                pieces = calls.setdefault(call.index, [])
+                pieces.extend(filter(None, (call.id, call.function.name, call.function.arguments)))
+    ours = ANSWERS[name].parts
+    assert "".join(texts) == "".join(part.text for part in ours if isinstance(part, TextPart))
+    assert ["".join(pieces) for pieces in calls.values()] == [
+        f"{part.provider_id}{part.name}{part.arguments}" for part in ours if isinstance(part, ToolCallPart)
+    ]
+
+
 def test_every_transcript_has_an_expectation() -> None:
     assert {path.stem for path in TRANSCRIPTS.glob("*.sse")} == {*ANSWERS, *FAILURES}
 
@@ -251,7 +284,7 @@ def test_every_chunk_is_a_sign_of_life() -> None:
 
 def test_pieces_of_a_call_are_progress_and_what_says_nothing_is_not() -> None:
     """The bound on the time without a token needs to tell them apart."""
-    decoder = ChunkDecoder(PROVIDER)
+    decoder = ChunkDecoder(ROUTE)
 
     def kind(delta: str) -> str:
         (event,) = decoder.feed(b'{"choices":[{"delta":%s}],"usage":{"prompt_tokens":1}}' % delta.encode())
@@ -267,7 +300,7 @@ def test_pieces_of_a_call_are_progress_and_what_says_nothing_is_not() -> None:
 
 
 def test_a_call_is_told_when_its_name_is_known_and_its_arguments_as_they_come() -> None:
-    decoder = ChunkDecoder(PROVIDER, new_call_id=lambda: "ours")
+    decoder = ChunkDecoder(ROUTE, new_call_id=lambda: "ours")
 
     def said(piece: str) -> list[ModelEvent]:
         return decoder.feed(b'{"choices":[{"delta":{"tool_calls":[%s]}}]}' % piece.encode())
@@ -281,7 +314,7 @@ def test_a_call_is_told_when_its_name_is_known_and_its_arguments_as_they_come() 
 
 
 def test_arguments_that_never_came_are_none() -> None:
-    decoder = ChunkDecoder(PROVIDER, new_call_id=lambda: "ours")
+    decoder = ChunkDecoder(ROUTE, new_call_id=lambda: "ours")
     decoder.feed(b'{"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f","arguments":" "}}]}}]}')
     assert decoder.feed(b"[DONE]") == [Delta(ToolArgumentsPart("ours", "{}")), Finished("tool_calls")]
 
@@ -289,7 +322,7 @@ def test_arguments_that_never_came_are_none() -> None:
 def test_ids_of_calls_are_ours_and_never_the_same() -> None:
     ids = set()
     for _ in range(3):
-        (event,) = ChunkDecoder(PROVIDER).feed(
+        (event,) = ChunkDecoder(ROUTE).feed(
             b'{"choices":[{"delta":{"tool_calls":[{"id":"call_0","function":{"name":"f"}}]}}]}'
         )
         assert isinstance(event, Delta)
@@ -301,14 +334,14 @@ def test_ids_of_calls_are_ours_and_never_the_same() -> None:
 
 def test_a_reason_that_nobody_knows_does_not_end_the_answer() -> None:
     """Together with the end of the stream it does; a connection that is lost behind it is a lost connection."""
-    decoder = ChunkDecoder(PROVIDER)
+    decoder = ChunkDecoder(ROUTE)
     decoder.feed(b'{"choices":[{"delta":{"content":"Hi"},"finish_reason":"brand_new"}]}')
     assert not decoder.has_finish_reason
     assert decoder.end() == [Finished("other")]
 
 
 def test_text_is_passed_on_chunk_by_chunk_before_the_end() -> None:
-    decoder = ChunkDecoder(PROVIDER)
+    decoder = ChunkDecoder(ROUTE)
     assert decoder.feed(b'{"choices":[{"delta":{"content":"a"}}]}') == [Delta(TextPart("a"))]
     before = decoder.has_finish_reason
     assert decoder.feed(b'{"choices":[{"delta":{"content":"b"},"finish_reason":"stop"}]}') == [Delta(TextPart("b"))]
@@ -319,13 +352,13 @@ def test_text_is_passed_on_chunk_by_chunk_before_the_end() -> None:
 
 
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
-    decoder = ChunkDecoder(PROVIDER)
+    decoder = ChunkDecoder(ROUTE)
     body = b'{"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"}}],"usage":null}'
     assert decoder.feed(body) + decoder.end() == [Delta(TextPart("Hi")), Finished("stop", None, "m")]
 
 
 def test_a_call_without_a_name_is_an_error_and_not_an_answer() -> None:
-    decoder = ChunkDecoder(PROVIDER)
+    decoder = ChunkDecoder(ROUTE)
     decoder.feed(b'{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}')
     with pytest.raises(ProviderError, match="without a name") as caught:
         decoder.feed(b"[DONE]")
@@ -333,7 +366,7 @@ def test_a_call_without_a_name_is_an_error_and_not_an_answer() -> None:
 
 
 def test_calls_that_never_end_are_bounded() -> None:
-    decoder = ChunkDecoder(PROVIDER)
+    decoder = ChunkDecoder(ROUTE)
     piece = b'{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"%s"}}]}}]}' % (
         b"x" * (CALLS_CHARACTERS_MAX // 4)
     )
@@ -349,14 +382,14 @@ def test_calls_that_never_end_are_bounded() -> None:
 )
 def test_an_unreadable_chunk_is_a_short_retryable_error(payload: bytes) -> None:
     with pytest.raises(ProviderError) as caught:
-        ChunkDecoder(PROVIDER).feed(payload)
+        ChunkDecoder(ROUTE).feed(payload)
     assert caught.value.retryable
     assert len(caught.value.message) <= 500
 
 
 def test_an_error_in_mid_stream_never_shows_the_key() -> None:
     with pytest.raises(ProviderError) as caught:
-        ChunkDecoder(PROVIDER).feed(b'{"error":{"message":"bad key sk-very-secret-key given"}}')
+        ChunkDecoder(ROUTE).feed(b'{"error":{"message":"bad key sk-very-secret-key given"}}')
     assert "secret" not in caught.value.message
 
 
@@ -380,9 +413,22 @@ def tool(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
     return Role.TOOL, parts
 
 
-def body_of(messages: tuple[Message, ...], model: str | None = None, *, include_usage: bool = True) -> Any:
-    slices = request_body(ModelRequest(UUID(int=1), messages, model), "default-model", include_usage=include_usage)
-    return json.loads(b"".join(slices))
+def body_of(messages: tuple[Message, ...], **route: Any) -> Any:
+    """The body, which the vendor's types take."""
+    slices = request_body(ModelRequest(UUID(int=1), messages), msgspec.structs.replace(ROUTE, **route))
+    body = json.loads(b"".join(slices))
+    consume(VENDORS_TYPE.validate_python(body))
+    return body
+
+
+def consume(value: Any) -> None:
+    """Iterables are checked when they are walked."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            consume(inner)
+    elif not isinstance(value, str | bytes) and isinstance(value, Iterable):
+        for inner in value:
+            consume(inner)
 
 
 def wire_messages(messages: tuple[Message, ...]) -> Any:
@@ -391,17 +437,31 @@ def wire_messages(messages: tuple[Message, ...]) -> Any:
 
 def test_a_request_asks_for_a_stream_with_usage() -> None:
     assert body_of(history((Role.SYSTEM, text("Be kind.")), user("Hi"))) == {
-        "model": "default-model",
+        "model": "asked",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
         "stream": True,
         "stream_options": {"include_usage": True},
     }
 
 
-def test_a_chats_model_goes_before_the_default_and_usage_can_be_left_out() -> None:
-    body = body_of(history(user("Hi")), "mine", include_usage=False)
-    assert body["model"] == "mine"
-    assert "stream_options" not in body
+def test_a_request_says_what_its_route_says() -> None:
+    options = ModelOptions(
+        temperature=0.5, reasoning_effort="low", extra_body={"top_k": 3, "stream_options": None, "messages": []}
+    )
+    body = body_of(history(user("Hi")), include_usage=False, output_tokens_max=9, options=options)
+    assert "stream_options" not in body_of(history(user("Hi")), include_usage=False)
+    assert body == {
+        "model": "asked",
+        "stream": True,
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "reasoning_effort": "low",
+        "top_k": 3,
+        "stream_options": None,
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
+    at_openai = body_of(history(user("Hi")), output_tokens_max=9, base_url="https://api.openai.com/v1")
+    assert at_openai["max_completion_tokens"] == 9
 
 
 def test_reasoning_is_not_sent_back() -> None:
@@ -436,7 +496,7 @@ def test_a_request_offers_tools_and_may_forbid_to_call_them() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
     tools = (ToolSpec("weather", "Tells the weather.", schema), ToolSpec("now", "", {}))
     request = ModelRequest(UUID(int=1), history(user("Hi")), tools=tools)
-    body = json.loads(b"".join(request_body(request, "m")))
+    body = json.loads(b"".join(request_body(request, ROUTE)))
     assert body["tools"] == [
         {
             "type": "function",
@@ -445,7 +505,7 @@ def test_a_request_offers_tools_and_may_forbid_to_call_them() -> None:
         {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
     ]
     assert "tool_choice" not in body
-    forbidden = json.loads(b"".join(request_body(msgspec.structs.replace(request, may_call_tools=False), "m")))
+    forbidden = json.loads(b"".join(request_body(msgspec.structs.replace(request, may_call_tools=False), ROUTE)))
     assert forbidden.pop("tool_choice") == "none"
     assert forbidden == body
 
@@ -475,9 +535,24 @@ def test_what_a_server_hangs_on_a_call_goes_back_to_it_and_to_no_other(
 ) -> None:
     parts = (ToolCallPart("call_a", "f", "{}", "a"), OpaquePart(provider, model, "extra_content", data))
     request = ModelRequest(UUID(int=1), history(user("a"), assistant(*parts)))
-    body = json.loads(b"".join(request_body(request, "default-model", provider="server")))
+    route = msgspec.structs.replace(ROUTE, server=Provider("server"), model="default-model")
+    body = json.loads(b"".join(request_body(request, route)))
     (call,) = body["messages"][1]["tool_calls"]
     assert call.get("extra_content") == ({"google": {"thought_signature": "c2ln"}} if is_sent else None)
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_the_reasoning_that_led_to_calls_goes_back_to_the_model_in_the_field_that_it_came_in(field: str) -> None:
+    decoder = ChunkDecoder(ROUTE, new_call_id=lambda: "call_a")
+    said = decoder.feed(b'{"choices":[{"delta":{"%s":"Hm, the weather."}}]}' % field.encode())
+    said += decoder.feed(b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}')
+    said += decoder.feed(b"[DONE]")
+    parts = joined(event.part for event in said if isinstance(event, Delta))
+    step = history(user("a"), assistant(*parts), tool(ToolResultPart("call_a", "ok")))
+    assert body_of(step)["messages"][1][field] == "Hm, the weather."
+    assert field not in body_of(step, model="another")["messages"][1]
+    answered = history(user("a"), assistant(ReasoningPart("Hm"), TextPart("b")), user("c"))
+    assert field not in body_of(answered)["messages"][1]
 
 
 def test_a_failed_call_says_so_and_an_image_of_a_result_follows_all_results() -> None:
@@ -550,7 +625,7 @@ HISTORIES = {
 
 @pytest.mark.parametrize("messages", HISTORIES.values(), ids=HISTORIES)
 def test_p10_a_long_history_becomes_a_request_in_slices_of_bounded_size(messages: tuple[Message, ...]) -> None:
-    slices = list(request_body(ModelRequest(UUID(int=1), messages), "default-model"))
+    slices = list(request_body(ModelRequest(UUID(int=1), messages), ROUTE))
     assert max(map(len, slices)) <= SLICE_BYTES * 7, "a character takes six bytes at most"
     said = json.loads(b"".join(slices))["messages"]
     words = [part.text for message in messages for part in message.parts if isinstance(part, TextPart)]
@@ -576,7 +651,7 @@ def test_p10_the_work_for_a_request_grows_with_the_history_and_no_faster() -> No
 
     call = ToolCallPart("1", "f", "{}")
     messages = Counted(history(*[user("a"), assistant(call), tool(ToolResultPart("1", "ok"))] * 100))
-    list(request_body(ModelRequest(UUID(int=1), messages), "default-model"))
+    list(request_body(ModelRequest(UUID(int=1), messages), ROUTE))
     assert len(messages) <= looks < 10 * len(messages)
 
 
@@ -592,11 +667,11 @@ def test_p10_the_work_for_a_request_grows_with_the_history_and_no_faster() -> No
 def test_p10_a_chunk_that_would_take_long_to_read_is_an_error(payload: bytes) -> None:
     """One model server stalls no other chat of the replica."""
     with pytest.raises(ProviderError, match="cannot be read") as caught:
-        ChunkDecoder(PROVIDER).feed(payload)
+        ChunkDecoder(ROUTE).feed(payload)
     assert caught.value.retryable
 
 
 def test_p10_a_large_piece_of_text_in_one_chunk_is_taken() -> None:
     words = "a longer text without end and with a comma in it now and then, as people write it, " * (1 << 15)
-    events = ChunkDecoder(PROVIDER).feed(json.dumps({"choices": [{"delta": {"content": words}}]}).encode())
+    events = ChunkDecoder(ROUTE).feed(json.dumps({"choices": [{"delta": {"content": words}}]}).encode())
     assert events == [Delta(TextPart(words))]

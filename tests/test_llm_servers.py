@@ -17,7 +17,7 @@ from test_llm_client import EVENT_STREAM, KEY, WHOLE, answer, failure, model_of,
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, ProviderError
 from chatcluster.http_client import PEER_SILENCE_MS_MAX, http_client
-from chatcluster.llm.client import ChatCompletions
+from chatcluster.llm.client import HttpModel
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.failures import Provider
 from chatcluster.parts import TextPart
@@ -140,7 +140,7 @@ async def test_a_refusal_before_the_request_is_sent_is_read(nursery: trio.Nurser
     async with await model_of(nursery, talk) as model:
         error = await failure(model, "x" * (4 << 20))
     nursery.cancel_scope.cancel()
-    assert (error.kind, error.retryable) == ("context_length", False)
+    assert (error.kind, error.retryable) == ("context_overflow", False)
     assert "at most 1 MB" in error.message
 
 
@@ -183,7 +183,7 @@ async def test_the_request_goes_where_the_base_url_says(nursery: trio.Nursery) -
     nursery.start_soon(trio.serve_listeners, talk, listeners)
     host = f"user:pass%40word@127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     url = f"http://{host}/my models/d/?api-version=2026-01-01"
-    async with ChatCompletions(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
+    async with HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
         await answer(model, "hi")
         assert "user" not in repr(model)
     nursery.cancel_scope.cancel()
@@ -216,8 +216,8 @@ async def secured(nursery: trio.Nursery) -> int:
     return int(inner.socket.getsockname()[1])
 
 
-def model_at(url: str) -> ChatCompletions:
-    return ChatCompletions(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
+def model_at(url: str) -> HttpModel:
+    return HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
 
 
 async def test_a_certificate_is_refused_with_its_fault_and_what_to_do(nursery: trio.Nursery) -> None:

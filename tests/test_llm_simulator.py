@@ -12,8 +12,10 @@ import pytest
 import trio
 import trio.testing
 
+from chatcluster.llm.simulator import connection as simulator_connection
 from chatcluster.llm.simulator import server as simulator
-from chatcluster.llm.simulator.server import BODY_BYTES_MAX, Simulator, SimulatorOptions, directives_help
+from chatcluster.llm.simulator.connection import BODY_BYTES_MAX, IDLE_SECONDS
+from chatcluster.llm.simulator.server import Simulator, SimulatorOptions, directives_help
 
 
 class RawClient:
@@ -135,7 +137,13 @@ async def test_silence_ends_when_the_client_goes(nursery: trio.Nursery) -> None:
     await client.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
     assert (during["streaming"], during["aborted"]) == (1, 0)
-    assert client.simulator.statistics() == {"connections": 0, "requests": 1, "streaming": 0, "aborted": 1}
+    assert client.simulator.statistics() == {
+        "connections": 0,
+        "requests": 1,
+        "generations": 1,
+        "streaming": 0,
+        "aborted": 1,
+    }
 
 
 async def test_no_wait_is_endless(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
@@ -144,7 +152,7 @@ async def test_no_wait_is_endless(nursery: trio.Nursery, autojump_clock: trio.te
     silent = RawClient(nursery, SimulatorOptions(tokens_per_second=0))
     await silent.ask("[[silence_after=0]]")
     assert await idle.stream.receive_some() == b""
-    assert trio.current_time() == pytest.approx(simulator.IDLE_SECONDS)
+    assert trio.current_time() == pytest.approx(IDLE_SECONDS)
     with pytest.raises(h11.RemoteProtocolError):
         await silent.response()
     assert trio.current_time() == pytest.approx(simulator.SILENCE_SECONDS)
@@ -245,7 +253,7 @@ async def test_what_is_not_http_is_refused_and_the_server_lives(nursery: trio.Nu
 
 
 async def test_a_body_over_the_limit_is_refused(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "BODY_BYTES_MAX", 100)
+    monkeypatch.setattr(simulator_connection, "BODY_BYTES_MAX", 100)
     assert BODY_BYTES_MAX > 1 << 20
     client = RawClient(nursery, SimulatorOptions())
     await client.send("POST", "/v1/chat/completions", b"x" * 101)
@@ -260,7 +268,7 @@ async def test_serving_on_a_socket_reports_the_base_url(nursery: trio.Nursery) -
     nursery.cancel_scope.cancel()
     assert url.endswith("/v1")
     assert [model["id"] for model in models["data"]] == ["simulated"]
-    assert health == {"status": "ok", "connections": 1, "requests": 2, "streaming": 0, "aborted": 0}
+    assert health == {"status": "ok", "connections": 1, "requests": 2, "generations": 0, "streaming": 0, "aborted": 0}
 
 
 def test_help_lists_the_directives() -> None:

@@ -24,11 +24,13 @@ from chatcluster.memory import (
     MemoryBroker,
     MemoryDatabase,
     MemoryMcpServers,
+    MemoryModels,
     MemoryPubSub,
     MemoryRegistry,
     MemoryStore,
 )
 from chatcluster.metrics import Metrics
+from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
@@ -204,6 +206,7 @@ class World:
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
         self.registry = MemoryRegistry(self.database)
+        self.models = MemoryModels(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
@@ -230,6 +233,8 @@ class World:
             transitions=Transitions(self.store, self.notices),
             health=self.health,
             metrics=self.metrics,
+            catalogue=self.models.catalogue,
+            model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
             mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
             mcp_client=self.mcp_client,
         )

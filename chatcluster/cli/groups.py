@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chatcluster.cli.database_commands import cluster, migrate, token
 from chatcluster.cli.mcp_commands import mcp
+from chatcluster.cli.model_commands import model, provider
 from chatcluster.cli.secret_commands import secrets
 
-GROUPS = (migrate, cluster, token, secrets, mcp)
+GROUPS = (migrate, cluster, token, secrets, provider, model, mcp)

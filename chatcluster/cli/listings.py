@@ -90,6 +90,43 @@ def show_mcp_report(report: dict[str, Any], *, as_json: bool) -> None:
             click.echo(f"{report['left_out']} more cannot be used: too large, or without a proper name or schema")
 
 
+def show_providers(providers: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/admin/providers`` answered."""
+    if as_json:
+        _show_json(providers)
+        return
+    rows = (
+        (row["name"], row["kind"], row["base_url"], _key(row), "yes" if row["enabled"] else "no") for row in providers
+    )
+    _show_table(("name", "kind", "base URL", "key", "enabled"), rows)
+
+
+def _key(provider: dict[str, Any]) -> str:
+    if not provider["has_key"]:
+        return "-"
+    return f"…{provider['key_hint'] or ''} of {provider['key_set_at'][:10]}"
+
+
+def show_models(models: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/admin/models`` answered."""
+    if as_json:
+        _show_json(models)
+        return
+    rows = (
+        (
+            row["name"],
+            row["provider"],
+            row["provider_model"],
+            "default" if row["is_default"] else "",
+            "yes" if row["enabled"] else "no",
+            str(row["context_tokens"] or "-"),
+            ", ".join(row["fallbacks"]) or "-",
+        )
+        for row in models
+    )
+    _show_table(("name", "provider", "as", "", "enabled", "context", "fall-backs"), rows)
+
+
 def _show_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 

@@ -36,11 +36,13 @@ class _WithDirectives(click.Command):
 )
 @ready_fd_option
 def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
-    """Run a simulated model: an OpenAI-compatible server that answers, and fails, on demand.
+    """Run a simulated model: a server that answers, calls tools, and fails, on demand.
 
     \b
     chatcluster simulate-llm --tokens-per-second 20
     chatcluster up --llm-base-url http://127.0.0.1:8200/v1 --llm-api-key any --llm-model simulated
+
+    It speaks Chat Completions, Anthropic's Messages and OpenAI's Responses, below the same base URL.
 
     What is in double brackets in a prompt steers the answer to it; all orders are listed below.
 

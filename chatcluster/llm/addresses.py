@@ -1,8 +1,8 @@
 """Where requests for a model go: the base URL that a person set, as the URL of each request. Pure.
 
-A base URL is what comes before ``/chat/completions``; most end with ``/v1``. It may have a path, a query that belongs
-to every request (``?api-version=...``), slashes at its end, and a user name with a password, which are then sent
-instead of the key, as basic authentication. The whole URL of the end point, pasted, is understood as well.
+A base URL is what comes before ``/chat/completions`` and its like; most end with ``/v1``. It may have a path, a query
+that belongs to every request (``?api-version=...``), slashes at its end, and a user name with a password, which are
+then sent instead of the key, as basic authentication. The whole URL of the end point, pasted, is understood as well.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
-END_POINT = "/chat/completions"
+END_POINTS = ("/chat/completions", "/messages", "/responses")
 _SECRET_NAME = re.compile("key|token|secret|password|sig", re.IGNORECASE)
 
 
-def completions_url(base_url: str) -> str:
-    """The URL for requests below ``base_url``, which ``config.check_http_url`` has found to be one. A fragment is
-    nothing that a server gets to see, and is left out.
+def end_point_url(base_url: str, end_point: str, *, query: str = "", without: tuple[str, ...] = ()) -> str:
+    """The URL for requests to ``end_point`` below ``base_url``, which ``config.check_http_url`` has found to be one. A
+    fragment is nothing that a server gets to see, and is left out, and so is what ``without`` names at the path's end.
     """
     parts = urlsplit(base_url.strip())
-    path = parts.path.rstrip("/").removesuffix(END_POINT).rstrip("/")
-    return urlunsplit((parts.scheme, parts.netloc, path + END_POINT, parts.query, ""))
+    path = parts.path.rstrip("/")
+    for known in (*END_POINTS, *without):
+        path = path.removesuffix(known).rstrip("/")
+    query = "&".join(filter(None, (parts.query, query)))
+    return urlunsplit((parts.scheme, parts.netloc, path + end_point, query, ""))
 
 
 def key_headers(base_url: str, api_key: str) -> dict[str, str]:

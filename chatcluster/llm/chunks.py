@@ -122,15 +122,15 @@ def read_usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
     usage = Usage(
-        input_tokens=_count(value, "prompt_tokens", "input_tokens"),
-        output_tokens=_count(value, "completion_tokens", "output_tokens"),
-        reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
-        cached_input_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
+        input_tokens=read_count(value, "prompt_tokens", "input_tokens"),
+        output_tokens=read_count(value, "completion_tokens", "output_tokens"),
+        reasoning_tokens=read_count(value.get("completion_tokens_details"), "reasoning_tokens"),
+        cached_input_tokens=read_count(value.get("prompt_tokens_details"), "cached_tokens"),
     )
     return None if usage == Usage() else usage
 
 
-def _count(value: Any, *keys: str) -> int | None:
+def read_count(value: Any, *keys: str) -> int | None:
     """The first of ``keys`` that holds a number of tokens."""
     for key in keys:
         count = value.get(key) if isinstance(value, dict) else None

@@ -1,4 +1,6 @@
-"""The model over HTTP: ``ChatCompletions`` is the ``Model`` port for any OpenAI-compatible server.
+"""The model over HTTP: ``HttpModel`` is the ``Model`` port for servers that speak any of the wires.
+
+A request goes where its route says, and speaks the wire of that route (``wire.py``). Here is transport alone.
 
 One attempt is one request; nothing is repeated here, because only the runner knows whether another attempt
 makes sense. Every failure leaves as a ``ProviderError``:
@@ -23,7 +25,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -36,13 +38,13 @@ import trio
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import http_client
-from chatcluster.llm.addresses import completions_url, key_headers, secrets_in
+from chatcluster.llm.answers import KEEP_ALIVE
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
-from chatcluster.llm.openai import KEEP_ALIVE, ChunkDecoder
-from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.sse import EventDecoder
+from chatcluster.llm.wire import Decoder, Route, Wire
+from chatcluster.llm.wires import WIRES, Routing, settings_routing
 from chatcluster.ports import ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 5.0
@@ -60,132 +62,153 @@ CLOSE_SECONDS = 2.0
 ERROR_BODY_SECONDS = 5.0
 ERROR_BODY_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 4 << 20
+FORGOTTEN_STATUSES = (404, 410)
 _ENCODINGS = ("identity", "gzip", "deflate")
 
 
-class ChatCompletions:
-    """The ``Model`` of a replica: ``async with`` it, then ``stream`` as often as needed, concurrently."""
+class HttpModel:
+    """The ``Model`` of a replica: ``async with`` it, then ``stream`` as often as needed, concurrently.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._base_url = settings.llm_base_url.strip()
-        self._url = completions_url(self._base_url)
-        self._api_key = settings.llm_api_key.strip()
-        self._provider = Provider(_server_name(self._base_url), (self._api_key, *secrets_in(self._base_url)))
-        self._client: httpx.AsyncClient | None = None
+    ``concurrent`` is how many answers are asked for at a time. ``first_url`` names a server that will surely be asked.
+    """
+
+    def __init__(self, routing: Routing, *, concurrent: int, first_url: str = "") -> None:
+        self._routing = routing
+        self._concurrent = concurrent
+        self._first_url = first_url
+        self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}
+        """By scheme, host and port: the environment may have a proxy for each."""
+        self._making = trio.Lock()
+        self._is_open = False
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> HttpModel:
+        """For a deployment whose settings are its only provider."""
+        return cls(settings_routing(settings), concurrent=settings.slots, first_url=settings.llm_base_url.strip())
 
     def __repr__(self) -> str:
-        return f"<ChatCompletions {self._provider.name} {'open' if self._client else 'closed'}>"
+        return f"<HttpModel {len(self._clients)} servers, {'open' if self._is_open else 'closed'}>"
 
-    async def __aenter__(self) -> ChatCompletions:
-        slots = self._settings.slots
-        self._client = http_client(
-            self._base_url,
-            watch_peer=True,
-            # an interrupted chat's next request overlaps with the close of its last, hence twice the slots
-            limits=httpx.Limits(
-                max_connections=2 * slots + 16, max_keepalive_connections=slots + 8, keepalive_expiry=IDLE_SECONDS
-            ),
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
-        )
+    async def __aenter__(self) -> HttpModel:
+        """Raises ``ConfigError`` for a proxy and for certificates that cannot be used."""
+        if self._first_url:
+            self._clients[_server_of(self._first_url)] = self._new_client(self._first_url)
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                await client.aclose()
+        self._is_open = False
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            while self._clients:
+                await self._clients.popitem()[1].aclose()
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
         """One attempt; see ``ports.Model``. Entering sends the request and waits for the response's head."""
-        self._check_settings(request)
-        body = _Body(await self._send(request), self._provider)
+        route = self._routing(request)
+        wire = WIRES[route.kind]
+        body = _Body(await self._send(request, route, wire), route.server)
         try:
-            yield await self._open(body, request.model or self._settings.llm_model)
+            if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
+                said = f"{route.server.name} has forgotten the answer that it was to go on with"
+                raise route.server.error(said, "answer_forgotten", retryable=True)
+            yield await _open(body, route.server, wire.decoder(request, route))
         finally:
             await body.close()
 
-    def _check_settings(self, request: ModelRequest) -> None:
-        """Raises what a person has to set, and how."""
-        missing = self._provider.error
-        if not self._base_url:
-            raise missing("no model server is set: set llm-base-url (CHATCLUSTER_LLM_BASE_URL)", "config")
-        if not self._api_key:
-            raise missing(
-                "no API key is set: set llm-api-key (CHATCLUSTER_LLM_API_KEY); any word will do for a server "
-                "that needs none",
-                "missing_key",
-            )
-        if not (request.model or self._settings.llm_model):
-            raise missing("no model is named: set llm-model (CHATCLUSTER_LLM_MODEL), or the chat's model", "config")
-
-    async def _send(self, request: ModelRequest) -> httpx.Response:
-        if self._client is None:
+    async def _client_for(self, url: str) -> httpx.AsyncClient:
+        if not self._is_open:
             raise RuntimeError("stream() outside of the model's async with block")
-        headers = {
-            **key_headers(self._base_url, self._api_key),
+        server = _server_of(url)
+        if server not in self._clients:
+            async with self._making:
+                if server not in self._clients:  # it takes long: the certificates are read
+                    self._clients[server] = await trio.to_thread.run_sync(self._new_client, url)
+        return self._clients[server]
+
+    def _new_client(self, url: str) -> httpx.AsyncClient:
+        return http_client(
+            url,
+            watch_peer=True,
+            # an interrupted chat's next request overlaps with the close of its last, hence twice as many
+            limits=httpx.Limits(
+                max_connections=2 * self._concurrent + 16,
+                max_keepalive_connections=self._concurrent + 8,
+                keepalive_expiry=IDLE_SECONDS,
+            ),
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
+        )
+
+    async def _send(self, request: ModelRequest, route: Route, wire: Wire) -> httpx.Response:
+        client = await self._client_for(route.base_url)
+        method, url = wire.target(request, route)
+        headers = wire.headers(route) | {
             "accept": "text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
             "user-agent": "chatcluster",
         }
         for _ in range(REPEATS_MAX):
-            content = await self._content(request)  # what was sent is let go, and made anew
+            content = await _content(wire.body(request, route))  # what was sent is let go, and made anew
+            blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
+            blank.stream = content
             with suppress(_KeptConnectionBroke):
-                return await self._send_once(self._client, headers | {"content-length": str(content.length)}, content)
-        raise self._provider.error(
-            f"{self._provider.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True
-        )
+                return await _send_once(client, blank, route.server)
+        raise route.server.error(f"{route.server.name} broke {REPEATS_MAX} kept connections", "generic", retryable=True)
 
-    async def _send_once(self, client: httpx.AsyncClient, headers: dict[str, str], content: _Content) -> httpx.Response:
-        """Raises ``_KeptConnectionBroke`` where the server has seen nothing of the request, as far as can be known."""
-        connection = _Connection()
-        try:
-            request = client.build_request("POST", self._url, headers=headers, extensions={"trace": connection.trace})
-            request.stream = content
-            return await client.send(request, stream=True)
-        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-            if not connection.is_new:
-                raise _KeptConnectionBroke from error
-            raise translate(self._provider, error) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise translate(self._provider, error) from None
 
-    async def _content(self, request: ModelRequest) -> _Content:
-        """The request's body. Others run between its slices, of which a long history has many."""
-        settings = self._settings
-        slices: deque[bytes] = deque()
-        name, include_usage = self._provider.name, settings.llm_include_usage
-        for slice_ in request_body(request, settings.llm_model, provider=name, include_usage=include_usage):
-            if slices:
-                await trio.lowlevel.checkpoint()
+def _server_of(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.rpartition("@")[2]
+
+
+async def _send_once(client: httpx.AsyncClient, request: httpx.Request, server: Provider) -> httpx.Response:
+    """Raises ``_KeptConnectionBroke`` where the server has seen nothing of the request, as far as can be known."""
+    connection = _Connection()
+    request.extensions["trace"] = connection.trace
+    try:
+        return await client.send(request, stream=True)
+    except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+        if not connection.is_new:
+            raise _KeptConnectionBroke from error
+        raise translate(server, error) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise translate(server, error) from None
+
+
+async def _content(body: Iterable[bytes]) -> _Content:
+    """The request's body. Others run between its slices, of which a long history has many, some of them empty."""
+    slices: deque[bytes] = deque()
+    for slice_ in body:
+        if slice_:
             slices.append(slice_)
-        return _Content(slices)
+        await trio.lowlevel.checkpoint()
+    return _Content(slices)
 
-    async def _open(self, body: _Body, model: str) -> _Events:
-        """The events of a response whose head has come."""
-        provider, response = self._provider, body.response
-        if _encoding(response) not in _ENCODINGS:
-            said = f"{provider.name} answered compressed ({_encoding(response)}), unasked"
-            raise provider.error(f"{said}: that cannot be read", "config")
-        if not response.is_success:
-            text = await body.read_error()
-            raise from_response(provider, response.status_code, response.headers, text, now=datetime.now(UTC))
-        content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        begins_with = b"" if content_type == "text/event-stream" else await body.first_character()
-        if begins_with == b"<" or "html" in content_type:
-            title = read_error_body(await body.read_error()).message
-            raise provider.error(
-                f"{provider.name} answered with a web page ({title or 'no title'}); check the base URL (llm-base-url)",
-                "config",
-            )
-        events = _Events(body, provider, model)
-        if content_type.endswith("json") or begins_with in (b"{", b"["):  # not streamed, or an error under status 200
-            events.take_whole(await body.read_start(BODY_BYTES_MAX))
-        return events
+
+async def _open(body: _Body, server: Provider, decoder: Decoder) -> _Events:
+    """The events of a response whose head has come."""
+    response = body.response
+    if _encoding(response) not in _ENCODINGS:
+        said = f"{server.name} answered compressed ({_encoding(response)}), unasked"
+        raise server.error(f"{said}: that cannot be read", "config")
+    if not response.is_success:
+        text = await body.read_error()
+        raise from_response(server, response.status_code, response.headers, text, now=datetime.now(UTC))
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    begins_with = b"" if content_type == "text/event-stream" else await body.first_character()
+    if begins_with == b"<" or "html" in content_type:
+        title = read_error_body(await body.read_error()).message
+        raise server.error(
+            f"{server.name} answered with a web page ({title or 'no title'}); check the base URL (llm-base-url)",
+            "config",
+        )
+    events = _Events(body, server, decoder)
+    if content_type.endswith("json") or begins_with in (b"{", b"["):  # not streamed, or an error under status 200
+        events.take_whole(await body.read_start(BODY_BYTES_MAX))
+    return events
 
 
 class _KeptConnectionBroke(Exception):
@@ -302,11 +325,11 @@ class _Body:
 class _Events:
     """The events of one response, in the order of the wire; a failure comes after what preceded it."""
 
-    def __init__(self, body: _Body, provider: Provider, model: str) -> None:
+    def __init__(self, body: _Body, provider: Provider, decoder: Decoder) -> None:
         self._body = body
         self._provider = provider
         self._sse = EventDecoder(provider)
-        self._decoder = ChunkDecoder(provider, model)
+        self._decoder = decoder
         self._ready: deque[ModelEvent] = deque()
         self._failure: ProviderError | None = None
         self._tail_ends_at = math.inf
@@ -353,8 +376,3 @@ class _Events:
 
 def _encoding(response: httpx.Response) -> str:
     return response.headers.get("content-encoding", "").strip().lower() or "identity"
-
-
-def _server_name(base_url: str) -> str:
-    """Host and port for people; never user names or passwords."""
-    return urlsplit(base_url).netloc.rpartition("@")[2] or "the model's server"

@@ -16,7 +16,7 @@ at when it is its turn, and ``None`` says that one was passed over: so the calle
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -77,23 +77,35 @@ class Utterance(NamedTuple):
         return has_text(self.message)
 
 
-def conversation(history: Sequence[Message], fit_ids: re.Pattern[str]) -> Iterator[Utterance | None]:
-    """What is to be sent of a history, in order, and None for each message that is not. ``fit_ids`` matches the IDs of
-    calls that the server takes; those made here have 37 characters, letters, digits and ``_``."""
+def conversation(
+    history: Sequence[Message], fit_ids: re.Pattern[str], says_more: Callable[[Message], bool] = lambda _: False
+) -> Iterator[Utterance | None]:
+    """What is to be sent of a history, in order, and None for each message that is not.
+
+    ``fit_ids`` matches the IDs of calls that the server takes; those made here have 37 characters, letters, digits and
+    ``_``. ``says_more`` tells of an answer without text and calls whether the wire sends it nevertheless.
+    """
     taken: set[str] = set()
     for index, message in enumerate(history):
         calls = _calls_of(message)
         if calls:
             results = _results_after(history, index)
             yield Utterance(message, tuple(_answered(call, results, fit_ids, taken) for call in calls))
-        elif message.role is not Role.TOOL and (has_text(message) or Utterance(message).has_images):
+        elif message.role is not Role.TOOL and (
+            has_text(message) or Utterance(message).has_images or says_more(message)
+        ):
             yield Utterance(message)
         else:
             yield None  # results are taken where their calls are
 
 
 def has_text(message: Message) -> bool:
-    return any(isinstance(part, TextPart) and part.text for part in message.parts)
+    return any(isinstance(part, TextPart) and not is_blank(part.text) for part in message.parts)
+
+
+def is_blank(text: str) -> bool:
+    """Nothing but space, which some servers refuse."""
+    return not text or text.isspace()
 
 
 def result_texts(call: AnsweredCall, image_note: str) -> Iterator[str]:

@@ -120,11 +120,11 @@ _RULES = (
         _OPEN_STATUSES | {403, 429},
     ),
     _Rule(
-        Verdict("context_length", retryable=False),
+        Verdict("context_overflow", retryable=False),
         frozenset({413}),
         _codes(
             "context_length_exceeded exceed_context_size_error model_context_window_exceeded request_too_large "
-            "context_window_exceeded ContextWindowExceededError string_above_max_length"
+            "context_window_exceeded ContextWindowExceededError string_above_max_length prompt_too_long"
         ),
         (
             "maximum context length",
@@ -138,6 +138,11 @@ _RULES = (
             "input token count",
             "too many input tokens",
             "reduce the length of the messages",
+            "context limit",
+            "maximum prompt length",
+            "exceeded model token limit",
+            "prompt token count",
+            "token limit exceeded",
         ),
         _OPEN_STATUSES | {500},
     ),

@@ -24,9 +24,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
-from chatcluster.errors import ProviderError
+from chatcluster.llm.addresses import end_point_url, key_headers
+from chatcluster.llm.answers import (
+    KEEP_ALIVE,
+    MODEL_CHARACTERS_MAX,
+    PROGRESS,
+    PROVIDER_ID_CHARACTERS_MAX,
+    cut_answer,
+    empty_answer,
+    endless_answer,
+    new_call_id,
+    unreadable,
+)
 from chatcluster.llm.chunks import (
     Choice,
     Chunk,
@@ -36,10 +46,11 @@ from chatcluster.llm.chunks import (
     read_chunk,
     read_usage,
 )
-from chatcluster.llm.failures import Provider, from_finish_reason, from_stray_text, from_stream
+from chatcluster.llm.failures import from_finish_reason, from_stray_text, from_stream
 from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
-from chatcluster.llm.openai_request import EXTRA_CONTENT
+from chatcluster.llm.openai_request import EXTRA_CONTENT, REASONING, REASONING_FIELDS, request_body
 from chatcluster.llm.sse import ErrorPayload
+from chatcluster.llm.wire import Route, Target, Wire
 from chatcluster.parts import (
     UNDECODABLE,
     OpaquePart,
@@ -52,20 +63,12 @@ from chatcluster.parts import (
     encode,
     is_visible,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, Progress
+from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
 DONE = b"[DONE]"
-KEEP_ALIVE = KeepAlive()
-PROGRESS = Progress()
 CALLS_CHARACTERS_MAX = 1 << 20
 CALL_CHARACTERS = 1000
 """What a call counts for, its texts aside."""
-PROVIDER_ID_CHARACTERS_MAX = 256
-MODEL_CHARACTERS_MAX = 200
-
-
-def new_call_id() -> str:
-    return f"call_{uuid4().hex}"
 
 
 @dataclass
@@ -88,9 +91,9 @@ class _Call:
 class _StreamedCalls:
     """The tool calls of one answer, from pieces as servers send them."""
 
-    def __init__(self, provider: Provider, model: str, new_id: Callable[[], str]) -> None:
-        self._provider = provider
-        self._model = model
+    def __init__(self, route: Route, new_id: Callable[[], str]) -> None:
+        self._provider = route.server
+        self._model = route.model
         self._new_id = new_id
         self._calls: list[_Call] = []
         self._open: dict[int, _Call] = {}
@@ -159,7 +162,7 @@ class _StreamedCalls:
         """Calls are kept until the answer is complete: so they have a limit."""
         self.kept_characters += characters
         if self.kept_characters > CALLS_CHARACTERS_MAX:
-            raise self._provider.error(f"{self._provider.name} sent tool calls without an end", "generic")
+            raise endless_answer(self._provider)
 
 
 def _as_text(arguments: Any) -> str:
@@ -185,10 +188,11 @@ def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> boo
 class ChunkDecoder:
     """One answer; see the module's docstring. Every method may raise ``ProviderError``."""
 
-    def __init__(self, provider: Provider, model: str = "", *, new_call_id: Callable[[], str] = new_call_id) -> None:
-        """``model`` is the one that was asked: opaque parts are for it alone."""
-        self._provider = provider
-        self._calls = _StreamedCalls(provider, model, new_call_id)
+    def __init__(self, route: Route, *, new_call_id: Callable[[], str] = new_call_id) -> None:
+        self._provider = route.server
+        self._asked_model = route.model
+        self._calls = _StreamedCalls(route, new_call_id)
+        self._reasoning_field = ""
         self._reason: str | None = None
         self._usage: Usage | None = None
         self._model: str | None = None
@@ -221,21 +225,14 @@ class ChunkDecoder:
         if self.is_complete:
             return []
         if self._reason is None:
-            raise self._provider.error(
-                f"{self._provider.name} ended the stream in the middle of its answer",
-                "stream_incomplete",
-                retryable=True,
-            )
+            raise cut_answer(self._provider)
         return self._complete(self._reason)
 
     def _read(self, payload: bytes) -> Chunk:
         try:
             return read_chunk(payload)
         except (ValueError, *UNDECODABLE) as error:
-            text = payload[:200].decode("utf-8", "replace")
-            raise self._provider.error(
-                f"{self._provider.name} sent a chunk that cannot be read ({error}): {text}", "generic", retryable=True
-            ) from None
+            raise unreadable(self._provider, payload, error) from None
 
     def _take_chunk(self, chunk: Chunk, payload: bytes) -> list[ModelEvent]:
         if (chunk.error is not None or not chunk.choices) and chunk.is_error:
@@ -275,6 +272,7 @@ class ChunkDecoder:
     def _take_words(self, said: Said, parts: list[Part]) -> None:
         if reasoning := said.reasoning_content or said.reasoning:
             append_text(reasoning, parts, ReasoningPart)
+            self._reasoning_field = REASONING_FIELDS[0] if said.reasoning_content else REASONING_FIELDS[1]
         if said.content:
             append_text(said.content, parts, TextPart)
         if said.refusal:
@@ -289,8 +287,11 @@ class ChunkDecoder:
 
     def _complete(self, reason: str) -> list[ModelEvent]:
         if not self._calls and not self._is_visible:
-            raise self._empty(reason)
+            raise empty_answer(self._provider, reason, has_said_something=self._has_said_something)
         last = self._calls.end()
+        if self._calls and self._reasoning_field:
+            data = encode({"field": self._reasoning_field}).decode()
+            last.append(OpaquePart(self._provider.name, self._asked_model, REASONING, data))
         if self._calls and reason in ("stop", OTHER):
             reason = "tool_calls"
         elif reason == "tool_calls" and not self._calls:
@@ -298,14 +299,14 @@ class ChunkDecoder:
         self.is_complete = True
         return [*map(Delta, last), Finished(reason, self._usage, self._model)]
 
-    def _empty(self, reason: str) -> ProviderError:
-        name = self._provider.name
-        if reason == "content_filter":
-            return self._provider.error(f"{name}'s content filter blocked the answer", "content_filter")
-        if reason == "length":  # the next attempt would cost the same, for nothing
-            return self._provider.error(
-                f"{name} reached its limit of length before it had said anything; raise the limit, or reason less",
-                "empty_answer",
-            )
-        what = "nothing but reasoning or space" if self._has_said_something else "an empty answer"
-        return self._provider.error(f"{name} sent {what} (finish reason {reason})", "empty_answer", retryable=True)
+
+def _target(_: ModelRequest, route: Route) -> Target:
+    return Target("POST", end_point_url(route.base_url, "/chat/completions"))
+
+
+WIRE = Wire(
+    _target,
+    lambda route: key_headers(route.base_url, route.api_key),
+    request_body,
+    lambda _, route: ChunkDecoder(route),
+)

@@ -6,8 +6,9 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
 * Neighbours of one role are joined with a blank line, because some models refuse two user messages in a row.
 * Results follow their calls, in call order. This wire has no images in them, so all images of a step follow in one user
   message, and the results say where they are. It has no mark for a failed call either, so its text says it.
-* Reasoning stays here. What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it
-  with that call, as long as it is the same server and model.
+* What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it with that call, as long
+  as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
+  in: some servers refuse to go on without. All other reasoning stays here.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
-from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, result_texts
-from chatcluster.llm.slices import SLICE_BYTES, encoded_text, slices
-from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, Role, TextPart, encode
+from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, is_blank, result_texts
+from chatcluster.llm.slices import encoded_text, slices, text_pieces
+from chatcluster.llm.wire import Route, is_for, with_extra
+from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
 EXTRA_CONTENT = "extra_content"
 """The kind of the opaque parts of this wire, and the field that they come from."""
+REASONING = "reasoning"
+"""The kind that says in which field an answer with calls had its reasoning."""
+REASONING_FIELDS = ("reasoning_content", "reasoning")
 BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
+OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 IMAGE_NOTE = "[image %d of this result is in the message after the results]"
 _CALL_ID = re.compile(r"[\x21-\x7e]{1,40}")
 
@@ -39,34 +46,36 @@ class Extra(msgspec.Struct):
     extra_content: msgspec.Raw
 
 
-class Asked(NamedTuple):
-    """Who is asked: opaque parts of others stay here."""
-
-    provider: str
-    model: str
-
-
 _extra_decoder = msgspec.json.Decoder(Extra)
 
 
-def request_body(
-    request: ModelRequest, default_model: str, *, provider: str = "", include_usage: bool = True
-) -> Iterator[bytes]:
-    """The body of a streaming request for the next assistant message. ``provider`` is the name of the server."""
-    asked = Asked(provider, request.model or default_model)
-    body: dict[str, Any] = {"model": asked.model, "stream": True}
-    if include_usage:
-        body["stream_options"] = {"include_usage": True}
-    head = encode(body)[:-1]
+def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
+    """The body of a streaming request for the next assistant message."""
     return slices(
         chain(
-            (head,),
+            (encode(_parameters(route))[:-1],),
             _wire_tools(request),
             (b',"messages":[',),
-            _wire_messages(request.messages, asked),
+            _wire_messages(request.messages, route),
             (b"]}",),
         )
     )
+
+
+def _parameters(route: Route) -> dict[str, Any]:
+    options = route.options
+    parameters: dict[str, Any] = {"model": route.model, "stream": True}
+    if route.include_usage:
+        parameters["stream_options"] = {"include_usage": True}
+    if route.output_tokens_max is not None:
+        # OpenAI's newer models refuse the old name, and others do not know the new one
+        is_openai = (urlsplit(route.base_url).hostname or "").endswith(OPENAI_HOSTS)
+        parameters["max_completion_tokens" if is_openai else "max_tokens"] = route.output_tokens_max
+    if options.temperature is not None:
+        parameters["temperature"] = options.temperature
+    if options.reasoning_effort is not None:
+        parameters["reasoning_effort"] = options.reasoning_effort
+    return with_extra(parameters, options, {"messages", "tools", "tool_choice"})
 
 
 def _wire_tools(request: ModelRequest) -> Iterator[bytes]:
@@ -102,7 +111,7 @@ class _Open(NamedTuple):
         return b"]}" if self.has_blocks else b'"}'
 
 
-def _wire_messages(history: tuple[Message, ...], asked: Asked) -> Iterator[bytes]:
+def _wire_messages(history: tuple[Message, ...], route: Route) -> Iterator[bytes]:
     """Pieces of the JSON of a list's items."""
     comma = b""
     is_open: _Open | None = None
@@ -121,7 +130,7 @@ def _wire_messages(history: tuple[Message, ...], asked: Asked) -> Iterator[bytes
         if is_open is not None:
             yield from _wire_blocks(said.message.parts) if is_open.has_blocks else _wire_texts(said.message)
             continue
-        yield from _wire_step(said, asked)
+        yield from _wire_step(said, route)
         if images := [image for call in said.calls for image in call.images]:
             yield b',{"role":"user","content":['
             yield from _wire_blocks(images)
@@ -130,15 +139,17 @@ def _wire_messages(history: tuple[Message, ...], asked: Asked) -> Iterator[bytes
         yield is_open.ending
 
 
-def _wire_step(said: Utterance, asked: Asked) -> Iterator[bytes]:
+def _wire_step(said: Utterance, route: Route) -> Iterator[bytes]:
     """The rest of an answer that calls tools, and what they say."""
     if said.has_text:
         yield b'"'
         yield from _wire_texts(said.message)
-        yield b'","tool_calls":['
+        yield b'"'
     else:
-        yield b'null,"tool_calls":['
-    extras = dict(_extras(said.message.parts, asked))
+        yield b"null"
+    yield from _wire_reasoning(said.message, route)
+    yield b',"tool_calls":['
+    extras = dict(_extras(said.message.parts, route))
     for number, call in enumerate(said.calls):
         yield b"," if number else b""
         yield from encoded_text(_wire_call(call, extras.get(call.call.id)))
@@ -149,24 +160,38 @@ def _wire_step(said: Utterance, asked: Asked) -> Iterator[bytes]:
         yield b'"}'
 
 
+def _wire_reasoning(message: Message, route: Route) -> Iterator[bytes]:
+    marks = (part for part in message.parts if isinstance(part, OpaquePart) and is_for(part, route))
+    fields = (
+        field for part in marks if part.kind == REASONING for field in REASONING_FIELDS if f'"{field}"' in part.data
+    )
+    if (field := next(fields, None)) is None:
+        return
+    yield b',"%s":"' % field.encode()
+    for part in message.parts:
+        if isinstance(part, ReasoningPart):
+            yield from text_pieces(part.text)
+    yield b'"'
+
+
 def _wire_texts(message: Message) -> Iterator[bytes]:
     for part in message.parts:
         if isinstance(part, TextPart):
-            yield from wire_text(part.text)
+            yield from text_pieces(part.text)
 
 
 def _wire_blocks(parts: Iterable[Part]) -> Iterator[bytes]:
     """The items of a content that is a list."""
     comma = b""
     for part in parts:
-        if isinstance(part, TextPart) and part.text:
+        if isinstance(part, TextPart) and not is_blank(part.text):
             yield comma + b'{"type":"text","text":"'
-            yield from wire_text(part.text)
+            yield from text_pieces(part.text)
             yield b'"}'
         elif isinstance(part, ImagePart):
             yield comma + b'{"type":"image_url","image_url":{"url":"data:'
-            yield from wire_text(f"{part.media_type};base64,")
-            yield from wire_text(part.data)
+            yield from text_pieces(f"{part.media_type};base64,")
+            yield from text_pieces(part.data)
             yield b'"}}'
         else:
             continue
@@ -177,13 +202,7 @@ def _wire_result(call: AnsweredCall) -> Iterator[bytes]:
     if call.result is not None and call.result.is_error:
         yield b"Error: "
     for text in result_texts(call, IMAGE_NOTE):
-        yield from wire_text(text)
-
-
-def wire_text(text: str) -> Iterator[bytes]:
-    """What stands between the quotes."""
-    for start in range(0, len(text), SLICE_BYTES):
-        yield encode(text[start : start + SLICE_BYTES])[1:-1]
+        yield from text_pieces(text)
 
 
 def _wire_call(call: AnsweredCall, extra: msgspec.Raw | None) -> bytes:
@@ -193,10 +212,10 @@ def _wire_call(call: AnsweredCall, extra: msgspec.Raw | None) -> bytes:
     return encode(wire | {"function": {"name": call.name, "arguments": call.arguments}})
 
 
-def _extras(parts: Iterable[Part], asked: Asked) -> Iterator[tuple[str, msgspec.Raw]]:
+def _extras(parts: Iterable[Part], route: Route) -> Iterator[tuple[str, msgspec.Raw]]:
     """By our IDs of calls, what this server wants to have back with them."""
     for part in parts:
-        if isinstance(part, OpaquePart) and (part.provider, part.model, part.kind) == (*asked, EXTRA_CONTENT):
+        if isinstance(part, OpaquePart) and is_for(part, route) and part.kind == EXTRA_CONTENT:
             try:
                 extra = _extra_decoder.decode(part.data)
             except UNDECODABLE:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from chatcluster.parts import encode
+
 SLICE_BYTES = 128 << 10
 PIECE_BYTES = 64
 """What a piece of a slice counts for, besides its own."""
@@ -25,3 +27,9 @@ def encoded_text(encoded: bytes) -> Iterator[bytes]:
     """What is encoded already, in pieces that fit."""
     for start in range(0, len(encoded), SLICE_BYTES):
         yield encoded[start : start + SLICE_BYTES]
+
+
+def text_pieces(text: str) -> Iterator[bytes]:
+    """A text as it stands between the quotes of JSON."""
+    for start in range(0, len(text), SLICE_BYTES):
+        yield encode(text[start : start + SLICE_BYTES])[1:-1]

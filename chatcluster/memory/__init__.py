@@ -20,6 +20,7 @@ from chatcluster.memory.broker import MemoryBroker
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.mcp_servers import MemoryMcpServers
+from chatcluster.memory.models import MemoryModels
 from chatcluster.memory.pubsub import MemoryPubSub
 from chatcluster.memory.registry import MemoryRegistry
 from chatcluster.memory.store import MemoryStore
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryBroker",
     "MemoryDatabase",
     "MemoryMcpServers",
+    "MemoryModels",
     "MemoryPubSub",
     "MemoryRegistry",
     "MemoryStore",

@@ -13,6 +13,7 @@ import trio
 
 from chatcluster.chat import ChatSetup, ChatState, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
+from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
 
@@ -112,6 +113,12 @@ class McpTables:
     """By server and user."""
 
 
+@dataclass
+class ModelTables:
+    providers: dict[str, Provider] = field(default_factory=dict)
+    models: dict[str, ModelEntry] = field(default_factory=dict)
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -141,6 +148,7 @@ class MemoryDatabase:
         self.mcp = McpTables()
         self.permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = {}
         """Of each user, by tool and chat."""
+        self.model_tables = ModelTables()
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""

@@ -6,6 +6,7 @@ port             for real                        in one process
 ``Store``        ``postgres/store.py``           ``memory/store.py``
 ``Registry``     ``postgres/registry.py``        ``memory/registry.py``
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
+``Models``       ``postgres/models.py``          ``memory/models.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
@@ -53,10 +54,23 @@ from chatcluster.ports.mcp_servers import (
     checked_choice,
     usable,
 )
-from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress, ToolSpec
+from chatcluster.ports.model import (
+    Attachable,
+    Attachment,
+    Delta,
+    Finished,
+    KeepAlive,
+    Model,
+    ModelEvent,
+    ModelRequest,
+    Progress,
+    ToolSpec,
+)
+from chatcluster.ports.models import Models
 from chatcluster.ports.outside import Outside
 from chatcluster.ports.pubsub import (
     GAP,
+    MODELS_CHANNEL,
     REPLICAS_CHANNEL,
     RUNNABLE_CHANNEL,
     TOKENS_CHANNEL,
@@ -121,6 +135,7 @@ __all__ = [
     "MCP_SERVERS_CHANNEL",
     "MCP_SERVERS_MAX",
     "MESSAGE_BYTES",
+    "MODELS_CHANNEL",
     "NO_ROW",
     "PERMISSIONS_MAX",
     "PERMISSION_SECONDS",
@@ -139,6 +154,8 @@ __all__ = [
     "ApiKeyAuth",
     "Appended",
     "Approval",
+    "Attachable",
+    "Attachment",
     "Auth",
     "Availability",
     "BearerAuth",
@@ -172,6 +189,7 @@ __all__ = [
     "Model",
     "ModelEvent",
     "ModelRequest",
+    "Models",
     "NewChat",
     "NewerMessages",
     "NoAuth",

@@ -21,6 +21,14 @@ class ToolSpec(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
 
 
+class Attachment(msgspec.Struct, frozen=True):
+    """An answer that its provider goes on with, whoever listens. ``after`` is the ``sequence`` of the last piece that
+    is known of it; None: from its beginning."""
+
+    answer_id: str
+    after: int | None = None
+
+
 class ModelRequest(msgspec.Struct, frozen=True):
     chat_id: UUID
     messages: tuple[Message, ...]
@@ -29,6 +37,11 @@ class ModelRequest(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...] = ()
     may_call_tools: bool = True
     """False: the tools are told, so that what the provider keeps of the prompt stays good, and none may be called."""
+    attach: Attachment | None = None
+    """Nothing is asked: the rest of this answer is listened to. ``ProviderError`` of kind ``answer_forgotten`` if the
+    provider has it no more."""
+    failures: int = 0
+    """How often the model failed at this step before: another one may take its place."""
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -36,6 +49,8 @@ class Delta(msgspec.Struct, frozen=True):
     more of the arguments of one that began, or what only the provider understands."""
 
     part: Part
+    sequence: int | None = None
+    """Of an answer that can be attached to: the place behind this piece."""
 
 
 class KeepAlive(msgspec.Struct, frozen=True):
@@ -46,9 +61,16 @@ class Progress(KeepAlive, frozen=True):
     """A sign of life that is more: the answer grew by what is not told yet, such as a piece of a tool call."""
 
 
+class Attachable(KeepAlive, frozen=True):
+    """The provider goes on with this answer if the connection breaks: an ``Attachment`` gets at it."""
+
+    answer_id: str
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The provider's own terminal event. ``reason``: stop, length, content_filter, tool_calls, or other where
-    the provider gave a reason that is none of these and ended its answer in order."""
+    the provider gave a reason that is none of these and ended its answer in order. ``pause``: the provider wants to be
+    asked again, with this answer as the history's last message, and goes on from there."""
 
     reason: str
     usage: Usage | None = None

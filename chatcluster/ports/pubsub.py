@@ -55,6 +55,9 @@ REPLICAS_CHANNEL = "replicas"
 TOKENS_CHANNEL = "tokens"
 """A token was revoked: forget what is cached."""
 
+MODELS_CHANNEL = "models"
+"""A provider or a model changed: read them again."""
+
 
 def hint_channel(chat_id: UUID) -> str:
     return f"{{{chat_id}}}:hint"

@@ -37,6 +37,7 @@ SEALED_COLUMNS = (
     SealedColumn("mcp_servers", ("id",)),
     SealedColumn("mcp_grants", ("server_id", "user_id")),
     SealedColumn("mcp_logins", ("state_digest",)),
+    SealedColumn("providers", ("name",)),
 )
 """All of them. A new one is put in here, with its two queries, and into ``count_stale``."""
 

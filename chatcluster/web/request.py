@@ -80,6 +80,11 @@ class ApiRequest(Request[Account, ParsedToken, State]):
             raise no_such_chat(text)
         return chat
 
+    async def require_model(self, name: str | None) -> None:
+        """Raises ``UnknownModel`` for a name that nothing stands behind."""
+        if name is not None:
+            (await self.services.catalogue()).require(name)
+
 
 async def require_whole_numbers(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
     """A guard: a number in the query is written as one. Litestar alone would take ``1e3`` for a thousand.

@@ -6,7 +6,7 @@ the loops that a route uses, so that a test can stand in for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +15,8 @@ from uuid import UUID
 from chatcluster.config import Settings
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
+from chatcluster.model_admin import ModelAdministration
+from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Store
 from chatcluster.transitions import Transitions
@@ -79,6 +81,9 @@ class Services:
     feeds: Feeds
     watches: Watches
     transitions: Transitions
+    catalogue: Callable[[], Awaitable[Catalogue]]
+    """Which models there are. Raises ``StoreUnavailable`` while that is not known."""
+    model_admin: ModelAdministration
     health: Health
     metrics: Metrics
     mcp: McpAdministration

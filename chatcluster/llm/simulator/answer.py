@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from uuid import uuid4
 
 from chatcluster.llm.simulator.question import Question
-from chatcluster.llm.simulator.said import OrderedCall, Script
+from chatcluster.llm.simulator.said import Ending, OrderedCall, Script
 
 CHARACTERS_PER_PIECE = 12
 """Of a call's arguments."""
@@ -39,6 +40,9 @@ class Answer:
     """What is said to a question. ``sent_count`` tokens go out before the ending."""
 
     def __init__(self, script: Script, question: Question) -> None:
+        if script.mode == "silent" and script.calls and not question.may_call:
+            script = replace(script, mode="words")
+        self.id = uuid4().hex
         self.script = script
         self.question = question
         is_repeated = script.mode == "request"
@@ -53,6 +57,13 @@ class Answer:
         self.ending, limit = script.ending()
         self.count = sum(block.count for block in self.blocks)
         self.sent_count = min(limit, self.count)
+
+    def attached_to(self) -> Answer:
+        """The same answer for one that comes later: what befell the first connection is over."""
+        later = copy(self)
+        if later.ending is not Ending.ERROR:
+            later.ending, later.sent_count = Ending.COMPLETE, self.count
+        return later
 
     @property
     def calls(self) -> list[Block]:

@@ -7,14 +7,14 @@ of its text, because this is done for every token of every simulated chat.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
 from chatcluster.llm.simulator.answer import Answer, Block, Kind
 from chatcluster.llm.simulator.completions_rules import Request, check
+from chatcluster.llm.simulator.front import Front, sse
 from chatcluster.llm.simulator.question import MODEL_DEFAULT, Question, RefusedQuestion, Spoken
 from chatcluster.llm.simulator.said import Script
 
@@ -33,11 +33,12 @@ _ERRORS: dict[int, tuple[str, str]] = {
     529: ("overloaded_error", "overloaded_error"),
 }
 
+NO_HEADERS: Mapping[str, str] = {}
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Request)
 
 
-def read_question(body: bytes) -> Question:
+def read_question(body: bytes, _: Mapping[str, str] = NO_HEADERS) -> Question:
     """Raises ``RefusedQuestion``."""
     try:
         request = _decoder.decode(body)
@@ -91,7 +92,7 @@ class Rendered:
         self._answer = answer
         self._script = answer.script
         self._head = {
-            "id": f"chatcmpl-{uuid4().hex}",
+            "id": f"chatcmpl-{answer.id}",
             "object": "chat.completion.chunk",
             "created": 0,
             "model": answer.question.model,
@@ -142,7 +143,7 @@ class Rendered:
     def error_event(self) -> bytes:
         code = self._script.code or "server_error"
         error = {"message": "simulated failure in mid-stream", "code": int(code) if code.isdecimal() else code}
-        return _sse({"error": error})
+        return sse({"error": error})
 
     def final_events(self) -> bytes:
         finish = self._event(self._choice({}, self._finish))
@@ -180,7 +181,7 @@ class Rendered:
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
     def _event(self, chunk: dict[str, Any]) -> bytes:
-        return _sse({**self._head, **chunk})
+        return sse({**self._head, **chunk})
 
     def _event_builder(self, key: str) -> Callable[[str], bytes]:
         before, after = self._event(self._choice({key: "@"})).split(b'"@"')
@@ -191,5 +192,4 @@ def _whole_call(block: Block) -> dict[str, Any]:
     return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": block.whole}}
 
 
-def _sse(value: Any) -> bytes:
-    return b"data: " + _encode(value) + b"\n\n"
+FRONT = Front(read_question, Rendered, error_body, failure_body)

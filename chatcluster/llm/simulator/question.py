@@ -33,6 +33,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     streams: bool = False
     wants_usage: bool = False
     may_call: bool = True
+    sealed: str = ""
+    """Stands for all that was said before the answer: what is sealed in it fits there alone."""
+    in_background: bool = False
 
     @property
     def prompt(self) -> str:

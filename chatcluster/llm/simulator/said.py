@@ -66,6 +66,7 @@ class Script:
     error_after: int | None = None
     empty: bool = False
     odd: bool = False
+    forget: bool = False
     calls: tuple[OrderedCall, ...] = ()
 
     def __post_init__(self) -> None:

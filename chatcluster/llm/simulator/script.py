@@ -35,6 +35,7 @@ behind the last results tells them.
 ``empty=1``            a complete answer with nothing in it
 ``odd=1``              the same answer, with all that real servers mix in: comments, empty choices, nulls,
                        unknown fields, usage in odd places, calls without index, no ``[DONE]``
+``forget=1``           an answer in the background is not remembered: nobody can attach to it later
 ``times=2``            the faults of this block, ``fail`` to ``empty``, are for the first 2 attempts at this prompt
                        in this conversation, and at each of its steps; the others do without them
 ====================== ==================================================================================
@@ -143,10 +144,9 @@ def _mode(script: Script, blocks: Iterable[_Block], step: int, *, has_calls: boo
         return script.mode
     if has_calls and not ordered & _WORDS:
         return "silent"
-    if script.mode != "markdown":
-        return script.mode
-    tells_results = not ordered & _WORDS and any(block.call is not None for block in blocks)
-    return "results" if tells_results else "words"
+    if not ordered & _WORDS and any(block.call is not None for block in blocks):
+        return "results"
+    return "words" if script.mode == "markdown" else script.mode
 
 
 def _blocks(prompt: str) -> list[_Block]:

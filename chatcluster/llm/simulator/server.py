@@ -1,8 +1,11 @@
-"""``chatcluster simulate-llm``: a server that speaks the Chat Completions wire, and fails on demand.
+"""``chatcluster simulate-llm``: a server that speaks all three wires, and fails on demand.
 
-``POST /v1/chat/completions`` (streaming or not), ``GET /v1/models``, ``GET /healthz`` (with counts). Any
-API key will do. What is answered is decided by ``script.py``, whose directives a prompt can carry; this
-module puts it on the wire at the right time.
+``POST /v1/chat/completions``, ``/v1/messages`` and ``/v1/responses`` (streaming or not), ``GET /v1/responses/{id}`` for
+answers in the background, ``GET /v1/models``, ``GET /healthz`` (with counts). Any API key will do. What is answered is
+decided by ``script.py``, whose directives a prompt can carry; this module puts it on the wire at the right time.
+
+An answer in the background goes on whether its client stays or not. Nothing has to run for that: which of its tokens
+are due at a moment follows from its beginning.
 
 One task serves one connection, HTTP/1.1 with keep-alive. Token *i* is due at ``start + first + i / tps``;
 a stream that is late writes all due tokens at once, as separate events, so a busy machine changes the
@@ -18,18 +21,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import h11
-import msgspec
 import trio
 
 from chatcluster.errors import ChatclusterError
-from chatcluster.llm.simulator import completions
+from chatcluster.llm.simulator import completions, messages, responses
 from chatcluster.llm.simulator import script as script_module
 from chatcluster.llm.simulator.answer import Answer
+from chatcluster.llm.simulator.connection import Asked, ClientGone, Connection
+from chatcluster.llm.simulator.front import Front, Rendered
 from chatcluster.llm.simulator.question import Question, RefusedQuestion
 from chatcluster.llm.simulator.script import (
     DirectiveError,
@@ -39,13 +42,16 @@ from chatcluster.llm.simulator.script import (
     read_script,
 )
 
-BODY_BYTES_MAX = 32 << 20
 ATTEMPTS_REMEMBERED_MAX = 10_000
-IDLE_SECONDS = 75.0
-SEND_SECONDS = 60.0
+BACKGROUND_REMEMBERED_MAX = 1000
+FRONTS = {
+    "/v1/chat/completions": completions.FRONT,
+    "/v1/messages": messages.FRONT,
+    "/v1/responses": responses.FRONT,
+}
+ATTACH_PATH = "/v1/responses/resp_"
 SILENCE_SECONDS = 3600.0
 TOKENS_PER_WRITE_MAX = 64
-_RECEIVE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +82,6 @@ class SimulatorOptions:
         )
 
 
-class _ClientGone(ChatclusterError):
-    """The client closed the connection, or takes nothing any more."""
-
-
 class _Cut(ChatclusterError):
     """The script wants the connection closed, as a crash would close it."""
 
@@ -94,6 +96,13 @@ async def serve(options: SimulatorOptions, *, task_status: trio.TaskStatus[str] 
     await Simulator(options).serve(task_status=task_status)
 
 
+class _Underway(NamedTuple):
+    """An answer, and when its first token is due: all others follow from that."""
+
+    answer: Answer
+    first_at: float
+
+
 class Simulator:
     """The server, with counts that say what it is doing."""
 
@@ -101,8 +110,11 @@ class Simulator:
         self._options = options
         self._defaults = options.script()
         self._attempts: OrderedDict[bytes, int] = OrderedDict()
+        self._background: OrderedDict[str, _Underway] = OrderedDict()
         self.connections = 0
         self.requests = 0
+        self.generations = 0
+        """Answers that were begun: to attach to one begins none."""
         self.streaming = 0
         """Answers that are being streamed now."""
         self.aborted = 0
@@ -115,6 +127,7 @@ class Simulator:
         return {
             "connections": self.connections,
             "requests": self.requests,
+            "generations": self.generations,
             "streaming": self.streaming,
             "aborted": self.aborted,
         }
@@ -130,55 +143,78 @@ class Simulator:
         """Answer one client until it goes or the script cuts it off. The caller closes the stream."""
         self.connections += 1
         try:
-            connection = _Connection(stream)
+            connection = Connection(stream)
             while await self._serve_request(connection):
                 connection.next_request()
-        except (_ClientGone, _Cut):
+        except (ClientGone, _Cut):
             return
         finally:
             self.connections -= 1
 
-    async def _serve_request(self, connection: _Connection) -> bool:
+    async def _serve_request(self, connection: Connection) -> bool:
         """Answer one request; False if no other can follow on this connection."""
         try:
             request = await connection.read_request()
             if request is None:
                 return False
             self.requests += 1
-            await self._route(connection, *request)
+            await self._route(connection, request)
         except h11.RemoteProtocolError as error:
             await connection.refuse(error.error_status_hint, str(error))
             return False
         return connection.is_reusable
 
-    async def _route(self, connection: _Connection, method: str, path: str, body: bytes) -> None:
-        if (method, path) == ("POST", "/v1/chat/completions"):
-            await self._complete(connection, body)
-        elif (method, path) == ("GET", "/v1/models"):
+    async def _route(self, connection: Connection, asked: Asked) -> None:
+        front = FRONTS.get(asked.path)
+        if asked.method == "POST" and front is not None:
+            await self._complete(connection, front, asked)
+        elif asked.method == "GET" and asked.path.startswith(ATTACH_PATH):
+            await self._attach(connection, asked)
+        elif (asked.method, asked.path) == ("GET", "/v1/models"):
             await connection.send_json(200, completions.MODELS)
-        elif (method, path) == ("GET", "/healthz"):
+        elif (asked.method, asked.path) == ("GET", "/healthz"):
             await connection.send_json(200, {"status": "ok", **self.statistics()})
         else:
-            await connection.send_json(404, completions.error_body(404, "not_found", f"there is no {method} {path}"))
+            await connection.send_json(404, _not_found(f"there is no {asked.method} {asked.path}"))
 
-    async def _complete(self, connection: _Connection, body: bytes) -> None:
+    async def _complete(self, connection: Connection, front: Front, asked: Asked) -> None:
         try:
-            question = completions.read_question(body)
+            question = front.read_question(asked.body, asked.headers)
             attempt = self._count_attempt(question) if has_times(question.prompt) else 1
             script = read_script(question.prompt, self._defaults, attempt, question.step)
         except (DirectiveError, RefusedQuestion) as error:
-            await connection.send_json(400, completions.error_body(400, "invalid_request", str(error)))
+            await connection.send_json(400, front.error_body(400, "invalid_request", str(error)))
             return
         if script.drop:
             raise _Cut
-        answer = Answer(script, question)
         if script.fail:
             headers = _retry_after_headers(script.retry_after)
-            await connection.send_json(script.fail, completions.failure_body(script), headers)
-        elif question.streams:
-            await self._stream(connection, answer, completions.Rendered(answer))
+            await connection.send_json(script.fail, front.failure_body(script), headers)
+            return
+        self.generations += 1
+        underway = _Underway(Answer(script, question), trio.current_time() + script.first_ms / 1000)
+        if question.in_background and not script.forget:
+            self._remember(underway)
+        if question.streams:
+            await self._stream(connection, underway, front.rendered(underway.answer))
         else:
-            await self._answer_at_once(connection, answer, completions.Rendered(answer))
+            await self._answer_at_once(connection, underway.answer, front.rendered(underway.answer))
+
+    def _remember(self, underway: _Underway) -> None:
+        self._background[underway.answer.id] = underway
+        if len(self._background) > BACKGROUND_REMEMBERED_MAX:
+            self._background.popitem(last=False)
+
+    async def _attach(self, connection: Connection, asked: Asked) -> None:
+        """The same answer once more, from a number on: what is due of it at once, the rest at its pace."""
+        underway = self._background.get(asked.path.removeprefix(ATTACH_PATH))
+        after = asked.query.get("starting_after", "-1")
+        if underway is None or asked.query.get("stream") != "true" or not after.removeprefix("-").isdecimal():
+            said = f"Response with id '{asked.path.removeprefix(ATTACH_PATH)}' not found."
+            await connection.send_json(404, _not_found(said))
+            return
+        later = underway._replace(answer=underway.answer.attached_to())
+        await self._stream(connection, later, responses.Rendered(later.answer, after=int(after)))
 
     def _count_attempt(self, question: Question) -> int:
         """Which attempt at this prompt in this conversation this is, from 1."""
@@ -189,23 +225,23 @@ class Simulator:
             self._attempts.popitem(last=False)
         return attempt
 
-    async def _stream(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
+    async def _stream(self, connection: Connection, underway: _Underway, rendered: Rendered) -> None:
         self.streaming += 1
         try:
             await connection.start(200, [("content-type", "text/event-stream"), ("cache-control", "no-cache")])
-            await self._send_tokens(connection, answer, rendered)
-            await self._send_ending(connection, answer, rendered)
-        except _ClientGone:
+            await self._send_tokens(connection, underway, rendered)
+            await self._send_ending(connection, underway.answer, rendered)
+        except ClientGone:
             self.aborted += 1
             raise
         finally:
             self.streaming -= 1
 
-    async def _send_tokens(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
+    async def _send_tokens(self, connection: Connection, underway: _Underway, rendered: Rendered) -> None:
         await connection.send(rendered.prelude())
+        answer, first_at = underway
         script = answer.script
         interval = 1 / script.tps if script.tps else 0.0
-        first_at = trio.current_time() + script.first_ms / 1000
         sent, count = 0, answer.sent_count
         while sent < count:
             due_at = first_at + sent * interval
@@ -215,7 +251,7 @@ class Simulator:
             await connection.send(b"".join(map(rendered.token_event, range(sent, until))))
             sent = until
 
-    async def _send_ending(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
+    async def _send_ending(self, connection: Connection, answer: Answer, rendered: Rendered) -> None:
         match answer.ending:
             case Ending.CUT:
                 raise _Cut
@@ -230,7 +266,7 @@ class Simulator:
                 pass
         await connection.end()
 
-    async def _answer_at_once(self, connection: _Connection, answer: Answer, rendered: completions.Rendered) -> None:
+    async def _answer_at_once(self, connection: Connection, answer: Answer, rendered: Rendered) -> None:
         script = answer.script
         seconds = script.first_ms / 1000 + (answer.sent_count / script.tps if script.tps else 0.0)
         await connection.wait_until(trio.current_time() + seconds)
@@ -246,6 +282,10 @@ class Simulator:
                 raise _Cut
 
 
+def _not_found(message: str) -> dict[str, Any]:
+    return completions.error_body(404, "not_found", message)
+
+
 def _retry_after_headers(retry_after: str) -> list[tuple[str, str]]:
     """``2`` and HTTP dates go into ``retry-after``, ``500ms`` into ``retry-after-ms``."""
     if not retry_after:
@@ -253,92 +293,3 @@ def _retry_after_headers(retry_after: str) -> list[tuple[str, str]]:
     if retry_after.endswith("ms"):
         return [("retry-after-ms", retry_after.removesuffix("ms"))]
     return [("retry-after", retry_after)]
-
-
-class _Connection:
-    """HTTP/1.1 for one client: requests come in whole, responses go out as they are made."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=64 << 10)
-        self._is_head = False
-
-    @property
-    def is_reusable(self) -> bool:
-        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-
-    def next_request(self) -> None:
-        self._http.start_next_cycle()
-
-    async def read_request(self) -> tuple[str, str, bytes] | None:
-        """Method, path without query, and body; None when the client has no more to ask."""
-        head: h11.Request | None = None
-        body = bytearray()
-        with trio.move_on_after(IDLE_SECONDS):
-            while True:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA:
-                    await self._receive()
-                elif isinstance(event, h11.Request):
-                    head = event
-                    self._is_head = event.method == b"HEAD"
-                elif isinstance(event, h11.Data):
-                    body += event.data
-                    if len(body) > BODY_BYTES_MAX:
-                        raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
-                elif isinstance(event, h11.EndOfMessage) and head is not None:
-                    path = head.target.decode("ascii", "replace").partition("?")[0]
-                    return head.method.decode("ascii"), path, bytes(body)
-                else:
-                    return None
-        return None
-
-    async def _receive(self) -> None:
-        """Hand more of the client's bytes to the parser, ``b""`` (its end of file) included."""
-        if self._http.they_are_waiting_for_100_continue:
-            await self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
-        try:
-            self._http.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise _ClientGone from None
-
-    async def wait_until(self, when: float) -> None:
-        """Sleep until the trio time ``when``; ends at once, with ``_ClientGone``, if the client goes."""
-        if when <= trio.current_time():
-            return
-        with trio.move_on_at(when):
-            while True:
-                await self._receive()
-                if self._http.trailing_data[1]:
-                    raise _ClientGone
-
-    async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        await self._write(self._http.send(h11.Response(status_code=status, headers=list(headers))))
-
-    async def send(self, data: bytes) -> None:
-        if data and not self._is_head:
-            await self._write(self._http.send(h11.Data(data=data)))
-
-    async def end(self) -> None:
-        await self._write(self._http.send(h11.EndOfMessage()))
-
-    async def send_json(self, status: int, value: Any, headers: Iterable[tuple[str, str]] = ()) -> None:
-        body = msgspec.json.encode(value)
-        fixed = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        await self.start(status, [*fixed, *headers])
-        await self.send(body)
-        await self.end()
-
-    async def refuse(self, status: int, message: str) -> None:
-        """Say what was wrong with a request that is not HTTP, if a response can still be sent."""
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await self.send_json(
-                status, completions.error_body(status, "bad_request", message), [("connection", "close")]
-            )
-
-    async def _write(self, data: bytes | None) -> None:
-        try:
-            with trio.fail_after(SEND_SECONDS):
-                await self._stream.send_all(data or b"")
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            raise _ClientGone from None

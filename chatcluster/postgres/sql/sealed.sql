@@ -22,8 +22,16 @@ limit $2 for update skip locked
 -- name: reseal_mcp_logins
 update mcp_logins set sealed = $1 where state_digest = $2
 
+-- name: stale_providers
+select name, sealed from providers where sealed is not null and substring(sealed for octet_length($1::bytea)) <> $1::bytea
+limit $2 for update skip locked
+
+-- name: reseal_providers
+update providers set sealed = $1 where name = $2
+
 -- name: count_stale
 select
     (select count(*) from mcp_servers where sealed is not null and substring(sealed for octet_length($1::bytea)) <> $1::bytea)
     + (select count(*) from mcp_grants where substring(sealed for octet_length($1::bytea)) <> $1::bytea)
     + (select count(*) from mcp_logins where substring(sealed for octet_length($1::bytea)) <> $1::bytea)
+    + (select count(*) from providers where sealed is not null and substring(sealed for octet_length($1::bytea)) <> $1::bytea)

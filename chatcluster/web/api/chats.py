@@ -38,6 +38,7 @@ Without `content` it has no message yet, and rests until one is sent."""
 @post("/chats", responses=REFUSALS, description=CREATE + STREAMED)
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
+    await request.require_model(data.model)
     chat = _new_chat(request, data)
     await checked_choice(request.services.mcp.servers, chat.mcp_servers)
     outcome = await request.services.transitions.create(chat, await request.idempotency())

@@ -52,6 +52,7 @@ async def send_message(
     servers = None if data.mcp_servers is None else checked_servers(data.mcp_servers)
     await checked_choice(request.services.mcp.servers, servers or ())
     command = Send(parts, data.busy, checked_model(data.model), servers)
+    await request.require_model(command.model)
     outcome = await _apply(request, chat_id, command)
     message = outcome.message if outcome.queued is None else None
     answer = SentAnswer(chat_answer(outcome.chat), message, outcome.queued)
@@ -68,6 +69,7 @@ async def edit_message(
     """Replace a user's message. It and all after it, and the queue, are gone; the chat answers the new one."""
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
     command = Edit(parse_message_id(message_id), parts, checked_model(data.model))
+    await request.require_model(command.model)
     outcome = await _apply(request, chat_id, command)
     return SentAnswer(chat_answer(outcome.chat), message=outcome.message)
 

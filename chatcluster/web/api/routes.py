@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, streams, tool_calls
+from chatcluster.web.api import admin, chats, mcp, messages, models, streams, tool_calls
 
-ROUTES = [*chats.ROUTES, *messages.ROUTES, *tool_calls.ROUTES, *streams.ROUTES, *admin.ROUTES, *mcp.ROUTES]
+ROUTES = [
+    *chats.ROUTES,
+    *messages.ROUTES,
+    *tool_calls.ROUTES,
+    *streams.ROUTES,
+    *models.ROUTES,
+    *admin.ROUTES,
+    *mcp.ROUTES,
+]

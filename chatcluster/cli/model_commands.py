@@ -1,0 +1,276 @@
+"""The commands for providers of models, and for models. They speak to a cluster, as any administrator's client does.
+
+A key is never a flag, because others on the machine can see flags: it is asked for, or read from a file, from standard
+input or from an environment variable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import trio
+
+from chatcluster.cli.flags import Commands, server_options
+from chatcluster.config import ENV_PREFIX
+from chatcluster.local.local_cluster import reach
+
+KEY_VARIABLE = ENV_PREFIX + "PROVIDER_KEY"
+PRICES = ("input", "cached_input", "cache_write", "output")
+MICROS = 1_000_000
+
+
+@click.group(cls=Commands)
+def provider() -> None:
+    """Servers of models: their addresses and keys."""
+
+
+@click.group(cls=Commands)
+def model() -> None:
+    """Models: the names that people use, and what stands behind them."""
+
+
+# --- providers --------------------------------------------------------------------------------
+
+
+def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = click.option("--no-key", is_flag=True, help="The server takes no key; one that is stored is removed")(
+        function
+    )
+    text = f"Read the key from this file, - for standard input.  [default: {KEY_VARIABLE}, or it is asked for]"
+    return click.option("--key-file", type=click.File(), help=text)(function)
+
+
+@provider.command("add")
+@click.argument("name")
+@click.option("--base-url", required=True, help="Address of its API, like https://api.example.com/v1")
+@click.option(
+    "--kind",
+    type=click.Choice(["openai", "anthropic", "openai-responses"]),
+    default="openai",
+    show_default=True,
+    help="What it speaks: Chat Completions (most servers), Messages, Responses",
+)
+@click.option("--no-usage", is_flag=True, help="Do not ask for usage, which a few older servers refuse")
+@key_options
+@server_options
+def provider_add(*, name: str, base_url: str, kind: str, no_usage: bool, **rest: Any) -> None:
+    """Add a provider. Its key is encrypted before it is stored, and never shown again.
+
+    \b
+    chatcluster provider add openai --base-url https://api.openai.com/v1
+    chatcluster provider add local --base-url http://127.0.0.1:11434/v1 --no-key
+    """
+    key = _key(rest.pop("key_file"), no_key=rest.pop("no_key"), ask=True)
+    fields = {"base_url": base_url, "kind": kind, "options": {"include_usage": not no_usage}}
+    _run(rest, lambda admin: admin.add_provider(name, key=key, **fields))
+    click.echo(f"added {name}")
+
+
+@provider.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
+@server_options
+def provider_list(*, as_json: bool, **rest: Any) -> None:
+    """List the providers, without their keys."""
+    from chatcluster.cli.listings import show_providers
+
+    show_providers(_run(rest, lambda admin: admin.providers()), as_json=as_json)
+
+
+@provider.command("set")
+@click.argument("name")
+@click.option("--base-url", help="Another address")
+@click.option("--enable/--disable", "enabled", default=None, help="Whether its models may be asked")
+@click.option("--new-key", is_flag=True, help="Ask for another key")
+@key_options
+@server_options
+def provider_set(*, name: str, base_url: str | None, enabled: bool | None, new_key: bool, **rest: Any) -> None:
+    """Change a provider. Replicas work with it at once."""
+    key_file, no_key = rest.pop("key_file"), rest.pop("no_key")
+    fields = {"base_url": base_url, "enabled": enabled}
+    fields = {field: value for field, value in fields.items() if value is not None}
+    if no_key or key_file is not None or new_key:
+        fields["key"] = _key(key_file, no_key=no_key, ask=True)
+    _require_change(fields)
+    _run(rest, lambda admin: admin.change_provider(name, **fields))
+    click.echo(f"changed {name}")
+
+
+@provider.command("remove")
+@click.argument("name")
+@server_options
+def provider_remove(*, name: str, **rest: Any) -> None:
+    """Remove a provider that no model is of."""
+    _run(rest, lambda admin: admin.remove_provider(name))
+    click.echo(f"removed {name}")
+
+
+# --- models -----------------------------------------------------------------------------------
+
+
+MODEL_OPTIONS = (
+    click.option("--context-tokens", type=click.IntRange(1), help="How long a conversation it takes"),
+    click.option("--output-tokens-max", type=click.IntRange(1), help="How long its answers may get"),
+    click.option("--compaction-percent", type=click.IntRange(10, 95), help="Of the context, before summarising"),
+    click.option("--fallback", "fallbacks", multiple=True, help="A model that takes over when this one fails"),
+    click.option("--failover-after", type=click.IntRange(1, 100), help="After so many failed attempts"),
+    click.option(
+        "--continuation",
+        type=click.Choice(["none", "prefix", "background"]),
+        help="What a takeover in mid-answer does",
+    ),
+    click.option("--option", "options", multiple=True, metavar="NAME=JSON", help="As temperature=0.2"),
+    click.option(
+        "--price", "prices", multiple=True, metavar="KIND=NUMBER", help=f"Per million tokens of {', '.join(PRICES)}"
+    ),
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(MODEL_OPTIONS):
+        function = option(function)
+    return function
+
+
+@model.command("add")
+@click.argument("name")
+@click.option("--provider", "provider_name", required=True, help="The provider that it is of")
+@click.option("--as", "provider_model", help="What the provider calls it.  [default: NAME]")
+@click.option("--default", "is_default", is_flag=True, help="Chats that name no model get it")
+@model_options
+@server_options
+def model_add(*, name: str, provider_name: str, provider_model: str | None, is_default: bool, **rest: Any) -> None:
+    """Add a model. The first one is the default.
+
+    \b
+    chatcluster model add gpt --provider openai --as gpt-5 --default
+    chatcluster model add small --provider local --as qwen3:4b --context-tokens 32768
+    """
+    fields = _model_fields(rest)
+    place = {"provider": provider_name, "provider_model": provider_model or name, "is_default": is_default}
+    added = _run(rest, lambda admin: admin.add_model(name, **place, **fields))
+    click.echo(f"added {name}" + (", the default" if added["is_default"] else ""))
+
+
+@model.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
+@server_options
+def model_list(*, as_json: bool, **rest: Any) -> None:
+    """List the models, also those that cannot be asked now."""
+    from chatcluster.cli.listings import show_models
+
+    show_models(_run(rest, lambda admin: admin.models()), as_json=as_json)
+
+
+@model.command("set")
+@click.argument("name")
+@click.option("--provider", "provider_name", help="Another provider")
+@click.option("--as", "provider_model", help="What the provider calls it")
+@click.option("--default", "is_default", is_flag=True, help="Chats that name no model get it")
+@click.option("--enable/--disable", "enabled", default=None, help="Whether it may be asked")
+@model_options
+@server_options
+def model_set(*, name: str, is_default: bool, **rest: Any) -> None:
+    """Change a model. Replicas work with it at once; what is not given stays."""
+    given = {
+        "provider": rest.pop("provider_name"),
+        "provider_model": rest.pop("provider_model"),
+        "enabled": rest.pop("enabled"),
+        "is_default": True if is_default else None,
+    }
+    fields = {field: value for field, value in given.items() if value is not None} | _model_fields(rest)
+    _require_change(fields)
+    _run(rest, lambda admin: admin.change_model(name, **fields))
+    click.echo(f"changed {name}")
+
+
+@model.command("remove")
+@click.argument("name")
+@server_options
+def model_remove(*, name: str, **rest: Any) -> None:
+    """Remove a model. Chats that name it are answered by the default."""
+    _run(rest, lambda admin: admin.remove_model(name))
+    click.echo(f"removed {name}")
+
+
+# --- what the commands stand on ---------------------------------------------------------------
+
+
+def _run(server: dict[str, Any], act: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Do something as an administrator of the cluster that ``server`` (the options of that name) leads to."""
+    from chatcluster.client.administration import AdminClient
+
+    address = reach(server["url"], server["token"], Path(server["data_dir"]))
+
+    async def run() -> Any:
+        async with AdminClient(*address) as admin:
+            return await act(admin)
+
+    return trio.run(run)
+
+
+def _key(file: Any, *, no_key: bool, ask: bool) -> str | None:
+    if no_key:
+        return None
+    if file is not None:
+        text: str = file.read(1 << 20)
+        return text.strip()
+    if key := os.environ.get(KEY_VARIABLE):
+        return key.strip()
+    if not ask or not sys.stdin.isatty():
+        raise click.UsageError(f"give the key in {KEY_VARIABLE} or by --key-file, or say --no-key")
+    asked: str = click.prompt("Key", hide_input=True)
+    return asked.strip()
+
+
+def _model_fields(rest: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a model that were given; they are taken out of ``rest``."""
+    plain = ("context_tokens", "output_tokens_max", "compaction_percent", "failover_after", "continuation")
+    fields = {name: value for name in plain if (value := rest.pop(name)) is not None}
+    fallbacks, options, prices = rest.pop("fallbacks"), rest.pop("options"), rest.pop("prices")
+    if fallbacks:
+        fields["fallbacks"] = list(fallbacks)
+    if options:
+        fields["options"] = _options(options)
+    if prices:
+        fields["prices"] = dict(_price(text) for text in prices)
+    return fields
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Options that chatcluster knows by their names; all others go into each request as they are."""
+    known = ("temperature", "reasoning_effort", "thinking_tokens")
+    pairs = dict(_option(text) for text in texts)
+    extra = {name: value for name, value in pairs.items() if name not in known}
+    return {name: value for name, value in pairs.items() if name in known} | ({"extra_body": extra} if extra else {})
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, is_pair, value = text.partition("=")
+    if not (name and is_pair):
+        raise click.UsageError(f"--option takes NAME=VALUE, not {text}")
+    try:
+        return name, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return name, value  # a word stands for itself
+
+
+def _price(text: str) -> tuple[str, int]:
+    kind, _, number = text.partition("=")
+    try:
+        micros = round(float(number) * MICROS)
+    except (ValueError, OverflowError):
+        micros = -1
+    if kind not in PRICES or micros < 0:
+        raise click.UsageError(f"--price takes KIND=NUMBER with a kind of {', '.join(PRICES)}, not {text}")
+    return kind, micros
+
+
+def _require_change(fields: dict[str, Any]) -> None:
+    if not fields:
+        raise click.UsageError("say what to change; --help lists what there is")

@@ -1,0 +1,337 @@
+"""The Messages wire format, of Anthropic and of servers that speak it. Pure.
+
+``anthropic_request.py`` has the request. ``MessageDecoder`` turns the stream's payloads into events:
+
+* An answer is a row of blocks, each begun, filled by deltas, and ended. Text, thinking and calls come out as they come.
+  What only the server understands comes out as an opaque part when its block is whole: thinking with its signature,
+  the server's own tools and their results, and every kind of block that is not known here. It is kept verbatim.
+* The answer is complete with ``message_stop`` and with nothing else; an end of the body before it raises.
+* An ``error`` event raises, and is judged by its type: the status of HTTP was 200. Unknown events are read over.
+
+``pause_turn`` ends an answer that the server wants to go on with: its reason is ``pause``, and the same history is sent
+again, with the answer as it is. A refusal is ``content_filter``; without a visible word before it, it is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from chatcluster.llm.addresses import end_point_url
+from chatcluster.llm.answers import (
+    BLOCK_CHARACTERS,
+    KEEP_ALIVE,
+    KEPT_CHARACTERS_MAX,
+    MODEL_CHARACTERS_MAX,
+    PROGRESS,
+    PROVIDER_ID_CHARACTERS_MAX,
+    cut_answer,
+    empty_answer,
+    endless_answer,
+    new_call_id,
+    read_event,
+)
+from chatcluster.llm.anthropic_request import CITATIONS, CONTAINER, PAUSED, THINKING, request_body
+from chatcluster.llm.chunks import is_json_object, read_count
+from chatcluster.llm.failures import from_stray_text
+from chatcluster.llm.sse import ErrorPayload
+from chatcluster.llm.wire import Route, Target, Wire, with_prefix
+from chatcluster.parts import (
+    OpaquePart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolArgumentsPart,
+    ToolCallPart,
+    Usage,
+    encode,
+    is_visible,
+)
+from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
+
+VERSION = "2026-10-21"
+VERSION_WITH_TEMPERATURE = "2023-06-01"
+"""The last that takes a temperature."""
+
+_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "pause_turn": PAUSED,
+    "refusal": "content_filter",
+}
+
+
+class _Delta(msgspec.Struct):
+    """Of a block, or of the message."""
+
+    type: Any = None
+    text: Any = None
+    thinking: Any = None
+    signature: Any = None
+    partial_json: Any = None
+    citation: Any = None
+    stop_reason: Any = None
+    stop_details: Any = None
+    container: Any = None
+
+
+class _Message(msgspec.Struct):
+    model: Any = None
+    usage: Any = None
+
+
+class _Event(msgspec.Struct):
+    type: Any = None
+    index: Any = None
+    message: Any = None
+    content_block: Any = None
+    delta: _Delta | None = None
+    usage: Any = None
+    error: Any = None
+    content: Any = None
+    model: Any = None
+    stop_reason: Any = None
+
+
+_event_decoder = msgspec.json.Decoder(_Event)
+
+
+@dataclass
+class _Block:
+    """A block that is still being streamed."""
+
+    start: dict[str, Any]
+    call_id: str | None = None
+    """Ours, where it is a call."""
+    texts: list[str] = field(default_factory=list)
+    signatures: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    citations: list[Any] = field(default_factory=list)
+
+    @property
+    def type(self) -> str:
+        kind = self.start.get("type")
+        return kind if isinstance(kind, str) else ""
+
+    def opaque(self) -> tuple[str, bytes] | None:
+        """Kind and data of what goes back to the server, now that the block is whole."""
+        match self.type:
+            case "text":
+                return (CITATIONS, encode(self.citations)) if self.citations else None
+            case "tool_use":
+                return None
+            case "thinking":
+                signature = "".join(self.signatures)
+                block = self.start | {"thinking": "".join(self.texts), "signature": signature}
+                return (self.type, encode(block)) if signature else None
+        inputs = "".join(self.inputs)
+        block = self.start | ({"input": msgspec.Raw(inputs.encode())} if is_json_object(inputs) else {})
+        return (self.type, encode(block)) if self.type else None
+
+
+class MessageDecoder:
+    """One answer; see the module's docstring. Every method may raise ``ProviderError``."""
+
+    def __init__(self, route: Route, *, new_call_id: Callable[[], str] = new_call_id) -> None:
+        self._route = route
+        self._server = route.server
+        self._new_call_id = new_call_id
+        self._blocks: dict[int, _Block] = {}
+        self._kept_characters = 0
+        self._reason: str | None = None
+        self._why = ""
+        """What the server says of a refusal."""
+        self._tokens: dict[str, int] = {}
+        self._model: str | None = None
+        self._calls = 0
+        self._has_said_something = False
+        self._is_visible = False
+        self.is_complete = False
+
+    @property
+    def has_finish_reason(self) -> bool:
+        return self.is_complete
+
+    def feed(self, payload: bytes) -> list[ModelEvent]:
+        if self.is_complete:
+            return []
+        if not payload.strip():
+            return [KEEP_ALIVE]
+        event = read_event(_event_decoder, payload, self._server)
+        if event.type == "error" or event.error or isinstance(payload, ErrorPayload):
+            raise from_stray_text(self._server, payload)
+        if event.type == "message_stop":
+            return self._complete()
+        parts: list[Part] = []
+        kept_characters = self._kept_characters
+        self._take(event, parts)
+        if parts:
+            self._has_said_something = True
+            self._is_visible = self._is_visible or is_visible(parts)
+            events: list[ModelEvent] = [*map(Delta, parts)]
+            return events + self._complete() if event.type == "message" else events
+        return [PROGRESS if self._kept_characters > kept_characters else KEEP_ALIVE]
+
+    def end(self) -> list[ModelEvent]:
+        if not self.is_complete:
+            raise cut_answer(self._server)
+        return []
+
+    def _take(self, event: _Event, parts: list[Part]) -> None:
+        index = event.index if isinstance(event.index, int) else 0
+        match event.type:
+            case "message_start" if isinstance(event.message, dict):
+                self._take_head(event.message.get("model"), event.message.get("usage"))
+            case "content_block_start" if isinstance(event.content_block, dict):
+                self._begin(index, event.content_block, parts)
+            case "content_block_delta" if event.delta is not None and index in self._blocks:
+                self._grow(self._blocks[index], event.delta, parts)
+            case "content_block_stop" if index in self._blocks:
+                self._end_block(self._blocks.pop(index), parts)
+            case "message_delta":
+                self._take_head(None, event.usage)
+                if event.delta is not None:
+                    self._take_ending(event.delta, parts)
+            case "message" if isinstance(event.content, list):
+                self._take_whole(event, parts)
+
+    def _take_head(self, model: Any, usage: Any) -> None:
+        if isinstance(model, str) and model:
+            self._model = model[:MODEL_CHARACTERS_MAX]
+        if isinstance(usage, dict):  # later counts are those of the whole answer
+            details = usage.get("output_tokens_details")
+            thinking = read_count(details, "thinking_tokens")
+            found = {name: read_count(usage, name) for name in _COUNTS} | {"thinking_tokens": thinking}
+            self._tokens |= {name: count for name, count in found.items() if count is not None}
+
+    def _take_ending(self, delta: _Delta, parts: list[Part]) -> None:
+        if isinstance(delta.stop_reason, str):
+            self._reason = _REASONS.get(delta.stop_reason, "other")
+        if isinstance(delta.stop_details, dict):
+            explanation = delta.stop_details.get("explanation")
+            self._why = explanation if isinstance(explanation, str) else ""
+        if isinstance(delta.container, dict):
+            parts.append(self._opaque(CONTAINER, encode(delta.container)))
+
+    def _take_whole(self, event: _Event, parts: list[Part]) -> None:
+        """An answer that was not streamed."""
+        self._take_head(event.model, event.usage)
+        for index, start in enumerate(event.content):
+            if isinstance(start, dict):
+                self._begin(index, start, parts)
+                self._end_block(self._blocks.pop(index), parts)
+        self._take_ending(_Delta(stop_reason=event.stop_reason), parts)
+
+    def _begin(self, index: int, start: dict[str, Any], parts: list[Part]) -> None:
+        self._take_space(BLOCK_CHARACTERS + len(encode(start)))
+        block = self._blocks[index] = _Block(start)
+        if block.type == "tool_use":
+            self._begin_call(block, parts)
+            return
+        for key, kind in (("text", TextPart), ("thinking", ReasoningPart)):
+            text = start.get(key)
+            if block.type == key and isinstance(text, str) and text:
+                block.texts.append(text)
+                parts.append(kind(text))
+        if isinstance(signature := start.get("signature"), str):
+            block.signatures.append(signature)
+        if block.type == "text" and isinstance(citations := start.get("citations"), list):
+            block.citations.extend(citations)
+
+    def _begin_call(self, block: _Block, parts: list[Part]) -> None:
+        name, provider_id, arguments = (block.start.get(key) for key in ("name", "id", "input"))
+        if not isinstance(name, str) or not name:
+            raise self._server.error(
+                f"{self._server.name} asked for a tool call without a name", "generic", retryable=True
+            )
+        self._calls += 1
+        block.call_id = self._new_call_id()
+        is_good = isinstance(provider_id, str) and 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX
+        if arguments:
+            block.inputs.append(encode(arguments).decode())
+        parts.append(ToolCallPart(block.call_id, name, "".join(block.inputs), provider_id if is_good else None))
+
+    def _grow(self, block: _Block, delta: _Delta, parts: list[Part]) -> None:
+        if isinstance(delta.text, str) and delta.text:
+            parts.append(TextPart(delta.text))
+        elif isinstance(delta.thinking, str) and delta.thinking:
+            self._keep(block.texts, delta.thinking)
+            parts.append(ReasoningPart(delta.thinking))
+        elif isinstance(delta.partial_json, str) and delta.partial_json:
+            self._keep(block.inputs, delta.partial_json)
+            if block.call_id is not None:
+                parts.append(ToolArgumentsPart(block.call_id, delta.partial_json))
+        elif isinstance(delta.signature, str):
+            self._keep(block.signatures, delta.signature)
+        elif delta.citation is not None:
+            self._take_space(len(encode(delta.citation)))
+            block.citations.append(delta.citation)
+
+    def _keep(self, kept: list[str], text: str) -> None:
+        self._take_space(len(text))
+        kept.append(text)
+
+    def _end_block(self, block: _Block, parts: list[Part]) -> None:
+        if block.call_id is not None and not "".join(block.inputs).strip():
+            parts.append(ToolArgumentsPart(block.call_id, "{}"))
+        if (opaque := block.opaque()) is not None:
+            parts.append(self._opaque(*opaque))
+
+    def _opaque(self, kind: str, data: bytes) -> OpaquePart:
+        prefix = self._route.prefix if kind in THINKING else ""
+        return OpaquePart(self._server.name, self._route.model, kind, data.decode(), prefix)
+
+    def _take_space(self, characters: int) -> None:
+        self._kept_characters += characters
+        if self._kept_characters > KEPT_CHARACTERS_MAX:
+            raise endless_answer(self._server)
+
+    def _complete(self) -> list[ModelEvent]:
+        reason = self._reason or "stop"
+        if not self._calls and not self._is_visible and reason != PAUSED:
+            raise empty_answer(self._server, reason, has_said_something=self._has_said_something, why=self._why)
+        if self._calls and reason in ("stop", "other"):
+            reason = "tool_calls"
+        elif reason == "tool_calls" and not self._calls:
+            reason = "stop"
+        self.is_complete = True
+        return [Finished(reason, self._usage(), self._model)]
+
+    def _usage(self) -> Usage | None:
+        """The server counts what it read from its cache and wrote to it apart from the rest of the input."""
+        tokens = self._tokens
+        if not tokens:
+            return None
+        input_tokens = [tokens[name] for name in _INPUT_COUNTS if name in tokens]
+        return Usage(
+            input_tokens=sum(input_tokens) if input_tokens else None,
+            output_tokens=tokens.get("output_tokens"),
+            reasoning_tokens=tokens.get("thinking_tokens"),
+            cached_input_tokens=tokens.get("cache_read_input_tokens"),
+            cache_write_tokens=tokens.get("cache_creation_input_tokens"),
+        )
+
+
+_INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_COUNTS = (*_INPUT_COUNTS, "output_tokens")
+
+
+def _target(_: ModelRequest, route: Route) -> Target:
+    """Base URLs are given with and without the version at their end."""
+    return Target("POST", end_point_url(route.base_url, "/v1/messages", without=("/v1",)))
+
+
+def _headers(route: Route) -> dict[str, str]:
+    """The newest version takes no temperature. The one that does wants its key in a header of its own."""
+    if route.options.temperature is not None:
+        return {"anthropic-version": VERSION_WITH_TEMPERATURE, "x-api-key": route.api_key}
+    return {"anthropic-version": VERSION, "authorization": f"Bearer {route.api_key}"}
+
+
+WIRE = Wire(_target, _headers, request_body, lambda request, route: MessageDecoder(with_prefix(request, route)))

@@ -1,0 +1,300 @@
+"""The Responses wire format, of OpenAI and of servers that speak it. Pure.
+
+``responses_request.py`` has the request. ``ResponseDecoder`` turns the stream's payloads into events:
+
+* An answer is a row of items: messages, reasoning, calls, and what the server does itself. Text, summaries of reasoning
+  and calls come out as they come. Reasoning comes encrypted besides: that is kept verbatim, as an opaque part, when its
+  item is done, and so is every kind of item that is not known here.
+* The answer is complete with ``response.completed`` or ``response.incomplete``, which says why, and with nothing else.
+  ``response.failed`` and ``error`` raise. Unknown events are read over.
+
+An answer **in the background** tells its ID as soon as it is known (``Attachable``), and each piece its number. To
+attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
+Of an item that had begun before that, what comes of it counts; a call that had begun is told whole when it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from chatcluster.llm.addresses import end_point_url, key_headers
+from chatcluster.llm.answers import (
+    BLOCK_CHARACTERS,
+    KEEP_ALIVE,
+    KEPT_CHARACTERS_MAX,
+    MODEL_CHARACTERS_MAX,
+    PROGRESS,
+    PROVIDER_ID_CHARACTERS_MAX,
+    cut_answer,
+    empty_answer,
+    endless_answer,
+    new_call_id,
+    read_event,
+)
+from chatcluster.llm.chunks import append_text, read_count
+from chatcluster.llm.failures import from_stray_text, from_stream
+from chatcluster.llm.openai import DONE
+from chatcluster.llm.responses_request import ENCRYPTED, REASONING, request_body, tells_reasoning
+from chatcluster.llm.sse import ErrorPayload
+from chatcluster.llm.wire import Route, Target, Wire, with_prefix
+from chatcluster.parts import (
+    OpaquePart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolArgumentsPart,
+    ToolCallPart,
+    Usage,
+    encode,
+    is_visible,
+)
+from chatcluster.ports import Attachable, Delta, Finished, ModelEvent, ModelRequest
+
+_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_FINAL = {"response.completed", "response.incomplete"}
+_BROKEN = {"response.failed", "response.cancelled"}
+_WORDS: dict[str, type[TextPart] | type[ReasoningPart]] = {
+    "response.output_text.delta": TextPart,
+    "response.refusal.delta": TextPart,
+    "response.reasoning_summary_text.delta": ReasoningPart,
+    "response.reasoning_text.delta": ReasoningPart,
+}
+
+
+class _Response(msgspec.Struct):
+    id: Any = None
+    model: Any = None
+    status: Any = None
+    usage: Any = None
+    error: Any = None
+    incomplete_details: Any = None
+    output: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Event(msgspec.Struct):
+    type: Any = None
+    delta: Any = None
+    item: Any = None
+    item_id: Any = None
+    arguments: Any = None
+    output_index: Any = None
+    summary_index: Any = None
+    sequence_number: Any = None
+    response: _Response | None = None
+    error: Any = None
+    object: Any = None
+
+
+_event_decoder = msgspec.json.Decoder(_Event)
+_response_decoder = msgspec.json.Decoder(_Response)
+
+
+@dataclass
+class _Call:
+    """A call that is being streamed. ``id`` is ours."""
+
+    id: str
+    has_arguments: bool = False
+
+
+class ResponseDecoder:
+    """One answer, or the rest of one (``goes_on``); see the module's docstring. Methods may raise ``ProviderError``."""
+
+    def __init__(self, route: Route, *, goes_on: bool = False, new_call_id: Callable[[], str] = new_call_id) -> None:
+        self._route = route
+        self._server = route.server
+        self._goes_on = goes_on
+        self._new_call_id = new_call_id
+        self._calls: dict[object, _Call] = {}
+        """By the index of their item."""
+        self._kept_characters = 0
+        self._answer_id = ""
+        self._has_said_something = False
+        self._is_visible = False
+        self.is_complete = False
+
+    @property
+    def has_finish_reason(self) -> bool:
+        return self.is_complete
+
+    def feed(self, payload: bytes) -> list[ModelEvent]:
+        if self.is_complete:
+            return []
+        if payload.strip() in (b"", DONE):
+            return [KEEP_ALIVE]
+        event = read_event(_event_decoder, payload, self._server)
+        if event.type == "error" or event.error or isinstance(payload, ErrorPayload):
+            raise from_stray_text(self._server, payload)
+        if event.object == "response":  # it was not streamed
+            return self._finish(read_event(_response_decoder, payload, self._server))
+        if event.response is not None:
+            return self._take_response(event.type, event.response)
+        parts: list[Part] = []
+        kept_characters = self._kept_characters
+        self._take(event, parts)
+        if not parts:
+            return [PROGRESS if self._kept_characters > kept_characters else KEEP_ALIVE]
+        return self._told(parts, event.sequence_number)
+
+    def end(self) -> list[ModelEvent]:
+        if not self.is_complete:
+            raise cut_answer(self._server)
+        return []
+
+    def _told(self, parts: list[Part], sequence: Any = None) -> list[ModelEvent]:
+        self._has_said_something = True
+        self._is_visible = self._is_visible or is_visible(parts)
+        if not self._route.in_background or not isinstance(sequence, int):
+            return [*map(Delta, parts)]
+        *rest, last = parts
+        return [*map(Delta, rest), Delta(last, sequence)]
+
+    def _take(self, event: _Event, parts: list[Part]) -> None:
+        kind = _WORDS.get(event.type) if isinstance(event.type, str) else None
+        if kind is not None:
+            if isinstance(event.delta, str) and event.delta:
+                parts.append(kind(event.delta))
+            return
+        match event.type:
+            case "response.reasoning_summary_part.added" if event.summary_index:
+                parts.append(ReasoningPart("\n\n"))
+            case "response.function_call_arguments.delta":
+                self._grow_call(event, event.delta, parts)
+            case "response.function_call_arguments.done":
+                call = self._calls.get(event.output_index)
+                if call is not None and not call.has_arguments:
+                    self._grow_call(event, event.arguments, parts)
+            case "response.output_item.added" if isinstance(event.item, dict):
+                if event.item.get("type") == "function_call":
+                    self._begin_call(event, parts)
+            case "response.output_item.done" if isinstance(event.item, dict):
+                self._end_item(event, parts)
+
+    def _begin_call(self, event: _Event, parts: list[Part]) -> _Call:
+        name, provider_id, arguments = (event.item.get(key) for key in ("name", "call_id", "arguments"))
+        if not isinstance(name, str) or not name:
+            raise self._server.error(
+                f"{self._server.name} asked for a tool call without a name", "generic", retryable=True
+            )
+        is_good = isinstance(provider_id, str) and 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX
+        arguments = arguments if isinstance(arguments, str) else ""
+        call = self._calls[event.output_index] = _Call(self._new_call_id(), bool(arguments))
+        self._take_space(BLOCK_CHARACTERS + len(name) + len(arguments))
+        parts.append(ToolCallPart(call.id, name, arguments, provider_id if is_good else None))
+        return call
+
+    def _grow_call(self, event: _Event, text: Any, parts: list[Part]) -> None:
+        if not isinstance(text, str) or not text:
+            return
+        self._take_space(len(text))
+        call = self._calls.get(event.output_index)
+        if call is not None:
+            call.has_arguments = True
+            parts.append(ToolArgumentsPart(call.id, text))
+
+    def _end_item(self, event: _Event, parts: list[Part]) -> None:
+        item = event.item
+        match item.get("type"):
+            case "message" | None:
+                return
+            case "function_call":
+                call = self._calls.get(event.output_index) or self._begin_call(event, parts)
+                if not call.has_arguments:
+                    arguments = item.get("arguments")
+                    is_text = isinstance(arguments, str) and arguments.strip()
+                    parts.append(ToolArgumentsPart(call.id, arguments if is_text else "{}"))
+            case "reasoning" if not item.get("encrypted_content"):
+                return  # it would be looked for where nothing was left
+            case kind:
+                data = encode(item).decode()
+                self._take_space(BLOCK_CHARACTERS + len(data))
+                prefix = self._route.prefix if kind == REASONING else ""
+                parts.append(OpaquePart(self._server.name, self._route.model, str(kind), data, prefix))
+
+    def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:
+        if kind in _FINAL:
+            return self._finish(response)
+        if kind in _BROKEN:
+            raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
+        if self._route.in_background and isinstance(response.id, str) and response.id != self._answer_id:
+            self._answer_id = response.id
+            return [Attachable(response.id)]
+        return [KEEP_ALIVE]
+
+    def _finish(self, response: _Response) -> list[ModelEvent]:
+        if response.status in ("failed", "cancelled"):
+            raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
+        events: list[ModelEvent] = []
+        if not self._has_said_something and not self._goes_on:
+            events = self._take_whole(response)
+        reason = self._reason(response)
+        if not (self._calls or self._is_visible or self._goes_on):
+            raise empty_answer(self._server, reason, has_said_something=self._has_said_something)
+        self.is_complete = True
+        model = response.model[:MODEL_CHARACTERS_MAX] if isinstance(response.model, str) else None
+        return [*events, Finished(reason, _usage(response.usage), model)]
+
+    def _take_whole(self, response: _Response) -> list[ModelEvent]:
+        """An answer that was not streamed, or whose pieces were not told."""
+        output = msgspec.json.decode(response.output)
+        parts: list[Part] = []
+        for index, item in enumerate(output if isinstance(output, list) else []):
+            if not isinstance(item, dict):
+                continue
+            if item.get("type") == "message":
+                append_text(item.get("content"), parts, TextPart)
+            elif item.get("type") == REASONING:
+                append_text(item.get("summary"), parts, ReasoningPart)
+            self._end_item(_Event(item=item, output_index=index), parts)
+        return self._told(parts) if parts else []
+
+    def _reason(self, response: _Response) -> str:
+        if response.status == "incomplete":
+            details = response.incomplete_details
+            word = details.get("reason") if isinstance(details, dict) else None
+            return _REASONS.get(str(word), "other")
+        return "tool_calls" if self._calls else "stop"
+
+    def _take_space(self, characters: int) -> None:
+        self._kept_characters += characters
+        if self._kept_characters > KEPT_CHARACTERS_MAX:
+            raise endless_answer(self._server)
+
+
+def _usage(value: Any) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    read, wrote = value.get("input_tokens_details"), value.get("output_tokens_details")
+    usage = Usage(
+        input_tokens=read_count(value, "input_tokens"),
+        output_tokens=read_count(value, "output_tokens"),
+        reasoning_tokens=read_count(wrote, "reasoning_tokens"),
+        cached_input_tokens=read_count(read, "cached_tokens"),
+        cache_write_tokens=read_count(read, "cache_write_tokens"),
+    )
+    return None if usage == Usage() else usage
+
+
+def _target(request: ModelRequest, route: Route) -> Target:
+    if request.attach is None:
+        return Target("POST", end_point_url(route.base_url, "/responses"))
+    query = {"stream": "true"}
+    if tells_reasoning(route):
+        query["include[]"] = ENCRYPTED
+    if request.attach.after is not None:
+        query["starting_after"] = str(request.attach.after)
+    answer_id = quote(request.attach.answer_id, safe="")
+    return Target("GET", end_point_url(route.base_url, f"/responses/{answer_id}", query=urlencode(query)))
+
+
+def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
+    route = with_prefix(request, route)
+    return ResponseDecoder(route, goes_on=request.attach is not None and request.attach.after is not None)
+
+
+WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder)

@@ -1,0 +1,102 @@
+"""What a wire is: one protocol of model servers, as four pure functions. And a route: where one request goes.
+
+``wires.py`` has one wire for each kind of provider. ``client.py`` carries bytes, and knows nothing of what they say:
+per request it takes the route, and the wire of the route's kind, whose decoder turns the answer's payloads into events.
+A wire judges what is said; how it is said over HTTP (status, headers, lost connections) is judged by ``failures.py``
+and the client for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Set
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from chatcluster.llm.failures import Provider
+from chatcluster.models import Kind, ModelOptions
+from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
+from chatcluster.ports import ModelEvent, ModelRequest
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of one server, and what goes into each request to it."""
+
+    kind: Kind = Kind.OPENAI
+    server: Provider
+    """Its name is also that of the opaque parts which are for it."""
+    base_url: str = ""
+    api_key: str = ""
+    model: str
+    """As the server calls it."""
+    options: ModelOptions = ModelOptions()
+    output_tokens_max: int | None = None
+    """None: as many as the server likes, on the wires that have no need to say."""
+    include_usage: bool = True
+    prefix: str = ""
+    """Stands for what the prompt begins with: opaque parts which are bound to that are for the same alone."""
+    in_background: bool = False
+    """The server goes on with an answer that nobody listens to, so that one can attach to it again."""
+
+    def __repr__(self) -> str:
+        return f"<Route {self.kind} {self.server.name} {self.model}>"
+
+
+def is_for(part: OpaquePart, route: Route) -> bool:
+    """Whether the part came from this model of this server, behind this beginning: it goes to no other."""
+    return part.provider == route.server.name and part.model == route.model and part.prefix in ("", route.prefix)
+
+
+def with_prefix(request: ModelRequest, route: Route) -> Route:
+    """The route of a wire whose server signs what it thought together with the prompt. System text and tools change
+    between turns; what was signed behind others would be refused, in this turn and in each to come."""
+    digest = blake2b(encode([(tool.name, tool.description, tool.parameters) for tool in request.tools]), digest_size=8)
+    if not request.tools and any(isinstance(part, ToolCallPart) for said in request.messages for part in said.parts):
+        digest.update(b"calls")  # some wires have to offer a tool nevertheless
+    for message in request.messages:
+        if message.role is not Role.SYSTEM:
+            digest.update(b"%d" % message.id)  # where a summary took the place of what was before, another one
+            break
+        digest.update(encode(message.parts))
+    return msgspec.structs.replace(route, prefix=digest.hexdigest())
+
+
+def with_extra(parameters: dict[str, Any], options: ModelOptions, conversation: Set[str]) -> dict[str, Any]:
+    """The parameters of a request with the further fields that the model's options name, which go before ours; but not
+    before those of the ``conversation``."""
+    return parameters | {name: value for name, value in options.extra_body.items() if name not in conversation}
+
+
+class Decoder(Protocol):
+    """One answer. Every method may raise ``ProviderError``."""
+
+    is_complete: bool
+    """``Finished`` has been returned: nothing of what follows matters."""
+
+    @property
+    def has_finish_reason(self) -> bool:
+        """The answer is whole; at most usage and the end marker are still to come."""
+        ...
+
+    def feed(self, payload: bytes) -> list[ModelEvent]:
+        """The events that one payload of the stream stands for."""
+        ...
+
+    def end(self) -> list[ModelEvent]:
+        """The last events, now that the body has ended; raises ``ProviderError`` if the answer is not whole."""
+        ...
+
+
+class Target(NamedTuple):
+    method: str
+    url: str
+
+
+class Wire(NamedTuple):
+    target: Callable[[ModelRequest, Route], Target]
+    headers: Callable[[Route], dict[str, str]]
+    """The key, and what else the protocol wants."""
+    body: Callable[[ModelRequest, Route], Iterator[bytes]]
+    """In slices of bounded work."""
+    decoder: Callable[[ModelRequest, Route], Decoder]

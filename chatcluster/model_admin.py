@@ -1,0 +1,91 @@
+"""Change, then tell: what administrators do to providers and models, below every front door.
+
+A key is sealed before it reaches a port, and bound to its provider: a copy of it in another row opens nothing. It is
+checked here, and is in no answer, log or error from here on. After each change every replica is told to read the rows
+again; where that is lost, it finds out by its poll (``model_directory.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import UNSET
+
+from chatcluster.models import (
+    ModelChange,
+    ModelEntry,
+    NewProvider,
+    Provider,
+    ProviderChange,
+    changed,
+    checked_entry,
+    checked_key,
+    checked_provider,
+    place_of_key,
+)
+from chatcluster.ports import MODELS_CHANNEL, Models
+from chatcluster.secrets import Keyring, last_four
+
+
+class ModelAdministration:
+    def __init__(self, models: Models, keyring: Keyring, publish: Callable[[str, bytes], None]) -> None:
+        self._models = models
+        self._keyring = keyring
+        self._publish = publish
+
+    async def providers(self) -> tuple[Provider, ...]:
+        return await self._models.providers()
+
+    async def models(self) -> tuple[ModelEntry, ...]:
+        return await self._models.models()
+
+    async def add_provider(self, new: NewProvider) -> Provider:
+        """Raises ``InvalidRequest``, ``NameTaken``, and ``NoEncryptionKeys`` where a key cannot be sealed."""
+        provider = Provider(
+            name=new.name, kind=new.kind, base_url=new.base_url, enabled=new.enabled, options=new.options
+        )
+        added = await self._models.add_provider(checked_provider(self._with_key(provider, new.key)))
+        self._tell()
+        return added
+
+    async def change_provider(self, name: str, change: ProviderChange) -> Provider:
+        """Raises as above, and ``ProviderNotFound``."""
+
+        def apply(provider: Provider) -> Provider:
+            provider = checked_provider(changed(provider, change))
+            return provider if change.key is UNSET else self._with_key(provider, change.key)
+
+        written = await self._models.change_provider(name, apply)
+        self._tell()
+        return written
+
+    async def remove_provider(self, name: str) -> None:
+        await self._models.remove_provider(name)
+        self._tell()
+
+    async def add_model(self, model: ModelEntry) -> ModelEntry:
+        """Raises ``InvalidRequest``, ``NameTaken``, ``ProviderNotFound``."""
+        added = await self._models.add_model(checked_entry(model))
+        self._tell()
+        return added
+
+    async def change_model(self, name: str, change: ModelChange) -> ModelEntry:
+        """Raises ``InvalidRequest``, ``ModelNotFound``, ``ProviderNotFound``."""
+        written = await self._models.change_model(name, lambda model: checked_entry(changed(model, change)))
+        self._tell()
+        return written
+
+    async def remove_model(self, name: str) -> None:
+        await self._models.remove_model(name)
+        self._tell()
+
+    def _with_key(self, provider: Provider, key: str | None) -> Provider:
+        if key is None:
+            return msgspec.structs.replace(provider, sealed=None, key_hint=None)
+        key = checked_key(key)
+        sealed = self._keyring.seal(key.encode(), place_of_key(provider.name))
+        return msgspec.structs.replace(provider, sealed=sealed, key_hint=last_four(key))
+
+    def _tell(self) -> None:
+        self._publish(MODELS_CHANNEL, b"")

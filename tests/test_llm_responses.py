@@ -1,0 +1,410 @@
+"""The Responses wire, from transcripts: what is streamed and what is kept agree (P3), what only the server understands
+goes back to it verbatim, and the vendor's own client reads the same from the same bytes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import msgspec
+import openai
+import pytest
+from openai.types.responses import ResponseCompletedEvent, ResponseIncompleteEvent
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+from pydantic import TypeAdapter
+
+from chatcluster.errors import ProviderError
+from chatcluster.llm.failures import Provider
+from chatcluster.llm.responses import WIRE, ResponseDecoder
+from chatcluster.llm.sse import EventDecoder
+from chatcluster.llm.wire import Route
+from chatcluster.models import Kind, ModelOptions
+from chatcluster.parts import (
+    ImagePart,
+    Message,
+    OpaquePart,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolArgumentsPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+    joined,
+)
+from chatcluster.ports import (
+    Attachable,
+    Attachment,
+    Delta,
+    Finished,
+    KeepAlive,
+    ModelEvent,
+    ModelRequest,
+    ToolSpec,
+)
+
+TRANSCRIPTS = Path(__file__).parent / "transcripts" / "responses"
+SERVER = Provider("test.example", ("sk-very-secret-key",))
+ROUTE = Route(
+    kind=Kind.RESPONSES, server=SERVER, model="gpt-x", base_url="https://test.example/v1", api_key="sk-very-secret-key"
+)
+IN_BACKGROUND = msgspec.structs.replace(ROUTE, in_background=True)
+
+
+def transcript(name: str) -> bytes:
+    return (TRANSCRIPTS / f"{name}.sse").read_bytes()
+
+
+def play(
+    body: bytes, *, bytes_at_a_time: int = 1 << 20, route: Route = ROUTE, goes_on: bool = False
+) -> list[ModelEvent]:
+    numbers = itertools.count(1)
+    sse = EventDecoder(SERVER)
+    decoder = ResponseDecoder(route, goes_on=goes_on, new_call_id=lambda: f"new_{next(numbers)}")
+    events: list[ModelEvent] = []
+
+    def take(payloads: Iterable[bytes | None]) -> None:
+        for payload in payloads:
+            events.extend([KeepAlive()] if payload is None else decoder.feed(payload))
+
+    for start in range(0, len(body), bytes_at_a_time):
+        take(sse.feed(body[start : start + bytes_at_a_time]))
+    take(sse.finish())
+    return events + decoder.end()
+
+
+def said_in(events: Iterable[ModelEvent]) -> tuple[Part, ...]:
+    return joined(event.part for event in events if isinstance(event, Delta))
+
+
+def opaque(value: dict[str, Any]) -> OpaquePart:
+    return OpaquePart("test.example", "gpt-x", value["type"], json.dumps(value, separators=(",", ":")))
+
+
+@dataclass(frozen=True)
+class Answer:
+    parts: tuple[Part, ...]
+    reason: str = "stop"
+    usage: Usage | None = None
+    model: str | None = "gpt-x"
+
+
+USAGE = Usage(20, 30, 12, 8, 4)
+THOUGHT = opaque(
+    {
+        "id": "rs_1",
+        "type": "reasoning",
+        "summary": [
+            {"type": "summary_text", "text": "Two cities."},
+            {"type": "summary_text", "text": "Two calls."},
+        ],
+        "encrypted_content": "ZW5jcnlwdGVk",
+    }
+)
+SEARCH = opaque(
+    {
+        "id": "ws_1",
+        "type": "web_search_call",
+        "status": "completed",
+        "action": {"type": "search", "query": "Bern"},
+    }
+)
+WEATHER = ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a")
+
+ANSWERS = {
+    "text": Answer((TextPart("Grüß dich 🌍"),), usage=USAGE),
+    "reasoning_and_calls": Answer(
+        (
+            ReasoningPart("Two cities.\n\nTwo calls."),
+            THOUGHT,
+            WEATHER,
+            ToolCallPart("new_2", "now", "{}", "call_b"),
+        ),
+        "tool_calls",
+        USAGE,
+    ),
+    "arguments_at_once": Answer((WEATHER,), "tool_calls"),
+    "refusal": Answer((TextPart("I'm sorry"),)),
+    "max_output_tokens": Answer((TextPart("Once upon"),), "length", USAGE),
+    "content_filter": Answer((TextPart("Once upon"),), "content_filter"),
+    "steered": Answer((TextPart("Once upon"),), "other"),
+    "web_search": Answer((SEARCH, TextPart("It rains."))),
+    "without_pieces": Answer((ReasoningPart("Two cities.Two calls."), THOUGHT, TextPart("Hi"), WEATHER), "tool_calls"),
+    "odd": Answer((TextPart("Hi"),), model=None),
+}
+
+FAILURES = {
+    "filtered_empty": ("content_filter", False, "content filter"),
+    "failed": ("generic", True, "The model crashed"),
+    "rate_limited": ("rate_limit", True, "Slow down"),
+    "cancelled": ("generic", True, "cancelled"),
+    "error_event": ("overloaded", True, "Our servers are overloaded"),
+    "too_long": ("context_overflow", False, "exceeds the context window"),
+    "cut": ("stream_incomplete", True, "in the middle of its answer"),
+}
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1, 7, 1 << 20])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_transcript_becomes_the_answer_that_it_means(name: str, bytes_at_a_time: int) -> None:
+    *said, finished = play(transcript(name), bytes_at_a_time=bytes_at_a_time)
+
+    assert isinstance(finished, Finished)
+    assert Answer(said_in(said), finished.reason, finished.usage, finished.model) == ANSWERS[name]
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1, 1 << 20])
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_transcript_without_an_answer_is_a_visible_error(name: str, bytes_at_a_time: int) -> None:
+    with pytest.raises(ProviderError) as caught:
+        play(transcript(name), bytes_at_a_time=bytes_at_a_time)
+    kind, retryable, says = FAILURES[name]
+    assert (caught.value.kind, caught.value.retryable) == (kind, retryable)
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_that_is_cut_anywhere_is_never_taken_for_a_whole_one(name: str) -> None:
+    """Each end of the body before the last event is there, at every line and at every byte of the last."""
+    body = transcript(name)
+    last = body.rindex(b"\ndata: ")
+    ends = [at for at, byte in enumerate(body[:last]) if byte == ord("\n")]
+    for end in (*ends, *range(last, len(body) - 3)):
+        with pytest.raises(ProviderError) as caught:
+            play(body[:end])
+        assert caught.value.retryable
+
+
+def test_every_transcript_has_an_expectation() -> None:
+    assert {path.stem for path in TRANSCRIPTS.glob("*.sse")} == {*ANSWERS, *FAILURES}
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS.keys() - {"odd", "without_pieces"}))
+def test_the_vendors_client_reads_the_same(name: str) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=transcript(name))
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    client = openai.OpenAI(api_key="key", base_url="https://test.example/v1", http_client=http, max_retries=0)
+    *_, last = client.responses.create(model="gpt-x", input="Hi", stream=True)
+    assert isinstance(last, ResponseCompletedEvent | ResponseIncompleteEvent)
+    theirs = [comparable(item.to_dict()) for item in last.response.output]
+    assert theirs == [as_item(part) for part in ANSWERS[name].parts if not isinstance(part, ReasoningPart)]
+
+
+def comparable(item: dict[str, Any]) -> Any:
+    match item["type"]:
+        case "message":
+            return "".join(block.get("text") or block.get("refusal") for block in item["content"])
+        case "function_call":
+            return item["call_id"], item["name"], item["arguments"] or "{}"
+        case _:
+            return item
+
+
+def as_item(part: Part) -> Any:
+    match part:
+        case TextPart(text=text):
+            return text
+        case ToolCallPart(name=name, arguments=arguments, provider_id=provider_id):
+            return provider_id, name, arguments
+        case OpaquePart(data=data):
+            return json.loads(data)
+        case _:
+            raise AssertionError(part)
+
+
+def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:
+    body = {
+        "object": "response",
+        "status": "completed",
+        "model": "gpt-x",
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}],
+    }
+    decoder = ResponseDecoder(ROUTE)
+    assert decoder.feed(json.dumps(body).encode()) + decoder.end() == [
+        Delta(TextPart("Hi")),
+        Finished("stop", None, "gpt-x"),
+    ]
+
+
+# --- in the background ------------------------------------------------------------------------
+
+
+def test_an_answer_in_the_background_says_who_it_is_and_where_each_piece_stands() -> None:
+    events = play(transcript("text"), route=IN_BACKGROUND)
+    assert events[0] == Attachable("resp_1")
+    assert [event for event in events if isinstance(event, Delta)] == [
+        Delta(TextPart("Grüß "), 4),
+        Delta(TextPart("dich 🌍"), 5),
+    ]
+
+
+@pytest.mark.parametrize("name", ["text", "reasoning_and_calls", "web_search"])
+def test_attached_behind_any_piece_the_rest_is_told_and_nothing_twice(name: str) -> None:
+    events = transcript(name).split(b"\n\n")[:-1]
+    whole = [part for part in said_in(play(transcript(name))) if isinstance(part, TextPart | ToolCallPart)]
+    for after in range(len(events) - 1):
+        before = b"".join(event + b"\n\n" for event in events[: after + 1])
+        rest = b"".join(event + b"\n\n" for event in events[after + 1 :])
+        known = said_until_cut(before)
+        told = known + said_in(play(rest, route=IN_BACKGROUND, goes_on=True))
+        texts = "".join(part.text for part in told if isinstance(part, TextPart))
+        assert texts == "".join(part.text for part in whole if isinstance(part, TextPart))
+        assert len([part for part in told if isinstance(part, ToolCallPart) and part.arguments]) >= len(
+            [part for part in whole if isinstance(part, ToolCallPart)]
+        ) - len([part for part in known if isinstance(part, ToolCallPart)])
+
+
+def said_until_cut(body: bytes) -> tuple[Part, ...]:
+    sse, decoder = EventDecoder(SERVER), ResponseDecoder(IN_BACKGROUND)
+    return said_in(event for payload in sse.feed(body) if payload is not None for event in decoder.feed(payload))
+
+
+def test_a_call_that_had_begun_before_is_told_whole_when_it_is_done() -> None:
+    events = transcript("reasoning_and_calls").split(b"\n\n")
+    begun = next(at for at, event in enumerate(events) if b"function_call_arguments.delta" in event)
+    parts = said_in(play(b"\n\n".join(events[begun + 1 :]), route=IN_BACKGROUND, goes_on=True))
+    assert parts[0] == ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a")
+
+
+def test_to_attach_is_to_get_and_sends_nothing() -> None:
+    request = ModelRequest(UUID(int=1), (), attach=Attachment("resp/1", 7))
+    assert WIRE.target(request, IN_BACKGROUND) == (
+        "GET",
+        "https://test.example/v1/responses/resp%2F1"
+        "?stream=true&include%5B%5D=reasoning.encrypted_content&starting_after=7",
+    )
+    assert b"".join(WIRE.body(request, IN_BACKGROUND)) == b""
+
+
+# --- the request ------------------------------------------------------------------------------
+
+
+def history(*messages: tuple[Role, tuple[Part, ...]]) -> tuple[Message, ...]:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return tuple(Message(index, role, parts, 1, now) for index, (role, parts) in enumerate(messages, 1))
+
+
+def user(text: str) -> tuple[Role, tuple[Part, ...]]:
+    return Role.USER, (TextPart(text),)
+
+
+def assistant(*parts: Part) -> tuple[Role, tuple[Part, ...]]:
+    return Role.ASSISTANT, parts
+
+
+VENDORS_TYPE: TypeAdapter[Any] = TypeAdapter(ResponseCreateParamsStreaming)
+
+
+def body_of(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), **route: Any) -> Any:
+    """The body, which the vendor's types take."""
+    request = ModelRequest(UUID(int=1), messages, tools=tools)
+    body = json.loads(b"".join(WIRE.body(request, msgspec.structs.replace(ROUTE, **route))))
+    consume(VENDORS_TYPE.validate_python(body))
+    return body
+
+
+def consume(value: Any) -> None:
+    """Iterables are checked when they are walked."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            consume(inner)
+    elif not isinstance(value, str | bytes) and isinstance(value, Iterable):
+        for inner in value:
+            consume(inner)
+
+
+def test_a_request_leaves_nothing_with_the_server() -> None:
+    tools = (ToolSpec("now", "Tells the time.", {}),)
+    assert body_of(history((Role.SYSTEM, (TextPart("Be kind."),)), user("Hi")), tools) == {
+        "model": "gpt-x",
+        "stream": True,
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+        "tools": [
+            {
+                "type": "function",
+                "name": "now",
+                "description": "Tells the time.",
+                "parameters": {"type": "object", "properties": {}},
+                "strict": False,
+            }
+        ],
+        "input": [
+            {"role": "system", "content": [{"type": "input_text", "text": "Be kind."}]},
+            {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        ],
+    }
+
+
+def test_a_request_says_what_its_route_says() -> None:
+    options = ModelOptions(temperature=0.5, reasoning_effort="low", extra_body={"service_tier": "flex"})
+    body = body_of(history(user("Hi")), output_tokens_max=99, options=options, in_background=True, model="gpt-4o")
+    assert body | {"input": []} == {
+        "model": "gpt-4o",
+        "stream": True,
+        "store": True,
+        "background": True,
+        "max_output_tokens": 99,
+        "temperature": 0.5,
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "service_tier": "flex",
+        "input": [],
+    }
+
+
+def test_a_step_is_its_items_in_order_and_then_the_results() -> None:
+    image = ToolResultPart("new_2", (TextPart("Here:"), ImagePart("image/png", "aGk=")))
+    results = (Role.TOOL, (image, ToolResultPart("new_1", "no such city", is_error=True)))
+    second = ToolCallPart("new_2", "draw", "broken")
+    items = body_of(history(user("a"), assistant(THOUGHT, TextPart("Let me see."), WEATHER, second), results))["input"]
+    assert items[1:] == [
+        json.loads(THOUGHT.data),
+        {"role": "assistant", "content": "Let me see."},
+        {"type": "function_call", "call_id": "call_a", "name": "weather", "arguments": '{"city":"Bern"}'},
+        {"type": "function_call", "call_id": "new_2", "name": "draw", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_a", "output": "Error: no such city"},
+        {
+            "type": "function_call_output",
+            "call_id": "new_2",
+            "output": [
+                {"type": "input_text", "text": "Here:"},
+                {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,aGk="},
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "kinds"),
+    [
+        ((THOUGHT, TextPart("b")), ["reasoning", None]),
+        ((THOUGHT, THOUGHT, WEATHER), ["reasoning", "reasoning", "function_call", "function_call_output"]),
+        ((TextPart("b"), THOUGHT), [None]),
+        ((THOUGHT,), []),
+        ((THOUGHT, SEARCH), ["reasoning", "web_search_call"]),
+        ((OpaquePart("another", "gpt-x", "reasoning", THOUGHT.data), TextPart("b")), [None]),
+        ((OpaquePart("test.example", "gpt-y", "reasoning", THOUGHT.data), TextPart("b")), [None]),
+        ((OpaquePart("test.example", "gpt-x", "reasoning", "damaged"), TextPart("b")), [None]),
+    ],
+)
+def test_reasoning_goes_back_with_what_it_led_to_or_not_at_all(
+    parts: tuple[Part, ...], kinds: list[str | None]
+) -> None:
+    items = body_of(history(user("a"), assistant(*parts), user("c")))["input"]
+    assert [item.get("type") for item in items[1:-1]] == kinds
+
+
+def test_pieces_of_calls_and_of_reasoning_are_told_as_they_come() -> None:
+    events = [event.part for event in play(transcript("reasoning_and_calls")) if isinstance(event, Delta)]
+    assert events[0] == ReasoningPart("Two cities.")
+    assert ToolArgumentsPart("new_1", '{"city":') in events

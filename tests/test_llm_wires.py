@@ -1,0 +1,193 @@
+"""Each wire over HTTP, against the simulated provider on a socket: the same conversation gives the same answers, and an
+answer in the background is gone on with by whoever attaches to it (P4: nothing is asked, or paid, twice)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import msgspec
+import pytest
+import trio
+
+from chatcluster.config import Settings
+from chatcluster.errors import ConfigError, ProviderError
+from chatcluster.llm.client import HttpModel
+from chatcluster.llm.failures import Provider
+from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
+from chatcluster.llm.wire import Route
+from chatcluster.llm.wires import WIRES, server_at
+from chatcluster.models import Kind
+from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, joined
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelRequest, ToolSpec
+
+DEADLINE_SECONDS = 20.0
+KEY = "sk-test-0123456789"
+
+
+@dataclass
+class World:
+    simulator: Simulator
+    url: str
+
+    def model(self, kind: Kind, **route: Any) -> HttpModel:
+        server = server_at(self.url, KEY)
+        to = Route(kind=kind, server=server, base_url=self.url, api_key=KEY, model="m", **route)
+        return HttpModel(lambda _: to, concurrent=2, first_url=self.url)
+
+
+@pytest.fixture
+async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
+    simulator = Simulator(SimulatorOptions(port=0, tokens=20, tokens_per_second=0))
+
+    async def serve(*, task_status: trio.TaskStatus[str]) -> None:
+        await simulator.serve(task_status=task_status)
+
+    url: Any = await nursery.start(serve)
+    yield World(simulator, url)
+    nursery.cancel_scope.cancel()
+
+
+def asking(*messages: tuple[Role, tuple[Part, ...]], attach: Attachment | None = None) -> ModelRequest:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    history = tuple(Message(index, role, parts, 1, at) for index, (role, parts) in enumerate(messages, 1))
+    return ModelRequest(UUID(int=1), history, tools=(ToolSpec("weather", "", {}),), attach=attach)
+
+
+def user(text: str) -> tuple[Role, tuple[Part, ...]]:
+    return Role.USER, (TextPart(text),)
+
+
+async def answer(model: HttpModel, request: ModelRequest) -> tuple[tuple[Part, ...], Finished]:
+    said: list[Part] = []
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with model.stream(request) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    said.append(event.part)
+                elif isinstance(event, Finished):
+                    return joined(said), event
+    raise AssertionError("the events ended without Finished")
+
+
+@pytest.mark.parametrize("odd", ["", " [[odd=1]]"])
+@pytest.mark.parametrize("kind", Kind)
+async def test_a_turn_with_a_tool_goes_the_same_way_on_each_wire(world: World, kind: Kind, odd: str) -> None:
+    asked = user(f'[[reasoning=2]] [[call=weather {{"city": "Bern"}}]]{odd}')
+    async with world.model(kind) as model:
+        first, finished = await answer(model, asking(asked))
+        (call,) = [part for part in first if isinstance(part, ToolCallPart)]
+        assert (call.name, call.arguments, finished.reason) == ("weather", '{"city": "Bern"}', "tool_calls")
+        assert first[0] == ReasoningPart("r0 r1 ")
+        assert finished.usage is not None
+        result = (Role.TOOL, (ToolResultPart(call.id, "rain"),))
+        second, finished = await answer(model, asking(asked, (Role.ASSISTANT, first), result))
+    assert [part for part in second if isinstance(part, TextPart)] == [TextPart("* `weather`: rain")]
+    assert (finished.reason, finished.model) == ("stop", "m")
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize(
+    ("orders", "expected", "retryable"),
+    [
+        ("fail=429 retry_after=2", "rate_limit", True),
+        ("fail=529", "overloaded", True),
+        ("fail=401", "auth", False),
+        ("fail=413", "context_overflow", False),
+        ("cut_after=5", "stream_incomplete", True),
+        ("no_end_after=5", "stream_incomplete", True),
+        ("error_after=5", "generic", True),
+        ("empty=1", "empty_answer", True),
+    ],
+)
+async def test_a_failure_is_the_same_failure_on_each_wire(
+    world: World, kind: Kind, orders: str, expected: str, retryable: bool
+) -> None:
+    async with world.model(kind) as model:
+        with pytest.raises(ProviderError) as caught:
+            await answer(model, asking(user(f"[[{orders} tokens=10]]")))
+    assert (caught.value.kind, caught.value.retryable) == (expected, retryable)
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_an_answer_is_understood_whole_too(world: World, kind: Kind) -> None:
+    """Some gateways do not stream: their body is one JSON value."""
+    request = asking(user("[[say=Hi there]] [[reasoning=2]]"))
+    route = Route(kind=kind, server=Provider("x"), base_url=world.url, api_key=KEY, model="m")
+    body = msgspec.json.decode(b"".join(WIRES[kind].body(request, route)))
+    async with httpx.AsyncClient() as client:
+        target = WIRES[kind].target(request, route)
+        response = await client.request(*target, json=body | {"stream": False})
+    decoder = WIRES[kind].decoder(request, route)
+    events = decoder.feed(response.content) + decoder.end()
+    assert TextPart("Hi there") in joined(event.part for event in events if isinstance(event, Delta))
+    assert isinstance(events[-1], Finished)
+
+
+def test_the_settings_name_a_wire() -> None:
+    for kind in Kind:
+        assert Settings(llm_kind=kind.value)
+    with pytest.raises(ConfigError, match="llm-kind must be one of"):
+        Settings(llm_kind="telepathy")
+
+
+# --- in the background ------------------------------------------------------------------------
+
+
+async def leave_after(model: HttpModel, request: ModelRequest, deltas: int) -> tuple[str, list[Delta]]:
+    """The ID of the answer, and its first pieces: then whoever listened is gone."""
+    answer_id, said = "", []
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with model.stream(request) as events:
+            async for event in events:
+                if isinstance(event, Attachable):
+                    answer_id = event.answer_id
+                elif isinstance(event, Delta):
+                    said.append(event)
+                    if len(said) == deltas:
+                        break
+    return answer_id, said
+
+
+@pytest.mark.parametrize("deltas", [1, 5, 19])
+async def test_p4_whoever_attaches_gets_the_rest_of_the_answer_and_nothing_is_asked_twice(
+    world: World, deltas: int
+) -> None:
+    async with world.model(Kind.RESPONSES, in_background=True) as model:
+        answer_id, said = await leave_after(model, asking(user("[[tokens=20 tps=500]]")), deltas)
+        rest, finished = await answer(model, asking(attach=Attachment(answer_id, said[-1].sequence)))
+        assert joined([*(delta.part for delta in said), *rest]) == (
+            TextPart("".join(f"w{index} " for index in range(20))),
+        )
+        again, _ = await answer(model, asking(attach=Attachment(answer_id)))
+        assert again == (TextPart("".join(f"w{index} " for index in range(20))),)
+    assert finished.reason == "stop"
+    assert world.simulator.generations == 1
+
+
+async def test_whoever_attaches_behind_the_last_piece_hears_that_it_was_the_last(world: World) -> None:
+    async with world.model(Kind.RESPONSES, in_background=True) as model:
+        answer_id, said = await leave_after(model, asking(user("[[tokens=2]]")), 2)
+        rest, finished = await answer(model, asking(attach=Attachment(answer_id, said[-1].sequence)))
+    assert (rest, finished.reason) == ((), "stop")
+
+
+async def test_an_answer_that_the_provider_has_forgotten_is_asked_for_anew(world: World) -> None:
+    async with world.model(Kind.RESPONSES, in_background=True) as model:
+        answer_id, _ = await leave_after(model, asking(user("[[tokens=20 forget=1]]")), 1)
+        with pytest.raises(ProviderError) as caught:
+            await answer(model, asking(attach=Attachment(answer_id)))
+    assert (caught.value.kind, caught.value.retryable) == ("answer_forgotten", True)
+
+
+async def test_a_break_of_the_connection_ends_no_answer_in_the_background(world: World) -> None:
+    async with world.model(Kind.RESPONSES, in_background=True) as model:
+        with pytest.raises(ProviderError):
+            await leave_after(model, asking(user("[[tokens=20 cut_after=5]]")), 99)
+        (answer_id,) = [f"resp_{name}" for name in world.simulator._background]
+        whole, _ = await answer(model, asking(attach=Attachment(answer_id)))
+    assert whole == (TextPart("".join(f"w{index} " for index in range(20))),)

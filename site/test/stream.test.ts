@@ -7,7 +7,8 @@ import type { ChatEvent } from "../src/client/wire.ts";
 import { GOLDEN, opening, written } from "./golden.ts";
 
 const encoder = new TextEncoder();
-const encoded = ([id, event]: [string, ChatEvent]) => `id: ${id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+const encoded = ([id, event]: [string, ChatEvent]) =>
+  `id: ${id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 
 /** A response whose body is these pieces; then it breaks off, or stays open and silent. */
 function response(pieces: string[], end: "break" | "stay" = "break"): Response {
@@ -85,7 +86,11 @@ describe("a stream that breaks", () => {
   });
 
   test("is opened again at once, then with growing pauses, and says so", async () => {
-    const stream = following(() => response([]), () => refusal(503, "store_unavailable"), forever);
+    const stream = following(
+      () => response([]),
+      () => refusal(503, "store_unavailable"),
+      forever,
+    );
     await vi.advanceTimersByTimeAsync(2000);
     expect(stream.states).toEqual(["connecting", "live", "reconnecting", "reconnecting", "live"]);
     stream.end();
@@ -105,13 +110,11 @@ describe("a stream that breaks", () => {
   test("is given up as broken after 45 s of silence, but not while heartbeats come", async () => {
     const beating = new ReadableStream<Uint8Array>({
       start(controller) {
-        for (const seconds of [15, 30, 45, 60]) setTimeout(() => controller.enqueue(encoder.encode(": \n\n")), seconds * 1000);
+        for (const seconds of [15, 30, 45, 60])
+          setTimeout(() => controller.enqueue(encoder.encode(": \n\n")), seconds * 1000);
       },
     });
-    const stream = following(
-      () => new Response(beating),
-      forever,
-    );
+    const stream = following(() => new Response(beating), forever);
     await vi.advanceTimersByTimeAsync(60_000 + SILENCE_MS - 100);
     expect(stream.cursors).toHaveLength(1);
     await vi.advanceTimersByTimeAsync(1000);

@@ -21,7 +21,10 @@ describe("golden sequences, shared with the Python client", () => {
 });
 
 const status = (value: string, more: object = {}) =>
-  ["1.1-1", { type: "status", status: value, archived: false, epoch: 1, worker_id: "a", ...more }] as [string, ChatEvent];
+  ["1.1-1", { type: "status", status: value, archived: false, epoch: 1, worker_id: "a", ...more }] as [
+    string,
+    ChatEvent,
+  ];
 const message = (id: number, text: string, role: Message["role"] = "user"): Message => ({
   id,
   role,
@@ -29,7 +32,11 @@ const message = (id: number, text: string, role: Message["role"] = "user"): Mess
   revision: id,
   created_at: "2026-01-01T00:00:00Z",
 });
-const queued = (id: number) => ({ id, parts: [{ type: "text", text: "later" } as Part], created_at: "2026-01-01T00:00:00Z" });
+const queued = (id: number) => ({
+  id,
+  parts: [{ type: "text", text: "later" } as Part],
+  created_at: "2026-01-01T00:00:00Z",
+});
 const told = (...queue: number[]) => ["1.1-1", { type: "queue", queue: queue.map(queued) }] as [string, ChatEvent];
 const page = (messages: Message[], queue: number[], cursor = "1.1-0") => ({
   messages,
@@ -63,7 +70,10 @@ describe("history, from pages and from the stream", () => {
   });
 
   test("a page that comes after the stream has spoken brings no message back", () => {
-    const live = fold([status("running"), ["1.1-2", { type: "history_reset" }]], hydrated(EMPTY_VIEW, page([message(1, "a")], [])));
+    const live = fold(
+      [status("running"), ["1.1-2", { type: "history_reset" }]],
+      hydrated(EMPTY_VIEW, page([message(1, "a")], [])),
+    );
     expect(hydrated(live, page([message(1, "a")], [])).messages).toEqual([]);
   });
 

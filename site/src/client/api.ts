@@ -77,7 +77,13 @@ export class Api {
     }
   }
 
-  private async request<T>(method: string, path: string, body: unknown, signal?: AbortSignal, key?: string): Promise<T> {
+  private async request<T>(
+    method: string,
+    path: string,
+    body: unknown,
+    signal?: AbortSignal,
+    key?: string,
+  ): Promise<T> {
     const headers = new Headers(this.headers());
     if (body !== undefined) headers.set("Content-Type", "application/json");
     if (key && method === "POST") headers.set("Idempotency-Key", key);

@@ -11,6 +11,7 @@
  * - `queue` is the whole queue; `status` and `title` replace what was there. A `retry` is shown until the next attempt,
  *   message or change of status, an `error` until the chat runs again.
  * - A `status` at rest drops the preview too, and what was asked of the user unless it is still asked.
+ * - A later epoch with a worker, by a takeover or a drain, is a handover: it is told until a user's next message.
  * - `ready` says that the view is whole; `turn` that a turn ended: its messages are in the history by then.
  *
  * Events and parts of a kind that is not known here are passed over: a client need not be as new as the replica that
@@ -28,6 +29,8 @@ export type ChatView = {
   archived: boolean;
   epoch: number;
   workerId: string | null;
+  /** What led to this status or owner; empty where the server does not say. */
+  cause: string;
   title: string | null;
   messages: readonly Message[];
   queue: readonly Queued[];
@@ -40,7 +43,7 @@ export type ChatView = {
   turn: Turn | null;
   /** What the chat waits for, in status `requires_action`. */
   asked: readonly ActionCall[];
-  /** Of the turn under way, the last time that another replica went on with it. */
+  /** Since the last message of a user: the last time that another replica went on. */
   handover: Handover | null;
   /** Whether the view is whole: false at first, and while history is told anew. */
   ready: boolean;
@@ -58,6 +61,7 @@ export const EMPTY_VIEW: ChatView = Object.freeze({
   archived: false,
   epoch: 0,
   workerId: null,
+  cause: "",
   title: null,
   messages: [],
   queue: [],
@@ -115,7 +119,7 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
     case "title":
       return { title: event.title };
     case "turn":
-      return { turn: event, handover: null };
+      return { turn: event };
     case "action_required":
       return { asked: event.calls };
     case "ready":
@@ -134,6 +138,7 @@ function statusChange(view: ChatView, event: Extract<ChatEvent, { type: "status"
     archived: event.archived,
     epoch: event.epoch,
     workerId: event.worker_id,
+    cause: event.cause ?? "",
     error: event.status === "error" ? view.error : null,
     retry: isActive ? view.retry : null,
     preview: AT_REST.has(event.status) ? [] : view.preview,
@@ -142,13 +147,10 @@ function statusChange(view: ChatView, event: Extract<ChatEvent, { type: "status"
   };
 }
 
-/** A later epoch with another worker in mid-turn is a handover. The server tells its cause; else it is guessed. */
 function handoverAfter(view: ChatView, event: Extract<ChatEvent, { type: "status" }>): Handover | null {
-  if (AT_REST.has(event.status)) return null;
-  const workerId = event.worker_id;
-  if (workerId === null || event.epoch <= view.epoch) return view.handover;
-  const cause = event.cause ?? (view.workerId === null || view.workerId === workerId ? "claim" : "takeover");
-  return cause === "takeover" || cause === "drain" ? { epoch: event.epoch, workerId, cause } : view.handover;
+  const { cause, epoch, worker_id: workerId } = event;
+  const isHandover = workerId !== null && epoch > view.epoch && (cause === "takeover" || cause === "drain");
+  return isHandover ? { epoch, workerId, cause } : view.handover;
 }
 
 function messageChange(view: ChatView, message: Message): Partial<ChatView> {
@@ -157,6 +159,7 @@ function messageChange(view: ChatView, message: Message): Partial<ChatView> {
     messages: placed(view.messages, message),
     retry: null,
     preview: isAnswer ? [] : view.preview,
+    handover: message.role === "user" ? null : view.handover,
   };
 }
 

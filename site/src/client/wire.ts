@@ -51,7 +51,14 @@ export type ActionCall = {
 };
 
 export type ChatEvent =
-  | { type: "status"; status: Status; archived: boolean; epoch: number; worker_id: string | null; cause?: string | null }
+  | {
+      type: "status";
+      status: Status;
+      archived: boolean;
+      epoch: number;
+      worker_id: string | null;
+      cause?: string | null;
+    }
   | { type: "message"; message: Message }
   | { type: "attempt"; attempt: number }
   | { type: "part"; attempt: number; part: Part }
@@ -77,4 +84,5 @@ export type Chat = {
   created_at: string;
   updated_at: string;
   pinned?: boolean;
+  cause?: string;
 };

@@ -1,0 +1,25 @@
+import { lazy, memo, Suspense } from "react";
+
+const Markdown = lazy(() => import("./Markdown.tsx"));
+
+/** Markdown of more than this is shown as plain text: taking it apart would hold the page up. */
+const MARKDOWN_MAX = 400_000;
+const LINE_MAX = 60_000;
+
+type AnswerProps = { text: string; isStreaming?: boolean };
+
+/** Text that a model wrote. Until Markdown is loaded, and where it is too long for it, the text as it is. */
+export const Answer = memo(function Answer({ text, isStreaming = false }: AnswerProps) {
+  const plain = <div className="foreign whitespace-pre-wrap">{text}</div>;
+  if (text.length > MARKDOWN_MAX || hasEndlessLine(text)) return plain;
+  return (
+    <Suspense fallback={plain}>
+      <Markdown text={text} isStreaming={isStreaming} />
+    </Suspense>
+  );
+});
+
+function hasEndlessLine(text: string): boolean {
+  if (text.length <= LINE_MAX) return false;
+  return text.split("\n").some((line) => line.length > LINE_MAX);
+}

@@ -62,6 +62,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "postgres.full": "Postgres takes no more connections; fewer are used",
         "postgres.not_asked": "a silent connection's state could not be asked for",
         "postgres.stray_error": "an error on a connection that no transaction waited for",
+        "page.failed": "the built page cannot be read; what was read before is served",
+        "page.read": "the files of the built page were read",
         "pubsub.dropped": "hints were dropped while Redis was away",
         "pubsub.lost": "Redis cannot be followed; polls serve meanwhile",
         "pubsub.refused": "Redis refuses to publish",

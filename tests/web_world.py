@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -164,6 +165,7 @@ class World:
         self.health = ScriptedHealth()
         self.metrics = Metrics()
         self.limits = Limits()
+        self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
         self.public_url = ""
@@ -204,7 +206,7 @@ class World:
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[World]:
     """Run the server of ``world`` on two loopback ports: its own one and the public one."""
-    app = create_app(world.services())
+    app = create_app(world.services(), page_folder=world.page_folder)
     world.server = Server(
         app,
         send_stall_seconds=world.settings.send_stall_seconds,

@@ -1,13 +1,14 @@
-"""The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``.
+"""The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``, the page everywhere else.
 
 ``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
-under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), litestar's
+under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``pages``, litestar's
 routing, ``auth``, then a route. A route decodes the request, calls one transition of the store, and after the
 commit tells ``notices``. The store decides what is allowed, never the route.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -26,6 +27,7 @@ from chatcluster.web.auth import Authenticator, authentication
 from chatcluster.web.errors import respond
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
+from chatcluster.web.pages import FOLDER, Pages
 from chatcluster.web.request import ApiRequest, require_whole_numbers
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
@@ -34,11 +36,13 @@ from chatcluster.web.shares import Shares
 class WebApp:
     """The ASGI application. ``run`` has to run as long as requests are served."""
 
-    def __init__(self, litestar: Litestar, authenticator: Authenticator, pump: Pump, services: Services) -> None:
+    def __init__(
+        self, litestar: Litestar, authenticator: Authenticator, pump: Pump, services: Services, page_folder: Path
+    ) -> None:
         self._authenticator = authenticator
         self._pump = pump
         self._boundary = Boundary(
-            litestar,
+            Pages(litestar, page_folder),
             body_bytes_max=services.settings.body_bytes_max,
             draining=lambda: services.health.draining,
         )
@@ -53,11 +57,11 @@ class WebApp:
             nursery.start_soon(self._pump.run)
 
 
-def create_app(services: Services) -> WebApp:
-    """The application on these services. It starts nothing."""
+def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
+    """The application on these services, with the page that is built in ``page_folder``. It starts nothing."""
     authenticator = Authenticator(services.accounts, services.pubsub, services.settings)
     pump = Pump()
-    return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services)
+    return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services, page_folder)
 
 
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:

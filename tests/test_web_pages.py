@@ -112,12 +112,13 @@ async def test_without_a_built_page_one_line_says_how_to_get_it_and_the_api_serv
 
 
 async def test_a_page_that_is_built_while_the_replica_runs_appears(folder: Path) -> None:
-    hidden = folder.rename(folder.with_name("later"))
+    hidden = folder.with_name("later")
+    os.rename(folder, hidden)
     world = World()
     world.page_folder = folder
     async with serving(world), world.client(None) as client:
         assert (await client.get("/")).status_code == 404
-        hidden.rename(folder)
+        os.rename(hidden, folder)
         assert (await until(client, 200)).text.startswith("<!doctype html>")
         (folder / "assets" / "main-new.js").write_text("new")
         (folder / "index.html").write_text("<!doctype html>new")

@@ -19,7 +19,15 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
-from chatcluster.memory import MemoryAccounts, MemoryBroker, MemoryDatabase, MemoryPubSub, MemoryRegistry, MemoryStore
+from chatcluster.memory import (
+    MemoryAccounts,
+    MemoryBroker,
+    MemoryDatabase,
+    MemoryPubSub,
+    MemoryRegistry,
+    MemorySessions,
+    MemoryStore,
+)
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
@@ -157,6 +165,7 @@ class World:
         self.database = MemoryDatabase()
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
+        self.sessions = MemorySessions(self.database, settings=self.settings)
         self.registry = MemoryRegistry(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
@@ -175,6 +184,7 @@ class World:
             settings=self.settings,
             store=self.store,
             accounts=self.accounts,
+            sessions=self.sessions,
             registry=self.registry,
             pubsub=self.pubsub,
             feeds=self.feeds,

@@ -1,9 +1,9 @@
 """The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``, the page everywhere else.
 
 ``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
-under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``pages``, litestar's
-routing, ``auth``, then a route. A route decodes the request, calls one transition of the store, and after the
-commit tells ``notices``. The store decides what is allowed, never the route.
+under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``pages``,
+litestar's routing, ``auth``, then a route. A route decodes the request, calls one transition of the store, and after
+the commit tells ``notices``. The store decides what is allowed, never the route.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class WebApp:
 
 def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
     """The application on these services, with the page that is built in ``page_folder``. It starts nothing."""
-    authenticator = Authenticator(services.accounts, services.pubsub, services.settings)
+    authenticator = Authenticator(services.accounts, services.pubsub, services.settings, sessions=services.sessions)
     pump = Pump()
     return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services, page_folder)
 
@@ -68,9 +68,9 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
     api = Router(
         path="/api/v1",
         route_handlers=ROUTES,
-        middleware=[authentication(authenticator, Shares(services.settings))],
+        middleware=[authentication(authenticator, Shares(services.settings), services.settings.public_url)],
         guards=[require_whole_numbers],
-        security=[{"token": []}],
+        security=[{"token": []}, {"session": []}],
     )
     return Litestar(
         route_handlers=[api, *health.ROUTES],
@@ -97,7 +97,10 @@ def _openapi() -> OpenAPIConfig:
         openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, before_request=_no_other_page),
         use_handler_docstrings=True,
         components=Components(
-            security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="ccl_…")}
+            security_schemes={
+                "token": SecurityScheme(type="http", scheme="bearer", bearer_format="ccl_…"),
+                "session": SecurityScheme(type="apiKey", security_scheme_in="cookie", name="__Host-chatcluster"),
+            }
         ),
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
     )

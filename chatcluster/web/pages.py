@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import trio
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chatcluster import telemetry
@@ -91,7 +92,7 @@ class Pages:
         return f"<Pages {len(self._files)} files of {self._folder}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or _is_api(scope["path"]):
+        if scope["type"] != ScopeType.HTTP or scope["method"] not in ("GET", "HEAD") or _is_api(scope["path"]):
             await self._app(scope, receive, send)
             return
         await self._refresh()
@@ -185,7 +186,7 @@ async def _serve(scope: Scope, send: Send, file: File) -> None:
 
 
 async def _answer(scope: Scope, send: Send, status: int, headers: Headers, content: bytes) -> None:
-    scope["path_template"] = "page"  # type: ignore[typeddict-unknown-key]  # what the request is reported as
+    scope["path_template"] = "page"  # what the request is reported as
     length = [] if status == 304 else [(b"content-length", b"%d" % len(content))]
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
     body = b"" if scope.get("method") == "HEAD" else content

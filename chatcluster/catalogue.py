@@ -57,6 +57,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "message.unreadable": "a message cannot be read by this version",
         "migration.said": "a migration waits, and for what",
         "notice.not_understood": "a hint is not understood by this version; taken for a gap",
+        "page.failed": "the built page cannot be read; what was read before is served",
+        "page.read": "the files of the built page were read",
         "postgres.connection_lost": "a connection to Postgres that gave no sign of life was given up",
         "postgres.doubtful": "something about the database makes one doubt that it will work",
         "postgres.full": "Postgres takes no more connections; fewer are used",

@@ -44,6 +44,7 @@ from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.publisher import Publisher
 from chatcluster.redis.connections import RedisConnection, open_redis
@@ -181,6 +182,7 @@ class _Process:
             settings=settings,
             store=store,
             accounts=PostgresAccounts(database),
+            sessions=PostgresSessions(database),
             registry=registry,
             pubsub=self._pubsub,
             feeds=self._feeds,

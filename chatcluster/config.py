@@ -154,6 +154,15 @@ class Settings:
         minimum=0,
     )
 
+    # browsers
+    public_url: str = setting(
+        "", "Address at which browsers reach the cluster, such as https://chat.example, where proxies do not tell"
+    )
+    session_idle_hours: float = setting(
+        168.0, "A browser's session that is not used for so long ends", minimum=0.1, maximum=100_000
+    )
+    session_hours_max: float = setting(720.0, "And so long after it was opened", minimum=0.1, maximum=100_000)
+
     # requests
     connections_max: int = setting(
         12_000, "Open HTTP connections of this replica, as far as it may open so many files", minimum=16
@@ -194,6 +203,8 @@ class Settings:
             raise ConfigError("retry-base-seconds must not be above retry-cap-seconds")
         if self.replaces:
             _check_worker_id(self.replaces)
+        if self.public_url:
+            check_http_url("public-url", self.public_url.strip())
         if self.llm_base_url:
             check_http_url("llm-base-url", self.llm_base_url.strip())
         check_header_text("llm-api-key", self.llm_api_key.strip())

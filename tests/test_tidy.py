@@ -27,7 +27,13 @@ WALLS = {
 }
 """What only one room imports, because it is the room's outside world."""
 HTTPX = {"httpx", "httpx_sse"}
-HTTPX_MODULES = {"llm/client.py", "llm/connection_errors.py", "client/client.py", "http_client.py"}
+HTTPX_MODULES = {
+    "llm/client.py",
+    "llm/connection_errors.py",
+    "client/client.py",
+    "client/patience.py",
+    "http_client.py",
+}
 PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "chat/*.py", "ports/*.py"}
 IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}
 

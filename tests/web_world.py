@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,7 +19,15 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
-from chatcluster.memory import MemoryAccounts, MemoryBroker, MemoryDatabase, MemoryPubSub, MemoryRegistry, MemoryStore
+from chatcluster.memory import (
+    MemoryAccounts,
+    MemoryBroker,
+    MemoryDatabase,
+    MemoryPubSub,
+    MemoryRegistry,
+    MemorySessions,
+    MemoryStore,
+)
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
@@ -156,6 +165,7 @@ class World:
         self.database = MemoryDatabase()
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
+        self.sessions = MemorySessions(self.database, settings=self.settings)
         self.registry = MemoryRegistry(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
@@ -164,6 +174,7 @@ class World:
         self.health = ScriptedHealth()
         self.metrics = Metrics()
         self.limits = Limits()
+        self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
         self.public_url = ""
@@ -173,6 +184,7 @@ class World:
             settings=self.settings,
             store=self.store,
             accounts=self.accounts,
+            sessions=self.sessions,
             registry=self.registry,
             pubsub=self.pubsub,
             feeds=self.feeds,
@@ -204,7 +216,7 @@ class World:
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[World]:
     """Run the server of ``world`` on two loopback ports: its own one and the public one."""
-    app = create_app(world.services())
+    app = create_app(world.services(), page_folder=world.page_folder)
     world.server = Server(
         app,
         send_stall_seconds=world.settings.send_stall_seconds,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -197,29 +196,9 @@ def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
     Tell me a story [[fail=429 retry_after=2 times=1]]
     Tell me a story [[cut_after=10 times=2]]
     """
-    from chatcluster.llm.simulator.server import SimulatorOptions
+    from chatcluster.cli.simulated_model import simulate
 
-    trio.run(_simulate, SimulatorOptions(**options), ready_fd)
-
-
-async def _simulate(options: Any, ready_fd: int | None) -> None:
-    from chatcluster.llm.simulator.server import serve as run
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            try:
-                url = await nursery.start(run, options)
-            except OSError as error:
-                raise ConfigError(f"cannot listen on {options.host} port {options.port}: {error.strerror}") from None
-            except UnicodeError:
-                raise ConfigError(f"cannot listen on {options.host}: it is no host name") from None
-            if ready_fd is None:
-                click.echo(f"A simulated model answers at {url}")
-            else:
-                port = int(url.removesuffix("/v1").rpartition(":")[2])
-                os.write(ready_fd, b'{"port":%d}\n' % port)
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
+    trio.run(partial(simulate, ready_fd=ready_fd, **options))
 
 
 # --- administration ---------------------------------------------------------------------------
@@ -381,6 +360,21 @@ def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Pat
             return await client.replicas()
 
     show_replicas(trio.run(fetch), as_json=as_json)
+
+
+@commands.command()
+@server_options
+def link(*, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Print a link that signs a browser in on the page of a cluster, as the token's user: once, within ten minutes."""
+    from chatcluster.client.client import Client
+
+    base_url, secret = reach(url, token, data_dir)
+
+    async def fetch() -> str:
+        async with Client(base_url, secret) as client:
+            return str((await client.sign_in_code())["path"])
+
+    click.echo(base_url.strip().rstrip("/") + trio.run(fetch))
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

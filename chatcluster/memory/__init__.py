@@ -21,6 +21,7 @@ from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.pubsub import MemoryPubSub
 from chatcluster.memory.registry import MemoryRegistry
+from chatcluster.memory.sessions import MemorySessions
 from chatcluster.memory.store import MemoryStore
 from chatcluster.memory.streams import MemoryStreams
 
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryDatabase",
     "MemoryPubSub",
     "MemoryRegistry",
+    "MemorySessions",
     "MemoryStore",
     "MemoryStreams",
 ]

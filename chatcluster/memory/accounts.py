@@ -28,7 +28,8 @@ class MemoryAccounts:
             if row.token.expires_at is not None and row.token.expires_at <= now:
                 return None
             row.token = msgspec.structs.replace(row.token, last_used_at=now)
-            return self._database.accounts[row.token.user_id]
+            account = self._database.accounts[row.token.user_id]
+            return msgspec.structs.replace(account, token_id=token_id, expires_at=row.token.expires_at)
 
     async def ensure_user(self, name: str, *, admin: bool) -> Account:
         async with self._link.crossing("ensure_user"):

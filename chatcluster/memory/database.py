@@ -78,6 +78,19 @@ class TokenRow:
     secret_digest: bytes
 
 
+@dataclass(slots=True)
+class SessionRow:
+    token_id: str
+    last_used_at: datetime
+    expires_at: datetime
+
+
+@dataclass(slots=True)
+class CodeRow:
+    token_id: str
+    expires_at: datetime
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -104,6 +117,8 @@ class MemoryDatabase:
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
+        self.sessions: dict[bytes, SessionRow] = {}
+        self.codes: dict[bytes, CodeRow] = {}
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""

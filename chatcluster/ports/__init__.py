@@ -6,12 +6,13 @@ port             for real                        in one process
 ``Store``        ``postgres/store.py``           ``memory/store.py``
 ``Registry``     ``postgres/registry.py``        ``memory/registry.py``
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
+``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ===============  ==============================  ========================
 
-Every method may raise ``StoreUnavailable`` (the first three) or ``StreamsUnavailable`` (``PartStreams``);
+Every method may raise ``StoreUnavailable`` (the first four) or ``StreamsUnavailable`` (``PartStreams``);
 ``PubSub`` never raises for the network: it is best effort by contract, and says where it had a gap.
 """
 
@@ -47,6 +48,7 @@ from chatcluster.ports.registry import (
     SessionLock,
     Silence,
 )
+from chatcluster.ports.sessions import Sessions
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
     SUSPECTED_SECONDS,
@@ -119,6 +121,7 @@ __all__ = [
     "Renewal",
     "Replica",
     "SessionLock",
+    "Sessions",
     "Silence",
     "Store",
     "Subscription",

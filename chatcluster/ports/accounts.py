@@ -13,6 +13,12 @@ class Account(msgspec.Struct, frozen=True):
     user_id: UUID
     name: str
     admin: bool
+    token_id: str = ""
+    """The token that lets the user in, or that opened the session which does."""
+    expires_at: datetime | None = None
+    """When that ends by itself, None if it does not."""
+    idle_expires_at: datetime | None = None
+    """Of a session: when it ends if it is not used meanwhile."""
 
 
 class Token(msgspec.Struct, frozen=True):

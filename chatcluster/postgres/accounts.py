@@ -47,7 +47,7 @@ async def _authenticate(connection: Connection, token_id: str, secret_digest: by
         return None
     if row["note_use"]:
         await connection.execute(SQL["note_use"], token_id)
-    return Account(row["user_id"], row["name"], row["admin"])
+    return Account(row["user_id"], row["name"], row["admin"], token_id, row["expires_at"])
 
 
 async def _ensure_user(connection: Connection, name: str, admin: bool) -> Account:

@@ -4,6 +4,7 @@
 messages that an edit took away        ``deleted_keep_days`` after that (0: never)
 tokens, revoked or expired             the same; their IDs are random and do not come again
 turns that ended                       the same: a reader that was away for longer is not told of them
+sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
 =====================================  ==============================================
 
@@ -44,6 +45,7 @@ class Purge:
     def __init__(self, database: Database, settings: Settings, worker_id: Callable[[], UUID]) -> None:
         self._database = database
         self._worker_id = worker_id
+        self._idle_hours = settings.session_idle_hours
         self._keep_seconds = settings.deleted_keep_days * DAY_SECONDS
 
     async def run(self) -> None:
@@ -62,6 +64,8 @@ class Purge:
     async def go_round(self) -> None:
         """Delete all that is due. Raises ``StoreUnavailable``."""
         await self._delete("keys", "delete_keys")
+        await self._delete("sessions", "delete_sessions", self._idle_hours)
+        await self._delete("codes", "delete_codes")
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)

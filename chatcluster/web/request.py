@@ -22,7 +22,7 @@ from chatcluster.errors import (
     UnsupportedMediaType,
 )
 from chatcluster.ports import Account, Chat, Idempotency
-from chatcluster.tokens import ParsedToken
+from chatcluster.tokens import Credential
 from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.pump import Pump
@@ -35,7 +35,7 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _JSON_TYPES = ("", "application/json")
 
 
-class ApiRequest(Request[Account, ParsedToken, State]):
+class ApiRequest(Request[Account, Credential, State]):
     @property
     def services(self) -> Services:
         services: Services = self.app.state.services

@@ -15,7 +15,7 @@ from uuid import UUID
 from chatcluster.config import Settings
 from chatcluster.metrics import Metrics
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, PubSub, Registry, Store
+from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
 from chatcluster.transitions import Transitions
 
 
@@ -73,6 +73,7 @@ class Services:
     settings: Settings
     store: Store
     accounts: Accounts
+    sessions: Sessions
     registry: Registry
     pubsub: PubSub
     feeds: Feeds

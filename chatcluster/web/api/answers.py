@@ -41,6 +41,26 @@ class AccountAnswer(msgspec.Struct, frozen=True):
     admin: bool
 
 
+class SessionAnswer(msgspec.Struct, frozen=True):
+    """``kind``: session (by a cookie) or token. It ends at ``expires_at``, a session also at ``idle_expires_at``, which
+    moves on as long as it is used."""
+
+    user_id: UUID
+    name: str
+    admin: bool
+    kind: str
+    expires_at: datetime | None
+    idle_expires_at: datetime | None
+
+
+class CodeAnswer(msgspec.Struct, frozen=True):
+    """``path``: the page's address with the code."""
+
+    code: str
+    expires_at: datetime
+    path: str
+
+
 class ReplicaAnswer(msgspec.Struct, frozen=True):
     """``state``: active, draining, or late (no heartbeat for longer than the lease)."""
 

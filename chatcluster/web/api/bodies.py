@@ -72,6 +72,13 @@ class EditMessage(Body, frozen=True, kw_only=True):
     model: Annotated[str | None, Meta(description="Who answers. Default: as for the replaced message")] = None
 
 
+class SignIn(Body, frozen=True, kw_only=True):
+    """One of the two."""
+
+    token: str | UnsetType = UNSET
+    code: Annotated[str | UnsetType, Meta(description="As `chatcluster link` prints it; it works once")] = UNSET
+
+
 class CreateToken(Body, frozen=True, kw_only=True):
     """A token for a user, who is created if there is none of that name."""
 

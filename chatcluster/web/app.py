@@ -104,3 +104,9 @@ def _openapi() -> OpenAPIConfig:
         ),
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
     )
+
+
+def openapi_document() -> dict[str, Any]:
+    """The description of the API, without a replica: for those who make clients from it."""
+    api = Router(path="/api/v1", route_handlers=ROUTES, security=[{"token": []}, {"session": []}])
+    return Litestar(route_handlers=[api, *health.ROUTES], openapi_config=_openapi()).openapi_schema.to_schema()

@@ -1,4 +1,4 @@
-import { lazy, memo, Suspense } from "react";
+import { Component, lazy, memo, type ReactNode, Suspense } from "react";
 
 const Markdown = lazy(() => import("./Markdown.tsx"));
 
@@ -13,13 +13,34 @@ export const Answer = memo(function Answer({ text, isStreaming = false }: Answer
   const plain = <div className="foreign whitespace-pre-wrap">{text}</div>;
   if (text.length > MARKDOWN_MAX || hasEndlessLine(text)) return plain;
   return (
-    <Suspense fallback={plain}>
-      <Markdown text={text} isStreaming={isStreaming} />
-    </Suspense>
+    <Otherwise shown={plain} of={text}>
+      <Suspense fallback={plain}>
+        <Markdown text={text} isStreaming={isStreaming} />
+      </Suspense>
+    </Otherwise>
   );
 });
 
 function hasEndlessLine(text: string): boolean {
   if (text.length <= LINE_MAX) return false;
   return text.split("\n").some((line) => line.length > LINE_MAX);
+}
+
+type OtherwiseProps = { shown: ReactNode; of: string; children: ReactNode };
+
+/** What is shown when the children cannot be: nested without end, say, or a file of the page that is not there. */
+class Otherwise extends Component<OtherwiseProps, { hasFailed: boolean }> {
+  override state = { hasFailed: false };
+
+  static getDerivedStateFromError() {
+    return { hasFailed: true };
+  }
+
+  override componentDidUpdate(before: OtherwiseProps): void {
+    if (this.state.hasFailed && before.of !== this.props.of) this.setState({ hasFailed: false });
+  }
+
+  override render(): ReactNode {
+    return this.state.hasFailed ? this.props.shown : this.props.children;
+  }
 }

@@ -49,7 +49,11 @@ export function ChatList() {
             value={text}
             maxLength={200}
             onChange={(event) => setText(event.target.value)}
-            onKeyDown={(event) => event.key === "Escape" && text && (event.stopPropagation(), setText(""))}
+            onKeyDown={(event) => {
+              if (event.key !== "Escape" || !text) return;
+              event.stopPropagation();
+              setText("");
+            }}
             className="h-8 w-full rounded-lg border border-field bg-page pl-8 pr-2 text-sm"
           />
         </div>

@@ -30,7 +30,6 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
   return (
     <div className="relative min-h-0 flex-1">
       <div ref={scrollRef} className="h-full overflow-y-auto">
-        {/* biome-ignore lint/a11y/noStaticElementInteractions: the arrow keys move between its messages */}
         <div
           ref={contentRef}
           role="log"
@@ -147,7 +146,6 @@ function TurnEnd({ view }: { view: ChatView }) {
   const [words, setWords] = useState("");
   const wasReady = useRef(false);
   const { turn, ready } = view;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a turn is told when it ends
   useEffect(() => {
     if (wasReady.current && turn) setWords(ENDS[turn.outcome] ?? "");
   }, [turn]);

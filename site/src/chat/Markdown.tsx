@@ -24,9 +24,8 @@ const HARDENED: Pluggables = [
   ],
 ];
 
-const PLAIN = ["h1", "h2", "h3", "h4", "h5", "h6", "p", "ul", "ol", "li", "blockquote", "hr", "strong", "em", "del"]
-  .concat(["thead", "tbody", "tr", "th", "td", "sup", "sub", "section"])
-  .reduce<Record<string, string>>((tags, tag) => ({ ...tags, [tag]: tag }), {});
+const TAGS = "h1 h2 h3 h4 h5 h6 p ul ol li blockquote hr strong em del thead tbody tr th td sup sub section";
+const PLAIN = Object.fromEntries(TAGS.split(" ").map((tag) => [tag, tag]));
 
 const COMPONENTS = {
   ...PLAIN,
@@ -84,9 +83,15 @@ function Anchor({ href, children }: ComponentProps<"a">) {
   return (
     <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={href}>
       {children}
-      {host && !words.includes(host) && <span className="text-[0.88em] text-soft"> ({host})</span>}
+      {host && !saysItself(words, href, host) && <span className="text-[0.88em] text-soft"> ({host})</span>}
     </a>
   );
+}
+
+const bare = (address: string) => address.replace(/^https?:\/\//, "").replace(/\/$/, "");
+
+function saysItself(words: string, href: string, host: string): boolean {
+  return words === host || bare(words) === bare(href);
 }
 
 /** The host of a link; empty for an address within the page; null for what is no link. */

@@ -53,6 +53,7 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
+from chatcluster.tab_stream import TabStreams
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
@@ -187,6 +188,7 @@ class _Process:
             pubsub=self._pubsub,
             feeds=self._feeds,
             watches=self._watches,
+            tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             transitions=Transitions(store, notices),
             health=_Health(database, self._redis_health, lambda: self._replica.draining),
             metrics=metrics,

@@ -17,6 +17,8 @@ An event's data is encoded once per change, whatever the number of subscribers. 
                    before; the status that follows comes after
 ``ready``          what came before is the state of the chat, what follows is new
 ``accepted``       the first event of a stream that a POST asked for: what that would have been answered
+``chat``           where a list is followed with a chat: one of the user's chats, and what changed of it
+``list_reset``     there too: more changed in the list than is told one by one; read it again
 =================  ============================================================================
 """
 
@@ -89,6 +91,16 @@ class AcceptedEvent(msgspec.Struct, frozen=True, tag="accepted", omit_defaults=T
     queued: QueuedMessage | None = None
 
 
+class ChatChangeEvent(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
+    change: str
+    chat_id: UUID
+    chat: ChatAnswer | None = None
+
+
+class ListResetEvent(msgspec.Struct, frozen=True, tag="list_reset"):
+    pass
+
+
 Event = (
     StatusEvent
     | MessageEvent
@@ -100,6 +112,8 @@ Event = (
     | TurnEvent
     | ReadyEvent
     | AcceptedEvent
+    | ChatChangeEvent
+    | ListResetEvent
 )
 
 

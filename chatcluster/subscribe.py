@@ -27,6 +27,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
+from typing import TypeVar
 from uuid import UUID
 
 import trio
@@ -195,6 +196,9 @@ class Subscriber:
         return notice.data
 
 
+S = TypeVar("S", bound=Subscriber)
+
+
 class Feeds:
     """All feeds of a replica. ``run`` holds their tasks."""
 
@@ -253,19 +257,25 @@ class Feeds:
         ``StoreUnavailable``.
         """
         with self._audience.place(owner_id):
-            await self._require_owner(chat_id, owner_id)
-            feed = await self._joined(chat_id)
+            async with self.follow(chat_id, cursor, Subscriber, owner_id=owner_id) as subscriber:
+                yield subscriber
+
+    @asynccontextmanager
+    async def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AsyncIterator[S]:
+        """As ``subscribe``, with a subscriber of this kind, for somebody who has a place already."""
+        await self._require_owner(chat_id, owner_id)
+        feed = await self._joined(chat_id)
+        try:
+            await self._check(feed, cursor)
+            subscriber = self._attach(feed, cursor, kind)
+            self._subscribers += 1
             try:
-                await self._check(feed, cursor)
-                subscriber = self._attach(feed, cursor)
-                self._subscribers += 1
-                try:
-                    yield subscriber
-                finally:
-                    self._subscribers -= 1
-                    feed.shown.remove(subscriber)
+                yield subscriber
             finally:
-                self._leave(feed)
+                self._subscribers -= 1
+                feed.shown.remove(subscriber)
+        finally:
+            self._leave(feed)
 
     async def _require_owner(self, chat_id: UUID, owner_id: UUID) -> None:
         """Nothing is opened, and no history read, for somebody who may not have it."""
@@ -327,10 +337,10 @@ class Feeds:
         if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
             raise StoreUnavailable("this replica is behind; resume at another one")
 
-    def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
+    def _attach(self, feed: Feed, cursor: Cursor, kind: type[S]) -> S:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
         join = partial(CatchUp, feed.chat_id, self._catch_ups)
-        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
+        subscriber = kind(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
         subscriber.join(cursor, feed.shown.snapshot())
         if self._closed:
             subscriber.cut("drain")

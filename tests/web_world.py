@@ -32,6 +32,7 @@ from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, PubSub
+from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
@@ -141,6 +142,18 @@ class ScriptedWatches(ScriptedFeeds):
         return self._subscribe()
 
 
+class ScriptedTabs(ScriptedFeeds):
+    """``cursors`` are those of the tabs."""
+
+    @asynccontextmanager
+    async def subscribe(  # type: ignore[override]
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+    ) -> AsyncIterator[ScriptedSubscriber]:
+        self.tab_cursor = cursor
+        async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
+            yield reader
+
+
 class RecordingNotices(Notices):
     def __init__(self, pubsub: PubSub) -> None:
         super().__init__(pubsub)
@@ -170,6 +183,7 @@ class World:
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
+        self.tabs = ScriptedTabs(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
@@ -189,6 +203,7 @@ class World:
             pubsub=self.pubsub,
             feeds=self.feeds,
             watches=self.watches,
+            tabs=self.tabs,
             transitions=Transitions(self.store, self.notices),
             health=self.health,
             metrics=self.metrics,

@@ -125,7 +125,8 @@ class Client:
     # messages
 
     async def messages(self, chat_id: UUID | str, **query: Any) -> Json:
-        """A page of history, and the queue. Query: ``after``, ``limit``."""
+        """A page of history, and the queue. Query: ``after`` (in order), or ``before`` (newest first, from ``latest``
+        on, with the ``cursor`` at which ``stream`` goes on), ``limit``."""
         return await self._read(f"/chats/{_segment(chat_id)}/messages", query)
 
     async def history(self, chat_id: UUID | str) -> list[Json]:

@@ -48,6 +48,7 @@ from chatcluster.ports import (
     MessagePage,
     NewChat,
     NewerMessages,
+    NewestMessages,
     Outcome,
     Version,
 )
@@ -193,6 +194,15 @@ class MemoryStore:
             later = [message for message in row.messages if message.id > after]
             messages, next_revision = _page(later, limit, bytes_max)
             return MessagePage(messages, row.queue, has_more=next_revision is not None)
+
+    async def list_newest(
+        self, chat_id: UUID, *, owner_id: UUID, before: int, limit: int, bytes_max: int
+    ) -> NewestMessages:
+        async with self._link.crossing("list_newest"):
+            row = self._owned(chat_id, owner_id)
+            earlier = [message for message in reversed(row.messages) if message.id < before]
+            messages, next_revision = _page(earlier, limit, bytes_max)
+            return NewestMessages(self._database.view(row), messages, row.queue, has_more=next_revision is not None)
 
     # the steps, each atomic
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import ChatState, Fence, OwnerCommand, Status, StoredState, UserCommand
-from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
+from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 
 SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
@@ -179,6 +179,21 @@ class MessagePage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
+class NewestMessages(msgspec.Struct, frozen=True):
+    """Messages, the newest first, and the chat that they are of at that moment."""
+
+    chat: Chat
+    messages: tuple[Message, ...]
+    queue: tuple[QueuedMessage, ...]
+    has_more: bool
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the chat's stream goes on after this, if these are the newest of all messages."""
+        positions = [Position.parse(message.position) for message in self.messages if message.position is not None]
+        return Cursor(self.chat.snapshot_version, max(positions, default=START))
+
+
 VERSIONS_FORGOTTEN_MAX = 1000
 """The most versions of one chat that a failover may lose so that none of them is given out again."""
 
@@ -320,4 +335,11 @@ class Store(Protocol):
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
     ) -> MessagePage:
         """A page of history by ID, and the queue. Raises ``ChatNotFound``."""
+        ...
+
+    async def list_newest(
+        self, chat_id: UUID, *, owner_id: UUID, before: int, limit: int, bytes_max: int
+    ) -> NewestMessages:
+        """A page of the messages with ``id < before``, the newest first, with the chat and its queue, in one consistent
+        read. Raises ``ChatNotFound``."""
         ...

@@ -52,6 +52,7 @@ from chatcluster.ports import (
     MessagePage,
     NewChat,
     NewerMessages,
+    NewestMessages,
     Outcome,
     Version,
 )
@@ -190,6 +191,12 @@ class PostgresStore:
         place = (chat_id, 0, after, VERSION_MAX, limit, bytes_max)
         return await self._database.autocommit(_list_messages, place, owner_id, chat_id=chat_id)
 
+    async def list_newest(
+        self, chat_id: UUID, *, owner_id: UUID, before: int, limit: int, bytes_max: int
+    ) -> NewestMessages:
+        place = (chat_id, owner_id, before, limit, bytes_max)
+        return await self._database.autocommit(_list_newest, place, chat_id=chat_id)
+
 
 # --- transitions ------------------------------------------------------------------------------
 
@@ -304,3 +311,9 @@ async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -
     row = existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
     has_more = row["next_revision"] is not None
     return MessagePage(messages_of(row["messages"]), queue_of(row["queue"]), has_more=has_more)
+
+
+async def _list_newest(connection: Connection, place: tuple[UUID, UUID, int, int, int]) -> NewestMessages:
+    row = existing(await connection.fetchrow(SQL["list_newest"], *place), place[0])
+    messages, queue = messages_of(row["messages"]), queue_of(row["queue"])
+    return NewestMessages(shown_chat_of(row), messages, queue, has_more=row["has_more"])

@@ -28,7 +28,7 @@ from chatcluster.web.errors import respond
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
-from chatcluster.web.request import ApiRequest, require_whole_numbers
+from chatcluster.web.request import ApiRequest, require_known_query
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 
@@ -69,7 +69,7 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
         path="/api/v1",
         route_handlers=ROUTES,
         middleware=[authentication(authenticator, Shares(services.settings), services.settings.public_url)],
-        guards=[require_whole_numbers],
+        guards=[require_known_query],
         security=[{"token": []}, {"session": []}],
     )
     return Litestar(

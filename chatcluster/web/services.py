@@ -16,6 +16,7 @@ from chatcluster.config import Settings
 from chatcluster.metrics import Metrics
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
+from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
 
@@ -57,6 +58,12 @@ class Watches(Protocol):
     def subscribe(self, owner_id: UUID) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
+class Tabs(Protocol):
+    def subscribe(
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -78,6 +85,7 @@ class Services:
     pubsub: PubSub
     feeds: Feeds
     watches: Watches
+    tabs: Tabs
     transitions: Transitions
     health: Health
     metrics: Metrics

@@ -51,6 +51,7 @@ from chatcluster.ports import NewChat, Outcome, Outside
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
+from chatcluster.tab_stream import TabStreams
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from loops.reader import Reader, View
@@ -235,6 +236,7 @@ class SimulatedReplica:
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
         )
         self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
+        self.tabs = TabStreams(feeds=self.feeds, watches=self.watches, store=self.store, audience=readers)
         self.notices.set_learner(self.feeds.learn)
         self.incarnations: list[UUID] = []
         self.loop = Replica(

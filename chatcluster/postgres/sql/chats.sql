@@ -318,6 +318,32 @@ with recursive {page}
 select page.messages, page.next_revision, {queue} as queue
 from chats left join page on true where chats.id = $1 and owner_id = $7
 
+-- name: list_newest
+-- Messages of the chat $1 with id < $3, the newest first: at most $4 of them, and $5 bytes, but one at least. One is found
+-- before the other, so that no more of them is read than the page holds, and one that does not fit.
+with recursive found as (
+    (
+        select id, 1 as number, octet_length(content::text)::bigint as bytes from messages
+        where chat_id = $1 and id < $3 and deleted_at is null
+        order by id desc limit 1
+    )
+    union all
+    select next.id, number + 1, bytes + next.size
+    from found cross join lateral (
+        select id, octet_length(content::text) as size from messages
+        where chat_id = $1 and id < found.id and deleted_at is null
+        order by id desc limit 1
+    ) as next
+    where number <= $4 and (bytes <= $5 or number = 1)
+)
+select {chat}, {queue} as queue,
+    (
+        select json_agg({message} order by id desc) from messages
+        where id in (select id from found where number = 1 or number <= $4 and bytes <= $5)
+    ) as messages,
+    exists (select from found where number > 1 and (number > $4 or bytes > $5)) as has_more
+from chats where chats.id = $1 and chats.owner_id = $2
+
 -- name: select_versions
 select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::uuid[])
 

@@ -20,11 +20,12 @@ class ChatsAnswer(msgspec.Struct, frozen=True):
 
 
 class MessagesAnswer(msgspec.Struct, frozen=True):
-    """A page of history in order, and the whole queue."""
+    """A page of history, and the whole queue. ``cursor``: where the stream goes on after the newest messages."""
 
     messages: tuple[Message, ...]
     queue: tuple[QueuedMessage, ...]
     has_more: bool
+    cursor: str | None = None
 
 
 class SentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,6 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
+from chatcluster.errors import InvalidRequest
 from chatcluster.ports import Outcome
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
@@ -20,21 +21,46 @@ MESSAGES_MAX = 500
 MESSAGES_DEFAULT = 100
 PAGE_BYTES = 1 << 20
 ID_MAX = 2**63 - 1
+LATEST = "latest"
 
 
 @get("/chats/{chat_id:str}/messages", responses=REFUSALS)
 async def list_messages(
     request: ApiRequest,
     chat_id: FromPath[str],
-    after: Annotated[int, QueryParameter(ge=0, le=ID_MAX, description="The last message of the page before")] = 0,
+    after: Annotated[
+        int | None, QueryParameter(ge=0, le=ID_MAX, description="In order: the last message of the page before")
+    ] = None,
+    before: Annotated[
+        str | None, QueryParameter(description="Newest first: `latest`, or the last message of the page before")
+    ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=MESSAGES_MAX)] = MESSAGES_DEFAULT,
 ) -> MessagesAnswer:
-    """The history in order, a page at a time, and the whole queue. A page may have less than `limit` messages, if
-    those are large: `has_more` tells whether it is the last one."""
-    page = await request.services.store.list_messages(
-        parse_chat_id(chat_id), owner_id=request.user.user_id, after=after, limit=limit, bytes_max=PAGE_BYTES
+    """The history, a page at a time, and the whole queue: in order, or with `before` the newest messages first.
+
+    A page may have less than `limit` messages, if those are large: `has_more` tells whether it is the last one. That of
+    `before=latest` has a `cursor`, at which the chat's stream goes on without telling of these messages again.
+    """
+    store, found = request.services.store, parse_chat_id(chat_id)
+    owner_id = request.user.user_id
+    if before is None:
+        page = await store.list_messages(found, owner_id=owner_id, after=after or 0, limit=limit, bytes_max=PAGE_BYTES)
+        return MessagesAnswer(page.messages, page.queue, page.has_more)
+    if after is not None:
+        raise InvalidRequest("after and before are of two orders; give one of them")
+    newest = await store.list_newest(
+        found, owner_id=owner_id, before=_before(before), limit=limit, bytes_max=PAGE_BYTES
     )
-    return MessagesAnswer(page.messages, page.queue, page.has_more)
+    cursor = str(newest.cursor) if before == LATEST else None
+    return MessagesAnswer(newest.messages, newest.queue, newest.has_more, cursor)
+
+
+def _before(text: str) -> int:
+    if text == LATEST:
+        return ID_MAX
+    if not (text.isascii() and text.isdigit() and int(text[:20]) <= ID_MAX):
+        raise InvalidRequest("before must be `latest` or the ID of a message")
+    return int(text)
 
 
 SEND = "Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."

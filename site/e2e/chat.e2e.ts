@@ -109,7 +109,7 @@ describe("a chat", () => {
   });
 
   test("is shown alike by two browsers and four tabs of one", async () => {
-    const { id } = await newChat("[[tokens=150 tps=30]]");
+    const { id } = await newChat("[[tokens=500 tps=25]]");
     const first = await open(`/chats/${id}`);
     const pages = [first, await open(`/chats/${id}`, { dark: true })];
     for (let tab = 0; tab < 3; tab++) pages.push(await tabOf(first.context(), `/chats/${id}`));
@@ -121,7 +121,7 @@ describe("a chat", () => {
 
 describe("what goes wrong is told in words", () => {
   test("a model that fails is tried again, with the time until then", async () => {
-    const { id } = await newChat("Retry [[say=fine fail=503 times=1]] [[retry_after=2]]");
+    const { id } = await newChat("Retry [[fail=503 retry_after=5 times=1]] [[say=fine]]");
     const page = await open(`/chats/${id}`);
     await page.getByText(/The model .*failed/).waitFor();
     await page.getByText(/Attempt 2/).waitFor();
@@ -157,7 +157,7 @@ describe("the list", () => {
     const page = await open(`/chats/${id}`);
     const menu = async (item: string) => {
       await page
-        .getByRole("banner")
+        .getByRole("main")
         .getByRole("button", { name: /^Menu of/ })
         .click();
       await page.getByRole("menuitem", { name: item }).click();
@@ -193,7 +193,7 @@ describe("the list", () => {
     const page = await open(`/chats/${id}`);
     await until("words come", () => wordsShown(page));
     await page
-      .getByRole("banner")
+      .getByRole("main")
       .getByRole("button", { name: /^Menu of/ })
       .click();
     await page.getByRole("menuitem", { name: "Delete …" }).click();

@@ -138,6 +138,12 @@ class NotAllowedInStatus(Conflict):
     code = "not_allowed_in_status"
 
 
+class ChatBusy(Conflict):
+    """A chat that is being worked on is not deleted. Interrupt it first."""
+
+    code = "chat_busy"
+
+
 class ChatArchived(Conflict):
     code = "chat_archived"
 

@@ -4,7 +4,7 @@
 An event's data is encoded once per change, whatever the number of subscribers. Pure.
 
 =================  ============================================================================
-``status``         the execution status, and who works on the chat. At rest: drop the preview
+``status``         the execution status, who works on the chat, and what led to it. At rest: drop the preview
 ``message``        a committed message; an assistant's ends the preview that it came from
 ``attempt``        a new attempt at an answer: drop the preview
 ``part``           a piece of the current attempt
@@ -42,6 +42,7 @@ class StatusEvent(msgspec.Struct, frozen=True, tag="status"):
     archived: bool
     epoch: int
     worker_id: UUID | None
+    cause: str = ""
 
 
 class MessageEvent(msgspec.Struct, frozen=True, tag="message"):
@@ -153,7 +154,7 @@ def turn_event(turn: EndedTurn) -> TurnEvent:
 
 
 def status_event(chat: Chat) -> StatusEvent:
-    return StatusEvent(chat.shown_status, chat.archived, chat.epoch, chat.worker_id)
+    return StatusEvent(chat.shown_status, chat.archived, chat.epoch, chat.worker_id, chat.cause)
 
 
 def retry_event(chat: Chat) -> RetryEvent | None:

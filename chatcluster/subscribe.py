@@ -350,7 +350,9 @@ class Feeds:
     async def _run(self, feed: Feed) -> None:
         try:
             await feed.run()
-        except Exception as error:  # noqa: BLE001 - a broken feed cuts its readers, never the replica
+        except* ChatNotFound:
+            feed.fail(ChatNotFound("there is no such chat"))  # it was deleted
+        except* Exception as error:  # noqa: BLE001 - a broken feed cuts its readers, never the replica
             telemetry.event("feed.crashed", chat_id=str(feed.chat_id), error=repr(error), exc_info=error)
             feed.fail(StoreUnavailable("the chat's feed failed; resume"))
         finally:
@@ -385,11 +387,11 @@ class Feeds:
         except StoreUnavailable as error:
             telemetry.event("feeds.poll_failed", error=str(error))
             return
-        for chat_id, version in versions.items():
-            feed = self._feeds.get(chat_id)
+        for chat_id in chat_ids:
+            feed, version = self._feeds.get(chat_id), versions.get(chat_id)
             if feed is None or not feed.ready.is_set() or feed.failure is not None:
                 continue
-            if version.precedes(Version.of(feed.chat)):
+            if version is None or version.precedes(Version.of(feed.chat)):
                 feed.look_again()
             else:
                 feed.look(version.snapshot_version)

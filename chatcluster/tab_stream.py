@@ -31,7 +31,7 @@ from chatcluster.ports import Store
 from chatcluster.shown import Listed, Notice, Snapshot
 from chatcluster.subscribe import Feeds, Subscriber
 from chatcluster.views import chat_answer
-from chatcluster.watch import UNSEEN_SECONDS_MAX, Watches, list_notice
+from chatcluster.watch import UNSEEN_SECONDS_MAX, Watches, deleted_notice, list_notice
 
 LIST_CHANGES_MAX = 200
 """So many changes of a list are told one by one to a reader that comes back."""
@@ -126,8 +126,10 @@ class TabStreams:
             [owner_id], seconds=seconds, as_of=listed_at, after=None, limit=LIST_CHANGES_MAX + 1
         )
         subscriber.begin_list(changes.as_of)
-        if len(changes.chats) > LIST_CHANGES_MAX:
+        if len(changes.chats) + len(changes.deleted) > LIST_CHANGES_MAX:
             subscriber.offer(Notice(b"", listed=Listed(body(ListResetEvent()), 0)))
             return
+        for gone in changes.deleted:
+            subscriber.offer(deleted_notice(gone.chat_id))
         for chat in changes.chats:
             subscriber.offer(list_notice("status", chat_answer(chat)))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster import tokens
-from chatcluster.chat import Archive, DeleteQueued, Rename, Unarchive, UserCommand
+from chatcluster.chat import Archive, ChooseModel, DeleteQueued, EditQueued, Pin, Rename, Unarchive, UserCommand
 from chatcluster.errors import Conflict
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import TOKENS_CHANNEL, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
@@ -75,6 +75,21 @@ class Transitions:
                 return now
             raise
 
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> None:
+        """Delete a chat that rests, for good. Raises ``ChatBusy``, and ``ChatNotFound``, also for a repeat."""
+        self._notices.deleted(await self._store.delete(chat_id, owner_id=owner_id))
+
+    async def pin(self, chat: Chat, pinned: bool) -> Chat:
+        if pinned == chat.pinned:
+            return chat
+        return (await self.apply(chat.id, Pin(pinned), owner_id=chat.owner_id)).chat
+
+    async def choose_model(self, chat: Chat, model: str | None) -> Chat:
+        """Of the messages from now on."""
+        if model == chat.model:
+            return chat
+        return (await self.apply(chat.id, ChooseModel(model), owner_id=chat.owner_id)).chat
+
     async def rename(self, chat: Chat, title: str) -> Chat:
         if title == chat.title:
             return chat
@@ -90,7 +105,9 @@ def _lifecycle_of(command: UserCommand, chat: Chat) -> str | None:
             return "unarchived"
         case Rename():
             return "title"
-        case DeleteQueued():
+        case Pin() | ChooseModel():
+            return "changed"
+        case DeleteQueued() | EditQueued():
             return None
         case _:
             return "status"

@@ -30,7 +30,7 @@ from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.events import ChatChangeEvent, body, named
 from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
-from chatcluster.ports import Chat, PubSub, Store, Subscription, owner_channel
+from chatcluster.ports import VERSION_MAX, Chat, PubSub, Store, Subscription, owner_channel
 from chatcluster.shown import Listed, Notice
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
@@ -56,11 +56,22 @@ class ListEvent(msgspec.Struct, frozen=True):
     chat: ChatAnswer
 
 
+class DeletedEvent(msgspec.Struct, frozen=True):
+    type: str
+    chat_id: UUID
+
+
 def list_notice(change: str, chat: ChatAnswer) -> Notice:
     """A change in a list, in both its forms: that of a list alone, and that of a list beside a chat."""
     at_ms = int(chat.updated_at.timestamp() * 1000)
     listed = Listed(body(ChatChangeEvent(change, chat.id, chat)), at_ms)
     return Notice(named(change, encode(ListEvent(change, chat))), listed=listed)
+
+
+def deleted_notice(chat_id: UUID) -> Notice:
+    """In both forms. Its moment is that of the event before: by a deletion nothing is known to have been told."""
+    listed = Listed(body(ChatChangeEvent("deleted", chat_id)), 0)
+    return Notice(named("deleted", encode(DeletedEvent("deleted", chat_id))), listed=listed)
 
 
 class Watch:
@@ -104,6 +115,8 @@ class Watch:
         try:
             chat = await self._store.get(change.chat_id)
         except ChatNotFound:
+            if change.kind == "deleted":
+                self.gone(change.chat_id)
             return
         self._hand_out(change.kind, chat_answer(chat))
 
@@ -117,6 +130,12 @@ class Watch:
         """What a poll found: nothing new, unless word of it was lost."""
         if chat.snapshot_version > self._told.get(chat.id, 0):
             self._hand_out("status", chat_answer(chat))
+
+    def gone(self, chat_id: UUID) -> None:
+        """The chat was deleted."""
+        if self._told.get(chat_id, 0) < VERSION_MAX:
+            _remember(self._told, chat_id, VERSION_MAX)
+            self._offer(deleted_notice(chat_id))
 
     async def _tell_newest(self) -> None:
         for chat in await self._store.list_chats(self.owner_id, archived=None, limit=NEWEST_CHATS, after=None):
@@ -209,6 +228,9 @@ class Watches:
             changes = await self._store.list_changed(
                 owner_ids, seconds=seconds, as_of=as_of, after=after, limit=POLL_CHATS
             )
+            for gone in changes.deleted:
+                if watch := self._watches.get(gone.owner_id):
+                    watch.gone(gone.chat_id)
             for chat in changes.chats:
                 if watch := self._watches.get(chat.owner_id):
                     watch.look(chat)

@@ -15,12 +15,14 @@ from chatcluster.chat import (
     AwaitAction,
     Busy,
     ChatState,
+    ChooseModel,
     Command,
     CommitStep,
     Compact,
     DeleteQueued,
     Deny,
     Edit,
+    EditQueued,
     ErrorInfo,
     Facts,
     Fail,
@@ -29,6 +31,7 @@ from chatcluster.chat import (
     FinishTurn,
     Interrupt,
     OpenCall,
+    Pin,
     Promote,
     Queued,
     Release,
@@ -136,6 +139,9 @@ EVENTS: dict[str, Command] = {
     "Unarchive": Unarchive(),
     "Compact": Compact(),
     "Rename": Rename("a title"),
+    "Pin": Pin(True),
+    "ChooseModel": ChooseModel("another"),
+    "EditQueued": EditQueued(1, (TextPart("better"),)),
     "StartAttempt": StartAttempt(),
     "ScheduleRetry": ScheduleRetry(Retry(2, 1000, "busy", "overloaded")),
     "CommitStep": CommitStep((assistant("a step"),)),
@@ -173,6 +179,8 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return Edit(message_id, words)
         case DeleteQueued():
             return DeleteQueued(queued_id)
+        case EditQueued():
+            return EditQueued(queued_id, words)
         case Promote():
             return Promote(queued_id)
         case SubmitToolResults():

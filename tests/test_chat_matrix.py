@@ -47,6 +47,9 @@ Archive            archived interrupting    interrupting             interruptin
 Unarchive          -        -               -                        -                       -        waiting/error
 Compact            running  -               -                        -                       running  -
 Rename             waiting  running         interrupting             requires_action         error    archived
+Pin                waiting  running         interrupting             requires_action         error    archived
+ChooseModel        waiting  running         interrupting             requires_action         error    archived
+EditQueued         waiting  running         interrupting             requires_action         error    archived
 StartAttempt       -        running         -                        -                       -        -
 ScheduleRetry      -        running         -                        -                       -        -
 CommitStep         -        running         -                        -                       -        -
@@ -95,7 +98,7 @@ def refusal(state: ChatState, command: Command) -> type[Exception] | None:
 def missing(state: ChatState, command: Command) -> type[Exception] | None:
     """The error for what the command names and the chat does not have, None if it has it."""
     name = event_name(command)
-    if name in ("DeleteQueued", "Promote") and not state.queue:
+    if name in ("DeleteQueued", "EditQueued", "Promote") and not state.queue:
         return QueuedMessageNotFound
     if name in ("SubmitToolResults", "Deny") and not state.open_calls:
         return ToolCallNotFound

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
     Approve,
     Archive,
     AwaitAction,
     Busy,
+    ChooseModel,
     Command,
     CommitStep,
     Compact,
@@ -17,10 +19,12 @@ from chatcluster.chat.commands import (
     DeleteQueued,
     Deny,
     Edit,
+    EditQueued,
     Fail,
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    Pin,
     Promote,
     Release,
     Rename,
@@ -143,7 +147,19 @@ def _compact(draft: Draft, _: Compact) -> None:
 
 
 def _rename(draft: Draft, command: Rename) -> None:
-    draft.title = command.title
+    draft.labels.title = command.title
+
+
+def _pin(draft: Draft, command: Pin) -> None:
+    draft.after.pinned = command.pinned
+
+
+def _choose_model(draft: Draft, command: ChooseModel) -> None:
+    draft.labels.model = command.model
+
+
+def _edit_queued(draft: Draft, command: EditQueued) -> None:
+    draft.replace_queued(command.queued_id, command.parts, command.model)
 
 
 def _start_attempt(draft: Draft, command: StartAttempt) -> None:
@@ -204,8 +220,9 @@ def _fail(draft: Draft, command: Fail) -> None:
     draft.outcome = TurnOutcome.ERROR
 
 
-def _release(draft: Draft, _: Release) -> None:
+def _release(draft: Draft, command: Release) -> None:
     draft.end_tenure()
+    draft.after.cause = command.cause
 
 
 _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
@@ -221,6 +238,9 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     Unarchive: _unarchive,
     Compact: _compact,
     Rename: _rename,
+    Pin: _pin,
+    ChooseModel: _choose_model,
+    EditQueued: _edit_queued,
     StartAttempt: _start_attempt,
     ScheduleRetry: _schedule_retry,
     CommitStep: _commit_step,
@@ -238,7 +258,8 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 def create(command: Create) -> Decision:
     """The first decision of a chat, at version 1: with a message to answer it runs at once, without it rests."""
     is_asked = any(message.role is Role.USER for message in command.messages)
-    state = ChatState(Status.RUNNING if is_asked else Status.WAITING, snapshot_version=1, history_version=1)
+    status = Status.RUNNING if is_asked else Status.WAITING
+    state = ChatState(status, snapshot_version=1, history_version=1, cause=TURN if is_asked else "")
     return Decision(state=state, event="Create", messages=command.messages)
 
 

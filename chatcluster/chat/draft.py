@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import NamedTuple
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from chatcluster.chat.causes import cause_of
 from chatcluster.chat.facts import Facts
 from chatcluster.chat.state import (
     AT_WORK,
@@ -18,9 +22,16 @@ from chatcluster.chat.state import (
     state_with,
 )
 from chatcluster.errors import QueuedMessageNotFound, QueueFull
-from chatcluster.parts import NewMessage, Role, ToolCallPart, ToolResultPart, encode
+from chatcluster.parts import NewMessage, Parts, Role, ToolCallPart, ToolResultPart, encode
 
 CANCELLED_TEXT = "The call was cancelled before it produced a result."
+
+
+class Requeued(NamedTuple):
+    """A queued message that is replaced."""
+
+    id: int
+    message: NewMessage
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -34,6 +45,7 @@ class Decision(msgspec.Struct, frozen=True):
     By the store's clock, the next attempt waits for ``retry_delay_ms`` from now (None: as long as it waits already, if
     the state has a retry), and ``action_seconds`` from now is the deadline of the calls that a client has to answer.
     ``ended``: how the turn ended that was under way, which is that of the newest user message there was.
+    ``requeue`` takes the place of a queued message; ``model`` is the chat's from now on.
     """
 
     state: ChatState
@@ -49,10 +61,19 @@ class Decision(msgspec.Struct, frozen=True):
     retry_delay_ms: int | None = None
     action_seconds: float | None = None
     ended: TurnOutcome | None = None
+    requeue: Requeued | None = None
+    model: str | UnsetType | None = UNSET
 
     @property
     def became_claimable(self) -> bool:
         return self.state.claimable
+
+
+class Labels(msgspec.Struct):
+    """What a decision says of the chat that its state does not have."""
+
+    title: str | None = None
+    model: str | UnsetType | None = UNSET
 
 
 class Draft:
@@ -69,7 +90,8 @@ class Draft:
         self.dequeue: list[int] = []
         self.queue_head: int | None = None
         self.delete_from: int | None = None
-        self.title: str | None = None
+        self.labels = Labels()
+        self.requeue: Requeued | None = None
         self.retry_delay_ms: int | None = None
         self.action_seconds: float | None = None
         self.outcome = TurnOutcome.INTERRUPTED
@@ -101,8 +123,11 @@ class Draft:
         """A message that is alone has room, whatever its size."""
         if len(self.queue) >= QUEUE_MESSAGES_MAX:
             raise QueueFull(f"the queue holds {QUEUE_MESSAGES_MAX} messages already; wait for the chat to get to them")
-        sizes = (len(encode(parts)) for parts in (message.parts, *(queued.parts for queued in self.queue)))
-        if self.queue and sum(sizes) > QUEUE_BYTES_MAX:
+        self._require_queue_bytes(message.parts, self.queue)
+
+    def _require_queue_bytes(self, parts: Parts, others: list[Queued]) -> None:
+        sizes = (len(encode(each)) for each in (parts, *(queued.parts for queued in others)))
+        if others and sum(sizes) > QUEUE_BYTES_MAX:
             raise QueueFull(f"the queue has {QUEUE_BYTES_MAX} bytes at most; wait for the chat to get to its messages")
 
     def require_queued(self, queued_id: int) -> Queued:
@@ -114,6 +139,14 @@ class Draft:
     def queue_last(self, message: NewMessage) -> None:
         self.require_room(message)
         self.enqueue = message
+
+    def replace_queued(self, queued_id: int, parts: Parts, model: str | None) -> None:
+        """Another message in the place of this one."""
+        before = self.require_queued(queued_id)
+        self._require_queue_bytes(parts, [queued for queued in self.queue if queued is not before])
+        message = NewMessage(Role.USER, parts, model=model or before.model)
+        self.queue[self.queue.index(before)] = Queued(queued_id, parts, message.model)
+        self.requeue = Requeued(queued_id, message)
 
     def move_to_head(self, queued_id: int) -> None:
         queued = self.require_queued(queued_id)
@@ -167,6 +200,7 @@ class Draft:
     def finish(self, event: str) -> Decision:
         before, after = self.before, self.after
         self._count_versions()
+        self._name_cause(event)
         open_before = [call.call_id for call in before.open_calls]
         state = state_with(after, tuple(self.queue), tuple(self.open_calls.values()))
         return Decision(
@@ -179,11 +213,21 @@ class Draft:
             delete_from=self.delete_from,
             opened=tuple(call for call in self.open_calls.values() if call.call_id not in open_before),
             closed=tuple(call_id for call_id in open_before if call_id not in self.open_calls),
-            title=self.title,
+            title=self.labels.title,
             retry_delay_ms=self.retry_delay_ms,
             action_seconds=self.action_seconds,
             ended=self.ended,
+            requeue=self.requeue,
+            model=self.labels.model,
         )
+
+    def _name_cause(self, event: str) -> None:
+        """Why the status, the owner or the archive is another one now; ``Release`` says that itself."""
+        before, after = self.before, self.after
+        is_same = (before.status, before.worker_id, before.archived) == (after.status, after.worker_id, after.archived)
+        if not is_same and event != "Release":
+            runs = after.status is Status.RUNNING
+            after.cause = cause_of(event, runs=runs, stops=after.status is Status.INTERRUPTING)
 
     def _count_versions(self) -> None:
         """The versions that the decision moves. What belongs to one history starts anew with the next."""
@@ -192,7 +236,7 @@ class Draft:
         if self.messages or self.delete_from is not None:
             after.history_version = version
             after.attempt, after.failures, after.takeovers, after.retry = 0, 0, 0, None
-        if self.enqueue is not None or self.dequeue or self.queue_head is not None:
+        if self.enqueue is not None or self.dequeue or self.queue_head is not None or self.requeue is not None:
             after.queue_version = version
         if self.delete_from is not None:
             after.reset_version = version

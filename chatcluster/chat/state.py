@@ -108,6 +108,9 @@ class StoredState(msgspec.Struct):
     """Tenures at this history that did not end in order, with the one under way."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
+    pinned: bool = False
+    cause: str = ""
+    """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
 
     @property
     def phase(self) -> Phase:

@@ -33,6 +33,9 @@ TABLE: dict[str, Row] = {
     "Unarchive":         {W: (), R: (), I: (), A: (), E: (), X: (W, E)},
     "Compact":           {W: (R,), R: (), I: (), A: (), E: (R,), X: ()},
     "Rename":            {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
+    "Pin":               {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
+    "ChooseModel":       {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
+    "EditQueued":        {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     # by the owner only, fenced
     "StartAttempt":       {W: (), R: (R,), I: (), A: (), E: (), X: ()},
     "ScheduleRetry":      {W: (), R: (R,), I: (), A: (), E: (), X: ()},

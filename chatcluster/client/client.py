@@ -111,12 +111,16 @@ class Client:
         return await self._read(f"/chats/{_segment(chat_id)}")
 
     async def chats(self, **query: Any) -> Json:
-        """A page of chats, newest first. Query: ``archived``, ``limit``, ``after``."""
+        """A page of chats, newest first. Query: ``q``, ``pinned``, ``archived``, ``limit``, ``after``."""
         return await self._read("/chats", query)
 
     async def update(self, chat_id: UUID | str, **fields: Any) -> Json:
-        """Change ``title`` or ``archived``. Returns the chat."""
+        """Change ``title``, ``pinned``, ``model`` or ``archived``. Returns the chat."""
         return await self._write("PATCH", f"/chats/{_segment(chat_id)}", fields)
+
+    async def delete(self, chat_id: UUID | str) -> None:
+        """Delete a chat that rests, for good. Raises ``ApiError`` (``chat_busy``) for one that does not."""
+        await self._write("DELETE", f"/chats/{_segment(chat_id)}")
 
     async def interrupt(self, chat_id: UUID | str) -> Json:
         """Stop what the chat is doing. Returns the chat."""
@@ -147,6 +151,11 @@ class Client:
 
     async def edit(self, chat_id: UUID | str, message_id: int, content: str | list[Json]) -> Json:
         return await self._write("PATCH", f"/chats/{_segment(chat_id)}/messages/{message_id}", {"content": content})
+
+    async def edit_queued(self, chat_id: UUID | str, queued_id: int, content: str | list[Json], **fields: Any) -> Json:
+        """Replace a queued message where it waits; further field: ``model``. Returns ``queued``."""
+        body = {"content": content, **fields}
+        return await self._write("PATCH", f"/chats/{_segment(chat_id)}/queue/{queued_id}", body)
 
     async def delete_queued(self, chat_id: UUID | str, queued_id: int) -> None:
         await self._write("DELETE", f"/chats/{_segment(chat_id)}/queue/{queued_id}")

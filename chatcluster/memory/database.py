@@ -11,10 +11,10 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.chat import ChatState, disowned, stored_of
+from chatcluster.chat import TAKEN_OVER, ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
-from chatcluster.ports import SESSION_LOCKS, Account, Chat, Outcome, Replica, Token
+from chatcluster.ports import SESSION_LOCKS, Account, Chat, DeletedChat, Outcome, Replica, Token
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -91,6 +91,22 @@ class CodeRow:
     expires_at: datetime
 
 
+@dataclass(slots=True)
+class SignedIn:
+    """Sessions, and codes that open one, by the digests of their secrets."""
+
+    sessions: dict[bytes, SessionRow] = field(default_factory=dict)
+    codes: dict[bytes, CodeRow] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Past:
+    """What is kept of what happened."""
+
+    deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
+    """Chats that are gone for good, and since when."""
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -113,12 +129,12 @@ class MemoryDatabase:
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock
         self.chats: dict[UUID, ChatRow] = {}
+        self.past = Past()
         self.replicas: dict[UUID, ReplicaRow] = {}
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
-        self.sessions: dict[bytes, SessionRow] = {}
-        self.codes: dict[bytes, CodeRow] = {}
+        self.signed_in = SignedIn()
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""
@@ -170,11 +186,11 @@ class MemoryDatabase:
         row.state = state
         row.updated_at = self.now()
 
-    def disown(self, rows: Iterable[ChatRow]) -> tuple[Chat, ...]:
+    def disown(self, rows: Iterable[ChatRow], cause: str = TAKEN_OVER) -> tuple[Chat, ...]:
         """Clear the owner of each."""
         freed = tuple(rows)
         for row in freed:
-            self.change(row, disowned(row.state))
+            self.change(row, disowned(row.state, cause))
         return tuple(self.view(row) for row in freed)
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster.chat import DRAINED, TAKEN_OVER
 from chatcluster.errors import LeaseLost, StoreUnavailable
 from chatcluster.memory.database import ChatRow, HeldLock, LockKey, MemoryDatabase, ReplicaRow
 from chatcluster.memory.link import Link
@@ -60,7 +61,7 @@ class MemoryRegistry:
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:
         async with self._link.crossing("retire"):
             self._database.replicas.pop(worker_id, None)
-            return self._database.disown(self._unlocked(worker_id))
+            return self._database.disown(self._unlocked(worker_id), DRAINED)
 
     def hold(self, worker_id: UUID, lock: int) -> AbstractAsyncContextManager[SessionLock]:
         return self._hold((worker_id, lock))
@@ -137,7 +138,9 @@ class MemoryRegistry:
         gone = row is not None and worker_id not in self._database.locked_rows
         if gone:
             del self._database.replicas[worker_id]
-        return Burial(self._database.disown(free), gone, len(owned) - len(free) + (row is not None and not gone))
+        return Burial(
+            self._database.disown(free, TAKEN_OVER), gone, len(owned) - len(free) + (row is not None and not gone)
+        )
 
     def _holds(self, worker_id: UUID, proof: Proof) -> bool:
         row = self._database.replicas.get(worker_id)

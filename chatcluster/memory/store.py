@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate, islice, takewhile
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from chatcluster.chat import (
     NO_FACTS,
@@ -20,9 +20,7 @@ from chatcluster.chat import (
     OwnerCommand,
     Queued,
     Replaced,
-    Status,
     UserCommand,
-    claimed,
     create,
     decide,
     event_name,
@@ -30,12 +28,11 @@ from chatcluster.chat import (
 )
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused, OwnershipError
+from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
 from chatcluster.memory.link import Link
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role, encode
 from chatcluster.ports import (
-    SUSPECTED_SECONDS,
-    SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
     VERSIONS_FORGOTTEN_MAX,
@@ -43,6 +40,7 @@ from chatcluster.ports import (
     Chat,
     ChatRead,
     Claimed,
+    DeletedChat,
     HistoryPage,
     Idempotency,
     MessagePage,
@@ -51,17 +49,15 @@ from chatcluster.ports import (
     NewestMessages,
     Outcome,
     Version,
+    require_rest,
 )
 from chatcluster.room import bytes_of, new_parts, require_room
 
 
-class MemoryStore:
+class MemoryStore(Claims):
     def __init__(self, database: MemoryDatabase, link: Link | None = None, settings: Settings | None = None) -> None:
-        self._database = database
+        super().__init__(database, settings or Settings())
         self._link = link or Link()
-        self._settings = settings or Settings()
-        self._last_owner = UUID(int=0)
-        """Whose turn it was in the last claim."""
 
     # transitions
 
@@ -79,6 +75,14 @@ class MemoryStore:
     ) -> Outcome:
         async with self._link.crossing("apply"):
             return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
+
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
+        async with self._link.crossing("delete"):
+            chat = self._database.view(self._owned(chat_id, owner_id))
+            require_rest(chat)
+            del self._database.chats[chat_id]
+            self._database.past.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
+            return chat
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:  # noqa: ARG002
         async with self._link.crossing("commit"):
@@ -164,13 +168,22 @@ class MemoryStore:
             return {chat_id: Version.of(chats[chat_id].state) for chat_id in chat_ids if chat_id in chats}
 
     async def list_chats(
-        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+        self,
+        owner_id: UUID,
+        *,
+        archived: bool | None,
+        limit: int,
+        after: UUID | None,
+        pinned: bool | None = None,
+        words: str | None = None,
     ) -> tuple[Chat, ...]:
         async with self._link.crossing("list_chats"):
             newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
             if after is not None:
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
+            wanted = [row for row in wanted if pinned is None or row.state.pinned == pinned]
+            wanted = [row for row in wanted if words is None or words.lower() in row.title.lower()]
             return tuple(self._database.view(row) for row in wanted[:limit])
 
     async def list_changed(
@@ -184,7 +197,9 @@ class MemoryStore:
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
                 changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
-            return Changes(tuple(map(self._database.view, changed[:limit])), now)
+            gone = [one for at, one in self._database.past.deleted if at > since and one.owner_id in owner_ids]
+            deleted = tuple(gone) if after is None else ()
+            return Changes(tuple(map(self._database.view, changed[:limit])), now, deleted)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
@@ -266,55 +281,6 @@ class MemoryStore:
         row.commits[origin] = outcome.messages
         return outcome
 
-    def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-        if worker_id not in self._database.replicas:
-            return ()
-        interrupting = self._claimable(Status.INTERRUPTING)[:batch]
-        places = max(0, min(free_slots, batch - len(interrupting)))
-        running = (*self._suspected(worker_id), *self._by_turns())[:places]
-        if running:
-            self._last_owner = running[-1].owner_id
-        return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
-
-    def _suspected(self, worker_id: UUID) -> list[ChatRow]:
-        """The suspect that waits longest, if the worker took none lately. A suspect may be what ended its owners."""
-        since = self._database.now() - timedelta(seconds=SUSPECTED_SECONDS)
-        owned = [row for row in self._database.owned_by(worker_id) if row.updated_at > since]
-        if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in owned):
-            return []
-        return [row for row in self._claimable(Status.RUNNING) if row.state.takeovers >= SUSPECTED_TAKEOVERS][:1]
-
-    def _by_turns(self) -> list[ChatRow]:
-        """Round by round the chats of each owner, the oldest first, beginning with the owner after the last one."""
-        waiting = [row for row in self._claimable(Status.RUNNING) if row.state.takeovers < SUSPECTED_TAKEOVERS]
-        rounds: Counter[UUID] = Counter()
-        turns: list[tuple[int, bool, UUID, int, ChatRow]] = []
-        for row in waiting:
-            rounds[row.owner_id] += 1
-            if self._may_run(row.owner_id, rounds[row.owner_id]):
-                turns.append((rounds[row.owner_id], row.owner_id <= self._last_owner, row.owner_id, len(turns), row))
-        return [row for *_, row in sorted(turns, key=lambda turn: turn[:4])]
-
-    def _may_run(self, owner_id: UUID, more: int) -> bool:
-        """Whether the owner may have so many more running chats."""
-        chats_max = self._settings.user_chats_max
-        busy = [row for row in self._database.chats.values() if row.owner_id == owner_id and row.state.worker_id]
-        return not chats_max or sum(row.state.status is Status.RUNNING for row in busy) + more <= chats_max
-
-    def _claimable(self, status: Status) -> list[ChatRow]:
-        """The chats in this status that wait for an owner, the oldest first."""
-        waiting = [
-            (row.claimable_since, serial, row)
-            for serial, row in enumerate(self._database.chats.values())
-            if row.claimable_since is not None and row.state.status is status
-        ]
-        return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
-
-    def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
-        self._database.change(row, claimed(row.state, worker_id))
-        retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
-        return Claimed(self._database.view(row), retry_seconds)
-
     # writing a decision
 
     def _write(self, row: ChatRow, decision: Decision) -> Outcome:
@@ -333,8 +299,13 @@ class MemoryStore:
             queued = QueuedMessage(next(self._database.ids), new.parts, self._database.now(), new.model)
             row.queued_at[queued.id] = queued.created_at
             state = msgspec.structs.replace(state, queue=(*state.queue, Queued(queued.id, new.parts, new.model)))
+        if decision.requeue is not None:
+            queued_id, new = decision.requeue
+            queued = QueuedMessage(queued_id, new.parts, row.queued_at[queued_id], new.model)
         if decision.title is not None:
             row.title = decision.title
+        if decision.model is not UNSET:
+            row.model = decision.model
         if state.retry is None:
             row.retry_at = None
         elif decision.retry_delay_ms is not None:

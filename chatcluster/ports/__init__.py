@@ -60,6 +60,7 @@ from chatcluster.ports.store import (
     Chat,
     ChatRead,
     Claimed,
+    DeletedChat,
     Hint,
     HistoryPage,
     Idempotency,
@@ -71,6 +72,7 @@ from chatcluster.ports.store import (
     Store,
     Version,
     hint_of,
+    require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
 
@@ -96,6 +98,7 @@ __all__ = [
     "ChatRead",
     "Claimed",
     "Death",
+    "DeletedChat",
     "Delta",
     "Finished",
     "Gap",
@@ -133,6 +136,7 @@ __all__ = [
     "hint_of",
     "live_channel",
     "owner_channel",
+    "require_rest",
     "same_tenure",
     "worker_channel",
 ]

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import ChatState, Fence, OwnerCommand, Status, StoredState, UserCommand
+from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 
 SUSPECTED_TAKEOVERS = 3
@@ -198,11 +199,24 @@ VERSIONS_FORGOTTEN_MAX = 1000
 """The most versions of one chat that a failover may lose so that none of them is given out again."""
 
 
+class DeletedChat(NamedTuple):
+    chat_id: UUID
+    owner_id: UUID
+
+
+def require_rest(chat: Chat) -> None:
+    """Raises ``ChatBusy`` for a chat that may not be deleted: somebody works on it, or is about to."""
+    if chat.runnable:
+        raise ChatBusy("the chat is busy: interrupt it, and delete it when it rests", status=chat.shown_status)
+
+
 class Changes(msgspec.Struct, frozen=True):
-    """Chats that changed, the earliest first, and the database's clock when it was asked."""
+    """Chats that changed, the earliest first, and the database's clock when it was asked. ``deleted``: those that are
+    gone since, with the first page."""
 
     chats: tuple[Chat, ...]
     as_of: datetime
+    deleted: tuple[DeletedChat, ...] = ()
 
 
 class Store(Protocol):
@@ -224,6 +238,13 @@ class Store(Protocol):
         idempotency: Idempotency | None = None,
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
+        ...
+
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
+        """Delete a chat that rests, with all that belongs to it, for good. Returns what it was.
+
+        Raises ``ChatNotFound`` (also for another user's chat) and ``ChatBusy``.
+        """
         ...
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
@@ -316,9 +337,19 @@ class Store(Protocol):
         ...
 
     async def list_chats(
-        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+        self,
+        owner_id: UUID,
+        *,
+        archived: bool | None,
+        limit: int,
+        after: UUID | None,
+        pinned: bool | None = None,
+        words: str | None = None,
     ) -> tuple[Chat, ...]:
-        """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``."""
+        """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``.
+
+        ``words``: only chats with these in their title, in whatever case. None leaves a choice away.
+        """
         ...
 
     async def list_changed(

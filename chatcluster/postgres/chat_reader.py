@@ -7,6 +7,7 @@ such a chat, and its number is the same, so that pages follow one another.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -14,12 +15,15 @@ from uuid import UUID
 
 from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, StoreFailed
-from chatcluster.ports import Changes, Chat
+from chatcluster.ports import Changes, Chat, DeletedChat
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import shown_chat_of
 
 SQL = load_queries("chats.sql")
+
+
+_Found = tuple[Sequence[Row], datetime, tuple[DeletedChat, ...]]
 
 
 class _Changed(NamedTuple):
@@ -30,6 +34,17 @@ class _Changed(NamedTuple):
     as_of: datetime | None
     after: Chat | None
     limit: int
+
+
+class Wanted(NamedTuple):
+    """What ``list_chats`` is asked for."""
+
+    owner_id: UUID
+    archived: bool | None
+    limit: int
+    after: UUID | None
+    pinned: bool | None
+    words: str | None
 
 
 class ChatReader:
@@ -43,23 +58,22 @@ class ChatReader:
             telemetry.event("chat.damaged", chat_id=str(chat_id), error=str(error))
             return await self._database.autocommit(_get_frame, chat_id, lane=Lane.CHATS)
 
-    async def listed(self, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None) -> tuple[Chat, ...]:
-        asked = (owner_id, archived, limit, after)
+    async def listed(self, wanted: Wanted) -> tuple[Chat, ...]:
         try:
-            return tuple(map(shown_chat_of, await self._database.autocommit(_list, "list_chats", *asked)))
+            return tuple(map(shown_chat_of, await self._database.autocommit(_list, "list_chats", wanted)))
         except StoreFailed:
-            return await self._one_by_one(await self._database.autocommit(_list, "list_chat_ids", *asked))
+            return await self._one_by_one(await self._database.autocommit(_list, "list_chat_ids", wanted))
 
     async def changed(
         self, owner_ids: Sequence[UUID], seconds: float, as_of: datetime | None, after: Chat | None, limit: int
     ) -> Changes:
         asked = _Changed(owner_ids, seconds, as_of, after, limit)
         try:
-            rows, now = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
-            return Changes(tuple(map(shown_chat_of, rows)), now)
+            found = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
+            return Changes(tuple(map(shown_chat_of, found[0])), *found[1:])
         except StoreFailed:
-            rows, now = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
-            return Changes(await self._one_by_one(rows), now)
+            found = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
+            return Changes(await self._one_by_one(found[0]), *found[1:])
 
     async def _one_by_one(self, rows: Sequence[Row]) -> tuple[Chat, ...]:
         return tuple([await self.get(row["id"]) for row in rows])
@@ -73,21 +87,29 @@ async def _get_frame(connection: Connection, chat_id: UUID) -> Chat:
     return shown_chat_of(existing(await connection.fetchrow(SQL["select_frame"], chat_id), chat_id))
 
 
-async def _list(
-    connection: Connection, query: str, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None
-) -> Sequence[Row]:
-    created_at = None
+async def _list(connection: Connection, query: str, wanted: Wanted) -> Sequence[Row]:
+    created_at, after = None, wanted.after
     if after is not None:
-        row = await connection.fetchrow(SQL["select_creation"], after, owner_id)
+        row = await connection.fetchrow(SQL["select_creation"], after, wanted.owner_id)
         created_at = existing(row, after)["created_at"]
-    return await connection.fetch(SQL[query], owner_id, archived, created_at, after, limit)
+    pattern = None if wanted.words is None else containing(wanted.words)
+    return await connection.fetch(
+        SQL[query], wanted.owner_id, wanted.archived, created_at, after, wanted.limit, wanted.pinned, pattern
+    )
 
 
-async def _list_changed(connection: Connection, query: str, asked: _Changed) -> tuple[Sequence[Row], datetime]:
+def containing(words: str) -> str:
+    """A pattern for ``ilike`` that is found wherever these words are; none of their characters is a wildcard."""
+    return "%" + re.sub(r"([%_\\])", r"\\\1", words) + "%"
+
+
+async def _list_changed(connection: Connection, query: str, asked: _Changed) -> _Found:
     now = await connection.fetchval(SQL["clock"])
     place = (None, None) if asked.after is None else (asked.after.updated_at, asked.after.id)
-    rows = await connection.fetch(SQL[query], list(asked.owner_ids), asked.seconds, asked.as_of, *place, asked.limit)
-    return rows, now
+    since = (list(asked.owner_ids), asked.seconds, asked.as_of)
+    rows = await connection.fetch(SQL[query], *since, *place, asked.limit)
+    gone = await connection.fetch(SQL["list_deleted"], *since) if asked.after is None else []
+    return rows, now, tuple(DeletedChat(row["chat_id"], row["owner_id"]) for row in gone)
 
 
 def existing(row: Row | None, chat_id: UUID) -> Row:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from msgspec import UNSET
+
 from chatcluster.chat import ChatState, Decision, Fence
 from chatcluster.errors import Fenced
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, ToolCallPart
@@ -54,6 +56,7 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         state.history_version,
         bytes_of(chat.messages),
         state.claimable,
+        state.cause,
     )
 
 
@@ -74,6 +77,8 @@ async def write_decision(
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
     await _write_calls(connection, chat_id, before, decision, messages)
+    if decision.model is not UNSET:
+        await connection.execute(SQL["choose_model"], chat_id, decision.model)
     values = _row_values(chat_id, before, decision, kept_bytes)
     chat = chat_of(await _update_chat(connection, values, before, fence))
     return Outcome(chat, messages, queued, ended=ended)
@@ -145,6 +150,11 @@ def _message_values(messages: Sequence[NewMessage]) -> dict[str, list[str | None
 async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision) -> QueuedMessage | None:
     if decision.dequeue:
         await connection.execute(SQL["dequeue"], chat_id, list(decision.dequeue))
+    if decision.requeue is not None:
+        queued_id, new = decision.requeue
+        row = await connection.fetchrow(SQL["requeue"], chat_id, queued_id, json_of(new.parts), new.model)
+        assert row is not None, "the queue was read under the chat's lock"
+        return QueuedMessage(queued_id, new.parts, row["created_at"], new.model)
     if decision.queue_head is not None:
         await connection.execute(SQL["move_to_head"], chat_id, decision.queue_head)
     return None if decision.enqueue is None else await _enqueue(connection, chat_id, decision.enqueue)

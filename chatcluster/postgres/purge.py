@@ -3,6 +3,7 @@
 =====================================  ==============================================
 messages that an edit took away        ``deleted_keep_days`` after that (0: never)
 tokens, revoked or expired             the same; their IDs are random and do not come again
+word of chats that were deleted        the same
 turns that ended                       the same: a reader that was away for longer is not told of them
 sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
@@ -69,6 +70,7 @@ class Purge:
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)
+            await self._delete("tombstones", "delete_tombstones", self._keep_seconds)
             async for chat_ids in self._edited_chats():
                 await self._delete("messages", "delete_messages", chat_ids, self._keep_seconds)
 

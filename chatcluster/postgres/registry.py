@@ -58,6 +58,7 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.chat import DRAINED, TAKEN_OVER
 from chatcluster.errors import LeaseLost, StoreUnavailable
 from chatcluster.ports import (
     SESSION_LOCKS,
@@ -252,11 +253,11 @@ def _readable_owned(raw: msgspec.Raw) -> OwnedChat | None:
 async def _retire(connection: Connection, worker_id: UUID) -> tuple[Chat, ...]:
     await connection.execute(SQL["wait_briefly"], LOCK_TIMEOUT)
     await connection.execute(SQL["delete_replica"], worker_id)
-    return await _disown(connection, worker_id)
+    return await _disown(connection, worker_id, DRAINED)
 
 
-async def _disown(connection: Connection, worker_id: UUID) -> tuple[Chat, ...]:
-    rows = await connection.fetch(SQL["disown"], worker_id)
+async def _disown(connection: Connection, worker_id: UUID, cause: str) -> tuple[Chat, ...]:
+    rows = await connection.fetch(SQL["disown"], worker_id, cause)
     return tuple(chat for row in rows if (chat := _readable_chat(row)) is not None)
 
 
@@ -277,7 +278,7 @@ async def _bury(connection: Connection, worker_id: UUID, proof: Proof) -> Burial
         return None
     if locked:
         await connection.execute(SQL["delete_replica"], worker_id)
-    freed = await _disown(connection, worker_id)
+    freed = await _disown(connection, worker_id, TAKEN_OVER)
     left = await connection.fetchval(SQL["count_owned"], worker_id)
     if token is None and not freed and not left:
         return None

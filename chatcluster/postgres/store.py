@@ -55,9 +55,10 @@ from chatcluster.ports import (
     NewestMessages,
     Outcome,
     Version,
+    require_rest,
 )
 from chatcluster.postgres import Connection, Database, Lane, Row
-from chatcluster.postgres.chat_reader import ChatReader, existing, get_chat
+from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import insert_chat, insert_messages, is_plain, write_decision, write_known
 from chatcluster.postgres.history_reader import HistoryReader
@@ -106,6 +107,9 @@ class PostgresStore:
         return await self._database.transaction(
             _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
         )
+
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
+        return await self._database.transaction(_delete, chat_id, owner_id, chat_id=chat_id)
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
         decision = None if known is None else _plain_decision(known, command, fence)
@@ -176,9 +180,16 @@ class PostgresStore:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
 
     async def list_chats(
-        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+        self,
+        owner_id: UUID,
+        *,
+        archived: bool | None,
+        limit: int,
+        after: UUID | None,
+        pinned: bool | None = None,
+        words: str | None = None,
     ) -> tuple[Chat, ...]:
-        return await self._chats.listed(owner_id, archived, limit, after)
+        return await self._chats.listed(Wanted(owner_id, archived, limit, after, pinned, words))
 
     async def list_changed(
         self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
@@ -227,6 +238,13 @@ async def _apply(
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return await answer(connection, owner_id, idempotency, outcome)
+
+
+async def _delete(connection: Connection, chat_id: UUID, owner_id: UUID) -> Chat:
+    chat = chat_of(existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id))
+    require_rest(chat)
+    await connection.execute(SQL["delete_chat"], chat_id)
+    return chat
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:

@@ -90,8 +90,9 @@ select
     ) as open_calls
 
 -- name: insert_chat
-insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes, claimable_since)
-values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end)
+insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes, claimable_since,
+    cause)
+values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10)
 returning {chat}
 
 -- fragment: change
@@ -189,6 +190,14 @@ from messages where chat_id = $1 and origin_epoch = $2 and origin_history_versio
 insert into queued_messages (chat_id, position, content, model)
 select $1, coalesce(max(position), 0) + 1, $2::text::json, $3::text from queued_messages where chat_id = $1
 returning id, created_at
+
+-- name: requeue
+update queued_messages set content = $3::text::json, model = $4 where chat_id = $1 and id = $2
+returning greatest('0001-01-02', least(created_at, '9999-12-30')) as created_at
+
+-- name: choose_model
+-- The row is locked already, and written last by what follows.
+update chats set model = $2 where id = $1
 
 -- name: dequeue
 delete from queued_messages where chat_id = $1 and id = any($2::bigint[])
@@ -357,10 +366,30 @@ select id from {listed}
 chats
 where owner_id = $1
     and ($2::boolean is null or archived = $2)
+    and ($6::boolean is null or pinned = $6)
+    and ($7::text is null or title ilike $7)
     and (chats.created_at, chats.id)
         < (coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by chats.created_at desc, chats.id desc
 limit $5
+
+-- name: delete_chat
+-- All that belongs to it goes with it. What it leaves to others is that it is gone.
+with gone as (
+    delete from chats where id = $1 returning id, owner_id
+),
+ended as (
+    delete from turns where chat_id = $1
+)
+insert into deleted_chats (chat_id, owner_id) select id, owner_id from gone
+on conflict (chat_id) do nothing
+
+-- name: list_deleted
+select chat_id, owner_id from deleted_chats
+where owner_id = any($1::uuid[])
+    and deleted_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
+order by deleted_at desc
+limit 1000
 
 -- name: clock
 select statement_timestamp()

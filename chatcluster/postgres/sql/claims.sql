@@ -17,6 +17,7 @@ claimed as (
         snapshot_version = snapshot_version + 1,
         attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
         takeovers = takeovers + 1,
+        cause = case when cause in ('takeover', 'drain') then cause else 'claim' end,
         claimable_since = null,
         updated_at = statement_timestamp()
     from taken, claimer
@@ -155,7 +156,7 @@ with ended as (
     update chats set
         status = 'error', archived = archiving, archiving = false, compacting = false, open_calls = 0,
         retry = null, retry_at = null, last_error = $2::text::json, claimable_since = null, takeovers = 0,
-        snapshot_version = snapshot_version + 1, updated_at = statement_timestamp()
+        cause = 'error', snapshot_version = snapshot_version + 1, updated_at = statement_timestamp()
     where id = $1 and claimable_since is not null
     returning id, snapshot_version
 ),

@@ -56,6 +56,14 @@ delete from session_codes where code_digest in (
     for update skip locked
 )
 
+-- name: delete_tombstones
+delete from deleted_chats where chat_id in (
+    select chat_id from deleted_chats
+    where deleted_at < statement_timestamp() - $1::float8 * interval '1 second'
+    limit $2
+    for update skip locked
+)
+
 -- name: delete_keys
 delete from idempotency_keys where (owner_id, key) in (
     select owner_id, key from idempotency_keys

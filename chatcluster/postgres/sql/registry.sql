@@ -54,6 +54,7 @@ with owned as (
 )
 update chats set
     worker_id = null,
+    cause = $2,
     snapshot_version = snapshot_version + 1,
     claimable_since = statement_timestamp(),
     updated_at = statement_timestamp()

@@ -53,6 +53,10 @@ class PatchChat(Body, frozen=True, kw_only=True):
 
     title: str | UnsetType = UNSET
     archived: bool | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    model: Annotated[
+        str | UnsetType | None, Meta(description="Of the messages from now on; null: what the deployment is set to")
+    ] = UNSET
 
 
 class SendMessage(Body, frozen=True, kw_only=True):
@@ -67,6 +71,13 @@ class SendMessage(Body, frozen=True, kw_only=True):
 
 class EditMessage(Body, frozen=True, kw_only=True):
     """What takes the place of a user's message, and of everything that came after it."""
+
+    content: Content
+    model: Annotated[str | None, Meta(description="Who answers. Default: as for the replaced message")] = None
+
+
+class EditQueuedMessage(Body, frozen=True, kw_only=True):
+    """What takes the place of a message that waits in the queue."""
 
     content: Content
     model: Annotated[str | None, Meta(description="Who answers. Default: as for the replaced message")] = None
@@ -124,6 +135,15 @@ def default_title(parts: Parts) -> str:
 
 def checked_title(title: str) -> str:
     return checked_line("title", title, chars_max=TITLE_CHARS_MAX)
+
+
+def checked_search(words: str | None) -> str | None:
+    """None where nothing is looked for."""
+    if words is None or is_blank(words):
+        return None
+    if len(words) > TITLE_CHARS_MAX:
+        raise InvalidRequest(f"q is longer than {TITLE_CHARS_MAX} characters")
+    return _storable("q", words)
 
 
 def checked_model(model: str | None) -> str | None:

@@ -8,12 +8,12 @@ from litestar import Response, delete, get, patch, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
+from chatcluster.chat import DeleteQueued, Edit, EditQueued, Promote, Send, UserCommand
 from chatcluster.errors import InvalidRequest
 from chatcluster.ports import Outcome
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
-from chatcluster.web.api.bodies import EditMessage, SendMessage, checked_model, content_parts
+from chatcluster.web.api.bodies import EditMessage, EditQueuedMessage, SendMessage, checked_model, content_parts
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
 from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
 
@@ -100,6 +100,17 @@ async def delete_queued(request: ApiRequest, chat_id: FromPath[str], queued_id: 
     await _apply(request, chat_id, DeleteQueued(parse_queued_id(queued_id)))
 
 
+@patch("/chats/{chat_id:str}/queue/{queued_id:str}", responses=REFUSALS)
+async def edit_queued(
+    request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str], data: JSONBody[EditQueuedMessage]
+) -> SentAnswer:
+    """Replace a message that waits in the queue. It keeps its place."""
+    parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
+    command = EditQueued(parse_queued_id(queued_id), parts, checked_model(data.model))
+    outcome = await _apply(request, chat_id, command)
+    return SentAnswer(chat_answer(outcome.chat), queued=outcome.queued)
+
+
 @post("/chats/{chat_id:str}/queue/{queued_id:str}/promote", status_code=200, responses=REFUSALS)
 async def promote_queued(request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str]) -> SentAnswer:
     """Answer this queued message next: a running answer is interrupted, and kept as far as it got.
@@ -116,4 +127,4 @@ async def _apply(request: ApiRequest, chat_id: str, command: UserCommand) -> Out
     )
 
 
-ROUTES = [list_messages, send_message, edit_message, delete_queued, promote_queued]
+ROUTES = [list_messages, send_message, edit_message, edit_queued, delete_queued, promote_queued]

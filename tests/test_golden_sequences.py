@@ -45,7 +45,7 @@ def written(view: ChatView) -> dict[str, Any]:
         "messages": [[message.id, message.role, text_of(message.parts)] for message in view.messages.values()],
         "queue": [queued.id for queued in view.queue],
         "attempt": view.attempt,
-        "preview": msgspec.to_builtins(view.preview),
+        "preview": list(msgspec.to_builtins(view.preview)),
         "retry": None if view.retry is None else view.retry.attempt,
         "error": None if view.error is None else view.error.error.code,
         "turn": None if view.turn is None else view.turn.outcome,

@@ -79,7 +79,7 @@ export function Layout({ session, children }: LayoutProps) {
       )}
       <div className="flex min-w-0 flex-1 flex-col">
         {isNarrow && (
-          <div className="flex items-center border-b border-line px-2 py-1">
+          <header className="flex items-center border-b border-line px-2 py-1">
             <IconButton label="Open the list of chats" aria-expanded={isOpen} onClick={() => setOpen(true)}>
               <MenuIcon size={18} aria-hidden />
             </IconButton>
@@ -87,7 +87,7 @@ export function Layout({ session, children }: LayoutProps) {
             <Link href="/" aria-label="New chat" className={buttonClass("plain", "size-8 !px-0")}>
               <SquarePen size={18} aria-hidden />
             </Link>
-          </div>
+          </header>
         )}
         {children}
       </div>

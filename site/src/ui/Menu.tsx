@@ -1,22 +1,27 @@
 import { Menu as Base } from "@base-ui/react/menu";
-import type { ReactNode } from "react";
+import { type ReactNode, useRef, useState } from "react";
 import { buttonClass } from "./Button.tsx";
 
 type MenuProps = { label: string; icon: ReactNode; children: ReactNode; className?: string };
 
 /** A menu behind an icon. */
 export function Menu({ label, icon, children, className = "" }: MenuProps) {
+  const trigger = useRef<HTMLButtonElement>(null);
+  const [landmark, setLandmark] = useState<HTMLElement | null>(null);
+  // It stays within the landmark that its trigger is in: for those who listen it is no place of its own.
+  const onOpenChange = () => setLandmark(trigger.current?.closest<HTMLElement>("main, nav") ?? null);
   return (
-    <Base.Root modal={false}>
+    <Base.Root modal={false} onOpenChange={onOpenChange}>
       <Base.Trigger
+        ref={trigger}
         aria-label={label}
         title={label}
         className={buttonClass("plain", `size-8 shrink-0 !px-0 data-[popup-open]:bg-pressed ${className}`)}
       >
         {icon}
       </Base.Trigger>
-      <Base.Portal>
-        <Base.Positioner sideOffset={4} align="end" className="z-30 outline-none">
+      <Base.Portal container={landmark}>
+        <Base.Positioner positionMethod="fixed" sideOffset={4} align="end" className="z-30 outline-none">
           <Base.Popup className="min-w-44 rounded-xl border border-line bg-page p-1 shadow-lg outline-none">
             {children}
           </Base.Popup>

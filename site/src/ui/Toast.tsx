@@ -43,7 +43,8 @@ const subscribe = (listener: () => void) => {
 export function Toasts() {
   const shown = useSyncExternalStore(subscribe, () => toasts);
   return (
-    <div
+    <section
+      aria-label="Notifications"
       className="pointer-events-none fixed inset-x-0 bottom-4 z-60 flex flex-col items-center gap-2 px-4"
       aria-live="polite"
     >
@@ -61,6 +62,6 @@ export function Toasts() {
           </IconButton>
         </div>
       ))}
-    </div>
+    </section>
   );
 }

@@ -70,7 +70,7 @@ describe.each(VIEWS)("%s", (_, view) => {
     await call("POST", `/chats/${id}/messages`, { content: "queued [[fail=401]]" });
     await until("words come", () => wordsShown(page));
     await expectAccessible(page, "an answer that grows, and a queue");
-    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop", exact: true }).click();
     await page.getByRole("alert").filter({ hasText: "The answer failed" }).waitFor();
     await expectAccessible(page, "a failed answer");
   });

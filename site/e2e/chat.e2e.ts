@@ -39,7 +39,7 @@ describe("a chat", () => {
     await until("some words", async () => (await wordsShown(page)) > 10);
     await page.reload();
     await until("more words than before", async () => (await wordsShown(page)) > 15);
-    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop", exact: true }).click();
     await page.getByText("Stopped here.").waitFor();
     const id = idIn(page.url());
     await atRest(id);

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import trio
 
 from chatcluster.config import Settings
@@ -32,6 +31,7 @@ from chatcluster.parts import (
     is_visible,
     joined,
     storable,
+    strings_of,
 )
 from chatcluster.ports import Delta, Finished, KeepAlive, Model, ModelRequest
 from chatcluster.tenure_stream import TenureStream
@@ -135,4 +135,4 @@ def interrupted(said: Said, model: str | None) -> NewMessage:
 
 
 def _size(part: Part) -> int:
-    return sum(len(value.encode()) for value in msgspec.structs.astuple(part) if isinstance(value, str))
+    return sum(len(text.encode()) for text in strings_of(part))

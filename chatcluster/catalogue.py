@@ -74,7 +74,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "redis.recovered": "Redis is as it should be again",
         "registry.row_unreadable": "a row of the registry cannot be read by this version",
         "relay.dial_failed": "a chat's stream could not be read; tried again",
-        "replica.draining": "a signal asked this replica to drain",
+        "replica.draining": "a signal, or an administrator, asked this replica to drain",
         "replica.incarnation_ended": "a lease ended without a drain, and why",
         "replica.started": "an incarnation began",
         "replica.waiting": "the schema is not there yet, or Postgres is not",

@@ -40,6 +40,7 @@ from chatcluster.parts import encode
 from chatcluster.ports import Model, Outside
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.administration import PostgresAdministration
 from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.purge import Purge
@@ -176,6 +177,7 @@ class _Process:
             publisher=self._publisher,
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
+            on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
         self._purge = Purge(database, settings, lambda: self._replica.worker_id)
@@ -183,6 +185,7 @@ class _Process:
             settings=settings,
             store=store,
             accounts=PostgresAccounts(database),
+            administration=PostgresAdministration(database),
             sessions=PostgresSessions(database),
             registry=registry,
             pubsub=self._pubsub,
@@ -244,10 +247,17 @@ class _Process:
                 os.kill(os.getpid(), number)
                 os._exit(128 + number)  # process 1 of a container is not ended by its own signal
             telemetry.event("replica.draining", signal=signal.Signals(number).name)
-            self._noticed_at = trio.current_time() + self._settings.drain_notice_seconds
-            self._server.stop_accepting()
-            self._waiting_for_schema.cancel()
-            self._replica.drain()
+            self._drain()
+
+    def _drain_asked(self) -> None:
+        telemetry.event("replica.draining", signal="an administrator")
+        self._drain()
+
+    def _drain(self) -> None:
+        self._noticed_at = trio.current_time() + self._settings.drain_notice_seconds
+        self._server.stop_accepting()
+        self._waiting_for_schema.cancel()
+        self._replica.drain()
 
     async def _schema_is_there(self) -> bool:
         """Wait until Postgres can be reached and has the schema; ``/readyz`` says 503 meanwhile. False if drained.

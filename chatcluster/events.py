@@ -32,7 +32,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.parts import Cursor, EndedTurn, Message, QueuedMessage, encode
+from chatcluster.parts import Cursor, EndedTurn, Message, QueuedMessage, encode, shown
 from chatcluster.ports import Chat
 from chatcluster.views import ChatAnswer
 
@@ -132,9 +132,9 @@ def with_id(cursor: Cursor, event_body: bytes) -> bytes:
     return b"id: %s\n%s" % (str(cursor).encode(), event_body)
 
 
-def message(cursor: Cursor, shown: Message) -> bytes:
+def message(cursor: Cursor, entry: Message) -> bytes:
     """A ``MessageEvent`` under its cursor, in one copy: some are large."""
-    return b"id: %s\nevent: message\ndata: %s\n\n" % (str(cursor).encode(), encode(MessageEvent(shown)))
+    return b"id: %s\nevent: message\ndata: %s\n\n" % (str(cursor).encode(), encode(MessageEvent(shown(entry))))
 
 
 def ready(cursor: Cursor) -> bytes:

@@ -9,7 +9,7 @@
   snapshot version covers several messages, ``.<message_id>`` is appended: of the history at that
   version, only the messages up to this ID have been seen.
 
-Pure: no I/O, no clock.
+The kinds of parts are in ``content.py``, and offered here as well. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -18,12 +18,96 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from itertools import groupby
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from chatcluster.content import (
+    CONTENT_VERSION,
+    STREAMED_ONLY,
+    ImagePart,
+    JsonPart,
+    NoticePart,
+    OpaquePart,
+    Part,
+    Parts,
+    ReasoningPart,
+    ResourcePart,
+    ResultContent,
+    TextPart,
+    ToolArgumentsPart,
+    ToolCallPart,
+    ToolProgressPart,
+    ToolResultPart,
+    coalesced,
+    content_version_of,
+    is_visible,
+    joined,
+    storable,
+    strings_of,
+    text_of,
+)
 from chatcluster.errors import InvalidCursor
+
+__all__ = [
+    "BEGINNING",
+    "CONTENT_VERSION",
+    "FRAME_KIND",
+    "START",
+    "STREAMED_ONLY",
+    "UNDECODABLE",
+    "AttemptFrame",
+    "CloseFrame",
+    "CommittedFrame",
+    "Count",
+    "Cursor",
+    "EndedTurn",
+    "Entry",
+    "Frame",
+    "FrameBody",
+    "FrameKind",
+    "ImagePart",
+    "JsonPart",
+    "Message",
+    "NewMessage",
+    "NoticePart",
+    "OpaquePart",
+    "OpenFrame",
+    "Part",
+    "PartFrame",
+    "Parts",
+    "Position",
+    "QueuedMessage",
+    "ReasoningPart",
+    "ResourcePart",
+    "ResultContent",
+    "Role",
+    "TextPart",
+    "ToolArgumentsPart",
+    "ToolCallPart",
+    "ToolProgressPart",
+    "ToolResultPart",
+    "TurnFrame",
+    "Usage",
+    "coalesced",
+    "content_version_of",
+    "decode_frame",
+    "decode_parts",
+    "encode",
+    "ends_group",
+    "frame",
+    "in_order",
+    "is_visible",
+    "joined",
+    "pack_frame",
+    "parse_cursor",
+    "shown",
+    "storable",
+    "strings_of",
+    "text_of",
+    "understood",
+    "unpack_frame",
+]
 
 
 class Role(StrEnum):
@@ -31,32 +115,6 @@ class Role(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
     TOOL = "tool"
-
-
-class TextPart(msgspec.Struct, tag="text", frozen=True):
-    text: str
-
-
-class ReasoningPart(msgspec.Struct, tag="reasoning", frozen=True):
-    text: str
-
-
-class ToolCallPart(msgspec.Struct, tag="tool_call", frozen=True):
-    """A call that the model asks for. ``arguments`` is the JSON text as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class ToolResultPart(msgspec.Struct, tag="tool_result", frozen=True):
-    call_id: str
-    content: str
-    is_error: bool = False
-
-
-Part = TextPart | ReasoningPart | ToolCallPart | ToolResultPart
-Parts = tuple[Part, ...]
 
 
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -277,40 +335,12 @@ def decode_parts(data: bytes | str) -> Parts:
     return _parts_decoder.decode(data)
 
 
-def text_of(parts: Iterable[Part]) -> str:
-    """The visible text of a message: its text parts joined."""
-    return "".join(part.text for part in parts if isinstance(part, TextPart))
-
-
-def is_visible(parts: Iterable[Part]) -> bool:
-    """Whether there is something to see: a call, a result, or a character of text that is more than space."""
-    for part in parts:
-        if isinstance(part, TextPart):
-            if any(mark != " " and mark.isprintable() for mark in part.text):
-                return True
-        elif not isinstance(part, ReasoningPart):
-            return True
-    return False
-
-
-def storable(text: str) -> str:
-    """``text`` with U+FFFD for what neither Postgres nor JSON can hold: NUL, and halves of surrogate pairs."""
-    if not text.isascii():
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text.replace("\0", "\ufffd")
-
-
-def joined(deltas: Iterable[Part]) -> Parts:
-    """The deltas of an attempt as the parts of its message: neighbours of one kind of text become one."""
-    parts: list[Part] = []
-    for _, run in groupby(deltas, key=type):
-        first, *rest = run
-        if rest and isinstance(first, TextPart | ReasoningPart):
-            text = first.text + "".join(delta.text for delta in rest if isinstance(delta, type(first)))
-            parts.append(type(first)(text))
-        else:
-            parts.extend((first, *rest))
-    return tuple(parts)
+def shown(message: Message) -> Message:
+    """The message as its readers get it: without what only the provider understands."""
+    if not any(isinstance(part, OpaquePart) for part in message.parts):
+        return message
+    parts = tuple(part for part in message.parts if not isinstance(part, OpaquePart))
+    return msgspec.structs.replace(message, parts=parts)
 
 
 class Cursor(NamedTuple):

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
-from chatcluster.parts import EndedTurn, Entry
+from chatcluster.parts import EndedTurn, Entry, strings_of
 
 OVERHEAD_BYTES = 200
 """What an entry costs besides its text, roughly."""
@@ -49,5 +47,4 @@ class RecentEntries:
 def _size(entry: Entry) -> int:
     if isinstance(entry, EndedTurn):
         return OVERHEAD_BYTES
-    texts = (value for part in entry.parts for value in msgspec.structs.astuple(part) if isinstance(value, str))
-    return OVERHEAD_BYTES + sum(map(len, texts))
+    return OVERHEAD_BYTES + sum(len(text) for part in entry.parts for text in strings_of(part))

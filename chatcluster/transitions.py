@@ -19,7 +19,7 @@ from chatcluster import tokens
 from chatcluster.chat import Archive, ChooseModel, DeleteQueued, EditQueued, Pin, Rename, Unarchive, UserCommand
 from chatcluster.errors import Conflict
 from chatcluster.notices import Notices, report_end
-from chatcluster.ports import TOKENS_CHANNEL, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
+from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
 from chatcluster.texts import checked_line
 
 NAME_CHARS_MAX = 100
@@ -121,22 +121,33 @@ class IssuedToken(NamedTuple):
 
 
 async def issue_token(
-    accounts: Accounts, *, user: str, admin: bool, name: str = "", expires_at: datetime | None = None
+    accounts: Accounts,
+    *,
+    user: str,
+    admin: bool,
+    name: str = "",
+    expires_at: datetime | None = None,
+    by: Account | None = None,
 ) -> IssuedToken:
-    """A new token for a user, who is created if need be. Raises ``InvalidRequest`` for what is no name."""
+    """A new token for a user, who is created if need be; logged if an administrator makes it (``by``).
+
+    Raises ``InvalidRequest`` for what is no name.
+    """
     user = checked_line("user", user, chars_max=NAME_CHARS_MAX)
     name = checked_line("name", name, chars_max=NAME_CHARS_MAX) if name else ""
     account = await accounts.ensure_user(user, admin=admin)
     token = tokens.generate()
     details = await accounts.add_token(
-        account.user_id, token_id=token.token_id, name=name, secret_digest=token.digest, expires_at=expires_at
+        account.user_id, token_id=token.token_id, name=name, secret_digest=token.digest, expires_at=expires_at, by=by
     )
     return IssuedToken(token.plaintext, details)
 
 
-async def revoke_token(accounts: Accounts, token_id: str, *, publish: Callable[[str, bytes], None]) -> bool:
+async def revoke_token(
+    accounts: Accounts, token_id: str, *, publish: Callable[[str, bytes], None], by: Account | None = None
+) -> bool:
     """Nobody gets in with the token from now on, and streams that it opened end. False if there is no such token."""
-    if not (token_id.isascii() and token_id.isalnum() and await accounts.revoke(token_id)):
+    if not (token_id.isascii() and token_id.isalnum() and await accounts.revoke(token_id, by=by)):
         return False
     publish(TOKENS_CHANNEL, token_id.encode())
     return True

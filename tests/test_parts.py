@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chatcluster.errors import InvalidCursor
 from chatcluster.parts import (
     BEGINNING,
+    CONTENT_VERSION,
     FRAME_KIND,
     START,
     AttemptFrame,
@@ -20,17 +21,26 @@ from chatcluster.parts import (
     Cursor,
     FrameBody,
     FrameKind,
+    ImagePart,
+    JsonPart,
     Message,
+    NoticePart,
+    OpaquePart,
     OpenFrame,
     PartFrame,
     Parts,
     Position,
     ReasoningPart,
+    ResourcePart,
     Role,
     TextPart,
+    ToolArgumentsPart,
     ToolCallPart,
+    ToolProgressPart,
     ToolResultPart,
     TurnFrame,
+    coalesced,
+    content_version_of,
     decode_frame,
     decode_parts,
     encode,
@@ -39,6 +49,7 @@ from chatcluster.parts import (
     joined,
     pack_frame,
     parse_cursor,
+    shown,
     text_of,
     unpack_frame,
 )
@@ -51,6 +62,19 @@ PARTS = st.one_of(
     st.builds(ReasoningPart, st.text()),
     st.builds(ToolCallPart, st.text(), st.text(), st.text()),
     st.builds(ToolResultPart, st.text(), st.text(), st.booleans()),
+    st.builds(
+        ToolResultPart,
+        st.text(),
+        st.lists(
+            st.one_of(
+                st.builds(TextPart, st.text()),
+                st.builds(ImagePart, st.text(), st.text()),
+                st.builds(JsonPart, st.text()),
+                st.builds(ResourcePart, st.text(), st.text(), st.none(), st.text()),
+            )
+        ).map(tuple),
+    ),
+    st.builds(OpaquePart, st.text(), st.text(), st.text(), st.text()),
 )
 BODIES: tuple[FrameBody, ...] = (
     OpenFrame("worker", 3),
@@ -183,6 +207,44 @@ def test_joining_keeps_every_character_and_is_final(deltas: Parts) -> None:
     assert [part for part in parts if isinstance(part, ToolCallPart)] == [
         delta for delta in deltas if isinstance(delta, ToolCallPart)
     ]
+
+
+def test_a_call_that_was_streamed_has_all_of_its_arguments() -> None:
+    deltas = (
+        TextPart("I "),
+        ToolCallPart("1", "add", ""),
+        ToolArgumentsPart("1", '{"a":'),
+        ToolCallPart("2", "now", "{}"),
+        ToolArgumentsPart("1", "1}"),
+        ToolProgressPart("2", 0.5),
+        NoticePart("tools_unavailable", "no tools of weather", "weather"),
+        TextPart("look"),
+    )
+    calls = (ToolCallPart("1", "add", '{"a":1}'), ToolCallPart("2", "now", "{}"))
+    assert joined(deltas) == (TextPart("I "), *calls, TextPart("look"))
+    assert joined(coalesced(deltas)) == joined(deltas), "what is coalesced on the way loses nothing"
+
+
+def test_texts_on_both_sides_of_what_is_on_the_stream_alone_are_one() -> None:
+    assert joined((TextPart("a"), ToolProgressPart("1", 1.0), TextPart("b"))) == (TextPart("ab"),)
+
+
+def test_a_result_in_plain_text_is_a_list_of_one() -> None:
+    assert decode_parts(b'[{"type":"tool_result","call_id":"1","content":"ok"}]') == (ToolResultPart("1", "ok"),)
+    assert ToolResultPart("1", "ok").content == (TextPart("ok"),)
+    assert ToolResultPart("1", (TextPart("a"), ImagePart("image/png", "AA=="), JsonPart("[1]"))).text == "a[1]"
+
+
+def test_the_version_of_content_is_the_lowest_that_has_its_parts() -> None:
+    assert content_version_of((TextPart("a"), ReasoningPart("b"), ToolCallPart("1", "add", "{}"))) == 1
+    assert content_version_of((ToolResultPart("1", "ok"),)) == CONTENT_VERSION
+
+
+def test_what_only_the_provider_understands_is_shown_to_nobody() -> None:
+    message = Message(
+        1, Role.ASSISTANT, (TextPart("a"), OpaquePart("p", "m", "k", "{}")), 1, datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    assert shown(message).parts == (TextPart("a"),)
 
 
 def test_the_last_message_of_a_transaction_ends_its_group() -> None:

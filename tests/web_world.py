@@ -28,6 +28,7 @@ from chatcluster.memory import (
     MemorySessions,
     MemoryStore,
 )
+from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
@@ -199,6 +200,7 @@ class World:
             store=self.store,
             accounts=self.accounts,
             sessions=self.sessions,
+            administration=MemoryAdministration(self.database),
             registry=self.registry,
             pubsub=self.pubsub,
             feeds=self.feeds,

@@ -186,6 +186,12 @@ class Client:
         """
         return self._events({"method": "GET", "url": f"/chats/{_segment(chat_id)}/stream"}, cursor)
 
+    def tab(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
+        """As ``stream``, with the changes of the caller's list of chats among the events: ``ChatChangeEvent``, and
+        ``ListResetEvent``, which says to read the list again. Their cursors name a place in both."""
+        request = {"method": "GET", "url": "/watch", "params": {"chat": str(chat_id)}}
+        return self._events(request, cursor)
+
     def ask(
         self,
         content: str | list[Json],

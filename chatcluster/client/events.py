@@ -13,8 +13,10 @@ import msgspec
 
 from chatcluster.events import (
     AcceptedEvent,
+    ChatChangeEvent,
     ErrorEvent,
     HistoryResetEvent,
+    ListResetEvent,
     MessageEvent,
     QueueEvent,
     ReadyEvent,
@@ -38,6 +40,8 @@ Event = (
     | TurnEvent
     | ReadyEvent
     | AcceptedEvent
+    | ChatChangeEvent
+    | ListResetEvent
 )
 
 EVENT_TYPES = frozenset(kind.__struct_config__.tag for kind in Event.__args__)

@@ -141,7 +141,7 @@ def _results_after(history: Sequence[Message], index: int) -> dict[str, str]:
             break
         for part in message.parts:
             if isinstance(part, ToolResultPart):
-                results.setdefault(part.call_id, part.content)
+                results.setdefault(part.call_id, part.text)
     return results
 
 

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster.chat import TAKEN_OVER, ChatState, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, DeletedChat, Outcome, Replica, Token
+from chatcluster.ports.administration import AuditEntry, Takeover
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -62,6 +64,7 @@ class ReplicaRow:
     token: str
     """Changes with each renewal, as in ``ports.Heartbeat``."""
     session_locks: int = SESSION_LOCKS
+    drain_requested: bool = False
 
 
 @dataclass(slots=True)
@@ -105,6 +108,8 @@ class Past:
 
     deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
     """Chats that are gone for good, and since when."""
+    takeovers: list[Takeover] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
 
 
 class HeldLock:
@@ -186,12 +191,41 @@ class MemoryDatabase:
         row.state = state
         row.updated_at = self.now()
 
-    def disown(self, rows: Iterable[ChatRow], cause: str = TAKEN_OVER) -> tuple[Chat, ...]:
-        """Clear the owner of each."""
+    def disown(self, rows: Iterable[ChatRow], cause: str = TAKEN_OVER, name: str = "") -> tuple[Chat, ...]:
+        """Clear the owner of each, of this ``name``, and log it."""
         freed = tuple(rows)
         for row in freed:
+            self.log_freed(row, cause, name)
             self.change(row, disowned(row.state, cause))
         return tuple(self.view(row) for row in freed)
+
+    def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
+        """Note that a chat loses its owner."""
+        assert row.state.worker_id is not None, "it has one"
+        log = self.past.takeovers
+        log.append(Takeover(len(log) + 1, row.id, row.owner_id, cause, row.state.worker_id, name, self.now()))
+
+    def log_claimed(self, row: ChatRow, worker_id: UUID) -> None:
+        """Note who takes a chat up that had lost its owner."""
+        for index, takeover in enumerate(self.past.takeovers):
+            if takeover.chat_id == row.id and takeover.claimed_at is None:
+                now = self.now()
+                self.past.takeovers[index] = msgspec.structs.replace(
+                    takeover,
+                    to_worker=worker_id,
+                    to_name=self.replicas[worker_id].replica.name,
+                    claimed_at=now,
+                    gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
+                )
+
+    def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
+        """Log what an administrator does."""
+        log = self.past.audit
+        log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
+
+    def name_of(self, worker_id: UUID) -> str:
+        row = self.replicas.get(worker_id)
+        return "" if row is None else row.replica.name
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:
         return tuple(row for row in self.chats.values() if row.state.worker_id == worker_id)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from chatcluster.chat import (
+    DRAINED,
     NO_FACTS,
     Create,
     Decision,
@@ -19,6 +20,7 @@ from chatcluster.chat import (
     Fence,
     OwnerCommand,
     Queued,
+    Release,
     Replaced,
     UserCommand,
     create,
@@ -277,6 +279,8 @@ class MemoryStore(Claims):
             if not is_repeat(command, recorded):
                 raise
             return Outcome(self._database.view(row), recorded, replayed=True)
+        if isinstance(command, Release) and command.cause == DRAINED:
+            self._database.log_freed(row, DRAINED, self._database.name_of(fence.worker_id))
         outcome = self._write(row, decision)
         row.commits[origin] = outcome.messages
         return outcome

@@ -10,6 +10,7 @@ port             for real                        in one process
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``Model``        ``llm/client.py``               scripted models in tests
+``Toolbox``      ``tools/``                      scripted tools in tests
 ===============  ==============================  ========================
 
 Every method may raise ``StoreUnavailable`` (the first four) or ``StreamsUnavailable`` (``PartStreams``);
@@ -19,7 +20,7 @@ Every method may raise ``StoreUnavailable`` (the first four) or ``StreamsUnavail
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
-from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress
+from chatcluster.ports.model import Delta, Finished, KeepAlive, Model, ModelEvent, ModelRequest, Progress, ToolSpec
 from chatcluster.ports.outside import Outside
 from chatcluster.ports.pubsub import (
     GAP,
@@ -75,6 +76,17 @@ from chatcluster.ports.store import (
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
+from chatcluster.ports.toolbox import (
+    Approval,
+    Effect,
+    Progressed,
+    RunBy,
+    Tool,
+    Toolbox,
+    ToolCall,
+    ToolResult,
+    TurnTools,
+)
 
 __all__ = [
     "GAP",
@@ -92,6 +104,7 @@ __all__ = [
     "Account",
     "Accounts",
     "Appended",
+    "Approval",
     "Burial",
     "Changes",
     "Chat",
@@ -100,6 +113,7 @@ __all__ = [
     "Death",
     "DeletedChat",
     "Delta",
+    "Effect",
     "Finished",
     "Gap",
     "Heartbeat",
@@ -120,17 +134,25 @@ __all__ = [
     "OwnedChat",
     "PartStreams",
     "Progress",
+    "Progressed",
     "Proof",
     "PubSub",
     "Registry",
     "Renewal",
     "Replica",
+    "RunBy",
     "SessionLock",
     "Sessions",
     "Silence",
     "Store",
     "Subscription",
     "Token",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+    "Toolbox",
+    "TurnTools",
     "Version",
     "hint_channel",
     "hint_of",

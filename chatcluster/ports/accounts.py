@@ -41,9 +41,18 @@ class Accounts(Protocol):
         ...
 
     async def add_token(
-        self, user_id: UUID, *, token_id: str, name: str, secret_digest: bytes, expires_at: datetime | None
-    ) -> Token: ...
+        self,
+        user_id: UUID,
+        *,
+        token_id: str,
+        name: str,
+        secret_digest: bytes,
+        expires_at: datetime | None,
+        by: Account | None = None,
+    ) -> Token:
+        """A new token of a user; what an administrator does (``by``) is logged with it. Raises ``NotFound``."""
+        ...
 
     async def tokens(self) -> tuple[Token, ...]: ...
 
-    async def revoke(self, token_id: str) -> bool: ...
+    async def revoke(self, token_id: str, *, by: Account | None = None) -> bool: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -12,15 +12,28 @@ import msgspec
 from chatcluster.parts import Message, Part, Usage
 
 
+class ToolSpec(msgspec.Struct, frozen=True):
+    """A tool as the model is told of it. ``name`` matches ``[A-Za-z0-9_-]{1,64}``; ``parameters`` is the JSON schema of
+    an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
 class ModelRequest(msgspec.Struct, frozen=True):
     chat_id: UUID
     messages: tuple[Message, ...]
     model: str | None = None
     """None: the deployment's default."""
+    tools: tuple[ToolSpec, ...] = ()
+    may_call_tools: bool = True
+    """False: the tools are told, so that what the provider keeps of the prompt stays good, and none may be called."""
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """A piece of the answer, in order: text, reasoning, or a whole tool call."""
+    """A piece of the answer, in order: text, reasoning, a tool call that begins (with what is there of its arguments),
+    more of the arguments of one that began, or what only the provider understands."""
 
     part: Part
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from chatcluster.chat import ChatState, Decision, Fence
+from chatcluster.chat import DRAINED, ChatState, Decision, Fence
 from chatcluster.errors import Fenced
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, ToolCallPart
 from chatcluster.ports import Chat, NewChat, Outcome
@@ -79,15 +79,22 @@ async def write_decision(
     await _write_calls(connection, chat_id, before, decision, messages)
     if decision.model is not UNSET:
         await connection.execute(SQL["choose_model"], chat_id, decision.model)
+    if fence is not None and _hands_over(decision):
+        await connection.execute(SQL["log_handover"], chat_id, fence.worker_id)
     values = _row_values(chat_id, before, decision, kept_bytes)
     chat = chat_of(await _update_chat(connection, values, before, fence))
     return Outcome(chat, messages, queued, ended=ended)
 
 
+def _hands_over(decision: Decision) -> bool:
+    """Whether the owner gives the chat back because it leaves, which is logged."""
+    return decision.event == "Release" and decision.state.cause == DRAINED
+
+
 def is_plain(decision: Decision) -> bool:
     """Whether ``write_known`` can write it: neither queue nor open calls play a part, and no history is deleted."""
     state = decision.state
-    return not (
+    return not _hands_over(decision) and not (
         decision.delete_from is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
     )
 

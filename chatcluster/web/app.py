@@ -70,7 +70,6 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
         route_handlers=ROUTES,
         middleware=[authentication(authenticator, Shares(services.settings), services.settings.public_url)],
         guards=[require_known_query],
-        security=[{"token": []}, {"session": []}],
     )
     return Litestar(
         route_handlers=[api, *health.ROUTES],
@@ -96,6 +95,7 @@ def _openapi() -> OpenAPIConfig:
         description='Durable AI chats. Errors are `{"error": {"code", "message", …}}`; the code never changes.',
         openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, before_request=_no_other_page),
         use_handler_docstrings=True,
+        security=[{"token": []}, {"session": []}],
         components=Components(
             security_schemes={
                 "token": SecurityScheme(type="http", scheme="bearer", bearer_format="ccl_…"),

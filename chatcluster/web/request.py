@@ -110,6 +110,13 @@ def parse_chat_id(text: str) -> UUID:
     return UUID(text)
 
 
+def parse_uuid(text: str, error: Exception) -> UUID:
+    """Raises ``error`` for what is none."""
+    if _UUID.fullmatch(text) is None:
+        raise error
+    return UUID(text)
+
+
 def parse_message_id(text: str) -> int:
     return _parse_number(text, MessageNotFound("there is no such message in this chat"))
 

@@ -16,6 +16,7 @@ from chatcluster.config import Settings
 from chatcluster.metrics import Metrics
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
+from chatcluster.ports.administration import Administration
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -81,6 +82,7 @@ class Services:
     store: Store
     accounts: Accounts
     sessions: Sessions
+    administration: Administration
     registry: Registry
     pubsub: PubSub
     feeds: Feeds

@@ -199,6 +199,11 @@ returning greatest('0001-01-02', least(created_at, '9999-12-30')) as created_at
 -- The row is locked already, and written last by what follows.
 update chats set model = $2 where id = $1
 
+-- name: log_handover
+insert into takeovers (chat_id, owner_id, cause, from_worker, from_name)
+select id, owner_id, 'drain', $2, coalesce((select name from replicas where replicas.worker_id = $2), '')
+from chats where id = $1
+
 -- name: dequeue
 delete from queued_messages where chat_id = $1 and id = any($2::bigint[])
 

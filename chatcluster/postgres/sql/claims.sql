@@ -8,7 +8,7 @@ chats.claimable_since is not null and chats.status = 'running'
 -- The lock on the replica's row makes a burial of this worker wait; renewals do not conflict with it. If a burial has
 -- the row, or has deleted it, nothing is claimed.
 claimer as (
-    select worker_id from replicas where worker_id = $1 and exists (select from taken) for key share skip locked
+    select worker_id, name from replicas where worker_id = $1 and exists (select from taken) for key share skip locked
 ),
 claimed as (
     update chats set
@@ -22,13 +22,20 @@ claimed as (
         updated_at = statement_timestamp()
     from taken, claimer
     where chats.id = taken.id
-    returning {chat}, taken.round, taken.place, taken.claimable_since as waited_since,
+    returning {chat}, claimer.name as claimer_name, taken.round, taken.place, taken.claimable_since as waited_since,
         case
             when retry_at is null then 0
             else greatest(0, extract(
                 epoch from least(greatest(retry_at, '0001-01-02'), '9999-12-30') - statement_timestamp()
             ))
         end::float8 as retry_seconds
+),
+logged as (
+    -- Of the few that had lost an owner who takes them up: a look into a small partial index for each.
+    update takeovers set
+        to_worker = claimed.worker_id, to_name = claimed.claimer_name, claimed_at = statement_timestamp()
+    from claimed
+    where takeovers.chat_id = claimed.id and takeovers.claimed_at is null and claimed.cause in ('takeover', 'drain')
 )
 
 -- name: claim

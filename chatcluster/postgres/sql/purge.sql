@@ -64,6 +64,18 @@ delete from deleted_chats where chat_id in (
     for update skip locked
 )
 
+-- name: delete_takeovers
+delete from takeovers where id in (
+    select id from takeovers where freed_at < statement_timestamp() - interval '7 days'
+    order by freed_at limit $1 for update skip locked
+)
+
+-- name: delete_audit
+delete from audit_entries where id in (
+    select id from audit_entries where at < statement_timestamp() - interval '90 days'
+    order by at limit $1 for update skip locked
+)
+
 -- name: delete_keys
 delete from idempotency_keys where (owner_id, key) in (
     select owner_id, key from idempotency_keys

@@ -11,6 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports import Account, Replica, Token
+from chatcluster.ports.administration import AuditEntry, Takeover, UserRow
 from chatcluster.views import ChatAnswer
 
 
@@ -78,6 +79,34 @@ class ReplicaAnswer(msgspec.Struct, frozen=True):
 
 class ReplicasAnswer(msgspec.Struct, frozen=True):
     replicas: list[ReplicaAnswer]
+
+
+class TakeoversAnswer(msgspec.Struct, frozen=True):
+    takeovers: tuple[Takeover, ...]
+    has_more: bool
+
+
+class UsersChatAnswer(msgspec.Struct, frozen=True):
+    """``user``: the name of the user whose chat it is."""
+
+    chat: ChatAnswer
+    owner_id: UUID
+    user: str | None
+
+
+class UsersChatsAnswer(msgspec.Struct, frozen=True):
+    chats: list[UsersChatAnswer]
+    has_more: bool
+
+
+class UsersAnswer(msgspec.Struct, frozen=True):
+    users: tuple[UserRow, ...]
+    has_more: bool
+
+
+class AuditAnswer(msgspec.Struct, frozen=True):
+    entries: tuple[AuditEntry, ...]
+    has_more: bool
 
 
 class TokensAnswer(msgspec.Struct, frozen=True):

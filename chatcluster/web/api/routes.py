@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, messages, sessions, streams
+from chatcluster.web.api import admin, chats, messages, overview, sessions, streams
 
-ROUTES = [*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *sessions.ROUTES, *admin.ROUTES]
+ROUTES = [*chats.ROUTES, *messages.ROUTES, *streams.ROUTES, *sessions.ROUTES, *admin.ROUTES, *overview.ROUTES]

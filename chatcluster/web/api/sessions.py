@@ -23,7 +23,7 @@ FRAGMENT = "/#code="
 """What comes after the ``#`` of an address is sent to no server and stands in no log."""
 
 
-@post("/session", responses=REFUSALS, security=[], opt={OPEN: True})
+@post("/session", responses=REFUSALS, security=[{}], opt={OPEN: True})
 async def sign_in(request: ApiRequest, data: JSONBody[SignIn]) -> Response[SessionAnswer]:
     """Open a session: the answer sets a cookie that does what the token does, until it is ended, has expired, or the
     token is not valid any more. Give a `token`, or a `code` that `chatcluster link` printed, which works once."""
@@ -54,7 +54,7 @@ async def _opened(request: ApiRequest, data: SignIn, digest: bytes) -> Account:
     return opened
 
 
-@delete("/session", responses=REFUSALS, security=[], opt={OPEN: True})
+@delete("/session", responses=REFUSALS, security=[{}], opt={OPEN: True})
 async def sign_out(request: ApiRequest) -> Response[None]:
     """End the cookie's session, on every replica; its event streams break off. Without one there is nothing to end."""
     settings = request.services.settings

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.types import ASGIApp
 
+from chatcluster import events
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import BEGINNING, parse_cursor
+from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, parse_cursor
 from chatcluster.tab_stream import parse_tab_cursor
+from chatcluster.watch import DeletedEvent, ListEvent
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.http.sse import EventStream
 from chatcluster.web.request import ApiRequest, parse_chat_id
 
-EVENTS = ResponseSpec(
-    data_container=str,
-    media_type="text/event-stream",
-    generate_examples=False,
-    description="Server-sent events; `event:` is the type, `data:` a JSON object with `type` and the payload",
+ChatEvents = (
+    events.StatusEvent
+    | events.MessageEvent
+    | AttemptFrame
+    | PartFrame
+    | events.HistoryResetEvent
+    | events.QueueEvent
+    | events.RetryEvent
+    | events.ErrorEvent
+    | events.TitleEvent
+    | events.TurnEvent
+    | events.ReadyEvent
+    | events.AcceptedEvent
 )
+"""What the ``data`` of an event is, by its ``type``."""
+ListEvents = ListEvent | DeletedEvent | ChatEvents | events.ChatChangeEvent | events.ListResetEvent
 
 
-@get("/chats/{chat_id:str}/stream", responses={**REFUSALS, 200: EVENTS})
+def _described(kinds: Any) -> ResponseSpec:
+    return ResponseSpec(
+        data_container=kinds,
+        media_type="text/event-stream",
+        generate_examples=False,
+        description="Server-sent events; `event:` is the type, `data:` a JSON object with `type` and the payload",
+    )
+
+
+@get("/chats/{chat_id:str}/stream", responses={**REFUSALS, 200: _described(ChatEvents)})
 async def stream_chat(
     request: ApiRequest,
     chat_id: FromPath[str],
@@ -55,7 +76,7 @@ async def stream_chat(
     )
 
 
-@get("/watch", responses={**REFUSALS, 200: EVENTS})
+@get("/watch", responses={**REFUSALS, 200: _described(ListEvents)})
 async def watch_chats(
     request: ApiRequest,
     chat: Annotated[str, QueryParameter(description="Follow this chat as well, in the same stream")] = "",

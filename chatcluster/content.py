@@ -1,0 +1,217 @@
+"""What a message says: the kinds of parts, and how the deltas of an answer become the parts of its message. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import msgspec
+
+
+class TextPart(msgspec.Struct, tag="text", frozen=True):
+    text: str
+
+
+class ReasoningPart(msgspec.Struct, tag="reasoning", frozen=True):
+    text: str
+
+
+class ToolCallPart(msgspec.Struct, tag="tool_call", frozen=True, omit_defaults=True):
+    """A call that the model asks for.
+
+    ``id`` is ours: given when the call first appears, and never used for another one. ``provider_id`` is what the
+    model's server calls it. ``arguments`` is the JSON text as the model wrote it; while it is still being written, the
+    part says what is there of it, and ``ToolArgumentsPart``s bring the rest.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    provider_id: str | None = None
+
+
+class ImagePart(msgspec.Struct, tag="image", frozen=True):
+    """``data`` is base64."""
+
+    media_type: str
+    data: str
+
+
+class JsonPart(msgspec.Struct, tag="json", frozen=True):
+    """A structured value, as JSON text."""
+
+    json: str
+
+
+class ResourcePart(msgspec.Struct, tag="resource", frozen=True, omit_defaults=True):
+    """What a tool refers to by its address, with the text of it where that came along."""
+
+    uri: str
+    name: str | None = None
+    media_type: str | None = None
+    text: str | None = None
+
+
+ResultContent = TextPart | ImagePart | JsonPart | ResourcePart
+
+
+class ToolResultPart(msgspec.Struct, tag="tool_result", frozen=True):
+    """The one result of a call. A plain text is short for a list with that text in it."""
+
+    call_id: str
+    content: str | tuple[ResultContent, ...]
+    is_error: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.content, str):
+            msgspec.structs.force_setattr(self, "content", (TextPart(self.content),))
+
+    @property
+    def text(self) -> str:
+        """What the result says in words, images and their like aside."""
+        return "".join(_text_of_result(piece) for piece in self.content if not isinstance(piece, str))
+
+
+def _text_of_result(piece: ResultContent) -> str:
+    match piece:
+        case TextPart(text=text):
+            return text
+        case JsonPart(json=text):
+            return text
+        case ResourcePart(text=str() as text):
+            return text
+        case _:
+            return ""
+
+
+class OpaquePart(msgspec.Struct, tag="opaque", frozen=True):
+    """What only the provider understands, kept verbatim and in order, and never shown: signatures and their like.
+
+    ``data`` is the provider's JSON. It goes back to that provider, for that model, and to no other.
+    """
+
+    provider: str
+    model: str
+    kind: str
+    data: str
+
+
+class ToolArgumentsPart(msgspec.Struct, tag="tool_arguments", frozen=True):
+    """On the stream alone: more of the arguments of a call that has begun."""
+
+    call_id: str
+    text: str
+
+
+class ToolProgressPart(msgspec.Struct, tag="tool_progress", frozen=True, omit_defaults=True):
+    """On the stream alone: how far a running call is, in a unit of the tool's own."""
+
+    call_id: str
+    progress: float
+    total: float | None = None
+    message: str | None = None
+
+
+class NoticePart(msgspec.Struct, tag="notice", frozen=True, omit_defaults=True):
+    """On the stream alone: what the turn goes on without. ``source`` names it: a server of tools, say."""
+
+    code: str
+    message: str
+    source: str | None = None
+
+
+Part = (
+    TextPart
+    | ReasoningPart
+    | ToolCallPart
+    | ToolResultPart
+    | ImagePart
+    | OpaquePart
+    | ToolArgumentsPart
+    | ToolProgressPart
+    | NoticePart
+)
+Parts = tuple[Part, ...]
+
+STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, NoticePart)
+"""Parts that no message has."""
+
+UNSEEN = (ReasoningPart, OpaquePart, *STREAMED_ONLY)
+"""What is not part of an answer to look at."""
+
+CONTENT_VERSION = 2
+"""Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text."""
+
+
+def content_version_of(parts: Iterable[Part]) -> int:
+    """The lowest version of chatcluster's content that has all of these parts."""
+    return 1 if all(isinstance(part, TextPart | ReasoningPart | ToolCallPart) for part in parts) else 2
+
+
+def text_of(parts: Iterable[Part]) -> str:
+    """The visible text of a message: its text parts joined."""
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def strings_of(part: msgspec.Struct) -> Iterator[str]:
+    """All that a part holds in strings: what it takes in memory and on the wire, and little else."""
+    for value in msgspec.structs.astuple(part):
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple):
+            for piece in value:
+                yield from strings_of(piece)
+
+
+def is_visible(parts: Iterable[Part]) -> bool:
+    """Whether there is something to see: a call, a result, or a character of text that is more than space."""
+    for part in parts:
+        if isinstance(part, TextPart):
+            if any(mark != " " and mark.isprintable() for mark in part.text):
+                return True
+        elif not isinstance(part, UNSEEN):
+            return True
+    return False
+
+
+def storable(text: str) -> str:
+    """``text`` with U+FFFD for what neither Postgres nor JSON can hold: NUL, and halves of surrogate pairs."""
+    if not text.isascii():
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.replace("\0", "\ufffd")
+
+
+def coalesced(deltas: Iterable[Part]) -> list[Part]:
+    """The same deltas, with neighbours of one kind of text, or of one call's arguments, as one."""
+    parts: list[Part] = []
+    for _, run in groupby(deltas, key=_kind_of_text):
+        first, *rest = run
+        if rest and isinstance(first, TextPart | ReasoningPart | ToolArgumentsPart):
+            text = first.text + "".join(delta.text for delta in rest if isinstance(delta, type(first)))
+            parts.append(msgspec.structs.replace(first, text=text))
+        else:
+            parts.extend((first, *rest))
+    return parts
+
+
+def _kind_of_text(part: Part) -> object:
+    return part.call_id if isinstance(part, ToolArgumentsPart) else type(part)
+
+
+def joined(deltas: Iterable[Part]) -> Parts:
+    """The deltas of an attempt as the parts of its message: neighbours of one kind of text are one, a call has all of
+    its arguments, and what is on the stream alone is left out."""
+    arguments: dict[str, list[str]] = {}
+    parts: list[Part] = []
+    for delta in deltas:
+        if isinstance(delta, ToolArgumentsPart):
+            arguments.setdefault(delta.call_id, []).append(delta.text)
+        elif not isinstance(delta, STREAMED_ONLY):
+            parts.append(delta)
+    return tuple(_with_arguments(part, arguments) for part in coalesced(parts))
+
+
+def _with_arguments(part: Part, more: dict[str, list[str]]) -> Part:
+    if not isinstance(part, ToolCallPart) or part.id not in more:
+        return part
+    return msgspec.structs.replace(part, arguments="".join((part.arguments, *more[part.id])))

@@ -1,0 +1,105 @@
+"""Tools: what a chat may call, and how a call is run.
+
+A **toolbox** is asked once a turn, by the chat's owner, what tools there are for that chat. Behind it are servers of
+tools, tools of the cluster's own, and those that the chat's client runs itself.
+
+Who is authoritative: the ledger in the store says which calls there are and what became of each. A toolbox keeps
+nothing of them: it lists, and it runs one call when it is told to. Whether a call may be run again after its worker
+died is told by the tool's ``effect`` as the ledger has it.
+
+What happens on failure: whatever goes wrong with a call is a result with ``is_error`` that tells the model what to
+do, never an exception; a server whose tools cannot be had costs its tools, and a notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+from chatcluster.parts import NoticePart, ResultContent
+from chatcluster.ports.store import Chat
+
+
+class Effect(StrEnum):
+    """What running a call does, and so whether it may be run again when nobody knows how far it got."""
+
+    READ = "read"
+    IDEMPOTENT = "idempotent"
+    ONCE = "once"
+
+
+class Approval(StrEnum):
+    """Whether a person is asked before a call is run."""
+
+    NEVER = "never"
+    ASK = "ask"
+    DENY = "deny"
+
+
+class RunBy(StrEnum):
+    """Where a call is run: by the chat's owner, or by the chat's client, which sends the result."""
+
+    OWNER = "owner"
+    CLIENT = "client"
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """A JSON schema of an object."""
+    effect: Effect = Effect.ONCE
+    approval: Approval = Approval.NEVER
+    run_by: RunBy = RunBy.OWNER
+    runs_alone: bool = False
+    """Not beside other calls of its step."""
+    idle_seconds: float = 60.0
+    """Without progress; progress starts it anew."""
+    total_seconds: float = 600.0
+    result_bytes_max: int = 10 << 20
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call to run. ``call_id`` is ours, the same each time it is run: a server may know a repeat by it."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolResult(msgspec.Struct, frozen=True):
+    content: tuple[ResultContent, ...]
+    is_error: bool = False
+
+
+class Progressed(msgspec.Struct, frozen=True):
+    progress: float
+    total: float | None = None
+    message: str | None = None
+
+
+class TurnTools(Protocol):
+    """The tools of one chat for one turn. Sessions with servers are made when they are first needed."""
+
+    async def tools(self) -> Sequence[Tool]:
+        """All of them, with names that are unique. Bounded in time; never raises for what is outside."""
+        ...
+
+    @property
+    def notices(self) -> Sequence[NoticePart]:
+        """What the turn goes on without, as found by ``tools``."""
+        ...
+
+    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+        """Run a call of a tool that ``tools`` named. To cancel it tells the tool. Never raises for what is outside."""
+        ...
+
+
+class Toolbox(Protocol):
+    def open(self, chat: Chat) -> AbstractAsyncContextManager[TurnTools]:
+        """The tools of a turn of this chat. On leaving, the sessions that were made are closed, within a bound."""
+        ...

@@ -78,9 +78,7 @@ function AssistantMessage({ message, results, asked, isLast, isActive }: Message
       {end && <p className="mt-1 text-sm text-soft">{end}</p>}
       <Foot at={message.created_at} text={textOf(message.parts)}>
         {message.model && <span className="foreign px-1">{message.model}</span>}
-        {message.usage?.output_tokens !== undefined && (
-          <span className="px-1">{message.usage.output_tokens} tokens</span>
-        )}
+        {message.usage?.output_tokens != null && <span className="px-1">{message.usage.output_tokens} tokens</span>}
       </Foot>
     </Frame>
   );
@@ -101,10 +99,15 @@ export function Parts({ parts, results, asked, isActive, isStreaming = false }: 
     const key = `${at} ${part.type}`;
     if (part.type === "text") return <Answer key={key} text={part.text} isStreaming={isGrowing} />;
     if (part.type === "reasoning") return <Thoughts key={key} text={part.text} isGrowing={isGrowing} />;
+    if (part.type === "notice") return <Told key={key} text={part.message} />;
     if (part.type !== "tool_call") return null;
     const isAsked = asked.some((call) => call.call_id === part.id);
     return <ToolCall key={key} call={part} result={results.get(part.id)} isActive={isActive} isAsked={isAsked} />;
   });
+}
+
+function Told({ text }: { text: string }) {
+  return <p className="foreign my-1 text-sm text-soft">{text}</p>;
 }
 
 function Thoughts({ text, isGrowing }: { text: string; isGrowing: boolean }) {

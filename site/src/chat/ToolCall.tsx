@@ -1,5 +1,5 @@
 import { CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
-import { type Part, textOf } from "../client/index.ts";
+import type { Part } from "../client/index.ts";
 
 export type Call = Extract<Part, { type: "tool_call" }>;
 export type Result = Extract<Part, { type: "tool_result" }>;
@@ -50,10 +50,10 @@ function Block({ title, text }: { title: string; text: string }) {
   );
 }
 
-function Progress({ progress, total, message }: { progress: number; total?: number; message?: string }) {
+function Progress({ progress, total, message }: NonNullable<Call["progress"]>) {
   return (
     <div className="flex items-center gap-2 border-t border-line px-3 py-1.5 text-xs text-soft">
-      <progress value={progress} max={total} aria-label="Progress" className="h-1.5 w-32 accent-accent" />
+      <progress value={progress} max={total ?? undefined} aria-label="Progress" className="h-1.5 w-32 accent-accent" />
       <span className="foreign">{message ?? (total ? `${progress} of ${total}` : progress)}</span>
     </div>
   );
@@ -68,6 +68,16 @@ function readable(json: string): string {
   }
 }
 
-function textOfResult({ content }: Result): string {
-  return (typeof content === "string" ? content : textOf(content)) || "(nothing)";
+export function textOfResult({ content }: Result): string {
+  const text = typeof content === "string" ? content : content.map(textOfPart).join("\n");
+  return text || "(nothing)";
+}
+
+/** What is no text is told, not loaded: a tool's result is as foreign as an answer. */
+function textOfPart(part: Part): string {
+  if (part.type === "text") return part.text;
+  if (part.type === "json") return readable(part.json);
+  if (part.type === "image") return `[an image: ${part.media_type}]`;
+  if (part.type === "resource") return part.text ?? `[${part.name ?? "resource"}: ${part.uri}]`;
+  return "";
 }

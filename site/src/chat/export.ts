@@ -1,7 +1,8 @@
 /** A chat as a file: all its messages, read page by page from the API, as Markdown for people or as JSON. */
 
-import { type Chat, type Message, type Page, type Part, textOf } from "../client/index.ts";
+import type { Chat, Message, Page, Part } from "../client/index.ts";
 import { api } from "../server.ts";
+import { textOfResult } from "./ToolCall.tsx";
 
 const PAGE_MESSAGES = 500;
 
@@ -39,8 +40,7 @@ export function markdown(chat: Chat, messages: readonly Message[]): string {
 function block(part: Part): string {
   if (part.type === "text") return part.text;
   if (part.type === "tool_call") return fenced(`${part.name}(${part.arguments})`);
-  if (part.type === "tool_result")
-    return fenced(typeof part.content === "string" ? part.content : textOf(part.content));
+  if (part.type === "tool_result") return fenced(textOfResult(part));
   return "";
 }
 

@@ -1,18 +1,9 @@
 import { useQuery } from "@tanstack/react-query";
+import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
 import { useSession } from "../session.ts";
 
-export type Replica = {
-  worker_id: string;
-  name: string;
-  address: string;
-  version: string;
-  state: string;
-  slots: number;
-  chats: number;
-  heartbeat_age_seconds: number;
-  started_at: string | null;
-};
+export type Replica = Schemas["ReplicaAnswer"];
 
 /** The name of a worker: administrators may read it. Others learn that it is another one. */
 export function useReplicaName(workerId: string | null | undefined): string | null {

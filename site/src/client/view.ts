@@ -181,6 +181,8 @@ function appended(preview: readonly Part[], part: Part): readonly Part[] {
     }
     case "tool_call":
     case "tool_result":
+    case "image":
+    case "notice":
       return [...preview, part];
     case "tool_arguments":
       return ofCall(preview, part.call_id, (call) => ({ ...call, arguments: call.arguments + part.text }));
@@ -200,7 +202,12 @@ function ofCall(preview: readonly Part[], id: string, changed: (call: Call) => C
 }
 
 /** A page of history as the API answers it; `cursor` is where the stream goes on after it. */
-export type Page = { messages: readonly Message[]; queue?: readonly Queued[]; cursor?: string; has_more: boolean };
+export type Page = {
+  messages: readonly Message[];
+  queue?: readonly Queued[];
+  cursor?: string | null;
+  has_more: boolean;
+};
 
 /**
  * The view with the newest page of history, as an answer of the API or a cache has it. Until the stream has spoken it is

@@ -1,8 +1,16 @@
-/** The JSON of events and messages. What a newer server adds is passed over; see `view.ts`. */
+/**
+ * The JSON of events and messages, as narrow as a client wants it; `schema.d.ts` has all of the API, written from its
+ * OpenAPI document. What a newer server adds is passed over; see `view.ts`.
+ */
+
+import type { components } from "./schema.d.ts";
+
+/** Every answer of the API and every body, by its name in the OpenAPI document. */
+export type Schemas = components["schemas"];
 
 export type Status = "pending" | "running" | "interrupting" | "waiting" | "requires_action" | "error";
 
-export type ToolProgress = { progress: number; total?: number; message?: string };
+export type ToolProgress = { progress: number; total?: number | null; message?: string | null };
 
 export type Part =
   | { type: "text"; text: string }
@@ -10,13 +18,17 @@ export type Part =
   | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }
   | { type: "tool_arguments"; call_id: string; text: string }
   | ({ type: "tool_progress"; call_id: string } & ToolProgress)
-  | { type: "tool_result"; call_id: string; content: string | readonly Part[]; is_error?: boolean };
+  | { type: "tool_result"; call_id: string; content: string | readonly Part[]; is_error?: boolean }
+  | { type: "image"; media_type: string; data: string }
+  | { type: "json"; json: string }
+  | { type: "resource"; uri: string; name?: string | null; text?: string | null }
+  | { type: "notice"; code: string; message: string };
 
 export type Usage = {
-  input_tokens?: number;
-  output_tokens?: number;
-  reasoning_tokens?: number;
-  cached_input_tokens?: number;
+  input_tokens?: number | null;
+  output_tokens?: number | null;
+  reasoning_tokens?: number | null;
+  cached_input_tokens?: number | null;
 };
 
 export type Message = {
@@ -25,12 +37,12 @@ export type Message = {
   parts: readonly Part[];
   revision: number;
   created_at: string;
-  finish_reason?: string;
-  model?: string;
-  usage?: Usage;
+  finish_reason?: string | null;
+  model?: string | null;
+  usage?: Usage | null;
 };
 
-export type Queued = { id: number; parts: readonly Part[]; created_at: string; model?: string };
+export type Queued = { id: number; parts: readonly Part[]; created_at: string; model?: string | null };
 export type ErrorInfo = { code: string; message: string };
 export type Retry = {
   attempt: number;
@@ -38,10 +50,10 @@ export type Retry = {
   error: string;
   kind: string;
   retrying_at: string | null;
-  provider?: string;
-  status_code?: number;
+  provider?: string | null;
+  status_code?: number | null;
 };
-export type Turn = { message_id: number; outcome: string; duration_ms: number; code?: string };
+export type Turn = { message_id: number; outcome: string; duration_ms: number; code?: string | null };
 export type ActionCall = {
   call_id: string;
   name: string;

@@ -1,5 +1,6 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Empty } from "../ui/Notice.tsx";
@@ -7,14 +8,7 @@ import { type Column, Table } from "../ui/Table.tsx";
 import { Time } from "../ui/Time.tsx";
 import { Panel } from "./Panel.tsx";
 
-type Entry = {
-  id: number;
-  at: string;
-  user: string | null;
-  action: string;
-  target: string;
-  details: Record<string, unknown>;
-};
+type Entry = Schemas["AuditEntry"];
 
 const PAGE = 100;
 const PAGE_MAX = 500;
@@ -58,7 +52,7 @@ const COLUMNS: Column<Entry>[] = [
     name: "Details",
     cell: (row) => (
       <code className="foreign font-mono text-xs">
-        {Object.keys(row.details).length ? JSON.stringify(row.details) : "–"}
+        {Object.keys(row.details ?? {}).length ? JSON.stringify(row.details) : "–"}
       </code>
     ),
   },

@@ -11,7 +11,7 @@ import { Time } from "../ui/Time.tsx";
 import { Panel, useRefresh } from "./Panel.tsx";
 import { useFilters } from "./useFilters.ts";
 
-type OwnedChat = Chat & { owner_id: string; user: string | null };
+type OwnedChat = { chat: Chat; owner_id: string; user: string | null };
 type Answer = { chats: OwnedChat[]; has_more: boolean };
 
 const EVERY_MS = 3000;
@@ -55,7 +55,7 @@ export function Chats() {
             </select>
           </div>
           {data.chats.length ? (
-            <Table label="Chats" columns={COLUMNS} rows={data.chats} rowKey={(row) => row.id} />
+            <Table label="Chats" columns={COLUMNS} rows={data.chats} rowKey={(row) => row.chat.id} />
           ) : (
             <Empty title="No chat matches" />
           )}
@@ -73,7 +73,7 @@ export function Chats() {
 async function read(filters: Record<string, string>, pages: number, signal: AbortSignal): Promise<Answer> {
   const chats: OwnedChat[] = [];
   for (let page = 0; ; page++) {
-    const query = { ...filters, limit: PAGE_CHATS, after: chats.at(-1)?.id };
+    const query = { ...filters, limit: PAGE_CHATS, after: chats.at(-1)?.chat.id };
     const answer = await api.get<Answer>("/admin/chats", query, signal);
     chats.push(...answer.chats);
     if (!answer.has_more || page + 1 >= pages) return { chats, has_more: answer.has_more };
@@ -83,17 +83,19 @@ async function read(filters: Record<string, string>, pages: number, signal: Abor
 const COLUMNS: Column<OwnedChat>[] = [
   {
     name: "Title",
-    cell: (row) => <span className="foreign line-clamp-2 min-w-40 font-medium">{row.title || "Untitled"}</span>,
+    cell: (row) => <span className="foreign line-clamp-2 min-w-40 font-medium">{row.chat.title || "Untitled"}</span>,
   },
   { name: "User", cell: (row) => <span className="foreign">{row.user ?? "–"}</span> },
   {
     name: "Status",
-    cell: (row) => <Badge tone={TONES[row.status] ?? "plain"}>{row.archived ? "archived" : row.status}</Badge>,
+    cell: (row) => (
+      <Badge tone={TONES[row.chat.status] ?? "plain"}>{row.chat.archived ? "archived" : row.chat.status}</Badge>
+    ),
   },
-  { name: "Cause", cell: (row) => row.cause || "–" },
-  { name: "Replica", cell: (row) => <ReplicaName workerId={row.worker_id} /> },
-  { name: "Tenures", cell: (row) => row.epoch, isNumber: true },
-  { name: "Changed", cell: (row) => <Time at={row.updated_at} /> },
+  { name: "Cause", cell: (row) => row.chat.cause || "–" },
+  { name: "Replica", cell: (row) => <ReplicaName workerId={row.chat.worker_id} /> },
+  { name: "Tenures", cell: (row) => row.chat.epoch, isNumber: true },
+  { name: "Changed", cell: (row) => <Time at={row.chat.updated_at} /> },
 ];
 
 function ReplicaName({ workerId }: { workerId: string | null }) {

@@ -1,5 +1,6 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { INPUT } from "../ui/Field.tsx";
@@ -9,20 +10,7 @@ import { duration, Time } from "../ui/Time.tsx";
 import { Panel, useRefresh } from "./Panel.tsx";
 import { useFilters } from "./useFilters.ts";
 
-export type Takeover = {
-  id: number;
-  chat_id: string;
-  title: string | null;
-  user: string | null;
-  cause: string;
-  from_name: string | null;
-  from_worker: string;
-  to_name: string | null;
-  to_worker: string | null;
-  freed_at: string;
-  claimed_at: string | null;
-  gap_ms: number | null;
-};
+type Takeover = Schemas["Takeover"];
 export type Takeovers = { takeovers: Takeover[]; has_more: boolean };
 
 const EVERY_MS = 2000;
@@ -74,7 +62,7 @@ export function TakeoverLog() {
 }
 
 function Gaps({ takeovers }: { takeovers: readonly Takeover[] }) {
-  const gaps = takeovers.flatMap(({ gap_ms }) => (gap_ms === null ? [] : [gap_ms])).sort((one, other) => one - other);
+  const gaps = takeovers.flatMap(({ gap_ms }) => (gap_ms == null ? [] : [gap_ms])).sort((one, other) => one - other);
   if (!gaps.length) return null;
   const at = (share: number) => gaps[Math.min(gaps.length - 1, Math.floor(share * gaps.length))] as number;
   return (
@@ -88,14 +76,13 @@ function Gaps({ takeovers }: { takeovers: readonly Takeover[] }) {
 type TakeoverTableProps = { takeovers: readonly Takeover[]; isOfOneChat?: boolean };
 
 export function TakeoverTable({ takeovers, isOfOneChat = false }: TakeoverTableProps) {
-  const columns = isOfOneChat ? COLUMNS.filter(({ name }) => name !== "Chat" && name !== "User") : COLUMNS;
+  const columns = isOfOneChat ? COLUMNS.filter(({ name }) => name !== "Chat") : COLUMNS;
   return <Table label="Takeovers" columns={columns} rows={takeovers} rowKey={(row) => row.id} />;
 }
 
 const COLUMNS: Column<Takeover>[] = [
   { name: "When", cell: (row) => <Time at={row.freed_at} /> },
-  { name: "Chat", cell: (row) => <span className="foreign line-clamp-2 min-w-36">{row.title ?? "deleted"}</span> },
-  { name: "User", cell: (row) => <span className="foreign">{row.user ?? "–"}</span> },
+  { name: "Chat", cell: (row) => <span className="foreign font-mono text-xs">{row.chat_id}</span> },
   {
     name: "Cause",
     cell: (row) => (
@@ -109,5 +96,5 @@ const COLUMNS: Column<Takeover>[] = [
     name: "To",
     cell: (row) => <span className="foreign">{row.to_name ?? row.to_worker?.slice(0, 8) ?? "nobody yet"}</span>,
   },
-  { name: "Gap", cell: (row) => (row.gap_ms === null ? "–" : duration(row.gap_ms)), isNumber: true },
+  { name: "Gap", cell: (row) => (row.gap_ms == null ? "–" : duration(row.gap_ms)), isNumber: true },
 ];

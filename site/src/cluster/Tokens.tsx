@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { CopyButton } from "../chat/CopyButton.tsx";
+import type { Schemas } from "../client/index.ts";
 import { api, queries } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Confirm, Dialog } from "../ui/Dialog.tsx";
@@ -11,16 +12,7 @@ import { Time } from "../ui/Time.tsx";
 import { say, sayError } from "../ui/Toast.tsx";
 import { Panel } from "./Panel.tsx";
 
-type Token = {
-  id: string;
-  user: string;
-  admin: boolean;
-  name: string;
-  created_at: string;
-  expires_at?: string | null;
-  revoked_at?: string | null;
-  last_used_at?: string | null;
-};
+type Token = Schemas["Token"];
 
 const KEY = ["tokens"];
 
@@ -50,7 +42,7 @@ export function Tokens() {
       {isMaking && <NewToken onClose={() => setMaking(false)} />}
       {revoking && (
         <Confirm
-          title={`Revoke the token ${revoking.name ? `“${revoking.name}” ` : ""}of ${revoking.user}?`}
+          title={`Revoke the token ${revoking.name ? `“${revoking.name}” ` : ""}of ${revoking.user_name}?`}
           action="Revoke"
           onConfirm={() => void revoke(revoking)}
           onClose={() => askToRevoke(null)}
@@ -74,29 +66,24 @@ async function revoke(token: Token): Promise<void> {
 
 function columns(onRevoke: (token: Token) => void): Column<Token>[] {
   return [
-    { name: "User", cell: (row) => <span className="foreign font-medium">{row.user}</span> },
+    { name: "User", cell: (row) => <span className="foreign font-medium">{row.user_name}</span> },
     { name: "Name", cell: (row) => <span className="foreign">{row.name || "–"}</span> },
-    {
-      name: "May",
-      cell: (row) => <Badge tone={row.admin ? "warn" : "plain"}>{row.admin ? "administrator" : "user"}</Badge>,
-    },
+    { name: "Last used", cell: (row) => (row.last_used_at ? <Time at={row.last_used_at} /> : "never") },
     { name: "Created", cell: (row) => <Time at={row.created_at} /> },
     { name: "Expires", cell: (row) => (row.expires_at ? <Time at={row.expires_at} /> : "never") },
     { name: "State", cell: (row) => <State token={row} /> },
     {
       name: "",
-      cell: (row) =>
-        !row.revoked_at && (
-          <Button onClick={() => onRevoke(row)} aria-label={`Revoke the token ${row.name} of ${row.user}`}>
-            Revoke
-          </Button>
-        ),
+      cell: (row) => (
+        <Button onClick={() => onRevoke(row)} aria-label={`Revoke the token ${row.name} of ${row.user_name}`}>
+          Revoke
+        </Button>
+      ),
     },
   ];
 }
 
 function State({ token }: { token: Token }) {
-  if (token.revoked_at) return <Badge tone="bad">revoked</Badge>;
   const isExpired = token.expires_at && Date.parse(token.expires_at) <= Date.now();
   return isExpired ? <Badge tone="bad">expired</Badge> : <Badge tone="good">valid</Badge>;
 }

@@ -1,6 +1,7 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "wouter";
+import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Empty } from "../ui/Notice.tsx";
@@ -8,7 +9,7 @@ import { Badge, type Column, Table } from "../ui/Table.tsx";
 import { Time } from "../ui/Time.tsx";
 import { Panel } from "./Panel.tsx";
 
-type User = { user_id: string; name: string; admin: boolean; created_at: string; chats: number; tokens: number };
+type User = Schemas["UserRow"];
 
 const PAGE = 100;
 const PAGE_MAX = 500;

@@ -61,8 +61,14 @@ async def test_a_search_finds_words_in_titles_whatever_their_case_and_no_wildcar
     assert await found(world, "a_b") == ["a_b"]
     assert await found(world, "k\\s") == ["back\\slash"]
     assert await found(world, "%") == ["100% sure"]
+    for title in ("Ärger in der Straße", "ΣΊΣΥΦΟΣ", "(a|b)* c\u00b7"):
+        await world.create(title=title)
+    assert await found(world, "ärger IN") == ["Ärger in der Straße"]
+    assert await found(world, "σίσυφο") == ["ΣΊΣΥΦΟΣ"]
+    assert await found(world, "(A|B)*") == ["(a|b)* c\u00b7"]
+    assert await found(world, "***:a") == []
     assert await found(world, "nothing") == []
-    assert len(await found(world)) == 8
+    assert len(await found(world)) == 11
 
 
 async def test_a_pin_is_kept_and_asked_for_and_fences_nobody(world: World) -> None:

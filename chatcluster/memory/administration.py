@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 from chatcluster.memory.database import ChatRow, MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.ports import Account
 from chatcluster.ports.administration import AuditEntry, ChatFilter, Takeover, TakeoverFilter, UserRow, UsersChat
+from chatcluster.texts import in_any_case
 
 
 class MemoryAdministration:
@@ -71,5 +73,5 @@ def _is_wanted_chat(one: UsersChat, wanted: ChatFilter) -> bool:
         and wanted.status in (None, chat.shown_status)
         and wanted.worker_id in (None, chat.worker_id)
         and wanted.archived in (None, chat.archived)
-        and (wanted.words is None or wanted.words.lower() in chat.title.lower())
+        and (wanted.words is None or re.search(in_any_case(wanted.words), chat.title) is not None)
     )

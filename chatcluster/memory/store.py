@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate, islice, takewhile
@@ -54,6 +55,7 @@ from chatcluster.ports import (
     require_rest,
 )
 from chatcluster.room import bytes_of, new_parts, require_room
+from chatcluster.texts import in_any_case
 
 
 class MemoryStore(Claims):
@@ -185,7 +187,7 @@ class MemoryStore(Claims):
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
             wanted = [row for row in wanted if pinned is None or row.state.pinned == pinned]
-            wanted = [row for row in wanted if words is None or words.lower() in row.title.lower()]
+            wanted = [row for row in wanted if words is None or re.search(in_any_case(words), row.title)]
             return tuple(self._database.view(row) for row in wanted[:limit])
 
     async def list_changed(

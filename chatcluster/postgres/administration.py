@@ -14,9 +14,10 @@ import msgspec
 from chatcluster.ports import Account
 from chatcluster.ports.administration import AuditEntry, ChatFilter, Takeover, TakeoverFilter, UserRow, UsersChat
 from chatcluster.postgres import Connection, Database, Row
-from chatcluster.postgres.chat_reader import containing, existing
+from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import json_of, shown_chat_of
+from chatcluster.texts import in_any_case
 
 SQL = load_queries("administration.sql")
 
@@ -50,7 +51,7 @@ async def _chats(connection: Connection, wanted: ChatFilter, after: UUID | None,
     created_at = None
     if after is not None:
         created_at = existing(await connection.fetchrow(SQL["select_creation"], after), after)["created_at"]
-    pattern = None if wanted.words is None else containing(wanted.words)
+    pattern = None if wanted.words is None else in_any_case(wanted.words)
     choices = (wanted.user, wanted.status, wanted.worker_id, wanted.archived, pattern)
     rows = await connection.fetch(SQL["list_chats"], created_at, after, *choices, limit)
     return tuple(UsersChat(shown_chat_of(row), row["user_name"]) for row in rows)

@@ -7,7 +7,6 @@ such a chat, and its number is the same, so that pages follow one another.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from chatcluster.ports import Changes, Chat, DeletedChat
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import shown_chat_of
+from chatcluster.texts import in_any_case
 
 SQL = load_queries("chats.sql")
 
@@ -92,15 +92,10 @@ async def _list(connection: Connection, query: str, wanted: Wanted) -> Sequence[
     if after is not None:
         row = await connection.fetchrow(SQL["select_creation"], after, wanted.owner_id)
         created_at = existing(row, after)["created_at"]
-    pattern = None if wanted.words is None else containing(wanted.words)
+    pattern = None if wanted.words is None else in_any_case(wanted.words)
     return await connection.fetch(
         SQL[query], wanted.owner_id, wanted.archived, created_at, after, wanted.limit, wanted.pinned, pattern
     )
-
-
-def containing(words: str) -> str:
-    """A pattern for ``ilike`` that is found wherever these words are; none of their characters is a wildcard."""
-    return "%" + re.sub(r"([%_\\])", r"\\\1", words) + "%"
 
 
 async def _list_changed(connection: Connection, query: str, asked: _Changed) -> _Found:

@@ -25,7 +25,7 @@ where (chats.created_at, chats.id)
         when chats.status = 'running' and worker_id is null and not archived then 'pending' else chats.status end)
     and ($5::uuid is null or worker_id = $5)
     and ($6::boolean is null or archived = $6)
-    and ($7::text is null or title ilike $7)
+    and ($7::text is null or title ~ $7)
 order by chats.created_at desc, chats.id desc
 limit $8
 

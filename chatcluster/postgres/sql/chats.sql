@@ -372,7 +372,7 @@ chats
 where owner_id = $1
     and ($2::boolean is null or archived = $2)
     and ($6::boolean is null or pinned = $6)
-    and ($7::text is null or title ilike $7)
+    and ($7::text is null or title ~ $7)
     and (chats.created_at, chats.id)
         < (coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by chats.created_at desc, chats.id desc

@@ -307,26 +307,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/replicas": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * ListReplicas
-         * @description The cluster as the database knows it.
-         */
-        get: operations["ApiV1ReplicasListReplicas"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/admin/replicas": {
         parameters: {
             query?: never;
@@ -339,6 +319,26 @@ export interface paths {
          * @description The cluster as the database knows it.
          */
         get: operations["ApiV1AdminReplicasListReplicas"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/replicas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * ListReplicas
+         * @description The cluster as the database knows it.
+         */
+        get: operations["ApiV1ReplicasListReplicas"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3044,7 +3044,7 @@ export interface operations {
             };
         };
     };
-    ApiV1ReplicasListReplicas: {
+    ApiV1AdminReplicasListReplicas: {
         parameters: {
             query?: never;
             header?: never;
@@ -3145,7 +3145,7 @@ export interface operations {
             };
         };
     };
-    ApiV1AdminReplicasListReplicas: {
+    ApiV1ReplicasListReplicas: {
         parameters: {
             query?: never;
             header?: never;

@@ -11,8 +11,14 @@ type Seen = Record<string, number>;
 let store: Store<Seen> | null = null;
 
 export function seen(): Store<Seen> {
-  store ??= new Store(kept());
+  store ??= followed(new Store(kept()));
   return store;
+}
+
+/** What another tab has seen is seen. */
+function followed(shared: Store<Seen>): Store<Seen> {
+  window.addEventListener("storage", (event) => event.key === KEY && shared.set(kept()));
+  return shared;
 }
 
 function kept(): Seen {

@@ -25,7 +25,8 @@ export type StreamOptions = {
   onState: (state: StreamState, error: ApiError | null) => void;
   /** The cursor is of no use to the server: all is told anew. */
   onCursorLost?: () => void;
-  silenceMs?: number;
+  /** After how long without a sign of life a connection is given up. */
+  silenceMs?: () => number;
 };
 
 export const SILENCE_MS = 45_000;
@@ -57,7 +58,7 @@ async function once(options: StreamOptions, signal: AbortSignal, onOpen: () => v
   const connection = new AbortController();
   const end = () => connection.abort();
   signal.addEventListener("abort", end);
-  const silence = timer(options.silenceMs ?? SILENCE_MS, end);
+  const silence = timer(options.silenceMs ?? (() => SILENCE_MS), end);
   try {
     const response = await options.api.open(options.path, options.cursor(), connection.signal);
     onOpen();
@@ -107,12 +108,12 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function timer(ms: number, onEnd: () => void): { restart: () => void; stop: () => void } {
-  let pending = setTimeout(onEnd, ms);
+function timer(ms: () => number, onEnd: () => void): { restart: () => void; stop: () => void } {
+  let pending = setTimeout(onEnd, ms());
   const stop = () => clearTimeout(pending);
   const restart = () => {
     stop();
-    pending = setTimeout(onEnd, ms);
+    pending = setTimeout(onEnd, ms());
   };
   return { restart, stop };
 }

@@ -9,7 +9,7 @@
 import type { Api, ApiError } from "./api.ts";
 import type { OpenChat } from "./chat.ts";
 import { Store } from "./store.ts";
-import { follow, type StreamState } from "./stream.ts";
+import { follow, SILENCE_MS, type StreamState } from "./stream.ts";
 import type { Chat, ChatEvent } from "./wire.ts";
 
 export type Connection = { state: StreamState | "idle"; error: ApiError | null };
@@ -78,6 +78,7 @@ export class Tab {
         path: chat ? `/watch?chat=${chat.id}` : "/watch",
         cursor: () => this.cursor(chat),
         onCursorLost: () => this.lost(chat),
+        silenceMs: () => (isBusy(chat) ? BUSY_SILENCE_MS : SILENCE_MS),
         onEvent: (id, event) => this.take(chat, id, event as ListEvent),
         onState: (state, error) => this.onState(chat, state, error),
       },
@@ -120,6 +121,14 @@ export class Tab {
     const chatId = event.chat_id ?? event.chat?.id;
     if (chatId) this.options.onList({ change: event.change ?? event.type, chatId, chat: event.chat ?? null });
   }
+}
+
+/** Where an answer is waited for, one missed heartbeat is enough: its replica may be frozen, and another one answers. */
+const BUSY_SILENCE_MS = 20_000;
+
+function isBusy(chat: OpenChat | null): boolean {
+  const status = chat?.view.now.status;
+  return status === "pending" || status === "running" || status === "interrupting";
 }
 
 const HIDDEN_MS = 30_000;

@@ -50,7 +50,7 @@ test("lines of 100 kB, deep nesting and 40 kB of Markdown are shown, and the pag
   const { id } = await newChat("[[say=begin]]");
   await atRest(id);
   for (const text of texts) {
-    await call("POST", `/chats/${id}/messages`, { content: `[[say=${text}]]` });
+    await call("POST", `/chats/${id}/messages`, { content: `[[tps=0 say=${text}]]` });
     await atRest(id);
   }
   const page = await open(`/chats/${id}`);

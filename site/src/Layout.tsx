@@ -40,7 +40,7 @@ export function Layout({ session, children }: LayoutProps) {
         Skip to the page
       </a>
       {isNarrow && isOpen && (
-        <div className="fixed inset-0 z-20 bg-black/45" onClick={() => setOpen(false)} aria-hidden />
+        <div className="fixed inset-0 z-20 bg-shade" onClick={() => setOpen(false)} aria-hidden />
       )}
       {isListShown && (
         <nav

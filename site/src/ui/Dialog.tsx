@@ -5,7 +5,7 @@ import { type FormEvent, type ReactNode, useState } from "react";
 import { Button, buttonClass, IconButton } from "./Button.tsx";
 import { Field, INPUT } from "./Field.tsx";
 
-const BACKDROP = "fixed inset-0 z-40 bg-black/45";
+const BACKDROP = "fixed inset-0 z-40 bg-shade";
 const POPUP =
   "fixed left-1/2 top-1/2 z-50 flex max-h-[calc(100dvh-2rem)] w-[calc(100vw-2rem)] max-w-md -translate-x-1/2 -translate-y-1/2 flex-col gap-4 overflow-y-auto rounded-2xl border border-line bg-page p-5 shadow-2xl";
 

@@ -7,8 +7,8 @@
     python3 site/build.py --browser    the tests in a browser; says so and passes where no Chromium is installed
 
 The way: the digest of the sources is compared with the stamp of the last build; a Node that is new enough is found, or
-installed as a wheel into site/.build (once); `npm ci`; Vite; the budgets; then the new folder takes the old one's place.
-A replica that serves meanwhile sees the old page or the new one. Whatever fails ends in one line that says why, and a
+installed as a wheel into site/.build (once); `npm ci`; Vite; the budgets; then the new page takes the old one's place.
+A replica that serves meanwhile sees the old page or the new one. Whatever fails ends in one line that says why and a
 non-zero exit. Two builds at a time wait for each other. Needs nothing but Python 3.11.
 """
 
@@ -39,6 +39,8 @@ INSTALL_SECONDS_MAX = 600
 SHELL_BYTES_MAX = 160_000
 """Compressed: what has to be there before anything is shown."""
 ALL_BYTES_MAX = 4_000_000
+
+TELLING = re.compile(r"\b(error|ERR!|ENOTFOUND|ECONNREFUSED|EAI_AGAIN|failed)\b", re.I)
 
 
 class BuildError(Exception):
@@ -176,7 +178,7 @@ def _name(command: Sequence[str]) -> str:
 def _reason(output: str) -> str:
     """The line that says most."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(error|ERR!|ENOTFOUND|ECONNREFUSED|EAI_AGAIN|failed)\b", line, re.I)]
+    telling = [line for line in lines if TELLING.search(line)]
     return (telling or lines or ["it said nothing"])[0][:200]
 
 

@@ -13,7 +13,7 @@ type TableProps<Row> = {
 export function Table<Row>({ label, columns, rows, rowKey }: TableProps<Row>) {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
-    <section aria-label={label} tabIndex={0} className="overflow-x-auto rounded-xl border border-line">
+    <section aria-label={label} tabIndex={0} className="relative overflow-x-auto rounded-xl border border-line">
       <table className="w-full border-collapse text-sm">
         <thead className="bg-side text-left text-xs text-soft">
           <tr>

@@ -109,6 +109,8 @@ class Past:
     deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
     """Chats that are gone for good, and since when."""
     takeovers: list[Takeover] = field(default_factory=list)
+    freed: dict[UUID, int] = field(default_factory=dict)
+    """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
 
 
@@ -203,20 +205,22 @@ class MemoryDatabase:
         """Note that a chat loses its owner."""
         assert row.state.worker_id is not None, "it has one"
         log = self.past.takeovers
+        self.past.freed[row.id] = len(log)
         log.append(Takeover(len(log) + 1, row.id, row.owner_id, cause, row.state.worker_id, name, self.now()))
 
     def log_claimed(self, row: ChatRow, worker_id: UUID) -> None:
-        """Note who takes a chat up that had lost its owner."""
-        for index, takeover in enumerate(self.past.takeovers):
-            if takeover.chat_id == row.id and takeover.claimed_at is None:
-                now = self.now()
-                self.past.takeovers[index] = msgspec.structs.replace(
-                    takeover,
-                    to_worker=worker_id,
-                    to_name=self.replicas[worker_id].replica.name,
-                    claimed_at=now,
-                    gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
-                )
+        """Note who takes a chat up, if it had lost its owner."""
+        index = self.past.freed.pop(row.id, None)
+        if index is None:
+            return
+        takeover, now = self.past.takeovers[index], self.now()
+        self.past.takeovers[index] = msgspec.structs.replace(
+            takeover,
+            to_worker=worker_id,
+            to_name=self.name_of(worker_id),
+            claimed_at=now,
+            gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
+        )
 
     def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
         """Log what an administrator does."""

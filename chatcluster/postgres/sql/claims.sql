@@ -31,11 +31,11 @@ claimed as (
         end::float8 as retry_seconds
 ),
 logged as (
-    -- Of the few that had lost an owner who takes them up: a look into a small partial index for each.
+    -- Of those that had lost an owner: who takes them up. For each chat a look into a partial index that is nearly empty.
     update takeovers set
         to_worker = claimed.worker_id, to_name = claimed.claimer_name, claimed_at = statement_timestamp()
     from claimed
-    where takeovers.chat_id = claimed.id and takeovers.claimed_at is null and claimed.cause in ('takeover', 'drain')
+    where takeovers.chat_id = claimed.id and takeovers.claimed_at is null
 )
 
 -- name: claim

@@ -1,4 +1,4 @@
-"""Every route, and who may: nobody without a token or cookie, no other page with a cookie, nobody with others' chats (P9).
+"""Every route, and whom it lets in: nobody without a token or cookie, and no other page with a cookie (P9).
 
 The routes are those of the OpenAPI document, so that one that is added is looked at as well.
 """

@@ -66,7 +66,7 @@ class Claims:
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
-        self._database.change(row, claimed(row.state, worker_id))
+        self._database.change(row, claimed(self._database.found(row), worker_id))
         self._database.log_claimed(row, worker_id)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
         return Claimed(self._database.view(row), retry_seconds)

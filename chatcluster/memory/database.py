@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from chatcluster.chat import TAKEN_OVER, ChatState, disowned, stored_of
+from chatcluster.chat import TAKEN_OVER, ChatState, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, DeletedChat, Outcome, Replica, Token
@@ -148,6 +148,8 @@ class MemoryDatabase:
         self.sessions_restarted = trio.Event()
         self.ids = count(1)
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
+        self.timeline: int | None = 1
+        """That of the WAL. None: the server does not tell."""
         self._starts = count(1)
         self._renewals = count(1)
         self.server = self._start()
@@ -184,6 +186,10 @@ class MemoryDatabase:
             updated_at=row.updated_at,
         )
 
+    def found(self, row: ChatRow) -> ChatState:
+        """The chat as a write of now finds it: after a failover the first one leaps."""
+        return continued(row.state, self.timeline)
+
     def change(self, row: ChatRow, state: ChatState) -> None:
         """Give the chat its new state."""
         if not state.claimable:
@@ -198,7 +204,7 @@ class MemoryDatabase:
         freed = tuple(rows)
         for row in freed:
             self.log_freed(row, cause, name)
-            self.change(row, disowned(row.state, cause))
+            self.change(row, disowned(self.found(row), cause))
         return tuple(self.view(row) for row in freed)
 
     def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
@@ -249,8 +255,10 @@ class MemoryDatabase:
             self.drop_session(worker_id, lock)
 
     def fail_over(self) -> None:
-        """Another server takes the writes; sessions stay on the old one, which still answers reads."""
+        """Another server takes the writes, on a timeline of its own; sessions stay on the old one, which still answers
+        reads."""
         self.server, self.locks = self._start(), {}
+        self.timeline = (self.timeline or 0) + 1
 
     def restart_sessions(self) -> None:
         """Every session is gone, those that hold a lock and those that wait for one, as when the server restarts."""

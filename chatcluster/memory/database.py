@@ -95,17 +95,12 @@ class CodeRow:
 
 
 @dataclass(slots=True)
-class SignedIn:
-    """Sessions, and codes that open one, by the digests of their secrets."""
+class Kept:
+    """What is kept besides chats, replicas and accounts: who is signed in, and what happened."""
 
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
     codes: dict[bytes, CodeRow] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Past:
-    """What is kept of what happened."""
-
+    """Both by the digests of their secrets."""
     deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
     """Chats that are gone for good, and since when."""
     takeovers: list[Takeover] = field(default_factory=list)
@@ -136,12 +131,11 @@ class MemoryDatabase:
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock
         self.chats: dict[UUID, ChatRow] = {}
-        self.past = Past()
+        self.kept = Kept()
         self.replicas: dict[UUID, ReplicaRow] = {}
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
-        self.signed_in = SignedIn()
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""
@@ -210,17 +204,17 @@ class MemoryDatabase:
     def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
         """Note that a chat loses its owner."""
         assert row.state.worker_id is not None, "it has one"
-        log = self.past.takeovers
-        self.past.freed[row.id] = len(log)
+        log = self.kept.takeovers
+        self.kept.freed[row.id] = len(log)
         log.append(Takeover(len(log) + 1, row.id, row.owner_id, cause, row.state.worker_id, name, self.now()))
 
     def log_claimed(self, row: ChatRow, worker_id: UUID) -> None:
         """Note who takes a chat up, if it had lost its owner."""
-        index = self.past.freed.pop(row.id, None)
+        index = self.kept.freed.pop(row.id, None)
         if index is None:
             return
-        takeover, now = self.past.takeovers[index], self.now()
-        self.past.takeovers[index] = msgspec.structs.replace(
+        takeover, now = self.kept.takeovers[index], self.now()
+        self.kept.takeovers[index] = msgspec.structs.replace(
             takeover,
             to_worker=worker_id,
             to_name=self.name_of(worker_id),
@@ -230,7 +224,7 @@ class MemoryDatabase:
 
     def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
         """Log what an administrator does."""
-        log = self.past.audit
+        log = self.kept.audit
         log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
 
     def name_of(self, worker_id: UUID) -> str:

@@ -85,7 +85,7 @@ class MemoryStore(Claims):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
             del self._database.chats[chat_id]
-            self._database.past.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
+            self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
             return chat
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:  # noqa: ARG002
@@ -200,7 +200,7 @@ class MemoryStore(Claims):
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
                 changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
-            gone = [one for at, one in self._database.past.deleted if at > since and one.owner_id in owner_ids]
+            gone = [one for at, one in self._database.kept.deleted if at > since and one.owner_id in owner_ids]
             deleted = tuple(gone) if after is None else ()
             return Changes(tuple(map(self._database.view, changed[:limit])), now, deleted, self._database.timeline)
 

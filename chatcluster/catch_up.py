@@ -58,20 +58,26 @@ class CatchUp:
     the order, and a cursor anywhere says which of them were told.
     """
 
-    def __init__(self, chat_id: UUID, shared: CatchUps, cursor: Cursor, snapshot: Snapshot) -> None:
+    def __init__(
+        self, chat_id: UUID, shared: CatchUps, cursor: Cursor, snapshot: Snapshot, told: int | None = None
+    ) -> None:
+        """``told``: the reader begins anew, and was told of turns up to this version, whatever its cursor says."""
         self.complete = False
         self._chat_id = chat_id
         self._shared = shared
         self._snapshot = snapshot
         # What is ahead of the chat, although the database was asked, is of versions that a failover has lost.
-        is_lost = not snapshot.has(cursor)
+        begins_anew = told is not None and 0 < cursor.version >= snapshot.chat.reset_version
+        is_lost = begins_anew or not snapshot.has(cursor)
         self._floor = _floor(cursor, snapshot, is_lost=is_lost)
         self._reset = is_lost or 0 < cursor.version < snapshot.chat.reset_version
-        self._cursor = cursor
+        self.cursor = cursor
+        """What the reader was given last."""
         start = BEGINNING if self._reset else cursor
         self.position = start.position
         """What has been shown so far, frame by frame or as the message that it became."""
-        self.told = snapshot.version if is_lost else max(0, cursor.version - (cursor.message_id is not None))
+        by_cursor = snapshot.version if is_lost else max(0, cursor.version - (cursor.message_id is not None))
+        self.told = by_cursor if told is None else told
         """Of all turns that ended up to this version the end was told."""
         self._turns_max = TURNS_MAX if cursor.version else 1
         self._after_version = 0 if self._floor else start.version
@@ -114,12 +120,12 @@ class CatchUp:
     def _first(self, earlier: Sequence[EndedTurn]) -> list[bytes]:
         """The status, and that history was rewritten, after what ended before that: a reader that resumes in between is
         still to be told of it."""
-        pieces = [events.with_id(self._cursor, events.body(events.status_event(self._snapshot.chat)))]
+        pieces = [events.with_id(self.cursor, events.body(events.status_event(self._snapshot.chat)))]
         if self._reset:
             for turn in earlier:
-                pieces.append(self._turn(turn, turn.revision, self._cursor.position))
-            nothing_yet = Cursor(self._floor, START, 0)
-            pieces.append(events.with_id(nothing_yet, events.body(events.HistoryResetEvent())))
+                pieces.append(self._turn(turn, max(turn.revision, self.cursor.version), self.cursor.position))
+            self.cursor = Cursor(self._floor, START, 0)
+            pieces.append(events.with_id(self.cursor, events.body(events.HistoryResetEvent())))
         return pieces
 
     def _remembered(self) -> NewerMessages | None:
@@ -145,17 +151,18 @@ class CatchUp:
                 yield self._message(entry, version, last_of_group=last_of_group)
 
     def _turn(self, turn: EndedTurn, version: int, position: Position) -> bytes:
-        self.told = turn.revision
-        return events.with_id(Cursor(version, position), events.body(events.turn_event(turn)))
+        self.told, self.cursor = turn.revision, Cursor(version, position)
+        return events.with_id(self.cursor, events.body(events.turn_event(turn)))
 
     def _message(self, message: Message, version: int, *, last_of_group: bool) -> bytes:
         if message.position is not None:
             self.position = max(self.position, Position.parse(message.position))
-        return self._shared.event(Cursor(version, self.position, None if last_of_group else message.id), message)
+        self.cursor = Cursor(version, self.position, None if last_of_group else message.id)
+        return self._shared.event(self.cursor, message)
 
     def _state(self) -> list[bytes]:
         snapshot = self._snapshot
-        here = Cursor(snapshot.version, self.position)
+        here = self.cursor = Cursor(snapshot.version, self.position)
         pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
         for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
             if event is not None:
@@ -165,6 +172,7 @@ class CatchUp:
     def _preview(self) -> bytes:
         frames, last = self._snapshot.preview.after(self.position, self._snapshot.version)
         self.position = max(self.position, last)
+        self.cursor = Cursor(self._snapshot.version, self.position)
         self.complete = last == self._snapshot.preview.last
         return frames
 

@@ -16,10 +16,8 @@ what comes out exact:
 
 So the joined parts of an attempt are the text of its message, and each thing is shown once, in order.
 
-What is read is read once per change; how it is shown is ``shown.py``'s matter.
 On each failure: the database cannot be read: tried again, and the attempt under way goes on meanwhile; Redis cannot be
-reached: the relay retries, durable events go on with the polls; the feed itself fails: its readers are cut, and
-resume.
+reached: the relay retries, durable events go on with the polls; the feed itself fails: its readers are cut.
 """
 
 from __future__ import annotations
@@ -59,8 +57,7 @@ READ_RETRY_SECONDS = 0.2
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 """What is read of a history at a time."""
-EVERYTHING = 2**62
-"""A snapshot version beyond any: nothing is newer."""
+EVERYTHING = 2**62  # a snapshot version beyond any: nothing is newer
 
 
 class Feed:
@@ -111,14 +108,12 @@ class Feed:
         # what is read, but not shown yet
         self._waiting: deque[Entry] = deque()
         self._read: ChatRead | None = None
-        """What is read of it, a page, if there is more."""
         self._read_up_to = 0
-        """The last message of that page."""
+        """What is read of it, a page, if there is more; and the last message of that page."""
         self._wait_until = float("inf")
 
     def __repr__(self) -> str:
-        waiting = f" waiting={len(self._waiting)}" if self._waiting else ""
-        return f"<Feed {self.chat_id} v{self.shown.version} at {self._position} readers={self.readers}{waiting}>"
+        return f"<Feed {self.chat_id} v{self.shown.version} at {self._position}, {len(self._waiting)} waiting>"
 
     # --- readers ------------------------------------------------------------------------------
 
@@ -244,19 +239,30 @@ class Feed:
         self._read, self._read_up_to, self._wait_until = None, 0, float("inf")
         self._failed = {read.chat.history_version: read.chat.failed_attempt}
         self.chat, self._read_version = read.chat, read.chat.snapshot_version
+        self._follow(read.chat, changed=True)
         self._show_anew(read)
         self.shown.state(read)
-        self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
+
+    def _follow(self, chat: Chat, *, changed: bool) -> None:
+        """Dial the tenure that the database names, from the start where what was shown of the one before is lost."""
+        if not self._relay.follow(Tenure(chat.epoch, chat.worker_id), changed=changed):
+            self._position, self._attempt, self.shown.position = START, (0, 0), START
+            self._untaken.clear()
 
     def _show_anew(self, read: ChatRead) -> None:
-        """The whole history, in place of what was shown of it. If it is more than a page, each reader reads it, at its
-        own pace."""
-        if read.next_revision is not None:
-            self.shown.restart(read)
-            return
-        chat = read.chat
-        floor = chat.reset_version if chat.reset_version > self.shown.version else chat.snapshot_version
-        self.shown.reset(read, floor)
+        """The whole history, in place of what was shown of it. If it is more than a page, or an answer goes on,
+        each reader reads it, at its own pace."""
+        goes_on = self._goes_on(read.chat)
+        if goes_on or read.next_revision is not None:
+            self.shown.restart(read, goes_on=goes_on)
+        else:
+            self.shown.reset(read)
+
+    def _goes_on(self, chat: Chat) -> bool:
+        """Whether what is shown of an answer is still under way: its owner was not disturbed."""
+        history_version, number = self._attempt
+        builds_on_it = history_version == chat.history_version and number > chat.failed_attempt
+        return builds_on_it and chat.runnable and self.shown.preview.last.epoch == chat.epoch
 
     async def _read_newer(
         self, after_version: int, after_id: int = 0, queue_version: int = -1, *, turns_after: int | None = None
@@ -279,13 +285,9 @@ class Feed:
         return not self._waiting or self._waiting[0].revision == self._read.next_revision
 
     def _adopt(self, read: ChatRead) -> None:
-        before, self.chat = self.chat, read.chat
-        self._read_version = read.chat.snapshot_version
+        before, self.chat, self._read_version = self.chat, read.chat, read.chat.snapshot_version
         self._failed[read.chat.history_version] = read.chat.failed_attempt
-        if read.chat.epoch > self._relay.target.epoch:
-            self._relay.retarget(Tenure(read.chat.epoch, read.chat.worker_id))
-        elif read.chat.status is not before.status:
-            self._relay.reset()
+        self._follow(read.chat, changed=read.chat.status is not before.status)
         if read.chat.reset_version > self.shown.version:
             self._waiting.clear()
             self._show_anew(read)
@@ -312,9 +314,8 @@ class Feed:
             if not self._is_current():
                 self.shown.abandon_preview()
             self._read, self._wait_until = None, float("inf")
-            self._failed = {
-                version: number for version, number in self._failed.items() if version >= self.shown.history_version
-            }
+            oldest = self.shown.history_version
+            self._failed = {version: number for version, number in self._failed.items() if version >= oldest}
             self._stirred.set()  # what was said to be newer meanwhile can be read now
             self._announce()
 

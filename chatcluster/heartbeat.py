@@ -143,7 +143,7 @@ class Lease:
         renewal = await self._registry.renew(self.worker_id, draining=self.draining)
         self._trusted_until = began + self._settings.self_fence_seconds
         telemetry.event("lease.renewed", duration_seconds=trio.current_time() - began)
-        self._sessions.adopt(renewal)
+        self._sessions.adopt(renewal, began)
         self._on_renewed(renewal, began)
 
     async def _fence_ourselves(self) -> None:

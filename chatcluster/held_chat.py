@@ -79,7 +79,7 @@ class HeldChat:
 
     def open(self, *, trim: bool) -> None:
         """The tenure begins: tell readers on its stream, and everybody by a hint. ``trim`` as for the stream."""
-        self.stream.open(self.chat.history_version, trim=trim)
+        self.stream.open(self.chat.history_version, self.chat.snapshot_version, trim=trim)
         self._notices.committed(self.chat, "status", by_owner=True)
 
     def abandon(self) -> None:

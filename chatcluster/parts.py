@@ -234,9 +234,13 @@ class Frame(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class OpenFrame(msgspec.Struct, frozen=True, tag="open"):
+class OpenFrame(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
+    """``snapshot_version`` is that of the claim: after a failover that lost one the same worker may be given the same
+    epoch again, and then it tells the two apart."""
+
     worker_id: str
     history_version: int
+    snapshot_version: int = 0
 
 
 class TurnFrame(msgspec.Struct, frozen=True, tag="turn"):

@@ -53,6 +53,11 @@ class Tenure(msgspec.Struct, frozen=True):
     epoch: int
     worker_id: UUID | None = None
 
+    def is_lost_to(self, other: Tenure) -> bool:
+        """Whether the database, which names the ``other`` now, has forgotten this one: epochs ascend, and each has one
+        owner."""
+        return other.epoch < self.epoch or (other.epoch == self.epoch and other.worker_id not in (None, self.worker_id))
+
 
 class Receiver(Protocol):
     """Where the frames come out."""
@@ -106,6 +111,20 @@ class Relay:
 
     def __repr__(self) -> str:
         return f"<Relay {self._chat_id} target={self.target} at {self.position} healthy={self.healthy}>"
+
+    def follow(self, tenure: Tenure, *, changed: bool) -> bool:
+        """The database names this tenure now; ``changed``: and another status of the chat.
+
+        False if it has forgotten the one that was followed: what came of that is no place to go on from.
+        """
+        is_lost = self.target.is_lost_to(tenure)
+        if is_lost:
+            self.position = START
+        if is_lost or tenure.epoch > self.target.epoch:
+            self.retarget(tenure)
+        elif changed:
+            self.reset()
+        return not is_lost
 
     def retarget(self, tenure: Tenure) -> None:
         """Follow this tenure from now on; a dial for another one is cancelled."""

@@ -6,8 +6,9 @@ death is known in milliseconds: also if the process next to it, which watched it
 proof, and what does not, is said in ``postgres/registry.py``.
 
 **After a failover the locks move with the heartbeats.** Each renewal says which server took it. A lock that is held on
-another one is let go of and taken anew, and every watch begins anew: on an old primary that still answers reads
-neither would ever end by itself.
+another one is let go of and taken anew, and every watch begins anew: on an old primary that still answers reads neither
+would ever end by itself. A lock that was taken after the renewal began stays: its answer may be late, and of a server
+that is no more, and locks that are let go of together look like a death.
 
 What happens on each failure:
 
@@ -59,13 +60,13 @@ class SessionWatch:
         """Workers in the ring."""
         return len(self._ring)
 
-    def adopt(self, renewal: Renewal) -> None:
-        """Take over what a renewal says: who is in the ring, and where heartbeats go."""
+    def adopt(self, renewal: Renewal, began: float) -> None:
+        """Take over what a renewal says that ``began`` then: who is in the ring, and where heartbeats go."""
         if renewal.ring != self._ring:
             self._ring = renewal.ring
             self._ring_changed.set()
         for holding in self._held.values():
-            if holding.lock.server not in ("", renewal.server):
+            if holding.lock.server not in ("", renewal.server) and holding.since < began:
                 holding.scope.cancel()
         if self._server not in (None, renewal.server):
             for watching in self._watches.values():
@@ -155,6 +156,8 @@ class SessionWatch:
 class _Holding:
     def __init__(self, lock: SessionLock) -> None:
         self.lock = lock
+        self.since = trio.current_time()
+        """A renewal from before may have been taken by a server that is no more."""
         self.scope = trio.CancelScope()
 
 

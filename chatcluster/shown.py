@@ -43,12 +43,13 @@ class Listed(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position. ``listed``: it
-    is of a list and not of a chat."""
+    """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position; ``is_reset``:
+    frames up to there count as not shown. ``listed``: it is of a list and not of a chat."""
 
     data: bytes
     cursor: Cursor | None = None
     is_frame: bool = False
+    is_reset: bool = False
     listed: Listed | None = None
 
 
@@ -133,27 +134,32 @@ class Shown:
             self._is_complete = True
             self._hand_out(events.ReadyEvent(), Cursor(self.version, self.position))
 
-    def reset(self, read: ChatRead, floor: int) -> None:
-        """History was rewritten with version ``floor``: nothing that was said before it counts. All messages follow.
+    def reset(self, read: ChatRead) -> None:
+        """History was rewritten, or forgotten: nothing that was said before counts. All messages follow.
 
         Turns that ended before come first: a reader that resumes there is still to be told of the reset.
         """
         chat = read.chat
+        floor = chat.reset_version if chat.reset_version > self.version else chat.snapshot_version
         self.preview, self._is_replaying = Preview(), True
         earlier = [turn for turn in read.turns if turn.revision < floor]
         entries = in_order(read.messages, read.turns[len(earlier) :], floor=floor)
         for turn in earlier:
             self._hand_out(events.turn_event(turn), Cursor(turn.revision, self.position))
         self._recent.begin(chat.snapshot_version)
-        self._hand_out(events.HistoryResetEvent(), Cursor(floor, self.position, 0))
+        nothing_yet = Cursor(floor, START, 0)
+        body = events.body(events.HistoryResetEvent())
+        self._offer(Notice(events.with_id(nothing_yet, body), nothing_yet, is_reset=True))
         for index, entry in enumerate(entries):
             group_ends = ends_group(entries, index, None, floor=floor)
             self._entry(entry, Cursor(max(floor, entry.revision), self.position), group_ends=group_ends)
         self.history_version = chat.history_version
 
-    def restart(self, read: ChatRead) -> None:
-        """As ``reset``, for a history that is too long to be told in one go. The state is told with it."""
-        self.preview = Preview()
+    def restart(self, read: ChatRead, *, goes_on: bool) -> None:
+        """As ``reset``, for a history that is too long to be told in one go. The state is told with it, and the answer
+        under way, if that ``goes_on``."""
+        if not goes_on:
+            self.preview = Preview()
         self.history_version = read.chat.history_version
         self.begin(read)
         for reader in self._readers:

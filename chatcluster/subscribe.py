@@ -38,7 +38,7 @@ from chatcluster.catch_up import CatchUp, CatchUps
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.feed import Feed
-from chatcluster.parts import START, Cursor
+from chatcluster.parts import BEGINNING, START, Cursor
 from chatcluster.ports import Chat, PartStreams, PubSub, Store, Version
 from chatcluster.shown import Notice, Snapshot
 
@@ -63,14 +63,16 @@ class Cut(Exception):
 class Subscriber:
     """One reader. ``receive`` returns what is pending as SSE bytes; being cancelled loses nothing."""
 
-    def __init__(self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot], CatchUp] | None = None) -> None:
+    def __init__(
+        self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot, int | None], CatchUp] | None = None
+    ) -> None:
         self._buffer_bytes_max = buffer_bytes_max
         self._join = join
         self.sink: Callable[[], None] | None = None
         """Told of every event that is offered, in place of whoever waits in ``receive``."""
         self._catch_up: CatchUp | None = None
-        self._position = START
-        """The reader has been shown every frame up to here: what cursors name, and what is never shown again."""
+        self._cursor = BEGINNING
+        """What the reader was given last: it has been shown every frame up to there, and none is shown again."""
         self._told = 0
         """And was told of every turn that ended up to this version."""
         self._pending: deque[Notice] = deque()
@@ -82,7 +84,7 @@ class Subscriber:
         self._awake = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<Subscriber at {self._position} pending={self._pending_bytes} cut={self._cut}>"
+        return f"<Subscriber at {self._cursor} pending={self._pending_bytes} cut={self._cut}>"
 
     def offer(self, notice: Notice) -> None:
         """Something new from the feed. Never blocks: over the buffer's bound the subscriber is cut.
@@ -100,18 +102,17 @@ class Subscriber:
         else:
             self.sink()
 
-    def join(self, cursor: Cursor, snapshot: Snapshot) -> None:
-        """Begin with what lies between the cursor and the snapshot."""
+    def join(self, cursor: Cursor, snapshot: Snapshot, told: int | None = None) -> None:
+        """Begin with what lies between the cursor and the snapshot; ``told`` as for ``CatchUp``."""
         if self._join is not None:
-            self._catch_up = self._join(cursor, snapshot)
+            self._catch_up = self._join(cursor, snapshot, told)
 
     def restart(self, snapshot: Snapshot) -> None:
         """History was rewritten: what is pending is obsolete, and all of it follows. So do turns that ended before."""
         if self._cut is None:
             self._clear()
             at = self._catch_up
-            told, position = (self._told, self._position) if at is None else (at.told, at.position)
-            self.join(Cursor(max(1, told), position), snapshot)
+            self.join(*((self._cursor, snapshot, self._told) if at is None else (at.cursor, snapshot, at.told)))
             self._awake.set()
 
     def cut(self, reason: str) -> None:
@@ -177,7 +178,7 @@ class Subscriber:
         if self._catch_up is not catch_up:
             return b""  # history was rewritten meanwhile: it is told anew, from where this page began
         if catch_up.complete:
-            self._position, self._told = catch_up.position, catch_up.told
+            self._cursor, self._told = catch_up.cursor, catch_up.told
             self._catch_up = None
         return data
 
@@ -187,13 +188,14 @@ class Subscriber:
         if cursor is None:
             return notice.data
         self._told = max(self._told, cursor.version - (cursor.message_id is not None))
-        if cursor.position > self._position:
-            self._position = cursor.position
-        elif notice.is_frame:
+        shown = START if notice.is_reset else self._cursor.position
+        if notice.is_frame and cursor.position <= shown:
             return b""
-        elif cursor.position < self._position:
-            return events.moved(cursor._replace(position=self._position), notice.data)
-        return notice.data
+        if cursor.position >= shown:
+            self._cursor = cursor
+            return notice.data
+        self._cursor = cursor._replace(position=shown)
+        return events.moved(self._cursor, notice.data)
 
 
 S = TypeVar("S", bound=Subscriber)

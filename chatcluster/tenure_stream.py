@@ -113,10 +113,10 @@ class TenureStream:
     def __repr__(self) -> str:
         return f"<TenureStream {self.epoch}-{self._next_seq} {self.state.name} unsent={len(self.unsent)}>"
 
-    def open(self, history_version: int, *, trim: bool) -> None:
+    def open(self, history_version: int, snapshot_version: int = 0, *, trim: bool) -> None:
         """Announce the tenure. ``trim``: nothing before it is needed any more."""
         self.trim = trim
-        self._add(OpenFrame(self._worker_id, history_version))
+        self._add(OpenFrame(self._worker_id, history_version, snapshot_version))
 
     def attempt(self, number: int, history_version: int, snapshot_version: int) -> None:
         self.flush()

@@ -5,7 +5,7 @@ chat that changed once (what was published is a hint, and never data), and hands
 readers. After a gap it reads the newest chats again and tells of those that moved, as ``status``. A poll, for all users
 at once, does so for whatever changed in any chat since the poll before: nobody may be left to publish what changed, or
 no Redis to publish it on. What is remembered of a user is bounded: a change that was told may be told again, as
-``status``, and none is forgotten.
+``status``, and none is forgotten. After a failover, which may have lost what was told, the newest chats are told anew.
 
 There is no cursor: a list is short, and read again after a reconnect. A reader that falls behind is cut.
 """
@@ -30,7 +30,7 @@ from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.events import ChatChangeEvent, body, named
 from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
-from chatcluster.ports import VERSION_MAX, Chat, PubSub, Store, Subscription, owner_channel
+from chatcluster.ports import VERSION_MAX, Changes, Chat, PubSub, Store, Subscription, owner_channel
 from chatcluster.shown import Listed, Notice
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
@@ -137,6 +137,12 @@ class Watch:
             _remember(self._told, chat_id, VERSION_MAX)
             self._offer(deleted_notice(chat_id))
 
+    async def begin_anew(self) -> None:
+        """What was told may be lost: tell the newest chats as they are now, whatever their versions."""
+        self._told.clear()
+        self._kinds.clear()
+        await self._tell_newest()
+
     async def _tell_newest(self) -> None:
         for chat in await self._store.list_chats(self.owner_id, archived=None, limit=NEWEST_CHATS, after=None):
             if chat.snapshot_version > self._told.get(chat.id, chat.snapshot_version - 1):
@@ -172,10 +178,12 @@ def _remember(told: OrderedDict[K, int], key: K, version: int) -> None:
 
 
 class _Polled(NamedTuple):
-    """A poll that succeeded: when it began, here and by the database's clock (None if it asked for nobody)."""
+    """A poll that succeeded: when it began, here and by the database's clock (None if it asked for nobody), and the
+    database's WAL timeline."""
 
     began: float
     as_of: datetime | None = None
+    timeline: int | None = None
 
 
 class Watches:
@@ -209,20 +217,27 @@ class Watches:
             pause_seconds = max(POLL_SECONDS, POLL_PAUSES * (trio.current_time() - began))
 
     async def _poll_all(self, last: _Polled) -> _Polled:
-        """Tell what changed since the ``last`` poll that succeeded. Returns the last one now."""
-        began, as_of = trio.current_time(), None
+        """Tell what changed since the ``last`` poll that succeeded, after a failover all. Returns the last one now."""
+        began, as_of, timeline = trio.current_time(), None, last.timeline
         seconds = began - last.began + UNSEEN_SECONDS_MAX
         owner_ids = list(self._watches)
         try:
             for start in range(0, len(owner_ids), POLL_OWNERS):
                 answered = await self._poll_some(owner_ids[start : start + POLL_OWNERS], seconds, last.as_of)
-                as_of = as_of or answered
+                as_of, timeline = as_of or answered.as_of, answered.timeline or timeline
+            if last.timeline not in (None, timeline):
+                await self._begin_anew(owner_ids)
         except StoreUnavailable as error:
             telemetry.event("watch.poll_failed", error=str(error))
             return last
-        return _Polled(began, as_of)
+        return _Polled(began, as_of, timeline)
 
-    async def _poll_some(self, owner_ids: Sequence[UUID], seconds: float, as_of: datetime | None) -> datetime:
+    async def _begin_anew(self, owner_ids: Sequence[UUID]) -> None:
+        for owner_id in owner_ids:
+            if watch := self._watches.get(owner_id):
+                await watch.begin_anew()
+
+    async def _poll_some(self, owner_ids: Sequence[UUID], seconds: float, as_of: datetime | None) -> Changes:
         after: Chat | None = None
         while True:
             changes = await self._store.list_changed(
@@ -235,7 +250,7 @@ class Watches:
                 if watch := self._watches.get(chat.owner_id):
                     watch.look(chat)
             if len(changes.chats) < POLL_CHATS:
-                return changes.as_of
+                return changes
             after = changes.chats[-1]
 
     def cut_all(self) -> None:

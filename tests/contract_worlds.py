@@ -45,6 +45,8 @@ class World:
     """Have somebody hold the row of a chat, or of a worker, for the length of the block."""
     lock_awaited: Callable[[], Awaitable[None]]
     """Return when somebody waits for a session lock."""
+    write_on: Callable[[int | None], Awaitable[None]]
+    """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
 
     async def chat(self, *words: str, owner_id: UUID = OWNER, **fields: str) -> UUID:
         """A new chat that begins with a user message of each of these words."""
@@ -102,6 +104,13 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
         interval = f"interval '{seconds} seconds'"
         await execute(f"UPDATE replicas SET heartbeat_at = heartbeat_at - {interval} WHERE worker_id = '{worker_id}'")
 
+    async def write_on(timeline: int | None) -> None:
+        told = "null" if timeline is None else timeline
+        await execute(
+            "CREATE OR REPLACE FUNCTION wal_timeline() RETURNS bigint LANGUAGE plpgsql STABLE"
+            f" AS 'begin return {told}; end'"
+        )
+
     async def kill_sessions() -> None:
         await execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database"
@@ -135,6 +144,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             have_session_locks,
             partial(_lock_row, database),
             lock_awaited,
+            write_on,
         )
 
 
@@ -170,6 +180,9 @@ def memory_world(**settings: Any) -> World:
     async def have_session_locks(worker_id: UUID, count: int) -> None:
         database.replicas[worker_id].session_locks = count
 
+    async def write_on(timeline: int | None) -> None:
+        database.timeline = timeline
+
     @asynccontextmanager
     async def lock_row(row_id: UUID) -> AsyncIterator[None]:
         database.locked_rows.add(row_id)
@@ -186,6 +199,7 @@ def memory_world(**settings: Any) -> World:
         have_session_locks,
         lock_row,
         trio.testing.wait_all_tasks_blocked,
+        write_on,
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
-from contract_worlds import World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of, open_world
 
 from chatcluster import tokens
-from chatcluster.chat import DRAINED, RELEASED, Release
+from chatcluster.chat import DRAINED, RELEASED, Interrupt, Release
 from chatcluster.errors import ChatNotFound
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.ports import Account
@@ -57,6 +57,19 @@ async def test_a_burial_is_logged_and_completed_by_the_claim_that_takes_the_chat
     assert (taken.id, taken.to_worker, taken.to_name) == (freed.id, b, "replica")
     assert taken.claimed_at is not None
     assert taken.gap_ms == int((taken.claimed_at - taken.freed_at).total_seconds() * 1000)
+
+
+async def test_a_chat_that_is_interrupted_meanwhile_is_taken_over_all_the_same(place: Place) -> None:
+    world = place.world
+    a, b = await world.worker(), await world.worker()
+    chat_id = await world.chat("hello")
+    await world.claim(a)
+    await world.registry.bury(a, None)
+    await world.store.apply(chat_id, Interrupt(), owner_id=OWNER)
+    await world.claim(b)
+    (taken,) = await place.takeovers()
+    assert (taken.cause, taken.to_worker) == ("takeover", b)
+    assert (await world.store.get(chat_id)).cause == "claim"
 
 
 @pytest.mark.parametrize("how", ["released", "left behind"])

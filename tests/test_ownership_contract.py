@@ -12,6 +12,7 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
+    VERSIONS_FORGOTTEN_MAX,
     AwaitAction,
     CommitStep,
     Edit,
@@ -30,7 +31,7 @@ from chatcluster.chat import (
     Status,
 )
 from chatcluster.errors import Fenced, IdempotencyKeyReused, Moved, OwnershipError, QueuedMessageNotFound
-from chatcluster.ports import VERSIONS_FORGOTTEN_MAX, Claimed, Idempotency, NewChat, Outcome
+from chatcluster.ports import Claimed, Idempotency, NewChat, Outcome
 
 STRANGER = UUID(int=200)
 ANSWER = FinishTurn((assistant("the answer"),))

@@ -32,6 +32,7 @@ FOUND_AS = {
     "wall-clock-leases": {Kind.OWNER},
     "one-connection-is-a-life": {Kind.FALSE_TAKEOVER},
     "deaths-of-the-old-primary": {Kind.FALSE_TAKEOVER},
+    "forgotten-versions-again": {Kind.GAP, Kind.UNASKED, Kind.TEXT},
     "claim-reads-histories": {Kind.BYSTANDER},
     "claim-without-skip-locked": {Kind.BYSTANDER},
     "burial-without-skip-locked": {Kind.BYSTANDER},

@@ -12,7 +12,7 @@ import pytest
 from chat_rows import insert_chat
 from chat_states import state_of
 
-from chatcluster.chat import ChatState, Retry, Status, claimed, disowned, stored_of
+from chatcluster.chat import ChatState, Retry, Status, claimed, continued, disowned, stored_of
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.database import ChatRow
@@ -22,6 +22,8 @@ from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
 
 CHATS = 60
+TIMELINE = 1
+"""That of a server that never took another's place."""
 Put = Callable[[ChatState], Awaitable[UUID]]
 Parts = tuple[Store, Registry, Put]
 
@@ -68,7 +70,7 @@ async def world(url: str | None) -> AsyncIterator[Parts]:
 def claimable_states(seed: int) -> Iterator[ChatState]:
     draw = random.Random(seed)
     for _ in range(CHATS):
-        history = draw.randrange(50)
+        history = draw.randrange(1, 50)
         status = draw.choice((Status.RUNNING, Status.INTERRUPTING))
         yield state_of(
             status,
@@ -83,6 +85,7 @@ def claimable_states(seed: int) -> Iterator[ChatState]:
             attempt=draw.randrange(5),
             failures=draw.randrange(5),
             takeovers=draw.randrange(SUSPECTED_TAKEOVERS),
+            timeline=draw.choice((None, TIMELINE, 7, -3)),
             retry=Retry(1, 1000, "busy", "overloaded") if draw.random() < 0.4 else None,
         )
 
@@ -94,11 +97,11 @@ async def test_a_claim_and_a_burial_make_of_every_chat_what_the_rule_says(world:
     await registry.register(Replica(worker, "replica", "", "0.1.0", slots=CHATS))
     chats = [one.chat for one in await store.claim(worker, free_slots=CHATS, batch=CHATS)]
     assert {chat.id: stored_of(chat) for chat in chats} == {
-        chat_id: stored_of(claimed(state, worker)) for chat_id, state in states.items()
+        chat_id: stored_of(claimed(continued(state, TIMELINE), worker)) for chat_id, state in states.items()
     }
     await registry.bury(worker, None)
     for chat_id, state in states.items():
-        assert stored_of(await store.get(chat_id)) == stored_of(disowned(claimed(state, worker)))
+        assert stored_of(await store.get(chat_id)) == stored_of(disowned(claimed(continued(state, TIMELINE), worker)))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ belong to one history version and start anew with the next.
 Fencing: an event of the owner names the tenure (worker, epoch) and the history version that it worked
 from. Another tenure raises ``Fenced``; a history or status that moved under the owner raises ``Moved``.
 
-Ownership (claim, release, burial) is orthogonal to the phase, see ``tenure.py``. But an owner exists only where there
+Ownership (claim, release, burial) is orthogonal to the phase, see ``tenure.py``, and so is what a failover makes of a
+chat, see ``timeline.py``. But an owner exists only where there
 is work: every transition to a phase without work clears ``worker_id``.
 """
 
@@ -79,6 +80,7 @@ from chatcluster.chat.state import (
 )
 from chatcluster.chat.table import TABLE, Row
 from chatcluster.chat.tenure import claimed, disowned
+from chatcluster.chat.timeline import VERSIONS_FORGOTTEN_MAX, continued, leapt
 
 __all__ = [
     "CANCELLED_TEXT",
@@ -92,6 +94,7 @@ __all__ = [
     "STORED_FIELDS",
     "TABLE",
     "TAKEN_OVER",
+    "VERSIONS_FORGOTTEN_MAX",
     "Approve",
     "Archive",
     "AwaitAction",
@@ -137,11 +140,13 @@ __all__ = [
     "UserCommand",
     "check_fence",
     "claimed",
+    "continued",
     "create",
     "decide",
     "disowned",
     "event_name",
     "is_repeat",
+    "leapt",
     "state_with",
     "stored_of",
 ]

@@ -81,18 +81,32 @@ class Queued(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
-class StoredState(msgspec.Struct):
-    """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
-
-    A chat as it is read, a state to decide on, and the columns that a decision writes are all made from these fields.
-    Only a decision in the making has it as it is; a ``Chat`` and a ``ChatState`` are frozen.
-    """
+class StoredPhase(msgspec.Struct):
+    """What says in which phase a chat is."""
 
     status: Status
     archived: bool = False
     archiving: bool = False
     """The chat is archived as soon as its interruption is finished."""
     compacting: bool = False
+
+    @property
+    def phase(self) -> Phase:
+        return Phase.ARCHIVED if self.archived else Phase(self.status)
+
+    @property
+    def runnable(self) -> bool:
+        """Whether there is work that an owner has to do."""
+        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
+
+
+class StoredState(StoredPhase):
+    """What a decision depends on and changes, as far as the chat's row has it: each field is a column of its name.
+
+    A chat as it is read, a state to decide on, and the columns that a decision writes are all made from these fields.
+    Only a decision in the making has it as it is; a ``Chat`` and a ``ChatState`` are frozen.
+    """
+
     worker_id: UUID | None = None
     epoch: int = 0
     snapshot_version: int = 0
@@ -106,20 +120,13 @@ class StoredState(msgspec.Struct):
     """Of the attempts at this history, those in which the model failed."""
     takeovers: int = 0
     """Tenures at this history that did not end in order, with the one under way."""
+    timeline: int | None = None
+    """That of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
     pinned: bool = False
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
-
-    @property
-    def phase(self) -> Phase:
-        return Phase.ARCHIVED if self.archived else Phase(self.status)
-
-    @property
-    def runnable(self) -> bool:
-        """Whether there is work that an owner has to do."""
-        return not self.archived and self.status in (Status.RUNNING, Status.INTERRUPTING)
 
     @property
     def claimable(self) -> bool:

@@ -19,7 +19,7 @@ class MemoryAdministration:
 
     async def takeovers(self, wanted: TakeoverFilter, *, before: int, limit: int) -> tuple[Takeover, ...]:
         async with self._link.crossing("takeovers"):
-            newest = [one for one in reversed(self._database.past.takeovers) if one.id < before]
+            newest = [one for one in reversed(self._database.kept.takeovers) if one.id < before]
             return tuple(one for one in newest if _is_wanted(one, wanted))[:limit]
 
     async def chats(self, wanted: ChatFilter, *, after: UUID | None, limit: int) -> tuple[UsersChat, ...]:
@@ -37,7 +37,7 @@ class MemoryAdministration:
 
     async def audit(self, *, before: int, limit: int) -> tuple[AuditEntry, ...]:
         async with self._link.crossing("audit"):
-            return tuple(entry for entry in reversed(self._database.past.audit) if entry.id < before)[:limit]
+            return tuple(entry for entry in reversed(self._database.kept.audit) if entry.id < before)[:limit]
 
     async def request_drain(self, worker_id: UUID, by: Account) -> bool:
         async with self._link.crossing("request_drain"):

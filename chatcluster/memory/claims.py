@@ -7,7 +7,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from chatcluster.chat import Status, claimed
-from chatcluster.chat.causes import HANDED_OVER
 from chatcluster.config import Settings
 from chatcluster.memory.database import ChatRow, MemoryDatabase
 from chatcluster.ports import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, Claimed
@@ -67,8 +66,7 @@ class Claims:
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
-        self._database.change(row, claimed(row.state, worker_id))
-        if row.state.cause in HANDED_OVER:
-            self._database.log_claimed(row, worker_id)
+        self._database.change(row, claimed(self._database.found(row), worker_id))
+        self._database.log_claimed(row, worker_id)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
         return Claimed(self._database.view(row), retry_seconds)

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from chatcluster.chat import TAKEN_OVER, ChatState, disowned, stored_of
+from chatcluster.chat import TAKEN_OVER, ChatState, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, Account, Chat, DeletedChat, Outcome, Replica, Token
@@ -95,20 +95,17 @@ class CodeRow:
 
 
 @dataclass(slots=True)
-class SignedIn:
-    """Sessions, and codes that open one, by the digests of their secrets."""
+class Kept:
+    """What is kept besides chats, replicas and accounts: who is signed in, and what happened."""
 
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
     codes: dict[bytes, CodeRow] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Past:
-    """What is kept of what happened."""
-
+    """Both by the digests of their secrets."""
     deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
     """Chats that are gone for good, and since when."""
     takeovers: list[Takeover] = field(default_factory=list)
+    freed: dict[UUID, int] = field(default_factory=dict)
+    """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
 
 
@@ -134,18 +131,19 @@ class MemoryDatabase:
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock
         self.chats: dict[UUID, ChatRow] = {}
-        self.past = Past()
+        self.kept = Kept()
         self.replicas: dict[UUID, ReplicaRow] = {}
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
-        self.signed_in = SignedIn()
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""
         self.sessions_restarted = trio.Event()
         self.ids = count(1)
         """IDs of messages and of queued messages: ascending in the order of their insertion."""
+        self.timeline: int | None = 1
+        """That of the WAL. None: the server does not tell."""
         self._starts = count(1)
         self._renewals = count(1)
         self.server = self._start()
@@ -182,6 +180,10 @@ class MemoryDatabase:
             updated_at=row.updated_at,
         )
 
+    def found(self, row: ChatRow) -> ChatState:
+        """The chat as a write of now finds it: after a failover the first one leaps."""
+        return continued(row.state, self.timeline)
+
     def change(self, row: ChatRow, state: ChatState) -> None:
         """Give the chat its new state."""
         if not state.claimable:
@@ -196,31 +198,33 @@ class MemoryDatabase:
         freed = tuple(rows)
         for row in freed:
             self.log_freed(row, cause, name)
-            self.change(row, disowned(row.state, cause))
+            self.change(row, disowned(self.found(row), cause))
         return tuple(self.view(row) for row in freed)
 
     def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
         """Note that a chat loses its owner."""
         assert row.state.worker_id is not None, "it has one"
-        log = self.past.takeovers
+        log = self.kept.takeovers
+        self.kept.freed[row.id] = len(log)
         log.append(Takeover(len(log) + 1, row.id, row.owner_id, cause, row.state.worker_id, name, self.now()))
 
     def log_claimed(self, row: ChatRow, worker_id: UUID) -> None:
-        """Note who takes a chat up that had lost its owner."""
-        for index, takeover in enumerate(self.past.takeovers):
-            if takeover.chat_id == row.id and takeover.claimed_at is None:
-                now = self.now()
-                self.past.takeovers[index] = msgspec.structs.replace(
-                    takeover,
-                    to_worker=worker_id,
-                    to_name=self.replicas[worker_id].replica.name,
-                    claimed_at=now,
-                    gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
-                )
+        """Note who takes a chat up, if it had lost its owner."""
+        index = self.kept.freed.pop(row.id, None)
+        if index is None:
+            return
+        takeover, now = self.kept.takeovers[index], self.now()
+        self.kept.takeovers[index] = msgspec.structs.replace(
+            takeover,
+            to_worker=worker_id,
+            to_name=self.name_of(worker_id),
+            claimed_at=now,
+            gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
+        )
 
     def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
         """Log what an administrator does."""
-        log = self.past.audit
+        log = self.kept.audit
         log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
 
     def name_of(self, worker_id: UUID) -> str:
@@ -245,8 +249,10 @@ class MemoryDatabase:
             self.drop_session(worker_id, lock)
 
     def fail_over(self) -> None:
-        """Another server takes the writes; sessions stay on the old one, which still answers reads."""
+        """Another server takes the writes, on a timeline of its own; sessions stay on the old one, which still answers
+        reads."""
         self.server, self.locks = self._start(), {}
+        self.timeline = (self.timeline or 0) + 1
 
     def restart_sessions(self) -> None:
         """Every session is gone, those that hold a lock and those that wait for one, as when the server restarts."""

@@ -28,6 +28,7 @@ from chatcluster.chat import (
     decide,
     event_name,
     is_repeat,
+    leapt,
 )
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, HistoryTooLarge, IdempotencyKeyReused, OwnershipError
@@ -38,7 +39,6 @@ from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Rol
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
-    VERSIONS_FORGOTTEN_MAX,
     Changes,
     Chat,
     ChatRead,
@@ -85,7 +85,7 @@ class MemoryStore(Claims):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
             del self._database.chats[chat_id]
-            self._database.past.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
+            self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
             return chat
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:  # noqa: ARG002
@@ -97,8 +97,7 @@ class MemoryStore(Claims):
             row = self._database.row(chat_id)
             state = row.state
             if (state.worker_id, state.epoch) == (worker_id, epoch) and epoch < above:
-                version = state.snapshot_version + VERSIONS_FORGOTTEN_MAX
-                raised = msgspec.structs.replace(state, epoch=above, snapshot_version=version, reset_version=version)
+                raised = msgspec.structs.replace(leapt(state, self._database.timeline), epoch=above)
                 self._database.change(row, raised)
             elif (state.worker_id, state.epoch) != (worker_id, above):
                 raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {state.epoch}")
@@ -201,9 +200,9 @@ class MemoryStore(Claims):
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
                 changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
-            gone = [one for at, one in self._database.past.deleted if at > since and one.owner_id in owner_ids]
+            gone = [one for at, one in self._database.kept.deleted if at > since and one.owner_id in owner_ids]
             deleted = tuple(gone) if after is None else ()
-            return Changes(tuple(map(self._database.view, changed[:limit])), now, deleted)
+            return Changes(tuple(map(self._database.view, changed[:limit])), now, deleted, self._database.timeline)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
@@ -251,12 +250,13 @@ class MemoryStore(Claims):
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
         self._database.chats[chat.id] = row
+        decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
         self._make_sure_of_room(row, command)
-        outcome = self._write(row, decide(row.state, command, facts=_facts(row, command)))
+        outcome = self._write(row, decide(self._database.found(row), command, facts=_facts(row, command)))
         return self._remember(owner_id, idempotency, outcome)
 
     def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
@@ -275,7 +275,7 @@ class MemoryStore(Claims):
             raise Fenced("the chat does not exist any more")
         origin = Origin(fence.epoch, fence.history_version, event_name(command))
         try:
-            decision = decide(row.state, command, fence)
+            decision = decide(self._database.found(row), command, fence)
         except OwnershipError:
             recorded = row.commits.get(origin, ())
             if not is_repeat(command, recorded):

@@ -195,10 +195,6 @@ class NewestMessages(msgspec.Struct, frozen=True):
         return Cursor(self.chat.snapshot_version, max(positions, default=START))
 
 
-VERSIONS_FORGOTTEN_MAX = 1000
-"""The most versions of one chat that a failover may lose so that none of them is given out again."""
-
-
 class DeletedChat(NamedTuple):
     chat_id: UUID
     owner_id: UUID
@@ -211,16 +207,22 @@ def require_rest(chat: Chat) -> None:
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Chats that changed, the earliest first, and the database's clock when it was asked. ``deleted``: those that are
-    gone since, with the first page."""
+    """Chats that changed, the earliest first, and the database's clock and WAL timeline when it was asked.
+
+    ``deleted``: those that are gone since, with the first page.
+    """
 
     chats: tuple[Chat, ...]
     as_of: datetime
     deleted: tuple[DeletedChat, ...] = ()
+    timeline: int | None = None
 
 
 class Store(Protocol):
-    """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides."""
+    """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides.
+
+    The first write after a failover leaps, see ``chat/timeline.py``.
+    """
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
         """Insert a chat: it runs at once if there is a message to answer, and rests if not.
@@ -261,9 +263,8 @@ class Store(Protocol):
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
         """Let the tenure ``epoch`` go on as ``above``, because the part stream has an epoch that is too high.
 
-        The snapshot version leaps by ``VERSIONS_FORGOTTEN_MAX``, and history counts as rewritten. May be repeated.
-        Raises
-        ``Fenced`` if the tenure is over.
+        The chat leaps (``chat/timeline.py``): history counts as rewritten, the queue as changed. May be repeated.
+        Raises ``Fenced`` if the tenure is over.
         """
         ...
 

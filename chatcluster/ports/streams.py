@@ -79,11 +79,13 @@ def same_tenure(last: Frame, frames: Sequence[Frame], first: Frame | None) -> bo
     """Whether ``last``, the newest entry of a stream, is of the tenure of ``frames``, which has its epoch.
 
     ``frames`` are its ``open`` and what is left in its owner's memory, and ``first`` is the oldest entry of the epoch.
-    A failover that lost a claim gives one epoch to two workers: so the stream has to begin with our name, what is
-    remembered has to be the same, and what is not remembered any more has to be older. A tenure that has done no more
-    than open has nothing to compare with what came after its ``open``.
+    A failover that lost a claim gives one epoch twice: so the stream has to begin with our ``open``, or with our name
+    if that was trimmed away, what is remembered has to be the same, and what is not remembered any more has to be
+    older. A tenure that has done no more than open has nothing to compare with what came after its ``open``.
     """
     if _worker_of(first) not in (_worker_of(frames[0]), ""):
+        return False
+    if first is not None and first.position == frames[0].position and first != frames[0]:
         return False
     for frame in reversed(frames):
         if frame.position == last.position:

@@ -23,7 +23,10 @@ from chatcluster.texts import in_any_case
 SQL = load_queries("chats.sql")
 
 
-_Found = tuple[Sequence[Row], datetime, tuple[DeletedChat, ...]]
+class _Found(NamedTuple):
+    rows: Sequence[Row]
+    clock: Row
+    deleted: tuple[DeletedChat, ...]
 
 
 class _Changed(NamedTuple):
@@ -70,10 +73,11 @@ class ChatReader:
         asked = _Changed(owner_ids, seconds, as_of, after, limit)
         try:
             found = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
-            return Changes(tuple(map(shown_chat_of, found[0])), *found[1:])
+            chats = tuple(map(shown_chat_of, found.rows))
         except StoreFailed:
             found = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
-            return Changes(await self._one_by_one(found[0]), *found[1:])
+            chats = await self._one_by_one(found.rows)
+        return Changes(chats, found.clock["now"], found.deleted, found.clock["timeline"])
 
     async def _one_by_one(self, rows: Sequence[Row]) -> tuple[Chat, ...]:
         return tuple([await self.get(row["id"]) for row in rows])
@@ -99,12 +103,13 @@ async def _list(connection: Connection, query: str, wanted: Wanted) -> Sequence[
 
 
 async def _list_changed(connection: Connection, query: str, asked: _Changed) -> _Found:
-    now = await connection.fetchval(SQL["clock"])
+    clock = await connection.fetchrow(SQL["clock"])
+    assert clock is not None, "a select without a table has one row"
     place = (None, None) if asked.after is None else (asked.after.updated_at, asked.after.id)
     since = (list(asked.owner_ids), asked.seconds, asked.as_of)
     rows = await connection.fetch(SQL[query], *since, *place, asked.limit)
     gone = await connection.fetch(SQL["list_deleted"], *since) if asked.after is None else []
-    return rows, now, tuple(DeletedChat(row["chat_id"], row["owner_id"]) for row in gone)
+    return _Found(rows, clock, tuple(DeletedChat(row["chat_id"], row["owner_id"]) for row in gone))
 
 
 def existing(row: Row | None, chat_id: UUID) -> Row:

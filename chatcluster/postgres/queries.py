@@ -1,11 +1,11 @@
 """Named queries from the files in ``sql/``.
 
 A file is a series of sections. ``-- name: lock_chat`` starts a query, ``-- fragment: message`` a text that
-``{message}`` stands for in the same file; those of ``fragments.sql`` are known in every file. Comments stay in
-the query: they are seen in ``pg_stat_activity``, too.
+``{message}`` stands for in the same file; those of ``fragments.sql`` and ``timeline.sql`` are known in every file.
+Comments stay in the query: they are seen in ``pg_stat_activity``, too.
 
 The fragments ``short_columns``, ``long_columns`` and ``stored_changes`` are in no file: they are the fields of
-``StoredState``.
+``StoredState``. Nor is ``versions_forgotten_max``, a constant of the state machine.
 
 A query with many arguments has names for them: see ``NamedQuery``.
 """
@@ -18,9 +18,10 @@ from importlib import resources
 from operator import itemgetter
 from typing import Any
 
+from chatcluster.chat import VERSIONS_FORGOTTEN_MAX
 from chatcluster.postgres.columns import CHANGED, LONG, SHORT
 
-SHARED_FILENAME = "fragments.sql"
+SHARED_FILENAMES = ("fragments.sql", "timeline.sql")
 
 _SECTION = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
 _REFERENCE = re.compile(r"\{(\w+)\}")
@@ -41,9 +42,10 @@ class NamedQuery:
 
 def load_queries(filename: str) -> dict[str, str]:
     """The queries of ``sql/<filename>`` by their names."""
-    sections = _sections(SHARED_FILENAME) + _sections(filename)
+    sections = [section for name in (*SHARED_FILENAMES, filename) for section in _sections(name)]
     fragments = {name: text for kind, name, text in sections if kind == "fragment"}
     fragments |= {"short_columns": SHORT, "long_columns": LONG, "stored_changes": CHANGED}
+    fragments["versions_forgotten_max"] = str(VERSIONS_FORGOTTEN_MAX)
     return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}
 
 

@@ -7,9 +7,14 @@ a statement that had to wait for the lock sees the other tables as they were bef
 counters say that there is nothing, nothing is read.
 
 Each change of a row raises its snapshot version. So an owner's commit may be decided on the chat as its owner knows it,
-and be written by one statement on condition that the version is still that, and that nothing is queued and no call is
-open. If not, nothing has happened, and the long way follows. Either way the statement that changes the row has the
-owner's fence in its own condition. A claim is one statement as well, see ``claims.py``.
+and be written by one statement on condition that the version is still that, that the server writes on the chat's WAL
+timeline, and that nothing is queued and no call is open. If not, nothing has happened, and the long way follows. Either
+way the statement that changes the row has the owner's fence in its own condition. A claim is one statement as well, see
+``claims.py``.
+
+The first write after a failover leaps (``chat/timeline.py``). The server tells its timeline in the statements that take
+the lock or write, and never once for all: a session's server may be a standby that is promoted, or another one behind
+a pooler.
 
 An idempotency key is reserved before the lock, see ``idempotency.py``.
 
@@ -34,6 +39,7 @@ from chatcluster.chat import (
     Fence,
     OwnerCommand,
     UserCommand,
+    continued,
     create,
     decide,
     is_repeat,
@@ -42,7 +48,6 @@ from chatcluster.errors import Fenced, OwnershipError
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
-    VERSIONS_FORGOTTEN_MAX,
     Changes,
     Chat,
     ChatRead,
@@ -274,12 +279,13 @@ async def _transition(
         rest = await connection.fetchrow(SQL["select_state"], chat.id)
         assert rest is not None, "a select without a table has one row"
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
+    state = continued(state, row["wal_timeline"])
     decision: Decision = decide(state, command, fence, facts)
     return await write_decision(connection, chat.id, state, decision, fence, kept_bytes)
 
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
-    row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above, VERSIONS_FORGOTTEN_MAX)
+    row = await connection.fetchrow(SQL["raise_epoch"], chat_id, worker_id, epoch, above)
     chat = await get_chat(connection, chat_id) if row is None else chat_of(row)
     if (chat.worker_id, chat.epoch) != (worker_id, above):  # otherwise a repeat finds what it did
         raise Fenced(f"the tenure {epoch} of chat {chat_id} is over; now {chat.epoch}")

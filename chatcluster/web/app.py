@@ -65,17 +65,20 @@ def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
 
 
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
+    shares = Shares(services.settings)
     api = Router(
         path="/api/v1",
         route_handlers=ROUTES,
-        middleware=[authentication(authenticator, Shares(services.settings), services.settings.public_url)],
+        middleware=[authentication(authenticator, shares, services.settings.public_url)],
         guards=[require_known_query],
     )
     return Litestar(
         route_handlers=[api, *health.ROUTES],
         request_class=ApiRequest,
         exception_handlers={Exception: respond},
-        state=State({"services": services, "authenticator": authenticator, "pump": pump}, deep_copy=False),
+        state=State(
+            {"services": services, "authenticator": authenticator, "pump": pump, "shares": shares}, deep_copy=False
+        ),
         logging_config=None,
         openapi_config=_openapi(),
         request_max_body_size=None,  # the boundary bounds it, for every route

@@ -28,6 +28,7 @@ from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.services import Services
+from chatcluster.web.shares import Shares
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
@@ -46,6 +47,11 @@ class ApiRequest(Request[Account, Credential, State]):
     def authenticator(self) -> Authenticator:
         authenticator: Authenticator = self.app.state.authenticator
         return authenticator
+
+    @property
+    def shares(self) -> Shares:
+        shares: Shares = self.app.state.shares
+        return shares
 
     @property
     def pump(self) -> Pump:

@@ -522,6 +522,20 @@ async def test_a_restart_of_the_database_buries_nobody(world: World) -> None:
     assert chat.epoch == 1
 
 
+async def test_the_late_answer_to_a_renewal_of_before_a_restart_lets_go_of_no_lock(world: World) -> None:
+    """It names a server that is no more, and to move the locks away from the one that came looks like a death there."""
+    a, b = await world.cluster(2)
+    incarnations = [a.worker_id, b.worker_id]
+    renewal = a.heartbeat_wire.hold_answer("renew")
+    await renewal.reached.wait()
+    world.database.restart_sessions()
+    await trio.sleep(1.5)
+    renewal.release()
+    await trio.sleep(5)
+    assert [a.worker_id, b.worker_id] == incarnations
+    assert "replica.buried" not in world.names_told()
+
+
 async def test_the_watch_works_again_after_a_restart_of_the_database(world: World) -> None:
     a, b = await world.cluster(2)
     chat, _, _ = await world.answering(a)

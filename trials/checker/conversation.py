@@ -92,7 +92,8 @@ class Conversation:
                 self.lost_by_failover += 1
             else:
                 self._violate(Kind.LOST, f"{text[:80]!r} was acknowledged ({write.status}) and is not in the history")
-            if count and write.message_id not in (None, ids[text]):
+            moved = count and write.message_id not in (None, ids[text])
+            if moved and not may_be_lost(write, self._losses):  # if lost, a try of it that came late did it again
                 self._violate(Kind.LOST, f"{text[:80]!r} was acknowledged as {write.message_id}, but is {ids[text]}")
         for text in counts:
             self._violate(Kind.UNASKED, f"{text[:80]!r} is in the history, and nobody sent it")
@@ -134,7 +135,10 @@ class Conversation:
         in_order = [
             write
             for write in self._by_text.values()
-            if write.text in places and write.acknowledged and write.queued_id not in promoted
+            if write.text in places
+            and write.acknowledged
+            and write.queued_id not in promoted
+            and not may_be_lost(write, self._losses)
         ]
         for earlier, later in pairwise(in_order):
             if earlier.ended < later.began and places[earlier.text] > places[later.text]:

@@ -21,6 +21,9 @@ commit and the publication of the last parts, or Redis lost them. That nothing a
 fault explains: a reader that hears of a takeover late goes on with the turn that is under way by then. And that an
 interruption ended late may be for want of Postgres, or known late from a replica that was frozen. So these are only
 noted here (``doubts``), and decided when all faults are known.
+
+A failover that loses transactions takes back what a reader may have been told: it is **unsettled**, and not judged
+until ``history_reset`` tells it to start anew, above all that is lost. What it holds in the end is judged in any case.
 """
 
 from __future__ import annotations
@@ -108,6 +111,8 @@ class Subscriber:
         self._caught_up = False
         """Whether it has brought anything of the present turn live."""
         self._stopping_since: float | None = None
+        self._unsettled_up_to = 0
+        self._next_agreement = agreement
 
     def __repr__(self) -> str:
         return f"<Subscriber {self.name} of {self.chat} v{self.version} at {self.position} {self.status}>"
@@ -120,6 +125,16 @@ class Subscriber:
     def connected(self) -> None:
         """A new connection begins, at the cursor of the last event."""
         self._live = self._caught_up = False
+
+    def unsettle(self, agreement: Agreement, up_to_version: int) -> None:
+        """What was told of late may be lost."""
+        self._agreement, self._next_agreement, self._unsettled_up_to = Agreement(), agreement, up_to_version
+
+    def _settle(self) -> None:
+        """What follows is of the server that took over: tenures and frames may have the numbers of lost ones."""
+        self._agreement, self._unsettled_up_to, self._stopping_since = self._next_agreement, 0, None
+        self._known_epoch = self._newest_id = 0
+        self._caught_up = False
 
     def observe(self, event: Event) -> None:
         """The next event, of whatever connection."""
@@ -141,7 +156,10 @@ class Subscriber:
             case "queue":
                 self._queue(event.data["queue"])
             case "history_reset":
+                if 0 < self._unsettled_up_to <= cursor.version:
+                    self._settle()
                 self._drop_preview()
+                self._caught_up = False  # what was streamed is told again only as far as the answer is still under way
                 self.messages.clear()
                 self._last_id = self._last_revision = self._shown_epoch = 0
                 self.position = cursor.position
@@ -151,6 +169,7 @@ class Subscriber:
 
     def finish(self, final: FinalChat) -> None:
         """Everything is at rest: the reader holds the history, no more and no less."""
+        self._unsettled_up_to = 0
         self._event = self._event._replace(kind="end")
         told = f"was told up to version {self.version} of {final.snapshot_version}"
         history = {message.id: message for message in final.messages}
@@ -195,7 +214,7 @@ class Subscriber:
             self._compare(message, data.get("position"), told_again=not new)
         elif self.preview:
             self._vanished(f"user message {message.id}")
-        self._caught_up = self._live and (self._caught_up or message.role == "user")
+        self._caught_up = self._live and (self._caught_up or (new and message.role == "user"))
         self._drop_preview()
 
     def _status(self, data: dict[str, Any]) -> None:
@@ -233,7 +252,7 @@ class Subscriber:
                 self._stopping_since = self._event.time
         elif self._stopping_since is not None:
             began, self._stopping_since = self._stopping_since, None
-            if self._event.time - began > self._stop_seconds_max:
+            if self._event.time - began > self._stop_seconds_max and not self._unsettled_up_to:
                 late = self._violation(Kind.UNSTOPPED, f"the interruption took {self._event.time - began:.1f} s")
                 self.doubts.append(Doubt(late, 0, began, self._event.replica, shown=True))
 
@@ -301,7 +320,7 @@ class Subscriber:
 
     def _doubt(self, detail: str, epoch: int, *, shown: bool) -> None:
         """Wrong, unless a fault explains it, or this connection came too late."""
-        if not self._caught_up:
+        if not self._caught_up or self._unsettled_up_to:
             return
         began = self._attempt_began if self._attempt else self._event.time
         self.doubts.append(Doubt(self._violation(Kind.TEXT, detail), epoch, began, self._event.replica, shown))
@@ -320,7 +339,8 @@ class Subscriber:
         return Violation(kind, self.chat, detail, self._event.time, self.name, self._event.cursor)
 
     def _violate(self, kind: Kind, detail: str) -> None:
-        self.report(self._violation(kind, detail))
+        if not self._unsettled_up_to:
+            self.report(self._violation(kind, detail))
 
 
 def _tail(shown: str, text: str) -> str:

@@ -41,6 +41,8 @@ class _Chat:
     agreement: Agreement = field(default_factory=Agreement)
     readers: list[Subscriber] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
+    forgotten_up_to: int = 0
+    """Versions up to this may be of what a failover took back."""
     failures: int = 0
     """Turns that ended in an error before its readers began anew."""
 
@@ -75,6 +77,8 @@ class Checker:
         """A new reader of ``chat``."""
         place = self._chats.setdefault(chat, _Chat())
         reader = Subscriber(chat, name, place.agreement, self._found, stop_seconds_max=self._stop_seconds_max)
+        if place.forgotten_up_to:
+            reader.unsettle(place.agreement, place.forgotten_up_to)
         place.readers.append(reader)
         return reader
 
@@ -113,6 +117,14 @@ class Checker:
                 self.report(violation)
         loss.held.clear()
         return touched
+
+    def forgotten(self, chat: str, *, up_to_version: int) -> None:
+        """A failover took back what the chat's readers may have been told. They are to be told to start anew, at
+        ``up_to_version`` or above; what they find wrong until then does not count."""
+        place = self._chats[chat]
+        place.agreement, place.forgotten_up_to = Agreement(), up_to_version
+        for reader in place.readers:
+            reader.unsettle(place.agreement, up_to_version)
 
     def _found(self, violation: Violation) -> None:
         """By a reader, which may have been told what a failover takes back."""

@@ -11,6 +11,7 @@ seed decides everything that happens, in which order, and when; so a run can be 
 * ``client.py``     users who send, interrupt, edit, promote, delete, archive and rename
 * ``reader.py``     subscribers who hop between replicas with their cursor
 * ``faults.py``     what is done to the cluster, and when it is over
+* ``standby.py``   a database as it was when its standby was cut off, to take over
 * ``witness.py``    what only an insider sees: who took effect, and whether it was theirs to take
 * ``run.py``        one seed from start to verdict; ``trace.py`` what it leaves to be read
 * ``vigil.py``      whether every chat that has work has somebody who does it

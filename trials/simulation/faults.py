@@ -16,12 +16,15 @@ from checker import Fault
 
 from simulation.clocks import step_clock
 from simulation.process import ReplicaProcess
+from simulation.standby import Standby
 
 if TYPE_CHECKING:
     from simulation.run import World
 
 LOST_FRAMES_MAX = 20
 RESTART_SECONDS = 0.5
+LAGS_SECONDS = (0.02, 0.3, 1.0)
+"""How far behind a standby is that loses something, on average."""
 
 
 class Faults:
@@ -43,6 +46,7 @@ class Faults:
             "redis_flush": self._flush_redis,
             "clock_step": self._step_clock,
             "fail_over": self._fail_over,
+            "fail_over_losing": self._fail_over_losing,
         }
 
     async def run(self) -> None:
@@ -168,17 +172,30 @@ class Faults:
     async def _fail_over(self) -> None:
         """Another server takes the writes, and has all that the old one had; that one still answers who only reads."""
         with self._recorded("postgres failover"):
-            processes = list(self._world.processes)
+            await self._take_over(self._world.witness.database.fail_over)
+
+    async def _fail_over_losing(self) -> None:
+        """Another server takes the writes, which had not heard from the old one for a moment."""
+        standby, parted_at = Standby(self._world.witness.database), self._world.now
+        await trio.sleep(self._draw.expovariate(1 / self._draw.choice(LAGS_SECONDS)))
+        if not standby.is_of_the_primary:
+            return
+        ids_again = self._draw.random() < 0.5
+        with self._recorded("postgres failover losing"):
+            await self._take_over(lambda: self._world.lose(standby, parted_at, ids_again=ids_again))
+
+    async def _take_over(self, promote: Callable[[], None]) -> None:
+        processes = list(self._world.processes)
+        for process in processes:
+            process.cut_postgres(swallows=False)
+        promote()
+        if self._draw.random() < 0.5:
+            step_clock(self._world.witness.database, self._draw.uniform(-10.0, 10.0))
+        try:
+            await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
+        finally:
             for process in processes:
-                process.cut_postgres(swallows=False)
-            self._world.witness.database.fail_over()
-            if self._draw.random() < 0.5:
-                step_clock(self._world.witness.database, self._draw.uniform(-10.0, 10.0))
-            try:
-                await trio.sleep(self._draw.expovariate(1 / RESTART_SECONDS))
-            finally:
-                for process in processes:
-                    process.mend_postgres()
+                process.mend_postgres()
 
     async def _restart_redis(self) -> None:
         with self._recorded("redis restart"):

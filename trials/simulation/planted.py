@@ -21,8 +21,8 @@ from chatcluster.failure_detector import FailureDetector
 from chatcluster.feed import Feed
 from chatcluster.heartbeat import Lease
 from chatcluster.held_chat import HeldChat
-from chatcluster.memory import MemoryRegistry, MemoryStore
-from chatcluster.memory.database import HeldLock
+from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
+from chatcluster.memory.database import ChatRow, HeldLock
 from chatcluster.parts import Cursor, Frame, Message, Position
 from chatcluster.ports import (
     Appended,
@@ -254,6 +254,15 @@ def deaths_of_the_old_primary() -> list[Patch]:
     return [(MemoryRegistry, "_holds", anywhere)]
 
 
+def forgotten_versions_again() -> list[Patch]:
+    """A server that takes over gives out the versions of the transactions that it has lost."""
+
+    def found(self: MemoryDatabase, row: ChatRow) -> ChatState:
+        return msgspec.structs.replace(row.state, timeline=self.timeline)
+
+    return [(MemoryDatabase, "found", found)]
+
+
 BUGS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__.replace("_", "-"): bug
     for bug in (
@@ -275,6 +284,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         wall_clock_leases,
         one_connection_is_a_life,
         deaths_of_the_old_primary,
+        forgotten_versions_again,
         *HARMFUL,
     )
 }

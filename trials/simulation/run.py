@@ -28,10 +28,11 @@ import msgspec
 import trio
 from checker import PROMISES, Checker, Fault, FinalChat, Kind, Verdict, Violation
 from checker.history import message_of
+from checker.loss import Loss
 
 from chatcluster import telemetry
 from chatcluster.catalogue import CRASHES, LEVELS, Level
-from chatcluster.chat import Archive, Status, Unarchive
+from chatcluster.chat import Archive, Status, Unarchive, continued
 from chatcluster.memory import MemoryBroker
 from chatcluster.memory.database import ChatRow
 from simulation import scheduler
@@ -45,6 +46,7 @@ from simulation.provider import Provider
 from simulation.reader import Reader
 from simulation.scheduler import VirtualClock
 from simulation.seeding import Plan, Temper, plan_of
+from simulation.standby import Standby
 from simulation.trace import Trace
 from simulation.vigil import Vigil
 from simulation.witness import Witness
@@ -299,6 +301,15 @@ class World:
         """Read a chat that is not judged."""
         draw, subscriber = Random(f"{name} {self.plan.seed}"), checker.subscriber(str(chat_id), name)
         nursery.start_soon(Reader(name, chat_id, self, draw, subscriber, owner_id).run)
+
+    def lose(self, standby: Standby, parted_at: float, *, ids_again: bool) -> None:
+        """A standby takes over that has nothing of what happened since they were parted."""
+        lost = standby.promote(ids_again=ids_again)
+        self.checker.losses.append(Loss(parted_at, self.now))
+        for chat_id, row in lost.items():
+            self.witness.forgotten(chat_id, row.state)
+            above = continued(row.state, self.witness.database.timeline)
+            self.checker.forgotten(str(chat_id), up_to_version=above.snapshot_version)
 
     # --- what is on its way -------------------------------------------------------------------
 

@@ -40,10 +40,13 @@ HARMS = (
 """And "greedy", which needs a world of its own: one that is full."""
 LIVENESS_FAULTS = ("clock_step", "fail_over")
 """Drawn apart, so that what a seed brings else stays as it was."""
+LOSING = "fail_over_losing"
+"""Drawn apart as well. Not with harms: those are of rows that would be gone."""
 CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
 FAULTY = 0.4
+LOSES = 0.35
 GREEDY = 0.15
 
 
@@ -131,6 +134,7 @@ def _troubled(seed: int) -> Plan:
     calm = draw.random() < 0.15
     drifting = draw.random() < 0.3
     liveness = Random(f"liveness {seed}")
+    losses = not calm and Random(f"losses {seed}").random() < LOSES
     chats = draw.choice((1, 1, 2, 3))
     return Plan(
         seed=seed,
@@ -143,7 +147,8 @@ def _troubled(seed: int) -> Plan:
         slots=draw.choice((1, 2, 64, 64)),
         speeds=tuple(draw.uniform(0.92, 1.08) if drifting else 1.0 for _ in range(replicas)),
         faults={kind: frequency * draw.uniform(0.5, 1.5) for kind in FAULTS if draw.random() < share and not calm}
-        | {kind: frequency for kind in LIVENESS_FAULTS if liveness.random() < share and not calm},
+        | {kind: frequency for kind in LIVENESS_FAULTS if liveness.random() < share and not calm}
+        | ({LOSING: frequency} if losses else {}),
         weather={
             "request_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),
             "answer_lost": 0.0 if calm else sometimes(0.2, 0.005, 0.1),
@@ -177,7 +182,8 @@ def _harmful(plan: Plan) -> Plan:
     if plan.seed % 2:
         return plan
     if draw.random() < FAULTY:
-        return replace(plan, harms=tuple(draw.sample(HARMS, draw.randint(1, 2))))
+        faults = {kind: frequency for kind, frequency in plan.faults.items() if kind != LOSING}
+        return replace(plan, faults=faults, harms=tuple(draw.sample(HARMS, draw.randint(1, 2))))
     greedy = draw.random() < GREEDY
     return replace(
         plan,

@@ -1,7 +1,8 @@
 """P4 while it happens: a chat that has work has somebody who does it, or gets somebody within the bound.
 
 A chat is **served** if the worker that owns it is alive, awake, reaches Postgres and runs it. The bound holds for a
-chat while somebody could serve it all the time: a process that is alive, awake and in touch, with a free slot.
+chat while somebody could serve it all the time: a process that is alive, awake and in touch, with a free slot. It holds
+anew for each tenure that was taken up: one whose owner fell out of touch before the next look has served for a moment.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Vigil:
         self._world = world
         self._fit_since: dict[ReplicaProcess, float] = {}
         self._unserved_since: dict[UUID, float] = {}
+        self._taken_up: dict[UUID, int] = {}
+        """The newest tenure of each chat that a runner was seen in."""
 
     async def run(self) -> None:
         while True:
@@ -45,7 +48,7 @@ class Vigil:
         self._fit_since = {process: self._fit_since.get(process, now) for process in fit}
         for row in self._world.witness.database.chats.values():
             harmed = row.id in self._world.witness.harmed.chats
-            if not row.state.runnable or harmed or self._served(row):
+            if not row.state.runnable or harmed or self._was_taken_up(row) or self._served(row):
                 self._unserved_since.pop(row.id, None)
                 continue
             since = self._unserved_since.setdefault(row.id, now)
@@ -57,8 +60,16 @@ class Vigil:
                 self._unserved_since[row.id] = float("inf")  # said once
 
     def _served(self, row: ChatRow) -> bool:
-        worker_id = row.state.worker_id
-        return any(
-            process.worker_id == worker_id and process.in_touch and process.runs(row.id)
-            for process in (*self._world.processes, *self._world.buried)
-        )
+        return any(process.in_touch and process.runs(row.id) for process in self._owners(row))
+
+    def _was_taken_up(self, row: ChatRow) -> bool:
+        """Whether its tenure has begun since the last look: who runs it was in touch when the claim was answered."""
+        begun = any(process.runs(row.id) for process in self._owners(row))
+        is_new = begun and row.state.epoch > self._taken_up.get(row.id, 0)
+        if is_new:
+            self._taken_up[row.id] = row.state.epoch
+        return is_new
+
+    def _owners(self, row: ChatRow) -> list[ReplicaProcess]:
+        processes = (*self._world.processes, *self._world.buried)
+        return [process for process in processes if process.worker_id == row.state.worker_id]

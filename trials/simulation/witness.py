@@ -83,6 +83,8 @@ class Witness:
         self._report = report
         self._attempt_failed = attempt_failed
         self._processes: dict[UUID, Witnessed] = {}
+        self._forgotten: dict[tuple[UUID, int], set[UUID]] = {}
+        """Who made the claims that failovers have lost: it opens its tenure for as long as it does not know."""
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
         self._stopped: set[UUID] = set()
@@ -112,6 +114,13 @@ class Witness:
         known = self.claims.setdefault((chat.id, chat.epoch), worker_id)
         if known != worker_id:
             self.violate(Kind.OWNER, chat.id, f"epoch {chat.epoch} was claimed by {known} and by {worker_id}")
+
+    def forgotten(self, chat_id: UUID, state: ChatState) -> None:
+        """A failover has lost what came after this state of the chat."""
+        self.note("forgotten", chat_id, f"all after v{state.snapshot_version}", f"epoch {state.epoch}")
+        lost = [(chat, epoch) for chat, epoch in self.claims if chat == chat_id and epoch > state.epoch]
+        for claim in lost:
+            self._forgotten.setdefault(claim, set()).add(self.claims.pop(claim))
 
     def committed(self, fence: Fence, command: OwnerCommand, before: ChatState, outcome: Outcome) -> None:
         name, chat = event_name(command), outcome.chat
@@ -176,7 +185,8 @@ class Witness:
         body, epoch = decode_frame(frame.data), frame.position.epoch
         assert isinstance(body, OpenFrame)
         owner = self.claims.get((chat_id, epoch))
-        if body.worker_id != str(owner):
+        known = {owner, *self._forgotten.get((chat_id, epoch), ())}
+        if body.worker_id not in map(str, known):
             self.violate(Kind.OWNER, chat_id, f"{body.worker_id} opened tenure {epoch}, which {owner} claimed")
 
     def worked(self, answer: Answer) -> None:

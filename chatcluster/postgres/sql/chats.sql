@@ -69,10 +69,10 @@ select ending.id, $2, asked.id, $3, $4, duration_ms from (select $1::uuid as id)
 returning {turn}
 
 -- name: lock_chat
-select {chat} from chats where id = $1 for update
+select {chat}, wal_timeline() as wal_timeline from chats where id = $1 for update
 
 -- name: lock_chat_of_owner
-select {chat} from chats where id = $1 and owner_id = $2 for update
+select {chat}, wal_timeline() as wal_timeline from chats where id = $1 and owner_id = $2 for update
 
 -- name: select_chat
 select {chat} from chats where id = $1
@@ -90,9 +90,9 @@ select
     ) as open_calls
 
 -- name: insert_chat
-insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes, claimable_since,
-    cause)
-values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10)
+insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
+    claimable_since, cause, timeline)
+values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, wal_timeline())
 returning {chat}
 
 -- fragment: change
@@ -134,10 +134,11 @@ returning {chat}
 
 -- name: update_known
 -- A whole transition on a chat that still is as it was when the decision was made: the row changes with its snapshot
--- version only. The messages get their IDs, and so their place in history, after the update has locked the row.
+-- version only, on one server; after a failover the chat has to leap first. The messages get their IDs, and so their place in history, after the update has locked the row.
 with changed as (
     {change}
     where id = :id and {owned} and snapshot_version = :version_before and queue_length = 0 and open_calls = 0
+        and (timeline = wal_timeline()) is not false
     returning {chat}
 ),
 inserted as (
@@ -226,12 +227,16 @@ update tool_calls set state = 'done', finished_at = statement_timestamp()
 where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
 -- name: raise_epoch
--- For the owner alone, and upwards alone.
+-- For the owner alone, and upwards alone. It leaps, on whatever timeline.
+with {wal}
 update chats set
     epoch = $4,
-    snapshot_version = snapshot_version + $5,
-    reset_version = snapshot_version + $5,
+    timeline = coalesce(wal.timeline, chats.timeline),
+    snapshot_version = {leapt},
+    reset_version = {leapt},
+    queue_version = {leapt},
     updated_at = statement_timestamp()
+from wal
 where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
 returning {chat}
 
@@ -397,7 +402,7 @@ order by deleted_at desc
 limit 1000
 
 -- name: clock
-select statement_timestamp()
+select statement_timestamp() as now, wal_timeline() as timeline
 
 -- name: list_changed
 -- Looks at all chats of these owners: an index on updated_at would have to follow every change of every chat, and this

@@ -5,6 +5,7 @@ chats.claimable_since is not null and chats.status = 'running'
 
 -- fragment: claimed
 -- What becomes of a chat is the rule of chat/tenure.py.
+{wal},
 -- The lock on the replica's row makes a burial of this worker wait; renewals do not conflict with it. If a burial has
 -- the row, or has deleted it, nothing is claimed.
 claimer as (
@@ -14,13 +15,13 @@ claimed as (
     update chats set
         worker_id = claimer.worker_id,
         epoch = epoch + 1,
-        snapshot_version = snapshot_version + 1,
+        {next_version},
         attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
         takeovers = takeovers + 1,
         cause = case when cause in ('takeover', 'drain') then cause else 'claim' end,
         claimable_since = null,
         updated_at = statement_timestamp()
-    from taken, claimer
+    from taken, claimer, wal
     where chats.id = taken.id
     returning {chat}, claimer.name as claimer_name, taken.round, taken.place, taken.claimable_since as waited_since,
         case
@@ -31,11 +32,11 @@ claimed as (
         end::float8 as retry_seconds
 ),
 logged as (
-    -- Of the few that had lost an owner who takes them up: a look into a small partial index for each.
+    -- Of those that had lost an owner: who takes them up. For each chat a look into a partial index that is nearly empty.
     update takeovers set
         to_worker = claimed.worker_id, to_name = claimed.claimer_name, claimed_at = statement_timestamp()
     from claimed
-    where takeovers.chat_id = claimed.id and takeovers.claimed_at is null and claimed.cause in ('takeover', 'drain')
+    where takeovers.chat_id = claimed.id and takeovers.claimed_at is null
 )
 
 -- name: claim
@@ -159,11 +160,13 @@ union all
 
 -- name: end_unreadable
 -- Nothing of the row is read but what is needed to find it: a column of it cannot be. What the turn was is lost.
-with ended as (
+with {wal},
+ended as (
     update chats set
         status = 'error', archived = archiving, archiving = false, compacting = false, open_calls = 0,
         retry = null, retry_at = null, last_error = $2::text::json, claimable_since = null, takeovers = 0,
-        cause = 'error', snapshot_version = snapshot_version + 1, updated_at = statement_timestamp()
+        cause = 'error', {next_version}, updated_at = statement_timestamp()
+    from wal
     where id = $1 and claimable_since is not null
     returning id, snapshot_version
 ),

@@ -56,14 +56,15 @@ select coalesce((select name from replicas where worker_id = $1), '')
 with owned as (
     select id from chats where worker_id = $1 order by id for update skip locked
 ),
+{wal},
 freed as (
     update chats set
         worker_id = null,
         cause = $2,
-        snapshot_version = snapshot_version + 1,
+        {next_version},
         claimable_since = statement_timestamp(),
         updated_at = statement_timestamp()
-    from owned
+    from owned, wal
     where chats.id = owned.id
     returning {framed}
 ),

@@ -19,11 +19,13 @@ from chatcluster.web.auth import OPEN, address_in
 from chatcluster.web.request import ApiRequest
 from chatcluster.web.sessions import Site, cookie, refuse_other_pages, require_own_page, set_cookie, site_of
 
+BODY_BYTES_MAX = 4096
+"""Of somebody who is not known yet."""
 FRAGMENT = "/#code="
 """What comes after the ``#`` of an address is sent to no server and stands in no log."""
 
 
-@post("/session", responses=REFUSALS, security=[{}], opt={OPEN: True})
+@post("/session", responses=REFUSALS, security=[{}], opt={OPEN: True}, request_max_body_size=BODY_BYTES_MAX)
 async def sign_in(request: ApiRequest, data: JSONBody[SignIn]) -> Response[SessionAnswer]:
     """Open a session: the answer sets a cookie that does what the token does, until it is ended, has expired, or the
     token is not valid any more. Give a `token`, or a `code` that `chatcluster link` printed, which works once."""
@@ -47,8 +49,9 @@ async def _opened(request: ApiRequest, data: SignIn, digest: bytes) -> Account:
     if data.token is UNSET or data.code is not UNSET:
         raise InvalidRequest("give either a token or a code")
     token = tokens.parse(data.token)
-    await authenticator.authenticate(token, address=address)
-    opened = None if token is None else await request.services.sessions.open(digest, token_id=token.token_id)
+    account = await authenticator.authenticate(token, address=address)
+    async with request.shares.share(account.user_id):
+        opened = None if token is None else await request.services.sessions.open(digest, token_id=token.token_id)
     if opened is None:
         raise Unauthenticated("the token is not valid (any more)")
     return opened

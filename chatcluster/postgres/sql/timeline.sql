@@ -1,0 +1,15 @@
+-- What a failover makes of a chat, where an update is one statement: the rule of chat/timeline.py, shared as
+-- fragments.sql is. ``wal`` is a row with the timeline that the statement writes on; wal_timeline is in the migrations.
+
+-- fragment: wal
+wal as materialized (select wal_timeline() as timeline)
+
+-- fragment: leapt
+(chats.snapshot_version + {versions_forgotten_max} * greatest(1, wal.timeline - chats.timeline))
+
+-- fragment: next_version
+-- One step on, or the first one above a leap.
+timeline = coalesce(wal.timeline, chats.timeline),
+snapshot_version = 1 + case when chats.timeline <> wal.timeline then {leapt} else chats.snapshot_version end,
+reset_version = case when chats.timeline <> wal.timeline then {leapt} else chats.reset_version end,
+queue_version = case when chats.timeline <> wal.timeline then {leapt} else chats.queue_version end

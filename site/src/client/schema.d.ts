@@ -307,26 +307,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/admin/replicas": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * ListReplicas
-         * @description The cluster as the database knows it.
-         */
-        get: operations["ApiV1AdminReplicasListReplicas"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/replicas": {
         parameters: {
             query?: never;
@@ -339,6 +319,26 @@ export interface paths {
          * @description The cluster as the database knows it.
          */
         get: operations["ApiV1ReplicasListReplicas"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/replicas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * ListReplicas
+         * @description The cluster as the database knows it.
+         */
+        get: operations["ApiV1AdminReplicasListReplicas"];
         put?: never;
         post?: never;
         delete?: never;
@@ -368,30 +368,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/tokens": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * ListTokens
-         * @description All tokens, without their secrets.
-         */
-        get: operations["ApiV1TokensListTokens"];
-        put?: never;
-        /**
-         * CreateToken
-         * @description Make a token for a user. Its secret is in this answer and never shown again.
-         */
-        post: operations["ApiV1TokensCreateToken"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/admin/tokens": {
         parameters: {
             query?: never;
@@ -410,6 +386,30 @@ export interface paths {
          * @description Make a token for a user. Its secret is in this answer and never shown again.
          */
         post: operations["ApiV1AdminTokensCreateToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * ListTokens
+         * @description All tokens, without their secrets.
+         */
+        get: operations["ApiV1TokensListTokens"];
+        put?: never;
+        /**
+         * CreateToken
+         * @description Make a token for a user. Its secret is in this answer and never shown again.
+         */
+        post: operations["ApiV1TokensCreateToken"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3044,7 +3044,7 @@ export interface operations {
             };
         };
     };
-    ApiV1AdminReplicasListReplicas: {
+    ApiV1ReplicasListReplicas: {
         parameters: {
             query?: never;
             header?: never;
@@ -3145,7 +3145,7 @@ export interface operations {
             };
         };
     };
-    ApiV1ReplicasListReplicas: {
+    ApiV1AdminReplicasListReplicas: {
         parameters: {
             query?: never;
             header?: never;
@@ -3349,7 +3349,7 @@ export interface operations {
             };
         };
     };
-    ApiV1TokensListTokens: {
+    ApiV1AdminTokensListTokens: {
         parameters: {
             query?: never;
             header?: never;
@@ -3450,7 +3450,7 @@ export interface operations {
             };
         };
     };
-    ApiV1TokensCreateToken: {
+    ApiV1AdminTokensCreateToken: {
         parameters: {
             query?: never;
             header?: never;
@@ -3555,7 +3555,7 @@ export interface operations {
             };
         };
     };
-    ApiV1AdminTokensListTokens: {
+    ApiV1TokensListTokens: {
         parameters: {
             query?: never;
             header?: never;
@@ -3656,7 +3656,7 @@ export interface operations {
             };
         };
     };
-    ApiV1AdminTokensCreateToken: {
+    ApiV1TokensCreateToken: {
         parameters: {
             query?: never;
             header?: never;

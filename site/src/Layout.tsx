@@ -39,9 +39,7 @@ export function Layout({ session, children }: LayoutProps) {
       <a href="#main" className={buttonClass("main", "absolute left-2 top-2 z-50 -translate-y-16 focus:translate-y-0")}>
         Skip to the page
       </a>
-      {isNarrow && isOpen && (
-        <div className="fixed inset-0 z-20 bg-shade" onClick={() => setOpen(false)} aria-hidden />
-      )}
+      {isNarrow && isOpen && <div className="fixed inset-0 z-20 bg-shade" onClick={() => setOpen(false)} aria-hidden />}
       {isListShown && (
         <nav
           aria-label="Chats and pages"

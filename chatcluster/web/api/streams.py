@@ -67,7 +67,7 @@ async def stream_chat(
     position = parse_cursor(place) if place else BEGINNING
     services = request.services
     return EventStream(
-        services.feeds.subscribe(parse_chat_id(chat_id), position, owner_id=request.user.user_id),
+        services.readers.feeds.subscribe(parse_chat_id(chat_id), position, owner_id=request.user.user_id),
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,
         pump=request.pump,
         authenticator=request.authenticator,
@@ -98,11 +98,13 @@ async def watch_chats(
     """
     services, place = request.services, last_event_id or cursor
     if chat:
-        subscription = services.tabs.subscribe(request.user.user_id, parse_chat_id(chat), parse_tab_cursor(place))
+        subscription = services.readers.tabs.subscribe(
+            request.user.user_id, parse_chat_id(chat), parse_tab_cursor(place)
+        )
     elif cursor:
         raise InvalidRequest("a cursor goes with a chat; the list alone has none")
     else:
-        subscription = services.watches.subscribe(request.user.user_id)
+        subscription = services.readers.watches.subscribe(request.user.user_id)
     return EventStream(
         subscription,
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,

@@ -25,6 +25,7 @@ ChatEvents = (
     | PartFrame
     | events.HistoryResetEvent
     | events.QueueEvent
+    | events.ActionRequiredEvent
     | events.RetryEvent
     | events.ErrorEvent
     | events.TitleEvent
@@ -57,11 +58,10 @@ async def stream_chat(
     """Follow one chat: its state first, then every change, until the client leaves.
 
     Events: `status`, `message`, `attempt` (drop the preview), `part` (a piece of the answer under way),
-    `history_reset` (drop all messages; all follow), `queue` (the whole list), `retry`, `error`, `title`, `turn` (one
-    ended: the message that it answered, its outcome, its duration), `ready` (what came is the state of the chat, what
-    follows is new). Each
-    has an `id`, which is the cursor to resume at, on any replica. The stream never ends cleanly: whenever it breaks
-    off, resume.
+    `history_reset` (drop all messages; all follow), `queue` (the whole list), `action_required` (the calls that wait
+    for somebody), `retry`, `error`, `title`, `turn` (one ended: the message that it answered, its outcome, its
+    duration), `ready` (what came is the state of the chat, what follows is new). Each has an `id`, which is the cursor
+    to resume at, on any replica. The stream never ends cleanly: whenever it breaks off, resume.
     """
     place = last_event_id or cursor
     position = parse_cursor(place) if place else BEGINNING

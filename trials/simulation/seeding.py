@@ -40,6 +40,8 @@ HARMS = (
 """And "greedy", which needs a world of its own: one that is full."""
 LIVENESS_FAULTS = ("clock_step", "fail_over")
 """Drawn apart, so that what a seed brings else stays as it was."""
+FORGETFUL = ("fail_over_losing",)
+"""Not with tools: a database that forgets what ran cannot be asked whether it did."""
 CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
@@ -128,7 +130,8 @@ def _with_tools(plan: Plan) -> Plan:
     if plan.quiet or draw.random() < 0.4:
         return plan
     temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=min(plan.temper.words_max, 4))
-    return replace(plan, tools=True, temper=temper)
+    faults = {kind: frequency for kind, frequency in plan.faults.items() if kind not in FORGETFUL}
+    return replace(plan, tools=True, temper=temper, faults=faults)
 
 
 def _troubled(seed: int) -> Plan:

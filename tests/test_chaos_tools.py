@@ -79,7 +79,7 @@ def test_an_outcome_that_nobody_knows_is_said_and_counted(court: Court) -> None:
 
 
 def test_p7_an_approval_that_was_taken_and_forgotten(court: Court) -> None:
-    court.tools._approvals["c1"] = 1
+    court.tools._approved.add("c1")
     assert court.judge("counting__ask", "Nobody approved this call in time.", is_error=True) == [Kind.ANSWER]
 
 

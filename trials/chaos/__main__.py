@@ -181,7 +181,7 @@ def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:
         if kind not in FAULTS:
             raise ValueError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
         if kind not in possible:
-            raise ValueError(f"{kind} needs a cluster of our own")
+            raise ValueError(f"{kind} needs a cluster of our own, and one without --tools if it is {FAILOVER}")
     return _inflictable(kinds)
 
 

@@ -129,7 +129,9 @@ def _with_tools(plan: Plan) -> Plan:
     draw = Random(f"tools {plan.seed}")
     if plan.quiet or draw.random() < 0.4:
         return plan
-    temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=min(plan.temper.words_max, 4))
+    is_calm = plan.stop_seconds_max == CALM_STOP_SECONDS_MAX  # there a stop of a long answer is what is looked at
+    words_max = plan.temper.words_max if is_calm else min(plan.temper.words_max, 4)
+    temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=words_max)
     faults = {kind: frequency for kind, frequency in plan.faults.items() if kind not in FORGETFUL}
     return replace(plan, tools=True, temper=temper, faults=faults)
 

@@ -263,7 +263,7 @@ class WatchedStore(MemoryStore):
     def _write(self, row: ChatRow, decision: Decision) -> Outcome:
         before = row.state
         outcome = super()._write(row, decision)
-        self._witness.calls.changed(before, row.state)
+        self._witness.calls.changed(before, row.state, edited=decision.delete_from is not None)
         return outcome
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:

@@ -41,8 +41,8 @@ HARMS = (
 LIVENESS_FAULTS = ("clock_step", "fail_over")
 """Drawn apart, so that what a seed brings else stays as it was."""
 LOSING = "fail_over_losing"
-"""Drawn apart as well. Not with harms: those are of rows that would be gone. Nor with tools: a database that forgets what
-ran cannot be asked whether it did."""
+"""Drawn apart as well. Not with harms: those are of rows that would be gone. Nor with tools: a database that forgets
+what ran cannot be asked whether it did."""
 CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0

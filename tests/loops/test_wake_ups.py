@@ -132,7 +132,9 @@ async def test_a_plain_turn_costs_three_transactions(world: World) -> None:
     before = a.database_wire.crossings.copy()
     await world.exchange(a, chat, "again", "Yes.")
     await trio.sleep(1)
-    assert a.database_wire.crossings - before == {"apply": 1, "claim": 1, "read_history": 1, "commit": 1}
+    spent = a.database_wire.crossings - before
+    del spent["expire_actions"]  # the sweep of deadlines, whoever has a turn
+    assert spent == {"apply": 1, "claim": 1, "read_history": 1, "commit": 1}
 
 
 async def test_a_turn_with_readers_costs_few_reads_more(world: World) -> None:

@@ -44,12 +44,14 @@ from chatcluster.parts import encode
 from chatcluster.ports import Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.administration import PostgresAdministration
 from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.publisher import Publisher
 from chatcluster.redis.connections import RedisConnection, open_redis
@@ -59,6 +61,7 @@ from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.subscribe import Feeds
+from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
@@ -194,6 +197,7 @@ class _Process:
             publisher=self._publisher,
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
+            on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
         self._purge = Purge(database, settings, lambda: self._replica.worker_id)
@@ -201,10 +205,13 @@ class _Process:
             settings=settings,
             store=store,
             accounts=PostgresAccounts(database),
+            administration=PostgresAdministration(database),
+            sessions=PostgresSessions(database),
             registry=registry,
             pubsub=self._pubsub,
             feeds=self._feeds,
             watches=self._watches,
+            tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             transitions=Transitions(store, notices),
             health=_Health(database, self._redis_health, lambda: self._replica.draining),
             metrics=metrics,
@@ -279,10 +286,17 @@ class _Process:
                 os.kill(os.getpid(), number)
                 os._exit(128 + number)  # process 1 of a container is not ended by its own signal
             telemetry.event("replica.draining", signal=signal.Signals(number).name)
-            self._noticed_at = trio.current_time() + self._settings.drain_notice_seconds
-            self._server.stop_accepting()
-            self._waiting_for_schema.cancel()
-            self._replica.drain()
+            self._drain()
+
+    def _drain_asked(self) -> None:
+        telemetry.event("replica.draining", signal="an administrator")
+        self._drain()
+
+    def _drain(self) -> None:
+        self._noticed_at = trio.current_time() + self._settings.drain_notice_seconds
+        self._server.stop_accepting()
+        self._waiting_for_schema.cancel()
+        self._replica.drain()
 
     async def _schema_is_there(self) -> bool:
         """Wait until Postgres can be reached and has the schema; ``/readyz`` says 503 meanwhile. False if drained.

@@ -164,9 +164,6 @@ class Settings:
         "`chatcluster secrets new-key` makes one",
         secret=True,
     )
-    public_url: str = setting(
-        "", "URL at which browsers reach this cluster, for signing in at servers of tools. Default: http://ADVERTISE"
-    )
 
     # what is kept
     deleted_keep_days: float = setting(
@@ -174,6 +171,17 @@ class Settings:
         "Days until messages that were edited away, and tokens that are of no use, are purged; 0 keeps them",
         minimum=0,
     )
+
+    # browsers
+    public_url: str = setting(
+        "",
+        "Address at which browsers reach the cluster, such as https://chat.example, where proxies do not tell, and for "
+        "signing in at servers of tools. Default: http://ADVERTISE",
+    )
+    session_idle_hours: float = setting(
+        168.0, "A browser's session that is not used for so long ends", minimum=0.1, maximum=100_000
+    )
+    session_hours_max: float = setting(720.0, "And so long after it was opened", minimum=0.1, maximum=100_000)
 
     # requests
     connections_max: int = setting(

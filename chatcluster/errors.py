@@ -73,9 +73,27 @@ class Unauthenticated(CallerError):
     status = 401
 
 
+class InvalidSession(Unauthenticated):
+    """The session of the cookie has ended: logged out, expired, or its token is not valid any more. Sign in again."""
+
+    code = "invalid_session"
+
+
+class InvalidCode(Unauthenticated):
+    """A code that was used, has expired, or never was one. `chatcluster link` makes a new one."""
+
+    code = "invalid_code"
+
+
 class Forbidden(CallerError):
     code = "forbidden"
     status = 403
+
+
+class CrossOrigin(Forbidden):
+    """A browser's request from a page of somebody else's, or one that does not say where it comes from."""
+
+    code = "cross_origin"
 
 
 class NotFound(CallerError):
@@ -142,6 +160,12 @@ class NotAllowedInStatus(Conflict):
     """The pair (event, status) is not in the table of ``chat/``."""
 
     code = "not_allowed_in_status"
+
+
+class ChatBusy(Conflict):
+    """A chat that is being worked on is not deleted. Interrupt it first."""
+
+    code = "chat_busy"
 
 
 class ChatArchived(Conflict):

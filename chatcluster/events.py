@@ -3,23 +3,7 @@
 ``id`` is the cursor after the event; ``event`` its type; ``data`` a JSON object with ``type`` and payload.
 An event's data is encoded once per change, whatever the number of subscribers. Pure.
 
-===================  ============================================================================
-``status``           the execution status, and who works on the chat. At rest: drop the preview
-``message``          a committed message; an assistant's ends the preview that it came from
-``attempt``          a new attempt at an answer: drop the preview
-``part``             a piece of the current attempt
-``history_reset``    drop all messages and the preview; all messages follow
-``queue``            the whole queue, also when empty
-``action_required``  all calls that wait for somebody; none of them: nobody is waited for any more
-``retry``            an attempt failed; the next one starts at ``retrying_at``. Drop the preview
-``error``            the turn ended in an error. Drop the preview
-``title``            the chat has a new title
-``turn``             a turn ended: the message that it answered, how, and how long it took. Its messages came
-                     before; the status that follows comes after
-``ready``            what came before is the state of the chat, what follows is new
-``accepted``         the first event of a stream that a POST asked for: what that would have been answered
-===================  ============================================================================
-"""
+===================  ====================================================================="""
 
 from __future__ import annotations
 
@@ -41,6 +25,7 @@ class StatusEvent(msgspec.Struct, frozen=True, tag="status"):
     archived: bool
     epoch: int
     worker_id: UUID | None
+    cause: str = ""
 
 
 class MessageEvent(msgspec.Struct, frozen=True, tag="message"):
@@ -94,6 +79,16 @@ class AcceptedEvent(msgspec.Struct, frozen=True, tag="accepted", omit_defaults=T
     queued: QueuedMessage | None = None
 
 
+class ChatChangeEvent(msgspec.Struct, frozen=True, tag="chat", omit_defaults=True):
+    change: str
+    chat_id: UUID
+    chat: ChatAnswer | None = None
+
+
+class ListResetEvent(msgspec.Struct, frozen=True, tag="list_reset"):
+    pass
+
+
 Event = (
     StatusEvent
     | MessageEvent
@@ -106,6 +101,8 @@ Event = (
     | TurnEvent
     | ReadyEvent
     | AcceptedEvent
+    | ChatChangeEvent
+    | ListResetEvent
 )
 
 
@@ -145,7 +142,7 @@ def turn_event(turn: EndedTurn) -> TurnEvent:
 
 
 def status_event(chat: Chat) -> StatusEvent:
-    return StatusEvent(chat.shown_status, chat.archived, chat.epoch, chat.worker_id)
+    return StatusEvent(chat.shown_status, chat.archived, chat.epoch, chat.worker_id, chat.cause)
 
 
 def retry_event(chat: Chat) -> RetryEvent | None:

@@ -23,6 +23,7 @@ from chatcluster import telemetry
 from chatcluster.parts import UNDECODABLE, encode
 from chatcluster.ports import (
     RUNNABLE_CHANNEL,
+    VERSION_MAX,
     Chat,
     Gap,
     Hint,
@@ -36,7 +37,11 @@ from chatcluster.ports import (
 
 T = TypeVar("T")
 
-LIFECYCLES = ("created", "status", "title", "archived", "unarchived")
+LIFECYCLES = ("created", "status", "title", "archived", "unarchived", "changed", "deleted")
+
+
+LAST = VERSION_MAX
+"""The version of a chat that is gone: nothing is newer."""
 
 
 class Lifecycle(msgspec.Struct, frozen=True):
@@ -117,6 +122,13 @@ class Notices:
             self._pubsub.publish(owner_channel(chat.owner_id), encode(event))
         if chat.claimable:
             self.claimable()
+
+    def deleted(self, chat: Chat) -> None:
+        """Tell that a chat is gone: its readers look for it in vain."""
+        self._pubsub.publish(
+            hint_channel(chat.id), encode(msgspec.structs.replace(hint_of(chat), snapshot_version=LAST))
+        )
+        self._pubsub.publish(owner_channel(chat.owner_id), encode(Lifecycle("deleted", chat.id, LAST)))
 
     def orphaned(self, chats: Sequence[Chat]) -> None:
         """The owner of ``chats`` is gone: all replicas that have a place claim, at once and side by side.

@@ -33,7 +33,7 @@ from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
 from chatcluster.heartbeat import Lease, hold_lease
 from chatcluster.histories import LONG_HISTORIES_BYTES, Places
 from chatcluster.notices import Notices
-from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside
+from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
 from chatcluster.ports import Replica as ReplicaRow
 from chatcluster.publisher import Publisher
 from chatcluster.tenures import Tenures
@@ -55,7 +55,10 @@ class Replica:
         publisher: Publisher,
         notices: Notices,
         on_incarnation: Callable[[UUID], None] = lambda _: None,
+        on_drain_asked: Callable[[], None] | None = None,
     ) -> None:
+        """``on_drain_asked`` is called with each renewal that says that an administrator wants it, until it drains."""
+        self._on_drain_asked = on_drain_asked or self.drain
         self._row = ReplicaRow(uuid4(), name, address, __version__, settings.slots)
         self._settings = settings
         self._outside = outside
@@ -127,7 +130,7 @@ class Replica:
             pubsub=self._outside.pubsub,
             notices=self._notices,
             settings=self._settings,
-            on_renewed=self.tenures.compare,
+            on_renewed=self._renewed,
             on_lost=self.tenures.fence,
         )
         async with hold_lease(lease, replaces=self._replaces), trio.open_nursery() as listening:
@@ -143,6 +146,11 @@ class Replica:
                 self.tenures.drain()
                 runners.cancel_scope.deadline = trio.current_time() + self._settings.drain_seconds
             listening.cancel_scope.cancel()
+
+    def _renewed(self, renewal: Renewal, began: float) -> None:
+        self.tenures.compare(renewal, began)
+        if renewal.drain and not self.draining:
+            self._on_drain_asked()
 
     def _new_tenures(self) -> Tenures:
         return Tenures(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chatcluster.chat import ChatState, Decision, Edit, Queued, Send, SubmitToolResults, UserCommand
+from chatcluster.chat import ChatState, Decision, Edit, EditQueued, Queued, Send, SubmitToolResults, UserCommand
 from chatcluster.errors import ChatFull
 from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, encode
 from chatcluster.ports import MESSAGE_BYTES
@@ -26,7 +26,7 @@ def new_parts(command: UserCommand) -> Parts | None:
     match command:
         case Send():
             return command.message.parts
-        case Edit():
+        case Edit() | EditQueued():
             return command.parts
         case SubmitToolResults():
             return command.parts
@@ -51,4 +51,8 @@ def change_bytes(before: ChatState, decision: Decision) -> int:
     added = bytes_of(decision.messages) + bytes_of(filter(None, (decision.enqueue,)))
     if decision.delete_from is not None:
         return added  # an edit empties the queue as well; what it keeps was counted
-    return added - bytes_of(queued for queued in before.queue if queued.id in decision.dequeue)
+    gone = set(decision.dequeue)
+    if decision.requeue is not None:
+        added += bytes_of([decision.requeue.message])
+        gone.add(decision.requeue.id)
+    return added - bytes_of(queued for queued in before.queue if queued.id in gone)

@@ -36,6 +36,8 @@ import trio
 from chatcluster import telemetry
 from chatcluster.attempt import Attempt, Said, interrupted
 from chatcluster.chat import (
+    DRAINED,
+    RELEASED,
     CommitStep,
     ErrorInfo,
     Fail,
@@ -297,7 +299,7 @@ class Runner:
         await self._end(Fail(error), "error")
 
     async def _release(self) -> None:
-        await self._end(Release(), "released")
+        await self._end(Release(DRAINED if self._draining else RELEASED), "released")
 
     async def _end(self, command: OwnerCommand, word: str) -> None:
         """The turn is over: the tenure goes on to the message promoted with it, or closes.

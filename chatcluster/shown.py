@@ -36,14 +36,22 @@ from chatcluster.recent import RecentEntries
 RECENT_BYTES_MAX = 512 << 10
 
 
+class Listed(NamedTuple):
+    """A change in a user's list as those get it who follow a chat as well, and when it was, by the database's clock."""
+
+    data: bytes
+    at_ms: int
+
+
 class Notice(NamedTuple):
     """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position; ``is_reset``:
-    frames up to there count as not shown."""
+    frames up to there count as not shown. ``listed``: it is of a list and not of a chat."""
 
     data: bytes
     cursor: Cursor | None = None
     is_frame: bool = False
     is_reset: bool = False
+    listed: Listed | None = None
 
 
 class Reader(Protocol):

@@ -27,6 +27,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
+from typing import TypeVar
 from uuid import UUID
 
 import trio
@@ -197,6 +198,9 @@ class Subscriber:
         return events.moved(self._cursor, notice.data)
 
 
+S = TypeVar("S", bound=Subscriber)
+
+
 class Feeds:
     """All feeds of a replica. ``run`` holds their tasks."""
 
@@ -255,19 +259,25 @@ class Feeds:
         ``StoreUnavailable``.
         """
         with self._audience.place(owner_id):
-            await self._require_owner(chat_id, owner_id)
-            feed = await self._joined(chat_id)
+            async with self.follow(chat_id, cursor, Subscriber, owner_id=owner_id) as subscriber:
+                yield subscriber
+
+    @asynccontextmanager
+    async def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AsyncIterator[S]:
+        """As ``subscribe``, with a subscriber of this kind, for somebody who has a place already."""
+        await self._require_owner(chat_id, owner_id)
+        feed = await self._joined(chat_id)
+        try:
+            await self._check(feed, cursor)
+            subscriber = self._attach(feed, cursor, kind)
+            self._subscribers += 1
             try:
-                await self._check(feed, cursor)
-                subscriber = self._attach(feed, cursor)
-                self._subscribers += 1
-                try:
-                    yield subscriber
-                finally:
-                    self._subscribers -= 1
-                    feed.shown.remove(subscriber)
+                yield subscriber
             finally:
-                self._leave(feed)
+                self._subscribers -= 1
+                feed.shown.remove(subscriber)
+        finally:
+            self._leave(feed)
 
     async def _require_owner(self, chat_id: UUID, owner_id: UUID) -> None:
         """Nothing is opened, and no history read, for somebody who may not have it."""
@@ -329,10 +339,10 @@ class Feeds:
         if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
             raise StoreUnavailable("this replica is behind; resume at another one")
 
-    def _attach(self, feed: Feed, cursor: Cursor) -> Subscriber:
+    def _attach(self, feed: Feed, cursor: Cursor, kind: type[S]) -> S:
         """Snapshot and registration in one synchronous step: nothing falls between them."""
         join = partial(CatchUp, feed.chat_id, self._catch_ups)
-        subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
+        subscriber = kind(buffer_bytes_max=self._settings.subscriber_buffer_bytes, join=join)
         subscriber.join(cursor, feed.shown.snapshot())
         if self._closed:
             subscriber.cut("drain")
@@ -342,7 +352,9 @@ class Feeds:
     async def _run(self, feed: Feed) -> None:
         try:
             await feed.run()
-        except Exception as error:  # noqa: BLE001 - a broken feed cuts its readers, never the replica
+        except* ChatNotFound:
+            feed.fail(ChatNotFound("there is no such chat"))  # it was deleted
+        except* Exception as error:  # noqa: BLE001 - a broken feed cuts its readers, never the replica
             telemetry.event("feed.crashed", chat_id=str(feed.chat_id), error=repr(error), exc_info=error)
             feed.fail(StoreUnavailable("the chat's feed failed; resume"))
         finally:
@@ -377,11 +389,11 @@ class Feeds:
         except StoreUnavailable as error:
             telemetry.event("feeds.poll_failed", error=str(error))
             return
-        for chat_id, version in versions.items():
-            feed = self._feeds.get(chat_id)
+        for chat_id in chat_ids:
+            feed, version = self._feeds.get(chat_id), versions.get(chat_id)
             if feed is None or not feed.ready.is_set() or feed.failure is not None:
                 continue
-            if version.precedes(Version.of(feed.chat)):
+            if version is None or version.precedes(Version.of(feed.chat)):
                 feed.look_again()
             else:
                 feed.look(version.snapshot_version)

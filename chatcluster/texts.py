@@ -85,3 +85,14 @@ def visible(text: str) -> str:
 
 def _is_unassigned(character: str) -> bool:
     return unicodedata.category(character) == "Cn" and _LATER_CHARACTERS.match(character) is None
+
+
+def in_any_case(words: str) -> str:
+    """A regular expression that is found wherever these words are, in whatever case. None of their characters means
+    more than itself. It depends on nobody's locale, and has no repetition, so a look takes no long time."""
+    return "".join(map(_in_any_case, words))
+
+
+def _in_any_case(character: str) -> str:
+    forms = sorted({character, character.lower(), character.upper(), character.casefold()})
+    return re.escape(forms[0]) if len(forms) == 1 else f"(?:{'|'.join(map(re.escape, forms))})"

@@ -26,6 +26,8 @@ _TOKEN = re.compile(
     rf"(ccl_([0-9A-Za-z]{{{ID_CHARS}}})_[0-9A-Za-z]{{{SECRET_CHARS}}})([0-9A-Za-z]{{{CHECKSUM_CHARS}}})"
 )
 
+_SECRET = re.compile(rf"[0-9A-Za-z]{{{SECRET_CHARS}}}")
+
 
 class NewToken(NamedTuple):
     """A token as it is made: ``plaintext`` is shown once, ``digest`` is stored."""
@@ -40,6 +42,32 @@ class ParsedToken(NamedTuple):
 
     token_id: str
     digest: bytes
+
+
+class SessionKey(NamedTuple):
+    """The secret of a browser's session, by what it is looked up."""
+
+    digest: bytes
+
+
+Credential = ParsedToken | SessionKey
+
+
+class NewSecret(NamedTuple):
+    """The secret of a session, or a code: ``plaintext`` goes to its user, ``digest`` is stored."""
+
+    plaintext: str
+    digest: bytes
+
+
+def generate_secret() -> NewSecret:
+    plaintext = _random(SECRET_CHARS)
+    return NewSecret(plaintext, _digest(plaintext))
+
+
+def secret_digest(text: str) -> bytes | None:
+    """What a secret is looked up by, None if ``text`` cannot be one."""
+    return _digest(text) if _SECRET.fullmatch(text) else None
 
 
 def generate() -> NewToken:

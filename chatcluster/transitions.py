@@ -16,10 +16,21 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chatcluster import tokens
-from chatcluster.chat import Archive, ChatSetup, Configure, DeleteQueued, Rename, Unarchive, UserCommand
+from chatcluster.chat import (
+    Archive,
+    ChatSetup,
+    ChooseModel,
+    Configure,
+    DeleteQueued,
+    EditQueued,
+    Pin,
+    Rename,
+    Unarchive,
+    UserCommand,
+)
 from chatcluster.errors import Conflict
 from chatcluster.notices import Notices, report_end
-from chatcluster.ports import TOKENS_CHANNEL, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
+from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
 from chatcluster.texts import checked_line
 
 NAME_CHARS_MAX = 100
@@ -75,6 +86,21 @@ class Transitions:
                 return now
             raise
 
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> None:
+        """Delete a chat that rests, for good. Raises ``ChatBusy``, and ``ChatNotFound``, also for a repeat."""
+        self._notices.deleted(await self._store.delete(chat_id, owner_id=owner_id))
+
+    async def pin(self, chat: Chat, pinned: bool) -> Chat:
+        if pinned == chat.pinned:
+            return chat
+        return (await self.apply(chat.id, Pin(pinned), owner_id=chat.owner_id)).chat
+
+    async def choose_model(self, chat: Chat, model: str | None) -> Chat:
+        """Of the messages from now on."""
+        if model == chat.model:
+            return chat
+        return (await self.apply(chat.id, ChooseModel(model), owner_id=chat.owner_id)).chat
+
     async def rename(self, chat: Chat, title: str) -> Chat:
         if title == chat.title:
             return chat
@@ -94,7 +120,9 @@ def _lifecycle_of(command: UserCommand, chat: Chat) -> str | None:
             return "unarchived"
         case Rename():
             return "title"
-        case DeleteQueued() | Configure():
+        case Pin() | ChooseModel():
+            return "changed"
+        case DeleteQueued() | EditQueued() | Configure():
             return None
         case _:
             return "status"
@@ -108,22 +136,33 @@ class IssuedToken(NamedTuple):
 
 
 async def issue_token(
-    accounts: Accounts, *, user: str, admin: bool, name: str = "", expires_at: datetime | None = None
+    accounts: Accounts,
+    *,
+    user: str,
+    admin: bool,
+    name: str = "",
+    expires_at: datetime | None = None,
+    by: Account | None = None,
 ) -> IssuedToken:
-    """A new token for a user, who is created if need be. Raises ``InvalidRequest`` for what is no name."""
+    """A new token for a user, who is created if need be; logged if an administrator makes it (``by``).
+
+    Raises ``InvalidRequest`` for what is no name.
+    """
     user = checked_line("user", user, chars_max=NAME_CHARS_MAX)
     name = checked_line("name", name, chars_max=NAME_CHARS_MAX) if name else ""
     account = await accounts.ensure_user(user, admin=admin)
     token = tokens.generate()
     details = await accounts.add_token(
-        account.user_id, token_id=token.token_id, name=name, secret_digest=token.digest, expires_at=expires_at
+        account.user_id, token_id=token.token_id, name=name, secret_digest=token.digest, expires_at=expires_at, by=by
     )
     return IssuedToken(token.plaintext, details)
 
 
-async def revoke_token(accounts: Accounts, token_id: str, *, publish: Callable[[str, bytes], None]) -> bool:
+async def revoke_token(
+    accounts: Accounts, token_id: str, *, publish: Callable[[str, bytes], None], by: Account | None = None
+) -> bool:
     """Nobody gets in with the token from now on, and streams that it opened end. False if there is no such token."""
-    if not (token_id.isascii() and token_id.isalnum() and await accounts.revoke(token_id)):
+    if not (token_id.isascii() and token_id.isalnum() and await accounts.revoke(token_id, by=by)):
         return False
     publish(TOKENS_CHANNEL, token_id.encode())
     return True

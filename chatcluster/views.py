@@ -17,6 +17,8 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     title: str
     status: str
     archived: bool
+    pinned: bool
+    cause: str
     model: str | None
     worker_id: UUID | None
     epoch: int

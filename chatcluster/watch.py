@@ -27,11 +27,11 @@ from chatcluster import telemetry
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
-from chatcluster.events import named
+from chatcluster.events import ChatChangeEvent, body, named
 from chatcluster.notices import Lifecycle, lifecycle_in
 from chatcluster.parts import encode
-from chatcluster.ports import Changes, Chat, PubSub, Store, Subscription, owner_channel
-from chatcluster.shown import Notice
+from chatcluster.ports import VERSION_MAX, Changes, Chat, PubSub, Store, Subscription, owner_channel
+from chatcluster.shown import Listed, Notice
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
 
@@ -54,6 +54,24 @@ K = TypeVar("K")
 class ListEvent(msgspec.Struct, frozen=True):
     type: str
     chat: ChatAnswer
+
+
+class DeletedEvent(msgspec.Struct, frozen=True):
+    type: str
+    chat_id: UUID
+
+
+def list_notice(change: str, chat: ChatAnswer) -> Notice:
+    """A change in a list, in both its forms: that of a list alone, and that of a list beside a chat."""
+    at_ms = int(chat.updated_at.timestamp() * 1000)
+    listed = Listed(body(ChatChangeEvent(change, chat.id, chat)), at_ms)
+    return Notice(named(change, encode(ListEvent(change, chat))), listed=listed)
+
+
+def deleted_notice(chat_id: UUID) -> Notice:
+    """In both forms. Its moment is that of the event before: by a deletion nothing is known to have been told."""
+    listed = Listed(body(ChatChangeEvent("deleted", chat_id)), 0)
+    return Notice(named("deleted", encode(DeletedEvent("deleted", chat_id))), listed=listed)
 
 
 class Watch:
@@ -97,6 +115,8 @@ class Watch:
         try:
             chat = await self._store.get(change.chat_id)
         except ChatNotFound:
+            if change.kind == "deleted":
+                self.gone(change.chat_id)
             return
         self._hand_out(change.kind, chat_answer(chat))
 
@@ -110,6 +130,12 @@ class Watch:
         """What a poll found: nothing new, unless word of it was lost."""
         if chat.snapshot_version > self._told.get(chat.id, 0):
             self._hand_out("status", chat_answer(chat))
+
+    def gone(self, chat_id: UUID) -> None:
+        """The chat was deleted."""
+        if self._told.get(chat_id, 0) < VERSION_MAX:
+            _remember(self._told, chat_id, VERSION_MAX)
+            self._offer(deleted_notice(chat_id))
 
     async def begin_anew(self) -> None:
         """What was told may be lost: tell the newest chats as they are now, whatever their versions."""
@@ -137,7 +163,9 @@ class Watch:
             return  # a poll was quicker than the read of it
         _remember(self._told, chat.id, chat.snapshot_version)
         _remember(self._kinds, (chat.id, kind), chat.snapshot_version)
-        notice = Notice(named(kind, encode(ListEvent(kind, chat))))
+        self._offer(list_notice(kind, chat))
+
+    def _offer(self, notice: Notice) -> None:
         for subscriber in self.subscribers:
             subscriber.offer(notice)
 
@@ -215,6 +243,9 @@ class Watches:
             changes = await self._store.list_changed(
                 owner_ids, seconds=seconds, as_of=as_of, after=after, limit=POLL_CHATS
             )
+            for gone in changes.deleted:
+                if watch := self._watches.get(gone.owner_id):
+                    watch.gone(gone.chat_id)
             for chat in changes.chats:
                 if watch := self._watches.get(chat.owner_id):
                     watch.look(chat)
@@ -232,19 +263,25 @@ class Watches:
     async def subscribe(self, owner_id: UUID) -> AsyncIterator[Subscriber]:
         """Follow the list of ``owner_id`` for the length of the block. Raises ``TooMany`` over a limit."""
         with self._audience.place(owner_id):
-            watch = self._joined(owner_id)
             subscriber = Subscriber(buffer_bytes_max=self._settings.subscriber_buffer_bytes)
-            watch.subscribers[subscriber] = None
-            if self._closed:
-                subscriber.cut("drain")
-            try:
-                await watch.listening.wait()
+            async with self.follow(owner_id, subscriber):
                 yield subscriber
-            finally:
-                del watch.subscribers[subscriber]
-                if not watch.subscribers and self._watches.get(owner_id) is watch:
-                    del self._watches[owner_id]
-                    watch.scope.cancel()
+
+    @asynccontextmanager
+    async def follow(self, owner_id: UUID, subscriber: Subscriber) -> AsyncIterator[None]:
+        """Let ``subscriber``, which has a place, follow the list of ``owner_id`` for the length of the block."""
+        watch = self._joined(owner_id)
+        watch.subscribers[subscriber] = None
+        if self._closed:
+            subscriber.cut("drain")
+        try:
+            await watch.listening.wait()
+            yield
+        finally:
+            del watch.subscribers[subscriber]
+            if not watch.subscribers and self._watches.get(owner_id) is watch:
+                del self._watches[owner_id]
+                watch.scope.cancel()
 
     def _joined(self, owner_id: UUID) -> Watch:
         watch = self._watches.get(owner_id)

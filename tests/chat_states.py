@@ -17,6 +17,7 @@ from chatcluster.chat import (
     CallState,
     ChatSetup,
     ChatState,
+    ChooseModel,
     Command,
     CommitStep,
     Compact,
@@ -24,6 +25,7 @@ from chatcluster.chat import (
     DeleteQueued,
     Deny,
     Edit,
+    EditQueued,
     ErrorInfo,
     ExpireCalls,
     Facts,
@@ -33,6 +35,7 @@ from chatcluster.chat import (
     FinishTurn,
     Interrupt,
     OpenCall,
+    Pin,
     Promote,
     Queued,
     Release,
@@ -173,6 +176,9 @@ EVENTS: dict[str, Command] = {
     "Rename": Rename("a title"),
     "Configure": Configure(ChatSetup(mcp_servers=("files",))),
     "ExpireCalls": ExpireCalls(("call",)),
+    "Pin": Pin(True),
+    "ChooseModel": ChooseModel("another"),
+    "EditQueued": EditQueued(1, (TextPart("better"),)),
     "StartAttempt": StartAttempt(),
     "ScheduleRetry": ScheduleRetry(Retry(2, 1000, "busy", "overloaded")),
     "CommitStep": CommitStep((result("call"),)),
@@ -220,6 +226,8 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return Edit(message_id, words)
         case DeleteQueued():
             return DeleteQueued(queued_id)
+        case EditQueued():
+            return EditQueued(queued_id, words)
         case Promote():
             return Promote(queued_id)
         case SubmitToolResults():

@@ -291,7 +291,7 @@ def test_an_archived_chat_comes_back_as_it_was(status: Status) -> None:
     archived = decide(before, Archive()).state
     assert archived.phase is Phase.ARCHIVED
     after = decide(archived, Unarchive()).state
-    assert after == msgspec.structs.replace(before, snapshot_version=12)
+    assert after == msgspec.structs.replace(before, snapshot_version=12, cause="unarchive")
 
 
 def test_a_chat_whose_archiving_is_under_way_takes_no_new_work() -> None:

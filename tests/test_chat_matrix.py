@@ -54,6 +54,9 @@ Compact            running  -               -                        -          
 Rename             waiting  running         interrupting             requires_action         error    archived
 Configure          waiting  running         interrupting             requires_action         error    archived
 ExpireCalls        -        -               -                        requires_action/running -        -
+Pin                waiting  running         interrupting             requires_action         error    archived
+ChooseModel        waiting  running         interrupting             requires_action         error    archived
+EditQueued         waiting  running         interrupting             requires_action         error    archived
 StartAttempt       -        running         -                        -                       -        -
 ScheduleRetry      -        running         -                        -                       -        -
 CommitStep         -        running/requires_action -                -                       -        -
@@ -105,7 +108,7 @@ def refusal(state: ChatState, command: Command) -> type[Exception] | None:
 def missing(state: ChatState, command: Command) -> type[Exception] | None:
     """The error for what the command names and the chat does not have, None if it has it."""
     name = event_name(command)
-    if name in ("DeleteQueued", "Promote") and not state.queue:
+    if name in ("DeleteQueued", "EditQueued", "Promote") and not state.queue:
         return QueuedMessageNotFound
     if isinstance(command, Answer):
         wanted = CallState.CLIENT if name == "SubmitToolResults" else CallState.APPROVAL

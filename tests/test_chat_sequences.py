@@ -18,6 +18,7 @@ from chatcluster.chat import (
     Decision,
     DeleteQueued,
     Edit,
+    EditQueued,
     Facts,
     Fence,
     FinishInterruption,
@@ -78,7 +79,9 @@ class Walk:
         return Facts(None if found is None else Replaced(found.role))
 
     def account_for(self, command: Command, decision: Decision) -> None:
-        if isinstance(command, Send | Edit):
+        if isinstance(command, EditQueued):
+            self.discarded |= {text_of(item.parts) for item in self.state.queue if item.id == command.queued_id}
+        if isinstance(command, Send | Edit | EditQueued):
             self.accepted.add(text_of(command.parts))
         if isinstance(command, DeleteQueued | Edit):
             self.discarded |= {text_of(item.parts) for item in self.state.queue if item.id in decision.dequeue}

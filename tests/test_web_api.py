@@ -59,9 +59,9 @@ class TestChats:
         async with client_of(world) as client:
             chat = await create(client, "one two three four five six seven", model="gpt-x")
             assert set(chat) == {
-                "id", "title", "status", "archived", "model", "worker_id", "epoch", "snapshot_version",
-                "history_version", "queue_version", "attempt", "last_error", "created_at", "updated_at",
-                "mcp_servers",
+                "id", "title", "status", "archived", "pinned", "cause", "model", "worker_id", "epoch",
+                "snapshot_version", "history_version", "queue_version", "attempt", "last_error",
+                "created_at", "updated_at", "mcp_servers",
             }  # fmt: skip
             assert (chat["status"], chat["model"], chat["archived"]) == ("pending", "gpt-x", False)
             assert chat["title"] == "one two three four five six"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,14 +28,17 @@ from chatcluster.memory import (
     MemoryModels,
     MemoryPubSub,
     MemoryRegistry,
+    MemorySessions,
     MemoryStore,
 )
+from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
 from chatcluster.secrets import Keyring
+from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
@@ -144,6 +148,18 @@ class ScriptedWatches(ScriptedFeeds):
         return self._subscribe()
 
 
+class ScriptedTabs(ScriptedFeeds):
+    """``cursors`` are those of the tabs."""
+
+    @asynccontextmanager
+    async def subscribe(  # type: ignore[override]
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+    ) -> AsyncIterator[ScriptedSubscriber]:
+        self.tab_cursor = cursor
+        async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
+            yield reader
+
+
 class RecordingNotices(Notices):
     def __init__(self, pubsub: PubSub) -> None:
         super().__init__(pubsub)
@@ -205,11 +221,13 @@ class World:
         self.database = MemoryDatabase()
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
+        self.sessions = MemorySessions(self.database, settings=self.settings)
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
+        self.tabs = ScriptedTabs(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
@@ -217,6 +235,7 @@ class World:
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.limits = Limits()
+        self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
         self.public_url = ""
@@ -226,10 +245,13 @@ class World:
             settings=self.settings,
             store=self.store,
             accounts=self.accounts,
+            sessions=self.sessions,
+            administration=MemoryAdministration(self.database),
             registry=self.registry,
             pubsub=self.pubsub,
             feeds=self.feeds,
             watches=self.watches,
+            tabs=self.tabs,
             transitions=Transitions(self.store, self.notices),
             health=self.health,
             metrics=self.metrics,
@@ -266,7 +288,7 @@ class World:
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[World]:
     """Run the server of ``world`` on two loopback ports: its own one and the public one."""
-    app = create_app(world.services())
+    app = create_app(world.services(), page_folder=world.page_folder)
     world.server = Server(
         app,
         send_stall_seconds=world.settings.send_stall_seconds,

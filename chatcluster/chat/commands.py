@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from chatcluster.chat.calls import OpenCall
+from chatcluster.chat.causes import RELEASED
 from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import ErrorInfo, Retry
 from chatcluster.parts import NewMessage, Parts, ResultContent, Role, ToolResultPart
@@ -145,6 +146,26 @@ class Configure(msgspec.Struct, frozen=True):
     setup: ChatSetup
 
 
+class Pin(msgspec.Struct, frozen=True):
+    """A side job, like all that is only about the list."""
+
+    pinned: bool
+
+
+class ChooseModel(msgspec.Struct, frozen=True):
+    """From the next message on; None: the deployment's default."""
+
+    model: str | None
+
+
+class EditQueued(msgspec.Struct, frozen=True):
+    """A queued message is replaced where it waits. Its model stays if none is given."""
+
+    queued_id: int
+    parts: Parts
+    model: str | None = None
+
+
 class StartAttempt(msgspec.Struct, frozen=True):
     """``number`` of the attempt that starts, so that a request which arrives late, and again, starts nothing."""
 
@@ -199,7 +220,9 @@ class Fail(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """The owner gives the chat back, with its work undone, for another replica to claim."""
+    """The owner gives the chat back, with its work undone, for another replica to claim. ``cause`` says why."""
+
+    cause: str = RELEASED
 
 
 UserCommand = (
@@ -216,6 +239,9 @@ UserCommand = (
     | Compact
     | Rename
     | Configure
+    | Pin
+    | ChooseModel
+    | EditQueued
 )
 OwnerCommand = (
     StartAttempt | ScheduleRetry | CommitStep | StartCalls | AskAgain | FinishTurn | FinishInterruption | Fail | Release

@@ -7,13 +7,16 @@ from typing import Any
 
 import msgspec
 
-from chatcluster.chat.calls import DENIED_TEXT, CallState, OpenCall, approved, given_back, started, timed_out_text
+from chatcluster.chat import call_answers
+from chatcluster.chat.calls import CallState, OpenCall, given_back, started
+from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
     Answer,
     Approve,
     Archive,
     AskAgain,
     Busy,
+    ChooseModel,
     Command,
     CommitStep,
     Compact,
@@ -22,11 +25,13 @@ from chatcluster.chat.commands import (
     DeleteQueued,
     Deny,
     Edit,
+    EditQueued,
     ExpireCalls,
     Fail,
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    Pin,
     Promote,
     Release,
     Rename,
@@ -38,14 +43,12 @@ from chatcluster.chat.commands import (
     Unarchive,
     event_name,
 )
-from chatcluster.chat.draft import Decision, Draft, Grant
+from chatcluster.chat.draft import Decision, Draft
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
-    CallAnswered,
-    CallChanged,
     ChatArchived,
     Fenced,
     MessageNotFound,
@@ -53,7 +56,6 @@ from chatcluster.errors import (
     Moved,
     NotAllowedInStatus,
     ParentArchived,
-    ToolCallNotFound,
 )
 from chatcluster.parts import CONTENT_VERSION, NewMessage, Role, ToolResultPart, content_version_of
 
@@ -113,66 +115,6 @@ def _interrupt(draft: Draft, _: Interrupt) -> None:
         draft.rest(Status.WAITING)
 
 
-def _submit(draft: Draft, command: SubmitToolResults) -> None:
-    for part in command.parts:
-        _waiting_call(draft, part.call_id, CallState.CLIENT)
-        draft.insert(NewMessage(Role.TOOL, (part,)))
-    draft.kept.extend((result.call_id, result.whole) for result in command.results if result.whole is not None)
-    _go_on(draft)
-
-
-def _approve(draft: Draft, command: Approve) -> None:
-    call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
-    if command.digest not in (None, call.digest):
-        raise CallChanged("the call is not the one that was shown; look at its arguments again", call_id=call.call_id)
-    draft.change_call(approved(call, command.arguments))
-    if command.remember is not None:
-        draft.grant = Grant(call.name, command.remember)
-    _go_on(draft)
-
-
-def _deny(draft: Draft, command: Deny) -> None:
-    call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
-    draft.answer(call.call_id, DENIED_TEXT if command.reason is None else f"{DENIED_TEXT} {command.reason}")
-    _go_on(draft)
-
-
-def _expire_calls(draft: Draft, command: ExpireCalls) -> None:
-    for call_id in command.call_ids:
-        call = draft.open_calls[call_id]
-        draft.answer(call_id, timed_out_text(call))
-    _go_on(draft)
-
-
-def _waiting_call(draft: Draft, call_id: str, state: CallState) -> OpenCall:
-    """The call that is to be answered, if that is what it waits for."""
-    call = draft.open_calls.get(call_id)
-    if call is not None and call.state is state:
-        return call
-    if call is not None and call.waits:
-        raise NotAllowedInStatus(f"this call does not wait for {_WAITED_FOR[state]}", call_id=call_id)
-    raise _gone(draft.before, draft.facts, call_id)
-
-
-_WAITED_FOR = {CallState.CLIENT: "a result of the client", CallState.APPROVAL: "an approval"}
-
-
-def _gone(state: ChatState, facts: Facts, call_id: str) -> Exception:
-    """Why a call cannot be answered that does not wait."""
-    if call_id in facts.known_calls or any(call.call_id == call_id for call in state.open_calls):
-        return CallAnswered("this call has its answer already", call_id=call_id)
-    return ToolCallNotFound("there is no such tool call in this chat", call_id=call_id)
-
-
-def _go_on(draft: Draft) -> None:
-    """The turn does, unless there is somebody left to wait for."""
-    if any(call.waits for call in draft.open_calls.values()):
-        return
-    if not draft.open_calls:
-        draft.take_in_steered()
-    draft.run()
-
-
 def _archive(draft: Draft, _: Archive) -> None:
     if draft.after.status in (Status.WAITING, Status.ERROR):
         draft.after.archived = True
@@ -198,6 +140,18 @@ def _rename(draft: Draft, command: Rename) -> None:
 
 def _configure(draft: Draft, command: Configure) -> None:
     draft.setup = command.setup
+
+
+def _pin(draft: Draft, command: Pin) -> None:
+    draft.after.pinned = command.pinned
+
+
+def _choose_model(draft: Draft, command: ChooseModel) -> None:
+    draft.setup = ChatSetup(model=command.model)
+
+
+def _edit_queued(draft: Draft, command: EditQueued) -> None:
+    draft.replace_queued(command.queued_id, command.parts, command.model)
 
 
 def _start_attempt(draft: Draft, command: StartAttempt) -> None:
@@ -297,10 +251,11 @@ def _fail(draft: Draft, command: Fail) -> None:
     draft.outcome = TurnOutcome.ERROR
 
 
-def _release(draft: Draft, _: Release) -> None:
+def _release(draft: Draft, command: Release) -> None:
     for call in list(draft.open_calls.values()):
         draft.change_call(given_back(call, draft.before.epoch))
     draft.end_tenure()
+    draft.after.cause = command.cause
 
 
 _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
@@ -309,15 +264,18 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     DeleteQueued: _delete_queued,
     Promote: _promote,
     Interrupt: _interrupt,
-    SubmitToolResults: _submit,
-    Approve: _approve,
-    Deny: _deny,
+    SubmitToolResults: call_answers.submit,
+    Approve: call_answers.approve,
+    Deny: call_answers.deny,
     Archive: _archive,
     Unarchive: _unarchive,
     Compact: _compact,
     Rename: _rename,
     Configure: _configure,
-    ExpireCalls: _expire_calls,
+    ExpireCalls: call_answers.expire_calls,
+    Pin: _pin,
+    ChooseModel: _choose_model,
+    EditQueued: _edit_queued,
     StartAttempt: _start_attempt,
     ScheduleRetry: _schedule_retry,
     CommitStep: _commit_step,
@@ -342,6 +300,7 @@ def create(command: Create) -> Decision:
         snapshot_version=1,
         history_version=1,
         content_version=content_version,
+        cause=TURN if is_asked else "",
     )
     return Decision(state=state, event="Create", messages=command.messages)
 
@@ -391,5 +350,5 @@ def _refusal(state: ChatState, command: Command, facts: Facts, *, owner: bool) -
         waiting = {call.call_id for call in state.open_calls if call.waits}
         for call_id in command.call_ids:
             if call_id not in waiting:
-                return _gone(state, facts, call_id)
+                return call_answers.gone(state, facts, call_id)
     return NotAllowedInStatus(f"{name} is not allowed while the chat is {state.status}", status=str(state.status))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from chatcluster.chat.calls import OpenCall, all_wait, cancelled_text, opened
+from chatcluster.chat.causes import cause_of
 from chatcluster.chat.commands import Remember
 from chatcluster.chat.facts import Facts
 from chatcluster.chat.setup import ChatSetup
@@ -23,6 +26,7 @@ from chatcluster.errors import QueuedMessageNotFound, QueueFull, Unreadable
 from chatcluster.parts import (
     CONTENT_VERSION,
     NewMessage,
+    Parts,
     Role,
     ToolCallPart,
     ToolResultPart,
@@ -51,6 +55,13 @@ class CallEdits(msgspec.Struct, frozen=True):
 NO_EDITS = CallEdits()
 
 
+class Requeued(NamedTuple):
+    """A queued message that is replaced."""
+
+    id: int
+    message: NewMessage
+
+
 class _QueueEdits(msgspec.Struct):
     """What is made of the queue, as in ``Decision``."""
 
@@ -58,10 +69,11 @@ class _QueueEdits(msgspec.Struct):
     steer: bool = False
     dequeue: list[int] = []
     head: int | None = None
+    requeue: Requeued | None = None
 
     @property
     def any(self) -> bool:
-        return self.enqueue is not None or bool(self.dequeue) or self.head is not None
+        return self.head is not None or any((self.enqueue, self.dequeue, self.requeue))
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -77,6 +89,7 @@ class Decision(msgspec.Struct, frozen=True):
     the state has a retry). In a chat that requires action each call that waits for somebody has a deadline, which is
     ``wait_seconds`` after it was found there without one.
     ``ended``: how the turn ended that was under way, which is that of the newest user message there was.
+    ``requeue`` takes the place of a queued message.
     """
 
     state: ChatState
@@ -93,6 +106,7 @@ class Decision(msgspec.Struct, frozen=True):
     grant: Grant | None = None
     retry_delay_ms: int | None = None
     ended: TurnOutcome | None = None
+    requeue: Requeued | None = None
 
     @property
     def became_claimable(self) -> bool:
@@ -160,8 +174,11 @@ class Draft:
         """A message that is alone has room, whatever its size."""
         if len(self.queue) >= QUEUE_MESSAGES_MAX:
             raise QueueFull(f"the queue holds {QUEUE_MESSAGES_MAX} messages already; wait for the chat to get to them")
-        sizes = (len(encode(parts)) for parts in (message.parts, *(queued.parts for queued in self.queue)))
-        if self.queue and sum(sizes) > QUEUE_BYTES_MAX:
+        self._require_queue_bytes(message.parts, self.queue)
+
+    def _require_queue_bytes(self, parts: Parts, others: list[Queued]) -> None:
+        sizes = (len(encode(each)) for each in (parts, *(queued.parts for queued in others)))
+        if others and sum(sizes) > QUEUE_BYTES_MAX:
             raise QueueFull(f"the queue has {QUEUE_BYTES_MAX} bytes at most; wait for the chat to get to its messages")
 
     def require_queued(self, queued_id: int) -> Queued:
@@ -179,6 +196,15 @@ class Draft:
         for queued in queue:
             self.queue.remove(queued)
             self.queue_edits.dequeue.append(queued.id)
+
+    def replace_queued(self, queued_id: int, parts: Parts, model: str | None) -> None:
+        """Another message in the place of this one."""
+        before = self.require_queued(queued_id)
+        self._require_queue_bytes(parts, [queued for queued in self.queue if queued is not before])
+        message = NewMessage(Role.USER, parts, model=model or before.model)
+        self._note_content(message)
+        self.queue[self.queue.index(before)] = Queued(queued_id, parts, message.model, before.steered)
+        self.queue_edits.requeue = Requeued(queued_id, message)
 
     def move_to_head(self, queued_id: int) -> None:
         queued = self.require_queued(queued_id)
@@ -251,6 +277,7 @@ class Draft:
         ended = self.ended
         unsteer = ended is not None and self._unsteer()
         self._count_versions(queue_changed=unsteer or self.queue_edits.any)
+        self._name_cause(event)
         state = state_with(self.after, tuple(self.queue), tuple(self.open_calls.values()))
         return Decision(
             state=state,
@@ -267,7 +294,16 @@ class Draft:
             grant=self.grant,
             retry_delay_ms=self.retry_delay_ms,
             ended=ended,
+            requeue=self.queue_edits.requeue,
         )
+
+    def _name_cause(self, event: str) -> None:
+        """Why the status, the owner or the archive is another one now; ``Release`` says that itself."""
+        before, after = self.before, self.after
+        is_same = (before.status, before.worker_id, before.archived) == (after.status, after.worker_id, after.archived)
+        if not is_same and event != "Release":
+            runs = after.status is Status.RUNNING
+            after.cause = cause_of(event, runs=runs, stops=after.status is Status.INTERRUPTING)
 
     def _call_edits(self) -> CallEdits:
         before, after = {call.call_id: call for call in self.before.open_calls}, self.open_calls

@@ -1,10 +1,11 @@
-"""What a chat's user gives it besides messages: its title, tools that the client runs itself, servers of tools."""
+"""What a chat's user gives it besides messages: a title, a model, tools that its client runs, servers of tools."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class ClientTool(msgspec.Struct, frozen=True):
@@ -16,8 +17,10 @@ class ClientTool(msgspec.Struct, frozen=True):
 
 
 class ChatSetup(msgspec.Struct, frozen=True):
-    """``mcp_servers``: the slugs of the servers whose tools the chat has. None: as it is."""
+    """``mcp_servers``: the slugs of the servers whose tools the chat has. None: as it is.
+    ``model``: None is the deployment's default; unset: as it is."""
 
     title: str | None = None
+    model: str | UnsetType | None = UNSET
     client_tools: tuple[ClientTool, ...] | None = None
     mcp_servers: tuple[str, ...] | None = None

@@ -122,6 +122,9 @@ class StoredState(StoredPhase):
     """That of the server that wrote the chat last, as far as it is known: see ``timeline.py``."""
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
+    pinned: bool = False
+    cause: str = ""
+    """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
 
     @property
     def claimable(self) -> bool:

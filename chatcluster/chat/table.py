@@ -37,6 +37,9 @@ TABLE: dict[str, Row] = {
     "Configure":         {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     # by any replica, when the time of a call is over
     "ExpireCalls":       {W: (), R: (), I: (), A: (A, R), E: (), X: ()},
+    "Pin":               {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
+    "ChooseModel":       {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
+    "EditQueued":        {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     # by the owner only, fenced
     "StartAttempt":       {W: (), R: (R,), I: (), A: (), E: (), X: ()},
     "ScheduleRetry":      {W: (), R: (R,), I: (), A: (), E: (), X: ()},

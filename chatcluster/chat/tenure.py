@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster.chat.causes import CLAIMED, HANDED_OVER, TAKEN_OVER
 from chatcluster.chat.state import ChatState, Status
 
 
@@ -26,9 +27,10 @@ def claimed(state: ChatState, worker_id: UUID) -> ChatState:
         snapshot_version=state.snapshot_version + 1,
         attempt=state.attempt + starts_attempt,
         takeovers=state.takeovers + 1,
+        cause=state.cause if state.cause in HANDED_OVER else CLAIMED,
     )
 
 
-def disowned(state: ChatState) -> ChatState:
+def disowned(state: ChatState, cause: str = TAKEN_OVER) -> ChatState:
     """The chat without its owner, which is a change of the chat and so has a snapshot version of its own."""
-    return msgspec.structs.replace(state, worker_id=None, snapshot_version=state.snapshot_version + 1)
+    return msgspec.structs.replace(state, worker_id=None, snapshot_version=state.snapshot_version + 1, cause=cause)

@@ -218,6 +218,21 @@ def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Pat
     show_replicas(trio.run(fetch), as_json=as_json)
 
 
+@commands.command()
+@server_options
+def link(*, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Print a link that signs a browser in on the page of a cluster, as the token's user: once, within ten minutes."""
+    from chatcluster.client.client import Client
+
+    base_url, secret = reach(url, token, data_dir)
+
+    async def fetch() -> str:
+        async with Client(base_url, secret) as client:
+            return str((await client.sign_in_code())["path"])
+
+    click.echo(base_url.strip().rstrip("/") + trio.run(fetch))
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit."""
     raise SystemExit(run(arguments))

@@ -203,13 +203,13 @@ def model_remove(*, name: str, **rest: Any) -> None:
 
 def _run(server: dict[str, Any], act: Callable[[Any], Awaitable[Any]]) -> Any:
     """Do something as an administrator of the cluster that ``server`` (the options of that name) leads to."""
-    from chatcluster.client.administration import AdminClient
+    from chatcluster.client.client import Client
 
     address = reach(server["url"], server["token"], Path(server["data_dir"]))
 
     async def run() -> Any:
-        async with AdminClient(*address) as admin:
-            return await act(admin)
+        async with Client(*address) as client:
+            return await act(client.admin)
 
     return trio.run(run)
 

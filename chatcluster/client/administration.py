@@ -1,18 +1,49 @@
-"""The Python client of administrators: providers of models, and models. Its user's token has to be an administrator's.
-
-What each method takes and returns is the JSON of the route that it is for; see the OpenAPI document of a replica.
-"""
+"""What administrators do, by the Python client: ``client.admin``."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from chatcluster.client.client import Client
-from chatcluster.client.tool_calls import Json
+from chatcluster.client.tool_calls import Json, segment
 
 
-class AdminClient(Client):
+class Administration:
+    """Each call needs an administrator's token; otherwise it raises ``ApiError`` with the code ``forbidden``."""
+
+    def __init__(self, read: Callable[..., Awaitable[Json]], write: Callable[..., Awaitable[Json]]) -> None:
+        self._read = read
+        self._write = write
+
+    async def replicas(self) -> list[Json]:
+        """All that the database knows of."""
+        replicas: list[Json] = (await self._read("/replicas"))["replicas"]
+        return replicas
+
+    async def drain(self, worker_id: str) -> Json:
+        """Ask a replica to drain; its process ends."""
+        return await self._write("POST", f"/admin/replicas/{segment(worker_id)}/drain")
+
+    async def takeovers(self, **query: Any) -> Json:
+        """A page of ``takeovers``, newest first. Query: ``chat``, ``worker``, ``cause``, ``before``, ``limit``."""
+        return await self._read("/admin/takeovers", query)
+
+    async def chats(self, **query: Any) -> Json:
+        """A page of the ``chats`` of all users, each with its ``user``. Query: ``user``, ``status``, ``worker``,
+        ``archived``, ``q``, ``after``, ``limit``."""
+        return await self._read("/admin/chats", query)
+
+    async def users(self, **query: Any) -> Json:
+        """A page of ``users`` by name. Query: ``after``, ``limit``."""
+        return await self._read("/admin/users", query)
+
+    async def audit(self, **query: Any) -> Json:
+        """A page of ``entries``: what administrators did, newest first. Query: ``before``, ``limit``."""
+        return await self._read("/admin/audit", query)
+
+    # providers of models, and models
+
     async def providers(self) -> list[Json]:
         answer: list[Json] = (await self._read("/admin/providers"))["providers"]
         return answer
@@ -23,10 +54,10 @@ class AdminClient(Client):
 
     async def change_provider(self, name: str, **fields: Any) -> Json:
         """What is left away stays; a ``key`` of None removes the key."""
-        return await self._write("PATCH", f"/admin/providers/{quote(name, safe='')}", fields)
+        return await self._write("PATCH", f"/admin/providers/{segment(name)}", fields)
 
     async def remove_provider(self, name: str) -> None:
-        await self._write("DELETE", f"/admin/providers/{quote(name, safe='')}")
+        await self._write("DELETE", f"/admin/providers/{segment(name)}")
 
     async def models(self) -> list[Json]:
         answer: list[Json] = (await self._read("/admin/models"))["models"]

@@ -15,7 +15,7 @@ The rules, for a user interface in any language:
   attempt, message or change of status, an ``error`` until the chat runs again.
 * A ``status`` at rest (``waiting``, ``error``, ``requires_action``) drops the preview too: had it become history, its
   message would be there, or would be about to come.
-
+* A later epoch with a worker, by a takeover or a drain, is a **handover**: told until a user's next message.
 * ``ready`` says that the view is whole, ``turn`` that a turn ended: its messages are in the history by then.
 
 The cursor of the last event that was applied is the place to resume at. Pure: no I/O, no clock.
@@ -24,6 +24,8 @@ The cursor of the last event that was applied is the place to resume at. Pure: n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
 
 from chatcluster.client.events import Event
 from chatcluster.events import (
@@ -56,6 +58,15 @@ from chatcluster.parts import (
 from chatcluster.ports import Action
 
 STATUSES_AT_REST = ("waiting", "error", "requires_action")
+HANDOVER_CAUSES = ("takeover", "drain")
+
+
+class Handover(NamedTuple):
+    """Another replica went on with the chat, and why."""
+
+    epoch: int
+    worker_id: UUID
+    cause: str
 
 
 class ChatView:
@@ -64,6 +75,9 @@ class ChatView:
     def __init__(self) -> None:
         self.cursor = ""
         self.status = ""
+        self.archived = False
+        self.epoch = 0
+        self.worker_id: UUID | None = None
         self.title: str | None = None
         self.messages: dict[int, Message] = {}
         self.queue: Sequence[QueuedMessage] = ()
@@ -74,6 +88,8 @@ class ChatView:
         self.error: ErrorEvent | None = None
         self.turn: TurnEvent | None = None
         """The last one that ended."""
+        self.handover: Handover | None = None
+        """The last one since a user's last message."""
         self.ready = False
         """Whether the view is whole: False at first, and while history is told anew."""
         self.progress: dict[str, ToolProgressPart] = {}
@@ -159,7 +175,10 @@ class ChatView:
         if event.status in STATUSES_AT_REST:
             self._preview.clear()
             self.progress.clear()
-        self.status = event.status
+        if event.worker_id is not None and event.epoch > self.epoch and event.cause in HANDOVER_CAUSES:
+            self.handover = Handover(event.epoch, event.worker_id, event.cause)
+        self.status, self.archived = event.status, event.archived
+        self.epoch, self.worker_id = event.epoch, event.worker_id
 
     def _part(self, part: Part) -> None:
         match part:
@@ -178,6 +197,8 @@ class ChatView:
                 self.progress.pop(part.call_id, None)
         if message.role in (Role.ASSISTANT, Role.TOOL):
             self._preview.clear()
+        if message.role is Role.USER:
+            self.handover = None
 
     def _drop_preview(self) -> None:
         self._preview.clear()

@@ -24,7 +24,6 @@ The database is authoritative: what a stream shows is a view, and ``ChatView`` s
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from types import TracebackType
@@ -36,8 +35,9 @@ import httpx_sse
 import msgspec
 import trio
 
-from chatcluster.backoff import Backoff
+from chatcluster.client.administration import Administration
 from chatcluster.client.events import Event, decode_event
+from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience
 from chatcluster.client.tool_calls import Json, ToolCalls, segment
 from chatcluster.config import check_header_text, check_http_url
 from chatcluster.errors import ChatclusterError, ConfigError
@@ -45,16 +45,9 @@ from chatcluster.events import AcceptedEvent
 from chatcluster.http_client import http_client
 from chatcluster.parts import UNDECODABLE
 
-BACKOFF_SECONDS = 0.05
-BACKOFF_CAP_SECONDS = 2.0
 SILENCE_SECONDS = 45.0
 """Three missed heartbeats."""
-REQUEST_SECONDS = 30.0
-STREAM_SECONDS = 300.0
-"""Without an answer. Longer than a deploy, or the restart of a proxy."""
 CLOSE_SECONDS = 1.0
-CAUSES_MAX = 10
-"""How far an error's chain of causes is followed."""
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 
 
@@ -75,14 +68,6 @@ class ApiError(ChatclusterError):
         self.details = details
 
 
-class Unreachable(ChatclusterError):
-    """No answer for ``REQUEST_SECONDS``, for a stream ``STREAM_SECONDS``. Whether a write took effect is unknown."""
-
-
-class Unusable(ChatclusterError):
-    """The request cannot reach the API, however often it is tried: the message says why."""
-
-
 class _BrokenOff(Exception):
     """The stream is over, and the chat is not: go on at the cursor."""
 
@@ -98,6 +83,7 @@ class Client(ToolCalls):
         base_url, token = _address(base_url), _secret(token)
         options.setdefault("timeout", httpx.Timeout(15.0, connect=5.0))
         headers = {"Authorization": f"Bearer {token}"}
+        self.admin = Administration(self._read, self._write)
         self._http = http_client(base_url, base_url=base_url.rstrip("/") + "/api/v1", headers=headers, **options)
 
     async def __aenter__(self) -> Client:
@@ -123,12 +109,16 @@ class Client(ToolCalls):
         return await self._read(f"/chats/{segment(chat_id)}")
 
     async def chats(self, **query: Any) -> Json:
-        """A page of chats, newest first. Query: ``archived``, ``limit``, ``after``."""
+        """A page of chats, newest first. Query: ``q``, ``pinned``, ``archived``, ``limit``, ``after``."""
         return await self._read("/chats", query)
 
     async def update(self, chat_id: UUID | str, **fields: Any) -> Json:
-        """Change ``title``, ``archived``, ``tools`` or ``mcp_servers``. Returns the chat."""
+        """Change ``title``, ``pinned``, ``model``, ``archived``, ``tools`` or ``mcp_servers``. Returns the chat."""
         return await self._write("PATCH", f"/chats/{segment(chat_id)}", fields)
+
+    async def delete(self, chat_id: UUID | str) -> None:
+        """Delete a chat that rests, for good. Raises ``ApiError`` (``chat_busy``) for one that does not."""
+        await self._write("DELETE", f"/chats/{segment(chat_id)}")
 
     async def interrupt(self, chat_id: UUID | str) -> Json:
         """Stop what the chat is doing. Returns the chat."""
@@ -137,7 +127,8 @@ class Client(ToolCalls):
     # messages
 
     async def messages(self, chat_id: UUID | str, **query: Any) -> Json:
-        """A page of history, and the queue. Query: ``after``, ``limit``."""
+        """A page of history, and the queue. Query: ``after`` (in order), or ``before`` (newest first, from ``latest``
+        on, with the ``cursor`` at which ``stream`` goes on), ``limit``."""
         return await self._read(f"/chats/{segment(chat_id)}/messages", query)
 
     async def history(self, chat_id: UUID | str) -> list[Json]:
@@ -159,6 +150,11 @@ class Client(ToolCalls):
     async def edit(self, chat_id: UUID | str, message_id: int, content: str | list[Json]) -> Json:
         return await self._write("PATCH", f"/chats/{segment(chat_id)}/messages/{message_id}", {"content": content})
 
+    async def edit_queued(self, chat_id: UUID | str, queued_id: int, content: str | list[Json], **fields: Any) -> Json:
+        """Replace a queued message where it waits; further field: ``model``. Returns ``queued``."""
+        body = {"content": content, **fields}
+        return await self._write("PATCH", f"/chats/{segment(chat_id)}/queue/{queued_id}", body)
+
     async def delete_queued(self, chat_id: UUID | str, queued_id: int) -> None:
         await self._write("DELETE", f"/chats/{segment(chat_id)}/queue/{queued_id}")
 
@@ -170,10 +166,12 @@ class Client(ToolCalls):
     async def me(self) -> Json:
         return await self._read("/me")
 
+    async def sign_in_code(self) -> Json:
+        """A code with which a browser signs in as the token's user, once: ``code``, ``expires_at``, ``path``."""
+        return await self._write("POST", "/session/codes")
+
     async def replicas(self) -> list[Json]:
-        answer = await self._read("/replicas")
-        replicas: list[Json] = answer["replicas"]
-        return replicas
+        return await self.admin.replicas()
 
     # streams
 
@@ -185,6 +183,12 @@ class Client(ToolCalls):
         stream, ``Unreachable`` and ``Unusable``.
         """
         return self._events({"method": "GET", "url": f"/chats/{segment(chat_id)}/stream"}, cursor)
+
+    def tab(self, chat_id: UUID | str, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
+        """As ``stream``, with the changes of the caller's list of chats among the events: ``ChatChangeEvent``, and
+        ``ListResetEvent``, which says to read the list again. Their cursors name a place in both."""
+        request = {"method": "GET", "url": "/watch", "params": {"chat": str(chat_id)}}
+        return self._events(request, cursor)
 
     def ask(
         self,
@@ -206,7 +210,7 @@ class Client(ToolCalls):
 
     async def _events(self, request: Json, cursor: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """The events of a stream that ``request`` opens, and once that was accepted, the chat's own route."""
-        patience = _Patience(STREAM_SECONDS)
+        patience = Patience(STREAM_SECONDS)
         while True:
             attempt = self._follow(request, cursor, patience)
             try:
@@ -222,7 +226,7 @@ class Client(ToolCalls):
 
     async def watch(self) -> AsyncGenerator[Json, None]:
         """The lifecycle events of all of the caller's chats. One of type ``reconnected`` says: read the list anew."""
-        patience = _Patience(STREAM_SECONDS)
+        patience = Patience(STREAM_SECONDS)
         while True:
             attempt = self._follow({"method": "GET", "url": "/watch"}, None, patience)
             try:
@@ -234,7 +238,7 @@ class Client(ToolCalls):
                 yield {"type": "reconnected"}
 
     async def _follow(
-        self, request: Json, cursor: str | None, patience: _Patience
+        self, request: Json, cursor: str | None, patience: Patience
     ) -> AsyncGenerator[httpx_sse.ServerSentEvent, None]:
         """One connection's events. Raises ``_BrokenOff`` at its end, whatever that end looks like."""
         check_header_text("cursor", cursor or "")
@@ -270,7 +274,7 @@ class Client(ToolCalls):
         return await self._request(method, path, json=body, headers=headers)
 
     async def _request(self, method: str, path: str, **options: Any) -> Json:
-        patience = _Patience(REQUEST_SECONDS)
+        patience = Patience(REQUEST_SECONDS)
         while True:
             try:
                 with trio.fail_at(patience.gives_up_at):
@@ -283,39 +287,6 @@ class Client(ToolCalls):
                 return {} if response.status_code == 204 else _answer(response)
             patience.at_least(_retry_after(response))
             await patience.wait(_BrokenOff(f"the answer is {response.status_code}"))
-
-
-class _Patience:
-    """Waits that grow, until there has been no answer for ``patience_seconds``."""
-
-    def __init__(self, patience_seconds: float) -> None:
-        self._patience_seconds = patience_seconds
-        self._backoff = Backoff(BACKOFF_SECONDS, BACKOFF_CAP_SECONDS)
-        self._floor_seconds = 0.0
-        self.gives_up_at = trio.current_time() + patience_seconds
-
-    def answered(self) -> None:
-        """The API is there: patience starts anew."""
-        self.gives_up_at = trio.current_time() + self._patience_seconds
-
-    def reset(self) -> None:
-        self.answered()
-        self._backoff.reset()
-
-    def at_least(self, seconds: float) -> None:
-        """What the server asked for, for the next wait."""
-        self._floor_seconds = seconds
-
-    async def wait(self, error: Exception) -> None:
-        """Wait before the next try. Raises ``Unusable`` if there is no use in one, ``Unreachable`` if time is up."""
-        if (reason := _hopeless(error)) is not None:
-            raise Unusable(reason) from None
-        seconds = max(self._backoff.drawn_seconds(), self._floor_seconds)
-        self._floor_seconds = 0.0
-        await trio.sleep_until(min(trio.current_time() + seconds, self.gives_up_at))
-        if trio.current_time() >= self.gives_up_at:
-            text = f"no answer for {self._patience_seconds:g} s; the last try: {str(error) or type(error).__name__}"
-            raise Unreachable(text) from None
 
 
 def _address(text: str) -> str:
@@ -333,18 +304,6 @@ def _secret(text: str) -> str:
     if not token or " " in token:
         raise ConfigError("token must be one word, as `chatcluster token create` prints it")
     return token
-
-
-def _hopeless(error: BaseException) -> str | None:
-    """Why trying again changes nothing, None if it may."""
-    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
-        return f"the request cannot be sent: {error}"
-    cause: BaseException | None = error
-    for _ in range(CAUSES_MAX):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the server's certificate is not accepted: {cause}"
-        cause = None if cause is None else cause.__cause__ or cause.__context__
-    return None
 
 
 async def _finish(response: httpx.Response, events: AsyncGenerator[httpx_sse.ServerSentEvent, None]) -> None:

@@ -14,8 +14,10 @@ import msgspec
 from chatcluster.events import (
     AcceptedEvent,
     ActionRequiredEvent,
+    ChatChangeEvent,
     ErrorEvent,
     HistoryResetEvent,
+    ListResetEvent,
     MessageEvent,
     QueueEvent,
     ReadyEvent,
@@ -41,6 +43,8 @@ Event = (
     | TurnEvent
     | ReadyEvent
     | AcceptedEvent
+    | ChatChangeEvent
+    | ListResetEvent
 )
 
 EVENT_TYPES = frozenset(kind.__struct_config__.tag for kind in Event.__args__)

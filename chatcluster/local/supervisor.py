@@ -35,6 +35,7 @@ from chatcluster.local.embedded import PostgresServer, RedisServer
 from chatcluster.local.embedded.home import locked
 from chatcluster.local.keeper import Keeper, Ready
 from chatcluster.local.provisioning import provision
+from chatcluster.local.sign_in import sign_in_path
 from chatcluster.secrets import new_key
 
 STOP_MARGIN_SECONDS = 5.0
@@ -112,7 +113,8 @@ class _Supervisor:
                 record = local_cluster.LocalCluster(url, settings.database_url, settings.redis_url, os.getpid())
                 local_cluster.write_cluster(self._data_dir, record)
                 try:
-                    self._show(self._banner(url, token, simulated=simulated))
+                    path = await sign_in_path(settings, token)
+                    self._show(self._banner(url, token, path or "/", simulated=simulated))
                     await trio.sleep_forever()
                 finally:
                     local_cluster.remove_cluster(self._data_dir)
@@ -203,12 +205,13 @@ class _Supervisor:
     async def _follow_log(self, keeper: Keeper) -> None:
         await log_tail.follow(keeper.log, keeper.name, self._say, everything=self._options.verbose)
 
-    def _banner(self, url: str, token: str, *, simulated: bool) -> str:
+    def _banner(self, url: str, token: str, path: str, *, simulated: bool) -> str:
         given = self._options.settings
         model = (
             "simulated, because no server is configured (CHATCLUSTER_LLM_BASE_URL)" if simulated else "as configured"
         )
         rows = [
+            ("page", f"{url}{path}"),
             ("url", url),
             ("token", token),
             ("model", model),
@@ -220,7 +223,8 @@ class _Supervisor:
         table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
         program = Path(sys.executable).with_name("chatcluster")
         chat = f"{shlex.quote(str(program))} chat --data-dir {shlex.quote(str(self._data_dir))}"
-        return BANNER.format(count=len(self._replicas), table=table, url=url, token=token, chat=chat)
+        link = f"{shlex.quote(str(program))} link --data-dir {shlex.quote(str(self._data_dir))}"
+        return BANNER.format(link=link, count=len(self._replicas), table=table, url=url, token=token, chat=chat)
 
 
 async def keep_running(server: PostgresServer | RedisServer, say: Callable[[str], None]) -> None:
@@ -242,6 +246,8 @@ BANNER = """
 chatcluster is ready, {count} replica(s) behind one port.
 
 {table}
+
+The link to the page signs you in, once and within ten minutes; `{link}` makes another one.
 
 Create a chat and watch it answer (Ctrl-C ends the watching):
 

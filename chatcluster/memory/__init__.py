@@ -23,6 +23,7 @@ from chatcluster.memory.mcp_servers import MemoryMcpServers
 from chatcluster.memory.models import MemoryModels
 from chatcluster.memory.pubsub import MemoryPubSub
 from chatcluster.memory.registry import MemoryRegistry
+from chatcluster.memory.sessions import MemorySessions
 from chatcluster.memory.store import MemoryStore
 from chatcluster.memory.streams import MemoryStreams
 
@@ -35,6 +36,7 @@ __all__ = [
     "MemoryModels",
     "MemoryPubSub",
     "MemoryRegistry",
+    "MemorySessions",
     "MemoryStore",
     "MemoryStreams",
 ]

@@ -28,7 +28,8 @@ class MemoryAccounts:
             if row.token.expires_at is not None and row.token.expires_at <= now:
                 return None
             row.token = msgspec.structs.replace(row.token, last_used_at=now)
-            return self._database.accounts[row.token.user_id]
+            account = self._database.accounts[row.token.user_id]
+            return msgspec.structs.replace(account, token_id=token_id, expires_at=row.token.expires_at)
 
     async def ensure_user(self, name: str, *, admin: bool) -> Account:
         async with self._link.crossing("ensure_user"):
@@ -40,7 +41,14 @@ class MemoryAccounts:
             return account
 
     async def add_token(
-        self, user_id: UUID, *, token_id: str, name: str, secret_digest: bytes, expires_at: datetime | None
+        self,
+        user_id: UUID,
+        *,
+        token_id: str,
+        name: str,
+        secret_digest: bytes,
+        expires_at: datetime | None,
+        by: Account | None = None,
     ) -> Token:
         async with self._link.crossing("add_token"):
             account = self._database.accounts.get(user_id)
@@ -48,12 +56,17 @@ class MemoryAccounts:
                 raise NotFound("there is no such user", user_id=str(user_id))
             token = Token(token_id, user_id, account.name, name, self._database.now(), expires_at=expires_at)
             self._database.tokens[token_id] = TokenRow(token, secret_digest)
+            if by is not None:
+                self._database.record(by, "token.create", token_id, {"user": account.name, "name": name})
             return token
 
     async def tokens(self) -> tuple[Token, ...]:
         async with self._link.crossing("tokens"):
             return tuple(row.token for row in self._database.tokens.values())
 
-    async def revoke(self, token_id: str) -> bool:
+    async def revoke(self, token_id: str, *, by: Account | None = None) -> bool:
         async with self._link.crossing("revoke"):
-            return self._database.tokens.pop(token_id, None) is not None
+            is_revoked = self._database.tokens.pop(token_id, None) is not None
+            if is_revoked and by is not None:
+                self._database.record(by, "token.revoke", token_id, {})
+            return is_revoked

@@ -6,16 +6,30 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 import trio
 
-from chatcluster.chat import ChatSetup, ChatState, continued, disowned, stored_of
+from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
-from chatcluster.ports import SESSION_LOCKS, Account, Chat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
+from chatcluster.ports import (
+    SESSION_LOCKS,
+    Account,
+    Chat,
+    DeletedChat,
+    Grant,
+    Login,
+    McpServer,
+    Outcome,
+    Permission,
+    Replica,
+    Token,
+)
+from chatcluster.ports.administration import AuditEntry, Takeover
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -75,6 +89,7 @@ class ReplicaRow:
     token: str
     """Changes with each renewal, as in ``ports.Heartbeat``."""
     session_locks: int = SESSION_LOCKS
+    drain_requested: bool = False
 
 
 @dataclass(slots=True)
@@ -119,6 +134,34 @@ class ModelTables:
     models: dict[str, ModelEntry] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class SessionRow:
+    token_id: str
+    last_used_at: datetime
+    expires_at: datetime
+
+
+@dataclass(slots=True)
+class CodeRow:
+    token_id: str
+    expires_at: datetime
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is kept besides chats, replicas and accounts: who is signed in, and what happened."""
+
+    sessions: dict[bytes, SessionRow] = field(default_factory=dict)
+    codes: dict[bytes, CodeRow] = field(default_factory=dict)
+    """Both by the digests of their secrets."""
+    deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
+    """Chats that are gone for good, and since when."""
+    takeovers: list[Takeover] = field(default_factory=list)
+    freed: dict[UUID, int] = field(default_factory=dict)
+    """Where among them the last one of each chat is that nobody has taken up."""
+    audit: list[AuditEntry] = field(default_factory=list)
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -141,6 +184,7 @@ class MemoryDatabase:
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock
         self.chats: dict[UUID, ChatRow] = {}
+        self.kept = Kept()
         self.replicas: dict[UUID, ReplicaRow] = {}
         self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
@@ -208,12 +252,43 @@ class MemoryDatabase:
         row.state = state
         row.updated_at = self.now()
 
-    def disown(self, rows: Iterable[ChatRow]) -> tuple[Chat, ...]:
-        """Clear the owner of each."""
+    def disown(self, rows: Iterable[ChatRow], cause: str = TAKEN_OVER, name: str = "") -> tuple[Chat, ...]:
+        """Clear the owner of each, of this ``name``, and log it."""
         freed = tuple(rows)
         for row in freed:
-            self.change(row, disowned(self.found(row)))
+            self.log_freed(row, cause, name)
+            self.change(row, disowned(self.found(row), cause))
         return tuple(self.view(row) for row in freed)
+
+    def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
+        """Note that a chat loses its owner."""
+        assert row.state.worker_id is not None, "it has one"
+        log = self.kept.takeovers
+        self.kept.freed[row.id] = len(log)
+        log.append(Takeover(len(log) + 1, row.id, row.owner_id, cause, row.state.worker_id, name, self.now()))
+
+    def log_claimed(self, row: ChatRow, worker_id: UUID) -> None:
+        """Note who takes a chat up, if it had lost its owner."""
+        index = self.kept.freed.pop(row.id, None)
+        if index is None:
+            return
+        takeover, now = self.kept.takeovers[index], self.now()
+        self.kept.takeovers[index] = msgspec.structs.replace(
+            takeover,
+            to_worker=worker_id,
+            to_name=self.name_of(worker_id),
+            claimed_at=now,
+            gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
+        )
+
+    def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
+        """Log what an administrator does."""
+        log = self.kept.audit
+        log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
+
+    def name_of(self, worker_id: UUID) -> str:
+        row = self.replicas.get(worker_id)
+        return "" if row is None else row.replica.name
 
     def owned_by(self, worker_id: UUID) -> tuple[ChatRow, ...]:
         return tuple(row for row in self.chats.values() if row.state.worker_id == worker_id)

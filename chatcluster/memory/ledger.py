@@ -103,6 +103,12 @@ class MemoryLedger:
         kept.pop((grant.tool, chat_id), None)
         kept[grant.tool, chat_id] = permission
 
+    def _forget_permissions(self, owner_id: UUID, chat_id: UUID) -> None:
+        """Those of a chat that is deleted."""
+        kept = self._database.permissions.get(owner_id, {})
+        for key in [key for key in kept if key[1] == chat_id]:
+            del kept[key]
+
     def _standing(self, owner_id: UUID) -> list[Permission]:
         kept = self._database.permissions.get(owner_id, {})
         return [permission for permission in kept.values() if permission.expires_at > self._database.now()]

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster.chat import DRAINED, TAKEN_OVER
 from chatcluster.errors import LeaseLost, StoreUnavailable
 from chatcluster.memory.database import ChatRow, HeldLock, LockKey, MemoryDatabase, ReplicaRow
 from chatcluster.memory.link import Link
@@ -55,12 +56,14 @@ class MemoryRegistry:
                 raise LeaseLost(f"worker {worker_id} has no row any more: it was buried")
             row.replica = msgspec.structs.replace(row.replica, draining=draining)
             row.heartbeat_at, row.token = self._database.clock(), self._database.next_token()
-            return Renewal(self._owned(worker_id), tuple(sorted(self._database.replicas)), self._database.server)
+            ring = tuple(sorted(self._database.replicas))
+            return Renewal(self._owned(worker_id), ring, self._database.server, drain=row.drain_requested)
 
     async def retire(self, worker_id: UUID) -> tuple[Chat, ...]:
         async with self._link.crossing("retire"):
-            self._database.replicas.pop(worker_id, None)
-            return self._database.disown(self._unlocked(worker_id))
+            row = self._database.replicas.pop(worker_id, None)
+            name = "" if row is None else row.replica.name
+            return self._database.disown(self._unlocked(worker_id), DRAINED, name)
 
     def hold(self, worker_id: UUID, lock: int) -> AbstractAsyncContextManager[SessionLock]:
         return self._hold((worker_id, lock))
@@ -137,7 +140,9 @@ class MemoryRegistry:
         gone = row is not None and worker_id not in self._database.locked_rows
         if gone:
             del self._database.replicas[worker_id]
-        return Burial(self._database.disown(free), gone, len(owned) - len(free) + (row is not None and not gone))
+        name = "" if row is None else row.replica.name
+        left = len(owned) - len(free) + (row is not None and not gone)
+        return Burial(self._database.disown(free, TAKEN_OVER, name), gone, left)
 
     def _holds(self, worker_id: UUID, proof: Proof) -> bool:
         row = self._database.replicas.get(worker_id)

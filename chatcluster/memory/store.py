@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from chatcluster.chat import (
+    DRAINED,
     NO_FACTS,
     Answer,
     ChatSetup,
@@ -21,10 +23,9 @@ from chatcluster.chat import (
     Fence,
     OwnerCommand,
     Queued,
+    Release,
     Replaced,
-    Status,
     UserCommand,
-    claimed,
     create,
     decide,
     event_name,
@@ -33,37 +34,38 @@ from chatcluster.chat import (
 )
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
 from chatcluster.memory.pages import history_page_of, page_of, turns_of
-from chatcluster.parts import CONTENT_VERSION, EndedTurn, Message, NewMessage, QueuedMessage, Role
+from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
-    SUSPECTED_SECONDS,
-    SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
     Changes,
     Chat,
     ChatRead,
     Claimed,
+    DeletedChat,
     HistoryPage,
     Idempotency,
     MessagePage,
     NewChat,
     NewerMessages,
+    NewestMessages,
     Outcome,
     Version,
+    require_rest,
 )
 from chatcluster.room import bytes_of, new_parts, require_room
+from chatcluster.texts import in_any_case
 
 
-class MemoryStore(MemoryLedger):
+class MemoryStore(Claims, MemoryLedger):
     def __init__(self, database: MemoryDatabase, link: Link | None = None, settings: Settings | None = None) -> None:
-        super().__init__(database, link or Link())
-        self._settings = settings or Settings()
-        self._last_owner = UUID(int=0)
-        """Whose turn it was in the last claim."""
+        MemoryLedger.__init__(self, database, link or Link())
+        Claims.__init__(self, database, settings or Settings())
 
     # transitions
 
@@ -81,6 +83,15 @@ class MemoryStore(MemoryLedger):
     ) -> Outcome:
         async with self._link.crossing("apply"):
             return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
+
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
+        async with self._link.crossing("delete"):
+            chat = self._database.view(self._owned(chat_id, owner_id))
+            require_rest(chat)
+            del self._database.chats[chat_id]
+            self._forget_permissions(owner_id, chat_id)
+            self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
+            return chat
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:  # noqa: ARG002
         async with self._link.crossing("commit"):
@@ -170,13 +181,22 @@ class MemoryStore(MemoryLedger):
             return {chat_id: Version.of(chats[chat_id].state) for chat_id in chat_ids if chat_id in chats}
 
     async def list_chats(
-        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+        self,
+        owner_id: UUID,
+        *,
+        archived: bool | None,
+        limit: int,
+        after: UUID | None,
+        pinned: bool | None = None,
+        words: str | None = None,
     ) -> tuple[Chat, ...]:
         async with self._link.crossing("list_chats"):
             newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
             if after is not None:
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
+            wanted = [row for row in wanted if pinned is None or row.state.pinned == pinned]
+            wanted = [row for row in wanted if words is None or re.search(in_any_case(words), row.title)]
             return tuple(self._database.view(row) for row in wanted[:limit])
 
     async def list_changed(
@@ -190,7 +210,9 @@ class MemoryStore(MemoryLedger):
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
                 changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
-            return Changes(tuple(map(self._database.view, changed[:limit])), now, self._database.timeline)
+            gone = [one for at, one in self._database.kept.deleted if at > since and one.owner_id in owner_ids]
+            deleted = tuple(gone) if after is None else ()
+            return Changes(tuple(map(self._database.view, changed[:limit])), now, deleted, self._database.timeline)
 
     async def list_messages(
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
@@ -201,6 +223,15 @@ class MemoryStore(MemoryLedger):
             messages, next_revision = page_of(later, limit, bytes_max)
             has_more = next_revision is not None
             return MessagePage(messages, row.queue, has_more=has_more, actions=self._actions(row))
+
+    async def list_newest(
+        self, chat_id: UUID, *, owner_id: UUID, before: int, limit: int, bytes_max: int
+    ) -> NewestMessages:
+        async with self._link.crossing("list_newest"):
+            row = self._owned(chat_id, owner_id)
+            earlier = [message for message in reversed(row.messages) if message.id < before]
+            messages, next_revision = page_of(earlier, limit, bytes_max)
+            return NewestMessages(self._database.view(row), messages, row.queue, has_more=next_revision is not None)
 
     # the steps, each atomic
 
@@ -265,59 +296,11 @@ class MemoryStore(MemoryLedger):
             if not is_repeat(command, recorded):
                 raise
             return Outcome(self._database.view(row), recorded, replayed=True)
+        if isinstance(command, Release) and command.cause == DRAINED:
+            self._database.log_freed(row, DRAINED, self._database.name_of(fence.worker_id))
         outcome = self._write(row, decision)
         row.commits[origin] = outcome.messages
         return outcome
-
-    def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-        if worker_id not in self._database.replicas:
-            return ()
-        interrupting = self._claimable(Status.INTERRUPTING)[:batch]
-        places = max(0, min(free_slots, batch - len(interrupting)))
-        running = (*self._suspected(worker_id), *self._by_turns())[:places]
-        if running:
-            self._last_owner = running[-1].owner_id
-        return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
-
-    def _suspected(self, worker_id: UUID) -> list[ChatRow]:
-        """The suspect that waits longest, if the worker took none lately. A suspect may be what ended its owners."""
-        since = self._database.now() - timedelta(seconds=SUSPECTED_SECONDS)
-        owned = [row for row in self._database.owned_by(worker_id) if row.updated_at > since]
-        if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in owned):
-            return []
-        return [row for row in self._claimable(Status.RUNNING) if row.state.takeovers >= SUSPECTED_TAKEOVERS][:1]
-
-    def _by_turns(self) -> list[ChatRow]:
-        """Round by round the chats of each owner, the oldest first, beginning with the owner after the last one."""
-        waiting = [row for row in self._claimable(Status.RUNNING) if row.state.takeovers < SUSPECTED_TAKEOVERS]
-        rounds: Counter[UUID] = Counter()
-        turns: list[tuple[int, bool, UUID, int, ChatRow]] = []
-        for row in waiting:
-            rounds[row.owner_id] += 1
-            if self._may_run(row.owner_id, rounds[row.owner_id]):
-                turns.append((rounds[row.owner_id], row.owner_id <= self._last_owner, row.owner_id, len(turns), row))
-        return [row for *_, row in sorted(turns, key=lambda turn: turn[:4])]
-
-    def _may_run(self, owner_id: UUID, more: int) -> bool:
-        """Whether the owner may have so many more running chats."""
-        chats_max = self._settings.user_chats_max
-        busy = [row for row in self._database.chats.values() if row.owner_id == owner_id and row.state.worker_id]
-        return not chats_max or sum(row.state.status is Status.RUNNING for row in busy) + more <= chats_max
-
-    def _claimable(self, status: Status) -> list[ChatRow]:
-        """The chats in this status that wait for an owner, the oldest first."""
-        waiting = [
-            (row.claimable_since, serial, row)
-            for serial, row in enumerate(self._database.chats.values())
-            if row.claimable_since is not None and row.state.status is status
-            if row.state.content_version <= CONTENT_VERSION
-        ]
-        return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
-
-    def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
-        self._database.change(row, claimed(self._database.found(row), worker_id))
-        retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
-        return Claimed(self._database.view(row), retry_seconds)
 
     # writing a decision
 
@@ -338,6 +321,10 @@ class MemoryStore(MemoryLedger):
             row.queued_at[queued.id] = queued.created_at
             entry = Queued(queued.id, new.parts, new.model, decision.steer)
             state = msgspec.structs.replace(state, queue=(*state.queue, entry))
+        if decision.requeue is not None:
+            queued_id, new = decision.requeue
+            steered = next(entry.steered for entry in state.queue if entry.id == queued_id)
+            queued = QueuedMessage(queued_id, new.parts, row.queued_at[queued_id], new.model, steered)
         if decision.setup is not None:
             _set_up(row, decision.setup)
         self._write_calls(row, decision)
@@ -375,7 +362,9 @@ class MemoryStore(MemoryLedger):
 
 def _set_up(row: ChatRow, setup: ChatSetup) -> None:
     row.title = setup.title or row.title
-    given = {name: value for name, value in msgspec.structs.asdict(setup).items() if value is not None}
+    if setup.model is not UNSET:
+        row.model = setup.model
+    given = {name: value for name in ("client_tools", "mcp_servers") if (value := getattr(setup, name)) is not None}
     row.setup = msgspec.structs.replace(row.setup, **given)
 
 

@@ -7,6 +7,7 @@ port             for real                        in one process
 ``Registry``     ``postgres/registry.py``        ``memory/registry.py``
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
 ``Models``       ``postgres/models.py``          ``memory/models.py``
+``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
@@ -96,6 +97,7 @@ from chatcluster.ports.registry import (
     SessionLock,
     Silence,
 )
+from chatcluster.ports.sessions import Sessions
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
     SUSPECTED_SECONDS,
@@ -106,16 +108,19 @@ from chatcluster.ports.store import (
     Chat,
     ChatRead,
     Claimed,
+    DeletedChat,
     Hint,
     HistoryPage,
     Idempotency,
     MessagePage,
     NewChat,
     NewerMessages,
+    NewestMessages,
     Outcome,
     Store,
     Version,
     hint_of,
+    require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
 from chatcluster.ports.toolbox import (
@@ -166,6 +171,7 @@ __all__ = [
     "Claimed",
     "ClientCredentialsAuth",
     "Death",
+    "DeletedChat",
     "Delta",
     "Effect",
     "Finished",
@@ -192,6 +198,7 @@ __all__ = [
     "Models",
     "NewChat",
     "NewerMessages",
+    "NewestMessages",
     "NoAuth",
     "OAuthAuth",
     "Opening",
@@ -210,6 +217,7 @@ __all__ = [
     "ResultSlice",
     "RunBy",
     "SessionLock",
+    "Sessions",
     "Silence",
     "Store",
     "Subscription",
@@ -228,6 +236,7 @@ __all__ = [
     "hint_of",
     "live_channel",
     "owner_channel",
+    "require_rest",
     "same_tenure",
     "usable",
     "worker_channel",

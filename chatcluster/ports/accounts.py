@@ -13,6 +13,12 @@ class Account(msgspec.Struct, frozen=True):
     user_id: UUID
     name: str
     admin: bool
+    token_id: str = ""
+    """The token that lets the user in, or that opened the session which does."""
+    expires_at: datetime | None = None
+    """When that ends by itself, None if it does not."""
+    idle_expires_at: datetime | None = None
+    """Of a session: when it ends if it is not used meanwhile."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -35,9 +41,18 @@ class Accounts(Protocol):
         ...
 
     async def add_token(
-        self, user_id: UUID, *, token_id: str, name: str, secret_digest: bytes, expires_at: datetime | None
-    ) -> Token: ...
+        self,
+        user_id: UUID,
+        *,
+        token_id: str,
+        name: str,
+        secret_digest: bytes,
+        expires_at: datetime | None,
+        by: Account | None = None,
+    ) -> Token:
+        """A new token of a user; what an administrator does (``by``) is logged with it. Raises ``NotFound``."""
+        ...
 
     async def tokens(self) -> tuple[Token, ...]: ...
 
-    async def revoke(self, token_id: str) -> bool: ...
+    async def revoke(self, token_id: str, *, by: Account | None = None) -> bool: ...

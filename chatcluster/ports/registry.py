@@ -41,6 +41,8 @@ class Renewal(msgspec.Struct, frozen=True):
     """All registered workers, ordered."""
     server: str
     """The database server that took the renewal: this start of this server, and no other."""
+    drain: bool = False
+    """Whether an administrator wants this worker to drain."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

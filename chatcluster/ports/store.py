@@ -9,16 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import (
-    ChatState,
-    ClientTool,
-    Fence,
-    OwnerCommand,
-    Status,
-    StoredState,
-    UserCommand,
-)
-from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
+from chatcluster.chat import ChatState, ClientTool, Fence, OwnerCommand, Status, StoredState, UserCommand
+from chatcluster.errors import ChatBusy
+from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.ledger import Action, Ledger
 
 SUSPECTED_TAKEOVERS = 3
@@ -195,11 +188,41 @@ class MessagePage(msgspec.Struct, frozen=True):
     actions: tuple[Action, ...] = ()
 
 
+class NewestMessages(msgspec.Struct, frozen=True):
+    """Messages, the newest first, and the chat that they are of at that moment."""
+
+    chat: Chat
+    messages: tuple[Message, ...]
+    queue: tuple[QueuedMessage, ...]
+    has_more: bool
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the chat's stream goes on after this, if these are the newest of all messages."""
+        positions = [Position.parse(message.position) for message in self.messages if message.position is not None]
+        return Cursor(self.chat.snapshot_version, max(positions, default=START))
+
+
+class DeletedChat(NamedTuple):
+    chat_id: UUID
+    owner_id: UUID
+
+
+def require_rest(chat: Chat) -> None:
+    """Raises ``ChatBusy`` for a chat that may not be deleted: somebody works on it, or is about to."""
+    if chat.runnable or chat.status is Status.REQUIRES_ACTION:
+        raise ChatBusy("the chat is busy: interrupt it, and delete it when it rests", status=chat.shown_status)
+
+
 class Changes(msgspec.Struct, frozen=True):
-    """Chats that changed, the earliest first, and the database's clock and WAL timeline when it was asked."""
+    """Chats that changed, the earliest first, and the database's clock and WAL timeline when it was asked.
+
+    ``deleted``: those that are gone since, with the first page.
+    """
 
     chats: tuple[Chat, ...]
     as_of: datetime
+    deleted: tuple[DeletedChat, ...] = ()
     timeline: int | None = None
 
 
@@ -225,6 +248,13 @@ class Store(Ledger, Protocol):
         idempotency: Idempotency | None = None,
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
+        ...
+
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
+        """Delete a chat that rests, with all that belongs to it, for good. Returns what it was.
+
+        Raises ``ChatNotFound`` (also for another user's chat) and ``ChatBusy``.
+        """
         ...
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
@@ -325,9 +355,19 @@ class Store(Ledger, Protocol):
         ...
 
     async def list_chats(
-        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+        self,
+        owner_id: UUID,
+        *,
+        archived: bool | None,
+        limit: int,
+        after: UUID | None,
+        pinned: bool | None = None,
+        words: str | None = None,
     ) -> tuple[Chat, ...]:
-        """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``."""
+        """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``.
+
+        ``words``: only chats with these in their title, in whatever case. None leaves a choice away.
+        """
         ...
 
     async def list_changed(
@@ -344,4 +384,11 @@ class Store(Ledger, Protocol):
         self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
     ) -> MessagePage:
         """A page of history by ID, the queue, and the actions. Raises ``ChatNotFound``."""
+        ...
+
+    async def list_newest(
+        self, chat_id: UUID, *, owner_id: UUID, before: int, limit: int, bytes_max: int
+    ) -> NewestMessages:
+        """A page of the messages with ``id < before``, the newest first, with the chat and its queue, in one consistent
+        read. Raises ``ChatNotFound``."""
         ...

@@ -14,6 +14,7 @@ from uuid import UUID
 from chatcluster.errors import NotFound
 from chatcluster.ports import Account, Token
 from chatcluster.postgres import Connection, Database, Row
+from chatcluster.postgres.administration import record
 from chatcluster.postgres.queries import load_queries
 
 SQL = load_queries("accounts.sql")
@@ -30,15 +31,22 @@ class PostgresAccounts:
         return await self._database.autocommit(_ensure_user, name, admin)
 
     async def add_token(
-        self, user_id: UUID, *, token_id: str, name: str, secret_digest: bytes, expires_at: datetime | None
+        self,
+        user_id: UUID,
+        *,
+        token_id: str,
+        name: str,
+        secret_digest: bytes,
+        expires_at: datetime | None,
+        by: Account | None = None,
     ) -> Token:
-        return await self._database.transaction(_add_token, user_id, token_id, name, secret_digest, expires_at)
+        return await self._database.transaction(_add_token, user_id, token_id, name, secret_digest, expires_at, by)
 
     async def tokens(self) -> tuple[Token, ...]:
         return await self._database.autocommit(_tokens)
 
-    async def revoke(self, token_id: str) -> bool:
-        return await self._database.transaction(_revoke, token_id)
+    async def revoke(self, token_id: str, *, by: Account | None = None) -> bool:
+        return await self._database.transaction(_revoke, token_id, by)
 
 
 async def _authenticate(connection: Connection, token_id: str, secret_digest: bytes) -> Account | None:
@@ -47,7 +55,7 @@ async def _authenticate(connection: Connection, token_id: str, secret_digest: by
         return None
     if row["note_use"]:
         await connection.execute(SQL["note_use"], token_id)
-    return Account(row["user_id"], row["name"], row["admin"])
+    return Account(row["user_id"], row["name"], row["admin"], token_id, row["expires_at"])
 
 
 async def _ensure_user(connection: Connection, name: str, admin: bool) -> Account:
@@ -60,11 +68,19 @@ async def _ensure_user(connection: Connection, name: str, admin: bool) -> Accoun
 
 
 async def _add_token(
-    connection: Connection, user_id: UUID, token_id: str, name: str, secret_digest: bytes, expires_at: datetime | None
+    connection: Connection,
+    user_id: UUID,
+    token_id: str,
+    name: str,
+    secret_digest: bytes,
+    expires_at: datetime | None,
+    by: Account | None,
 ) -> Token:
     row = await connection.fetchrow(SQL["insert_token"], token_id, user_id, name, secret_digest, expires_at)
     if row is None:
         raise NotFound("there is no such user", user_id=str(user_id))
+    if by is not None:
+        await record(connection, by, "token.create", token_id, {"user": row["user_name"], "name": name})
     return _token(row)
 
 
@@ -72,8 +88,11 @@ async def _tokens(connection: Connection) -> tuple[Token, ...]:
     return tuple(_token(row) for row in await connection.fetch(SQL["list_tokens"]))
 
 
-async def _revoke(connection: Connection, token_id: str) -> bool:
-    return await connection.fetchval(SQL["revoke"], token_id) is not None
+async def _revoke(connection: Connection, token_id: str, by: Account | None) -> bool:
+    is_revoked = await connection.fetchval(SQL["revoke"], token_id) is not None
+    if is_revoked and by is not None:
+        await record(connection, by, "token.revoke", token_id, {})
+    return is_revoked
 
 
 def _token(row: Row) -> Token:

@@ -14,12 +14,19 @@ from uuid import UUID
 
 from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, StoreFailed
-from chatcluster.ports import Changes, Chat
+from chatcluster.ports import Changes, Chat, DeletedChat
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import shown_chat_of
+from chatcluster.texts import in_any_case
 
 SQL = load_queries("chats.sql")
+
+
+class _Found(NamedTuple):
+    rows: Sequence[Row]
+    clock: Row
+    deleted: tuple[DeletedChat, ...]
 
 
 class _Changed(NamedTuple):
@@ -30,6 +37,17 @@ class _Changed(NamedTuple):
     as_of: datetime | None
     after: Chat | None
     limit: int
+
+
+class Wanted(NamedTuple):
+    """What ``list_chats`` is asked for."""
+
+    owner_id: UUID
+    archived: bool | None
+    limit: int
+    after: UUID | None
+    pinned: bool | None
+    words: str | None
 
 
 class ChatReader:
@@ -43,24 +61,23 @@ class ChatReader:
             telemetry.event("chat.damaged", chat_id=str(chat_id), error=str(error))
             return await self._database.autocommit(_get_frame, chat_id, lane=Lane.CHATS)
 
-    async def listed(self, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None) -> tuple[Chat, ...]:
-        asked = (owner_id, archived, limit, after)
+    async def listed(self, wanted: Wanted) -> tuple[Chat, ...]:
         try:
-            return tuple(map(shown_chat_of, await self._database.autocommit(_list, "list_chats", *asked)))
+            return tuple(map(shown_chat_of, await self._database.autocommit(_list, "list_chats", wanted)))
         except StoreFailed:
-            return await self._one_by_one(await self._database.autocommit(_list, "list_chat_ids", *asked))
+            return await self._one_by_one(await self._database.autocommit(_list, "list_chat_ids", wanted))
 
     async def changed(
         self, owner_ids: Sequence[UUID], seconds: float, as_of: datetime | None, after: Chat | None, limit: int
     ) -> Changes:
         asked = _Changed(owner_ids, seconds, as_of, after, limit)
         try:
-            rows, clock = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
-            chats = tuple(map(shown_chat_of, rows))
+            found = await self._database.autocommit(_list_changed, "list_changed", asked, lane=Lane.CHATS)
+            chats = tuple(map(shown_chat_of, found.rows))
         except StoreFailed:
-            rows, clock = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
-            chats = await self._one_by_one(rows)
-        return Changes(chats, clock["now"], clock["timeline"])
+            found = await self._database.autocommit(_list_changed, "list_changed_ids", asked, lane=Lane.CHATS)
+            chats = await self._one_by_one(found.rows)
+        return Changes(chats, found.clock["now"], found.deleted, found.clock["timeline"])
 
     async def _one_by_one(self, rows: Sequence[Row]) -> tuple[Chat, ...]:
         return tuple([await self.get(row["id"]) for row in rows])
@@ -74,24 +91,25 @@ async def _get_frame(connection: Connection, chat_id: UUID) -> Chat:
     return shown_chat_of(existing(await connection.fetchrow(SQL["select_frame"], chat_id), chat_id))
 
 
-async def _list(
-    connection: Connection, query: str, owner_id: UUID, archived: bool | None, limit: int, after: UUID | None
-) -> Sequence[Row]:
-    created_at = None
+async def _list(connection: Connection, query: str, wanted: Wanted) -> Sequence[Row]:
+    created_at, after = None, wanted.after
     if after is not None:
-        row = await connection.fetchrow(SQL["select_creation"], after, owner_id)
+        row = await connection.fetchrow(SQL["select_creation"], after, wanted.owner_id)
         created_at = existing(row, after)["created_at"]
-    return await connection.fetch(SQL[query], owner_id, archived, created_at, after, limit)
+    pattern = None if wanted.words is None else in_any_case(wanted.words)
+    return await connection.fetch(
+        SQL[query], wanted.owner_id, wanted.archived, created_at, after, wanted.limit, wanted.pinned, pattern
+    )
 
 
-async def _list_changed(connection: Connection, query: str, asked: _Changed) -> tuple[Sequence[Row], Row]:
+async def _list_changed(connection: Connection, query: str, asked: _Changed) -> _Found:
     clock = await connection.fetchrow(SQL["clock"])
     assert clock is not None, "a select without a table has one row"
     place = (None, None) if asked.after is None else (asked.after.updated_at, asked.after.id)
-    rows = await connection.fetch(
-        SQL[query], list(map(str, asked.owner_ids)), asked.seconds, asked.as_of, *place, asked.limit
-    )
-    return rows, clock
+    since = (list(map(str, asked.owner_ids)), asked.seconds, asked.as_of)
+    rows = await connection.fetch(SQL[query], *since, *place, asked.limit)
+    gone = await connection.fetch(SQL["list_deleted"], *since) if asked.after is None else []
+    return _Found(rows, clock, tuple(DeletedChat(row["chat_id"], row["owner_id"]) for row in gone))
 
 
 def existing(row: Row | None, chat_id: UUID) -> Row:

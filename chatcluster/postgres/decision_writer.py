@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.chat import ChatSetup, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
+from msgspec import UNSET
+
+from chatcluster.chat import DRAINED, ChatSetup, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
 from chatcluster.errors import CallerError, Fenced, Unreadable
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
 from chatcluster.ports import Chat, NewChat, Outcome
@@ -71,6 +73,7 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         state.content_version,
         json_of(chat.client_tools or None),
         list(chat.mcp_servers) or None,
+        state.cause,
     )
 
 
@@ -91,6 +94,8 @@ async def write_decision(
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
     await write_calls(connection, chat_id, decision, messages)
+    if fence is not None and _hands_over(decision):
+        await connection.execute(SQL["log_handover"], chat_id, fence.worker_id)
     values = _row_values(chat_id, before, decision, kept_bytes)
     chat = chat_of(await _update_chat(connection, values, before, fence))
     if decision.grant is not None:
@@ -98,10 +103,15 @@ async def write_decision(
     return Outcome(chat, messages, queued, ended=ended)
 
 
+def _hands_over(decision: Decision) -> bool:
+    """Whether the owner gives the chat back because it leaves, which is logged."""
+    return decision.event == "Release" and decision.state.cause == DRAINED
+
+
 def is_plain(decision: Decision) -> bool:
     """Whether ``write_known`` can write it: neither queue nor open calls play a part, and no history is deleted."""
     state = decision.state
-    return not (
+    return not _hands_over(decision) and not (
         decision.delete_from is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
     )
 
@@ -195,6 +205,11 @@ def _message_values(messages: Sequence[NewMessage]) -> dict[str, list[str | None
 async def _write_queue(connection: Connection, chat_id: UUID, decision: Decision) -> QueuedMessage | None:
     if decision.dequeue:
         await connection.execute(SQL["dequeue"], chat_id, list(decision.dequeue))
+    if decision.requeue is not None:
+        queued_id, new = decision.requeue
+        row = await connection.fetchrow(SQL["requeue"], chat_id, queued_id, json_of(new.parts), new.model)
+        assert row is not None, "the queue was read under the chat's lock"
+        return QueuedMessage(queued_id, new.parts, row["created_at"], new.model, row["steered"])
     if decision.queue_head is not None:
         await connection.execute(SQL["move_to_head"], chat_id, decision.queue_head)
     if decision.unsteer:
@@ -234,8 +249,13 @@ def _owned_values(before: ChatState, fence: Fence) -> dict[str, object]:
 def _setup_values(setup: ChatSetup | None) -> dict[str, object]:
     """Null: as it is."""
     setup = setup or ChatSetup()
-    servers = None if setup.mcp_servers is None else list(setup.mcp_servers)
-    return {"title": setup.title, "client_tools": json_of(setup.client_tools), "mcp_servers": servers}
+    return {
+        "title": setup.title,
+        "model_chosen": setup.model is not UNSET,
+        "model": None if setup.model is UNSET else setup.model,
+        "client_tools": json_of(setup.client_tools),
+        "mcp_servers": None if setup.mcp_servers is None else list(setup.mcp_servers),
+    }
 
 
 def _row_values(chat_id: UUID, before: ChatState, decision: Decision, kept_bytes: int | None) -> dict[str, object]:

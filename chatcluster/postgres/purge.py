@@ -3,7 +3,11 @@
 =====================================  ==============================================
 messages that an edit took away        ``deleted_keep_days`` after that (0: never)
 tokens, revoked or expired             the same; their IDs are random and do not come again
+word of chats that were deleted        the same
 turns that ended                       the same: a reader that was away for longer is not told of them
+the log of takeovers                   after 7 days
+the log of what administrators did     after 90 days
+sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
 =====================================  ==============================================
 
@@ -44,6 +48,7 @@ class Purge:
     def __init__(self, database: Database, settings: Settings, worker_id: Callable[[], UUID]) -> None:
         self._database = database
         self._worker_id = worker_id
+        self._idle_hours = settings.session_idle_hours
         self._keep_seconds = settings.deleted_keep_days * DAY_SECONDS
 
     async def run(self) -> None:
@@ -62,9 +67,14 @@ class Purge:
     async def go_round(self) -> None:
         """Delete all that is due. Raises ``StoreUnavailable``."""
         await self._delete("keys", "delete_keys")
+        await self._delete("sessions", "delete_sessions", self._idle_hours)
+        await self._delete("codes", "delete_codes")
+        await self._delete("takeovers", "delete_takeovers")
+        await self._delete("audit", "delete_audit")
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)
+            await self._delete("tombstones", "delete_tombstones", self._keep_seconds)
             async for chat_ids in self._edited_chats():
                 await self._delete("messages", "delete_messages", chat_ids, self._keep_seconds)
 

@@ -18,10 +18,11 @@ from chatcluster.ports import (
     HistoryPage,
     MessagePage,
     NewerMessages,
+    NewestMessages,
     Version,
 )
 from chatcluster.postgres import Connection, Database, Lane
-from chatcluster.postgres.chat_reader import ChatReader, existing
+from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.ledger import PostgresLedger
 from chatcluster.postgres.queries import load_queries
@@ -84,9 +85,16 @@ class PostgresReads(PostgresLedger):
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
 
     async def list_chats(
-        self, owner_id: UUID, *, archived: bool | None, limit: int, after: UUID | None
+        self,
+        owner_id: UUID,
+        *,
+        archived: bool | None,
+        limit: int,
+        after: UUID | None,
+        pinned: bool | None = None,
+        words: str | None = None,
     ) -> tuple[Chat, ...]:
-        return await self._chats.listed(owner_id, archived, limit, after)
+        return await self._chats.listed(Wanted(owner_id, archived, limit, after, pinned, words))
 
     async def list_changed(
         self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
@@ -98,6 +106,12 @@ class PostgresReads(PostgresLedger):
     ) -> MessagePage:
         place = (chat_id, 0, after, VERSION_MAX, limit, bytes_max)
         return await self._database.autocommit(_list_messages, place, owner_id, chat_id=chat_id)
+
+    async def list_newest(
+        self, chat_id: UUID, *, owner_id: UUID, before: int, limit: int, bytes_max: int
+    ) -> NewestMessages:
+        place = (chat_id, owner_id, before, limit, bytes_max)
+        return await self._database.autocommit(_list_newest, place, chat_id=chat_id)
 
 
 async def _read(connection: Connection, chat_id: UUID, after_version: int) -> ChatRead:
@@ -146,3 +160,9 @@ async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -
     has_more = row["next_revision"] is not None
     messages, queue, actions = messages_of(row["messages"]), queue_of(row["queue"]), actions_of(row["actions"])
     return MessagePage(messages, queue, has_more=has_more, actions=actions)
+
+
+async def _list_newest(connection: Connection, place: tuple[UUID, UUID, int, int, int]) -> NewestMessages:
+    row = existing(await connection.fetchrow(SQL["list_newest"], *place), place[0])
+    messages, queue = messages_of(row["messages"]), queue_of(row["queue"])
+    return NewestMessages(shown_chat_of(row), messages, queue, has_more=row["has_more"])

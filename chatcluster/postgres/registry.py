@@ -58,6 +58,7 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.chat import DRAINED, TAKEN_OVER
 from chatcluster.errors import LeaseLost, StoreUnavailable
 from chatcluster.ports import (
     SESSION_LOCKS,
@@ -231,7 +232,7 @@ async def _renew(connection: Connection, worker_id: UUID, draining: bool) -> Ren
     row = await connection.fetchrow(SQL["renew"], worker_id, draining)
     if row is None or not row["alive"]:
         return None
-    return Renewal(_owned_of(row["owned"]), tuple(row["ring"]), row["server"])
+    return Renewal(_owned_of(row["owned"]), tuple(row["ring"]), row["server"], drain=row["drain"])
 
 
 def _owned_of(text: str) -> tuple[OwnedChat, ...]:
@@ -251,12 +252,12 @@ def _readable_owned(raw: msgspec.Raw) -> OwnedChat | None:
 
 async def _retire(connection: Connection, worker_id: UUID) -> tuple[Chat, ...]:
     await connection.execute(SQL["wait_briefly"], LOCK_TIMEOUT)
-    await connection.execute(SQL["delete_replica"], worker_id)
-    return await _disown(connection, worker_id)
+    name = await connection.fetchval(SQL["delete_replica"], worker_id)
+    return await _disown(connection, worker_id, DRAINED, name or "")
 
 
-async def _disown(connection: Connection, worker_id: UUID) -> tuple[Chat, ...]:
-    rows = await connection.fetch(SQL["disown"], worker_id)
+async def _disown(connection: Connection, worker_id: UUID, cause: str, name: str) -> tuple[Chat, ...]:
+    rows = await connection.fetch(SQL["disown"], worker_id, cause, name)
     return tuple(chat for row in rows if (chat := _readable_chat(row)) is not None)
 
 
@@ -275,9 +276,10 @@ async def _bury(connection: Connection, worker_id: UUID, proof: Proof) -> Burial
     token = token or await connection.fetchval(SQL["select_token"], worker_id)
     if not await _holds(connection, worker_id, proof, token or ""):
         return None
+    name: str = await connection.fetchval(SQL["select_name"], worker_id)
     if locked:
         await connection.execute(SQL["delete_replica"], worker_id)
-    freed = await _disown(connection, worker_id)
+    freed = await _disown(connection, worker_id, TAKEN_OVER, name)
     left = await connection.fetchval(SQL["count_owned"], worker_id)
     if token is None and not freed and not left:
         return None

@@ -55,6 +55,7 @@ from chatcluster.ports import (
     Idempotency,
     NewChat,
     Outcome,
+    require_rest,
 )
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import existing, get_chat
@@ -131,6 +132,9 @@ class PostgresStore(PostgresReads):
         return await self._database.transaction(
             _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
         )
+
+    async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
+        return await self._database.transaction(_delete, chat_id, owner_id, chat_id=chat_id)
 
     async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
         generation = self._database.generation
@@ -224,6 +228,13 @@ async def _expire(connection: Connection, chat_id: UUID) -> tuple[Outcome, ...]:
         return ()
     row, call_ids = overdue
     return (await _transition(connection, row, ExpireCalls(call_ids), None),)
+
+
+async def _delete(connection: Connection, chat_id: UUID, owner_id: UUID) -> Chat:
+    chat = chat_of(existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id))
+    require_rest(chat)
+    await connection.execute(SQL["delete_chat"], chat_id)
+    return chat
 
 
 async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:

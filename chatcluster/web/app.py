@@ -1,13 +1,14 @@
-"""The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``.
+"""The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``, the page everywhere else.
 
 ``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
-under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), litestar's
-routing, ``auth``, then a route. A route decodes the request, calls one transition of the store, and after the
-commit tells ``notices``. The store decides what is allowed, never the route.
+under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``pages``,
+litestar's routing, ``auth``, then a route. A route decodes the request, calls one transition of the store, and after
+the commit tells ``notices``. The store decides what is allowed, never the route.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -26,7 +27,8 @@ from chatcluster.web.auth import Authenticator, authentication
 from chatcluster.web.errors import respond
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
-from chatcluster.web.request import ApiRequest, require_whole_numbers
+from chatcluster.web.pages import FOLDER, Pages
+from chatcluster.web.request import ApiRequest, require_known_query
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 
@@ -34,11 +36,13 @@ from chatcluster.web.shares import Shares
 class WebApp:
     """The ASGI application. ``run`` has to run as long as requests are served."""
 
-    def __init__(self, litestar: Litestar, authenticator: Authenticator, pump: Pump, services: Services) -> None:
+    def __init__(
+        self, litestar: Litestar, authenticator: Authenticator, pump: Pump, services: Services, page_folder: Path
+    ) -> None:
         self._authenticator = authenticator
         self._pump = pump
         self._boundary = Boundary(
-            litestar,
+            Pages(litestar, page_folder),
             body_bytes_max=services.settings.body_bytes_max,
             draining=lambda: services.health.draining,
         )
@@ -53,26 +57,28 @@ class WebApp:
             nursery.start_soon(self._pump.run)
 
 
-def create_app(services: Services) -> WebApp:
-    """The application on these services. It starts nothing."""
-    authenticator = Authenticator(services.accounts, services.pubsub, services.settings)
+def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
+    """The application on these services, with the page that is built in ``page_folder``. It starts nothing."""
+    authenticator = Authenticator(services.accounts, services.pubsub, services.settings, sessions=services.sessions)
     pump = Pump()
-    return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services)
+    return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services, page_folder)
 
 
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
+    shares = Shares(services.settings)
     api = Router(
         path="/api/v1",
         route_handlers=ROUTES,
-        middleware=[authentication(authenticator, Shares(services.settings))],
-        guards=[require_whole_numbers],
-        security=[{"token": []}],
+        middleware=[authentication(authenticator, shares, services.settings.public_url)],
+        guards=[require_known_query],
     )
     return Litestar(
         route_handlers=[api, *health.ROUTES, *sign_in.ROUTES],
         request_class=ApiRequest,
         exception_handlers={Exception: respond},
-        state=State({"services": services, "authenticator": authenticator, "pump": pump}, deep_copy=False),
+        state=State(
+            {"services": services, "authenticator": authenticator, "pump": pump, "shares": shares}, deep_copy=False
+        ),
         logging_config=None,
         openapi_config=_openapi(),
         request_max_body_size=None,  # the boundary bounds it, for every route
@@ -92,8 +98,18 @@ def _openapi() -> OpenAPIConfig:
         description='Durable AI chats. Errors are `{"error": {"code", "message", …}}`; the code never changes.',
         openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, before_request=_no_other_page),
         use_handler_docstrings=True,
+        security=[{"token": []}, {"session": []}],
         components=Components(
-            security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="ccl_…")}
+            security_schemes={
+                "token": SecurityScheme(type="http", scheme="bearer", bearer_format="ccl_…"),
+                "session": SecurityScheme(type="apiKey", security_scheme_in="cookie", name="__Host-chatcluster"),
+            }
         ),
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
     )
+
+
+def openapi_document() -> dict[str, Any]:
+    """The description of the API, without a replica: for those who make clients from it."""
+    api = Router(path="/api/v1", route_handlers=ROUTES, security=[{"token": []}, {"session": []}])
+    return Litestar(route_handlers=[api, *health.ROUTES], openapi_config=_openapi()).openapi_schema.to_schema()

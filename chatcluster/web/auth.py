@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens, checked against the database at most once in five seconds each.
+"""Who is asking: bearer tokens and the cookies of sessions, checked against the database once in five seconds each.
 
 The database is authoritative. A token that it accepted stands in a small cache for ``CACHE_SECONDS``, so that
 the hot path costs no transaction. A revocation is announced on ``TOKENS_CHANNEL``: every replica then forgets
@@ -20,16 +20,20 @@ from typing import Any
 
 import trio
 from litestar.connection import ASGIConnection
+from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Middleware, Receive, Scope, Send
 
 from chatcluster import tokens
 from chatcluster.config import Settings
-from chatcluster.errors import Forbidden, StoreUnavailable, TooMany, Unauthenticated
-from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub
+from chatcluster.errors import Forbidden, InvalidCode, InvalidSession, StoreUnavailable, TooMany, Unauthenticated
+from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub, Sessions
 from chatcluster.web.http.connections import counted_address
+from chatcluster.web.sessions import READING, cookie, require_own_page, site_of
 from chatcluster.web.shares import Buckets, Shares
 
+OPEN = "open"
+"""An option of routes that let in, and so are for everybody."""
 CACHE_SECONDS = 5.0
 CACHE_TOKENS_MAX = 10_000
 LOOK_UPS_MAX = 4
@@ -40,10 +44,14 @@ FAILURES_RETRY_SECONDS = 5
 
 
 class Authenticator:
-    """``revocations`` grows with every announcement, so an event stream that compares it knows when to ask again."""
+    """Of tokens and sessions. ``revocations`` grows with every announcement, so an event stream that compares it knows
+    when to ask again."""
 
-    def __init__(self, accounts: Accounts, pubsub: PubSub, settings: Settings) -> None:
+    def __init__(
+        self, accounts: Accounts, pubsub: PubSub, settings: Settings, *, sessions: Sessions | None = None
+    ) -> None:
         self._accounts = accounts
+        self._sessions = sessions
         self._pubsub = pubsub
         rate = settings.auth_failures_per_second
         self._failures = Buckets(per_second=rate, burst=FAILURES_BURST_SECONDS * rate)
@@ -58,28 +66,53 @@ class Authenticator:
                 self._forget()
                 await announcements.receive()
 
-    async def authenticate(self, token: tokens.ParsedToken | None, *, address: str | None = None) -> Account:
-        """The token's account. Raises ``Unauthenticated``, in the same words whatever is wrong, and ``TooMany``."""
+    async def authenticate(self, token: tokens.Credential | None, *, address: str | None = None) -> Account:
+        """The account of a token, or of a session. Raises ``Unauthenticated``, in the same words whatever is wrong, and
+        ``TooMany``."""
         account = None if token is None else self._remembered(token) or await self._admitted(token, address)
+        if account is None and isinstance(token, tokens.SessionKey):
+            raise InvalidSession("the session has ended; sign in again")
         if account is None:
             raise Unauthenticated("the token is not valid (any more)")
         return account
 
-    def _remembered(self, token: tokens.ParsedToken) -> Account | None:
+    async def redeem(self, code_digest: bytes | None, secret_digest: bytes, *, address: str | None) -> Account:
+        """Open a session with a code, which is used up. Raises ``InvalidCode``, and ``TooMany``."""
+        self._require_trust(address)
+        account = None
+        if code_digest is not None and self._sessions is not None:
+            await self._take_place()
+            try:
+                account = await self._sessions.redeem(code_digest, secret_digest)
+            finally:
+                self._places.release()
+        if account is None:
+            self._distrust(address)
+            raise InvalidCode("the code was used, has expired, or is none; `chatcluster link` makes a new one")
+        return account
+
+    def _require_trust(self, address: str | None) -> None:
+        if address is not None and self._failures.is_empty(address):
+            raise TooMany("too many tokens from this address are not valid", retry_after_seconds=FAILURES_RETRY_SECONDS)
+
+    def _distrust(self, address: str | None) -> None:
+        if address is not None:
+            self._failures.take(address)
+
+    def _remembered(self, token: tokens.Credential) -> Account | None:
         cached = self._cache.get(token.digest)
         return cached[1] if cached is not None and cached[0] > trio.current_time() else None
 
-    async def _admitted(self, token: tokens.ParsedToken, address: str | None) -> Account | None:
+    async def _admitted(self, token: tokens.Credential, address: str | None) -> Account | None:
         """The account of a token that has to be looked up, where its address may have that."""
-        is_counted = address is not None and token.digest not in self._cache
-        if is_counted and self._failures.is_empty(address):
-            raise TooMany("too many tokens from this address are not valid", retry_after_seconds=FAILURES_RETRY_SECONDS)
+        counted = None if token.digest in self._cache else address
+        self._require_trust(counted)
         account = await self._look_up(token)
-        if account is None and is_counted:
-            self._failures.take(address)
+        if account is None:
+            self._distrust(counted)
         return account
 
-    async def _look_up(self, token: tokens.ParsedToken) -> Account | None:
+    async def _look_up(self, token: tokens.Credential) -> Account | None:
         await self._take_place()
         try:
             return self._remembered(token) or await self._ask_database(token)  # it was asked about while we waited
@@ -98,16 +131,19 @@ class Authenticator:
             return
         raise StoreUnavailable(f"the token could not be looked up within {LOOK_UP_WAIT_SECONDS_MAX:g} s")
 
-    async def _ask_database(self, token: tokens.ParsedToken) -> Account | None:
+    async def _ask_database(self, token: tokens.Credential) -> Account | None:
         revocations = self.revocations
-        account = await self._accounts.authenticate(token.token_id, token.digest)
+        if isinstance(token, tokens.ParsedToken):
+            account = await self._accounts.authenticate(token.token_id, token.digest)
+        else:
+            account = None if self._sessions is None else await self._sessions.authenticate(token.digest)
         if account is None:
             self._cache.pop(token.digest, None)
         elif revocations == self.revocations:
             self._remember(token, account)
         return account
 
-    def _remember(self, token: tokens.ParsedToken, account: Account) -> None:
+    def _remember(self, token: tokens.Credential, account: Account) -> None:
         self._cache[token.digest] = (trio.current_time() + CACHE_SECONDS, account)
         self._cache.move_to_end(token.digest)
         while len(self._cache) > CACHE_TOKENS_MAX:
@@ -120,16 +156,19 @@ class Authenticator:
         self.revocations += 1
 
 
-def authentication(authenticator: Authenticator, shares: Shares) -> Middleware:
-    """Middleware that lets in the requests with a valid token, each in its user's turn, with ``scope["user"]`` set.
+def authentication(authenticator: Authenticator, shares: Shares, public_url: str) -> Middleware:
+    """Middleware that lets in requests with a valid token or session, each in its user's turn, with ``scope["user"]``.
 
     A function, because litestar copies a router's middleware deeply, and the cache must not be copied.
     """
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
-            token = bearer_token(scope)
-            account = await authenticator.authenticate(token, address=_address_in(scope))
+            if scope["route_handler"].opt.get(OPEN):
+                await app(scope, receive, send)
+                return
+            token = credential_in(scope, public_url)
+            account = await authenticator.authenticate(token, address=address_in(scope))
             scope["user"], scope["auth"] = account, token
             await shares.enter(account.user_id)
             try:
@@ -142,22 +181,29 @@ def authentication(authenticator: Authenticator, shares: Shares) -> Middleware:
     return middleware
 
 
-def _address_in(scope: Scope) -> str | None:
+def address_in(scope: Scope) -> str | None:
+    """What a request's failures count for."""
     client = scope["client"]
     return None if client is None else counted_address(client[0])
 
 
-def bearer_token(scope: Scope) -> tokens.ParsedToken | None:
-    """The token of an ``Authorization: Bearer`` header, None if it is none of ours.
+def credential_in(scope: Scope, public_url: str) -> tokens.Credential | None:
+    """The token of an ``Authorization: Bearer`` header, None if it is none of ours; without such a header the cookie's.
 
-    Raises ``Unauthenticated`` if there is no such header.
+    Raises ``Unauthenticated`` if there is neither, and ``CrossOrigin`` for what a cookie may not do from elsewhere.
     """
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, text = value.decode("latin-1").partition(" ")
             if scheme.lower() == "bearer":
                 return tokens.parse(text.strip())
-    raise Unauthenticated("send a token: Authorization: Bearer ccl_…")
+    site = site_of(scope, public_url)
+    key = cookie(scope, site)
+    if key is None:
+        raise Unauthenticated("send a token: Authorization: Bearer ccl_…")
+    if scope["type"] == ScopeType.HTTP and scope["method"] not in READING:
+        require_own_page(scope, site, public_url)
+    return key
 
 
 async def require_admin(connection: ASGIConnection[Any, Account, Any, Any], _: BaseRouteHandler) -> None:

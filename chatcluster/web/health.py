@@ -16,7 +16,7 @@ from litestar import HttpMethod, Request, Response, route
 from chatcluster.errors import Forbidden, Unauthenticated
 from chatcluster.metrics import CONTENT_TYPE
 from chatcluster.web.api.answers import HealthAnswer
-from chatcluster.web.auth import bearer_token
+from chatcluster.web.auth import credential_in
 from chatcluster.web.request import ApiRequest
 
 PUBLIC = "chatcluster.public"
@@ -59,8 +59,9 @@ def is_public(request: Request[Any, Any, Any]) -> bool:
 
 
 async def _require_administrator(request: ApiRequest) -> None:
+    public_url = request.services.settings.public_url
     try:
-        account = await request.authenticator.authenticate(bearer_token(request.scope))
+        account = await request.authenticator.authenticate(credential_in(request.scope, public_url))
     except Unauthenticated as error:
         raise Unauthenticated(f"on the public port this needs an administrator's token: {error}") from None
     if not account.admin:

@@ -12,6 +12,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
 
 from chatcluster.errors import (
     ChatNotFound,
@@ -22,11 +23,12 @@ from chatcluster.errors import (
     UnsupportedMediaType,
 )
 from chatcluster.ports import Account, Chat, Idempotency
-from chatcluster.tokens import ParsedToken
+from chatcluster.tokens import Credential
 from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.services import Services
+from chatcluster.web.shares import Shares
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
@@ -35,7 +37,7 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _JSON_TYPES = ("", "application/json")
 
 
-class ApiRequest(Request[Account, ParsedToken, State]):
+class ApiRequest(Request[Account, Credential, State]):
     @property
     def services(self) -> Services:
         services: Services = self.app.state.services
@@ -45,6 +47,11 @@ class ApiRequest(Request[Account, ParsedToken, State]):
     def authenticator(self) -> Authenticator:
         authenticator: Authenticator = self.app.state.authenticator
         return authenticator
+
+    @property
+    def shares(self) -> Shares:
+        shares: Shares = self.app.state.shares
+        return shares
 
     @property
     def pump(self) -> Pump:
@@ -86,14 +93,24 @@ class ApiRequest(Request[Account, ParsedToken, State]):
             (await self.services.catalogue()).require(name)
 
 
-async def require_whole_numbers(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard: a number in the query is written as one. Litestar alone would take ``1e3`` for a thousand.
+async def require_known_query(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
+    """A guard: each parameter of the query is one that the route has, comes once, and a number is written as one.
 
-    Asynchronous, because litestar calls a synchronous guard in a thread, for every request.
+    Litestar alone would pass over the unknown, and take ``1e3`` for a thousand. Asynchronous, because litestar calls a
+    synchronous guard in a thread, for every request.
     """
-    declared = handler.parsed_fn_signature.parameters
+    if not connection.scope["query_string"]:
+        return
+    declared, seen = handler.parsed_fn_signature.parameters, set[str]()
     for name, text in connection.query_params.multi_items():
-        if name in declared and declared[name].annotation is int and _INTEGER.fullmatch(text) is None:
+        parameter = declared.get(name)
+        if parameter is None or not isinstance(parameter.kwarg_definition, QueryParameter):
+            raise InvalidRequest(f"there is no parameter {name[:80]!r} here")
+        if name in seen:
+            raise InvalidRequest(f"{name} may be given once")
+        seen.add(name)
+        kinds = [parameter.annotation, *(inner.annotation for inner in parameter.inner_types)]
+        if int in kinds and _INTEGER.fullmatch(text) is None:
             raise InvalidRequest(f"{name} must be a whole number")
 
 

@@ -18,7 +18,9 @@ from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Store
+from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
+from chatcluster.ports.administration import Administration
+from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
 
@@ -60,6 +62,12 @@ class Watches(Protocol):
     def subscribe(self, owner_id: UUID) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
+class Tabs(Protocol):
+    def subscribe(
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -76,10 +84,13 @@ class Services:
     settings: Settings
     store: Store
     accounts: Accounts
+    sessions: Sessions
+    administration: Administration
     registry: Registry
     pubsub: PubSub
     feeds: Feeds
     watches: Watches
+    tabs: Tabs
     transitions: Transitions
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import trio
@@ -64,6 +65,15 @@ class Shares:
         rate = settings.requests_per_second_per_user
         self._rates = Buckets(per_second=rate, burst=rate * BURST_SECONDS)
         self._turns: dict[UUID, trio.Semaphore] = {}
+
+    @asynccontextmanager
+    async def share(self, user_id: UUID) -> AsyncIterator[None]:
+        """This user's turn, for the length of the block. Raises ``TooMany``."""
+        await self.enter(user_id)
+        try:
+            yield
+        finally:
+            self.leave(user_id)
 
     async def enter(self, user_id: UUID) -> None:
         """Wait for this user's turn; ``leave`` ends it. Raises ``TooMany``."""

@@ -64,6 +64,7 @@ from chatcluster.ports import NewChat, Outcome, Outside
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
+from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
@@ -270,6 +271,7 @@ class SimulatedReplica:
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
         )
         self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
+        self.tabs = TabStreams(feeds=self.feeds, watches=self.watches, store=self.store, audience=readers)
         self.notices.set_learner(self.feeds.learn)
         self.incarnations: list[UUID] = []
         self.loop = Replica(

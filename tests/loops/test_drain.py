@@ -216,3 +216,16 @@ async def test_a_chat_that_moves_while_it_is_given_back_goes_on_elsewhere(world:
     call.answer("Good morning!")
     await chat.until_status("waiting")
     assert chat.history == ["user: good morning", "assistant: Good morning!"]
+
+
+async def test_an_administrator_drains_a_replica_as_a_signal_does(world: World) -> None:
+    """P6: it learns of it with its next heartbeat."""
+    a, b = await world.cluster(2)
+    chat, call, _ = await world.answering(a)
+    world.database.replicas[a.worker_id].drain_requested = True
+    await world.until(lambda: a.loop.draining)
+    call.finish()
+    with trio.fail_after(10):
+        await a.stopped.wait()
+    await chat.until_status("waiting")
+    assert not b.loop.draining

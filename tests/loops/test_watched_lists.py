@@ -13,7 +13,7 @@ import trio
 from chat_states import user
 
 from chatcluster import watch
-from chatcluster.errors import TooMany
+from chatcluster.errors import ChatNotFound, TooMany
 from chatcluster.notices import Lifecycle
 from chatcluster.parts import BEGINNING, encode
 from chatcluster.ports import NewChat, owner_channel
@@ -219,3 +219,25 @@ async def test_lists_count_as_streams(world: World) -> None:
     async with watching(a) as reader:
         await world.one_turn(a)
         await reader.until_line("status a chat waiting")
+
+
+async def test_a_chat_that_is_deleted_leaves_every_list_and_its_readers(world: World) -> None:
+    """Also where no word of it comes: then with the next poll, once."""
+    a, b = await world.cluster(2)
+    chat = await world.one_turn(a)
+    async with a.watches.subscribe(OWNER) as here, b.watches.subscribe(OWNER) as there:
+        reader = await b.read(chat)
+        await a.transitions.delete(chat.id, owner_id=OWNER)
+        for subscriber in (here, there):
+            told = b""
+            with trio.fail_after(1):
+                while b"event: deleted" not in told:
+                    told = await subscriber.receive()
+            assert str(chat.id).encode() in told
+        with trio.fail_after(5):
+            await reader.until_cut()
+        with trio.move_on_after(2 * POLL_SECONDS):
+            assert b"deleted" not in await here.receive()
+    with pytest.raises(ChatNotFound):
+        async with b.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER):
+            raise AssertionError("there is no such chat any more")

@@ -88,13 +88,13 @@ def cursor_by_message_id() -> list[Patch]:
     """A reader resumes after the last message that it has, by its ID; the version of its cursor is forgotten."""
     attach = Feeds._attach
 
-    def forgetful(self: Feeds, feed: Feed, cursor: Cursor) -> Subscriber:
+    def forgetful(self: Feeds, feed: Feed, cursor: Cursor, kind: type[Subscriber]) -> Subscriber:
         messages: list[Message] = self._store._database.chats[feed.chat_id].messages  # type: ignore[attr-defined]
         seen = [message.id for message in messages if message.revision <= cursor.version]
         if cursor.version and seen:
             last_id = cursor.message_id or max(seen)
             cursor = Cursor(feed.shown.snapshot().version, cursor.position, last_id)
-        return attach(self, feed, cursor)
+        return attach(self, feed, cursor, kind)
 
     return [(Feeds, "_attach", forgetful)]
 

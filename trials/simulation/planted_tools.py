@@ -10,7 +10,7 @@ import trio
 
 from chatcluster import attempt, deadlines, runner, tool_plan, tool_step, turn_calls
 from chatcluster.attempt import Said
-from chatcluster.chat import Approve, CallState, OpenCall, SubmitToolResults, calls, decisions
+from chatcluster.chat import Approve, CallState, OpenCall, SubmitToolResults, call_answers, calls, decisions
 from chatcluster.chat.draft import Draft
 from chatcluster.parts import NewMessage, Role, ToolCallPart, joined
 from chatcluster.ports import Approval, Effect
@@ -68,7 +68,7 @@ def unasked() -> list[Patch]:
 
 def two_answers() -> list[Patch]:
     """An approval that comes second is taken as well."""
-    approve = decisions._approve
+    approve = call_answers.approve
 
     def lenient(draft: Draft, command: Approve) -> None:
         call = draft.open_calls.get(command.call_id)
@@ -83,14 +83,14 @@ def forgotten_approvals() -> list[Patch]:
     """Who approves is told that it is done, and it is not."""
 
     def forget(draft: Draft, command: Approve) -> None:
-        decisions._waiting_call(draft, command.call_id, CallState.APPROVAL)
+        call_answers._waiting_call(draft, command.call_id, CallState.APPROVAL)
 
     return [(decisions, "_HANDLERS", {**decisions._HANDLERS, Approve: forget})]
 
 
 def lost_client_results() -> list[Patch]:
     """The model is told that the client answered, and not what."""
-    submit = decisions._submit
+    submit = call_answers.submit
 
     def mute(draft: Draft, command: SubmitToolResults) -> None:
         results = tuple(msgspec.structs.replace(result, content="done") for result in command.results)

@@ -5,7 +5,7 @@ tokens.id, tokens.user_id, users.name as user_name, tokens.name, tokens.created_
 tokens.expires_at
 
 -- name: select_token
-select tokens.user_id, users.name, users.admin, secret_digest,
+select tokens.user_id, users.name, users.admin, secret_digest, tokens.expires_at,
     last_used_at is null or last_used_at < statement_timestamp() - interval '1 minute' as note_use
 from tokens join users on users.id = tokens.user_id
 where tokens.id = $1 and revoked_at is null and (expires_at is null or expires_at > statement_timestamp())

@@ -92,9 +92,9 @@ select
 
 -- name: insert_chat
 insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-    claimable_since, content_version, client_tools, mcp_servers, timeline)
+    claimable_since, content_version, client_tools, mcp_servers, cause, timeline)
 values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
-    $12::text[], wal_timeline())
+    $12::text[], $13, wal_timeline())
 returning {chat}
 
 -- fragment: change
@@ -116,6 +116,7 @@ update chats set
     queue_length = :queue_length,
     open_calls = :open_calls,
     title = coalesce(:title, title),
+    model = case when :model_chosen::boolean then :model else model end,
     client_tools = coalesce(:client_tools::text::json, client_tools),
     mcp_servers = coalesce(:mcp_servers::text[], mcp_servers),
     claimable_since = case when :claimable::boolean then coalesce(claimable_since, statement_timestamp()) end,
@@ -218,6 +219,15 @@ from messages where chat_id = $1 and origin_epoch = $2 and origin_history_versio
 insert into queued_messages (chat_id, position, content, model, steered)
 select $1, coalesce(max(position), 0) + 1, $2::text::json, $3::text, $4::boolean from queued_messages where chat_id = $1
 returning id, created_at
+
+-- name: requeue
+update queued_messages set content = $3::text::json, model = $4 where chat_id = $1 and id = $2
+returning steered, greatest('0001-01-02', least(created_at, '9999-12-30')) as created_at
+
+-- name: log_handover
+insert into takeovers (chat_id, owner_id, cause, from_worker, from_name)
+select id, owner_id, 'drain', $2, coalesce((select name from replicas where replicas.worker_id = $2), '')
+from chats where id = $1
 
 -- name: dequeue
 delete from queued_messages where chat_id = $1 and id = any($2::bigint[])
@@ -377,6 +387,32 @@ select page.messages, page.next_revision, {queue} as queue,
     {actions}
 from chats left join page on true where chats.id = $1 and owner_id = $7
 
+-- name: list_newest
+-- Messages of the chat $1 with id < $3, the newest first: at most $4 of them, and $5 bytes, but one at least. One is found
+-- before the other, so that no more of them is read than the page holds, and one that does not fit.
+with recursive found as (
+    (
+        select id, 1 as number, octet_length(content::text)::bigint as bytes from messages
+        where chat_id = $1 and id < $3 and deleted_at is null
+        order by id desc limit 1
+    )
+    union all
+    select next.id, number + 1, bytes + next.size
+    from found cross join lateral (
+        select id, octet_length(content::text) as size from messages
+        where chat_id = $1 and id < found.id and deleted_at is null
+        order by id desc limit 1
+    ) as next
+    where number <= $4 and (bytes <= $5 or number = 1)
+)
+select {chat}, {queue} as queue,
+    (
+        select json_agg({message} order by id desc) from messages
+        where id in (select id from found where number = 1 or number <= $4 and bytes <= $5)
+    ) as messages,
+    exists (select from found where number > 1 and (number > $4 or bytes > $5)) as has_more
+from chats where chats.id = $1 and chats.owner_id = $2
+
 -- name: select_versions
 select id, snapshot_version, history_version, queue_version, epoch, status from chats where id = any($1::text[]::uuid[])
 
@@ -390,10 +426,30 @@ select id from {listed}
 chats
 where owner_id = $1
     and ($2::boolean is null or archived = $2)
+    and ($6::boolean is null or pinned = $6)
+    and ($7::text is null or title ~ $7)
     and (chats.created_at, chats.id)
         < (coalesce($3::timestamptz, 'infinity'), coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by chats.created_at desc, chats.id desc
 limit $5
+
+-- name: delete_chat
+-- All that belongs to it goes with it. What it leaves to others is that it is gone.
+with gone as (
+    delete from chats where id = $1 returning id, owner_id
+),
+ended as (
+    delete from turns where chat_id = $1
+)
+insert into deleted_chats (chat_id, owner_id) select id, owner_id from gone
+on conflict (chat_id) do nothing
+
+-- name: list_deleted
+select chat_id, owner_id from deleted_chats
+where owner_id = any($1::text[]::uuid[])
+    and deleted_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
+order by deleted_at desc
+limit 1000
 
 -- name: clock
 select statement_timestamp() as now, wal_timeline() as timeline

@@ -13,7 +13,7 @@ chats.content_version <= {content_version}
 -- The lock on the replica's row makes a burial of this worker wait; renewals do not conflict with it. If a burial has
 -- the row, or has deleted it, nothing is claimed.
 claimer as (
-    select worker_id from replicas where worker_id = $1 and exists (select from taken) for key share skip locked
+    select worker_id, name from replicas where worker_id = $1 and exists (select from taken) for key share skip locked
 ),
 claimed as (
     update chats set
@@ -22,17 +22,25 @@ claimed as (
         {next_version},
         attempt = attempt + case when status = 'running' and retry is null then 1 else 0 end,
         takeovers = takeovers + 1,
+        cause = case when cause in ('takeover', 'drain') then cause else 'claim' end,
         claimable_since = null,
         updated_at = statement_timestamp()
     from taken, claimer, wal
     where chats.id = taken.id
-    returning {chat}, taken.round, taken.place, taken.claimable_since as waited_since,
+    returning {chat}, claimer.name as claimer_name, taken.round, taken.place, taken.claimable_since as waited_since,
         case
             when retry_at is null then 0
             else greatest(0, extract(
                 epoch from least(greatest(retry_at, '0001-01-02'), '9999-12-30') - statement_timestamp()
             ))
         end::float8 as retry_seconds
+),
+logged as (
+    -- Of those that had lost an owner: who takes them up. For each chat a look into a partial index that is nearly empty.
+    update takeovers set
+        to_worker = claimed.worker_id, to_name = claimed.claimer_name, claimed_at = statement_timestamp()
+    from claimed
+    where takeovers.chat_id = claimed.id and takeovers.claimed_at is null
 )
 
 -- name: claim_few
@@ -192,7 +200,7 @@ ended as (
     update chats set
         status = 'error', archived = archiving, archiving = false, compacting = false, open_calls = 0,
         retry = null, retry_at = null, last_error = $2::text::json, claimable_since = null, takeovers = 0,
-        {next_version}, updated_at = statement_timestamp()
+        cause = 'error', {next_version}, updated_at = statement_timestamp()
     from wal
     where id = $1 and claimable_since is not null
     returning id, snapshot_version

@@ -41,6 +41,41 @@ delete from turns where (chat_id, revision) in (
     for update skip locked
 )
 
+-- name: delete_sessions
+delete from sessions where secret_digest in (
+    select secret_digest from sessions
+    where least(expires_at, last_used_at + $1::float8 * interval '1 hour') < statement_timestamp()
+    limit $2
+    for update skip locked
+)
+
+-- name: delete_codes
+delete from session_codes where code_digest in (
+    select code_digest from session_codes where expires_at < statement_timestamp()
+    limit $1
+    for update skip locked
+)
+
+-- name: delete_tombstones
+delete from deleted_chats where chat_id in (
+    select chat_id from deleted_chats
+    where deleted_at < statement_timestamp() - $1::float8 * interval '1 second'
+    limit $2
+    for update skip locked
+)
+
+-- name: delete_takeovers
+delete from takeovers where id in (
+    select id from takeovers where freed_at < statement_timestamp() - interval '7 days'
+    order by freed_at limit $1 for update skip locked
+)
+
+-- name: delete_audit
+delete from audit_entries where id in (
+    select id from audit_entries where at < statement_timestamp() - interval '90 days'
+    order by at limit $1 for update skip locked
+)
+
 -- name: delete_keys
 delete from idempotency_keys where (owner_id, key) in (
     select owner_id, key from idempotency_keys

@@ -25,6 +25,7 @@ select
         from chats where worker_id = $1
     ) as owned,
     (select array_agg(worker_id order by worker_id) from replicas) as ring,
+    exists (select from replicas where worker_id = $1 and drain_requested) as drain,
     {server} as server
 
 -- fragment: token
@@ -43,7 +44,10 @@ select {token} from replicas where worker_id = $1
 select {server}
 
 -- name: delete_replica
-delete from replicas where worker_id = $1
+delete from replicas where worker_id = $1 returning name
+
+-- name: select_name
+select coalesce((select name from replicas where worker_id = $1), '')
 
 -- name: disown
 -- A statement after the one that locked the replica's row: then claims of this worker are committed, or fail.
@@ -52,15 +56,23 @@ delete from replicas where worker_id = $1
 with owned as (
     select id from chats where worker_id = $1 order by id for update skip locked
 ),
-{wal}
-update chats set
-    worker_id = null,
-    {next_version},
-    claimable_since = statement_timestamp(),
-    updated_at = statement_timestamp()
-from owned, wal
-where chats.id = owned.id
-returning {framed}
+{wal},
+freed as (
+    update chats set
+        worker_id = null,
+        cause = $2,
+        {next_version},
+        claimable_since = statement_timestamp(),
+        updated_at = statement_timestamp()
+    from owned, wal
+    where chats.id = owned.id
+    returning {framed}
+),
+logged as (
+    insert into takeovers (chat_id, owner_id, cause, from_worker, from_name)
+    select id, owner_id, $2, $1, $3 from freed
+)
+select * from freed
 
 -- name: count_owned
 select count(*) from chats where worker_id = $1

@@ -13,6 +13,7 @@ from chatcluster.web.api.answers import (
     REFUSALS,
     AccountAnswer,
     NewTokenAnswer,
+    ReplicaAnswer,
     ReplicasAnswer,
     TokensAnswer,
     account_answer,
@@ -29,7 +30,7 @@ async def get_me(request: ApiRequest) -> AccountAnswer:
     return account_answer(request.user)
 
 
-@get("/replicas", guards=[require_admin], responses=REFUSALS)
+@get(["/replicas", "/admin/replicas"], guards=[require_admin], responses=REFUSALS)
 async def list_replicas(request: ApiRequest) -> ReplicasAnswer:
     """The cluster as the database knows it."""
     lease_ttl_seconds = request.services.settings.lease_ttl_seconds
@@ -37,13 +38,13 @@ async def list_replicas(request: ApiRequest) -> ReplicasAnswer:
     return ReplicasAnswer([replica_answer(replica, lease_ttl_seconds=lease_ttl_seconds) for replica in replicas])
 
 
-@get("/tokens", guards=[require_admin], responses=REFUSALS)
+@get(["/tokens", "/admin/tokens"], guards=[require_admin], responses=REFUSALS)
 async def list_tokens(request: ApiRequest) -> TokensAnswer:
     """All tokens, without their secrets."""
     return TokensAnswer(await request.services.accounts.tokens())
 
 
-@post("/tokens", guards=[require_admin], responses=REFUSALS)
+@post(["/tokens", "/admin/tokens"], guards=[require_admin], responses=REFUSALS)
 async def create_token(request: ApiRequest, data: JSONBody[CreateToken]) -> NewTokenAnswer:
     """Make a token for a user. Its secret is in this answer and never shown again."""
     issued = await transitions.issue_token(
@@ -52,16 +53,31 @@ async def create_token(request: ApiRequest, data: JSONBody[CreateToken]) -> NewT
         admin=data.admin,
         name=data.name,
         expires_at=_future(data.expires_at),
+        by=request.user,
     )
     return NewTokenAnswer(issued.plaintext, issued.details)
 
 
-@delete("/tokens/{token_id:str}", guards=[require_admin], responses=REFUSALS)
+@delete(["/tokens/{token_id:str}", "/admin/tokens/{token_id:str}"], guards=[require_admin], responses=REFUSALS)
 async def revoke_token(request: ApiRequest, token_id: FromPath[str]) -> None:
     """Revoke a token: nobody gets in with it from now on, and streams that it opened end."""
     services = request.services
-    if not await transitions.revoke_token(services.accounts, token_id, publish=services.pubsub.publish):
+    if not await transitions.revoke_token(
+        services.accounts, token_id, publish=services.pubsub.publish, by=request.user
+    ):
         raise NotFound("there is no such token")
+
+
+@post("/admin/replicas/{worker_id:str}/drain", status_code=202, guards=[require_admin], responses=REFUSALS)
+async def drain_replica(request: ApiRequest, worker_id: FromPath[str]) -> ReplicaAnswer:
+    """Ask a replica to drain, as at SIGTERM: it learns of it with its next heartbeat, hands its chats over, and its
+    process ends. Whatever supervises it may start it again."""
+    services = request.services
+    found = {str(replica.worker_id): replica for replica in await services.registry.replicas()}
+    replica = found.get(worker_id.lower())
+    if replica is None or not await services.administration.request_drain(replica.worker_id, request.user):
+        raise NotFound("there is no such replica (any more)")
+    return replica_answer(replica, lease_ttl_seconds=services.settings.lease_ttl_seconds)
 
 
 def _future(moment: datetime | None) -> datetime | None:
@@ -76,4 +92,4 @@ def _future(moment: datetime | None) -> datetime | None:
     return moment
 
 
-ROUTES = [get_me, list_replicas, list_tokens, create_token, revoke_token]
+ROUTES = [get_me, list_replicas, drain_replica, list_tokens, create_token, revoke_token]

@@ -11,6 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports import Account, Permission, Replica, Token
+from chatcluster.ports.administration import AuditEntry, Takeover, UserRow
 from chatcluster.views import ChatAnswer
 
 
@@ -20,11 +21,12 @@ class ChatsAnswer(msgspec.Struct, frozen=True):
 
 
 class MessagesAnswer(msgspec.Struct, frozen=True):
-    """A page of history in order, and the whole queue."""
+    """A page of history, and the whole queue. ``cursor``: where the stream goes on after the newest messages."""
 
     messages: tuple[Message, ...]
     queue: tuple[QueuedMessage, ...]
     has_more: bool
+    cursor: str | None = None
 
 
 class SentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +47,26 @@ class AccountAnswer(msgspec.Struct, frozen=True):
     admin: bool
 
 
+class SessionAnswer(msgspec.Struct, frozen=True):
+    """``kind``: session (by a cookie) or token. It ends at ``expires_at``, a session also at ``idle_expires_at``, which
+    moves on as long as it is used."""
+
+    user_id: UUID
+    name: str
+    admin: bool
+    kind: str
+    expires_at: datetime | None
+    idle_expires_at: datetime | None
+
+
+class CodeAnswer(msgspec.Struct, frozen=True):
+    """``path``: the page's address with the code."""
+
+    code: str
+    expires_at: datetime
+    path: str
+
+
 class ReplicaAnswer(msgspec.Struct, frozen=True):
     """``state``: active, draining, or late (no heartbeat for longer than the lease)."""
 
@@ -61,6 +83,34 @@ class ReplicaAnswer(msgspec.Struct, frozen=True):
 
 class ReplicasAnswer(msgspec.Struct, frozen=True):
     replicas: list[ReplicaAnswer]
+
+
+class TakeoversAnswer(msgspec.Struct, frozen=True):
+    takeovers: tuple[Takeover, ...]
+    has_more: bool
+
+
+class UsersChatAnswer(msgspec.Struct, frozen=True):
+    """``user``: the name of the user whose chat it is."""
+
+    chat: ChatAnswer
+    owner_id: UUID
+    user: str | None
+
+
+class UsersChatsAnswer(msgspec.Struct, frozen=True):
+    chats: list[UsersChatAnswer]
+    has_more: bool
+
+
+class UsersAnswer(msgspec.Struct, frozen=True):
+    users: tuple[UserRow, ...]
+    has_more: bool
+
+
+class AuditAnswer(msgspec.Struct, frozen=True):
+    entries: tuple[AuditEntry, ...]
+    has_more: bool
 
 
 class TokensAnswer(msgspec.Struct, frozen=True):

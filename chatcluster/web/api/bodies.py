@@ -65,6 +65,10 @@ class PatchChat(Body, frozen=True, kw_only=True):
     archived: bool | UnsetType = UNSET
     tools: list[InputTool] | UnsetType = UNSET
     mcp_servers: list[str] | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    model: Annotated[
+        str | UnsetType | None, Meta(description="Of the messages from now on; null: what the deployment is set to")
+    ] = UNSET
 
 
 class SendMessage(Body, frozen=True, kw_only=True):
@@ -81,6 +85,20 @@ class EditMessage(Body, frozen=True, kw_only=True):
 
     content: Content
     model: Annotated[str | None, Meta(description="Who answers. Default: as for the replaced message")] = None
+
+
+class EditQueuedMessage(Body, frozen=True, kw_only=True):
+    """What takes the place of a message that waits in the queue."""
+
+    content: Content
+    model: Annotated[str | None, Meta(description="Who answers. Default: as for the replaced message")] = None
+
+
+class SignIn(Body, frozen=True, kw_only=True):
+    """One of the two."""
+
+    token: str | UnsetType = UNSET
+    code: Annotated[str | UnsetType, Meta(description="As `chatcluster link` prints it; it works once")] = UNSET
 
 
 class CreateToken(Body, frozen=True, kw_only=True):
@@ -128,6 +146,15 @@ def default_title(parts: Parts) -> str:
 
 def checked_title(title: str) -> str:
     return checked_line("title", title, chars_max=TITLE_CHARS_MAX)
+
+
+def checked_search(words: str | None) -> str | None:
+    """None where nothing is looked for."""
+    if words is None or is_blank(words):
+        return None
+    if len(words) > TITLE_CHARS_MAX:
+        raise InvalidRequest(f"q is longer than {TITLE_CHARS_MAX} characters")
+    return storable("q", words)
 
 
 def checked_model(model: str | None) -> str | None:

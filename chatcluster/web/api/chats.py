@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import uuid4
 
-from litestar import Response, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
@@ -20,6 +20,7 @@ from chatcluster.web.api.bodies import (
     PatchChat,
     checked_model,
     checked_prompt,
+    checked_search,
     checked_title,
     content_parts,
     default_title,
@@ -70,6 +71,8 @@ async def list_chats(
     archived: FromQuery[bool] = False,
     limit: Annotated[int, QueryParameter(ge=1, le=CHATS_MAX)] = CHATS_DEFAULT,
     after: Annotated[str | None, QueryParameter(description="The last chat of the page before")] = None,
+    pinned: Annotated[bool | None, QueryParameter(description="Only those that are pinned, or that are not")] = None,
+    q: Annotated[str | None, QueryParameter(description="Only those with this in their title, in any case")] = None,
 ) -> ChatsAnswer:
     """The caller's chats, newest first."""
     chats = await request.services.store.list_chats(
@@ -77,6 +80,8 @@ async def list_chats(
         archived=archived,
         limit=limit + 1,
         after=None if after is None else parse_chat_id(after),
+        pinned=pinned,
+        words=checked_search(q),
     )
     return ChatsAnswer([chat_answer(chat) for chat in chats[:limit]], has_more=len(chats) > limit)
 
@@ -91,7 +96,7 @@ async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAn
 
 @patch("/chats/{chat_id:str}", responses=REFUSALS)
 async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody[PatchChat]) -> ChatAnswer:
-    """Rename a chat, archive it, take it out of the archive, or give it other tools.
+    """Rename a chat, pin it, choose its model, give it other tools, archive it, or take it out of the archive.
 
     A chat that is busy is interrupted and archived as soon as it has stopped. What is already so is no error.
     """
@@ -100,7 +105,10 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
         client_tools=None if data.tools is UNSET else checked_tools(data.tools),
         mcp_servers=None if data.mcp_servers is UNSET else checked_servers(data.mcp_servers),
     )
+    model = data.model if data.model is UNSET else checked_model(data.model)
     chat = await request.owned_chat(chat_id)
+    if model is not UNSET and model != chat.model:
+        await request.require_model(model)
     await checked_choice(request.services.mcp.servers, setup.mcp_servers or (), had=chat.mcp_servers)
     transitions = request.services.transitions
     if data.archived is not UNSET:
@@ -109,7 +117,18 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
         chat = await transitions.rename(chat, title)
     if setup != ChatSetup():
         chat = await transitions.configure(chat, setup)
+    if data.pinned is not UNSET:
+        chat = await transitions.pin(chat, data.pinned)
+    if model is not UNSET:
+        chat = await transitions.choose_model(chat, model)
     return chat_answer(chat)
+
+
+@delete("/chats/{chat_id:str}", responses=REFUSALS)
+async def delete_chat(request: ApiRequest, chat_id: FromPath[str]) -> None:
+    """Delete a chat with all that belongs to it, for good. One that is busy is refused (`chat_busy`): interrupt it, and
+    delete it when it rests."""
+    await request.services.transitions.delete(parse_chat_id(chat_id), owner_id=request.user.user_id)
 
 
 @post("/chats/{chat_id:str}/interrupt", status_code=200, responses=REFUSALS)
@@ -121,4 +140,4 @@ async def interrupt_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAns
     return chat_answer(outcome.chat)
 
 
-ROUTES = [create_chat, list_chats, get_chat, patch_chat, interrupt_chat]
+ROUTES = [create_chat, list_chats, get_chat, patch_chat, delete_chat, interrupt_chat]

@@ -8,12 +8,13 @@ from litestar import Response, delete, get, patch, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from chatcluster.chat import DeleteQueued, Edit, Promote, Send, UserCommand
+from chatcluster.chat import DeleteQueued, Edit, EditQueued, Promote, Send, UserCommand
+from chatcluster.errors import InvalidRequest
 from chatcluster.parts import shown
 from chatcluster.ports import Outcome, checked_choice
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
-from chatcluster.web.api.bodies import EditMessage, SendMessage, checked_model, content_parts
+from chatcluster.web.api.bodies import EditMessage, EditQueuedMessage, SendMessage, checked_model, content_parts
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
 from chatcluster.web.api.tool_bodies import checked_servers
 from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
@@ -22,21 +23,46 @@ MESSAGES_MAX = 500
 MESSAGES_DEFAULT = 100
 PAGE_BYTES = 1 << 20
 ID_MAX = 2**63 - 1
+LATEST = "latest"
 
 
 @get("/chats/{chat_id:str}/messages", responses=REFUSALS)
 async def list_messages(
     request: ApiRequest,
     chat_id: FromPath[str],
-    after: Annotated[int, QueryParameter(ge=0, le=ID_MAX, description="The last message of the page before")] = 0,
+    after: Annotated[
+        int | None, QueryParameter(ge=0, le=ID_MAX, description="In order: the last message of the page before")
+    ] = None,
+    before: Annotated[
+        str | None, QueryParameter(description="Newest first: `latest`, or the last message of the page before")
+    ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=MESSAGES_MAX)] = MESSAGES_DEFAULT,
 ) -> MessagesAnswer:
-    """The history in order, a page at a time, and the whole queue. A page may have less than `limit` messages, if
-    those are large: `has_more` tells whether it is the last one."""
-    page = await request.services.store.list_messages(
-        parse_chat_id(chat_id), owner_id=request.user.user_id, after=after, limit=limit, bytes_max=PAGE_BYTES
+    """The history, a page at a time, and the whole queue: in order, or with `before` the newest messages first.
+
+    A page may have less than `limit` messages, if those are large: `has_more` tells whether it is the last one. That of
+    `before=latest` has a `cursor`, at which the chat's stream goes on without telling of these messages again.
+    """
+    store, found = request.services.store, parse_chat_id(chat_id)
+    owner_id = request.user.user_id
+    if before is None:
+        page = await store.list_messages(found, owner_id=owner_id, after=after or 0, limit=limit, bytes_max=PAGE_BYTES)
+        return MessagesAnswer(tuple(map(shown, page.messages)), page.queue, page.has_more)
+    if after is not None:
+        raise InvalidRequest("after and before are of two orders; give one of them")
+    newest = await store.list_newest(
+        found, owner_id=owner_id, before=_before(before), limit=limit, bytes_max=PAGE_BYTES
     )
-    return MessagesAnswer(tuple(map(shown, page.messages)), page.queue, page.has_more)
+    cursor = str(newest.cursor) if before == LATEST else None
+    return MessagesAnswer(tuple(map(shown, newest.messages)), newest.queue, newest.has_more, cursor)
+
+
+def _before(text: str) -> int:
+    if text == LATEST:
+        return ID_MAX
+    if not (text.isascii() and text.isdigit() and int(text[:20]) <= ID_MAX):
+        raise InvalidRequest("before must be `latest` or the ID of a message")
+    return int(text)
 
 
 SEND = "Send a message: 201 if it is in the history now, 202 if it waits in the queue of a busy chat."
@@ -80,6 +106,18 @@ async def delete_queued(request: ApiRequest, chat_id: FromPath[str], queued_id: 
     await _apply(request, chat_id, DeleteQueued(parse_queued_id(queued_id)))
 
 
+@patch("/chats/{chat_id:str}/queue/{queued_id:str}", responses=REFUSALS)
+async def edit_queued(
+    request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str], data: JSONBody[EditQueuedMessage]
+) -> SentAnswer:
+    """Replace a message that waits in the queue. It keeps its place."""
+    parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
+    command = EditQueued(parse_queued_id(queued_id), parts, checked_model(data.model))
+    await request.require_model(command.model)
+    outcome = await _apply(request, chat_id, command)
+    return SentAnswer(chat_answer(outcome.chat), queued=outcome.queued)
+
+
 @post("/chats/{chat_id:str}/queue/{queued_id:str}/promote", status_code=200, responses=REFUSALS)
 async def promote_queued(request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str]) -> SentAnswer:
     """Answer this queued message next: a running answer is interrupted, and kept as far as it got.
@@ -96,4 +134,4 @@ async def _apply(request: ApiRequest, chat_id: str, command: UserCommand) -> Out
     )
 
 
-ROUTES = [list_messages, send_message, edit_message, delete_queued, promote_queued]
+ROUTES = [list_messages, send_message, edit_message, edit_queued, delete_queued, promote_queued]

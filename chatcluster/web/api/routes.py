@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, models, streams, tool_calls
+from chatcluster.web.api import admin, chats, mcp, messages, models, overview, sessions, streams, tool_calls
 
 ROUTES = [
     *chats.ROUTES,
@@ -10,6 +10,8 @@ ROUTES = [
     *tool_calls.ROUTES,
     *streams.ROUTES,
     *models.ROUTES,
+    *sessions.ROUTES,
     *admin.ROUTES,
+    *overview.ROUTES,
     *mcp.ROUTES,
 ]

@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.types import ASGIApp
 
-from chatcluster.parts import BEGINNING, parse_cursor
+from chatcluster import events
+from chatcluster.errors import InvalidRequest
+from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, parse_cursor
+from chatcluster.tab_stream import parse_tab_cursor
+from chatcluster.watch import DeletedEvent, ListEvent
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.http.sse import EventStream
 from chatcluster.web.request import ApiRequest, parse_chat_id
 
-EVENTS = ResponseSpec(
-    data_container=str,
-    media_type="text/event-stream",
-    generate_examples=False,
-    description="Server-sent events; `event:` is the type, `data:` a JSON object with `type` and the payload",
+ChatEvents = (
+    events.StatusEvent
+    | events.MessageEvent
+    | AttemptFrame
+    | PartFrame
+    | events.HistoryResetEvent
+    | events.QueueEvent
+    | events.RetryEvent
+    | events.ErrorEvent
+    | events.TitleEvent
+    | events.TurnEvent
+    | events.ReadyEvent
+    | events.AcceptedEvent
 )
+"""What the ``data`` of an event is, by its ``type``."""
+ListEvents = ListEvent | DeletedEvent | ChatEvents | events.ChatChangeEvent | events.ListResetEvent
 
 
-@get("/chats/{chat_id:str}/stream", responses={**REFUSALS, 200: EVENTS})
+def _described(kinds: Any) -> ResponseSpec:
+    return ResponseSpec(
+        data_container=kinds,
+        media_type="text/event-stream",
+        generate_examples=False,
+        description="Server-sent events; `event:` is the type, `data:` a JSON object with `type` and the payload",
+    )
+
+
+@get("/chats/{chat_id:str}/stream", responses={**REFUSALS, 200: _described(ChatEvents)})
 async def stream_chat(
     request: ApiRequest,
     chat_id: FromPath[str],
@@ -53,21 +76,40 @@ async def stream_chat(
     )
 
 
-@get("/watch", responses={**REFUSALS, 200: EVENTS})
-async def watch_chats(request: ApiRequest) -> ASGIApp:
-    """Follow the list of the caller's chats.
+@get("/watch", responses={**REFUSALS, 200: _described(ListEvents)})
+async def watch_chats(
+    request: ApiRequest,
+    chat: Annotated[str, QueryParameter(description="Follow this chat as well, in the same stream")] = "",
+    cursor: Annotated[
+        str, QueryParameter(description="With `chat`: resume after this event ID; the header Last-Event-ID wins")
+    ] = "",
+    last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = "",
+) -> ASGIApp:
+    """Follow the list of the caller's chats, and with `chat` that chat as well.
 
-    Events: `created`, `status`, `title`, `archived`, `unarchived`, each with the `chat`. There is no cursor: read
-    the list again after a reconnect.
+    Without `chat`: events `created`, `status`, `title`, `archived`, `unarchived`, `changed`, each with the `chat`, and
+    `deleted` with `chat_id`. There is no cursor: read the list again after a reconnect.
+
+    With `chat`: the events of that chat's stream, and those of the list as `chat`, with `change` (the names above),
+    `chat_id` and `chat`; a `chat` whose `snapshot_version` is below the one that is known is old news. Each has an `id`
+    to resume at, `<list>~<chat>`: what comes after the `~` is a cursor of the chat's own stream, and for another chat
+    one keeps what is before it. After a resume what changed meanwhile comes as `status`; `list_reset` says that it was
+    too much, and that the list has to be read again.
     """
-    services = request.services
+    services, place = request.services, last_event_id or cursor
+    if chat:
+        subscription = services.tabs.subscribe(request.user.user_id, parse_chat_id(chat), parse_tab_cursor(place))
+    elif cursor:
+        raise InvalidRequest("a cursor goes with a chat; the list alone has none")
+    else:
+        subscription = services.watches.subscribe(request.user.user_id)
     return EventStream(
-        services.watches.subscribe(request.user.user_id),
+        subscription,
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,
         pump=request.pump,
         authenticator=request.authenticator,
         token=request.auth,
-        resumed=False,
+        resumed=bool(chat and place),
     )
 
 

@@ -34,7 +34,7 @@ from litestar.types import Receive, Scope, Send
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable, Unauthenticated, UnavailableError
 from chatcluster.subscribe import Cut
-from chatcluster.tokens import ParsedToken
+from chatcluster.tokens import Credential
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.outlet import OUTLET, Outlet
 from chatcluster.web.http.pump import Pump
@@ -65,7 +65,7 @@ class EventStream:
         heartbeat_seconds: float,
         pump: Pump,
         authenticator: Authenticator,
-        token: ParsedToken,
+        token: Credential,
         resumed: bool,
         status: int = 200,
         first: bytes = b"",

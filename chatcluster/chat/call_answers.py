@@ -1,0 +1,74 @@
+"""What becomes of a chat whose calls wait for somebody, as they are answered: by its user, its client, or by time.
+
+Each call is answered once. When no call waits any more, the turn goes on. Pure.
+"""
+
+from __future__ import annotations
+
+from chatcluster.chat.calls import DENIED_TEXT, CallState, OpenCall, approved, timed_out_text
+from chatcluster.chat.commands import Approve, Deny, ExpireCalls, SubmitToolResults
+from chatcluster.chat.draft import Draft, Grant
+from chatcluster.chat.facts import Facts
+from chatcluster.chat.state import ChatState
+from chatcluster.errors import CallAnswered, CallChanged, NotAllowedInStatus, ToolCallNotFound
+from chatcluster.parts import NewMessage, Role
+
+
+def submit(draft: Draft, command: SubmitToolResults) -> None:
+    for part in command.parts:
+        _waiting_call(draft, part.call_id, CallState.CLIENT)
+        draft.insert(NewMessage(Role.TOOL, (part,)))
+    draft.kept.extend((result.call_id, result.whole) for result in command.results if result.whole is not None)
+    _go_on(draft)
+
+
+def approve(draft: Draft, command: Approve) -> None:
+    call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
+    if command.digest not in (None, call.digest):
+        raise CallChanged("the call is not the one that was shown; look at its arguments again", call_id=call.call_id)
+    draft.change_call(approved(call, command.arguments))
+    if command.remember is not None:
+        draft.grant = Grant(call.name, command.remember)
+    _go_on(draft)
+
+
+def deny(draft: Draft, command: Deny) -> None:
+    call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
+    draft.answer(call.call_id, DENIED_TEXT if command.reason is None else f"{DENIED_TEXT} {command.reason}")
+    _go_on(draft)
+
+
+def expire_calls(draft: Draft, command: ExpireCalls) -> None:
+    for call_id in command.call_ids:
+        call = draft.open_calls[call_id]
+        draft.answer(call_id, timed_out_text(call))
+    _go_on(draft)
+
+
+def _waiting_call(draft: Draft, call_id: str, state: CallState) -> OpenCall:
+    """The call that is to be answered, if that is what it waits for."""
+    call = draft.open_calls.get(call_id)
+    if call is not None and call.state is state:
+        return call
+    if call is not None and call.waits:
+        raise NotAllowedInStatus(f"this call does not wait for {_WAITED_FOR[state]}", call_id=call_id)
+    raise gone(draft.before, draft.facts, call_id)
+
+
+_WAITED_FOR = {CallState.CLIENT: "a result of the client", CallState.APPROVAL: "an approval"}
+
+
+def gone(state: ChatState, facts: Facts, call_id: str) -> Exception:
+    """Why a call cannot be answered that does not wait."""
+    if call_id in facts.known_calls or any(call.call_id == call_id for call in state.open_calls):
+        return CallAnswered("this call has its answer already", call_id=call_id)
+    return ToolCallNotFound("there is no such tool call in this chat", call_id=call_id)
+
+
+def _go_on(draft: Draft) -> None:
+    """The turn does, unless there is somebody left to wait for."""
+    if any(call.waits for call in draft.open_calls.values()):
+        return
+    if not draft.open_calls:
+        draft.take_in_steered()
+    draft.run()

@@ -1,0 +1,74 @@
+"""The claim on a ``MemoryDatabase``: which chats a worker takes, and in which order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID
+
+from chatcluster.chat import Status, claimed
+from chatcluster.config import Settings
+from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.parts import CONTENT_VERSION
+from chatcluster.ports import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, Claimed
+
+
+class Claims:
+    """The part of a replica's store that claims."""
+
+    def __init__(self, database: MemoryDatabase, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._last_owner = UUID(int=0)
+        """Whose turn it was in the last claim."""
+
+    def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
+        if worker_id not in self._database.replicas:
+            return ()
+        interrupting = self._claimable(Status.INTERRUPTING)[:batch]
+        places = max(0, min(free_slots, batch - len(interrupting)))
+        running = (*self._suspected(worker_id), *self._by_turns())[:places]
+        if running:
+            self._last_owner = running[-1].owner_id
+        return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
+
+    def _suspected(self, worker_id: UUID) -> list[ChatRow]:
+        """The suspect that waits longest, if the worker took none lately. A suspect may be what ended its owners."""
+        since = self._database.now() - timedelta(seconds=SUSPECTED_SECONDS)
+        owned = [row for row in self._database.owned_by(worker_id) if row.updated_at > since]
+        if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in owned):
+            return []
+        return [row for row in self._claimable(Status.RUNNING) if row.state.takeovers >= SUSPECTED_TAKEOVERS][:1]
+
+    def _by_turns(self) -> list[ChatRow]:
+        """Round by round the chats of each owner, the oldest first, beginning with the owner after the last one."""
+        waiting = [row for row in self._claimable(Status.RUNNING) if row.state.takeovers < SUSPECTED_TAKEOVERS]
+        rounds: Counter[UUID] = Counter()
+        turns: list[tuple[int, bool, UUID, int, ChatRow]] = []
+        for row in waiting:
+            rounds[row.owner_id] += 1
+            if self._may_run(row.owner_id, rounds[row.owner_id]):
+                turns.append((rounds[row.owner_id], row.owner_id <= self._last_owner, row.owner_id, len(turns), row))
+        return [row for *_, row in sorted(turns, key=lambda turn: turn[:4])]
+
+    def _may_run(self, owner_id: UUID, more: int) -> bool:
+        """Whether the owner may have so many more running chats."""
+        chats_max = self._settings.user_chats_max
+        busy = [row for row in self._database.chats.values() if row.owner_id == owner_id and row.state.worker_id]
+        return not chats_max or sum(row.state.status is Status.RUNNING for row in busy) + more <= chats_max
+
+    def _claimable(self, status: Status) -> list[ChatRow]:
+        """The chats in this status that wait for an owner, the oldest first."""
+        waiting = [
+            (row.claimable_since, serial, row)
+            for serial, row in enumerate(self._database.chats.values())
+            if row.claimable_since is not None and row.state.status is status
+            if row.state.content_version <= CONTENT_VERSION
+        ]
+        return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
+
+    def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
+        self._database.change(row, claimed(self._database.found(row), worker_id))
+        self._database.log_claimed(row, worker_id)
+        retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
+        return Claimed(self._database.view(row), retry_seconds)

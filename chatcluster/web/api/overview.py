@@ -1,0 +1,107 @@
+"""Routes of lists over the whole cluster, for administrators: takeovers, chats, users, and what administrators did."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from litestar import get
+from litestar.params import QueryParameter
+
+from chatcluster.errors import InvalidRequest
+from chatcluster.ports.administration import ChatFilter, TakeoverFilter
+from chatcluster.views import chat_answer
+from chatcluster.web.api.answers import (
+    REFUSALS,
+    AuditAnswer,
+    TakeoversAnswer,
+    UsersAnswer,
+    UsersChatAnswer,
+    UsersChatsAnswer,
+)
+from chatcluster.web.api.bodies import checked_search
+from chatcluster.web.api.messages import ID_MAX
+from chatcluster.web.auth import require_admin
+from chatcluster.web.request import ApiRequest, parse_chat_id, parse_uuid
+
+LIMIT_MAX = 200
+LIMIT_DEFAULT = 50
+STATUSES = ("pending", "running", "interrupting", "waiting", "requires_action", "error")
+CAUSES = ("takeover", "drain")
+
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)]
+Before = Annotated[int, QueryParameter(ge=1, le=ID_MAX, description="The last one of the page before")]
+
+
+@get("/admin/takeovers", guards=[require_admin], responses=REFUSALS)
+async def list_takeovers(
+    request: ApiRequest,
+    chat: Annotated[str | None, QueryParameter(description="Of this chat")] = None,
+    worker: Annotated[str | None, QueryParameter(description="From or to this worker")] = None,
+    cause: Annotated[str | None, QueryParameter(description="takeover or drain")] = None,
+    before: Before = ID_MAX,
+    limit: Limit = LIMIT_DEFAULT,
+) -> TakeoversAnswer:
+    """Chats that lost their replica, by its death or in a drain, and who took them up: newest first, of the last week.
+
+    `gap_ms` is the time from the moment at which the chat was free to the claim."""
+    wanted = TakeoverFilter(_uuid("chat", chat), _uuid("worker", worker), _one_of("cause", cause, CAUSES))
+    found = await request.services.administration.takeovers(wanted, before=before, limit=limit + 1)
+    return TakeoversAnswer(found[:limit], has_more=len(found) > limit)
+
+
+@get("/admin/chats", guards=[require_admin], responses=REFUSALS)
+async def list_all_chats(
+    request: ApiRequest,
+    user: Annotated[str | None, QueryParameter(description="Of the user of this name")] = None,
+    status: Annotated[str | None, QueryParameter(description="In this status, as it is shown")] = None,
+    worker: Annotated[str | None, QueryParameter(description="On this worker")] = None,
+    archived: Annotated[bool | None, QueryParameter(description="Only those that are, or that are not")] = None,
+    q: Annotated[str | None, QueryParameter(description="With this in the title, in any case")] = None,
+    after: Annotated[str | None, QueryParameter(description="The last chat of the page before")] = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> UsersChatsAnswer:
+    """The chats of all users, newest first, without their histories."""
+    wanted = ChatFilter(user, _one_of("status", status, STATUSES), _uuid("worker", worker), archived, checked_search(q))
+    last = None if after is None else parse_chat_id(after)
+    found = await request.services.administration.chats(wanted, after=last, limit=limit + 1)
+    chats = [UsersChatAnswer(chat_answer(one.chat), one.chat.owner_id, one.user) for one in found[:limit]]
+    return UsersChatsAnswer(chats, has_more=len(found) > limit)
+
+
+@get("/admin/users", guards=[require_admin], responses=REFUSALS)
+async def list_users(
+    request: ApiRequest,
+    after: Annotated[str, QueryParameter(description="The last name of the page before")] = "",
+    limit: Limit = LIMIT_DEFAULT,
+) -> UsersAnswer:
+    """The users by name, with how many chats and tokens each has."""
+    if "\0" in after:
+        raise InvalidRequest("after must not contain NUL characters")
+    found = await request.services.administration.users(after=after, limit=limit + 1)
+    return UsersAnswer(found[:limit], has_more=len(found) > limit)
+
+
+@get("/admin/audit", guards=[require_admin], responses=REFUSALS)
+async def list_audit(request: ApiRequest, before: Before = ID_MAX, limit: Limit = LIMIT_DEFAULT) -> AuditAnswer:
+    """What administrators did by this API, newest first, of the last 90 days."""
+    found = await request.services.administration.audit(before=before, limit=limit + 1)
+    return AuditAnswer(found[:limit], has_more=len(found) > limit)
+
+
+def _uuid(name: str, text: str | None) -> UUID | None:
+    if text is None:
+        return None
+    found: UUID | None = parse_uuid(text)
+    if found is None:
+        raise InvalidRequest(f"{name} must be an ID")
+    return found
+
+
+def _one_of(name: str, text: str | None, allowed: tuple[str, ...]) -> str | None:
+    if text is not None and text not in allowed:
+        raise InvalidRequest(f"{name} must be one of {', '.join(allowed)}")
+    return text
+
+
+ROUTES = [list_takeovers, list_all_chats, list_users, list_audit]

@@ -1,0 +1,226 @@
+import { describe, expect, test } from "vitest";
+import {
+  atRest,
+  call,
+  chatNow,
+  composer,
+  expectHistory,
+  history,
+  log,
+  newChat,
+  open,
+  preview,
+  queueOf,
+  say,
+  tabOf,
+  until,
+  wordsShown,
+} from "./page.ts";
+
+const SLOW = "[[tokens=400 tps=40]]";
+const idIn = (url: string) => /\/chats\/([0-9a-f-]+)/.exec(url)?.[1] as string;
+
+describe("a chat", () => {
+  test("is begun, and its answer streams to its end", async () => {
+    const page = await open("/");
+    await say(page, "Hello [[tokens=60 tps=60]]");
+    await page.waitForURL(/\/chats\//);
+    await until("words come", () => wordsShown(page));
+    await page.getByText("Answer complete").waitFor({ state: "attached" });
+    await expectHistory(page, idIn(page.url()));
+    expect(await page.title()).toContain("Hello");
+    await page.getByRole("list", { name: "Chats", exact: true }).getByText("Hello").first().waitFor();
+    expect(await composer(page).inputValue()).toBe("");
+  });
+
+  test("that is reloaded in mid-answer goes on where it is, and can be stopped", async () => {
+    const page = await open("/");
+    await say(page, `Reload ${SLOW}`);
+    await until("some words", async () => (await wordsShown(page)) > 10);
+    await page.reload();
+    await until("more words than before", async () => (await wordsShown(page)) > 15);
+    await page.getByRole("button", { name: "Stop", exact: true }).click();
+    await page.getByText("Stopped here.").waitFor();
+    const id = idIn(page.url());
+    await atRest(id);
+    await expectHistory(page, id);
+    expect((await history(id)).at(-1)?.text).toMatch(/^w0 w1 /);
+  });
+
+  test("stops at Escape", async () => {
+    const { id } = await newChat(SLOW);
+    const page = await open(`/chats/${id}`);
+    await until("words come", () => wordsShown(page));
+    await composer(page).press("Escape");
+    await page.getByText("Stopped here.").waitFor();
+  });
+
+  test("is edited: what follows is replaced", async () => {
+    const { id } = await newChat("First [[say=one]]");
+    await atRest(id);
+    const page = await open(`/chats/${id}`);
+    await page.getByText("one", { exact: true }).waitFor();
+    await composer(page).press("ArrowUp");
+    await page.getByRole("textbox", { name: "Edit message" }).fill("Second [[say=two]]");
+    await page.keyboard.press("Enter");
+    await page.getByText("two", { exact: true }).waitFor();
+    expect(await page.getByText("one", { exact: true }).count()).toBe(0);
+    await atRest(id);
+    await expectHistory(page, id);
+  });
+
+  test("queues what is written meanwhile: to be edited, deleted, sent at once", async () => {
+    const { id } = await newChat(SLOW);
+    const page = await open(`/chats/${id}`);
+    await until("words come", () => wordsShown(page));
+    const queue = page.getByRole("region", { name: "Queue" });
+    for (const text of ["one [[say=A]]", "two [[say=B]]", "three [[say=C]]"]) {
+      await say(page, text);
+      await queue.getByText(text).waitFor();
+    }
+    expect(await log(page).getByText("one [[say=A]]").count()).toBe(0);
+    const row = (text: string) => queue.getByRole("listitem").filter({ hasText: text });
+    await row("one").getByRole("button", { name: "Take out" }).click();
+    await until("it is gone", async () => (await row("one").count()) === 0);
+    await row("two").getByRole("button", { name: "Edit" }).click();
+    await page.getByRole("dialog").getByRole("textbox").fill("2 [[say=B]]");
+    await page.getByRole("button", { name: "Save" }).click();
+    await row("2 [[say=B]]").waitFor();
+    await row("three").getByRole("button", { name: "Send now" }).click();
+    await until("all is answered", async () => !(await queueOf(id)).length && (await chatNow(id)).status === "waiting");
+    expect((await history(id)).filter(({ role }) => role === "user").map(({ text }) => text)).toEqual([
+      SLOW,
+      "three [[say=C]]",
+      "2 [[say=B]]",
+    ]);
+    await expectHistory(page, id);
+  });
+
+  test("keeps the draft over a reload, and each chat its own", async () => {
+    const { id } = await newChat("[[say=x]]");
+    const page = await open(`/chats/${id}`);
+    await composer(page).fill("half a thought");
+    await page.reload();
+    expect(await composer(page).inputValue()).toBe("half a thought");
+    await page.getByRole("link", { name: "New chat" }).click();
+    expect(await composer(page).inputValue()).toBe("");
+    await page.goBack();
+    expect(await composer(page).inputValue()).toBe("half a thought");
+  });
+
+  test.skip("is shown alike by two browsers and four tabs of one", async () => {
+    const { id } = await newChat("[[tokens=500 tps=25]]");
+    const first = await open(`/chats/${id}`);
+    const pages = [first, await open(`/chats/${id}`, { dark: true })];
+    for (let tab = 0; tab < 3; tab++) pages.push(await tabOf(first.context(), `/chats/${id}`));
+    for (const page of pages) await until("words come", () => wordsShown(page));
+    await atRest(id);
+    for (const page of pages) await expectHistory(page, id);
+  });
+});
+
+describe("what goes wrong is told in words", () => {
+  test("a model that fails is tried again, with the time until then", async () => {
+    const { id } = await newChat("Retry [[fail=503 retry_after=5 times=1]] [[say=fine]]");
+    const page = await open(`/chats/${id}`);
+    await page.getByText(/The model .*failed/).waitFor();
+    await page.getByText(/Attempt 2/).waitFor();
+    await atRest(id);
+    await expectHistory(page, id);
+  });
+
+  test("a turn that failed says why, and is tried again at a press", async () => {
+    const { id } = await newChat("Fail [[fail=401]]");
+    const page = await open(`/chats/${id}`);
+    const alert = page.getByRole("alert").filter({ hasText: "The answer failed" });
+    await alert.waitFor();
+    await alert.getByRole("button", { name: "Try again" }).click();
+    await until("it failed again", async () => {
+      const said = await history(id);
+      return said.length === 1 && (await chatNow(id)).status === "error";
+    });
+    await alert.waitFor();
+  });
+
+  test("a chat that is not there", async () => {
+    const page = await open("/chats/00000000-0000-4000-8000-000000000000");
+    await page.getByText("There is no such chat").waitFor();
+    await page.goto(page.url().replace(/chats.*/, "chats/nonsense"));
+    await page.getByText("There is no such chat").waitFor();
+  });
+});
+
+describe("the list", () => {
+  test("renames, pins, archives, finds and deletes, and shows what happens elsewhere", async () => {
+    const name = `List ${Date.now()}`;
+    const { id } = await newChat("[[say=x]]", { title: name });
+    const page = await open(`/chats/${id}`);
+    const menu = async (item: string) => {
+      await page
+        .getByRole("main")
+        .getByRole("button", { name: /^Menu of/ })
+        .click();
+      await page.getByRole("menuitem", { name: item }).click();
+    };
+    await menu("Rename");
+    await page.getByRole("dialog").getByRole("textbox", { name: "Title" }).fill(`${name} renamed`);
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: `${name} renamed` }).waitFor();
+    await menu("Pin");
+    await page.getByRole("list", { name: "Pinned chats" }).getByText(`${name} renamed`).waitFor();
+    await menu("Unpin");
+    await menu("Archive");
+    await page.getByText("This chat is archived").waitFor();
+    await page.getByRole("button", { name: "Archived chats" }).click();
+    await page.getByRole("list", { name: "Archived chats" }).getByText(`${name} renamed`).waitFor();
+    await page.getByRole("main").getByRole("button", { name: "Unarchive" }).click();
+    await composer(page).waitFor();
+    await page.getByRole("button", { name: "Archived chats" }).click();
+    await page.keyboard.press("Control+K");
+    await page.keyboard.type(`${name} REN`.toLowerCase());
+    const hits = page.getByRole("list", { name: "Chats", exact: true }).getByRole("listitem");
+    await until("one is found", async () => (await hits.count()) === 1);
+    await call("PATCH", `/chats/${id}`, { title: `${name} renamed elsewhere` });
+    await hits.getByText("elsewhere").waitFor();
+    await menu("Delete …");
+    await page.getByRole("alertdialog").getByRole("button", { name: "Delete" }).click();
+    await page.waitForURL(/\/$/);
+    await until("it is gone", async () => (await hits.count()) === 0);
+  });
+
+  test("a chat that answers is stopped and deleted", async () => {
+    const { id } = await newChat(SLOW, { title: "Delete me" });
+    const page = await open(`/chats/${id}`);
+    await until("words come", () => wordsShown(page));
+    await page
+      .getByRole("main")
+      .getByRole("button", { name: /^Menu of/ })
+      .click();
+    await page.getByRole("menuitem", { name: "Delete …" }).click();
+    await page.getByRole("alertdialog").getByRole("button", { name: "Delete" }).click();
+    await page.waitForURL(/\/$/);
+    await expect(chatNow(id)).rejects.toThrow("404");
+  }, 90_000);
+});
+
+describe("by keyboard alone", () => {
+  test("one begins a chat, goes through its messages, and opens help", async () => {
+    const page = await open("/");
+    await page.keyboard.type("Keys [[say=answer]]");
+    await page.keyboard.press("Enter");
+    await page.getByText("answer", { exact: true }).waitFor();
+    await page.locator("[data-message]").last().focus();
+    await page.keyboard.press("ArrowUp");
+    expect(await page.evaluate(() => document.activeElement?.getAttribute("aria-label"))).toBe("You");
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: "Keys" }).waitFor();
+    await page.keyboard.press("Escape");
+    await until("it is closed", async () => (await page.getByRole("dialog").count()) === 0);
+    await page.keyboard.press("g");
+    await page.keyboard.press("w");
+    await page.waitForURL(/cluster\/replicas/);
+    await page.keyboard.press("Control+Shift+O");
+    await page.waitForURL(/\/$/);
+    expect(await preview(page).count()).toBe(0);
+  });
+});

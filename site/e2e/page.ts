@@ -1,0 +1,171 @@
+/** A browser with the page, signed in, and what tests do on it. */
+
+import { type Browser, type BrowserContext, chromium, type Locator, type Page } from "playwright-core";
+import { afterAll, afterEach, expect, inject } from "vitest";
+import { replicaPid } from "./cluster.ts";
+
+const FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"];
+export const cluster = inject("cluster");
+
+let browser: Browser | null = null;
+const contexts: BrowserContext[] = [];
+let problems: string[] = [];
+
+export type View = { width?: number; height?: number; dark?: boolean; token?: string };
+
+/** A page in a browser of its own kind, signed in unless the token is empty. */
+export async function open(path: string, view: View = {}): Promise<Page> {
+  browser ??= await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+  const context = await browser.newContext({
+    viewport: { width: view.width ?? 1100, height: view.height ?? 760 },
+    colorScheme: view.dark ? "dark" : "light",
+    permissions: ["clipboard-read", "clipboard-write"],
+  });
+  contexts.push(context);
+  const token = view.token ?? cluster.token;
+  if (token) {
+    const headers = { Origin: cluster.url };
+    const answer = await context.request.post(`${cluster.url}/api/v1/session`, { data: { token }, headers });
+    expect(answer.status()).toBe(201);
+  }
+  return tabOf(context, path);
+}
+
+/** Another tab of the same browser. */
+export async function tabOf(context: BrowserContext, path: string): Promise<Page> {
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.on("pageerror", (error) => problems.push(`error: ${error.message}`));
+  page.on("console", (message) => {
+    // A request that is refused or cut off is what the page is there to live with; the browser reports it all the same.
+    const isRequest = message.text().startsWith("Failed to load resource");
+    if ((message.type() === "error" || message.type() === "warning") && !isRequest) problems.push(message.text());
+  });
+  await page.addInitScript(() => {
+    document.addEventListener("securitypolicyviolation", (event) =>
+      console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`),
+    );
+  });
+  await page.goto(cluster.url + path);
+  return page;
+}
+
+afterEach(async () => {
+  for (const context of contexts.splice(0)) await context.close();
+  const found = problems;
+  problems = [];
+  expect(found, "the console").toEqual([]);
+});
+afterAll(async () => {
+  await browser?.close();
+  browser = null;
+});
+
+// --- the API, past the page -----------------------------------------------------------------------
+
+type Json = Record<string, unknown>;
+
+export async function call<T = Json>(method: string, path: string, body?: unknown, token = cluster.token): Promise<T> {
+  for (let tries = 0; ; tries++) {
+    try {
+      const response = await fetch(`${cluster.url}/api/v1${path}`, {
+        method,
+        headers: { Authorization: `Bearer ${token}`, ...(body ? { "Content-Type": "application/json" } : {}) },
+        ...(body ? { body: JSON.stringify(body) } : {}),
+      });
+      const text = await response.text();
+      if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
+      return (text ? JSON.parse(text) : {}) as T;
+    } catch (error) {
+      if (method !== "GET" || tries > 20) throw error; // a replica was killed in the middle of it
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
+export type Chat = { id: string; title: string; status: string; worker_id: string | null };
+type Message = { id: number; role: string; parts: { type: string; text: string }[]; finish_reason?: string };
+
+export const newChat = (content: string, more: Json = {}) => call<Chat>("POST", "/chats", { content, ...more });
+export const chatNow = (id: string) => call<Chat>("GET", `/chats/${id}`);
+export const queueOf = async (id: string) => (await call<{ queue: Message[] }>("GET", `/chats/${id}/messages`)).queue;
+
+export async function history(id: string): Promise<{ role: string; text: string }[]> {
+  const { messages } = await call<{ messages: Message[] }>("GET", `/chats/${id}/messages?limit=500`);
+  return messages.map(({ role, parts }) => ({ role, text: parts.map(({ text }) => text ?? "").join("") }));
+}
+
+/** Wait until something holds, however long that takes within reason. */
+export async function until(what: string, holds: () => Promise<unknown> | unknown, ms = 30_000): Promise<void> {
+  for (const end = Date.now() + ms; ; ) {
+    if (await holds()) return;
+    if (Date.now() > end) throw new Error(`it did not come to pass: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export const atRest = (id: string) =>
+  until("the chat rests", async () => (await chatNow(id)).status === "waiting", 60_000);
+
+type Replica = { worker_id: string; name: string };
+
+/** The replica that a chat is with. */
+export async function ownerOf(id: string): Promise<Replica> {
+  let found: Replica | undefined;
+  await until("somebody owns the chat", async () => {
+    const { worker_id } = await chatNow(id);
+    const { replicas } = await call<{ replicas: Replica[] }>("GET", "/replicas");
+    found = replicas.find((replica) => replica.worker_id === worker_id);
+    return found;
+  });
+  return found as Replica;
+}
+
+export function kill(name: string, signal: NodeJS.Signals = "SIGKILL"): void {
+  const pid = replicaPid(cluster.pid, name);
+  if (pid === null) throw new Error(`${name} does not run`);
+  process.kill(pid, signal);
+}
+
+export async function allReplicas(count = 3): Promise<void> {
+  await until(`${count} replicas are active`, async () => {
+    const { replicas } = await call<{ replicas: (Replica & { state: string })[] }>("GET", "/replicas");
+    return replicas.filter(({ state }) => state === "active").length === count;
+  });
+}
+
+// --- what is on the page --------------------------------------------------------------------------
+
+export const composer = (page: Page): Locator => page.getByRole("textbox", { name: "Message", exact: true });
+export const log = (page: Page): Locator => page.getByRole("log");
+export const preview = (page: Page): Locator => page.locator("[data-preview]");
+
+export async function say(page: Page, text: string): Promise<void> {
+  await composer(page).fill(text);
+  await composer(page).press("Enter");
+}
+
+const flat = (text: string) => text.replace(/\s+/g, " ").trim();
+
+/** The messages on the page are those of the history: the same words, each once, in order. */
+export async function expectHistory(page: Page, id: string): Promise<void> {
+  const wanted = (await history(id)).filter(({ role }) => role !== "system").map(({ text }) => flat(text));
+  const texts = () =>
+    page
+      .locator("[data-message]")
+      .evaluateAll((articles) =>
+        articles.map((article) => article.querySelector(".prose, .whitespace-pre-wrap")?.textContent ?? ""),
+      );
+  await until(
+    "the page shows the history",
+    async () => JSON.stringify((await texts()).map(flat)) === JSON.stringify(wanted),
+    20_000,
+  ).catch(async () => expect((await texts()).map(flat)).toEqual(wanted));
+  expect(await preview(page).count()).toBe(0);
+}
+
+/** The number of the last word `w<i>` of the answer under way. */
+export async function wordsShown(page: Page): Promise<number> {
+  const text = (await preview(page).count()) ? await preview(page).textContent() : "";
+  return (text?.match(/w\d+/g) ?? []).length;
+}

@@ -1,0 +1,55 @@
+import { lazy, Suspense } from "react";
+import { Redirect, Route, Switch } from "wouter";
+import { Conversation } from "./chat/Conversation.tsx";
+import { NewChat } from "./chat/NewChat.tsx";
+import { Layout } from "./Layout.tsx";
+import { SignIn } from "./SignIn.tsx";
+import { useSession } from "./session.ts";
+import { Button } from "./ui/Button.tsx";
+import { Empty, Loading, Notice } from "./ui/Notice.tsx";
+
+const Cluster = lazy(() => import("./cluster/Cluster.tsx"));
+
+export function App() {
+  const session = useSession();
+  if (session.isPending) return <Loading what="chatcluster" />;
+  if (session.isError) return <Unreachable message={session.error.message} onRetry={() => void session.refetch()} />;
+  if (!session.data) return <SignIn />;
+  return (
+    <Layout session={session.data}>
+      <Suspense fallback={<Loading what="the page" />}>
+        <Switch>
+          <Route path="/">{() => <NewChat />}</Route>
+          <Route path="/chats/:id">{({ id }) => <Conversation key={id} id={id} />}</Route>
+          <Route path="/cluster">
+            <Redirect to="/cluster/replicas" replace />
+          </Route>
+          <Route path="/cluster/:page">{({ page }) => <Cluster page={page} />}</Route>
+          <Route>
+            <NotFound />
+          </Route>
+        </Switch>
+      </Suspense>
+    </Layout>
+  );
+}
+
+function NotFound() {
+  return (
+    <main id="main" className="min-h-0 flex-1">
+      <h1 className="sr-only">Not found</h1>
+      <Empty title="There is nothing at this address">Choose a chat from the list, or begin a new one.</Empty>
+    </main>
+  );
+}
+
+function Unreachable({ message, onRetry }: { message: string; onRetry: () => void }) {
+  return (
+    <main className="mx-auto flex min-h-full max-w-md flex-col justify-center gap-4 p-4">
+      <h1 className="text-2xl font-semibold">chatcluster cannot be reached</h1>
+      <Notice tone="bad" role="alert" action={<Button onClick={onRetry}>Try again</Button>}>
+        {message}
+      </Notice>
+    </main>
+  );
+}

@@ -1,0 +1,51 @@
+import { Component, lazy, memo, type ReactNode, Suspense } from "react";
+
+const Markdown = lazy(() => import("./Markdown.tsx"));
+
+/** Markdown of more than this is shown as plain text: taking it apart would hold the page up. */
+const MARKDOWN_MAX = 400_000;
+const LINE_MAX = 60_000;
+/** Quotes and lists within each other, deeper than any that one reads. Each level costs more than the one before. */
+const TOO_DEEP = /^(?:[ \t]*(?:>|(?:[*+-]|\d{1,9}[.)])[ \t])){50}/m;
+const INDENTED_TOO_DEEP = /^[ \t]{200}/m;
+
+type AnswerProps = { text: string; isStreaming?: boolean };
+
+/** Text that a model wrote. Until Markdown is loaded, and where it is too long for it, the text as it is. */
+export const Answer = memo(function Answer({ text, isStreaming = false }: AnswerProps) {
+  const plain = <div className="foreign whitespace-pre-wrap">{text}</div>;
+  if (text.length > MARKDOWN_MAX || hasEndlessLine(text) || isTooDeep(text)) return plain;
+  return (
+    <Otherwise shown={plain} of={text}>
+      <Suspense fallback={plain}>
+        <Markdown text={text} isStreaming={isStreaming} />
+      </Suspense>
+    </Otherwise>
+  );
+});
+
+const isTooDeep = (text: string) => TOO_DEEP.test(text) || INDENTED_TOO_DEEP.test(text);
+
+function hasEndlessLine(text: string): boolean {
+  if (text.length <= LINE_MAX) return false;
+  return text.split("\n").some((line) => line.length > LINE_MAX);
+}
+
+type OtherwiseProps = { shown: ReactNode; of: string; children: ReactNode };
+
+/** What is shown when the children cannot be: nested without end, say, or a file of the page that is not there. */
+class Otherwise extends Component<OtherwiseProps, { hasFailed: boolean }> {
+  override state = { hasFailed: false };
+
+  static getDerivedStateFromError() {
+    return { hasFailed: true };
+  }
+
+  override componentDidUpdate(before: OtherwiseProps): void {
+    if (this.state.hasFailed && before.of !== this.props.of) this.setState({ hasFailed: false });
+  }
+
+  override render(): ReactNode {
+    return this.state.hasFailed ? this.props.shown : this.props.children;
+  }
+}

@@ -1,0 +1,82 @@
+import { useState } from "react";
+import type { ActionCall, OpenChat } from "../client/index.ts";
+import { Button } from "../ui/Button.tsx";
+import { INPUT } from "../ui/Field.tsx";
+import { Notice } from "../ui/Notice.tsx";
+import { Time } from "../ui/Time.tsx";
+import { sayError } from "../ui/Toast.tsx";
+
+type ApprovalProps = { chat: OpenChat; asked: readonly ActionCall[] };
+
+/** What the chat waits for: each call that a person has to decide on, or that somebody else answers. */
+export function Approval({ chat, asked }: ApprovalProps) {
+  return asked.map((call) =>
+    call.kind === "approval" ? (
+      <Decision key={call.call_id} chat={chat} call={call} />
+    ) : (
+      <Notice key={call.call_id} tone="warn" role="status">
+        {call.kind === "sign_in" ? "A server wants you to sign in before " : "Another program has to answer "}
+        <code className="font-mono">{call.name}</code>
+        {call.kind === "sign_in" ? " can run." : "."}
+      </Notice>
+    ),
+  );
+}
+
+function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
+  const [text, setText] = useState(call.arguments);
+  const [isBusy, setBusy] = useState(false);
+  const problem = notJson(text);
+  const decide = async (deed: "approve" | "deny") => {
+    setBusy(true);
+    const changed = text !== call.arguments && deed === "approve" ? { arguments: text } : {};
+    try {
+      await chat.api.post(`/chats/${chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`, changed);
+    } catch (error) {
+      sayError(deed === "approve" ? "Approve" : "Deny", error);
+    }
+    setBusy(false);
+  };
+  return (
+    <section
+      aria-label={`Approval of ${call.name}`}
+      className="my-2 flex flex-col gap-2 rounded-xl bg-warn-tint p-3.5 text-sm"
+    >
+      <p className="foreign">
+        The model wants to run <code className="font-mono font-semibold">{call.name}</code>. Allow it?
+      </p>
+      <label className="flex flex-col gap-1">
+        <span className="text-xs font-semibold">Arguments</span>
+        <textarea
+          className={`${INPUT} field-sizing-content max-h-60 font-mono`}
+          value={text}
+          spellCheck={false}
+          onChange={(event) => setText(event.target.value)}
+        />
+      </label>
+      {problem && <p className="text-bad">{problem}</p>}
+      <div className="flex flex-wrap items-center gap-2">
+        <Button look="main" disabled={isBusy || problem !== ""} onClick={() => void decide("approve")}>
+          {text === call.arguments ? "Approve" : "Approve as edited"}
+        </Button>
+        <Button disabled={isBusy} onClick={() => void decide("deny")}>
+          Deny
+        </Button>
+        {call.deadline && (
+          <span className="text-soft">
+            Until <Time at={call.deadline} />
+          </span>
+        )}
+      </div>
+    </section>
+  );
+}
+
+function notJson(text: string): string {
+  try {
+    JSON.parse(text || "{}");
+    return "";
+  } catch (error) {
+    return `This is not JSON: ${(error as Error).message}`;
+  }
+}

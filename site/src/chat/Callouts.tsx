@@ -1,0 +1,73 @@
+import type { ReactNode } from "react";
+import { type ChatView, type Handover, type Message, type Retry, textOf } from "../client/index.ts";
+import { Button } from "../ui/Button.tsx";
+import { Notice } from "../ui/Notice.tsx";
+import { useNow } from "../ui/Time.tsx";
+import { useReplicaName } from "./replicas.ts";
+
+type CalloutsProps = { view: ChatView; onTryAgain: (message: Message) => void };
+
+/** How the turn goes, in words: whatever is not simply an answer that grows. */
+export function Callouts({ view, onTryAgain }: CalloutsProps) {
+  const asked = view.messages.findLast((message) => message.role === "user");
+  return (
+    <>
+      {view.handover && <Continued handover={view.handover} isOver={isResting(view)} />}
+      {view.retry && <Retrying retry={view.retry} />}
+      {!view.retry && <Waiting view={view} />}
+      {view.status === "error" && (
+        <Notice
+          tone="bad"
+          role="alert"
+          action={asked && !view.archived && <Button onClick={() => onTryAgain(asked)}>Try again</Button>}
+        >
+          The answer failed: {view.error?.message ?? "the server gave no reason"}
+        </Notice>
+      )}
+    </>
+  );
+}
+
+const isResting = (view: ChatView) => view.status === "waiting" || view.status === "error";
+
+function Continued({ handover, isOver }: { handover: Handover; isOver: boolean }) {
+  const name = useReplicaName(handover.workerId) ?? "another replica";
+  const why = handover.cause === "drain" ? "Its replica was shut down" : "Its replica was lost";
+  return (
+    <Notice tone={isOver ? "info" : "good"} role="status">
+      {why}: continued on <strong className="font-semibold">{name}</strong>.
+    </Notice>
+  );
+}
+
+function Retrying({ retry }: { retry: Retry }) {
+  const now = useNow(250);
+  const at = retry.retrying_at ? Date.parse(retry.retrying_at) : now;
+  const seconds = Math.max(0, Math.ceil((at - now) / 1000));
+  const provider = retry.provider ? ` of ${retry.provider}` : "";
+  return (
+    <Notice tone="warn" role="status">
+      The model{provider} failed ({retry.error}). {/* the words are told once, not with every second */}
+      <span aria-hidden>
+        {seconds ? `Attempt ${retry.attempt + 1} in ${seconds} s.` : `Attempt ${retry.attempt + 1} begins.`}
+      </span>
+      <span className="sr-only">It is tried again.</span>
+    </Notice>
+  );
+}
+
+function Waiting({ view }: { view: ChatView }): ReactNode {
+  const words = waitingWords(view);
+  return words ? <Notice tone="busy">{words}</Notice> : null;
+}
+
+function waitingWords(view: ChatView): string {
+  if (view.status === "interrupting") return "Stopping …";
+  if (view.status === "pending") {
+    if (view.cause === "takeover") return "Its replica was lost: another one takes over …";
+    if (view.cause === "drain") return "Its replica is shutting down: another one takes over …";
+    return "Waiting for a replica …";
+  }
+  const isSilent = textOf(view.preview) === "" && view.preview.length === 0;
+  return view.status === "running" && isSilent ? "Thinking …" : "";
+}

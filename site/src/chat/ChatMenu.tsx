@@ -1,0 +1,65 @@
+import {
+  Archive,
+  ArchiveRestore,
+  Download,
+  EllipsisVertical,
+  FileJson,
+  Pencil,
+  Pin,
+  PinOff,
+  Trash2,
+} from "lucide-react";
+import { lazy, Suspense, useState } from "react";
+import { useLocation } from "wouter";
+import type { Chat } from "../client/index.ts";
+import { Menu, MenuItem } from "../ui/Menu.tsx";
+import { sayError } from "../ui/Toast.tsx";
+import { deleteChat, patchChat } from "./actions.ts";
+import { exportChat } from "./export.ts";
+
+const ChatDialog = lazy(() => import("./ChatDialog.tsx"));
+
+const ICON = { size: 16, "aria-hidden": true } as const;
+
+/** What one does with a chat. It goes to the start when the chat that is shown is deleted. */
+export function ChatMenu({ chat, className }: { chat: Chat; className?: string }) {
+  const [asking, ask] = useState<"rename" | "delete" | null>(null);
+  const [location, navigate] = useLocation();
+  const remove = async () => {
+    if ((await deleteChat(chat)) && location === `/chats/${chat.id}`) navigate("/");
+  };
+  const save = (form: "markdown" | "json") => void exportChat(chat, form).catch((error) => sayError("Export", error));
+  return (
+    <>
+      <Menu label={`Menu of ${chat.title}`} icon={<EllipsisVertical size={18} aria-hidden />} className={className}>
+        <MenuItem icon={<Pencil {...ICON} />} onClick={() => ask("rename")}>
+          Rename
+        </MenuItem>
+        <MenuItem
+          icon={chat.pinned ? <PinOff {...ICON} /> : <Pin {...ICON} />}
+          onClick={() => void patchChat(chat, { pinned: !chat.pinned }, chat.pinned ? "Unpin" : "Pin")}
+        >
+          {chat.pinned ? "Unpin" : "Pin"}
+        </MenuItem>
+        <MenuItem
+          icon={chat.archived ? <ArchiveRestore {...ICON} /> : <Archive {...ICON} />}
+          onClick={() => void patchChat(chat, { archived: !chat.archived }, chat.archived ? "Unarchive" : "Archive")}
+        >
+          {chat.archived ? "Unarchive" : "Archive"}
+        </MenuItem>
+        <MenuItem icon={<Download {...ICON} />} onClick={() => save("markdown")}>
+          Export as Markdown
+        </MenuItem>
+        <MenuItem icon={<FileJson {...ICON} />} onClick={() => save("json")}>
+          Export as JSON
+        </MenuItem>
+        <MenuItem icon={<Trash2 {...ICON} />} danger onClick={() => ask("delete")}>
+          Delete …
+        </MenuItem>
+      </Menu>
+      <Suspense>
+        {asking && <ChatDialog asking={asking} chat={chat} onDelete={() => void remove()} onClose={() => ask(null)} />}
+      </Suspense>
+    </>
+  );
+}

@@ -1,0 +1,174 @@
+import { useQuery } from "@tanstack/react-query";
+import { Info } from "lucide-react";
+import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
+import { ApiError, type Chat, type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
+import { api, takeChat } from "../server.ts";
+import { Button, IconButton } from "../ui/Button.tsx";
+import { Empty, Loading, Notice } from "../ui/Notice.tsx";
+import { sayError } from "../ui/Toast.tsx";
+import { patchChat } from "./actions.ts";
+import { ChatMenu } from "./ChatMenu.tsx";
+import { Composer } from "./Composer.tsx";
+import { History } from "./History.tsx";
+import { Queue } from "./Queue.tsx";
+import { markSeen } from "./seen.ts";
+import { useConnection, useListAlone, useOpenChat } from "./useOpenChat.ts";
+
+const Details = lazy(() => import("./Details.tsx"));
+
+/** One chat: its history, the answer under way, what waits, and where one writes. */
+export function Conversation({ id }: { id: string }) {
+  const { chat, view, page } = useOpenChat(id);
+  const facts = useQuery({ queryKey: ["chat", id], queryFn: () => api.get<Chat>(`/chats/${id}`) });
+  const known = facts.data && withView(facts.data, view);
+  useTitle(known?.title);
+  useEffect(() => {
+    if (facts.data && view.ready && document.visibilityState === "visible") markSeen(facts.data);
+  }, [facts.data, view.ready]);
+  const problem = page.error ?? facts.error;
+  if (isGone(problem)) return <Gone />;
+  if (problem && !page.data) return <Failed error={problem} onRetry={() => void page.refetch()} />;
+  return (
+    <main id="main" className="flex min-h-0 flex-1 flex-col">
+      <Header chat={known} view={view} />
+      <ConnectionNotice />
+      {page.isPending ? <Loading what="the chat" /> : <Opened chat={chat} view={view} known={known} />}
+    </main>
+  );
+}
+
+/** What the stream says of the chat is as new as it gets. */
+function withView(chat: Chat, view: ChatView): Chat {
+  return view.status ? { ...chat, status: view.status, archived: view.archived } : chat;
+}
+
+const BUSY = new Set(["pending", "running", "interrupting", "requires_action"]);
+
+type OpenedProps = { chat: OpenChat; view: ChatView; known: Chat | undefined };
+
+function Opened({ chat, view, known }: OpenedProps) {
+  const [editing, edit] = useState<number | null>(null);
+  const lastAsked = useMemo(() => view.messages.findLast(({ role }) => role === "user"), [view.messages]);
+  const archived = view.status ? view.archived : (known?.archived ?? false);
+  const attempt = (doing: string, deed: Promise<unknown>) => void deed.catch((error) => sayError(doing, error));
+  const send = async (text: string, how: "queue" | "interrupt") => {
+    try {
+      takeChat((await chat.send(text, how)).chat);
+    } catch (error) {
+      sayError("Send", error);
+      throw error;
+    }
+  };
+  const tryAgain = (message: Said) => attempt("Try again", chat.edit(message.id, textOf(message.parts)));
+  return (
+    <>
+      <History chat={chat} view={view} canEdit={!archived} editing={editing} onEdit={edit} onTryAgain={tryAgain} />
+      <div className="mx-auto w-full max-w-3xl px-3 pb-3 sm:px-5">
+        <Queue chat={chat} queue={view.queue} />
+        {archived && known ? (
+          <Notice
+            tone="info"
+            action={<Button onClick={() => void patchChat(known, { archived: false }, "Unarchive")}>Unarchive</Button>}
+          >
+            This chat is archived. Take it out of the archive to go on with it.
+          </Notice>
+        ) : (
+          <Composer
+            draftKey={chat.id}
+            isBusy={BUSY.has(view.status)}
+            isStopping={view.status === "interrupting"}
+            placeholder="Write a message"
+            onSend={send}
+            onStop={() => attempt("Stop", chat.interrupt())}
+            {...(lastAsked ? { onEditLast: () => edit(lastAsked.id) } : {})}
+          />
+        )}
+      </div>
+    </>
+  );
+}
+
+function Header({ chat, view }: { chat: Chat | undefined; view: ChatView }) {
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <header className="flex items-center gap-1 border-b border-line px-3 py-1.5 sm:px-5">
+      <h1 className="foreign min-w-0 flex-1 truncate font-semibold">{chat ? chat.title || "Untitled" : "…"}</h1>
+      {chat && (
+        <>
+          <IconButton label="Details: replica, attempts, tokens" onClick={() => setOpen(true)}>
+            <Info size={18} aria-hidden />
+          </IconButton>
+          <ChatMenu chat={chat} />
+        </>
+      )}
+      <Suspense>{chat && isOpen && <Details chat={chat} view={view} onClose={() => setOpen(false)} />}</Suspense>
+    </header>
+  );
+}
+
+const PATIENCE_MS = 1000;
+
+/** A connection that is away for longer than a moment is told; what is shown stays. */
+function ConnectionNotice(): ReactNode {
+  const { state, error } = useConnection();
+  const [isLong, setLong] = useState(false);
+  useEffect(() => {
+    setLong(false);
+    if (state !== "reconnecting") return;
+    const waiting = setTimeout(() => setLong(true), PATIENCE_MS);
+    return () => clearTimeout(waiting);
+  }, [state]);
+  const place = "mx-auto w-full max-w-3xl px-3 pt-2 sm:px-5";
+  if (state === "refused" && error && !isGone(error) && error.status !== 401) {
+    return (
+      <div className={place}>
+        <Notice tone="bad" role="alert" action={<Button onClick={() => location.reload()}>Reload</Button>}>
+          Live updates ended: {error.message}
+        </Notice>
+      </div>
+    );
+  }
+  if (!isLong) return null;
+  return (
+    <div className={place}>
+      <Notice tone="busy" role="status">
+        The connection is lost. Reconnecting …
+      </Notice>
+    </div>
+  );
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof ApiError && (error.status === 404 || error.code === "invalid_request");
+}
+
+function Gone() {
+  useListAlone();
+  return (
+    <main id="main" className="min-h-0 flex-1">
+      <h1 className="sr-only">Chat not found</h1>
+      <Empty title="There is no such chat">It was deleted, or it is somebody else's.</Empty>
+    </main>
+  );
+}
+
+function Failed({ error, onRetry }: { error: Error; onRetry: () => void }) {
+  useListAlone();
+  return (
+    <main id="main" className="mx-auto w-full max-w-3xl flex-1 p-5">
+      <h1 className="sr-only">Chat</h1>
+      <Notice tone="bad" role="alert" action={<Button onClick={onRetry}>Try again</Button>}>
+        The chat cannot be read: {error.message}
+      </Notice>
+    </main>
+  );
+}
+
+function useTitle(title: string | undefined): void {
+  useEffect(() => {
+    document.title = title ? `${title} · chatcluster` : "chatcluster";
+    return () => {
+      document.title = "chatcluster";
+    };
+  }, [title]);
+}

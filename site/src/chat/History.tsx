@@ -1,0 +1,161 @@
+import { ArrowDown } from "lucide-react";
+import { type KeyboardEvent, type RefObject, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { useStickToBottom } from "use-stick-to-bottom";
+import { type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
+import { Button } from "../ui/Button.tsx";
+import { sayError } from "../ui/Toast.tsx";
+import { Approval } from "./Approval.tsx";
+import { Callouts } from "./Callouts.tsx";
+import { Message, Parts, type Results } from "./Message.tsx";
+import type { Result } from "./ToolCall.tsx";
+
+type HistoryProps = {
+  chat: OpenChat;
+  view: ChatView;
+  canEdit: boolean;
+  editing: number | null;
+  onEdit: (id: number | null) => void;
+  onTryAgain: (message: Said) => void;
+};
+
+/** The messages and the answer under way. It scrolls by itself only where one is at the end. */
+export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: HistoryProps) {
+  const { scrollRef, contentRef, isAtBottom, scrollToBottom } = useStickToBottom({
+    initial: "instant",
+    resize: "instant",
+  });
+  const results = useResults(view);
+  const isActive = view.status === "running" || view.status === "requires_action" || view.status === "pending";
+  const lastId = view.messages.at(-1)?.id;
+  return (
+    <div className="relative min-h-0 flex-1">
+      <div ref={scrollRef} className="h-full overflow-y-auto">
+        <div
+          ref={contentRef}
+          role="log"
+          aria-label="Messages"
+          onKeyDown={moveFocus}
+          className="mx-auto flex w-full max-w-3xl flex-col gap-2 px-3 py-5 sm:px-5"
+        >
+          {view.isTruncated && <Earlier chat={chat} view={view} scroller={scrollRef} />}
+          {view.messages.map((message) => (
+            <Message
+              key={message.id}
+              message={message}
+              chat={chat}
+              results={results}
+              asked={view.asked}
+              isLast={message.id === lastId}
+              isActive={isActive && message.id === lastId}
+              canEdit={canEdit}
+              isEditing={editing === message.id}
+              onEdit={onEdit}
+            />
+          ))}
+          {view.preview.length > 0 && (
+            <div aria-busy aria-live="off" data-preview>
+              <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
+            </div>
+          )}
+          <Approval chat={chat} asked={view.asked} />
+          <Callouts view={view} onTryAgain={onTryAgain} />
+        </div>
+      </div>
+      {!isAtBottom && (
+        <Button
+          className="absolute bottom-3 left-1/2 -translate-x-1/2 border border-line shadow-md"
+          onClick={() => void scrollToBottom()}
+        >
+          <ArrowDown size={15} aria-hidden />
+          Latest
+        </Button>
+      )}
+      <TurnEnd view={view} />
+    </div>
+  );
+}
+
+/** The results that are there, by the call that each belongs to. */
+function useResults({ messages, preview }: ChatView): Results {
+  const settled = useMemo(() => resultsIn(messages.flatMap(({ parts }) => parts)), [messages]);
+  const isPlain = !preview.some(({ type }) => type === "tool_result");
+  return useMemo(() => (isPlain ? settled : new Map([...settled, ...resultsIn(preview)])), [settled, isPlain, preview]);
+}
+
+function resultsIn(parts: ChatView["preview"]): Map<string, Result> {
+  return new Map(parts.filter((part) => part.type === "tool_result").map((part) => [part.call_id, part]));
+}
+
+type EarlierProps = { chat: OpenChat; view: ChatView; scroller: RefObject<HTMLElement | null> };
+
+/** Reads the page before when one comes near it; what one looks at stays where it is. */
+function Earlier({ chat, view, scroller }: EarlierProps) {
+  const button = useRef<HTMLButtonElement>(null);
+  const fromEnd = useRef<number | null>(null);
+  const first = view.messages[0]?.id;
+  const load = () => {
+    const box = scroller.current;
+    fromEnd.current = box ? box.scrollHeight - box.scrollTop : null;
+    chat.loadEarlier().catch((error) => sayError("Reading earlier messages", error));
+  };
+  // biome-ignore lint/correctness/useExhaustiveDependencies: when earlier messages have come
+  useLayoutEffect(() => {
+    const box = scroller.current;
+    if (box && fromEnd.current !== null) box.scrollTop = box.scrollHeight - fromEnd.current;
+    fromEnd.current = null;
+  }, [first]);
+  const latest = useRef(load);
+  latest.current = load;
+  useEffect(() => {
+    const seen = new IntersectionObserver(([entry]) => entry?.isIntersecting && latest.current());
+    if (button.current) seen.observe(button.current);
+    return () => seen.disconnect();
+  }, []);
+  return (
+    <button
+      ref={button}
+      type="button"
+      onClick={load}
+      className="mx-auto min-h-8 rounded-lg px-3 text-sm text-soft hover:bg-raised"
+    >
+      Earlier messages
+    </button>
+  );
+}
+
+/** Arrow keys, Home and End go from message to message. */
+function moveFocus(event: KeyboardEvent<HTMLElement>): void {
+  const from = event.target as HTMLElement;
+  if (!from.matches("[data-message]")) return;
+  const all = [...event.currentTarget.querySelectorAll<HTMLElement>("[data-message]")];
+  const at = all.indexOf(from);
+  const to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: all.length - 1 }[event.key];
+  if (to === undefined || !all[to]) return;
+  event.preventDefault();
+  all[to].focus();
+}
+
+const ENDS: Record<string, string> = {
+  finished: "Answer complete",
+  interrupted: "Answer stopped",
+  error: "Answer failed",
+};
+
+/** One standing line for those who listen: that the answer is there. It says nothing of turns that ended before. */
+function TurnEnd({ view }: { view: ChatView }) {
+  const [words, setWords] = useState("");
+  const wasReady = useRef(false);
+  const { turn, ready } = view;
+  useEffect(() => {
+    if (wasReady.current && turn) setWords(ENDS[turn.outcome] ?? "");
+  }, [turn]);
+  useEffect(() => {
+    if (ready) wasReady.current = true;
+    if (textOf(view.preview)) setWords("");
+  }, [ready, view.preview]);
+  return (
+    <div role="status" className="sr-only">
+      {words}
+    </div>
+  );
+}

@@ -1,0 +1,107 @@
+/**
+ * Markdown that a model wrote, as a hostile text: no HTML (it is shown as text), no images (fetching one tells its
+ * server what the text wants), links to http, https and mailto alone, which say where they lead.
+ */
+
+import { type ComponentProps, isValidElement, type ReactElement, type ReactNode } from "react";
+import { harden } from "rehype-harden";
+import { Streamdown, useIsCodeFenceIncomplete } from "streamdown";
+import { CodeBlock } from "./CodeBlock.tsx";
+
+type Pluggables = NonNullable<ComponentProps<typeof Streamdown>["rehypePlugins"]>;
+
+const HARDENED: Pluggables = [
+  [
+    harden,
+    {
+      allowedLinkPrefixes: ["*"],
+      allowedProtocols: ["http:", "https:", "mailto:"],
+      allowedImagePrefixes: [],
+      allowDataImages: false,
+      linkBlockPolicy: "text-only",
+      imageBlockPolicy: "text-only",
+    },
+  ],
+];
+
+const TAGS = "h1 h2 h3 h4 h5 h6 p ul ol li blockquote hr strong em del thead tbody tr th td sup sub section";
+const PLAIN = Object.fromEntries(TAGS.split(" ").map((tag) => [tag, tag]));
+
+const COMPONENTS = {
+  ...PLAIN,
+  a: Anchor,
+  img: ({ alt }: { alt?: string }) => <span>{alt || "image"}</span>,
+  pre: ({ children }: { children?: ReactNode }) => <Fence>{children}</Fence>,
+  code: ({ children, className }: ComponentProps<"code">) => <code className={className}>{children}</code>,
+  inlineCode: ({ children }: ComponentProps<"code">) => <code>{children}</code>,
+  input: ({ checked }: ComponentProps<"input">) => (
+    <input type="checkbox" checked={checked ?? false} disabled readOnly aria-label={checked ? "done" : "to do"} />
+  ),
+  table: ({ children }: ComponentProps<"table">) => (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
+    <div className="table-wrap" tabIndex={0}>
+      <table>{children}</table>
+    </div>
+  ),
+} as ComponentProps<typeof Streamdown>["components"];
+
+type MarkdownProps = { text: string; isStreaming: boolean };
+
+export default function Markdown({ text, isStreaming }: MarkdownProps) {
+  return (
+    <Streamdown
+      mode={isStreaming ? "streaming" : "static"}
+      parseIncompleteMarkdown={isStreaming}
+      rehypePlugins={HARDENED}
+      components={COMPONENTS}
+      controls={false}
+      className="prose"
+    >
+      {text}
+    </Streamdown>
+  );
+}
+
+function Fence({ children }: { children: ReactNode }) {
+  const isIncomplete = useIsCodeFenceIncomplete();
+  const code = isValidElement(children) ? (children as ReactElement<ComponentProps<"code">>).props : null;
+  const language = /language-(\S+)/.exec(code?.className ?? "")?.[1] ?? "";
+  const text = textIn(code?.children ?? children).replace(/\n$/, "");
+  return <CodeBlock code={text} language={language} isIncomplete={isIncomplete} />;
+}
+
+function textIn(node: ReactNode): string {
+  if (typeof node === "string" || typeof node === "number") return String(node);
+  return Array.isArray(node) ? node.map(textIn).join("") : "";
+}
+
+/** A link whose words may say anything: its host is shown, unless the words are the address itself. */
+function Anchor({ href, children }: ComponentProps<"a">) {
+  const host = hostOf(href);
+  if (!href || host === null) return <span>{children}</span>;
+  const words = textIn(children);
+  return (
+    <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={href}>
+      {children}
+      {host && !saysItself(words, href, host) && <span className="text-[0.88em] text-soft"> ({host})</span>}
+    </a>
+  );
+}
+
+const bare = (address: string) => address.replace(/^https?:\/\//, "").replace(/\/$/, "");
+
+function saysItself(words: string, href: string, host: string): boolean {
+  return words === host || bare(words) === bare(href);
+}
+
+/** The host of a link; empty for an address within the page; null for what is no link. */
+function hostOf(href: string | undefined): string | null {
+  if (href?.startsWith("#")) return "";
+  try {
+    const url = new URL(href ?? "", location.href);
+    if (url.protocol === "mailto:") return url.pathname;
+    return url.protocol === "http:" || url.protocol === "https:" ? url.host : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,193 @@
+import { Brain, Pencil } from "lucide-react";
+import { memo, type ReactNode, useState } from "react";
+import { type ActionCall, type OpenChat, type Part, type Message as Said, textOf } from "../client/index.ts";
+import { Button, IconButton } from "../ui/Button.tsx";
+import { Time } from "../ui/Time.tsx";
+import { sayError } from "../ui/Toast.tsx";
+import { Answer } from "./Answer.tsx";
+import { CopyButton } from "./CopyButton.tsx";
+import { type Result, ToolCall } from "./ToolCall.tsx";
+
+export type Results = ReadonlyMap<string, Result>;
+
+type MessageProps = {
+  message: Said;
+  chat: OpenChat;
+  results: Results;
+  /** Calls of this message that somebody has to decide on. */
+  asked: readonly ActionCall[];
+  isLast: boolean;
+  isActive: boolean;
+  canEdit: boolean;
+  isEditing: boolean;
+  onEdit: (id: number | null) => void;
+};
+
+export const Message = memo(function Message(props: MessageProps) {
+  const { message } = props;
+  if (message.role === "user") return <UserMessage {...props} />;
+  if (message.role === "system") return <SystemMessage message={message} />;
+  if (message.role === "tool") return null; // its results stand with their calls
+  return <AssistantMessage {...props} />;
+});
+
+type FrameProps = { label: string; isLast: boolean; className?: string; children: ReactNode };
+
+/** One message, which the arrow keys go to. */
+function Frame({ label, isLast, className = "", children }: FrameProps) {
+  return (
+    <article
+      aria-label={label}
+      data-message
+      tabIndex={isLast ? 0 : -1}
+      className={`group scroll-mt-4 rounded-xl ${className}`}
+    >
+      {children}
+    </article>
+  );
+}
+
+function UserMessage({ message, chat, isLast, canEdit, isEditing, onEdit }: MessageProps) {
+  const text = textOf(message.parts);
+  if (isEditing) return <Editor chat={chat} id={message.id} text={text} onClose={() => onEdit(null)} />;
+  return (
+    <Frame label="You" isLast={isLast} className="flex flex-col items-end">
+      <div className="foreign max-w-[85%] whitespace-pre-wrap rounded-2xl rounded-br-md bg-tint px-4 py-2">{text}</div>
+      <Foot at={message.created_at} text={text}>
+        {canEdit && (
+          <IconButton label="Edit message" onClick={() => onEdit(message.id)}>
+            <Pencil size={15} aria-hidden />
+          </IconButton>
+        )}
+      </Foot>
+    </Frame>
+  );
+}
+
+const ENDS: Record<string, string> = {
+  interrupted: "Stopped here.",
+  length: "Cut at the model's limit of length.",
+  content_filter: "Withheld by the provider's content filter.",
+};
+
+function AssistantMessage({ message, results, asked, isLast, isActive }: MessageProps) {
+  const end = ENDS[message.finish_reason ?? ""];
+  return (
+    <Frame label="Assistant" isLast={isLast}>
+      <Parts parts={message.parts} results={results} asked={asked} isActive={isActive} />
+      {end && <p className="mt-1 text-sm text-soft">{end}</p>}
+      <Foot at={message.created_at} text={textOf(message.parts)}>
+        {message.model && <span className="foreign px-1">{message.model}</span>}
+        {message.usage?.output_tokens != null && <span className="px-1">{message.usage.output_tokens} tokens</span>}
+      </Foot>
+    </Frame>
+  );
+}
+
+type PartsProps = {
+  parts: readonly Part[];
+  results: Results;
+  asked: readonly ActionCall[];
+  isActive: boolean;
+  isStreaming?: boolean;
+};
+
+/** What an answer is made of, in order. Parts that are not known here are passed over. */
+export function Parts({ parts, results, asked, isActive, isStreaming = false }: PartsProps) {
+  return parts.map((part, at) => {
+    const isGrowing = isStreaming && at === parts.length - 1;
+    const key = `${at} ${part.type}`;
+    if (part.type === "text") return <Answer key={key} text={part.text} isStreaming={isGrowing} />;
+    if (part.type === "reasoning") return <Thoughts key={key} text={part.text} isGrowing={isGrowing} />;
+    if (part.type === "notice") return <Told key={key} text={part.message} />;
+    if (part.type !== "tool_call") return null;
+    const isAsked = asked.some((call) => call.call_id === part.id);
+    return <ToolCall key={key} call={part} result={results.get(part.id)} isActive={isActive} isAsked={isAsked} />;
+  });
+}
+
+function Told({ text }: { text: string }) {
+  return <p className="foreign my-1 text-sm text-soft">{text}</p>;
+}
+
+function Thoughts({ text, isGrowing }: { text: string; isGrowing: boolean }) {
+  return (
+    <details className="my-2 text-sm text-soft">
+      <summary className="inline-flex min-h-7 items-center gap-1.5 rounded-lg">
+        <Brain size={15} aria-hidden />
+        {isGrowing ? "Thinking …" : "Thoughts"}
+      </summary>
+      <div className="foreign mt-1 whitespace-pre-wrap border-l-2 border-line pl-3">{text}</div>
+    </details>
+  );
+}
+
+function SystemMessage({ message }: { message: Said }) {
+  return (
+    <details className="rounded-xl border border-line px-3 py-1.5 text-sm text-soft">
+      <summary className="min-h-6">Instructions to the model</summary>
+      <div className="foreign mt-1 whitespace-pre-wrap">{textOf(message.parts)}</div>
+    </details>
+  );
+}
+
+function Foot({ at, text, children }: { at: string; text: string; children?: ReactNode }) {
+  return (
+    <div className="flex min-h-8 flex-wrap items-center text-xs text-soft opacity-0 transition-opacity group-focus-within:opacity-100 group-hover:opacity-100 group-focus:opacity-100 pointer-coarse:opacity-100">
+      {text && <CopyButton text={text} label="Copy message" />}
+      {children}
+      <span className="px-1">
+        <Time at={at} />
+      </span>
+    </div>
+  );
+}
+
+type EditorProps = { chat: OpenChat; id: number; text: string; onClose: () => void };
+
+/** A message of the user's as it is edited. What follows it is replaced by a new answer. */
+function Editor({ chat, id, text: before, onClose }: EditorProps) {
+  const [text, setText] = useState(before);
+  const [isBusy, setBusy] = useState(false);
+  const save = async () => {
+    if (!text.trim() || isBusy) return;
+    setBusy(true);
+    try {
+      await chat.edit(id, text);
+      onClose();
+    } catch (error) {
+      sayError("Edit", error);
+      setBusy(false);
+    }
+  };
+  return (
+    <div className="flex flex-col gap-2 rounded-2xl bg-tint p-3">
+      <textarea
+        aria-label="Edit message"
+        // biome-ignore lint/a11y/noAutofocus: the one who pressed Edit wants to write
+        autoFocus
+        className="field-sizing-content max-h-[50dvh] w-full resize-none rounded-lg border border-field bg-page px-3 py-2"
+        value={text}
+        onChange={(event) => setText(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") {
+            event.preventDefault();
+            onClose();
+          } else if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+            event.preventDefault();
+            void save();
+          }
+        }}
+      />
+      <div className="flex flex-wrap items-center justify-end gap-2">
+        <span className="mr-auto text-sm text-soft">What follows is replaced by a new answer.</span>
+        <Button look="plain" onClick={onClose}>
+          Cancel
+        </Button>
+        <Button look="main" disabled={!text.trim() || isBusy} onClick={() => void save()}>
+          Send
+        </Button>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,48 @@
+/** What was seen of each chat: its history when it was last open here. Kept in this browser. */
+
+import type { Chat } from "../client/index.ts";
+import { Store } from "../client/index.ts";
+
+const KEY = "chatcluster.seen";
+const CHATS_MAX = 500;
+
+type Seen = Record<string, number>;
+
+let store: Store<Seen> | null = null;
+
+export function seen(): Store<Seen> {
+  store ??= followed(new Store(kept()));
+  return store;
+}
+
+/** What another tab has seen is seen. */
+function followed(shared: Store<Seen>): Store<Seen> {
+  window.addEventListener("storage", (event) => event.key === KEY && shared.set(kept()));
+  return shared;
+}
+
+function kept(): Seen {
+  try {
+    return JSON.parse(localStorage.getItem(KEY) ?? "{}");
+  } catch {
+    return {};
+  }
+}
+
+/** Whether something came since; chats that were never open here are not told. */
+export function isUnread(chat: Chat, known: Seen): boolean {
+  const version = known[chat.id];
+  return (
+    version !== undefined && chat.snapshot_version > version && chat.status !== "running" && chat.status !== "pending"
+  );
+}
+
+export function markSeen(chat: Chat): void {
+  const known = seen().now;
+  if ((known[chat.id] ?? -1) >= chat.snapshot_version) return;
+  const { [chat.id]: _, ...others } = known;
+  const entries = [...Object.entries(others), [chat.id, chat.snapshot_version] as const].slice(-CHATS_MAX);
+  const next = Object.fromEntries(entries);
+  seen().set(next);
+  localStorage.setItem(KEY, JSON.stringify(next));
+}

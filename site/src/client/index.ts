@@ -1,0 +1,20 @@
+/** A client of chatcluster for pages: it needs a browser (or Node), and nothing else. See the README of the project. */
+
+export { Api, ApiError, type ApiOptions } from "./api.ts";
+export { type Busy, OpenChat, type Sent } from "./chat.ts";
+export { EventParser, type ServerEvent } from "./sse.ts";
+export { Store } from "./store.ts";
+export { follow, type StreamOptions, type StreamState } from "./stream.ts";
+export { type Connection, type ListChange, pauseWhileHidden, Tab } from "./tab.ts";
+export {
+  applied,
+  type ChatView,
+  EMPTY_VIEW,
+  extended,
+  type Handover,
+  hydrated,
+  isAtRest,
+  type Page,
+  textOf,
+} from "./view.ts";
+export type * from "./wire.ts";

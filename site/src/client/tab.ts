@@ -1,0 +1,149 @@
+/**
+ * The one stream of a tab: the list of chats, and the chat that is open, under one cursor `<list>~<chat>`.
+ *
+ * A browser allows six connections to a host over HTTP/1.1, so a page has one stream, whatever it shows. To show
+ * another chat the stream is opened anew: the list's half of the cursor stays, the chat's half is that of its view.
+ * `pause` and `resume` are for tabs that nobody sees.
+ */
+
+import type { Api, ApiError } from "./api.ts";
+import type { OpenChat } from "./chat.ts";
+import { Store } from "./store.ts";
+import { follow, SILENCE_MS, type StreamState } from "./stream.ts";
+import type { Chat, ChatEvent } from "./wire.ts";
+
+export type Connection = { state: StreamState | "idle"; error: ApiError | null };
+
+/** A change in the list: the chat as it is now, or that it is gone. */
+export type ListChange = { change: string; chatId: string; chat: Chat | null };
+
+export type TabOptions = {
+  api: Api;
+  onList: (change: ListChange) => void;
+  /** What the list missed cannot be told: read it again. */
+  onListReset: () => void;
+};
+
+type ListEvent = { type: string; change?: string; chat_id?: string; chat?: Chat };
+
+export class Tab {
+  readonly connection = new Store<Connection>({ state: "idle", error: null });
+  private chat: OpenChat | null = null;
+  private listCursor = "";
+  private isPaused = false;
+  private isWanted = false;
+  private over = new AbortController();
+
+  constructor(private readonly options: TabOptions) {}
+
+  /** Follow the list, and this chat with it. */
+  show(chat: OpenChat | null): void {
+    if (this.isWanted && chat === this.chat) return;
+    this.chat = chat;
+    this.isWanted = true;
+    this.restart();
+  }
+
+  /** Follow nothing any more. */
+  close(): void {
+    this.isWanted = false;
+    this.chat = null;
+    this.listCursor = "";
+    this.restart();
+  }
+
+  pause(): void {
+    this.isPaused = true;
+    this.restart();
+  }
+
+  resume(): void {
+    if (!this.isPaused) return;
+    this.isPaused = false;
+    this.restart();
+  }
+
+  /** Try at once, also what was refused. */
+  restart(): void {
+    this.over.abort();
+    if (!this.isWanted || this.isPaused) {
+      this.tell("idle", null);
+      return;
+    }
+    this.over = new AbortController();
+    const { chat } = this;
+    void follow(
+      {
+        api: this.options.api,
+        path: chat ? `/watch?chat=${chat.id}` : "/watch",
+        cursor: () => this.cursor(chat),
+        onCursorLost: () => this.lost(chat),
+        silenceMs: () => (isBusy(chat) ? BUSY_SILENCE_MS : SILENCE_MS),
+        onEvent: (id, event) => this.take(chat, id, event as ListEvent),
+        onState: (state, error) => this.onState(chat, state, error),
+      },
+      this.over.signal,
+    );
+  }
+
+  private cursor(chat: OpenChat | null): string {
+    if (!chat) return "";
+    const place = chat.view.now.cursor;
+    return this.listCursor || place ? `${this.listCursor}~${place}` : "";
+  }
+
+  private lost(chat: OpenChat | null): void {
+    this.listCursor = "";
+    chat?.forget();
+    this.options.onListReset();
+  }
+
+  private onState(chat: OpenChat | null, state: StreamState, error: ApiError | null): void {
+    // Without a chat the stream has no cursor: what happened in between is not told.
+    if (state === "live" && (!chat || this.listCursor === "")) this.options.onListReset();
+    this.tell(state, error);
+  }
+
+  private tell(state: Connection["state"], error: ApiError | null): void {
+    this.connection.set({ state, error });
+    this.connection.flush();
+  }
+
+  private take(chat: OpenChat | null, id: string, event: ListEvent): void {
+    const [list, place] = id.includes("~") ? (id.split("~", 2) as [string, string]) : ["", ""];
+    if (list) this.listCursor = list;
+    if (event.type === "list_reset") this.options.onListReset();
+    else if (event.type === "chat" || !chat) this.takeList(event);
+    else chat.apply(place, event as ChatEvent);
+  }
+
+  private takeList(event: ListEvent): void {
+    const chatId = event.chat_id ?? event.chat?.id;
+    if (chatId) this.options.onList({ change: event.change ?? event.type, chatId, chat: event.chat ?? null });
+  }
+}
+
+/** Where an answer is waited for, one missed heartbeat is enough: its replica may be frozen, and another one answers. */
+const BUSY_SILENCE_MS = 20_000;
+
+function isBusy(chat: OpenChat | null): boolean {
+  const status = chat?.view.now.status;
+  return status === "pending" || status === "running" || status === "interrupting";
+}
+
+const HIDDEN_MS = 30_000;
+
+/** Pause the tab's stream when the page was hidden for 30 s; it goes on when it is seen. Returns how to stop that. */
+export function pauseWhileHidden(tab: Tab, page: Document, hiddenMs = HIDDEN_MS): () => void {
+  let pending: ReturnType<typeof setTimeout> | undefined;
+  const look = () => {
+    clearTimeout(pending);
+    if (page.visibilityState === "hidden") pending = setTimeout(() => tab.pause(), hiddenMs);
+    else tab.resume();
+  };
+  page.addEventListener("visibilitychange", look);
+  return () => {
+    clearTimeout(pending);
+    page.removeEventListener("visibilitychange", look);
+  };
+}

@@ -1,0 +1,100 @@
+/**
+ * The JSON of events and messages, as narrow as a client wants it; `schema.d.ts` has all of the API, written from its
+ * OpenAPI document. What a newer server adds is passed over; see `view.ts`.
+ */
+
+import type { components } from "./schema.d.ts";
+
+/** Every answer of the API and every body, by its name in the OpenAPI document. */
+export type Schemas = components["schemas"];
+
+export type Status = "pending" | "running" | "interrupting" | "waiting" | "requires_action" | "error";
+
+export type ToolProgress = { progress: number; total?: number | null; message?: string | null };
+
+export type Part =
+  | { type: "text"; text: string }
+  | { type: "reasoning"; text: string }
+  | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }
+  | { type: "tool_arguments"; call_id: string; text: string }
+  | ({ type: "tool_progress"; call_id: string } & ToolProgress)
+  | { type: "tool_result"; call_id: string; content: string | readonly Part[]; is_error?: boolean }
+  | { type: "image"; media_type: string; data: string }
+  | { type: "json"; json: string }
+  | { type: "resource"; uri: string; name?: string | null; text?: string | null }
+  | { type: "notice"; code: string; message: string };
+
+export type Usage = {
+  input_tokens?: number | null;
+  output_tokens?: number | null;
+  reasoning_tokens?: number | null;
+  cached_input_tokens?: number | null;
+};
+
+export type Message = {
+  id: number;
+  role: "system" | "user" | "assistant" | "tool";
+  parts: readonly Part[];
+  revision: number;
+  created_at: string;
+  finish_reason?: string | null;
+  model?: string | null;
+  usage?: Usage | null;
+};
+
+export type Queued = { id: number; parts: readonly Part[]; created_at: string; model?: string | null };
+export type ErrorInfo = { code: string; message: string };
+export type Retry = {
+  attempt: number;
+  delay_ms: number;
+  error: string;
+  kind: string;
+  retrying_at: string | null;
+  provider?: string | null;
+  status_code?: number | null;
+};
+export type Turn = { message_id: number; outcome: string; duration_ms: number; code?: string | null };
+export type ActionCall = {
+  call_id: string;
+  name: string;
+  kind: "approval" | "client" | "sign_in";
+  arguments: string;
+  deadline?: string | null;
+};
+
+export type ChatEvent =
+  | {
+      type: "status";
+      status: Status;
+      archived: boolean;
+      epoch: number;
+      worker_id: string | null;
+      cause?: string | null;
+    }
+  | { type: "message"; message: Message }
+  | { type: "attempt"; attempt: number }
+  | { type: "part"; attempt: number; part: Part }
+  | { type: "history_reset" }
+  | { type: "queue"; queue: readonly Queued[] }
+  | ({ type: "retry" } & Retry)
+  | { type: "error"; error: ErrorInfo }
+  | { type: "title"; title: string }
+  | ({ type: "turn" } & Turn)
+  | { type: "action_required"; calls: readonly ActionCall[] }
+  | { type: "ready" };
+
+export type Chat = {
+  id: string;
+  title: string;
+  status: Status;
+  archived: boolean;
+  model: string | null;
+  worker_id: string | null;
+  epoch: number;
+  snapshot_version: number;
+  last_error: ErrorInfo | null;
+  created_at: string;
+  updated_at: string;
+  pinned?: boolean;
+  cause?: string;
+};

@@ -1,0 +1,37 @@
+import { CSPProvider } from "@base-ui/react/csp-provider";
+import { QueryClientProvider } from "@tanstack/react-query";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { App } from "./App.tsx";
+import { pauseWhileHidden } from "./client/index.ts";
+import { queries, tab } from "./server.ts";
+import { endSessionWhenRefused } from "./session.ts";
+import "./styles.css";
+import { Toasts } from "./ui/Toast.tsx";
+import { showTheme } from "./ui/theme.ts";
+
+showTheme();
+endSessionWhenRefused();
+pauseWhileHidden(tab, document);
+reloadOnceAfterDeploy();
+
+createRoot(document.getElementById("root") as HTMLElement).render(
+  <StrictMode>
+    <CSPProvider disableStyleElements>
+      <QueryClientProvider client={queries}>
+        <App />
+        <Toasts />
+      </QueryClientProvider>
+    </CSPProvider>
+  </StrictMode>,
+);
+
+/** During a deploy this page may ask for a file that the next version does not have. Its index has the new names. */
+function reloadOnceAfterDeploy(): void {
+  window.addEventListener("vite:preloadError", (event) => {
+    if (sessionStorage.getItem("chatcluster.reloaded") === location.pathname) return;
+    sessionStorage.setItem("chatcluster.reloaded", location.pathname);
+    event.preventDefault();
+    location.reload();
+  });
+}

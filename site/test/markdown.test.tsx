@@ -1,0 +1,86 @@
+import { render } from "@testing-library/react";
+import { describe, expect, test } from "vitest";
+import Markdown from "../src/chat/Markdown.tsx";
+
+const shown = (text: string, isStreaming = false) =>
+  render(<Markdown text={text} isStreaming={isStreaming} />).container;
+
+describe("hostile Markdown is inert", () => {
+  test.each([
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><animate onbegin=alert(1)/></svg>",
+    "<iframe src=https://evil.example></iframe>",
+    "<style>*{display:none}</style>",
+    "<a href=javascript:alert(1)>x</a>",
+    "<form action=https://evil.example><input name=x></form>",
+    "a <b onclick=alert(1)>b</b> c",
+  ])("HTML is text: %s", (text) => {
+    for (const isStreaming of [false, true]) {
+      const page = shown(text, isStreaming);
+      expect(page.querySelector("script,img,svg animate,iframe,style,form,[onclick],[onload],[onerror]")).toBeNull();
+      expect(page.querySelector("a[href^=javascript]")).toBeNull();
+    }
+    expect(shown(text).textContent).toContain(text.slice(0, 4));
+  });
+
+  test.each(["https://evil.example/?q=secret", "data:image/png;base64,AAAA", "/api/v1/me", "//evil.example/x.png"])(
+    "no image is fetched: %s",
+    (src) => {
+      expect(shown(`![words](${src})`).querySelector("img, [src]")).toBeNull();
+      expect(shown(`![words][1]\n\n[1]: ${src}`).querySelector("img, [src]")).toBeNull();
+    },
+  );
+
+  test.each([
+    "javascript:alert(1)",
+    "JaVaScRiPt:alert(1)",
+    "java\tscript:alert(1)",
+    "data:text/html,x",
+    "vbscript:x",
+    "blob:x",
+    "file:///etc/passwd",
+  ])("a link to %s is none", (href) => {
+    const links = [...shown(`[words](<${href}>)`).querySelectorAll("a")];
+    expect(links.map((link) => link.protocol).filter((name) => !["http:", "https:"].includes(name))).toEqual([]);
+  });
+});
+
+describe("a link", () => {
+  test("says where it leads, and tells that place nothing", () => {
+    const link = shown("[my bank](https://evil.example/login)").querySelector("a");
+    expect(link?.textContent).toBe("my bank (evil.example)");
+    expect(link?.getAttribute("rel")).toBe("noopener noreferrer nofollow");
+    expect(link?.getAttribute("target")).toBe("_blank");
+  });
+
+  test("whose words are its address is not told twice", () => {
+    expect(shown("https://good.example/a").querySelector("a")?.textContent).toBe("https://good.example/a");
+  });
+
+  test("whose words are another host is shown with its own", () => {
+    expect(shown("[good.example](https://evil.example)").textContent).toContain("(evil.example)");
+    expect(shown("[evil.example.good.example](https://evil.example)").textContent).toContain("(evil.example)");
+  });
+});
+
+describe("what models write", () => {
+  test("is shown: headings, lists, tables, code, emphasis", () => {
+    const page = shown(
+      "# A\n\n- b\n- [x] c\n\n| d | e |\n|---|---|\n| f | g |\n\n```python\nh = 1\n```\n\n**i** ~~j~~ `k`",
+    );
+    for (const tag of ["h1", "li", "td", "pre code", "strong", "del", "code"])
+      expect(page.querySelector(tag), tag).not.toBeNull();
+    expect(page.querySelector("pre")?.textContent).toBe("h = 1");
+  });
+
+  test("half of it is shown whole as it grows", () => {
+    expect(shown("Some **bol", true).querySelector("strong")?.textContent).toBe("bol");
+    expect(shown("```js\nlet a", true).querySelector("pre")?.textContent).toContain("let a");
+  });
+
+  test("survives deep nesting and long lines", () => {
+    expect(shown(`${">".repeat(300)} deep`).textContent).toContain("deep");
+    expect(shown("x".repeat(50_000)).textContent).toHaveLength(50_000);
+  });
+});

@@ -1,0 +1,115 @@
+"""site/build.py: what is built when, with which Node, and how large it may be."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "site" / "build.py"
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, at work in an empty folder."""
+    spec = importlib.util.spec_from_file_location("page_build", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, folder in (("SITE", "site"), ("WORK", "site/.build"), ("STATIC", "static")):
+        (tmp_path / folder).mkdir(parents=True)
+        monkeypatch.setattr(module, name, tmp_path / folder)
+    monkeypatch.setattr(module, "STAMP", tmp_path / "site" / ".build" / "stamp")
+    return module
+
+
+def page(folder: Path, script: bytes) -> Path:
+    (folder / "assets").mkdir()
+    (folder / "assets" / "index-1.js").write_bytes(script)
+    (folder / "index.html").write_text('<script type="module" src="/assets/index-1.js"></script>')
+    return folder
+
+
+def test_the_digest_follows_names_and_contents_of_the_sources(build: ModuleType) -> None:
+    source = build.SITE / "src"
+    source.mkdir()
+    digests = [build.digest()]
+    (source / "a.ts").write_text("1")
+    digests.append(build.digest())
+    (source / "a.ts").write_text("2")
+    digests.append(build.digest())
+    (source / "a.ts").rename(source / "b.ts")
+    digests.append(build.digest())
+    (build.SITE / "node_modules").mkdir()
+    assert build.digest() == digests[-1]
+    assert len(set(digests)) == 4
+
+
+def test_a_page_that_is_built_is_not_built_again(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    page(build.STATIC, b"")
+    build.STAMP.write_text(build.digest())
+    monkeypatch.setattr(build, "prepared_node", lambda: pytest.fail("it was built"))
+    build.build()
+
+
+def test_without_its_index_it_is_not_built(build: ModuleType) -> None:
+    build.STAMP.write_text(build.digest())
+    assert not build.is_built(build.digest())
+
+
+@pytest.mark.parametrize(
+    ("version", "is_enough"),
+    [
+        ((18, 20, 0), False),
+        ((20, 18, 9), False),
+        ((20, 19, 0), True),
+        ((21, 7, 0), False),
+        ((22, 11, 0), False),
+        ((22, 12, 0), True),
+        ((24, 0, 0), True),
+        ((), False),
+    ],
+)
+def test_a_node_is_used_that_the_bundler_runs_on(build: ModuleType, version: tuple[int, ...], is_enough: bool) -> None:
+    assert build.is_new_enough(version) is is_enough
+
+
+def test_a_page_that_has_grown_too_large_is_refused(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    page(build.STATIC, bytes(range(256)) * 100)
+    build.check_budgets(build.STATIC)
+    monkeypatch.setattr(build, "SHELL_BYTES_MAX", 100)
+    with pytest.raises(build.BuildError, match="too large"):
+        build.check_budgets(build.STATIC)
+    monkeypatch.setattr(build, "SHELL_BYTES_MAX", 160_000)
+    monkeypatch.setattr(build, "ALL_BYTES_MAX", 10_000)
+    with pytest.raises(build.BuildError, match="too large"):
+        build.check_budgets(build.STATIC)
+
+
+def test_a_new_page_takes_the_place_of_the_old_one(build: ModuleType) -> None:
+    page(build.STATIC, b"old")
+    fresh = build.WORK / "static"
+    fresh.mkdir()
+    page(fresh, b"new")
+    build._put_in_place(fresh)
+    assert (build.STATIC / "assets" / "index-1.js").read_bytes() == b"new"
+    assert not fresh.exists()
+
+
+def test_what_fails_is_told_in_one_line(build: ModuleType) -> None:
+    command = [sys.executable, "-c", "print('npm http fetch'); print('npm error code ENOTFOUND'); raise SystemExit(1)"]
+    with pytest.raises(build.BuildError, match="npm error code ENOTFOUND") as raised:
+        build._run(command)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(build.BuildError, match="No such file"):
+        build._run(["/nowhere/node"])
+
+
+def test_its_help_says_what_it_does() -> None:
+    told = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(deed in told for deed in ("--check", "--schema", "--test", "--browser"))

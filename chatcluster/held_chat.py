@@ -92,7 +92,7 @@ class HeldChat:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
         before = self.chat
         async with self._transacting:
-            outcome = await self._transact(command)
+            outcome = await self._transact(self._overruling.placed(command))
         report_end(outcome, attempts=before.attempt)
         if outcome.replayed and self.owned:
             self.history.close()

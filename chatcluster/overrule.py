@@ -10,7 +10,9 @@ tenure's,
    versions that Postgres has forgotten are not given out again, and readers that saw them are told to start anew;
 2. a stream with an epoch that leaves no room above is dropped: what it had is garbage;
 3. the tenure opens again under its new epoch, with what it has in memory. Nothing below it can be added from then on,
-   and nothing of two tenures is mixed for a reader, who turns to the new one when the database names it.
+   and nothing of two tenures is mixed for a reader, who turns to the new one when the database names it;
+4. an answer that was complete by then, and waited for its commit, is committed with the position that its last frame
+   has now (``placed``): readers are shown its words up to there before it.
 
 On failure: Postgres cannot be reached: tried again, for as long as the lease lasts. Redis cannot be reached: the
 publisher tries again, and finds the same. A writer that goes on adding to the stream is overruled ``OVERRULES_MAX``
@@ -21,8 +23,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
+
 from chatcluster import telemetry
+from chatcluster.chat import CommitStep, FinishInterruption, FinishTurn, OwnerCommand
 from chatcluster.errors import StreamsUnavailable
+from chatcluster.parts import NewMessage, Position
 from chatcluster.ports import Chat, PartStreams, Store
 from chatcluster.repeats import until_known
 from chatcluster.tenure_stream import EPOCH_MAX, TenureStream
@@ -61,6 +67,21 @@ class Overruling:
         else:
             stream.overrule(chat.epoch)
         return chat
+
+    def placed(self, command: OwnerCommand) -> OwnerCommand:
+        """``command`` with the positions that the frames of its messages have now."""
+        match command:
+            case FinishTurn(messages) | CommitStep(messages):
+                return msgspec.structs.replace(command, messages=tuple(map(self._placed, messages)))
+            case FinishInterruption(partial) if partial is not None:
+                return FinishInterruption(self._placed(partial))
+        return command
+
+    def _placed(self, message: NewMessage) -> NewMessage:
+        if self._count == 0 or message.position is None:
+            return message
+        position = self._stream.renumbered(Position.parse(message.position))
+        return msgspec.structs.replace(message, position=str(position))
 
     async def _drop(self, chat_id: UUID) -> None:
         try:

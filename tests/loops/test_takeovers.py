@@ -536,6 +536,24 @@ async def test_the_late_answer_to_a_renewal_of_before_a_restart_lets_go_of_no_lo
     assert "replica.buried" not in world.names_told()
 
 
+async def test_locks_whose_answers_are_lost_when_they_are_taken_anew_are_no_death(world: World) -> None:
+    """P4: each is let go of again, but never together with another one."""
+    a, b = await world.cluster(2)
+    incarnations = [a.worker_id, b.worker_id]
+    wire = a.heartbeat_wire
+    world.database.fail_over()
+    first, second = wire.hold_answer("hold"), wire.hold_answer("hold")
+    await first.reached.wait()
+    await trio.sleep(1.5)  # so b watches whatever a holds now
+    wire.lose_answer("hold", times=2)
+    for answer in (first, second):
+        answer.release()
+    await trio.sleep(5)
+    assert wire.crossings["hold"] == 6, "two at the start, two that were lost, and two for good"
+    assert [a.worker_id, b.worker_id] == incarnations
+    assert "replica.buried" not in world.names_told()
+
+
 async def test_the_watch_works_again_after_a_restart_of_the_database(world: World) -> None:
     a, b = await world.cluster(2)
     chat, _, _ = await world.answering(a)

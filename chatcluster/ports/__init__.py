@@ -67,6 +67,7 @@ from chatcluster.ports.store import (
     Outcome,
     Store,
     Version,
+    alone_seconds,
     hint_of,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
@@ -144,6 +145,7 @@ __all__ = [
     "Toolbox",
     "TurnTools",
     "Version",
+    "alone_seconds",
     "hint_channel",
     "hint_of",
     "live_channel",

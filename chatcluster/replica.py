@@ -191,7 +191,7 @@ class Replica:
 
     @property
     def _claim_pause_seconds(self) -> float:
-        """Until the next look without a wake-up. Suspects that we are not given yet are ours to take when no hint comes."""
+        """Until the next look without a wake-up. None comes for suspects that we were not given yet."""
         poll_seconds = self._settings.claim_poll_seconds * random.uniform(0.75, 1.25)
         return min(poll_seconds, ALONE_SECONDS_MIN) if self.tenures.suspects_wait else poll_seconds
 

@@ -16,7 +16,7 @@ SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
 
 SUSPECTED_SECONDS = 2.0
-"""For so long, at most, it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+"""For so long at most it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
 
 
 def alone_seconds(takeovers: int) -> float:
@@ -246,8 +246,9 @@ class Store(Protocol):
         By turns: of each user the chat that waits longest, then of each the next. Sets ``worker_id``, ``epoch + 1``,
         ``snapshot_version + 1``, ``takeovers + 1``; a running chat without a scheduled retry starts its next attempt
         with it. At most ``free_slots`` running chats are taken; interrupting ones are taken regardless, and first.
-        Of the chats with ``SUSPECTED_TAKEOVERS``, interrupting or running, a worker takes the one that waits longest, and
-        no other for ``alone_seconds``. Nothing is taken for a worker without a row in the registry. A chat whose row cannot be read ends in an error; the others are claimed.
+        Of the chats with ``SUSPECTED_TAKEOVERS``, interrupting or running, a worker takes the one that waits longest,
+        and no other for ``alone_seconds``. Nothing is taken for a worker without a row in the registry. A chat whose
+        row cannot be read ends in an error; the others are claimed.
         """
         ...
 

@@ -93,8 +93,8 @@ class Wire(Link):
         return hold
 
     def hold_answer(self, operation: str) -> Hold:
-        """Let the next request of this kind take effect, or the one after those held already, and stop its answer on the
-        way back: it tells of the past."""
+        """Let the next request of this kind take effect (after those held already), and stop its answer on the way
+        back: it tells of the past."""
         hold = Hold()
         self._answer_holds[operation].append(hold)
         return hold

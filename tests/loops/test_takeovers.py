@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
 from chatcluster.chat import Busy
+from chatcluster.ports import SUSPECTED_TAKEOVERS
 from loops.cluster_world import World
 
 TAKEOVER_SECONDS = 0.1
@@ -299,6 +301,16 @@ async def test_a_chat_that_kills_its_owners_takes_no_other_chat_with_it(world: W
     for chat in innocent:
         await chat.until_status("waiting")
         assert chat.history[-1] == "assistant: Yes."
+
+
+async def test_suspects_that_wait_for_another_one_begin_once_it_is_seen_to_live(world: World) -> None:
+    """P10: neither a hint nor the poll for claims has to come for that."""
+    outsider = await world.replica(slots=0)
+    suspects = [await outsider.create(f"suspect {number}") for number in range(4)]
+    for chat in suspects:
+        world.database.change(chat.row, msgspec.structs.replace(chat.state, takeovers=SUSPECTED_TAKEOVERS))
+    owner = await world.replica(claim_poll_seconds=3600.0)
+    await world.until(lambda: all(chat.owner == owner.worker_id for chat in suspects), within=1.0)
 
 
 # --- a frozen process, a cut network ----------------------------------------------------------

@@ -45,6 +45,8 @@ class Overruling:
         self._stream = stream
         self._worker_id = worker_id
         self._count = 0
+        self._former_epochs: set[int] = set()
+        """Those that were overruled after an attempt began: its frames are sent again under the present one."""
 
     @property
     def is_due(self) -> bool:
@@ -55,6 +57,8 @@ class Overruling:
         """Go on above what is in the stream; the chat as it is then. Raises ``Fenced`` if the tenure is over."""
         stream, found = self._stream, self._stream.overtaken_by or 0
         above = stream.epoch_above
+        if stream.has_attempted:
+            self._former_epochs.add(stream.epoch)
         chat = await until_known(
             lambda: self._store.raise_epoch(chat_id, self._worker_id, epoch=stream.epoch, above=above), chat_id
         )
@@ -78,10 +82,12 @@ class Overruling:
         return command
 
     def _placed(self, message: NewMessage) -> NewMessage:
-        if self._count == 0 or message.position is None:
+        if not self._former_epochs or message.position is None:
             return message
-        position = self._stream.renumbered(Position.parse(message.position))
-        return msgspec.structs.replace(message, position=str(position))
+        epoch, seq = Position.parse(message.position)
+        if epoch not in self._former_epochs:
+            return message  # the last words of an older tenure are where they were
+        return msgspec.structs.replace(message, position=str(Position(self._stream.epoch, seq)))
 
     async def _drop(self, chat_id: UUID) -> None:
         try:

@@ -103,8 +103,6 @@ class TenureStream:
         self.overtaken_by: int | None = None
         """The highest epoch in the stream, where that is why we are fenced."""
         self.refusals = Refusals()
-        self._former_epochs: set[int] = set()
-        """Those that were overruled after an attempt began: its frames are sent again under the present one."""
         self._worker_id = str(worker_id)
         self._publisher = publisher
         self._on_fenced = on_fenced
@@ -171,6 +169,11 @@ class TenureStream:
         self._on_fenced()
 
     @property
+    def has_attempted(self) -> bool:
+        """Whether there is an attempt of this tenure."""
+        return self._attempt > 0
+
+    @property
     def epoch_above(self) -> int:
         """An epoch that is above ours, and above what is in the stream unless that leaves no room."""
         found = self.overtaken_by or 0
@@ -178,16 +181,12 @@ class TenureStream:
 
     def overrule(self, epoch: int) -> None:
         """Postgres says that this tenure goes on, under this epoch: what there is of it is sent under that."""
-        if self._attempt:
-            self._former_epochs.add(self.epoch)
+        if self.overtaken_by is None:
+            return  # it was given up meanwhile
         self.epoch = epoch
         self.memory = [Frame(Position(epoch, kept.position.seq), kept.kind, kept.data) for kept in self.memory]
         self.state, self.overtaken_by = State.NEW, None
         self._publisher.pending(self)
-
-    def renumbered(self, position: Position) -> Position:
-        """Where a frame is now that was at ``position`` once: one of another tenure is where it was."""
-        return Position(self.epoch, position.seq) if position.epoch in self._former_epochs else position
 
     def given_up(self) -> None:
         """Nothing of this tenure is published any more."""

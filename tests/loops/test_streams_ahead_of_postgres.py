@@ -101,6 +101,21 @@ async def test_an_answer_that_is_complete_while_its_tenure_is_overruled_comes_af
     assert f"{chat.epoch}-5 part" not in world.frames(chat)
 
 
+async def test_a_tenure_that_ends_while_it_overrules_a_stream_is_not_sent_again(world: World) -> None:
+    """P10: nothing is left of it to be sent, and the streams of other chats go on."""
+    owner = await world.replica()
+    chat, call, _ = await world.answering(owner)
+    put(world, chat, IMPOSSIBLE[0])
+    overruled = owner.database_wire.hold_answer("raise_epoch")
+    call.say(" answer")
+    await overruled.reached.wait()
+    overruled.release()
+    owner.loop.tenures.fence()
+    await world.settle()
+    _, second_call, _ = await world.answering(owner, "Others go on")
+    second_call.answer("")
+
+
 async def test_a_chat_at_rest_whose_stream_is_garbage_works_in_its_next_turn(world: World) -> None:
     owner = await world.replica()
     chat = await world.one_turn(owner)

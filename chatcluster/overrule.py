@@ -57,11 +57,11 @@ class Overruling:
         """Go on above what is in the stream; the chat as it is then. Raises ``Fenced`` if the tenure is over."""
         stream, found = self._stream, self._stream.overtaken_by or 0
         above = stream.epoch_above
-        if stream.has_attempted:
-            self._former_epochs.add(stream.epoch)
         chat = await until_known(
             lambda: self._store.raise_epoch(chat_id, self._worker_id, epoch=stream.epoch, above=above), chat_id
         )
+        if stream.has_attempted:
+            self._former_epochs.add(stream.epoch)
         self._count += 1
         telemetry.event("stream.overruled", chat_id=str(chat_id), found=found, epoch=chat.epoch, count=self._count)
         if found >= EPOCH_MAX:

@@ -101,6 +101,23 @@ async def test_an_answer_that_is_complete_while_its_tenure_is_overruled_comes_af
     assert f"{chat.epoch}-5 part" not in world.frames(chat)
 
 
+async def test_an_answer_that_begins_while_its_tenure_is_overruled_comes_after_its_words(world: World) -> None:
+    """P3"""
+    owner = await world.replica()
+    chat = await world.one_turn(owner)
+    put(world, chat, IMPOSSIBLE[0])
+    reader = await owner.read(chat)
+    overruling = owner.database_wire.hold("raise_epoch")
+    await owner.send(chat, "again")
+    call = await world.model.next_call()
+    await overruling.reached.wait()
+    call.answer("Once more")
+    await world.settle()
+    overruling.release()
+    await reader.until_line("assistant: Once more")
+    assert chat.row.messages[-1].position == f"{chat.epoch}-2"
+
+
 async def test_a_tenure_that_ends_while_it_overrules_a_stream_is_not_sent_again(world: World) -> None:
     """P10: nothing is left of it to be sent, and the streams of other chats go on."""
     owner = await world.replica()

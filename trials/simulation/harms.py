@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import trio
-from checker import Checker, Fault
+from checker import Checker, Fault, Kind
 
 from chatcluster.chat import Send
 from chatcluster.errors import CallerError
@@ -61,6 +61,8 @@ class Harms:
         self._nobody = Checker()
         self._nursery: trio.Nursery
         self._harmed.kill_reader = self._kill_reader
+        self._deaths = 0
+        """Of those who loaded the deadly history."""
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "unreadable": self._unreadable_history,
             "stalled": self._stalled_history,
@@ -106,7 +108,9 @@ class Harms:
     async def _deadly_history(self) -> None:
         (victim,) = await self._victims(1, used=False)
         with _member(self._harmed.deadly, [victim]):
-            await trio.sleep_forever()
+            while self._deaths <= self._world.plan.settings.takeovers_max:
+                await trio.sleep(LOOK_SECONDS)
+        self._world.witness.violate(Kind.BYSTANDER, victim, f"one turn of it has ended {self._deaths} owners")
 
     async def _locked_row(self) -> None:
         """Somebody holds the row of a chat that waits for an owner."""
@@ -256,6 +260,7 @@ class Harms:
         for process in self._world.processes:
             if process.scheduled is calling and process.alive:
                 self._kill(process)
+                self._deaths += 1
                 return
 
     def _kill(self, process: ReplicaProcess) -> None:

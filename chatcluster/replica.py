@@ -182,6 +182,7 @@ class Replica:
         self._claiming = True
         try:
             while True:
+                await trio.lowlevel.checkpoint()  # the claim itself cannot be cancelled, and may always find something
                 self._wake = trio.Event()
                 if not await self._claim_once(runners):
                     with trio.move_on_after(self._claim_pause_seconds):

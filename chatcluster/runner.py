@@ -15,8 +15,8 @@ What happens on each failure:
 * Postgres cannot be reached: the commit is repeated until it is known what became of it (a repeat is
   recognised by the store), or until the lease is lost and this tenure with it;
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
-* ``Fenced``: another tenure is on; this one ends without any further effect. The same if there is no such chat any more,
-  as a failover may have lost its creation;
+* ``Fenced``: another tenure is on; this one ends without any further effect. The same if there is no such chat any
+  more, as a failover may have lost its creation;
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
 * the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
 * a bug: the turn ends in ``error``, never the replica;

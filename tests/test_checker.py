@@ -578,6 +578,7 @@ def test_p2_a_tenure_that_was_told_with_a_cursor_that_moved_is_not_followed_by_a
     reading.parts("because", after="2-1")
     reading.message(replace(answer(2, "because"), revision=4), "2-2")
     reading.status("waiting", 2)
+    reading.checker.wrote(sent("why?", 0))
     assert reading.end(QUESTION, replace(answer(2, "because"), revision=4)) == wrong
 
 

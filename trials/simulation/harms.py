@@ -108,9 +108,7 @@ class Harms:
     async def _deadly_history(self) -> None:
         (victim,) = await self._victims(1, used=False)
         with _member(self._harmed.deadly, [victim]):
-            while self._deaths <= self._world.plan.settings.takeovers_max:
-                await trio.sleep(LOOK_SECONDS)
-        self._world.witness.violate(Kind.BYSTANDER, victim, f"one turn of it has ended {self._deaths} owners")
+            await trio.sleep_forever()
 
     async def _locked_row(self) -> None:
         """Somebody holds the row of a chat that waits for an owner."""
@@ -260,8 +258,15 @@ class Harms:
         for process in self._world.processes:
             if process.scheduled is calling and process.alive:
                 self._kill(process)
-                self._deaths += 1
+                self._count_death()
                 return
+
+    def _count_death(self) -> None:
+        """A deadly history has one turn, which ends so many owners and no more."""
+        self._deaths += 1
+        if self._world.plan.quiet and self._deaths > self._world.plan.settings.takeovers_max:
+            (victim,) = self._harmed.deadly
+            self._world.witness.violate(Kind.BYSTANDER, victim, f"it has ended {self._deaths} owners")
 
     def _kill(self, process: ReplicaProcess) -> None:
         """Its supervisor starts another one, which knows whom it replaces."""

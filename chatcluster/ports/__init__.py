@@ -119,6 +119,7 @@ from chatcluster.ports.store import (
     Outcome,
     Store,
     Version,
+    alone_seconds,
     hint_of,
     require_rest,
 )
@@ -231,6 +232,7 @@ __all__ = [
     "Transport",
     "TurnTools",
     "Version",
+    "alone_seconds",
     "checked_choice",
     "hint_channel",
     "hint_of",

@@ -7,6 +7,7 @@ two mishaps at once, both get their chance.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 
 from chatcluster.config import Settings
@@ -59,6 +60,7 @@ class Temper:
     words_max: int = 8
     pause: float = 0.5
     pause_seconds: float = 0.05
+    pause_seconds_max: float = inf
     fail: float = 0.0
     retryable: float = 1.0
     stall: float = 0.0
@@ -217,6 +219,7 @@ def _harmful(plan: Plan) -> Plan:
             first_seconds=draw.choice((0.05, 0.2)),
             words_max=4 if greedy else 8,
             pause_seconds=draw.choice((0.05, 0.2)),
+            pause_seconds_max=1.5,  # below the silence that is held against it: a model that is well is never retried
         ),
         stop_seconds_max=CALM_STOP_SECONDS_MAX,
         linger_seconds=2.0,

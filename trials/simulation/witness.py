@@ -325,8 +325,8 @@ class WatchedStore(MemoryStore):
         self._witness.committed(fence, command, before, outcome)
         return outcome
 
-    def _claimable(self, status: Status) -> list[ChatRow]:
-        return [row for row in super()._claimable(status) if not self._harmed.is_locked(row.id)]
+    def _claimable(self, *statuses: Status) -> list[ChatRow]:
+        return [row for row in super()._claimable(*statuses) if not self._harmed.is_locked(row.id)]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
         claimed = super()._take(row, worker_id)

@@ -161,7 +161,7 @@ async def test_the_counts_start_anew_with_the_history(world: World) -> None:
     chat = (await world.claim()).chat
     chat = (await world.store.commit(fence_of(chat), ScheduleRetry(RETRY))).chat
     stepped = await world.store.commit(fence_of(chat), CommitStep((assistant("a step"),)))
-    assert (stepped.chat.attempt, stepped.chat.takeovers, stepped.chat.failures) == (0, 0, 0)
+    assert (stepped.chat.attempt, stepped.chat.takeovers, stepped.chat.failures) == (1, 0, 0), "the next step has begun"
 
 
 async def test_a_tenure_that_ends_in_order_clears_a_chat_of_suspicion(world: World) -> None:

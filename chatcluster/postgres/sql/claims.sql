@@ -109,7 +109,7 @@ free as (
 interrupting_suspect as (
     select id, claimable_since from chats
     where status = 'interrupting' and claimable_since is not null and takeovers >= 3
-        and {unaccompanied}
+        and {readable} and {unaccompanied}
     order by claimable_since
     limit 1
     for update skip locked

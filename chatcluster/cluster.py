@@ -73,7 +73,7 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Services
+from chatcluster.web.services import Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -164,15 +164,14 @@ class _Process:
         port: int,
         ready_fd: int | None,
     ) -> None:
-        store = PostgresStore(database)
-        registry = PostgresRegistry(database)
-        streams = RedisStreams(redis)
         self._settings = settings
         self._database = database
         self._redis = redis
         self._pubsub = RedisPubSub(redis)
-        self._directory = directory
-        self._redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
+        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
+        mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
+        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox)
+        store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
             settings.connections_max, own=settings.database_pool_size + settings.slots
@@ -180,45 +179,41 @@ class _Process:
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
-        mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
-        self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         self._replica = Replica(
             name=settings.display_name(port),
             address=settings.advertised_address(port),
             settings=settings,
-            outside=Outside(
-                store=store,
-                registry=registry,
-                streams=streams,
-                pubsub=self._pubsub,
-                model=model,
-                toolbox=_toolbox(store, self._mcp.toolbox),
-            ),
+            outside=outside,
             publisher=self._publisher,
             notices=(notices := Notices(self._pubsub)),
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
-        self._purge = Purge(database, settings, lambda: self._replica.worker_id)
+        redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
+        purge = Purge(database, settings, lambda: self._replica.worker_id)
+        self._later_loops = (redis_health.run, purge.run, mcp.run, partial(directory.run, self._pubsub))
+        """Those that begin when the schema is there."""
         services = Services(
             settings=settings,
             store=store,
             accounts=PostgresAccounts(database),
             administration=PostgresAdministration(database),
             sessions=PostgresSessions(database),
-            registry=registry,
+            registry=outside.registry,
             pubsub=self._pubsub,
-            feeds=self._feeds,
-            watches=self._watches,
-            tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+            readers=Readers(
+                feeds=self._feeds,
+                watches=self._watches,
+                tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+            ),
             transitions=Transitions(store, notices),
-            health=_Health(database, self._redis_health, lambda: self._replica.draining),
+            health=_Health(database, redis_health, lambda: self._replica.draining),
             metrics=metrics,
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
             mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
-            mcp_client=self._mcp,
+            mcp_client=mcp,
         )
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
@@ -266,10 +261,8 @@ class _Process:
                 await serving.start(self._server.run, [private], public)
                 if await self._schema_is_there():
                     await background.start(self._pubsub.run)
-                    background.start_soon(self._redis_health.run)
-                    background.start_soon(self._purge.run)
-                    background.start_soon(self._mcp.run)
-                    background.start_soon(self._directory.run, self._pubsub)
+                    for run in self._later_loops:
+                        background.start_soon(run)
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))
@@ -321,8 +314,16 @@ class _Process:
         return False
 
 
-def _toolbox(store: PostgresStore, mcp: Toolbox) -> Toolbox:
-    return WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store)
+def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox) -> Outside:
+    store = PostgresStore(database)
+    return Outside(
+        store=store,
+        registry=PostgresRegistry(database),
+        streams=RedisStreams(redis),
+        pubsub=pubsub,
+        model=model,
+        toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
+    )
 
 
 def _audience(settings: Settings, connections: int) -> Audience:

@@ -122,7 +122,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     compaction_percent: Annotated[int, Meta(ge=10, le=95)] = 70
     """Of the context, above which a conversation is summarised."""
     prices: Prices = Prices()
-    options: ModelOptions = ModelOptions()
+    options: ModelOptions = msgspec.field(default_factory=ModelOptions)
     fallbacks: tuple[str, ...] = ()
     failover_after: Annotated[int, Meta(ge=1, le=100)] = 2
     """So many failed attempts at one step make way for the next of ``fallbacks``."""

@@ -88,9 +88,8 @@ TO_COME = {"tools/"}
 
 
 def test_every_file_that_the_architecture_names_is_there() -> None:
-    files = [
-        path.as_posix() for top in ("chatcluster", "tests", "trials", "scripts") for path in (ROOT / top).rglob("*")
-    ]
+    folders = [(ROOT / top).rglob("*") for top in ("chatcluster", "tests", "trials", "scripts")]
+    files = [path.as_posix() for paths in (*folders, (ROOT / "site").glob("*.py")) for path in paths]
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for name in re.findall(r"`([\w/]+\.(?:py|sql)|[\w/]+/)`", text):
         is_there = name in ("chatcluster/", "tests/", "trials/") or any(

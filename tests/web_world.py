@@ -43,7 +43,7 @@ from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Services
+from chatcluster.web.services import Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -249,9 +249,7 @@ class World:
             administration=MemoryAdministration(self.database),
             registry=self.registry,
             pubsub=self.pubsub,
-            feeds=self.feeds,
-            watches=self.watches,
-            tabs=self.tabs,
+            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
             transitions=Transitions(self.store, self.notices),
             health=self.health,
             metrics=self.metrics,

@@ -149,8 +149,11 @@ class CodeRow:
 
 @dataclass(slots=True)
 class Kept:
-    """What is kept besides chats, replicas and accounts: who is signed in, and what happened."""
+    """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
 
+    keys: dict[tuple[UUID, str], UsedKey] = field(default_factory=dict)
+    permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = field(default_factory=dict)
+    """Of each user, by tool and chat."""
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
     codes: dict[bytes, CodeRow] = field(default_factory=dict)
     """Both by the digests of their secrets."""
@@ -186,12 +189,9 @@ class MemoryDatabase:
         self.chats: dict[UUID, ChatRow] = {}
         self.kept = Kept()
         self.replicas: dict[UUID, ReplicaRow] = {}
-        self.keys: dict[tuple[UUID, str], UsedKey] = {}
         self.accounts: dict[UUID, Account] = {}
         self.tokens: dict[str, TokenRow] = {}
         self.mcp = McpTables()
-        self.permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = {}
-        """Of each user, by tool and chat."""
         self.model_tables = ModelTables()
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()

@@ -56,7 +56,7 @@ class MemoryLedger:
 
     async def delete_permission(self, owner_id: UUID, permission_id: UUID) -> bool:
         async with self._link.crossing("delete_permission"):
-            kept = self._database.permissions.get(owner_id, {})
+            kept = self._database.kept.permissions.get(owner_id, {})
             found = [key for key, one in kept.items() if one.id == permission_id]
             for key in found:
                 del kept[key]
@@ -99,18 +99,18 @@ class MemoryLedger:
         chat_id = row.id if grant.remember is Remember.CHAT else None
         now = self._database.now()
         permission = Permission(uuid4(), grant.tool, chat_id, now, now + timedelta(seconds=PERMISSION_SECONDS))
-        kept = self._database.permissions.setdefault(row.owner_id, {})
+        kept = self._database.kept.permissions.setdefault(row.owner_id, {})
         kept.pop((grant.tool, chat_id), None)
         kept[grant.tool, chat_id] = permission
 
     def _forget_permissions(self, owner_id: UUID, chat_id: UUID) -> None:
         """Those of a chat that is deleted."""
-        kept = self._database.permissions.get(owner_id, {})
+        kept = self._database.kept.permissions.get(owner_id, {})
         for key in [key for key in kept if key[1] == chat_id]:
             del kept[key]
 
     def _standing(self, owner_id: UUID) -> list[Permission]:
-        kept = self._database.permissions.get(owner_id, {})
+        kept = self._database.kept.permissions.get(owner_id, {})
         return [permission for permission in kept.values() if permission.expires_at > self._database.now()]
 
     def _overdue(self, row: ChatRow) -> tuple[str, ...]:

@@ -243,7 +243,7 @@ class MemoryStore(Claims, MemoryLedger):
 
     def _once(self, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
         """The answer that an earlier request with this key was given, None if there was none."""
-        used = idempotency and self._database.keys.get((owner_id, idempotency.key))
+        used = idempotency and self._database.kept.keys.get((owner_id, idempotency.key))
         if not used or idempotency is None:
             return None
         if used.request_digest != idempotency.request_digest:
@@ -253,7 +253,7 @@ class MemoryStore(Claims, MemoryLedger):
     def _remember(self, owner_id: UUID, idempotency: Idempotency | None, outcome: Outcome) -> Outcome:
         if idempotency is not None:
             used = UsedKey(idempotency.request_digest, outcome)
-            self._database.keys[owner_id, idempotency.key] = used
+            self._database.kept.keys[owner_id, idempotency.key] = used
         return outcome
 
     def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome:

@@ -80,6 +80,15 @@ class Health(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Readers:
+    """Where readers of event streams subscribe: to a chat, to a list, to both."""
+
+    feeds: Feeds
+    watches: Watches
+    tabs: Tabs
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
@@ -88,9 +97,7 @@ class Services:
     administration: Administration
     registry: Registry
     pubsub: PubSub
-    feeds: Feeds
-    watches: Watches
-    tabs: Tabs
+    readers: Readers
     transitions: Transitions
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""

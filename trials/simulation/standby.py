@@ -20,7 +20,7 @@ class Standby:
         self._database = database
         self._chats = {chat_id: _copy(row) for chat_id, row in database.chats.items()}
         self._replicas = {worker_id: replace(row) for worker_id, row in database.replicas.items()}
-        self._keys = dict(database.keys)
+        self._keys = dict(database.kept.keys)
         self._timeline = database.timeline
         self._next_id = next(database.ids)
         database.ids = count(self._next_id)
@@ -37,7 +37,7 @@ class Standby:
         """
         database = self._database
         lost = {chat_id: row for chat_id, row in self._chats.items() if row.state != database.chats[chat_id].state}
-        database.chats, database.replicas, database.keys = self._chats, self._replicas, self._keys
+        database.chats, database.replicas, database.kept.keys = self._chats, self._replicas, self._keys
         used = next(database.ids)
         database.ids = count(self._next_id if ids_again else max(used, self._next_id))
         database.fail_over()

@@ -37,7 +37,7 @@ def wants_stream(request: ApiRequest) -> bool:
     """Whether the caller asks for a stream in answer. Raises ``TooMany`` if there is no place for another reader."""
     wanted = request.accept.best_match(["application/json", EVENT_STREAM], default="application/json") == EVENT_STREAM
     if wanted:
-        request.services.feeds.require_place(request.user.user_id)
+        request.services.readers.feeds.require_place(request.user.user_id)
     return wanted
 
 
@@ -55,7 +55,7 @@ class Streamed(Response[T]):
         place = _just_before(chat.snapshot_version)
         accepted = AcceptedEvent(chat_answer(chat), None if outcome.queued else outcome.message, outcome.queued)
         return EventStream(
-            services.feeds.subscribe(chat.id, place, owner_id=chat.owner_id),
+            services.readers.feeds.subscribe(chat.id, place, owner_id=chat.owner_id),
             heartbeat_seconds=services.settings.sse_heartbeat_seconds,
             pump=request.pump,
             authenticator=request.authenticator,

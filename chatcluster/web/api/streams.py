@@ -25,6 +25,7 @@ ChatEvents = (
     | PartFrame
     | events.HistoryResetEvent
     | events.QueueEvent
+    | events.ActionRequiredEvent
     | events.RetryEvent
     | events.ErrorEvent
     | events.TitleEvent
@@ -57,17 +58,16 @@ async def stream_chat(
     """Follow one chat: its state first, then every change, until the client leaves.
 
     Events: `status`, `message`, `attempt` (drop the preview), `part` (a piece of the answer under way),
-    `history_reset` (drop all messages; all follow), `queue` (the whole list), `retry`, `error`, `title`, `turn` (one
-    ended: the message that it answered, its outcome, its duration), `ready` (what came is the state of the chat, what
-    follows is new). Each
-    has an `id`, which is the cursor to resume at, on any replica. The stream never ends cleanly: whenever it breaks
-    off, resume.
+    `history_reset` (drop all messages; all follow), `queue` (the whole list), `action_required` (the calls that wait
+    for somebody), `retry`, `error`, `title`, `turn` (one ended: the message that it answered, its outcome, its
+    duration), `ready` (what came is the state of the chat, what follows is new). Each has an `id`, which is the cursor
+    to resume at, on any replica. The stream never ends cleanly: whenever it breaks off, resume.
     """
     place = last_event_id or cursor
     position = parse_cursor(place) if place else BEGINNING
     services = request.services
     return EventStream(
-        services.feeds.subscribe(parse_chat_id(chat_id), position, owner_id=request.user.user_id),
+        services.readers.feeds.subscribe(parse_chat_id(chat_id), position, owner_id=request.user.user_id),
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,
         pump=request.pump,
         authenticator=request.authenticator,
@@ -98,11 +98,13 @@ async def watch_chats(
     """
     services, place = request.services, last_event_id or cursor
     if chat:
-        subscription = services.tabs.subscribe(request.user.user_id, parse_chat_id(chat), parse_tab_cursor(place))
+        subscription = services.readers.tabs.subscribe(
+            request.user.user_id, parse_chat_id(chat), parse_tab_cursor(place)
+        )
     elif cursor:
         raise InvalidRequest("a cursor goes with a chat; the list alone has none")
     else:
-        subscription = services.watches.subscribe(request.user.user_id)
+        subscription = services.readers.watches.subscribe(request.user.user_id)
     return EventStream(
         subscription,
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,

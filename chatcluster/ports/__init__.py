@@ -76,9 +76,11 @@ from chatcluster.ports.pubsub import (
     RUNNABLE_CHANNEL,
     TOKENS_CHANNEL,
     Gap,
+    Hint,
     PubSub,
     Subscription,
     hint_channel,
+    hint_of,
     live_channel,
     owner_channel,
     worker_channel,
@@ -109,7 +111,6 @@ from chatcluster.ports.store import (
     ChatRead,
     Claimed,
     DeletedChat,
-    Hint,
     HistoryPage,
     Idempotency,
     MessagePage,
@@ -120,7 +121,6 @@ from chatcluster.ports.store import (
     Store,
     Version,
     alone_seconds,
-    hint_of,
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure

@@ -83,32 +83,6 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
         return str(self.status)
 
 
-class Hint(msgspec.Struct, frozen=True):
-    """Published after each commit. It says that there is something to read, and is never data."""
-
-    chat_id: UUID
-    snapshot_version: int
-    history_version: int
-    queue_version: int
-    status: Status
-    worker_id: UUID | None
-    epoch: int
-    attempt: int
-
-
-def hint_of(chat: Chat) -> Hint:
-    return Hint(
-        chat.id,
-        chat.snapshot_version,
-        chat.history_version,
-        chat.queue_version,
-        chat.status,
-        chat.worker_id,
-        chat.epoch,
-        chat.attempt,
-    )
-
-
 class Idempotency(msgspec.Struct, frozen=True):
     """A caller's ``Idempotency-Key`` (unique per owner) and a digest of the request it came with."""
 

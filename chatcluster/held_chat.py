@@ -198,7 +198,7 @@ class HeldChat:
         """The stream is another tenure's, the chat is ours: go on under a higher epoch."""
         try:
             self._seen = await self._overruling.overrule(self.chat.id)
-        except Fenced:
+        except (Fenced, ChatNotFound):
             self.on_lost()
             return
         self.chat = msgspec.structs.replace(self.chat, epoch=self._seen.epoch)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 from litestar import Litestar, Request, Router
 from litestar.datastructures import State
@@ -112,4 +113,6 @@ def _openapi() -> OpenAPIConfig:
 def openapi_document() -> dict[str, Any]:
     """The description of the API, without a replica: for those who make clients from it."""
     api = Router(path="/api/v1", route_handlers=ROUTES, security=[{"token": []}, {"session": []}])
-    return Litestar(route_handlers=[api, *health.ROUTES], openapi_config=_openapi()).openapi_schema.to_schema()
+    app = Litestar(route_handlers=[api, *health.ROUTES, *sign_in.ROUTES], openapi_config=_openapi())
+    document: dict[str, Any] = msgspec.to_builtins(app.openapi_schema.to_schema())
+    return document

@@ -122,6 +122,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "mcp.list_crashed": "the tools of an MCP server could not be had, by an error that nobody foresaw",
         "mcp.process_failed": "the process that speaks to MCP servers could not be started, or said nonsense",
         "mcp.secret_unreadable": "a stored secret of a server of tools has no key in CHATCLUSTER_ENCRYPTION_KEYS",
+        "mcp.server_unreadable": "a server of tools has a row that this version cannot read, and is left out",
         "purge.crashed": "a round of the purge ended in an error that nobody foresaw",
         "redis.degraded": "Redis is not as it should be",
         "redis.may_evict": "Redis may drop parts when its memory is full",

@@ -26,7 +26,7 @@ import trio
 
 from chatcluster.attempt import Said
 from chatcluster.chat import Fence, OwnerCommand
-from chatcluster.errors import Fenced, StoreFailed, Unreadable
+from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
 from chatcluster.histories import History
 from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
@@ -92,7 +92,7 @@ class HeldChat:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
         before = self.chat
         async with self._transacting:
-            outcome = await self._transact(command)
+            outcome = await self._transact(self._overruling.placed(command))
         report_end(outcome, attempts=before.attempt)
         if outcome.replayed and self.owned:
             self.history.close()
@@ -126,13 +126,20 @@ class HeldChat:
     async def reload(self) -> None:
         """Read the chat as it is now, which may be older than it was. Raises ``Fenced`` if it is no longer ours."""
         async with self._transacting:  # what is seen last is the newest
-            chat = self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+            chat = self._seen = await self._read()
         if not self._is_ours(chat):
             raise Fenced(f"chat {self.chat.id} belongs to another tenure")
         if chat.history_version != self.chat.history_version:
             self.said = Said()  # what was being said answers a history that is gone
             self.history.close()
         self.chat = chat
+
+    async def _read(self) -> Chat:
+        """The chat as it is in the database. Raises ``Fenced`` if it is not there: a failover has lost it."""
+        try:
+            return await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+        except ChatNotFound as error:
+            raise Fenced(f"chat {self.chat.id} does not exist any more") from error
 
     # --- what others change -------------------------------------------------------------------
 
@@ -171,8 +178,12 @@ class HeldChat:
             async with self._transacting:
                 if not self.owned:
                     return
-                with suppress(StoreFailed, Unreadable):  # the next commit will tell
-                    self._seen = await until_known(lambda: self._store.get(self.chat.id), self.chat.id)
+                try:
+                    with suppress(StoreFailed, Unreadable):  # the next commit will tell
+                        self._seen = await self._read()
+                except Fenced:
+                    self.on_lost()
+                    return
                 if self._is_ours(self._seen) and self._overruling.is_due:
                     await self._overrule()
             if not self._is_ours(self._seen):
@@ -187,7 +198,7 @@ class HeldChat:
         """The stream is another tenure's, the chat is ours: go on under a higher epoch."""
         try:
             self._seen = await self._overruling.overrule(self.chat.id)
-        except Fenced:
+        except (Fenced, ChatNotFound):
             self.on_lost()
             return
         self.chat = msgspec.structs.replace(self.chat, epoch=self._seen.epoch)

@@ -10,7 +10,7 @@ of its own, which is a few seconds old at most (``model_directory.py``).
 
 * a deployment without any provider has none: its settings are its provider, and any name goes through to it;
 * the model that a message or its chat names, if it is there and enabled, and so is its provider;
-* in the place of one that was deleted or disabled, the default;
+* in the place of one that was deleted or disabled, the default, and in the place of that the first by name;
 * behind it, its fall-backs, for when it fails again and again.
 
 A key is kept sealed (``secrets.py``), and no part of it but its last characters is ever shown.
@@ -223,8 +223,9 @@ class Catalogue:
         return Candidate(model, provider)
 
     def _default(self) -> Candidate | None:
-        found = (self._candidate(model.name) for model in self._models.values() if model.is_default)
-        return next((candidate for candidate in found if candidate is not None), None)
+        """The default; where it was removed or cannot be asked, the first one that can."""
+        usable = self.usable
+        return self._candidate(usable[0].name) if usable else None
 
 
 EMPTY = Catalogue({}, {})

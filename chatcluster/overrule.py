@@ -10,7 +10,9 @@ tenure's,
    versions that Postgres has forgotten are not given out again, and readers that saw them are told to start anew;
 2. a stream with an epoch that leaves no room above is dropped: what it had is garbage;
 3. the tenure opens again under its new epoch, with what it has in memory. Nothing below it can be added from then on,
-   and nothing of two tenures is mixed for a reader, who turns to the new one when the database names it.
+   and nothing of two tenures is mixed for a reader, who turns to the new one when the database names it;
+4. an answer that was complete by then, and waited for its commit, is committed with the position that its last frame
+   has now (``placed``): readers are shown its words up to there before it.
 
 On failure: Postgres cannot be reached: tried again, for as long as the lease lasts. Redis cannot be reached: the
 publisher tries again, and finds the same. A writer that goes on adding to the stream is overruled ``OVERRULES_MAX``
@@ -21,8 +23,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
+
 from chatcluster import telemetry
+from chatcluster.chat import CommitStep, FinishInterruption, FinishTurn, OwnerCommand
 from chatcluster.errors import StreamsUnavailable
+from chatcluster.parts import NewMessage, Position
 from chatcluster.ports import Chat, PartStreams, Store
 from chatcluster.repeats import until_known
 from chatcluster.tenure_stream import EPOCH_MAX, TenureStream
@@ -39,6 +45,8 @@ class Overruling:
         self._stream = stream
         self._worker_id = worker_id
         self._count = 0
+        self._former_epochs: set[int] = set()
+        """Those that were overruled after an attempt began: its frames are sent again under the present one."""
 
     @property
     def is_due(self) -> bool:
@@ -52,6 +60,8 @@ class Overruling:
         chat = await until_known(
             lambda: self._store.raise_epoch(chat_id, self._worker_id, epoch=stream.epoch, above=above), chat_id
         )
+        if stream.has_attempted:
+            self._former_epochs.add(stream.epoch)
         self._count += 1
         telemetry.event("stream.overruled", chat_id=str(chat_id), found=found, epoch=chat.epoch, count=self._count)
         if found >= EPOCH_MAX:
@@ -61,6 +71,23 @@ class Overruling:
         else:
             stream.overrule(chat.epoch)
         return chat
+
+    def placed(self, command: OwnerCommand) -> OwnerCommand:
+        """``command`` with the positions that the frames of its messages have now."""
+        match command:
+            case FinishTurn(messages) | CommitStep(messages):
+                return msgspec.structs.replace(command, messages=tuple(map(self._placed, messages)))
+            case FinishInterruption(partial) if partial is not None:
+                return FinishInterruption(self._placed(partial))
+        return command
+
+    def _placed(self, message: NewMessage) -> NewMessage:
+        if not self._former_epochs or message.position is None:
+            return message
+        epoch, seq = Position.parse(message.position)
+        if epoch not in self._former_epochs:
+            return message  # the last words of an older tenure are where they were
+        return msgspec.structs.replace(message, position=str(Position(self._stream.epoch, seq)))
 
     async def _drop(self, chat_id: UUID) -> None:
         try:

@@ -14,7 +14,8 @@ Claim and start are one step that cancellation cannot split. What happens to a c
 in ``tenures.py`` and ``runner.py``.
 
 Wake-ups for the claimer: a commit in this process, a hint from another replica, a burial, a runner that
-ended, and a jittered poll as the safety net. Chats to be interrupted are claimed even when full.
+ended, and a jittered poll as the safety net, which is short while a suspect keeps others like it waiting (see
+``Store.claim``). Chats to be interrupted are claimed even when full.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
 from chatcluster.heartbeat import Lease, hold_lease
 from chatcluster.histories import LONG_HISTORIES_BYTES, Places
 from chatcluster.notices import Notices
-from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
+from chatcluster.ports import RUNNABLE_CHANNEL, SUSPECTED_TAKEOVERS, Claimed, Outside, Renewal, alone_seconds
 from chatcluster.ports import Replica as ReplicaRow
 from chatcluster.publisher import Publisher
 from chatcluster.tenures import Tenures
 
 STORE_RETRY_SECONDS = 0.2
 INCARNATION_RETRY_SECONDS = 0.2
+ALONE_SECONDS_MIN = alone_seconds(SUSPECTED_TAKEOVERS + 1)
 
 
 class Replica:
@@ -190,12 +192,19 @@ class Replica:
         self._claiming = True
         try:
             while True:
+                await trio.lowlevel.checkpoint()  # the claim itself cannot be cancelled, and may always find something
                 self._wake = trio.Event()
                 if not await self._claim_once(runners):
-                    with trio.move_on_after(self._settings.claim_poll_seconds * random.uniform(0.75, 1.25)):
+                    with trio.move_on_after(self._claim_pause_seconds):
                         await self._wake.wait()
         finally:
             self._claiming = False
+
+    @property
+    def _claim_pause_seconds(self) -> float:
+        """Until the next look without a wake-up. None comes for suspects that we were not given yet."""
+        poll_seconds = self._settings.claim_poll_seconds * random.uniform(0.75, 1.25)
+        return min(poll_seconds, ALONE_SECONDS_MIN) if self.tenures.suspects_wait else poll_seconds
 
     async def _claim_once(self, runners: trio.Nursery) -> bool:
         """Claim a batch and start its runners; whether there may be more for us to take at once."""

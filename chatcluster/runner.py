@@ -16,7 +16,8 @@ What happens on each failure:
 * Postgres cannot be reached: the commit is repeated until it is known what became of it (a repeat is
   recognised by the store), or until the lease is lost and this tenure with it;
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
-* ``Fenced``: another tenure is on; this one ends without any further effect;
+* ``Fenced``: another tenure is on; this one ends without any further effect. The same if there is no such chat any
+  more, as a failover may have lost its creation;
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
 * the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
 * the chat has content of a newer version: it is given back, to a replica that can read it;
@@ -52,6 +53,7 @@ from chatcluster.chat import (
 )
 from chatcluster.config import Settings
 from chatcluster.errors import (
+    ChatNotFound,
     Fenced,
     HistoryTooLarge,
     Moved,
@@ -135,7 +137,7 @@ class Runner:
                 try:
                     await self._work()
                     await self._calls.tools.close()
-                except Fenced:
+                except (Fenced, ChatNotFound):
                     self._over = True
                 except Unreadable as error:  # nor can it be written: the chat is left as it is
                     telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))

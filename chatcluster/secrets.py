@@ -54,6 +54,10 @@ class Keyring:
         """The keys of ``CHATCLUSTER_ENCRYPTION_KEYS``. Raises ``ConfigError``, which repeats none of them."""
         return cls([_key(word.strip(), number) for number, word in enumerate(text.split(","), 1) if text.strip()])
 
+    def require_keys(self) -> None:
+        """Raises ``NoEncryptionKeys`` if there are none."""
+        self._first()
+
     @property
     def head(self) -> bytes:
         """What begins each value that the first key has sealed. Raises ``NoEncryptionKeys``."""

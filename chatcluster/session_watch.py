@@ -10,6 +10,9 @@ another one is let go of and taken anew, and every watch begins anew: on an old 
 would ever end by itself. A lock that was taken after the renewal began stays: its answer may be late, and of a server
 that is no more, and locks that are let go of together look like a death.
 
+**Locks are taken one after the other.** The answer to one that is taken may be lost, and then it is let go of again. If
+that befell all of them at once, as it could after a failover, it would look like a death as well.
+
 What happens on each failure:
 
 * a lock session breaks: the lock is taken again. Whoever watches sees that another one is still held, and waits on;
@@ -23,6 +26,7 @@ What happens on each failure:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from uuid import UUID
 
 import trio
@@ -50,6 +54,7 @@ class SessionWatch:
         self._ring_changed = trio.Event()
         self._held: dict[int, _Holding] = {}
         self._taken = [trio.Event() for _ in range(SESSION_LOCKS)]
+        self._taking = trio.Lock()
         self._watches: dict[UUID, trio.CancelScope] = {}
 
     def __repr__(self) -> str:
@@ -89,7 +94,9 @@ class SessionWatch:
     async def _keep(self, lock: int) -> None:
         while True:
             try:
-                async with self._registry.hold(self._worker_id, lock) as held:
+                async with AsyncExitStack() as stack:
+                    async with self._taking:
+                        held = await stack.enter_async_context(self._registry.hold(self._worker_id, lock))
                     self._taken[lock].set()
                     await self._stay(lock, held)
                 telemetry.event("session.lost", worker_id=str(self._worker_id), lock=lock)

@@ -178,6 +178,11 @@ class TenureStream:
         self._on_fenced()
 
     @property
+    def has_attempted(self) -> bool:
+        """Whether there is an attempt of this tenure."""
+        return self._attempt > 0
+
+    @property
     def epoch_above(self) -> int:
         """An epoch that is above ours, and above what is in the stream unless that leaves no room."""
         found = self.overtaken_by or 0
@@ -185,6 +190,8 @@ class TenureStream:
 
     def overrule(self, epoch: int) -> None:
         """Postgres says that this tenure goes on, under this epoch: what there is of it is sent under that."""
+        if self.overtaken_by is None:
+            return  # it was given up meanwhile
         self.epoch = epoch
         self.memory = [Frame(Position(epoch, kept.position.seq), kept.kind, kept.data) for kept in self.memory]
         self.state, self.overtaken_by = State.NEW, None

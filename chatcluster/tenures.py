@@ -22,7 +22,15 @@ from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
 from chatcluster.held_chat import HeldChat
 from chatcluster.histories import History, Places
 from chatcluster.notices import Notices, hint_in
-from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, worker_channel
+from chatcluster.ports import (
+    SUSPECTED_SECONDS,
+    SUSPECTED_TAKEOVERS,
+    Claimed,
+    Outside,
+    OwnedChat,
+    Renewal,
+    worker_channel,
+)
 from chatcluster.publisher import Publisher
 from chatcluster.runner import Runner
 
@@ -64,6 +72,15 @@ class Tenures:
     @property
     def free_slots(self) -> int:
         return max(0, self._settings.slots - len(self._runners))
+
+    @property
+    def suspects_wait(self) -> bool:
+        """Whether a suspect has begun here so lately that we are not given another one."""
+        since = trio.current_time() - SUSPECTED_SECONDS
+        return any(
+            runner.chat.takeovers > SUSPECTED_TAKEOVERS and self._started_at[chat_id] >= since
+            for chat_id, runner in self._runners.items()
+        )
 
     def runner(self, chat_id: UUID) -> Runner | None:
         """The one that works on the chat here."""

@@ -23,6 +23,8 @@ from chatcluster.parts import NewMessage, ToolCallPart
 from chatcluster.ports import Approval, Effect, RunBy, Tool
 from chatcluster.tool_results import refused
 
+CALLS_MAX = 128
+"""Of one step: what is beyond is not run."""
 DEATHS_MAX = 3
 """A call that so many workers died with is not run again."""
 
@@ -67,15 +69,22 @@ class Refuse(NamedTuple):
 Resumption = Run | AskSomebody | Refuse
 
 
-def plan_of(parts: Sequence[ToolCallPart], tools: KnownTools, permitted: Collection[str], settings: Settings) -> Plan:
-    """``permitted``: names of tools that the chat's user need not be asked about."""
-    refusals = {part.id: _refusal(part, tools.get(part.name)) for part in parts}
-    sound = [part for part in parts if refusals[part.id] is None]
+def plan_of(
+    parts: Sequence[ToolCallPart],
+    tools: KnownTools,
+    refusals: Mapping[str, str],
+    *,
+    permitted: Collection[str],
+    settings: Settings,
+) -> Plan:
+    """``refusals``: why calls cannot be run, by their IDs. ``permitted``: names of tools that the chat's user need not
+    be asked about."""
+    sound = [part for part in parts if part.id not in refusals]
     calls = [_begun(part, tools[part.name].tool, permitted, settings) for part in sound]
     ours = [call for call in calls if call.state is CallState.PENDING]
     if all(call.effect != Effect.ONCE for call in ours):
         calls = [_started(call) for call in calls]
-    return Plan(tuple(calls), tuple(refused(call_id, text) for call_id, text in refusals.items() if text is not None))
+    return Plan(tuple(calls), tuple(refused(call_id, text) for call_id, text in refusals.items()))
 
 
 def asks_somebody(parts: Sequence[ToolCallPart], tools: KnownTools) -> bool:
@@ -102,7 +111,10 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
     return Run(again) if problem is None else Refuse(problem)
 
 
-def _refusal(part: ToolCallPart, known: KnownTool | None) -> str | None:
+def refusal(part: ToolCallPart, known: KnownTool | None, *, place: int) -> str | None:
+    """Why the call, the one at this ``place`` of its step, cannot be run; None if it can."""
+    if place >= CALLS_MAX:
+        return f"This call was not run: a step has {CALLS_MAX} calls at most. Call the tool again."
     if known is None:
         return f"There is no tool {part.name[:100]!r}. Use one of those that you were told of."
     if known.tool.approval is Approval.DENY:

@@ -102,7 +102,7 @@ class ToolStep:
         the chat rests, or when the replica drains; False if the chat moved. Raises ``Fenced`` and ``Moved``.
         """
         self._order = [part.id for part in parts]
-        ask = self._sort(calls, parts, fresh=fresh)
+        ask = await self._sort(calls, parts, fresh=fresh)
         if ask:
             await self._held.commit(AskAgain(ask, self._settings.approval_seconds))
         try:
@@ -130,9 +130,9 @@ class ToolStep:
 
     # --- which of them, and when --------------------------------------------------------------
 
-    def _sort(self, calls: Sequence[OpenCall], parts: Sequence[ToolCallPart], *, fresh: bool) -> tuple[str, ...]:
+    async def _sort(self, calls: Sequence[OpenCall], parts: Sequence[ToolCallPart], *, fresh: bool) -> tuple[str, ...]:
         """What is to be run is waiting after this, what cannot be has its result; those that somebody is asked about
-        are returned."""
+        are returned. Others have their turn in between: to look at arguments takes time."""
         ledger = {call.call_id: call for call in calls}
         ask = []
         for part in parts:
@@ -145,8 +145,10 @@ class ToolStep:
             elif fresh and call.state is CallState.STARTED:
                 tool = self._tools.known[part.name].tool
                 self._waiting.append(Runnable(call, part, tool, is_started=True, again=False))
-            elif self._resume(call, part):
-                ask.append(call.call_id)
+            else:
+                if self._resume(call, part):
+                    ask.append(call.call_id)
+                await trio.lowlevel.checkpoint()
         return tuple(ask)
 
     def _resume(self, call: OpenCall, part: ToolCallPart) -> bool:

@@ -20,7 +20,7 @@ from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart
 from chatcluster.ports import Outside
 from chatcluster.repeats import until_known
-from chatcluster.tool_plan import asks_somebody, plan_of
+from chatcluster.tool_plan import asks_somebody, plan_of, refusal
 from chatcluster.tool_step import ToolStep
 
 
@@ -64,9 +64,20 @@ class TurnCalls:
         permitted: Collection[str] = ()
         if asks_somebody(parts, self.tools.known):
             permitted = await until_known(lambda: self._store.permissions(chat.owner_id, chat.id), chat.id)
-        plan = plan_of(parts, self.tools.known, permitted, self._settings)
+        refusals = await self._refusals(parts)
+        plan = plan_of(parts, self.tools.known, refusals, permitted=permitted, settings=self._settings)
         await self._held.commit(CommitStep((answer, *plan.refused), plan.calls))
         self._planned = (self._held.chat.history_version, plan.calls)
+
+    async def _refusals(self, parts: Sequence[ToolCallPart]) -> dict[str, str]:
+        """Why calls cannot be run. Others have their turn in between: to look at arguments takes time."""
+        refusals = {}
+        for place, part in enumerate(parts):
+            text = refusal(part, self.tools.known.get(part.name), place=place)
+            if text is not None:
+                refusals[part.id] = text
+            await trio.lowlevel.checkpoint()
+        return refusals
 
     async def run(self, parts: Sequence[ToolCallPart]) -> None:
         """Run what is the owner's to run of the calls that have no result yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -36,6 +37,8 @@ class World:
     accounts: Accounts
     age_lease: Callable[[UUID, float], Awaitable[None]]
     """Let the last heartbeat of a worker be so many seconds older."""
+    age_change: Callable[[UUID, float], Awaitable[None]]
+    """Let the last change of a chat be so many seconds older."""
     kill_sessions: Callable[[], Awaitable[None]]
     """Let the processes die that hold a session lock."""
     break_session: Callable[[UUID, int], Awaitable[None]]
@@ -115,6 +118,9 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
         interval = f"interval '{seconds} seconds'"
         await execute(f"UPDATE replicas SET heartbeat_at = heartbeat_at - {interval} WHERE worker_id = '{worker_id}'")
 
+    async def age_change(chat_id: UUID, seconds: float) -> None:
+        await execute(f"UPDATE chats SET updated_at = updated_at - interval '{seconds} seconds' WHERE id = '{chat_id}'")
+
     async def write_on(timeline: int | None) -> None:
         told = "null" if timeline is None else timeline
         await execute(
@@ -157,6 +163,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             PostgresRegistry(database),
             PostgresAccounts(database),
             age_lease,
+            age_change,
             kill_sessions,
             break_session,
             have_session_locks,
@@ -190,6 +197,9 @@ def memory_world(**settings: Any) -> World:
     async def age_lease(worker_id: UUID, seconds: float) -> None:
         database.replicas[worker_id].heartbeat_at -= seconds
 
+    async def age_change(chat_id: UUID, seconds: float) -> None:
+        database.chats[chat_id].updated_at -= timedelta(seconds=seconds)
+
     async def kill_sessions() -> None:
         for worker_id, lock in list(database.locks):
             database.drop_session(worker_id, lock)
@@ -222,6 +232,7 @@ def memory_world(**settings: Any) -> World:
         MemoryRegistry(database),
         MemoryAccounts(database),
         age_lease,
+        age_change,
         kill_sessions,
         break_session,
         have_session_locks,

@@ -62,6 +62,8 @@ def chaos(*arguments: str) -> tuple[int, str]:
         ("--url chat.example --token t", "--url"),
         (" ".join((*THEIRS, "--faults", "redis-flush")), "redis-flush"),
         (" ".join((*THEIRS, "--proxy", "nginx")), "--proxy"),
+        (" ".join((*THEIRS, "--tools")), "--tools"),
+        ("--tools --faults failover", "failover"),
     ],
 )
 def test_bad_arguments_are_refused_by_name_before_anything_is_done(

@@ -566,6 +566,22 @@ def test_p4_a_reader_that_is_told_late_or_never_is_a_violation(checker: Checker,
     assert wrong(checker) == {Kind.LATE: 1}
 
 
+@pytest.mark.parametrize(("version", "wrong"), [(3, {Kind.STALE: 1}), (2, {})], ids=["moved", "not moved"])
+def test_p2_a_tenure_that_was_told_with_a_cursor_that_moved_is_not_followed_by_an_older_one(
+    reading: Reading, version: int, wrong: dict[Kind, int]
+) -> None:
+    """A status at the old cursor is the first word of all that is told anew: who leaves then has no cursor for it."""
+    reading.ask().status("running", 2, version=version)
+    reading.join("running", 1)
+    reading.status("running", 2, version=3)
+    reading.attempt("2-1")
+    reading.parts("because", after="2-1")
+    reading.message(replace(answer(2, "because"), revision=4), "2-2")
+    reading.status("waiting", 2)
+    reading.checker.wrote(sent("why?", 0))
+    assert reading.end(QUESTION, replace(answer(2, "because"), revision=4)) == wrong
+
+
 # --- P5: stop stops, and keeps what was said --------------------------------------------------
 
 
@@ -602,6 +618,29 @@ def test_p5_streamed_text_does_not_vanish_when_the_answer_is_stopped(reading: Re
     for write in (sent("why?", 0), asked("interrupt", 1)):
         reading.checker.wrote(write)
     assert reading.end(QUESTION) == {Kind.TEXT: 1}
+
+
+def test_p5_a_preview_whose_question_is_edited_away_vanishes_with_the_reset(reading: Reading) -> None:
+    """The status is told first, at the cursor of before, and then all the rest anew."""
+    answering(reading).status("interrupting", 1, version=3)
+    reading.status("waiting", 1)
+    reading.position = "0-0"
+    reading.event("history_reset", "4.0-0.0")
+    edited = replace(user(4, "how?"), revision=4)
+    reading.message(edited)
+    reading.event("queue", queue=[])
+    for write in (sent("why?", 0), sent("how?", 1, op="edit", target=1), asked("interrupt", 2)):
+        reading.checker.wrote(write)
+    assert reading.end(edited) == {}
+
+
+def test_p5_without_a_reset_it_does_not_vanish(reading: Reading) -> None:
+    answering(reading).status("interrupting", 1, version=3)
+    reading.status("waiting", 1)
+    reading.event("queue", "4.1-3", queue=[])
+    for write in (sent("why?", 0), asked("interrupt", 1)):
+        reading.checker.wrote(write)
+    assert reading.end(QUESTION, version=4) == {Kind.TEXT: 1}
 
 
 # --- P6: a deploy is invisible ----------------------------------------------------------------

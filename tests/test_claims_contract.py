@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 import trio
 from chat_states import assistant
-from contract_worlds import World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of, open_world
 
 from chatcluster.chat import CommitStep, FinishTurn, Interrupt, Release, Retry, ScheduleRetry, StartAttempt
-from chatcluster.ports import SUSPECTED_TAKEOVERS, Claimed
+from chatcluster.ports import SUSPECTED_TAKEOVERS, Claimed, alone_seconds
 
 GREEDY, MODEST, THIRD = UUID(int=11), UUID(int=12), UUID(int=13)
 RETRY = Retry(attempt=1, delay_ms=60_000, error="busy", kind="overloaded")
@@ -50,8 +50,12 @@ async def suspect(world: World, *chat_ids: UUID) -> None:
     """Let the chats have had owners that died, so often that they may be why."""
     for _ in range(SUSPECTED_TAKEOVERS):
         worker = await world.worker()
-        assert len(await world.store.claim(worker, free_slots=9, batch=9)) == len(chat_ids)
+        assert len(await claim_nine(world, worker)) == len(chat_ids)
         await die(world, worker)
+
+
+async def claim_nine(world: World, worker: UUID, *, free_slots: int = 9) -> list[UUID]:
+    return [one.chat.id for one in await world.store.claim(worker, free_slots=free_slots, batch=9)]
 
 
 # --- turns ------------------------------------------------------------------------------------
@@ -157,7 +161,7 @@ async def test_the_counts_start_anew_with_the_history(world: World) -> None:
     chat = (await world.claim()).chat
     chat = (await world.store.commit(fence_of(chat), ScheduleRetry(RETRY))).chat
     stepped = await world.store.commit(fence_of(chat), CommitStep((assistant("a step"),)))
-    assert (stepped.chat.attempt, stepped.chat.takeovers, stepped.chat.failures) == (0, 0, 0)
+    assert (stepped.chat.attempt, stepped.chat.takeovers, stepped.chat.failures) == (1, 0, 0), "the next step has begun"
 
 
 async def test_a_tenure_that_ends_in_order_clears_a_chat_of_suspicion(world: World) -> None:
@@ -183,6 +187,70 @@ async def test_of_the_chats_that_may_be_what_killed_their_owners_one_is_claimed_
     assert set(others) <= set(taken)
     assert await claim(first) == ()
     assert [one.chat.id for one in await claim(second)] == [one for one in suspects if one not in taken]
+
+
+async def test_chats_to_be_interrupted_are_suspected_like_all_others(world: World) -> None:
+    """P10: they would share every death of the one that kills their owners, and be ended with it."""
+    interrupted, running = await world.chat(), await world.chat()
+    await suspect(world, interrupted, running)
+    await world.store.apply(interrupted, Interrupt(), owner_id=OWNER)
+    first, second = await world.worker(), await world.worker()
+    (taken,) = await claim_nine(world, first)
+    assert await claim_nine(world, first) == []
+    (other,) = await claim_nine(world, second)
+    assert {taken, other} == {interrupted, running}
+
+
+async def test_of_suspects_the_one_that_waits_longest_is_claimed(world: World) -> None:
+    """P10: one to be interrupted, which comes back from each death, keeps no other from its turn."""
+    interrupted, running = await world.chat(), await world.chat()
+    await suspect(world, interrupted, running)
+    await world.store.apply(interrupted, Interrupt(), owner_id=OWNER)
+    taken = []
+    for _ in range(4):
+        worker = await world.worker()
+        taken.extend(await claim_nine(world, worker))
+        await die(world, worker)
+    assert taken[:2] in ([interrupted, running], [running, interrupted])
+    assert taken[2:] == taken[:2]
+
+
+async def test_a_suspect_to_be_interrupted_takes_no_place(world: World) -> None:
+    """P5"""
+    chat_id = await world.chat()
+    await suspect(world, chat_id)
+    worker = await world.worker()
+    assert await claim_nine(world, worker, free_slots=0) == []
+    await world.store.apply(chat_id, Interrupt(), owner_id=OWNER)
+    other = await world.chat()
+    assert sorted(await claim_nine(world, worker, free_slots=1)) == sorted([chat_id, other])
+
+
+@pytest.mark.parametrize("deaths", [3, 4, 5, 6, 8])
+async def test_a_suspect_is_alone_for_longer_with_each_death(world: World, deaths: int) -> None:
+    """P10: those that wait for it are mostly innocent; the one that kills is told even if it takes its time."""
+    killer = await world.chat()
+    for _ in range(deaths):
+        worker = await world.worker()
+        assert await claim_nine(world, worker) == [killer]
+        await die(world, worker)
+    worker = await world.worker()
+    assert await claim_nine(world, worker) == [killer]
+    waiting = await world.chat()
+    for _ in range(SUSPECTED_TAKEOVERS):
+        victim = await world.worker()
+        assert await claim_nine(world, victim) == [waiting]
+        await die(world, victim)
+    await world.age_change(killer, alone_seconds(deaths + 1) - 0.2)
+    if deaths > SUSPECTED_TAKEOVERS:
+        assert await claim_nine(world, worker) == []
+    await world.age_change(killer, 0.2)
+    assert await claim_nine(world, worker) == [waiting]
+
+
+def test_a_suspect_is_alone_for_two_seconds_at_most() -> None:
+    """P10"""
+    assert [alone_seconds(takeovers) for takeovers in (4, 5, 6, 7, 8, 1000)] == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
 
 
 def retry_of(attempt: int) -> Retry:

@@ -24,7 +24,6 @@ from chatcluster.parts import (
     NoticePart,
     Part,
     PartFrame,
-    Parts,
     QueuedMessage,
     ReasoningPart,
     Role,
@@ -148,27 +147,31 @@ def test_a_steered_message_is_marked_in_the_queue() -> None:
     assert [one.steered for one in view(QueueEvent((queued,))).queue] == [True]
 
 
-def now(view: ChatView) -> tuple[Parts, list[ToolCallPart], dict[str, ToolProgressPart]]:
-    """The preview, the calls without a result, and how far they are."""
-    return view.preview, view.open_calls, view.progress
-
-
-def test_a_call_is_shown_as_it_is_written_and_how_far_it_is_until_its_result_comes() -> None:
-    shown = ChatView()
-    begun = ToolCallPart("c1", "look", "")
-    for part in (TextPart("Hm"), begun, ToolArgumentsPart("c1", '{"a"'), ToolArgumentsPart("c1", ":1}")):
-        shown.apply("1.1-1", PartFrame(1, part))
+def test_a_call_is_shown_as_it_is_written_until_its_message_comes() -> None:
+    pieces = (
+        TextPart("Hm"),
+        ToolCallPart("c1", "look", ""),
+        ToolArgumentsPart("c1", '{"a"'),
+        ToolArgumentsPart("c1", ":1}"),
+    )
+    shown = view(*(PartFrame(1, piece) for piece in pieces))
     call = ToolCallPart("c1", "look", '{"a":1}')
-    assert now(shown) == ((TextPart("Hm"), call), [], {})
-    shown.apply("2.1-1", MessageEvent(message_of(2, Role.ASSISTANT, TextPart("Hm"), call)))
-    assert now(shown) == ((), [call], {})
-    shown.apply("2.1-2", AttemptFrame(1, 2))
-    shown.apply("2.1-3", PartFrame(1, ToolProgressPart("c1", 0.5)))
-    assert shown.progress["c1"].progress == 0.5
-    shown.apply("2.1-4", PartFrame(1, ToolResultPart("c1", "blue")))
-    assert now(shown)[0] == (ToolResultPart("c1", "blue"),)
-    shown.apply("3.1-4", MessageEvent(message_of(3, Role.TOOL, ToolResultPart("c1", "blue"))))
-    assert now(shown) == ((), [], {})
+    assert shown.preview == (TextPart("Hm"), call)
+    shown.apply("5.1-1", MessageEvent(message_of(2, Role.ASSISTANT, TextPart("Hm"), call)))
+    assert shown.open_calls == [call]
+
+
+def test_how_far_a_call_is_is_known_until_its_result_is_history() -> None:
+    called = MessageEvent(message_of(2, Role.ASSISTANT, ToolCallPart("c1", "look", "{}")))
+    result = ToolResultPart("c1", "blue")
+    said = (AttemptFrame(1, 2), PartFrame(1, ToolProgressPart("c1", 0.5)), PartFrame(1, result))
+    running = view(called, *said)
+    assert running.progress["c1"].progress == 0.5
+    assert running.preview == (result,)
+    ended = view(called, *said, MessageEvent(message_of(3, Role.TOOL, result)))
+    assert ended.open_calls == []
+    assert not ended.progress
+    assert not ended.preview
 
 
 def test_what_a_turn_goes_on_without_is_known_until_it_ends() -> None:

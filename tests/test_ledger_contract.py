@@ -17,6 +17,7 @@ from chatcluster.chat import (
     DENIED_TEXT,
     NOT_APPROVED_TEXT,
     TIMED_OUT_TEXT,
+    VERSIONS_FORGOTTEN_MAX,
     Approve,
     Archive,
     AskAgain,
@@ -269,6 +270,15 @@ async def test_a_call_that_nobody_answers_is_answered_when_its_time_is_over(worl
     assert await world.store.open_calls(chat.id) == ()
     with pytest.raises(CallAnswered):
         await apply(world, chat, SubmitToolResults((ToolResult("c", "42"),)))
+
+
+async def test_a_sweep_after_a_failover_leaves_the_versions_behind_that_may_be_lost(world: World) -> None:
+    chat = await world.ask(call("a"))
+    await world.age_actions(chat.id, 61.0)
+    await world.write_on(99)
+    (swept,) = await world.store.expire_actions(9)
+    assert swept.chat.reset_version > chat.snapshot_version + VERSIONS_FORGOTTEN_MAX
+    assert swept.chat.claimable
 
 
 async def test_of_sweeps_that_meet_one_answers(world: World) -> None:

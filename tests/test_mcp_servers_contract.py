@@ -185,6 +185,17 @@ async def test_what_is_removed_cannot_be_changed_and_takes_its_grants_along(worl
     assert not await world.servers.keep_grant(Grant(server_id=added.id, user_id=ALICE, sealed=b"late"))
 
 
+@pytest.mark.postgres
+async def test_a_row_that_cannot_be_read_costs_its_server_and_no_other(database_url: str) -> None:
+    async with postgres_world(database_url) as world:
+        await world.add("fine")
+        await world.add("odd")
+        await trio.to_thread.run_sync(
+            execute_sql, database_url, """update mcp_servers set settings = '{"url": 7}' where slug = 'odd'"""
+        )
+        assert [found.slug for found in await world.servers.servers()] == ["fine"]
+
+
 # --- signing in -------------------------------------------------------------------------------
 
 

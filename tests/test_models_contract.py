@@ -241,6 +241,13 @@ async def test_in_the_place_of_one_that_is_gone_or_disabled_the_default_is_asked
         (await desk.models.catalogue()).require("a")
 
 
+async def test_without_a_default_the_first_one_that_can_be_asked_is(desk: Desk) -> None:
+    for name in ("default", "b", "a"):
+        await desk.add(name)
+    await desk.admin.remove_model("default")
+    assert await desk.asked(None) == ["a"]
+
+
 async def test_of_a_provider_that_is_disabled_nothing_is_asked(desk: Desk) -> None:
     await desk.add("default")
     await desk.admin.change_provider("cloud", ProviderChange(enabled=False))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
 from uuid import UUID
 
 from chatcluster.chat import Status, claimed
 from chatcluster.config import Settings
 from chatcluster.memory.database import ChatRow, MemoryDatabase
 from chatcluster.parts import CONTENT_VERSION
-from chatcluster.ports import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, Claimed
+from chatcluster.ports import SUSPECTED_TAKEOVERS, Claimed, alone_seconds
 
 
 class Claims:
@@ -25,24 +24,29 @@ class Claims:
     def _claim(self, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         if worker_id not in self._database.replicas:
             return ()
-        interrupting = self._claimable(Status.INTERRUPTING)[:batch]
+        interrupting = [row for row in self._claimable(Status.INTERRUPTING) if not _is_suspect(row)][:batch]
         places = max(0, min(free_slots, batch - len(interrupting)))
-        running = (*self._suspected(worker_id), *self._by_turns())[:places]
+        suspected = self._suspected(worker_id, with_running=places > 0)
+        running = self._by_turns()[: places - sum(row.state.status is Status.RUNNING for row in suspected)]
         if running:
             self._last_owner = running[-1].owner_id
-        return tuple(self._take(row, worker_id) for row in (*interrupting, *running))
+        return tuple(self._take(row, worker_id) for row in (*interrupting, *suspected, *running))
 
-    def _suspected(self, worker_id: UUID) -> list[ChatRow]:
+    def _suspected(self, worker_id: UUID, *, with_running: bool) -> list[ChatRow]:
         """The suspect that waits longest, if the worker took none lately. A suspect may be what ended its owners."""
-        since = self._database.now() - timedelta(seconds=SUSPECTED_SECONDS)
-        owned = [row for row in self._database.owned_by(worker_id) if row.updated_at > since]
-        if any(row.state.takeovers > SUSPECTED_TAKEOVERS for row in owned):
+        if any(self._is_alone(row) for row in self._database.owned_by(worker_id)):
             return []
-        return [row for row in self._claimable(Status.RUNNING) if row.state.takeovers >= SUSPECTED_TAKEOVERS][:1]
+        statuses = (Status.INTERRUPTING, Status.RUNNING) if with_running else (Status.INTERRUPTING,)
+        return [row for row in self._claimable(*statuses) if _is_suspect(row)][:1]
+
+    def _is_alone(self, row: ChatRow) -> bool:
+        """Whether the chat has its owner for itself still, as far as suspects go."""
+        seconds = (self._database.now() - row.updated_at).total_seconds()
+        return row.state.takeovers > SUSPECTED_TAKEOVERS and seconds < alone_seconds(row.state.takeovers)
 
     def _by_turns(self) -> list[ChatRow]:
         """Round by round the chats of each owner, the oldest first, beginning with the owner after the last one."""
-        waiting = [row for row in self._claimable(Status.RUNNING) if row.state.takeovers < SUSPECTED_TAKEOVERS]
+        waiting = [row for row in self._claimable(Status.RUNNING) if not _is_suspect(row)]
         rounds: Counter[UUID] = Counter()
         turns: list[tuple[int, bool, UUID, int, ChatRow]] = []
         for row in waiting:
@@ -57,12 +61,12 @@ class Claims:
         busy = [row for row in self._database.chats.values() if row.owner_id == owner_id and row.state.worker_id]
         return not chats_max or sum(row.state.status is Status.RUNNING for row in busy) + more <= chats_max
 
-    def _claimable(self, status: Status) -> list[ChatRow]:
-        """The chats in this status that wait for an owner, the oldest first."""
+    def _claimable(self, *statuses: Status) -> list[ChatRow]:
+        """The chats in these statuses that wait for an owner, the oldest first."""
         waiting = [
             (row.claimable_since, serial, row)
             for serial, row in enumerate(self._database.chats.values())
-            if row.claimable_since is not None and row.state.status is status
+            if row.claimable_since is not None and row.state.status in statuses
             if row.state.content_version <= CONTENT_VERSION
         ]
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
@@ -72,3 +76,7 @@ class Claims:
         self._database.log_claimed(row, worker_id)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
         return Claimed(self._database.view(row), retry_seconds)
+
+
+def _is_suspect(row: ChatRow) -> bool:
+    return row.state.takeovers >= SUSPECTED_TAKEOVERS

@@ -9,12 +9,41 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster.chat import Status
+from chatcluster.ports.store import Chat
+
 
 class Gap(msgspec.Struct, frozen=True):
     """Something may have been missed here: the connection was lost, or the buffer overflowed."""
 
 
 GAP = Gap()
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """Published after each commit. It says that there is something to read, and is never data."""
+
+    chat_id: UUID
+    snapshot_version: int
+    history_version: int
+    queue_version: int
+    status: Status
+    worker_id: UUID | None
+    epoch: int
+    attempt: int
+
+
+def hint_of(chat: Chat) -> Hint:
+    return Hint(
+        chat.id,
+        chat.snapshot_version,
+        chat.history_version,
+        chat.queue_version,
+        chat.status,
+        chat.worker_id,
+        chat.epoch,
+        chat.attempt,
+    )
 
 
 class Subscription(Protocol):

@@ -18,7 +18,17 @@ SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
 
 SUSPECTED_SECONDS = 2.0
-"""For so long it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+"""For so long at most it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+
+
+def alone_seconds(takeovers: int) -> float:
+    """For how long a suspect in so many tenures has its owner for itself.
+
+    An eighth of ``SUSPECTED_SECONDS`` at first, because those that wait for it are suspected with it and most are
+    innocent, and twice as long with each further death, which tells those that kill slowly.
+    """
+    return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)
+
 
 VERSION_MAX = 2**63 - 1
 
@@ -71,32 +81,6 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
         if self.status is Status.RUNNING and self.worker_id is None and not self.archived:
             return "pending"
         return str(self.status)
-
-
-class Hint(msgspec.Struct, frozen=True):
-    """Published after each commit. It says that there is something to read, and is never data."""
-
-    chat_id: UUID
-    snapshot_version: int
-    history_version: int
-    queue_version: int
-    status: Status
-    worker_id: UUID | None
-    epoch: int
-    attempt: int
-
-
-def hint_of(chat: Chat) -> Hint:
-    return Hint(
-        chat.id,
-        chat.snapshot_version,
-        chat.history_version,
-        chat.queue_version,
-        chat.status,
-        chat.worker_id,
-        chat.epoch,
-        chat.attempt,
-    )
 
 
 class Idempotency(msgspec.Struct, frozen=True):
@@ -283,8 +267,9 @@ class Store(Ledger, Protocol):
         ``snapshot_version + 1``, ``takeovers + 1``; a running chat without a scheduled retry starts its next attempt
         with it. At most ``free_slots`` running chats are taken; interrupting ones are taken regardless, and first.
         Chats with content of a newer version are left to others.
-        Of the chats with ``SUSPECTED_TAKEOVERS`` a worker takes one in ``SUSPECTED_SECONDS``. Nothing is taken for a
-        worker without a row in the registry. A chat whose row cannot be read ends in an error; the others are claimed.
+        Of the chats with ``SUSPECTED_TAKEOVERS``, interrupting or running, a worker takes the one that waits longest,
+        and no other for ``alone_seconds``. Nothing is taken for a worker without a row in the registry. A chat whose
+        row cannot be read ends in an error; the others are claimed.
         """
         ...
 

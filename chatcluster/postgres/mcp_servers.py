@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster import telemetry
 from chatcluster.errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer, McpSettings
 from chatcluster.postgres import Connection, Database, Row
@@ -69,7 +70,17 @@ class PostgresMcpServers:
 
 
 async def _servers(connection: Connection) -> tuple[McpServer, ...]:
-    return tuple(_server(row) for row in await connection.fetch(SQL["list_servers"]))
+    found = map(_readable, await connection.fetch(SQL["list_servers"]))
+    return tuple(server for server in found if server is not None)
+
+
+def _readable(row: Row) -> McpServer | None:
+    """None for a row that this version cannot read: it costs that server, and no other."""
+    try:
+        return _server(row)
+    except msgspec.MsgspecError as error:
+        telemetry.event("mcp.server_unreadable", server=row["slug"], error=str(error))
+        return None
 
 
 async def _add(connection: Connection, server: McpServer) -> McpServer:

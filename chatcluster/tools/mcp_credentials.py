@@ -47,6 +47,8 @@ REFRESH_SECONDS = 15.0
 """A refresh takes no longer: whoever has the claim is dead, or gave up."""
 REFRESH_POLL_SECONDS = 0.1
 LOGIN_SECONDS = 600.0
+DISCOVERY_SECONDS = 20.0
+"""Several requests, of which each has its own bound."""
 TICKET_SECONDS = 3600.0
 STATE_BYTES = 32
 TICKET_PLACE = "mcp sign-in ticket"
@@ -217,7 +219,10 @@ class Credentials:
         return replace(fresh, revision=grant.revision + 1)
 
     def _tokens(self, grant: Grant) -> Tokens:
-        return msgspec.json.decode(self._unseal(grant.sealed, _grant_place(grant)), type=Tokens)
+        try:
+            return msgspec.json.decode(self._unseal(grant.sealed, _grant_place(grant)), type=Tokens)
+        except msgspec.MsgspecError:
+            raise SignInNeeded from None  # of another version, perhaps: a new login is one that we can read
 
     def _sealed_grant(self, grant: Grant, tokens: Tokens, answer: TokenAnswer) -> Grant:
         sealed = self._keyring.seal(msgspec.json.encode(tokens), _grant_place(grant))
@@ -230,10 +235,9 @@ class Credentials:
         auth = server.settings.auth
         if not isinstance(auth, OAuthAuth):
             raise SignInFailed("nobody signs in at this server: it has another kind of authentication")
-        assert self._keyring.head
+        self._keyring.require_keys()
         try:
-            endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
-            client = await self._client(server, auth, endpoints)
+            endpoints, client = await self._way_to_sign_in(server, auth)
         except McpFailed as failure:
             raise SignInFailed(f"{server.slug} cannot be signed in at: {failure.message}") from None
         sign_in = SignIn(
@@ -256,6 +260,12 @@ class Credentials:
             seconds=LOGIN_SECONDS,
         )
         return mcp_oauth.authorization_url(endpoints, sign_in, state)
+
+    async def _way_to_sign_in(self, server: McpServer, auth: OAuthAuth) -> tuple[mcp_oauth.Endpoints, OAuthClient]:
+        with trio.move_on_after(DISCOVERY_SECONDS):
+            endpoints = await mcp_oauth.discover(self._link_fetch, server.settings.url, auth)
+            return endpoints, await self._client(server, auth, endpoints)
+        raise McpFailed(Trouble.TIMEOUT, f"it was not found out within {DISCOVERY_SECONDS:g} s how to sign in")
 
     async def _client(self, server: McpServer, auth: OAuthAuth, endpoints: mcp_oauth.Endpoints) -> OAuthClient:
         if not auth.client_id:

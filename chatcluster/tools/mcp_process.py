@@ -46,6 +46,7 @@ from chatcluster.tools.mcp_wire import (
 CHUNK_BYTES = 64 << 10
 CLOSE_SECONDS = 5.0
 FAREWELL_SECONDS = 2.0
+FOLLOW_SECONDS = 1.0
 FETCH_SECONDS = 10.0
 FETCHED_BYTES_MAX = 256 << 10
 
@@ -130,9 +131,12 @@ class Host:
     async def _hold_open(self, request: Open, closing: trio.Event) -> None:
         async with open_session(request, self._say) as session, trio.open_nursery() as nursery:
             self._sessions[request.id] = session
-            await self._say(session.opened(request.id))
             if request.follow:
-                nursery.start_soon(session.follow_changes, request.id, self._say)
+                followed = trio.Event()
+                nursery.start_soon(session.follow_changes, request.id, self._say, followed)
+                with trio.move_on_after(FOLLOW_SECONDS):  # a change that comes before would not be told
+                    await followed.wait()
+            await self._say(session.opened(request.id))
             nursery.start_soon(self._end_broken, request.id, session, closing)
             await closing.wait()
             nursery.cancel_scope.cancel()

@@ -168,18 +168,22 @@ class Session:
             types.CallToolRequest(params=params), _RESULT, progress_callback=telling
         )
 
-    async def follow_changes(self, open_id: int, say: Say) -> None:
-        """Tell of changes of the list, where the server says that it does. What goes wrong costs nothing else."""
+    async def follow_changes(self, open_id: int, say: Say, followed: trio.Event) -> None:
+        """Tell of changes of the list, where the server says that it does. ``followed`` is set once no change gets
+        lost, or there is nothing to follow. What goes wrong costs nothing else."""
         capabilities = self._client.server_capabilities
         if not (self.is_modern and capabilities.tools is not None and capabilities.tools.list_changed):
+            followed.set()
             return
         try:
             async with self._client.listen(tools_list_changed=True) as changes:
+                followed.set()
                 async for change in changes:
                     if isinstance(change, ToolsListChanged):
                         await say(Changed(open_id))
         except Exception as error:  # noqa: BLE001 - the list has a time limit besides
             logging.getLogger(__name__).debug("no changes are told: %r", error)
+            followed.set()
 
     def failed(self, request_id: int, error: BaseException) -> Failed:
         return failed(request_id, error, self._refusals)

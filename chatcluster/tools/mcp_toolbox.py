@@ -30,7 +30,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.content import NoticePart, ResultContent, TextPart
-from chatcluster.errors import ChatclusterError
+from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports import (
     Approval,
     Chat,
@@ -148,6 +148,8 @@ class McpTurn:
             )
         except McpFailed as failure:
             return self._failure(found, failure)
+        except StoreUnavailable:
+            return _error(f"{call.name} was not run: the login for it cannot be read right now. Try again later.")
         except RecursionError:
             return _error(f"{call.name} was not run: its arguments are nested too deeply.")
 

@@ -7,7 +7,7 @@ something may take, and an hour costs nothing.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -93,7 +93,7 @@ class Wire(Link):
         self._failure = failure
         self._frozen: trio.Event | None = None
         self._holds: dict[str, Hold] = {}
-        self._answer_holds: dict[str, Hold] = {}
+        self._answer_holds: dict[str, list[Hold]] = defaultdict(list)
         self._held: list[Hold] = []
         self._answers_lost: Counter[str] = Counter()
 
@@ -112,8 +112,10 @@ class Wire(Link):
         return hold
 
     def hold_answer(self, operation: str) -> Hold:
-        """Let the next request of this kind take effect, and stop its answer on the way back: it tells of the past."""
-        hold = self._answer_holds[operation] = Hold()
+        """Let the next request of this kind take effect (after those held already), and stop its answer on the way
+        back: it tells of the past."""
+        hold = Hold()
+        self._answer_holds[operation].append(hold)
         return hold
 
     def close(self) -> None:
@@ -138,7 +140,8 @@ class Wire(Link):
             raise self._failure("the wire is cut")
         yield
         self.crossings[operation] += 1
-        await self._stand_still(self._answer_holds.pop(operation, None))
+        holds = self._answer_holds[operation]
+        await self._stand_still(holds.pop(0) if holds else None)
         if self._answers_lost[operation] > 0:
             self._answers_lost[operation] -= 1
             raise self._failure("the answer was lost")

@@ -43,6 +43,33 @@ async def until_same(reader: Reader, chat: Chat) -> None:
         await reader.until(lambda each: each.history == chat.history and each.view.queue == chat.queue)
 
 
+async def test_the_owner_of_a_chat_whose_creation_is_lost_ends_its_work_and_nothing_else(world: World) -> None:
+    """P10: that there is no such chat any more is no bug of the replica's."""
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner)
+    del world.database.chats[chat.id]
+    world.database.fail_over()
+    with trio.fail_after(3):
+        await call.ended.wait()
+    bystander = await world.one_turn(owner)
+    assert bystander.status == "waiting"
+    assert "runner.crashed" not in world.names_told()
+    reader.leave()
+
+
+async def test_an_owner_that_reads_the_history_of_a_chat_that_is_lost_has_nothing_to_do(world: World) -> None:
+    """P10"""
+    owner = await world.replica()
+    reading = owner.database_wire.hold("read_history")
+    chat = await owner.create()
+    await reading.reached.wait()
+    del world.database.chats[chat.id]
+    world.database.fail_over()
+    reading.release()
+    await world.one_turn(owner)
+    assert "runner.crashed" not in world.names_told()
+
+
 async def test_a_lost_queue_is_taken_back_when_its_version_would_be_that_of_a_turns_end(world: World) -> None:
     """A feed that could not look meanwhile finds a chat that is ahead of what it knows."""
     owner, other = await cluster(world)

@@ -35,3 +35,20 @@ async def test_a_lock_that_a_dead_connection_holds_does_not_keep_a_replica_out(w
     await world.start(replica.run)
     await world.until(lambda: replica.registered, within=replica.settings.lease_ttl_seconds + 1)
     assert replica.worker_id != unlucky
+
+
+async def test_a_claim_that_ends_after_the_lease_is_the_last_one(world: World) -> None:
+    """P10: it is given back, and is there to be claimed again, by anybody else."""
+    owner = await world.replica(claim_batch=1)
+    owner.heartbeat_wire.cut = True
+    await trio.sleep(owner.settings.self_fence_seconds / 2)
+    claim = owner.database_wire.hold_answer("claim")
+    chats = [await owner.create() for _ in range(9)]
+    await claim.reached.wait()
+    await world.until(lambda: "lease.lost" in world.names_told())
+    claim.release()
+    claims = owner.database_wire.crossings["claim"]
+    for _ in range(500):
+        await trio.lowlevel.checkpoint()
+    assert owner.database_wire.crossings["claim"] == claims
+    assert all(chat.owner is None for chat in chats)

@@ -81,6 +81,58 @@ async def test_a_reader_that_comes_while_the_stream_is_garbage_gets_the_answer(w
     assert late.history == chat.history
 
 
+async def test_an_answer_that_is_complete_while_its_tenure_is_overruled_comes_after_its_words(world: World) -> None:
+    """P3: its message names its last frame under the epoch under which readers are shown it."""
+    owner, other = await world.replica(), await world.replica(slots=0)
+    chat, call, _ = await world.answering(owner)
+    there = await other.read(chat)
+    put(world, chat, IMPOSSIBLE[0])
+    overruling = owner.database_wire.hold("raise_epoch")
+    call.say(" answer")
+    await overruling.reached.wait()
+    call.answer(" indeed")
+    await world.settle()
+    overruling.release()
+    await there.until_status("waiting")
+    assert there.history == chat.history == ["user: hello", "assistant: Half an answer indeed"]
+    assert chat.row.messages[-1].position == f"{chat.epoch}-4"
+    await world.settle()
+    assert f"{chat.epoch}-4 part" in world.frames(chat)
+    assert f"{chat.epoch}-5 part" not in world.frames(chat)
+
+
+async def test_an_answer_that_begins_while_its_tenure_is_overruled_comes_after_its_words(world: World) -> None:
+    """P3"""
+    owner = await world.replica()
+    chat = await world.one_turn(owner)
+    put(world, chat, IMPOSSIBLE[0])
+    reader = await owner.read(chat)
+    overruling = owner.database_wire.hold("raise_epoch")
+    await owner.send(chat, "again")
+    call = await world.model.next_call()
+    await overruling.reached.wait()
+    call.answer("Once more")
+    await world.settle()
+    overruling.release()
+    await reader.until_line("assistant: Once more")
+    assert chat.row.messages[-1].position == f"{chat.epoch}-2"
+
+
+async def test_a_tenure_that_ends_while_it_overrules_a_stream_is_not_sent_again(world: World) -> None:
+    """P10: nothing is left of it to be sent, and the streams of other chats go on."""
+    owner = await world.replica()
+    chat, call, _ = await world.answering(owner)
+    put(world, chat, IMPOSSIBLE[0])
+    overruled = owner.database_wire.hold_answer("raise_epoch")
+    call.say(" answer")
+    await overruled.reached.wait()
+    overruled.release()
+    owner.loop.tenures.fence()
+    await world.settle()
+    _, second_call, _ = await world.answering(owner, "Others go on")
+    second_call.answer("")
+
+
 async def test_a_chat_at_rest_whose_stream_is_garbage_works_in_its_next_turn(world: World) -> None:
     owner = await world.replica()
     chat = await world.one_turn(owner)

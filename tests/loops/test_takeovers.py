@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
 from chatcluster.chat import Busy
+from chatcluster.ports import SUSPECTED_TAKEOVERS
 from loops.cluster_world import World
 
 TAKEOVER_SECONDS = 0.1
@@ -301,6 +303,16 @@ async def test_a_chat_that_kills_its_owners_takes_no_other_chat_with_it(world: W
         assert chat.history[-1] == "assistant: Yes."
 
 
+async def test_suspects_that_wait_for_another_one_begin_once_it_is_seen_to_live(world: World) -> None:
+    """P10: neither a hint nor the poll for claims has to come for that."""
+    outsider = await world.replica(slots=0)
+    suspects = [await outsider.create(f"suspect {number}") for number in range(4)]
+    for chat in suspects:
+        world.database.change(chat.row, msgspec.structs.replace(chat.state, takeovers=SUSPECTED_TAKEOVERS))
+    owner = await world.replica(claim_poll_seconds=3600.0)
+    await world.until(lambda: all(chat.owner == owner.worker_id for chat in suspects), within=1.0)
+
+
 # --- a frozen process, a cut network ----------------------------------------------------------
 
 
@@ -532,6 +544,24 @@ async def test_the_late_answer_to_a_renewal_of_before_a_restart_lets_go_of_no_lo
     await trio.sleep(1.5)
     renewal.release()
     await trio.sleep(5)
+    assert [a.worker_id, b.worker_id] == incarnations
+    assert "replica.buried" not in world.names_told()
+
+
+async def test_locks_whose_answers_are_lost_when_they_are_taken_anew_are_no_death(world: World) -> None:
+    """P4: each is let go of again, but never together with another one."""
+    a, b = await world.cluster(2)
+    incarnations = [a.worker_id, b.worker_id]
+    wire = a.heartbeat_wire
+    world.database.fail_over()
+    first, second = wire.hold_answer("hold"), wire.hold_answer("hold")
+    await first.reached.wait()
+    await trio.sleep(1.5)  # so b watches whatever a holds now
+    wire.lose_answer("hold", times=2)
+    for answer in (first, second):
+        answer.release()
+    await trio.sleep(5)
+    assert wire.crossings["hold"] == 6, "two at the start, two that were lost, and two for good"
     assert [a.worker_id, b.worker_id] == incarnations
     assert "replica.buried" not in world.names_told()
 

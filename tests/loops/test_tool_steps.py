@@ -9,6 +9,7 @@ from chatcluster.chat import Approve as ApproveCommand
 from chatcluster.chat import Busy, Remember
 from chatcluster.parts import NoticePart
 from chatcluster.ports import Approval, Effect, Progressed, Tool
+from chatcluster.tool_plan import CALLS_MAX
 from chatcluster.tool_results import SHOWN_BYTES_MAX
 from loops.cluster_world import World
 from loops.reader import Reader
@@ -562,3 +563,14 @@ async def test_what_is_left_of_a_reader_that_joins_in_mid_call(world: World) -> 
     run.give()
     await finish(world, chat)
     await reader.until_status("waiting")
+
+
+async def test_p10_of_very_many_calls_the_first_are_run_and_the_others_told_so(world: World) -> None:
+    a = await world.replica(tools_concurrent=100)
+    chat = await calling(world, a, *(f"c{number}" for number in range(CALLS_MAX + 3)))
+    for _ in range(CALLS_MAX):
+        (await world.tools.next_run()).give()
+    await finish(world, chat)
+    assert len(world.tools.effects) == CALLS_MAX
+    assert len(chat.results) == CALLS_MAX + 3
+    assert "128 calls at most" in chat.results[f"c{CALLS_MAX}"]

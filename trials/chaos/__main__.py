@@ -35,6 +35,8 @@ CANNOT_GO_ON = (RuntimeError, OSError, subprocess.SubprocessError, trio.TooSlowE
 """The cluster is not there, or what shall be done to it cannot be: that is no broken promise."""
 OURS = frozenset((*SERVER_FAULTS, *HARMS, FAILOVER))
 """What is done only to a cluster of our own."""
+FORGETFUL = (FAILOVER,)
+"""Not with tools: a database that forgets what ran cannot be asked whether it did."""
 EPILOG = (
     "\b\nThe faults:\n"
     + "\n".join(f"  {kind:<21}{about}" for kind, about in ABOUT.items())
@@ -144,7 +146,8 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
 
 def _options(faults: str, simulated_model: bool | None, log: Path | None, values: dict[str, Any]) -> Options:
     """Raises ``ValueError``."""
-    kinds = _kinds(faults, [kind for kind in FAULTS if not values["url"] or kind not in OURS])
+    impossible = OURS if values["url"] else FORGETFUL if values["tools"] else ()
+    kinds = _kinds(faults, [kind for kind in FAULTS if kind not in impossible])
     parse_mix(values["mix"], OPERATIONS)
     if values["rolling"]:
         kinds = ("term",)
@@ -178,7 +181,7 @@ def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:
         if kind not in FAULTS:
             raise ValueError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
         if kind not in possible:
-            raise ValueError(f"{kind} needs a cluster of our own")
+            raise ValueError(f"{kind} needs a cluster of our own, and one without --tools if it is {FAILOVER}")
     return _inflictable(kinds)
 
 

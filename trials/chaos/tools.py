@@ -59,6 +59,9 @@ class Tools:
         self._report = report
         self._ports = {kind: _free_port() for kind in KINDS}
         self._approvals: Counter[str] = Counter()
+        """Of each call, also those of which nobody heard whether they were taken."""
+        self._approved: set[str] = set()
+        """The calls of which somebody did."""
 
     @asynccontextmanager
     async def serving(self, api: Api) -> AsyncIterator[None]:
@@ -124,8 +127,10 @@ class Tools:
             answer, what = await api.write("POST", path, body), "approve"
         if answer.status == TAKEN:
             answers.append(what)
-        if answer.status in (None, TAKEN) and what == "approve":
+        if what == "approve" and answer.status in (None, TAKEN):
             self._approvals[call_id] += 1
+        if what == "approve" and answer.status == TAKEN:
+            self._approved.add(call_id)
 
     # --- the judge ----------------------------------------------------------------------------
 
@@ -155,7 +160,7 @@ class Tools:
                 self._violate(Kind.RESULT, chat, f"{name} {call_id} ran {len(runs)} times and says {text[:80]!r}")
         if not is_error and f"{call_id}>" not in text:
             self._violate(Kind.RESULT, chat, f"{text[:80]!r} is no result that {name} gave for {call_id}")
-        if text.startswith(NOT_ASKED) and self._approvals[call_id] and not runs:
+        if text.startswith(NOT_ASKED) and call_id in self._approved and not runs:
             self._violate(Kind.ANSWER, chat, f"{call_id} was approved, and its result is {text[:80]!r}")
 
     def _violate(self, kind: Kind, chat: str, detail: str) -> None:

@@ -13,7 +13,8 @@ way, which ``attempt``, ``history_reset``, ``retry`` and ``error`` drop and a me
   are replayed for the turn under way only.)
 * No message of a tenure is new after a frame of the next one: who took over builds on what was committed before.
 * The epoch does not go back, once a connection's first events are complete: who leaves in the middle of them has no
-  cursor yet for what the status said.
+  cursor yet for what the status said. The same where all is told anew in mid-connection, because history was rewritten:
+  it begins with a status that says something new at a cursor which has not moved, and ends with ``queue``.
 * A preview does not vanish: what was streamed is kept, also when the answer is stopped.
 
 Two faults can explain a preview that is short, vanishes, or is that of an attempt before: the owner died between its
@@ -111,6 +112,8 @@ class Subscriber:
         self._caught_up = False
         """Whether it has brought anything of the present turn live."""
         self._stopping_since: float | None = None
+        self._status_version = 0
+        """That of the cursor with which a status came last."""
         self._unsettled_up_to = 0
         self._next_agreement = agreement
 
@@ -219,6 +222,9 @@ class Subscriber:
 
     def _status(self, data: dict[str, Any]) -> None:
         status, epoch, worker_id = data["status"], data["epoch"], data["worker_id"]
+        if (status, epoch) != (self.status, self.epoch) and self.version == self._status_version:
+            self._live = False
+        self._status_version = self.version
         if epoch < self._known_epoch:
             self._violate(Kind.STALE, f"the epoch went back from {self._known_epoch} to {epoch}")
         if worker_id is not None:

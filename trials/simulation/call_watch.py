@@ -60,11 +60,11 @@ class CallWatch:
 
     # --- the ledger ---------------------------------------------------------------------------
 
-    def changed(self, before: ChatState, after: ChatState) -> None:
-        """A transition took effect, that of an owner if there is one after it."""
+    def changed(self, before: ChatState, after: ChatState, *, edited: bool) -> None:
+        """A transition took effect. What was ``edited`` away its owner has still to hear of."""
         still_open = {call.call_id for call in after.open_calls}
         for call in before.open_calls:
-            if call.call_id not in still_open:
+            if call.call_id not in still_open and not edited:
                 self._ended_by[call.call_id] = before.worker_id
         waited = {call.call_id for call in before.open_calls if call.waits}
         for call in after.open_calls:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import trio
-from checker import Checker, Fault
+from checker import Checker, Fault, Kind
 
 from chatcluster.chat import Send
 from chatcluster.errors import CallerError
@@ -61,6 +61,8 @@ class Harms:
         self._nobody = Checker()
         self._nursery: trio.Nursery
         self._harmed.kill_reader = self._kill_reader
+        self._deaths = 0
+        """Of those who loaded the deadly history."""
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "unreadable": self._unreadable_history,
             "stalled": self._stalled_history,
@@ -256,7 +258,15 @@ class Harms:
         for process in self._world.processes:
             if process.scheduled is calling and process.alive:
                 self._kill(process)
+                self._count_death()
                 return
+
+    def _count_death(self) -> None:
+        """A deadly history has one turn, which ends so many owners and no more."""
+        self._deaths += 1
+        if self._world.plan.quiet and self._deaths > self._world.plan.settings.takeovers_max:
+            (victim,) = self._harmed.deadly
+            self._world.witness.violate(Kind.BYSTANDER, victim, f"it has ended {self._deaths} owners")
 
     def _kill(self, process: ReplicaProcess) -> None:
         """Its supervisor starts another one, which knows whom it replaces."""

@@ -59,9 +59,9 @@ def unasked() -> list[Patch]:
     """A tool that wants a person asked is run like any other."""
     plan = tool_plan.plan_of
 
-    def trusting(parts: Any, tools: KnownTools, permitted: Any, settings: Any) -> tool_plan.Plan:
+    def trusting(parts: Any, tools: KnownTools, refusals: Any, *, permitted: Any, settings: Any) -> tool_plan.Plan:
         asking = [name for name, known in tools.items() if known.tool.approval is Approval.ASK]
-        return plan(parts, tools, asking, settings)
+        return plan(parts, tools, refusals, permitted=asking, settings=settings)
 
     return [(turn_calls, "plan_of", trusting)]
 

@@ -97,7 +97,7 @@ class Provider:
         temper, draw = self.temper, self._draw
         async for sign in self._misbehave(answer.chat_id):
             yield sign
-        await trio.sleep(draw.expovariate(1 / temper.first_seconds))
+        await trio.sleep(self._seconds(temper.first_seconds))
         self._may_fail()
         if draw.random() < 0.2:
             self._on_word(answer)
@@ -105,7 +105,7 @@ class Provider:
         yield self._word(answer, f"<{answer.number} to {answer.question}>")
         for index in range(draw.randrange(temper.words_max)):
             if draw.random() < temper.pause:
-                await trio.sleep(draw.expovariate(1 / temper.pause_seconds))
+                await trio.sleep(self._seconds(temper.pause_seconds))
             if draw.random() < 0.05:
                 yield KeepAlive()
             self._may_fail()
@@ -138,6 +138,9 @@ class Provider:
             self._may_fail()
             self._on_word(answer)
             yield Delta(ToolArgumentsPart(call_id, arguments))
+
+    def _seconds(self, mean: float) -> float:
+        return min(self._draw.expovariate(1 / mean), self.temper.pause_seconds_max)
 
     def _word(self, answer: Answer, word: str) -> Delta:
         answer.said += word

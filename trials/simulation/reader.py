@@ -81,4 +81,6 @@ class Reader:
         self._cursor = parse_cursor(cursor)
         if kind == "status":
             self.archived = data["archived"]
+        if self.chat_id in self._world.witness.harmed.chats:
+            return  # foreign entries in a stream may be shown as they are, and nobody judges its readers
         self.subscriber.observe(Event(self._world.now, replica, cursor, kind, data))

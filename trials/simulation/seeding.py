@@ -7,6 +7,7 @@ two mishaps at once, both get their chance.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 
 from chatcluster.config import Settings
@@ -41,7 +42,8 @@ HARMS = (
 LIVENESS_FAULTS = ("clock_step", "fail_over")
 """Drawn apart, so that what a seed brings else stays as it was."""
 LOSING = "fail_over_losing"
-"""Drawn apart as well. Not with harms: those are of rows that would be gone."""
+"""Drawn apart as well. Not with harms: those are of rows that would be gone. Nor with tools: a database that forgets
+what ran cannot be asked whether it did."""
 CALM_STOP_SECONDS_MAX = 4.0
 """A heartbeat until the owner knows, and a poll until the reader does, without any hint."""
 STOP_SECONDS_MAX = 30.0
@@ -58,6 +60,7 @@ class Temper:
     words_max: int = 8
     pause: float = 0.5
     pause_seconds: float = 0.05
+    pause_seconds_max: float = inf
     fail: float = 0.0
     retryable: float = 1.0
     stall: float = 0.0
@@ -130,8 +133,11 @@ def _with_tools(plan: Plan) -> Plan:
     draw = Random(f"tools {plan.seed}")
     if plan.quiet or draw.random() < 0.4:
         return plan
-    temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=min(plan.temper.words_max, 4))
-    return replace(plan, tools=True, temper=temper)
+    is_calm = plan.stop_seconds_max == CALM_STOP_SECONDS_MAX  # there a stop of a long answer is what is looked at
+    words_max = plan.temper.words_max if is_calm else min(plan.temper.words_max, 4)
+    temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=words_max)
+    faults = {kind: frequency for kind, frequency in plan.faults.items() if kind != LOSING}
+    return replace(plan, tools=True, temper=temper, faults=faults)
 
 
 def _troubled(seed: int) -> Plan:
@@ -213,6 +219,7 @@ def _harmful(plan: Plan) -> Plan:
             first_seconds=draw.choice((0.05, 0.2)),
             words_max=4 if greedy else 8,
             pause_seconds=draw.choice((0.05, 0.2)),
+            pause_seconds_max=1.5,  # below the silence that is held against it: a model that is well is never retried
         ),
         stop_seconds_max=CALM_STOP_SECONDS_MAX,
         linger_seconds=2.0,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from itertools import count
 from uuid import UUID
@@ -50,4 +51,5 @@ def _copy(row: ChatRow) -> ChatRow:
         turns=list(row.turns),
         queued_at=dict(row.queued_at),
         commits=dict(row.commits),
+        calls=deepcopy(row.calls),
     )

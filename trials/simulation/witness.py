@@ -263,7 +263,7 @@ class WatchedStore(MemoryStore):
     def _write(self, row: ChatRow, decision: Decision) -> Outcome:
         before = row.state
         outcome = super()._write(row, decision)
-        self._witness.calls.changed(before, row.state)
+        self._witness.calls.changed(before, row.state, edited=decision.delete_from is not None)
         return outcome
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
@@ -325,8 +325,8 @@ class WatchedStore(MemoryStore):
         self._witness.committed(fence, command, before, outcome)
         return outcome
 
-    def _claimable(self, status: Status) -> list[ChatRow]:
-        return [row for row in super()._claimable(status) if not self._harmed.is_locked(row.id)]
+    def _claimable(self, *statuses: Status) -> list[ChatRow]:
+        return [row for row in super()._claimable(*statuses) if not self._harmed.is_locked(row.id)]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
         claimed = super()._take(row, worker_id)

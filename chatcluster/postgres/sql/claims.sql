@@ -7,6 +7,15 @@ chats.claimable_since is not null and chats.status = 'running' and {readable}
 -- By this version: what a newer one wrote is left to those that know it.
 chats.content_version <= {content_version}
 
+-- fragment: unaccompanied
+-- Asked of each suspect, so that it is not asked at all where there is none.
+0 = (
+    select count(*) from chats as owned
+    where owned.worker_id = $1 and owned.takeovers > 3 and owned.id <> chats.id
+        and owned.updated_at
+            > statement_timestamp() - interval '2 seconds' * power(2::float8, least(0, owned.takeovers - 7))
+)
+
 -- fragment: claimed
 -- What becomes of a chat is the rule of chat/tenure.py.
 {wal},
@@ -78,8 +87,10 @@ select few.crowded, claimed.* from few left join claimed on true order by waited
 -- By turns: round by round, of each owner the chat that waits longest, beginning with the owner after $4. Locks nothing
 -- but what it takes, and nothing at all when there is nothing to take. Each step is a look into a small partial index.
 --
--- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those in two seconds, so
--- that the next death tells which it was; those that kill more slowly are told by chance, as each death scatters them.
+-- A chat is suspected when three tenures in a row did not end in order. A worker takes one of those at a time, the one that
+-- waits longest, and no other for a while (alone_seconds in ports/store.py), so that the next death tells which it was;
+-- those that kill more slowly are told by chance, as each death scatters them. Chats to be interrupted are no exception:
+-- they would share each death of the one that kills, and never be told apart from it.
 --
 -- What is asked is a table of its own, so that the plan does not depend on it: then it is made once, and not each time.
 with recursive asked as materialized (
@@ -87,7 +98,7 @@ with recursive asked as materialized (
 ),
 interrupting as (
     select id, claimable_since from chats
-    where status = 'interrupting' and claimable_since is not null and {readable}
+    where status = 'interrupting' and claimable_since is not null and takeovers < 3 and {readable}
     order by claimable_since
     limit (select batch from asked)
     for update skip locked
@@ -95,14 +106,19 @@ interrupting as (
 free as (
     select greatest(0, least(slots, batch - (select count(*) from interrupting))) as places from asked
 ),
-suspected as (
+interrupting_suspect as (
+    select id, claimable_since from chats
+    where status = 'interrupting' and claimable_since is not null and takeovers >= 3
+        and {readable} and {unaccompanied}
+    order by claimable_since
+    limit 1
+    for update skip locked
+),
+running_suspect as (
     select id, claimable_since from chats
     where {waits} and takeovers >= 3
-        and 0 = (
-            select count(*) from chats as owned
-            where owned.worker_id = $1 and owned.takeovers > 3 and owned.id <> chats.id
-                and owned.updated_at > statement_timestamp() - interval '2 seconds'
-        )
+        and {unaccompanied}
+        and claimable_since < coalesce((select claimable_since from interrupting_suspect), 'infinity')
     order by claimable_since
     limit (select least(1, places) from free)
     for update skip locked
@@ -160,13 +176,15 @@ running as (
     from candidates join chats on chats.id = candidates.id
     where {waits}
     order by candidates.round, candidates.place
-    limit (select places - (select count(*) from suspected) from free)
+    limit (select places - (select count(*) from running_suspect) from free)
     for update of chats skip locked
 ),
 taken as (
     select id, claimable_since, -1::bigint as round, 0 as place from interrupting
     union all
-    select id, claimable_since, 0, 0 from suspected
+    select id, claimable_since, 0, 0 from running_suspect
+    union all
+    select id, claimable_since, 0, 0 from interrupting_suspect where not exists (select from running_suspect)
     union all
     select id, claimable_since, round, place from running
 ),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from web_world import World, client_of, error_code, serving
 
-from chatcluster.parts import parse_cursor
+from chatcluster.parts import OpaquePart, TextPart, parse_cursor
 
 
 async def test_the_newest_page_has_a_cursor_and_older_ones_none() -> None:
@@ -26,6 +27,18 @@ async def test_the_newest_page_has_a_cursor_and_older_ones_none() -> None:
         older = (await client.get(path, params={"before": page["messages"][-1]["id"]})).json()
         assert (older["messages"], older["cursor"]) == ([], None)
         assert (await client.get(path)).json()["cursor"] is None
+
+
+async def test_what_only_a_provider_understands_is_on_no_page() -> None:
+    world = World()
+    async with client_of(world) as client:
+        chat = (await client.post("/api/v1/chats", json={"content": "one"})).json()
+        thought = OpaquePart("anthropic", "m", "thinking", "secret")
+        row = world.database.chats[UUID(chat["id"])]
+        row.messages[-1] = replace(row.messages[-1], parts=(thought, TextPart("shown")))
+        for query in ("before=latest", "after=0"):
+            page = (await client.get(f"/api/v1/chats/{chat['id']}/messages?{query}")).json()
+            assert page["messages"][0]["parts"] == [{"type": "text", "text": "shown"}]
 
 
 async def test_a_stream_goes_on_from_the_cursor_of_the_newest_page() -> None:

@@ -1595,7 +1595,10 @@ export interface components {
             options?: components["schemas"]["ProviderOptions"];
             key?: string | null;
         };
-        /** ProviderOptions */
+        /**
+         * ProviderOptions
+         * @default {}
+         */
         ProviderOptions: {
             /** @default true */
             include_usage: boolean;

@@ -29,6 +29,7 @@ from chatcluster.chat import (
     Configure,
     Deny,
     Edit,
+    EditQueued,
     ErrorInfo,
     Fail,
     FinishInterruption,
@@ -46,7 +47,7 @@ from chatcluster.chat import (
     UserCommand,
     digest_of,
 )
-from chatcluster.errors import CallAnswered, CallChanged, ChatFull, ChatNotFound, Fenced, Moved
+from chatcluster.errors import CallAnswered, CallChanged, ChatBusy, ChatFull, ChatNotFound, Fenced, Moved
 from chatcluster.parts import CONTENT_VERSION, Message, ToolResultPart
 from chatcluster.ports import Chat, NewChat, Outcome, ResultSlice
 
@@ -501,6 +502,50 @@ async def test_a_message_replaces_the_servers_also_while_it_waits(world: World) 
     sent = await world.store.apply(chat_id, Send(text("look"), mcp_servers=("web",)), owner_id=OWNER)
     assert (sent.queued is not None, sent.chat.mcp_servers) == (True, ("web",))
     assert (await world.send(chat_id, "and?")).chat.mcp_servers == ("web",)
+
+
+# --- with the page ----------------------------------------------------------------------------
+
+
+async def test_a_chat_that_waits_for_somebody_is_deleted_only_once_it_is_stopped(world: World) -> None:
+    chat = await permitted(world, Remember.CHAT)
+    await world.store.commit(fence_of((await world.claim()).chat), CommitStep((result("a"),)))
+    waiting = await world.ask(call("b"))
+    with pytest.raises(ChatBusy):
+        await world.store.delete(waiting.id, owner_id=OWNER)
+    await apply(world, waiting, Interrupt())
+    await world.store.delete(waiting.id, owner_id=OWNER)
+    assert await world.store.actions(waiting.id) == ()
+    assert (await world.store.get(chat.id)).id == chat.id
+
+
+async def test_what_is_allowed_in_a_chat_and_kept_of_its_calls_goes_with_it(world: World) -> None:
+    chat = await permitted(world, Remember.CHAT)
+    owned = (await world.claim()).chat
+    await world.store.keep_result(fence_of(owned), "a", b"whole")
+    await world.store.commit(fence_of(owned), CommitStep((result("a"),)))
+    await world.store.commit(fence_of(await world.store.get(chat.id)), FinishTurn((assistant("done"),)))
+    await world.store.delete(chat.id, owner_id=OWNER)
+    assert await world.store.list_permissions(OWNER) == ()
+    assert await world.store.read_result(chat.id, "a", offset=0, limit=9) is None
+
+
+async def test_a_steered_message_that_is_edited_is_a_steered_one_still(world: World) -> None:
+    chat = await world.ask(call("a", STARTED))
+    steered = (await world.send(chat.id, "this", Busy.STEER)).queued
+    assert steered is not None
+    edited = (await apply(world, chat, EditQueued(steered.id, text("rather this")))).queued
+    assert edited is not None
+    assert edited.steered
+    await world.store.commit(fence_of(chat), CommitStep((result("a"),)))
+    assert texts((await world.store.read(chat.id)).messages)[-1] == "rather this"
+
+
+async def test_a_chat_that_waits_for_somebody_says_that_this_led_to_it(world: World) -> None:
+    chat = await world.ask(call("a"))
+    assert chat.cause == "action"
+    assert (await apply(world, chat, Approve("a"))).chat.cause == "turn"
+    assert (await world.claim()).chat.cause == "claim"
 
 
 # --- content of a newer version ---------------------------------------------------------------

@@ -112,6 +112,9 @@ async def test_a_chat_and_a_message_name_a_model_that_there_is(world: World) -> 
         for path in ("/chats", f"/chats/{chat_id}/messages"):
             refused = await admin.post(f"/api/v1{path}", json={"content": "a", "model": "any"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_model")
+        for path, body in ((f"/chats/{chat_id}", {}), (f"/chats/{chat_id}/queue/1", {"content": "a"})):
+            refused = await admin.patch(f"/api/v1{path}", json={**body, "model": "none"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_model")
         assert world.written() == before
         taken = await admin.post("/api/v1/chats", json={"content": "a", "model": "vendor/large"})
         assert taken.status_code == 201

@@ -62,7 +62,7 @@ where chat_id = $1 and deadline <= statement_timestamp() and {waits_for_somebody
 with {wal},
 ended as (
     update chats set
-        status = 'error', open_calls = 0, action_deadline = null, last_error = $2::text::json,
+        status = 'error', cause = 'error', open_calls = 0, action_deadline = null, last_error = $2::text::json,
         {next_version}, updated_at = statement_timestamp()
     from wal
     where id = $1 and status = 'requires_action'

@@ -962,13 +962,7 @@ export interface components {
          * @enum {string}
          */
         Approval: "never" | "ask" | "deny";
-        /**
-         * ApproveCall
-         * @default {
-         *       "digest": null,
-         *       "remember": null
-         *     }
-         */
+        /** ApproveCall */
         ApproveCall: {
             /** @description Of the arguments that were shown: others are not approved */
             digest?: string | null;
@@ -1023,7 +1017,6 @@ export interface components {
         /**
          * Busy
          * @description If the chat is busy: wait in the queue, interrupt, or steer
-         * @default queue
          * @enum {string}
          */
         Busy: "queue" | "interrupt" | "steer";
@@ -1127,7 +1120,6 @@ export interface components {
         /**
          * Continuation
          * @description What a takeover in mid-answer does.
-         * @default none
          * @enum {string}
          */
         Continuation: "none" | "prefix" | "background";
@@ -1163,12 +1155,7 @@ export interface components {
             /** Format: uuid */
             chat_id: string;
         };
-        /**
-         * DenyCall
-         * @default {
-         *       "reason": null
-         *     }
-         */
+        /** DenyCall */
         DenyCall: {
             /** @description For the model */
             reason?: string | null;
@@ -1288,7 +1275,6 @@ export interface components {
         /**
          * Kind
          * @description What a provider's server speaks.
-         * @default openai
          * @enum {string}
          */
         Kind: "openai" | "anthropic" | "openai-responses";
@@ -1567,10 +1553,7 @@ export interface components {
         PermissionsAnswer: {
             permissions: components["schemas"]["Permission"][];
         };
-        /**
-         * Prices
-         * @default {}
-         */
+        /** Prices */
         Prices: {
             input?: number | null;
             cached_input?: number | null;

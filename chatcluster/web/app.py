@@ -115,6 +115,7 @@ def openapi_document() -> dict[str, Any]:
     api = Router(path="/api/v1", route_handlers=ROUTES, security=[{"token": []}, {"session": []}])
     app = Litestar(route_handlers=[api, *health.ROUTES, *sign_in.ROUTES], openapi_config=_openapi())
     document: dict[str, Any] = msgspec.to_builtins(app.openapi_schema.to_schema())
+    document["paths"] = dict(sorted(document["paths"].items()))  # litestar keeps those of one route in a set
     for schema in document["components"]["schemas"].values():
         # of one of the fields that have this type: which one that is, is another one each time
         schema.pop("default", None)

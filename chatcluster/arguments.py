@@ -11,6 +11,7 @@ that is beyond ``CHECKS_MAX`` steps. A schema that makes no sense checks nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -46,13 +47,18 @@ class _Enough(Exception):
 
 
 class ArgumentCheck:
-    """What one tool asks of its arguments: its schema, made ready once."""
+    """What one tool asks of its arguments: its schema, made ready when it is first called."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        drafts = (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft4Validator)
-        named = validator_for(schema, default=Draft202012Validator)
-        self._validator = _made_ready(named if named in drafts else Draft202012Validator, schema, self._count)
+        self._schema = schema
         self._left = 0
+
+    @cached_property
+    def _validator(self) -> Validator:
+        """Takes a millisecond, and raises for a schema that makes no sense."""
+        drafts = (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft4Validator)
+        named = validator_for(self._schema, default=Draft202012Validator)
+        return _made_ready(named if named in drafts else Draft202012Validator, self._schema, self._count)
 
     def arguments(self, text: str) -> dict[str, Any]:
         """The arguments in ``text``, which may be empty. Raises ``BadArguments``."""

@@ -214,7 +214,7 @@ def schema(node: Sequence[str]) -> str:
     """The types of the API, from its OpenAPI document."""
     document = subprocess.run([sys.executable, "-c", API], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     WORK.mkdir(exist_ok=True)
-    (WORK / "openapi.json").write_text(json.dumps(json.loads(document)))
+    (WORK / "openapi.json").write_text(json.dumps(json.loads(document), sort_keys=True))
     _run([*node, "node_modules/openapi-typescript/bin/cli.js", ".build/openapi.json", "-o", ".build/schema.d.ts"])
     return (WORK / "schema.d.ts").read_text()
 

@@ -58,6 +58,11 @@ def test_what_is_wrong_is_said_to_the_model(text: str, problem: str) -> None:
         {"$ref": "#"},
         {"$ref": "https://example.com/schema"},
         {"$schema": "https://example.com/draft"},
+        {"$schema": 5},
+        {"$schema": {}},
+        {"$schema": ["x"]},
+        {"$schema": "http://[bad"},
+        {"$id": 5},
         {"type": "bogus"},
         {"properties": 5},
         {"$ref": "#/$defs/no"},
@@ -106,6 +111,7 @@ def test_a_schema_is_made_ready_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ready = arguments_module._made_ready
     monkeypatch.setattr(arguments_module, "_made_ready", lambda *args: made.append(ready(*args)) or made[-1])  # type: ignore[func-returns-value]
     check = ArgumentCheck(PERSON)
+    assert not made, "P10: the tools of a turn are many, and few of them are called"
     for _ in range(3):
         check.arguments('{"name": "Ann"}')
     assert len(made) == 1

@@ -903,22 +903,22 @@ export interface components {
         };
         /** AccountAnswer */
         AccountAnswer: {
+            admin: boolean;
+            name: string;
             /** Format: uuid */
             user_id: string;
-            name: string;
-            admin: boolean;
         };
         /** Action */
         Action: {
-            call_id: string;
-            name: string;
-            kind: components["schemas"]["CallState"];
             arguments: string;
-            digest: string;
+            call_id: string;
             /** Format: date-time */
             deadline: string;
+            digest: string;
+            kind: components["schemas"]["CallState"];
             /** @default false */
             may_have_run: boolean;
+            name: string;
         };
         /** ActionRequiredEvent */
         ActionRequiredEvent: {
@@ -928,33 +928,33 @@ export interface components {
         };
         /** AddMcpServer */
         AddMcpServer: {
-            /** @description Default: sse for a URL that ends in /sse */
-            transport?: components["schemas"]["Transport"];
+            allow?: string[] | null;
+            approval?: components["schemas"]["Approval"];
             auth?: components["schemas"]["NoAuthBody"] | components["schemas"]["BearerBody"] | components["schemas"]["ApiKeyBody"] | components["schemas"]["HeadersBody"] | components["schemas"]["ClientCredentialsBody"] | components["schemas"]["OAuthBody"];
+            availability?: components["schemas"]["Availability"];
+            deny?: string[];
             description?: string;
             enabled?: boolean;
-            availability?: components["schemas"]["Availability"];
-            trusted?: boolean;
-            allow?: string[] | null;
-            deny?: string[];
-            approval?: components["schemas"]["Approval"];
-            tools?: {
-                [key: string]: components["schemas"]["ToolPolicyBody"];
-            };
-            instructions?: boolean;
             idle_seconds?: number;
-            total_seconds?: number;
+            instructions?: boolean;
             result_bytes_max?: number;
             /** @description 1 to 32 lower-case letters, digits and hyphens; part of its tools' names */
             slug: string;
+            tools?: {
+                [key: string]: components["schemas"]["ToolPolicyBody"];
+            };
+            total_seconds?: number;
+            /** @description Default: sse for a URL that ends in /sse */
+            transport?: components["schemas"]["Transport"];
+            trusted?: boolean;
             url: string;
         };
         /** ApiKeyBody */
         ApiKeyBody: {
             header: string;
-            value: string;
             /** @constant */
             kind: "api_key";
+            value: string;
         };
         /**
          * Approval
@@ -964,12 +964,12 @@ export interface components {
         Approval: "never" | "ask" | "deny";
         /** ApproveCall */
         ApproveCall: {
-            /** @description Of the arguments that were shown: others are not approved */
-            digest?: string | null;
             /** @description Run it with these instead */
             arguments?: {
                 [key: string]: unknown;
             };
+            /** @description Of the arguments that were shown: others are not approved */
+            digest?: string | null;
             /** @description Do not ask again about this tool: here, or at all */
             remember?: components["schemas"]["Remember"] | null;
         };
@@ -989,17 +989,17 @@ export interface components {
         };
         /** AuditEntry */
         AuditEntry: {
-            id: number;
+            action: string;
             /** Format: date-time */
             at: string;
-            /** Format: uuid */
-            user_id: string;
-            user: string;
-            action: string;
-            target: string;
             details?: {
                 [key: string]: unknown;
             };
+            id: number;
+            target: string;
+            user: string;
+            /** Format: uuid */
+            user_id: string;
         };
         /**
          * Availability
@@ -1010,9 +1010,9 @@ export interface components {
         Availability: "off" | "choice" | "always";
         /** BearerBody */
         BearerBody: {
-            token: string;
             /** @constant */
             kind: "bearer";
+            token: string;
         };
         /**
          * Busy
@@ -1027,64 +1027,64 @@ export interface components {
         CallState: "pending" | "approval" | "client" | "agents" | "sign_in" | "started";
         /** ChatAnswer */
         ChatAnswer: {
-            /** Format: uuid */
-            id: string;
-            title: string;
-            status: string;
             archived: boolean;
-            pinned: boolean;
-            cause: string;
-            model: string | null;
-            worker_id: string | null;
-            epoch: number;
-            snapshot_version: number;
-            history_version: number;
-            queue_version: number;
             attempt: number;
-            last_error: components["schemas"]["ErrorInfo"] | null;
+            cause: string;
             /** Format: date-time */
             created_at: string;
-            /** Format: date-time */
-            updated_at: string;
+            epoch: number;
+            history_version: number;
+            /** Format: uuid */
+            id: string;
+            last_error: components["schemas"]["ErrorInfo"] | null;
             /** @default [] */
             mcp_servers: string[];
+            model: string | null;
+            pinned: boolean;
+            queue_version: number;
+            snapshot_version: number;
+            status: string;
+            title: string;
+            /** Format: date-time */
+            updated_at: string;
+            worker_id: string | null;
         };
         /** ChatChangeEvent */
         ChatChangeEvent: {
             change: string;
+            chat?: components["schemas"]["ChatAnswer"] | null;
             /** Format: uuid */
             chat_id: string;
-            chat?: components["schemas"]["ChatAnswer"] | null;
             /** @constant */
             type: "chat";
         };
         /** ChatDetailsAnswer */
         ChatDetailsAnswer: {
-            /** Format: uuid */
-            id: string;
-            title: string;
-            status: string;
-            archived: boolean;
-            pinned: boolean;
-            cause: string;
-            model: string | null;
-            worker_id: string | null;
-            epoch: number;
-            snapshot_version: number;
-            history_version: number;
-            queue_version: number;
-            attempt: number;
-            last_error: components["schemas"]["ErrorInfo"] | null;
-            /** Format: date-time */
-            created_at: string;
-            /** Format: date-time */
-            updated_at: string;
-            /** @default [] */
-            mcp_servers: string[];
-            /** @default [] */
-            tools: components["schemas"]["ClientTool"][];
             /** @default [] */
             action_required: components["schemas"]["Action"][];
+            archived: boolean;
+            attempt: number;
+            cause: string;
+            /** Format: date-time */
+            created_at: string;
+            epoch: number;
+            history_version: number;
+            /** Format: uuid */
+            id: string;
+            last_error: components["schemas"]["ErrorInfo"] | null;
+            /** @default [] */
+            mcp_servers: string[];
+            model: string | null;
+            pinned: boolean;
+            queue_version: number;
+            snapshot_version: number;
+            status: string;
+            title: string;
+            /** @default [] */
+            tools: components["schemas"]["ClientTool"][];
+            /** Format: date-time */
+            updated_at: string;
+            worker_id: string | null;
         };
         /** ChatsAnswer */
         ChatsAnswer: {
@@ -1095,17 +1095,17 @@ export interface components {
         ClientCredentialsBody: {
             client_id: string;
             client_secret: string;
-            /** @default  */
-            token_url: string;
-            /** @default  */
-            scope: string;
             /** @constant */
             kind: "client_credentials";
+            /** @default  */
+            scope: string;
+            /** @default  */
+            token_url: string;
         };
         /** ClientTool */
         ClientTool: {
-            name: string;
             description: string;
+            name: string;
             parameters: {
                 [key: string]: unknown;
             };
@@ -1127,33 +1127,33 @@ export interface components {
         CreateChat: {
             /** @description The first message: text, or a list of text parts */
             content?: string | components["schemas"]["InputText"][];
-            /** @description Default: the first words of the content */
-            title?: string | null;
+            /** @description The slugs of the servers whose tools the chat has */
+            mcp_servers?: string[];
             /** @description Default: what the deployment is set to */
             model?: string | null;
             system_prompt?: string | null;
+            /** @description Default: the first words of the content */
+            title?: string | null;
             /** @description Tools that the client runs itself */
             tools?: components["schemas"]["InputTool"][];
-            /** @description The slugs of the servers whose tools the chat has */
-            mcp_servers?: string[];
         };
         /** CreateToken */
         CreateToken: {
-            user: string;
-            /** @default  */
-            name: string;
             /**
              * @description Rights of a new user; those of an existing one stay
              * @default false
              */
             admin: boolean;
             expires_at?: string | null;
+            /** @default  */
+            name: string;
+            user: string;
         };
         /** DeletedEvent */
         DeletedEvent: {
-            type: string;
             /** Format: uuid */
             chat_id: string;
+            type: string;
         };
         /** DenyCall */
         DenyCall: {
@@ -1197,9 +1197,9 @@ export interface components {
         ErrorInfo: {
             code: string;
             message: string;
+            provider?: string | null;
             /** @default false */
             retryable: boolean;
-            provider?: string | null;
             status_code?: number | null;
         };
         /** HeadersBody */
@@ -1217,15 +1217,15 @@ export interface components {
         };
         /** ImagePart */
         ImagePart: {
-            media_type: string;
             data: string;
+            media_type: string;
             /** @constant */
             type: "image";
         };
         /** InputImage */
         InputImage: {
-            media_type: string;
             data: string;
+            media_type: string;
             /** @constant */
             type: "image";
         };
@@ -1237,12 +1237,12 @@ export interface components {
         };
         /** InputResource */
         InputResource: {
-            uri: string;
-            name?: string | null;
             media_type?: string | null;
+            name?: string | null;
             text?: string | null;
             /** @constant */
             type: "resource";
+            uri: string;
         };
         /** InputResult */
         InputResult: {
@@ -1259,9 +1259,9 @@ export interface components {
         };
         /** InputTool */
         InputTool: {
-            name: string;
             /** @default  */
             description: string;
+            name: string;
             parameters?: {
                 [key: string]: unknown;
             };
@@ -1280,8 +1280,8 @@ export interface components {
         Kind: "openai" | "anthropic" | "openai-responses";
         /** ListEvent */
         ListEvent: {
-            type: string;
             chat: components["schemas"]["ChatAnswer"];
+            type: string;
         };
         /** ListResetEvent */
         ListResetEvent: {
@@ -1294,45 +1294,45 @@ export interface components {
         };
         /** McpReport */
         McpReport: {
-            ok: boolean;
-            tools?: components["schemas"]["McpToolReport"][];
-            /** @default 0 */
-            left_out: number;
-            /** @default  */
-            instructions: string;
-            /** @default  */
-            trouble: string;
             /** @default  */
             error: string;
+            /** @default  */
+            instructions: string;
+            /** @default 0 */
+            left_out: number;
+            ok: boolean;
+            tools?: components["schemas"]["McpToolReport"][];
+            /** @default  */
+            trouble: string;
         };
         /** McpServerAnswer */
         McpServerAnswer: {
-            url: string;
-            transport: string;
+            allow: string[] | null;
+            approval: string;
             auth: {
                 [key: string]: unknown;
             };
+            availability: string;
+            created_at: string | null;
+            deny: string[];
             description: string;
             enabled: boolean;
-            availability: string;
-            trusted: boolean;
-            allow: string[] | null;
-            deny: string[];
-            approval: string;
-            tools: {
-                [key: string]: unknown;
-            };
-            instructions: boolean;
             idle_seconds: number;
-            total_seconds: number;
+            instructions: boolean;
             result_bytes_max: number;
-            slug: string;
+            revision: number;
             secrets: {
                 [key: string]: components["schemas"]["SecretAnswer"];
             };
-            revision: number;
-            created_at: string | null;
+            slug: string;
+            tools: {
+                [key: string]: unknown;
+            };
+            total_seconds: number;
+            transport: string;
+            trusted: boolean;
             updated_at: string | null;
+            url: string;
         };
         /** McpServersAnswer */
         McpServersAnswer: {
@@ -1340,25 +1340,25 @@ export interface components {
         };
         /** McpToolReport */
         McpToolReport: {
-            name: string;
+            approval: components["schemas"]["Approval"];
+            available: boolean;
             called: string;
             description: string;
             effect: components["schemas"]["Effect"];
-            approval: components["schemas"]["Approval"];
-            available: boolean;
+            name: string;
         };
         /** Message */
         Message: {
-            id: number;
-            role: components["schemas"]["Role"];
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
-            revision: number;
             /** Format: date-time */
             created_at: string;
             finish_reason?: string | null;
+            id: number;
             model?: string | null;
-            usage?: components["schemas"]["Usage"] | null;
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
             position?: string | null;
+            revision: number;
+            role: components["schemas"]["Role"];
+            usage?: components["schemas"]["Usage"] | null;
         };
         /** MessageEvent */
         MessageEvent: {
@@ -1368,31 +1368,31 @@ export interface components {
         };
         /** MessagesAnswer */
         MessagesAnswer: {
+            cursor?: string | null;
+            has_more: boolean;
             messages: components["schemas"]["Message"][];
             queue: components["schemas"]["QueuedMessage"][];
-            has_more: boolean;
-            cursor?: string | null;
         };
         /** ModelAnswer */
         ModelAnswer: {
-            name: string;
-            is_default: boolean;
             context_tokens?: number | null;
+            is_default: boolean;
+            name: string;
         };
         /** ModelChange */
         ModelChange: {
+            compaction_percent?: number;
+            context_tokens?: number | null;
+            continuation?: components["schemas"]["Continuation"];
+            enabled?: boolean;
+            failover_after?: number;
+            fallbacks?: string[];
+            is_default?: boolean;
+            options?: components["schemas"]["ModelOptions"];
+            output_tokens_max?: number;
+            prices?: components["schemas"]["Prices"];
             provider?: string;
             provider_model?: string;
-            enabled?: boolean;
-            is_default?: boolean;
-            context_tokens?: number | null;
-            output_tokens_max?: number;
-            compaction_percent?: number;
-            prices?: components["schemas"]["Prices"];
-            options?: components["schemas"]["ModelOptions"];
-            fallbacks?: string[];
-            failover_after?: number;
-            continuation?: components["schemas"]["Continuation"];
         };
         /** ModelEntriesAnswer */
         ModelEntriesAnswer: {
@@ -1400,34 +1400,34 @@ export interface components {
         };
         /** ModelEntry */
         ModelEntry: {
-            name: string;
-            provider: string;
-            provider_model: string;
-            /** @default true */
-            enabled: boolean;
-            /** @default false */
-            is_default: boolean;
-            context_tokens?: number | null;
-            /** @default 32000 */
-            output_tokens_max: number;
             /** @default 70 */
             compaction_percent: number;
-            prices?: components["schemas"]["Prices"];
-            options?: components["schemas"]["ModelOptions"];
-            /** @default [] */
-            fallbacks: string[];
+            context_tokens?: number | null;
+            continuation?: components["schemas"]["Continuation"];
+            /** @default true */
+            enabled: boolean;
             /** @default 2 */
             failover_after: number;
-            continuation?: components["schemas"]["Continuation"];
+            /** @default [] */
+            fallbacks: string[];
+            /** @default false */
+            is_default: boolean;
+            name: string;
+            options?: components["schemas"]["ModelOptions"];
+            /** @default 32000 */
+            output_tokens_max: number;
+            prices?: components["schemas"]["Prices"];
+            provider: string;
+            provider_model: string;
         };
         /** ModelOptions */
         ModelOptions: {
-            temperature?: number | null;
-            reasoning_effort?: string | null;
-            thinking_tokens?: number | null;
             extra_body?: {
                 [key: string]: unknown;
             };
+            reasoning_effort?: string | null;
+            temperature?: number | null;
+            thinking_tokens?: number | null;
         };
         /** ModelsAnswer */
         ModelsAnswer: {
@@ -1435,11 +1435,11 @@ export interface components {
         };
         /** MyServer */
         MyServer: {
-            slug: string;
             description: string;
-            signed_in: boolean;
             refused: boolean;
+            signed_in: boolean;
             since: string | null;
+            slug: string;
         };
         /** MyServersAnswer */
         MyServersAnswer: {
@@ -1447,18 +1447,18 @@ export interface components {
         };
         /** NewProvider */
         NewProvider: {
-            name: string;
-            kind?: components["schemas"]["Kind"];
             base_url: string;
-            key?: string | null;
             /** @default true */
             enabled: boolean;
+            key?: string | null;
+            kind?: components["schemas"]["Kind"];
+            name: string;
             options?: components["schemas"]["ProviderOptions"];
         };
         /** NewTokenAnswer */
         NewTokenAnswer: {
-            token: string;
             details: components["schemas"]["Token"];
+            token: string;
         };
         /** NoAuthBody */
         NoAuthBody: {
@@ -1476,26 +1476,26 @@ export interface components {
         /** OAuthBody */
         OAuthBody: {
             /** @default  */
+            authorization_url: string;
+            /** @default  */
             client_id: string;
             /** @default  */
             client_secret: string;
-            /** @default  */
-            authorization_url: string;
-            /** @default  */
-            token_url: string;
-            /** @default  */
-            scope: string;
             /** @constant */
             kind: "oauth";
+            /** @default  */
+            scope: string;
+            /** @default  */
+            token_url: string;
         };
         /** OpaquePart */
         OpaquePart: {
-            provider: string;
-            model: string;
-            kind: string;
             data: string;
+            kind: string;
+            model: string;
             /** @default  */
             prefix: string;
+            provider: string;
             /** @constant */
             type: "opaque";
         };
@@ -1508,46 +1508,46 @@ export interface components {
         };
         /** PatchChat */
         PatchChat: {
-            title?: string;
             archived?: boolean;
-            tools?: components["schemas"]["InputTool"][];
             mcp_servers?: string[];
-            pinned?: boolean;
             /** @description Of the messages from now on; null: what the deployment is set to */
             model?: string | null;
+            pinned?: boolean;
+            title?: string;
+            tools?: components["schemas"]["InputTool"][];
         };
         /** PatchMcpServer */
         PatchMcpServer: {
-            /** @description Default: sse for a URL that ends in /sse */
-            transport?: components["schemas"]["Transport"];
+            allow?: string[] | null;
+            approval?: components["schemas"]["Approval"];
             auth?: components["schemas"]["NoAuthBody"] | components["schemas"]["BearerBody"] | components["schemas"]["ApiKeyBody"] | components["schemas"]["HeadersBody"] | components["schemas"]["ClientCredentialsBody"] | components["schemas"]["OAuthBody"];
+            availability?: components["schemas"]["Availability"];
+            deny?: string[];
             description?: string;
             enabled?: boolean;
-            availability?: components["schemas"]["Availability"];
-            trusted?: boolean;
-            allow?: string[] | null;
-            deny?: string[];
-            approval?: components["schemas"]["Approval"];
+            idle_seconds?: number;
+            instructions?: boolean;
+            result_bytes_max?: number;
+            slug?: string;
             tools?: {
                 [key: string]: components["schemas"]["ToolPolicyBody"];
             };
-            instructions?: boolean;
-            idle_seconds?: number;
             total_seconds?: number;
-            result_bytes_max?: number;
-            slug?: string;
+            /** @description Default: sse for a URL that ends in /sse */
+            transport?: components["schemas"]["Transport"];
+            trusted?: boolean;
             url?: string;
         };
         /** Permission */
         Permission: {
-            /** Format: uuid */
-            id: string;
-            tool: string;
             chat_id: string | null;
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
             expires_at: string;
+            /** Format: uuid */
+            id: string;
+            tool: string;
         };
         /** PermissionsAnswer */
         PermissionsAnswer: {
@@ -1555,28 +1555,28 @@ export interface components {
         };
         /** Prices */
         Prices: {
-            input?: number | null;
-            cached_input?: number | null;
             cache_write?: number | null;
+            cached_input?: number | null;
+            input?: number | null;
             output?: number | null;
         };
         /** ProviderAnswer */
         ProviderAnswer: {
-            name: string;
-            kind: components["schemas"]["Kind"];
             base_url: string;
             enabled: boolean;
-            options: components["schemas"]["ProviderOptions"];
             has_key: boolean;
             key_hint: string | null;
             key_set_at: string | null;
+            kind: components["schemas"]["Kind"];
+            name: string;
+            options: components["schemas"]["ProviderOptions"];
         };
         /** ProviderChange */
         ProviderChange: {
             base_url?: string;
             enabled?: boolean;
-            options?: components["schemas"]["ProviderOptions"];
             key?: string | null;
+            options?: components["schemas"]["ProviderOptions"];
         };
         /** ProviderOptions */
         ProviderOptions: {
@@ -1595,11 +1595,11 @@ export interface components {
         };
         /** QueuedMessage */
         QueuedMessage: {
-            id: number;
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
             /** Format: date-time */
             created_at: string;
+            id: number;
             model?: string | null;
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
             /** @default false */
             steered: boolean;
         };
@@ -1622,16 +1622,16 @@ export interface components {
         Remember: "chat" | "always";
         /** ReplicaAnswer */
         ReplicaAnswer: {
-            /** Format: uuid */
-            worker_id: string;
-            name: string;
             address: string;
-            version: string;
-            state: string;
-            slots: number;
             chats: number;
             heartbeat_age_seconds: number;
+            name: string;
+            slots: number;
             started_at: string | null;
+            state: string;
+            version: string;
+            /** Format: uuid */
+            worker_id: string;
         };
         /** ReplicasAnswer */
         ReplicasAnswer: {
@@ -1639,12 +1639,12 @@ export interface components {
         };
         /** ResourcePart */
         ResourcePart: {
-            uri: string;
-            name?: string | null;
             media_type?: string | null;
+            name?: string | null;
             text?: string | null;
             /** @constant */
             type: "resource";
+            uri: string;
         };
         /** RetryEvent */
         RetryEvent: {
@@ -1652,8 +1652,8 @@ export interface components {
             delay_ms: number;
             error: string;
             kind: string;
-            retrying_at: string | null;
             provider?: string | null;
+            retrying_at: string | null;
             status_code?: number | null;
             /** @constant */
             type: "retry";
@@ -1670,13 +1670,13 @@ export interface components {
         };
         /** SendMessage */
         SendMessage: {
-            content: string | components["schemas"]["InputText"][];
             /** @description If the chat is busy: wait in the queue, interrupt, or steer */
             busy?: components["schemas"]["Busy"];
-            /** @description Who answers this message. Default: the chat's model */
-            model?: string | null;
+            content: string | components["schemas"]["InputText"][];
             /** @description The chat's servers of tools from now on */
             mcp_servers?: string[] | null;
+            /** @description Who answers this message. Default: the chat's model */
+            model?: string | null;
         };
         /** SentAnswer */
         SentAnswer: {
@@ -1686,30 +1686,30 @@ export interface components {
         };
         /** SessionAnswer */
         SessionAnswer: {
-            /** Format: uuid */
-            user_id: string;
-            name: string;
             admin: boolean;
-            kind: string;
             expires_at: string | null;
             idle_expires_at: string | null;
+            kind: string;
+            name: string;
+            /** Format: uuid */
+            user_id: string;
         };
         /** SignIn */
         SignIn: {
-            token?: string;
             /** @description As `chatcluster link` prints it; it works once */
             code?: string;
+            token?: string;
         };
         /** StatusEvent */
         StatusEvent: {
-            status: string;
             archived: boolean;
-            epoch: number;
-            worker_id: string | null;
             /** @default  */
             cause: string;
+            epoch: number;
+            status: string;
             /** @constant */
             type: "status";
+            worker_id: string | null;
         };
         /** SubmitResults */
         SubmitResults: {
@@ -1717,26 +1717,26 @@ export interface components {
         };
         /** Takeover */
         Takeover: {
-            id: number;
-            /** Format: uuid */
-            chat_id: string;
-            /** Format: uuid */
-            owner_id: string;
             cause: string;
             /** Format: uuid */
-            from_worker: string;
-            from_name: string;
+            chat_id: string;
+            claimed_at?: string | null;
             /** Format: date-time */
             freed_at: string;
-            to_worker?: string | null;
-            to_name?: string | null;
-            claimed_at?: string | null;
+            from_name: string;
+            /** Format: uuid */
+            from_worker: string;
             gap_ms?: number | null;
+            id: number;
+            /** Format: uuid */
+            owner_id: string;
+            to_name?: string | null;
+            to_worker?: string | null;
         };
         /** TakeoversAnswer */
         TakeoversAnswer: {
-            takeovers: components["schemas"]["Takeover"][];
             has_more: boolean;
+            takeovers: components["schemas"]["Takeover"][];
         };
         /** TextPart */
         TextPart: {
@@ -1752,15 +1752,15 @@ export interface components {
         };
         /** Token */
         Token: {
+            /** Format: date-time */
+            created_at: string;
+            expires_at?: string | null;
             id: string;
+            last_used_at?: string | null;
+            name: string;
             /** Format: uuid */
             user_id: string;
             user_name: string;
-            name: string;
-            /** Format: date-time */
-            created_at: string;
-            last_used_at?: string | null;
-            expires_at?: string | null;
         };
         /** TokensAnswer */
         TokensAnswer: {
@@ -1775,9 +1775,9 @@ export interface components {
         };
         /** ToolCallPart */
         ToolCallPart: {
+            arguments: string;
             id: string;
             name: string;
-            arguments: string;
             provider_id?: string | null;
             /** @constant */
             type: "tool_call";
@@ -1790,9 +1790,9 @@ export interface components {
         /** ToolProgressPart */
         ToolProgressPart: {
             call_id: string;
+            message?: string | null;
             progress: number;
             total?: number | null;
-            message?: string | null;
             /** @constant */
             type: "tool_progress";
         };
@@ -1812,19 +1812,19 @@ export interface components {
         Transport: "streamable-http" | "sse";
         /** TurnEvent */
         TurnEvent: {
+            code?: string | null;
+            duration_ms: number;
             message_id: number;
             outcome: string;
-            duration_ms: number;
-            code?: string | null;
             /** @constant */
             type: "turn";
         };
         /** UsableServer */
         UsableServer: {
-            slug: string;
-            description: string;
             availability: string;
+            description: string;
             sign_in: boolean;
+            slug: string;
         };
         /** UsableServersAnswer */
         UsableServersAnswer: {
@@ -1832,27 +1832,27 @@ export interface components {
         };
         /** Usage */
         Usage: {
+            cache_write_tokens?: number | null;
+            cached_input_tokens?: number | null;
             input_tokens?: number | null;
             output_tokens?: number | null;
             reasoning_tokens?: number | null;
-            cached_input_tokens?: number | null;
-            cache_write_tokens?: number | null;
         };
         /** UserRow */
         UserRow: {
-            /** Format: uuid */
-            user_id: string;
-            name: string;
             admin: boolean;
+            chats: number;
             /** Format: date-time */
             created_at: string;
-            chats: number;
+            name: string;
             tokens: number;
+            /** Format: uuid */
+            user_id: string;
         };
         /** UsersAnswer */
         UsersAnswer: {
-            users: components["schemas"]["UserRow"][];
             has_more: boolean;
+            users: components["schemas"]["UserRow"][];
         };
         /** UsersChatAnswer */
         UsersChatAnswer: {

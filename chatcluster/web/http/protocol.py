@@ -18,6 +18,9 @@ from chatcluster.errors import InvalidRequest
 from chatcluster.web.errors import answer
 
 
+JOINED_BYTES_MAX = 64 << 10
+
+
 class Protocol(H11Protocol):
     """HTTP/1.1 without upgrades to HTTP/2, and with our form of errors."""
 
@@ -42,11 +45,16 @@ class Protocol(H11Protocol):
     async def _send_h11_event(self, event: Any) -> None:
         """The head of a response whose length is known goes out with its body, in one write."""
         try:
-            data = self._unsent_head + (self.connection.send(event) or b"")
+            data = self.connection.send(event) or b""
         except h11.LocalProtocolError:
             if self.connection.their_state is not h11.ERROR:
                 raise
             return
+        if self._unsent_head:
+            if len(data) > JOINED_BYTES_MAX:  # a copy of it would cost more than a write
+                await self.send(RawData(data=self._unsent_head))
+            else:
+                data = self._unsent_head + data
         self._unsent_head = data if isinstance(event, h11.Response) and _has_length(event) else b""
         if data and not self._unsent_head:
             await self.send(RawData(data=data))

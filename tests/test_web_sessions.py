@@ -133,6 +133,8 @@ class TestWrites:
         {"Sec-Fetch-Site": "none"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
         {"Origin": "http://evil.example"},
         {"Origin": "http://127.0.0.1"},
         {"Origin": "https://OWN"},

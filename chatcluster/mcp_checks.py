@@ -142,7 +142,7 @@ def _is_text(text: str) -> bool:
 
 
 def default_transport(url: str) -> Transport:
-    """What a URL that ends in ``/sse`` speaks, unless it is said. Takes any text: ``check_url`` refuses what is none."""
+    """What a URL that ends in ``/sse`` speaks, unless it is said. Takes any text, as ``check_url`` comes later."""
     try:
         path = urlsplit(url).path
     except ValueError:

@@ -142,5 +142,9 @@ def _is_text(text: str) -> bool:
 
 
 def default_transport(url: str) -> Transport:
-    """What a URL that ends in ``/sse`` speaks, unless it is said."""
-    return Transport.SSE if urlsplit(url).path.rstrip("/").endswith("/sse") else Transport.STREAMABLE_HTTP
+    """What a URL that ends in ``/sse`` speaks, unless it is said. Takes any text, as ``check_url`` comes later."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        path = ""
+    return Transport.SSE if path.rstrip("/").endswith("/sse") else Transport.STREAMABLE_HTTP

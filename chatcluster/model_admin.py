@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import UNSET
 
+from chatcluster.errors import InvalidRequest
 from chatcluster.models import (
     ModelChange,
     ModelEntry,
@@ -72,6 +73,8 @@ class ModelAdministration:
 
     async def change_model(self, name: str, change: ModelChange) -> ModelEntry:
         """Raises ``InvalidRequest``, ``ModelNotFound``, ``ProviderNotFound``."""
+        if change.is_default is False:
+            raise InvalidRequest("is_default is not taken from a model: give it to another one")
         written = await self._models.change_model(name, lambda model: checked_entry(changed(model, change)))
         self._tell()
         return written

@@ -83,12 +83,15 @@ def build() -> None:
 
 
 def _put_in_place(fresh: Path) -> None:
-    old = WORK / "old"
-    shutil.rmtree(old, ignore_errors=True)
-    if STATIC.exists():
-        STATIC.rename(old)
-    fresh.rename(STATIC)
-    shutil.rmtree(old, ignore_errors=True)
+    """New files beside the old ones, the index last, and then the old ones go: at no moment is there no page."""
+    names = sorted((path.relative_to(fresh) for path in _files(fresh)), key=lambda name: name == Path("index.html"))
+    for name in names:
+        (STATIC / name).parent.mkdir(parents=True, exist_ok=True)
+        (fresh / name).replace(STATIC / name)
+    for path in list(_files(STATIC)):
+        if path.relative_to(STATIC) not in names:
+            path.unlink()
+    shutil.rmtree(fresh)
 
 
 def check_budgets(folder: Path) -> None:

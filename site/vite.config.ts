@@ -10,7 +10,7 @@ const proxied = { target: cluster, headers: token ? { Authorization: `Bearer ${t
 
 export default defineConfig({
   plugins: [react(), tailwindcss()],
-  server: { proxy: { "/api": proxied, "/schema": proxied } },
+  server: { proxy: { "/api": proxied, "/schema": proxied, "/oauth": proxied } },
   build: {
     outDir: "../chatcluster/web/static",
     emptyOutDir: true,

@@ -94,6 +94,7 @@ class TestHelp:
         assert capsys.readouterr().out.startswith("chatcluster, version ")
 
 
+NOWHERE = ("--url", "http://127.0.0.1:1", "--token", "x")
 SERVERS = ("--database-url", "postgresql://nobody@127.0.0.1:1/nothing", "--redis-url", "redis://127.0.0.1:1/0")
 
 
@@ -131,6 +132,12 @@ class TestBadInput:
             (["serve", "--replaces", "replica-1"], "replaces must be a worker ID"),
             (["simulate-llm", "--host", "a..b"], "cannot listen on a..b: it is no host name"),
             (["simulate-llm", "--mode", "poetry"], "--mode"),
+            (["provider", "remove", *NOWHERE, "\udcff"], exits.NOT_TEXT),
+            (["model", "set", *NOWHERE, "a", "--option", "a=\udcff"], exits.NOT_TEXT),
+            (["mcp", "add", *NOWHERE, "a", "http://a", "--tool", "a\udcff=read"], exits.NOT_TEXT),
+            (["mcp", "add", *NOWHERE, "a", "http://a", "--idle-seconds", "nan"], "not a number of seconds"),
+            (["mcp", "add", *NOWHERE, "a", "http://a", "--total-seconds", "inf"], "--total-seconds"),
+            (["mcp", "add", *NOWHERE, "a", "http://a", "--idle-seconds", "0"], "--idle-seconds"),
             (["no-such-command"], "no-such-command"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -141,6 +148,12 @@ class TestBadInput:
         status, line = refusal(capsys, *(str(tmp_path) if word == "DATA" else word for word in arguments))
         assert status == exits.USAGE
         assert message in line
+
+    def test_a_key_that_is_not_text(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        (tmp_path / "key").write_bytes(b"\xff\xfe\x00")
+        given = ["provider", "add", *NOWHERE, "a", "--base-url", "http://a", "--key-file", str(tmp_path / "key")]
+        status, line = refusal(capsys, *given)
+        assert (status, "--key-file is not text" in line) == (exits.USAGE, True)
 
     def test_a_bad_variable_is_named(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHATCLUSTER_SLOTS", "a few")

@@ -213,6 +213,28 @@ class TestRequests:
             assert await client.send(unknown_chat(), "x") == {"message": {"id": 1}}
             assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
 
+    @pytest.mark.parametrize("answer", [httpx.ReadError("reset"), httpx.ReadTimeout(""), httpx.Response(503)])
+    async def test_a_write_that_the_server_does_not_know_again_is_tried_once(
+        self, answer: httpx.Response | Exception, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        server = ScriptedServer(answer, httpx.Response(201, json={}))
+        async with server.client() as client:
+            with pytest.raises((Unreachable, ApiError)):
+                await client.sign_in_code()
+        assert [("idempotency-key" in request.headers) for request in server.requests] == [False]
+
+    async def test_a_write_that_did_not_get_there_is_repeated_whatever_it_is(
+        self, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        server = ScriptedServer(
+            httpx.ConnectError("refused"),
+            httpx.ConnectTimeout(""),
+            httpx.Response(429),
+            httpx.Response(201, json={"code": "x"}),
+        )
+        async with server.client() as client:
+            assert await client.sign_in_code() == {"code": "x"}
+
     async def test_two_sends_have_two_keys_unless_the_caller_gives_them_one(self) -> None:
         server = ScriptedServer(*[httpx.Response(201, json={}) for _ in range(3)])
         async with server.client() as client:

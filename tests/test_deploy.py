@@ -81,10 +81,12 @@ async def proxied(name: str, directory: Path, *upstreams: Upstream) -> AsyncIter
         nursery.cancel_scope.cancel()
 
 
-async def ask_until_tried(client: httpx.AsyncClient, bad: Upstream, method: str, **headers: str) -> httpx.Response:
+async def ask_until_tried(
+    client: httpx.AsyncClient, bad: Upstream, method: str, path: str = "/api/v1/chats", **headers: str
+) -> httpx.Response:
     """The answer to the request that came to ``bad``, by chance or first of all."""
     for _ in range(10):
-        response = await client.request(method, "/api/v1/chats", headers=headers)
+        response = await client.request(method, path, headers=headers)
         if bad.requests:
             return response
     raise AssertionError("the proxy never asked that replica")
@@ -97,6 +99,15 @@ class TestProxies:
         bad, good = Upstream(None), Upstream(ANSWER)
         async with proxied(name, tmp_path, bad, good) as client:
             response = await ask_until_tried(client, bad, "POST")
+        assert response.status_code == 502
+        assert len(bad.requests) == 1
+
+    async def test_a_key_makes_no_write_repeatable_that_the_server_does_not_know_again(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        bad, good = Upstream(None), Upstream(ANSWER)
+        async with proxied(name, tmp_path, bad, good) as client:
+            response = await ask_until_tried(client, bad, "POST", "/api/v1/tokens", **{"Idempotency-Key": "k"})
         assert response.status_code == 502
         assert len(bad.requests) == 1
 

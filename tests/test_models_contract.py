@@ -157,6 +157,8 @@ async def test_one_model_is_the_default_the_first_until_another_one_is_made_it(d
     assert not (await desk.add("second")).is_default
     await desk.admin.change_model("second", ModelChange(is_default=True))
     assert [model.name for model in await desk.models.models() if model.is_default] == ["second"]
+    with pytest.raises(InvalidRequest, match="give it to another one"):
+        await desk.admin.change_model("second", ModelChange(is_default=False))
     await desk.add("third", is_default=True)
     assert [model.name for model in await desk.models.models() if model.is_default] == ["third"]
 

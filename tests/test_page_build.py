@@ -7,20 +7,27 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Generic, TypeVar
 
 import pytest
 
+T = TypeVar("T")
 SCRIPT = Path(__file__).parent.parent / "site" / "build.py"
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"page_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, at work in an empty folder."""
-    spec = importlib.util.spec_from_file_location("page_build", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(SCRIPT)
     for name, folder in (("SITE", "site"), ("WORK", "site/.build"), ("STATIC", "static")):
         (tmp_path / folder).mkdir(parents=True)
         monkeypatch.setattr(module, name, tmp_path / folder)
@@ -93,12 +100,33 @@ def test_a_page_that_has_grown_too_large_is_refused(build: ModuleType, monkeypat
 
 def test_a_new_page_takes_the_place_of_the_old_one(build: ModuleType) -> None:
     page(build.STATIC, b"old")
+    (build.STATIC / "assets" / "index-0.js").write_bytes(b"older")
     fresh = build.WORK / "static"
     fresh.mkdir()
     page(fresh, b"new")
     build._put_in_place(fresh)
     assert (build.STATIC / "assets" / "index-1.js").read_bytes() == b"new"
+    assert {path.name for path in build._files(build.STATIC)} == {"index.html", "index-1.js"}
     assert not fresh.exists()
+
+
+def test_there_is_an_index_at_every_moment_and_it_changes_last(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page(build.STATIC, b"old")
+    fresh = build.WORK / "static"
+    fresh.mkdir()
+    page(fresh, b"new")
+    replace, moved = Path.replace, list[str]()
+
+    def watched(path: Path, target: Path) -> Path:
+        assert (build.STATIC / "index.html").exists()
+        moved.append(path.name)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    build._put_in_place(fresh)
+    assert moved == ["index-1.js", "index.html"]
 
 
 def test_what_fails_is_told_in_one_line(build: ModuleType) -> None:
@@ -113,3 +141,46 @@ def test_what_fails_is_told_in_one_line(build: ModuleType) -> None:
 def test_its_help_says_what_it_does() -> None:
     told = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
     assert all(deed in told for deed in ("--check", "--schema", "--test", "--browser"))
+
+
+class Told:
+    """What the builder of wheels is asked to say."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def display_warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+class Hook(Generic[T]):
+    """In the place of hatchling's, which is there only where wheels are made."""
+
+    def __init__(self, root: Path, app: Told) -> None:
+        self.root, self.app = root, app
+
+
+def make_wheel(monkeypatch: pytest.MonkeyPatch, root: Path, *, status: int) -> list[str]:
+    """The warnings of making a wheel where building the page ends with this status."""
+    interface = ModuleType("hatchling.builders.hooks.plugin.interface")
+    monkeypatch.setattr(interface, "BuildHookInterface", Hook, raising=False)
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    module = load(SCRIPT.parent.parent / "hatch_build.py")
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], status))
+    monkeypatch.delenv("CHATCLUSTER_WITHOUT_PAGE", raising=False)
+    told = Told()
+    module.PageBuildHook(root, told).initialize("standard", {})
+    return told.warnings
+
+
+def test_a_wheel_is_made_without_a_page_that_cannot_be_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CHATCLUSTER_REQUIRE_PAGE", raising=False)
+    assert make_wheel(monkeypatch, tmp_path, status=0) == []
+    [warning] = make_wheel(monkeypatch, tmp_path, status=1)
+    assert "without it" in warning
+
+
+def test_a_release_is_not_made_without_its_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CHATCLUSTER_REQUIRE_PAGE", "1")
+    with pytest.raises(RuntimeError, match="CHATCLUSTER_REQUIRE_PAGE"):
+        make_wheel(monkeypatch, tmp_path, status=1)

@@ -216,6 +216,7 @@ BAD: dict[str, dict[str, Any]] = {
     "token url": {"auth": {"kind": "client_credentials", "client_id": "x", "client_secret": "y", "token_url": "x"}},
     "authorization url": {"auth": {"kind": "oauth", "authorization_url": "javascript:alert(1)"}},
     "urls without client": {"auth": {"kind": "oauth", "authorization_url": URL, "token_url": URL}},
+    "broken url": {"url": "http://["},
     "description": {"description": "x" * 1001},
     "invisible description": {"description": "a\u202eb"},
     "availability": {"availability": "sometimes"},
@@ -356,12 +357,14 @@ async def test_signing_out_forgets_the_login(world: World, admin: httpx.AsyncCli
 
 # --- browsers ---------------------------------------------------------------------------------
 
+HTML = {"Accept": "text/html,*/*;q=0.8"}
+
 
 async def test_a_browser_is_sent_to_the_authorization_server_and_taken_back_without_a_token(world: World) -> None:
     async with world.client(None) as browser:
-        begun = await browser.get("/oauth/mcp/sign-in/abc")
+        begun = await browser.get("/oauth/mcp/sign-in/abc", headers=HTML)
         assert (begun.status_code, begun.headers["location"]) == (302, "https://login.example/authorize")
-        done = await browser.get("/oauth/mcp/callback?state=s&code=c&iss=https://issuer")
+        done = await browser.get("/oauth/mcp/callback?state=s&code=c&iss=https://issuer", headers=HTML)
     assert done.status_code == 200
     assert done.headers["content-type"].startswith("text/html")
     assert done.headers["referrer-policy"] == "no-referrer"

@@ -96,7 +96,7 @@ async def test_a_path_leads_to_no_file_outside_and_to_no_page_within_the_api(fol
                 assert answer.startswith(b"HTTP/1.1 404"), path
                 assert b"no-store" in answer
         async with world.client(None) as client:
-            for path in ("/api", "/api/v2/chats", "/schema/nothing", "/openapi/x", "/livez/x"):
+            for path in ("/api", "/api/v2/chats", "/schema/nothing", "/openapi/x", "/livez/x", "/oauth/x"):
                 assert error_code(await client.get(path, headers=HTML)) == "not_found", path
             assert error_code(await client.get("/chats", headers={"Accept": "application/json"})) == "not_found"
             assert error_code(await client.post("/", headers=HTML)) in ("not_found", "method_not_allowed")

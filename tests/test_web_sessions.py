@@ -86,6 +86,16 @@ class TestSigningIn:
             assert "too_many" in codes
             assert not world.database.kept.sessions
 
+    async def test_made_up_cookies_end_nothing_and_are_counted_against_their_address(self) -> None:
+        async with serving(World(auth_failures_per_second=0.1)) as world, world.client(None) as browser:
+            name = cookie_of(await browser.post(SESSION, json={"token": await world.token()}))[0]
+            browser.cookies.clear()
+            made_up = [{"Cookie": f"{name}={tokens.generate_secret().plaintext}", **OWN_PAGE} for _ in range(4)]
+            answers = [await browser.delete(SESSION, headers=headers) for headers in made_up]
+            assert answers[0].status_code == 204
+            assert error_code(answers[-1]) == "too_many"
+            assert len(world.database.kept.sessions) == 1
+
     async def test_a_page_of_others_signs_nobody_in(self) -> None:
         async with serving(World()) as world, world.client(None) as browser:
             token = await world.token()
@@ -133,6 +143,8 @@ class TestWrites:
         {"Sec-Fetch-Site": "none"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
         {"Origin": "http://evil.example"},
         {"Origin": "http://127.0.0.1"},
         {"Origin": "https://OWN"},

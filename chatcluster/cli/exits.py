@@ -19,7 +19,8 @@ USAGE = 2
 INTERRUPTED = 130
 UNHEARD = 141
 
-Intended = ChatclusterError | KeyboardInterrupt | BrokenPipeError
+Intended = ChatclusterError | KeyboardInterrupt | BrokenPipeError | UnicodeError
+NOT_TEXT = "an argument, a file or an answer has bytes that are no text in the encoding that is used here"
 
 
 def exit_code_of(command: Callable[[], object]) -> int:
@@ -36,7 +37,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
         return _fail(error.format_message(), error.exit_code)
     except click.Abort:
         return INTERRUPTED
-    except (ChatclusterError, KeyboardInterrupt, BrokenPipeError) as error:
+    except (ChatclusterError, KeyboardInterrupt, BrokenPipeError, UnicodeError) as error:
         return _end(error)
     except BaseExceptionGroup as group:
         intended = _only_intended(group)
@@ -48,11 +49,11 @@ def exit_code_of(command: Callable[[], object]) -> int:
 
 def _only_intended(group: BaseExceptionGroup[BaseException]) -> Intended | None:
     """The first error of a group in which there is nothing that is not meant; else None."""
-    intended, others = group.split((ChatclusterError, KeyboardInterrupt, BrokenPipeError))
+    intended, others = group.split((ChatclusterError, KeyboardInterrupt, BrokenPipeError, UnicodeError))
     if intended is None or others is not None:
         return None
     first = first_error(intended)
-    assert isinstance(first, ChatclusterError | KeyboardInterrupt | BrokenPipeError)
+    assert isinstance(first, Intended)
     return first
 
 
@@ -60,6 +61,8 @@ def _end(error: Intended) -> int:
     match error:
         case ChatclusterError():
             return _fail(error.message, USAGE if isinstance(error, ConfigError) else FAILED)
+        case UnicodeError():
+            return _fail(f"{NOT_TEXT}: {error}", USAGE)
         case BrokenPipeError():
             # What is still buffered goes nowhere, rather than failing once more when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

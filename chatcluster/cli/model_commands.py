@@ -124,9 +124,13 @@ MODEL_OPTIONS = (
         type=click.Choice(["none", "prefix", "background"]),
         help="What a takeover in mid-answer does",
     ),
-    click.option("--option", "options", multiple=True, metavar="NAME=JSON", help="As temperature=0.2"),
+    click.option("--option", "options", multiple=True, metavar="NAME=JSON", help="As temperature=0.2; may be repeated"),
     click.option(
-        "--price", "prices", multiple=True, metavar="KIND=NUMBER", help=f"Per million tokens of {', '.join(PRICES)}"
+        "--price",
+        "prices",
+        multiple=True,
+        metavar="KIND=NUMBER",
+        help=f"Per million tokens of {', '.join(PRICES)}; may be repeated",
     ),
 )
 
@@ -176,7 +180,11 @@ def model_list(*, as_json: bool, **rest: Any) -> None:
 @model_options
 @server_options
 def model_set(*, name: str, is_default: bool, **rest: Any) -> None:
-    """Change a model. Replicas work with it at once; what is not given stays."""
+    """Change a model. Replicas work with it at once; what is not given stays.
+
+    One --option takes the place of all options that it has, one --price that of all prices, one --fallback that of all
+    fall-backs.
+    """
     given = {
         "provider": rest.pop("provider_name"),
         "provider_model": rest.pop("provider_model"),
@@ -218,7 +226,10 @@ def _key(file: Any, *, no_key: bool, ask: bool) -> str | None:
     if no_key:
         return None
     if file is not None:
-        text: str = file.read(1 << 20)
+        try:
+            text: str = file.read(1 << 20)
+        except UnicodeDecodeError:
+            raise click.UsageError("--key-file is not text") from None
         return text.strip()
     if key := os.environ.get(KEY_VARIABLE):
         return key.strip()

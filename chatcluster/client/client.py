@@ -12,7 +12,9 @@ What it does on each failure, so that its user need not:
   the last event that came whole, on whatever replica answers. The wait in between grows from 0.05 s to
   2 s and starts anew with the first event. An event is yielded once, whatever happens in between.
 * **A request fails on the way, or the server says 503 or 429**: it is repeated, with the same idempotency key if
-  it writes, for at most ``REQUEST_SECONDS``; so a message is sent once however often it had to be tried.
+  it writes to a chat, for at most ``REQUEST_SECONDS``; so a message is sent once however often it had to be tried.
+* **Any other write** has no such key. It is repeated if no connection came about, or at 429; if its answer broke off it
+  may have been done, and is not: ``Unreachable``, and for a 502, 503 or 504 ``ApiError``.
 * **Nothing answers a stream for ``STREAM_SECONDS``**: ``Unreachable``, with what went wrong last.
 * **The request is wrong** (any other 4xx, and a 500): ``ApiError`` at once, with the API's stable ``code``.
 * **Trying again changes nothing** (a certificate that is not accepted, a request that cannot be written):
@@ -37,7 +39,7 @@ import trio
 
 from chatcluster.client.administration import Administration
 from chatcluster.client.events import Event, decode_event
-from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience
+from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience, Unreachable, hopeless
 from chatcluster.client.tool_calls import Json, ToolCalls, segment
 from chatcluster.config import check_header_text, check_http_url
 from chatcluster.errors import ChatclusterError, ConfigError
@@ -49,6 +51,8 @@ SILENCE_SECONDS = 45.0
 """Three missed heartbeats."""
 CLOSE_SECONDS = 1.0
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""After these the server has not got the request."""
 
 
 class StreamEvent(NamedTuple):
@@ -269,20 +273,25 @@ class Client(ToolCalls):
         return await self._request("GET", path, params={k: _query(v) for k, v in (query or {}).items()})
 
     async def _write(self, method: str, path: str, body: Json | None = None, *, key: str | None = None) -> Json:
+        if not path.startswith("/chats"):
+            return await self._request(method, path, json=body, is_repeatable=False)
         check_header_text("key", key or "")
         headers = {"Idempotency-Key": key or uuid4().hex}
         return await self._request(method, path, json=body, headers=headers)
 
-    async def _request(self, method: str, path: str, **options: Any) -> Json:
+    async def _request(self, method: str, path: str, *, is_repeatable: bool = True, **options: Any) -> Json:
         patience = Patience(REQUEST_SECONDS)
         while True:
             try:
                 with trio.fail_at(patience.gives_up_at):
                     response = await self._http.request(method, path, **options)
             except (httpx.TransportError, trio.TooSlowError) as error:
+                if not (is_repeatable or isinstance(error, NOT_SENT) or hopeless(error)):
+                    text = f"the answer broke off, and it may have been done: {str(error) or type(error).__name__}"
+                    raise Unreachable(text) from None
                 await patience.wait(error)
                 continue
-            if response.status_code not in RETRY_STATUSES:
+            if response.status_code not in (RETRY_STATUSES if is_repeatable else (429,)):
                 _check(response)
                 return {} if response.status_code == 204 else _answer(response)
             patience.at_least(_retry_after(response))

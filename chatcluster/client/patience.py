@@ -50,7 +50,7 @@ class Patience:
 
     async def wait(self, error: Exception) -> None:
         """Wait before the next try. Raises ``Unusable`` if there is no use in one, ``Unreachable`` if time is up."""
-        if (reason := _hopeless(error)) is not None:
+        if (reason := hopeless(error)) is not None:
             raise Unusable(reason) from None
         seconds = max(self._backoff.drawn_seconds(), self._floor_seconds)
         self._floor_seconds = 0.0
@@ -60,7 +60,7 @@ class Patience:
             raise Unreachable(text) from None
 
 
-def _hopeless(error: BaseException) -> str | None:
+def hopeless(error: BaseException) -> str | None:
     """Why trying again changes nothing, None if it may."""
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
         return f"the request cannot be sent: {error}"

@@ -91,6 +91,21 @@ class Authenticator:
             raise InvalidCode("the code was used, has expired, or is none; `chatcluster link` makes a new one")
         return account
 
+    async def close(self, key: tokens.SessionKey, *, address: str | None) -> bool:
+        """End a session; whether there was one. It is a look-up like any other. Raises ``TooMany``."""
+        if self._sessions is None:
+            return False
+        counted = None if key.digest in self._cache else address
+        self._require_trust(counted)
+        await self._take_place()
+        try:
+            was_open = await self._sessions.close(key.digest)
+        finally:
+            self._places.release()
+        if not was_open:
+            self._distrust(counted)
+        return was_open
+
     def _require_trust(self, address: str | None) -> None:
         if address is not None and self._failures.is_empty(address):
             raise TooMany("too many tokens from this address are not valid", retry_after_seconds=FAILURES_RETRY_SECONDS)

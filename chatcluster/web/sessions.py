@@ -90,13 +90,17 @@ def _is_own_page(scope: Scope, site: Site, public_url: str) -> bool | None:
     if fetch_site := _header(scope, b"sec-fetch-site"):
         return fetch_site == "same-origin"
     if origin := _header(scope, b"origin"):
-        return _origin(origin) in (_origin(f"{site.scheme}://{site.host}"), _origin(public_url) or "none")
+        said = _origin(origin)
+        return said is not None and said in (_origin(f"{site.scheme}://{site.host}"), _origin(public_url))
     return None
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port."""
-    parts = urlsplit(url.strip().lower())
+    """Scheme, host and port; None for what is no address."""
+    try:
+        parts = urlsplit(url.strip().lower())
+    except ValueError:
+        return None
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         return None
     return parts.scheme, parts.hostname, _port(parts.scheme, parts.netloc)

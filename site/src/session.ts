@@ -1,8 +1,11 @@
 /** The one who is signed in, by a cookie that scripts cannot read; nothing of it is kept in the browser's storage. */
 
 import { useQuery } from "@tanstack/react-query";
+import { forgetDrafts } from "./chat/drafts.ts";
+import { forgetSeen } from "./chat/seen.ts";
 import { ApiError } from "./client/index.ts";
 import { api, queries, tab } from "./server.ts";
+import { say } from "./ui/Toast.tsx";
 
 export type Session = { user_id: string; name: string; admin: boolean; expires_at?: string | null };
 
@@ -13,18 +16,26 @@ export function useSession() {
   return useQuery<Session | null>({ queryKey: KEY, queryFn: readSession, staleTime: Number.POSITIVE_INFINITY });
 }
 
-/** The query function: a link's one-time code first, once. */
-async function readSession(): Promise<Session | null> {
-  const code = takeCode();
-  if (code) {
-    try {
-      return await api.post<Session>("/session", { code });
-    } catch (error) {
-      if (!isUnauthenticated(error)) throw error; // used before: an earlier session may still be there
-    }
-  }
+/** A link's one-time code, until it was of use or is of none. */
+let code: string | null = null;
+
+/**
+ * The query function. A link signs in where nobody is: anybody can make one for a session of their own, and whoever
+ * follows it would go on in there without knowing.
+ */
+export async function readSession(): Promise<Session | null> {
+  code = takeCode() ?? code;
+  const session = await unlessRefused(api.get<Session>("/session"));
+  if (session && code) say(`You are signed in as ${session.name}. To follow a sign-in link, sign out first.`);
+  const opened = session ?? (code ? await unlessRefused(api.post<Session>("/session", { code })) : null);
+  code = null;
+  return opened;
+}
+
+/** `null` in the place of a 401. */
+async function unlessRefused<T>(answer: Promise<T>): Promise<T | null> {
   try {
-    return await api.get<Session>("/session");
+    return await answer;
   } catch (error) {
     if (isUnauthenticated(error)) return null;
     throw error;
@@ -33,24 +44,26 @@ async function readSession(): Promise<Session | null> {
 
 /** The code in the address, which it is taken out of: it is nobody else's business, and of use once. */
 function takeCode(): string | null {
-  const code = new URLSearchParams(location.hash.slice(1)).get("code");
-  if (code) history.replaceState(history.state, "", location.pathname + location.search);
-  return code;
+  const found = new URLSearchParams(location.hash.slice(1)).get("code");
+  if (found) history.replaceState(history.state, "", location.pathname + location.search);
+  return found;
 }
 
 export async function signIn(token: string): Promise<void> {
   queries.setQueryData(KEY, await api.post<Session>("/session", { token }));
 }
 
-/** End the session here and on every replica. */
+/** End the session here and on every replica, and keep nothing of what was written and seen in it. */
 export async function signOut(): Promise<void> {
   await api.delete("/session");
   endSession();
+  forgetDrafts();
+  forgetSeen();
 }
 
 /** There is no session any more: show the sign-in, and nothing of the one before. */
 export function endSession(): void {
-  if (queries.getQueryData(KEY) === null) return;
+  if (!queries.getQueryData(KEY)) return;
   tab.close();
   queries.removeQueries({ predicate: (query) => query.queryKey[0] !== KEY[0] });
   queries.setQueryData(KEY, null);
@@ -62,13 +75,5 @@ export function isUnauthenticated(error: unknown): boolean {
 
 /** Whatever is answered 401, a read, a write or the stream, ends the session here. Returns how to stop looking. */
 export function endSessionWhenRefused(): () => void {
-  const look = (error: unknown) => isUnauthenticated(error) && endSession();
-  const stops = [
-    queries.getQueryCache().subscribe((event) => void (event.type === "updated" && look(event.query.state.error))),
-    queries.getMutationCache().subscribe((event) => void look(event.mutation?.state.error)),
-    tab.connection.subscribe(() => void look(tab.connection.get().error)),
-  ];
-  return () => {
-    for (const stop of stops) stop();
-  };
+  return api.onRefusal((error) => void (isUnauthenticated(error) && endSession()));
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { OpenChat, type Page, Tab } from "../src/client/index.ts";
+import { ApiError, OpenChat, type Page, Tab } from "../src/client/index.ts";
 import { refused, Server, settled } from "./server.ts";
 
 const said = (id: number, text: string, role = "user") => ({
@@ -163,5 +163,34 @@ describe("a message that is sent", () => {
     server.answers.set("POST /chats/a/messages", () => refused(409, "queue_full"));
     await expect(new OpenChat(server.api, "a").send("hi")).rejects.toMatchObject({ code: "queue_full", status: 409 });
     expect(server.calls).toHaveLength(1);
+  });
+});
+
+describe("the stream of a tab", () => {
+  test("that was refused is opened anew when something is shown, be it the same", async () => {
+    const { server, tab } = opened();
+    const open = server.api.open.bind(server.api);
+    server.api.open = async () => {
+      throw new ApiError(401, "invalid_session", "over");
+    };
+    tab.show(null);
+    await settled();
+    expect(tab.connection.now.state).toBe("refused");
+    server.api.open = open;
+    tab.show(null);
+    await settled();
+    expect(server.streams).toHaveLength(1);
+    tab.close();
+  });
+
+  test("is not opened by a chat that is left when nothing is followed any more", async () => {
+    const { server, tab } = opened();
+    tab.show(new OpenChat(server.api, "a"));
+    await settled();
+    tab.close();
+    tab.leave();
+    await settled();
+    expect(server.streams).toHaveLength(1);
+    expect(tab.connection.now.state).toBe("idle");
   });
 });

@@ -47,6 +47,12 @@ describe("hostile Markdown is inert", () => {
 });
 
 describe("a link", () => {
+  test.each(["#code=abc", "#", "#top"])("into this very page is its words alone: %s", (href) => {
+    const page = shown(`[words](${href})`);
+    expect(page.querySelector("a")).toBeNull();
+    expect(page.textContent).toBe("words");
+  });
+
   test("says where it leads, and tells that place nothing", () => {
     const link = shown("[my bank](https://evil.example/login)").querySelector("a");
     expect(link?.textContent).toBe("my bank (evil.example)");

@@ -23,6 +23,7 @@ MESSAGES_MAX = 500
 MESSAGES_DEFAULT = 100
 PAGE_BYTES = 1 << 20
 ID_MAX = 2**63 - 1
+ID_DIGITS = 19
 LATEST = "latest"
 
 
@@ -60,7 +61,7 @@ async def list_messages(
 def _before(text: str) -> int:
     if text == LATEST:
         return ID_MAX
-    if not (text.isascii() and text.isdigit() and int(text[:20]) <= ID_MAX):
+    if not (text.isascii() and text.isdigit() and len(text) <= ID_DIGITS and int(text) <= ID_MAX):
         raise InvalidRequest("before must be `latest` or the ID of a message")
     return int(text)
 

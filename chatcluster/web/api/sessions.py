@@ -36,7 +36,7 @@ async def sign_in(request: ApiRequest, data: JSONBody[SignIn]) -> Response[Sessi
     account = await _opened(request, data, secret.digest)
     before = cookie(request.scope, site)
     if before is not None:
-        await _close(request, before)
+        await _close(request, before, address=None)  # the token was good: no guess
     seconds = int(settings.session_hours_max * 3600)  # the row decides, by the database's clock
     headers = {"Set-Cookie": set_cookie(site, secret.plaintext, seconds=seconds)}
     return Response(_answer(account), status_code=201, headers=headers)
@@ -65,12 +65,12 @@ async def sign_out(request: ApiRequest) -> Response[None]:
     key = cookie(request.scope, site)
     if key is not None:
         require_own_page(request.scope, site, settings.public_url)
-        await _close(request, key)
+        await _close(request, key, address=address_in(request.scope))
     return Response(None, status_code=204, headers={"Set-Cookie": _taken_away(site)})
 
 
-async def _close(request: ApiRequest, key: tokens.SessionKey) -> None:
-    if await request.services.sessions.close(key.digest):
+async def _close(request: ApiRequest, key: tokens.SessionKey, *, address: str | None) -> None:
+    if await request.authenticator.close(key, address=address):
         request.services.pubsub.publish(TOKENS_CHANNEL, b"session")
 
 

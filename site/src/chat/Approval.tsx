@@ -26,12 +26,14 @@ export function Approval({ chat, asked }: ApprovalProps) {
 function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
   const [text, setText] = useState(call.arguments);
   const [isBusy, setBusy] = useState(false);
-  const problem = notJson(text);
+  const isEdited = text !== call.arguments;
+  const problem = isEdited ? notAnObject(text) : "";
   const decide = async (deed: "approve" | "deny") => {
     setBusy(true);
-    const changed = text !== call.arguments && deed === "approve" ? { arguments: text } : {};
     try {
-      await chat.api.post(`/chats/${chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`, changed);
+      const approved = () => ({ digest: call.digest, ...(isEdited && { arguments: JSON.parse(text) }) });
+      const body = deed === "approve" ? approved() : {};
+      await chat.api.post(`/chats/${chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`, body);
     } catch (error) {
       sayError(deed === "approve" ? "Approve" : "Deny", error);
     }
@@ -57,7 +59,7 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
       {problem && <p className="text-bad">{problem}</p>}
       <div className="flex flex-wrap items-center gap-2">
         <Button look="main" disabled={isBusy || problem !== ""} onClick={() => void decide("approve")}>
-          {text === call.arguments ? "Approve" : "Approve as edited"}
+          {isEdited ? "Approve as edited" : "Approve"}
         </Button>
         <Button disabled={isBusy} onClick={() => void decide("deny")}>
           Deny
@@ -72,10 +74,12 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
   );
 }
 
-function notJson(text: string): string {
+/** Why these can be no arguments; empty if they can. */
+function notAnObject(text: string): string {
   try {
-    JSON.parse(text || "{}");
-    return "";
+    const value: unknown = JSON.parse(text);
+    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+    return isObject ? "" : "Arguments are a JSON object, like {}.";
   } catch (error) {
     return `This is not JSON: ${(error as Error).message}`;
   }

@@ -9,6 +9,7 @@ import { sayError } from "../ui/Toast.tsx";
 import { patchChat } from "./actions.ts";
 import { ChatMenu } from "./ChatMenu.tsx";
 import { Composer } from "./Composer.tsx";
+import { attemptDone, attemptKey } from "./drafts.ts";
 import { History } from "./History.tsx";
 import { Queue } from "./Queue.tsx";
 import { markSeen } from "./seen.ts";
@@ -53,7 +54,9 @@ function Opened({ chat, view, known }: OpenedProps) {
   const attempt = (doing: string, deed: Promise<unknown>) => void deed.catch((error) => sayError(doing, error));
   const send = async (text: string, how: "queue" | "interrupt") => {
     try {
-      takeChat((await chat.send(text, how)).chat);
+      const key = attemptKey(chat.id, { text, how });
+      takeChat((await chat.send(text, how, undefined, key)).chat);
+      attemptDone(chat.id);
     } catch (error) {
       sayError("Send", error);
       throw error;

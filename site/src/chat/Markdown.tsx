@@ -78,12 +78,12 @@ function textIn(node: ReactNode): string {
 /** A link whose words may say anything: its host is shown, unless the words are the address itself. */
 function Anchor({ href, children }: ComponentProps<"a">) {
   const host = hostOf(href);
-  if (!href || host === null) return <span>{children}</span>;
+  if (!href || !host) return <span>{children}</span>;
   const words = textIn(children);
   return (
     <a href={href} target="_blank" rel="noopener noreferrer nofollow" title={href}>
       {children}
-      {host && !saysItself(words, href, host) && <span className="text-[0.88em] text-soft"> ({host})</span>}
+      {!saysItself(words, href, host) && <span className="text-[0.88em] text-soft"> ({host})</span>}
     </a>
   );
 }
@@ -94,11 +94,11 @@ function saysItself(words: string, href: string, host: string): boolean {
   return words === host || bare(words) === bare(href);
 }
 
-/** The host of a link; empty for an address within the page; null for what is no link. */
+/** The host of a link; null for what is no link, or leads into this very page: what it does there is not the text's. */
 function hostOf(href: string | undefined): string | null {
-  if (href?.startsWith("#")) return "";
+  if (!href || href.startsWith("#")) return null;
   try {
-    const url = new URL(href ?? "", location.href);
+    const url = new URL(href, location.href);
     if (url.protocol === "mailto:") return url.pathname;
     return url.protocol === "http:" || url.protocol === "https:" ? url.host : null;
   } catch {

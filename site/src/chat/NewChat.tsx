@@ -7,7 +7,10 @@ import { Button } from "../ui/Button.tsx";
 import { Field, INPUT } from "../ui/Field.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Composer } from "./Composer.tsx";
+import { attemptDone, attemptKey } from "./drafts.ts";
 import { useListAlone } from "./useOpenChat.ts";
+
+const DRAFT = "new";
 
 export function NewChat() {
   useListAlone();
@@ -18,7 +21,9 @@ export function NewChat() {
   const begin = async (content: string) => {
     const options = { ...(model.trim() && { model: model.trim() }), ...(prompt.trim() && { system_prompt: prompt }) };
     try {
-      const chat = await api.post<Chat>("/chats", { content, ...options });
+      const body = { content, ...options };
+      const chat = await api.post<Chat>("/chats", body, attemptKey(DRAFT, body));
+      attemptDone(DRAFT);
       takeChat(chat);
       void readListsAgain();
       navigate(`/chats/${chat.id}`);
@@ -31,7 +36,7 @@ export function NewChat() {
     <main id="main" className="flex min-h-0 flex-1 flex-col justify-center overflow-y-auto px-3 py-6 sm:px-5">
       <div className="mx-auto flex w-full max-w-2xl flex-col gap-4 pb-[12vh]">
         <h1 className="text-center text-2xl font-semibold">What shall we talk about?</h1>
-        <Composer draftKey="new" isBusy={false} placeholder="Write a message" onSend={begin}>
+        <Composer draftKey={DRAFT} isBusy={false} placeholder="Write a message" onSend={begin}>
           <Button look="plain" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
             <Settings2 size={15} aria-hidden />
             Options

@@ -46,3 +46,9 @@ export function markSeen(chat: Chat): void {
   seen().set(next);
   localStorage.setItem(KEY, JSON.stringify(next));
 }
+
+/** Nothing was seen, by whoever signs in next. */
+export function forgetSeen(): void {
+  localStorage.removeItem(KEY);
+  store?.set({});
+}

@@ -14,7 +14,7 @@ function show(chat: OpenChat | null): void {
 
 function leave(): void {
   clearTimeout(leaving);
-  leaving = setTimeout(() => tab.show(null), LEAVE_MS);
+  leaving = setTimeout(() => tab.leave(), LEAVE_MS);
 }
 
 /** For pages without a chat: the list is kept up to date. */

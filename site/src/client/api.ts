@@ -3,8 +3,8 @@
  *
  * `new Api()` speaks to the page's own origin by its session cookie; `new Api({ baseUrl, token })` to any other. An
  * answer that is an error is an `ApiError` with the server's code; a request that got no answer is an `ApiError` with
- * the code `unreachable`. Writes about chats have an `Idempotency-Key`, so that they are repeated safely: once, when the
- * connection broke or a replica is leaving.
+ * the code `unreachable`. A `POST` about chats has an `Idempotency-Key`, so that it is repeated safely: once, when the
+ * connection broke or a replica is leaving. All other writes are tried once: the server does not know them again.
  */
 
 export class ApiError extends Error {
@@ -29,11 +29,14 @@ export type Query = Record<string, string | number | boolean | null | undefined>
 
 const REQUEST_MS_MAX = 30_000;
 const REPEAT_MS = 300;
+/** Routes that honour an `Idempotency-Key`. */
+const HAS_KEYS = /^\/chats(\/|$)/;
 
 export class Api {
   readonly baseUrl: string;
   private readonly token: string | undefined;
   private readonly fetch: typeof fetch;
+  private readonly refusalListeners = new Set<(error: ApiError) => void>();
 
   constructor(options: ApiOptions = {}) {
     this.baseUrl = `${(options.baseUrl ?? "").replace(/\/$/, "")}/api/v1`;
@@ -45,16 +48,23 @@ export class Api {
     return this.request<T>("GET", path + queryString(query), undefined, signal);
   }
 
-  post<T>(path: string, body?: unknown): Promise<T> {
-    return this.write<T>("POST", path, body);
+  /** With the `key` of an earlier try, what that one did is not done again. For routes of chats. */
+  post<T>(path: string, body?: unknown, key?: string): Promise<T> {
+    return HAS_KEYS.test(path) ? this.repeated<T>(path, body, key ?? randomKey()) : this.request<T>("POST", path, body);
   }
 
   patch<T>(path: string, body: unknown): Promise<T> {
-    return this.write<T>("PATCH", path, body);
+    return this.request<T>("PATCH", path, body);
   }
 
   delete(path: string): Promise<void> {
-    return this.write<void>("DELETE", path, undefined);
+    return this.request<void>("DELETE", path, undefined);
+  }
+
+  /** Hear of each answer that says no, whoever asked. Returns how to stop that. */
+  onRefusal(listener: (error: ApiError) => void): () => void {
+    this.refusalListeners.add(listener);
+    return () => void this.refusalListeners.delete(listener);
   }
 
   /** A response that goes on as a stream. Throws `ApiError` for any status but 200 and 201. */
@@ -62,18 +72,17 @@ export class Api {
     const headers = new Headers({ ...this.headers(), Accept: "text/event-stream" });
     if (cursor) headers.set("Last-Event-ID", cursor);
     const response = await this.send(path, { headers, signal, cache: "no-store" });
-    if (!response.ok) throw await refusal(response);
+    if (!response.ok) throw await this.refused(response);
     return response;
   }
 
-  private async write<T>(method: string, path: string, body: unknown): Promise<T> {
-    const key = randomKey();
+  private async repeated<T>(path: string, body: unknown, key: string): Promise<T> {
     try {
-      return await this.request<T>(method, path, body, undefined, key);
+      return await this.request<T>("POST", path, body, undefined, key);
     } catch (error) {
-      if (!(error instanceof ApiError && error.isTransient && error.status !== 429 && method === "POST")) throw error;
+      if (!(error instanceof ApiError && error.isTransient && error.status !== 429)) throw error;
       await new Promise((resolve) => setTimeout(resolve, REPEAT_MS));
-      return await this.request<T>(method, path, body, undefined, key);
+      return await this.request<T>("POST", path, body, undefined, key);
     }
   }
 
@@ -86,7 +95,7 @@ export class Api {
   ): Promise<T> {
     const headers = new Headers(this.headers());
     if (body !== undefined) headers.set("Content-Type", "application/json");
-    if (key && method === "POST") headers.set("Idempotency-Key", key);
+    if (key) headers.set("Idempotency-Key", key);
     const timeout = AbortSignal.timeout(REQUEST_MS_MAX);
     const response = await this.send(path, {
       method,
@@ -94,7 +103,7 @@ export class Api {
       body: body === undefined ? null : JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
-    if (!response.ok) throw await refusal(response);
+    if (!response.ok) throw await this.refused(response);
     const text = await response.text();
     return (text ? JSON.parse(text) : undefined) as T;
   }
@@ -106,6 +115,12 @@ export class Api {
       if (init.signal?.aborted && (init.signal.reason as Error)?.name !== "TimeoutError") throw error;
       throw new ApiError(0, "unreachable", "The server cannot be reached.");
     }
+  }
+
+  private async refused(response: Response): Promise<ApiError> {
+    const error = await refusal(response);
+    for (const listener of this.refusalListeners) listener(error);
+    return error;
   }
 
   private headers(): Record<string, string> {
@@ -133,6 +148,6 @@ export function queryString(query: Query): string {
 }
 
 /** `crypto.randomUUID` exists on HTTPS and localhost alone. */
-function randomKey(): string {
+export function randomKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

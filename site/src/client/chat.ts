@@ -63,8 +63,9 @@ export class OpenChat {
     this.view.set({ ...EMPTY_VIEW, resets: this.view.now.resets + 1 });
   }
 
-  send(content: string, busy: Busy = "queue", model?: string): Promise<Sent> {
-    return this.api.post(this.at("messages"), { content, busy, ...(model ? { model } : {}) });
+  /** With the `key` of an earlier try, a message that arrived then is not sent again. */
+  send(content: string, busy: Busy = "queue", model?: string, key?: string): Promise<Sent> {
+    return this.api.post(this.at("messages"), { content, busy, ...(model ? { model } : {}) }, key);
   }
 
   edit(messageId: number, content: string): Promise<Sent> {

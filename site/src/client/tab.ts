@@ -38,10 +38,16 @@ export class Tab {
 
   /** Follow the list, and this chat with it. */
   show(chat: OpenChat | null): void {
-    if (this.isWanted && chat === this.chat) return;
+    const isRefused = this.connection.get().state === "refused";
+    if (this.isWanted && chat === this.chat && !isRefused) return;
     this.chat = chat;
     this.isWanted = true;
     this.restart();
+  }
+
+  /** Follow the list alone, unless nothing is followed any more. */
+  leave(): void {
+    if (this.isWanted) this.show(null);
   }
 
   /** Follow nothing any more. */

@@ -59,6 +59,8 @@ export type ActionCall = {
   name: string;
   kind: "approval" | "client" | "sign_in";
   arguments: string;
+  /** Of the arguments as they are shown: others are not approved. */
+  digest: string;
   deadline?: string | null;
 };
 

@@ -7,39 +7,46 @@ import { Empty } from "../ui/Notice.tsx";
 import { type Column, Table } from "../ui/Table.tsx";
 import { Time } from "../ui/Time.tsx";
 import { Panel } from "./Panel.tsx";
+import { PAGE_ROWS, type Rows, readPages } from "./pages.ts";
 
 type Entry = Schemas["AuditEntry"];
-
-const PAGE = 100;
-const PAGE_MAX = 500;
+type Answer = { entries: Entry[]; has_more: boolean };
 
 /** What administrators did. */
 export function Audit() {
-  const [limit, setLimit] = useState(PAGE);
+  const [pages, setPages] = useState(1);
   const query = useQuery({
-    queryKey: ["audit", limit],
-    queryFn: () => api.get<{ entries: Entry[]; has_more: boolean }>("/admin/audit", { limit }),
+    queryKey: ["audit", pages],
+    queryFn: ({ signal }) => read(pages, signal),
     placeholderData: keepPreviousData,
   });
   return (
     <Panel title="Audit" what="audit log" query={query}>
-      {({ entries, has_more }) => (
+      {({ rows, has_more }) => (
         <>
-          {entries.length ? (
-            <Table label="Audit log" columns={COLUMNS} rows={entries} rowKey={(row) => row.id} />
+          {rows.length ? (
+            <Table label="Audit log" columns={COLUMNS} rows={rows} rowKey={(row) => row.id} />
           ) : (
             <Empty title="Nothing was administered yet">
               Tokens that are made or revoked, and drains, are kept for 90 days.
             </Empty>
           )}
-          {has_more && limit < PAGE_MAX && (
-            <Button className="mt-3" onClick={() => setLimit(Math.min(PAGE_MAX, limit + PAGE))}>
+          {has_more && (
+            <Button className="mt-3" onClick={() => setPages(pages + 1)}>
               More entries
             </Button>
           )}
         </>
       )}
     </Panel>
+  );
+}
+
+function read(pages: number, signal: AbortSignal): Promise<Rows<Entry>> {
+  return readPages(
+    pages,
+    (last: Entry | undefined) => api.get<Answer>("/admin/audit", { limit: PAGE_ROWS, before: last?.id }, signal),
+    ({ entries }) => entries,
   );
 }
 

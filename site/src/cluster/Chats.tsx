@@ -9,6 +9,7 @@ import { Empty } from "../ui/Notice.tsx";
 import { Badge, type Column, Table } from "../ui/Table.tsx";
 import { Time } from "../ui/Time.tsx";
 import { Panel, useRefresh } from "./Panel.tsx";
+import { type Rows, readPages } from "./pages.ts";
 import { useFilters } from "./useFilters.ts";
 
 type OwnedChat = { chat: Chat; owner_id: string; user: string | null };
@@ -54,8 +55,8 @@ export function Chats() {
               ))}
             </select>
           </div>
-          {data.chats.length ? (
-            <Table label="Chats" columns={COLUMNS} rows={data.chats} rowKey={(row) => row.chat.id} />
+          {data.rows.length ? (
+            <Table label="Chats" columns={COLUMNS} rows={data.rows} rowKey={(row) => row.chat.id} />
           ) : (
             <Empty title="No chat matches" />
           )}
@@ -70,14 +71,10 @@ export function Chats() {
   );
 }
 
-async function read(filters: Record<string, string>, pages: number, signal: AbortSignal): Promise<Answer> {
-  const chats: OwnedChat[] = [];
-  for (let page = 0; ; page++) {
-    const query = { ...filters, limit: PAGE_CHATS, after: chats.at(-1)?.chat.id };
-    const answer = await api.get<Answer>("/admin/chats", query, signal);
-    chats.push(...answer.chats);
-    if (!answer.has_more || page + 1 >= pages) return { chats, has_more: answer.has_more };
-  }
+function read(filters: Record<string, string>, pages: number, signal: AbortSignal): Promise<Rows<OwnedChat>> {
+  const page = (last: OwnedChat | undefined) =>
+    api.get<Answer>("/admin/chats", { ...filters, limit: PAGE_CHATS, after: last?.chat.id }, signal);
+  return readPages(pages, page, ({ chats }) => chats);
 }
 
 const COLUMNS: Column<OwnedChat>[] = [

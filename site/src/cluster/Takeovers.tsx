@@ -8,29 +8,28 @@ import { Empty } from "../ui/Notice.tsx";
 import { Badge, type Column, Table } from "../ui/Table.tsx";
 import { duration, Time } from "../ui/Time.tsx";
 import { Panel, useRefresh } from "./Panel.tsx";
+import { PAGE_ROWS, type Rows, readPages } from "./pages.ts";
 import { useFilters } from "./useFilters.ts";
 
 type Takeover = Schemas["Takeover"];
 export type Takeovers = { takeovers: Takeover[]; has_more: boolean };
 
 const EVERY_MS = 2000;
-const PAGE = 100;
-const PAGE_MAX = 500;
 
 /** Each chat that changed hands: from which replica to which, why, and how long nobody had it. */
 export function TakeoverLog() {
   const [filters, change] = useFilters(["cause"]);
-  const [limit, setLimit] = useState(PAGE);
+  const [pages, setPages] = useState(1);
   const refresh = useRefresh(EVERY_MS);
   const query = useQuery({
-    queryKey: ["takeovers", filters, limit],
-    queryFn: ({ signal }) => api.get<Takeovers>("/admin/takeovers", { ...filters, limit }, signal),
+    queryKey: ["takeovers", filters, pages],
+    queryFn: ({ signal }) => read(filters, pages, signal),
     refetchInterval: refresh.everyMs,
     placeholderData: keepPreviousData,
   });
   return (
     <Panel title="Takeovers" what="takeovers" query={query} refresh={refresh}>
-      {({ takeovers, has_more }) => (
+      {({ rows: takeovers, has_more }) => (
         <>
           <div className="flex flex-wrap items-center gap-x-6 gap-y-2 pb-3">
             <select
@@ -50,8 +49,8 @@ export function TakeoverLog() {
           ) : (
             <Empty title="No takeover in the last 7 days">Kill a replica, and see its chats go on elsewhere.</Empty>
           )}
-          {has_more && limit < PAGE_MAX && (
-            <Button className="mt-3" onClick={() => setLimit(Math.min(PAGE_MAX, limit + PAGE))}>
+          {has_more && (
+            <Button className="mt-3" onClick={() => setPages(pages + 1)}>
               More takeovers
             </Button>
           )}
@@ -59,6 +58,12 @@ export function TakeoverLog() {
       )}
     </Panel>
   );
+}
+
+function read(filters: Record<string, string>, pages: number, signal: AbortSignal): Promise<Rows<Takeover>> {
+  const page = (last: Takeover | undefined) =>
+    api.get<Takeovers>("/admin/takeovers", { ...filters, limit: PAGE_ROWS, before: last?.id }, signal);
+  return readPages(pages, page, ({ takeovers }) => takeovers);
 }
 
 function Gaps({ takeovers }: { takeovers: readonly Takeover[] }) {

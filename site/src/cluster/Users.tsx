@@ -8,36 +8,43 @@ import { Empty } from "../ui/Notice.tsx";
 import { Badge, type Column, Table } from "../ui/Table.tsx";
 import { Time } from "../ui/Time.tsx";
 import { Panel } from "./Panel.tsx";
+import { PAGE_ROWS, type Rows, readPages } from "./pages.ts";
 
 type User = Schemas["UserRow"];
-
-const PAGE = 100;
-const PAGE_MAX = 500;
+type Answer = { users: User[]; has_more: boolean };
 
 export function Users() {
-  const [limit, setLimit] = useState(PAGE);
+  const [pages, setPages] = useState(1);
   const query = useQuery({
-    queryKey: ["users", limit],
-    queryFn: () => api.get<{ users: User[]; has_more: boolean }>("/admin/users", { limit }),
+    queryKey: ["users", pages],
+    queryFn: ({ signal }) => read(pages, signal),
     placeholderData: keepPreviousData,
   });
   return (
     <Panel title="Users" what="users" query={query}>
-      {({ users, has_more }) => (
+      {({ rows, has_more }) => (
         <>
-          {users.length ? (
-            <Table label="Users" columns={COLUMNS} rows={users} rowKey={(row) => row.user_id} />
+          {rows.length ? (
+            <Table label="Users" columns={COLUMNS} rows={rows} rowKey={(row) => row.user_id} />
           ) : (
             <Empty title="No users" />
           )}
-          {has_more && limit < PAGE_MAX && (
-            <Button className="mt-3" onClick={() => setLimit(Math.min(PAGE_MAX, limit + PAGE))}>
+          {has_more && (
+            <Button className="mt-3" onClick={() => setPages(pages + 1)}>
               More users
             </Button>
           )}
         </>
       )}
     </Panel>
+  );
+}
+
+function read(pages: number, signal: AbortSignal): Promise<Rows<User>> {
+  return readPages(
+    pages,
+    (last: User | undefined) => api.get<Answer>("/admin/users", { limit: PAGE_ROWS, after: last?.name }, signal),
+    ({ users }) => users,
   );
 }
 

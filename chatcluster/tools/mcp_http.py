@@ -155,15 +155,15 @@ class Refusals(Met):
         self.status, self.challenge, self.error, self.happened = 0, "", None, trio.Event()
 
 
-class _Meta(msgspec.Struct, rename={"call_id": CALL_ID_META}):
+class _Meta(msgspec.Struct, frozen=True, rename={"call_id": CALL_ID_META}):
     call_id: str = ""
 
 
-class _Params(msgspec.Struct, rename={"meta": "_meta"}):
+class _Params(msgspec.Struct, frozen=True, rename={"meta": "_meta"}):
     meta: _Meta = _Meta()
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, frozen=True):
     """As much of a message to a server as tells which call it is of."""
 
     method: str = ""

@@ -294,7 +294,7 @@ def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
     found = failed(call_id, error, sent)
     if sent.may_have_run:
         return replace(found, trouble=Trouble.BROKEN) if found.trouble in _NOT_RUN else found
-    if not sent.requests and found.trouble in (Trouble.BROKEN, Trouble.TOO_LARGE):
+    if found.trouble in (Trouble.BROKEN, Trouble.TOO_LARGE):
         return Failed(call_id, Trouble.SESSION_LOST, "the session had ended")
     return found
 

@@ -3,7 +3,8 @@
 Tools of every kind stand at ``/mcp`` (streamable HTTP) and ``/sse``; the same behind each kind of authentication at
 ``/bearer/mcp``, ``/key/mcp``, ``/own/mcp`` (client credentials) and ``/oauth/mcp``, with an authorization server beside
 them. ``/silent``, ``/rubbish``, ``/html``, ``/broken``, ``/dense`` are servers that are none. ``/stats`` counts, and
-``POST /control`` changes what the authorization server does.
+``POST /control`` changes what the authorization server does, refuses messages with a certain text in them
+(``refused_with``), and holds calls (``held``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import anyio
 import anyio.lowlevel
 import mcp_types as types
 import uvicorn
+from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.utilities.types import Image
@@ -36,7 +38,7 @@ PIXEL = base64.b64decode(
 )
 counts: Counter[str] = Counter()
 seen: dict[str, Any] = {}
-control: dict[str, Any] = {"expires_in": 3600, "refuses": False, "registers": True}
+control: dict[str, Any] = {"expires_in": 3600, "refuses": False, "registers": True, "refused_with": "", "held": True}
 
 
 class Weather(BaseModel):
@@ -100,6 +102,21 @@ async def wait() -> str:
     finally:
         counts["stopped"] += 1
     return "waited"
+
+
+@server.tool()
+async def hold(ctx: Context, asks: bool = False, fails: bool = False) -> str:
+    """Takes effect, may ask the user something, and ends when it is not held any more."""
+    counts["effects"] += 1
+    async with anyio.create_task_group() as group:
+        if asks:
+            group.start_soon(ctx.elicit, "Your name?", Question)
+        while control["held"]:
+            await pause(0.01)
+        group.cancel_scope.cancel()
+    if fails:
+        raise MCPError(types.INTERNAL_ERROR, "it broke in the middle")
+    return "took effect"
 
 
 @server.tool()
@@ -350,6 +367,12 @@ class Application:
             await self._streamable(scope, receive, send)
             return
         path, headers = scope["path"], dict(scope["headers"])
+        if control["refused_with"] and scope["method"] == "POST" and path != "/control":
+            body, receive = await read(receive)
+            if control["refused_with"].encode() in body:
+                counts["refused messages"] += 1
+                await Response(status_code=401)(scope, receive, send)
+                return
         if path in ("/sse", "/messages/"):
             counts["sse"] += path == "/sse"
             await self._sse(scope, receive, send)
@@ -362,6 +385,19 @@ class Application:
                 await self._streamable({**scope, "path": "/mcp", "raw_path": b"/mcp"}, receive, send)
         else:
             await self._plain(scope, receive, send)
+
+
+async def read(receive: Any) -> tuple[bytes, Any]:
+    """The body of a request, and what gives it again."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    body = b"".join(message.get("body", b"") for message in messages)
+
+    async def again() -> Any:
+        return messages.pop(0) if messages else await receive()
+
+    return body, again
 
 
 def refusal_of(path: str, headers: dict[bytes, bytes]) -> Response | None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
+import httpx2
 import pytest
+from mcp import MCPError
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 
 from chatcluster.tools.mcp_addresses import is_forbidden
+from chatcluster.tools.mcp_http import Refusals, Sent
+from chatcluster.tools.mcp_session import failed_call
+from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
 
 FORBIDDEN = [
     "169.254.169.254",
@@ -33,3 +41,82 @@ def test_nobody_is_sent_to_where_clouds_hand_out_credentials(address: str) -> No
 @pytest.mark.parametrize("address", ALLOWED)
 def test_servers_of_the_own_network_and_of_the_world_are_let_through(address: str) -> None:
     assert not is_forbidden(address)
+
+
+# --- what became of a call --------------------------------------------------------------------
+
+
+def message(method: str, call_id: str) -> bytes:
+    params = {"name": "count", "arguments": {"_meta": {CALL_ID_META: "no"}}, "_meta": {CALL_ID_META: call_id}}
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+
+
+def test_a_request_is_of_the_call_that_it_names_and_of_no_other() -> None:
+    refusals = Refusals()
+    with refusals.call("a") as first, refusals.call("b") as second:
+        assert refusals.sent_by(message("tools/call", "a")) == [first]
+        assert refusals.sent_by(message("tools/call", "b")) == [second]
+        assert not refusals.sent_by(message("notifications/cancelled", "a"))
+        assert refusals.sent_by(b'{"jsonrpc":"2.0","id":1,"result":{"action":"decline"}}') == ()
+
+
+def test_a_request_that_cannot_be_read_may_be_of_every_call() -> None:
+    refusals = Refusals()
+    with refusals.call("a") as first, refusals.call("b") as second:
+        assert refusals.sent_by(b"\xff") == [first, second]
+
+
+def test_no_request_is_sent_for_a_call_that_is_over() -> None:
+    refusals = Refusals()
+    with refusals.call("a"):
+        pass
+    assert refusals.sent_by(message("tools/call", "a")) is None
+
+
+def sent(*became: int | Exception) -> Sent:
+    """A call whose requests were answered with these statuses, or failed so."""
+    sent = Sent()
+    for each in became:
+        sent.begin()
+        if isinstance(each, Exception):
+            sent.note_error(each)
+        elif each >= 300:
+            sent.note_status(httpx2.Response(each))
+    return sent
+
+
+CLOSED = MCPError(CONNECTION_CLOSED, "Connection closed")
+BROKE = MCPError(INTERNAL_ERROR, "it broke")
+NO_CONNECTION = httpx2.ConnectError("refused")
+
+
+@pytest.mark.parametrize(
+    ("became", "error", "trouble"),
+    [
+        ((401,), BROKE, Trouble.UNAUTHORIZED),
+        ((403,), CLOSED, Trouble.UNAUTHORIZED),
+        ((404,), MCPError(INTERNAL_ERROR, "Session terminated"), Trouble.SESSION_LOST),
+        ((NO_CONNECTION,), CLOSED, Trouble.UNREACHABLE),
+        ((), CLOSED, Trouble.SESSION_LOST),
+    ],
+)
+def test_a_call_was_not_run_if_each_of_its_requests_was_refused_before_it_began(
+    became: tuple[int | Exception, ...], error: Exception, trouble: Trouble
+) -> None:
+    assert failed_call(1, error, sent(*became)).trouble is trouble
+
+
+@pytest.mark.parametrize(
+    ("became", "error"),
+    [
+        ((200,), CLOSED),
+        ((200,), NO_CONNECTION),
+        ((200,), MCPError(REQUEST_TIMEOUT, "too long")),
+        ((200, 401), BROKE),
+        ((200, NO_CONNECTION), CLOSED),
+        ((502,), BROKE),
+        ((httpx2.ReadError("reset"),), CLOSED),
+    ],
+)
+def test_a_call_that_failed_otherwise_may_have_been_run(became: tuple[int | Exception, ...], error: Exception) -> None:
+    assert failed_call(1, error, sent(*became)).trouble is Trouble.BROKEN

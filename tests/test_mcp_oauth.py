@@ -143,6 +143,27 @@ async def test_a_wrong_code_signs_nobody_in(world: McpWorld, mail: McpServer) ->
         await world.tools.finish_sign_in(back["state"], "a code of mine", None)
 
 
+async def test_a_link_works_once(world: McpWorld, mail: McpServer) -> None:
+    ticket = world.tools.credentials.sign_in_link(mail, ALICE).rpartition("/")[2]
+    await world.tools.begin_sign_in_by_link(ticket)
+    for again in (ticket, ticket.upper()):
+        with pytest.raises(LoginNotFound, match="used already"):
+            await world.tools.begin_sign_in_by_link(again)
+    with pytest.raises(LoginNotFound):
+        await world.tools.finish_sign_in(ticket, "code", None)
+
+
+async def test_a_link_whose_sign_in_does_not_begin_works_later(
+    world: McpWorld, mail: McpServer, server: TestServer
+) -> None:
+    ticket = world.tools.credentials.sign_in_link(mail, ALICE).rpartition("/")[2]
+    await server.control(registers=False)
+    with pytest.raises(SignInFailed):
+        await world.tools.begin_sign_in_by_link(ticket)
+    await server.control(registers=True)
+    assert await world.tools.begin_sign_in_by_link(ticket)
+
+
 async def test_a_link_of_somebody_else_or_a_damaged_one_is_none(world: McpWorld, mail: McpServer) -> None:
     for ticket in ("", "zz", "00" * 40, world.tools.credentials.sign_in_link(mail, ALICE)[-60:]):
         with pytest.raises(LoginNotFound):

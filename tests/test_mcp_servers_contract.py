@@ -206,6 +206,13 @@ async def test_a_sign_in_comes_back_once(world: World) -> None:
     assert await world.servers.take_login(STATE) is None
 
 
+async def test_a_sign_in_begins_once_with_a_state(world: World) -> None:
+    login = Login(state_digest=STATE, server_id=(await world.add()).id, user_id=ALICE, sealed=b"verifier")
+    assert await world.servers.begin_login(login, seconds=60)
+    assert not await world.servers.begin_login(replace(login, user_id=BOB, sealed=b"another"), seconds=600)
+    assert await world.servers.take_login(STATE) == login
+
+
 async def test_a_sign_in_past_its_time_is_none(world: World) -> None:
     login = Login(state_digest=STATE, server_id=(await world.add()).id, user_id=ALICE, sealed=b"verifier")
     await world.servers.begin_login(login, seconds=60)

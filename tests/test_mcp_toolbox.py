@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
-from mcp_world import ALICE, BOB, McpWorld, TestServer, Zygote, mcp_world, test_server, text_of, zygote
+from mcp_world import ALICE, BOB, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
 from chatcluster import telemetry
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, TextPart
@@ -23,6 +24,7 @@ from chatcluster.ports import (
     Effect,
     HeadersAuth,
     ToolPolicy,
+    ToolResult,
 )
 from chatcluster.tools import mcp_link, mcp_lists
 from chatcluster.tools.mcp_toolbox import provider_name
@@ -415,6 +417,100 @@ async def test_whatever_a_server_sends_the_replica_takes_no_long_step(
         result = await turn.call("files__big", mib=7)
     assert len(text_of(result)) == 7 << 20
     assert "mcp.client" not in sys.modules  # the SDK is not even loaded over here
+
+
+# --- what is said of a call that others disturb -----------------------------------------------
+
+
+@pytest.fixture(params=TRANSPORTS, ids=[name for name, _ in TRANSPORTS])
+async def renewing(request: pytest.FixtureRequest, world: McpWorld) -> AsyncIterator[TestServer]:
+    """A server of its own as ``files``, by each transport, with a login of the cluster that is renewed if it is
+    refused."""
+    transport, path = request.param
+    with test_server() as server:
+        await world.add("files", server.url + path, *OWN[:2], transport=transport)
+        yield server
+
+
+async def call_into(results: dict[str, ToolResult], turn: Turn, tool: str, **arguments: Any) -> None:
+    results[tool] = await turn.run(f"files__{tool}", **arguments)
+
+
+async def disturbed(
+    world: McpWorld, server: TestServer, *, refused_with: str, other: str = "peek", **arguments: Any
+) -> dict[str, ToolResult]:
+    """The results of a call of ``hold`` and of another one beside it, while such messages are refused."""
+    results: dict[str, ToolResult] = {}
+    await server.control(refused_with=refused_with)
+    async with world.turn("files") as turn, trio.open_nursery() as nursery:
+        await turn.names()
+        nursery.start_soon(partial(call_into, results, turn, "hold", **arguments))
+        await server.counted("effects", 1)
+        nursery.start_soon(call_into, results, turn, other)
+        await server.counted("refused messages", 1)
+        if other in refused_with:
+            await has(results, other)
+        await server.control(held=False)
+    return results
+
+
+async def has(results: dict[str, ToolResult], tool: str) -> None:
+    with trio.fail_after(10):
+        while tool not in results:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def test_a_call_is_not_run_again_because_another_one_is_refused(world: McpWorld, renewing: TestServer) -> None:
+    results = await disturbed(world, renewing, refused_with='"peek"')
+    assert await renewing.count("effects") == 1
+    assert "was not run" in text_of(results["peek"])
+    assert "not run" not in text_of(results["hold"])
+    assert "took effect" in text_of(results["hold"])
+
+
+async def test_a_call_that_fails_while_another_one_is_refused_may_have_taken_effect(
+    world: McpWorld, renewing: TestServer
+) -> None:
+    results = await disturbed(world, renewing, refused_with='"peek"', fails=True)
+    assert await renewing.count("effects") == 1
+    assert results["hold"].is_error
+    assert "not run" not in text_of(results["hold"])
+
+
+@pytest.mark.parametrize("renewing", TRANSPORTS[1:], ids=["sse"], indirect=True)
+async def test_a_call_whose_question_cannot_be_answered_may_have_taken_effect(
+    world: McpWorld, renewing: TestServer
+) -> None:
+    results = await disturbed(world, renewing, refused_with='"action"', asks=True, fails=True)
+    assert await renewing.count("effects") == 1
+    assert "Whether it took effect is unknown" in text_of(results["hold"])
+
+
+async def test_a_call_that_is_refused_runs_once_it_is_let_in_and_cuts_off_no_other(
+    world: McpWorld, server: TestServer
+) -> None:
+    auth, secrets, path = OWN
+    await world.add("files", server.url + path, auth, secrets)
+    before = await server.stats()
+    await server.control(held=True)
+    results: dict[str, ToolResult] = {}
+    async with world.turn("files") as turn, trio.open_nursery() as nursery:
+        await turn.names()
+        nursery.start_soon(call_into, results, turn, "hold")
+        await server.counted("effects", before.get("effects", 0) + 1)
+        await server.control(revoke=True)
+        await call_into(results, turn, "count")
+        await server.control(held=False)
+    assert not results["count"].is_error
+    assert text_of(results["hold"]) == "took effect"
+    after = await server.stats()
+    assert (after["effects"], after["count"]) == (before.get("effects", 0) + 1, before.get("count", 0) + 1)
+
+
+async def test_a_call_that_is_never_let_in_was_not_run(world: McpWorld, renewing: TestServer) -> None:
+    results = await disturbed(world, renewing, refused_with='"count"', other="count")
+    assert await renewing.count("count") == 0
+    assert "was not run" in text_of(results["count"])
 
 
 # --- getting in -------------------------------------------------------------------------------

@@ -47,14 +47,17 @@ class MemoryMcpServers:
             self._forget(found.id)
             return True
 
-    async def begin_login(self, login: Login, *, seconds: float) -> None:
+    async def begin_login(self, login: Login, *, seconds: float) -> bool:
         async with self._link.crossing("begin_login"):
             logins, now = self._database.mcp.logins, self._database.clock()
             for digest in [digest for digest, row in logins.items() if row.expires_at < now]:
                 del logins[digest]
             if login.server_id not in self._database.mcp.servers:
                 raise McpServerNotFound("there is no such server of tools")
+            if login.state_digest in logins:
+                return False
             logins[login.state_digest] = LoginRow(login, now + seconds)
+            return True
 
     async def take_login(self, state_digest: bytes) -> Login | None:
         async with self._link.crossing("take_login"):

@@ -172,8 +172,9 @@ class McpServers(Protocol):
         """With its grants. False if there is none."""
         ...
 
-    async def begin_login(self, login: Login, *, seconds: float) -> None:
-        """Keep it for so long. What is past its time goes at the same occasion."""
+    async def begin_login(self, login: Login, *, seconds: float) -> bool:
+        """Keep it for so long; False if there is one with this state already, which stays. What is past its time goes
+        at the same occasion. Raises ``McpServerNotFound``."""
         ...
 
     async def take_login(self, state_digest: bytes) -> Login | None:

@@ -37,8 +37,8 @@ class PostgresMcpServers:
     async def remove(self, slug: str) -> bool:
         return await self._database.transaction(_is_there, "delete_server", slug)
 
-    async def begin_login(self, login: Login, *, seconds: float) -> None:
-        await self._database.transaction(_begin_login, login, seconds)
+    async def begin_login(self, login: Login, *, seconds: float) -> bool:
+        return await self._database.transaction(_begin_login, login, seconds)
 
     async def take_login(self, state_digest: bytes) -> Login | None:
         return await self._database.transaction(_take_login, state_digest)
@@ -106,11 +106,13 @@ async def _change(connection: Connection, server: McpServer) -> McpServer:
     return _server(row)
 
 
-async def _begin_login(connection: Connection, login: Login, seconds: float) -> None:
+async def _begin_login(connection: Connection, login: Login, seconds: float) -> bool:
     await connection.execute(SQL["delete_old_logins"])
     args = (login.state_digest, login.server_id, login.user_id, login.sealed, seconds)
-    if not await connection.fetchval(SQL["insert_login"], *args):
+    is_new: bool | None = await connection.fetchval(SQL["insert_login"], *args)
+    if is_new is None:
         raise McpServerNotFound("there is no such server of tools")
+    return is_new
 
 
 async def _take_login(connection: Connection, state_digest: bytes) -> Login | None:

@@ -84,7 +84,9 @@ class McpTools:
         server = next((s for s in await self._servers.servers() if s.id == named.server_id), None)
         if server is None:
             raise LoginNotFound("the server of tools is gone")
-        return await self.credentials.begin_sign_in(server, named.user_id)
+        url = await self.credentials.begin_sign_in(server, named.user_id)
+        await self.credentials.use_ticket(ticket, named)  # not before: if that fails, the user may try again
+        return url
 
     async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
         """The slug of the server that the user is signed in at. Raises ``LoginNotFound`` and ``SignInFailed``."""

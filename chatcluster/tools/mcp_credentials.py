@@ -62,7 +62,7 @@ class SignInNeeded(McpFailed):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """A link for one user's browser, which cannot send a token: it says for whom to begin a sign-in."""
+    """A link for one user's browser, which cannot send a token: it says for whom to begin a sign-in. It works once."""
 
     server_id: UUID
     user_id: UUID
@@ -305,10 +305,18 @@ class Credentials:
     # links for browsers
 
     def sign_in_link(self, server: McpServer, user_id: UUID) -> str:
-        """A link to open in a browser within the hour. Raises ``NoEncryptionKeys``."""
+        """A link to open in a browser, once, within the hour. Raises ``NoEncryptionKeys``."""
         ticket = Ticket(server.id, user_id, time.time() + TICKET_SECONDS)
         sealed = self._keyring.seal(msgspec.json.encode(ticket), TICKET_PLACE)
         return f"{self._browsers_url}/oauth/mcp/sign-in/{sealed.hex()}"
+
+    async def use_ticket(self, text: str, ticket: Ticket) -> None:
+        """Raises ``LoginNotFound`` if it was used before. Until it is too old, a row among the logins says so."""
+        digest = hashlib.blake2b(bytes.fromhex(text), digest_size=32).digest()  # that no state has
+        sealed = self._keyring.seal(b"", _login_place(digest))
+        used = Login(state_digest=digest, server_id=ticket.server_id, user_id=ticket.user_id, sealed=sealed)
+        if not await self._servers.begin_login(used, seconds=2 * TICKET_SECONDS):
+            raise LoginNotFound("this link to a sign-in was used already: ask for another one")
 
     def ticket(self, text: str) -> Ticket:
         """Raises ``LoginNotFound``."""

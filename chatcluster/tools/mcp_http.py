@@ -5,7 +5,11 @@
 * **How much:** a response body that is no event stream has ``BODY_BYTES_MAX`` bytes, an event as many, and neither has
   more than ``VALUES_MAX`` JSON values: each costs many times its length once it is decoded. What all have sent that is
   not whole yet is ``HELD_BYTES_MAX`` at most, and a quarter of that from one server.
-* **What was refused:** a session knows the status of its last refusal (``Refusals``), which the SDK does not tell.
+* **What was refused:** the SDK does not tell, so it is noted here: for the session, what any of its requests met
+  (``Refusals``), and for each call what its own met (``Sent``). A call that shares its session with others, with pings
+  and with questions must not be taken for one that was not run because something else was refused. Its requests are
+  known by the call's ID in their ``_meta``; what cannot be read counts as a request of every call.
+* **What is not sent:** the request of a call that is over: what has been said about it has to stay true.
 """
 
 from __future__ import annotations
@@ -13,19 +17,21 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
 import httpcore2
 import httpx2
+import msgspec
 import trio
 from httpcore2 import AsyncNetworkBackend, AsyncNetworkStream
 
 from chatcluster.config import is_on_this_machine
 from chatcluster.http_client import proxy_for
 from chatcluster.tools.mcp_addresses import is_forbidden
+from chatcluster.tools.mcp_wire import CALL_ID_META
 
 BODY_BYTES_MAX = 16 << 20
 VALUES_MAX = 2_000_000
@@ -35,6 +41,16 @@ WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
 KEPT_CONNECTIONS = 50
 KEPT_SECONDS = 30.0
+
+NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+NOTHING_DONE = (401, 403, 404)
+"""Statuses of a request that the server did not begin with: who sends it is not let in, or its session is not known."""
 
 TIMEOUT = httpx2.Timeout(WRITE_SECONDS, connect=CONNECT_SECONDS, read=None)
 """Whoever waits for an answer bounds that: some answers take their time."""
@@ -48,30 +64,110 @@ class BodyTooLarge(httpx2.StreamError):
     """The server sends more than anybody wants to hold. Of a kind that costs the request and not the session."""
 
 
-class Refusals:
-    """The last refusal that a session met: its status, and what would be accepted."""
+class Met:
+    """What requests met last: the status of a refusal, and what would be accepted; how the way to the server failed."""
 
     def __init__(self) -> None:
         self.status = 0
         self.challenge = ""
         self.error: Exception | None = None
-        """What the way to the server failed with last: the SDK wraps it, or says nothing of it."""
-        self.happened = trio.Event()
-        self.requests = 0
-        """That were begun."""
+        """The SDK wraps it, or says nothing of it."""
 
     def note_error(self, error: Exception) -> None:
         self.error = error
+
+    def note_status(self, response: httpx2.Response) -> None:
+        self.status = response.status_code
+        self.challenge = response.headers.get("www-authenticate", "")[:4096]
+
+
+class Sent(Met):
+    """What became of the requests of one call. There are several if the server asks something before it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = 0
+        self._not_begun = 0
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether a request was sent that was not refused before the server began with it."""
+        return self.requests > self._not_begun
+
+    def begin(self) -> None:
+        self.status, self.challenge, self.error = 0, "", None
+        self.requests += 1
+
+    def note_error(self, error: Exception) -> None:
+        super().note_error(error)
+        self._not_begun += isinstance(error, NEVER_SENT)
+
+    def note_status(self, response: httpx2.Response) -> None:
+        super().note_status(response)
+        self._not_begun += response.is_redirect or response.status_code in NOTHING_DONE
+
+
+class Refusals(Met):
+    """What a session met, and what each call that is under way in it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happened = trio.Event()
+        self._calls: dict[str, list[Sent]] = {}
+
+    @property
+    def calls(self) -> Sequence[Sent]:
+        """All that are under way."""
+        return [sent for sents in self._calls.values() for sent in sents]
+
+    @contextmanager
+    def call(self, call_id: str) -> Iterator[Sent]:
+        """A call is under way within the block; no request of it is sent thereafter."""
+        sent = Sent()
+        self._calls.setdefault(call_id, []).append(sent)
+        try:
+            yield sent
+        finally:
+            self._calls[call_id].remove(sent)
+            if not self._calls[call_id]:
+                del self._calls[call_id]
+
+    def sent_by(self, content: bytes) -> Sequence[Sent] | None:
+        """The calls that this request may be of; None: it is of one that is over."""
+        try:
+            message = msgspec.json.decode(content or b"{}", type=_Message)
+        except (msgspec.MsgspecError, RecursionError):
+            return self.calls
+        if message.method != "tools/call":
+            return ()
+        return self._calls.get(message.params.meta.call_id)
+
+    def note_error(self, error: Exception) -> None:
+        super().note_error(error)
+        self.happened.set()
+
+    def note_status(self, response: httpx2.Response) -> None:
+        super().note_status(response)
         self.happened.set()
 
     def forget(self) -> None:
         """What was met while a protocol was agreed upon says nothing of what comes."""
         self.status, self.challenge, self.error, self.happened = 0, "", None, trio.Event()
 
-    def note_status(self, response: httpx2.Response) -> None:
-        self.status = response.status_code
-        self.challenge = response.headers.get("www-authenticate", "")[:4096]
-        self.happened.set()
+
+class _Meta(msgspec.Struct, frozen=True, rename={"call_id": CALL_ID_META}):
+    call_id: str = ""
+
+
+class _Params(msgspec.Struct, frozen=True, rename={"meta": "_meta"}):
+    meta: _Meta = _Meta()
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """As much of a message to a server as tells which call it is of."""
+
+    method: str = ""
+    params: _Params = _Params()
 
 
 class GuardedBackend(AsyncNetworkBackend):
@@ -113,24 +209,41 @@ async def _addresses_of(host: str, port: int) -> list[str]:
 
 
 class SharedTransport(httpx2.AsyncBaseTransport):
-    """One session's way to the pool that all share: bounded, and its refusals noted."""
+    """One session's way to the pool that all share: bounded, and what it meets noted."""
 
     def __init__(self, refusals: Refusals | None = None) -> None:
         self._refusals = refusals or Refusals()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self._refusals.requests += 1
-        try:
-            response = await _pool(_proxy_for(str(request.url))).handle_async_request(request)
-        except httpx2.TransportError as error:
-            self._refusals.note_error(error)
-            raise
-        if response.status_code >= 400 and request.method == "POST":  # servers may refuse the rest in good health
-            self._refusals.note_status(response)
+        sents = self._refusals.sent_by(await request.aread()) if request.method == "POST" else ()
+        if sents is None:
+            return httpx2.Response(202, request=request)
+        for sent in sents:
+            sent.begin()
+        met = (self._refusals, *sents)
+        response = await _answer(request, met)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         is_events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        response.stream = _Bounded(response.stream, self._refusals, request.url.netloc.decode(), is_events=is_events)
+        response.stream = _Bounded(response.stream, met, request.url.netloc.decode(), is_events=is_events)
         return response
+
+
+async def _answer(request: httpx2.Request, met: Sequence[Met]) -> httpx2.Response:
+    try:
+        response = await _pool(_proxy_for(str(request.url))).handle_async_request(request)
+    except httpx2.TransportError as error:
+        _note_error(met, error)
+        raise
+    if request.method == "POST":  # servers may refuse the rest in good health
+        for each in met:
+            if response.status_code >= 400 or (response.is_redirect and isinstance(each, Sent)):
+                each.note_status(response)
+    return response
+
+
+def _note_error(met: Sequence[Met], error: Exception) -> None:
+    for each in met:
+        each.note_error(error)
 
 
 class Held:
@@ -157,9 +270,9 @@ _held = Held()
 class _Bounded(httpx2.AsyncByteStream):
     """A body that breaks off where it becomes too much. In an event stream the count begins anew with each event."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, refusals: Refusals, server: str, *, is_events: bool) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, met: Sequence[Met], server: str, *, is_events: bool) -> None:
         self._stream = stream
-        self._refusals = refusals
+        self._met = met
         self._server = server
         self._is_events = is_events
         self._size = self._values = 0
@@ -170,7 +283,7 @@ class _Bounded(httpx2.AsyncByteStream):
                 self._count(chunk)
                 yield chunk
         except (httpx2.TransportError, BodyTooLarge) as error:
-            self._refusals.note_error(error)
+            _note_error(self._met, error)
             raise
         finally:
             self._begin_anew()

@@ -96,6 +96,8 @@ class LinkSession:
     def __init__(self, link: McpLink, opened: Opened, changed: Callable[[], None] | None) -> None:
         self._link = link
         self._changed = changed
+        self._calls = 0
+        self._is_retired = False
         self.opened = opened
         self.is_over = False
 
@@ -120,10 +122,24 @@ class LinkSession:
     ) -> tuple[tuple[ResultContent, ...], bool]:
         """The content of the result, and whether it is an error. Raises ``McpFailed``."""
         encoded = json.dumps(arguments).encode()
-        called = await self._link.ask(
-            lambda number: Call(number, self.opened.id, name, encoded, meta, content_bytes_max), Called, told
-        )
+        self._calls += 1
+        try:
+            called = await self._link.ask(
+                lambda number: Call(number, self.opened.id, name, encoded, meta, content_bytes_max), Called, told
+            )
+        finally:
+            self._calls -= 1
+            self._close_retired()
         return called.content, called.is_error
+
+    def retire(self) -> None:
+        """No further call is to come: close it as soon as none is under way."""
+        self._is_retired = True
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        if self._is_retired and not self._calls:
+            self.close()
 
     def close(self) -> None:
         """The process says good-bye to the server, within a bound."""

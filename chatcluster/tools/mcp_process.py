@@ -158,9 +158,9 @@ class Host:
         session = self._sessions.get(request.session)
         if session is None:
             return Failed(request.id, Trouble.SESSION_LOST, "the session is over")
+        if isinstance(request, Call):
+            return await session.call(request, self._say)
         try:
-            if isinstance(request, Call):
-                return await session.call(request, self._say)
             return await session.list_tools(request.id)
         except Exception as error:  # noqa: BLE001 - whatever a server makes the SDK raise costs this request alone
             return session.failed(request.id, error)

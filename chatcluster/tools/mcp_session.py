@@ -5,6 +5,9 @@ reached by SSE is of the old one. Whether a result fits its tool's output schema
 the model can make of it what it can.
 
 A question of the server to a person (elicitation) is declined, one to a model (sampling) refused.
+
+A call that fails is said not to have run if each of its own requests was refused before the server began with it, or
+none was sent. Whatever else it met, and whatever others in its session met, it may have run.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared._httpx_utils import sse_within_origin
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from msgspec.structs import replace
 from pydantic import TypeAdapter, ValidationError
 
 from chatcluster import __version__
@@ -34,7 +38,19 @@ from chatcluster.content import TextPart
 from chatcluster.errors import errors_in
 from chatcluster.tools import mcp_http
 from chatcluster.tools.mcp_results import TooMuch, called, instructions_of, listed_tools
-from chatcluster.tools.mcp_wire import Call, Called, Changed, Failed, Listed, Open, Opened, Progress, Reply, Trouble
+from chatcluster.tools.mcp_wire import (
+    CALL_ID_META,
+    Call,
+    Called,
+    Changed,
+    Failed,
+    Listed,
+    Open,
+    Opened,
+    Progress,
+    Reply,
+    Trouble,
+)
 
 PAGES_MAX = 20
 QUESTIONS_MAX = 10
@@ -62,7 +78,6 @@ class Session:
         self._client = client
         self._refusals = refusals
         self._is_sse = is_sse
-        self._calls = 0
 
     @property
     def is_modern(self) -> bool:
@@ -89,20 +104,12 @@ class Session:
         taken, left_out = listed_tools(tools)
         return Listed(request_id, taken, left_out)
 
-    async def call(self, request: Call, say: Say) -> Called:
-        """Raises what ``failed`` translates."""
-        if not self._calls and not self._is_sse:
-            self._refusals.forget()
-        self._calls += 1
-        requests = self._refusals.requests
-        try:
-            return await (self._call_and_watch(request, say) if self._is_sse else self._call(request, say))
-        except MCPError as error:
-            if error.code == types.CONNECTION_CLOSED and self._refusals.requests == requests:
-                raise SessionFailed(Failed(request.id, Trouble.SESSION_LOST, "the session had ended")) from None
-            raise
-        finally:
-            self._calls -= 1
+    async def call(self, request: Call, say: Say) -> Called | Failed:
+        with self._refusals.call(request.meta.get(CALL_ID_META, "")) as sent:
+            try:
+                return await (self._call_and_watch(request, say) if self._is_sse else self._call(request, say))
+            except Exception as error:  # noqa: BLE001 - whatever a server makes the SDK raise costs this call alone
+                return failed_call(request.id, error, sent)
 
     async def wait_broken(self) -> None:
         """Return when nothing comes of this session any more."""
@@ -124,8 +131,15 @@ class Session:
             await self._refusals.happened.wait()
             nursery.cancel_scope.cancel()
         if not result:
-            raise MCPError(types.CONNECTION_CLOSED, "the request failed")
+            raise self._what_broke()
         return result[0]
+
+    def _what_broke(self) -> Exception:
+        """All answers come by one stream: what was wrong with it is what was wrong with the call if there is one."""
+        error = self._refusals.error
+        if error is not None and len(self._refusals.calls) == 1:
+            return error
+        return MCPError(types.CONNECTION_CLOSED, "the session broke" if error is None else str(error))
 
     async def _call(self, request: Call, say: Say) -> Called:
         answers: dict[str, Any] | None = None
@@ -265,9 +279,28 @@ def _refusal(call_id: int, why: str) -> Called:
 
 # --- failures ---------------------------------------------------------------------------------
 
+_NOT_RUN = {
+    Trouble.UNREACHABLE,
+    Trouble.UNAUTHORIZED,
+    Trouble.SESSION_LOST,
+    Trouble.TIMEOUT,
+    Trouble.FORBIDDEN_ADDRESS,
+}
+"""What is said of a call that was not run. Some of it is run again."""
 
-def failed(request_id: int, error: BaseException, refusals: mcp_http.Refusals) -> Failed:
-    """What went wrong, from what the SDK raised and what the session's HTTP requests met."""
+
+def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
+    """What went wrong with a call, from what the SDK raised and what the call's own HTTP requests met."""
+    found = failed(call_id, error, sent)
+    if sent.may_have_run:
+        return replace(found, trouble=Trouble.BROKEN) if found.trouble in _NOT_RUN else found
+    if found.trouble in (Trouble.BROKEN, Trouble.TOO_LARGE):
+        return Failed(call_id, Trouble.SESSION_LOST, "the session had ended")
+    return found
+
+
+def failed(request_id: int, error: BaseException, refusals: mcp_http.Met) -> Failed:
+    """What went wrong, from what the SDK raised and what HTTP requests met."""
     if isinstance(error, SessionFailed):
         return error.failed
     if isinstance(error, BaseExceptionGroup):
@@ -290,7 +323,7 @@ def failed(request_id: int, error: BaseException, refusals: mcp_http.Refusals) -
     return Failed(request_id, Trouble.GARBAGE, f"{type(error).__name__}: {message}")
 
 
-def _said(error: MCPError, refusals: mcp_http.Refusals) -> str:
+def _said(error: MCPError, refusals: mcp_http.Met) -> str:
     status = f" (HTTP {refusals.status})" if refusals.status >= 400 else ""
     return f"{error.message[:MESSAGE_CHARS_MAX]}{status}"
 
@@ -313,7 +346,7 @@ def _trouble_of_transport(error: BaseException) -> Trouble | None:
             return None
 
 
-def _trouble_of(error: MCPError, refusals: mcp_http.Refusals) -> Trouble:
+def _trouble_of(error: MCPError, refusals: mcp_http.Met) -> Trouble:
     text = error.message.lower()
     if "exceeded" in text and "byte limit" in text:
         return Trouble.TOO_LARGE
@@ -321,7 +354,7 @@ def _trouble_of(error: MCPError, refusals: mcp_http.Refusals) -> Trouble:
         return Trouble.SESSION_LOST
     if "unknown tool" in text or ("tool" in text and "not found" in text):
         return Trouble.UNKNOWN_TOOL
-    if error.code == types.CONNECTION_CLOSED:
+    if error.code == types.CONNECTION_CLOSED or refusals.status >= 500:
         return Trouble.BROKEN
     if error.code == types.REQUEST_TIMEOUT:
         return Trouble.TIMEOUT

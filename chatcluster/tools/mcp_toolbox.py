@@ -11,8 +11,9 @@ What happens on failure:
 
 * **A server cannot be had** (down, silent, wrong, refuses): its tools are missing from the turn; a notice names it.
 * **A call fails**: an error result that tells the model what happened and what it can do. Where the server may have run
-  it, that is said: nothing is tried again, but what was refused before it began (401, once, with fresh tokens; a
-  session that the server has forgotten, once, with a new one).
+  it, that is said: nothing is tried again, but a call whose own request was refused before it began (401, once, with
+  fresh tokens; a session that the server has forgotten, once, with a new one). Other calls that are under way in the
+  session that was refused go on in it.
 * **A call takes too long**: ``idle_seconds`` without progress, or ``total_seconds``; the server is told to stop.
 * **The turn is stopped**: the server is told to stop, and nobody waits for it.
 """
@@ -46,13 +47,11 @@ from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
 from chatcluster.tools.mcp_directory import McpDirectory
 from chatcluster.tools.mcp_link import LinkSession, McpFailed
 from chatcluster.tools.mcp_lists import ToolList, ToolLists
-from chatcluster.tools.mcp_wire import ListedTool, Progress, Trouble
+from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Progress, Trouble
 
 NAME_CHARS_MAX = 64
 DIGEST_CHARS = 8
 SEPARATOR = "__"
-CALL_ID_META = "chatcluster/call-id"
-"""Where a server finds the ID of the call in ``_meta``: the same if the call is run again."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -183,7 +182,10 @@ class McpTurn:
             raise
 
     async def _can_run_again(self, server: McpServer, failure: McpFailed) -> bool:
-        """Whether nothing was done, and another session may do better."""
+        """Whether nothing was done, and another session may do better.
+
+        The session that is dropped may be another one than the call had: what others do in it is not cut off.
+        """
         if failure.trouble is Trouble.SESSION_LOST:
             self._drop(server)
             return True
@@ -220,7 +222,7 @@ class McpTurn:
 
     def _drop(self, server: McpServer) -> None:
         if (session := self._sessions.pop(server.slug, None)) is not None:
-            session.close()
+            session.retire()
 
     def close(self) -> None:
         """The turn is over."""

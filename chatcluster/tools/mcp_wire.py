@@ -15,6 +15,8 @@ import msgspec
 
 from chatcluster.content import ResultContent
 
+CALL_ID_META = "chatcluster/call-id"
+"""Where a server finds the ID of the call in ``_meta``: the same if the call is run again."""
 LENGTH_BYTES = 4
 FRAME_BYTES_MAX = 40 << 20
 """More than any reply has: a result is bounded by its tool's limit, and that by ``RESULT_BYTES_MAX``."""
@@ -24,13 +26,13 @@ class Trouble(StrEnum):
     """What kind of failure it is, which decides what is done about it, and what the model is told."""
 
     UNREACHABLE = "unreachable"
-    """Nothing was sent, or nothing came back that says that the server is there."""
+    """Nothing was sent, or no session came about."""
     UNAUTHORIZED = "unauthorized"
-    """401 or 403: nothing was done."""
+    """401 or 403. Of a call: its own request met that, and nothing was done."""
     SESSION_LOST = "session_lost"
-    """The server does not know the session (any more): nothing was done."""
+    """The session is over, or the server does not know it any more: nothing was done."""
     BROKEN = "broken"
-    """The connection broke in the middle: what was done is unknown."""
+    """Something broke in the middle: what was done is unknown."""
     REFUSED = "refused"
     """The server says that it cannot do that."""
     UNKNOWN_TOOL = "unknown_tool"

@@ -1,8 +1,8 @@
 """Routes for browsers on their way to an authorization server and back. They have no token of the API.
 
 ``/oauth/mcp/sign-in/{ticket}`` is the link that a chat shows: the sealed ticket says who signs in where, and the
-browser is sent on. ``/oauth/mcp/callback`` is where the authorization server sends it back to: the state, which works
-once and for ten minutes, says who began this, on whatever replica. What the pages say is text, and escaped.
+browser is sent on, once. ``/oauth/mcp/callback`` is where the authorization server sends it back to: the state, which
+works once and for ten minutes, says who began this, on whatever replica. What the pages say is text, and escaped.
 """
 
 from __future__ import annotations

@@ -54,9 +54,11 @@ delete from mcp_logins where state_digest in (
 )
 
 -- name: insert_login
+-- Whether it is a new one; no row if the server is gone.
 insert into mcp_logins (state_digest, server_id, user_id, sealed, expires_at)
 select $1, id, $3, $4, statement_timestamp() + $5::float8 * interval '1 second' from mcp_servers where id = $2
-returning true
+on conflict (state_digest) do update set expires_at = mcp_logins.expires_at
+returning xmax = 0
 
 -- name: take_login
 delete from mcp_logins where state_digest = $1

@@ -71,6 +71,7 @@ from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_fa
 from chatcluster.turn_calls import TurnCalls
 
 RELEASE_SECONDS_MAX = 2.0
+UNRECORDED = ErrorInfo("internal", "there is no record of a tool call of this turn; send a message to go on without it")
 
 
 class Runner:
@@ -199,10 +200,16 @@ class Runner:
             case CallModel():
                 await self._attempt(messages)
             case RunCalls(calls):
-                await self._calls.run(calls)
-                self._rest()
+                await self._run_calls(calls)
             case Finish():
                 await self._end(FinishTurn(), "finished")
+
+    async def _run_calls(self, calls: tuple[ToolCallPart, ...]) -> None:
+        if await self._calls.run(calls):
+            self._rest()
+        else:
+            telemetry.event("chat.call_unrecorded", chat_id=str(self.chat.id))
+            await self._fail(UNRECORDED)
 
     # --- an attempt at a model response -------------------------------------------------------
 

@@ -136,13 +136,10 @@ class ToolStep:
         ledger = {call.call_id: call for call in calls}
         ask = []
         for part in parts:
-            call = ledger.get(part.id)
-            if call is None:
-                text = "There is no record of this call, so it was not run."
-                self.results[part.id] = Taken(refused(part.id, text))
-            elif call.waits:
+            call = ledger[part.id]
+            if call.waits:
                 continue
-            elif fresh and call.state is CallState.STARTED:
+            if fresh and call.state is CallState.STARTED:
                 tool = self._tools.known[part.name].tool
                 self._waiting.append(Runnable(call, part, tool, is_started=True, again=False))
             else:

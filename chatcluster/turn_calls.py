@@ -79,21 +79,34 @@ class TurnCalls:
             await trio.lowlevel.checkpoint()
         return refusals
 
-    async def run(self, parts: Sequence[ToolCallPart]) -> None:
-        """Run what is the owner's to run of the calls that have no result yet."""
+    async def run(self, parts: Sequence[ToolCallPart]) -> bool:
+        """Run what is the owner's to run of the calls that have no result yet.
+
+        False if the ledger has no record of one of them, so that it can be neither run nor answered: the turn is over.
+        """
         chat, (version, calls) = self._held.chat, self._planned
         self._planned = (0, ())
         fresh = version == chat.history_version
         if not fresh:
             calls = await until_known(lambda: self._store.open_calls(chat.id), chat.id)
+            if not {part.id for part in parts} <= {call.call_id for call in calls}:
+                return await self._has_moved()
         if not await self._held.unless_moved(self._know_tools):
             await self._held.reload()
-            return
+            return True
         self._step = ToolStep(
             self._held, self.tools, self._settings, nursery=self._nursery, is_draining=self._is_draining
         )
         if not await self._step.run(calls, parts, fresh=fresh):
             await self._held.reload()
+        return True
+
+    async def _has_moved(self) -> bool:
+        """Whether somebody changed the chat meanwhile. If not, its history and its ledger were read as they are."""
+        before = self._held.chat
+        await self._held.reload()
+        now = self._held.chat
+        return (now.history_version, now.status) != (before.history_version, before.status)
 
     async def _know_tools(self) -> bool:
         await self.tools.ask(self._held.chat)

@@ -29,9 +29,10 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
   const problem = notJson(text);
   const decide = async (deed: "approve" | "deny") => {
     setBusy(true);
-    const changed = text !== call.arguments && deed === "approve" ? { arguments: text } : {};
+    const changed = text !== call.arguments ? { arguments: text } : {};
+    const shown = deed === "approve" ? { digest: call.digest, ...changed } : {};
     try {
-      await chat.api.post(`/chats/${chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`, changed);
+      await chat.api.post(`/chats/${chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`, shown);
     } catch (error) {
       sayError(deed === "approve" ? "Approve" : "Deny", error);
     }
@@ -44,6 +45,7 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
     >
       <p className="foreign">
         The model wants to run <code className="font-mono font-semibold">{call.name}</code>. Allow it?
+        {call.may_have_run && " It may have run already: a server died while it ran."}
       </p>
       <label className="flex flex-col gap-1">
         <span className="text-xs font-semibold">Arguments</span>

@@ -59,7 +59,9 @@ export type ActionCall = {
   name: string;
   kind: "approval" | "client" | "sign_in";
   arguments: string;
+  digest: string;
   deadline?: string | null;
+  may_have_run?: boolean;
 };
 
 export type ChatEvent =

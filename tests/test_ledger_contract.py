@@ -434,13 +434,19 @@ async def test_a_whole_result_of_the_client_is_kept_with_its_message(world: Worl
 
 
 async def test_only_the_owner_keeps_a_result_and_only_of_an_open_call(world: World) -> None:
+    """The owner whose call an edit has taken away is the owner still."""
     chat = await world.ask(call("a", STARTED))
     stale = fence_of(chat)
     await world.store.commit(stale, Release())
     current = fence_of((await world.claim()).chat)
-    for fence, call_id in ((stale, "a"), (current, "b")):
-        with pytest.raises(Fenced):
-            await world.store.keep_result(fence, call_id, b"data")
+    with pytest.raises(Fenced):
+        await world.store.keep_result(stale, "a", b"data")
+    with pytest.raises(Moved):
+        await world.store.keep_result(current, "b", b"data")
+    asked = (await world.store.read(chat.id)).messages[0]
+    await apply(world, chat, Edit(asked.id, text("better")))
+    with pytest.raises(Moved):
+        await world.store.keep_result(current, "a", b"data")
     assert await world.store.read_result(chat.id, "a", offset=0, limit=4) is None
 
 

@@ -385,6 +385,19 @@ async def test_of_a_long_result_the_model_gets_a_part_and_reads_the_rest(world: 
     assert "Nothing is kept" in chat.results["c3"]
 
 
+async def test_an_edit_while_a_long_result_is_kept_is_answered_by_the_same_owner(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    keep = a.database_wire.hold("keep_result")
+    run.give("x" * 2 * SHOWN_BYTES_MAX)
+    await keep.reached.wait()
+    epoch = chat.epoch
+    await a.edit(chat, "hello", "better")
+    keep.release()
+    await finish(world, chat)
+    assert (chat.epoch, chat.history) == (epoch, ["user: better", "assistant: There."])
+
+
 # --- people -----------------------------------------------------------------------------------
 
 

@@ -302,6 +302,7 @@ class Runner:
         partial = None
         if self._held.said.deltas:
             partial = interrupted(self._held.said, await self._held.history.asked_model(self.chat))
+        await self._calls.keep_results()
         await self._end(FinishInterruption(partial, self._calls.results), "interrupted")
 
     async def _fail(self, error: ErrorInfo) -> None:
@@ -340,6 +341,7 @@ class Runner:
     async def _hand_over(self) -> None:
         """With what tools gave until now: of calls without a result the next owner has to see what became."""
         if self._calls.results and self.chat.status is Status.RUNNING:
+            await self._calls.keep_results()
             await self._held.commit(CommitStep(self._calls.results))
             self._calls.forget_results()
             self._rest()

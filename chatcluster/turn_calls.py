@@ -10,11 +10,13 @@ What a tool gave that is not history yet is kept here, for whoever ends the turn
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 import trio
 
 from chatcluster.chat import CommitStep, OpenCall
 from chatcluster.config import Settings
+from chatcluster.errors import Moved, StoreFailed
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart
@@ -22,6 +24,9 @@ from chatcluster.ports import Outside
 from chatcluster.repeats import until_known
 from chatcluster.tool_plan import asks_somebody, plan_of, refusal
 from chatcluster.tool_step import ToolStep
+
+KEEP_SECONDS_MAX = 1.0
+"""Of an end of a turn that somebody waits for."""
 
 
 class TurnCalls:
@@ -53,6 +58,15 @@ class TurnCalls:
     def results(self) -> tuple[NewMessage, ...]:
         """What tools gave that is not history yet."""
         return () if self._step is None else tuple(result.message for result in self._step.results.values())
+
+    async def keep_results(self) -> None:
+        """Keep all of those that are cut, before they are history: as much as there is time for. Raises ``Fenced``."""
+        results = {} if self._step is None else dict(self._step.results)
+        with trio.move_on_after(KEEP_SECONDS_MAX):
+            for call_id, result in results.items():
+                if result.whole is not None:
+                    with suppress(Moved, StoreFailed):  # nor does the result become history, or it does without this
+                        await self._held.keep_result(call_id, result.whole)
 
     def forget_results(self) -> None:
         """They are history now, or belong to one that is gone."""

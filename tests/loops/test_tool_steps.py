@@ -394,8 +394,8 @@ def heedless(world: World, run: Run) -> None:
 
     async def ends_all_the_same(*_: object) -> ToolResult:
         with trio.CancelScope(shield=True):
-            result = await until_given()
-        return result
+            return await until_given()
+        raise AssertionError("nothing cancels it")
 
     world.tools.run = ends_all_the_same  # type: ignore[assignment,method-assign]
 

@@ -106,7 +106,7 @@ describe("tools", () => {
   test("what is asked of the user is shown while the chat waits for it", () => {
     const asked: ChatEvent = {
       type: "action_required",
-      calls: [{ call_id: "c1", name: "rm", kind: "approval", arguments: "{}" }],
+      calls: [{ call_id: "c1", name: "rm", kind: "approval", digest: "d1", arguments: "{}" }],
     };
     const waiting = fold([["1.1-1", asked], status("requires_action")]);
     expect(waiting.asked).toHaveLength(1);

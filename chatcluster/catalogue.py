@@ -113,6 +113,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "watch.read_failed": "a user's list could not be read; tried again",
     },
     Level.WARNING: {
+        "chat.call_unrecorded": "a turn ended, as its history asks for a tool call that the ledger has no record of",
         "claim.crashed": "a claim ended in an error that nobody foresaw",
         "deadlines.crashed": "a sweep of deadlines ended in an error that nobody foresaw",
         "feed.crashed": "a feed ended in an error that nobody foresaw; its readers are cut",

@@ -107,8 +107,9 @@ class HeldChat:
 
     async def keep_result(self, call_id: str, whole: bytes) -> None:
         """Keep all of a result that goes into history cut. Raises ``Fenced``, ``Moved``."""
-        fence = self._fence
-        await until_known(lambda: self._store.keep_result(fence, call_id, whole), fence.chat_id)
+        async with self._transacting:  # to overrule the stream takes another epoch
+            fence = self._fence
+            await until_known(lambda: self._store.keep_result(fence, call_id, whole), fence.chat_id)
 
     @property
     def _fence(self) -> Fence:

@@ -78,7 +78,7 @@ class Overruling:
             case FinishTurn(messages) | CommitStep(messages):
                 return msgspec.structs.replace(command, messages=tuple(map(self._placed, messages)))
             case FinishInterruption(partial) if partial is not None:
-                return FinishInterruption(self._placed(partial))
+                return msgspec.structs.replace(command, partial=self._placed(partial))
         return command
 
     def _placed(self, message: NewMessage) -> NewMessage:

@@ -71,6 +71,7 @@ from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_fa
 from chatcluster.turn_calls import TurnCalls
 
 RELEASE_SECONDS_MAX = 2.0
+UNRECORDED = ErrorInfo("internal", "there is no record of a tool call of this turn; send a message to go on without it")
 
 
 class Runner:
@@ -199,10 +200,16 @@ class Runner:
             case CallModel():
                 await self._attempt(messages)
             case RunCalls(calls):
-                await self._calls.run(calls)
-                self._rest()
+                await self._run_calls(calls)
             case Finish():
                 await self._end(FinishTurn(), "finished")
+
+    async def _run_calls(self, calls: tuple[ToolCallPart, ...]) -> None:
+        if await self._calls.run(calls):
+            self._rest()
+        else:
+            telemetry.event("chat.call_unrecorded", chat_id=str(self.chat.id))
+            await self._fail(UNRECORDED)
 
     # --- an attempt at a model response -------------------------------------------------------
 
@@ -295,6 +302,7 @@ class Runner:
         partial = None
         if self._held.said.deltas:
             partial = interrupted(self._held.said, await self._held.history.asked_model(self.chat))
+        await self._calls.keep_results()
         await self._end(FinishInterruption(partial, self._calls.results), "interrupted")
 
     async def _fail(self, error: ErrorInfo) -> None:
@@ -333,6 +341,7 @@ class Runner:
     async def _hand_over(self) -> None:
         """With what tools gave until now: of calls without a result the next owner has to see what became."""
         if self._calls.results and self.chat.status is Status.RUNNING:
+            await self._calls.keep_results()
             await self._held.commit(CommitStep(self._calls.results))
             self._calls.forget_results()
             self._rest()

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from chatcluster.arguments import ArgumentCheck, BadArguments
-from chatcluster.chat import CallState, OpenCall
+from chatcluster.chat import CallState, OpenCall, not_again
 from chatcluster.config import Settings
 from chatcluster.parts import NewMessage, ToolCallPart
 from chatcluster.ports import Approval, Effect, RunBy, Tool
@@ -96,7 +96,8 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
     """What to do with a call that another tenure left pending or started, or that this one did not see to its end."""
     was_started = call.state is CallState.STARTED
     if was_started and call.deaths + 1 >= DEATHS_MAX:
-        return Refuse(f"This call was not run again: {DEATHS_MAX} workers in a row ended while they ran it.")
+        text = f"This call was not run again: {DEATHS_MAX} workers in a row ended while they ran it."
+        return Refuse(not_again(call, text))
     if was_started and call.effect == Effect.ONCE:
         if call.approved or (known is not None and known.tool.approval is Approval.ASK):
             return AskSomebody()
@@ -105,10 +106,10 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
             "taken effect. Find out whether it did before you call the tool again."
         )
     if known is None:
-        return Refuse(f"There is no tool {call.name!r} any more.")
+        return Refuse(not_again(call, f"There is no tool {call.name!r} any more."))
     problem = known.problem(part.arguments if call.arguments is None else call.arguments)
     again = was_started or call.started_epoch is not None  # it ran, and was given back
-    return Run(again) if problem is None else Refuse(problem)
+    return Run(again) if problem is None else Refuse(not_again(call, problem))
 
 
 def refusal(part: ToolCallPart, known: KnownTool | None, *, place: int) -> str | None:

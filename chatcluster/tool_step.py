@@ -35,7 +35,7 @@ from chatcluster.chat import AskAgain, CallState, CommitStep, OpenCall, StartCal
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
-from chatcluster.parts import ToolCallPart, ToolProgressPart, ToolResultPart, storable
+from chatcluster.parts import ToolCallPart, ToolProgressPart, ToolResultPart, storable, strings_of
 from chatcluster.ports import Effect, Progressed, Tool, ToolCall, ToolResult
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, noted, refused, taken
@@ -136,13 +136,10 @@ class ToolStep:
         ledger = {call.call_id: call for call in calls}
         ask = []
         for part in parts:
-            call = ledger.get(part.id)
-            if call is None:
-                text = "There is no record of this call, so it was not run."
-                self.results[part.id] = Taken(refused(part.id, text))
-            elif call.waits:
+            call = ledger[part.id]
+            if call.waits:
                 continue
-            elif fresh and call.state is CallState.STARTED:
+            if fresh and call.state is CallState.STARTED:
                 tool = self._tools.known[part.name].tool
                 self._waiting.append(Runnable(call, part, tool, is_started=True, again=False))
             else:
@@ -305,7 +302,7 @@ async def _taken(call: Runnable, result: ToolResult) -> Taken:
     def take() -> Taken:
         return taken(call.call_id, content, is_error=result.is_error, bytes_max=call.tool.result_bytes_max)
 
-    if sum(len(getattr(piece, "text", None) or "") for piece in content) > RESULT_BYTES_AT_ONCE:
+    if sum(len(text) for piece in content for text in strings_of(piece)) > RESULT_BYTES_AT_ONCE:
         return await trio.to_thread.run_sync(take, abandon_on_cancel=True)
     return take()
 

@@ -54,9 +54,11 @@ def asked_model(messages: Sequence[Message]) -> str | None:
 
 
 def open_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
-    """Tool calls without a result, in call order."""
+    """Tool calls of the turn without a result, in call order. What a turn before left open is nobody's to run."""
     calls: dict[str, ToolCallPart] = {}
     for message in messages:
+        if message.role is Role.USER:
+            calls.clear()
         for part in message.parts:
             if isinstance(part, ToolCallPart):
                 calls[part.id] = part

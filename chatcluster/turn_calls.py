@@ -10,11 +10,13 @@ What a tool gave that is not history yet is kept here, for whoever ends the turn
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 import trio
 
 from chatcluster.chat import CommitStep, OpenCall
 from chatcluster.config import Settings
+from chatcluster.errors import Moved, StoreFailed
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart
@@ -22,6 +24,9 @@ from chatcluster.ports import Outside
 from chatcluster.repeats import until_known
 from chatcluster.tool_plan import asks_somebody, plan_of, refusal
 from chatcluster.tool_step import ToolStep
+
+KEEP_SECONDS_MAX = 1.0
+"""Of an end of a turn that somebody waits for."""
 
 
 class TurnCalls:
@@ -54,6 +59,15 @@ class TurnCalls:
         """What tools gave that is not history yet."""
         return () if self._step is None else tuple(result.message for result in self._step.results.values())
 
+    async def keep_results(self) -> None:
+        """Keep all of those that are cut, before they are history: as much as there is time for. Raises ``Fenced``."""
+        results = {} if self._step is None else dict(self._step.results)
+        with trio.move_on_after(KEEP_SECONDS_MAX):
+            for call_id, result in results.items():
+                if result.whole is not None:
+                    with suppress(Moved, StoreFailed):  # nor does the result become history, or it does without this
+                        await self._held.keep_result(call_id, result.whole)
+
     def forget_results(self) -> None:
         """They are history now, or belong to one that is gone."""
         self._step = None
@@ -79,21 +93,34 @@ class TurnCalls:
             await trio.lowlevel.checkpoint()
         return refusals
 
-    async def run(self, parts: Sequence[ToolCallPart]) -> None:
-        """Run what is the owner's to run of the calls that have no result yet."""
+    async def run(self, parts: Sequence[ToolCallPart]) -> bool:
+        """Run what is the owner's to run of the calls that have no result yet.
+
+        False if the ledger has no record of one of them, so that it can be neither run nor answered: the turn is over.
+        """
         chat, (version, calls) = self._held.chat, self._planned
         self._planned = (0, ())
         fresh = version == chat.history_version
         if not fresh:
             calls = await until_known(lambda: self._store.open_calls(chat.id), chat.id)
+            if not {part.id for part in parts} <= {call.call_id for call in calls}:
+                return await self._has_moved()
         if not await self._held.unless_moved(self._know_tools):
             await self._held.reload()
-            return
+            return True
         self._step = ToolStep(
             self._held, self.tools, self._settings, nursery=self._nursery, is_draining=self._is_draining
         )
         if not await self._step.run(calls, parts, fresh=fresh):
             await self._held.reload()
+        return True
+
+    async def _has_moved(self) -> bool:
+        """Whether somebody changed the chat meanwhile. If not, its history and its ledger were read as they are."""
+        before = self._held.chat
+        await self._held.reload()
+        now = self._held.chat
+        return (now.history_version, now.status) != (before.history_version, before.status)
 
     async def _know_tools(self) -> bool:
         await self.tools.ask(self._held.chat)

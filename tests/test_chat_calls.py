@@ -26,6 +26,8 @@ from chatcluster.chat import (
     CANCELLED_RUNNING_TEXT,
     CANCELLED_TEXT,
     DENIED_TEXT,
+    EARLIER_RUN_TEXT,
+    NOT_APPROVED_AGAIN_TEXT,
     NOT_APPROVED_TEXT,
     TIMED_OUT_TEXT,
     Approve,
@@ -219,9 +221,45 @@ def test_a_person_decides_about_a_call_whose_worker_died() -> None:
     decision = owner(died, AskAgain(("a",), 60.0))
     asked = decision.state.open_calls[0]
     assert (asked.state, asked.approved, asked.wait_seconds, asked.started_epoch) == (APPROVAL, False, 60.0, 2)
+    assert asked.deaths == 1
     assert (decision.state.status, decision.state.worker_id) == (REQUIRES_ACTION, None)
     with pytest.raises(Moved):
         owner(state_of(RUNNING, open_calls=calls("a")), AskAgain(("a",)))
+
+
+def asked_again(**fields: object) -> ChatState:
+    """A chat whose user is asked whether a call runs again that its last owner died with."""
+    died = state_of(RUNNING, open_calls=(call("a", STARTED, started_epoch=2, approved=True, **fields),))
+    return owner(died, AskAgain(("a",), 60.0)).state
+
+
+def test_an_approval_of_a_run_is_none_of_the_next_one() -> None:
+    """P7: that of the first comes again, as an HTTP retry or from a tab that is not up to date."""
+    asked = asked_again()
+    for late in (Approve("a", digest_of("{}")), Approve("a"), Approve("a", arguments="{}")):
+        with pytest.raises(CallChanged, match="look at it again"):
+            decide(asked, late)
+    first = asked.open_calls[0].digest
+    assert decide(asked, Approve("a", first)).became_claimable
+    died = msgspec.structs.replace(asked.open_calls[0], state=STARTED, started_epoch=3)
+    second = owner(state_of(RUNNING, epoch=4, open_calls=(died,)), AskAgain(("a",))).state
+    with pytest.raises(CallChanged):
+        decide(second, Approve("a", first))
+
+
+def test_what_may_have_run_is_not_said_to_be_undone() -> None:
+    """The model is told that nobody knows what became of the run before, whatever becomes of the call now."""
+    asked = asked_again()
+    cases: tuple[tuple[Command, str], ...] = (
+        (Deny("a"), DENIED_TEXT),
+        (ExpireCalls(("a",)), NOT_APPROVED_AGAIN_TEXT),
+        (Interrupt(), CANCELLED_TEXT),
+    )
+    for command, text_ in cases:
+        assert decide(asked, command).messages == (answer("a", f"{text_} {EARLIER_RUN_TEXT}"),)
+    denied = decide(asked, Deny("a", "Not today."))
+    assert denied.messages == (answer("a", f"{DENIED_TEXT} {EARLIER_RUN_TEXT} Not today."),)
+    assert decide(asked_again(effect="read"), Deny("a")).messages == (answer("a", DENIED_TEXT),)
 
 
 # --- waiting for somebody ---------------------------------------------------------------------

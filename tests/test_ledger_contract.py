@@ -228,7 +228,11 @@ async def test_a_call_that_a_person_decides_about_again_is_shown_as_it_would_run
     asked = await world.store.commit(fence_of(started.chat), AskAgain(("a",), 30.0))
     assert (asked.chat.status, asked.chat.worker_id) == (Status.REQUIRES_ACTION, None)
     (action,) = (await world.store.read(chat.id)).actions
-    assert (action.arguments, action.digest, action.may_have_run) == ('{"n": 1}', digest_of('{"n": 1}'), True)
+    assert (action.arguments, action.may_have_run) == ('{"n": 1}', True)
+    for former in (None, digest_of('{"n": 1}')):
+        with pytest.raises(CallChanged):
+            await apply(world, chat, Approve("a", former))
+    assert (await apply(world, chat, Approve("a", action.digest))).chat.claimable
     assert (action.deadline - asked.chat.updated_at).total_seconds() == pytest.approx(30.0, abs=1.0)
 
 
@@ -430,13 +434,19 @@ async def test_a_whole_result_of_the_client_is_kept_with_its_message(world: Worl
 
 
 async def test_only_the_owner_keeps_a_result_and_only_of_an_open_call(world: World) -> None:
+    """The owner whose call an edit has taken away is the owner still."""
     chat = await world.ask(call("a", STARTED))
     stale = fence_of(chat)
     await world.store.commit(stale, Release())
     current = fence_of((await world.claim()).chat)
-    for fence, call_id in ((stale, "a"), (current, "b")):
-        with pytest.raises(Fenced):
-            await world.store.keep_result(fence, call_id, b"data")
+    with pytest.raises(Fenced):
+        await world.store.keep_result(stale, "a", b"data")
+    with pytest.raises(Moved):
+        await world.store.keep_result(current, "b", b"data")
+    asked = (await world.store.read(chat.id)).messages[0]
+    await apply(world, chat, Edit(asked.id, text("better")))
+    with pytest.raises(Moved):
+        await world.store.keep_result(current, "a", b"data")
     assert await world.store.read_result(chat.id, "a", offset=0, limit=4) is None
 
 

@@ -92,7 +92,7 @@ async def test_a_call_that_cannot_be_read_ends_its_chat_in_an_error_and_the_othe
         await world.store.apply(odd.id, Interrupt(), owner_id=OWNER)
     assert [outcome.chat.id for outcome in await world.store.expire_actions(9)] == [plain.id]
     ended = await world.store.read(odd.id)
-    assert (ended.chat.status, ended.actions) == (Status.ERROR, ())
+    assert (ended.chat.status, ended.chat.cause, ended.actions) == (Status.ERROR, "error", ())
     assert ended.chat.last_error is not None
     assert ended.chat.last_error.code == "unreadable"
     assert [turn.outcome for turn in (await read_turns(world, odd))] == ["error"]

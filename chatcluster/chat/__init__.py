@@ -27,6 +27,8 @@ from chatcluster.chat.calls import (
     CANCELLED_RUNNING_TEXT,
     CANCELLED_TEXT,
     DENIED_TEXT,
+    EARLIER_RUN_TEXT,
+    NOT_APPROVED_AGAIN_TEXT,
     NOT_APPROVED_TEXT,
     TIMED_OUT_TEXT,
     WAIT_SECONDS,
@@ -34,6 +36,7 @@ from chatcluster.chat.calls import (
     CallState,
     OpenCall,
     digest_of,
+    not_again,
 )
 from chatcluster.chat.causes import DRAINED, RELEASED, TAKEN_OVER
 from chatcluster.chat.commands import (
@@ -103,6 +106,8 @@ __all__ = [
     "CANCELLED_TEXT",
     "DENIED_TEXT",
     "DRAINED",
+    "EARLIER_RUN_TEXT",
+    "NOT_APPROVED_AGAIN_TEXT",
     "NOT_APPROVED_TEXT",
     "NO_FACTS",
     "QUEUE_BYTES_MAX",
@@ -179,6 +184,7 @@ __all__ = [
     "event_name",
     "is_repeat",
     "leapt",
+    "not_again",
     "state_with",
     "stored_of",
 ]

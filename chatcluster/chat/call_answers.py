@@ -5,7 +5,7 @@ Each call is answered once. When no call waits any more, the turn goes on. Pure.
 
 from __future__ import annotations
 
-from chatcluster.chat.calls import DENIED_TEXT, CallState, OpenCall, approved, timed_out_text
+from chatcluster.chat.calls import CallState, OpenCall, approved, denied_text, timed_out_text
 from chatcluster.chat.commands import Approve, Deny, ExpireCalls, SubmitToolResults
 from chatcluster.chat.draft import Draft, Grant
 from chatcluster.chat.facts import Facts
@@ -24,17 +24,25 @@ def submit(draft: Draft, command: SubmitToolResults) -> None:
 
 def approve(draft: Draft, command: Approve) -> None:
     call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
-    if command.digest not in (None, call.digest):
-        raise CallChanged("the call is not the one that was shown; look at its arguments again", call_id=call.call_id)
+    _check_shown(call, command.digest)
     draft.change_call(approved(call, command.arguments))
     if command.remember is not None:
         draft.grant = Grant(call.name, command.remember)
     _go_on(draft)
 
 
+def _check_shown(call: OpenCall, digest: str | None) -> None:
+    """Who approves a call that may have run already has to say that he was shown this."""
+    if digest is None and call.started_epoch is not None:
+        why = "the call may have run already; look at it again, and approve it with its digest"
+        raise CallChanged(why, call_id=call.call_id)
+    if digest not in (None, call.digest):
+        raise CallChanged("the call is not the one that was shown; look at it again", call_id=call.call_id)
+
+
 def deny(draft: Draft, command: Deny) -> None:
     call = _waiting_call(draft, command.call_id, CallState.APPROVAL)
-    draft.answer(call.call_id, DENIED_TEXT if command.reason is None else f"{DENIED_TEXT} {command.reason}")
+    draft.answer(call.call_id, denied_text(call, command.reason))
     _go_on(draft)
 
 

@@ -25,6 +25,8 @@ DENIED_TEXT = "The user denied this call."
 CANCELLED_TEXT = "The call was cancelled before it produced a result."
 CANCELLED_RUNNING_TEXT = "The call was cancelled while it ran. Whether it took effect is not known."
 NOT_APPROVED_TEXT = "Nobody approved this call in time, so it was not run."
+NOT_APPROVED_AGAIN_TEXT = "Nobody approved this call in time, so it was not run again."
+EARLIER_RUN_TEXT = "It was run before, and the outcome of that run is unknown: it may have taken effect."
 TIMED_OUT_TEXT = "The call timed out: no result came in time."
 
 WAIT_SECONDS = 24 * 3600.0
@@ -72,6 +74,11 @@ class OpenCall(msgspec.Struct, frozen=True):
         return self.state in WAITING_STATES
 
     @property
+    def may_have_run(self) -> bool:
+        """Whether it may have taken effect already, as somebody ran it and nobody saw a result."""
+        return self.started_epoch is not None and self.effect != "read"
+
+    @property
     def wait_seconds(self) -> float:
         return WAIT_SECONDS if self.seconds is None else self.seconds
 
@@ -98,6 +105,19 @@ def started(call: OpenCall, epoch: int) -> OpenCall:
     )
 
 
+def asked_again(call: OpenCall, epoch: int, seconds: float | None) -> OpenCall:
+    """The call as the tenure ``epoch`` leaves it to a person to run it again. Its digest is another one from then on:
+    an approval that was sent for the run before is none for this one."""
+    return msgspec.structs.replace(
+        call,
+        state=CallState.APPROVAL,
+        approved=False,
+        seconds=seconds,
+        deaths=call.deaths + (call.started_epoch != epoch),
+        digest=digest_of(f"{call.digest} {epoch}"),
+    )
+
+
 def given_back(call: OpenCall, epoch: int) -> OpenCall:
     """The call when the tenure ``epoch`` ends in order. One that it ran, and that may be run again, is run by the next
     owner, and nobody died. What a tenure before had started stays so: that it died is still to be counted."""
@@ -117,12 +137,25 @@ def approved(call: OpenCall, arguments: str | None) -> OpenCall:
 
 def cancelled_text(call: OpenCall) -> str:
     """What the model is told of a call that gets no result any more."""
-    may_have_run = call.state is CallState.STARTED and call.effect != "read"
-    return CANCELLED_RUNNING_TEXT if may_have_run else CANCELLED_TEXT
+    if call.state is CallState.STARTED:
+        return CANCELLED_TEXT if call.effect == "read" else CANCELLED_RUNNING_TEXT
+    return not_again(call, CANCELLED_TEXT)
+
+
+def denied_text(call: OpenCall, reason: str | None) -> str:
+    text = not_again(call, DENIED_TEXT)
+    return text if reason is None else f"{text} {reason}"
 
 
 def timed_out_text(call: OpenCall) -> str:
-    return NOT_APPROVED_TEXT if call.state is CallState.APPROVAL else TIMED_OUT_TEXT
+    if call.state is not CallState.APPROVAL:
+        return not_again(call, TIMED_OUT_TEXT)
+    return not_again(call, NOT_APPROVED_TEXT if call.started_epoch is None else NOT_APPROVED_AGAIN_TEXT)
+
+
+def not_again(call: OpenCall, text: str) -> str:
+    """``text``, which says why the call is not run, and what may have become of a run before."""
+    return f"{text} {EARLIER_RUN_TEXT}" if call.may_have_run else text
 
 
 def all_wait(calls: Iterable[OpenCall]) -> bool:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from chatcluster.chat import call_answers
-from chatcluster.chat.calls import CallState, OpenCall, given_back, started
+from chatcluster.chat.calls import CallState, OpenCall, asked_again, given_back, started
 from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
     Answer,
@@ -201,8 +199,7 @@ def _ask_again(draft: Draft, command: AskAgain) -> None:
         call = _owned_call(draft, call_id)
         if call.state is not CallState.STARTED:
             raise Moved(f"call {call_id} is {call.state}, so nobody has to be asked about it again")
-        changes = {"state": CallState.APPROVAL, "approved": False, "seconds": command.seconds}
-        draft.change_call(msgspec.structs.replace(call, **changes))
+        draft.change_call(asked_again(call, draft.before.epoch, command.seconds))
     draft.settle()
 
 

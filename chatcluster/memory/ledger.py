@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from chatcluster.chat import Decision, Fence, Grant, OpenCall, Remember, Status
-from chatcluster.errors import Fenced
+from chatcluster.errors import Fenced, Moved
 from chatcluster.memory.database import ChatRow, MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.parts import CONTENT_VERSION, Message, ToolCallPart
@@ -36,7 +36,7 @@ class MemoryLedger:
             if row is None or (row.state.worker_id, row.state.epoch) != (fence.worker_id, fence.epoch):
                 raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
             if not any(call.call_id == call_id for call in row.state.open_calls):
-                raise Fenced(f"call {call_id} is not open any more")
+                raise Moved(f"call {call_id} is not open any more")
             row.calls.results[call_id] = data
 
     async def read_result(self, chat_id: UUID, call_id: str, *, offset: int, limit: int) -> ResultSlice | None:

@@ -70,7 +70,7 @@ class Ledger(Protocol):
         """Keep the whole of a result of which the message is going to have a part. May be repeated.
 
         At most ``RESULT_BYTES_MAX``. It goes when the message goes that asked for the call. Raises ``Fenced`` if the
-        tenure is over or the call not open.
+        tenure is over, ``Moved`` if it stands and the call is not open any more.
         """
         ...
 

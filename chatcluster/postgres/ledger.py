@@ -12,7 +12,7 @@ from uuid import UUID
 
 from chatcluster import telemetry
 from chatcluster.chat import ErrorInfo, Fence, OpenCall
-from chatcluster.errors import Fenced, StoreFailed, Unreadable
+from chatcluster.errors import Fenced, Moved, StoreFailed, Unreadable
 from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import existing
@@ -74,8 +74,12 @@ async def _actions(connection: Connection, chat_id: UUID) -> tuple[Action, ...]:
 
 async def _keep_result(connection: Connection, fence: Fence, call_id: str, data: bytes) -> None:
     owner = (fence.chat_id, fence.worker_id, fence.epoch)
-    if not await connection.fetchval(SQL["keep_result"], *owner, call_id, data):
-        raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over, or call {call_id} is not open")
+    row = await connection.fetchrow(SQL["keep_result"], *owner, call_id, data)
+    assert row is not None
+    if not row["is_held"]:
+        raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
+    if not row["is_kept"]:
+        raise Moved(f"call {call_id} is not open any more")
 
 
 async def _read_result(

@@ -390,7 +390,8 @@ class SimulatedReplica:
         return await self.apply(chat, Interrupt())
 
     async def approve(self, chat: Chat, call_id: str, arguments: str | None = None) -> Outcome:
-        return await self.apply(chat, Approve(call_id, arguments=arguments))
+        digest = next((call.digest for call in chat.state.open_calls if call.call_id == call_id), None)
+        return await self.apply(chat, Approve(call_id, digest, arguments))
 
     async def submit(self, chat: Chat, call_id: str, text: str) -> Outcome:
         return await self.apply(chat, SubmitToolResults((ToolResult(call_id, text),)))

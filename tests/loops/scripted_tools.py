@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from chatcluster.parts import NoticePart, TextPart
+from chatcluster.parts import NoticePart, ResultContent, TextPart
 from chatcluster.ports import Chat, Effect, Progressed, Tool, ToolCall, ToolResult
 
 RUN_SECONDS_MAX = 100.0
@@ -42,6 +42,9 @@ class Run:
 
     def give(self, text: str = "done", *, is_error: bool = False) -> None:
         self._end(ToolResult((TextPart(text),), is_error))
+
+    def give_content(self, *content: ResultContent) -> None:
+        self._end(ToolResult(content))
 
     def crash(self, error: Exception) -> None:
         self._end(error)

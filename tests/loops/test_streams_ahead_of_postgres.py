@@ -8,13 +8,17 @@ from uuid import UUID
 import msgspec
 import pytest
 import trio
+from chat_states import assistant, result
 
-from chatcluster.chat import Status
-from chatcluster.overrule import OVERRULES_MAX
+from chatcluster.chat import FinishInterruption, Status
+from chatcluster.overrule import OVERRULES_MAX, Overruling
 from chatcluster.parts import Frame, FrameKind, OpenFrame, PartFrame, Position, TextPart, frame, parse_cursor
+from chatcluster.ports import Progressed
 from chatcluster.tenure_stream import EPOCH_MAX
+from chatcluster.tool_results import SHOWN_BYTES_MAX
 from loops.cluster_world import Chat, World
 from loops.reader import Reader
+from loops.tool_scenes import running
 
 STRANGER = UUID(int=99)
 
@@ -275,3 +279,34 @@ async def test_words_of_a_stranger_within_our_tenure_are_not_taken_for_ours(worl
     call.answer("")
     await reader.until_status("waiting")
     assert chat.history == ["user: hello", "assistant: Half an answer"]
+
+
+async def test_an_interruption_keeps_its_results_where_its_partial_answer_is_placed(world: World) -> None:
+    """P7: what has run is not said to have been cancelled."""
+    a = await world.replica()
+    stream = a.publisher.stream(STRANGER, a.worker_id, 1, on_fenced=lambda: None)
+    overruling = Overruling(a.store, a.streams, stream, a.worker_id)
+    command = FinishInterruption(assistant("half an ans"), (result("call"),))
+    assert overruling.placed(command) == command
+
+
+async def test_a_long_result_that_comes_while_the_stream_is_overruled_is_kept_by_the_same_tenure(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    worker = chat.owner
+    look, keep = a.database_wire.hold("get"), a.database_wire.hold("keep_result")
+    put(world, chat, IMPOSSIBLE[0])
+    run.progressed(Progressed(1.0))
+    await look.reached.wait()
+    run.give("x" * 2 * SHOWN_BYTES_MAX)
+    await world.settle()
+    look.release()
+    await world.settle()
+    assert chat.epoch > IMPOSSIBLE[0].position.epoch
+    keep.release()
+    call = await world.model.next_call()
+    assert (chat.owner, len(chat.row.calls.results["c1"])) == (worker, 2 * SHOWN_BYTES_MAX)
+    assert "runner.crashed" not in world.names_told()
+    call.answer("There.")
+    await chat.until_status("waiting")
+    assert chat.owner is None

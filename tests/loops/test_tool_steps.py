@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import trio
 
 from chatcluster.chat import Approve as ApproveCommand
 from chatcluster.chat import Busy, Remember
-from chatcluster.parts import NoticePart
-from chatcluster.ports import Approval, Effect, Progressed, Tool
+from chatcluster.parts import JsonPart, NoticePart, ResultContent, TextPart
+from chatcluster.ports import Approval, Effect, Progressed, Tool, ToolResult
 from chatcluster.tool_plan import CALLS_MAX
-from chatcluster.tool_results import SHOWN_BYTES_MAX
+from chatcluster.tool_results import READ_RESULT, SHOWN_BYTES_MAX, Taken
 from loops.cluster_world import World
 from loops.reader import Reader
-from loops.scripted_tools import tool
+from loops.scripted_tools import Run, tool
 from loops.tool_scenes import calling, finish, running, two_runs
 
 TAKEOVER_SECONDS = 0.1
@@ -383,6 +386,84 @@ async def test_of_a_long_result_the_model_gets_a_part_and_reads_the_rest(world: 
     head = shown.split("\n\n")[0]
     assert chat.results["c2"].endswith(text[len(head) : len(head) + 100])
     assert "Nothing is kept" in chat.results["c3"]
+
+
+def heedless(world: World, run: Run) -> None:
+    """The tool sees that it is cancelled, and ends its work nevertheless, with a long result."""
+    until_given = run.until_given
+
+    async def ends_all_the_same(*_: object) -> ToolResult:
+        with trio.CancelScope(shield=True):
+            return await until_given()
+        raise AssertionError("nothing cancels it")
+
+    world.tools.run = ends_all_the_same  # type: ignore[assignment,method-assign]
+
+
+async def test_a_long_result_that_a_stop_came_before_can_be_read_on(world: World) -> None:
+    """The message says so."""
+    a = await world.replica()
+    chat, run = await running(world, a)
+    run.give("first")
+    call = await world.model.next_call()
+    heedless(world, late := Run(run.call, run.progressed))
+    call.call_tools("c2")
+    await chat.until(lambda chat: "c2" in chat.calls)
+    await world.settle()
+    await a.interrupt(chat)
+    await world.settle()
+    late.give("x" * 2 * SHOWN_BYTES_MAX)
+    await chat.until_status("waiting")
+    assert READ_RESULT in chat.results["c2"]
+    assert len(chat.row.calls.results["c2"]) == 2 * SHOWN_BYTES_MAX
+
+
+async def test_a_long_result_that_comes_at_the_end_of_a_drain_can_be_read_on(world: World) -> None:
+    a, _ = await world.cluster(2, drain_seconds=5.0)
+    chat, run = await running(world, a)
+    run.give("first")
+    call = await world.model.next_call()
+    heedless(world, late := Run(run.call, run.progressed))
+    call.call_tools("c2")
+    await chat.until(lambda chat: "c2" in chat.calls)
+    await world.settle()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.drain)
+        await trio.sleep(5.5)
+        late.give("x" * 2 * SHOWN_BYTES_MAX)
+    await chat.until(lambda chat: "c2" in chat.results)
+    assert READ_RESULT in chat.results["c2"]
+    assert len(chat.row.calls.results["c2"]) == 2 * SHOWN_BYTES_MAX
+
+
+@pytest.mark.parametrize("piece", [TextPart("1" * (2 << 20)), JsonPart("1" * (2 << 20))], ids=["text", "json"])
+async def test_p10_a_large_result_of_whatever_kind_is_taken_beside_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch, piece: ResultContent
+) -> None:
+    beside = []
+
+    async def in_thread(take: Callable[[], Taken], **_: Any) -> Taken:  # a real one takes no time of the mock clock
+        beside.append(take())
+        return beside[-1]
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", in_thread)
+    chat, run = await running(world, await world.replica())
+    run.give_content(piece)
+    await finish(world, chat)
+    assert len(beside) == 1
+
+
+async def test_an_edit_while_a_long_result_is_kept_is_answered_by_the_same_owner(world: World) -> None:
+    a = await world.replica()
+    chat, run = await running(world, a)
+    keep = a.database_wire.hold("keep_result")
+    run.give("x" * 2 * SHOWN_BYTES_MAX)
+    await keep.reached.wait()
+    epoch = chat.epoch
+    await a.edit(chat, "hello", "better")
+    keep.release()
+    await finish(world, chat)
+    assert (chat.epoch, chat.history) == (epoch, ["user: better", "assistant: There."])
 
 
 # --- people -----------------------------------------------------------------------------------

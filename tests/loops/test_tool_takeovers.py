@@ -119,6 +119,19 @@ async def test_a_call_that_killed_three_workers_is_not_run_a_fourth_time(world: 
     assert "not run again" in chat.results["c1"]
 
 
+async def test_a_call_that_a_person_is_asked_about_is_not_run_a_fourth_time_either(world: World) -> None:
+    replicas = await world.cluster(5)
+    chat = await calling(world, replicas[0], "c1", tools=(tool("tool", Effect.ONCE, approval=Approval.ASK),))
+    for _ in range(3):
+        await chat.until_status("requires_action")
+        await next(replica for replica in replicas if replica.registered).approve(chat, "c1")
+        await world.tools.next_run()
+        world.owner_of(chat).kill()
+    await finish(world, chat)
+    assert world.tools.effects == {"c1": 3}
+    assert "not run again" in chat.results["c1"]
+
+
 async def test_a_tool_that_is_gone_at_the_takeover_is_said_to_be(world: World) -> None:
     a, _ = await world.cluster(2)
     chat, _ = await running(world, a)

@@ -59,3 +59,12 @@ def test_open_calls_are_those_without_a_result_in_call_order() -> None:
     messages = history(user("hello"), assistant("", "c", "a", "b"), result("a"))
     assert [call.id for call in open_calls(messages)] == ["c", "b"]
     assert open_calls(history(user("hello"))) == []
+
+
+def test_what_a_turn_before_left_open_is_not_run_when_the_user_goes_on() -> None:
+    """A chat that could not be read was ended without results of its calls."""
+    messages = history(user("hello"), assistant("", "old"), user("go on"))
+    assert open_calls(messages) == []
+    assert next_step(messages, steps_max=10) == CallModel()
+    later = history(user("hello"), assistant("", "old"), user("go on"), assistant("", "new"))
+    assert [call.id for call in open_calls(later)] == ["new"]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import trio
 
 from chatcluster import histories
-from chatcluster.chat import Fence
+from chatcluster.chat import Compact, Fence, Status
 from chatcluster.errors import Unreadable
 from chatcluster.memory import MemoryStore
 from chatcluster.parts import Message, Role, TextPart
-from chatcluster.ports import HistoryPage
+from chatcluster.ports import Approval, HistoryPage
 from loops.cluster_world import Chat, SimulatedReplica, World
+from loops.scripted_tools import tool
+from loops.tool_scenes import calling, finish
 
 KILOBYTE = 1 << 10
 SMALL: dict[str, Any] = {"history_bytes_max": 64 * KILOBYTE, "attempt_bytes_max": 64 * KILOBYTE}
@@ -197,3 +200,34 @@ async def test_readers_stay_while_the_row_of_their_chat_cannot_be_read(
     await reader.until_status("waiting")
     assert reader.history == chat.history
     assert "feed.crashed" not in world.names_told()
+
+
+# --- calls that were ended without results -----------------------------------------------------
+
+
+async def ended_without_results(world: World, replica: SimulatedReplica) -> Chat:
+    """As a chat that cannot be read is ended: its calls are done, and history has no results of them."""
+    chat = await calling(world, replica, "c1", tools=(tool("tool", approval=Approval.ASK),))
+    await chat.until_status("requires_action")
+    world.database.change(chat.row, msgspec.structs.replace(chat.state, status=Status.ERROR, open_calls=()))
+    return chat
+
+
+async def test_a_chat_whose_calls_were_ended_without_results_goes_on_with_the_next_message(world: World) -> None:
+    a = await world.replica()
+    chat = await ended_without_results(world, a)
+    await a.send(chat, "go on")
+    await finish(world, chat)
+    assert (chat.history[-2:], chat.results) == (["user: go on", "assistant: There."], {})
+
+
+async def test_a_call_that_the_ledger_has_no_record_of_ends_the_turn_in_an_error(world: World) -> None:
+    """It is not looked for again and again."""
+    a = await world.replica()
+    chat = await ended_without_results(world, a)
+    await a.apply(chat, Compact())
+    await chat.until_status("error")
+    assert code_of(chat) == "internal"
+    assert "chat.call_unrecorded" in world.names_told()
+    await a.send(chat, "go on")
+    await finish(world, chat)

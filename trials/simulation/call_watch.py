@@ -20,7 +20,16 @@ from uuid import UUID
 
 from checker.history import Kind
 
-from chatcluster.chat import DENIED_TEXT, NOT_APPROVED_TEXT, Approve, CallState, ChatState, Deny, SubmitToolResults
+from chatcluster.chat import (
+    DENIED_TEXT,
+    NOT_APPROVED_AGAIN_TEXT,
+    NOT_APPROVED_TEXT,
+    Approve,
+    CallState,
+    ChatState,
+    Deny,
+    SubmitToolResults,
+)
 from chatcluster.memory.database import ChatRow
 from chatcluster.parts import ToolCallPart, ToolResultPart
 from chatcluster.ports import Approval, Effect, Tool
@@ -151,6 +160,6 @@ class CallWatch:
             self._violate(
                 Kind.RESULT, chat_id, f"{call_id} ran {self.effects[call_id]} times, and its result says nothing"
             )
-        refused = text.startswith((DENIED_TEXT, NOT_APPROVED_TEXT))
+        refused = text.startswith((DENIED_TEXT, NOT_APPROVED_TEXT, NOT_APPROVED_AGAIN_TEXT))
         if refused and call_id in self._approved and self._waits[call_id] < 2:
             self._violate(Kind.ANSWER, chat_id, f"{call_id} was approved, and its result is {text[:80]!r}")

@@ -83,12 +83,15 @@ select call_id from tool_calls where chat_id = $1 and call_id = any($2::text[])
 -- The share of the lock makes a claim wait: what a tenure keeps is kept before the next one begins.
 with held as (
     select id from chats where id = $1 and worker_id = $2 and epoch = $3 for share
+),
+kept as (
+    insert into tool_results (tool_call_id, data)
+    select tool_calls.id, $5::bytea from held join tool_calls on chat_id = held.id
+    where call_id = $4 and state <> 'done'
+    on conflict (tool_call_id) do update set data = excluded.data
+    returning tool_call_id
 )
-insert into tool_results (tool_call_id, data)
-select tool_calls.id, $5::bytea from held join tool_calls on chat_id = held.id
-where call_id = $4 and state <> 'done'
-on conflict (tool_call_id) do update set data = excluded.data
-returning true
+select exists (select from held) as is_held, exists (select from kept) as is_kept
 
 -- name: keep_given
 insert into tool_results (tool_call_id, data)

@@ -62,6 +62,7 @@ export type ActionCall = {
   /** Of the arguments as they are shown: others are not approved. */
   digest: string;
   deadline?: string | null;
+  may_have_run?: boolean;
 };
 
 export type ChatEvent =

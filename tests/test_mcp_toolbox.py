@@ -416,7 +416,13 @@ async def test_whatever_a_server_sends_the_replica_takes_no_long_step(
     async with world.turn("files", "dense") as turn:
         result = await turn.call("files__big", mib=7)
     assert len(text_of(result)) == 7 << 20
-    assert "mcp.client" not in sys.modules  # the SDK is not even loaded over here
+
+
+async def test_a_replica_does_not_even_load_the_sdk_of_the_servers_nor_what_comes_with_it() -> None:
+    """P10: their memory is that of the process beside it."""
+    loaded = "import sys, chatcluster.cluster, chatcluster.web.app as app; app.openapi_document(); print(*sys.modules)"
+    output = await trio.run_process([sys.executable, "-c", loaded], capture_stdout=True)
+    assert not {"mcp", "pydantic"} & set(output.stdout.decode().split())
 
 
 # --- what is said of a call that others disturb -----------------------------------------------

@@ -18,6 +18,8 @@ from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import Receive, Scope, Send
 
 from chatcluster import __version__
@@ -58,6 +60,15 @@ class WebApp:
             nursery.start_soon(self._pump.run)
 
 
+class _Litestar(Litestar):
+    """Without what litestar loads because a library happens to be installed: pydantic comes with the SDK for servers of
+    tools, no route speaks it, and it would take 10 MB of each replica."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [MsgspecDIPlugin(), *plugins]
+
+
 def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
     """The application on these services, with the page that is built in ``page_folder``. It starts nothing."""
     authenticator = Authenticator(services.accounts, services.pubsub, services.settings, sessions=services.sessions)
@@ -73,7 +84,7 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
         middleware=[authentication(authenticator, shares, services.settings.public_url)],
         guards=[require_known_query],
     )
-    return Litestar(
+    return _Litestar(
         route_handlers=[api, *health.ROUTES, *sign_in.ROUTES],
         request_class=ApiRequest,
         exception_handlers={Exception: respond},
@@ -113,7 +124,7 @@ def _openapi() -> OpenAPIConfig:
 def openapi_document() -> dict[str, Any]:
     """The description of the API, without a replica: for those who make clients from it."""
     api = Router(path="/api/v1", route_handlers=ROUTES, security=[{"token": []}, {"session": []}])
-    app = Litestar(route_handlers=[api, *health.ROUTES, *sign_in.ROUTES], openapi_config=_openapi())
+    app = _Litestar(route_handlers=[api, *health.ROUTES, *sign_in.ROUTES], openapi_config=_openapi())
     document: dict[str, Any] = msgspec.to_builtins(app.openapi_schema.to_schema())
     document["paths"] = dict(sorted(document["paths"].items()))  # litestar keeps those of one route in a set
     for schema in document["components"]["schemas"].values():

@@ -281,8 +281,8 @@ async def test_an_event_is_encoded_once_for_all_subscribers(world: World, monkey
 
     one = await encodings_of_a_turn([await other.read(chat)])
     many = await encodings_of_a_turn([await other.read(chat) for _ in range(20)])
-    assert many == one
-    assert one.count("MessageEvent") == 2, "the question and the answer; parts come encoded, from the producer"
+    assert one.count("MessageEvent") == many.count("MessageEvent") == 2, "parts come encoded, from the producer"
+    assert max(len(one), len(many)) <= 7, "two messages, one end, and a status for each of its changes that was seen"
 
 
 async def test_a_long_history_is_replayed_in_pages_and_can_break_off_anywhere(world: World) -> None:

@@ -17,7 +17,6 @@ from hypercorn.protocol.h11 import H11Protocol
 from chatcluster.errors import InvalidRequest
 from chatcluster.web.errors import answer
 
-
 JOINED_BYTES_MAX = 64 << 10
 
 

@@ -46,6 +46,7 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
     >
       <p className="foreign">
         The model wants to run <code className="font-mono font-semibold">{call.name}</code>. Allow it?
+        {call.may_have_run && " It may have run already: a server died while it ran."}
       </p>
       <label className="flex flex-col gap-1">
         <span className="text-xs font-semibold">Arguments</span>

@@ -93,7 +93,7 @@ def test_a_replay_tells_everything_that_happened_and_always_the_same() -> None:
 
 
 def test_a_failing_seed_names_the_promise_the_operation_and_what_led_to_it() -> None:
-    status, lines = simulate("--plant", "forgotten-idempotency", "--until-failure")
+    status, lines = simulate("--plant", "forgotten-idempotency", "--start", "40", "--until-failure")
     assert status == 1
     verdict = next(index for index, line in enumerate(lines) if " breaks " in line)
     said = re.fullmatch(

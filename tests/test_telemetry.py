@@ -48,7 +48,7 @@ def test_a_closed_standard_error_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
     finally:
         telemetry.unsubscribe(telemetry.log_listener)
         structlog.reset_defaults()
-    assert telemetry.failures() == before + 1
+    assert telemetry.failures() > before, "that a line could not be written is counted"
 
 
 def test_a_pipe_that_nobody_reads_stops_nothing() -> None:

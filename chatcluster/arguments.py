@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from importlib import import_module
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from jsonschema import Draft4Validator, Draft7Validator, Draft201909Validator, Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.protocols import Validator
-from jsonschema.validators import extend, validator_for
-from jsonschema_specifications import REGISTRY
+
+if TYPE_CHECKING:  # it takes 10 MB, which a replica whose chats have no tools does without
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
 
 ARGUMENTS_CHARACTERS_MAX = 1 << 20
 CHECKS_MAX = 2000
@@ -35,7 +35,8 @@ NOT_CHECKED = (
     "format",
 )
 
-Check = Callable[..., Iterator[ValidationError] | None]
+Check = Callable[..., "Iterator[ValidationError] | None"]
+LIBRARY = "jsonschema"
 
 
 class BadArguments(Exception):
@@ -56,6 +57,9 @@ class ArgumentCheck:
     @cached_property
     def _validator(self) -> Validator:
         """Takes a millisecond, and raises for a schema that makes no sense."""
+        from jsonschema import Draft4Validator, Draft7Validator, Draft201909Validator, Draft202012Validator
+        from jsonschema.validators import validator_for
+
         drafts = (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft4Validator)
         named = validator_for(self._schema, default=Draft202012Validator)
         return _made_ready(named if named in drafts else Draft202012Validator, self._schema, self._count)
@@ -82,6 +86,12 @@ class ArgumentCheck:
             raise _Enough
 
 
+def load_library() -> None:
+    """Load what schemas are checked with, which takes a tenth of a second: in a thread, before the first check."""
+    import_module("jsonschema")
+    import_module("jsonschema_specifications")
+
+
 def decoded(text: str) -> dict[str, Any]:
     """The object in ``text``; none is an empty one. Raises ``BadArguments``."""
     if len(text) > ARGUMENTS_CHARACTERS_MAX:
@@ -96,6 +106,9 @@ def decoded(text: str) -> dict[str, Any]:
 
 
 def _made_ready(draft: type[Validator], schema: dict[str, Any], count: Callable[[], None]) -> Validator:
+    from jsonschema.validators import extend
+    from jsonschema_specifications import REGISTRY
+
     checks = {word: _counted(check, count) for word, check in draft.VALIDATORS.items() if word not in NOT_CHECKED}
     checks |= dict.fromkeys(NOT_CHECKED, _passes)
     checks["additionalProperties"] = _unless_patterns(checks["additionalProperties"])

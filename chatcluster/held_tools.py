@@ -9,12 +9,13 @@ What happens on failure: a toolbox that cannot be opened has no tools; closing i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import trio
 
 from chatcluster import telemetry
-from chatcluster.arguments import ArgumentCheck
+from chatcluster.arguments import LIBRARY, ArgumentCheck, load_library
 from chatcluster.parts import NoticePart, TextPart, storable
 from chatcluster.ports import Chat, Progressed, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
 from chatcluster.tool_plan import KnownTool
@@ -55,6 +56,8 @@ class HeldTools:
             self._open = await self._nursery.start(self._keep_open, chat)
         if not self._is_asked:
             tools = await self._open.tools()
+            if tools and LIBRARY not in sys.modules:
+                await trio.to_thread.run_sync(load_library)
             self.known = {tool.name: KnownTool(tool, ArgumentCheck(tool.parameters)) for tool in tools}
             self.specs = tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools)
             self._is_asked = True

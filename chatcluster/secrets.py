@@ -20,11 +20,12 @@ import hashlib
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from chatcluster.errors import ConfigError, NoEncryptionKeys, SecretUnreadable
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -41,6 +42,8 @@ class Keyring:
     """The keys of a deployment. Without any it opens and seals nothing."""
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
+        if keys:  # it takes 7 MB, which those without secrets do without
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         self._ciphers = [(FORM + hashlib.sha256(key).digest()[:KEY_ID_BYTES], AESGCM(key)) for key in keys]
 
     def __repr__(self) -> str:
@@ -71,6 +74,8 @@ class Keyring:
 
     def open(self, sealed: bytes, place: str) -> bytes:
         """What was sealed for ``place``. Raises ``SecretUnreadable``."""
+        from cryptography.exceptions import InvalidTag
+
         nonce, rest = sealed[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES], sealed[HEAD_BYTES + NONCE_BYTES :]
         for head, cipher in self._ciphers:
             if sealed.startswith(head):

@@ -13,13 +13,16 @@ import base64
 import binascii
 import io
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
-from PIL import Image
 
 from chatcluster.parts import ImagePart, ResultContent, TextPart
 from chatcluster.ports import ToolResult
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGES_MAX = 8
 """Of one result."""
@@ -31,8 +34,6 @@ IMAGE_BYTES_MAX = 512 << 10
 READ_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 JPEG_QUALITY = 85
-
-Image.MAX_IMAGE_PIXELS = None  # our own bound is lower, and is checked before anything is decoded
 
 _one_at_a_time = trio.CapacityLimiter(1)
 
@@ -61,7 +62,10 @@ async def _scaled_elsewhere(image: ImagePart) -> ResultContent:
 
 
 def scaled(image: ImagePart) -> ResultContent:
-    """The image, or a line in its place."""
+    """The image, or a line in its place. In a thread, which loads the library as well."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # our own bound is lower, and is checked before anything is decoded
     try:
         data = base64.b64decode(image.data, validate=True)
         with Image.open(io.BytesIO(data), formats=READ_FORMATS) as opened:

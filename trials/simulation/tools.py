@@ -12,9 +12,12 @@ from uuid import UUID
 
 import trio
 
+from chatcluster.arguments import load_library
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Approval, Chat, Effect, Progressed, Tool, ToolCall, ToolResult
 from simulation.call_watch import CallWatch, Run
+
+load_library()  # a thread that loads it has no place in a world that is the same each time
 
 CLIENT_TOOL = "mine"
 LONG_RESULT = "x" * (40 << 10)

@@ -143,10 +143,14 @@ async def test_after_a_lost_connection_there_is_a_gap_and_then_messages_again(wo
         await world.break_subscriptions()
         assert (await until(first, GAP))[-1] is GAP
         assert (await until(second, GAP))[-1] is GAP
-        world.here.publish("a", b"1")
-        world.here.publish("b", b"2")
+        came: list[bytes | Gap] = []
+        while b"2" not in came:  # what is published before the connection is there again may be missed
+            world.here.publish("a", b"1")
+            world.here.publish("b", b"2")
+            with trio.move_on_after(0.5):
+                came += await until(second, b"2")
         assert (await until(first, b"1"))[-1] == b"1"
-        assert set(await until(second, b"2")) == {b"1", b"2"}
+        assert {b"1", b"2"} <= set(came)
 
 
 async def test_a_channel_can_be_left_and_entered_again(world: World) -> None:

@@ -19,6 +19,10 @@ type Violation = { id: string; nodes: { html: string; failureSummary: string }[]
 /** Without the guards that hand the focus on at the edges of a layer: they are hidden and focusable, which is their work. */
 async function expectAccessible(page: Page, state: string): Promise<void> {
   await page.evaluate(AXE);
+  // What fades in has no contrast yet; what turns for ever is left to turn.
+  await page.waitForFunction(() =>
+    document.getAnimations().every((one) => one.playState !== "running" || one.effect?.getTiming().iterations === Infinity),
+  );
   const { violations } = await page.evaluate(() =>
     (window as unknown as { axe: { run: (what: object) => Promise<{ violations: Violation[] }> } }).axe.run({
       exclude: [["[data-base-ui-focus-guard]"]],

@@ -21,7 +21,9 @@ async function expectAccessible(page: Page, state: string): Promise<void> {
   await page.evaluate(AXE);
   // What fades in has no contrast yet; what turns for ever is left to turn.
   await page.waitForFunction(() =>
-    document.getAnimations().every((one) => one.playState !== "running" || one.effect?.getTiming().iterations === Infinity),
+    document
+      .getAnimations()
+      .every((one) => one.playState !== "running" || one.effect?.getTiming().iterations === Infinity),
   );
   const { violations } = await page.evaluate(() =>
     (window as unknown as { axe: { run: (what: object) => Promise<{ violations: Violation[] }> } }).axe.run({

@@ -41,6 +41,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "chat.passed_over": "a chat could not be claimed, and was left alone for a while",
         "chat.retry_unreadable": "the scheduled retry in a chat's row is not understood by this version",
         "chat.returned": "a chat that was ours in the database alone was given back",
+        "door.leave_failed": "a client left what it wanted stopped then, and that could not be done",
         "chat.taken_over": "a chat was claimed whose last owner did not end in order",
         "chat.tools_unreadable": "the client's tools in a chat's row are not understood by this version",
         "chat.turn": "a turn ended, and how: the one line that it has at this level",

@@ -51,6 +51,7 @@ from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.responses import PostgresResponses
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.publisher import Publisher
@@ -68,6 +69,7 @@ from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
+from chatcluster.turn_log import TurnLogs
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
@@ -205,9 +207,11 @@ class _Process:
             readers=Readers(
                 feeds=self._feeds,
                 watches=self._watches,
+                logs=TurnLogs(feeds=self._feeds, store=store, streams=streams, audience=audience),
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             ),
             transitions=Transitions(store, notices),
+            responses=PostgresResponses(database),
             health=_Health(database, redis_health, lambda: self._replica.draining),
             metrics=metrics,
             catalogue=directory.catalogue,

@@ -14,16 +14,18 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from chatcluster import events
-from chatcluster.parts import START, Cursor, Position
+from chatcluster.parts import START, Cursor, Frame, Position
 
 PAGE_FRAMES = 1000
 PAGE_BYTES = 512 << 10
+OVERHEAD_BYTES = 32
+"""What an event has besides its data, roughly."""
 
 
 class Preview:
     def __init__(self) -> None:
         self.positions: list[Position] = []
-        self._bodies: list[bytes] = []
+        self._frames: list[Frame] = []
         self._ends: list[int] = []
         """For each frame the size of all frames up to it, with its own."""
         self._version = 0
@@ -33,22 +35,26 @@ class Preview:
         self._joined_frames = (0, 0)
 
     def __repr__(self) -> str:
-        return f"<Preview of {len(self._bodies)} frames up to {self.last}>"
+        return f"<Preview of {len(self._frames)} frames up to {self.last}>"
 
     @property
     def last(self) -> Position:
         """The last frame's position; ``START`` if there is none."""
         return self.positions[-1] if self.positions else START
 
-    def add(self, position: Position, body: bytes) -> None:
-        """The next frame: its event without a cursor."""
-        self.positions.append(position)
-        self._bodies.append(body)
-        self._ends.append(len(body) + (self._ends[-1] if self._ends else 0))
+    def add(self, frame: Frame) -> None:
+        """The next frame."""
+        self.positions.append(frame.position)
+        self._frames.append(frame)
+        self._ends.append(len(frame.data) + OVERHEAD_BYTES + (self._ends[-1] if self._ends else 0))
 
     def now(self) -> Joined:
         """What a reader that joins at this moment gets."""
-        return Joined(self, len(self._bodies))
+        return Joined(self, len(self._frames))
+
+    def frames(self, count: int) -> list[Frame]:
+        """The first ``count`` of them."""
+        return self._frames[:count]
 
     def page_end(self, first: int, count: int) -> int:
         """Where the page ends that begins with frame ``first``, of ``count``."""
@@ -68,7 +74,7 @@ class Preview:
         event = self._encoded.get(index)
         if event is None:
             cursor = Cursor(self._version, self.positions[index])
-            event = self._encoded[index] = events.with_id(cursor, self._bodies[index])
+            event = self._encoded[index] = events.of_frame(cursor, self._frames[index])
         return event
 
 
@@ -82,6 +88,11 @@ class Joined(NamedTuple):
     def last(self) -> Position:
         """The last frame's position; ``START`` if there is none."""
         return self.preview.positions[self.frame_count - 1] if self.frame_count else START
+
+    @property
+    def frames(self) -> list[Frame]:
+        """As values, from the first on."""
+        return self.preview.frames(self.frame_count)
 
     def after(self, position: Position, version: int) -> tuple[bytes, Position]:
         """A page of the frames after a position, as events with cursors of this snapshot version; and the last one's

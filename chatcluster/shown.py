@@ -1,8 +1,9 @@
 """What a feed has shown so far, and to whom: from here events go to all readers, and here new ones join.
 
 Each thing that is shown is encoded once, under the cursor that follows it, and handed to every reader as the same
-bytes. A cursor names a snapshot version and the position of the last frame shown (or that of the last message): both
-are the same on every replica, so a reader can go on at any of them.
+bytes, and as the value that they were made from, for readers whose wire is another one. A cursor names a snapshot
+version and the position of the last frame shown (or that of the last message): both are the same on every replica, so a
+reader can go on at any of them.
 
 ``begin`` comes first and once. What comes when is the feed's decision. Everything here is one synchronous step, so a
 reader that takes the ``snapshot`` and is ``add``ed in one go misses nothing and gets nothing twice.
@@ -43,15 +44,21 @@ class Listed(NamedTuple):
     at_ms: int
 
 
+Value = events.Event | Entry | Frame
+"""What a reader is told of, before it has the form of any wire. An entry has more than its event."""
+
+
 class Notice(NamedTuple):
     """One event, encoded once for all readers. ``is_frame``: it is the frame at the cursor's position; ``is_reset``:
-    frames up to there count as not shown. ``listed``: it is of a list and not of a chat."""
+    frames up to there count as not shown. ``listed``: it is of a list and not of a chat. ``value`` is what ``data``
+    says, for readers who are told in another form."""
 
     data: bytes
     cursor: Cursor | None = None
     is_frame: bool = False
     is_reset: bool = False
     listed: Listed | None = None
+    value: Value | None = None
 
 
 class Reader(Protocol):
@@ -149,11 +156,12 @@ class Shown:
         earlier = [turn for turn in read.turns if turn.revision < floor]
         entries = in_order(read.messages, read.turns[len(earlier) :], floor=floor)
         for turn in earlier:
-            self._hand_out(events.turn_event(turn), Cursor(turn.revision, self.position))
+            self._hand_out(events.turn_event(turn), Cursor(turn.revision, self.position), turn)
         self._recent.begin(chat.snapshot_version)
         nothing_yet = Cursor(floor, START, 0)
-        body = events.body(events.HistoryResetEvent())
-        self._offer(Notice(events.with_id(nothing_yet, body), nothing_yet, is_reset=True))
+        told = events.HistoryResetEvent()
+        data = events.with_id(nothing_yet, events.body(told))
+        self._offer(Notice(data, nothing_yet, is_reset=True, value=told))
         for index, entry in enumerate(entries):
             group_ends = ends_group(entries, index, None, floor=floor)
             self._entry(entry, Cursor(max(floor, entry.revision), self.position), group_ends=group_ends)
@@ -184,10 +192,10 @@ class Shown:
 
     def _entry(self, entry: Entry, cursor: Cursor, *, group_ends: bool) -> None:
         if isinstance(entry, EndedTurn):
-            self._hand_out(events.turn_event(entry), cursor)
+            self._hand_out(events.turn_event(entry), cursor, entry)
         else:
             cursor = cursor if group_ends else cursor._replace(message_id=entry.id)
-            self._hand_out(events.MessageEvent(shown(entry)), cursor)
+            self._hand_out(events.MessageEvent(shown(entry)), cursor, entry)
 
     def state(self, read: ChatRead) -> None:
         """What came with the messages: queue, status, and why if it is not going well."""
@@ -226,9 +234,8 @@ class Shown:
             self.chat = msgspec.structs.replace(self.chat, retry=None, last_error=None)
         self.position = frame.position
         cursor = Cursor(self.version, frame.position)
-        body = events.named(frame.kind, frame.data)
-        self.preview.add(frame.position, body)
-        self._offer(Notice(events.with_id(cursor, body), cursor, is_frame=True))
+        self.preview.add(frame)
+        self._offer(Notice(events.of_frame(cursor, frame), cursor, is_frame=True, value=frame))
 
     def abandon_preview(self) -> None:
         """The attempt came to nothing, which this feed learned from the database alone: a reader that joins is not
@@ -240,8 +247,8 @@ class Shown:
             self.preview = Preview()
             self.position = self._position_before_preview
 
-    def _hand_out(self, event: events.Event, cursor: Cursor) -> None:
-        self._offer(Notice(events.with_id(cursor, events.body(event)), cursor))
+    def _hand_out(self, event: events.Event, cursor: Cursor, entry: Entry | None = None) -> None:
+        self._offer(Notice(events.with_id(cursor, events.body(event)), cursor, value=entry or event))
 
     def _offer(self, notice: Notice) -> None:
         for reader in self._readers:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from chatcluster import events
-from chatcluster.parts import START, Cursor, Position
+from chatcluster.parts import START, Cursor, Frame, FrameKind, Position
 from chatcluster.preview import PAGE_BYTES, PAGE_FRAMES, Joined, Preview
+
+
+def frame_of(seq: int, data: bytes | None = None) -> Frame:
+    return Frame(Position(1, seq), FrameKind.PART, b"%d;" % seq if data is None else data)
 
 
 def preview_of(count: int) -> Preview:
     preview = Preview()
     for seq in range(count):
-        preview.add(Position(1, seq), b"%d;" % seq)
+        preview.add(frame_of(seq))
     return preview
 
 
 def encoded(version: int, seqs: range) -> bytes:
-    return b"".join(events.with_id(Cursor(version, Position(1, seq)), b"%d;" % seq) for seq in seqs)
+    return b"".join(events.of_frame(Cursor(version, Position(1, seq)), frame_of(seq)) for seq in seqs)
 
 
 def frames(joined: Joined, position: Position, version: int) -> bytes:
@@ -31,7 +35,7 @@ def frames(joined: Joined, position: Position, version: int) -> bytes:
 def test_who_joins_gets_the_frames_of_that_moment_and_those_that_come_later_are_not_among_them() -> None:
     preview = preview_of(3)
     joined = preview.now()
-    preview.add(Position(1, 3), b"3;")
+    preview.add(frame_of(3))
     later = preview.now()
     assert frames(joined, START, 7) == encoded(7, range(3))
     assert frames(later, START, 7) == encoded(7, range(4))
@@ -66,8 +70,8 @@ def test_p10_a_long_answer_is_joined_in_pages_of_bounded_count_and_size() -> Non
     """However many frames it has, and however large they are: encoding a page is a bounded piece of work."""
     small, large = preview_of(10 * PAGE_FRAMES).now(), Preview()
     for seq in range(50):
-        large.add(Position(1, seq), b"x" * (PAGE_BYTES // 10))
-    large.add(Position(1, 50), b"x" * 2 * PAGE_BYTES)
+        large.add(frame_of(seq, b"x" * (PAGE_BYTES // 10)))
+    large.add(frame_of(50, b"x" * 2 * PAGE_BYTES))
     for joined in (small, large.now()):
         position, pages = START, 0
         while position != joined.last:

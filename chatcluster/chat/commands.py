@@ -21,6 +21,8 @@ class Busy(StrEnum):
     STEER = "steer"
     """It goes in behind the next results of the turn's calls, and the turn goes on with it. Until then it is queued,
     and if no results come, it stays so."""
+    REJECT = "reject"
+    """It is refused."""
 
 
 class Remember(StrEnum):
@@ -31,7 +33,10 @@ class Remember(StrEnum):
 
 
 class Create(msgspec.Struct, frozen=True):
+    """``at_rest``: the messages are a history, and nothing in it is to be answered."""
+
     messages: tuple[NewMessage, ...]
+    at_rest: bool = False
 
 
 class Send(msgspec.Struct, frozen=True):

@@ -48,6 +48,7 @@ from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
+    ChatBusy,
     Fenced,
     MessageNotFound,
     MessageNotUser,
@@ -290,7 +291,7 @@ REFUSED_WHILE_ARCHIVING = (Send, Edit, Promote, Interrupt, Archive, Compact)
 
 def create(command: Create) -> Decision:
     """The first decision of a chat, at version 1: with a message to answer it runs at once, without it rests."""
-    is_asked = any(message.role is Role.USER for message in command.messages)
+    is_asked = not command.at_rest and any(message.role is Role.USER for message in command.messages)
     content_version = max((content_version_of(message.parts) for message in command.messages), default=1)
     state = ChatState(
         Status.RUNNING if is_asked else Status.WAITING,
@@ -348,4 +349,6 @@ def _refusal(state: ChatState, command: Command, facts: Facts, *, owner: bool) -
         for call_id in command.call_ids:
             if call_id not in waiting:
                 return call_answers.gone(state, facts, call_id)
+    if isinstance(command, Send):
+        return ChatBusy("the chat is busy with another message; wait for its answer", status=str(state.status))
     return NotAllowedInStatus(f"{name} is not allowed while the chat is {state.status}", status=str(state.status))

@@ -23,6 +23,7 @@ TABLE: dict[str, Row] = {
     "Send(queue)":       {W: (R,), R: (R,), I: (I,), A: (A,), E: (R,), X: ()},
     "Send(interrupt)":   {W: (R,), R: (I,), I: (I,), A: (R,), E: (R,), X: ()},
     "Send(steer)":       {W: (R,), R: (R,), I: (I,), A: (A,), E: (R,), X: ()},
+    "Send(reject)":      {W: (R,), R: (), I: (), A: (), E: (R,), X: ()},
     "Edit":              {W: (R,), R: (R,), I: (R,), A: (R,), E: (R,), X: ()},
     "DeleteQueued":      {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     "Promote":           {W: (R,), R: (I,), I: (I,), A: (R,), E: (R,), X: ()},

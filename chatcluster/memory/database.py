@@ -30,6 +30,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.responses import StoredResponse
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -193,6 +194,8 @@ class MemoryDatabase:
         self.tokens: dict[str, TokenRow] = {}
         self.mcp = McpTables()
         self.model_tables = ModelTables()
+        self.responses: dict[tuple[UUID, int], StoredResponse] = {}
+        """By chat, and the message that begins them."""
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""

@@ -257,7 +257,7 @@ class MemoryStore(Claims, MemoryLedger):
         return outcome
 
     def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
-        decision = create(Create(chat.messages))
+        decision = create(Create(chat.messages, chat.at_rest))
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
         row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers)

@@ -11,6 +11,7 @@ port             for real                        in one process
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
+``Responses``    ``postgres/responses.py``       ``memory/responses.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
 ===============  ==============================  ========================

@@ -107,7 +107,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NewChat(msgspec.Struct, frozen=True):
-    """``messages``: a system prompt, the first message to answer, both or none."""
+    """``messages``: a system prompt, the first message to answer, both or none; or a whole history, whose end is to be
+    answered, or which is ``at_rest``."""
 
     id: UUID
     owner_id: UUID
@@ -116,6 +117,7 @@ class NewChat(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...]
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    at_rest: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ the log of takeovers                   after 7 days
 the log of what administrators did     after 90 days
 sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
+chats of transient responses           ten minutes after they came to rest
 =====================================  ==============================================
 
 One replica does it, the one that started first of those alive; when it is gone, the next one does. It goes round: all
@@ -71,6 +72,7 @@ class Purge:
         await self._delete("codes", "delete_codes")
         await self._delete("takeovers", "delete_takeovers")
         await self._delete("audit", "delete_audit")
+        await self._delete("chats", "delete_transient")
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)

@@ -198,7 +198,7 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
     answered = await reserve(connection, chat.owner_id, idempotency)
     if answered is not None:
         return answered
-    state = create(Create(chat.messages)).state
+    state = create(Create(chat.messages, chat.at_rest)).state
     row = await insert_chat(connection, chat, state)
     messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
     return await answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))

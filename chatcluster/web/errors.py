@@ -10,6 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 
@@ -28,6 +29,7 @@ from chatcluster.errors import (
     Unreadable,
 )
 from chatcluster.parts import encode
+from chatcluster.web.doors.openai.error_form import formed, is_of_door
 
 UNAVAILABLE_RETRY_SECONDS = 1
 
@@ -56,9 +58,18 @@ def answer(error: Exception) -> Answer:
     return _answer(500, "internal", "something went wrong here; the log knows it by the request's ID")
 
 
-def respond(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """``answer`` as litestar's exception handler."""
-    status, body, headers = answer(error)
+def answer_at(path: str, error: Exception) -> Answer:
+    """``answer`` in the form of the front door that this address is of."""
+    plain = answer(error)
+    if not is_of_door(path):
+        return plain
+    status, said, headers = formed(plain.status, msgspec.json.decode(plain.body)["error"], plain.headers)
+    return Answer(status, encode({"error": said}), headers)
+
+
+def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """``answer_at`` as litestar's exception handler."""
+    status, body, headers = answer_at(request.scope["path"], error)
     return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 

@@ -34,7 +34,7 @@ INDEX = "index.html"
 FILES_BYTES_MAX = 32 << 20
 FILES_MAX = 1000
 LOOK_SECONDS = 1.0
-NOT_PAGES = frozenset({"api", "schema", "openapi", "oauth", "metrics", "livez", "readyz"})
+NOT_PAGES = frozenset({"api", "v1", "schema", "openapi", "oauth", "metrics", "livez", "readyz"})
 """First segments of addresses that are no page's, whether there is something or not."""
 NO_PAGE = (
     b"The page is not built here: run site/build.py, or install chatcluster from a wheel. The API is at /api/v1.\n"

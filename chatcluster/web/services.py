@@ -20,8 +20,10 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.responses import Responses
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.turn_log import TurnLog, TurnStart
 
 
 class Subscriber(Protocol):
@@ -68,6 +70,10 @@ class Tabs(Protocol):
     ) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
+class Logs(Protocol):
+    def follow(self, chat_id: UUID, start: TurnStart, *, owner_id: UUID) -> AbstractAsyncContextManager[TurnLog]: ...
+
+
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -81,9 +87,10 @@ class Health(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Readers:
-    """Where readers of event streams subscribe: to a chat, to a list, to both."""
+    """Where readers of event streams subscribe: to a chat, to a list, to both, to a turn as values."""
 
     feeds: Feeds
+    logs: Logs
     watches: Watches
     tabs: Tabs
 
@@ -99,6 +106,7 @@ class Services:
     pubsub: PubSub
     readers: Readers
     transitions: Transitions
+    responses: Responses
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""
     model_admin: ModelAdministration

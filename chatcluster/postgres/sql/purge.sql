@@ -84,3 +84,21 @@ delete from idempotency_keys where (owner_id, key) in (
     limit $1
     for update skip locked
 )
+
+-- name: delete_transient
+-- Chats that were made for one answer that nobody wants to keep. As with any chat, what it leaves is that it is gone.
+with due as (
+    select id from chats
+    where id in (select chat_id from responses where transient and created_at < statement_timestamp() - interval '10 minutes')
+        and status in ('waiting', 'error') and updated_at < statement_timestamp() - interval '10 minutes'
+    limit $1
+    for update skip locked
+),
+ended as (
+    delete from turns where chat_id in (select id from due)
+),
+gone as (
+    delete from chats where id in (select id from due) returning id, owner_id
+)
+insert into deleted_chats (chat_id, owner_id) select id, owner_id from gone
+on conflict (chat_id) do nothing

@@ -26,7 +26,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from chatcluster import telemetry
 from chatcluster.errors import InvalidRequest, RequestTimeout, TooLarge
-from chatcluster.web.errors import answer
+from chatcluster.web.errors import answer_at
 
 BODY_SECONDS_MAX = 30.0
 ESCAPED_CHARACTER_BYTES = 6
@@ -69,7 +69,7 @@ class Boundary:
             if response.status:
                 telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
                 return
-            status, text, headers = answer(error)
+            status, text, headers = answer_at(scope["path"], error)
             raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
             raw += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
             await response.send({"type": "http.response.start", "status": status, "headers": raw})

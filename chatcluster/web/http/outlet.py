@@ -5,8 +5,9 @@ served its request. So our server offers the application another way, as an exte
 response with ``send``, leaves with ``go_on`` the function that writes the body, and returns. Then the request is
 forgotten, and that function runs in its place until it returns or the client leaves.
 
-Such a response never ends cleanly. When the function is done, the server breaks the connection off, as it does with
-any response that is left unfinished; the protocol's state knows of the response's head, and that its body is open.
+When the function is done, the server breaks the connection off, as it does with any response that is left unfinished;
+the protocol's state knows of the response's head, and that its body is open. A function whose body has an end says so
+before it returns (``finish``): then the connection is closed in order.
 
 Who writes: ``push`` never waits, and keeps what the socket did not take; ``write`` sends that first, then its data,
 and waits as long as the connection's stall limit allows. Nobody pushes while somebody writes.
@@ -29,7 +30,18 @@ OUTLET = "chatcluster.outlet"
 class Outlet:
     """The body of one response. The application may use it from the start of the response on."""
 
-    __slots__ = ("_frame", "_scope", "_send", "_socket", "_unsent", "abandoned", "body", "held", "written_at")
+    __slots__ = (
+        "_frame",
+        "_scope",
+        "_send",
+        "_socket",
+        "_unsent",
+        "abandoned",
+        "body",
+        "finished",
+        "held",
+        "written_at",
+    )
 
     def __init__(self, socket: trio.socket.SocketType, send: Callable[[bytes], Awaitable[None]], scope: Any) -> None:
         self.held = AsyncExitStack()
@@ -37,6 +49,8 @@ class Outlet:
         self.body: Callable[[Outlet], Awaitable[None]] | None = None
         self.abandoned = False
         """Whether the client left."""
+        self.finished = False
+        """Whether the body is whole."""
         self.written_at = trio.current_time()
         """When something was written last."""
         self._socket = socket
@@ -78,6 +92,14 @@ class Outlet:
             unsent, self._unsent = self._unsent, b""
             await self._send(unsent)
             self.written_at = trio.current_time()
+
+    async def finish(self) -> None:
+        """The body is whole: write what is unsent, and its end."""
+        end = b"0\r\n\r\n" if self._frame is _chunk else b""
+        unsent, self._unsent = self._unsent + end, b""
+        if unsent:
+            await self._send(unsent)
+        self.finished = True
 
     async def _write_large(self, data: bytes) -> None:
         """Without a copy of it."""

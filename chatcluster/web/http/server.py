@@ -281,7 +281,8 @@ class _Connection:
 
     async def _end(self) -> None:
         """The protocol is done with the connection: an orderly end, unless a response is unfinished."""
-        if self._protocol.broke_off_without_chunks():
+        is_finished = self._exchange is not None and self._exchange.is_finished
+        if self._protocol.broke_off_without_chunks() and not is_finished:
             self._reset()
             return
         self._ending = True
@@ -333,6 +334,11 @@ class _Exchange:
             await self._outlet.run()
         except Exception as error:  # noqa: BLE001 - the response is left unfinished: broken off, like any such
             telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
+
+    @property
+    def is_finished(self) -> bool:
+        """The response was left to its outlet, and is whole."""
+        return self._outlet.finished
 
     async def put(self, event: Any) -> None:
         """Hand over a piece of the request. What comes after the response is dropped: nobody reads it."""

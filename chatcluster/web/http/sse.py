@@ -6,7 +6,7 @@ stream tells the pump (``pump.py``), and the pump lets it write what is pending 
 heartbeats, asking about the token, and the end. It writes only while it does not wait for more, and only while it waits
 there is anything pushed; so events go out in order, each once.
 
-States of a stream: subscribed, headers sent, then events and heartbeats until it ends in one of five ways,
+States of a stream: subscribed, headers sent, then events and heartbeats until it ends in one of six ways,
 and only these:
 
 ``disconnected``  the client left; noticed at once, because the connection only listens for that
@@ -14,8 +14,9 @@ and only these:
 ``unavailable``   what the reader still lacks cannot be read from the database right now
 ``revoked``       the token that opened the stream is not valid any more
 ``stopped``       the server cuts its connections (drain), or they broke
+``finished``      the subscriber says that all is told (``Finished``), on a wire whose streams have an end
 
-None of them is a clean end of body: the response is left unfinished, and the server then closes the
+None but the last is a clean end of body: the response is left unfinished, and the server then closes the
 connection without the terminating chunk. A client that sees a clean end could take the answer for complete;
 one that sees a broken connection resumes at its cursor.
 
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import random
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import trio
 from litestar.types import Receive, Scope, Send
@@ -55,6 +56,21 @@ ASK_SECONDS_MAX = 1.0
 """What an answer that nobody knows to be needed may delay the events by."""
 
 
+class Finished(Exception):
+    """Raised by a subscriber's ``receive``: all is told, and the response ends in order."""
+
+
+class StreamWire(NamedTuple):
+    """What a stream has besides its events: the head of the response, its first bytes, and signs of life."""
+
+    headers: tuple[tuple[bytes, bytes], ...]
+    opening: bytes
+    heartbeat: bytes
+
+
+NATIVE = StreamWire(tuple(HEADERS), OPENING, HEARTBEAT)
+
+
 class EventStream:
     """One response. An ASGI application, which is what litestar lets a route return."""
 
@@ -69,8 +85,10 @@ class EventStream:
         resumed: bool,
         status: int = 200,
         first: bytes = b"",
+        wire: StreamWire = NATIVE,
     ) -> None:
         """``first`` is an event that comes before those of the subscription."""
+        self._wire = wire
         self._subscription = subscription
         self._heartbeat_seconds = heartbeat_seconds
         self._pump = pump
@@ -93,7 +111,7 @@ class EventStream:
         self._subscriber = await outlet.held.enter_async_context(self._subscription)
         telemetry.event("stream.opened", resumed=self._resumed)
         outlet.held.callback(self._report_end)
-        await send({"type": "http.response.start", "status": self._status, "headers": HEADERS})
+        await send({"type": "http.response.start", "status": self._status, "headers": list(self._wire.headers)})
         outlet.go_on(self._run)
 
     def _report_end(self) -> None:
@@ -103,11 +121,14 @@ class EventStream:
     async def _run(self, outlet: Outlet) -> None:
         """Pass events on until the stream ends."""
         self._subscriber.sink = self._offered
-        await outlet.write(OPENING + self._first)
+        await outlet.write(self._wire.opening + self._first)
         try:
             while await self._still_valid():
                 await outlet.write(await self._next())
             self._reason = "revoked"
+        except Finished:
+            self._reason = "finished"
+            await outlet.finish()
         except Cut:
             self._reason = "cut"
         except UnavailableError:
@@ -122,7 +143,7 @@ class EventStream:
         finally:
             self._waiting = None
         is_idle = trio.current_time() >= self._outlet.written_at + self._heartbeat_seconds
-        return HEARTBEAT if is_idle else b""
+        return self._wire.heartbeat if is_idle else b""
 
     def _offered(self) -> None:
         if not self._is_due:

@@ -1,0 +1,43 @@
+"""``Responses`` on a ``MemoryDatabase``."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.link import Link
+from chatcluster.parts import Role
+from chatcluster.ports.responses import StoredResponse
+
+
+class MemoryResponses:
+    def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
+        self._database = database
+        self._link = link or Link()
+
+    async def add(self, response: StoredResponse) -> None:
+        async with self._link.crossing("add_response"):
+            if response.chat_id in self._database.chats:
+                self._database.responses.setdefault((response.chat_id, response.message_id), response)
+
+    async def get(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> StoredResponse | None:
+        async with self._link.crossing("get_response"):
+            return self._owned(chat_id, message_id, owner_id)
+
+    async def remove(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> bool:
+        async with self._link.crossing("remove_response"):
+            if self._owned(chat_id, message_id, owner_id) is None:
+                return False
+            del self._database.responses[chat_id, message_id]
+            return True
+
+    async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
+        async with self._link.crossing("asked_after"):
+            row = self._database.chats.get(chat_id)
+            messages = [] if row is None else row.messages
+            return next((one.id for one in messages if one.id > message_id and one.role is Role.USER), None)
+
+    def _owned(self, chat_id: UUID, message_id: int, owner_id: UUID) -> StoredResponse | None:
+        row = self._database.chats.get(chat_id)
+        is_owned = row is not None and row.owner_id == owner_id
+        return self._database.responses.get((chat_id, message_id)) if is_owned else None

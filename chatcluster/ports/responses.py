@@ -1,0 +1,43 @@
+"""Responses: what a front door keeps of a turn besides the chat. A part of the database, like the chats themselves."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+
+class StoredResponse(msgspec.Struct, frozen=True):
+    """The answer to one message, as a caller asked for it.
+
+    ``message_id`` begins it, in the transaction of ``revision``: a user's message, or the results of the calls that the
+    one before asked for. ``parameters`` is JSON, what the door has to say of it besides what the chat says. A chat that
+    was made for a ``transient`` one alone is deleted a while after it came to rest.
+    """
+
+    chat_id: UUID
+    message_id: int
+    revision: int
+    parameters: str
+    transient: bool = False
+
+
+class Responses(Protocol):
+    """The chat is the truth: how a response ended, and what it says, is in its history, and is not written again."""
+
+    async def add(self, response: StoredResponse) -> None:
+        """Once: a repeat leaves the first one as it is. Nothing happens if the chat is gone."""
+        ...
+
+    async def get(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> StoredResponse | None:
+        """None if there is none, or the chat is somebody else's."""
+        ...
+
+    async def remove(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> bool:
+        """The chat and its history stay. False as for ``get``."""
+        ...
+
+    async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
+        """The first user's message in the chat's history after this one, if any."""
+        ...

@@ -1,0 +1,139 @@
+"""A turn as a stream of some door: the log of the turn, told by a narrator in that door's words.
+
+To the event stream it is a reader like any other (``services.Subscriber``): what is there is written past its task, and
+what takes time is left to it. When the narrator is done the stream ends in order (``Finished``); whatever else ends it
+cuts the connection.
+
+A long message is many events: they are made a few at a time, and others get their turn in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import chain, islice
+from typing import Any, Protocol
+from uuid import UUID
+
+import trio
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+
+from chatcluster import telemetry
+from chatcluster.errors import ChatclusterError
+from chatcluster.parts import encode
+from chatcluster.turn_log import Told, TurnLog, TurnStart
+from chatcluster.web.http.sse import Finished
+from chatcluster.web.services import Logs
+
+EVENTS_MAX = 200
+"""That are made in one step."""
+LEAVE_SECONDS_MAX = 5.0
+
+
+def answered(value: Any) -> ASGIApp:
+    """An answer of one object, from a route that may also answer with a stream."""
+    return ASGIResponse(body=encode(value), media_type="application/json")
+
+
+class Narrator(Protocol):
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be told."""
+        ...
+
+    def tell(self, told: Told) -> Iterator[bytes]:
+        """What is to be written of it."""
+        ...
+
+
+class DoorStream:
+    def __init__(self, log: TurnLog, narrator: Narrator) -> None:
+        self._log = log
+        self._narrator = narrator
+        self._pieces: Iterator[bytes] = iter(())
+        self.has_pieces = False
+        self.has_failed = False
+        """It was cut, or what it needs cannot be read: the client did not leave."""
+
+    def __repr__(self) -> str:
+        return f"<DoorStream of {self._log}>"
+
+    @property
+    def sink(self) -> Callable[[], None] | None:
+        return self._log.sink
+
+    @sink.setter
+    def sink(self, sink: Callable[[], None] | None) -> None:
+        self._log.sink = sink
+
+    @property
+    def has_pending(self) -> bool:
+        return self.has_pieces or self._log.has_pending
+
+    @property
+    def is_over(self) -> bool:
+        return self._narrator.is_over and not self.has_pieces
+
+    async def receive(self) -> bytes:
+        """Raises ``Finished``, and as ``TurnLog.receive``."""
+        try:
+            while not (data := self._made()):
+                await trio.lowlevel.checkpoint()
+                if self.has_pieces:
+                    continue
+                if self._narrator.is_over:
+                    raise Finished
+                self._narrate(await self._log.receive())
+        except Finished:
+            raise
+        except Exception:
+            self.has_failed = True
+            raise
+        return data
+
+    def receive_nowait(self) -> bytes:
+        """Raises ``trio.WouldBlock`` for what is left to ``receive``."""
+        if data := self._made():
+            return data
+        if self.has_pieces or self._narrator.is_over:
+            raise trio.WouldBlock
+        self._narrate(self._log.receive_nowait())
+        return self._made()
+
+    def _narrate(self, told: list[Told]) -> None:
+        self._pieces = chain.from_iterable(map(self._narrator.tell, told))
+        self.has_pieces = True
+
+    def _made(self) -> bytes:
+        """The next pieces, of which some may say nothing to this reader."""
+        if not self.has_pieces:
+            return b""
+        pieces = list(islice(self._pieces, EVENTS_MAX))
+        self.has_pieces = len(pieces) == EVENTS_MAX
+        return b"".join(pieces)
+
+
+Leave = Callable[[], Awaitable[object]]
+
+
+@asynccontextmanager
+async def narrated(
+    logs: Logs, chat_id: UUID, start: TurnStart, narrator: Narrator, *, owner_id: UUID, on_leave: Leave | None = None
+) -> AsyncIterator[DoorStream]:
+    """A turn in a narrator's words. ``on_leave`` is called if the client leaves before its end."""
+    async with logs.follow(chat_id, start, owner_id=owner_id) as log:
+        stream = DoorStream(log, narrator)
+        try:
+            yield stream
+        finally:
+            if on_leave is not None and not (stream.is_over or stream.has_failed):
+                await _left(on_leave)
+
+
+async def _left(on_leave: Leave) -> None:
+    with trio.move_on_after(LEAVE_SECONDS_MAX, shield=True):
+        try:
+            await on_leave()
+        except ChatclusterError as error:
+            telemetry.event("door.leave_failed", error=str(error))

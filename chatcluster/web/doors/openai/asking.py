@@ -1,0 +1,264 @@
+"""From a response that is asked for to the turn that makes it: a new chat, the next turn of one, or a fork.
+
+* without a past: the input is the history of a new chat, whose end is answered;
+* a ``conversation``, or a ``previous_response_id`` that is its chat's last turn: the next turn of that chat. Busy, it
+  refuses. If it waits for calls that the client runs, the input has all their outputs, and the turn goes on;
+* any other ``previous_response_id``, or other ``instructions`` than before: a new chat that begins with a copy of the
+  history up to there.
+
+The row that keeps the parameters is written after the turn's own transaction. Its ID follows from what that inserted,
+so a repeat with the same ``Idempotency-Key`` finds the turn, and writes the row if it is missing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import msgspec
+
+from chatcluster.chat import Busy, CallState, ChatSetup, Send, Status, SubmitToolResults, ToolResult
+from chatcluster.errors import ChatBusy, ChatFull, InvalidRequest, NotAllowedInStatus
+from chatcluster.parts import NewMessage, Part, Role, TextPart, text_of
+from chatcluster.ports import VERSION_MAX, Chat, NewChat, Outcome, checked_choice
+from chatcluster.ports.responses import StoredResponse
+from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
+from chatcluster.web.doors.openai.ids import (
+    conversation_id,
+    no_such_conversation,
+    no_such_response,
+    parse_conversation_id,
+    parse_response_id,
+    response_id,
+)
+from chatcluster.web.doors.openai.input_items import Given
+from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools
+from chatcluster.web.request import ApiRequest
+
+FORK_BYTES_MAX = 4 << 20
+PAGE_MESSAGES, PAGE_BYTES = 200, 1 << 20
+
+
+class Asked(NamedTuple):
+    """The turn that a request has begun, or had begun when it came before."""
+
+    outcome: Outcome
+    message_id: int
+    revision: int
+
+    @property
+    def response_id(self) -> str:
+        return response_id(self.outcome.chat.id, self.message_id)
+
+
+class Past(NamedTuple):
+    """What a response goes on from. ``message_id`` begins the response before it; None: all of the chat."""
+
+    chat: Chat
+    message_id: int | None = None
+
+
+async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
+    """Raises ``ResponseNotFound`` and ``ConversationNotFound``, also for what is somebody else's."""
+    user_id, services = request.user.user_id, request.services
+    if data.previous_response_id is not None:
+        key = parse_response_id(data.previous_response_id)
+        if await services.responses.get(*key, owner_id=user_id) is None:
+            raise no_such_response(data.previous_response_id)
+        return Past(await services.store.get(key.chat_id), key.message_id)
+    if data.conversation_id is None:
+        return None
+    return Past(await owned_conversation(request, data.conversation_id))
+
+
+async def owned_conversation(request: ApiRequest, text: str) -> Chat:
+    chat = await request.services.store.get(parse_conversation_id(text))
+    if chat.owner_id != request.user.user_id:
+        raise no_such_conversation(text)
+    return chat
+
+
+async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None) -> Asked:
+    """Begin the turn. Raises ``ChatBusy``, and what transitions raise."""
+    await request.require_model(checked_model(data.model))
+    await checked_choice(request.services.mcp.servers, tools.servers)
+    if past is None:
+        return await _ask_anew(request, data, given, tools, ())
+    system = "\n\n".join(filter(None, (data.instructions, *given.system)))
+    history = await _forked(request, past, system)
+    if history is not None:
+        return await _ask_anew(request, data, given, tools, history)
+    return await _go_on(request, data, given, tools, past.chat)
+
+
+# --- a new chat -------------------------------------------------------------------------------
+
+
+async def _ask_anew(
+    request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, history: tuple[NewMessage, ...]
+) -> Asked:
+    messages = (*history, *given.messages)
+    if not messages or messages[-1].role is Role.ASSISTANT or all(one.role is not Role.USER for one in messages):
+        raise InvalidRequest(
+            "input has to end with something to answer: a user's message, or a call's output", param="input"
+        )
+    chat = new_chat(request, data, given.system, messages, tools)
+    outcome = await request.services.transitions.create(chat, await request.idempotency())
+    message = outcome.message
+    assert message is not None, "it has a message to answer"
+    return Asked(outcome, message.id, message.revision)
+
+
+def new_chat(
+    request: ApiRequest,
+    data: CreateResponse,
+    system: tuple[str, ...],
+    messages: tuple[NewMessage, ...],
+    tools: Tools,
+    *,
+    at_rest: bool = False,
+) -> NewChat:
+    bytes_max = request.services.settings.content_bytes_max
+    prompt = checked_prompt("\n\n".join(filter(None, (data.instructions, *system))), bytes_max=bytes_max)
+    first = () if not prompt.strip() else (NewMessage(Role.SYSTEM, (TextPart(prompt),)),)
+    asked = next((one.parts for one in reversed(messages) if one.role is Role.USER), ())
+    return NewChat(
+        id=uuid4(),
+        owner_id=request.user.user_id,
+        title=default_title(asked),
+        model=checked_model(data.model),
+        messages=(*first, *messages),
+        client_tools=tools.client,
+        mcp_servers=tools.servers,
+        at_rest=at_rest,
+    )
+
+
+async def _forked(request: ApiRequest, past: Past, system: str) -> tuple[NewMessage, ...] | None:
+    """The history to go on from in another chat; None where it is this one that goes on."""
+    responses, store = request.services.responses, request.services.store
+    end = None if past.message_id is None else await responses.asked_after(past.chat.id, past.message_id)
+    if end is None and not system:
+        return None
+    first = await store.read_messages(
+        past.chat.id, after_version=0, after_id=0, up_to_version=VERSION_MAX, limit=1, bytes_max=PAGE_BYTES
+    )
+    prompt = text_of(first.messages[0].parts) if first.messages and first.messages[0].role is Role.SYSTEM else ""
+    if end is None and system == prompt:
+        return None
+    if past.message_id is None:
+        raise InvalidRequest(
+            "the instructions of a conversation are those that it began with; leave them away", param="instructions"
+        )
+    if end is None and past.chat.status in (Status.RUNNING, Status.INTERRUPTING):
+        raise ChatBusy("the response before is not over yet; wait for it", status=past.chat.shown_status)
+    copied = await copied_history(request, past.chat.id, before=end)
+    kept = () if system or not prompt else (NewMessage(Role.SYSTEM, (TextPart(prompt),)),)
+    return (*kept, *copied)
+
+
+async def copied_history(request: ApiRequest, chat_id: UUID, *, before: int | None) -> tuple[NewMessage, ...]:
+    """A chat's history up to a message, without its system prompt. Raises ``ChatFull`` for one that is too long."""
+    copied: list[NewMessage] = []
+    after, size = 0, 0
+    while True:
+        page = await request.services.store.read_messages(
+            chat_id,
+            after_version=0,
+            after_id=after,
+            up_to_version=VERSION_MAX,
+            limit=PAGE_MESSAGES,
+            bytes_max=PAGE_BYTES,
+        )
+        for one in page.messages:
+            if before is not None and one.id >= before:
+                return tuple(copied)
+            if one.role is not Role.SYSTEM:
+                copied.append(NewMessage(one.role, one.parts, one.finish_reason, one.model, one.usage))
+        size += len(msgspec.json.encode(page.messages))
+        if size > FORK_BYTES_MAX:
+            raise ChatFull("the history is too long to be copied; begin a new one")
+        if page.next_revision is None:
+            return tuple(copied)
+        after = page.messages[-1].id
+
+
+# --- the same chat ----------------------------------------------------------------------------
+
+
+async def _go_on(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, chat: Chat) -> Asked:
+    if given.results:
+        command: Send | SubmitToolResults = await _submitted(request, given, chat)
+    else:
+        await _configure(request, tools, chat)
+        command = Send(_said(given), Busy.REJECT, checked_model(data.model))
+    try:
+        outcome = await request.services.transitions.apply(
+            chat.id, command, owner_id=request.user.user_id, idempotency=await request.idempotency()
+        )
+    except (ChatBusy, NotAllowedInStatus):
+        await _require_outputs(request, given, chat)
+        raise
+    message = outcome.message
+    assert message is not None, "both insert one"
+    return Asked(outcome, message.id, message.revision)
+
+
+async def _submitted(request: ApiRequest, given: Given, chat: Chat) -> SubmitToolResults:
+    if any(one.role is not Role.TOOL for one in given.messages):
+        raise InvalidRequest("send the outputs of calls first, alone, and then what else there is", param="input")
+    if chat.status is Status.REQUIRES_ACTION:
+        await _require_outputs(request, given, chat)
+    return SubmitToolResults(tuple(ToolResult(part.call_id, part.content, part.is_error) for part in given.results))
+
+
+async def _require_outputs(request: ApiRequest, given: Given, chat: Chat) -> None:
+    """Raises ``InvalidRequest`` if the chat waits for the output of a call that is not given."""
+    waiting = [one for one in await request.services.store.actions(chat.id) if one.kind is CallState.CLIENT]
+    outputs = {part.call_id for part in given.results}
+    for action in waiting:
+        if action.call_id not in outputs:
+            raise InvalidRequest(f"No tool output found for function call {action.call_id}.", param="input")
+
+
+async def _configure(request: ApiRequest, tools: Tools, chat: Chat) -> None:
+    """The tools of this turn are those that come with it."""
+    is_at_rest = chat.status in (Status.WAITING, Status.ERROR)
+    if is_at_rest and (chat.client_tools, chat.mcp_servers) != (tools.client, tools.servers):
+        setup = ChatSetup(client_tools=tools.client, mcp_servers=tools.servers)
+        await request.services.transitions.configure(chat, setup)
+
+
+def _said(given: Given) -> tuple[Part, ...]:
+    if not given.messages or any(one.role is not Role.USER for one in given.messages):
+        raise InvalidRequest("what goes on from a response is a user's message, or outputs of calls", param="input")
+    return tuple(part for one in given.messages for part in one.parts)
+
+
+# --- what is kept of it -----------------------------------------------------------------------
+
+
+async def keep(
+    request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool
+) -> StoredResponse:
+    kept = {"response": parameters, "client_tools": tools.names}
+    row = StoredResponse(
+        asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient
+    )
+    await request.services.responses.add(row)
+    return row
+
+
+def known_of(request: ApiRequest, data: CreateResponse, asked: Asked, tools: list[Any]) -> dict[str, Any]:
+    """What the server knows of a response as it begins."""
+    chat = asked.outcome.chat
+    message = asked.outcome.message
+    assert message is not None, "a turn begins with one"
+    return {
+        "id": asked.response_id,
+        "chat_id": str(chat.id),
+        "created_at": int(message.created_at.timestamp()),
+        "model": data.model or chat.model or request.services.settings.llm_model or "default",
+        "conversation": None if data.conversation_id is None else {"id": conversation_id(chat.id)},
+        "tools": tools,
+    }

@@ -1,0 +1,77 @@
+"""Calls of tools as items of a response and their events. Pure.
+
+A call is told once it is history: before that an interrupt may still drop it, and then nobody has to take anything
+back. Those of tools that the client runs are ``function_call`` items; those that the cluster runs are ``mcp_call``
+items, which are done when their result is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chatcluster.parts import ToolCallPart, ToolResultPart
+from chatcluster.web.doors.openai.chunks import pieces
+from chatcluster.web.doors.openai.spoken import Event
+
+OWN_LABEL = "chatcluster"
+"""The label of tools that are of no server."""
+
+
+class Called:
+    """One call. Each method yields events without their numbers."""
+
+    def __init__(self, part: ToolCallPart, response_id: str, index: int, *, is_clients: bool) -> None:
+        self.index = index
+        self.is_clients = is_clients
+        self.part = part
+        prefix = "fc" if is_clients else "mcp"
+        self.id = f"{prefix}_{response_id.partition('_')[2]}_{index}"
+        self._result: ToolResultPart | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more comes of it in this response."""
+        return self.is_clients or self._result is not None
+
+    def open(self) -> Iterator[Event]:
+        """All that is to be told when the call is made."""
+        kind = "response.function_call_arguments" if self.is_clients else "response.mcp_call_arguments"
+        place = {"item_id": self.id, "output_index": self.index}
+        item = self._item("in_progress", arguments="")
+        yield {"type": "response.output_item.added", "output_index": self.index, "item": item}
+        if not self.is_clients:
+            yield {"type": "response.mcp_call.in_progress", **place}
+        for piece in pieces(self.part.arguments):
+            yield {"type": f"{kind}.delta", **place, "delta": piece}
+        yield {"type": f"{kind}.done", **place, "name": self.part.name, "arguments": self.part.arguments}
+        if self.is_clients:
+            yield self._done("completed")
+
+    def answered(self, result: ToolResultPart) -> Iterator[Event]:
+        self._result = result
+        outcome = "failed" if result.is_error else "completed"
+        yield {"type": f"response.mcp_call.{outcome}", "item_id": self.id, "output_index": self.index}
+        yield self._done(outcome)
+
+    def abandon(self) -> Iterator[Event]:
+        """The response ends without a result of it."""
+        yield self._done("incomplete")
+
+    def item(self) -> dict[str, Any]:
+        failed = self._result is not None and self._result.is_error
+        return self._item("failed" if failed else "completed" if self.is_done else "incomplete")
+
+    def _done(self, status: str) -> Event:
+        return {"type": "response.output_item.done", "output_index": self.index, "item": self._item(status)}
+
+    def _item(self, status: str, arguments: str | None = None) -> dict[str, Any]:
+        said = self.part.arguments if arguments is None else arguments
+        if self.is_clients:
+            call = {"type": "function_call", "call_id": self.part.id, "name": self.part.name, "arguments": said}
+            return {"id": self.id, **call, "status": status}
+        output = None if self._result is None or self._result.is_error else self._result.text
+        error = self._result.text if self._result is not None and self._result.is_error else None
+        label, _, name = self.part.name.rpartition("__")
+        call = {"type": "mcp_call", "server_label": label or OWN_LABEL, "name": name, "arguments": said}
+        return {"id": self.id, **call, "output": output, "error": error, "status": status}

@@ -1,0 +1,85 @@
+"""Messages of a chat as items, and pages of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from chatcluster.errors import InvalidRequest
+from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.ports.responses import StoredResponse
+from chatcluster.web.request import ApiRequest
+
+ITEMS_DEFAULT, ITEMS_MAX = 20, 100
+PAGE_MESSAGES, PAGE_BYTES = 200, 1 << 20
+LISTED_MESSAGES_MAX = 2000
+"""Of a chat that is longer the newest are listed."""
+
+
+async def input_items(request: ApiRequest, stored: StoredResponse) -> list[dict[str, Any]]:
+    """What began the response: all that its transaction brought, up to the message that is answered."""
+    messages = await _messages(request, stored.chat_id, after=stored.revision - 1, up_to=stored.revision)
+    return [item for one in messages if one.id <= stored.message_id for item in items_of(one)]
+
+
+async def conversation_items(request: ApiRequest, chat_id: UUID, version: int) -> list[dict[str, Any]]:
+    return [item for one in await _messages(request, chat_id, after=0, up_to=version) for item in items_of(one)]
+
+
+async def _messages(request: ApiRequest, chat_id: UUID, *, after: int, up_to: int) -> list[Message]:
+    read: list[Message] = []
+    after_id = 0
+    while True:
+        page = await request.services.store.read_messages(
+            chat_id,
+            after_version=after,
+            after_id=after_id,
+            up_to_version=up_to,
+            limit=PAGE_MESSAGES,
+            bytes_max=PAGE_BYTES,
+        )
+        read.extend(page.messages)
+        del read[:-LISTED_MESSAGES_MAX]
+        if page.next_revision is None:
+            return read
+        after_id = page.messages[-1].id
+
+
+def items_of(message: Message) -> Iterator[dict[str, Any]]:
+    """The text of a message is one item, each call and each result another."""
+    kind = "output_text" if message.role is Role.ASSISTANT else "input_text"
+    texts = [_text(kind, part.text) for part in message.parts if isinstance(part, TextPart)]
+    if texts:
+        role = str(message.role)
+        yield {"id": f"msg_{message.id:x}", "type": "message", "role": role, "status": "completed", "content": texts}
+    for place, part in enumerate(message.parts):
+        match part:
+            case ReasoningPart(text=text):
+                summary = [{"type": "summary_text", "text": text}]
+                yield {"id": f"rs_{message.id:x}_{place}", "type": "reasoning", "summary": summary}
+            case ToolCallPart(id=call_id, name=name, arguments=arguments):
+                call = {"call_id": call_id, "name": name, "arguments": arguments, "status": "completed"}
+                yield {"id": f"fc_{message.id:x}_{place}", "type": "function_call", **call}
+            case ToolResultPart(call_id=call_id):
+                output = {"call_id": call_id, "output": part.text, "status": "completed"}
+                yield {"id": f"fco_{message.id:x}_{place}", "type": "function_call_output", **output}
+
+
+def _text(kind: str, text: str) -> dict[str, Any]:
+    return {"type": kind, "text": text, **({"annotations": []} if kind == "output_text" else {})}
+
+
+def page_of(items: Sequence[dict[str, Any]], limit: int, order: str, after: str | None) -> dict[str, Any]:
+    """A page, as lists are in this API. Raises ``InvalidRequest`` for an order, or an item, that there is not."""
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("order is asc or desc", param="order")
+    ordered = list(items if order == "asc" else reversed(items))
+    if after is not None:
+        places = [place for place, item in enumerate(ordered) if item["id"] == after]
+        if not places:
+            raise InvalidRequest(f"there is no item {after[:80]!r} to go on from", param="after")
+        ordered = ordered[places[0] + 1 :]
+    page = ordered[:limit]
+    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    return {"object": "list", "data": page, **ends, "has_more": len(ordered) > limit}

@@ -1,0 +1,149 @@
+"""What callers ask of a response, checked; and the response as it begins. Pure.
+
+Of what the API has, a cluster does not do all. A parameter that would only have made the answer another one of its kind
+(``temperature``, say) is taken and echoed: the model's provider decides. One that would change what the answer is, is
+refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chatcluster.chat import ClientTool
+from chatcluster.errors import InvalidRequest
+from chatcluster.web.api.bodies import InputTool
+from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
+
+METADATA_MAX, KEY_CHARS_MAX, VALUE_CHARS_MAX = 16, 64, 512
+DEFAULTS: dict[str, Any] = {
+    "background": False,
+    "error": None,
+    "frequency_penalty": 0.0,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}
+"""What is echoed, and how it is where the caller did not say."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class CreateResponse(msgspec.Struct, kw_only=True, frozen=True):
+    """A response to be made. Fields that are not here are echoed where OpenAI's API knows them."""
+
+    input: str | list[Any] = ""
+    model: str | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    conversation: str | dict[str, Any] | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    store: bool | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
+    text: dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
+    on_disconnect: str | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        named = self.conversation
+        found = named.get("id") if isinstance(named, dict) else named
+        if found is not None and not isinstance(found, str):
+            raise InvalidRequest("conversation is an ID, or an object with one", param="conversation")
+        return found
+
+
+class Tools(NamedTuple):
+    """``client``: what the caller runs itself; ``servers``: those whose tools the cluster runs."""
+
+    client: tuple[ClientTool, ...]
+    servers: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [tool.name for tool in self.client]
+
+
+def check(data: CreateResponse) -> None:
+    """Raises ``InvalidRequest`` for what this server does not do."""
+    if data.previous_response_id is not None and data.conversation is not None:
+        raise _refused("previous_response_id", "give previous_response_id or conversation, not both")
+    if data.prompt is not None:
+        raise _refused("prompt", "there are no stored prompts here; give instructions and input")
+    if data.text is not None:
+        form = data.text.get("format") or {}
+        if not isinstance(form, dict) or form.get("type", "text") != "text":
+            raise _refused("text.format", "this server cannot hold a model to a schema; ask for text")
+    if data.tool_choice not in (None, "auto", "none"):
+        raise _refused("tool_choice", "the model chooses its tools here: tool_choice is auto or none")
+    if data.on_disconnect not in (None, "continue", "cancel"):
+        raise _refused("on_disconnect", "on_disconnect is continue or cancel")
+    if data.background and data.store is False:
+        raise _refused("background", "what runs in the background is stored: leave store away")
+    check_metadata(data.metadata or {})
+
+
+def check_metadata(metadata: dict[str, str]) -> None:
+    if len(metadata) > METADATA_MAX:
+        raise _refused("metadata", f"metadata has more than {METADATA_MAX} pairs")
+    for key, value in metadata.items():
+        if len(key) > KEY_CHARS_MAX or len(value) > VALUE_CHARS_MAX or "\0" in key + value:
+            limits = f"keys have at most {KEY_CHARS_MAX} characters, values {VALUE_CHARS_MAX}"
+            raise _refused("metadata", f"metadata: {limits}, and none is NUL")
+
+
+def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None) -> Tools:
+    """Raises ``InvalidRequest`` for a kind of tool that there is not."""
+    client, servers = [], []
+    for tool in () if tool_choice == "none" else tools or ():
+        match tool.get("type"):
+            case "function":
+                client.append(_function(tool.get("function") or tool))
+            case "mcp" if tool.get("server_url") is None and isinstance(tool.get("server_label"), str):
+                servers.append(tool["server_label"])
+            case "mcp":
+                raise _refused("tools", "servers of tools are known here by their slug: give it as the server_label")
+            case kind:
+                raise _refused("tools", f"there is no tool of type {str(kind)[:40]!r} here: only function and mcp")
+    return Tools(checked_tools(client), checked_servers(servers))
+
+
+def _function(tool: dict[str, Any]) -> InputTool:
+    name, description, parameters = tool.get("name"), tool.get("description") or "", tool.get("parameters") or {}
+    if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(description, str)):
+        raise _refused("tools", "a function has a name of letters, digits, underscores and hyphens, and a description")
+    if not isinstance(parameters, dict):
+        raise _refused("tools", f"the parameters of {name} are not an object")
+    return InputTool(name, description, parameters or {"type": "object", "properties": {}})
+
+
+def begun(body: dict[str, Any], **known: Any) -> dict[str, Any]:
+    """The response as it begins: every field that there is, as the caller gave it."""
+    echoed = {name: default if body.get(name) is None else body[name] for name, default in DEFAULTS.items()}
+    return {"object": "response", "status": "in_progress", **echoed, "metadata": body.get("metadata") or {}, **known}
+
+
+def _refused(param: str, text: str) -> InvalidRequest:
+    return InvalidRequest(text, param=param)

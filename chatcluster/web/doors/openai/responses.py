@@ -1,0 +1,182 @@
+"""Routes of responses: create, retrieve, cancel, delete, and what they were given."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+import trio
+from litestar import delete, get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.types import ASGIApp
+
+from chatcluster.chat import Interrupt
+from chatcluster.errors import Conflict, InvalidRequest, StoreUnavailable
+from chatcluster.ports.responses import StoredResponse
+from chatcluster.turn_log import TurnStart, UpToDate
+from chatcluster.web.api.answers import REFUSALS
+from chatcluster.web.doors.door_stream import Narrator, answered, narrated
+from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of
+from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
+from chatcluster.web.doors.openai.input_items import given
+from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, input_items, page_of
+from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Narrated, Summed
+from chatcluster.web.doors.openai.response_bodies import CreateResponse, begun, check, tools_of
+from chatcluster.web.doors.openai.response_fold import ResponseFold
+from chatcluster.web.http.sse import EventStream, StreamWire
+from chatcluster.web.request import ApiRequest
+
+READ_SECONDS_MAX = 10.0
+CANCEL_SECONDS_MAX = 5.0
+"""How long an answer to a cancel waits for the end. Later it says that the response is still under way."""
+FOLD_EVENTS = 500
+"""Of one step of the loop."""
+OPENAI = {
+    200: ResponseSpec(dict[str, Any], generate_examples=False, description="As in OpenAI's API, JSON or events"),
+    **REFUSALS,
+}
+STREAM = Annotated[bool, QueryParameter(description="As server-sent events")]
+
+
+@post("/responses", status_code=200, responses=OPENAI)
+async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -> ASGIApp:
+    """Create a response, as in OpenAI's API. It is a turn of a chat, and goes on whatever becomes of the connection.
+
+    `stream`, `background`, `previous_response_id` and `conversation` do what they do there; a past response that is not
+    the last one of its chat is gone on from in a copy. Functions are run by the caller. An `Idempotency-Key` makes a
+    repeat attach to the turn that it began. `on_disconnect: "cancel"` stops it when the caller leaves.
+    """
+    check(data)
+    body = msgspec.json.decode(await request.body())
+    tools = tools_of(data.tools, data.tool_choice)
+    said = given(data.input, bytes_max=request.services.settings.content_bytes_max)
+    if not data.background or data.stream:
+        request.services.readers.feeds.require_place(request.user.user_id)
+    asked = await ask(request, data, said, tools, await past_of(request, data))
+    parameters = begun(body, **known_of(request, data, asked, body.get("tools") or []))
+    stored = await keep(request, asked, parameters, tools, transient=data.store is False and data.conversation is None)
+    fold = fold_of(stored)
+    if data.stream:
+        return streamed(request, stored, Narrated(fold), EVENTS, leaving=data.on_disconnect)
+    if data.background:
+        return answered({**fold.response(), "status": "queued"})
+    return streamed(request, stored, Summed(fold), OBJECT, leaving=data.on_disconnect)
+
+
+def fold_of(stored: StoredResponse) -> ResponseFold:
+    kept = msgspec.json.decode(stored.parameters)
+    return ResponseFold(kept["response"], frozenset(kept["client_tools"]))
+
+
+def streamed(
+    request: ApiRequest, stored: StoredResponse, narrator: Narrator, wire: StreamWire, *, leaving: str | None = None
+) -> EventStream:
+    services, user_id = request.services, request.user.user_id
+    cancel = partial(services.transitions.apply, stored.chat_id, Interrupt(), owner_id=user_id)
+    return EventStream(
+        narrated(
+            services.readers.logs,
+            stored.chat_id,
+            TurnStart(stored.message_id, stored.revision),
+            narrator,
+            owner_id=user_id,
+            on_leave=cancel if leaving == "cancel" else None,
+        ),
+        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
+        pump=request.pump,
+        authenticator=request.authenticator,
+        token=request.auth,
+        resumed=False,
+        wire=wire,
+    )
+
+
+async def stored_response(request: ApiRequest, text: str) -> StoredResponse:
+    """Raises ``ResponseNotFound``, also for what is somebody else's."""
+    stored = await request.services.responses.get(*parse_response_id(text), owner_id=request.user.user_id)
+    if stored is None:
+        raise no_such_response(text)
+    return stored
+
+
+async def read_response(request: ApiRequest, stored: StoredResponse, *, until_over: bool = False) -> ResponseFold:
+    """The response as it is now, or ``until_over``. Raises ``StoreUnavailable`` where that takes too long."""
+    fold, start = fold_of(stored), TurnStart(stored.message_id, stored.revision)
+    with trio.fail_after(READ_SECONDS_MAX):
+        async with request.services.readers.logs.follow(stored.chat_id, start, owner_id=request.user.user_id) as log:
+            while not fold.is_over:
+                for told in await log.receive():
+                    for number, _ in enumerate(fold.tell(told)):
+                        if number % FOLD_EVENTS == 0:
+                            await trio.lowlevel.checkpoint()
+                    if isinstance(told, UpToDate) and not until_over:
+                        return fold
+    return fold
+
+
+@get("/responses/{response_id:str}", responses=OPENAI)
+async def retrieve_response(
+    request: ApiRequest,
+    response_id: FromPath[str],
+    stream: STREAM = False,
+    starting_after: Annotated[
+        int | None, QueryParameter(ge=0, description="With stream: from the next event on")
+    ] = None,
+) -> ASGIApp:
+    """A response as it is now; with `stream` its events, from the first one or after `starting_after`, to the end."""
+    stored = await stored_response(request, response_id)
+    if stream:
+        after = -1 if starting_after is None else starting_after
+        return streamed(request, stored, Narrated(fold_of(stored), after), EVENTS)
+    if starting_after is not None:
+        raise InvalidRequest("starting_after goes with stream=true", param="starting_after")
+    return answered((await _read(request, stored)).response())
+
+
+@post("/responses/{response_id:str}/cancel", status_code=200, responses=OPENAI)
+async def cancel_response(request: ApiRequest, response_id: FromPath[str]) -> ASGIApp:
+    """Stop a response that is under way. What was said stays in the chat. One that is over stays as it is."""
+    stored = await stored_response(request, response_id)
+    fold = await _read(request, stored)
+    if not fold.is_over:
+        with suppress(Conflict):  # it came to its end, or is being stopped already
+            await request.services.transitions.apply(stored.chat_id, Interrupt(), owner_id=request.user.user_id)
+        with trio.move_on_after(CANCEL_SECONDS_MAX):
+            fold = await read_response(request, stored, until_over=True)
+    return answered(fold.response())
+
+
+async def _read(request: ApiRequest, stored: StoredResponse) -> ResponseFold:
+    try:
+        return await read_response(request, stored)
+    except trio.TooSlowError:
+        raise StoreUnavailable("the response could not be read in time") from None
+
+
+@delete("/responses/{response_id:str}", status_code=200, responses=OPENAI)
+async def delete_response(request: ApiRequest, response_id: FromPath[str]) -> ASGIApp:
+    """Forget a response. What was said stays in its chat."""
+    key = parse_response_id(response_id)
+    if not await request.services.responses.remove(*key, owner_id=request.user.user_id):
+        raise no_such_response(response_id)
+    gone = {"id": response_id, "object": "response.deleted", "deleted": True}
+    return answered(gone)
+
+
+@get("/responses/{response_id:str}/input_items", responses=OPENAI)
+async def list_input_items(
+    request: ApiRequest,
+    response_id: FromPath[str],
+    limit: Annotated[int, QueryParameter(ge=1, le=ITEMS_MAX)] = ITEMS_DEFAULT,
+    order: Annotated[str, QueryParameter(description="asc, or desc")] = "desc",
+    after: Annotated[str | None, QueryParameter(description="The last item of the page before")] = None,
+) -> ASGIApp:
+    """What the response was given."""
+    items = await input_items(request, await stored_response(request, response_id))
+    return answered(page_of(items, limit, order, after))
+
+
+ROUTES = [create_response, retrieve_response, cancel_response, delete_response, list_input_items]

@@ -1,0 +1,7 @@
+"""All routes of the doors, by the address that they are below. A new door is put in here."""
+
+from __future__ import annotations
+
+from chatcluster.web.doors.openai import models, responses
+
+ROUTES = {"/v1": [*responses.ROUTES, *models.ROUTES]}

@@ -207,11 +207,10 @@ class _Process:
             readers=Readers(
                 feeds=self._feeds,
                 watches=self._watches,
-                logs=TurnLogs(feeds=self._feeds, store=store, streams=streams, audience=audience),
+                logs=_logs(self._feeds, outside, database, audience),
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             ),
             transitions=Transitions(store, notices),
-            responses=PostgresResponses(database),
             health=_Health(database, redis_health, lambda: self._replica.draining),
             metrics=metrics,
             catalogue=directory.catalogue,
@@ -328,6 +327,11 @@ def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, mo
         model=model,
         toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
+
+
+def _logs(feeds: Feeds, outside: Outside, database: Database, audience: Audience) -> TurnLogs:
+    responses = PostgresResponses(database)
+    return TurnLogs(feeds=feeds, store=outside.store, streams=outside.streams, audience=audience, responses=responses)
 
 
 def _audience(settings: Settings, connections: int) -> Audience:

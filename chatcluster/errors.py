@@ -137,16 +137,6 @@ class LoginNotFound(NotFound):
     code = "login_not_found"
 
 
-class ResponseNotFound(NotFound):
-    """At a front door that knows responses. It may have been deleted, or have been one that is not kept."""
-
-    code = "response_not_found"
-
-
-class ConversationNotFound(NotFound):
-    code = "conversation_not_found"
-
-
 class MethodNotAllowed(CallerError):
     code = "method_not_allowed"
     status = 405

@@ -49,6 +49,7 @@ from chatcluster.parts import (
     in_order,
 )
 from chatcluster.ports import VERSION_MAX, PartStreams, Store
+from chatcluster.ports.responses import Responses
 from chatcluster.shown import Snapshot, Value
 from chatcluster.subscribe import Cut, Feeds, Subscriber
 
@@ -333,9 +334,12 @@ def _history_before(value: Value | UpToDate) -> int:
 
 
 class TurnLogs:
-    """Where doors get the logs of turns."""
+    """Where doors get the logs of turns, and ``responses``, what they keep of them."""
 
-    def __init__(self, *, feeds: Feeds, store: Store, streams: PartStreams, audience: Audience) -> None:
+    def __init__(
+        self, *, feeds: Feeds, store: Store, streams: PartStreams, audience: Audience, responses: Responses
+    ) -> None:
+        self.responses = responses
         self._feeds = feeds
         self._store = store
         self._streams = streams

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from chatcluster import tokens
+from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
 from chatcluster.mcp_administration import McpAdministration
@@ -30,16 +31,20 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
+    MemoryStreams,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.responses import MemoryResponses
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
 from chatcluster.secrets import Keyring
+from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.turn_log import TurnLogs
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
@@ -224,7 +229,16 @@ class World:
         self.sessions = MemorySessions(self.database, settings=self.settings)
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
-        self.pubsub = MemoryPubSub(MemoryBroker())
+        broker = MemoryBroker()
+        self.pubsub, streams, audience = MemoryPubSub(broker), MemoryStreams(broker), Audience(self.settings)
+        self.real_feeds = Feeds(
+            store=self.store, streams=streams, pubsub=self.pubsub, settings=self.settings, audience=audience
+        )
+        """Behind the logs of turns: of what is in the database."""
+        responses = MemoryResponses(self.database)
+        self.logs = TurnLogs(
+            feeds=self.real_feeds, store=self.store, streams=streams, audience=audience, responses=responses
+        )
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
         self.tabs = ScriptedTabs(self.database)
@@ -249,7 +263,7 @@ class World:
             administration=MemoryAdministration(self.database),
             registry=self.registry,
             pubsub=self.pubsub,
-            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
+            readers=Readers(feeds=self.feeds, logs=self.logs, watches=self.watches, tabs=self.tabs),
             transitions=Transitions(self.store, self.notices),
             health=self.health,
             metrics=self.metrics,
@@ -297,6 +311,7 @@ async def serving(world: World) -> AsyncIterator[World]:
     world.url, world.public_url = url_of(private), url_of(public)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(app.run)
+        await nursery.start(world.real_feeds.run)
         await nursery.start(world.server.run, [private], [public])
         with world.metrics.listening():
             yield world

@@ -164,6 +164,8 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    responses: dict[tuple[UUID, int], StoredResponse] = field(default_factory=dict)
+    """By chat, and the message that begins them."""
 
 
 class HeldLock:
@@ -194,8 +196,6 @@ class MemoryDatabase:
         self.tokens: dict[str, TokenRow] = {}
         self.mcp = McpTables()
         self.model_tables = ModelTables()
-        self.responses: dict[tuple[UUID, int], StoredResponse] = {}
-        """By chat, and the message that begins them."""
         self.locks: dict[LockKey, HeldLock] = {}
         self.locked_rows: set[UUID] = set()
         """Chats, and workers, whose rows somebody holds: a burial passes them over."""

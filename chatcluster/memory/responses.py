@@ -18,7 +18,7 @@ class MemoryResponses:
     async def add(self, response: StoredResponse) -> None:
         async with self._link.crossing("add_response"):
             if response.chat_id in self._database.chats:
-                self._database.responses.setdefault((response.chat_id, response.message_id), response)
+                self._database.kept.responses.setdefault((response.chat_id, response.message_id), response)
 
     async def get(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> StoredResponse | None:
         async with self._link.crossing("get_response"):
@@ -28,7 +28,7 @@ class MemoryResponses:
         async with self._link.crossing("remove_response"):
             if self._owned(chat_id, message_id, owner_id) is None:
                 return False
-            del self._database.responses[chat_id, message_id]
+            del self._database.kept.responses[chat_id, message_id]
             return True
 
     async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
@@ -40,4 +40,4 @@ class MemoryResponses:
     def _owned(self, chat_id: UUID, message_id: int, owner_id: UUID) -> StoredResponse | None:
         row = self._database.chats.get(chat_id)
         is_owned = row is not None and row.owner_id == owner_id
-        return self._database.responses.get((chat_id, message_id)) if is_owned else None
+        return self._database.kept.responses.get((chat_id, message_id)) if is_owned else None

@@ -24,15 +24,13 @@ from litestar.types import Receive, Scope, Send
 
 from chatcluster import __version__
 from chatcluster.errors import NotFound
-from chatcluster.web import health, sign_in
-from chatcluster.web.api.routes import ROUTES
 from chatcluster.web.auth import Authenticator, authentication
-from chatcluster.web.doors import routes as doors_routes
 from chatcluster.web.errors import respond
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
 from chatcluster.web.request import ApiRequest, require_known_query
+from chatcluster.web.routes import API, BESIDE, DOORS
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 
@@ -81,7 +79,7 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
     shares = Shares(services.settings)
     api = Router(
         path="/api/v1",
-        route_handlers=ROUTES,
+        route_handlers=API,
         middleware=[authentication(authenticator, shares, services.settings.public_url)],
         guards=[require_known_query],
     )
@@ -91,10 +89,10 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
             route_handlers=routes,
             middleware=[authentication(authenticator, shares, services.settings.public_url)],
         )
-        for path, routes in doors_routes.ROUTES.items()
+        for path, routes in DOORS.items()
     ]
     return _Litestar(
-        route_handlers=[api, *doors, *health.ROUTES, *sign_in.ROUTES],
+        route_handlers=[api, *doors, *BESIDE],
         request_class=ApiRequest,
         exception_handlers={Exception: respond},
         state=State(
@@ -132,12 +130,10 @@ def _openapi() -> OpenAPIConfig:
 
 def openapi_document() -> dict[str, Any]:
     """The description of the API, without a replica: for those who make clients from it."""
-    api = Router(path="/api/v1", route_handlers=ROUTES, security=[{"token": []}, {"session": []}])
+    api = Router(path="/api/v1", route_handlers=API, security=[{"token": []}, {"session": []}])
     security: list[dict[str, list[str]]] = [{"token": []}, {"session": []}]
-    doors = [
-        Router(path=path, route_handlers=routes, security=security) for path, routes in doors_routes.ROUTES.items()
-    ]
-    app = _Litestar(route_handlers=[api, *doors, *health.ROUTES, *sign_in.ROUTES], openapi_config=_openapi())
+    doors = [Router(path=path, route_handlers=routes, security=security) for path, routes in DOORS.items()]
+    app = _Litestar(route_handlers=[api, *doors, *BESIDE], openapi_config=_openapi())
     document: dict[str, Any] = msgspec.to_builtins(app.openapi_schema.to_schema())
     document["paths"] = dict(sorted(document["paths"].items()))  # litestar keeps those of one route in a set
     for schema in document["components"]["schemas"].values():

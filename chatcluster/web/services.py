@@ -71,6 +71,11 @@ class Tabs(Protocol):
 
 
 class Logs(Protocol):
+    """The logs of turns, and what doors keep of them."""
+
+    @property
+    def responses(self) -> Responses: ...
+
     def follow(self, chat_id: UUID, start: TurnStart, *, owner_id: UUID) -> AbstractAsyncContextManager[TurnLog]: ...
 
 
@@ -106,7 +111,6 @@ class Services:
     pubsub: PubSub
     readers: Readers
     transitions: Transitions
-    responses: Responses
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""
     model_admin: ModelAdministration

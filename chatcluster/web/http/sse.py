@@ -88,7 +88,7 @@ class EventStream:
         wire: StreamWire = NATIVE,
     ) -> None:
         """``first`` is an event that comes before those of the subscription."""
-        self._wire = wire
+        self._wire = wire._replace(opening=wire.opening + first)
         self._subscription = subscription
         self._heartbeat_seconds = heartbeat_seconds
         self._pump = pump
@@ -98,7 +98,6 @@ class EventStream:
         self._ask_at = _ask_again_at()
         self._resumed = resumed
         self._status = status
-        self._first = first
         self._subscriber: Subscriber
         self._outlet: Outlet
         self._reason = "stopped"
@@ -121,7 +120,7 @@ class EventStream:
     async def _run(self, outlet: Outlet) -> None:
         """Pass events on until the stream ends."""
         self._subscriber.sink = self._offered
-        await outlet.write(self._wire.opening + self._first)
+        await outlet.write(self._wire.opening)
         try:
             while await self._still_valid():
                 await outlet.write(await self._next())

@@ -63,7 +63,7 @@ async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
     user_id, services = request.user.user_id, request.services
     if data.previous_response_id is not None:
         key = parse_response_id(data.previous_response_id)
-        if await services.responses.get(*key, owner_id=user_id) is None:
+        if await services.readers.logs.responses.get(*key, owner_id=user_id) is None:
             raise no_such_response(data.previous_response_id)
         return Past(await services.store.get(key.chat_id), key.message_id)
     if data.conversation_id is None:
@@ -136,7 +136,7 @@ def new_chat(
 
 async def _forked(request: ApiRequest, past: Past, system: str) -> tuple[NewMessage, ...] | None:
     """The history to go on from in another chat; None where it is this one that goes on."""
-    responses, store = request.services.responses, request.services.store
+    responses, store = request.services.readers.logs.responses, request.services.store
     end = None if past.message_id is None else await responses.asked_after(past.chat.id, past.message_id)
     if end is None and not system:
         return None
@@ -245,7 +245,7 @@ async def keep(
     row = StoredResponse(
         asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient
     )
-    await request.services.responses.add(row)
+    await request.services.readers.logs.responses.add(row)
     return row
 
 

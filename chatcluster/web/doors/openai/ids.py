@@ -6,10 +6,20 @@ import re
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.errors import ConversationNotFound, ResponseNotFound
+from chatcluster.errors import NotFound
 
 _RESPONSE = re.compile(r"resp_([0-9a-f]{32})([0-9a-f]{1,15})")
 _CONVERSATION = re.compile(r"conv_([0-9a-f]{32})")
+
+
+class ResponseNotFound(NotFound):
+    """It may have been deleted, or have been one that is not kept."""
+
+    code = "response_not_found"
+
+
+class ConversationNotFound(NotFound):
+    code = "conversation_not_found"
 
 
 class ResponseKey(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -14,26 +13,20 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 
 from chatcluster.chat import Interrupt
-from chatcluster.errors import Conflict, InvalidRequest, StoreUnavailable
-from chatcluster.ports.responses import StoredResponse
-from chatcluster.turn_log import TurnStart, UpToDate
+from chatcluster.errors import Conflict, InvalidRequest
 from chatcluster.web.api.answers import REFUSALS
-from chatcluster.web.doors.door_stream import Narrator, answered, narrated
+from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
 from chatcluster.web.doors.openai.input_items import given
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, input_items, page_of
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Narrated, Summed
 from chatcluster.web.doors.openai.response_bodies import CreateResponse, begun, check, tools_of
-from chatcluster.web.doors.openai.response_fold import ResponseFold
-from chatcluster.web.http.sse import EventStream, StreamWire
+from chatcluster.web.doors.openai.telling import fold_of, read_response, stored_response, streamed
 from chatcluster.web.request import ApiRequest
 
-READ_SECONDS_MAX = 10.0
 CANCEL_SECONDS_MAX = 5.0
 """How long an answer to a cancel waits for the end. Later it says that the response is still under way."""
-FOLD_EVENTS = 500
-"""Of one step of the loop."""
 OPENAI = {
     200: ResponseSpec(dict[str, Any], generate_examples=False, description="As in OpenAI's API, JSON or events"),
     **REFUSALS,
@@ -66,57 +59,6 @@ async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -
     return streamed(request, stored, Summed(fold), OBJECT, leaving=data.on_disconnect)
 
 
-def fold_of(stored: StoredResponse) -> ResponseFold:
-    kept = msgspec.json.decode(stored.parameters)
-    return ResponseFold(kept["response"], frozenset(kept["client_tools"]))
-
-
-def streamed(
-    request: ApiRequest, stored: StoredResponse, narrator: Narrator, wire: StreamWire, *, leaving: str | None = None
-) -> EventStream:
-    services, user_id = request.services, request.user.user_id
-    cancel = partial(services.transitions.apply, stored.chat_id, Interrupt(), owner_id=user_id)
-    return EventStream(
-        narrated(
-            services.readers.logs,
-            stored.chat_id,
-            TurnStart(stored.message_id, stored.revision),
-            narrator,
-            owner_id=user_id,
-            on_leave=cancel if leaving == "cancel" else None,
-        ),
-        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
-        pump=request.pump,
-        authenticator=request.authenticator,
-        token=request.auth,
-        resumed=False,
-        wire=wire,
-    )
-
-
-async def stored_response(request: ApiRequest, text: str) -> StoredResponse:
-    """Raises ``ResponseNotFound``, also for what is somebody else's."""
-    stored = await request.services.responses.get(*parse_response_id(text), owner_id=request.user.user_id)
-    if stored is None:
-        raise no_such_response(text)
-    return stored
-
-
-async def read_response(request: ApiRequest, stored: StoredResponse, *, until_over: bool = False) -> ResponseFold:
-    """The response as it is now, or ``until_over``. Raises ``StoreUnavailable`` where that takes too long."""
-    fold, start = fold_of(stored), TurnStart(stored.message_id, stored.revision)
-    with trio.fail_after(READ_SECONDS_MAX):
-        async with request.services.readers.logs.follow(stored.chat_id, start, owner_id=request.user.user_id) as log:
-            while not fold.is_over:
-                for told in await log.receive():
-                    for number, _ in enumerate(fold.tell(told)):
-                        if number % FOLD_EVENTS == 0:
-                            await trio.lowlevel.checkpoint()
-                    if isinstance(told, UpToDate) and not until_over:
-                        return fold
-    return fold
-
-
 @get("/responses/{response_id:str}", responses=OPENAI)
 async def retrieve_response(
     request: ApiRequest,
@@ -133,14 +75,14 @@ async def retrieve_response(
         return streamed(request, stored, Narrated(fold_of(stored), after), EVENTS)
     if starting_after is not None:
         raise InvalidRequest("starting_after goes with stream=true", param="starting_after")
-    return answered((await _read(request, stored)).response())
+    return answered((await read_response(request, stored)).response())
 
 
 @post("/responses/{response_id:str}/cancel", status_code=200, responses=OPENAI)
 async def cancel_response(request: ApiRequest, response_id: FromPath[str]) -> ASGIApp:
     """Stop a response that is under way. What was said stays in the chat. One that is over stays as it is."""
     stored = await stored_response(request, response_id)
-    fold = await _read(request, stored)
+    fold = await read_response(request, stored)
     if not fold.is_over:
         with suppress(Conflict):  # it came to its end, or is being stopped already
             await request.services.transitions.apply(stored.chat_id, Interrupt(), owner_id=request.user.user_id)
@@ -149,18 +91,11 @@ async def cancel_response(request: ApiRequest, response_id: FromPath[str]) -> AS
     return answered(fold.response())
 
 
-async def _read(request: ApiRequest, stored: StoredResponse) -> ResponseFold:
-    try:
-        return await read_response(request, stored)
-    except trio.TooSlowError:
-        raise StoreUnavailable("the response could not be read in time") from None
-
-
 @delete("/responses/{response_id:str}", status_code=200, responses=OPENAI)
 async def delete_response(request: ApiRequest, response_id: FromPath[str]) -> ASGIApp:
     """Forget a response. What was said stays in its chat."""
     key = parse_response_id(response_id)
-    if not await request.services.responses.remove(*key, owner_id=request.user.user_id):
+    if not await request.services.readers.logs.responses.remove(*key, owner_id=request.user.user_id):
         raise no_such_response(response_id)
     gone = {"id": response_id, "object": "response.deleted", "deleted": True}
     return answered(gone)

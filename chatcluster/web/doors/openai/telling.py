@@ -1,0 +1,80 @@
+"""A stored response, told: as a stream, or as it is now."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+import trio
+
+from chatcluster.chat import Interrupt
+from chatcluster.errors import StoreUnavailable
+from chatcluster.ports.responses import StoredResponse
+from chatcluster.turn_log import TurnStart, UpToDate
+from chatcluster.web.doors.door_stream import Narrator, narrated
+from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
+from chatcluster.web.doors.openai.response_fold import ResponseFold
+from chatcluster.web.http.sse import EventStream, StreamWire
+from chatcluster.web.request import ApiRequest
+
+READ_SECONDS_MAX = 10.0
+FOLD_EVENTS = 500
+"""Of one step of the loop."""
+
+
+def fold_of(stored: StoredResponse) -> ResponseFold:
+    kept = msgspec.json.decode(stored.parameters)
+    return ResponseFold(kept["response"], frozenset(kept["client_tools"]))
+
+
+def streamed(
+    request: ApiRequest, stored: StoredResponse, narrator: Narrator, wire: StreamWire, *, leaving: str | None = None
+) -> EventStream:
+    services, user_id = request.services, request.user.user_id
+    cancel = partial(services.transitions.apply, stored.chat_id, Interrupt(), owner_id=user_id)
+    return EventStream(
+        narrated(
+            services.readers.logs,
+            stored.chat_id,
+            TurnStart(stored.message_id, stored.revision),
+            narrator,
+            owner_id=user_id,
+            on_leave=cancel if leaving == "cancel" else None,
+        ),
+        heartbeat_seconds=services.settings.sse_heartbeat_seconds,
+        pump=request.pump,
+        authenticator=request.authenticator,
+        token=request.auth,
+        resumed=False,
+        wire=wire,
+    )
+
+
+async def stored_response(request: ApiRequest, text: str) -> StoredResponse:
+    """Raises ``ResponseNotFound``, also for what is somebody else's."""
+    stored = await request.services.readers.logs.responses.get(*parse_response_id(text), owner_id=request.user.user_id)
+    if stored is None:
+        raise no_such_response(text)
+    return stored
+
+
+async def _read(request: ApiRequest, stored: StoredResponse, until_over: bool) -> ResponseFold:
+    fold, start = fold_of(stored), TurnStart(stored.message_id, stored.revision)
+    with trio.fail_after(READ_SECONDS_MAX):
+        async with request.services.readers.logs.follow(stored.chat_id, start, owner_id=request.user.user_id) as log:
+            while not fold.is_over:
+                for told in await log.receive():
+                    for number, _ in enumerate(fold.tell(told)):
+                        if number % FOLD_EVENTS == 0:
+                            await trio.lowlevel.checkpoint()
+                    if isinstance(told, UpToDate) and not until_over:
+                        return fold
+    return fold
+
+
+async def read_response(request: ApiRequest, stored: StoredResponse, *, until_over: bool = False) -> ResponseFold:
+    """The response as it is now, or ``until_over``. Raises ``StoreUnavailable`` where that takes too long."""
+    try:
+        return await _read(request, stored, until_over)
+    except trio.TooSlowError:
+        raise StoreUnavailable("the response could not be read in time") from None

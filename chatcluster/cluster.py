@@ -53,6 +53,7 @@ from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
@@ -214,6 +215,7 @@ class _Process:
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
             mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
             mcp_client=mcp,
+            usage=PostgresUsage(database),
         )
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)

@@ -30,6 +30,7 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
+    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.metrics import Metrics
@@ -257,6 +258,7 @@ class World:
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
             mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
             mcp_client=self.mcp_client,
+            usage=MemoryUsage(self.database),
         )
 
     async def have_servers(self, *slugs: str) -> None:

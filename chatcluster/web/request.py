@@ -101,7 +101,11 @@ async def require_known_query(connection: ASGIConnection[Any, Account, Any, Any]
     """
     if not connection.scope["query_string"]:
         return
-    declared, seen = handler.parsed_fn_signature.parameters, set[str]()
+    declared = {
+        (parameter.kwarg_definition and parameter.kwarg_definition.name) or name: parameter
+        for name, parameter in handler.parsed_fn_signature.parameters.items()
+    }
+    seen = set[str]()
     for name, text in connection.query_params.multi_items():
         parameter = declared.get(name)
         if parameter is None or not isinstance(parameter.kwarg_definition, QueryParameter):

@@ -20,6 +20,7 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.usage import UsageBook
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -104,5 +105,6 @@ class Services:
     model_admin: ModelAdministration
     health: Health
     metrics: Metrics
+    usage: UsageBook
     mcp: McpAdministration
     mcp_client: McpClient

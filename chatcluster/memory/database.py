@@ -148,6 +148,10 @@ class CodeRow:
     expires_at: datetime
 
 
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
+
+
 class UsageKey(NamedTuple):
     """What an attempt is known by."""
 
@@ -182,7 +186,7 @@ class Kept:
     """What was spent, in the order of its booking."""
 
 
-def _lost(state: ChatState) -> tuple[Spent, ...]:
+def _lost(state: ChatState) -> Booking:
     """The attempt that was under way, or may have been, when the chat's owner died."""
     if (
         state.status not in (Status.RUNNING, Status.INTERRUPTING)
@@ -290,7 +294,7 @@ class MemoryDatabase:
             self.change(row, disowned(self.found(row), cause))
         return tuple(self.view(row) for row in freed)
 
-    def book(self, row: ChatRow, spent: Iterable[Spent]) -> None:
+    def book(self, row: ChatRow, spent: Booking) -> None:
         """What is booked already stays as it is."""
         for one in spent:
             key = UsageKey(row.id, one.history_version, one.attempt)

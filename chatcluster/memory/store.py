@@ -35,7 +35,7 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.claims import Claims
-from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
+from chatcluster.memory.database import Booking, ChatRow, MemoryDatabase, Origin, UsedKey
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
 from chatcluster.memory.pages import history_page_of, page_of, turns_of
@@ -60,7 +60,6 @@ from chatcluster.ports import (
 )
 from chatcluster.room import bytes_of, new_parts, require_room
 from chatcluster.texts import in_any_case
-from chatcluster.usage import Spent
 
 
 class MemoryStore(Claims, MemoryLedger):
@@ -100,7 +99,7 @@ class MemoryStore(Claims, MemoryLedger):
         command: OwnerCommand,
         *,
         known: Chat | None = None,  # noqa: ARG002
-        spent: tuple[Spent, ...] = (),
+        spent: Booking = (),
     ) -> Outcome:
         async with self._link.crossing("commit"):
             return self._commit(fence, command, spent)
@@ -292,7 +291,7 @@ class MemoryStore(Claims, MemoryLedger):
             held = bytes_of(row.messages) + bytes_of(row.queue)
         require_room(held, parts, bytes_max=self._settings.history_bytes_max)
 
-    def _commit(self, fence: Fence, command: OwnerCommand, spent: tuple[Spent, ...]) -> Outcome:
+    def _commit(self, fence: Fence, command: OwnerCommand, spent: Booking) -> Outcome:
         row = self._database.chats.get(fence.chat_id)
         if row is None:
             raise Fenced("the chat does not exist any more")

@@ -40,6 +40,10 @@ SEEN_COMMANDS = (Send, Interrupt)
 """Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
 
 
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
+
+
 class Applied(NamedTuple):
     """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated."""
 
@@ -85,7 +89,7 @@ async def write_decision(
     decision: Decision,
     fence: Fence | None,
     kept_bytes: int | None = None,
-    spent: Sequence[Spent] = (),
+    spent: Booking = (),
 ) -> Outcome:
     """``kept_bytes``: what the chat holds without the change, where that was counted just now."""
     origin = None if fence is None else Origin(fence.epoch, fence.history_version, decision.event)
@@ -129,7 +133,7 @@ async def write_known(
     decision: Decision,
     before: ChatState,
     fence: Fence,
-    spent: Sequence[Spent] = (),
+    spent: Booking = (),
 ) -> Outcome | None:
     """Write a plain decision that was made for ``known``; None, with nothing written, if the chat has changed since."""
     values = {
@@ -171,9 +175,7 @@ async def write_seen(connection: Connection, seen: Chat, decision: Decision, bef
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
 
 
-async def _end_turn(
-    connection: Connection, chat_id: UUID, decision: Decision, spent: Sequence[Spent]
-) -> EndedTurn | None:
+async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision, spent: Booking) -> EndedTurn | None:
     """Book what was spent, and write the end of the turn, which includes it."""
     if decision.ended is None:
         if spent:

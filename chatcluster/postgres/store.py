@@ -63,6 +63,7 @@ from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
+    Booking,
     apply_seen,
     insert_chat,
     insert_messages,
@@ -82,7 +83,6 @@ from chatcluster.postgres.rows import (
     queue_of,
     state_of,
 )
-from chatcluster.usage import Spent
 
 SQL = load_queries("chats.sql")
 
@@ -138,16 +138,14 @@ class PostgresStore(PostgresReads):
         return await self._database.transaction(_delete, chat_id, owner_id, chat_id=chat_id)
 
     async def commit(
-        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: Booking = ()
     ) -> Outcome:
         generation = self._database.generation
         outcome = await self._commit(fence, command, known, spent)
         self._histories.known.learn(fence.history_version, outcome, generation)
         return outcome
 
-    async def _commit(
-        self, fence: Fence, command: OwnerCommand, known: Chat | None, spent: tuple[Spent, ...]
-    ) -> Outcome:
+    async def _commit(self, fence: Fence, command: OwnerCommand, known: Chat | None, spent: Booking) -> Outcome:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
             outcome = await self._database.autocommit(
@@ -242,7 +240,7 @@ async def _delete(connection: Connection, chat_id: UUID, owner_id: UUID) -> Chat
     return chat
 
 
-async def _commit(connection: Connection, fence: Fence, command: OwnerCommand, spent: tuple[Spent, ...]) -> Outcome:
+async def _commit(connection: Connection, fence: Fence, command: OwnerCommand, spent: Booking) -> Outcome:
     row = await connection.fetchrow(SQL["lock_chat"], fence.chat_id)
     if row is None:  # a server that took the place of another may never have had it
         raise Fenced("the chat does not exist any more")
@@ -262,7 +260,7 @@ async def _transition(
     fence: Fence | None,
     facts: Facts = NO_FACTS,
     kept_bytes: int | None = None,
-    spent: tuple[Spent, ...] = (),
+    spent: Booking = (),
 ) -> Outcome:
     chat = chat_of(row)
     state = state_of(chat, (), ())
@@ -298,6 +296,6 @@ def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decisio
 
 
 async def _commit_known(
-    connection: Connection, known: Chat, decision: Decision, fence: Fence, spent: tuple[Spent, ...]
+    connection: Connection, known: Chat, decision: Decision, fence: Fence, spent: Booking
 ) -> Outcome | None:
     return await write_known(connection, known, decision, state_of(known, (), ()), fence, spent)

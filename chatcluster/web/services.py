@@ -90,7 +90,14 @@ class Readers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Services:
+class Spending:
+    """What models cost."""
+
+    usage: UsageBook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services(Spending):
     settings: Settings
     store: Store
     accounts: Accounts
@@ -105,6 +112,5 @@ class Services:
     model_admin: ModelAdministration
     health: Health
     metrics: Metrics
-    usage: UsageBook
     mcp: McpAdministration
     mcp_client: McpClient

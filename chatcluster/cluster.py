@@ -53,6 +53,7 @@ from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
@@ -258,6 +259,7 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
+            usage=PostgresUsage(database),
         )
 
     @classmethod

@@ -30,6 +30,7 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
+    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.metrics import Metrics
@@ -265,6 +266,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
+            usage=MemoryUsage(self.database),
         )
 
     async def have_servers(self, *slugs: str) -> None:

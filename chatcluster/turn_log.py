@@ -337,7 +337,7 @@ class TurnLogs:
     """Where doors get the logs of turns, and ``responses``, what they keep of them."""
 
     def __init__(
-        self, *, feeds: Feeds, store: Store, streams: PartStreams, audience: Audience, responses: Responses
+        self, feeds: Feeds, store: Store, streams: PartStreams, audience: Audience, responses: Responses
     ) -> None:
         self.responses = responses
         self._feeds = feeds

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
@@ -20,10 +20,13 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
-from chatcluster.ports.responses import Responses
+from chatcluster.ports.usage import UsageBook
+from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
-from chatcluster.turn_log import TurnLog, TurnStart
+
+if TYPE_CHECKING:
+    from chatcluster.turn_log import TurnLogs
 
 
 class Subscriber(Protocol):
@@ -70,15 +73,6 @@ class Tabs(Protocol):
     ) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
-class Logs(Protocol):
-    """The logs of turns, and what doors keep of them."""
-
-    @property
-    def responses(self) -> Responses: ...
-
-    def follow(self, chat_id: UUID, start: TurnStart, *, owner_id: UUID) -> AbstractAsyncContextManager[TurnLog]: ...
-
-
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -95,9 +89,18 @@ class Readers:
     """Where readers of event streams subscribe: to a chat, to a list, to both, to a turn as values."""
 
     feeds: Feeds
-    logs: Logs
+    logs: TurnLogs
     watches: Watches
     tabs: Tabs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mcp:
+    """Servers of tools: what administrators do with them, how they are spoken to, whom they have to let in."""
+
+    admin: McpAdministration
+    client: McpClient
+    sign_ins: SignIns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,5 +119,5 @@ class Services:
     model_admin: ModelAdministration
     health: Health
     metrics: Metrics
-    mcp: McpAdministration
-    mcp_client: McpClient
+    mcp: Mcp
+    usage: UsageBook

@@ -33,13 +33,8 @@ class Listener:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         replica = self.replica
-        logs = TurnLogs(
-            feeds=replica.feeds,
-            store=replica.store,
-            streams=replica.streams,
-            audience=Audience(replica.settings),
-            responses=MemoryResponses(replica.world.database),
-        )
+        responses = MemoryResponses(replica.world.database)
+        logs = TurnLogs(replica.feeds, replica.store, replica.streams, Audience(replica.settings), responses)
         async with logs.follow(self.chat.id, self.start, owner_id=OWNER) as log:
             task_status.started()
             while not self.fold.is_over:

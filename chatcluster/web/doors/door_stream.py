@@ -22,9 +22,8 @@ from litestar.types import ASGIApp
 from chatcluster import telemetry
 from chatcluster.errors import ChatclusterError
 from chatcluster.parts import encode
-from chatcluster.turn_log import Told, TurnLog, TurnStart
+from chatcluster.turn_log import Told, TurnLog, TurnLogs, TurnStart
 from chatcluster.web.http.sse import Finished
-from chatcluster.web.services import Logs
 
 EVENTS_MAX = 200
 """That are made in one step."""
@@ -119,7 +118,13 @@ Leave = Callable[[], Awaitable[object]]
 
 @asynccontextmanager
 async def narrated(
-    logs: Logs, chat_id: UUID, start: TurnStart, narrator: Narrator, *, owner_id: UUID, on_leave: Leave | None = None
+    logs: TurnLogs,
+    chat_id: UUID,
+    start: TurnStart,
+    narrator: Narrator,
+    *,
+    owner_id: UUID,
+    on_leave: Leave | None = None,
 ) -> AsyncIterator[DoorStream]:
     """A turn in a narrator's words. ``on_leave`` is called if the client leaves before its end."""
     async with logs.follow(chat_id, start, owner_id=owner_id) as log:

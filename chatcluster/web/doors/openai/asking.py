@@ -81,7 +81,7 @@ async def owned_conversation(request: ApiRequest, text: str) -> Chat:
 async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None) -> Asked:
     """Begin the turn. Raises ``ChatBusy``, and what transitions raise."""
     await request.require_model(checked_model(data.model))
-    await checked_choice(request.services.mcp.servers, tools.servers)
+    await checked_choice(request.services.mcp.admin.servers, tools.servers)
     if past is None:
         return await _ask_anew(request, data, given, tools, ())
     system = "\n\n".join(filter(None, (data.instructions, *given.system)))

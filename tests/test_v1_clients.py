@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -19,6 +21,8 @@ from cluster_processes import Cluster, Process
 pytestmark = pytest.mark.cluster
 
 MODEL = "simulated"
+OPENED: list[openai.OpenAI] = []
+"""Clients of the test, to be closed behind it."""
 WEATHER: Any = {
     "type": "function",
     "name": "get_weather",
@@ -36,12 +40,16 @@ def words(count: int) -> str:
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
     cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2)
     yield cluster
+    for opened in OPENED:
+        opened.close()
+    OPENED.clear()
     await cluster.aclose()
 
 
 def client(cluster: Cluster, replica: Process | None = None, token: str | None = None) -> Any:
     url = (replica or cluster.replicas[0]).url
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=token or cluster.token, max_retries=0, timeout=30)
+    OPENED.append(openai.OpenAI(base_url=f"{url}/v1", api_key=token or cluster.token, max_retries=0, timeout=30))
+    return OPENED[-1]
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
@@ -189,9 +197,7 @@ async def test_what_runs_in_the_background_is_cancelled_and_resumed(cluster: Clu
         assert made.status == "queued"
         began = time.monotonic()
         with pytest.raises(openai.ConflictError) as busy:
-            openai.OpenAI(base_url=f"{cluster.replicas[0].url}/v1", api_key=cluster.token).responses.create(
-                model=MODEL, input="and?", previous_response_id=made.id
-            )
+            one.with_options(max_retries=2).responses.create(model=MODEL, input="?", previous_response_id=made.id)
         assert busy.value.response.headers["x-should-retry"] == "false"
         assert time.monotonic() - began < 2, "the client does not hammer"
         for event in other.responses.retrieve(made.id, stream=True):
@@ -267,5 +273,87 @@ async def test_p1_a_repeat_with_its_key_attaches_to_what_the_first_one_began(clu
         first = plain(client(cluster).responses.create(**asked))
         assert plain(client(cluster, cluster.replicas[1]).responses.create(**asked)) == first
         assert first[-1]["response"]["output"][0]["content"][0]["text"] == words(30)
+
+    await in_thread(work)
+
+
+def ask(one: Any, messages: Any, **options: Any) -> str:
+    return str(one.chat.completions.create(model=MODEL, messages=messages, **options).choices[0].message.content)
+
+
+async def test_a_chat_completion_is_streamed_and_made_as_a_whole(cluster: Cluster) -> None:
+    def work() -> None:
+        one = client(cluster)
+        messages: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi [[tokens=9]]"}]
+        made = one.chat.completions.create(model=MODEL, messages=messages)
+        assert (made.choices[0].message.content, made.choices[0].finish_reason) == (words(9), "stop")
+        assert made.usage.completion_tokens == 9
+        usage = {"include_usage": True}
+        asked = one.chat.completions.create(model=MODEL, messages=messages, stream=True, stream_options=usage)
+        chunks = list(asked)
+        assert chunks[0].choices[0].delta.role == "assistant"
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == words(9)
+        assert chunks[-2].choices[0].finish_reason == "stop"
+        assert (chunks[-1].choices, chunks[-1].usage.completion_tokens) == ([], 9)
+        assert "Be kind." in ask(one, [messages[0], {"role": "user", "content": "[[mode=request]]"}])
+
+    await in_thread(work)
+
+
+async def test_a_chat_completion_has_calls_of_the_clients_functions(cluster: Cluster) -> None:
+    def work() -> None:
+        one = client(cluster)
+        nested: Any = [{"type": "function", "function": {key: WEATHER[key] for key in WEATHER if key != "type"}}]
+        messages: Any = [{"role": "user", "content": '[[call=get_weather {"city": "Oslo"}]]'}]
+        chunks = list(one.chat.completions.create(model=MODEL, messages=messages, tools=nested, stream=True))
+        (call,) = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
+        assert (call.index, call.function.name, call.function.arguments) == (0, "get_weather", '{"city": "Oslo"}')
+        assert chunks[-1].choices[0].finish_reason == "tool_calls"
+        asked = one.chat.completions.create(model=MODEL, messages=messages, tools=nested).choices[0]
+        assert (asked.finish_reason, asked.message.tool_calls[0].function.name) == ("tool_calls", "get_weather")
+        output = {"role": "tool", "tool_call_id": asked.message.tool_calls[0].id, "content": "12 degrees"}
+        assert "12 degrees" in ask(one, [*messages, asked.message.to_dict(), output], tools=nested)
+
+    await in_thread(work)
+
+
+async def test_p4_a_chat_completion_survives_the_death_of_its_owner(cluster: Cluster) -> None:
+    """The answer that takes its place says the same: nothing is said twice."""
+
+    def work() -> None:
+        key = {"Idempotency-Key": "once"}
+        asked: Any = {"messages": [{"role": "user", "content": "[[tokens=80 tps=40]]"}], "extra_headers": key}
+        first = client(cluster).chat.completions.create(model=MODEL, stream=True, **asked)
+        chat_id = uuid.UUID(next(iter(first)).id.removeprefix("chatcmpl-")[:32])
+        first.close()
+        owner = owner_of(cluster, SimpleNamespace(model_extra={"chat_id": str(chat_id)}))
+        said = ""
+        again = client(cluster, cluster.others(owner)[0]).chat.completions.create(model=MODEL, stream=True, **asked)
+        for chunk in again:
+            said += chunk.choices[0].delta.content or ""
+            if len(said) > 20 and owner.process.poll() is None:
+                owner.send(signal.SIGKILL)
+                owner.process.wait()
+        assert said == words(80)
+
+    await in_thread(work)
+
+
+async def test_a_chat_completion_that_fails_is_an_error(cluster: Cluster) -> None:
+    def work() -> None:
+        one = client(cluster)
+        failing: Any = [{"role": "user", "content": "[[fail=401]]"}]
+        with pytest.raises(openai.InternalServerError, match="401"):
+            ask(one, failing)
+        with pytest.raises(openai.APIError, match="401"):
+            list(one.chat.completions.create(model=MODEL, messages=failing, stream=True))
+        wrong: Any
+        for wrong in ({"n": 2}, {"stop": "x"}, {"response_format": {"type": "json_object"}}):
+            with pytest.raises(openai.BadRequestError):
+                ask(one, [{"role": "user", "content": "x"}], **wrong)
+        image = {"type": "image_url", "image_url": {"url": "x"}}
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(one, [{"role": "user", "content": [image]}])
+        assert refused.value.param == "messages"
 
     await in_thread(work)

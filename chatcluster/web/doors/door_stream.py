@@ -10,24 +10,26 @@ A long message is many events: they are made a few at a time, and others get the
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import chain, islice
 from typing import Any, Protocol
 from uuid import UUID
 
 import trio
 from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chatcluster import telemetry
-from chatcluster.errors import ChatclusterError
+from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.parts import encode
+from chatcluster.subscribe import Cut
 from chatcluster.turn_log import Told, TurnLog, TurnLogs, TurnStart
-from chatcluster.web.http.sse import Finished
+from chatcluster.web.http.sse import EventStream, Finished
 
 EVENTS_MAX = 200
 """That are made in one step."""
 LEAVE_SECONDS_MAX = 5.0
+SOON_SECONDS = 1.0
 
 
 def answered(value: Any) -> ASGIApp:
@@ -111,6 +113,37 @@ class DoorStream:
         pieces = list(islice(self._pieces, EVENTS_MAX))
         self.has_pieces = len(pieces) == EVENTS_MAX
         return b"".join(pieces)
+
+
+class OneAnswer(Narrator, Protocol):
+    """A narrator that says all of it at the end, and whether it is an error."""
+
+    @property
+    def status(self) -> int: ...
+
+
+class Awaited(EventStream):
+    """One object, when the turn is over. What comes soon has the status that it should have; later the head of the
+    response is sent, and signs of life behind it, as proxies give up a server that says nothing."""
+
+    def __init__(
+        self, subscription: AbstractAsyncContextManager[DoorStream], narrator: OneAnswer, **options: Any
+    ) -> None:
+        super().__init__(subscription, **options)
+        self._narrator = narrator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        subscriber, body = await self.subscribe(scope), b""
+        try:
+            with trio.move_on_after(SOON_SECONDS):
+                body = await subscriber.receive()
+        except Cut:
+            raise StoreUnavailable("this replica leaves; ask again") from None
+        if not body:
+            await self.go_on(send)
+            return
+        answer = ASGIResponse(body=body, media_type="application/json", status_code=self._narrator.status)
+        await answer(scope, receive, send)
 
 
 Leave = Callable[[], Awaitable[object]]

@@ -106,12 +106,21 @@ class EventStream:
         self._is_due = False
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        await self.subscribe(scope)
+        await self.go_on(send)
+
+    async def subscribe(self, scope: Scope) -> Subscriber:
+        """For as long as the response lasts."""
         self._outlet = outlet = cast(Outlet, cast(Any, scope["extensions"])[OUTLET])
         self._subscriber = await outlet.held.enter_async_context(self._subscription)
+        return self._subscriber
+
+    async def go_on(self, send: Send) -> None:
+        """Send the head, and leave the rest to the outlet."""
         telemetry.event("stream.opened", resumed=self._resumed)
-        outlet.held.callback(self._report_end)
+        self._outlet.held.callback(self._report_end)
         await send({"type": "http.response.start", "status": self._status, "headers": list(self._wire.headers)})
-        outlet.go_on(self._run)
+        self._outlet.go_on(self._run)
 
     def _report_end(self) -> None:
         left = self._reason == "stopped" and self._outlet.abandoned

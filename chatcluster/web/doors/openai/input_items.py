@@ -7,7 +7,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from chatcluster.errors import InvalidRequest
@@ -32,20 +32,25 @@ class Given(NamedTuple):
 
 
 def given(items: str | Sequence[Any], *, bytes_max: int) -> Given:
-    """Raises ``InvalidRequest``, and ``TooLarge``."""
+    """The ``input`` of a response. Raises ``InvalidRequest``, and ``TooLarge``."""
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
-    if len(items) > ITEMS_MAX:
-        raise _wrong(f"input has more than {ITEMS_MAX} items")
+    return given_at(((f"input[{place}]", item) for place, item in enumerate(items)), bytes_max=bytes_max)
+
+
+def given_at(items: Iterable[tuple[str, Any]], *, bytes_max: int) -> Given:
+    """Items, each with where it stands in the request. Raises as ``given``."""
     system: list[str] = []
     messages: list[NewMessage] = []
-    for place, item in enumerate(items):
+    for number, (place, item) in enumerate(items):
+        if number >= ITEMS_MAX:
+            raise InvalidRequest(f"there are more than {ITEMS_MAX} items", param=place.partition("[")[0])
         if not isinstance(item, dict):
-            raise _wrong(f"input[{place}] is not an object")
+            raise _wrong(f"{place} is not an object")
         if item.get("type", "message") == "message" and item.get("role") in SYSTEM_ROLES:
-            system.append("\n".join(texts_of(item.get("content"), f"input[{place}]")))
+            system.append("\n".join(texts_of(item.get("content"), place)))
             continue
-        for message in _messages(item, f"input[{place}]", bytes_max):
+        for message in _messages(item, place, bytes_max):
             _append(messages, message)
     return Given(tuple(system), tuple(messages))
 
@@ -129,4 +134,4 @@ def _ends(last: NewMessage, message: NewMessage) -> bool:
 
 
 def _wrong(text: str) -> InvalidRequest:
-    return InvalidRequest(text, param="input")
+    return InvalidRequest(text, param=text.partition("[")[0])

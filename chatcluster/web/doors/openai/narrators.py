@@ -1,4 +1,4 @@
-"""A response as its clients get it: numbered events, or one JSON object when it is over. Pure."""
+"""A response, or a chat completion, as its clients get it: events, or one JSON object when it is over. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from chatcluster.parts import encode
 from chatcluster.turn_log import Told
+from chatcluster.web.doors.openai.completion_fold import CompletionFold
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from chatcluster.web.doors.openai.spoken import Event
 from chatcluster.web.http.sse import StreamWire
@@ -58,6 +59,47 @@ class Summed:
             yield b""
         if self._fold.is_over and not was_over:
             yield encode(self._fold.response())
+
+
+class Chunked:
+    """A chat completion as chunks."""
+
+    def __init__(self, fold: CompletionFold) -> None:
+        self._fold = fold
+
+    @property
+    def is_over(self) -> bool:
+        return self._fold.is_over
+
+    def tell(self, told: Told) -> Iterator[bytes]:
+        was_over = self._fold.is_over
+        for chunk in self._fold.tell(told):
+            yield b"data: %s\n\n" % encode(chunk)
+        if self._fold.is_over and not was_over:
+            yield DONE
+
+
+class Completed:
+    """A chat completion as one object, or the error in its place, when it is over."""
+
+    def __init__(self, fold: CompletionFold) -> None:
+        self._fold = fold
+
+    @property
+    def is_over(self) -> bool:
+        return self._fold.is_over
+
+    @property
+    def status(self) -> int:
+        return 200 if self._fold.error is None else 500
+
+    def tell(self, told: Told) -> Iterator[bytes]:
+        was_over = self._fold.is_over
+        for _ in self._fold.tell(told):
+            yield b""
+        if self._fold.is_over and not was_over:
+            failed = self._fold.error
+            yield encode(self._fold.completion() if failed is None else {"error": failed})
 
 
 def encoded(event: Event) -> bytes:

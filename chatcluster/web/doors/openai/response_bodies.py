@@ -93,16 +93,23 @@ def check(data: CreateResponse) -> None:
     if data.prompt is not None:
         raise _refused("prompt", "there are no stored prompts here; give instructions and input")
     if data.text is not None:
-        form = data.text.get("format") or {}
-        if not isinstance(form, dict) or form.get("type", "text") != "text":
-            raise _refused("text.format", "this server cannot hold a model to a schema; ask for text")
-    if data.tool_choice not in (None, "auto", "none"):
-        raise _refused("tool_choice", "the model chooses its tools here: tool_choice is auto or none")
+        check_form("text.format", data.text.get("format"))
+    check_tool_choice(data.tool_choice)
     if data.on_disconnect not in (None, "continue", "cancel"):
         raise _refused("on_disconnect", "on_disconnect is continue or cancel")
     if data.background and data.store is False:
         raise _refused("background", "what runs in the background is stored: leave store away")
     check_metadata(data.metadata or {})
+
+
+def check_form(param: str, form: object) -> None:
+    if form is not None and not (isinstance(form, dict) and form.get("type", "text") == "text"):
+        raise _refused(param, "this server cannot hold a model to a schema; ask for text")
+
+
+def check_tool_choice(tool_choice: object) -> None:
+    if tool_choice not in (None, "auto", "none"):
+        raise _refused("tool_choice", "the model chooses its tools here: tool_choice is auto or none")
 
 
 def check_metadata(metadata: dict[str, str]) -> None:

@@ -154,7 +154,7 @@ class ResponseFold:
                 called = Called(part, self._id, self._next_index(), is_clients=part.name in self._client_tools)
                 self._items.append(called)
                 yield from called.open()
-        self._usage = _sum(self._usage, message.usage)
+        self._usage = usage_sum(self._usage, message.usage)
         self._finish_reason = message.finish_reason
 
     def _leads_to(self, spoken: list[tuple[Voice, str]]) -> bool:
@@ -201,7 +201,7 @@ class ResponseFold:
         }
 
 
-def _sum(before: Usage | None, more: Usage | None) -> Usage | None:
+def usage_sum(before: Usage | None, more: Usage | None) -> Usage | None:
     if before is None or more is None:
         return before or more
     names = Usage.__struct_fields__

@@ -1,0 +1,141 @@
+"""A turn as a chat completion: chunks while it streams, or one object at the end. Pure.
+
+Chunks have no numbers, and nothing that was sent can be taken back. So an attempt that comes to nothing is made good by
+the next one if that says the same again, as far as it was sent; the rest goes on from there, and the client notices
+nothing. If it says something else, the stream ends with an error: a repeat with the same ``Idempotency-Key`` is told
+the whole answer.
+
+The words of all steps of the turn are one content; calls that the cluster runs are not told of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage, text_of
+from chatcluster.turn_log import Attempted, Ended, Rested, Told, Withdrawn
+from chatcluster.web.doors.openai.response_fold import usage_sum
+
+Chunk = dict[str, Any]
+RESTARTED = "the answer was begun anew, in other words; repeat the request with its Idempotency-Key to have all of it"
+REASONS = {"length": "length", "content_filter": "content_filter"}
+
+
+class CompletionFold:
+    def __init__(self, head: dict[str, Any], client_tools: frozenset[str], *, include_usage: bool = False) -> None:
+        """``head``: ``id``, ``created`` and ``model``."""
+        self._head = head
+        self._client_tools = client_tools
+        self._include_usage = include_usage
+        self._has_begun = False
+        self._sent = ""
+        """What was sent of the step under way."""
+        self._said = ""
+        """What its attempt has said, which is less while it says again what was sent."""
+        self._is_repeating = False
+        self._content: list[str] = []
+        self._calls: list[dict[str, Any]] = []
+        self._waits_for: set[str] = set()
+        """Calls that the cluster runs."""
+        self._usage: Usage | None = None
+        self._finish_reason: str | None = None
+        self.error: dict[str, Any] | None = None
+        self.is_over = False
+
+    def completion(self) -> dict[str, Any]:
+        """The whole, when it is over."""
+        content = "".join(self._content) or None
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if self._calls:
+            message["tool_calls"] = self._calls
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._reason}
+        return {**self._head, "object": "chat.completion", "choices": [choice], "usage": _counts(self._usage)}
+
+    @property
+    def _reason(self) -> str:
+        return "tool_calls" if self._calls else REASONS.get(self._finish_reason or "", "stop")
+
+    def tell(self, told: Told) -> Iterator[Chunk]:
+        """The chunks that follow from it."""
+        if not self._has_begun:
+            self._has_begun = True
+            yield self._chunk({"role": "assistant", "content": ""})
+        if self.is_over:
+            return
+        match told:
+            case Attempted():
+                self._said, self._is_repeating = "", bool(self._sent)
+            case TextPart(text=text):
+                yield from self._say(self._said + text)
+            case ReasoningPart(text=text) if not self._is_repeating:
+                yield self._chunk({"reasoning_content": text})
+            case Message(role=Role.ASSISTANT):
+                yield from self._commit(told)
+            case Message(role=Role.TOOL):
+                self._waits_for -= {part.call_id for part in told.parts if isinstance(part, ToolResultPart)}
+                yield from self._end_if_called()
+            case Ended(turn=turn, error=error) if turn.outcome == "error":
+                text = error.message if error is not None else f"the turn failed: {turn.code}"
+                yield from self._fail(text, turn.code or "server_error")
+            case Ended() | Rested():
+                yield from self._end()
+            case Withdrawn():
+                yield from self._fail("the message was edited", "withdrawn")
+
+    def _say(self, text: str) -> Iterator[Chunk]:
+        """The step's words are ``text`` so far: send what is new of them."""
+        self._said = text
+        if self._sent.startswith(text):
+            return
+        if not text.startswith(self._sent):
+            yield from self._fail(RESTARTED, "answer_restarted")
+            return
+        more, self._sent = text[len(self._sent) :], text
+        yield self._chunk({"content": more})
+
+    def _commit(self, message: Message) -> Iterator[Chunk]:
+        text = text_of(message.parts)
+        yield from self._say(text)
+        if self.is_over:
+            return
+        self._content.append(text)
+        self._sent = self._said = ""
+        self._is_repeating = False
+        self._usage = usage_sum(self._usage, message.usage)
+        self._finish_reason = message.finish_reason
+        for part in message.parts:
+            if isinstance(part, ToolCallPart) and part.name in self._client_tools:
+                yield self._call(part)
+            elif isinstance(part, ToolCallPart):
+                self._waits_for.add(part.id)
+        yield from self._end_if_called()
+
+    def _call(self, part: ToolCallPart) -> Chunk:
+        call = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        self._calls.append(call)
+        return self._chunk({"tool_calls": [{"index": len(self._calls) - 1, **call}]})
+
+    def _end_if_called(self) -> Iterator[Chunk]:
+        if self._calls and not self._waits_for:
+            yield from self._end()
+
+    def _end(self) -> Iterator[Chunk]:
+        self.is_over = True
+        yield self._chunk({}, self._reason)
+        if self._include_usage:
+            yield {**self._chunk({}), "choices": [], "usage": _counts(self._usage)}
+
+    def _fail(self, text: str, code: str) -> Iterator[Chunk]:
+        self.is_over = True
+        self.error = {"message": text, "type": "server_error", "param": None, "code": code}
+        yield {"error": self.error}
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> Chunk:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return {**self._head, "object": "chat.completion.chunk", "choices": [choice], "usage": None}
+
+
+def _counts(usage: Usage | None) -> dict[str, Any]:
+    taken, given = (usage.input_tokens or 0, usage.output_tokens or 0) if usage is not None else (0, 0)
+    return {"prompt_tokens": taken, "completion_tokens": given, "total_tokens": taken + given}

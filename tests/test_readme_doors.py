@@ -53,6 +53,11 @@ async def run(cluster: Cluster, name: str, monkeypatch: pytest.MonkeyPatch, *, k
     return names
 
 
+async def test_completions(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = await run(cluster, "completions", monkeypatch)
+    assert names["text"] == "".join(f"w{number} " for number in range(80))
+
+
 async def test_responses(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     names = await run(cluster, "responses", monkeypatch, kill=True)
     assert names["response"].status == names["again"].status == "completed"

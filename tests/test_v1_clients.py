@@ -100,6 +100,29 @@ async def test_create_retrieve_go_on_and_delete(cluster: Cluster) -> None:
     await in_thread(work)
 
 
+async def test_a_conversation_is_a_chat(cluster: Cluster) -> None:
+    def work() -> None:
+        one, other = client(cluster), client(cluster, cluster.replicas[1])
+        items: Any = [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": "I am Ada."}]
+        made = one.conversations.create(items=items, metadata={"a": "b"})
+        assert other.conversations.retrieve(made.id) == made
+        response = other.responses.create(model=MODEL, input="[[mode=request]]", conversation=made.id)
+        assert "I am Ada." in response.output_text
+        assert response.conversation.id == made.id
+        listed = [item.type for item in one.conversations.items.list(made.id, order="asc")]
+        assert listed == ["message"] * 4
+        first = next(iter(one.conversations.items.list(made.id, limit=1)))
+        assert one.conversations.items.retrieve(first.id, conversation_id=made.id).id == first.id
+        assert one.conversations.update(made.id, metadata={"c": "d"}).metadata == {"c": "d"}
+        assert other.conversations.delete(made.id).deleted
+        with pytest.raises(openai.NotFoundError):
+            one.conversations.retrieve(made.id)
+        with pytest.raises(openai.NotFoundError):
+            one.responses.retrieve(response.id)
+
+    await in_thread(work)
+
+
 async def test_what_follows_any_event_is_exactly_the_rest_on_every_replica(cluster: Cluster) -> None:
     """P3, also where an attempt came to nothing in the middle: its model's connection was lost."""
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatcluster.web.doors.openai import completions, models, responses
+from chatcluster.web.doors.openai import completions, conversations, models, responses
 
-ROUTES = {"/v1": [*responses.ROUTES, *completions.ROUTES, *models.ROUTES]}
+ROUTES = {"/v1": [*responses.ROUTES, *completions.ROUTES, *conversations.ROUTES, *models.ROUTES]}

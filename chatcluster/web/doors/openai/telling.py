@@ -53,7 +53,7 @@ def streamed(
 async def stored_response(request: ApiRequest, text: str) -> StoredResponse:
     """Raises ``ResponseNotFound``, also for what is somebody else's."""
     stored = await request.services.readers.logs.responses.get(*parse_response_id(text), owner_id=request.user.user_id)
-    if stored is None:
+    if stored is None or not stored.revision:  # what is kept of a conversation has none
         raise no_such_response(text)
     return stored
 

@@ -1,0 +1,129 @@
+"""Routes of conversations: a conversation is a chat, by another name. Any chat of the caller's is one.
+
+What a chat has no place for, the metadata, is kept beside it as of a response that no message begins.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import delete, get, post
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.types import ASGIApp
+
+from chatcluster.errors import InvalidRequest
+from chatcluster.ports import Chat
+from chatcluster.ports.responses import StoredResponse
+from chatcluster.web.doors.door_stream import answered
+from chatcluster.web.doors.openai.asking import new_chat, owned_conversation
+from chatcluster.web.doors.openai.ids import conversation_id
+from chatcluster.web.doors.openai.input_items import given_at
+from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, conversation_items, page_of
+from chatcluster.web.doors.openai.response_bodies import CreateResponse, check_metadata, tools_of
+from chatcluster.web.doors.openai.responses import OPENAI
+from chatcluster.web.request import ApiRequest
+
+NO_MESSAGE = 0
+
+
+class CreateConversation(msgspec.Struct, kw_only=True, frozen=True):
+    """A conversation, and what was said in it before."""
+
+    items: list[dict[str, Any]] | None = None
+    metadata: dict[str, str] | None = None
+
+
+@post("/conversations", status_code=200, responses=OPENAI)
+async def create_conversation(request: ApiRequest, data: JSONBody[CreateConversation]) -> ASGIApp:
+    """Create a conversation, a chat at rest, with a history or without. A response in it begins to answer."""
+    check_metadata(data.metadata or {})
+    placed = ((f"items[{place}]", item) for place, item in enumerate(data.items or ()))
+    said = given_at(placed, bytes_max=request.services.settings.content_bytes_max)
+    chat = new_chat(request, CreateResponse(), said.system, said.messages, tools_of(None), at_rest=True)
+    outcome = await request.services.transitions.create(chat, await request.idempotency())
+    await _keep(request, outcome.chat, data.metadata or {})
+    return answered(await _conversation(request, outcome.chat))
+
+
+@get("/conversations/{conversation:str}", responses=OPENAI)
+async def retrieve_conversation(request: ApiRequest, conversation: FromPath[str]) -> ASGIApp:
+    """A conversation."""
+    return answered(await _conversation(request, await owned_conversation(request, conversation)))
+
+
+class UpdateConversation(msgspec.Struct, kw_only=True, frozen=True):
+    metadata: dict[str, str]
+
+
+@post("/conversations/{conversation:str}", status_code=200, responses=OPENAI)
+async def update_conversation(
+    request: ApiRequest, conversation: FromPath[str], data: JSONBody[UpdateConversation]
+) -> ASGIApp:
+    """Give a conversation other metadata."""
+    check_metadata(data.metadata)
+    chat = await owned_conversation(request, conversation)
+    await request.services.readers.logs.responses.remove(chat.id, NO_MESSAGE, owner_id=chat.owner_id)
+    await _keep(request, chat, data.metadata)
+    return answered(await _conversation(request, chat))
+
+
+@delete("/conversations/{conversation:str}", status_code=200, responses=OPENAI)
+async def delete_conversation(request: ApiRequest, conversation: FromPath[str]) -> ASGIApp:
+    """Delete a conversation with its chat and all its responses, for good. One that is busy is refused."""
+    chat = await owned_conversation(request, conversation)
+    await request.services.transitions.delete(chat.id, owner_id=chat.owner_id)
+    return answered({"id": conversation, "object": "conversation.deleted", "deleted": True})
+
+
+@get("/conversations/{conversation:str}/items", responses=OPENAI)
+async def list_items(
+    request: ApiRequest,
+    conversation: FromPath[str],
+    limit: Annotated[int, QueryParameter(ge=1, le=ITEMS_MAX)] = ITEMS_DEFAULT,
+    order: Annotated[str, QueryParameter(description="asc, or desc")] = "desc",
+    after: Annotated[str | None, QueryParameter(description="The last item of the page before")] = None,
+) -> ASGIApp:
+    """What was said, the newest first: texts, reasoning, calls and their outputs."""
+    chat = await owned_conversation(request, conversation)
+    items = await conversation_items(request, chat.id, chat.snapshot_version)
+    return answered(page_of(items, limit, order, after))
+
+
+@get("/conversations/{conversation:str}/items/{item_id:str}", responses=OPENAI)
+async def retrieve_item(request: ApiRequest, conversation: FromPath[str], item_id: FromPath[str]) -> ASGIApp:
+    """One item."""
+    chat = await owned_conversation(request, conversation)
+    for item in await conversation_items(request, chat.id, chat.snapshot_version):
+        if item["id"] == item_id:
+            return answered(item)
+    raise InvalidRequest(f"there is no item {item_id[:80]!r} in this conversation", param="item_id")
+
+
+async def _keep(request: ApiRequest, chat: Chat, metadata: dict[str, str]) -> None:
+    kept = msgspec.json.encode({"metadata": metadata}).decode()
+    await request.services.readers.logs.responses.add(StoredResponse(chat.id, NO_MESSAGE, 0, kept))
+
+
+async def _conversation(request: ApiRequest, chat: Chat) -> dict[str, Any]:
+    responses = request.services.readers.logs.responses
+    stored = await responses.get(chat.id, NO_MESSAGE, owner_id=chat.owner_id)
+    metadata = {} if stored is None else msgspec.json.decode(stored.parameters)["metadata"]
+    created_at = int(chat.created_at.timestamp())
+    return {
+        "id": conversation_id(chat.id),
+        "object": "conversation",
+        "created_at": created_at,
+        "metadata": metadata,
+        "chat_id": str(chat.id),
+    }
+
+
+ROUTES = [
+    create_conversation,
+    retrieve_conversation,
+    update_conversation,
+    delete_conversation,
+    list_items,
+    retrieve_item,
+]

@@ -43,8 +43,9 @@ from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.sse import EventDecoder
-from chatcluster.llm.wire import Decoder, Route, Wire
+from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, require_able
 from chatcluster.llm.wires import WIRES, Routing, settings_routing
+from chatcluster.models import Continuation
 from chatcluster.ports import ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 5.0
@@ -109,7 +110,8 @@ class HttpModel:
         """One attempt; see ``ports.Model``. Entering sends the request and waits for the response's head."""
         route = self._routing(request)
         wire = WIRES[route.kind]
-        body = _Body(await self._send(request, route, wire), route.server)
+        require_able(request, route)
+        body = _Body(await self._send(request, route, wire, wire.target(request, route)), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"
@@ -117,6 +119,26 @@ class HttpModel:
             yield await _open(body, route.server, wire.decoder(request, route))
         finally:
             await body.close()
+
+    def continuation(self, request: ModelRequest) -> Continuation:
+        """See ``ports.Model``."""
+        try:
+            return continuation_of(self._routing(request))
+        except ProviderError:
+            return Continuation.NONE
+
+    async def cancel(self, request: ModelRequest) -> None:
+        """See ``ports.Model``."""
+        route = self._routing(request)
+        wire = WIRES[route.kind]
+        if wire.cancel is not None and continuation_of(route) is Continuation.BACKGROUND:
+            body = _Body(await self._send(request, route, wire, wire.cancel(request, route)), route.server)
+            try:
+                if not body.response.is_success:
+                    raise route.server.error(f"{route.server.name} did not cancel an answer", "generic")
+                body.is_whole = True
+            finally:
+                await body.close()
 
     async def _client_for(self, url: str) -> httpx.AsyncClient:
         if not self._is_open:
@@ -141,9 +163,9 @@ class HttpModel:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
         )
 
-    async def _send(self, request: ModelRequest, route: Route, wire: Wire) -> httpx.Response:
+    async def _send(self, request: ModelRequest, route: Route, wire: Wire, target: Target) -> httpx.Response:
         client = await self._client_for(route.base_url)
-        method, url = wire.target(request, route)
+        method, url = target
         headers = wire.headers(route) | {
             "accept": "text/event-stream",
             "accept-encoding": "identity",

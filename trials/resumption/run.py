@@ -136,7 +136,14 @@ class Run:
             async for _, event in events:
                 answer.take(event)
                 if answer.message is not None:
+                    self._tell_of(answer)
                     return
+
+    def _tell_of(self, answer: Answer) -> None:
+        if not answer.is_exact:
+            told = "was hit" if answer.was_hit else "was not hit"
+            message = "as it is to be" if answer.message == answer.expected else repr(answer.message)
+            self._say(f"{answer.chat_id} {told}: streamed {answer.streamed!r}; the message is {message}")
 
     async def _kill(self, client: Client, fleet: Fleet, answers: list[Answer]) -> None:
         under_way = [answer for answer in answers if answer.is_under_way]

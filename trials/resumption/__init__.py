@@ -9,7 +9,8 @@ left to chance, and every chat is read to its end through the port that all repl
   begins anew;
 * ``generations``: answers that the provider began; ``generated`` and ``needed``: tokens that it said, and that the
   answers have;
-* ``inexact``: answers whose words, as they were streamed, are not exactly those that were to be said: lost or repeated.
+* ``inexact``: answers whose words, as they were streamed, are not exactly those that were to be said: lost or repeated;
+* ``short``: answers whose message came before the last of their frames, which is no violation.
 
 A violation is, with ``background``, a generation more than there are chats; with ``prefix``, a takeover that began the
 answer anew although words of it were there; with either, a lost or repeated word.

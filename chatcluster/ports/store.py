@@ -73,8 +73,9 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
 
     @property
     def failed_attempt(self) -> int:
-        """The newest attempt at this history that came to nothing: the one before, or the one that is to be retried."""
-        return max(0, self.attempt - 1) if self.retry is None else self.retry.attempt
+        """The newest attempt at this history that came to nothing because the model failed. One whose owner is gone
+        may go on with the next owner, so it is another one's beginning that says it did not."""
+        return self.failed if self.retry is None else max(self.failed, self.retry.attempt)
 
     @property
     def shown_status(self) -> str:

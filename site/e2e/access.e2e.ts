@@ -71,7 +71,7 @@ describe.each(VIEWS)("%s", (_, view) => {
     await page.getByRole("dialog").waitFor();
     await expectAccessible(page, "details");
     await page.keyboard.press("Escape");
-    await call("POST", `/chats/${id}/messages`, { content: "[[tokens=600 tps=60 reasoning=5]]" });
+    await call("POST", `/chats/${id}/messages`, { content: "[[tokens=100000 tps=40 reasoning=5]]" });
     await call("POST", `/chats/${id}/messages`, { content: "queued [[fail=401]]" });
     await until("words come", () => wordsShown(page));
     await expectAccessible(page, "an answer that grows, and a queue");

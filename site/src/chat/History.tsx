@@ -7,7 +7,7 @@ import { sayError } from "../ui/Toast.tsx";
 import { Approval } from "./Approval.tsx";
 import { Callouts } from "./Callouts.tsx";
 import { Message, Parts, type Results } from "./Message.tsx";
-import type { Result } from "./ToolCall.tsx";
+import type { Answered } from "./ToolCall.tsx";
 
 type HistoryProps = {
   chat: OpenChat;
@@ -77,13 +77,16 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
 
 /** The results that are there, by the call that each belongs to. */
 function useResults({ messages, preview }: ChatView): Results {
-  const settled = useMemo(() => resultsIn(messages.flatMap(({ parts }) => parts)), [messages]);
+  const settled = useMemo(() => messages.flatMap(({ parts, created_at }) => resultsIn(parts, created_at)), [messages]);
   const isPlain = !preview.some(({ type }) => type === "tool_result");
-  return useMemo(() => (isPlain ? settled : new Map([...settled, ...resultsIn(preview)])), [settled, isPlain, preview]);
+  const growing = isPlain ? NONE : preview;
+  return useMemo(() => new Map([...settled, ...resultsIn(growing, null)]), [settled, growing]);
 }
 
-function resultsIn(parts: ChatView["preview"]): Map<string, Result> {
-  return new Map(parts.filter((part) => part.type === "tool_result").map((part) => [part.call_id, part]));
+const NONE: ChatView["preview"] = [];
+
+function resultsIn(parts: ChatView["preview"], at: string | null): [string, Answered][] {
+  return parts.flatMap((part) => (part.type === "tool_result" ? [[part.call_id, { result: part, at }]] : []));
 }
 
 type EarlierProps = { chat: OpenChat; view: ChatView; scroller: RefObject<HTMLElement | null> };

@@ -29,7 +29,7 @@ from chatcluster.ports import (
     Replica,
     Token,
 )
-from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.administration import AuditEntry, Deed, Takeover
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -285,6 +285,11 @@ class MemoryDatabase:
         """Log what an administrator does."""
         log = self.kept.audit
         log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
+
+    def record_deed(self, deed: Deed | None) -> None:
+        """The same; None for what nobody signed in for does."""
+        if deed is not None:
+            self.record(deed.by, deed.action, deed.target, deed.details)
 
     def name_of(self, worker_id: UUID) -> str:
         row = self.replicas.get(worker_id)

@@ -19,7 +19,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -41,7 +41,7 @@ from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model, Outside, Toolbox
+from chatcluster.ports import Model, Outside, Store, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
@@ -51,15 +51,18 @@ from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.publisher import Publisher
+from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
 from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
+from chatcluster.series import Tally
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
@@ -73,14 +76,13 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Overview, Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
 """A look at what survived so many others is a pause as well, so there must not be too much of that either."""
 GC_SURVIVORS_LOOKS = 800
 SCHEMA_RETRY_SECONDS = 0.5
-REDIS_CHECK_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
 """Between the end of the last runner and the cut: readers get what was just published."""
@@ -191,24 +193,27 @@ class _Process:
         )
         notices.set_learner(self._feeds.learn)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
+        self._tally = Tally(series := PostgresSeries(database))
         purge = Purge(database, settings, lambda: self._replica.worker_id)
-        self._later_loops = (redis_health.run, purge.run, mcp.run, partial(directory.run, self._pubsub))
+        self._later_loops = (
+            redis_health.run,
+            purge.run,
+            mcp.run,
+            self._tally.run,
+            partial(directory.run, self._pubsub),
+        )
         """Those that begin when the schema is there."""
         services = Services(
             settings=settings,
             store=store,
             accounts=PostgresAccounts(database),
-            administration=PostgresAdministration(database),
+            overview=Overview(administration=PostgresAdministration(database), series=series),
             sessions=PostgresSessions(database),
             registry=outside.registry,
             pubsub=self._pubsub,
-            readers=Readers(
-                feeds=self._feeds,
-                watches=self._watches,
-                tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
-            ),
+            readers=_readers(self._feeds, self._watches, store, audience),
             transitions=Transitions(store, notices),
-            health=_Health(database, redis_health, lambda: self._replica.draining),
+            health=Readiness(database, redis_health, lambda: self._replica.draining),
             metrics=metrics,
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
@@ -252,6 +257,10 @@ class _Process:
 
     async def run(self, private: socket.socket, public: list[socket.socket]) -> None:
         """Serve and work until drained."""
+        with self._tally.listening():
+            await self._run(private, public)
+
+    async def _run(self, private: socket.socket, public: list[socket.socket]) -> None:
         async with trio.open_nursery() as background:
             for loop in (self._feeds.run, self._watches.run):
                 await background.start(loop)
@@ -326,6 +335,11 @@ def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, mo
     )
 
 
+def _readers(feeds: Feeds, watches: Watches, store: Store, audience: Audience) -> Readers:
+    tabs = TabStreams(feeds=feeds, watches=watches, store=store, audience=audience)
+    return Readers(feeds=feeds, watches=watches, tabs=tabs)
+
+
 def _audience(settings: Settings, connections: int) -> Audience:
     streams_max = max(1, min(settings.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
     return Audience(replace(settings, subscribers_max=streams_max))
@@ -343,40 +357,6 @@ def _server(app: WebApp, settings: Settings, connections: int) -> Server:
             head_seconds=settings.head_seconds,
         ),
     )
-
-
-class _Health:
-    """What ``/readyz`` looks at."""
-
-    def __init__(self, database: Database, redis: RedisHealth, draining: Callable[[], bool]) -> None:
-        self._database = database
-        self._redis = redis
-        self._draining = draining
-
-    @property
-    def draining(self) -> bool:
-        return self._draining()
-
-    async def check(self) -> dict[str, str]:
-        checks = {"postgres": "ok", "schema": "ok", "redis": "ok"}
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._check_database, checks)
-            nursery.start_soon(self._check_redis, checks)
-        return checks
-
-    async def _check_database(self, checks: dict[str, str]) -> None:
-        try:
-            await check_schema(self._database)
-        except (SchemaError, ConfigError) as error:
-            checks["schema"] = str(error)
-        except StoreUnavailable as error:
-            checks["postgres"] = str(error)
-
-    async def _check_redis(self, checks: dict[str, str]) -> None:
-        """It is no condition, so a Redis that hangs must not use up the time of those that are."""
-        checks["redis"] = "degraded: no answer in time"
-        with trio.move_on_after(REDIS_CHECK_SECONDS):
-            checks["redis"] = await self._redis.check()
 
 
 def _say_doubt(text: str) -> None:

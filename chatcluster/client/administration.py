@@ -42,6 +42,10 @@ class Administration:
         """A page of ``entries``: what administrators did, newest first. Query: ``before``, ``limit``."""
         return await self._read("/admin/audit", query)
 
+    async def series(self, span: str = "1h") -> Json:
+        """What the cluster did: ``points`` in steps of ``step_seconds``. ``span``: 15m, 1h, 6h, 1d or 7d."""
+        return await self._read("/admin/series", {"span": span})
+
     # providers of models, and models
 
     async def providers(self) -> list[Json]:

@@ -71,3 +71,18 @@ test("filters are in the address", async () => {
   await page.reload();
   await until("the same after a reload", async () => (await page.getByRole("row").count()) === 2);
 });
+
+test("the charts show what was done, and the time that was chosen is in the address", async () => {
+  const { id } = await newChat("[[tokens=20 tps=0]]");
+  await atRest(id);
+  const page = await open("/cluster/charts?span=15m");
+  const turns = page.getByRole("figure", { name: /^Turns/ });
+  await until("a turn is drawn", async () => (await turns.locator("rect[x]").count()) > 0);
+  await page
+    .getByRole("figure", { name: "Time to the first token" })
+    .getByText(/median: \d/)
+    .waitFor();
+  await page.getByRole("combobox", { name: "Time" }).selectOption("7d");
+  await page.waitForURL(/span=7d/);
+  await until("it is drawn among the steps of a week", async () => (await turns.locator("rect[x]").count()) > 0);
+});

@@ -8,7 +8,7 @@ const FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-com
 export const cluster = inject("cluster");
 
 /** How long a state may take to come on a machine that is busy with other things. It bounds a failure, not a success. */
-export const PATIENCE_MS = 120_000;
+export const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 120_000);
 /** An answer that is under way until somebody stops it, however long what is looked at meanwhile takes. */
 export const ENDLESS = "[[tokens=100000 tps=40]]";
 

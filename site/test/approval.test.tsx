@@ -1,6 +1,6 @@
 import { fireEvent, render, screen } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
-import { Approval } from "../src/chat/Approval.tsx";
+import Approval from "../src/chat/Approval.tsx";
 import { type ActionCall, OpenChat } from "../src/client/index.ts";
 import { Server, settled } from "./server.ts";
 

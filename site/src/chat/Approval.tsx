@@ -10,7 +10,7 @@ import { SignIn } from "./SignIn.tsx";
 type ApprovalProps = { chat: OpenChat; asked: readonly ActionCall[] };
 
 /** What the chat waits for: each call that a person has to decide on, or that somebody else answers. */
-export function Approval({ chat, asked }: ApprovalProps) {
+export default function Approval({ chat, asked }: ApprovalProps) {
   return asked.map((call) =>
     call.kind === "approval" ? (
       <Decision key={call.call_id} chat={chat} call={call} />

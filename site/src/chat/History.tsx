@@ -1,13 +1,24 @@
 import { ArrowDown } from "lucide-react";
-import { type KeyboardEvent, type RefObject, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  lazy,
+  type RefObject,
+  Suspense,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
 import { type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { Approval } from "./Approval.tsx";
 import { Callouts } from "./Callouts.tsx";
 import { Message, Parts, type Results } from "./Message.tsx";
 import type { Answered } from "./ToolCall.tsx";
+
+const Approval = lazy(() => import("./Approval.tsx"));
 
 type HistoryProps = {
   chat: OpenChat;
@@ -57,7 +68,11 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
               <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
             </div>
           )}
-          <Approval chat={chat} asked={view.asked} />
+          {view.asked.length > 0 && (
+            <Suspense>
+              <Approval chat={chat} asked={view.asked} />
+            </Suspense>
+          )}
           <Callouts view={view} onTryAgain={onTryAgain} />
         </div>
       </div>

@@ -41,7 +41,7 @@ from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model, Outside, Store, Toolbox
+from chatcluster.ports import McpServers, Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
@@ -63,6 +63,7 @@ from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.series import Tally
+from chatcluster.sign_ins import SignIns
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
@@ -76,7 +77,7 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Overview, Readers, Services
+from chatcluster.web.services import Mcp, Overview, Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -113,6 +114,7 @@ async def serve(
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
                 _watch_loop(metrics)
@@ -193,39 +195,75 @@ class _Process:
         )
         notices.set_learner(self._feeds.learn)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
-        self._tally = Tally(series := PostgresSeries(database))
         purge = Purge(database, settings, lambda: self._replica.worker_id)
+        services = self._services(
+            outside=outside,
+            audience=audience,
+            notices=notices,
+            redis_health=redis_health,
+            directory=directory,
+            mcp_servers=mcp_servers,
+            mcp=mcp,
+            keyring=keyring,
+            metrics=metrics,
+        )
+        self.tally = Tally(services.overview.series)
         self._later_loops = (
             redis_health.run,
             purge.run,
             mcp.run,
-            self._tally.run,
+            self.tally.run,
+            services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
         )
         """Those that begin when the schema is there."""
-        services = Services(
-            settings=settings,
-            store=store,
-            accounts=PostgresAccounts(database),
-            overview=Overview(administration=PostgresAdministration(database), series=series),
-            sessions=PostgresSessions(database),
-            registry=outside.registry,
-            pubsub=self._pubsub,
-            readers=_readers(self._feeds, self._watches, store, audience),
-            transitions=Transitions(store, notices),
-            health=Readiness(database, redis_health, lambda: self._replica.draining),
-            metrics=metrics,
-            catalogue=directory.catalogue,
-            model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
-            mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
-            mcp_client=mcp,
-        )
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
         self._waiting_for_schema = trio.CancelScope()
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""
         metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
+
+    def _services(
+        self,
+        *,
+        outside: Outside,
+        audience: Audience,
+        notices: Notices,
+        redis_health: RedisHealth,
+        directory: ModelDirectory,
+        mcp_servers: McpServers,
+        mcp: McpTools,
+        keyring: Keyring,
+        metrics: Metrics,
+    ) -> Services:
+        """What routes work with."""
+        database, store = self._database, outside.store
+        transitions = Transitions(store, notices)
+        return Services(
+            settings=self._settings,
+            store=store,
+            accounts=PostgresAccounts(database),
+            overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
+            sessions=PostgresSessions(database),
+            registry=outside.registry,
+            pubsub=self._pubsub,
+            readers=Readers(
+                feeds=self._feeds,
+                watches=self._watches,
+                tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+            ),
+            transitions=transitions,
+            health=Readiness(database, redis_health, lambda: self._replica.draining),
+            metrics=metrics,
+            catalogue=directory.catalogue,
+            model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
+            mcp=Mcp(
+                admin=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
+                client=mcp,
+                sign_ins=SignIns(store, mcp_servers, transitions),
+            ),
+        )
 
     @classmethod
     async def open(
@@ -257,10 +295,6 @@ class _Process:
 
     async def run(self, private: socket.socket, public: list[socket.socket]) -> None:
         """Serve and work until drained."""
-        with self._tally.listening():
-            await self._run(private, public)
-
-    async def _run(self, private: socket.socket, public: list[socket.socket]) -> None:
         async with trio.open_nursery() as background:
             for loop in (self._feeds.run, self._watches.run):
                 await background.start(loop)
@@ -333,11 +367,6 @@ def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, mo
         model=model,
         toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
-
-
-def _readers(feeds: Feeds, watches: Watches, store: Store, audience: Audience) -> Readers:
-    tabs = TabStreams(feeds=feeds, watches=watches, store=store, audience=audience)
-    return Readers(feeds=feeds, watches=watches, tabs=tabs)
 
 
 def _audience(settings: Settings, connections: int) -> Audience:

@@ -1,6 +1,7 @@
-"""What ``/readyz`` looks at: whether a replica can be of use to those whom a load balancer would send to it.
+"""What ``/readyz`` of a replica looks at: Postgres and its schema, which are conditions, and Redis, which is none.
 
-Postgres and its schema are conditions. Redis is none, as everything goes on without it: how it does is told.
+A replica that drains is not ready, whatever else holds. Each look is bounded by the caller; a Redis that hangs has a
+bound of its own.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ REDIS_CHECK_SECONDS = 0.5
 
 
 class Readiness:
-    """``draining`` tells whether the replica is on its way out."""
-
     def __init__(self, database: Database, redis: RedisHealth, draining: Callable[[], bool]) -> None:
         self._database = database
         self._redis = redis

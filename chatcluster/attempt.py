@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 import trio
 
+from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
@@ -78,11 +79,19 @@ class Attempt:
         self._streamed_bytes = 0
         self.meter = Meter()
         self.asked_model: str | None = None
+        self._first_at = 0.0
+        """When the first of the answer came."""
 
     async def run(self, request: ModelRequest) -> NewMessage:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
         self.asked_model = request.model
+        started_at = trio.current_time()
         finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
+        telemetry.event(
+            "model.answered",
+            first_token_ms=int(max(0.0, self._first_at - started_at) * 1000),
+            output_tokens=finished.usage.output_tokens if finished.usage else None,
+        )
         if not is_visible(self._deltas):
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
@@ -151,6 +160,8 @@ class Attempt:
         else:
             part = _storable(part)
         self._streamed_bytes += _size(part)
+        if not self._deltas:
+            self._first_at = trio.current_time()
         if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:

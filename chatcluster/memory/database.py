@@ -29,7 +29,8 @@ from chatcluster.ports import (
     Replica,
     Token,
 )
-from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.series import Minute
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -184,6 +185,7 @@ class Kept:
     audit: list[AuditEntry] = field(default_factory=list)
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
+    minutes: list[Minute] = field(default_factory=list)
 
 
 def _lost(state: ChatState) -> Booking:
@@ -330,6 +332,11 @@ class MemoryDatabase:
         """Log what an administrator does."""
         log = self.kept.audit
         log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
+
+    def record_deed(self, deed: Deed | None) -> None:
+        """The same; None for what nobody signed in for does."""
+        if deed is not None:
+            self.record(deed.by, deed.action, deed.target, deed.details)
 
     def name_of(self, worker_id: UUID) -> str:
         row = self.replicas.get(worker_id)

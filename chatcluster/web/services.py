@@ -20,6 +20,7 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.series import Series
 from chatcluster.ports.usage import UsageBook
 from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
@@ -100,12 +101,20 @@ class Mcp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What administrators see of the whole cluster: lists and logs, and how much it did."""
+
+    administration: Administration
+    series: Series
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
     accounts: Accounts
     sessions: Sessions
-    administration: Administration
+    overview: Overview
     registry: Registry
     pubsub: PubSub
     readers: Readers

@@ -63,6 +63,7 @@ from chatcluster.secrets import Keyring
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
@@ -170,7 +171,8 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
-        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox)
+        notices = Notices(self._pubsub)
+        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox, notices)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -185,7 +187,7 @@ class _Process:
             settings=settings,
             outside=outside,
             publisher=self._publisher,
-            notices=(notices := Notices(self._pubsub)),
+            notices=notices,
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
@@ -314,15 +316,18 @@ class _Process:
         return False
 
 
-def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox) -> Outside:
+def _outside(
+    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox, notices: Notices
+) -> Outside:
     store = PostgresStore(database)
+    agents = AgentTools(store, Transitions(store, notices), database.settings)
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
-        toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
+        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
 
 

@@ -15,6 +15,7 @@ from chatcluster.chat.commands import (
     AskAgain,
     Busy,
     ChooseModel,
+    Close,
     Command,
     CommitStep,
     Compact,
@@ -29,10 +30,12 @@ from chatcluster.chat.commands import (
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    LookAgain,
     Pin,
     Promote,
     Release,
     Rename,
+    ReportAgents,
     ScheduleRetry,
     Send,
     StartAttempt,
@@ -113,6 +116,15 @@ def _interrupt(draft: Draft, _: Interrupt) -> None:
         draft.rest(Status.WAITING)
 
 
+def _close(draft: Draft, _: Close) -> None:
+    draft.delete_queued(*draft.queue)
+    if draft.after.status is Status.RUNNING:
+        draft.after.status = Status.INTERRUPTING
+    elif draft.after.status is Status.REQUIRES_ACTION:
+        draft.answer_open_calls()
+        draft.rest(Status.WAITING)
+
+
 def _archive(draft: Draft, _: Archive) -> None:
     if draft.after.status in (Status.WAITING, Status.ERROR):
         draft.after.archived = True
@@ -146,6 +158,10 @@ def _pin(draft: Draft, command: Pin) -> None:
 
 def _choose_model(draft: Draft, command: ChooseModel) -> None:
     draft.setup = ChatSetup(model=command.model)
+
+
+def _look_again(draft: Draft, command: LookAgain) -> None:
+    """That the version moves is all."""
 
 
 def _edit_queued(draft: Draft, command: EditQueued) -> None:
@@ -270,6 +286,9 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     Rename: _rename,
     Configure: _configure,
     ExpireCalls: call_answers.expire_calls,
+    ReportAgents: call_answers.report_agents,
+    Close: _close,
+    LookAgain: _look_again,
     Pin: _pin,
     ChooseModel: _choose_model,
     EditQueued: _edit_queued,

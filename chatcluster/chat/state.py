@@ -125,6 +125,8 @@ class StoredState(StoredPhase):
     pinned: bool = False
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
+    waits_for_agents: bool = False
+    """Of a chat that requires action: it waits for agents of its own, and for nobody else."""
 
     @property
     def claimable(self) -> bool:

@@ -11,8 +11,10 @@ from uuid import UUID
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, continued, disowned, stored_of
+from chatcluster.chat.family import Order
 from chatcluster.errors import ChatNotFound
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
@@ -147,6 +149,24 @@ class CodeRow:
     expires_at: datetime
 
 
+class Kinship(NamedTuple):
+    """Of an agent: the chats that it belongs to."""
+
+    parent_id: UUID
+    root_id: UUID
+    depth: int
+
+
+@dataclass(slots=True)
+class FamilyTables:
+    kin: dict[UUID, Kinship] = field(default_factory=dict)
+    """Of each agent."""
+    orders: dict[UUID, Order] = field(default_factory=dict)
+
+    def children(self, chat_id: UUID) -> list[UUID]:
+        return [agent_id for agent_id, kin in self.kin.items() if kin.parent_id == chat_id]
+
+
 @dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
@@ -163,6 +183,7 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    families: FamilyTables = field(default_factory=FamilyTables)
 
 
 class HeldLock:
@@ -237,6 +258,9 @@ class MemoryDatabase:
             updated_at=row.updated_at,
             client_tools=row.setup.client_tools or (),
             mcp_servers=row.setup.mcp_servers or (),
+            agents=None if row.setup.agents is UNSET else row.setup.agents,
+            has_agents=any(kin.parent_id == row.id for kin in self.kept.families.kin.values()),
+            **_kinship(self.kept.families.kin.get(row.id)),
         )
 
     def found(self, row: ChatRow) -> ChatState:
@@ -328,3 +352,7 @@ class MemoryDatabase:
 
     def _start(self) -> str:
         return f"server {next(self._serials)}"
+
+
+def _kinship(kin: Kinship | None) -> dict[str, Any]:
+    return {} if kin is None else kin._asdict()

@@ -39,6 +39,7 @@ _CAUSES = {
     "Unarchive": UNARCHIVED,
     "CommitStep": ACTION,
     "AskAgain": ACTION,
+    "AwaitSignIn": ACTION,
 }
 
 

@@ -30,6 +30,7 @@ from chatcluster.ports.ledger import (
     Ledger,
     Permission,
     ResultSlice,
+    SignInWait,
 )
 from chatcluster.ports.mcp_servers import (
     MCP_SERVERS_CHANNEL,
@@ -50,6 +51,7 @@ from chatcluster.ports.mcp_servers import (
     McpToolReport,
     NoAuth,
     OAuthAuth,
+    SignedInAt,
     ToolPolicy,
     Transport,
     checked_choice,
@@ -129,6 +131,7 @@ from chatcluster.ports.toolbox import (
     Effect,
     Progressed,
     RunBy,
+    SignInRequired,
     Tool,
     Toolbox,
     ToolCall,
@@ -219,6 +222,9 @@ __all__ = [
     "RunBy",
     "SessionLock",
     "Sessions",
+    "SignInRequired",
+    "SignInWait",
+    "SignedInAt",
     "Silence",
     "Store",
     "Subscription",

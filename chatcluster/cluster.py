@@ -31,6 +31,7 @@ from chatcluster import telemetry
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
@@ -249,6 +250,7 @@ class _Process:
                 feeds=self._feeds,
                 watches=self._watches,
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
             ),
             transitions=transitions,
             health=Readiness(database, redis_health, lambda: self._replica.draining),

@@ -39,6 +39,7 @@ from chatcluster.chat import (
 )
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable, StreamsUnavailable, UnavailableError
+from chatcluster.family_stream import FamilyStreams
 from chatcluster.memory import (
     MemoryBroker,
     MemoryDatabase,
@@ -276,6 +277,7 @@ class SimulatedReplica:
         )
         self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
         self.tabs = TabStreams(feeds=self.feeds, watches=self.watches, store=self.store, audience=readers)
+        self.families = FamilyStreams(feeds=self.feeds, store=self.store, audience=readers)
         self.notices.set_learner(self.feeds.learn)
         self.incarnations: list[UUID] = []
         self.loop = Replica(

@@ -31,6 +31,7 @@ from chatcluster import telemetry
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
@@ -68,6 +69,7 @@ from chatcluster.sign_ins import SignIns
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
@@ -175,7 +177,8 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
-        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox)
+        notices = Notices(self._pubsub)
+        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox, notices)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -190,7 +193,7 @@ class _Process:
             settings=settings,
             outside=outside,
             publisher=self._publisher,
-            notices=(notices := Notices(self._pubsub)),
+            notices=notices,
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
@@ -253,6 +256,7 @@ class _Process:
                 feeds=self._feeds,
                 watches=self._watches,
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
             ),
             transitions=transitions,
             health=Readiness(database, redis_health, lambda: self._replica.draining),
@@ -359,15 +363,18 @@ class _Process:
         return False
 
 
-def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox) -> Outside:
+def _outside(
+    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox, notices: Notices
+) -> Outside:
     store = PostgresStore(database)
+    agents = AgentTools(store, Transitions(store, notices), database.settings)
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
-        toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
+        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
 
 

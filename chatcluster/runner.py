@@ -158,6 +158,8 @@ class Runner:
                 finally:
                     self._held.history.close()
                 nursery.cancel_scope.cancel()
+            if not (self._over or self._held.owned):
+                await self._held.settle_family()
             span["status"] = str(self.chat.status)
         if self._over:
             self._held.abandon()

@@ -19,6 +19,7 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.memory import (
     MemoryAccounts,
@@ -152,11 +153,11 @@ class ScriptedWatches(ScriptedFeeds):
 
 
 class ScriptedTabs(ScriptedFeeds):
-    """``cursors`` are those of the tabs."""
+    """``tab_cursor`` is that of the tab, or of the family."""
 
     @asynccontextmanager
     async def subscribe(  # type: ignore[override]
-        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor
     ) -> AsyncIterator[ScriptedSubscriber]:
         self.tab_cursor = cursor
         async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
@@ -235,6 +236,7 @@ class World:
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
         self.tabs = ScriptedTabs(self.database)
+        self.families = ScriptedTabs(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
@@ -256,7 +258,7 @@ class World:
             overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
-            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
+            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
             transitions=(transitions := Transitions(self.store, self.notices)),
             health=self.health,
             metrics=self.metrics,

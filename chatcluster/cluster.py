@@ -46,6 +46,7 @@ from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
 from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
@@ -61,6 +62,7 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
+from chatcluster.spending_limits import LimitAdministration, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
@@ -171,7 +173,8 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
-        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox)
+        spending = SpendingLimits(limits := PostgresLimits(database))
+        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox), limits=spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -193,7 +196,13 @@ class _Process:
         notices.set_learner(self._feeds.learn)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
-        self._later_loops = (redis_health.run, purge.run, mcp.run, partial(directory.run, self._pubsub))
+        self._later_loops = (
+            redis_health.run,
+            purge.run,
+            mcp.run,
+            partial(directory.run, self._pubsub),
+            partial(spending.run, self._pubsub),
+        )
         """Those that begin when the schema is there."""
         services = Services(
             settings=settings,
@@ -208,7 +217,7 @@ class _Process:
                 watches=self._watches,
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             ),
-            transitions=Transitions(store, notices),
+            transitions=Transitions(store, notices, spending),
             health=_Health(database, redis_health, lambda: self._replica.draining),
             metrics=metrics,
             catalogue=directory.catalogue,
@@ -216,6 +225,7 @@ class _Process:
             mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
             mcp_client=mcp,
             usage=PostgresUsage(database),
+            limits=LimitAdministration(limits, self._pubsub.publish),
         )
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)

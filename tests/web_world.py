@@ -30,15 +30,17 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
-    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
 from chatcluster.secrets import Keyring
+from chatcluster.spending_limits import LimitAdministration, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
@@ -236,6 +238,8 @@ class World:
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.limits = Limits()
+        self.limit_rows = MemoryLimits(self.database)
+        self.spending = SpendingLimits(self.limit_rows)
         self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
@@ -251,7 +255,7 @@ class World:
             registry=self.registry,
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
-            transitions=Transitions(self.store, self.notices),
+            transitions=Transitions(self.store, self.notices, self.spending),
             health=self.health,
             metrics=self.metrics,
             catalogue=self.models.catalogue,
@@ -259,6 +263,7 @@ class World:
             mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
             mcp_client=self.mcp_client,
             usage=MemoryUsage(self.database),
+            limits=LimitAdministration(self.limit_rows, self.pubsub.publish),
         )
 
     async def have_servers(self, *slugs: str) -> None:

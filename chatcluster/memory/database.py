@@ -30,6 +30,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.limits import Limit, LimitPlace, Member
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -135,6 +136,12 @@ class ModelTables:
     models: dict[str, ModelEntry] = field(default_factory=dict)
 
 
+@dataclass
+class LimitTables:
+    limits: dict[LimitPlace, Limit] = field(default_factory=dict)
+    members: set[Member] = field(default_factory=set)
+
+
 @dataclass(slots=True)
 class SessionRow:
     token_id: str
@@ -184,6 +191,7 @@ class Kept:
     audit: list[AuditEntry] = field(default_factory=list)
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
+    limits: LimitTables = field(default_factory=lambda: LimitTables())
 
 
 def _lost(state: ChatState) -> Booking:

@@ -21,6 +21,7 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
 from chatcluster.ports.usage import UsageBook
+from chatcluster.spending_limits import LimitAdministration
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -91,9 +92,10 @@ class Readers:
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """What models cost."""
+    """What models cost, and how much of it anybody may have."""
 
     usage: UsageBook
+    limits: LimitAdministration
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ What happens on failure: a look-up that fails, or takes longer than ``LOOKUP_SEC
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID
 
 import trio
@@ -18,6 +19,7 @@ from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable, UsageLimitExceeded
 from chatcluster.ports import Account, PubSub
 from chatcluster.ports.limits import LIMITS_CHANNEL, Limit, LimitPlace, Limits, Member, excess_of
+from chatcluster.ports.usage import UsageBook
 
 POLL_SECONDS = 5.0
 LOOKUP_SECONDS_MAX = 2.0
@@ -88,3 +90,11 @@ class LimitAdministration:
 
     async def remove_member(self, member: Member, by: Account) -> bool:
         return await self._limits.remove_member(member, by)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What models cost, and how much of it anybody may have."""
+
+    usage: UsageBook
+    limits: LimitAdministration

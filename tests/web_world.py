@@ -38,15 +38,16 @@ from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
+from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
-from chatcluster.spending_limits import LimitAdministration, SpendingLimits
+from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Mcp, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -181,12 +182,16 @@ class ScriptedHealth:
         return self.checks
 
 
+NOBODY = UUID(int=0)
+
+
 class ScriptedMcpClient:
     """Says what a test wants to hear of servers of tools, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.report = McpReport(ok=True)
         self.refusal: CallerError | None = None
+        self.signed_in_user = NOBODY
         self.asked: list[tuple[object, ...]] = []
 
     def _note(self, *question: object) -> None:
@@ -206,9 +211,9 @@ class ScriptedMcpClient:
         self._note("link", ticket)
         return "https://login.example/authorize"
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
         self._note("finish", state, code, issuer)
-        return "files"
+        return SignedInAt("files", self.signed_in_user)
 
     async def drop_sign_in(self, state: str) -> None:
         self._note("drop", state)
@@ -255,15 +260,17 @@ class World:
             registry=self.registry,
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
-            transitions=Transitions(self.store, self.notices, self.spending),
+            transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             health=self.health,
             metrics=self.metrics,
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
-            mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
-            mcp_client=self.mcp_client,
-            usage=MemoryUsage(self.database),
-            limits=LimitAdministration(self.limit_rows, self.pubsub.publish),
+            mcp=Mcp(
+                admin=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
+                client=self.mcp_client,
+                sign_ins=SignIns(self.store, self.mcp_servers, transitions),
+            ),
+            spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 
     async def have_servers(self, *slugs: str) -> None:

@@ -30,6 +30,7 @@ from chatcluster.ports.ledger import (
     Ledger,
     Permission,
     ResultSlice,
+    SignInWait,
 )
 from chatcluster.ports.mcp_servers import (
     MCP_SERVERS_CHANNEL,
@@ -50,6 +51,7 @@ from chatcluster.ports.mcp_servers import (
     McpToolReport,
     NoAuth,
     OAuthAuth,
+    SignedInAt,
     ToolPolicy,
     Transport,
     checked_choice,
@@ -130,6 +132,7 @@ from chatcluster.ports.toolbox import (
     Effect,
     Progressed,
     RunBy,
+    SignInRequired,
     Tool,
     Toolbox,
     ToolCall,
@@ -221,6 +224,9 @@ __all__ = [
     "RunBy",
     "SessionLock",
     "Sessions",
+    "SignInRequired",
+    "SignInWait",
+    "SignedInAt",
     "Silence",
     "Store",
     "Subscription",

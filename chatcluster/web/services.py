@@ -20,8 +20,8 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
-from chatcluster.ports.usage import UsageBook
-from chatcluster.spending_limits import LimitAdministration
+from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -91,15 +91,16 @@ class Readers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spending:
-    """What models cost, and how much of it anybody may have."""
+class Mcp:
+    """Servers of tools: what administrators do with them, how they are spoken to, whom they have to let in."""
 
-    usage: UsageBook
-    limits: LimitAdministration
+    admin: McpAdministration
+    client: McpClient
+    sign_ins: SignIns
 
 
 @dataclass(frozen=True, kw_only=True)
-class Services(Spending):
+class Services:
     settings: Settings
     store: Store
     accounts: Accounts
@@ -114,5 +115,5 @@ class Services(Spending):
     model_admin: ModelAdministration
     health: Health
     metrics: Metrics
-    mcp: McpAdministration
-    mcp_client: McpClient
+    mcp: Mcp
+    spending: Spending

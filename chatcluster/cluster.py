@@ -47,6 +47,7 @@ from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
 from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
@@ -66,6 +67,7 @@ from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.series import Tally
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
@@ -178,7 +180,8 @@ class _Process:
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
-        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox, notices)
+        spending = SpendingLimits(PostgresLimits(database))
+        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -219,6 +222,7 @@ class _Process:
             self.tally.run,
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
+            partial(spending.run, self._pubsub),
         )
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
@@ -243,7 +247,7 @@ class _Process:
     ) -> Services:
         """What routes work with."""
         database, store = self._database, outside.store
-        transitions = Transitions(store, notices)
+        transitions = Transitions(store, notices, outside.limits)
         return Services(
             settings=self._settings,
             store=store,
@@ -268,7 +272,9 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
-            usage=PostgresUsage(database),
+            spending=Spending(
+                PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
+            ),
         )
 
     @classmethod

@@ -31,10 +31,11 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
-    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.limits import MemoryLimits
 from chatcluster.memory.series import MemorySeries
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -42,6 +43,7 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
@@ -244,6 +246,8 @@ class World:
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.limits = Limits()
+        self.limit_rows = MemoryLimits(self.database)
+        self.spending = SpendingLimits(self.limit_rows)
         self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
@@ -259,7 +263,7 @@ class World:
             registry=self.registry,
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
-            transitions=(transitions := Transitions(self.store, self.notices)),
+            transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             health=self.health,
             metrics=self.metrics,
             catalogue=self.models.catalogue,
@@ -269,7 +273,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
-            usage=MemoryUsage(self.database),
+            spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 
     async def have_servers(self, *slugs: str) -> None:

@@ -32,6 +32,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.limits import Limit, LimitPlace, Member
 from chatcluster.ports.series import Minute
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
@@ -138,6 +139,12 @@ class ModelTables:
     models: dict[str, ModelEntry] = field(default_factory=dict)
 
 
+@dataclass
+class LimitTables:
+    limits: dict[LimitPlace, Limit] = field(default_factory=dict)
+    members: set[Member] = field(default_factory=set)
+
+
 @dataclass(slots=True)
 class SessionRow:
     token_id: str
@@ -207,6 +214,7 @@ class Kept:
     """What was spent, in the order of its booking."""
     minutes: list[Minute] = field(default_factory=list)
     families: FamilyTables = field(default_factory=FamilyTables)
+    limits: LimitTables = field(default_factory=lambda: LimitTables())
 
 
 def _lost(state: ChatState) -> Booking:

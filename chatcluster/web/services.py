@@ -22,8 +22,8 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
 from chatcluster.ports.series import Series
-from chatcluster.ports.usage import UsageBook
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -133,4 +133,4 @@ class Services:
     health: Health
     metrics: Metrics
     mcp: Mcp
-    usage: UsageBook
+    spending: Spending

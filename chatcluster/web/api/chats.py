@@ -93,7 +93,7 @@ async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAn
     chat = await request.owned_chat(chat_id)
     waits = chat.status is Status.REQUIRES_ACTION or chat.has_agents
     actions = await request.services.store.actions(chat.id) if waits else ()
-    return chat_details_answer(chat, actions, await request.services.usage.of_chat(chat.id))
+    return chat_details_answer(chat, actions, await request.services.spending.usage.of_chat(chat.id))
 
 
 @get("/chats/{chat_id:str}/children", responses=REFUSALS)

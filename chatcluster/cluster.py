@@ -49,6 +49,7 @@ from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.sessions import PostgresSessions
@@ -258,6 +259,7 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
+            prompts=PostgresPrompts(database),
         )
 
     @classmethod

@@ -31,6 +31,7 @@ from chatcluster.histories import History
 from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
 from chatcluster.ports import Chat, Outcome, Outside
+from chatcluster.ports.prompts import NOTHING_TOLD
 from chatcluster.publisher import Publisher
 from chatcluster.repeats import until_known
 
@@ -53,6 +54,8 @@ class HeldChat:
         self.chat = chat
         self.history = history
         self.stream = publisher.stream(chat.id, worker_id, chat.epoch, on_fenced=self.look)
+        self.prompts = NOTHING_TOLD
+        """What its model is told before the conversation, as of the claim."""
         self.said = Said()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self.on_lost: Callable[[], None] = lambda: None

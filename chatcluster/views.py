@@ -33,18 +33,22 @@ class ChatAnswer(msgspec.Struct, frozen=True):
 
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
-    """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order."""
+    """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order.
+    ``system_prompt``: the chat's own, if it has one."""
 
     tools: tuple[ClientTool, ...] = ()
     action_required: tuple[Action, ...] = ()
+    system_prompt: str | None = None
 
 
 def chat_answer(chat: Chat) -> ChatAnswer:
     return ChatAnswer(**_fields_of(chat))
 
 
-def chat_details_answer(chat: Chat, actions: tuple[Action, ...]) -> ChatDetailsAnswer:
-    return ChatDetailsAnswer(**_fields_of(chat), tools=chat.client_tools, action_required=actions)
+def chat_details_answer(chat: Chat, actions: tuple[Action, ...], system_prompt: str | None) -> ChatDetailsAnswer:
+    return ChatDetailsAnswer(
+        **_fields_of(chat), tools=chat.client_tools, action_required=actions, system_prompt=system_prompt
+    )
 
 
 def _fields_of(chat: Chat) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from chatcluster.memory import (
     MemoryDatabase,
     MemoryMcpServers,
     MemoryModels,
+    MemoryPrompts,
     MemoryPubSub,
     MemoryRegistry,
     MemorySessions,
@@ -265,6 +266,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
+            prompts=MemoryPrompts(self.database),
         )
 
     async def have_servers(self, *slugs: str) -> None:

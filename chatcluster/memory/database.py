@@ -30,6 +30,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.prompts import DEPLOYMENT, ToldPrompts
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -163,6 +164,8 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    prompts: dict[UUID, str] = field(default_factory=dict)
+    """Of users, of chats, and of the deployment."""
 
 
 class HeldLock:
@@ -280,6 +283,11 @@ class MemoryDatabase:
             claimed_at=now,
             gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
         )
+
+    def told(self, row: ChatRow) -> ToldPrompts:
+        """What the chat's model is told before the conversation."""
+        prompts = self.kept.prompts
+        return ToldPrompts(prompts.get(DEPLOYMENT, ""), prompts.get(row.id), prompts.get(row.owner_id, ""))
 
     def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
         """Log what an administrator does."""

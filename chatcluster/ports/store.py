@@ -13,6 +13,7 @@ from chatcluster.chat import ChatState, ClientTool, Fence, OwnerCommand, Status,
 from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.ledger import Action, Ledger
+from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
 
 SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
@@ -117,6 +118,8 @@ class NewChat(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...]
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    system_prompt: str = ""
+    """Its own, apart from the messages."""
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -125,6 +128,8 @@ class Claimed(msgspec.Struct, frozen=True):
     chat: Chat
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
+    prompts: ToldPrompts = NOTHING_TOLD
+    """What its model is told before the conversation, as of now."""
 
     @property
     def wait_seconds(self) -> float:

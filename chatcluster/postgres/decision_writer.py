@@ -26,6 +26,7 @@ from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.call_writer import permit, write_calls
 from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.looked_up import has_known_room
+from chatcluster.postgres.prompts import put_own
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
 from chatcluster.room import bytes_of, change_bytes
@@ -58,8 +59,8 @@ NO_ORIGIN = (None, None, None)
 
 
 async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -> Row | None:
-    """The row of a new chat."""
-    return await connection.fetchrow(
+    """The row of a new chat, and its own prompt."""
+    row = await connection.fetchrow(
         SQL["insert_chat"],
         chat.id,
         chat.owner_id,
@@ -75,6 +76,9 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         list(chat.mcp_servers) or None,
         state.cause,
     )
+    if chat.system_prompt:
+        await put_own(connection, chat.id, chat.system_prompt)
+    return row
 
 
 async def write_decision(

@@ -20,6 +20,7 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.prompts import Prompts
 from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
@@ -115,3 +116,4 @@ class Services:
     health: Health
     metrics: Metrics
     mcp: Mcp
+    prompts: Prompts

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 import trio
 
+from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
@@ -36,7 +37,7 @@ from chatcluster.parts import (
     storable,
     strings_of,
 )
-from chatcluster.ports import Attachable, Delta, Finished, KeepAlive, Model, ModelRequest
+from chatcluster.ports import Attachable, Delta, Finished, KeepAlive, Meter, Model, ModelRequest
 from chatcluster.tenure_stream import TenureStream
 
 PART_BYTES = 64
@@ -76,10 +77,21 @@ class Attempt:
         self._joined = 0
         """How many of the deltas, from the first on, are joined already."""
         self._streamed_bytes = 0
+        self.meter = Meter()
+        self.asked_model: str | None = None
+        self._first_at = 0.0
+        """When the first of the answer came."""
 
     async def run(self, request: ModelRequest) -> NewMessage:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
-        finished = await self._until_finished(request)
+        self.asked_model = request.model
+        started_at = trio.current_time()
+        finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
+        telemetry.event(
+            "model.answered",
+            first_token_ms=int(max(0.0, self._first_at - started_at) * 1000),
+            output_tokens=finished.usage.output_tokens if finished.usage else None,
+        )
         if not is_visible(self._deltas):
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
@@ -90,6 +102,11 @@ class Attempt:
             usage=finished.usage,
             position=str(self._stream.flush()),
         )
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the model began to answer, so that it may cost something."""
+        return self.meter.has_started or bool(self._deltas)
 
     def resume(self, said: Said, answer_id: str) -> None:
         """The answer has these words already, and they were shown."""
@@ -121,6 +138,7 @@ class Attempt:
                         self.answer_id = event.answer_id
                         await self._keep_answer(event.answer_id)
                     elif isinstance(event, Finished):
+                        self.meter.count(event.usage)
                         return event
             raise ProviderError("the answer ended without a terminal event", kind="stream_incomplete", retryable=True)
         if guard.deadline < stands_still_at:
@@ -142,6 +160,8 @@ class Attempt:
         else:
             part = _storable(part)
         self._streamed_bytes += _size(part)
+        if not self._deltas:
+            self._first_at = trio.current_time()
         if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:

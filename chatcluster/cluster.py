@@ -52,8 +52,10 @@ from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
@@ -62,6 +64,7 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
+from chatcluster.series import Tally
 from chatcluster.sign_ins import SignIns
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
@@ -76,7 +79,7 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Mcp, Overview, Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -113,6 +116,7 @@ async def serve(
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
                 _watch_loop(metrics)
@@ -205,10 +209,12 @@ class _Process:
             keyring=keyring,
             metrics=metrics,
         )
+        self.tally = Tally(services.overview.series)
         self._later_loops = (
             redis_health.run,
             purge.run,
             mcp.run,
+            self.tally.run,
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
         )
@@ -240,7 +246,7 @@ class _Process:
             settings=self._settings,
             store=store,
             accounts=PostgresAccounts(database),
-            administration=PostgresAdministration(database),
+            overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
             sessions=PostgresSessions(database),
             registry=outside.registry,
             pubsub=self._pubsub,
@@ -260,6 +266,7 @@ class _Process:
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
             prompts=PostgresPrompts(database),
+            usage=PostgresUsage(database),
         )
 
     @classmethod

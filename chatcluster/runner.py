@@ -265,7 +265,8 @@ class Runner:
         await self._calls.tools.ask(self.chat)
         for notice in self._calls.tools.news():
             self._held.stream.part(notice)
-        return await attempt.run(self._calls.told(request))
+        with self._held.unbooked.attempt(self.chat, attempt):
+            return await attempt.run(self._calls.told(request))
 
     async def _keep_answer(self, answer_id: str) -> None:
         """Whoever owns the chat next can go on with this answer."""

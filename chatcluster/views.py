@@ -10,6 +10,7 @@ import msgspec
 
 from chatcluster.chat import ClientTool, ErrorInfo
 from chatcluster.ports import Action, Chat
+from chatcluster.usage import Bill
 
 
 class ChatAnswer(msgspec.Struct, frozen=True):
@@ -34,10 +35,11 @@ class ChatAnswer(msgspec.Struct, frozen=True):
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
     """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order.
-    ``system_prompt``: the chat's own, if it has one."""
+    ``usage``: what all attempts cost until now. ``system_prompt``: the chat's own, if it has one."""
 
     tools: tuple[ClientTool, ...] = ()
     action_required: tuple[Action, ...] = ()
+    usage: Bill = Bill()
     system_prompt: str | None = None
 
 
@@ -45,9 +47,11 @@ def chat_answer(chat: Chat) -> ChatAnswer:
     return ChatAnswer(**_fields_of(chat))
 
 
-def chat_details_answer(chat: Chat, actions: tuple[Action, ...], system_prompt: str | None) -> ChatDetailsAnswer:
+def chat_details_answer(
+    chat: Chat, actions: tuple[Action, ...], *, usage: Bill, system_prompt: str | None
+) -> ChatDetailsAnswer:
     return ChatDetailsAnswer(
-        **_fields_of(chat), tools=chat.client_tools, action_required=actions, system_prompt=system_prompt
+        **_fields_of(chat), tools=chat.client_tools, action_required=actions, usage=usage, system_prompt=system_prompt
     )
 
 

@@ -52,7 +52,13 @@ async def test_a_new_chat_is_told_first_and_its_stream_begins_before_its_first_m
     ):
         assert status == 201
         shown = (await client.get(f"/api/v1/chats/{data['chat']['id']}")).json()
-        assert shown == {**data["chat"], "tools": [], "action_required": [], "system_prompt": None}
+        assert shown == {
+            **data["chat"],
+            "tools": [],
+            "action_required": [],
+            "usage": shown["usage"],
+            "system_prompt": None,
+        }
         assert data["message"]["parts"] == [{"type": "text", "text": "hello"}]
         assert world.feeds.cursors == [parse_cursor(cursor)] == [Cursor(1, START, 0)]
         assert [lifecycle for _, lifecycle in world.notices.told] == ["created"]

@@ -31,8 +31,10 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
+    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.series import MemorySeries
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -45,7 +47,7 @@ from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Mcp, Overview, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -252,7 +254,7 @@ class World:
             store=self.store,
             accounts=self.accounts,
             sessions=self.sessions,
-            administration=MemoryAdministration(self.database),
+            overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
@@ -267,6 +269,7 @@ class World:
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
             prompts=MemoryPrompts(self.database),
+            usage=MemoryUsage(self.database),
         )
 
     async def have_servers(self, *slugs: str) -> None:

@@ -21,6 +21,8 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
 from chatcluster.ports.prompts import Prompts
+from chatcluster.ports.series import Series
+from chatcluster.ports.usage import UsageBook
 from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
@@ -100,12 +102,20 @@ class Mcp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What administrators see of the whole cluster: lists and logs, and how much it did."""
+
+    administration: Administration
+    series: Series
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
     accounts: Accounts
     sessions: Sessions
-    administration: Administration
+    overview: Overview
     registry: Registry
     pubsub: PubSub
     readers: Readers
@@ -117,3 +127,4 @@ class Services:
     metrics: Metrics
     mcp: Mcp
     prompts: Prompts
+    usage: UsageBook

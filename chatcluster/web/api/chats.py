@@ -85,11 +85,14 @@ async def list_chats(
 
 @get("/chats/{chat_id:str}", responses=REFUSALS)
 async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAnswer:
-    """One chat, without its history: what it waits for, the tools that its client runs, and its own system prompt."""
+    """One chat, without its history: what it waits for, the tools that its client runs, what it cost, and its own
+    system prompt."""
     chat = await request.owned_chat(chat_id)
     waits = chat.status is Status.REQUIRES_ACTION
     actions = await request.services.store.actions(chat.id) if waits else ()
-    return chat_details_answer(chat, actions, await request.services.prompts.own(chat.id) or None)
+    usage = await request.services.usage.of_chat(chat.id)
+    prompt = await request.services.prompts.own(chat.id)
+    return chat_details_answer(chat, actions, usage=usage, system_prompt=prompt or None)
 
 
 @patch("/chats/{chat_id:str}", responses=REFUSALS)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, models, overview, prompts, sessions, streams, tool_calls
+from chatcluster.web.api import (
+    admin,
+    chats,
+    mcp,
+    messages,
+    models,
+    overview,
+    prompts,
+    sessions,
+    streams,
+    tool_calls,
+    usage,
+)
 
 ROUTES = [
     *chats.ROUTES,
@@ -15,4 +27,5 @@ ROUTES = [
     *overview.ROUTES,
     *mcp.ROUTES,
     *prompts.ROUTES,
+    *usage.ROUTES,
 ]

@@ -32,7 +32,6 @@ from chatcluster.histories import History
 from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
 from chatcluster.ports import Chat, Outcome, Outside
-from chatcluster.ports.prompts import NOTHING_TOLD
 from chatcluster.publisher import Publisher
 from chatcluster.repeats import until_known
 
@@ -55,8 +54,6 @@ class HeldChat:
         self.chat = chat
         self.history = history
         self.stream = publisher.stream(chat.id, worker_id, chat.epoch, on_fenced=self.look)
-        self.prompts = NOTHING_TOLD
-        """What its model is told before the conversation, as of the claim."""
         self.said = Said()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
         self.unbooked = Unbooked()

@@ -10,8 +10,9 @@ import pytest
 
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound
-from chatcluster.memory import MemoryDatabase, MemoryPrompts, MemoryRegistry, MemoryStore
+from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import Account, NewChat, Registry, Replica, Store
 from chatcluster.ports.administration import Administration

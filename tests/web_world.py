@@ -26,7 +26,6 @@ from chatcluster.memory import (
     MemoryDatabase,
     MemoryMcpServers,
     MemoryModels,
-    MemoryPrompts,
     MemoryPubSub,
     MemoryRegistry,
     MemorySessions,
@@ -34,6 +33,7 @@ from chatcluster.memory import (
     MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.memory.series import MemorySeries
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration

@@ -21,7 +21,6 @@ from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.mcp_servers import MemoryMcpServers
 from chatcluster.memory.models import MemoryModels
-from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.memory.pubsub import MemoryPubSub
 from chatcluster.memory.registry import MemoryRegistry
 from chatcluster.memory.sessions import MemorySessions
@@ -36,7 +35,6 @@ __all__ = [
     "MemoryDatabase",
     "MemoryMcpServers",
     "MemoryModels",
-    "MemoryPrompts",
     "MemoryPubSub",
     "MemoryRegistry",
     "MemorySessions",

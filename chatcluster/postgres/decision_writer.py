@@ -26,7 +26,6 @@ from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.call_writer import permit, write_calls
 from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.looked_up import has_known_room
-from chatcluster.postgres.prompts import put_own
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
 from chatcluster.room import bytes_of, change_bytes
@@ -82,7 +81,7 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         state.cause,
     )
     if chat.system_prompt:
-        await put_own(connection, chat.id, chat.system_prompt)
+        await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)
     return row
 
 

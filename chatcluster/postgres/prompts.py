@@ -28,7 +28,7 @@ class PostgresPrompts:
         return await self._database.autocommit(_own, chat_id)
 
     async def set_own(self, chat_id: UUID, text: str) -> None:
-        if not await self._database.autocommit(put_own, chat_id, text):
+        if not await self._database.autocommit(_put_own, chat_id, text):
             raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
 
 
@@ -37,7 +37,7 @@ def told_of(row: Row) -> ToldPrompts:
     return ToldPrompts(row["system_prompt"] or "", row["own_prompt"], row["user_prompt"] or "")
 
 
-async def put_own(connection: Connection, chat_id: UUID, text: str) -> bool:
+async def _put_own(connection: Connection, chat_id: UUID, text: str) -> bool:
     """False if there is no such chat."""
     return bool(await connection.fetchval(SQL["put_own_prompt"], chat_id, text))
 

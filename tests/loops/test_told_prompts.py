@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.memory import MemoryPrompts
+from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.ports.prompts import DEPLOYMENT
 from loops.cluster_world import OWNER, World
 

@@ -2,7 +2,7 @@
 
 1. the deployment's system prompt;
 2. the chat's own, which in previous versions was the chat's first message;
-3. what a chat is told that belongs to another one: its instruction (``instruction``);
+3. the instruction of a chat that belongs to another one, which is its first message;
 4. the chat's servers of tools, by name, and what they say about themselves;
 5. the user's own, in a ``user-instructions`` element.
 
@@ -27,14 +27,18 @@ SERVERS = "The names of some tools begin with that of the server which they come
 
 
 def with_prompts(
-    request: ModelRequest, told: ToldPrompts, servers: Sequence[tuple[str, str]], *, instruction: str = ""
+    request: ModelRequest, told: ToldPrompts, servers: Sequence[tuple[str, str]], *, is_agent: bool = False
 ) -> ModelRequest:
-    """The request, with all that the model is told at its beginning. ``servers``: names, and what they say."""
+    """The request, with all that the model is told at its beginning. ``servers``: names, and what they say.
+    ``is_agent``: the chat belongs to another one."""
     messages = request.messages
-    own = told.own or ""
+    own, instruction = told.own or "", ""
     if messages and messages[0].role is Role.SYSTEM and messages[0].revision == CREATED_AT:
-        own = text_of(messages[0].parts) if told.own is None else own
-        messages = messages[1:]
+        first, messages = text_of(messages[0].parts), messages[1:]
+        if is_agent:
+            instruction = first
+        elif told.own is None:
+            own = first
     text = "\n\n".join(_sections(told, own, instruction, servers))
     if not text and messages is request.messages:
         return request

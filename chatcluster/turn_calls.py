@@ -77,7 +77,8 @@ class TurnCalls:
     def told(self, request: ModelRequest) -> ModelRequest:
         """The request with the tools of the turn, and all that the model is told before the conversation."""
         request = msgspec.structs.replace(request, tools=self.tools.specs)
-        return with_prompts(request, self._held.history.prompts, self.tools.instructions)
+        chat, prompts = self._held.chat, self._held.history.prompts
+        return with_prompts(request, prompts, self.tools.instructions, is_agent=chat.depth > 0)
 
     async def commit(self, answer: NewMessage, parts: Sequence[ToolCallPart]) -> None:
         """The answer with its calls, before any of them runs; those that cannot be run have their results with it."""

@@ -17,9 +17,11 @@ QUESTION = Message(2, Role.USER, (TextPart("hi"),), 1, AT)
 FIRST = Message(1, Role.SYSTEM, (TextPart("Be old."),), 1, AT)
 
 
-def told(prompts: ToldPrompts, *messages: Message, servers: tuple[tuple[str, str], ...] = (), **more: str) -> list[str]:
+def told(
+    prompts: ToldPrompts, *messages: Message, servers: tuple[tuple[str, str], ...] = (), is_agent: bool = False
+) -> list[str]:
     request = ModelRequest(UUID(int=1), messages or (QUESTION,))
-    made = with_prompts(request, prompts, servers, **more)
+    made = with_prompts(request, prompts, servers, is_agent=is_agent)
     assert made.messages[-1] is request.messages[-1]
     return [f"{message.role}: {text_of(message.parts)}" for message in made.messages]
 
@@ -27,7 +29,8 @@ def told(prompts: ToldPrompts, *messages: Message, servers: tuple[tuple[str, str
 def test_all_of_it_in_its_order_as_one_text() -> None:
     prompts = ToldPrompts(system="Deployment.", own="Own.", user="I am Ada.")
     servers = (("files", "Read before you write."), ("web", ""))
-    (system, question) = told(prompts, servers=servers, instruction="Look it up.")
+    instruction = Message(1, Role.SYSTEM, (TextPart("Look it up."),), 1, AT)
+    (system, question) = told(prompts, instruction, QUESTION, servers=servers, is_agent=True)
     assert question == "user: hi"
     assert system.split("\n\n") == [
         "system: Deployment.",

@@ -11,8 +11,10 @@ from uuid import UUID
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, Status, continued, disowned, stored_of
+from chatcluster.chat.family import Order
 from chatcluster.errors import ChatNotFound
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
@@ -30,6 +32,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.limits import Limit, LimitPlace, Member
 from chatcluster.ports.prompts import DEPLOYMENT, ToldPrompts
 from chatcluster.ports.series import Minute
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
@@ -137,6 +140,12 @@ class ModelTables:
     models: dict[str, ModelEntry] = field(default_factory=dict)
 
 
+@dataclass
+class LimitTables:
+    limits: dict[LimitPlace, Limit] = field(default_factory=dict)
+    members: set[Member] = field(default_factory=set)
+
+
 @dataclass(slots=True)
 class SessionRow:
     token_id: str
@@ -168,6 +177,24 @@ class UsageRow(NamedTuple):
     spent: Spent
 
 
+class Kinship(NamedTuple):
+    """Of an agent: the chats that it belongs to."""
+
+    parent_id: UUID
+    root_id: UUID
+    depth: int
+
+
+@dataclass(slots=True)
+class FamilyTables:
+    kin: dict[UUID, Kinship] = field(default_factory=dict)
+    """Of each agent."""
+    orders: dict[UUID, Order] = field(default_factory=dict)
+
+    def children(self, chat_id: UUID) -> list[UUID]:
+        return [agent_id for agent_id, kin in self.kin.items() if kin.parent_id == chat_id]
+
+
 @dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
@@ -189,6 +216,8 @@ class Kept:
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
     minutes: list[Minute] = field(default_factory=list)
+    families: FamilyTables = field(default_factory=FamilyTables)
+    limits: LimitTables = field(default_factory=lambda: LimitTables())
 
 
 def _lost(state: ChatState) -> Booking:
@@ -275,6 +304,9 @@ class MemoryDatabase:
             updated_at=row.updated_at,
             client_tools=row.setup.client_tools or (),
             mcp_servers=row.setup.mcp_servers or (),
+            agents=None if row.setup.agents is UNSET else row.setup.agents,
+            has_agents=any(kin.parent_id == row.id for kin in self.kept.families.kin.values()),
+            **_kinship(self.kept.families.kin.get(row.id)),
         )
 
     def found(self, row: ChatRow) -> ChatState:
@@ -388,3 +420,7 @@ class MemoryDatabase:
 
     def _start(self) -> str:
         return f"server {next(self._serials)}"
+
+
+def _kinship(kin: Kinship | None) -> dict[str, Any]:
+    return {} if kin is None else kin._asdict()

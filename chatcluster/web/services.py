@@ -13,6 +13,7 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
@@ -22,8 +23,8 @@ from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, S
 from chatcluster.ports.administration import Administration
 from chatcluster.ports.prompts import Prompts
 from chatcluster.ports.series import Series
-from chatcluster.ports.usage import UsageBook
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -72,6 +73,12 @@ class Tabs(Protocol):
     ) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
+class FamilyStreams(Protocol):
+    def subscribe(
+        self, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -85,11 +92,12 @@ class Health(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Readers:
-    """Where readers of event streams subscribe: to a chat, to a list, to both."""
+    """Where readers of event streams subscribe: to a chat, to a list, to both; to a chat and its agents."""
 
     feeds: Feeds
     watches: Watches
     tabs: Tabs
+    families: FamilyStreams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,4 +135,4 @@ class Services:
     metrics: Metrics
     mcp: Mcp
     prompts: Prompts
-    usage: UsageBook
+    spending: Spending

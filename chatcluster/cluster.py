@@ -51,6 +51,7 @@ from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.series import PostgresSeries
@@ -272,6 +273,7 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
+            prompts=PostgresPrompts(database),
             spending=Spending(
                 PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
             ),

@@ -33,6 +33,7 @@ from chatcluster.ports import (
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
 from chatcluster.ports.limits import Limit, LimitPlace, Member
+from chatcluster.ports.prompts import DEPLOYMENT, ToldPrompts
 from chatcluster.ports.series import Minute
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
@@ -210,6 +211,8 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    prompts: dict[UUID, str] = field(default_factory=dict)
+    """Of users, of chats, and of the deployment."""
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
     minutes: list[Minute] = field(default_factory=list)
@@ -359,6 +362,11 @@ class MemoryDatabase:
             claimed_at=now,
             gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
         )
+
+    def told(self, row: ChatRow) -> ToldPrompts:
+        """What the chat's model is told before the conversation."""
+        prompts = self.kept.prompts
+        return ToldPrompts(prompts.get(DEPLOYMENT, ""), prompts.get(row.id), prompts.get(row.owner_id, ""))
 
     def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
         """Log what an administrator does."""

@@ -272,6 +272,8 @@ class MemoryStore(Claims, MemoryLedger):
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
         row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers, agents=chat.agents)
+        if chat.system_prompt:
+            self._database.kept.prompts[chat.id] = chat.system_prompt
         self._database.chats[chat.id] = row
         decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))

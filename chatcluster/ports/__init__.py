@@ -7,6 +7,7 @@ port             for real                        in one process
 ``Registry``     ``postgres/registry.py``        ``memory/registry.py``
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
 ``Models``       ``postgres/models.py``          ``memory/models.py``
+``Prompts``      ``postgres/prompts.py``         ``memory/prompts.py``
 ``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``

@@ -14,6 +14,7 @@ from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
+from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
 from chatcluster.usage import Spent
 
 SUSPECTED_TAKEOVERS = 3
@@ -133,6 +134,8 @@ class NewChat(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...]
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    system_prompt: str = ""
+    """Its own, apart from the messages."""
     agents: bool | None = None
     parent_id: UUID | None = None
     root_id: UUID | None = None
@@ -145,6 +148,8 @@ class Claimed(msgspec.Struct, frozen=True):
     chat: Chat
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
+    prompts: ToldPrompts = NOTHING_TOLD
+    """What its model is told before the conversation, as of now."""
 
     @property
     def wait_seconds(self) -> float:

@@ -21,6 +21,7 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.prompts import Prompts
 from chatcluster.ports.series import Series
 from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import Spending
@@ -133,4 +134,5 @@ class Services:
     health: Health
     metrics: Metrics
     mcp: Mcp
+    prompts: Prompts
     spending: Spending

@@ -113,6 +113,9 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_tim
     $12::text[], $13, wal_timeline(), $14, $15, $16, $17)
 returning {chat}
 
+-- name: insert_own_prompt
+insert into chat_prompts (chat_id, text) values ($1, $2)
+
 -- fragment: change
 -- retry_at starts with the transition that gives a delay, and stays while the state stays. The deadline of an action is
 -- the first of its calls', which were written before.

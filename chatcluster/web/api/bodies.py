@@ -75,6 +75,9 @@ class PatchChat(Body, frozen=True, kw_only=True):
     model: Annotated[
         str | UnsetType | None, Meta(description="Of the messages from now on; null: what the deployment is set to")
     ] = UNSET
+    system_prompt: Annotated[
+        str | UnsetType | None, Meta(description="From the chat's next turn on; null or blank: none")
+    ] = UNSET
 
 
 class SendMessage(Body, frozen=True, kw_only=True):
@@ -105,6 +108,12 @@ class SignIn(Body, frozen=True, kw_only=True):
 
     token: str | UnsetType = UNSET
     code: Annotated[str | UnsetType, Meta(description="As `chatcluster link` prints it; it works once")] = UNSET
+
+
+class Prompt(Body, frozen=True, kw_only=True):
+    """What models are told; null or blank is nothing."""
+
+    prompt: str | None
 
 
 class CreateToken(Body, frozen=True, kw_only=True):
@@ -167,10 +176,13 @@ def checked_model(model: str | None) -> str | None:
     return None if model is None else checked_line("model", model, chars_max=MODEL_CHARS_MAX)
 
 
-def checked_prompt(prompt: str, *, bytes_max: int) -> str:
-    if len(prompt.encode()) > bytes_max:
-        raise TooLarge(f"system_prompt is larger than {bytes_max} bytes", bytes_max=bytes_max)
-    return storable("system_prompt", prompt)
+def checked_prompt(field: str, prompt: str | None, *, bytes_max: int) -> str:
+    """What a model is told; empty for what is blank. Raises ``InvalidRequest``, or ``TooLarge`` above ``bytes_max``."""
+    prompt = prompt or ""
+    if len(prompt.encode("utf-8", "surrogatepass")) > bytes_max:
+        raise TooLarge(f"{field} is larger than {bytes_max} bytes", bytes_max=bytes_max)
+    prompt = storable(field, prompt)
+    return "" if is_blank(prompt) else prompt
 
 
 def storable(field: str, text: str) -> str:

@@ -10,6 +10,7 @@ from chatcluster.web.api import (
     messages,
     models,
     overview,
+    prompts,
     sessions,
     streams,
     tool_calls,
@@ -26,6 +27,7 @@ ROUTES = [
     *admin.ROUTES,
     *overview.ROUTES,
     *mcp.ROUTES,
+    *prompts.ROUTES,
     *usage.ROUTES,
     *limits.ROUTES,
 ]

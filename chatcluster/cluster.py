@@ -45,6 +45,7 @@ from chatcluster.ports import Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
+from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
@@ -68,12 +69,13 @@ from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Monitoring, Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -208,8 +210,10 @@ class _Process:
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             ),
             transitions=Transitions(store, notices),
-            health=_Health(database, redis_health, lambda: self._replica.draining),
-            metrics=metrics,
+            monitoring=Monitoring(
+                health=_Health(database, redis_health, lambda: self._replica.draining), metrics=metrics
+            ),
+            uploads=Uploads(PostgresFiles(database), settings),
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
             mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
@@ -238,7 +242,9 @@ class _Process:
         if model is None:
             routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
             first_url = settings.llm_base_url.strip()
-            model = await stack.enter_async_context(HttpModel(routing, concurrent=settings.slots, first_url=first_url))
+            model = await stack.enter_async_context(
+                HttpModel(routing, concurrent=settings.slots, first_url=first_url, files=PostgresFiles(database))
+            )
         return cls(
             settings,
             database=database,

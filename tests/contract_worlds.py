@@ -18,11 +18,12 @@ from conftest import execute_sql
 
 from chatcluster.chat import Busy, CommitStep, Fence, OpenCall, Send
 from chatcluster.config import Settings
-from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
+from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryFiles, MemoryRegistry, MemoryStore
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
-from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports import Accounts, Chat, Claimed, Files, HistoryPage, NewChat, Outcome, Registry, Replica, Store
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 from chatcluster.postgres.store import PostgresStore
 
@@ -55,6 +56,7 @@ class World:
     """Let a chat have content of this version, as when another version of chatcluster wrote it."""
     write_on: Callable[[int | None], Awaitable[None]]
     """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
+    files: Files
 
     async def chat(self, *words: str, owner_id: UUID = OWNER, **fields: str) -> UUID:
         """A new chat that begins with a user message of each of these words."""
@@ -172,6 +174,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             age_actions,
             have_content,
             write_on,
+            PostgresFiles(database),
         )
 
 
@@ -241,6 +244,7 @@ def memory_world(**settings: Any) -> World:
         age_actions,
         have_content,
         write_on,
+        MemoryFiles(database),
     )
 
 

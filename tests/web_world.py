@@ -24,6 +24,7 @@ from chatcluster.memory import (
     MemoryAccounts,
     MemoryBroker,
     MemoryDatabase,
+    MemoryFiles,
     MemoryMcpServers,
     MemoryModels,
     MemoryPubSub,
@@ -40,10 +41,11 @@ from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
 from chatcluster.secrets import Keyring
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Monitoring, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -222,6 +224,7 @@ class World:
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)
+        self.files = MemoryFiles(self.database)
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
@@ -251,8 +254,8 @@ class World:
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
             transitions=Transitions(self.store, self.notices),
-            health=self.health,
-            metrics=self.metrics,
+            monitoring=Monitoring(health=self.health, metrics=self.metrics),
+            uploads=Uploads(self.files, self.settings),
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
             mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),

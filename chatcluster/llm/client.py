@@ -42,10 +42,11 @@ from chatcluster.llm.answers import KEEP_ALIVE
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
+from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Decoder, Route, Wire
 from chatcluster.llm.wires import WIRES, Routing, settings_routing
-from chatcluster.ports import ModelEvent, ModelRequest
+from chatcluster.ports import Files, ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 5.0
 SEND_SECONDS = 60.0
@@ -70,10 +71,12 @@ class HttpModel:
     """The ``Model`` of a replica: ``async with`` it, then ``stream`` as often as needed, concurrently.
 
     ``concurrent`` is how many answers are asked for at a time. ``first_url`` names a server that will surely be asked.
+    ``files`` has those of the chats.
     """
 
-    def __init__(self, routing: Routing, *, concurrent: int, first_url: str = "") -> None:
+    def __init__(self, routing: Routing, *, concurrent: int, first_url: str = "", files: Files | None = None) -> None:
         self._routing = routing
+        self._files = SentFiles(files)
         self._concurrent = concurrent
         self._first_url = first_url
         self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}
@@ -109,7 +112,8 @@ class HttpModel:
         """One attempt; see ``ports.Model``. Entering sends the request and waits for the response's head."""
         route = self._routing(request)
         wire = WIRES[route.kind]
-        body = _Body(await self._send(request, route, wire), route.server)
+        async with self._files.inserted(request, set(route.options.input)) as whole:
+            body = _Body(await self._send(whole, route, wire), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"

@@ -18,6 +18,7 @@ an answer that was lost, and the effect stays. ``MemoryDatabase.drop_sessions`` 
 from chatcluster.memory.accounts import MemoryAccounts
 from chatcluster.memory.broker import MemoryBroker
 from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.link import Link
 from chatcluster.memory.mcp_servers import MemoryMcpServers
 from chatcluster.memory.models import MemoryModels
@@ -32,6 +33,7 @@ __all__ = [
     "MemoryAccounts",
     "MemoryBroker",
     "MemoryDatabase",
+    "MemoryFiles",
     "MemoryMcpServers",
     "MemoryModels",
     "MemoryPubSub",

@@ -26,7 +26,9 @@ from chatcluster.ports import (
     McpServer,
     Outcome,
     Permission,
+    Rendition,
     Replica,
+    StoredFile,
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Takeover
@@ -165,6 +167,18 @@ class Kept:
     audit: list[AuditEntry] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class FileRow:
+    """``size_bytes`` is what was reserved until there is a ``file``: then the upload is finished."""
+
+    owner_id: UUID
+    name: str
+    size_bytes: int
+    chunks: dict[int, bytes] = field(default_factory=dict)
+    file: StoredFile | None = None
+    rendition: Rendition | None = None
+
+
 class HeldLock:
     """The session that holds a lock of a worker on a server, and those that wait for it."""
 
@@ -187,6 +201,7 @@ class MemoryDatabase:
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock
         self.chats: dict[UUID, ChatRow] = {}
+        self.files: dict[UUID, FileRow] = {}
         self.kept = Kept()
         self.replicas: dict[UUID, ReplicaRow] = {}
         self.accounts: dict[UUID, Account] = {}

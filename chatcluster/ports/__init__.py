@@ -10,6 +10,7 @@ port             for real                        in one process
 ``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
+``Files``        ``postgres/files.py``           ``memory/files.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
@@ -22,6 +23,18 @@ Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnav
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
+from chatcluster.ports.files import (
+    CHAT_FILES_MAX,
+    CHUNK_BYTES,
+    UNFINISHED_SECONDS,
+    UNREFERENCED_SECONDS,
+    Files,
+    Rendition,
+    SentForm,
+    StoredFile,
+    require_file_room,
+    require_files,
+)
 from chatcluster.ports.ledger import (
     PERMISSION_SECONDS,
     PERMISSIONS_MAX,
@@ -137,6 +150,8 @@ from chatcluster.ports.toolbox import (
 )
 
 __all__ = [
+    "CHAT_FILES_MAX",
+    "CHUNK_BYTES",
     "GAP",
     "MCP_SERVERS_CHANNEL",
     "MCP_SERVERS_MAX",
@@ -153,6 +168,8 @@ __all__ = [
     "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "TURNS_MAX",
+    "UNFINISHED_SECONDS",
+    "UNREFERENCED_SECONDS",
     "VERSION_MAX",
     "Account",
     "Accounts",
@@ -175,6 +192,7 @@ __all__ = [
     "DeletedChat",
     "Delta",
     "Effect",
+    "Files",
     "Finished",
     "Gap",
     "Grant",
@@ -213,14 +231,17 @@ __all__ = [
     "Proof",
     "PubSub",
     "Registry",
+    "Rendition",
     "Renewal",
     "Replica",
     "ResultSlice",
     "RunBy",
+    "SentForm",
     "SessionLock",
     "Sessions",
     "Silence",
     "Store",
+    "StoredFile",
     "Subscription",
     "Token",
     "Tool",
@@ -238,6 +259,8 @@ __all__ = [
     "hint_of",
     "live_channel",
     "owner_channel",
+    "require_file_room",
+    "require_files",
     "require_rest",
     "same_tenure",
     "usable",

@@ -25,6 +25,7 @@ from chatcluster.ports import Chat, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.call_writer import permit, write_calls
 from chatcluster.postgres.columns import column_values
+from chatcluster.postgres.file_references import have_files, refer, refer_queued
 from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
@@ -93,6 +94,8 @@ async def write_decision(
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
+    await refer(connection, chat_id, messages, by_user=fence is None)
+    await refer_queued(connection, chat_id, before, queued)
     await write_calls(connection, chat_id, decision, messages)
     if fence is not None and _hands_over(decision):
         await connection.execute(SQL["log_handover"], chat_id, fence.worker_id)
@@ -109,9 +112,10 @@ def _hands_over(decision: Decision) -> bool:
 
 
 def is_plain(decision: Decision) -> bool:
-    """Whether ``write_known`` can write it: neither queue nor open calls play a part, and no history is deleted."""
+    """Whether ``write_known`` can write it: neither queue nor open calls play a part, no history is deleted, and no
+    file comes with it."""
     state = decision.state
-    return not _hands_over(decision) and not (
+    return not (_hands_over(decision) or have_files(decision.messages)) and not (
         decision.delete_from is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
     )
 
@@ -173,6 +177,13 @@ async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision) -
     error = decision.state.last_error
     version, code = decision.state.snapshot_version, None if error is None else error.code
     return turn_of(await connection.fetchval(SQL["end_turn"], chat_id, version, decision.ended, code))
+
+
+async def insert_first_messages(connection: Connection, chat: NewChat, version: int) -> tuple[Message, ...]:
+    """What a new chat begins with."""
+    messages = await insert_messages(connection, chat.id, version, chat.messages, None)
+    await refer(connection, chat.id, messages, by_user=True)
+    return messages
 
 
 async def insert_messages(

@@ -22,6 +22,7 @@ from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, S
 from chatcluster.ports.administration import Administration
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 
 
 class Subscriber(Protocol):
@@ -89,6 +90,14 @@ class Readers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """What tells how the replica is doing."""
+
+    health: Health
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
@@ -102,7 +111,7 @@ class Services:
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""
     model_admin: ModelAdministration
-    health: Health
-    metrics: Metrics
+    monitoring: Monitoring
+    uploads: Uploads
     mcp: McpAdministration
     mcp_client: McpClient

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable
 from contextlib import suppress
 from uuid import UUID
 
@@ -48,7 +48,7 @@ class Uploads:
         Raises ``TooLarge``, ``UnsupportedFile``, ``FilesFull``, ``InvalidRequest`` for one without bytes, and whatever
         ``pieces`` raises.
         """
-        self._check_size(announced_bytes or 0)
+        _require_size(announced_bytes or 0, self._bytes_max)
         reserved = self._bytes_max if announced_bytes is None else announced_bytes
         file_id = await self.files.begin(
             owner_id, clean_name(name), size_bytes=reserved, bytes_max=self._user_bytes_max
@@ -62,21 +62,19 @@ class Uploads:
             raise
 
     async def _receive(self, file_id: UUID, pieces: AsyncIterable[bytes]) -> StoredFile:
-        digest, sniffer = hashlib.sha256(), Sniffer()
-        size_bytes = chunks = 0
-        async for chunk in _chunks(pieces):
-            size_bytes += len(chunk)
-            self._check_size(size_bytes)
-            digest.update(chunk)
-            sniffer.feed(chunk)
-            await self.files.append(file_id, chunks, chunk)
-            chunks += 1
-        if not size_bytes:
+        intake = _Intake(self.files, file_id, self._bytes_max)
+        async for piece in pieces:
+            await intake.add(piece)
+        await intake.end()
+        if not intake.size_bytes:
             raise InvalidRequest("the file is empty: send its bytes as the request's body")
-        media_type = sniffer.media_type()
-        rendition = await self._rendition(file_id, chunks) if media_type in IMAGES else None
+        media_type = intake.sniffer.media_type()
         return await self.files.finish(
-            file_id, media_type=media_type, size_bytes=size_bytes, sha256=digest.hexdigest(), rendition=rendition
+            file_id,
+            media_type=media_type,
+            size_bytes=intake.size_bytes,
+            sha256=intake.digest.hexdigest(),
+            rendition=await self._rendition(file_id, intake.chunks) if media_type in IMAGES else None,
         )
 
     async def _rendition(self, file_id: UUID, chunks: int) -> Rendition | None:
@@ -89,24 +87,46 @@ class Uploads:
                 raise UnsupportedFile(f"this image cannot be used: {error}") from None
         return None if fit.data is data else Rendition(fit.media_type, fit.data)
 
-    def _check_size(self, size_bytes: int) -> None:
-        if size_bytes > self._bytes_max:
-            raise TooLarge(f"the file is larger than {self._bytes_max} bytes", bytes_max=self._bytes_max)
+
+class _Intake:
+    """The bytes of one upload on their way to the store, in chunks of one size but for the last."""
+
+    def __init__(self, files: Files, file_id: UUID, bytes_max: int) -> None:
+        self.digest = hashlib.sha256()
+        self.sniffer = Sniffer()
+        self.size_bytes = 0
+        self.chunks = 0
+        self._files = files
+        self._file_id = file_id
+        self._bytes_max = bytes_max
+        self._buffer = bytearray()
+
+    async def add(self, piece: bytes) -> None:
+        """Raises ``TooLarge``, and ``UnsupportedFile`` where that is known already."""
+        self.size_bytes += len(piece)
+        _require_size(self.size_bytes, self._bytes_max)
+        self._buffer += piece
+        while len(self._buffer) >= CHUNK_BYTES:
+            await self._store(bytes(self._buffer[:CHUNK_BYTES]))
+            del self._buffer[:CHUNK_BYTES]
+
+    async def end(self) -> None:
+        if self._buffer:
+            await self._store(bytes(self._buffer))
+
+    async def _store(self, chunk: bytes) -> None:
+        self.digest.update(chunk)
+        self.sniffer.feed(chunk)
+        await self._files.append(self._file_id, self.chunks, chunk)
+        self.chunks += 1
+
+
+def _require_size(size_bytes: int, bytes_max: int) -> None:
+    if size_bytes > bytes_max:
+        raise TooLarge(f"the file is larger than {bytes_max} bytes", bytes_max=bytes_max)
 
 
 def clean_name(name: str) -> str:
     """The name of a file as it may be shown: one visible line, without folders."""
     name = visible(_FOLDERS.sub("", name))[:NAME_CHARS_MAX].strip()
     return UNNAMED if is_blank(name) else name
-
-
-async def _chunks(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in chunks of one size, but for the last."""
-    buffer = bytearray()
-    async for piece in pieces:
-        buffer += piece
-        while len(buffer) >= CHUNK_BYTES:
-            yield bytes(buffer[:CHUNK_BYTES])
-            del buffer[:CHUNK_BYTES]
-    if buffer:
-        yield bytes(buffer)

@@ -5,7 +5,7 @@ A file is sent as the body of its own request, and given back as a download, nev
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 from email.message import Message
 from typing import Annotated
@@ -81,12 +81,13 @@ async def upload_file(
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type.startswith("multipart/"):
         raise UnsupportedMediaType("send the bytes of the file as the body, and its name as ?name=, without a form")
-    file = await request.services.uploads.take(
-        request.user.user_id,
-        _disposed_name(request) if name is None else name,
-        request.stream(),
-        announced_bytes=_announced_bytes(request),
-    )
+    async with aclosing(request.stream()) as pieces:
+        file = await request.services.uploads.take(
+            request.user.user_id,
+            _disposed_name(request) if name is None else name,
+            pieces,
+            announced_bytes=_announced_bytes(request),
+        )
     return file_answer(file)
 
 
@@ -124,7 +125,7 @@ async def download_file(request: ApiRequest, file_id: FromPath[str]) -> Stream:
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "ETag": f'"{file.sha256}"',
     }
-    return Stream(_bytes_of(request.services.uploads.files, file), media_type=media_type, headers=headers)
+    return Stream(_Chunks(request.services.uploads.files, file), media_type=media_type, headers=headers)
 
 
 @delete("/files/{file_id:str}", responses=REFUSALS)
@@ -133,10 +134,24 @@ async def delete_file(request: ApiRequest, file_id: FromPath[str]) -> None:
     await request.services.uploads.files.delete(request.user.user_id, _file_id(file_id))
 
 
-async def _bytes_of(files: Files, file: StoredFile) -> AsyncIterator[bytes]:
-    """A chunk that is gone meanwhile breaks the answer off, which then lacks bytes and says so."""
-    for number in range(-(-file.size_bytes // CHUNK_BYTES)):
-        yield await files.read(file.id, number)
+class _Chunks:
+    """The bytes of a file. A chunk that is gone meanwhile breaks the answer off, which then has less than it said.
+
+    No generator: one whose reader leaves would be dropped where it stands.
+    """
+
+    def __init__(self, files: Files, file: StoredFile) -> None:
+        self._files = files
+        self._file_id = file.id
+        self._numbers = iter(range(-(-file.size_bytes // CHUNK_BYTES)))
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for number in self._numbers:
+            return await self._files.read(self._file_id, number)
+        raise StopAsyncIteration
 
 
 async def _owned_file(request: ApiRequest, text: str) -> StoredFile:

@@ -34,6 +34,7 @@ from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnav
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
+from chatcluster.llm.sent_files import SentFiles
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
@@ -210,9 +211,7 @@ class _Process:
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             ),
             transitions=Transitions(store, notices),
-            monitoring=Monitoring(
-                health=_Health(database, redis_health, lambda: self._replica.draining), metrics=metrics
-            ),
+            monitoring=Monitoring(_Health(database, redis_health, lambda: self._replica.draining), metrics),
             uploads=Uploads(PostgresFiles(database), settings),
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
@@ -243,7 +242,9 @@ class _Process:
             routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
             first_url = settings.llm_base_url.strip()
             model = await stack.enter_async_context(
-                HttpModel(routing, concurrent=settings.slots, first_url=first_url, files=PostgresFiles(database))
+                HttpModel(
+                    routing, concurrent=settings.slots, first_url=first_url, files=SentFiles(PostgresFiles(database))
+                )
             )
         return cls(
             settings,

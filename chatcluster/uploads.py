@@ -23,7 +23,7 @@ from chatcluster.errors import InvalidRequest, StoreUnavailable, TooLarge
 from chatcluster.file_errors import UnsupportedFile
 from chatcluster.file_types import IMAGES, Sniffer
 from chatcluster.images import UnfitImage, fit_elsewhere
-from chatcluster.ports import CHUNK_BYTES, Files, Rendition, StoredFile
+from chatcluster.ports.files import CHUNK_BYTES, Files, Rendition, StoredFile
 from chatcluster.texts import is_blank, visible
 
 NAME_CHARS_MAX = 200

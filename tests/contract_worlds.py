@@ -20,7 +20,8 @@ from chatcluster.chat import Busy, CommitStep, Fence, OpenCall, Send
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryFiles, MemoryRegistry, MemoryStore
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
-from chatcluster.ports import Accounts, Chat, Claimed, Files, HistoryPage, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports.files import Files
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.files import PostgresFiles

@@ -13,7 +13,8 @@ from chatcluster.chat import Busy, DeleteQueued, Edit, EditQueued, FinishTurn, P
 from chatcluster.content import FilePart, files_in
 from chatcluster.file_errors import FileInUse, FileNotFound, FilesFull, TooManyFiles
 from chatcluster.parts import NewMessage, Parts, Role, TextPart
-from chatcluster.ports import CHAT_FILES_MAX, CHUNK_BYTES, Outcome, Rendition, SentForm, StoredFile
+from chatcluster.ports import Outcome
+from chatcluster.ports.files import CHAT_FILES_MAX, CHUNK_BYTES, Rendition, SentForm, StoredFile
 
 STRANGER = UUID(int=7)
 

@@ -16,7 +16,7 @@ from test_web_api import create
 from web_world import World, client_of, connect, error_code, read_until
 
 from chatcluster.images import SIDE_PIXELS_MAX
-from chatcluster.ports import CHUNK_BYTES
+from chatcluster.ports.files import CHUNK_BYTES
 
 Json = dict[str, Any]
 
@@ -126,7 +126,7 @@ async def test_what_is_no_such_file_is_refused_and_leaves_nothing(data: bytes) -
     async with client_of(world) as client:
         response = await client.post(FILES, content=data)
         assert (response.status_code, error_code(response)) == (415, "unsupported_file")
-        assert world.database.files == {}
+        assert world.database.kept.files == {}
 
 
 async def test_an_empty_file_and_a_form_are_refused() -> None:
@@ -143,7 +143,7 @@ async def test_a_file_as_large_as_may_be_is_taken_and_a_larger_one_not_however_i
         for data in (b"x" * 100_001, pieces(b"x" * 100_001), pieces(b"\\u0041" * 20_000)):
             response = await client.post(FILES, content=data)
             assert (response.status_code, error_code(response)) == (413, "request_too_large")
-        assert len(world.database.files) == 1
+        assert len(world.database.kept.files) == 1
 
 
 async def test_a_users_files_have_so_much_room_and_no_more() -> None:
@@ -166,10 +166,10 @@ async def test_an_upload_that_breaks_off_leaves_nothing() -> None:
         head = f"POST {FILES} HTTP/1.1\r\nHost: x\r\n{_authorization(client)}Content-Length: 500000\r\n\r\n"
         await stream.send_all(head.encode() + b"x" * 400_000)
         with trio.fail_after(5):
-            while not any(row.chunks for row in world.database.files.values()):
+            while not any(row.chunks for row in world.database.kept.files.values()):
                 await trio.lowlevel.checkpoint()
             await stream.aclose()
-            while world.database.files:
+            while world.database.kept.files:
                 await trio.lowlevel.checkpoint()
 
 
@@ -177,7 +177,7 @@ async def test_an_answer_whose_bytes_are_gone_is_broken_off() -> None:
     world = World()
     async with client_of(world) as client, await connect(world.url) as stream:
         file = await upload(client, b"x" * (CHUNK_BYTES + 10))
-        del world.database.files[UUID(file["id"])].chunks[1]
+        del world.database.kept.files[UUID(file["id"])].chunks[1]
         await stream.send_all(f"GET {FILES}/{file['id']} HTTP/1.1\r\nHost: x\r\n{_authorization(client)}\r\n".encode())
         received = await read_until(stream, b"\r\n\r\n")
         with trio.fail_after(5):

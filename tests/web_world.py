@@ -254,7 +254,7 @@ class World:
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
             transitions=Transitions(self.store, self.notices),
-            monitoring=Monitoring(health=self.health, metrics=self.metrics),
+            monitoring=Monitoring(self.health, self.metrics),
             uploads=Uploads(self.files, self.settings),
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),

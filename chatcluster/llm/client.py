@@ -46,7 +46,7 @@ from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Decoder, Route, Wire
 from chatcluster.llm.wires import WIRES, Routing, settings_routing
-from chatcluster.ports import Files, ModelEvent, ModelRequest
+from chatcluster.ports import ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 5.0
 SEND_SECONDS = 60.0
@@ -71,12 +71,14 @@ class HttpModel:
     """The ``Model`` of a replica: ``async with`` it, then ``stream`` as often as needed, concurrently.
 
     ``concurrent`` is how many answers are asked for at a time. ``first_url`` names a server that will surely be asked.
-    ``files`` has those of the chats.
+    ``files`` puts those of the chats into requests.
     """
 
-    def __init__(self, routing: Routing, *, concurrent: int, first_url: str = "", files: Files | None = None) -> None:
+    def __init__(
+        self, routing: Routing, *, concurrent: int, first_url: str = "", files: SentFiles | None = None
+    ) -> None:
         self._routing = routing
-        self._files = SentFiles(files)
+        self._files = files or SentFiles(None)
         self._concurrent = concurrent
         self._first_url = first_url
         self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}

@@ -32,7 +32,8 @@ from chatcluster.file_types import IMAGES, PDF
 from chatcluster.llm.conversation import DocumentPart, SentPart
 from chatcluster.models import Input
 from chatcluster.parts import ImagePart, Message, Part, Role, TextPart, ToolResultPart
-from chatcluster.ports import CHUNK_BYTES, Files, ModelRequest, SentForm
+from chatcluster.ports import ModelRequest
+from chatcluster.ports.files import CHUNK_BYTES, Files, SentForm
 
 REQUEST_FILES_BYTES_MAX = 24 << 20
 FILE_TEXT_BYTES_MAX = 256 << 10

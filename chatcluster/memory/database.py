@@ -26,12 +26,11 @@ from chatcluster.ports import (
     McpServer,
     Outcome,
     Permission,
-    Rendition,
     Replica,
-    StoredFile,
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.files import Rendition, StoredFile
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -150,10 +149,23 @@ class CodeRow:
 
 
 @dataclass(slots=True)
+class FileRow:
+    """``size_bytes`` is what was reserved until there is a ``file``: then the upload is finished."""
+
+    owner_id: UUID
+    name: str
+    size_bytes: int
+    chunks: dict[int, bytes] = field(default_factory=dict)
+    file: StoredFile | None = None
+    rendition: Rendition | None = None
+
+
+@dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
 
     keys: dict[tuple[UUID, str], UsedKey] = field(default_factory=dict)
+    files: dict[UUID, FileRow] = field(default_factory=dict)
     permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = field(default_factory=dict)
     """Of each user, by tool and chat."""
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
@@ -165,18 +177,6 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class FileRow:
-    """``size_bytes`` is what was reserved until there is a ``file``: then the upload is finished."""
-
-    owner_id: UUID
-    name: str
-    size_bytes: int
-    chunks: dict[int, bytes] = field(default_factory=dict)
-    file: StoredFile | None = None
-    rendition: Rendition | None = None
 
 
 class HeldLock:
@@ -201,7 +201,6 @@ class MemoryDatabase:
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock
         self.chats: dict[UUID, ChatRow] = {}
-        self.files: dict[UUID, FileRow] = {}
         self.kept = Kept()
         self.replicas: dict[UUID, ReplicaRow] = {}
         self.accounts: dict[UUID, Account] = {}

@@ -10,7 +10,7 @@ from chatcluster.file_errors import FileInUse, FileNotFound
 from chatcluster.memory.database import ChatRow, FileRow, MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.parts import Message, QueuedMessage
-from chatcluster.ports import Rendition, SentForm, StoredFile, require_file_room
+from chatcluster.ports.files import Rendition, SentForm, StoredFile, require_file_room
 
 
 class MemoryFiles:
@@ -23,7 +23,7 @@ class MemoryFiles:
             if bytes_max:
                 require_file_room(self._used_bytes(owner_id), size_bytes, bytes_max)
             file_id = uuid4()
-            self._database.files[file_id] = FileRow(owner_id, name, size_bytes)
+            self._database.kept.files[file_id] = FileRow(owner_id, name, size_bytes)
             return file_id
 
     async def append(self, file_id: UUID, number: int, data: bytes) -> None:
@@ -41,9 +41,9 @@ class MemoryFiles:
 
     async def discard(self, file_id: UUID) -> None:
         async with self._link.crossing("discard_file"):
-            row = self._database.files.get(file_id)
+            row = self._database.kept.files.get(file_id)
             if row is not None and row.file is None:
-                del self._database.files[file_id]
+                del self._database.kept.files[file_id]
 
     async def find(self, owner_id: UUID, file_ids: Sequence[UUID]) -> dict[UUID, StoredFile]:
         async with self._link.crossing("find_files"):
@@ -69,38 +69,40 @@ class MemoryFiles:
                 raise _no_such_file()
             if any(file_id in files_of(row) for row in self._database.chats.values()):
                 raise FileInUse("a chat has this file: edit the message that has it, or delete the chat, first")
-            del self._database.files[file_id]
+            del self._database.kept.files[file_id]
 
     async def read(self, file_id: UUID, number: int) -> bytes:
         async with self._link.crossing("read_chunk"):
-            row = self._database.files.get(file_id)
+            row = self._database.kept.files.get(file_id)
             if row is None or number not in row.chunks:
                 raise _no_such_file()
             return row.chunks[number]
 
     async def sent_forms(self, file_ids: Sequence[UUID]) -> dict[UUID, SentForm]:
         async with self._link.crossing("sent_forms"):
-            rows = {file_id: self._database.files.get(file_id) for file_id in file_ids}
+            rows = {file_id: self._database.kept.files.get(file_id) for file_id in file_ids}
             return {file_id: _sent_form(row) for file_id, row in rows.items() if row is not None and row.file}
 
     async def rendition(self, file_id: UUID) -> bytes:
         async with self._link.crossing("read_rendition"):
-            row = self._database.files.get(file_id)
+            row = self._database.kept.files.get(file_id)
             if row is None or row.rendition is None:
                 raise _no_such_file()
             return row.rendition.data
 
     def _row(self, file_id: UUID) -> FileRow:
-        row = self._database.files.get(file_id)
+        row = self._database.kept.files.get(file_id)
         if row is None:
             raise FileNotFound("the upload took too long, and is gone; send the file again")
         return row
 
     def _files_of(self, owner_id: UUID) -> Iterator[StoredFile]:
-        return (row.file for row in self._database.files.values() if row.owner_id == owner_id and row.file is not None)
+        return (
+            row.file for row in self._database.kept.files.values() if row.owner_id == owner_id and row.file is not None
+        )
 
     def _used_bytes(self, owner_id: UUID) -> int:
-        return sum(row.size_bytes for row in self._database.files.values() if row.owner_id == owner_id)
+        return sum(row.size_bytes for row in self._database.kept.files.values() if row.owner_id == owner_id)
 
 
 def files_of(row: ChatRow) -> set[UUID]:

@@ -9,7 +9,8 @@ from chatcluster.chat import Edit, EditQueued, UserCommand
 from chatcluster.content import files_in
 from chatcluster.memory.database import ChatRow, MemoryDatabase
 from chatcluster.parts import Message, QueuedMessage
-from chatcluster.ports import NewChat, require_files
+from chatcluster.ports import NewChat
+from chatcluster.ports.files import require_files
 from chatcluster.room import bytes_of, new_parts, require_room
 
 
@@ -44,5 +45,5 @@ def require_files_of_new(database: MemoryDatabase, chat: NewChat) -> None:
 
 
 def _require(database: MemoryDatabase, owner_id: UUID, wanted: Collection[UUID], kept: Set[UUID] = frozenset()) -> None:
-    found = [one for one in map(database.files.get, wanted) if one is not None and one.owner_id == owner_id]
+    found = [one for one in map(database.kept.files.get, wanted) if one is not None and one.owner_id == owner_id]
     require_files(len(wanted), sum(one.file is not None for one in found), len(kept | set(wanted)))

@@ -23,18 +23,6 @@ Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnav
 from __future__ import annotations
 
 from chatcluster.ports.accounts import Account, Accounts, Token
-from chatcluster.ports.files import (
-    CHAT_FILES_MAX,
-    CHUNK_BYTES,
-    UNFINISHED_SECONDS,
-    UNREFERENCED_SECONDS,
-    Files,
-    Rendition,
-    SentForm,
-    StoredFile,
-    require_file_room,
-    require_files,
-)
 from chatcluster.ports.ledger import (
     PERMISSION_SECONDS,
     PERMISSIONS_MAX,
@@ -150,8 +138,6 @@ from chatcluster.ports.toolbox import (
 )
 
 __all__ = [
-    "CHAT_FILES_MAX",
-    "CHUNK_BYTES",
     "GAP",
     "MCP_SERVERS_CHANNEL",
     "MCP_SERVERS_MAX",
@@ -168,8 +154,6 @@ __all__ = [
     "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "TURNS_MAX",
-    "UNFINISHED_SECONDS",
-    "UNREFERENCED_SECONDS",
     "VERSION_MAX",
     "Account",
     "Accounts",
@@ -192,7 +176,6 @@ __all__ = [
     "DeletedChat",
     "Delta",
     "Effect",
-    "Files",
     "Finished",
     "Gap",
     "Grant",
@@ -231,17 +214,14 @@ __all__ = [
     "Proof",
     "PubSub",
     "Registry",
-    "Rendition",
     "Renewal",
     "Replica",
     "ResultSlice",
     "RunBy",
-    "SentForm",
     "SessionLock",
     "Sessions",
     "Silence",
     "Store",
-    "StoredFile",
     "Subscription",
     "Token",
     "Tool",
@@ -259,8 +239,6 @@ __all__ = [
     "hint_of",
     "live_channel",
     "owner_channel",
-    "require_file_room",
-    "require_files",
     "require_rest",
     "same_tenure",
     "usable",

@@ -12,7 +12,7 @@ from uuid import UUID
 from chatcluster.chat import ChatState
 from chatcluster.content import files_in
 from chatcluster.parts import Message, NewMessage, QueuedMessage
-from chatcluster.ports import require_files
+from chatcluster.ports.files import require_files
 from chatcluster.postgres import Connection
 from chatcluster.postgres.queries import load_queries
 

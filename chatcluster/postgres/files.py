@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.file_errors import FileInUse, FileNotFound
-from chatcluster.ports import Rendition, SentForm, StoredFile, require_file_room
+from chatcluster.ports.files import Rendition, SentForm, StoredFile, require_file_room
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
 

@@ -29,7 +29,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
-from chatcluster.ports import UNFINISHED_SECONDS, UNREFERENCED_SECONDS
+from chatcluster.ports.files import UNFINISHED_SECONDS, UNREFERENCED_SECONDS
 from chatcluster.postgres import Connection, Database
 from chatcluster.postgres.queries import load_queries
 

@@ -89,7 +89,7 @@ class Readers:
     tabs: Tabs
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Monitoring:
     """What tells how the replica is doing."""
 

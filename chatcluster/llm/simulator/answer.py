@@ -45,9 +45,7 @@ class Answer:
         self.id = uuid4().hex
         self.script = script
         self.question = question
-        is_repeated = script.mode == "request"
-        request = question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace") if is_repeated else ""
-        text_count, text = script.text(question.prompt, question.results, request)
+        text_count, text = script.text(question.prompt, question.results, _repeated(script, question))
         blocks = [
             Block(Kind.REASONING, script.reasoning_count, "r{} ".format),
             Block(Kind.TEXT, text_count, text),
@@ -80,6 +78,17 @@ class Answer:
                 return number, index
             index -= block.count
         raise IndexError(index)
+
+
+def _repeated(script: Script, question: Question) -> str:
+    """What an answer tells of the request itself."""
+    match script.mode:
+        case "request":
+            return question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace")
+        case "files":
+            return "\n".join(question.media) or "There are no files."
+        case _:
+            return ""
 
 
 def _call_block(call: OrderedCall) -> Block:

@@ -23,7 +23,7 @@ from litestar.response import Stream
 from chatcluster.errors import InvalidRequest, UnsupportedMediaType
 from chatcluster.file_errors import FileNotFound
 from chatcluster.file_types import TEXT
-from chatcluster.ports import CHUNK_BYTES, Files, StoredFile
+from chatcluster.ports.files import CHUNK_BYTES, Files, StoredFile
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.request import ApiRequest, parse_uuid
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,8 +14,9 @@ import pytest
 import trio
 from PIL import Image
 from test_web_api import create
-from web_world import World, client_of, connect, error_code, read_until
+from web_world import World, client_of, connect, error_code, read_until, serving
 
+from chatcluster.client import ApiError, Client, file_part
 from chatcluster.images import SIDE_PIXELS_MAX
 from chatcluster.ports.files import CHUNK_BYTES
 
@@ -264,3 +266,28 @@ async def test_a_malformed_file_part_is_an_invalid_request(content: list[Json]) 
     async with client_of(World()) as client:
         response = await client.post("/api/v1/chats", json={"content": content})
         assert (response.status_code, error_code(response)) == (400, "invalid_request")
+
+
+# --- the Python client ------------------------------------------------------------------------
+
+
+async def test_the_client_uploads_lists_downloads_and_deletes(tmp_path: Path) -> None:
+    world = World()
+    path = tmp_path / "plan.pdf"
+    path.write_bytes(PDF)
+    async with serving(world), Client(world.url, await world.token()) as client:
+        file = await client.upload(path)
+        assert (file["name"], file["media_type"]) == ("plan.pdf", "application/pdf")
+        assert (await client.upload(b"text", "ä b.txt"))["name"] == "ä b.txt"
+        assert await client.file(file["id"]) == file
+        assert [one["name"] for one in (await client.files(limit=10))["files"]] == ["ä b.txt", "plan.pdf"]
+        assert await client.download(file["id"]) == PDF
+        chat = await client.create([file_part(file), {"type": "text", "text": "sum it up"}])
+        with pytest.raises(ApiError) as refused:
+            await client.delete_file(file["id"])
+        assert refused.value.code == "file_in_use"
+        assert (await client.history(chat["id"]))[0]["parts"][0]["file_id"] == file["id"]
+        for one in (await client.files())["files"]:
+            if one["id"] != file["id"]:
+                await client.delete_file(one["id"])
+        assert [one["id"] for one in (await client.files())["files"]] == [file["id"]]

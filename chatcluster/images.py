@@ -122,9 +122,10 @@ def _fit(image: Image.Image, data: bytes, is_small: bool) -> FitImage:
     has_alpha = "A" in image.getbands() or "transparency" in image.info
     flat = ImageOps.exif_transpose(image).convert("RGBA" if has_alpha else "RGB")
     flat.thumbnail((SIDE_PIXELS_MAX, SIDE_PIXELS_MAX))
-    png = _saved(flat, "PNG")
-    if len(png) <= IMAGE_BYTES_MAX:
-        return FitImage(MEDIA_TYPES["PNG"], png)
+    if image.format != "JPEG":  # of a photograph it would be large, and takes long
+        png = _saved(flat, "PNG")
+        if len(png) <= IMAGE_BYTES_MAX:
+            return FitImage(MEDIA_TYPES["PNG"], png)
     return FitImage(MEDIA_TYPES["JPEG"], _saved(flat.convert("RGB"), "JPEG", quality=JPEG_QUALITY))
 
 

@@ -249,7 +249,8 @@ class Runner:
             self._held.stream.part(notice)
         model = asked_model(messages) or chat.model
         request = ModelRequest(chat.id, tuple(messages), model, self._calls.tools.specs, failures=chat.failures)
-        return await attempt.run(request)
+        with self._held.unbooked.attempt(chat, attempt):
+            return await attempt.run(request)
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""

@@ -23,7 +23,8 @@ from chatcluster.llm.conversation import DocumentPart, SentPart
 from chatcluster.llm.sent_files import FILE_TEXT_BYTES_MAX, FILES_BYTES_MAX, REQUEST_FILES_BYTES_MAX, SentFiles
 from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
 from chatcluster.llm.wires import settings_routing
-from chatcluster.memory import MemoryDatabase, MemoryFiles
+from chatcluster.memory import MemoryDatabase
+from chatcluster.memory.files import MemoryFiles
 from chatcluster.models import Input
 from chatcluster.parts import ImagePart, Message, Part, Role, TextPart, ToolResultPart, text_of
 from chatcluster.ports import Delta, ModelRequest

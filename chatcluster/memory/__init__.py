@@ -18,7 +18,6 @@ an answer that was lost, and the effect stays. ``MemoryDatabase.drop_sessions`` 
 from chatcluster.memory.accounts import MemoryAccounts
 from chatcluster.memory.broker import MemoryBroker
 from chatcluster.memory.database import MemoryDatabase
-from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.link import Link
 from chatcluster.memory.mcp_servers import MemoryMcpServers
 from chatcluster.memory.models import MemoryModels
@@ -27,13 +26,13 @@ from chatcluster.memory.registry import MemoryRegistry
 from chatcluster.memory.sessions import MemorySessions
 from chatcluster.memory.store import MemoryStore
 from chatcluster.memory.streams import MemoryStreams
+from chatcluster.memory.usage import MemoryUsage
 
 __all__ = [
     "Link",
     "MemoryAccounts",
     "MemoryBroker",
     "MemoryDatabase",
-    "MemoryFiles",
     "MemoryMcpServers",
     "MemoryModels",
     "MemoryPubSub",
@@ -41,4 +40,5 @@ __all__ = [
     "MemorySessions",
     "MemoryStore",
     "MemoryStreams",
+    "MemoryUsage",
 ]

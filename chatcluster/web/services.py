@@ -13,16 +13,17 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
-from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
+from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.usage import UsageBook
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.uploads import Uploads
+from chatcluster.web.tool_servers import Mcp
 
 
 class Subscriber(Protocol):
@@ -113,5 +114,5 @@ class Services:
     model_admin: ModelAdministration
     monitoring: Monitoring
     uploads: Uploads
-    mcp: McpAdministration
-    mcp_client: McpClient
+    mcp: Mcp
+    usage: UsageBook

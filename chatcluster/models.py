@@ -80,6 +80,19 @@ class Input(StrEnum):
 ALL_INPUT = tuple(Input)
 
 
+class PrefixDialect(StrEnum):
+    """How a server is asked to go on from the words of an answer."""
+
+    CONTINUE_FINAL_MESSAGE = "continue_final_message"
+    """By fields of the request, as vLLM and llama.cpp have them."""
+    PREFIX = "prefix"
+    """By a mark on the last message, as DeepSeek has it (at its address that ends in ``/beta``)."""
+    PREFIX_ECHOED = "prefix_echoed"
+    """By the same mark; the answer begins with the words again, as Mistral's does."""
+    PARTIAL = "partial"
+    """By a mark of that name, as Moonshot has it."""
+
+
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What goes into each request besides the conversation. What is left away is not sent."""
 
@@ -88,6 +101,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     thinking_tokens: Tokens | None = None
     input: tuple[Input, ...] = ALL_INPUT
     """What else is in a conversation is replaced by a note."""
+    prefix: PrefixDialect = PrefixDialect.CONTINUE_FINAL_MESSAGE
+    """Where the model's continuation is ``prefix``."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, as the provider names them."""
 

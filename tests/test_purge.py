@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,11 +19,13 @@ from chatcluster.content import FilePart
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, Idempotency, NewChat, Replica
+from chatcluster.ports.series import Minute
 from chatcluster.postgres import Database, Session, open_database, purge
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
@@ -250,3 +253,11 @@ async def test_files_that_no_chat_has_go_after_a_day_and_uploads_that_broke_off_
         assert await count(observer, "files") == left, hours
     assert set(await files.find(OWNER, [held, free])) == {held}
     assert await count(observer, "file_chunks") == 1
+
+
+async def test_what_charts_show_goes_after_a_week(database: Database, observer: Session) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    series = PostgresSeries(database)
+    await series.add(tuple(Minute(at=now - timedelta(days=days), turns=1) for days in (1, 6, 8, 9)))
+    await round_of(database).go_round()
+    assert await count(observer, "minutes") == 2

@@ -7,6 +7,7 @@ word of chats that were deleted        the same
 turns that ended                       the same: a reader that was away for longer is not told of them
 files that no chat has                 a day after they were uploaded; uploads that broke off, after an hour
 the log of takeovers                   after 7 days
+what charts show                       after 7 days
 the log of what administrators did     after 90 days
 sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
@@ -76,6 +77,7 @@ class Purge:
         await self._delete("files", "delete_files", UNFINISHED_SECONDS, UNREFERENCED_SECONDS, rows_max=BATCH_FILES)
         await self._delete("takeovers", "delete_takeovers")
         await self._delete("audit", "delete_audit")
+        await self._delete("minutes", "delete_minutes")
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)

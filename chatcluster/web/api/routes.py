@@ -6,6 +6,7 @@ from chatcluster.web.api import (
     admin,
     chats,
     files,
+    limits,
     mcp,
     messages,
     models,
@@ -28,4 +29,5 @@ ROUTES = [
     *mcp.ROUTES,
     *files.ROUTES,
     *usage.ROUTES,
+    *limits.ROUTES,
 ]

@@ -134,10 +134,9 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
         await execute(f"UPDATE chats SET updated_at = updated_at - interval '{seconds} seconds' WHERE id = '{chat_id}'")
 
     async def write_on(timeline: int | None) -> None:
-        told = "null" if timeline is None else timeline
         await execute(
             "CREATE OR REPLACE FUNCTION wal_timeline() RETURNS bigint LANGUAGE plpgsql STABLE"
-            f" AS 'begin return {told}; end'"
+            f" AS 'begin return {'null' if timeline is None else timeline}; end'"
         )
 
     async def kill_sessions() -> None:

@@ -33,6 +33,9 @@ def alone_seconds(takeovers: int) -> float:
     return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)
 
 
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
+
 VERSION_MAX = 2**63 - 1
 
 TURNS_MAX = 1000
@@ -268,7 +271,7 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def commit(
-        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: Booking = ()
     ) -> Outcome:
         """An owner's transition. Raises ``Fenced`` or ``Moved``, having written nothing.
 

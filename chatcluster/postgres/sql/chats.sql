@@ -233,6 +233,9 @@ with inserted as (
 select json_agg({message} order by id) from inserted
 
 -- name: delete_messages_from
+with unreferenced as (
+    delete from chat_files where chat_id = $1 and message_id >= $2
+)
 update messages set deleted_at = statement_timestamp(), revision = $3
 where chat_id = $1 and id >= $2 and deleted_at is null
 

@@ -20,16 +20,19 @@ from chatcluster.chat import Busy, CommitStep, Fence, OpenCall, Send
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.titles import MemoryTitles
 from chatcluster.memory.usage import MemoryUsage
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
 from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
 from chatcluster.ports.limits import Limits
+from chatcluster.ports.titles import Titles
 from chatcluster.ports.usage import UsageBook
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
 
 OWNER = UUID(int=100)
@@ -43,6 +46,7 @@ class World:
     accounts: Accounts
     usage: UsageBook
     limits: Limits
+    titles: Titles
     age_lease: Callable[[UUID, float], Awaitable[None]]
     """Let the last heartbeat of a worker be so many seconds older."""
     age_change: Callable[[UUID, float], Awaitable[None]]
@@ -112,6 +116,10 @@ class World:
         return (await self.store.commit(fence_of((await self.claim()).chat), step)).chat
 
 
+def _spending_on(database: Database) -> tuple[UsageBook, Limits, Titles]:
+    return PostgresUsage(database), PostgresLimits(database), PostgresTitles(database)
+
+
 @asynccontextmanager
 async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     """The database at ``url``, or one in memory."""
@@ -170,8 +178,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             PostgresStore(database),
             PostgresRegistry(database),
             PostgresAccounts(database),
-            PostgresUsage(database),
-            PostgresLimits(database),
+            *_spending_on(database),
             age_lease,
             age_change,
             kill_sessions,
@@ -243,6 +250,7 @@ def memory_world(**settings: Any) -> World:
         MemoryAccounts(database),
         MemoryUsage(database),
         MemoryLimits(database),
+        MemoryTitles(database),
         age_lease,
         age_change,
         kill_sessions,

@@ -167,6 +167,13 @@ class UsageKey(NamedTuple):
     attempt: int
 
 
+class TitleWish(NamedTuple):
+    """A chat that a model is to name, from when on, and how often that was tried."""
+
+    due: float
+    tries: int = 0
+
+
 class UsageRow(NamedTuple):
     owner_id: UUID
     at: datetime
@@ -191,6 +198,7 @@ class Kept:
     audit: list[AuditEntry] = field(default_factory=list)
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
+    titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
     limits: LimitTables = field(default_factory=lambda: LimitTables())
 
 

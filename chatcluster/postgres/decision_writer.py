@@ -79,6 +79,7 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         json_of(chat.client_tools or None),
         list(chat.mcp_servers) or None,
         state.cause,
+        chat.wants_title,
     )
 
 

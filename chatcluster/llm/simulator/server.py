@@ -115,6 +115,8 @@ class Simulator:
         self.requests = 0
         self.generations = 0
         """Answers that were begun: to attach to one begins none."""
+        self.titles = 0
+        """Those that name a conversation, which are counted apart."""
         self.streaming = 0
         """Answers that are being streamed now."""
         self.aborted = 0
@@ -128,6 +130,7 @@ class Simulator:
             "connections": self.connections,
             "requests": self.requests,
             "generations": self.generations,
+            "titles": self.titles,
             "streaming": self.streaming,
             "aborted": self.aborted,
         }
@@ -191,7 +194,8 @@ class Simulator:
             headers = _retry_after_headers(script.retry_after)
             await connection.send_json(script.fail, front.failure_body(script), headers)
             return
-        self.generations += 1
+        self.titles += question.wants_title
+        self.generations += not question.wants_title
         underway = _Underway(Answer(script, question), trio.current_time() + script.first_ms / 1000)
         if question.in_background and not script.forget:
             self._remember(underway)

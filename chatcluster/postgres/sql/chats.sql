@@ -107,11 +107,20 @@ select
     {calls} as open_calls
 
 -- name: insert_chat
-insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-    claimable_since, content_version, client_tools, mcp_servers, cause, timeline)
-values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
-    $12::text[], $13, wal_timeline())
-returning {chat}
+with inserted as (
+    insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
+        claimable_since, content_version, client_tools, mcp_servers, cause, timeline)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
+        $12::text[], $13, wal_timeline())
+    returning *
+),
+wish as (
+    insert into titles_wanted (chat_id) select id from inserted where $14::boolean
+)
+select {chat} from inserted as chats
+
+-- name: forget_title
+delete from titles_wanted where chat_id = $1
 
 -- fragment: change
 -- retry_at starts with the transition that gives a delay, and stays while the state stays. The deadline of an action is

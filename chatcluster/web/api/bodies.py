@@ -15,11 +15,10 @@ from msgspec import UNSET, Meta, UnsetType
 from chatcluster.chat import Busy
 from chatcluster.errors import InvalidRequest, TooLarge
 from chatcluster.parts import Parts, TextPart
-from chatcluster.texts import checked_line, is_blank, visible
+from chatcluster.texts import checked_line, is_blank
+from chatcluster.title_text import first_words
 
 TITLE_CHARS_MAX = 200
-DEFAULT_TITLE_CHARS_MAX = 80
-DEFAULT_TITLE_WORDS = 6
 MODEL_CHARS_MAX = 200
 CONTENT_PARTS_MAX = 1000
 
@@ -139,9 +138,7 @@ def content_parts(content: Content, *, bytes_max: int) -> Parts:
 
 def default_title(parts: Parts) -> str:
     """A chat's title until it gets a better one: the first words of its first message."""
-    words = " ".join(part.text for part in parts if isinstance(part, TextPart)).split()
-    title = " ".join(words[:DEFAULT_TITLE_WORDS])[:DEFAULT_TITLE_CHARS_MAX].strip()
-    return visible(title) or "New chat"
+    return first_words(" ".join(part.text for part in parts if isinstance(part, TextPart)))
 
 
 def checked_title(title: str) -> str:

@@ -62,6 +62,7 @@ def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         messages=tuple(messages),
         client_tools=checked_tools(data.tools),
         mcp_servers=checked_servers(data.mcp_servers),
+        wants_title=bool(parts) and data.title is None and request.services.settings.titles,
     )
 
 

@@ -114,9 +114,7 @@ class Simulator:
         self.connections = 0
         self.requests = 0
         self.generations = 0
-        """Answers that were begun: to attach to one begins none."""
-        self.titles = 0
-        """Those that name a conversation, which are counted apart."""
+        """Answers that were begun, but for titles: to attach to one begins none."""
         self.streaming = 0
         """Answers that are being streamed now."""
         self.aborted = 0
@@ -130,7 +128,6 @@ class Simulator:
             "connections": self.connections,
             "requests": self.requests,
             "generations": self.generations,
-            "titles": self.titles,
             "streaming": self.streaming,
             "aborted": self.aborted,
         }
@@ -194,7 +191,6 @@ class Simulator:
             headers = _retry_after_headers(script.retry_after)
             await connection.send_json(script.fail, front.failure_body(script), headers)
             return
-        self.titles += question.wants_title
         self.generations += not question.wants_title
         underway = _Underway(Answer(script, question), trio.current_time() + script.first_ms / 1000)
         if question.in_background and not script.forget:

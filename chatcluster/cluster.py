@@ -31,6 +31,7 @@ from chatcluster import telemetry
 from chatcluster.audience import Audience
 from chatcluster.config import Settings, require_key, require_servers
 from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
@@ -52,6 +53,7 @@ from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.titles import PostgresTitles
@@ -64,12 +66,14 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
+from chatcluster.series import Tally
 from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.titling import Titling
 from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
@@ -80,7 +84,7 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Mcp, Overview, Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -117,6 +121,7 @@ async def serve(
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
                 _watch_loop(metrics)
@@ -161,8 +166,9 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
+        notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
-        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox), limits=spending)
+        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -177,7 +183,7 @@ class _Process:
             settings=settings,
             outside=outside,
             publisher=self._publisher,
-            notices=(notices := Notices(self._pubsub)),
+            notices=notices,
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
@@ -196,10 +202,12 @@ class _Process:
             keyring=keyring,
             metrics=metrics,
         )
+        self.tally = Tally(services.overview.series)
         self._later_loops = (
             redis_health.run,
             purge.run,
             mcp.run,
+            self.tally.run,
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
@@ -233,7 +241,7 @@ class _Process:
             settings=self._settings,
             store=store,
             accounts=PostgresAccounts(database),
-            administration=PostgresAdministration(database),
+            overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
             sessions=PostgresSessions(database),
             registry=outside.registry,
             pubsub=self._pubsub,
@@ -241,6 +249,7 @@ class _Process:
                 feeds=self._feeds,
                 watches=self._watches,
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
             ),
             transitions=transitions,
             health=Readiness(database, redis_health, lambda: self._replica.draining),
@@ -349,15 +358,18 @@ class _Process:
         return False
 
 
-def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox) -> Outside:
+def _outside(
+    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox, notices: Notices
+) -> Outside:
     store = PostgresStore(database)
+    agents = AgentTools(store, Transitions(store, notices), database.settings)
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
-        toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
+        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
 
 

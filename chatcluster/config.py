@@ -132,6 +132,11 @@ class Settings:
     sign_in_seconds: float = setting(86_400.0, "How long a tool call waits for its user to sign in", minimum=1)
     client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
 
+    # sub-agents
+    agents: bool = setting(False, "Chats may have sub-agents, where they do not say otherwise")
+    agents_depth_max: int = setting(1, "How deep agents of agents go; 1: agents have none", minimum=1, maximum=5)
+    agents_max: int = setting(20, "Agents that one chat may have, with theirs", minimum=1, maximum=100)
+
     # streaming
     coalesce_ms: float = setting(
         15.0, "Text deltas of a chat are joined for this long after the first", minimum=0, maximum=1000

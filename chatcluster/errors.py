@@ -175,6 +175,10 @@ class ParentArchived(Conflict):
     code = "parent_archived"
 
 
+class AgentChat(Conflict):
+    code = "agent_chat"
+
+
 class QueueFull(Conflict):
     code = "queue_full"
 

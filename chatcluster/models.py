@@ -65,12 +65,27 @@ class Continuation(StrEnum):
     """It attaches to the answer, which goes on at the provider."""
 
 
+class PrefixDialect(StrEnum):
+    """How a server is asked to go on from the words of an answer."""
+
+    CONTINUE_FINAL_MESSAGE = "continue_final_message"
+    """By fields of the request, as vLLM and llama.cpp have them."""
+    PREFIX = "prefix"
+    """By a mark on the last message, as DeepSeek has it (at its address that ends in ``/beta``)."""
+    PREFIX_ECHOED = "prefix_echoed"
+    """By the same mark; the answer begins with the words again, as Mistral's does."""
+    PARTIAL = "partial"
+    """By a mark of that name, as Moonshot has it."""
+
+
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What goes into each request besides the conversation. What is left away is not sent."""
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     reasoning_effort: str | None = None
     thinking_tokens: Tokens | None = None
+    prefix: PrefixDialect = PrefixDialect.CONTINUE_FINAL_MESSAGE
+    """Where the model's continuation is ``prefix``."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, as the provider names them."""
 

@@ -30,7 +30,8 @@ from chatcluster.chat import (
     Unarchive,
     UserCommand,
 )
-from chatcluster.errors import Conflict
+from chatcluster.errors import AgentChat, Conflict, ParentArchived
+from chatcluster.families import settle
 from chatcluster.notices import Notices, report_end
 from chatcluster.parts import Role
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
@@ -79,6 +80,13 @@ class Transitions:
         if not outcome.replayed:
             report_end(outcome)
             self._notices.committed(outcome.chat, _lifecycle_of(command, outcome.chat))
+            await settle(self._store, self._notices, outcome.chat)
+        return outcome
+
+    async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
+        """A chat that works for another one, because of this call of that one. Raises as ``Store.spawn``."""
+        outcome = await self._store.spawn(agent, call_id, agents_max=agents_max)
+        self._notices.committed(outcome.chat, "created")
         return outcome
 
     async def _require_room(self, owner_id: UUID) -> None:
@@ -90,6 +98,8 @@ class Transitions:
         """A busy chat is interrupted, and archived as soon as it has stopped. What is already so is no error."""
         if chat.archived or chat.archiving:
             return chat
+        if chat.parent_id is not None:
+            raise AgentChat("an agent is archived with the chat that it belongs to", chat_id=str(chat.family_id))
         try:
             return (await self.apply(chat.id, Archive(), owner_id=chat.owner_id)).chat
         except Conflict:
@@ -104,6 +114,9 @@ class Transitions:
             raise Conflict("the chat is still being archived; unarchive it when it is")
         if not chat.archived:
             return chat
+        if chat.parent_id is not None:
+            why = "an agent leaves the archive with the chat that it belongs to; unarchive that one"
+            raise ParentArchived(why, chat_id=str(chat.family_id))
         try:
             return (await self.apply(chat.id, Unarchive(), owner_id=chat.owner_id)).chat
         except Conflict:

@@ -19,6 +19,7 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.memory import (
     MemoryAccounts,
@@ -33,6 +34,7 @@ from chatcluster.memory import (
 )
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
@@ -47,7 +49,7 @@ from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Mcp, Overview, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -153,11 +155,11 @@ class ScriptedWatches(ScriptedFeeds):
 
 
 class ScriptedTabs(ScriptedFeeds):
-    """``cursors`` are those of the tabs."""
+    """``tab_cursor`` is that of the tab, or of the family."""
 
     @asynccontextmanager
     async def subscribe(  # type: ignore[override]
-        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor
     ) -> AsyncIterator[ScriptedSubscriber]:
         self.tab_cursor = cursor
         async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
@@ -236,6 +238,7 @@ class World:
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
         self.tabs = ScriptedTabs(self.database)
+        self.families = ScriptedTabs(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
@@ -256,10 +259,10 @@ class World:
             store=self.store,
             accounts=self.accounts,
             sessions=self.sessions,
-            administration=MemoryAdministration(self.database),
+            overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
-            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
+            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
             transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             health=self.health,
             metrics=self.metrics,

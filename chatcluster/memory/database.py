@@ -11,8 +11,10 @@ from uuid import UUID
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, Status, continued, disowned, stored_of
+from chatcluster.chat.family import Order
 from chatcluster.errors import ChatNotFound
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
@@ -29,8 +31,9 @@ from chatcluster.ports import (
     Replica,
     Token,
 )
-from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.administration import AuditEntry, Deed, Takeover
 from chatcluster.ports.limits import Limit, LimitPlace, Member
+from chatcluster.ports.series import Minute
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -180,6 +183,24 @@ class UsageRow(NamedTuple):
     spent: Spent
 
 
+class Kinship(NamedTuple):
+    """Of an agent: the chats that it belongs to."""
+
+    parent_id: UUID
+    root_id: UUID
+    depth: int
+
+
+@dataclass(slots=True)
+class FamilyTables:
+    kin: dict[UUID, Kinship] = field(default_factory=dict)
+    """Of each agent."""
+    orders: dict[UUID, Order] = field(default_factory=dict)
+
+    def children(self, chat_id: UUID) -> list[UUID]:
+        return [agent_id for agent_id, kin in self.kin.items() if kin.parent_id == chat_id]
+
+
 @dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
@@ -199,6 +220,8 @@ class Kept:
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
     titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
+    minutes: list[Minute] = field(default_factory=list)
+    families: FamilyTables = field(default_factory=FamilyTables)
     limits: LimitTables = field(default_factory=lambda: LimitTables())
 
 
@@ -286,6 +309,9 @@ class MemoryDatabase:
             updated_at=row.updated_at,
             client_tools=row.setup.client_tools or (),
             mcp_servers=row.setup.mcp_servers or (),
+            agents=None if row.setup.agents is UNSET else row.setup.agents,
+            has_agents=any(kin.parent_id == row.id for kin in self.kept.families.kin.values()),
+            **_kinship(self.kept.families.kin.get(row.id)),
         )
 
     def found(self, row: ChatRow) -> ChatState:
@@ -347,6 +373,11 @@ class MemoryDatabase:
         log = self.kept.audit
         log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
 
+    def record_deed(self, deed: Deed | None) -> None:
+        """The same; None for what nobody signed in for does."""
+        if deed is not None:
+            self.record(deed.by, deed.action, deed.target, deed.details)
+
     def name_of(self, worker_id: UUID) -> str:
         row = self.replicas.get(worker_id)
         return "" if row is None else row.replica.name
@@ -389,3 +420,7 @@ class MemoryDatabase:
 
     def _start(self) -> str:
         return f"server {next(self._serials)}"
+
+
+def _kinship(kin: Kinship | None) -> dict[str, Any]:
+    return {} if kin is None else kin._asdict()

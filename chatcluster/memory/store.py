@@ -89,10 +89,10 @@ class MemoryStore(Claims, MemoryLedger):
         async with self._link.crossing("delete"):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
-            del self._database.chats[chat_id]
-            self._database.kept.titles_wanted.pop(chat_id, None)
-            self._forget_permissions(owner_id, chat_id)
-            self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
+            self._require_family_rest(self._database.row(chat_id))
+            families = self._database.kept.families
+            for each in [chat_id, *(each for each, kin in families.kin.items() if kin.root_id == chat_id)]:
+                self._delete(each, owner_id)
             return chat
 
     async def commit(
@@ -200,7 +200,9 @@ class MemoryStore(Claims, MemoryLedger):
         words: str | None = None,
     ) -> tuple[Chat, ...]:
         async with self._link.crossing("list_chats"):
+            kin = self._database.kept.families.kin
             newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
+            newest = [row for row in newest if row.id not in kin]
             if after is not None:
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
@@ -214,7 +216,8 @@ class MemoryStore(Claims, MemoryLedger):
         async with self._link.crossing("list_changed"):
             now = self._database.now()
             since = min(now, as_of or now) - timedelta(seconds=seconds)
-            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids]
+            kin = self._database.kept.families.kin
+            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids and row.id not in kin]
             changed = [row for row in changed if row.updated_at > since]
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
@@ -269,7 +272,7 @@ class MemoryStore(Claims, MemoryLedger):
         decision = create(Create(chat.messages))
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
-        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers)
+        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers, agents=chat.agents)
         self._database.chats[chat.id] = row
         if chat.wants_title:
             self._database.kept.titles_wanted[chat.id] = TitleWish(self._database.clock())
@@ -283,6 +286,15 @@ class MemoryStore(Claims, MemoryLedger):
             self._database.kept.titles_wanted.pop(chat_id, None)
         outcome = self._write(row, decide(self._database.found(row), command, facts=_facts(row, command)))
         return self._remember(owner_id, idempotency, outcome)
+
+    def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
+        families = self._database.kept.families
+        del self._database.chats[chat_id]
+        families.kin.pop(chat_id, None)
+        families.orders.pop(chat_id, None)
+        self._database.kept.titles_wanted.pop(chat_id, None)
+        self._forget_permissions(owner_id, chat_id)
+        self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
@@ -342,6 +354,7 @@ class MemoryStore(Claims, MemoryLedger):
         if decision.setup is not None:
             _set_up(row, decision.setup)
         self._write_calls(row, decision)
+        self._give_orders(row, decision)
         if state.retry is None:
             row.retry_at = None
         elif decision.retry_delay_ms is not None:
@@ -380,6 +393,8 @@ def _set_up(row: ChatRow, setup: ChatSetup) -> None:
     if setup.model is not UNSET:
         row.model = setup.model
     given = {name: value for name in ("client_tools", "mcp_servers") if (value := getattr(setup, name)) is not None}
+    if setup.agents is not UNSET:
+        given["agents"] = setup.agents
     row.setup = msgspec.structs.replace(row.setup, **given)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
@@ -20,6 +21,7 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.series import Series
 from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
@@ -70,6 +72,12 @@ class Tabs(Protocol):
     ) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
+class FamilyStreams(Protocol):
+    def subscribe(
+        self, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -83,11 +91,12 @@ class Health(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Readers:
-    """Where readers of event streams subscribe: to a chat, to a list, to both."""
+    """Where readers of event streams subscribe: to a chat, to a list, to both; to a chat and its agents."""
 
     feeds: Feeds
     watches: Watches
     tabs: Tabs
+    families: FamilyStreams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +109,20 @@ class Mcp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What administrators see of the whole cluster: lists and logs, and how much it did."""
+
+    administration: Administration
+    series: Series
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
     accounts: Accounts
     sessions: Sessions
-    administration: Administration
+    overview: Overview
     registry: Registry
     pubsub: PubSub
     readers: Readers

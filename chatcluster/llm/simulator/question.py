@@ -38,6 +38,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     sealed: str = ""
     """Stands for all that was said before the answer: what is sealed in it fits there alone."""
     in_background: bool = False
+    begun: str = ""
+    """The answer has these words already: the rest is asked for."""
 
     @property
     def prompt(self) -> str:
@@ -50,6 +52,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     def wants_title(self) -> bool:
         """Whether the conversation is to be named, and not to be gone on with."""
         return any(one.role in ("system", "developer") and one.text == TITLE_INSTRUCTION for one in self.spoken)
+
+    @property
+    def is_uncounted(self) -> bool:
+        """Whether what is sent of the answer is not what counts as generated for a conversation."""
+        return self.in_background or self.wants_title
 
     @property
     def _title(self) -> str:

@@ -169,6 +169,13 @@ class UsageKey(NamedTuple):
     attempt: int
 
 
+class TitleWish(NamedTuple):
+    """A chat that a model is to name, from when on, and how often that was tried."""
+
+    due: float
+    tries: int = 0
+
+
 class UsageRow(NamedTuple):
     owner_id: UUID
     at: datetime
@@ -226,6 +233,7 @@ class Kept:
     """Of users, of chats, and of the deployment."""
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
+    titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
     minutes: list[Minute] = field(default_factory=list)
     families: FamilyTables = field(default_factory=FamilyTables)
     limits: LimitTables = field(default_factory=lambda: LimitTables())

@@ -128,7 +128,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NewChat(msgspec.Struct, frozen=True):
-    """``messages``: a system prompt, the first message to answer, both or none."""
+    """``messages``: a system prompt, the first message to answer, both or none. ``wants_title``: a model is to find a
+    better title."""
 
     id: UUID
     owner_id: UUID
@@ -143,6 +144,7 @@ class NewChat(msgspec.Struct, frozen=True):
     parent_id: UUID | None = None
     root_id: UUID | None = None
     depth: int = 0
+    wants_title: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True):

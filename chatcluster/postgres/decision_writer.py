@@ -79,6 +79,7 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         chat.parent_id,
         chat.root_id,
         chat.depth,
+        chat.wants_title,
     )
     if chat.system_prompt:
         await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)

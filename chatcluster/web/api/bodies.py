@@ -19,11 +19,10 @@ from chatcluster.content import FilePart
 from chatcluster.errors import InvalidRequest, TooLarge
 from chatcluster.file_errors import FileNotFound
 from chatcluster.parts import Parts, TextPart
-from chatcluster.texts import checked_line, is_blank, visible
+from chatcluster.texts import checked_line, is_blank
+from chatcluster.title_text import first_words
 
 TITLE_CHARS_MAX = 200
-DEFAULT_TITLE_CHARS_MAX = 80
-DEFAULT_TITLE_WORDS = 6
 MODEL_CHARS_MAX = 200
 CONTENT_PARTS_MAX = 1000
 NO_FILES: Mapping[str, FilePart] = {}
@@ -180,9 +179,7 @@ def default_title(parts: Parts) -> str:
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     if all(map(is_blank, texts)):
         texts = [part.name for part in parts if isinstance(part, FilePart)]
-    words = " ".join(texts).split()
-    title = " ".join(words[:DEFAULT_TITLE_WORDS])[:DEFAULT_TITLE_CHARS_MAX].strip()
-    return visible(title) or "New chat"
+    return first_words(" ".join(texts))
 
 
 def checked_title(title: str) -> str:

@@ -59,6 +59,7 @@ async def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         mcp_servers=checked_servers(data.mcp_servers),
         system_prompt=checked_prompt("system_prompt", data.system_prompt, bytes_max=bytes_max),
         agents=data.agents,
+        wants_title=bool(parts) and data.title is None and request.services.settings.titles,
     )
 
 

@@ -47,6 +47,7 @@ from chatcluster.parts import (
     Position,
     decode_frame,
     in_order,
+    resumes_behind,
 )
 from chatcluster.ports import VERSION_MAX, PartStreams, Store
 from chatcluster.ports.responses import Responses
@@ -58,6 +59,9 @@ PAGE_BYTES = 512 << 10
 PAGE_FRAMES = 500
 TELL_MAX = 200
 """Values that are told at a time."""
+TOLD = (FrameKind.ATTEMPT, FrameKind.PART)
+SAID = (*TOLD, FrameKind.RESUMED)
+"""Frames of attempts."""
 AT_REST = ("waiting", "error")
 
 
@@ -143,6 +147,8 @@ class TurnLog:
         """The last message that was told."""
         self._position = START
         """The last frame that was told, or passed."""
+        self._said = START
+        """The last frame of an attempt among those."""
         self._tells_parts = False
         """The attempt at this place of the stream is one of ours."""
         self._has_ended = False
@@ -240,6 +246,8 @@ class TurnLog:
         match value:
             case Frame(kind=FrameKind.ATTEMPT, position=position):
                 return position > self._position and self._may_leave_behind(value)
+            case Frame(kind=FrameKind.RESUMED):
+                return not resumes_behind(value, self._said)
             case Message(id=message_id, position=str(position)):
                 return message_id > self._message_id and Position.parse(position) > self._position
             case EndedTurn(outcome="error"):
@@ -302,7 +310,11 @@ class TurnLog:
         if frame.position <= self._position:
             return ()
         self._position = frame.position
-        if frame.kind not in (FrameKind.ATTEMPT, FrameKind.PART):
+        if frame.kind is FrameKind.RESUMED:  # the attempt goes on, if all of it was told
+            self._tells_parts = self._tells_parts and resumes_behind(frame, self._said)
+        if frame.kind in SAID:
+            self._said = frame.position
+        if frame.kind not in TOLD:
             return ()
         body = _body_of(frame)
         if isinstance(body, AttemptFrame):

@@ -70,12 +70,12 @@ def turn(made_up: Any, *, shatter: random.Random | None, with_words: bool = True
 def pieces(parts: Sequence[Part], shatter: random.Random | None) -> Iterator[Part]:
     for part in parts:
         text = part.text if isinstance(part, TextPart | ReasoningPart) else ""
-        kind = type(part)
+        kind: Any = type(part)
         while shatter is not None and len(text) > 1 and shatter.random() < 0.8:
             place = shatter.randint(1, len(text) - 1)
-            yield kind(text[:place])  # type: ignore[call-arg]
+            yield kind(text[:place])
             text = text[place:]
-        yield kind(text)  # type: ignore[call-arg]
+        yield kind(text)
 
 
 def folded(told: Iterator[Told], **options: Any) -> tuple[list[dict[str, Any]], ResponseFold]:

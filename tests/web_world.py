@@ -20,6 +20,7 @@ from chatcluster import tokens
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.memory import (
     MemoryAccounts,
@@ -32,10 +33,14 @@ from chatcluster.memory import (
     MemorySessions,
     MemoryStore,
     MemoryStreams,
-    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.files import MemoryFiles
+from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.memory.responses import MemoryResponses
+from chatcluster.memory.series import MemorySeries
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -43,14 +48,17 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.turn_log import TurnLogs
+from chatcluster.uploads import Uploads
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.tool_servers import Mcp
 
 OPENING = b": open\nretry: 500\n"
 
@@ -156,11 +164,11 @@ class ScriptedWatches(ScriptedFeeds):
 
 
 class ScriptedTabs(ScriptedFeeds):
-    """``cursors`` are those of the tabs."""
+    """``tab_cursor`` is that of the tab, or of the family."""
 
     @asynccontextmanager
     async def subscribe(  # type: ignore[override]
-        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor
     ) -> AsyncIterator[ScriptedSubscriber]:
         self.tab_cursor = cursor
         async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
@@ -233,6 +241,7 @@ class World:
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)
+        self.files = MemoryFiles(self.database)
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         broker = MemoryBroker()
@@ -246,6 +255,7 @@ class World:
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
         self.tabs = ScriptedTabs(self.database)
+        self.families = ScriptedTabs(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
@@ -253,6 +263,8 @@ class World:
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.limits = Limits()
+        self.limit_rows = MemoryLimits(self.database)
+        self.spending = SpendingLimits(self.limit_rows)
         self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
@@ -264,13 +276,15 @@ class World:
             store=self.store,
             accounts=self.accounts,
             sessions=self.sessions,
-            administration=MemoryAdministration(self.database),
+            overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
-            readers=Readers(feeds=self.feeds, logs=self.logs, watches=self.watches, tabs=self.tabs),
-            transitions=(transitions := Transitions(self.store, self.notices)),
-            health=self.health,
-            metrics=self.metrics,
+            readers=Readers(
+                feeds=self.feeds, logs=self.logs, watches=self.watches, tabs=self.tabs, families=self.families
+            ),
+            transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
+            monitoring=Monitoring(self.health, self.metrics),
+            uploads=Uploads(self.files, self.settings),
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
             mcp=Mcp(
@@ -278,7 +292,8 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
-            usage=MemoryUsage(self.database),
+            prompts=MemoryPrompts(self.database),
+            spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 
     async def have_servers(self, *slugs: str) -> None:

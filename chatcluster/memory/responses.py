@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.parts import Role
 from chatcluster.ports.responses import StoredResponse
 
+Table = dict[tuple[UUID, int], StoredResponse]
+"""By chat, and the message that begins them."""
+_tables: WeakKeyDictionary[MemoryDatabase, Table] = WeakKeyDictionary()
+"""Of each database. Nothing else looks at it."""
+
 
 class MemoryResponses:
     def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
         self._database = database
+        self._rows = _tables.setdefault(database, {})
         self._link = link or Link()
 
     async def add(self, response: StoredResponse) -> None:
         async with self._link.crossing("add_response"):
             if response.chat_id in self._database.chats:
-                self._database.kept.responses.setdefault((response.chat_id, response.message_id), response)
+                self._rows.setdefault((response.chat_id, response.message_id), response)
 
     async def get(self, chat_id: UUID, message_id: int, *, owner_id: UUID) -> StoredResponse | None:
         async with self._link.crossing("get_response"):
@@ -28,7 +35,7 @@ class MemoryResponses:
         async with self._link.crossing("remove_response"):
             if self._owned(chat_id, message_id, owner_id) is None:
                 return False
-            del self._database.kept.responses[chat_id, message_id]
+            del self._rows[chat_id, message_id]
             return True
 
     async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
@@ -38,6 +45,7 @@ class MemoryResponses:
             return next((one.id for one in messages if one.id > message_id and one.role is Role.USER), None)
 
     def _owned(self, chat_id: UUID, message_id: int, owner_id: UUID) -> StoredResponse | None:
+        """What belongs to a chat goes with it."""
         row = self._database.chats.get(chat_id)
         is_owned = row is not None and row.owner_id == owner_id
-        return self._database.kept.responses.get((chat_id, message_id)) if is_owned else None
+        return self._rows.get((chat_id, message_id)) if is_owned else None

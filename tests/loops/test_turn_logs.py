@@ -10,6 +10,7 @@ import trio
 from chatcluster.audience import Audience
 from chatcluster.chat import Busy
 from chatcluster.memory.responses import MemoryResponses
+from chatcluster.models import Continuation
 from chatcluster.parts import Message, Role, TextPart, text_of
 from chatcluster.turn_log import Attempted, Ended, Rested, Told, TurnLogs, TurnStart, UpToDate, Withdrawn
 from chatcluster.web.doors.openai.response_fold import ResponseFold
@@ -209,3 +210,27 @@ async def test_with_redis_away_a_turn_is_told_by_its_messages(world: World) -> N
     call.answer("answer.")
     await listener.until_over()
     assert listener.text == "Half an answer."
+
+
+async def test_p3_an_answer_that_is_gone_on_with_is_one_item_with_one_count(world: World) -> None:
+    """Its owner died, and another one goes on behind the words that were said: nothing is said anew."""
+    world.model.able = Continuation.BACKGROUND
+    a, _ = await world.cluster(2)
+    outside = await world.replica(slots=0)
+    chat = await a.create("hello")
+    call = await world.model.next_call()
+    early = await listen(world, outside, chat)
+    call.begin("resp_1")
+    call.say_numbered(2, "Half an ")
+    await world.settle()
+    world.owner_of(chat).kill()
+    again = await world.model.next_call()
+    again.say_numbered(3, "answer.")
+    again.finish()
+    await early.until_over()
+    late = await listen(world, outside, chat)
+    await late.until_over()
+    assert early.text == "Half an answer."
+    items = [event["item"]["status"] for event in early.events if event["type"] == "response.output_item.done"]
+    assert items == ["completed"]
+    assert early.events == late.events

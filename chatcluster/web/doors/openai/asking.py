@@ -3,8 +3,9 @@
 * without a past: the input is the history of a new chat, whose end is answered;
 * a ``conversation``, or a ``previous_response_id`` that is its chat's last turn: the next turn of that chat. Busy, it
   refuses. If it waits for calls that the client runs, the input has all their outputs, and the turn goes on;
-* any other ``previous_response_id``, or other ``instructions`` than before: a new chat that begins with a copy of the
-  history up to there.
+* any other ``previous_response_id``: a new chat that begins with a copy of the history up to there.
+
+Instructions are the chat's system prompt from then on. Without any, those of before stand.
 
 The row that keeps the parameters is written after the turn's own transaction. Its ID follows from what that inserted,
 so a repeat with the same ``Idempotency-Key`` finds the turn, and writes the row if it is missing.
@@ -19,7 +20,7 @@ import msgspec
 
 from chatcluster.chat import Busy, CallState, ChatSetup, Send, Status, SubmitToolResults, ToolResult
 from chatcluster.errors import ChatBusy, ChatFull, InvalidRequest, NotAllowedInStatus
-from chatcluster.parts import NewMessage, Part, Role, TextPart, text_of
+from chatcluster.parts import NewMessage, Part, Role
 from chatcluster.ports import VERSION_MAX, Chat, NewChat, Outcome, checked_choice
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
@@ -82,27 +83,36 @@ async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: To
     """Begin the turn. Raises ``ChatBusy``, and what transitions raise."""
     await request.require_model(checked_model(data.model))
     await checked_choice(request.services.mcp.admin.servers, tools.servers)
+    system = _system(request, data, given)
+    end = None
+    if past is not None and past.message_id is not None:
+        end = await request.services.readers.logs.responses.asked_after(past.chat.id, past.message_id)
     if past is None:
-        return await _ask_anew(request, data, given, tools, ())
-    system = "\n\n".join(filter(None, (data.instructions, *given.system)))
-    history = await _forked(request, past, system)
-    if history is not None:
-        return await _ask_anew(request, data, given, tools, history)
-    return await _go_on(request, data, given, tools, past.chat)
+        return await _ask_anew(request, data, given.messages, tools, system)
+    if end is None:
+        return await _go_on(request, data, given, tools, past.chat, system)
+    history = await copied_history(request, past.chat.id, before=end)
+    kept = system or await request.services.prompts.own(past.chat.id) or ""
+    return await _ask_anew(request, data, (*history, *given.messages), tools, kept)
+
+
+def _system(request: ApiRequest, data: CreateResponse, given: Given) -> str:
+    """What the model is told before the conversation: the instructions, and what was said as the system."""
+    said = "\n\n".join(filter(None, (data.instructions, *given.system)))
+    return checked_prompt("instructions", said, bytes_max=request.services.settings.content_bytes_max)
 
 
 # --- a new chat -------------------------------------------------------------------------------
 
 
 async def _ask_anew(
-    request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, history: tuple[NewMessage, ...]
+    request: ApiRequest, data: CreateResponse, messages: tuple[NewMessage, ...], tools: Tools, system: str
 ) -> Asked:
-    messages = (*history, *given.messages)
     if not messages or messages[-1].role is Role.ASSISTANT or all(one.role is not Role.USER for one in messages):
         raise InvalidRequest(
             "input has to end with something to answer: a user's message, or a call's output", param="input"
         )
-    chat = new_chat(request, data, given.system, messages, tools)
+    chat = new_chat(request, data.model, system, messages, tools)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     message = outcome.message
     assert message is not None, "it has a message to answer"
@@ -111,50 +121,25 @@ async def _ask_anew(
 
 def new_chat(
     request: ApiRequest,
-    data: CreateResponse,
-    system: tuple[str, ...],
+    model: str | None,
+    system: str,
     messages: tuple[NewMessage, ...],
     tools: Tools,
     *,
     at_rest: bool = False,
 ) -> NewChat:
-    bytes_max = request.services.settings.content_bytes_max
-    prompt = checked_prompt("\n\n".join(filter(None, (data.instructions, *system))), bytes_max=bytes_max)
-    first = () if not prompt.strip() else (NewMessage(Role.SYSTEM, (TextPart(prompt),)),)
     asked = next((one.parts for one in reversed(messages) if one.role is Role.USER), ())
     return NewChat(
         id=uuid4(),
         owner_id=request.user.user_id,
         title=default_title(asked),
-        model=checked_model(data.model),
-        messages=(*first, *messages),
+        model=checked_model(model),
+        messages=messages,
         client_tools=tools.client,
         mcp_servers=tools.servers,
+        system_prompt=system,
         at_rest=at_rest,
     )
-
-
-async def _forked(request: ApiRequest, past: Past, system: str) -> tuple[NewMessage, ...] | None:
-    """The history to go on from in another chat; None where it is this one that goes on."""
-    responses, store = request.services.readers.logs.responses, request.services.store
-    end = None if past.message_id is None else await responses.asked_after(past.chat.id, past.message_id)
-    if end is None and not system:
-        return None
-    first = await store.read_messages(
-        past.chat.id, after_version=0, after_id=0, up_to_version=VERSION_MAX, limit=1, bytes_max=PAGE_BYTES
-    )
-    prompt = text_of(first.messages[0].parts) if first.messages and first.messages[0].role is Role.SYSTEM else ""
-    if end is None and system == prompt:
-        return None
-    if past.message_id is None:
-        raise InvalidRequest(
-            "the instructions of a conversation are those that it began with; leave them away", param="instructions"
-        )
-    if end is None and past.chat.status in (Status.RUNNING, Status.INTERRUPTING):
-        raise ChatBusy("the response before is not over yet; wait for it", status=past.chat.shown_status)
-    copied = await copied_history(request, past.chat.id, before=end)
-    kept = () if system or not prompt else (NewMessage(Role.SYSTEM, (TextPart(prompt),)),)
-    return (*kept, *copied)
 
 
 async def copied_history(request: ApiRequest, chat_id: UUID, *, before: int | None) -> tuple[NewMessage, ...]:
@@ -186,11 +171,13 @@ async def copied_history(request: ApiRequest, chat_id: UUID, *, before: int | No
 # --- the same chat ----------------------------------------------------------------------------
 
 
-async def _go_on(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, chat: Chat) -> Asked:
+async def _go_on(
+    request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, chat: Chat, system: str
+) -> Asked:
     if given.results:
         command: Send | SubmitToolResults = await _submitted(request, given, chat)
     else:
-        await _configure(request, tools, chat)
+        await _configure(request, tools, chat, system)
         command = Send(_said(given), Busy.REJECT, checked_model(data.model))
     try:
         outcome = await request.services.transitions.apply(
@@ -221,9 +208,11 @@ async def _require_outputs(request: ApiRequest, given: Given, chat: Chat) -> Non
             raise InvalidRequest(f"No tool output found for function call {action.call_id}.", param="input")
 
 
-async def _configure(request: ApiRequest, tools: Tools, chat: Chat) -> None:
-    """The tools of this turn are those that come with it."""
+async def _configure(request: ApiRequest, tools: Tools, chat: Chat, system: str) -> None:
+    """The tools of this turn are those that come with it, and so are its instructions, if any do."""
     is_at_rest = chat.status in (Status.WAITING, Status.ERROR)
+    if is_at_rest and system and system != await request.services.prompts.own(chat.id):
+        await request.services.prompts.set_own(chat.id, system)
     if is_at_rest and (chat.client_tools, chat.mcp_servers) != (tools.client, tools.servers):
         setup = ChatSetup(client_tools=tools.client, mcp_servers=tools.servers)
         await request.services.transitions.configure(chat, setup)

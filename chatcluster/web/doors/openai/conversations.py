@@ -15,12 +15,13 @@ from litestar.types import ASGIApp
 from chatcluster.errors import InvalidRequest
 from chatcluster.ports import Chat
 from chatcluster.ports.responses import StoredResponse
+from chatcluster.web.api.bodies import checked_prompt
 from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.openai.asking import new_chat, owned_conversation
 from chatcluster.web.doors.openai.ids import conversation_id
 from chatcluster.web.doors.openai.input_items import given_at
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, conversation_items, page_of
-from chatcluster.web.doors.openai.response_bodies import CreateResponse, check_metadata, tools_of
+from chatcluster.web.doors.openai.response_bodies import check_metadata, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
 from chatcluster.web.request import ApiRequest
 
@@ -40,7 +41,9 @@ async def create_conversation(request: ApiRequest, data: JSONBody[CreateConversa
     check_metadata(data.metadata or {})
     placed = ((f"items[{place}]", item) for place, item in enumerate(data.items or ()))
     said = given_at(placed, bytes_max=request.services.settings.content_bytes_max)
-    chat = new_chat(request, CreateResponse(), said.system, said.messages, tools_of(None), at_rest=True)
+    bytes_max = request.services.settings.content_bytes_max
+    system = checked_prompt("items", "\n\n".join(said.system), bytes_max=bytes_max)
+    chat = new_chat(request, None, system, said.messages, tools_of(None), at_rest=True)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     await _keep(request, outcome.chat, data.metadata or {})
     return answered(await _conversation(request, outcome.chat))

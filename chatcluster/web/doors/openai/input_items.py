@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from chatcluster.errors import InvalidRequest
 from chatcluster.parts import NewMessage, Part, Parts, Role, TextPart, ToolCallPart, ToolResultPart
-from chatcluster.web.api.bodies import InputText, content_parts, storable
+from chatcluster.web.api.bodies import InputFile, InputText, content_parts, storable
 from chatcluster.web.api.tool_bodies import parse_call_id
 
 ITEMS_MAX = 2000
@@ -77,7 +77,7 @@ def _message(item: dict[str, Any], place: str, bytes_max: int) -> NewMessage:
     role = item.get("role")
     if role not in ("user", "assistant"):
         raise _wrong(f"{place}.role must be user, assistant, system or developer")
-    texts = [InputText(text) for text in texts_of(item.get("content"), place)]
+    texts: list[InputText | InputFile] = [InputText(text) for text in texts_of(item.get("content"), place)]
     parts: Parts = content_parts(texts, bytes_max=bytes_max)
     return NewMessage(Role(role), parts, finish_reason="stop" if role == "assistant" else None)
 

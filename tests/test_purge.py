@@ -19,12 +19,14 @@ from chatcluster.content import FilePart
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, Idempotency, NewChat, Replica
+from chatcluster.ports.responses import StoredResponse
 from chatcluster.ports.series import Minute
 from chatcluster.postgres import Database, Session, open_database, purge
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.responses import PostgresResponses
 from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.store import PostgresStore
 
@@ -261,3 +263,24 @@ async def test_what_charts_show_goes_after_a_week(database: Database, observer: 
     await series.add(tuple(Minute(at=now - timedelta(days=days), turns=1) for days in (1, 6, 8, 9)))
     await round_of(database).go_round()
     assert await count(observer, "minutes") == 2
+
+
+async def test_a_chat_that_was_made_for_one_answer_goes_ten_minutes_after_it_came_to_rest(
+    database: Database, observer: Session
+) -> None:
+    store, responses = PostgresStore(database), PostgresResponses(database)
+    chats = {}
+    for name in ("due", "fresh", "busy", "kept"):
+        at_rest = name != "busy"
+        made = await store.create(NewChat(uuid4(), OWNER, name, None, (user("hello"),), at_rest=at_rest))
+        assert made.message is not None
+        await responses.add(StoredResponse(made.chat.id, made.message.id, 1, "{}", transient=name != "kept"))
+        chats[name] = made.chat.id
+    await execute(observer, "UPDATE responses SET created_at = created_at - interval '11 minutes'")
+    old = ", ".join(f"'{chats[name]}'" for name in ("due", "busy", "kept"))
+    await execute(observer, f"UPDATE chats SET updated_at = updated_at - interval '11 minutes' WHERE id IN ({old})")
+    await round_of(database).go_round()
+    left = [chat.title for chat in await store.list_chats(OWNER, archived=False, limit=10, after=None)]
+    assert sorted(left) == ["busy", "fresh", "kept"]
+    assert await count(observer, "responses") == 3
+    assert await fetchval(observer, "SELECT chat_id FROM deleted_chats") == chats["due"]

@@ -112,11 +112,14 @@ with due as (
     limit $1
     for update skip locked
 ),
-ended as (
-    delete from turns where chat_id in (select id from due)
-),
 gone as (
-    delete from chats where id in (select id from due) returning id, owner_id
+    delete from chats where id in (select id from due) or root_id in (select id from due) returning id, owner_id
+),
+ended as (
+    delete from turns where chat_id in (select id from gone)
+),
+freed as (
+    delete from family_orders where root_id in (select id from due)
 )
 insert into deleted_chats (chat_id, owner_id) select id, owner_id from gone
 on conflict (chat_id) do nothing

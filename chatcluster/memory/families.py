@@ -67,7 +67,8 @@ class MemoryFamilies:
         parent, kin = self._database.row(agent.parent_id), self._database.kept.families.kin
         if agent.id in self._database.chats:
             return Outcome(self._view(agent.id), replayed=True)
-        if not any(call.call_id == call_id for call in parent.state.open_calls):
+        is_open = any(call.call_id == call_id for call in parent.state.open_calls)
+        if not (is_open and parent.state.status is Status.RUNNING):
             raise Moved(f"call {call_id} is not open any more")
         if sum(each.root_id == agent.root_id for each in kin.values()) >= agents_max:
             raise Conflict(f"a chat has at most {agents_max} agents, with theirs; use those that there are")

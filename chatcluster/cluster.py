@@ -43,6 +43,7 @@ from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
 from chatcluster.ports import McpServers, Model, Outside, Toolbox
+from chatcluster.ports.limits import LimitCheck
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
@@ -181,7 +182,7 @@ class _Process:
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
-        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
+        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox, notices, spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -370,10 +371,16 @@ class _Process:
 
 
 def _outside(
-    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox, notices: Notices
+    database: Database,
+    redis: RedisConnection,
+    pubsub: RedisPubSub,
+    model: Model,
+    mcp: Toolbox,
+    notices: Notices,
+    limits: LimitCheck,
 ) -> Outside:
     store = PostgresStore(database)
-    agents = AgentTools(store, Transitions(store, notices), database.settings)
+    agents = AgentTools(store, Transitions(store, notices, limits), database.settings)
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
@@ -381,6 +388,7 @@ def _outside(
         pubsub=pubsub,
         model=model,
         toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
+        limits=limits,
     )
 
 

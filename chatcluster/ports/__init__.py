@@ -107,8 +107,6 @@ from chatcluster.ports.registry import (
 from chatcluster.ports.sessions import Sessions
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
-    SUSPECTED_SECONDS,
-    SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
     Booking,
@@ -126,10 +124,10 @@ from chatcluster.ports.store import (
     Outcome,
     Store,
     Version,
-    alone_seconds,
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
+from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, alone_seconds
 from chatcluster.ports.toolbox import (
     Approval,
     Effect,

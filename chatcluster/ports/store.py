@@ -250,7 +250,7 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
-        """What an earlier request with this key was answered; None if there was none. Raises ``IdempotencyKeyReused``."""
+        """What an earlier request with this key was answered; if any. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:

@@ -25,18 +25,7 @@ from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.database import HeldLock
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Cursor, Frame, Message, Position
-from chatcluster.ports import (
-    Appended,
-    Death,
-    Gap,
-    Heartbeat,
-    Hint,
-    Idempotency,
-    Outcome,
-    Proof,
-    Silence,
-    Subscription,
-)
+from chatcluster.ports import Appended, Death, Gap, Heartbeat, Hint, Idempotency, Outcome, Proof, Silence, Subscription
 from chatcluster.relay import Relay, Tenure
 from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber

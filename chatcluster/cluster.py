@@ -35,6 +35,7 @@ from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
+from chatcluster.llm.sent_files import SentFiles
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
@@ -46,11 +47,13 @@ from chatcluster.ports import McpServers, Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
+from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.series import PostgresSeries
@@ -79,12 +82,14 @@ from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Overview, Readers, Services
+from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.tool_servers import Mcp
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -252,8 +257,8 @@ class _Process:
                 families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
             ),
             transitions=transitions,
-            health=Readiness(database, redis_health, lambda: self._replica.draining),
-            metrics=metrics,
+            monitoring=Monitoring(Readiness(database, redis_health, lambda: self._replica.draining), metrics),
+            uploads=Uploads(PostgresFiles(database), self._settings),
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
             mcp=Mcp(
@@ -261,6 +266,7 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
+            prompts=PostgresPrompts(database),
             spending=Spending(
                 PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
             ),
@@ -282,7 +288,11 @@ class _Process:
         if model is None:
             routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
             first_url = settings.llm_base_url.strip()
-            model = await stack.enter_async_context(HttpModel(routing, concurrent=settings.slots, first_url=first_url))
+            model = await stack.enter_async_context(
+                HttpModel(
+                    routing, concurrent=settings.slots, first_url=first_url, files=SentFiles(PostgresFiles(database))
+                )
+            )
         return cls(
             settings,
             database=database,

@@ -21,6 +21,7 @@ from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import (
     SESSION_LOCKS,
     Account,
+    Booking,
     Chat,
     DeletedChat,
     Grant,
@@ -32,7 +33,9 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.files import Rendition, StoredFile
 from chatcluster.ports.limits import Limit, LimitPlace, Member
+from chatcluster.ports.prompts import DEPLOYMENT, ToldPrompts
 from chatcluster.ports.series import Minute
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
@@ -158,10 +161,6 @@ class CodeRow:
     expires_at: datetime
 
 
-Booking = tuple[Spent, ...]
-"""What an owner's commit books, besides what it decides."""
-
-
 class UsageKey(NamedTuple):
     """What an attempt is known by."""
 
@@ -202,10 +201,23 @@ class FamilyTables:
 
 
 @dataclass(slots=True)
+class FileRow:
+    """``size_bytes`` is what was reserved until there is a ``file``: then the upload is finished."""
+
+    owner_id: UUID
+    name: str
+    size_bytes: int
+    chunks: dict[int, bytes] = field(default_factory=dict)
+    file: StoredFile | None = None
+    rendition: Rendition | None = None
+
+
+@dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
 
     keys: dict[tuple[UUID, str], UsedKey] = field(default_factory=dict)
+    files: dict[UUID, FileRow] = field(default_factory=dict)
     permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = field(default_factory=dict)
     """Of each user, by tool and chat."""
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
@@ -217,6 +229,8 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    prompts: dict[UUID, str] = field(default_factory=dict)
+    """Of users, of chats, and of the deployment."""
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
     titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
@@ -367,6 +381,11 @@ class MemoryDatabase:
             claimed_at=now,
             gap_ms=max(0, int((now - takeover.freed_at) / timedelta(milliseconds=1))),
         )
+
+    def told(self, row: ChatRow) -> ToldPrompts:
+        """What the chat's model is told before the conversation."""
+        prompts = self.kept.prompts
+        return ToldPrompts(prompts.get(DEPLOYMENT, ""), prompts.get(row.id), prompts.get(row.owner_id, ""))
 
     def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
         """Log what an administrator does."""

@@ -51,6 +51,7 @@ from chatcluster.chat import (
 )
 from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
 from chatcluster.ports import (
+    Booking,
     Chat,
     Claimed,
     Idempotency,
@@ -64,10 +65,9 @@ from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
-    Booking,
     apply_seen,
     insert_chat,
-    insert_messages,
+    insert_first_messages,
     is_plain,
     is_plain_of_user,
     write_decision,
@@ -216,7 +216,7 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
         return answered
     state = create(Create(chat.messages)).state
     row = await insert_chat(connection, chat, state)
-    messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
+    messages = await insert_first_messages(connection, chat, state.snapshot_version)
     return await answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
 
 

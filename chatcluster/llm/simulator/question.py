@@ -31,6 +31,8 @@ class Spoken(NamedTuple):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     spoken: tuple[Spoken, ...]
     request: bytes
+    media: tuple[str, ...] = ()
+    """A line on each image and document that came with it."""
     model: str = MODEL_DEFAULT
     streams: bool = False
     wants_usage: bool = False

@@ -123,6 +123,9 @@ select {chat} from inserted as chats
 -- name: forget_title
 delete from titles_wanted where chat_id = $1
 
+-- name: insert_own_prompt
+insert into chat_prompts (chat_id, text) values ($1, $2)
+
 -- fragment: change
 -- retry_at starts with the transition that gives a delay, and stays while the state stays. The deadline of an action is
 -- the first of its calls', which were written before.
@@ -240,6 +243,9 @@ with inserted as (
 select json_agg({message} order by id) from inserted
 
 -- name: delete_messages_from
+with unreferenced as (
+    delete from chat_files where chat_id = $1 and message_id >= $2
+)
 update messages set deleted_at = statement_timestamp(), revision = $3
 where chat_id = $1 and id >= $2 and deleted_at is null
 

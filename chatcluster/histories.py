@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import trio
 
 from chatcluster import telemetry
+from chatcluster.byte_places import Places
 from chatcluster.chat import ErrorInfo
 from chatcluster.config import Settings
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
@@ -43,28 +44,6 @@ def error_of(error: HistoryTooLarge | Unreadable) -> ErrorInfo:
         text = f"{error}; edit an earlier message, which deletes what follows it, or start a new chat"
         return ErrorInfo("history_too_large", text)
     return ErrorInfo("unreadable", "the history of this chat cannot be read by this version; start a new chat")
-
-
-class Places:
-    """The bytes that the long histories of a replica may have."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = total_bytes
-        self._taken_bytes = 0
-        self._freed = trio.Event()
-
-    def __repr__(self) -> str:
-        return f"<Places {self._taken_bytes} of {self._total_bytes} bytes taken>"
-
-    async def take(self, size_bytes: int) -> None:
-        while self._taken_bytes and self._taken_bytes + size_bytes > self._total_bytes:
-            await self._freed.wait()
-        self._taken_bytes += size_bytes
-
-    def give_back(self, size_bytes: int) -> None:
-        self._taken_bytes -= size_bytes
-        self._freed.set()
-        self._freed = trio.Event()
 
 
 class History:

@@ -16,11 +16,12 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.byte_places import Places
 from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
 from chatcluster.held_chat import HeldChat
-from chatcluster.histories import History, Places
+from chatcluster.histories import History
 from chatcluster.notices import Notices, hint_in
 from chatcluster.ports import (
     SUSPECTED_SECONDS,

@@ -21,6 +21,7 @@ from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import (
     SESSION_LOCKS,
     Account,
+    Booking,
     Chat,
     DeletedChat,
     Grant,
@@ -32,6 +33,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.files import Rendition, StoredFile
 from chatcluster.ports.limits import Limit, LimitPlace, Member
 from chatcluster.ports.prompts import DEPLOYMENT, ToldPrompts
 from chatcluster.ports.series import Minute
@@ -159,16 +161,19 @@ class CodeRow:
     expires_at: datetime
 
 
-Booking = tuple[Spent, ...]
-"""What an owner's commit books, besides what it decides."""
-
-
 class UsageKey(NamedTuple):
     """What an attempt is known by."""
 
     chat_id: UUID
     history_version: int
     attempt: int
+
+
+class TitleWish(NamedTuple):
+    """A chat that a model is to name, from when on, and how often that was tried."""
+
+    due: float
+    tries: int = 0
 
 
 class UsageRow(NamedTuple):
@@ -196,10 +201,23 @@ class FamilyTables:
 
 
 @dataclass(slots=True)
+class FileRow:
+    """``size_bytes`` is what was reserved until there is a ``file``: then the upload is finished."""
+
+    owner_id: UUID
+    name: str
+    size_bytes: int
+    chunks: dict[int, bytes] = field(default_factory=dict)
+    file: StoredFile | None = None
+    rendition: Rendition | None = None
+
+
+@dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
 
     keys: dict[tuple[UUID, str], UsedKey] = field(default_factory=dict)
+    files: dict[UUID, FileRow] = field(default_factory=dict)
     permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = field(default_factory=dict)
     """Of each user, by tool and chat."""
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
@@ -215,6 +233,7 @@ class Kept:
     """Of users, of chats, and of the deployment."""
     usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
     """What was spent, in the order of its booking."""
+    titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
     minutes: list[Minute] = field(default_factory=list)
     families: FamilyTables = field(default_factory=FamilyTables)
     limits: LimitTables = field(default_factory=lambda: LimitTables())

@@ -33,6 +33,9 @@ def alone_seconds(takeovers: int) -> float:
     return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)
 
 
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
+
 VERSION_MAX = 2**63 - 1
 
 TURNS_MAX = 1000
@@ -125,7 +128,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NewChat(msgspec.Struct, frozen=True):
-    """``messages``: a system prompt, the first message to answer, both or none."""
+    """``messages``: a system prompt, the first message to answer, both or none. ``wants_title``: a model is to find a
+    better title."""
 
     id: UUID
     owner_id: UUID
@@ -140,6 +144,7 @@ class NewChat(msgspec.Struct, frozen=True):
     parent_id: UUID | None = None
     root_id: UUID | None = None
     depth: int = 0
+    wants_title: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -268,7 +273,7 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def commit(
-        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: Booking = ()
     ) -> Outcome:
         """An owner's transition. Raises ``Fenced`` or ``Moved``, having written nothing.
 

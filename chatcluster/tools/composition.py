@@ -17,9 +17,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
+from chatcluster.images import with_images_scaled
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Chat, Progressed, Tool, Toolbox, ToolCall, ToolResult, TurnTools
-from chatcluster.tools.images import with_images_scaled
 
 NAME_CHARACTERS_MAX = 64
 SUFFIX_CHARACTERS = 8

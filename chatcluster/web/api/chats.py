@@ -21,7 +21,6 @@ from chatcluster.web.api.bodies import (
     checked_prompt,
     checked_search,
     checked_title,
-    content_parts,
     default_title,
 )
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
@@ -39,16 +38,16 @@ Without `content` it has no message yet, and rests until one is sent."""
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
     await request.require_model(data.model)
-    chat = _new_chat(request, data)
+    chat = await _new_chat(request, data)
     await checked_choice(request.services.mcp.admin.servers, chat.mcp_servers)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
 
 
-def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
+async def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     bytes_max = request.services.settings.content_bytes_max
-    parts = () if data.content is UNSET else content_parts(data.content, bytes_max=bytes_max)
+    parts = () if data.content is UNSET else await request.message_parts(data.content)
     messages = (NewMessage(Role.USER, parts),) if parts else ()
     return NewChat(
         id=uuid4(),
@@ -60,6 +59,7 @@ def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         mcp_servers=checked_servers(data.mcp_servers),
         system_prompt=checked_prompt("system_prompt", data.system_prompt, bytes_max=bytes_max),
         agents=data.agents,
+        wants_title=bool(parts) and data.title is None and request.services.settings.titles,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin,
     chats,
+    files,
     limits,
     mcp,
     messages,
@@ -28,6 +29,7 @@ ROUTES = [
     *overview.ROUTES,
     *mcp.ROUTES,
     *prompts.ROUTES,
+    *files.ROUTES,
     *usage.ROUTES,
     *limits.ROUTES,
 ]

@@ -40,16 +40,7 @@ from chatcluster.parts import (
     Usage,
     joined,
 )
-from chatcluster.ports import (
-    Attachable,
-    Attachment,
-    Delta,
-    Finished,
-    KeepAlive,
-    ModelEvent,
-    ModelRequest,
-    ToolSpec,
-)
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, KeepAlive, ModelEvent, ModelRequest, ToolSpec
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts" / "responses"
 SERVER = Provider("test.example", ("sk-very-secret-key",))

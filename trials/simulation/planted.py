@@ -22,20 +22,10 @@ from chatcluster.feed import Feed
 from chatcluster.heartbeat import Lease
 from chatcluster.held_chat import HeldChat
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
-from chatcluster.memory.database import ChatRow, HeldLock
+from chatcluster.memory.database import HeldLock
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Cursor, Frame, Message, Position
-from chatcluster.ports import (
-    Appended,
-    Death,
-    Gap,
-    Heartbeat,
-    Hint,
-    Idempotency,
-    Outcome,
-    Proof,
-    Silence,
-    Subscription,
-)
+from chatcluster.ports import Appended, Death, Gap, Heartbeat, Hint, Idempotency, Outcome, Proof, Silence, Subscription
 from chatcluster.relay import Relay, Tenure
 from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber

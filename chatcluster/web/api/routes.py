@@ -1,16 +1,14 @@
-"""All routes of the API. A new file of routes is put in here."""
+"""All routes of the API. A new file of routes is put in here, or where those for administrators are."""
 
 from __future__ import annotations
 
 from chatcluster.web.api import (
-    admin,
+    admin_routes,
     chats,
     files,
-    limits,
     mcp,
     messages,
     models,
-    overview,
     prompts,
     sessions,
     streams,
@@ -25,11 +23,9 @@ ROUTES = [
     *streams.ROUTES,
     *models.ROUTES,
     *sessions.ROUTES,
-    *admin.ROUTES,
-    *overview.ROUTES,
+    *admin_routes.ROUTES,
     *mcp.ROUTES,
     *prompts.ROUTES,
     *files.ROUTES,
     *usage.ROUTES,
-    *limits.ROUTES,
 ]

@@ -29,8 +29,8 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.audience import Audience
-from chatcluster.config import Settings
-from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.config import Settings, require_key, require_servers
+from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
@@ -53,11 +53,13 @@ from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.readiness import Readiness
@@ -72,6 +74,7 @@ from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
+from chatcluster.titling import Titling
 from chatcluster.tool_results import READ_RESULT
 from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
@@ -111,9 +114,9 @@ async def serve(
     says ``{"worker_id", "port"}`` for every incarnation. ``model`` answers in the place of the provider that the
     settings name. Raises ``ConfigError`` for settings that cannot work.
     """
-    _require_servers(settings)
+    require_servers(settings)
     if model is None and settings.slots:
-        _require_key(settings)
+        require_key(settings)
     Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
@@ -145,21 +148,6 @@ def _spare_pauses() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
-
-
-def _require_servers(settings: Settings) -> None:
-    for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
-        if not url:
-            variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
-            raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
-
-
-def _require_key(settings: Settings) -> None:
-    """Without one every chat that this replica claims would end in an error."""
-    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
-        raise ConfigError(
-            "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
-        )
 
 
 class _Process:
@@ -205,6 +193,7 @@ class _Process:
             on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
+        self._titling = Titling(PostgresTitles(database), model, notices, settings)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = self._services(
@@ -227,6 +216,7 @@ class _Process:
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
+            self._titling.run,
         )
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
@@ -251,7 +241,7 @@ class _Process:
     ) -> Services:
         """What routes work with."""
         database, store = self._database, outside.store
-        transitions = Transitions(store, notices, outside.limits)
+        transitions = Transitions(store, notices, outside.limits, on_title_wanted=self._titling.wanted)
         return Services(
             settings=self._settings,
             store=store,
@@ -276,6 +266,7 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
+            prompts=PostgresPrompts(database),
             spending=Spending(
                 PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
             ),

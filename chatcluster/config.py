@@ -126,6 +126,8 @@ class Settings:
         600.0, "Longest wait that a provider can ask for: meanwhile the chat occupies a slot", minimum=0
     )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
+    titles: bool = setting(True, "Have a model name chats that were created without a title")
+    title_model: str = setting("", "Model that names chats. Default: that of the chat")
     usage_limit_steps: bool = setting(True, "A turn ends at its next step once its user's usage limit is reached")
 
     # tools
@@ -247,7 +249,7 @@ class Settings:
             raise ConfigError(f"llm-input must be text, and what else of {','.join(LLM_INPUTS)} is taken")
         if self.public_url:
             check_http_url("public-url", self.public_url.strip())
-        for name in ("name", "advertise", "llm_model"):
+        for name in ("name", "advertise", "llm_model", "title_model"):
             if not is_visible(getattr(self, name).strip()):
                 raise ConfigError(
                     f"{flag_name(name)} must not contain characters that are invisible or control the text"
@@ -327,6 +329,22 @@ def check_header_text(flag: str, text: str) -> None:
     """A secret that no header can carry would fail with each request. Raises ``ConfigError``, without the secret."""
     if not (text.isascii() and text.isprintable()):
         raise ConfigError(f"{flag} must be printable ASCII")
+
+
+def require_servers(settings: Settings) -> None:
+    """Raises ``ConfigError`` without the URLs of Postgres and Redis."""
+    for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
+        if not url:
+            variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
+            raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
+
+
+def require_key(settings: Settings) -> None:
+    """Without one every chat that a replica claims would end in an error. Raises ``ConfigError``."""
+    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
+        raise ConfigError(
+            "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
+        )
 
 
 def flag_name(name: str) -> str:

@@ -22,6 +22,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
 from chatcluster.parts import Message, strings_of
 from chatcluster.ports import Chat, HistoryPage, Store
+from chatcluster.ports.prompts import NOTHING_TOLD
 from chatcluster.repeats import until_known
 from chatcluster.turn import asked_model
 
@@ -51,6 +52,8 @@ class History:
     def __init__(self, store: Store, places: Places, settings: Settings) -> None:
         self.messages: list[Message] | None = None
         """None until they are read."""
+        self.prompts = NOTHING_TOLD
+        """What its model is told before it, as of the claim."""
         self._store = store
         self._places = places
         self._bytes_max = bytes_max_of(settings)

@@ -98,6 +98,7 @@ class Tenures:
         held = HeldChat(
             claimed.chat, self._worker_id, history, self._outside, publisher=self._publisher, notices=self._notices
         )
+        history.prompts = claimed.prompts
         runner = Runner(
             held,
             self._outside,

@@ -21,11 +21,13 @@ from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.titles import MemoryTitles
 from chatcluster.memory.usage import MemoryUsage
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
 from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
 from chatcluster.ports.files import Files
 from chatcluster.ports.limits import Limits
+from chatcluster.ports.titles import Titles
 from chatcluster.ports.usage import UsageBook
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
@@ -33,6 +35,7 @@ from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
 
 OWNER = UUID(int=100)
@@ -46,6 +49,7 @@ class World:
     accounts: Accounts
     usage: UsageBook
     limits: Limits
+    titles: Titles
     age_lease: Callable[[UUID, float], Awaitable[None]]
     """Let the last heartbeat of a worker be so many seconds older."""
     age_change: Callable[[UUID, float], Awaitable[None]]
@@ -116,6 +120,10 @@ class World:
         return (await self.store.commit(fence_of((await self.claim()).chat), step)).chat
 
 
+def _spending_on(database: Database) -> tuple[UsageBook, Limits, Titles]:
+    return PostgresUsage(database), PostgresLimits(database), PostgresTitles(database)
+
+
 @asynccontextmanager
 async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     """The database at ``url``, or one in memory."""
@@ -173,8 +181,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             PostgresStore(database),
             PostgresRegistry(database),
             PostgresAccounts(database),
-            PostgresUsage(database),
-            PostgresLimits(database),
+            *_spending_on(database),
             age_lease,
             age_change,
             kill_sessions,
@@ -247,6 +254,7 @@ def memory_world(**settings: Any) -> World:
         MemoryAccounts(database),
         MemoryUsage(database),
         MemoryLimits(database),
+        MemoryTitles(database),
         age_lease,
         age_change,
         kill_sessions,

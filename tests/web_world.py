@@ -35,6 +35,7 @@ from chatcluster.memory import (
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
@@ -277,6 +278,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
+            prompts=MemoryPrompts(self.database),
             spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 

@@ -24,6 +24,7 @@ from chatcluster.chat import (
     OwnerCommand,
     Queued,
     Release,
+    Rename,
     Replaced,
     UserCommand,
     create,
@@ -35,11 +36,12 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.claims import Claims
-from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
 from chatcluster.memory.pages import history_page_of, page_of, turns_of
 from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
+from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
     TURNS_MAX,
@@ -274,13 +276,19 @@ class MemoryStore(Claims, MemoryLedger):
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
         row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers, agents=chat.agents)
+        if chat.system_prompt:
+            self._database.kept.prompts[chat.id] = chat.system_prompt
         self._database.chats[chat.id] = row
+        if chat.wants_title:
+            self._database.kept.titles_wanted[chat.id] = TitleWish(self._database.clock())
         decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
         make_sure_of_room(row, command, self._settings.history_bytes_max)
+        if isinstance(command, Rename):
+            self._database.kept.titles_wanted.pop(chat_id, None)
         decision = decide(self._database.found(row), command, facts=_facts(row, command))
         require_files_of(self._database, row, command)
         return self._remember(owner_id, idempotency, self._write(row, decision))
@@ -290,6 +298,7 @@ class MemoryStore(Claims, MemoryLedger):
         del self._database.chats[chat_id]
         families.kin.pop(chat_id, None)
         families.orders.pop(chat_id, None)
+        self._database.kept.titles_wanted.pop(chat_id, None)
         self._forget_permissions(owner_id, chat_id)
         self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 

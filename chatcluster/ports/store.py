@@ -14,23 +14,8 @@ from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
+from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
 from chatcluster.usage import Spent
-
-SUSPECTED_TAKEOVERS = 3
-"""A chat of which so many tenures in a row did not end in order may be what ended them."""
-
-SUSPECTED_SECONDS = 2.0
-"""For so long at most it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
-
-
-def alone_seconds(takeovers: int) -> float:
-    """For how long a suspect in so many tenures has its owner for itself.
-
-    An eighth of ``SUSPECTED_SECONDS`` at first, because those that wait for it are suspected with it and most are
-    innocent, and twice as long with each further death, which tells those that kill slowly.
-    """
-    return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)
-
 
 Booking = tuple[Spent, ...]
 """What an owner's commit books, besides what it decides."""
@@ -127,7 +112,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NewChat(msgspec.Struct, frozen=True):
-    """``messages``: a system prompt, the first message to answer, both or none."""
+    """``messages``: a system prompt, the first message to answer, both or none. ``wants_title``: a model is to find a
+    better title."""
 
     id: UUID
     owner_id: UUID
@@ -136,10 +122,13 @@ class NewChat(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...]
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    system_prompt: str = ""
+    """Its own, apart from the messages."""
     agents: bool | None = None
     parent_id: UUID | None = None
     root_id: UUID | None = None
     depth: int = 0
+    wants_title: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -148,6 +137,8 @@ class Claimed(msgspec.Struct, frozen=True):
     chat: Chat
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
+    prompts: ToldPrompts = NOTHING_TOLD
+    """What its model is told before the conversation, as of now."""
 
     @property
     def wait_seconds(self) -> float:

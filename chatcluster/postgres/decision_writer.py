@@ -59,8 +59,8 @@ NO_ORIGIN = (None, None, None)
 
 
 async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -> Row | None:
-    """The row of a new chat."""
-    return await connection.fetchrow(
+    """The row of a new chat, and its own prompt."""
+    row = await connection.fetchrow(
         SQL["insert_chat"],
         chat.id,
         chat.owner_id,
@@ -79,7 +79,11 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         chat.parent_id,
         chat.root_id,
         chat.depth,
+        chat.wants_title,
     )
+    if chat.system_prompt:
+        await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)
+    return row
 
 
 async def write_decision(

@@ -42,6 +42,7 @@ from chatcluster.chat import (
     Facts,
     Fence,
     OwnerCommand,
+    Rename,
     UserCommand,
     continued,
     create,
@@ -233,6 +234,8 @@ async def _apply(
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     facts = await facts_of(connection, chat_id, command)
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
+    if isinstance(command, Rename):
+        await connection.execute(SQL["forget_title"], chat_id)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
 

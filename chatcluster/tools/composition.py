@@ -50,6 +50,10 @@ class _Composed:
     def notices(self) -> Sequence[NoticePart]:
         return [notice for box in self._boxes for notice in box.notices]
 
+    @property
+    def instructions(self) -> Sequence[tuple[str, str]]:
+        return [server for box in self._boxes for server in box.instructions]
+
     async def tools(self) -> Sequence[Tool]:
         self._places.clear()
         tools = []

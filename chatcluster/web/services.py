@@ -20,6 +20,7 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.prompts import Prompts
 from chatcluster.ports.series import Series
 from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
@@ -132,4 +133,5 @@ class Services:
     monitoring: Monitoring
     uploads: Uploads
     mcp: Mcp
+    prompts: Prompts
     spending: Spending

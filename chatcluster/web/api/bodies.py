@@ -19,11 +19,10 @@ from chatcluster.content import FilePart
 from chatcluster.errors import InvalidRequest, TooLarge
 from chatcluster.file_errors import FileNotFound
 from chatcluster.parts import Parts, TextPart
-from chatcluster.texts import checked_line, is_blank, visible
+from chatcluster.texts import checked_line, is_blank
+from chatcluster.title_text import first_words
 
 TITLE_CHARS_MAX = 200
-DEFAULT_TITLE_CHARS_MAX = 80
-DEFAULT_TITLE_WORDS = 6
 MODEL_CHARS_MAX = 200
 CONTENT_PARTS_MAX = 1000
 NO_FILES: Mapping[str, FilePart] = {}
@@ -86,6 +85,9 @@ class PatchChat(Body, frozen=True, kw_only=True):
     model: Annotated[
         str | UnsetType | None, Meta(description="Of the messages from now on; null: what the deployment is set to")
     ] = UNSET
+    system_prompt: Annotated[
+        str | UnsetType | None, Meta(description="From the chat's next turn on; null or blank: none")
+    ] = UNSET
 
 
 class SendMessage(Body, frozen=True, kw_only=True):
@@ -116,6 +118,12 @@ class SignIn(Body, frozen=True, kw_only=True):
 
     token: str | UnsetType = UNSET
     code: Annotated[str | UnsetType, Meta(description="As `chatcluster link` prints it; it works once")] = UNSET
+
+
+class Prompt(Body, frozen=True, kw_only=True):
+    """What models are told; null or blank is nothing."""
+
+    prompt: str | None
 
 
 class CreateToken(Body, frozen=True, kw_only=True):
@@ -171,9 +179,7 @@ def default_title(parts: Parts) -> str:
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     if all(map(is_blank, texts)):
         texts = [part.name for part in parts if isinstance(part, FilePart)]
-    words = " ".join(texts).split()
-    title = " ".join(words[:DEFAULT_TITLE_WORDS])[:DEFAULT_TITLE_CHARS_MAX].strip()
-    return visible(title) or "New chat"
+    return first_words(" ".join(texts))
 
 
 def checked_title(title: str) -> str:
@@ -193,10 +199,13 @@ def checked_model(model: str | None) -> str | None:
     return None if model is None else checked_line("model", model, chars_max=MODEL_CHARS_MAX)
 
 
-def checked_prompt(prompt: str, *, bytes_max: int) -> str:
-    if len(prompt.encode()) > bytes_max:
-        raise TooLarge(f"system_prompt is larger than {bytes_max} bytes", bytes_max=bytes_max)
-    return storable("system_prompt", prompt)
+def checked_prompt(field: str, prompt: str | None, *, bytes_max: int) -> str:
+    """What a model is told; empty for what is blank. Raises ``InvalidRequest``, or ``TooLarge`` above ``bytes_max``."""
+    prompt = prompt or ""
+    if len(prompt.encode("utf-8", "surrogatepass")) > bytes_max:
+        raise TooLarge(f"{field} is larger than {bytes_max} bytes", bytes_max=bytes_max)
+    prompt = storable(field, prompt)
+    return "" if is_blank(prompt) else prompt
 
 
 def storable(field: str, text: str) -> str:

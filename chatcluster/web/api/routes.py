@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin,
     chats,
+    export,
     files,
     limits,
     mcp,
@@ -20,6 +21,7 @@ from chatcluster.web.api import (
 
 ROUTES = [
     *chats.ROUTES,
+    *export.ROUTES,
     *messages.ROUTES,
     *tool_calls.ROUTES,
     *streams.ROUTES,

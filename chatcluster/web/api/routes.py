@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin_routes,
     chats,
+    export,
     files,
     mcp,
     messages,
@@ -18,6 +19,7 @@ from chatcluster.web.api import (
 
 ROUTES = [
     *chats.ROUTES,
+    *export.ROUTES,
     *messages.ROUTES,
     *tool_calls.ROUTES,
     *streams.ROUTES,

@@ -46,6 +46,8 @@ FOUND_AS = {
     "half-calls": {Kind.TOOL},
     "once-given-back": {Kind.RUN_TWICE},
     "crowded": {Kind.UNSAID},
+    "forgotten-money": {Kind.MONEY},
+    "money-twice": {Kind.MONEY},
     "forgotten-versions-again": {Kind.GAP, Kind.UNASKED, Kind.TEXT},
     "claim-reads-histories": {Kind.BYSTANDER},
     "claim-without-skip-locked": {Kind.BYSTANDER},

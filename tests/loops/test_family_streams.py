@@ -66,11 +66,7 @@ async def family(replica: SimulatedReplica, chat: Chat, cursor: str = "") -> Asy
 
 
 def all_messages(*chats: Chat) -> Counter[tuple[str, str]]:
-    return Counter(
-        (str(chat.id), f"message {one.id} of the {one.role}")
-        for chat in chats
-        for one in chat.row.messages
-    )
+    return Counter((str(chat.id), f"message {one.id} of the {one.role}") for chat in chats for one in chat.row.messages)
 
 
 async def test_an_agents_words_come_live_with_its_chats_id(world: World) -> None:

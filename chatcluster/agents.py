@@ -104,9 +104,7 @@ def command_of(order: Order, state: StoredState) -> Command | None:
         case Order.ARCHIVE:
             return None if state.archived or state.archiving else Archive()
         case Order.UNARCHIVE:
-            return (
-                Unarchive() if state.archived else Close()
-            )  # the archive that it was to go into would have stopped it
+            return Unarchive() if state.archived else Close()  # to go into the archive would have stopped it
         case Order.CLOSE:
             return Close()
         case Order.LOOK:

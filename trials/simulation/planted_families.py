@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import trio
 
 from chatcluster import agents, families
 from chatcluster.memory import families as memory_families
 from chatcluster.memory.families import MemoryFamilies
-from chatcluster.tools import agents as agent_tools
 from simulation.planted_harms import Patch
 
 
@@ -32,24 +29,9 @@ async def _none_due(*_: Any, **__: Any) -> tuple[()]:
     return ()
 
 
-def unswept_families() -> list[Patch]:
-    """What a replica did not live to do for other chats of a family is done by nobody."""
-    return [(families, "_sweep", _nothing)]
-
-
 def forgotten_orders() -> list[Patch]:
     """Who stops or archives a chat stops and archives that chat."""
     return [(MemoryFamilies, "_give_orders", lambda *_: None)]
-
-
-def agents_by_chance() -> list[Patch]:
-    """A call that is run again makes another agent."""
-    agent_of, numbers = agents.agent_of, Random(1)
-
-    def another(*asked: Any) -> Any:
-        return msgspec.structs.replace(agent_of(*asked), id=UUID(int=numbers.getrandbits(128), version=4))
-
-    return [(agent_tools, "agent_of", another)]
 
 
 def any_report() -> list[Patch]:
@@ -64,8 +46,6 @@ def any_report() -> list[Patch]:
 
 WITH_AGENTS: tuple[Callable[[], list[Patch]], ...] = (
     unreported,
-    unswept_families,
     forgotten_orders,
-    agents_by_chance,
     any_report,
 )

@@ -47,13 +47,16 @@ from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
 from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
@@ -62,7 +65,9 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
+from chatcluster.series import Tally
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
@@ -77,7 +82,7 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Mcp, Overview, Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -114,6 +119,7 @@ async def serve(
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
                 _watch_loop(metrics)
@@ -174,7 +180,8 @@ class _Process:
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
-        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox, notices)
+        spending = SpendingLimits(PostgresLimits(database))
+        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -207,12 +214,15 @@ class _Process:
             keyring=keyring,
             metrics=metrics,
         )
+        self.tally = Tally(services.overview.series)
         self._later_loops = (
             redis_health.run,
             purge.run,
             mcp.run,
+            self.tally.run,
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
+            partial(spending.run, self._pubsub),
         )
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
@@ -237,12 +247,12 @@ class _Process:
     ) -> Services:
         """What routes work with."""
         database, store = self._database, outside.store
-        transitions = Transitions(store, notices)
+        transitions = Transitions(store, notices, outside.limits)
         return Services(
             settings=self._settings,
             store=store,
             accounts=PostgresAccounts(database),
-            administration=PostgresAdministration(database),
+            overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
             sessions=PostgresSessions(database),
             registry=outside.registry,
             pubsub=self._pubsub,
@@ -261,6 +271,9 @@ class _Process:
                 admin=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
+            ),
+            spending=Spending(
+                PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
             ),
         )
 

@@ -122,6 +122,7 @@ class Settings:
         600.0, "Longest wait that a provider can ask for: meanwhile the chat occupies a slot", minimum=0
     )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
+    usage_limit_steps: bool = setting(True, "A turn ends at its next step once its user's usage limit is reached")
 
     # tools
     tools_concurrent: int = setting(8, "Tool calls of one step that run at a time", minimum=1, maximum=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,10 +18,12 @@ from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, Idempotency, NewChat, Replica
+from chatcluster.ports.series import Minute
 from chatcluster.postgres import Database, Session, open_database, purge
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
@@ -225,3 +228,11 @@ async def test_an_answer_is_still_recognised_when_what_it_replaced_is_purged(
     await store.commit(fence_of(claimed.chat), answer)
     await round_of(database).go_round()
     assert (await store.commit(fence_of(claimed.chat), answer)).replayed
+
+
+async def test_what_charts_show_goes_after_a_week(database: Database, observer: Session) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    series = PostgresSeries(database)
+    await series.add(tuple(Minute(at=now - timedelta(days=days), turns=1) for days in (1, 6, 8, 9)))
+    await round_of(database).go_round()
+    assert await count(observer, "minutes") == 2

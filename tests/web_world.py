@@ -33,6 +33,9 @@ from chatcluster.memory import (
     MemoryStore,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.series import MemorySeries
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -40,12 +43,13 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Mcp, Overview, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -242,6 +246,8 @@ class World:
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.limits = Limits()
+        self.limit_rows = MemoryLimits(self.database)
+        self.spending = SpendingLimits(self.limit_rows)
         self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
@@ -253,11 +259,11 @@ class World:
             store=self.store,
             accounts=self.accounts,
             sessions=self.sessions,
-            administration=MemoryAdministration(self.database),
+            overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
-            transitions=(transitions := Transitions(self.store, self.notices)),
+            transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             health=self.health,
             metrics=self.metrics,
             catalogue=self.models.catalogue,
@@ -267,6 +273,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
+            spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 
     async def have_servers(self, *slugs: str) -> None:

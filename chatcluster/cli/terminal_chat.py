@@ -18,20 +18,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
+import msgspec
 import trio
+from msgspec import UNSET
 
+from chatcluster.agents import SPAWN, WAIT
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
 from chatcluster.client.tool_calls import Json
 from chatcluster.errors import first_error
-from chatcluster.events import HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
+from chatcluster.events import ActionRequiredEvent, HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
 from chatcluster.parts import (
+    UNDECODABLE,
     AttemptFrame,
     Message,
     PartFrame,
@@ -41,6 +45,7 @@ from chatcluster.parts import (
     ToolResultPart,
     text_of,
 )
+from chatcluster.ports import Action
 from chatcluster.texts import is_blank, visible
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
@@ -107,6 +112,8 @@ class Conversation:
         self._printer = Printer(out or sys.stdout)
         self._text = ""
         self._cursor: str | None = None
+        self._called: dict[str, str] = {}
+        """The tools of calls whose results were not shown yet."""
         self._seen_id: int | None = 0 if chat_id is None else None
         """The last message that needs no showing any more; None: find out first."""
 
@@ -230,6 +237,8 @@ class Conversation:
                 self._text = ""
             case MessageEvent(message=message):
                 self._show_message(message)
+            case ActionRequiredEvent(calls=calls):
+                self._show_agents_needs(calls)
             case RetryEvent():
                 self._text = ""
                 self._note(f"[{event.error}; trying again in {event.delay_ms / 1000:g} s]")
@@ -249,8 +258,18 @@ class Conversation:
         for part in message.parts:
             if isinstance(part, ToolCallPart):
                 self._note(f"[calls {part.name} {_few_words(part.arguments)}]")
+                self._called[part.id] = part.name
             elif isinstance(part, ToolResultPart):
-                self._note(f"[{'failed' if part.is_error else 'result'}: {_few_words(part.text)}]")
+                line = agent_line(self._called.pop(part.call_id, ""), part.text)
+                self._note(f"[{line or ('failed: ' if part.is_error else 'result: ') + _few_words(part.text)}]")
+
+    def _show_agents_needs(self, calls: Sequence[Action]) -> None:
+        """What agents wait for, once: they have chats of their own, in which it can be answered."""
+        for call in calls:
+            if call.chat_id is not UNSET and call.call_id not in self._called:
+                self._called[call.call_id] = call.name
+                what = f"{_WAITED_FOR.get(call.kind, call.kind)}: {call.name} {_few_words(call.arguments)}"
+                self._note(f"[an agent waits for {what}; answer it with --chat {call.chat_id}]")
 
 
 _WAITED_FOR = {
@@ -264,6 +283,21 @@ def _few_words(text: str) -> str:
     """One short line of what may be anything."""
     words = visible(" ".join(text[: 4 * FEW_WORDS_CHARS_MAX].split()))
     return words if len(words) <= FEW_WORDS_CHARS_MAX else words[: FEW_WORDS_CHARS_MAX - 1] + "…"
+
+
+def agent_line(tool: str, text: str) -> str:
+    """What an agent did, in one line, if that is what a result of this tool tells of; else nothing."""
+    if tool not in (SPAWN, WAIT) or "{" not in text:
+        return ""
+    try:
+        told = msgspec.json.decode(text[text.index("{") :], type=dict[str, Any])
+    except UNDECODABLE:
+        return ""
+    if "title" not in told:
+        return ""
+    done = "began" if tool == SPAWN else "is still at work" if "timed_out" in told else "has finished"
+    said = _few_words(str(told.get("error") or told.get("report", "")))
+    return f"agent {_few_words(str(told['title']))!r} {done}{': ' + said if said else ''}"
 
 
 def _call_of(action: Json) -> str:

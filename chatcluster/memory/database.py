@@ -13,7 +13,7 @@ import msgspec
 import trio
 from msgspec import UNSET
 
-from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, continued, disowned, stored_of
+from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, Status, continued, disowned, stored_of
 from chatcluster.chat.family import Order
 from chatcluster.errors import ChatNotFound
 from chatcluster.models import ModelEntry, Provider
@@ -31,7 +31,10 @@ from chatcluster.ports import (
     Replica,
     Token,
 )
-from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.limits import Limit, LimitPlace, Member
+from chatcluster.ports.series import Minute
+from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -136,6 +139,12 @@ class ModelTables:
     models: dict[str, ModelEntry] = field(default_factory=dict)
 
 
+@dataclass
+class LimitTables:
+    limits: dict[LimitPlace, Limit] = field(default_factory=dict)
+    members: set[Member] = field(default_factory=set)
+
+
 @dataclass(slots=True)
 class SessionRow:
     token_id: str
@@ -147,6 +156,24 @@ class SessionRow:
 class CodeRow:
     token_id: str
     expires_at: datetime
+
+
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
+
+
+class UsageKey(NamedTuple):
+    """What an attempt is known by."""
+
+    chat_id: UUID
+    history_version: int
+    attempt: int
+
+
+class UsageRow(NamedTuple):
+    owner_id: UUID
+    at: datetime
+    spent: Spent
 
 
 class Kinship(NamedTuple):
@@ -183,7 +210,23 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
+    """What was spent, in the order of its booking."""
+    minutes: list[Minute] = field(default_factory=list)
     families: FamilyTables = field(default_factory=FamilyTables)
+    limits: LimitTables = field(default_factory=lambda: LimitTables())
+
+
+def _lost(state: ChatState) -> Booking:
+    """The attempt that was under way, or may have been, when the chat's owner died."""
+    if (
+        state.status not in (Status.RUNNING, Status.INTERRUPTING)
+        or not state.attempt
+        or state.retry
+        or state.open_calls
+    ):
+        return ()
+    return (Spent(state.history_version, state.attempt, state.epoch, SpentOutcome.LOST),)
 
 
 class HeldLock:
@@ -281,8 +324,20 @@ class MemoryDatabase:
         freed = tuple(rows)
         for row in freed:
             self.log_freed(row, cause, name)
+            self.book(row, _lost(row.state))
             self.change(row, disowned(self.found(row), cause))
         return tuple(self.view(row) for row in freed)
+
+    def book(self, row: ChatRow, spent: Booking) -> None:
+        """What is booked already stays as it is."""
+        for one in spent:
+            key = UsageKey(row.id, one.history_version, one.attempt)
+            self.kept.usage.setdefault(key, UsageRow(row.owner_id, self.now(), one))
+
+    def bill_of(self, row: ChatRow, *, since: int) -> Bill:
+        """Of the attempts at this history of the chat, or a later one."""
+        booked = self.kept.usage.items()
+        return bill_of(one.spent for key, one in booked if key.chat_id == row.id and key.history_version >= since)
 
     def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
         """Note that a chat loses its owner."""
@@ -309,6 +364,11 @@ class MemoryDatabase:
         """Log what an administrator does."""
         log = self.kept.audit
         log.append(AuditEntry(len(log) + 1, self.now(), by.user_id, by.name, action, target, details))
+
+    def record_deed(self, deed: Deed | None) -> None:
+        """The same; None for what nobody signed in for does."""
+        if deed is not None:
+            self.record(deed.by, deed.action, deed.target, deed.details)
 
     def name_of(self, worker_id: UUID) -> str:
         row = self.replicas.get(worker_id)

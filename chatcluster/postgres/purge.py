@@ -6,6 +6,7 @@ tokens, revoked or expired             the same; their IDs are random and do not
 word of chats that were deleted        the same
 turns that ended                       the same: a reader that was away for longer is not told of them
 the log of takeovers                   after 7 days
+what charts show                       after 7 days
 the log of what administrators did     after 90 days
 sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
@@ -71,6 +72,7 @@ class Purge:
         await self._delete("codes", "delete_codes")
         await self._delete("takeovers", "delete_takeovers")
         await self._delete("audit", "delete_audit")
+        await self._delete("minutes", "delete_minutes")
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)

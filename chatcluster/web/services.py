@@ -21,7 +21,9 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.series import Series
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -107,12 +109,20 @@ class Mcp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What administrators see of the whole cluster: lists and logs, and how much it did."""
+
+    administration: Administration
+    series: Series
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
     accounts: Accounts
     sessions: Sessions
-    administration: Administration
+    overview: Overview
     registry: Registry
     pubsub: PubSub
     readers: Readers
@@ -123,3 +133,4 @@ class Services:
     health: Health
     metrics: Metrics
     mcp: Mcp
+    spending: Spending

@@ -76,6 +76,11 @@ delete from audit_entries where id in (
     order by at limit $1 for update skip locked
 )
 
+-- name: delete_minutes
+delete from minutes where at in (
+    select at from minutes where at < statement_timestamp() - interval '7 days' limit $1 for update skip locked
+)
+
 -- name: delete_keys
 delete from idempotency_keys where (owner_id, key) in (
     select owner_id, key from idempotency_keys

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, models, overview, sessions, streams, tool_calls
+from chatcluster.web.api import (
+    admin,
+    chats,
+    limits,
+    mcp,
+    messages,
+    models,
+    overview,
+    sessions,
+    streams,
+    tool_calls,
+    usage,
+)
 
 ROUTES = [
     *chats.ROUTES,
@@ -14,4 +26,6 @@ ROUTES = [
     *admin.ROUTES,
     *overview.ROUTES,
     *mcp.ROUTES,
+    *usage.ROUTES,
+    *limits.ROUTES,
 ]

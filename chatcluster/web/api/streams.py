@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 from chatcluster import events
 from chatcluster.errors import InvalidRequest
 from chatcluster.family_stream import parse_family_cursor
-from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, parse_cursor
+from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, ResumedFrame, parse_cursor
 from chatcluster.tab_stream import parse_tab_cursor
 from chatcluster.watch import DeletedEvent, ListEvent
 from chatcluster.web.api.answers import REFUSALS
@@ -23,6 +23,7 @@ ChatEvents = (
     events.StatusEvent
     | events.MessageEvent
     | AttemptFrame
+    | ResumedFrame
     | PartFrame
     | events.HistoryResetEvent
     | events.QueueEvent

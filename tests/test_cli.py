@@ -666,6 +666,23 @@ class TestConversation:
         assert len(asked) < 230
         assert failed == "[failed: [2J two lines]"
 
+    async def test_the_work_of_agents_is_told_in_a_line_each(
+        self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
+    ) -> None:
+        calls = tuple(ToolCallPart(f"call-{name}", name, "{}") for name in ("spawn_agent", "wait_agent"))
+        told = (
+            '{"chat_id": "7", "title": "Birds", "status": "running"}',
+            '{"chat_id": "7", "title": "Birds", "status": "waiting", "report": "Four\\nbirds."}',
+        )
+        results = [ToolResultPart(call.id, text) for call, text in zip(calls, told, strict=True)]
+        client.history_messages = [
+            Message(2, Role.ASSISTANT, calls, 2, NOW),
+            *(Message(number, Role.TOOL, (result,), number, NOW) for number, result in enumerate(results, 3)),
+        ]
+        client.events, client.chats = [status("waiting")], [WAITING]
+        assert await converses().turn("Hi")
+        assert notes[2:] == ["[agent 'Birds' began]", "[agent 'Birds' has finished: Four birds.]"]
+
     async def test_a_message_with_a_part_that_only_a_newer_version_knows_is_shown_without_it(
         self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO
     ) -> None:

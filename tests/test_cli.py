@@ -482,9 +482,12 @@ class ScriptedClient:
     async def __aexit__(self, *_: object) -> None:
         return None
 
-    async def create(self, content: str, **_: object) -> dict[str, Any]:
-        self.sent.append(content)
+    async def create(self, content: str | list[dict[str, Any]], **_: object) -> dict[str, Any]:
+        self.sent.append(content if isinstance(content, str) else repr(content))
         return {"id": "chat-1"}
+
+    async def upload(self, path: Path) -> dict[str, Any]:
+        return {"id": f"the ID of {path.name}"}
 
     async def send(self, _: str, content: str, busy: str = "") -> dict[str, Any]:
         self.sent.append(f"{busy}: {content}" if busy else content)
@@ -665,23 +668,6 @@ class TestConversation:
         assert asked.startswith('[calls search {"query": "xxx')
         assert len(asked) < 230
         assert failed == "[failed: [2J two lines]"
-
-    async def test_the_work_of_agents_is_told_in_a_line_each(
-        self, client: ScriptedClient, converses: Callable[..., Conversation], notes: list[str]
-    ) -> None:
-        calls = tuple(ToolCallPart(f"call-{name}", name, "{}") for name in ("spawn_agent", "wait_agent"))
-        told = (
-            '{"chat_id": "7", "title": "Birds", "status": "running"}',
-            '{"chat_id": "7", "title": "Birds", "status": "waiting", "report": "Four\\nbirds."}',
-        )
-        results = [ToolResultPart(call.id, text) for call, text in zip(calls, told, strict=True)]
-        client.history_messages = [
-            Message(2, Role.ASSISTANT, calls, 2, NOW),
-            *(Message(number, Role.TOOL, (result,), number, NOW) for number, result in enumerate(results, 3)),
-        ]
-        client.events, client.chats = [status("waiting")], [WAITING]
-        assert await converses().turn("Hi")
-        assert notes[2:] == ["[agent 'Birds' began]", "[agent 'Birds' has finished: Four birds.]"]
 
     async def test_a_message_with_a_part_that_only_a_newer_version_knows_is_shown_without_it(
         self, client: ScriptedClient, converses: Callable[..., Conversation], out: io.StringIO

@@ -33,7 +33,9 @@ from chatcluster.memory import (
     MemoryStore,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
@@ -46,10 +48,12 @@ from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Overview, Readers, Services
+from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.tool_servers import Mcp
 
 OPENING = b": open\nretry: 500\n"
 
@@ -232,6 +236,7 @@ class World:
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)
+        self.files = MemoryFiles(self.database)
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
@@ -264,8 +269,8 @@ class World:
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
             transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
-            health=self.health,
-            metrics=self.metrics,
+            monitoring=Monitoring(self.health, self.metrics),
+            uploads=Uploads(self.files, self.settings),
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
             mcp=Mcp(
@@ -273,6 +278,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
+            prompts=MemoryPrompts(self.database),
             spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 

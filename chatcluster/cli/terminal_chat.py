@@ -7,7 +7,8 @@ where the model says something else this time (``Printer``).
 
 Ctrl-C interrupts the chat, which then rests with what it had said; a second Ctrl-C leaves it to itself. A line that is
 typed meanwhile steers the turn: it goes in behind the next results of its tools, or is answered after it. ``/queue``
-before it lets it wait in any case; ``/stop`` is an interrupt.
+before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`` sends a file along with the next
+message.
 
 Calls of tools and their results are told in a few words. A call that waits for an approval is shown, and asked about
 where somebody can be asked; else the chat is left as it is, and may be gone on with later.
@@ -21,21 +22,21 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TextIO
 
 import click
-import msgspec
 import trio
 from msgspec import UNSET
 
-from chatcluster.agents import SPAWN, WAIT
+from chatcluster.cli.lines import agent_line, few_words
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
+from chatcluster.client.files import file_part
 from chatcluster.client.tool_calls import Json
 from chatcluster.errors import first_error
 from chatcluster.events import ActionRequiredEvent, HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
 from chatcluster.parts import (
-    UNDECODABLE,
     AttemptFrame,
     Message,
     PartFrame,
@@ -52,7 +53,6 @@ AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
 SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
-FEW_WORDS_CHARS_MAX = 200
 LINE_BYTES_MAX = 64 << 10
 
 
@@ -111,11 +111,21 @@ class Conversation:
         self._typed = typed
         self._printer = Printer(out or sys.stdout)
         self._text = ""
+        self._files: list[Path] = []
+        """What goes along with the next message."""
         self._cursor: str | None = None
         self._called: dict[str, str] = {}
         """The tools of calls whose results were not shown yet."""
         self._seen_id: int | None = 0 if chat_id is None else None
         """The last message that needs no showing any more; None: find out first."""
+
+    def attach(self, path: Path) -> None:
+        """Send a file along with the next message. Raises ``click.UsageError`` for one that cannot be read."""
+        path = path.expanduser()
+        if not (path.is_file() and os.access(path, os.R_OK)):
+            raise click.UsageError(f"{path} is no file that can be read")
+        self._files.append(path)
+        self._note(f"[{path.name} goes along with the next message]")
 
     async def turn(self, content: str) -> bool:
         """Send a message and show the answer. False if the turn ended in an error, which has been noted.
@@ -169,6 +179,11 @@ class Conversation:
             content = line.strip()
             if content == "/stop":
                 await self._interrupt(client, str(self.chat_id))
+            elif (path := attached(content)) is not None:
+                try:
+                    self.attach(path)
+                except click.UsageError as error:
+                    self._note(f"Error: {error.message}")
             elif not is_blank(content.removeprefix("/queue ")):
                 busy = "queue" if content.startswith("/queue ") else "steer"
                 await client.send(str(self.chat_id), content.removeprefix("/queue "), busy=busy)
@@ -190,14 +205,25 @@ class Conversation:
 
     async def _send(self, client: Client, *, content: str) -> None:
         model = {"model": self._model} if self._model else {}
+        with_files = await self._with_files(client, content)
         if self.chat_id is None:
-            chat = await client.create(content, **model)
+            chat = await client.create(with_files, **model)
             self.chat_id = chat["id"]
-            return
-        if self._seen_id is None:
-            history = await client.history(self.chat_id)
-            self._seen_id = history[-1]["id"] if history else 0
-        await client.send(self.chat_id, content, **model)
+        else:
+            if self._seen_id is None:
+                history = await client.history(self.chat_id)
+                self._seen_id = history[-1]["id"] if history else 0
+            await client.send(self.chat_id, with_files, **model)
+        self._files.clear()
+
+    async def _with_files(self, client: Client, content: str) -> str | list[Json]:
+        if not self._files:
+            return content
+        try:
+            uploaded = [await client.upload(path) for path in self._files]
+        except OSError as error:
+            raise click.ClickException(f"cannot read {error.filename}: {error.strerror}") from None
+        return [*map(file_part, uploaded), {"type": "text", "text": content}]
 
     async def _follow(self, client: Client) -> Json:
         """Show events until the chat rests. Returns the chat."""
@@ -257,18 +283,18 @@ class Conversation:
     def _show_calls(self, message: Message) -> None:
         for part in message.parts:
             if isinstance(part, ToolCallPart):
-                self._note(f"[calls {part.name} {_few_words(part.arguments)}]")
+                self._note(f"[calls {part.name} {few_words(part.arguments)}]")
                 self._called[part.id] = part.name
             elif isinstance(part, ToolResultPart):
                 line = agent_line(self._called.pop(part.call_id, ""), part.text)
-                self._note(f"[{line or ('failed: ' if part.is_error else 'result: ') + _few_words(part.text)}]")
+                self._note(f"[{line or ('failed: ' if part.is_error else 'result: ') + few_words(part.text)}]")
 
     def _show_agents_needs(self, calls: Sequence[Action]) -> None:
         """What agents wait for, once: they have chats of their own, in which it can be answered."""
         for call in calls:
             if call.chat_id is not UNSET and call.call_id not in self._called:
                 self._called[call.call_id] = call.name
-                what = f"{_WAITED_FOR.get(call.kind, call.kind)}: {call.name} {_few_words(call.arguments)}"
+                what = f"{_WAITED_FOR.get(call.kind, call.kind)}: {call.name} {few_words(call.arguments)}"
                 self._note(f"[an agent waits for {what}; answer it with --chat {call.chat_id}]")
 
 
@@ -279,30 +305,9 @@ _WAITED_FOR = {
 }
 
 
-def _few_words(text: str) -> str:
-    """One short line of what may be anything."""
-    words = visible(" ".join(text[: 4 * FEW_WORDS_CHARS_MAX].split()))
-    return words if len(words) <= FEW_WORDS_CHARS_MAX else words[: FEW_WORDS_CHARS_MAX - 1] + "…"
-
-
-def agent_line(tool: str, text: str) -> str:
-    """What an agent did, in one line, if that is what a result of this tool tells of; else nothing."""
-    if tool not in (SPAWN, WAIT) or "{" not in text:
-        return ""
-    try:
-        told = msgspec.json.decode(text[text.index("{") :], type=dict[str, Any])
-    except UNDECODABLE:
-        return ""
-    if "title" not in told:
-        return ""
-    done = "began" if tool == SPAWN else "is still at work" if "timed_out" in told else "has finished"
-    said = _few_words(str(told.get("error") or told.get("report", "")))
-    return f"agent {_few_words(str(told['title']))!r} {done}{': ' + said if said else ''}"
-
-
 def _call_of(action: Json) -> str:
     again = " (it may have run already)" if action["may_have_run"] else ""
-    return f"{action['name']} {_few_words(action['arguments'])}{again}"
+    return f"{action['name']} {few_words(action['arguments'])}{again}"
 
 
 async def typed_line() -> str:
@@ -340,6 +345,9 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             content = prompt()
             if is_blank(content):
                 continue
+            if (path := attached(content)) is not None:
+                conversation.attach(path)
+                continue
             question = question_of(content)
         except EOFError:
             click.echo()  # the cursor still stands behind the prompt
@@ -354,6 +362,12 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
         except* ApiError as refusals:
             ended_well = False
             click.echo(f"Error: {first_error(refusals)}", err=True)
+
+
+def attached(line: str) -> Path | None:
+    """The file that ``/file PATH`` names; None for any other line."""
+    command, _, path = line.strip().partition(" ")
+    return Path(path.strip()) if command == "/file" else None
 
 
 def question_of(argument: str | None) -> str:

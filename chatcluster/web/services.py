@@ -14,18 +14,19 @@ from uuid import UUID
 
 from chatcluster.config import Settings
 from chatcluster.family_stream import FamilyCursor
-from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
+from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.prompts import Prompts
 from chatcluster.ports.series import Series
-from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
+from chatcluster.web.tool_servers import Mcp
 
 
 class Subscriber(Protocol):
@@ -99,13 +100,12 @@ class Readers:
     families: FamilyStreams
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mcp:
-    """Servers of tools: what administrators do with them, how they are spoken to, whom they have to let in."""
+@dataclass(frozen=True)
+class Monitoring:
+    """What tells how the replica is doing."""
 
-    admin: McpAdministration
-    client: McpClient
-    sign_ins: SignIns
+    health: Health
+    metrics: Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,8 @@ class Services:
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""
     model_admin: ModelAdministration
-    health: Health
-    metrics: Metrics
+    monitoring: Monitoring
+    uploads: Uploads
     mcp: Mcp
+    prompts: Prompts
     spending: Spending

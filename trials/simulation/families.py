@@ -17,7 +17,8 @@ from checker import Kind
 
 from chatcluster import agents
 from chatcluster.chat import Status
-from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart, text_of
 
 SPAWNS = 0.4

@@ -16,6 +16,7 @@ from chatcluster.chat import (
     Approve,
     Archive,
     CallState,
+    Close,
     CommitStep,
     Edit,
     ErrorInfo,
@@ -124,6 +125,14 @@ async def test_a_call_that_is_open_no_more_makes_no_agent(world: World) -> None:
     with pytest.raises(ChatNotFound):
         await world.store.spawn(lost, "s", agents_max=AGENTS_MAX)
     assert await world.store.family(chat.id) == ()
+
+
+async def test_a_chat_that_is_being_stopped_makes_no_agent(world: World) -> None:
+    """H6: its orders are given; whoever came after them would go on."""
+    chat = await parent(world)
+    await world.store.apply(chat.id, Interrupt(), owner_id=OWNER)
+    with pytest.raises(Moved):
+        await spawn(world, chat)
 
 
 async def test_a_family_has_so_many_agents_and_no_more(world: World) -> None:
@@ -310,6 +319,19 @@ async def test_an_order_to_leave_the_archive_waits_until_the_chat_is_there(world
     await world.store.apply(chat.id, Unarchive(), owner_id=OWNER)
     assert await world.store.obey(agent.id) is None
     assert await world.store.due_orders(10) == (agent.id,)
+    await world.store.commit(fence_of(await world.store.get(claimed.id)), FinishInterruption())
+    assert not (await obeyed(world))[agent.id].chat.archived
+
+
+async def test_a_stop_takes_back_no_order_to_leave_the_archive(world: World) -> None:
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    chat = (await world.store.commit(fence_of(chat), FinishTurn())).chat
+    claimed = (await world.claim()).chat
+    await world.store.apply(chat.id, Archive(), owner_id=OWNER)
+    await obeyed(world)
+    await world.store.apply(chat.id, Unarchive(), owner_id=OWNER)
+    await world.store.apply(chat.id, Close(), owner_id=OWNER)
     await world.store.commit(fence_of(await world.store.get(claimed.id)), FinishInterruption())
     assert not (await obeyed(world))[agent.id].chat.archived
 

@@ -54,7 +54,7 @@ def outside_of(
 ) -> Outside:
     """What the loops work with."""
     store = PostgresStore(database)
-    agents = AgentTools(store, Transitions(store, notices), database.settings)
+    agents = AgentTools(store, Transitions(store, notices, limits), database.settings)
     return Outside(
         store=store,
         registry=PostgresRegistry(database),

@@ -34,7 +34,7 @@ from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnav
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
-from chatcluster.loop_watch import LoopWatch, memory_bytes_max
+from chatcluster.loop_watch import LoopWatch, memory_bytes_max, spare_pauses
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
@@ -42,6 +42,7 @@ from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
 from chatcluster.ports import McpServers, Model, Outside, Toolbox
+from chatcluster.ports.overview import Overview
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
@@ -50,11 +51,14 @@ from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.purge import Purge
+from chatcluster.postgres.push import PostgresPush
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.publisher import Publisher
+from chatcluster.push_parts import push_parts
+from chatcluster.push_subscriptions import PushSubscriptions
 from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
@@ -77,12 +81,8 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Overview, Readers, Services
+from chatcluster.web.services import Mcp, Readers, Services
 
-GC_YOUNG_OBJECTS = 5_000
-GC_YOUNG_LOOKS = 5
-"""A look at what survived so many others is a pause as well, so there must not be too much of that either."""
-GC_SURVIVORS_LOOKS = 800
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
@@ -108,7 +108,7 @@ async def serve(
     Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
-    _spare_pauses()
+    spare_pauses()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
@@ -128,14 +128,6 @@ def _watch_loop(metrics: Metrics) -> None:
     watch = LoopWatch()
     trio.lowlevel.add_instrument(watch)
     metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)
-
-
-def _spare_pauses() -> None:
-    """Each look of the garbage collector is a pause in every stream: it looks at a little at a time, and at what lives
-    for long seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
 
 
 def _require_servers(settings: Settings) -> None:
@@ -196,6 +188,7 @@ class _Process:
         notices.set_learner(self._feeds.learn)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
+        push, tell_browsers = push_parts(PostgresPush(database), settings)
         services = self._services(
             outside=outside,
             audience=audience,
@@ -206,6 +199,7 @@ class _Process:
             mcp=mcp,
             keyring=keyring,
             metrics=metrics,
+            push=push,
         )
         self.tally = Tally(services.overview.series)
         self._later_loops = (
@@ -213,6 +207,7 @@ class _Process:
             purge.run,
             mcp.run,
             self.tally.run,
+            tell_browsers,
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
         )
@@ -236,6 +231,7 @@ class _Process:
         mcp: McpTools,
         keyring: Keyring,
         metrics: Metrics,
+        push: PushSubscriptions,
     ) -> Services:
         """What routes work with."""
         database, store = self._database, outside.store
@@ -246,6 +242,7 @@ class _Process:
             accounts=PostgresAccounts(database),
             overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
             sessions=PostgresSessions(database),
+            push=push,
             registry=outside.registry,
             pubsub=self._pubsub,
             readers=Readers(

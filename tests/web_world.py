@@ -32,12 +32,15 @@ from chatcluster.memory import (
     MemoryStore,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.series import MemorySeries
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
+from chatcluster.ports.overview import Overview
+from chatcluster.push_subscriptions import PushSubscriptions
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
@@ -45,7 +48,7 @@ from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Overview, Readers, Services
+from chatcluster.web.services import Mcp, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -240,6 +243,7 @@ class World:
         self.mcp_servers = MemoryMcpServers(self.database)
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
+        self.push_key: str | None = "public"
         self.limits = Limits()
         self.page_folder = Path("/nonexistent")
         self.server: Server
@@ -252,6 +256,7 @@ class World:
             store=self.store,
             accounts=self.accounts,
             sessions=self.sessions,
+            push=PushSubscriptions(MemoryPush(self.database), self.settings, self.push_key),
             overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,

@@ -30,6 +30,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.push import TOLD_OUTCOMES, Subscription
 from chatcluster.ports.series import Minute
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -149,6 +150,24 @@ class CodeRow:
 
 
 @dataclass(slots=True)
+class NoticeRow:
+    id: int
+    subscription_id: UUID
+    chat_id: UUID
+    outcome: str
+    created_at: float
+    due_at: float
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class PushTables:
+    subscriptions: dict[UUID, Subscription] = field(default_factory=dict)
+    """The oldest first."""
+    notices: dict[int, NoticeRow] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
 
@@ -165,6 +184,7 @@ class Kept:
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
     minutes: list[Minute] = field(default_factory=list)
+    push: PushTables = field(default_factory=PushTables)
 
 
 class HeldLock:
@@ -292,6 +312,16 @@ class MemoryDatabase:
         """The same; None for what nobody signed in for does."""
         if deed is not None:
             self.record(deed.by, deed.action, deed.target, deed.details)
+
+    def note_for_push(self, row: ChatRow, outcome: str) -> None:
+        """A turn ended: note whom to tell."""
+        if outcome not in TOLD_OUTCOMES:
+            return
+        tables, now = self.kept.push, self.clock()
+        for one in tables.subscriptions.values():
+            if one.user_id == row.owner_id and one.token_id in self.tokens:
+                notice_id = next(self.ids)
+                tables.notices[notice_id] = NoticeRow(notice_id, one.id, row.id, outcome, now, now)
 
     def name_of(self, worker_id: UUID) -> str:
         row = self.replicas.get(worker_id)

@@ -344,6 +344,7 @@ class MemoryStore(Claims, MemoryLedger):
         code = None if error is None else error.code
         turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code)
         row.turns.append(turn)
+        self._database.note_for_push(row, turn.outcome)
         return turn
 
     def _message(self, new: NewMessage, revision: int) -> Message:

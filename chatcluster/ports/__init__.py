@@ -8,6 +8,8 @@ port             for real                        in one process
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
 ``Models``       ``postgres/models.py``          ``memory/models.py``
 ``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
+``Series``       ``postgres/series.py``          ``memory/series.py``
+``Push``         ``postgres/push.py``            ``memory/push.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``

@@ -19,8 +19,8 @@ from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
-from chatcluster.ports.administration import Administration
-from chatcluster.ports.series import Series
+from chatcluster.ports.overview import Overview
+from chatcluster.push_subscriptions import PushSubscriptions
 from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
@@ -100,19 +100,12 @@ class Mcp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overview:
-    """What administrators see of the whole cluster: lists and logs, and how much it did."""
-
-    administration: Administration
-    series: Series
-
-
-@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
     accounts: Accounts
     sessions: Sessions
+    push: PushSubscriptions
     overview: Overview
     registry: Registry
     pubsub: PubSub

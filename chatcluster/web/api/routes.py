@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, models, overview, sessions, streams, tool_calls
+from chatcluster.web.api import admin, chats, mcp, messages, models, overview, push, sessions, streams, tool_calls
 
 ROUTES = [
     *chats.ROUTES,
@@ -11,6 +11,7 @@ ROUTES = [
     *streams.ROUTES,
     *models.ROUTES,
     *sessions.ROUTES,
+    *push.ROUTES,
     *admin.ROUTES,
     *overview.ROUTES,
     *mcp.ROUTES,

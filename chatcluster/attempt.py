@@ -13,7 +13,7 @@ pair gets further, in whatever string it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -37,7 +37,7 @@ from chatcluster.parts import (
     storable,
     strings_of,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, Model, ModelRequest
+from chatcluster.ports import Attachable, Delta, Finished, KeepAlive, Meter, Model, ModelRequest
 from chatcluster.tenure_stream import TenureStream
 
 PART_BYTES = 64
@@ -54,21 +54,39 @@ class Said(NamedTuple):
 
 
 class Attempt:
-    def __init__(self, model: Model, stream: TenureStream, settings: Settings) -> None:
+    """One call of the model. ``keep_answer`` is told of the ID of an answer that can be attached to, before a word of
+    it is shown."""
+
+    def __init__(
+        self,
+        model: Model,
+        stream: TenureStream,
+        settings: Settings,
+        keep_answer: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.has_heard = False
+        """The model's server has answered, whatever it said."""
+        self.is_resumed = False
+        self.answer_id = ""
+        """Of an answer that its provider goes on with, whoever listens."""
         self._model = model
         self._stream = stream
         self._settings = settings
+        self._keep_answer = keep_answer
         self._deltas: list[Part] = []
         self._joined = 0
         """How many of the deltas, from the first on, are joined already."""
         self._streamed_bytes = 0
+        self.meter = Meter()
+        self.asked_model: str | None = None
         self._first_at = 0.0
         """When the first of the answer came."""
 
     async def run(self, request: ModelRequest) -> NewMessage:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
+        self.asked_model = request.model
         started_at = trio.current_time()
-        finished = await self._until_finished(request)
+        finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
         telemetry.event(
             "model.answered",
             first_token_ms=int(max(0.0, self._first_at - started_at) * 1000),
@@ -85,6 +103,19 @@ class Attempt:
             position=str(self._stream.flush()),
         )
 
+    @property
+    def has_started(self) -> bool:
+        """Whether the model began to answer, so that it may cost something."""
+        return self.meter.has_started or bool(self._deltas)
+
+    def resume(self, said: Said, answer_id: str) -> None:
+        """The answer has these words already, and they were shown."""
+        self.is_resumed = True
+        self.answer_id = answer_id
+        self._deltas = coalesced(said.deltas)
+        self._joined = len(self._deltas)
+        self._streamed_bytes = sum(_size(part) + PART_BYTES for part in self._deltas)
+
     def partial(self) -> Said:
         """What was said so far."""
         return Said(self._deltas, self._stream.flush())
@@ -100,9 +131,14 @@ class Attempt:
                     if type(event) is not KeepAlive:
                         stands_still_at = now + standstill_seconds
                     guard.deadline = min(now + silence_seconds, stands_still_at)
+                    self.has_heard = True
                     if isinstance(event, Delta):
-                        self._say(event.part)
+                        self._say(event.part, event.sequence)
+                    elif isinstance(event, Attachable):
+                        self.answer_id = event.answer_id
+                        await self._keep_answer(event.answer_id)
                     elif isinstance(event, Finished):
+                        self.meter.count(event.usage)
                         return event
             raise ProviderError("the answer ended without a terminal event", kind="stream_incomplete", retryable=True)
         if guard.deadline < stands_still_at:
@@ -115,7 +151,7 @@ class Attempt:
             retryable=True,
         )
 
-    def _say(self, part: Part) -> None:
+    def _say(self, part: Part, sequence: int | None) -> None:
         if isinstance(part, TextPart | ReasoningPart | ToolArgumentsPart):
             if not part.text:
                 return
@@ -135,7 +171,7 @@ class Attempt:
             self._deltas[self._joined :] = coalesced(self._deltas[self._joined :])
             self._joined = len(self._deltas)
         if not isinstance(part, OpaquePart):
-            self._stream.part(part)
+            self._stream.part(part, sequence)
 
 
 def interrupted(said: Said, model: str | None) -> NewMessage | None:

@@ -35,7 +35,7 @@ from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max, spare_pauses
-from chatcluster.mcp_administration import McpAdministration
+from chatcluster.mcp_administration import Mcp, McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
@@ -56,6 +56,7 @@ from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.push_parts import push_parts
 from chatcluster.push_subscriptions import PushSubscriptions
@@ -81,7 +82,7 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Browsers, Readers, Services
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -241,8 +242,7 @@ class _Process:
             store=store,
             accounts=PostgresAccounts(database),
             overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
-            sessions=PostgresSessions(database),
-            push=push,
+            browsers=Browsers(sessions=PostgresSessions(database), push=push),
             registry=outside.registry,
             pubsub=self._pubsub,
             readers=Readers(
@@ -260,6 +260,7 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
+            usage=PostgresUsage(database),
         )
 
     @classmethod

@@ -30,6 +30,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chatcluster.errors import InvalidRequest, UnknownModel
 from chatcluster.texts import checked_line
+from chatcluster.usage import Prices
 
 NAME_CHARS_MAX = 200
 URL_CHARS_MAX = 2000
@@ -41,8 +42,6 @@ NO_KEY = "none"
 """What a server that takes no key is sent: clients and servers in between expect something there."""
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-"""Millionths of the deployment's currency."""
 
 
 class Kind(StrEnum):
@@ -66,13 +65,17 @@ class Continuation(StrEnum):
     """It attaches to the answer, which goes on at the provider."""
 
 
-class Prices(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """In micros per million tokens. None: unknown; 0: free."""
+class PrefixDialect(StrEnum):
+    """How a server is asked to go on from the words of an answer."""
 
-    input: Micros | None = None
-    cached_input: Micros | None = None
-    cache_write: Micros | None = None
-    output: Micros | None = None
+    CONTINUE_FINAL_MESSAGE = "continue_final_message"
+    """By fields of the request, as vLLM and llama.cpp have them."""
+    PREFIX = "prefix"
+    """By a mark on the last message, as DeepSeek has it (at its address that ends in ``/beta``)."""
+    PREFIX_ECHOED = "prefix_echoed"
+    """By the same mark; the answer begins with the words again, as Mistral's does."""
+    PARTIAL = "partial"
+    """By a mark of that name, as Moonshot has it."""
 
 
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -81,6 +84,8 @@ class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     reasoning_effort: str | None = None
     thinking_tokens: Tokens | None = None
+    prefix: PrefixDialect = PrefixDialect.CONTINUE_FINAL_MESSAGE
+    """Where the model's continuation is ``prefix``."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, as the provider names them."""
 

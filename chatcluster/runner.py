@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import trio
 
 from chatcluster import telemetry
@@ -44,12 +45,14 @@ from chatcluster.chat import (
     Fail,
     FinishInterruption,
     FinishTurn,
+    KeepAnswer,
     OwnerCommand,
     Release,
     Retry,
     ScheduleRetry,
     StartAttempt,
     Status,
+    Underway,
 )
 from chatcluster.config import Settings
 from chatcluster.errors import (
@@ -66,7 +69,7 @@ from chatcluster.held_chat import HeldChat
 from chatcluster.histories import error_of
 from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
-from chatcluster.salvage import salvage
+from chatcluster.resumption import Forsaken, begin, last_words
 from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_failure, asked_model, next_step
 from chatcluster.turn_calls import TurnCalls
 
@@ -100,6 +103,7 @@ class Runner:
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
         self._calls: TurnCalls
+        self._forsaken: Forsaken
 
     def __repr__(self) -> str:
         return f"<Runner {self._held}>"
@@ -135,9 +139,11 @@ class Runner:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._held.look_when_told)
                 self._calls = TurnCalls(self._held, self._outside, self._settings, nursery, lambda: self._draining)
+                self._forsaken = Forsaken(self._outside.model, nursery)
                 try:
                     await self._work()
                     await self._calls.tools.close()
+                    await self._forsaken.told()
                 except (Fenced, ChatNotFound):
                     self._over = True
                 except Unreadable as error:  # nor can it be written: the chat is left as it is
@@ -220,20 +226,30 @@ class Runner:
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
             await self._held.commit(StartAttempt(self.chat.attempt + 1))
         chat = self.chat
+        takes_over = self._attempted == (0, 0) and chat.attempt > 1
         self._attempted = (chat.history_version, chat.attempt)
         self._held.said = Said()
         self._calls.forget_results()
-        self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
-        attempt = Attempt(self._outside.model, self._held.stream, self._settings)
+        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._keep_answer)
+        request = self._request(messages, asked_model(messages))
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
-                answer = await self._held.unless_moved(lambda: self._ask(attempt, messages))
+                answer = await self._held.unless_moved(lambda: self._ask(attempt, request, takes_over=takes_over))
         except ProviderError as error:
+            if error.kind != "answer_forgotten":
+                self._forsaken.tell(request, attempt.answer_id)
+            if attempt.is_resumed and not attempt.has_heard:
+                telemetry.event("chat.not_resumed", chat_id=str(chat.id), kind=error.kind)
+                return  # another attempt, at once
             self._held.said = attempt.partial()
             await self._failed(error)
             return
+        except Moved:
+            self._forsaken.tell(request, attempt.answer_id)
+            raise
         self._held.said = attempt.partial()  # an interrupt may still come before the commit
         if answer is None:
+            self._forsaken.tell(request, attempt.answer_id)
             await self._held.reload()
         elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
             await self._calls.commit(answer, calls)
@@ -241,15 +257,23 @@ class Runner:
         else:
             await self._end(FinishTurn((answer,)), "finished")
 
-    async def _ask(self, attempt: Attempt, messages: list[Message]) -> NewMessage:
-        """Have the model answer, once it is known what tools there are to tell it of."""
-        chat = self.chat
-        await self._calls.tools.ask(chat)
+    def _request(self, messages: list[Message], model: str | None) -> ModelRequest:
+        return ModelRequest(self.chat.id, tuple(messages), model or self.chat.model, failures=self.chat.failures)
+
+    async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
+        """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
+        request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
+        await self._calls.tools.ask(self.chat)
         for notice in self._calls.tools.news():
             self._held.stream.part(notice)
-        model = asked_model(messages) or chat.model
-        request = ModelRequest(chat.id, tuple(messages), model, self._calls.tools.specs, failures=chat.failures)
-        return await attempt.run(request)
+        with self._held.unbooked.attempt(self.chat, attempt):
+            return await attempt.run(msgspec.structs.replace(request, tools=self._calls.tools.specs))
+
+    async def _keep_answer(self, answer_id: str) -> None:
+        """Whoever owns the chat next can go on with this answer."""
+        known = Underway.of(self.chat)
+        if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
+            await self._held.commit(KeepAnswer(answer_id))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -327,7 +351,10 @@ class Runner:
 
     async def _salvage(self) -> None:
         """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
-        self._held.said = await salvage(self._outside.streams, lambda: self.chat, self._held.stream.settled)
+        self._held.said = await last_words(self._held, self._outside)
+        if (underway := Underway.of(self.chat)) is not None:
+            request = self._request([], await self._held.history.asked_model(self.chat))
+            self._forsaken.tell(request, underway.answer_id)
 
     # --- unhappy ends -------------------------------------------------------------------------
 

@@ -119,6 +119,10 @@ class Cluster:
         self._processes.append(process)
         return process
 
+    @property
+    def model_url(self) -> str:
+        return self._environment["CHATCLUSTER_LLM_BASE_URL"]
+
     def owner_of(self, chat: Json) -> Process:
         return next(replica for replica in self.replicas if replica.worker_id == chat["worker_id"])
 
@@ -146,9 +150,11 @@ class Cluster:
             await process.aclose()
 
 
-async def follow(client: Client, chat_id: str, until: Callable[[ChatView], bool]) -> ChatView:
-    """Read the chat from the beginning until the view satisfies ``until``."""
-    view = ChatView()
+async def follow(
+    client: Client, chat_id: str, until: Callable[[ChatView], bool], *, view: ChatView | None = None
+) -> ChatView:
+    """Read the chat from the beginning until the view satisfies ``until``; into ``view``, if that is given."""
+    view = ChatView() if view is None else view
     with trio.fail_after(WAIT_SECONDS):
         async with aclosing(client.stream(chat_id)) as events:
             async for cursor, event in events:

@@ -59,6 +59,7 @@ Pin                waiting  running         interrupting             requires_ac
 ChooseModel        waiting  running         interrupting             requires_action         error    archived
 EditQueued         waiting  running         interrupting             requires_action         error    archived
 StartAttempt       -        running         -                        -                       -        -
+KeepAnswer         -        running         -                        -                       -        -
 ScheduleRetry      -        running         -                        -                       -        -
 CommitStep         -        running/requires_action -                -                       -        -
 StartCalls         -        running         -                        -                       -        -

@@ -141,6 +141,8 @@ async def test_silence_ends_when_the_client_goes(nursery: trio.Nursery) -> None:
         "connections": 0,
         "requests": 1,
         "generations": 1,
+        "generated": 2,
+        "cancelled": 0,
         "streaming": 0,
         "aborted": 1,
     }
@@ -268,7 +270,8 @@ async def test_serving_on_a_socket_reports_the_base_url(nursery: trio.Nursery) -
     nursery.cancel_scope.cancel()
     assert url.endswith("/v1")
     assert [model["id"] for model in models["data"]] == ["simulated"]
-    assert health == {"status": "ok", "connections": 1, "requests": 2, "generations": 0, "streaming": 0, "aborted": 0}
+    assert health.pop("status") == "ok"
+    assert {name: count for name, count in health.items() if count} == {"connections": 1, "requests": 2}
 
 
 def test_help_lists_the_directives() -> None:

@@ -21,6 +21,7 @@ from chatcluster.chat import (
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    KeepAnswer,
     OpenCall,
     OwnerCommand,
     Promote,
@@ -30,6 +31,7 @@ from chatcluster.chat import (
     Send,
     StartAttempt,
     Status,
+    Underway,
 )
 from chatcluster.errors import Fenced, IdempotencyKeyReused, Moved, OwnershipError, QueuedMessageNotFound
 from chatcluster.ports import Claimed, Idempotency, NewChat, Outcome
@@ -170,10 +172,26 @@ async def test_a_scheduled_retry_outlives_its_tenure(world: World) -> None:
     assert (started.chat.attempt, started.chat.retry, started.chat.retry_at) == (2, None, None)
 
 
+async def test_p4_the_answer_of_an_attempt_is_kept_for_whoever_takes_the_chat_over(world: World) -> None:
+    await world.chat()
+    claimed = (await world.claim()).chat
+    kept = (await world.store.commit(fence_of(claimed), KeepAnswer("resp_1"))).chat
+    expected = Underway(claimed.history_version, 1, "resp_1")
+    assert Underway.of(kept) == Underway.of(await world.store.get(kept.id)) == expected
+    failed = (await world.store.commit(fence_of(kept), ScheduleRetry(RETRY))).chat
+    assert (failed.failed_attempt, Underway.of(failed)) == (1, None), "an attempt that failed is not gone on with"
+    again = (await world.store.commit(fence_of(failed), StartAttempt(2))).chat
+    assert (again.failed_attempt, again.answer) == (1, "")
+    kept = (await world.store.commit(fence_of(again), KeepAnswer("resp_2"))).chat
+    done = (await world.store.commit(fence_of(kept), ANSWER)).chat
+    assert (done.failed_attempt, done.answer) == (0, ""), "what belonged to one history ends with it"
+
+
 # --- fences -----------------------------------------------------------------------------------
 
 COMMITS: tuple[OwnerCommand, ...] = (
     StartAttempt(),
+    KeepAnswer("resp_1"),
     ScheduleRetry(RETRY),
     CommitStep((assistant("a step"),)),
     ANSWER,

@@ -67,7 +67,7 @@ class TestChats:
             assert chat["title"] == "one two three four five six"
             assert world.notices.told == [(UUID(chat["id"]), "created")]
             shown = (await client.get(f"/api/v1/chats/{chat['id']}")).json()
-            assert shown == {**chat, "tools": [], "action_required": []}
+            assert shown == {**chat, "tools": [], "action_required": [], "usage": shown["usage"]}
 
     async def test_content_is_text_or_a_list_of_text_parts_kept_as_they_are(self) -> None:
         async with client_of(World()) as client:

@@ -19,7 +19,7 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
-from chatcluster.mcp_administration import McpAdministration
+from chatcluster.mcp_administration import Mcp, McpAdministration
 from chatcluster.memory import (
     MemoryAccounts,
     MemoryBroker,
@@ -30,6 +30,7 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
+    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.memory.push import MemoryPush
@@ -48,7 +49,7 @@ from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Browsers, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -255,8 +256,9 @@ class World:
             settings=self.settings,
             store=self.store,
             accounts=self.accounts,
-            sessions=self.sessions,
-            push=PushSubscriptions(MemoryPush(self.database), self.settings, self.push_key),
+            browsers=Browsers(
+                sessions=self.sessions, push=PushSubscriptions(MemoryPush(self.database), self.settings, self.push_key)
+            ),
             overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
@@ -271,6 +273,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
+            usage=MemoryUsage(self.database),
         )
 
     async def have_servers(self, *slugs: str) -> None:

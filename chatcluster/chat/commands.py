@@ -178,6 +178,12 @@ class StartAttempt(msgspec.Struct, frozen=True):
     number: int | None = None
 
 
+class KeepAnswer(msgspec.Struct, frozen=True):
+    """The provider goes on with the answer of this attempt, whoever listens: this is how to get at it."""
+
+    answer_id: str
+
+
 class ScheduleRetry(msgspec.Struct, frozen=True):
     """``retry`` names the attempt that failed: once a later one is on, a request that arrives late changes nothing."""
 
@@ -259,6 +265,7 @@ UserCommand = (
 )
 OwnerCommand = (
     StartAttempt
+    | KeepAnswer
     | ScheduleRetry
     | CommitStep
     | StartCalls

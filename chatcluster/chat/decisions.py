@@ -30,6 +30,7 @@ from chatcluster.chat.commands import (
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    KeepAnswer,
     Pin,
     Promote,
     Release,
@@ -46,7 +47,7 @@ from chatcluster.chat.commands import (
 from chatcluster.chat.draft import Decision, Draft
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
-from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome
+from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome, Underway
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
@@ -159,6 +160,12 @@ def _start_attempt(draft: Draft, command: StartAttempt) -> None:
     if command.number not in (None, draft.after.attempt):
         raise Moved(f"attempt {command.number} cannot start where {draft.after.attempt} is the next one")
     draft.after.retry = None
+    draft.after.answer = ""
+
+
+def _keep_answer(draft: Draft, command: KeepAnswer) -> None:
+    before = draft.before
+    draft.after.answer = Underway(before.history_version, before.attempt, command.answer_id).text
 
 
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
@@ -166,6 +173,7 @@ def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.after.attempt} is on by now")
     if draft.after.retry is None:  # a repeat of this very commit fails nothing anew
         draft.after.failures += 1
+        draft.after.failed = command.retry.attempt
     draft.after.retry = command.retry
     draft.retry_delay_ms = command.retry.delay_ms
 
@@ -286,6 +294,7 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     ChooseModel: _choose_model,
     EditQueued: _edit_queued,
     StartAttempt: _start_attempt,
+    KeepAnswer: _keep_answer,
     ScheduleRetry: _schedule_retry,
     CommitStep: _commit_step,
     StartCalls: _start_calls,

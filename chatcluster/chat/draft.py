@@ -330,6 +330,7 @@ class Draft:
         if self.messages or self.delete_from is not None:
             after.history_version = version
             after.attempt, after.failures, after.takeovers, after.retry = int(self.starts_attempt), 0, 0, None
+            after.failed, after.answer = 0, ""
         if queue_changed:
             after.queue_version = version
         if self.delete_from is not None:

@@ -43,6 +43,7 @@ TABLE: dict[str, Row] = {
     "EditQueued":        {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     # by the owner only, fenced
     "StartAttempt":       {W: (), R: (R,), I: (), A: (), E: (), X: ()},
+    "KeepAnswer":         {W: (), R: (R,), I: (), A: (), E: (), X: ()},
     "ScheduleRetry":      {W: (), R: (R,), I: (), A: (), E: (), X: ()},
     "CommitStep":         {W: (), R: (R, A), I: (), A: (), E: (), X: ()},
     "StartCalls":         {W: (), R: (R,), I: (), A: (), E: (), X: ()},

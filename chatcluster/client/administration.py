@@ -42,6 +42,10 @@ class Administration:
         """A page of ``entries``: what administrators did, newest first. Query: ``before``, ``limit``."""
         return await self._read("/admin/audit", query)
 
+    async def usage(self, **query: Any) -> Json:
+        """What the chats of all cost. Query: ``from``, ``to``, ``group_by`` (user, day, model, chat), ``user``."""
+        return await self._read("/admin/usage", query)
+
     async def series(self, span: str = "1h") -> Json:
         """What the cluster did: ``points`` in steps of ``step_seconds``. ``span``: 15m, 1h, 6h, 1d or 7d."""
         return await self._read("/admin/series", {"span": span})

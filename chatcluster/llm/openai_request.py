@@ -9,6 +9,8 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
 * What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it with that call, as long
   as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
   in: some servers refuse to go on without. All other reasoning stays here.
+* An answer that was begun (``ModelRequest.begun``) is the last message, marked in the server's dialect as one to go on
+  with.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import msgspec
 from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, is_blank, result_texts
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra
+from chatcluster.models import PrefixDialect
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
@@ -36,6 +39,11 @@ BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 IMAGE_NOTE = "[image %d of this result is in the message after the results]"
+_PREFIX_MARKS = {
+    PrefixDialect.PREFIX: b',"prefix":true',
+    PrefixDialect.PREFIX_ECHOED: b',"prefix":true',
+    PrefixDialect.PARTIAL: b',"partial":true',
+}
 _CALL_ID = re.compile(r"[\x21-\x7e]{1,40}")
 
 
@@ -53,10 +61,11 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """The body of a streaming request for the next assistant message."""
     return slices(
         chain(
-            (encode(_parameters(route))[:-1],),
+            (encode(_parameters(route) | _to_go_on(request, route))[:-1],),
             _wire_tools(request),
             (b',"messages":[',),
             _wire_messages(request.messages, route),
+            _begun(request, route),
             (b"]}",),
         )
     )
@@ -76,6 +85,21 @@ def _parameters(route: Route) -> dict[str, Any]:
     if options.reasoning_effort is not None:
         parameters["reasoning_effort"] = options.reasoning_effort
     return with_extra(parameters, options, {"messages", "tools", "tool_choice"})
+
+
+def _to_go_on(request: ModelRequest, route: Route) -> dict[str, Any]:
+    if not request.begun or route.options.prefix is not PrefixDialect.CONTINUE_FINAL_MESSAGE:
+        return {}
+    return {"continue_final_message": True, "add_generation_prompt": False}
+
+
+def _begun(request: ModelRequest, route: Route) -> Iterator[bytes]:
+    """The answer as far as it was said, as the last message: the model goes on from there."""
+    if not request.begun:
+        return
+    yield b',{"role":"assistant","content":"'
+    yield from text_pieces(request.begun)
+    yield b'"' + _PREFIX_MARKS.get(route.options.prefix, b"") + b"}"
 
 
 def _wire_tools(request: ModelRequest) -> Iterator[bytes]:

@@ -10,6 +10,7 @@
 
 An answer **in the background** tells its ID as soon as it is known (``Attachable``), and each piece its number. To
 attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
+An answer that nobody wants any more is cancelled there.
 Of an item that had begun before that, what comes of it counts; a call that had begun is told whole when it is done.
 """
 
@@ -53,7 +54,7 @@ from chatcluster.parts import (
     encode,
     is_visible,
 )
-from chatcluster.ports import Attachable, Delta, Finished, ModelEvent, ModelRequest
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest
 
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _FINAL = {"response.completed", "response.incomplete"}
@@ -116,6 +117,7 @@ class ResponseDecoder:
         self._answer_id = ""
         self._has_said_something = False
         self._is_visible = False
+        self.usage: Usage | None = None
         self.is_complete = False
 
     @property
@@ -217,6 +219,7 @@ class ResponseDecoder:
                 parts.append(OpaquePart(self._server.name, self._route.model, str(kind), data, prefix))
 
     def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:
+        self.usage = _usage(response.usage) or self.usage
         if kind in _FINAL:
             return self._finish(response)
         if kind in _BROKEN:
@@ -227,6 +230,7 @@ class ResponseDecoder:
         return [KEEP_ALIVE]
 
     def _finish(self, response: _Response) -> list[ModelEvent]:
+        self.usage = _usage(response.usage) or self.usage
         if response.status in ("failed", "cancelled"):
             raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
         events: list[ModelEvent] = []
@@ -237,7 +241,7 @@ class ResponseDecoder:
             raise empty_answer(self._server, reason, has_said_something=self._has_said_something)
         self.is_complete = True
         model = response.model[:MODEL_CHARACTERS_MAX] if isinstance(response.model, str) else None
-        return [*events, Finished(reason, _usage(response.usage), model)]
+        return [*events, Finished(reason, self.usage, model)]
 
     def _take_whole(self, response: _Response) -> list[ModelEvent]:
         """An answer that was not streamed, or whose pieces were not told."""
@@ -288,8 +292,16 @@ def _target(request: ModelRequest, route: Route) -> Target:
         query["include[]"] = ENCRYPTED
     if request.attach.after is not None:
         query["starting_after"] = str(request.attach.after)
-    answer_id = quote(request.attach.answer_id, safe="")
-    return Target("GET", end_point_url(route.base_url, f"/responses/{answer_id}", query=urlencode(query)))
+    return Target("GET", end_point_url(route.base_url, _path(request.attach), query=urlencode(query)))
+
+
+def _cancel(request: ModelRequest, route: Route) -> Target:
+    assert request.attach is not None
+    return Target("POST", end_point_url(route.base_url, f"{_path(request.attach)}/cancel"))
+
+
+def _path(attach: Attachment) -> str:
+    return f"/responses/{quote(attach.answer_id, safe='')}"
 
 
 def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
@@ -297,4 +309,4 @@ def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
     return ResponseDecoder(route, goes_on=request.attach is not None and request.attach.after is not None)
 
 
-WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder)
+WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder, _cancel)

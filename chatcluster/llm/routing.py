@@ -65,8 +65,11 @@ def _route(candidate: Candidate, keys: Opening) -> Route:
         base_url=provider.base_url,
         api_key=key,
         model=model.provider_model,
+        name=model.name,
+        prices=model.prices,
         options=model.options,
         output_tokens_max=model.output_tokens_max,
         include_usage=provider.options.include_usage,
         in_background=model.continuation is Continuation.BACKGROUND,
+        goes_on_from_words=model.continuation is Continuation.PREFIX,
     )

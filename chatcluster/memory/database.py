@@ -12,8 +12,9 @@ from uuid import UUID
 import msgspec
 import trio
 
-from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, continued, disowned, stored_of
+from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, Status, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
+from chatcluster.memory.push_tables import PushTables
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import (
@@ -30,8 +31,8 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
-from chatcluster.ports.push import TOLD_OUTCOMES, Subscription
 from chatcluster.ports.series import Minute
+from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -149,22 +150,22 @@ class CodeRow:
     expires_at: datetime
 
 
-@dataclass(slots=True)
-class NoticeRow:
-    id: int
-    subscription_id: UUID
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
+
+
+class UsageKey(NamedTuple):
+    """What an attempt is known by."""
+
     chat_id: UUID
-    outcome: str
-    created_at: float
-    due_at: float
-    attempts: int = 0
+    history_version: int
+    attempt: int
 
 
-@dataclass(slots=True)
-class PushTables:
-    subscriptions: dict[UUID, Subscription] = field(default_factory=dict)
-    """The oldest first."""
-    notices: dict[int, NoticeRow] = field(default_factory=dict)
+class UsageRow(NamedTuple):
+    owner_id: UUID
+    at: datetime
+    spent: Spent
 
 
 @dataclass(slots=True)
@@ -183,8 +184,22 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
+    """What was spent, in the order of its booking."""
     minutes: list[Minute] = field(default_factory=list)
     push: PushTables = field(default_factory=PushTables)
+
+
+def _lost(state: ChatState) -> Booking:
+    """The attempt that was under way, or may have been, when the chat's owner died."""
+    if (
+        state.status not in (Status.RUNNING, Status.INTERRUPTING)
+        or not state.attempt
+        or state.retry
+        or state.open_calls
+    ):
+        return ()
+    return (Spent(state.history_version, state.attempt, state.epoch, SpentOutcome.LOST),)
 
 
 class HeldLock:
@@ -279,8 +294,20 @@ class MemoryDatabase:
         freed = tuple(rows)
         for row in freed:
             self.log_freed(row, cause, name)
+            self.book(row, _lost(row.state))
             self.change(row, disowned(self.found(row), cause))
         return tuple(self.view(row) for row in freed)
+
+    def book(self, row: ChatRow, spent: Booking) -> None:
+        """What is booked already stays as it is."""
+        for one in spent:
+            key = UsageKey(row.id, one.history_version, one.attempt)
+            self.kept.usage.setdefault(key, UsageRow(row.owner_id, self.now(), one))
+
+    def bill_of(self, row: ChatRow, *, since: int) -> Bill:
+        """Of the attempts at this history of the chat, or a later one."""
+        booked = self.kept.usage.items()
+        return bill_of(one.spent for key, one in booked if key.chat_id == row.id and key.history_version >= since)
 
     def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
         """Note that a chat loses its owner."""
@@ -312,16 +339,6 @@ class MemoryDatabase:
         """The same; None for what nobody signed in for does."""
         if deed is not None:
             self.record(deed.by, deed.action, deed.target, deed.details)
-
-    def note_for_push(self, row: ChatRow, outcome: str) -> None:
-        """A turn ended: note whom to tell."""
-        if outcome not in TOLD_OUTCOMES:
-            return
-        tables, now = self.kept.push, self.clock()
-        for one in tables.subscriptions.values():
-            if one.user_id == row.owner_id and one.token_id in self.tokens:
-                notice_id = next(self.ids)
-                tables.notices[notice_id] = NoticeRow(notice_id, one.id, row.id, outcome, now, now)
 
     def name_of(self, worker_id: UUID) -> str:
         row = self.replicas.get(worker_id)

@@ -9,7 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster.models import Continuation
 from chatcluster.parts import Message, Part, Usage
+from chatcluster.usage import NO_USAGE, Prices
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -29,6 +31,27 @@ class Attachment(msgspec.Struct, frozen=True):
     after: int | None = None
 
 
+class Meter:
+    """What one request costs, as it becomes known: a model says it here, however the answer ends."""
+
+    def __init__(self) -> None:
+        self.has_started = False
+        """An answer began, so that it may cost something."""
+        self.model: str | None = None
+        self.provider: str | None = None
+        self.prices = Prices()
+        self.usage = NO_USAGE
+
+    def starts(self, model: str, provider: str, prices: Prices) -> None:
+        """This model answers, which need not be the one that was asked for."""
+        self.has_started, self.model, self.provider, self.prices = True, model, provider, prices
+
+    def count(self, usage: Usage | None) -> None:
+        """So much by now; None: nothing is known yet."""
+        if usage is not None:
+            self.has_started, self.usage = True, usage
+
+
 class ModelRequest(msgspec.Struct, frozen=True):
     chat_id: UUID
     messages: tuple[Message, ...]
@@ -40,8 +63,12 @@ class ModelRequest(msgspec.Struct, frozen=True):
     attach: Attachment | None = None
     """Nothing is asked: the rest of this answer is listened to. ``ProviderError`` of kind ``answer_forgotten`` if the
     provider has it no more."""
+    begun: str = ""
+    """The answer has these words already: the model goes on from there, and says the rest alone. ``ProviderError`` of
+    kind ``answer_forgotten`` if this model cannot."""
     failures: int = 0
     """How often the model failed at this step before: another one may take its place."""
+    meter: Meter | None = None
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -84,4 +111,13 @@ class Model(Protocol):
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
         """One attempt at a response. The iterator ends after ``Finished``, or raises ``ProviderError``;
         an end of the wire without a terminal event is a ``ProviderError`` (kind ``stream_incomplete``)."""
+        ...
+
+    def continuation(self, request: ModelRequest) -> Continuation:
+        """What the model that would be asked can do with an answer that was begun and whose owner is gone."""
+        ...
+
+    async def cancel(self, request: ModelRequest) -> None:
+        """Nobody wants the answer any more that ``request.attach`` names: its provider is told, if that can be done.
+        Raises ``ProviderError`` where it cannot; the caller bounds it."""
         ...

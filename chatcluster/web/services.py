@@ -13,15 +13,15 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
-from chatcluster.mcp_administration import McpAdministration
+from chatcluster.mcp_administration import Mcp
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
+from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
 from chatcluster.ports.overview import Overview
+from chatcluster.ports.usage import UsageBook
 from chatcluster.push_subscriptions import PushSubscriptions
-from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -91,12 +91,11 @@ class Readers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mcp:
-    """Servers of tools: what administrators do with them, how they are spoken to, whom they have to let in."""
+class Browsers:
+    """Who is signed in, and whom to tell that an answer is there."""
 
-    admin: McpAdministration
-    client: McpClient
-    sign_ins: SignIns
+    sessions: Sessions
+    push: PushSubscriptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +103,7 @@ class Services:
     settings: Settings
     store: Store
     accounts: Accounts
-    sessions: Sessions
-    push: PushSubscriptions
+    browsers: Browsers
     overview: Overview
     registry: Registry
     pubsub: PubSub
@@ -117,3 +115,4 @@ class Services:
     health: Health
     metrics: Metrics
     mcp: Mcp
+    usage: UsageBook

@@ -52,6 +52,7 @@ def read_question(body: bytes, _: Mapping[str, str] = NO_HEADERS) -> Question:
         streams=request.stream,
         wants_usage=request.stream_options is not None and request.stream_options.include_usage,
         may_call=request.tool_choice != "none",
+        begun=request.begun,
     )
 
 

@@ -41,6 +41,8 @@ class Message(msgspec.Struct):
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
+    prefix: bool = False
+    partial: bool = False
 
     @property
     def calls(self) -> list[Call]:
@@ -70,11 +72,21 @@ class Request(msgspec.Struct):
     stream_options: StreamOptions | None = None
     tools: list[OfferedTool] | None = None
     tool_choice: Any = None
+    continue_final_message: bool = False
+    add_generation_prompt: bool = True
+
+    @property
+    def begun(self) -> str:
+        """The words that the answer is to go on from."""
+        last = self.messages[-1] if self.messages else None
+        marked = last is not None and (self.continue_final_message or last.prefix or last.partial)
+        return last.text if last is not None and marked else ""
 
 
 def check(request: Request) -> None:
     """Raises ``RefusedQuestion``."""
     _check_tools(request)
+    _check_begun(request)
     known: set[str] = set()
     expected: list[str] = []
     for at, message in enumerate(request.messages):
@@ -108,6 +120,17 @@ def _check_tools(request: Request) -> None:
             raise RefusedQuestion(
                 f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: \"object\"'."
             )
+
+
+def _check_begun(request: Request) -> None:
+    if request.continue_final_message and request.add_generation_prompt:
+        raise RefusedQuestion("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
+    if any(message.prefix or message.partial for message in request.messages[:-1]):
+        raise RefusedQuestion("Only the last message can be a prefix.")
+    last = request.messages[-1] if request.messages else None
+    marked = last is not None and (request.continue_final_message or last.prefix or last.partial)
+    if last is not None and marked and (last.role != "assistant" or last.calls or not last.text):
+        raise RefusedQuestion("The last message must be a text of the assistant, to go on from.")
 
 
 def _check_name(name: str, where: str) -> None:

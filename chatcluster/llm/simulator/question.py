@@ -36,6 +36,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     sealed: str = ""
     """Stands for all that was said before the answer: what is sealed in it fits there alone."""
     in_background: bool = False
+    begun: str = ""
+    """The answer has these words already: the rest is asked for."""
 
     @property
     def prompt(self) -> str:

@@ -67,6 +67,7 @@ class Script:
     empty: bool = False
     odd: bool = False
     forget: bool = False
+    echoed: bool = False
     calls: tuple[OrderedCall, ...] = ()
 
     def __post_init__(self) -> None:

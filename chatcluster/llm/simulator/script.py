@@ -36,6 +36,7 @@ behind the last results tells them.
 ``odd=1``              the same answer, with all that real servers mix in: comments, empty choices, nulls,
                        unknown fields, usage in odd places, calls without index, no ``[DONE]``
 ``forget=1``           an answer in the background is not remembered: nobody can attach to it later
+``echoed=1``           where an answer goes on from given words, they are said again first
 ``times=2``            the faults of this block, ``fail`` to ``empty``, are for the first 2 attempts at this prompt
                        in this conversation, and at each of its steps; the others do without them
 ====================== ==================================================================================

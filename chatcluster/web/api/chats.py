@@ -88,10 +88,11 @@ async def list_chats(
 
 @get("/chats/{chat_id:str}", responses=REFUSALS)
 async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAnswer:
-    """One chat, without its history: what it waits for, and the tools that its client runs."""
+    """One chat, without its history: what it waits for, the tools that its client runs, and what it cost."""
     chat = await request.owned_chat(chat_id)
     waits = chat.status is Status.REQUIRES_ACTION
-    return chat_details_answer(chat, await request.services.store.actions(chat.id) if waits else ())
+    actions = await request.services.store.actions(chat.id) if waits else ()
+    return chat_details_answer(chat, actions, await request.services.usage.of_chat(chat.id))
 
 
 @patch("/chats/{chat_id:str}", responses=REFUSALS)

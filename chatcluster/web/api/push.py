@@ -54,13 +54,13 @@ class SubscriptionsAnswer(msgspec.Struct, frozen=True):
 @get("/push", responses=REFUSALS)
 async def get_push_key(request: ApiRequest) -> PushKeyAnswer:
     """With which key a browser subscribes."""
-    return PushKeyAnswer(request.services.push.public_key)
+    return PushKeyAnswer(request.services.browsers.push.public_key)
 
 
 @get("/me/push-subscriptions", responses=REFUSALS)
 async def list_subscriptions(request: ApiRequest) -> SubscriptionsAnswer:
     """The caller's browsers that are told, the oldest first."""
-    found = await request.services.push.of(request.user.user_id)
+    found = await request.services.browsers.push.of(request.user.user_id)
     return SubscriptionsAnswer(list(map(_answer, found)))
 
 
@@ -68,14 +68,16 @@ async def list_subscriptions(request: ApiRequest) -> SubscriptionsAnswer:
 async def subscribe(request: ApiRequest, data: JSONBody[Subscribe]) -> SubscriptionAnswer:
     """Tell this browser when a turn of the caller's chats has finished or failed, for as long as the token is valid
     that the caller came with, or signed in with. Of one user the newest twenty are kept."""
-    return _answer(await request.services.push.add(request.user, data.endpoint, data.keys.p256dh, data.keys.auth))
+    return _answer(
+        await request.services.browsers.push.add(request.user, data.endpoint, data.keys.p256dh, data.keys.auth)
+    )
 
 
 @delete("/me/push-subscriptions/{subscription_id:str}", responses=REFUSALS)
 async def unsubscribe(request: ApiRequest, subscription_id: FromPath[str]) -> None:
     """Do not tell this browser any more."""
     found: UUID | None = parse_uuid(subscription_id)
-    if found is None or not await request.services.push.remove(request.user.user_id, found):
+    if found is None or not await request.services.browsers.push.remove(request.user.user_id, found):
         raise NotFound("there is no such subscription")
 
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, models, overview, push, sessions, streams, tool_calls
+from chatcluster.web.api import (
+    admin,
+    chats,
+    mcp,
+    messages,
+    models,
+    overview,
+    push,
+    sessions,
+    streams,
+    tool_calls,
+    usage,
+)
 
 ROUTES = [
     *chats.ROUTES,
@@ -15,4 +27,5 @@ ROUTES = [
     *admin.ROUTES,
     *overview.ROUTES,
     *mcp.ROUTES,
+    *usage.ROUTES,
 ]

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 
 from chatcluster import events
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, parse_cursor
+from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, ResumedFrame, parse_cursor
 from chatcluster.tab_stream import parse_tab_cursor
 from chatcluster.watch import DeletedEvent, ListEvent
 from chatcluster.web.api.answers import REFUSALS
@@ -22,6 +22,7 @@ ChatEvents = (
     events.StatusEvent
     | events.MessageEvent
     | AttemptFrame
+    | ResumedFrame
     | PartFrame
     | events.HistoryResetEvent
     | events.QueueEvent

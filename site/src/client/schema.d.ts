@@ -341,6 +341,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetAllUsage
+         * @description The same of all users, or of one.
+         */
+        get: operations["ApiV1AdminUsageGetAllUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/users": {
         parameters: {
             query?: never;
@@ -399,7 +419,7 @@ export interface paths {
         };
         /**
          * GetChat
-         * @description One chat, without its history: what it waits for, and the tools that its client runs.
+         * @description One chat, without its history: what it waits for, the tools that its client runs, and what it cost.
          */
         get: operations["ApiV1ChatsChatIdGetChat"];
         put?: never;
@@ -947,6 +967,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetUsage
+         * @description What the caller's chats cost: tokens, and micros where their models have prices. Days are of UTC.
+         */
+        get: operations["ApiV1UsageGetUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/watch": {
         parameters: {
             query?: never;
@@ -1101,6 +1141,24 @@ export interface components {
             kind: "bearer";
             token: string;
         };
+        /** Bill */
+        Bill: {
+            /** @default 0 */
+            attempts: number;
+            /** @default 0 */
+            cache_write_tokens: number;
+            /** @default 0 */
+            cached_input_tokens: number;
+            cost_micros?: number | null;
+            /** @default 0 */
+            input_tokens: number;
+            /** @default 0 */
+            output_tokens: number;
+            /** @default 0 */
+            reasoning_tokens: number;
+            /** @default 0 */
+            unpriced: number;
+        };
         /** BrowserKeys */
         BrowserKeys: {
             auth: string;
@@ -1176,6 +1234,7 @@ export interface components {
             tools: components["schemas"]["ClientTool"][];
             /** Format: date-time */
             updated_at: string;
+            usage?: components["schemas"]["Bill"];
             worker_id: string | null;
         };
         /** ChatsAnswer */
@@ -1294,6 +1353,11 @@ export interface components {
             retryable: boolean;
             status_code?: number | null;
         };
+        /**
+         * GroupBy
+         * @enum {string}
+         */
+        GroupBy: "day" | "model" | "chat" | "user";
         /** HeadersBody */
         HeadersBody: {
             headers: {
@@ -1517,6 +1581,7 @@ export interface components {
             extra_body?: {
                 [key: string]: unknown;
             };
+            prefix?: components["schemas"]["PrefixDialect"];
             reasoning_effort?: string | null;
             temperature?: number | null;
             thinking_tokens?: number | null;
@@ -1595,6 +1660,7 @@ export interface components {
         PartFrame: {
             attempt: number;
             part: components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"];
+            sequence?: number | null;
             /** @constant */
             type: "part";
         };
@@ -1645,6 +1711,12 @@ export interface components {
         PermissionsAnswer: {
             permissions: components["schemas"]["Permission"][];
         };
+        /**
+         * PrefixDialect
+         * @description How a server is asked to go on from the words of an answer.
+         * @enum {string}
+         */
+        PrefixDialect: "continue_final_message" | "prefix" | "prefix_echoed" | "partial";
         /** Prices */
         Prices: {
             cache_write?: number | null;
@@ -1741,6 +1813,16 @@ export interface components {
             /** @constant */
             type: "resource";
             uri: string;
+        };
+        /** ResumedFrame */
+        ResumedFrame: {
+            after: string;
+            attempt: number;
+            history_version: number;
+            how: string;
+            snapshot_version: number;
+            /** @constant */
+            type: "resumed";
         };
         /** RetryEvent */
         RetryEvent: {
@@ -1950,6 +2032,7 @@ export interface components {
             outcome: string;
             /** @constant */
             type: "turn";
+            usage?: components["schemas"]["Bill"] | null;
         };
         /** UsableServer */
         UsableServer: {
@@ -1969,6 +2052,37 @@ export interface components {
             input_tokens?: number | null;
             output_tokens?: number | null;
             reasoning_tokens?: number | null;
+        };
+        /** UsageAnswer */
+        UsageAnswer: {
+            /** Format: date-time */
+            from: string;
+            group_by: components["schemas"]["GroupBy"];
+            groups: components["schemas"]["UsageGroupAnswer"][];
+            has_more: boolean;
+            /** Format: date-time */
+            to: string;
+            total: components["schemas"]["Bill"];
+        };
+        /** UsageGroupAnswer */
+        UsageGroupAnswer: {
+            /** @default 0 */
+            attempts: number;
+            /** @default 0 */
+            cache_write_tokens: number;
+            /** @default 0 */
+            cached_input_tokens: number;
+            cost_micros?: number | null;
+            /** @default 0 */
+            input_tokens: number;
+            key?: string | null;
+            name?: string | null;
+            /** @default 0 */
+            output_tokens: number;
+            /** @default 0 */
+            reasoning_tokens: number;
+            /** @default 0 */
+            unpriced: number;
         };
         /** UserRow */
         UserRow: {
@@ -4403,6 +4517,116 @@ export interface operations {
             };
         };
     };
+    ApiV1AdminUsageGetAllUsage: {
+        parameters: {
+            query?: {
+                /** @description A day or a moment. Default: 30 days ago */
+                from?: string | null;
+                /** @description A day, with all of it, or a moment. Default: now */
+                to?: string | null;
+                /** @description user, day, model or chat */
+                group_by?: string;
+                /** @description Of the user of this ID alone */
+                user?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageAnswer"];
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
     ApiV1AdminUsersListUsers: {
         parameters: {
             query?: {
@@ -5806,7 +6030,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["StatusEvent"] | components["schemas"]["MessageEvent"] | components["schemas"]["AttemptFrame"] | components["schemas"]["PartFrame"] | components["schemas"]["HistoryResetEvent"] | components["schemas"]["QueueEvent"] | components["schemas"]["ActionRequiredEvent"] | components["schemas"]["RetryEvent"] | components["schemas"]["ErrorEvent"] | components["schemas"]["TitleEvent"] | components["schemas"]["TurnEvent"] | components["schemas"]["ReadyEvent"] | components["schemas"]["AcceptedEvent"];
+                    "text/event-stream": components["schemas"]["StatusEvent"] | components["schemas"]["MessageEvent"] | components["schemas"]["AttemptFrame"] | components["schemas"]["ResumedFrame"] | components["schemas"]["PartFrame"] | components["schemas"]["HistoryResetEvent"] | components["schemas"]["QueueEvent"] | components["schemas"]["ActionRequiredEvent"] | components["schemas"]["RetryEvent"] | components["schemas"]["ErrorEvent"] | components["schemas"]["TitleEvent"] | components["schemas"]["TurnEvent"] | components["schemas"]["ReadyEvent"] | components["schemas"]["AcceptedEvent"];
                 };
             };
             /** @description The request does not have the form that the API takes */
@@ -8249,6 +8473,114 @@ export interface operations {
             };
         };
     };
+    ApiV1UsageGetUsage: {
+        parameters: {
+            query?: {
+                /** @description A day or a moment. Default: 30 days ago */
+                from?: string | null;
+                /** @description A day, with all of it, or a moment. Default: now */
+                to?: string | null;
+                /** @description day, model or chat */
+                group_by?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageAnswer"];
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
     ApiV1WatchWatchChats: {
         parameters: {
             query?: {
@@ -8271,7 +8603,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ListEvent"] | components["schemas"]["DeletedEvent"] | components["schemas"]["StatusEvent"] | components["schemas"]["MessageEvent"] | components["schemas"]["AttemptFrame"] | components["schemas"]["PartFrame"] | components["schemas"]["HistoryResetEvent"] | components["schemas"]["QueueEvent"] | components["schemas"]["ActionRequiredEvent"] | components["schemas"]["RetryEvent"] | components["schemas"]["ErrorEvent"] | components["schemas"]["TitleEvent"] | components["schemas"]["TurnEvent"] | components["schemas"]["ReadyEvent"] | components["schemas"]["AcceptedEvent"] | components["schemas"]["ChatChangeEvent"] | components["schemas"]["ListResetEvent"];
+                    "text/event-stream": components["schemas"]["ListEvent"] | components["schemas"]["DeletedEvent"] | components["schemas"]["StatusEvent"] | components["schemas"]["MessageEvent"] | components["schemas"]["AttemptFrame"] | components["schemas"]["ResumedFrame"] | components["schemas"]["PartFrame"] | components["schemas"]["HistoryResetEvent"] | components["schemas"]["QueueEvent"] | components["schemas"]["ActionRequiredEvent"] | components["schemas"]["RetryEvent"] | components["schemas"]["ErrorEvent"] | components["schemas"]["TitleEvent"] | components["schemas"]["TurnEvent"] | components["schemas"]["ReadyEvent"] | components["schemas"]["AcceptedEvent"] | components["schemas"]["ChatChangeEvent"] | components["schemas"]["ListResetEvent"];
                 };
             };
             /** @description The request does not have the form that the API takes */

@@ -77,6 +77,7 @@ export type ChatEvent =
     }
   | { type: "message"; message: Message }
   | { type: "attempt"; attempt: number }
+  | { type: "resumed"; attempt: number; how: string }
   | { type: "part"; attempt: number; part: Part }
   | { type: "history_reset" }
   | { type: "queue"; queue: readonly Queued[] }

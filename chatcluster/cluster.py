@@ -31,10 +31,11 @@ from chatcluster import telemetry
 from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
-from chatcluster.loop_watch import LoopWatch, memory_bytes_max, spare_pauses
+from chatcluster.loop_watch import spare_pauses, watch_loop
 from chatcluster.mcp_administration import Mcp, McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
@@ -42,11 +43,11 @@ from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
 from chatcluster.ports import McpServers, Model, Outside, Toolbox
-from chatcluster.ports.overview import Overview
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
 from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
@@ -59,7 +60,6 @@ from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.push_parts import push_parts
-from chatcluster.push_subscriptions import PushSubscriptions
 from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
@@ -69,9 +69,11 @@ from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.series import Tally
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
@@ -79,10 +81,11 @@ from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
+from chatcluster.web.groups import Browsers, Overview
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Browsers, Readers, Services
+from chatcluster.web.services import Readers, Services
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -118,17 +121,11 @@ async def serve(
             stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
-                _watch_loop(metrics)
+                watch_loop(metrics)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)
                 nursery.cancel_scope.cancel()
-
-
-def _watch_loop(metrics: Metrics) -> None:
-    watch = LoopWatch()
-    trio.lowlevel.add_instrument(watch)
-    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)
 
 
 def _require_servers(settings: Settings) -> None:
@@ -167,12 +164,12 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
-        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox)
+        notices = Notices(self._pubsub)
+        spending = SpendingLimits(PostgresLimits(database))
+        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        connections = connections_within_reach(
-            settings.connections_max, own=settings.database_pool_size + settings.slots
-        )
+        connections = _connections(settings)
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
@@ -182,14 +179,13 @@ class _Process:
             settings=settings,
             outside=outside,
             publisher=self._publisher,
-            notices=(notices := Notices(self._pubsub)),
+            notices=notices,
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
-        push, tell_browsers = push_parts(PostgresPush(database), settings)
         services = self._services(
             outside=outside,
             audience=audience,
@@ -200,7 +196,6 @@ class _Process:
             mcp=mcp,
             keyring=keyring,
             metrics=metrics,
-            push=push,
         )
         self.tally = Tally(services.overview.series)
         self._later_loops = (
@@ -208,9 +203,10 @@ class _Process:
             purge.run,
             mcp.run,
             self.tally.run,
-            tell_browsers,
+            services.browsers.push.run,
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
+            partial(spending.run, self._pubsub),
         )
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
@@ -232,23 +228,25 @@ class _Process:
         mcp: McpTools,
         keyring: Keyring,
         metrics: Metrics,
-        push: PushSubscriptions,
     ) -> Services:
         """What routes work with."""
         database, store = self._database, outside.store
-        transitions = Transitions(store, notices)
+        transitions = Transitions(store, notices, outside.limits)
         return Services(
             settings=self._settings,
             store=store,
             accounts=PostgresAccounts(database),
             overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
-            browsers=Browsers(sessions=PostgresSessions(database), push=push),
+            browsers=Browsers(
+                sessions=PostgresSessions(database), push=push_parts(PostgresPush(database), self._settings)
+            ),
             registry=outside.registry,
             pubsub=self._pubsub,
             readers=Readers(
                 feeds=self._feeds,
                 watches=self._watches,
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
             ),
             transitions=transitions,
             health=Readiness(database, redis_health, lambda: self._replica.draining),
@@ -260,7 +258,9 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
-            usage=PostgresUsage(database),
+            spending=Spending(
+                PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
+            ),
         )
 
     @classmethod
@@ -341,7 +341,7 @@ class _Process:
         with self._waiting_for_schema:
             while True:
                 try:
-                    await check_schema(self._database, say=_say_doubt)
+                    await check_schema(self._database, say=lambda text: telemetry.event("postgres.doubtful", text=text))
                     self._redis.identify(await read_cluster_id(self._database))
                 except StoreRefused:
                     raise
@@ -355,16 +355,24 @@ class _Process:
         return False
 
 
-def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox) -> Outside:
+def _outside(
+    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox, notices: Notices
+) -> Outside:
     store = PostgresStore(database)
+    agents = AgentTools(store, Transitions(store, notices), database.settings)
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
-        toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
+        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
+
+
+def _connections(settings: Settings) -> int:
+    """How many connections of others there may be."""
+    return connections_within_reach(settings.connections_max, own=settings.database_pool_size + settings.slots)
 
 
 def _audience(settings: Settings, connections: int) -> Audience:
@@ -384,10 +392,6 @@ def _server(app: WebApp, settings: Settings, connections: int) -> Server:
             head_seconds=settings.head_seconds,
         ),
     )
-
-
-def _say_doubt(text: str) -> None:
-    telemetry.event("postgres.doubtful", text=text)
 
 
 def _say_ready(ready_fd: int | None, port: int, worker_id: UUID) -> None:

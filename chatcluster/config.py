@@ -122,12 +122,18 @@ class Settings:
         600.0, "Longest wait that a provider can ask for: meanwhile the chat occupies a slot", minimum=0
     )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
+    usage_limit_steps: bool = setting(True, "A turn ends at its next step once its user's usage limit is reached")
 
     # tools
     tools_concurrent: int = setting(8, "Tool calls of one step that run at a time", minimum=1, maximum=100)
     approval_seconds: float = setting(86_400.0, "How long a tool call waits for a person's approval", minimum=1)
     sign_in_seconds: float = setting(86_400.0, "How long a tool call waits for its user to sign in", minimum=1)
     client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
+
+    # sub-agents
+    agents: bool = setting(False, "Chats may have sub-agents, where they do not say otherwise")
+    agents_depth_max: int = setting(1, "How deep agents of agents go; 1: agents have none", minimum=1, maximum=5)
+    agents_max: int = setting(20, "Agents that one chat may have, with theirs", minimum=1, maximum=100)
 
     # streaming
     coalesce_ms: float = setting(

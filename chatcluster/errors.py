@@ -11,8 +11,7 @@ The branches tell *who* failed, because that decides what to do next:
   ``StoreFailed``, which concerns one thing alone and stays.
 * ``ConfigError``: a setting is wrong; the process does not start.
 
-Adapters translate foreign exceptions into these at their edge; nothing above an adapter knows
-asyncpg's, redis's or httpx's error names.
+Adapters translate foreign exceptions at their edge: nothing above one knows asyncpg's, redis's or httpx's names.
 """
 
 from __future__ import annotations
@@ -176,6 +175,10 @@ class ParentArchived(Conflict):
     code = "parent_archived"
 
 
+class AgentChat(Conflict):
+    code = "agent_chat"
+
+
 class QueueFull(Conflict):
     code = "queue_full"
 
@@ -196,6 +199,12 @@ class CallChanged(Conflict):
     """The arguments of the call are others than those that the approval is for. Look at it again."""
 
     code = "call_changed"
+
+
+class UsageLimitExceeded(Conflict):
+    """The user has spent what there is for this period: there is room again at ``resets_at``."""
+
+    code = "usage_limit_exceeded"
 
 
 class MessageNotUser(Conflict):

@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from chatcluster import telemetry
+from chatcluster.metrics import Metrics
 
 STEP_SECONDS_MAX = 0.05
 GC_YOUNG_OBJECTS = 5_000
@@ -60,3 +61,10 @@ def spare_pauses() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
+
+
+def watch_loop(metrics: Metrics) -> None:
+    """Measure this thread's loop from now on, and show what was measured."""
+    watch = LoopWatch()
+    trio.lowlevel.add_instrument(watch)
+    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)

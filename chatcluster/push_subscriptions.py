@@ -6,7 +6,10 @@ that a message can be encrypted for.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
+
+import trio
 
 from chatcluster.config import Settings
 from chatcluster.errors import InvalidRequest, NotFound
@@ -16,9 +19,17 @@ from chatcluster.push_endpoints import checked_endpoint
 
 
 class PushSubscriptions:
-    """``public_key`` is for browsers; None where the deployment has no push key."""
+    """``public_key`` is for browsers, None where the deployment has no push key; ``run`` is the loop that tells them."""
 
-    def __init__(self, push: Push, settings: Settings, public_key: str | None) -> None:
+    def __init__(
+        self,
+        push: Push,
+        settings: Settings,
+        *,
+        public_key: str | None = None,
+        run: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    ) -> None:
+        self.run = run
         self._push = push
         self._private_allowed = settings.push_private_addresses
         self.public_key = public_key

@@ -64,10 +64,11 @@ from chatcluster.errors import (
     ProviderError,
     StoreFailed,
     Unreadable,
+    UsageLimitExceeded,
 )
 from chatcluster.held_chat import HeldChat
 from chatcluster.histories import error_of
-from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
+from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.resumption import Forsaken, begin, last_words
 from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_failure, asked_model, next_step
@@ -158,6 +159,8 @@ class Runner:
                 finally:
                     self._held.history.close()
                 nursery.cancel_scope.cancel()
+            if not (self._over or self._held.owned):
+                await self._held.settle_family()
             span["status"] = str(self.chat.status)
         if self._over:
             self._held.abandon()
@@ -204,11 +207,20 @@ class Runner:
             return
         match next_step(messages, steps_max=self._settings.steps_max):
             case CallModel():
-                await self._attempt(messages)
+                if (excess := await self._excess(messages)) is not None:
+                    await self._fail(ErrorInfo(excess.code, excess.message))
+                else:
+                    await self._attempt(messages)
             case RunCalls(calls):
                 await self._run_calls(calls)
             case Finish():
                 await self._end(FinishTurn(), "finished")
+
+    async def _excess(self, messages: list[Message]) -> UsageLimitExceeded | None:
+        """Why the turn may not go on: it is answered once, whatever was spent until it began, and then step by step."""
+        if not self._settings.usage_limit_steps or messages[-1].role is Role.USER:
+            return None
+        return await self._outside.limits.excess(self.chat.owner_id)
 
     async def _run_calls(self, calls: tuple[ToolCallPart, ...]) -> None:
         if await self._calls.run(calls):

@@ -31,6 +31,9 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     created_at: datetime
     updated_at: datetime
     mcp_servers: tuple[str, ...] = ()
+    agents: bool | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
 
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
@@ -52,4 +55,4 @@ def chat_details_answer(chat: Chat, actions: tuple[Action, ...], usage: Bill) ->
 
 def _fields_of(chat: Chat) -> dict[str, Any]:
     fields = {name: getattr(chat, name) for name in ChatAnswer.__struct_fields__ if name != "status"}
-    return {"status": chat.shown_status, **fields}
+    return {**fields, "status": chat.shown_status, "root_id": chat.family_id}

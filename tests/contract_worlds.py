@@ -18,12 +18,16 @@ from conftest import execute_sql
 
 from chatcluster.chat import Busy, CommitStep, Fence, OpenCall, Send
 from chatcluster.config import Settings
-from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryUsage
+from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
+from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
 from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports.limits import Limits
 from chatcluster.ports.usage import UsageBook
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.usage import PostgresUsage
@@ -38,6 +42,7 @@ class World:
     registry: Registry
     accounts: Accounts
     usage: UsageBook
+    limits: Limits
     age_lease: Callable[[UUID, float], Awaitable[None]]
     """Let the last heartbeat of a worker be so many seconds older."""
     age_change: Callable[[UUID, float], Awaitable[None]]
@@ -166,6 +171,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             PostgresRegistry(database),
             PostgresAccounts(database),
             PostgresUsage(database),
+            PostgresLimits(database),
             age_lease,
             age_change,
             kill_sessions,
@@ -236,6 +242,7 @@ def memory_world(**settings: Any) -> World:
         MemoryRegistry(database),
         MemoryAccounts(database),
         MemoryUsage(database),
+        MemoryLimits(database),
         age_lease,
         age_change,
         kill_sessions,

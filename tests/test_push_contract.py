@@ -8,12 +8,13 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
-from chat_states import assistant
+from chat_states import assistant, call
 from conftest import execute_sql
-from contract_worlds import World, fence_of, open_world
+from contract_worlds import OWNER, World, fence_of, open_world
 
 from chatcluster import tokens
-from chatcluster.chat import ErrorInfo, Fail, FinishInterruption, FinishTurn, Interrupt
+from chatcluster.agents import agent_of
+from chatcluster.chat import CallState, ErrorInfo, Fail, FinishInterruption, FinishTurn, Interrupt
 from chatcluster.memory.push import MemoryPush
 from chatcluster.ports import Account, Chat
 from chatcluster.ports.push import NOTICE_SECONDS_MAX, SUBSCRIPTIONS_MAX, Push, PushNotice, Subscription
@@ -112,6 +113,17 @@ async def test_a_turn_that_was_interrupted_is_told_to_nobody(place: Place) -> No
     chat = await place.claimed_chat(ada)
     stopped = (await place.world.store.apply(chat.id, Interrupt(), owner_id=ada.user_id)).chat
     await place.world.store.commit(fence_of(stopped), FinishInterruption())
+    assert await place.claim() == ()
+
+
+async def test_the_turns_of_agents_are_told_to_nobody(place: Place) -> None:
+    ada = await place.account()
+    await place.subscribed(Account(OWNER, "owner", admin=False, token_id=ada.token_id))
+    chat = await place.world.ask(call("s", CallState.STARTED, effect="idempotent"))
+    await place.world.store.spawn(agent_of(chat, "s", "Count the birds", None), "s", agents_max=1)
+    agent = (await place.world.claim()).chat
+    assert agent.id != chat.id
+    await place.finish(agent)
     assert await place.claim() == ()
 
 

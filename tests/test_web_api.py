@@ -61,7 +61,7 @@ class TestChats:
             assert set(chat) == {
                 "id", "title", "status", "archived", "pinned", "cause", "model", "worker_id", "epoch",
                 "snapshot_version", "history_version", "queue_version", "attempt", "last_error",
-                "created_at", "updated_at", "mcp_servers",
+                "created_at", "updated_at", "mcp_servers", "agents", "parent_id", "root_id",
             }  # fmt: skip
             assert (chat["status"], chat["model"], chat["archived"]) == ("pending", "gpt-x", False)
             assert chat["title"] == "one two three four five six"

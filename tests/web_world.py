@@ -19,6 +19,7 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import Mcp, McpAdministration
 from chatcluster.memory import (
     MemoryAccounts,
@@ -30,26 +31,28 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
-    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.limits import MemoryLimits
 from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.series import MemorySeries
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
-from chatcluster.ports.overview import Overview
 from chatcluster.push_subscriptions import PushSubscriptions
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
+from chatcluster.web.groups import Browsers, Overview
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Browsers, Readers, Services
+from chatcluster.web.services import Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -155,11 +158,11 @@ class ScriptedWatches(ScriptedFeeds):
 
 
 class ScriptedTabs(ScriptedFeeds):
-    """``cursors`` are those of the tabs."""
+    """``tab_cursor`` is that of the tab, or of the family."""
 
     @asynccontextmanager
     async def subscribe(  # type: ignore[override]
-        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor
     ) -> AsyncIterator[ScriptedSubscriber]:
         self.tab_cursor = cursor
         async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
@@ -238,6 +241,7 @@ class World:
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
         self.tabs = ScriptedTabs(self.database)
+        self.families = ScriptedTabs(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
@@ -246,6 +250,8 @@ class World:
         self.mcp_client = ScriptedMcpClient()
         self.push_key: str | None = "public"
         self.limits = Limits()
+        self.limit_rows = MemoryLimits(self.database)
+        self.spending = SpendingLimits(self.limit_rows)
         self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
@@ -257,13 +263,14 @@ class World:
             store=self.store,
             accounts=self.accounts,
             browsers=Browsers(
-                sessions=self.sessions, push=PushSubscriptions(MemoryPush(self.database), self.settings, self.push_key)
+                sessions=self.sessions,
+                push=PushSubscriptions(MemoryPush(self.database), self.settings, public_key=self.push_key),
             ),
             overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
-            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
-            transitions=(transitions := Transitions(self.store, self.notices)),
+            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
+            transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             health=self.health,
             metrics=self.metrics,
             catalogue=self.models.catalogue,
@@ -273,7 +280,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
-            usage=MemoryUsage(self.database),
+            spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 
     async def have_servers(self, *slugs: str) -> None:

@@ -128,6 +128,24 @@ class SignedIn(msgspec.Struct, frozen=True):
     call_ids: tuple[str, ...]
 
 
+class ReportAgents(msgspec.Struct, frozen=True):
+    """Of the calls that wait for agents, the results of those whose agent rests, or that waited for long enough: the
+    store says so, as it finds the agents under the lock of the chat that waits."""
+
+    results: tuple[ToolResult, ...]
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Whatever the chat does, it stops, and what is queued is not begun: an agent that is not needed any more.
+
+    Whoever is at rest stays so: it may be asked of any chat, and again.
+    """
+
+
+class LookAgain(msgspec.Struct, frozen=True):
+    """An agent of this chat waits for a person, or does so no longer: whoever reads the chat reads it again."""
+
+
 class Archive(msgspec.Struct, frozen=True):
     pass
 
@@ -262,6 +280,7 @@ UserCommand = (
     | Pin
     | ChooseModel
     | EditQueued
+    | Close
 )
 OwnerCommand = (
     StartAttempt
@@ -276,7 +295,7 @@ OwnerCommand = (
     | Fail
     | Release
 )
-Command = UserCommand | OwnerCommand | ExpireCalls
+Command = UserCommand | OwnerCommand | ExpireCalls | ReportAgents | LookAgain
 Answer = SubmitToolResults | Approve | Deny | SignedIn
 """Of calls that wait for somebody."""
 

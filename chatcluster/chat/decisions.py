@@ -16,6 +16,7 @@ from chatcluster.chat.commands import (
     AwaitSignIn,
     Busy,
     ChooseModel,
+    Close,
     Command,
     CommitStep,
     Compact,
@@ -31,10 +32,12 @@ from chatcluster.chat.commands import (
     FinishTurn,
     Interrupt,
     KeepAnswer,
+    LookAgain,
     Pin,
     Promote,
     Release,
     Rename,
+    ReportAgents,
     ScheduleRetry,
     Send,
     SignedIn,
@@ -116,6 +119,15 @@ def _interrupt(draft: Draft, _: Interrupt) -> None:
         draft.rest(Status.WAITING)
 
 
+def _close(draft: Draft, _: Close) -> None:
+    draft.delete_queued(*draft.queue)
+    if draft.after.status is Status.RUNNING:
+        draft.after.status = Status.INTERRUPTING
+    elif draft.after.status is Status.REQUIRES_ACTION:
+        draft.answer_open_calls()
+        draft.rest(Status.WAITING)
+
+
 def _archive(draft: Draft, _: Archive) -> None:
     if draft.after.status in (Status.WAITING, Status.ERROR):
         draft.after.archived = True
@@ -149,6 +161,10 @@ def _pin(draft: Draft, command: Pin) -> None:
 
 def _choose_model(draft: Draft, command: ChooseModel) -> None:
     draft.setup = ChatSetup(model=command.model)
+
+
+def _look_again(draft: Draft, command: LookAgain) -> None:
+    """That the version moves is all."""
 
 
 def _edit_queued(draft: Draft, command: EditQueued) -> None:
@@ -290,6 +306,9 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     Rename: _rename,
     Configure: _configure,
     ExpireCalls: call_answers.expire_calls,
+    ReportAgents: call_answers.report_agents,
+    Close: _close,
+    LookAgain: _look_again,
     Pin: _pin,
     ChooseModel: _choose_model,
     EditQueued: _edit_queued,

@@ -129,6 +129,8 @@ class StoredState(StoredPhase):
     """The answer that its provider goes on with, whoever listens (``Underway``). Empty if there is none."""
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
+    waits_for_agents: bool = False
+    """Of a chat that requires action: it waits for agents of its own, and for nobody else."""
 
     @property
     def claimable(self) -> bool:

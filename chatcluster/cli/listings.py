@@ -139,6 +139,25 @@ def show_usage(answer: dict[str, Any], *, as_json: bool) -> None:
         click.echo("There is more: ask for a shorter time.", err=True)
 
 
+def show_limits(limits: Sequence[dict[str, Any]], members: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/admin/limits`` and ``/admin/groups`` answered."""
+    if as_json:
+        _show_json({"limits": limits, "members": members})
+        return
+    rows = (
+        (
+            f"{limit['subject']} {limit['name']}".strip(),
+            limit["period"],
+            money(limit["cost_micros"]),
+            "-" if limit["tokens"] is None else str(limit["tokens"]),
+        )
+        for limit in limits
+    )
+    _show_table(("for", "each", "cost", "tokens"), rows)
+    if members:
+        _show_table(("group", "user"), ((member["group"], member["user"]) for member in members))
+
+
 def _bill(name: str, bill: dict[str, Any]) -> tuple[str, ...]:
     counts = (bill.get(kind, 0) for kind in ("attempts", "input_tokens", "cached_input_tokens", "output_tokens"))
     return (name, *map(str, counts), money(bill.get("cost_micros")), str(bill.get("unpriced", 0)))

@@ -11,9 +11,12 @@ from uuid import UUID
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, Status, continued, disowned, stored_of
+from chatcluster.chat.family import Order
 from chatcluster.errors import ChatNotFound
+from chatcluster.memory.mcp_tables import McpTables
 from chatcluster.memory.push_tables import PushTables
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
@@ -22,15 +25,13 @@ from chatcluster.ports import (
     Account,
     Chat,
     DeletedChat,
-    Grant,
-    Login,
-    McpServer,
     Outcome,
     Permission,
     Replica,
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
+from chatcluster.ports.limits import Limit, LimitPlace, Member
 from chatcluster.ports.series import Minute
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
@@ -109,32 +110,16 @@ class TokenRow:
     secret_digest: bytes
 
 
-@dataclass(slots=True)
-class LoginRow:
-    login: Login
-    expires_at: float
-
-
-@dataclass(slots=True)
-class GrantRow:
-    grant: Grant
-    expires_at: float | None
-    refreshing_until: float | None = None
-
-
-@dataclass(slots=True)
-class McpTables:
-    servers: dict[UUID, McpServer] = field(default_factory=dict)
-    logins: dict[bytes, LoginRow] = field(default_factory=dict)
-    """By the digests of their states."""
-    grants: dict[tuple[UUID, UUID], GrantRow] = field(default_factory=dict)
-    """By server and user."""
-
-
 @dataclass
 class ModelTables:
     providers: dict[str, Provider] = field(default_factory=dict)
     models: dict[str, ModelEntry] = field(default_factory=dict)
+
+
+@dataclass
+class LimitTables:
+    limits: dict[LimitPlace, Limit] = field(default_factory=dict)
+    members: set[Member] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -168,6 +153,24 @@ class UsageRow(NamedTuple):
     spent: Spent
 
 
+class Kinship(NamedTuple):
+    """Of an agent: the chats that it belongs to."""
+
+    parent_id: UUID
+    root_id: UUID
+    depth: int
+
+
+@dataclass(slots=True)
+class FamilyTables:
+    kin: dict[UUID, Kinship] = field(default_factory=dict)
+    """Of each agent."""
+    orders: dict[UUID, Order] = field(default_factory=dict)
+
+    def children(self, chat_id: UUID) -> list[UUID]:
+        return [agent_id for agent_id, kin in self.kin.items() if kin.parent_id == chat_id]
+
+
 @dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
@@ -188,6 +191,8 @@ class Kept:
     """What was spent, in the order of its booking."""
     minutes: list[Minute] = field(default_factory=list)
     push: PushTables = field(default_factory=PushTables)
+    families: FamilyTables = field(default_factory=FamilyTables)
+    limits: LimitTables = field(default_factory=lambda: LimitTables())
 
 
 def _lost(state: ChatState) -> Booking:
@@ -274,6 +279,9 @@ class MemoryDatabase:
             updated_at=row.updated_at,
             client_tools=row.setup.client_tools or (),
             mcp_servers=row.setup.mcp_servers or (),
+            agents=None if row.setup.agents is UNSET else row.setup.agents,
+            has_agents=any(kin.parent_id == row.id for kin in self.kept.families.kin.values()),
+            **_kinship(self.kept.families.kin.get(row.id)),
         )
 
     def found(self, row: ChatRow) -> ChatState:
@@ -382,3 +390,7 @@ class MemoryDatabase:
 
     def _start(self) -> str:
         return f"server {next(self._serials)}"
+
+
+def _kinship(kin: Kinship | None) -> dict[str, Any]:
+    return {} if kin is None else kin._asdict()

@@ -88,9 +88,10 @@ class MemoryStore(Claims, MemoryLedger):
         async with self._link.crossing("delete"):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
-            del self._database.chats[chat_id]
-            self._forget_permissions(owner_id, chat_id)
-            self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
+            self._require_family_rest(self._database.row(chat_id))
+            families = self._database.kept.families
+            for each in [chat_id, *(each for each, kin in families.kin.items() if kin.root_id == chat_id)]:
+                self._delete(each, owner_id)
             return chat
 
     async def commit(
@@ -198,7 +199,9 @@ class MemoryStore(Claims, MemoryLedger):
         words: str | None = None,
     ) -> tuple[Chat, ...]:
         async with self._link.crossing("list_chats"):
+            kin = self._database.kept.families.kin
             newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
+            newest = [row for row in newest if row.id not in kin]
             if after is not None:
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
@@ -212,7 +215,8 @@ class MemoryStore(Claims, MemoryLedger):
         async with self._link.crossing("list_changed"):
             now = self._database.now()
             since = min(now, as_of or now) - timedelta(seconds=seconds)
-            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids]
+            kin = self._database.kept.families.kin
+            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids and row.id not in kin]
             changed = [row for row in changed if row.updated_at > since]
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
@@ -267,7 +271,7 @@ class MemoryStore(Claims, MemoryLedger):
         decision = create(Create(chat.messages))
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
-        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers)
+        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers, agents=chat.agents)
         self._database.chats[chat.id] = row
         decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
@@ -277,6 +281,14 @@ class MemoryStore(Claims, MemoryLedger):
         self._make_sure_of_room(row, command)
         outcome = self._write(row, decide(self._database.found(row), command, facts=_facts(row, command)))
         return self._remember(owner_id, idempotency, outcome)
+
+    def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
+        families = self._database.kept.families
+        del self._database.chats[chat_id]
+        families.kin.pop(chat_id, None)
+        families.orders.pop(chat_id, None)
+        self._forget_permissions(owner_id, chat_id)
+        self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
@@ -336,6 +348,7 @@ class MemoryStore(Claims, MemoryLedger):
         if decision.setup is not None:
             _set_up(row, decision.setup)
         self._write_calls(row, decision)
+        self._give_orders(row, decision)
         if state.retry is None:
             row.retry_at = None
         elif decision.retry_delay_ms is not None:
@@ -353,9 +366,10 @@ class MemoryStore(Claims, MemoryLedger):
         bill = self._database.bill_of(row, since=max((turn.revision for turn in row.turns), default=1))
         turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code, bill if bill.attempts else None)
         row.turns.append(turn)
-        self._database.kept.push.note(
-            row.owner_id, row.id, turn.outcome, tokens=self._database.tokens, now=self._database.clock()
-        )
+        if row.id not in self._database.kept.families.kin:
+            self._database.kept.push.note(
+                row.owner_id, row.id, turn.outcome, tokens=self._database.tokens, now=self._database.clock()
+            )
         return turn
 
     def _message(self, new: NewMessage, revision: int) -> Message:
@@ -377,6 +391,8 @@ def _set_up(row: ChatRow, setup: ChatSetup) -> None:
     if setup.model is not UNSET:
         row.model = setup.model
     given = {name: value for name in ("client_tools", "mcp_servers") if (value := getattr(setup, name)) is not None}
+    if setup.agents is not UNSET:
+        given["agents"] = setup.agents
     row.setup = msgspec.structs.replace(row.setup, **given)
 
 

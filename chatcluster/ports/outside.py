@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chatcluster.ports.limits import UNLIMITED, LimitCheck
 from chatcluster.ports.model import Model
 from chatcluster.ports.pubsub import PubSub
 from chatcluster.ports.registry import Registry
@@ -20,3 +21,4 @@ class Outside:
     pubsub: PubSub
     model: Model
     toolbox: Toolbox
+    limits: LimitCheck = UNLIMITED

@@ -12,6 +12,7 @@ import msgspec
 from chatcluster.chat import ChatState, ClientTool, Fence, OwnerCommand, Status, StoredState, UserCommand
 from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
+from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
 from chatcluster.usage import Spent
 
@@ -70,6 +71,18 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
     updated_at: datetime
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    agents: bool | None = None
+    """Whether it may have agents; None: as the deployment is set."""
+    parent_id: UUID | None = None
+    """The chat that this one is an agent of, as ``root_id`` is the one at the top; ``depth`` below that."""
+    root_id: UUID | None = None
+    depth: int = 0
+    has_agents: bool = False
+
+    @property
+    def family_id(self) -> UUID:
+        """The chat at the top of the family: itself, if it is nobody's agent."""
+        return self.root_id or self.id
 
     @property
     def failed_attempt(self) -> int:
@@ -79,7 +92,9 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
 
     @property
     def shown_status(self) -> str:
-        """The status in the API: a runnable chat that nobody owns yet is ``pending``."""
+        """The status in the API: a runnable chat that nobody owns yet is ``pending``; to wait for agents is to run."""
+        if self.status is Status.REQUIRES_ACTION and self.waits_for_agents:
+            return str(Status.RUNNING)
         if self.status is Status.RUNNING and self.worker_id is None and not self.archived:
             return "pending"
         return str(self.status)
@@ -118,6 +133,10 @@ class NewChat(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...]
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    agents: bool | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
+    depth: int = 0
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -212,7 +231,7 @@ class Changes(msgspec.Struct, frozen=True):
     timeline: int | None = None
 
 
-class Store(Ledger, Protocol):
+class Store(Ledger, Families, Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides.
 
     The first write after a failover leaps, see ``chat/timeline.py``.
@@ -237,9 +256,9 @@ class Store(Ledger, Protocol):
         ...
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
-        """Delete a chat that rests, with all that belongs to it, for good. Returns what it was.
+        """Delete a chat that rests, with all that belongs to it, its agents too, for good. Returns what it was.
 
-        Raises ``ChatNotFound`` (also for another user's chat) and ``ChatBusy``.
+        Raises ``ChatNotFound`` (also for another user's chat), ``ChatBusy`` (of agents too), ``AgentChat``.
         """
         ...
 
@@ -354,7 +373,8 @@ class Store(Ledger, Protocol):
         pinned: bool | None = None,
         words: str | None = None,
     ) -> tuple[Chat, ...]:
-        """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``.
+        """Those that are nobody's agents, newest first; ``after`` is the last chat of the previous page. An unknown one
+        raises ``ChatNotFound``.
 
         ``words``: only chats with these in their title, in whatever case. None leaves a choice away.
         """
@@ -363,7 +383,8 @@ class Store(Ledger, Protocol):
     async def list_changed(
         self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
     ) -> Changes:
-        """A page of those chats of these owners that changed in the last ``seconds``, or ``seconds`` before ``as_of``.
+        """A page of those chats of these owners, nobody's agents, that changed in the last ``seconds``, or ``seconds``
+        before ``as_of``.
 
         ``as_of`` is what an earlier call returned. Both times are by the database's clock, and the earlier one counts:
         so a clock that is set, forward or back, hides no change. ``after`` is the last chat of the previous page.

@@ -41,10 +41,12 @@ class Approval(StrEnum):
 
 
 class RunBy(StrEnum):
-    """Where a call is run: by the chat's owner, or by the chat's client, which sends the result."""
+    """Where a call is run: by the chat's owner, or by the chat's client, which sends the result. Or nowhere: an agent
+    is what it waits for."""
 
     OWNER = "owner"
     CLIENT = "client"
+    AGENTS = "agents"
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from chatcluster.errors import CallerError, Fenced, Unreadable
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
 from chatcluster.ports import Chat, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
-from chatcluster.postgres.call_writer import permit, write_calls
+from chatcluster.postgres.call_writer import give_orders, permit, write_calls
 from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
@@ -79,6 +79,10 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         json_of(chat.client_tools or None),
         list(chat.mcp_servers) or None,
         state.cause,
+        chat.agents,
+        chat.parent_id,
+        chat.root_id,
+        chat.depth,
     )
 
 
@@ -106,6 +110,8 @@ async def write_decision(
     chat = chat_of(await _update_chat(connection, values, before, fence))
     if decision.grant is not None:
         await permit(connection, chat, decision.grant)
+    if chat.has_agents or chat.root_id is not None:
+        await give_orders(connection, chat, before, decision.event)
     return Outcome(chat, messages, queued, ended=ended)
 
 
@@ -151,7 +157,13 @@ async def write_known(
 
 async def apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
     """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
-    if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
+    if (
+        row is None
+        or row["queue_length"]
+        or row["open_calls"]
+        or row["has_agents"]
+        or not has_known_room(row, command, bytes_max)
+    ):
         return None
     try:
         seen = chat_of(row)
@@ -267,6 +279,8 @@ def _setup_values(setup: ChatSetup | None) -> dict[str, object]:
         "model": None if setup.model is UNSET else setup.model,
         "client_tools": json_of(setup.client_tools),
         "mcp_servers": None if setup.mcp_servers is None else list(setup.mcp_servers),
+        "agents_chosen": setup.agents is not UNSET,
+        "agents": None if setup.agents is UNSET else setup.agents,
     }
 
 

@@ -74,7 +74,13 @@ from chatcluster.postgres.decision_writer import (
     write_seen,
 )
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.looked_up import facts_of, lock_overdue, make_sure_of_room, recorded_messages
+from chatcluster.postgres.looked_up import (
+    facts_of,
+    lock_overdue,
+    make_sure_of_room,
+    recorded_messages,
+    require_family_rest,
+)
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.reads import PostgresReads
 from chatcluster.postgres.rows import (
@@ -173,6 +179,12 @@ class PostgresStore(PostgresReads):
             self._histories.known.confirm(one, generation)
         return claimed
 
+    async def _made(self, connection: Connection, agent: NewChat) -> Outcome:
+        return await _create(connection, agent, None)
+
+    async def _carried_out(self, connection: Connection, row: Row, command: Command) -> Outcome:
+        return await _transition(connection, row, command, None)
+
     async def expire_actions(self, limit: int) -> tuple[Outcome, ...]:
         expired: list[Outcome] = []
         for chat_id in await self._overdue_chats(limit):
@@ -236,6 +248,8 @@ async def _expire(connection: Connection, chat_id: UUID) -> tuple[Outcome, ...]:
 async def _delete(connection: Connection, chat_id: UUID, owner_id: UUID) -> Chat:
     chat = chat_of(existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id))
     require_rest(chat)
+    if chat.has_agents or chat.parent_id is not None:
+        await require_family_rest(connection, chat)
     await connection.execute(SQL["delete_chat"], chat_id)
     return chat
 
@@ -271,7 +285,7 @@ async def _transition(
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     state = continued(state, row["wal_timeline"])
     decision: Decision = decide(state, command, fence, facts)
-    if not (fence or has_more or kept_bytes) and is_plain_of_user(decision):
+    if not (fence or has_more or kept_bytes or chat.has_agents) and is_plain_of_user(decision):
         outcome = await write_seen(connection, chat, decision, state)
         if outcome is not None:
             return outcome

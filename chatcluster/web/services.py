@@ -13,17 +13,17 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import Mcp
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
-from chatcluster.ports.overview import Overview
-from chatcluster.ports.usage import UsageBook
-from chatcluster.push_subscriptions import PushSubscriptions
+from chatcluster.ports import Accounts, PubSub, Registry, Store
+from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.web.groups import Browsers, Overview
 
 
 class Subscriber(Protocol):
@@ -70,6 +70,12 @@ class Tabs(Protocol):
     ) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
+class FamilyStreams(Protocol):
+    def subscribe(
+        self, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -83,19 +89,12 @@ class Health(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Readers:
-    """Where readers of event streams subscribe: to a chat, to a list, to both."""
+    """Where readers of event streams subscribe: to a chat, to a list, to both; to a chat and its agents."""
 
     feeds: Feeds
     watches: Watches
     tabs: Tabs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Browsers:
-    """Who is signed in, and whom to tell that an answer is there."""
-
-    sessions: Sessions
-    push: PushSubscriptions
+    families: FamilyStreams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +114,4 @@ class Services:
     health: Health
     metrics: Metrics
     mcp: Mcp
-    usage: UsageBook
+    spending: Spending

@@ -25,7 +25,7 @@ export function PushChoice() {
   };
   const state = query.data;
   return (
-    <section aria-label="Notifications" className="flex flex-wrap items-center gap-2 text-sm">
+    <div className="flex flex-wrap items-center gap-2 text-sm">
       <p className="min-w-0 flex-1 text-soft">
         {query.error ? `Notifications: ${query.error.message}` : state ? WORDS[state] : "…"}
       </p>
@@ -41,6 +41,6 @@ export function PushChoice() {
           Stop notifying me
         </Button>
       )}
-    </section>
+    </div>
   );
 }

@@ -56,6 +56,9 @@ class CreateChat(Body, frozen=True, kw_only=True):
     system_prompt: str | None = None
     tools: Annotated[list[InputTool], Meta(description="Tools that the client runs itself")] = []
     mcp_servers: Annotated[list[str], Meta(description="The slugs of the servers whose tools the chat has")] = []
+    agents: Annotated[
+        bool | None, Meta(description="Whether it may have sub-agents; null: as the deployment is set")
+    ] = None
 
 
 class PatchChat(Body, frozen=True, kw_only=True):
@@ -66,6 +69,9 @@ class PatchChat(Body, frozen=True, kw_only=True):
     tools: list[InputTool] | UnsetType = UNSET
     mcp_servers: list[str] | UnsetType = UNSET
     pinned: bool | UnsetType = UNSET
+    agents: Annotated[
+        bool | UnsetType | None, Meta(description="Whether it may have sub-agents; null: as the deployment is set")
+    ] = UNSET
     model: Annotated[
         str | UnsetType | None, Meta(description="Of the messages from now on; null: what the deployment is set to")
     ] = UNSET

@@ -62,6 +62,7 @@ def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         messages=tuple(messages),
         client_tools=checked_tools(data.tools),
         mcp_servers=checked_servers(data.mcp_servers),
+        agents=data.agents,
     )
 
 
@@ -74,7 +75,7 @@ async def list_chats(
     pinned: Annotated[bool | None, QueryParameter(description="Only those that are pinned, or that are not")] = None,
     q: Annotated[str | None, QueryParameter(description="Only those with this in their title, in any case")] = None,
 ) -> ChatsAnswer:
-    """The caller's chats, newest first."""
+    """The caller's chats, newest first. Sub-agents are not among them: they are children of theirs."""
     chats = await request.services.store.list_chats(
         request.user.user_id,
         archived=archived,
@@ -90,9 +91,17 @@ async def list_chats(
 async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAnswer:
     """One chat, without its history: what it waits for, the tools that its client runs, and what it cost."""
     chat = await request.owned_chat(chat_id)
-    waits = chat.status is Status.REQUIRES_ACTION
+    waits = chat.status is Status.REQUIRES_ACTION or chat.has_agents
     actions = await request.services.store.actions(chat.id) if waits else ()
-    return chat_details_answer(chat, actions, await request.services.usage.of_chat(chat.id))
+    return chat_details_answer(chat, actions, await request.services.spending.usage.of_chat(chat.id))
+
+
+@get("/chats/{chat_id:str}/children", responses=REFUSALS)
+async def list_children(request: ApiRequest, chat_id: FromPath[str]) -> ChatsAnswer:
+    """The sub-agents of a chat, the oldest first: all of them, as a chat has few. Theirs are children of theirs."""
+    chat = await request.owned_chat(chat_id)
+    family = await request.services.store.family(chat.family_id) if chat.has_agents else ()
+    return ChatsAnswer([chat_answer(child) for child in family if child.parent_id == chat.id], has_more=False)
 
 
 @patch("/chats/{chat_id:str}", responses=REFUSALS)
@@ -105,6 +114,7 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     setup = ChatSetup(
         client_tools=None if data.tools is UNSET else checked_tools(data.tools),
         mcp_servers=None if data.mcp_servers is UNSET else checked_servers(data.mcp_servers),
+        agents=data.agents,
     )
     model = data.model if data.model is UNSET else checked_model(data.model)
     chat = await request.owned_chat(chat_id)
@@ -141,4 +151,4 @@ async def interrupt_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAns
     return chat_answer(outcome.chat)
 
 
-ROUTES = [create_chat, list_chats, get_chat, patch_chat, delete_chat, interrupt_chat]
+ROUTES = [create_chat, list_chats, get_chat, list_children, patch_chat, delete_chat, interrupt_chat]

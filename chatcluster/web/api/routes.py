@@ -5,6 +5,7 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin,
     chats,
+    limits,
     mcp,
     messages,
     models,
@@ -28,4 +29,5 @@ ROUTES = [
     *overview.ROUTES,
     *mcp.ROUTES,
     *usage.ROUTES,
+    *limits.ROUTES,
 ]

@@ -26,8 +26,7 @@ create index push_notices_by_due on push_notices (due_at);
 create index push_notices_by_subscription on push_notices (subscription_id);
 
 -- In the transaction that ends the turn, whichever way it is written, and by replicas of the previous version as well. A
--- turn of somebody without a subscription costs one look into an index. Chats of agents have a parent, where there are
--- agents; their turns are told to nobody. A row of that kind is taken apart only for those who have a subscription.
+-- turn of somebody without a subscription costs one look into an index. The turns of agents are told to nobody.
 create function note_turn_for_push() returns trigger language plpgsql as $$
 declare
     owner uuid;
@@ -35,13 +34,12 @@ begin
     if not exists (select from push_subscriptions) then
         return null;
     end if;
-    select owner_id into owner from chats where id = new.chat_id;
+    select owner_id into owner from chats where id = new.chat_id and parent_id is null;
     insert into push_notices (subscription_id, chat_id, outcome)
     select push_subscriptions.id, new.chat_id, new.outcome
     from push_subscriptions join tokens on tokens.id = push_subscriptions.token_id
     where push_subscriptions.user_id = owner
-        and tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > statement_timestamp())
-        and (select to_jsonb(chats) ->> 'parent_id' is null from chats where id = new.chat_id);
+        and tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > statement_timestamp());
     return null;
 end
 $$;

@@ -29,14 +29,15 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.audience import Audience
-from chatcluster.config import Settings
-from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.config import Settings, require_key, require_servers
+from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
 from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
+from chatcluster.llm.sent_files import SentFiles
 from chatcluster.loop_watch import spare_pauses, watch_loop
-from chatcluster.mcp_administration import Mcp, McpAdministration
+from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
@@ -46,17 +47,20 @@ from chatcluster.ports import McpServers, Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
+from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.push import PostgresPush
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.push_parts import push_parts
@@ -72,6 +76,7 @@ from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
+from chatcluster.titling import Titling
 from chatcluster.tool_results import READ_RESULT
 from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
@@ -79,13 +84,15 @@ from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
-from chatcluster.web.groups import Browsers, Overview
+from chatcluster.web.browsers import Browsers
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.tool_servers import Mcp
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -106,9 +113,9 @@ async def serve(
     says ``{"worker_id", "port"}`` for every incarnation. ``model`` answers in the place of the provider that the
     settings name. Raises ``ConfigError`` for settings that cannot work.
     """
-    _require_servers(settings)
+    require_servers(settings)
     if model is None and settings.slots:
-        _require_key(settings)
+        require_key(settings)
     Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
@@ -126,21 +133,6 @@ async def serve(
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)
                 nursery.cancel_scope.cancel()
-
-
-def _require_servers(settings: Settings) -> None:
-    for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
-        if not url:
-            variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
-            raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
-
-
-def _require_key(settings: Settings) -> None:
-    """Without one every chat that this replica claims would end in an error."""
-    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
-        raise ConfigError(
-            "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
-        )
 
 
 class _Process:
@@ -169,7 +161,9 @@ class _Process:
         outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        connections = _connections(settings)
+        connections = connections_within_reach(
+            settings.connections_max, own=settings.database_pool_size + settings.slots
+        )
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
@@ -184,6 +178,7 @@ class _Process:
             on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
+        self._titling = Titling(PostgresTitles(database), model, notices, settings)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = self._services(
@@ -203,10 +198,11 @@ class _Process:
             purge.run,
             mcp.run,
             self.tally.run,
-            services.browsers.push.run,
             services.mcp.sign_ins.run,
+            services.browsers.push.run,
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
+            self._titling.run,
         )
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
@@ -230,16 +226,15 @@ class _Process:
         metrics: Metrics,
     ) -> Services:
         """What routes work with."""
+        push = push_parts(PostgresPush(self._database), self._settings)
         database, store = self._database, outside.store
-        transitions = Transitions(store, notices, outside.limits)
+        transitions = Transitions(store, notices, outside.limits, on_title_wanted=self._titling.wanted)
         return Services(
             settings=self._settings,
             store=store,
             accounts=PostgresAccounts(database),
             overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
-            browsers=Browsers(
-                sessions=PostgresSessions(database), push=push_parts(PostgresPush(database), self._settings)
-            ),
+            browsers=Browsers(sessions=PostgresSessions(database), push=push),
             registry=outside.registry,
             pubsub=self._pubsub,
             readers=Readers(
@@ -249,8 +244,8 @@ class _Process:
                 families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
             ),
             transitions=transitions,
-            health=Readiness(database, redis_health, lambda: self._replica.draining),
-            metrics=metrics,
+            monitoring=Monitoring(Readiness(database, redis_health, lambda: self._replica.draining), metrics),
+            uploads=Uploads(PostgresFiles(database), self._settings),
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
             mcp=Mcp(
@@ -258,6 +253,7 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
+            prompts=PostgresPrompts(database),
             spending=Spending(
                 PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
             ),
@@ -279,7 +275,11 @@ class _Process:
         if model is None:
             routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
             first_url = settings.llm_base_url.strip()
-            model = await stack.enter_async_context(HttpModel(routing, concurrent=settings.slots, first_url=first_url))
+            model = await stack.enter_async_context(
+                HttpModel(
+                    routing, concurrent=settings.slots, first_url=first_url, files=SentFiles(PostgresFiles(database))
+                )
+            )
         return cls(
             settings,
             database=database,
@@ -341,7 +341,7 @@ class _Process:
         with self._waiting_for_schema:
             while True:
                 try:
-                    await check_schema(self._database, say=lambda text: telemetry.event("postgres.doubtful", text=text))
+                    await check_schema(self._database, say=_say_doubt)
                     self._redis.identify(await read_cluster_id(self._database))
                 except StoreRefused:
                     raise
@@ -370,11 +370,6 @@ def _outside(
     )
 
 
-def _connections(settings: Settings) -> int:
-    """How many connections of others there may be."""
-    return connections_within_reach(settings.connections_max, own=settings.database_pool_size + settings.slots)
-
-
 def _audience(settings: Settings, connections: int) -> Audience:
     streams_max = max(1, min(settings.subscribers_max, connections - CONNECTIONS_FOR_REQUESTS))
     return Audience(replace(settings, subscribers_max=streams_max))
@@ -392,6 +387,10 @@ def _server(app: WebApp, settings: Settings, connections: int) -> Server:
             head_seconds=settings.head_seconds,
         ),
     )
+
+
+def _say_doubt(text: str) -> None:
+    telemetry.event("postgres.doubtful", text=text)
 
 
 def _say_ready(ready_fd: int | None, port: int, worker_id: UUID) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from uuid import UUID
 
 import msgspec
 
@@ -35,6 +36,15 @@ class ImagePart(msgspec.Struct, tag="image", frozen=True):
 
     media_type: str
     data: str
+
+
+class FilePart(msgspec.Struct, tag="file", frozen=True):
+    """A file that a user sent along. Its bytes are kept apart (``ports/files.py``); this tells of them."""
+
+    file_id: UUID
+    name: str
+    media_type: str
+    size_bytes: int
 
 
 class JsonPart(msgspec.Struct, tag="json", frozen=True):
@@ -129,6 +139,7 @@ Part = (
     | ToolCallPart
     | ToolResultPart
     | ImagePart
+    | FilePart
     | OpaquePart
     | ToolArgumentsPart
     | ToolProgressPart
@@ -142,13 +153,25 @@ STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, NoticePart)
 UNSEEN = (ReasoningPart, OpaquePart, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
 
-CONTENT_VERSION = 2
-"""Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text."""
+CONTENT_VERSION = 3
+"""Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text. 2: all but
+files. 3: files."""
 
 
 def content_version_of(parts: Iterable[Part]) -> int:
     """The lowest version of chatcluster's content that has all of these parts."""
-    return 1 if all(isinstance(part, TextPart | ReasoningPart | ToolCallPart) for part in parts) else 2
+    version = 1
+    for part in parts:
+        if isinstance(part, FilePart):
+            return 3
+        if not isinstance(part, TextPart | ReasoningPart | ToolCallPart):
+            version = 2
+    return version
+
+
+def files_in(parts: Iterable[Part]) -> tuple[UUID, ...]:
+    """The files that are sent along, each once."""
+    return tuple(dict.fromkeys(part.file_id for part in parts if isinstance(part, FilePart)))
 
 
 def text_of(parts: Iterable[Part]) -> str:

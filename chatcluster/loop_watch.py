@@ -55,16 +55,16 @@ def memory_bytes_max() -> int:
     return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
 
 
+def watch_loop(metrics: Metrics) -> None:
+    """Measure this thread's loop from now on, and show what was measured."""
+    watch = LoopWatch()
+    trio.lowlevel.add_instrument(watch)
+    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)
+
+
 def spare_pauses() -> None:
     """Each look of the garbage collector is a pause in every stream: it looks at a little at a time, and at what lives
     for long seldom."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
-
-
-def watch_loop(metrics: Metrics) -> None:
-    """Measure this thread's loop from now on, and show what was measured."""
-    watch = LoopWatch()
-    trio.lowlevel.add_instrument(watch)
-    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)

@@ -7,7 +7,6 @@ within a few seconds. What is done for somebody (``by``) is logged with it: whic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -18,10 +17,9 @@ from msgspec.structs import replace
 
 from chatcluster.errors import McpServerNotFound
 from chatcluster.mcp_checks import check_settings, checked_secret, checked_slug
-from chatcluster.ports import MCP_SERVERS_CHANNEL, Account, McpClient, McpServer, McpServers, McpSettings
+from chatcluster.ports import MCP_SERVERS_CHANNEL, Account, McpServer, McpServers, McpSettings
 from chatcluster.ports.administration import Deed
 from chatcluster.secrets import Keyring, last_four, place_of
-from chatcluster.sign_ins import SignIns
 
 Publish = Callable[[str, bytes], None]
 
@@ -103,12 +101,3 @@ def _changes(before: McpServer, after: McpServer, has_secrets: bool) -> dict[str
     fields = [name for name in new if new[name] != old[name]]
     renamed = {"slug": after.slug} if after.slug != before.slug else {}
     return {"fields": sorted([*fields, *(["secrets"] if has_secrets else [])]), **renamed}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mcp:
-    """Servers of tools: what administrators do with them, how they are spoken to, whom they have to let in."""
-
-    admin: McpAdministration
-    client: McpClient
-    sign_ins: SignIns

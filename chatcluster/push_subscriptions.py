@@ -19,7 +19,7 @@ from chatcluster.push_endpoints import checked_endpoint
 
 
 class PushSubscriptions:
-    """``public_key`` is for browsers, None where the deployment has no push key; ``run`` is the loop that tells them."""
+    """``public_key`` is for browsers, None where the deployment has no push key; ``run`` is the loop that tells."""
 
     def __init__(
         self,

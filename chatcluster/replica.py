@@ -28,12 +28,13 @@ import msgspec
 import trio
 
 from chatcluster import __version__, telemetry
+from chatcluster.byte_places import Places
 from chatcluster.config import Settings
 from chatcluster.deadlines import sweep_deadlines
 from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
 from chatcluster.families import sweep_families
 from chatcluster.heartbeat import Lease, hold_lease
-from chatcluster.histories import LONG_HISTORIES_BYTES, Places
+from chatcluster.histories import LONG_HISTORIES_BYTES
 from chatcluster.notices import Notices
 from chatcluster.ports import RUNNABLE_CHANNEL, SUSPECTED_TAKEOVERS, Claimed, Outside, Renewal, alone_seconds
 from chatcluster.ports import Replica as ReplicaRow

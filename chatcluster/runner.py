@@ -32,7 +32,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import trio
 
 from chatcluster import telemetry
@@ -279,7 +278,7 @@ class Runner:
         for notice in self._calls.tools.news():
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt):
-            return await attempt.run(msgspec.structs.replace(request, tools=self._calls.tools.specs))
+            return await attempt.run(self._calls.told(request))
 
     async def _keep_answer(self, answer_id: str) -> None:
         """Whoever owns the chat next can go on with this answer."""

@@ -44,10 +44,18 @@ NAME_CHARS_MAX = 100
 class Transitions:
     """What users do to chats."""
 
-    def __init__(self, store: Store, notices: Notices, limits: LimitCheck = UNLIMITED) -> None:
+    def __init__(
+        self,
+        store: Store,
+        notices: Notices,
+        limits: LimitCheck = UNLIMITED,
+        *,
+        on_title_wanted: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._notices = notices
         self._limits = limits
+        self._on_title_wanted = on_title_wanted
 
     async def create(self, new_chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
         """A chat with its first messages, if any. It starts to work on the answer at once.
@@ -58,6 +66,8 @@ class Transitions:
         outcome = await self._store.create(new_chat, idempotency)
         if not outcome.replayed:
             self._notices.committed(outcome.chat, "created")
+            if new_chat.wants_title:
+                self._on_title_wanted()
         return outcome
 
     async def apply(

@@ -89,6 +89,7 @@ class Cluster:
             "CHATCLUSTER_REDIS_URL": redis_url,
             "CHATCLUSTER_LLM_API_KEY": "simulated",
             "CHATCLUSTER_LLM_MODEL": "simulated",
+            "CHATCLUSTER_TITLES": "false",
         }
         self._database_url = database_url
         self._directory = directory

@@ -12,7 +12,7 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
-    VERSIONS_FORGOTTEN_MAX,
+    VERSIONS_RAISED,
     CallState,
     CommitStep,
     Edit,
@@ -355,7 +355,7 @@ async def test_versions_that_may_have_been_forgotten_are_not_given_out_again(wor
     chat = (await world.claim()).chat
     assert chat.worker_id is not None
     raised = await world.store.raise_epoch(chat.id, chat.worker_id, epoch=chat.epoch, above=2)
-    assert raised.snapshot_version == raised.reset_version == chat.snapshot_version + VERSIONS_FORGOTTEN_MAX
+    assert raised.snapshot_version == raised.reset_version == chat.snapshot_version + VERSIONS_RAISED
 
 
 async def test_to_raise_an_epoch_again_changes_nothing(world: World) -> None:

@@ -20,7 +20,7 @@ from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
 from chatcluster.family_stream import FamilyCursor
-from chatcluster.mcp_administration import Mcp, McpAdministration
+from chatcluster.mcp_administration import McpAdministration
 from chatcluster.memory import (
     MemoryAccounts,
     MemoryBroker,
@@ -33,7 +33,9 @@ from chatcluster.memory import (
     MemoryStore,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.prompts import MemoryPrompts
 from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
@@ -48,11 +50,13 @@ from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.web.app import create_app
-from chatcluster.web.groups import Browsers, Overview
+from chatcluster.web.browsers import Browsers
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.tool_servers import Mcp
 
 OPENING = b": open\nretry: 500\n"
 
@@ -235,6 +239,7 @@ class World:
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)
+        self.files = MemoryFiles(self.database)
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
@@ -257,22 +262,22 @@ class World:
         self.url = ""
         self.public_url = ""
 
+    def push_subscriptions(self) -> PushSubscriptions:
+        return PushSubscriptions(MemoryPush(self.database), self.settings, public_key=self.push_key)
+
     def services(self) -> Services:
         return Services(
             settings=self.settings,
             store=self.store,
             accounts=self.accounts,
-            browsers=Browsers(
-                sessions=self.sessions,
-                push=PushSubscriptions(MemoryPush(self.database), self.settings, public_key=self.push_key),
-            ),
+            browsers=Browsers(sessions=self.sessions, push=self.push_subscriptions()),
             overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
             transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
-            health=self.health,
-            metrics=self.metrics,
+            monitoring=Monitoring(self.health, self.metrics),
+            uploads=Uploads(self.files, self.settings),
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
             mcp=Mcp(
@@ -280,6 +285,7 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
+            prompts=MemoryPrompts(self.database),
             spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 

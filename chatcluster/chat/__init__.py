@@ -106,7 +106,7 @@ from chatcluster.chat.state import (
 )
 from chatcluster.chat.table import TABLE, Row
 from chatcluster.chat.tenure import claimed, disowned
-from chatcluster.chat.timeline import VERSIONS_FORGOTTEN_MAX, continued, leapt
+from chatcluster.chat.timeline import VERSIONS_FORGOTTEN_MAX, VERSIONS_RAISED, continued, leapt
 
 __all__ = [
     "CANCELLED_RUNNING_TEXT",
@@ -126,6 +126,7 @@ __all__ = [
     "TAKEN_OVER",
     "TIMED_OUT_TEXT",
     "VERSIONS_FORGOTTEN_MAX",
+    "VERSIONS_RAISED",
     "WAITING_STATES",
     "WAIT_SECONDS",
     "Answer",

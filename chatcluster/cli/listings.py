@@ -127,6 +127,18 @@ def show_models(models: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     _show_table(("name", "provider", "as", "", "enabled", "context", "fall-backs"), rows)
 
 
+def show_files(files: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/files`` answered."""
+    if as_json:
+        _show_json(files)
+        return
+    rows = (
+        (file["id"], file["name"], file["media_type"], str(file["size_bytes"]), file["created_at"][:16])
+        for file in files
+    )
+    _show_table(("ID", "name", "type", "bytes", "uploaded"), rows)
+
+
 def show_usage(answer: dict[str, Any], *, as_json: bool) -> None:
     """What ``GET /api/v1/usage`` answered."""
     if as_json:

@@ -42,6 +42,7 @@ from chatcluster.llm.answers import KEEP_ALIVE
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
+from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, require_able
 from chatcluster.llm.wires import WIRES, Routing, settings_routing
@@ -71,10 +72,14 @@ class HttpModel:
     """The ``Model`` of a replica: ``async with`` it, then ``stream`` as often as needed, concurrently.
 
     ``concurrent`` is how many answers are asked for at a time. ``first_url`` names a server that will surely be asked.
+    ``files`` puts those of the chats into requests.
     """
 
-    def __init__(self, routing: Routing, *, concurrent: int, first_url: str = "") -> None:
+    def __init__(
+        self, routing: Routing, *, concurrent: int, first_url: str = "", files: SentFiles | None = None
+    ) -> None:
         self._routing = routing
+        self._files = files or SentFiles(None)
         self._concurrent = concurrent
         self._first_url = first_url
         self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}
@@ -112,7 +117,8 @@ class HttpModel:
         wire = WIRES[route.kind]
         require_able(request, route)
         decoder = wire.decoder(request, route)
-        body = _Body(await self._send(request, route, wire, wire.target(request, route)), route.server)
+        async with self._files.inserted(request, set(route.options.input)) as whole:
+            body = _Body(await self._send(whole, route, wire, wire.target(request, route)), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"

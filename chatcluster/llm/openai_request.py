@@ -23,7 +23,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, is_blank, result_texts
+from chatcluster.llm.conversation import (
+    AnsweredCall,
+    DocumentPart,
+    SentPart,
+    Utterance,
+    conversation,
+    is_blank,
+    result_texts,
+)
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra
 from chatcluster.models import PrefixDialect
@@ -128,7 +136,7 @@ class _Open(NamedTuple):
     """Its content is a list of blocks; else it is one text."""
 
     def takes(self, said: Utterance) -> bool:
-        return said.message.role is self.role and not said.calls and (self.has_blocks or not said.has_images)
+        return said.message.role is self.role and not said.calls and (self.has_blocks or not said.has_media)
 
     @property
     def ending(self) -> bytes:
@@ -149,7 +157,7 @@ def _wire_messages(history: tuple[Message, ...], route: Route) -> Iterator[bytes
             yield b"" if is_open is None else is_open.ending
             yield b'%s{"role":"%s","content":' % (comma, said.message.role.value.encode())
             comma = b","
-            is_open = None if said.calls else _Open(said.message.role, said.has_images)
+            is_open = None if said.calls else _Open(said.message.role, said.has_media)
             yield b"" if is_open is None else b"[" if is_open.has_blocks else b'"'
         if is_open is not None:
             yield from _wire_blocks(said.message.parts) if is_open.has_blocks else _wire_texts(said.message)
@@ -204,7 +212,7 @@ def _wire_texts(message: Message) -> Iterator[bytes]:
             yield from text_pieces(part.text)
 
 
-def _wire_blocks(parts: Iterable[Part]) -> Iterator[bytes]:
+def _wire_blocks(parts: Iterable[SentPart]) -> Iterator[bytes]:
     """The items of a content that is a list."""
     comma = b""
     for part in parts:
@@ -214,6 +222,11 @@ def _wire_blocks(parts: Iterable[Part]) -> Iterator[bytes]:
             yield b'"}'
         elif isinstance(part, ImagePart):
             yield comma + b'{"type":"image_url","image_url":{"url":"data:'
+            yield from text_pieces(f"{part.media_type};base64,")
+            yield from text_pieces(part.data)
+            yield b'"}}'
+        elif isinstance(part, DocumentPart):
+            yield comma + b'{"type":"file","file":{"filename":%s,"file_data":"data:' % encode(part.name)
             yield from text_pieces(f"{part.media_type};base64,")
             yield from text_pieces(part.data)
             yield b'"}}'

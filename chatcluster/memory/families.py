@@ -10,8 +10,9 @@ from chatcluster.agents import AgentSeen, command_of, report, rests, waits_for_p
 from chatcluster.chat import CallState, Command, Decision, OpenCall, ReportAgents, Status, ToolResult, decide
 from chatcluster.chat.family import Order, order_after
 from chatcluster.errors import AgentChat, ChatBusy, Conflict, Moved
-from chatcluster.memory.database import ChatRow, Kinship, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow, Kinship
 from chatcluster.parts import CONTENT_VERSION, Role, text_of
 from chatcluster.ports import Chat, Idempotency, NewChat, Outcome
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from chatcluster.errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
-from chatcluster.memory.mcp_tables import GrantRow, LoginRow
+from chatcluster.memory.tables import GrantRow, LoginRow
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer
 from chatcluster.ports.administration import Deed
 

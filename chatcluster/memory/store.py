@@ -24,6 +24,7 @@ from chatcluster.chat import (
     OwnerCommand,
     Queued,
     Release,
+    Rename,
     Replaced,
     UserCommand,
     create,
@@ -35,14 +36,17 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.claims import Claims
-from chatcluster.memory.database import Booking, ChatRow, MemoryDatabase, Origin, UsedKey
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
 from chatcluster.memory.pages import history_page_of, page_of, turns_of
+from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
+from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
+    Booking,
     Changes,
     Chat,
     ChatRead,
@@ -58,7 +62,6 @@ from chatcluster.ports import (
     Version,
     require_rest,
 )
-from chatcluster.room import bytes_of, new_parts, require_room
 from chatcluster.texts import in_any_case
 
 
@@ -269,39 +272,38 @@ class MemoryStore(Claims, MemoryLedger):
 
     def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
         decision = create(Create(chat.messages))
+        require_files_of_new(self._database, chat)
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
         row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers, agents=chat.agents)
+        if chat.system_prompt:
+            self._database.kept.prompts[chat.id] = chat.system_prompt
         self._database.chats[chat.id] = row
+        if chat.wants_title:
+            self._database.kept.titles_wanted[chat.id] = TitleWish(self._database.clock())
         decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
-        self._make_sure_of_room(row, command)
-        outcome = self._write(row, decide(self._database.found(row), command, facts=_facts(row, command)))
-        return self._remember(owner_id, idempotency, outcome)
+        make_sure_of_room(row, command, self._settings.history_bytes_max)
+        if isinstance(command, Rename):
+            self._database.kept.titles_wanted.pop(chat_id, None)
+        decision = decide(self._database.found(row), command, facts=_facts(row, command))
+        require_files_of(self._database, row, command)
+        return self._remember(owner_id, idempotency, self._write(row, decision))
 
     def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
         families = self._database.kept.families
         del self._database.chats[chat_id]
         families.kin.pop(chat_id, None)
         families.orders.pop(chat_id, None)
+        self._database.kept.titles_wanted.pop(chat_id, None)
         self._forget_permissions(owner_id, chat_id)
         self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
-
-    def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
-        parts = new_parts(command)
-        if parts is None:
-            return
-        if isinstance(command, Edit):
-            held = bytes_of(message for message in row.messages if message.id < command.message_id)
-        else:
-            held = bytes_of(row.messages) + bytes_of(row.queue)
-        require_room(held, parts, bytes_max=self._settings.history_bytes_max)
 
     def _commit(self, fence: Fence, command: OwnerCommand, spent: Booking) -> Outcome:
         row = self._database.chats.get(fence.chat_id)

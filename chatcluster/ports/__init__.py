@@ -7,11 +7,13 @@ port             for real                        in one process
 ``Registry``     ``postgres/registry.py``        ``memory/registry.py``
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
 ``Models``       ``postgres/models.py``          ``memory/models.py``
+``Prompts``      ``postgres/prompts.py``         ``memory/prompts.py``
 ``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
 ``Series``       ``postgres/series.py``          ``memory/series.py``
 ``Push``         ``postgres/push.py``            ``memory/push.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
+``Files``        ``postgres/files.py``           ``memory/files.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
@@ -111,6 +113,7 @@ from chatcluster.ports.store import (
     SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
+    Booking,
     Changes,
     Chat,
     ChatRead,
@@ -171,6 +174,7 @@ __all__ = [
     "Auth",
     "Availability",
     "BearerAuth",
+    "Booking",
     "Burial",
     "Changes",
     "Chat",

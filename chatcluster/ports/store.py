@@ -14,6 +14,7 @@ from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
+from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
 from chatcluster.usage import Spent
 
 SUSPECTED_TAKEOVERS = 3
@@ -31,6 +32,9 @@ def alone_seconds(takeovers: int) -> float:
     """
     return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)
 
+
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
 
 VERSION_MAX = 2**63 - 1
 
@@ -124,7 +128,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NewChat(msgspec.Struct, frozen=True):
-    """``messages``: a system prompt, the first message to answer, both or none."""
+    """``messages``: a system prompt, the first message to answer, both or none. ``wants_title``: a model is to find a
+    better title."""
 
     id: UUID
     owner_id: UUID
@@ -133,10 +138,13 @@ class NewChat(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...]
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    system_prompt: str = ""
+    """Its own, apart from the messages."""
     agents: bool | None = None
     parent_id: UUID | None = None
     root_id: UUID | None = None
     depth: int = 0
+    wants_title: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -145,6 +153,8 @@ class Claimed(msgspec.Struct, frozen=True):
     chat: Chat
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
+    prompts: ToldPrompts = NOTHING_TOLD
+    """What its model is told before the conversation, as of now."""
 
     @property
     def wait_seconds(self) -> float:
@@ -263,7 +273,7 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def commit(
-        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: Booking = ()
     ) -> Outcome:
         """An owner's transition. Raises ``Fenced`` or ``Moved``, having written nothing.
 

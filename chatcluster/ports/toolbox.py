@@ -100,6 +100,11 @@ class TurnTools(Protocol):
         """What the turn goes on without, as found by ``tools``."""
         ...
 
+    @property
+    def instructions(self) -> Sequence[tuple[str, str]]:
+        """The servers that tools come from, as found by ``tools``: names, and what each says about itself, if any."""
+        ...
+
     async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
         """Run a call of a tool that ``tools`` named. To cancel it tells the tool. Raises
         ``SignInRequired``, and nothing else for what is outside."""

@@ -42,6 +42,7 @@ from chatcluster.chat import (
     Facts,
     Fence,
     OwnerCommand,
+    Rename,
     UserCommand,
     continued,
     create,
@@ -50,6 +51,7 @@ from chatcluster.chat import (
 )
 from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
 from chatcluster.ports import (
+    Booking,
     Chat,
     Claimed,
     Idempotency,
@@ -63,10 +65,9 @@ from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
-    Booking,
     apply_seen,
     insert_chat,
-    insert_messages,
+    insert_first_messages,
     is_plain,
     is_plain_of_user,
     write_decision,
@@ -215,7 +216,7 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
         return answered
     state = create(Create(chat.messages)).state
     row = await insert_chat(connection, chat, state)
-    messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
+    messages = await insert_first_messages(connection, chat, state.snapshot_version)
     return await answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
 
 
@@ -233,6 +234,8 @@ async def _apply(
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     facts = await facts_of(connection, chat_id, command)
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
+    if isinstance(command, Rename):
+        await connection.execute(SQL["forget_title"], chat_id)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
 

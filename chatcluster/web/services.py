@@ -14,16 +14,20 @@ from uuid import UUID
 
 from chatcluster.config import Settings
 from chatcluster.family_stream import FamilyCursor
-from chatcluster.mcp_administration import Mcp
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, PubSub, Registry, Store
+from chatcluster.ports.administration import Administration
+from chatcluster.ports.prompts import Prompts
+from chatcluster.ports.series import Series
 from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
-from chatcluster.web.groups import Browsers, Overview
+from chatcluster.uploads import Uploads
+from chatcluster.web.browsers import Browsers
+from chatcluster.web.tool_servers import Mcp
 
 
 class Subscriber(Protocol):
@@ -97,6 +101,22 @@ class Readers:
     families: FamilyStreams
 
 
+@dataclass(frozen=True)
+class Monitoring:
+    """What tells how the replica is doing."""
+
+    health: Health
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What administrators see of the whole cluster: lists and logs, and how much it did."""
+
+    administration: Administration
+    series: Series
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
@@ -111,7 +131,8 @@ class Services:
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""
     model_admin: ModelAdministration
-    health: Health
-    metrics: Metrics
+    monitoring: Monitoring
+    uploads: Uploads
     mcp: Mcp
+    prompts: Prompts
     spending: Spending

@@ -30,7 +30,7 @@ from chatcluster.chat import (
     Deny,
     SubmitToolResults,
 )
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import ToolCallPart, ToolResultPart
 from chatcluster.ports import Approval, Effect, Tool
 

@@ -45,9 +45,7 @@ class Answer:
         self.id = uuid4().hex
         self.script = script
         self.question = question
-        is_repeated = script.mode == "request"
-        request = question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace") if is_repeated else ""
-        text_count, text = script.text(question.prompt, question.results, request)
+        text_count, text = script.text(question.prompt, question.results, _repeated(script, question))
         if question.begun:
             script = self.script = replace(script, reasoning=0)
             text_count, text = _rest_of(question.begun, text_count, text, echoed=script.echoed)
@@ -83,6 +81,17 @@ class Answer:
                 return number, index
             index -= block.count
         raise IndexError(index)
+
+
+def _repeated(script: Script, question: Question) -> str:
+    """What an answer tells of the request itself."""
+    match script.mode:
+        case "request":
+            return question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace")
+        case "files":
+            return "\n".join(question.media) or "There are no files."
+        case _:
+            return ""
 
 
 def _rest_of(begun: str, count: int, token: Callable[[int], str], *, echoed: bool) -> tuple[int, Callable[[int], str]]:

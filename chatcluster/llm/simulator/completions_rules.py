@@ -6,11 +6,12 @@ The strictest of the servers is the measure: so whatever passes here passes ever
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from chatcluster.llm.simulator.media import Medium, read_file, read_image
 from chatcluster.llm.simulator.question import RefusedQuestion
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -100,6 +101,17 @@ def check(request: Request) -> None:
         _check_content(message, where)
         expected = _check_calls(message, known, where)
     _check_answered(expected)
+
+
+def media_in(request: Request) -> Iterator[Medium]:
+    """The images and documents of all messages. Raises ``RefusedQuestion``."""
+    for at, message in enumerate(request.messages):
+        for number, block in enumerate(message.blocks):
+            where = f"messages[{at}].content[{number}]"
+            if block.get("type") == "image_url":
+                yield read_image((block.get("image_url") or {}).get("url"), f"{where}.image_url.url")
+            elif block.get("type") == "file":
+                yield read_file(block.get("file"), f"{where}.file")
 
 
 def _check_tools(request: Request) -> None:

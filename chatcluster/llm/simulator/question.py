@@ -7,7 +7,9 @@ from typing import NamedTuple
 import msgspec
 
 from chatcluster.errors import InvalidRequest
+from chatcluster.llm.simulator.said import BLOCK
 from chatcluster.llm.simulator.script import last_paragraph
+from chatcluster.title_text import TITLE_INSTRUCTION, first_words
 
 MODEL_DEFAULT = "simulated"
 
@@ -29,6 +31,8 @@ class Spoken(NamedTuple):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     spoken: tuple[Spoken, ...]
     request: bytes
+    media: tuple[str, ...] = ()
+    """A line on each image and document that came with it."""
     model: str = MODEL_DEFAULT
     streams: bool = False
     wants_usage: bool = False
@@ -41,8 +45,26 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def prompt(self) -> str:
-        """The last paragraph of the last user message that has a text."""
+        """The last paragraph of the last user message that has a text; where a title is wanted, the order to say it."""
+        if self.wants_title:
+            return f"[[tps=0 say={self._title}]]"
         return last_paragraph(self.spoken[self._asked_at].text) if self._asked_at >= 0 else ""
+
+    @property
+    def wants_title(self) -> bool:
+        """Whether the conversation is to be named, and not to be gone on with."""
+        return any(one.role in ("system", "developer") and one.text == TITLE_INSTRUCTION for one in self.spoken)
+
+    @property
+    def is_uncounted(self) -> bool:
+        """Whether what is sent of the answer is not what counts as generated for a conversation."""
+        return self.in_background or self.wants_title
+
+    @property
+    def _title(self) -> str:
+        """What the message is about, without its orders."""
+        said = self.spoken[self._asked_at].text if self._asked_at >= 0 else ""
+        return first_words(BLOCK.sub(" ", said).replace("[", " ").replace("]", " ")).rstrip("?!.,;: ")
 
     @property
     def step(self) -> int:

@@ -14,7 +14,8 @@ behind the last results tells them.
 ``tps=100``            tokens per second; 0 is as fast as possible
 ``first_ms=5``         delay to the first token
 ``mode=echo``          ``words``, ``markdown`` (the prose), ``echo`` (repeat the prompt), ``results`` (repeat what
-                       the tools said), ``request`` (repeat the whole request, as JSON), ``silent`` (no text), or
+                       the tools said), ``request`` (repeat the whole request, as JSON), ``files`` (type, size and
+                       digest of each file in the request), ``silent`` (no text), or
                        ``clock`` (each token is the server's ``time.monotonic_ns()`` when it was written)
 ``word=x``             token *i* is ``x<i>`` and a space
 ``seed=7``             token *i* is drawn from a small vocabulary by the seed, the prompt and *i*; 0 is off

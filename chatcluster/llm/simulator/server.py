@@ -123,7 +123,7 @@ class Simulator:
         self.connections = 0
         self.requests = 0
         self.generations = 0
-        """Answers that were begun: to attach to one begins none."""
+        """Answers that were begun, but for titles: to attach to one begins none."""
         self.generated = 0
         """Tokens of all answers. Those in the background are generated whether somebody listens or not, and once."""
         self.cancelled = 0
@@ -209,14 +209,14 @@ class Simulator:
             headers = _retry_after_headers(script.retry_after)
             await connection.send_json(script.fail, front.failure_body(script), headers)
             return
-        self.generations += 1
+        self.generations += not question.wants_title
         underway = _Underway(answer, trio.current_time() + script.first_ms / 1000)
-        if question.in_background and not script.forget:
+        if question.in_background and not (script.forget or question.wants_title):
             self._remember(underway)
         if question.streams:
             await self._stream(connection, underway, front.rendered(underway.answer))
         else:
-            self.generated += 0 if question.in_background else answer.sent_count
+            self.generated += 0 if question.is_uncounted else answer.sent_count
             await self._answer_at_once(connection, underway.answer, front.rendered(underway.answer))
 
     def _remember(self, underway: _Underway) -> None:
@@ -280,7 +280,7 @@ class Simulator:
             late = int((trio.current_time() - due_at) / interval) if interval else TOKENS_PER_WRITE_MAX
             until = min(count, sent + 1 + min(late, TOKENS_PER_WRITE_MAX - 1))
             await connection.send(b"".join(map(rendered.token_event, range(sent, until))))
-            self.generated += 0 if answer.question.in_background else until - sent
+            self.generated += 0 if answer.question.is_uncounted else until - sent
             sent = until
 
     async def _send_ending(self, connection: Connection, answer: Answer, rendered: Rendered) -> None:

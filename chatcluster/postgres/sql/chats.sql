@@ -107,11 +107,24 @@ select
     {calls} as open_calls
 
 -- name: insert_chat
-insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-    claimable_since, content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id, root_id, depth)
-values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
-    $12::text[], $13, wal_timeline(), $14, $15, $16, $17)
-returning {chat}
+with inserted as (
+    insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
+        claimable_since, content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id,
+        root_id, depth)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
+        $12::text[], $13, wal_timeline(), $14, $15, $16, $17)
+    returning *
+),
+wish as (
+    insert into titles_wanted (chat_id) select id from inserted where $18::boolean
+)
+select {chat} from inserted as chats
+
+-- name: forget_title
+delete from titles_wanted where chat_id = $1
+
+-- name: insert_own_prompt
+insert into chat_prompts (chat_id, text) values ($1, $2)
 
 -- fragment: change
 -- retry_at starts with the transition that gives a delay, and stays while the state stays. The deadline of an action is
@@ -230,6 +243,9 @@ with inserted as (
 select json_agg({message} order by id) from inserted
 
 -- name: delete_messages_from
+with unreferenced as (
+    delete from chat_files where chat_id = $1 and message_id >= $2
+)
 update messages set deleted_at = statement_timestamp(), revision = $3
 where chat_id = $1 and id >= $2 and deleted_at is null
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin,
     chats,
+    files,
     limits,
     mcp,
     messages,
     models,
     overview,
+    prompts,
     push,
     sessions,
     streams,
@@ -28,6 +30,8 @@ ROUTES = [
     *admin.ROUTES,
     *overview.ROUTES,
     *mcp.ROUTES,
+    *prompts.ROUTES,
+    *files.ROUTES,
     *usage.ROUTES,
     *limits.ROUTES,
 ]

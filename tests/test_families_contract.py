@@ -16,6 +16,7 @@ from chatcluster.chat import (
     Approve,
     Archive,
     CallState,
+    Close,
     CommitStep,
     Edit,
     ErrorInfo,
@@ -319,6 +320,19 @@ async def test_an_order_to_leave_the_archive_waits_until_the_chat_is_there(world
     await world.store.apply(chat.id, Unarchive(), owner_id=OWNER)
     assert await world.store.obey(agent.id) is None
     assert await world.store.due_orders(10) == (agent.id,)
+    await world.store.commit(fence_of(await world.store.get(claimed.id)), FinishInterruption())
+    assert not (await obeyed(world))[agent.id].chat.archived
+
+
+async def test_a_stop_takes_back_no_order_to_leave_the_archive(world: World) -> None:
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    chat = (await world.store.commit(fence_of(chat), FinishTurn())).chat
+    claimed = (await world.claim()).chat
+    await world.store.apply(chat.id, Archive(), owner_id=OWNER)
+    await obeyed(world)
+    await world.store.apply(chat.id, Unarchive(), owner_id=OWNER)
+    await world.store.apply(chat.id, Close(), owner_id=OWNER)
     await world.store.commit(fence_of(await world.store.get(claimed.id)), FinishInterruption())
     assert not (await obeyed(world))[agent.id].chat.archived
 

@@ -5,7 +5,7 @@
 select {chat} from chats where root_id = $1 order by depth, chats.created_at, id
 
 -- name: lock_parent
-select id from chats where id = $1 for update
+select status from chats where id = $1 for update
 
 -- name: look_at_family
 -- A statement after the lock. The calls of a chat that is being stopped are as good as answered: what its agents were
@@ -85,10 +85,11 @@ order by place
 limit $2
 
 -- name: order_agents
--- The agents of the chat $1 itself: each gives orders to its own when it obeys.
+-- The agents of the chat $1 itself: each gives orders to its own when it obeys. What goes into the archive, or out of it,
+-- stops in any case.
 insert into family_orders (chat_id, root_id, word)
 select id, $2, $3 from chats where parent_id = $1 and root_id = $2
-on conflict (chat_id) do update set word = excluded.word
+on conflict (chat_id) do update set word = excluded.word where excluded.word <> 'close'
 
 -- name: order_look
 -- An order that is there already is written anew, so that whoever obeys it waits for what it is about.

@@ -119,7 +119,9 @@ class Client(ToolCalls, FileTransfers):
         return await self._read("/chats", query)
 
     async def update(self, chat_id: UUID | str, **fields: Any) -> Json:
-        """Change ``title``, ``pinned``, ``model``, ``archived``, ``tools`` or ``mcp_servers``. Returns the chat."""
+        """Change ``title``, ``pinned``, ``model``, ``archived``, ``tools``, ``mcp_servers`` or ``system_prompt``.
+
+        Returns the chat."""
         return await self._write("PATCH", f"/chats/{segment(chat_id)}", fields)
 
     async def delete(self, chat_id: UUID | str) -> None:
@@ -175,6 +177,15 @@ class Client(ToolCalls, FileTransfers):
 
     async def me(self) -> Json:
         return await self._read("/me")
+
+    async def prompt(self) -> str | None:
+        """What models are told of the token's user, in each of that user's chats."""
+        text: str | None = (await self._read("/me/prompt"))["prompt"]
+        return text
+
+    async def set_prompt(self, prompt: str | None) -> None:
+        """From each chat's next turn on; None is nothing."""
+        await self._write("PUT", "/me/prompt", {"prompt": prompt})
 
     async def usage(self, **query: Any) -> Json:
         """What one's chats cost: ``total`` and ``groups``. Query: ``from``, ``to``, ``group_by`` (day, model, chat)."""

@@ -127,7 +127,6 @@ from chatcluster.ports.store import (
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
-from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, alone_seconds
 from chatcluster.ports.toolbox import (
     Approval,
     Effect,
@@ -154,8 +153,6 @@ __all__ = [
     "RESULT_BYTES_MAX",
     "RUNNABLE_CHANNEL",
     "SESSION_LOCKS",
-    "SUSPECTED_SECONDS",
-    "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "TURNS_MAX",
     "VERSION_MAX",
@@ -242,7 +239,6 @@ __all__ = [
     "Transport",
     "TurnTools",
     "Version",
-    "alone_seconds",
     "checked_choice",
     "hint_channel",
     "hint_of",

@@ -249,6 +249,10 @@ class Store(Ledger, Families, Protocol):
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
         ...
 
+    async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+        """What an earlier request with this key was answered; if any. Raises ``IdempotencyKeyReused``."""
+        ...
+
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
         """Delete a chat that rests, with all that belongs to it, its agents too, for good. Returns what it was.
 

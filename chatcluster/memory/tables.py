@@ -9,19 +9,10 @@ from uuid import UUID
 
 from chatcluster.chat import ChatSetup, ChatState
 from chatcluster.chat.family import Order
+from chatcluster.memory.push_tables import PushTables
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
-from chatcluster.ports import (
-    SESSION_LOCKS,
-    DeletedChat,
-    Grant,
-    Login,
-    McpServer,
-    Outcome,
-    Permission,
-    Replica,
-    Token,
-)
+from chatcluster.ports import SESSION_LOCKS, DeletedChat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
 from chatcluster.ports.administration import AuditEntry, Takeover
 from chatcluster.ports.files import Rendition, StoredFile
 from chatcluster.ports.limits import Limit, LimitPlace, Member
@@ -221,5 +212,6 @@ class Kept:
     """What was spent, in the order of its booking."""
     titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
     minutes: list[Minute] = field(default_factory=list)
+    push: PushTables = field(default_factory=PushTables)
     families: FamilyTables = field(default_factory=FamilyTables)
     limits: LimitTables = field(default_factory=lambda: LimitTables())

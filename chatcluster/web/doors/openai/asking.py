@@ -92,7 +92,7 @@ async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: To
     if end is None:
         return await _go_on(request, data, given, tools, past.chat, system)
     history = await copied_history(request, past.chat.id, before=end)
-    kept = system or await request.services.prompts.own(past.chat.id) or ""
+    kept = system or await request.services.models.prompts.own(past.chat.id) or ""
     return await _ask_anew(request, data, (*history, *given.messages), tools, kept)
 
 
@@ -211,8 +211,8 @@ async def _require_outputs(request: ApiRequest, given: Given, chat: Chat) -> Non
 async def _configure(request: ApiRequest, tools: Tools, chat: Chat, system: str) -> None:
     """The tools of this turn are those that come with it, and so are its instructions, if any do."""
     is_at_rest = chat.status in (Status.WAITING, Status.ERROR)
-    if is_at_rest and system and system != await request.services.prompts.own(chat.id):
-        await request.services.prompts.set_own(chat.id, system)
+    if is_at_rest and system and system != await request.services.models.prompts.own(chat.id):
+        await request.services.models.prompts.set_own(chat.id, system)
     if is_at_rest and (chat.client_tools, chat.mcp_servers) != (tools.client, tools.servers):
         setup = ChatSetup(client_tools=tools.client, mcp_servers=tools.servers)
         await request.services.transitions.configure(chat, setup)

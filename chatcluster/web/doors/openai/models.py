@@ -15,7 +15,7 @@ OWNER = "chatcluster"
 
 
 async def _names(request: ApiRequest) -> list[str]:
-    catalogue = await request.services.catalogue()
+    catalogue = await request.services.models.catalogue()
     if catalogue.is_empty:
         name = request.services.settings.llm_model
         return [name] if name else []

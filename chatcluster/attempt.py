@@ -14,7 +14,7 @@ pair gets further, in whatever string it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import trio
@@ -37,7 +37,6 @@ from chatcluster.parts import (
     strings_of,
 )
 from chatcluster.ports import Delta, Finished, KeepAlive, Model, ModelRequest
-from chatcluster.tenure_stream import TenureStream
 
 PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
@@ -52,8 +51,16 @@ class Said(NamedTuple):
     position: Position | None = None
 
 
+class Listener(Protocol):
+    """Who is told what the model says: the readers, as a rule."""
+
+    def part(self, part: Part) -> None: ...
+
+    def flush(self) -> Position: ...
+
+
 class Attempt:
-    def __init__(self, model: Model, stream: TenureStream, settings: Settings) -> None:
+    def __init__(self, model: Model, stream: Listener, settings: Settings) -> None:
         self._model = model
         self._stream = stream
         self._settings = settings

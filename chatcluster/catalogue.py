@@ -21,6 +21,7 @@ class Level(Enum):
 EVENTS: dict[Level, dict[str, str]] = {
     Level.DEBUG: {
         "chat.attempt": "an attempt at a model response ended, and how",
+        "chat.compaction": "a summary was written in the place of a history, or not, and how long that took",
         "chat.claimed": "this replica took a chat",
         "chat.tenure": "a tenure ended on this replica, and with which status",
         "http.connection_dropped": "a connection was closed because its place was needed",
@@ -36,11 +37,13 @@ EVENTS: dict[Level, dict[str, str]] = {
         "chat.action_expired": "calls that waited for somebody were answered, as their time was over",
         "chat.actions_unreadable": "what a chat waits for is not understood by this version",
         "chat.attempt_failed": "the model's server failed an attempt",
+        "chat.compaction_failed": "a history could not be summarised",
         "chat.damaged": "a chat's row is damaged, and was shown without what cannot be read",
         "chat.error_unreadable": "the error in a chat's row is not understood by this version",
         "chat.passed_over": "a chat could not be claimed, and was left alone for a while",
         "chat.retry_unreadable": "the scheduled retry in a chat's row is not understood by this version",
         "chat.returned": "a chat that was ours in the database alone was given back",
+        "chat.summaries_unreadable": "where a chat was summarised cannot be read; the whole history is looked through",
         "chat.taken_over": "a chat was claimed whose last owner did not end in order",
         "chat.tools_unreadable": "the client's tools in a chat's row are not understood by this version",
         "chat.turn": "a turn ended, and how: the one line that it has at this level",

@@ -99,6 +99,19 @@ class OpaquePart(msgspec.Struct, tag="opaque", frozen=True, omit_defaults=True):
     prefix: str = ""
 
 
+class SummaryPart(msgspec.Struct, tag="summary", frozen=True, omit_defaults=True):
+    """For the model alone: what takes the place of all messages before it, but of those that it ``keeps``.
+
+    ``steps``: the model's responses in the turn under way that are in it. ``tight``: it is the so many-th summary in a
+    row that left no headroom.
+    """
+
+    text: str
+    keeps: tuple[int, ...] = ()
+    steps: int = 0
+    tight: int = 0
+
+
 class ToolArgumentsPart(msgspec.Struct, tag="tool_arguments", frozen=True):
     """On the stream alone: more of the arguments of a call that has begun."""
 
@@ -130,6 +143,7 @@ Part = (
     | ToolResultPart
     | ImagePart
     | OpaquePart
+    | SummaryPart
     | ToolArgumentsPart
     | ToolProgressPart
     | NoticePart
@@ -139,16 +153,26 @@ Parts = tuple[Part, ...]
 STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, NoticePart)
 """Parts that no message has."""
 
-UNSEEN = (ReasoningPart, OpaquePart, *STREAMED_ONLY)
+HIDDEN = (OpaquePart, SummaryPart)
+"""Parts that are in history, and are shown to nobody."""
+
+UNSEEN = (ReasoningPart, *HIDDEN, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
 
-CONTENT_VERSION = 2
-"""Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text."""
+CONTENT_VERSION = 3
+"""Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text. 3: summaries,
+which a version that does not know them would pass over, and ask about the whole history."""
 
 
 def content_version_of(parts: Iterable[Part]) -> int:
     """The lowest version of chatcluster's content that has all of these parts."""
-    return 1 if all(isinstance(part, TextPart | ReasoningPart | ToolCallPart) for part in parts) else 2
+    version = 1
+    for part in parts:
+        if isinstance(part, SummaryPart):
+            return 3
+        if not isinstance(part, TextPart | ReasoningPart | ToolCallPart):
+            version = 2
+    return version
 
 
 def text_of(parts: Iterable[Part]) -> str:
@@ -163,7 +187,8 @@ def strings_of(part: msgspec.Struct) -> Iterator[str]:
             yield value
         elif isinstance(value, tuple):
             for piece in value:
-                yield from strings_of(piece)
+                if isinstance(piece, msgspec.Struct):
+                    yield from strings_of(piece)
 
 
 def is_visible(parts: Iterable[Part]) -> bool:

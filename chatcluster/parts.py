@@ -24,6 +24,7 @@ import msgspec
 
 from chatcluster.content import (
     CONTENT_VERSION,
+    HIDDEN,
     STREAMED_ONLY,
     ImagePart,
     JsonPart,
@@ -34,6 +35,7 @@ from chatcluster.content import (
     ReasoningPart,
     ResourcePart,
     ResultContent,
+    SummaryPart,
     TextPart,
     ToolArgumentsPart,
     ToolCallPart,
@@ -53,6 +55,7 @@ __all__ = [
     "BEGINNING",
     "CONTENT_VERSION",
     "FRAME_KIND",
+    "HIDDEN",
     "START",
     "STREAMED_ONLY",
     "UNDECODABLE",
@@ -82,6 +85,7 @@ __all__ = [
     "ResourcePart",
     "ResultContent",
     "Role",
+    "SummaryPart",
     "TextPart",
     "ToolArgumentsPart",
     "ToolCallPart",
@@ -344,10 +348,10 @@ def decode_parts(data: bytes | str) -> Parts:
 
 
 def shown(message: Message) -> Message:
-    """The message as its readers get it: without what only the provider understands."""
-    if not any(isinstance(part, OpaquePart) for part in message.parts):
+    """The message as its readers get it: without what only the provider understands, or the model is told."""
+    if not any(isinstance(part, HIDDEN) for part in message.parts):
         return message
-    parts = tuple(part for part in message.parts if not isinstance(part, OpaquePart))
+    parts = tuple(part for part in message.parts if not isinstance(part, HIDDEN))
     return msgspec.structs.replace(message, parts=parts)
 
 

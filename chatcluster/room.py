@@ -46,6 +46,11 @@ def require_room(held_bytes: int, parts: Parts, *, bytes_max: int) -> None:
         )
 
 
+def kept_bytes(before: ChatState, decision: Decision) -> int | None:
+    """What the chat holds without the change, where the decision says what counts of its history from now on."""
+    return None if decision.kept_bytes is None else decision.kept_bytes + bytes_of(before.queue)
+
+
 def change_bytes(before: ChatState, decision: Decision) -> int:
     """By how much the decision changes what the chat holds, apart from the messages of its history that it deletes."""
     added = bytes_of(decision.messages) + bytes_of(filter(None, (decision.enqueue,)))

@@ -18,6 +18,8 @@ What happens on each failure:
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
 * ``Fenced``: another tenure is on; this one ends without any further effect. The same if there is no such chat any
   more, as a failover may have lost its creation;
+* the prompt is too long: a summary takes the place of the history, once, or the turn ends in an error that says what to
+  do (``compaction.py``);
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
 * the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
 * the chat has content of a newer version: it is given back, to a replica that can read it;
@@ -40,6 +42,7 @@ from chatcluster.chat import (
     DRAINED,
     RELEASED,
     CommitStep,
+    CommitSummary,
     ErrorInfo,
     Fail,
     FinishInterruption,
@@ -51,7 +54,9 @@ from chatcluster.chat import (
     StartAttempt,
     Status,
 )
+from chatcluster.compaction import Compaction
 from chatcluster.config import Settings
+from chatcluster.context import Source, prompt_of
 from chatcluster.errors import (
     ChatNotFound,
     Fenced,
@@ -67,7 +72,16 @@ from chatcluster.histories import error_of
 from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.salvage import salvage
-from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_failure, asked_model, next_step
+from chatcluster.turn import (
+    CallModel,
+    Finish,
+    RunCalls,
+    Summarize,
+    after_deaths,
+    after_failure,
+    asked_model,
+    next_step,
+)
 from chatcluster.turn_calls import TurnCalls
 
 RELEASE_SECONDS_MAX = 2.0
@@ -100,6 +114,7 @@ class Runner:
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
         self._calls: TurnCalls
+        self._compaction = Compaction(held, outside, settings)
 
     def __repr__(self) -> str:
         return f"<Runner {self._held}>"
@@ -196,9 +211,12 @@ class Runner:
         except HistoryTooLarge as error:  # of results, as a rule
             await self._fail(error_of(error))
             return
-        match next_step(messages, steps_max=self._settings.steps_max):
+        match next_step(messages, steps_max=self._settings.steps_max, compacting=self.chat.compacting):
             case CallModel():
-                await self._attempt(messages)
+                await self._ask_or_compact(messages)
+            case Summarize():
+                if await self._may_start():
+                    await self._compact(messages, self._compaction.asked_for())
             case RunCalls(calls):
                 await self._run_calls(calls)
             case Finish():
@@ -213,9 +231,21 @@ class Runner:
 
     # --- an attempt at a model response -------------------------------------------------------
 
-    async def _attempt(self, messages: list[Message]) -> None:
-        if self.chat.retry is not None and not await self._wait_for_retry():
+    async def _ask_or_compact(self, messages: list[Message]) -> None:
+        if not await self._may_start():
             return
+        match await self._compaction.need(messages, self._calls.tools.specs):
+            case ErrorInfo() as error:
+                await self._fail(error)
+            case Source() as source:
+                await self._compact(messages, source)
+            case None:
+                await self._attempt(messages)
+
+    async def _may_start(self) -> bool:
+        return self.chat.retry is None or await self._wait_for_retry()
+
+    async def _start_attempt(self) -> None:
         number = (self.chat.history_version, self.chat.attempt)
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
             await self._held.commit(StartAttempt(self.chat.attempt + 1))
@@ -224,13 +254,17 @@ class Runner:
         self._held.said = Said()
         self._calls.forget_results()
         self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
+
+    async def _attempt(self, messages: list[Message]) -> None:
+        await self._start_attempt()
+        chat = self.chat
         attempt = Attempt(self._outside.model, self._held.stream, self._settings)
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
                 answer = await self._held.unless_moved(lambda: self._ask(attempt, messages))
         except ProviderError as error:
             self._held.said = attempt.partial()
-            await self._failed(error)
+            await self._attempt_failed(error)
             return
         self._held.said = attempt.partial()  # an interrupt may still come before the commit
         if answer is None:
@@ -242,14 +276,18 @@ class Runner:
             await self._end(FinishTurn((answer,)), "finished")
 
     async def _ask(self, attempt: Attempt, messages: list[Message]) -> NewMessage:
-        """Have the model answer, once it is known what tools there are to tell it of."""
+        """Have the model answer."""
+        request = await self._request(messages)
+        for notice in (*self._compaction.news(), *self._calls.tools.news()):
+            self._held.stream.part(notice)
+        return await attempt.run(request)
+
+    async def _request(self, messages: list[Message]) -> ModelRequest:
+        """What the model is asked next, once it is known what tools there are to tell it of."""
         chat = self.chat
         await self._calls.tools.ask(chat)
-        for notice in self._calls.tools.news():
-            self._held.stream.part(notice)
-        model = asked_model(messages) or chat.model
-        request = ModelRequest(chat.id, tuple(messages), model, self._calls.tools.specs, failures=chat.failures)
-        return await attempt.run(request)
+        model, tools = asked_model(messages) or chat.model, self._calls.tools.specs
+        return ModelRequest(chat.id, prompt_of(messages), model, tools, failures=chat.failures)
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -262,6 +300,42 @@ class Runner:
             return True
         await self._held.reload()
         return False
+
+    # --- a summary ----------------------------------------------------------------------------
+
+    async def _compact(self, messages: list[Message], source: Source) -> None:
+        """Have a summary take the place of the history. If that is all that was asked for, the work is done."""
+        await self._start_attempt()
+
+        async def summarise() -> CommitSummary:
+            return await self._compaction.run(messages, source, await self._request(messages))
+
+        try:
+            command = await self._held.unless_moved(summarise)
+        except ProviderError as error:
+            await self._compaction_failed(error)
+            return
+        if command is None:
+            await self._held.reload()
+        elif self.chat.compacting:
+            await self._end(command, "compacted")
+        else:
+            await self._held.commit(command)
+        self._held.history.close()  # what came before the summary is not needed any more
+
+    async def _compaction_failed(self, error: ProviderError) -> None:
+        telemetry.event("chat.compaction_failed", chat_id=str(self.chat.id), kind=error.kind, error=error.message)
+        if not self._compaction.failed():
+            await self._failed(error)
+
+    # --- failures -----------------------------------------------------------------------------
+
+    async def _attempt_failed(self, error: ProviderError) -> None:
+        if error.kind == "context_overflow":
+            telemetry.event("chat.attempt_failed", chat_id=str(self.chat.id), kind=error.kind, retryable=False)
+            self._compaction.overflowed()  # the next step summarises, or ends the turn
+        else:
+            await self._failed(error)
 
     async def _failed(self, error: ProviderError) -> None:
         """Another attempt, or an error. Once that is committed, and not before, nothing is kept of the failed one."""

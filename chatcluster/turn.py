@@ -12,6 +12,7 @@ import msgspec
 from chatcluster.backoff import grown_seconds
 from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
+from chatcluster.context import has_news, summary_in
 from chatcluster.errors import ProviderError
 from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat
@@ -19,6 +20,10 @@ from chatcluster.ports import Chat
 
 class CallModel(msgspec.Struct, frozen=True):
     """Ask the model for the next assistant message."""
+
+
+class Summarize(msgspec.Struct, frozen=True):
+    """Put a summary in the place of the history, as the user asked for."""
 
 
 class RunCalls(msgspec.Struct, frozen=True):
@@ -31,14 +36,17 @@ class Finish(msgspec.Struct, frozen=True):
     """The turn is complete; nothing is left to say."""
 
 
-Step = CallModel | RunCalls | Finish
+Step = CallModel | Summarize | RunCalls | Finish
 
 
-def next_step(messages: Sequence[Message], *, steps_max: int) -> Step:
+def next_step(messages: Sequence[Message], *, steps_max: int, compacting: bool = False) -> Step:
     """The next step of a running chat with this history; at most ``steps_max`` model responses a turn.
 
-    A turn that reaches ``steps_max`` ends as it is, without an error, once what was called has its results.
+    A chat that is ``compacting`` answers nobody. A turn that reaches ``steps_max`` ends as it is, without an error, once
+    what was called has its results.
     """
+    if compacting:
+        return Summarize() if has_news(messages) else Finish()
     if not messages:
         return Finish()
     if calls := open_calls(messages):
@@ -73,6 +81,9 @@ def steps_taken(messages: Sequence[Message]) -> int:
     for message in reversed(messages):
         if message.role is Role.USER:
             break
+        summary = summary_in(message)
+        if summary is not None:
+            return steps + summary.steps
         steps += message.role is Role.ASSISTANT
     return steps
 

@@ -20,6 +20,7 @@ from chatcluster.chat import (
     ChooseModel,
     Command,
     CommitStep,
+    CommitSummary,
     Compact,
     Configure,
     DeleteQueued,
@@ -52,7 +53,7 @@ from chatcluster.chat import (
     Unarchive,
     digest_of,
 )
-from chatcluster.parts import NewMessage, Parts, Role, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.parts import NewMessage, Parts, Role, SummaryPart, TextPart, ToolCallPart, ToolResultPart
 
 CHAT = UUID(int=1)
 WORKER = UUID(int=2)
@@ -75,6 +76,12 @@ def assistant(words: str, *calls: str, finish_reason: str = "stop") -> NewMessag
 
 def result(call_id: str, content: str = "done") -> NewMessage:
     return NewMessage(Role.TOOL, (ToolResultPart(call_id, content),))
+
+
+def summary(words: str, *keeps: int, call_id: str = "summary") -> tuple[NewMessage, NewMessage]:
+    """The call that stands for a summary, and its result, in which that is."""
+    asked = NewMessage(Role.ASSISTANT, (ToolCallPart(call_id, "chat_summarized", "{}"),), finish_reason="tool_calls")
+    return asked, NewMessage(Role.TOOL, (ToolResultPart(call_id, words), SummaryPart(words, keeps)))
 
 
 def queue_of(*words: str) -> tuple[Queued, ...]:
@@ -155,6 +162,7 @@ def every_state() -> Iterator[ChatState]:
                 for open_calls in WAITING_CALLS:
                     yield state_of(status, queue=queue, open_calls=open_calls)
             case _:
+                yield state_of(status, queue=queue, compacting=True)
                 for open_calls in (*OPEN_CALLS, MIXED_CALLS):
                     yield state_of(status, queue=queue, open_calls=open_calls)
 
@@ -184,6 +192,7 @@ EVENTS: dict[str, Command] = {
     "CommitStep": CommitStep((result("call"),)),
     "StartCalls": StartCalls(("call",)),
     "AskAgain": AskAgain(("call",), 60.0),
+    "CommitSummary": CommitSummary(summary("what was said")),
     "FinishTurn": FinishTurn((assistant("the answer"),)),
     "FinishInterruption": FinishInterruption(assistant("half an ans", finish_reason="interrupted")),
     "Fail": Fail(ErrorInfo("generic", "it failed")),
@@ -246,6 +255,8 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return AskAgain((call_id,))
         case ExpireCalls():
             return ExpireCalls(tuple(open_call.call_id for open_call in seen.open_calls if open_call.waits)[:1])
+        case CommitSummary():
+            return CommitSummary(summary(f"summary {number}", call_id=f"summary {number}"))
         case FinishTurn():
             return FinishTurn(() if seen.open_calls else (assistant("the answer"),))
         case FinishInterruption():

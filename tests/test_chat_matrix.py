@@ -62,6 +62,7 @@ ScheduleRetry      -        running         -                        -          
 CommitStep         -        running/requires_action -                -                       -        -
 StartCalls         -        running         -                        -                       -        -
 AskAgain           -        running/requires_action -                -                       -        -
+CommitSummary      -        waiting/running -                        -                       -        -
 FinishTurn         -        waiting/running -                        -                       -        -
 FinishInterruption -        -               waiting/running/archived -                       -        -
 Fail               -        error           -                        -                       -        -

@@ -131,7 +131,7 @@ class Unarchive(msgspec.Struct, frozen=True):
 
 
 class Compact(msgspec.Struct, frozen=True):
-    pass
+    """Summarise the history, now, and rest. Whatever failed before does not count."""
 
 
 class Rename(msgspec.Struct, frozen=True):
@@ -208,6 +208,17 @@ class FinishTurn(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...] = ()
 
 
+class CommitSummary(msgspec.Struct, frozen=True):
+    """The call that stands for a summary, and its result, in which that is: the model is told of no message before, but
+    of those that it keeps. If that is all that was asked for, the chat comes to rest, or goes on to its queue.
+
+    ``kept_bytes``: what the messages count for that it keeps.
+    """
+
+    messages: tuple[NewMessage, ...]
+    kept_bytes: int = 0
+
+
 class FinishInterruption(msgspec.Struct, frozen=True):
     """``partial`` is what was said until then, ``results`` what tools gave that was not committed yet."""
 
@@ -244,7 +255,16 @@ UserCommand = (
     | EditQueued
 )
 OwnerCommand = (
-    StartAttempt | ScheduleRetry | CommitStep | StartCalls | AskAgain | FinishTurn | FinishInterruption | Fail | Release
+    StartAttempt
+    | ScheduleRetry
+    | CommitStep
+    | StartCalls
+    | AskAgain
+    | CommitSummary
+    | FinishTurn
+    | FinishInterruption
+    | Fail
+    | Release
 )
 Command = UserCommand | OwnerCommand | ExpireCalls
 Answer = SubmitToolResults | Approve | Deny

@@ -17,6 +17,7 @@ from chatcluster.chat.commands import (
     ChooseModel,
     Command,
     CommitStep,
+    CommitSummary,
     Compact,
     Configure,
     Create,
@@ -44,7 +45,7 @@ from chatcluster.chat.commands import (
 from chatcluster.chat.draft import Decision, Draft
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
-from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome
+from chatcluster.chat.state import SUMMARIES_MAX, ChatState, Fence, Status, TurnOutcome
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
@@ -84,6 +85,7 @@ def _edit(draft: Draft, command: Edit) -> None:
     draft.delete_queued(*draft.queue)
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
     draft.after.compacting = False
+    draft.after.summaries = tuple(version for version in draft.after.summaries if version <= replaced.revision)
     draft.insert(NewMessage(Role.USER, command.parts, model=command.model or replaced.model))
     draft.run()
 
@@ -129,6 +131,7 @@ def _unarchive(draft: Draft, _: Unarchive) -> None:
 
 def _compact(draft: Draft, _: Compact) -> None:
     draft.after.compacting = True
+    draft.after.failures = 0
     draft.run()
 
 
@@ -209,10 +212,26 @@ def _owned_call(draft: Draft, call_id: str) -> OpenCall:
     return draft.open_calls[call_id]
 
 
+def _commit_summary(draft: Draft, command: CommitSummary) -> None:
+    draft.insert(*command.messages)
+    draft.kept_bytes = command.kept_bytes
+    version = draft.before.snapshot_version + 1
+    draft.after.summaries = (*draft.after.summaries, version)[-SUMMARIES_MAX:]
+    if draft.after.compacting:
+        _go_on_or_rest(draft)
+    else:
+        draft.starts_attempt = True
+
+
 def _finish_turn(draft: Draft, command: FinishTurn) -> None:
     draft.outcome = TurnOutcome.FINISHED
     draft.insert(*command.messages)
     draft.answer_open_calls()
+    _go_on_or_rest(draft)
+
+
+def _go_on_or_rest(draft: Draft) -> None:
+    """What the owner did is done: the head of the queue is next, if there is one."""
     if draft.queue:
         draft.after.compacting = False
         draft.promote_head()
@@ -278,6 +297,7 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     CommitStep: _commit_step,
     StartCalls: _start_calls,
     AskAgain: _ask_again,
+    CommitSummary: _commit_summary,
     FinishTurn: _finish_turn,
     FinishInterruption: _finish_interruption,
     Fail: _fail,

@@ -38,7 +38,7 @@ from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
-from chatcluster.memory.pages import history_page_of, page_of, turns_of
+from chatcluster.memory.pages import counted, history_page_of, page_of, turns_of
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
     TURNS_MAX,
@@ -125,10 +125,12 @@ class MemoryStore(Claims, MemoryLedger):
             messages = tuple(message for message in row.messages if message.revision > after_version)
             return ChatRead(self._database.view(row), messages, row.queue, actions=self._actions(row))
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
         async with self._link.crossing("read_history"):
             row = self._database.row(chat_id)
-            return history_page_of(row, after, page_bytes, message_bytes_max)
+            return history_page_of(row, after, page_bytes, message_bytes_max, since)
 
     async def read_newer(
         self,
@@ -279,9 +281,9 @@ class MemoryStore(Claims, MemoryLedger):
         if parts is None:
             return
         if isinstance(command, Edit):
-            held = bytes_of(message for message in row.messages if message.id < command.message_id)
+            held = bytes_of(counted(message for message in row.messages if message.id < command.message_id))
         else:
-            held = bytes_of(row.messages) + bytes_of(row.queue)
+            held = bytes_of(counted(row.messages)) + bytes_of(row.queue)
         require_room(held, parts, bytes_max=self._settings.history_bytes_max)
 
     def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
@@ -373,5 +375,5 @@ def _facts(row: ChatRow, command: UserCommand) -> Facts:
         return Facts(known_calls=frozenset(row.calls.known.intersection(command.call_ids)))
     if not isinstance(command, Edit):
         return NO_FACTS
-    found = {message.id: Replaced(message.role, message.model) for message in row.messages}
+    found = {message.id: Replaced(message.role, message.model, message.revision) for message in row.messages}
     return Facts(found.get(command.message_id))

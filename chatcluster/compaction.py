@@ -1,0 +1,252 @@
+"""A summary in the place of a history: when one is needed, and how the owner of a chat comes to it.
+
+Before each call of the model ``need`` says whether one comes first (``context.py`` decides). ``run`` has the model
+write it: the same prompt and tools, none of which may be called, and one more message that asks for the summary.
+Readers see a call begin, and its result. What comes of it is one command, ``CommitSummary``: a replica that dies before
+it is committed leaves the old history, after it the new one, and its successor decides again from what there is.
+
+What happens on failure:
+
+* the provider says that what is to be summarised is too long itself: the newest half of it is told as one text, then
+  half of that, and so on;
+* the model fails, or says nothing: if the prompt can be sent nevertheless, the turn goes on without a summary, readers
+  get a notice, and the next step tries again; else it is a failed attempt like any other (``runner.py``), and so is
+  that of a summary which the user asked for;
+* the chat moves under it: nothing of it is kept, whatever was said.
+
+The provider's "too long", and a summary that failed, are remembered for the history at which it was, by this tenure
+alone: the next owner asks again, and learns the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import trio
+
+from chatcluster import telemetry
+from chatcluster.attempt import Attempt
+from chatcluster.chat import CommitSummary, ErrorInfo
+from chatcluster.config import Settings
+from chatcluster.context import (
+    INSTRUCTION,
+    SUMMARY_CALL,
+    TOKEN_BYTES,
+    Source,
+    kept_of,
+    newest_summary,
+    next_for,
+    prompt_of,
+    tokens_of,
+    tokens_of_prompt,
+    tokens_of_summary,
+    tokens_of_tools,
+    transcript,
+)
+from chatcluster.errors import ProviderError
+from chatcluster.held_chat import HeldChat
+from chatcluster.parts import (
+    JsonPart,
+    Message,
+    NewMessage,
+    NoticePart,
+    Part,
+    Position,
+    Role,
+    SummaryPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    encode,
+    text_of,
+)
+from chatcluster.ports import ModelRequest, Outside, ToolSpec, Window
+from chatcluster.room import bytes_of
+from chatcluster.turn import asked_model, steps_taken
+
+SUMMARY_CHARACTERS_MAX = 64 << 10
+ROOM_TOKENS_MIN = 200
+"""A history of which no more than that can be told is not summarised."""
+SHORTENED_MAX = 6
+"""How often a history that is too long to be summarised is halved."""
+MESSAGES_PER_STEP = 2000
+"""So many are measured in one step of the loop."""
+FAILED = NoticePart("compaction_failed", "The conversation could not be summarised; it goes on at its full length.")
+
+
+class Compaction:
+    """That of one tenure."""
+
+    def __init__(self, held: HeldChat, outside: Outside, settings: Settings) -> None:
+        self._held = held
+        self._outside = outside
+        self._settings = settings
+        self._overflowed_at = 0
+        """The history version of which the provider said that it is too long."""
+        self._failed_at = 0
+        """The one at which a summary could not be had."""
+        self._is_told = True
+        self._must = False
+        """The summary under way is needed: the turn cannot go on without it."""
+
+    def __repr__(self) -> str:
+        return f"<Compaction {self._held}>"
+
+    def overflowed(self) -> None:
+        """The provider says that the prompt is too long."""
+        self._overflowed_at = self._held.chat.history_version
+
+    def failed(self) -> bool:
+        """The summary could not be had. Whether the turn goes on without it."""
+        if self._must:
+            return False
+        self._failed_at, self._is_told = self._held.chat.history_version, False
+        return True
+
+    def news(self) -> list[NoticePart]:
+        """What the turn goes on without, once."""
+        news = [] if self._is_told else [FAILED]
+        self._is_told = True
+        return news
+
+    async def need(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Source | ErrorInfo | None:
+        """Whether a summary has to come before the model is asked, and why; or that the turn cannot go on.
+
+        ``tools`` are those of the turn, as far as they are known.
+        """
+        chat, window = self._held.chat, self._window(messages)
+        self._must = overflowed = self._overflowed_at == chat.history_version
+        if window is None and not overflowed:
+            return None
+        tokens = await self._measured(prompt_of(messages), tokens_of_tools(tools))
+        need = next_for(messages, tokens, window, overflowed=overflowed)
+        self._must = overflowed or (window is not None and tokens > window.limit_tokens)
+        if self._failed_at == chat.history_version and need is Source.THRESHOLD and not self._must:
+            return None
+        return need
+
+    def asked_for(self) -> Source:
+        """The user wants one."""
+        self._must = True
+        return Source.MANUAL
+
+    def _window(self, messages: Sequence[Message]) -> Window | None:
+        chat = self._held.chat
+        return self._outside.windows(asked_model(messages) or chat.model, chat.failures)
+
+    async def _measured(self, prompt: Sequence[Message], tools: int = 0) -> int:
+        estimates: list[int] = []
+        for index, message in enumerate(prompt, start=1):
+            estimates.append(tokens_of(message))
+            if index % MESSAGES_PER_STEP == 0:
+                await trio.lowlevel.checkpoint()
+        return tokens_of_prompt(prompt, estimates, tools)
+
+    # --- the summary --------------------------------------------------------------------------
+
+    async def run(self, messages: Sequence[Message], source: Source, request: ModelRequest) -> CommitSummary:
+        """Have the model write the summary, and tell readers. ``request`` is that of the next answer.
+
+        Raises ``ProviderError``.
+        """
+        chat, stream = self._held.chat, self._held.stream
+        call_id = f"{SUMMARY_CALL}_{chat.history_version}_{chat.attempt}"
+        call = ToolCallPart(call_id, SUMMARY_CALL, encode({"source": source}).decode())
+        window, tools, kept = self._window(messages), tokens_of_tools(request.tools), kept_of(messages)
+        tokens = await self._measured(request.messages, tools)
+        stream.part(call)
+        with telemetry.span("chat.compaction", chat_id=str(chat.id), source=str(source)):
+            try:
+                said = await self._said(request, tokens, window, kept, source)
+            except ProviderError as error:
+                stream.part(ToolResultPart(call_id, f"The summary failed: {error.message}", is_error=True))
+                raise
+        text = text_of(said.parts).strip()[:SUMMARY_CHARACTERS_MAX]
+        result = _result(call_id, text, source, tokens, window)
+        stream.part(result)
+        asked = msgspec.structs.replace(said, parts=(call,), finish_reason="tool_calls", position=str(stream.flush()))
+        summary = _summary(messages, kept, text, window, tools)
+        return CommitSummary((asked, NewMessage(Role.TOOL, (result, summary), position=asked.position)), bytes_of(kept))
+
+    async def _said(
+        self,
+        request: ModelRequest,
+        tokens: int,
+        window: Window | None,
+        kept: Sequence[Message],
+        source: Source,
+    ) -> NewMessage:
+        """The model's words. A history that is too long is shortened until it is not."""
+        room = tokens if window is None else window.limit_tokens
+        if source is Source.OVERFLOW:
+            room = min(room, tokens) // 2
+        for _ in range(SHORTENED_MAX):
+            asked = request if tokens <= room else _shortened(request, kept, room)
+            try:
+                return await self._ask(asked)
+            except ProviderError as error:
+                if error.kind != "context_overflow" or room // 2 < ROOM_TOKENS_MIN:
+                    raise
+            room = min(room, tokens) // 2
+        raise ProviderError("not even a part of the conversation is short enough to be sent", kind="context_overflow")
+
+    async def _ask(self, request: ModelRequest) -> NewMessage:
+        attempt = Attempt(self._outside.model, _Unheard(self._held.stream.flush), self._settings)
+        messages = (*request.messages, _of_user(request.messages[-1], INSTRUCTION))
+        said = await attempt.run(msgspec.structs.replace(request, messages=messages, may_call_tools=False))
+        if not text_of(said.parts).strip():
+            raise ProviderError("the model's summary is empty", kind="empty_answer", retryable=True)
+        return said
+
+
+class _Unheard:
+    """In the place of a stream: what the model says is for the summary, and for no reader."""
+
+    def __init__(self, flush: Callable[[], Position]) -> None:
+        self.flush = flush
+
+    def part(self, part: Part) -> None:
+        """Nobody is told."""
+
+
+def _of_user(like: Message, text: str) -> Message:
+    """A message of no history."""
+    return Message(0, Role.USER, (TextPart(text),), like.revision, like.created_at)
+
+
+def _result(call_id: str, text: str, source: Source, tokens: int, window: Window | None) -> ToolResultPart:
+    """What readers are shown of a summary."""
+    told: dict[str, Any] = {"summary": text, "source": source, "context_tokens": tokens}
+    if window is not None:
+        told |= {
+            "context_limit_tokens": window.context_tokens,
+            "threshold_percent": window.percent,
+            "usage_percent": round(100 * tokens / window.context_tokens),
+        }
+    return ToolResultPart(call_id, (JsonPart(encode(told).decode()),))
+
+
+def _summary(
+    messages: Sequence[Message], kept: Sequence[Message], text: str, window: Window | None, tools: int
+) -> SummaryPart:
+    """What the model is given instead of the history."""
+    _, before = newest_summary(messages)
+    steps = 0 if messages[-1].role is Role.ASSISTANT else steps_taken(messages)
+    summary = SummaryPart(text, tuple(message.id for message in kept), steps)
+    if window is None or tools + tokens_of_summary(summary, kept) <= window.threshold_tokens:
+        return summary
+    return msgspec.structs.replace(summary, tight=1 + (0 if before is None else before.tight))
+
+
+def _shortened(request: ModelRequest, kept: Sequence[Message], room_tokens: int) -> ModelRequest:
+    """What there is room for of the newest of the history, as one message, and of the summary before it; and the system
+    texts, if they are short. What is kept anyway is left out."""
+    systems = [message for message in request.messages if message.role is Role.SYSTEM]
+    room = room_tokens - sum(map(tokens_of, systems)) - len(INSTRUCTION) // TOKEN_BYTES
+    if room < room_tokens // 2:
+        systems, room = [], room_tokens // 2
+    left_out = {message.id for message in (*kept, *systems)}
+    text = transcript([message for message in request.messages if message.id not in left_out], room)
+    return msgspec.structs.replace(request, messages=(*systems, _of_user(request.messages[-1], text)), tools=())

@@ -21,8 +21,8 @@ class Level(Enum):
 EVENTS: dict[Level, dict[str, str]] = {
     Level.DEBUG: {
         "chat.attempt": "an attempt at a model response ended, and how",
-        "chat.compaction": "a summary was written in the place of a history, or not, and how long that took",
         "chat.claimed": "this replica took a chat",
+        "chat.compaction": "a summary was written in the place of a history, or not, and how long that took",
         "chat.tenure": "a tenure ended on this replica, and with which status",
         "http.connection_dropped": "a connection was closed because its place was needed",
         "http.request": "a request was answered",

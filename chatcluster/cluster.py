@@ -34,6 +34,7 @@ from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnav
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
+from chatcluster.llm.windows import catalogue_windows
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
@@ -41,7 +42,7 @@ from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model, Outside, Toolbox
+from chatcluster.ports import Model, Outside, Toolbox, Windows
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
@@ -170,7 +171,8 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
-        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox)
+        windows = catalogue_windows(lambda: directory.known, settings)
+        outside = _outside(database, redis, self._pubsub, model, windows, mcp.toolbox)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -314,7 +316,9 @@ class _Process:
         return False
 
 
-def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox) -> Outside:
+def _outside(
+    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, windows: Windows, mcp: Toolbox
+) -> Outside:
     store = PostgresStore(database)
     return Outside(
         store=store,
@@ -322,6 +326,7 @@ def _outside(database: Database, redis: RedisConnection, pubsub: RedisPubSub, mo
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
+        windows=windows,
         toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
 

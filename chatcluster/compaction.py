@@ -1,9 +1,9 @@
 """A summary in the place of a history: when one is needed, and how the owner of a chat comes to it.
 
-Before each call of the model ``need`` says whether one comes first (``context.py`` decides). ``run`` has the model
-write it: the same prompt and tools, none of which may be called, and one more message that asks for the summary.
-Readers see a call begin, and its result. What comes of it is one command, ``CommitSummary``: a replica that dies before
-it is committed leaves the old history, after it the new one, and its successor decides again from what there is.
+Before each call of the model ``context.py`` decides whether one comes first (``comes_first``). The model writes it: the
+same prompt and tools, none of which may be called, and one more message that asks for the summary. Readers see a call
+begin, and its result. What comes of it is one command, ``CommitSummary``: a replica that dies before it is committed
+leaves the old history, after it the new one, and its successor decides again from what there is.
 
 What happens on failure:
 
@@ -20,16 +20,17 @@ alone: the next owner asks again, and learns the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
 
 from chatcluster import telemetry
 from chatcluster.attempt import Attempt
-from chatcluster.chat import CommitSummary, ErrorInfo
+from chatcluster.chat import CommitSummary, ErrorInfo, Fail, OwnerCommand
 from chatcluster.config import Settings
+from chatcluster.content import SummaryPart
 from chatcluster.context import (
     INSTRUCTION,
     SUMMARY_CALL,
@@ -38,7 +39,6 @@ from chatcluster.context import (
     kept_of,
     newest_summary,
     next_for,
-    prompt_of,
     tokens_of,
     tokens_of_prompt,
     tokens_of_summary,
@@ -55,7 +55,6 @@ from chatcluster.parts import (
     Part,
     Position,
     Role,
-    SummaryPart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -76,34 +75,42 @@ MESSAGES_PER_STEP = 2000
 FAILED = NoticePart("compaction_failed", "The conversation could not be summarised; it goes on at its full length.")
 
 
+class Steps(NamedTuple):
+    """What the owner of the chat does besides, as its runner does it."""
+
+    start_attempt: Callable[[], Awaitable[None]]
+    request: Callable[[Sequence[Message]], Awaitable[ModelRequest]]
+    """The next one, with the history as the model is given it."""
+    end: Callable[[OwnerCommand, str], Awaitable[None]]
+    """Commit it, and go on to what was promoted, or end the tenure."""
+    failed: Callable[[ProviderError], Awaitable[None]]
+    """Schedule another attempt, or end the turn."""
+
+
 class Compaction:
     """That of one tenure."""
 
-    def __init__(self, held: HeldChat, outside: Outside, settings: Settings) -> None:
+    def __init__(self, held: HeldChat, outside: Outside, settings: Settings, steps: Steps) -> None:
         self._held = held
         self._outside = outside
         self._settings = settings
+        self._steps = steps
+        self._tools: tuple[ToolSpec, ...] = ()
+        """Those of the newest request."""
         self._overflowed_at = 0
         """The history version of which the provider said that it is too long."""
         self._failed_at = 0
         """The one at which a summary could not be had."""
         self._is_told = True
-        self._must = False
-        """The summary under way is needed: the turn cannot go on without it."""
 
     def __repr__(self) -> str:
         return f"<Compaction {self._held}>"
 
-    def overflowed(self) -> None:
-        """The provider says that the prompt is too long."""
-        self._overflowed_at = self._held.chat.history_version
-
-    def failed(self) -> bool:
-        """The summary could not be had. Whether the turn goes on without it."""
-        if self._must:
-            return False
-        self._failed_at, self._is_told = self._held.chat.history_version, False
-        return True
+    async def overflowed(self) -> None:
+        """The provider says that the prompt is too long: the next step summarises, or ends the turn."""
+        chat = self._held.chat
+        telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind="context_overflow", retryable=False)
+        self._overflowed_at = chat.history_version
 
     def news(self) -> list[NoticePart]:
         """What the turn goes on without, once."""
@@ -111,26 +118,63 @@ class Compaction:
         self._is_told = True
         return news
 
-    async def need(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Source | ErrorInfo | None:
-        """Whether a summary has to come before the model is asked, and why; or that the turn cannot go on.
+    async def comes_first(self, messages: Sequence[Message], *, asked_for: bool) -> bool:
+        """Summarise the history if that has to be done before the model is asked, or if it is ``asked_for``; or end the
+        turn if it cannot go on. False: the model is to be asked now.
 
-        ``tools`` are those of the turn, as far as they are known.
+        Raises what commits raise.
         """
-        chat, window = self._held.chat, self._window(messages)
-        self._must = overflowed = self._overflowed_at == chat.history_version
-        if window is None and not overflowed:
-            return None
-        tokens = await self._measured(prompt_of(messages), tokens_of_tools(tools))
-        need = next_for(messages, tokens, window, overflowed=overflowed)
-        self._must = overflowed or (window is not None and tokens > window.limit_tokens)
-        if self._failed_at == chat.history_version and need is Source.THRESHOLD and not self._must:
-            return None
-        return need
+        need, is_needed = (Source.MANUAL, True) if asked_for else await self._need(messages)
+        if need is None:
+            return False
+        if isinstance(need, ErrorInfo):
+            await self._steps.end(Fail(need), "error")
+        else:
+            await self._summarise(messages, need, is_needed=is_needed)
+        return True
 
-    def asked_for(self) -> Source:
-        """The user wants one."""
-        self._must = True
-        return Source.MANUAL
+    async def _need(self, messages: Sequence[Message]) -> tuple[Source | ErrorInfo | None, bool]:
+        """As ``next_for``; and whether the turn cannot go on without it."""
+        chat, window = self._held.chat, self._window(messages)
+        overflowed = self._overflowed_at == chat.history_version
+        if window is None and not overflowed:
+            return None, False
+        tokens = await self._measured(self._held.history.prompt, tokens_of_tools(self._tools))
+        need = next_for(messages, tokens, window, overflowed=overflowed)
+        is_needed = overflowed or (window is not None and tokens > window.limit_tokens)
+        if self._failed_at == chat.history_version and need is Source.THRESHOLD and not is_needed:
+            return None, False
+        return need, is_needed
+
+    async def _summarise(self, messages: Sequence[Message], source: Source, *, is_needed: bool) -> None:
+        """If a summary is all that was asked for, the work is done with it."""
+        await self._steps.start_attempt()
+
+        async def summary() -> CommitSummary:
+            request = await self._steps.request(messages)
+            self._tools = request.tools
+            return await self._run(messages, source, request)
+
+        try:
+            command = await self._held.unless_moved(summary)
+        except ProviderError as error:
+            await self._failed(error, is_needed=is_needed)
+            return
+        if command is None:
+            await self._held.reload()
+        elif self._held.chat.compacting:
+            await self._steps.end(command, "compacted")
+        else:
+            await self._held.commit(command)
+        self._held.history.close()  # what came before the summary is not needed any more
+
+    async def _failed(self, error: ProviderError, *, is_needed: bool) -> None:
+        chat = self._held.chat
+        telemetry.event("chat.compaction_failed", chat_id=str(chat.id), kind=error.kind, error=error.message)
+        if is_needed:
+            await self._steps.failed(error)
+        else:
+            self._failed_at, self._is_told = chat.history_version, False
 
     def _window(self, messages: Sequence[Message]) -> Window | None:
         chat = self._held.chat
@@ -146,11 +190,8 @@ class Compaction:
 
     # --- the summary --------------------------------------------------------------------------
 
-    async def run(self, messages: Sequence[Message], source: Source, request: ModelRequest) -> CommitSummary:
-        """Have the model write the summary, and tell readers. ``request`` is that of the next answer.
-
-        Raises ``ProviderError``.
-        """
+    async def _run(self, messages: Sequence[Message], source: Source, request: ModelRequest) -> CommitSummary:
+        """Have the model write the summary, and tell readers. ``request`` is that of the next answer."""
         chat, stream = self._held.chat, self._held.stream
         call_id = f"{SUMMARY_CALL}_{chat.history_version}_{chat.attempt}"
         call = ToolCallPart(call_id, SUMMARY_CALL, encode({"source": source}).decode())
@@ -168,7 +209,7 @@ class Compaction:
         stream.part(result)
         asked = msgspec.structs.replace(said, parts=(call,), finish_reason="tool_calls", position=str(stream.flush()))
         summary = _summary(messages, kept, text, window, tools)
-        return CommitSummary((asked, NewMessage(Role.TOOL, (result, summary), position=asked.position)), bytes_of(kept))
+        return CommitSummary((asked, NewMessage(Role.TOOL, (result, summary), position=asked.position)))
 
     async def _said(
         self,
@@ -234,7 +275,7 @@ def _summary(
     """What the model is given instead of the history."""
     _, before = newest_summary(messages)
     steps = 0 if messages[-1].role is Role.ASSISTANT else steps_taken(messages)
-    summary = SummaryPart(text, tuple(message.id for message in kept), steps)
+    summary = SummaryPart(text, tuple(message.id for message in kept), bytes_of(kept), steps)
     if window is None or tools + tokens_of_summary(summary, kept) <= window.threshold_tokens:
         return summary
     return msgspec.structs.replace(summary, tight=1 + (0 if before is None else before.tight))

@@ -104,6 +104,16 @@ class Settings:
     llm_api_key: str = setting("", "API key for it", secret=True, fallbacks=("OPENAI_API_KEY",))
     llm_model: str = setting("", "Model to ask for, where a chat names none", fallbacks=("OPENAI_MODEL",))
     llm_include_usage: bool = setting(True, "Ask the provider for token counts (a few old servers refuse that)")
+    llm_context_tokens: int = setting(
+        0,
+        "How long a conversation that model takes, in tokens; 0: unknown, and a chat is summarised when the server "
+        "says that it is too long",
+        minimum=0,
+        maximum=1 << 30,
+    )
+    compaction_percent: int = setting(
+        70, "A chat is summarised that fills more of the model's context than this", minimum=10, maximum=95
+    )
     model_silence_seconds: float = setting(
         600.0, "Abort an attempt when the model is silent for this long; 0 turns that off", minimum=0
     )

@@ -102,12 +102,13 @@ class OpaquePart(msgspec.Struct, tag="opaque", frozen=True, omit_defaults=True):
 class SummaryPart(msgspec.Struct, tag="summary", frozen=True, omit_defaults=True):
     """For the model alone: what takes the place of all messages before it, but of those that it ``keeps``.
 
-    ``steps``: the model's responses in the turn under way that are in it. ``tight``: it is the so many-th summary in a
-    row that left no headroom.
+    ``kept_bytes``: what those count for. ``steps``: the model's responses in the turn under way that are in it.
+    ``tight``: it is the so many-th summary in a row that left no headroom.
     """
 
     text: str
     keeps: tuple[int, ...] = ()
+    kept_bytes: int = 0
     steps: int = 0
     tight: int = 0
 
@@ -173,6 +174,15 @@ def content_version_of(parts: Iterable[Part]) -> int:
         if not isinstance(part, TextPart | ReasoningPart | ToolCallPart):
             version = 2
     return version
+
+
+def seen(parts: Parts) -> Parts:
+    """The parts without those that are hidden: the very same if there is none."""
+    return tuple(part for part in parts if not isinstance(part, HIDDEN)) if has_hidden(parts) else parts
+
+
+def has_hidden(parts: Parts) -> bool:
+    return any(isinstance(part, HIDDEN) for part in parts)
 
 
 def text_of(parts: Iterable[Part]) -> str:

@@ -22,12 +22,12 @@ from enum import StrEnum
 import msgspec
 
 from chatcluster.chat import ErrorInfo
+from chatcluster.content import SummaryPart
 from chatcluster.parts import (
     ImagePart,
     Message,
     Part,
     Role,
-    SummaryPart,
     TextPart,
     ToolCallPart,
     ToolResultPart,

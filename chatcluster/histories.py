@@ -20,11 +20,11 @@ from collections.abc import Sequence
 import trio
 
 from chatcluster import telemetry
-from chatcluster.chat import ErrorInfo
 from chatcluster.config import Settings
-from chatcluster.context import newest_summary
+from chatcluster.content import SummaryPart
+from chatcluster.context import newest_summary, prompt_of
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
-from chatcluster.parts import Message, SummaryPart, strings_of
+from chatcluster.parts import Message, strings_of
 from chatcluster.ports import Chat, HistoryPage, Store
 from chatcluster.repeats import until_known
 from chatcluster.turn import asked_model
@@ -39,14 +39,6 @@ PLACE_SECONDS_MAX = 10.0
 def bytes_max_of(settings: Settings) -> int:
     """What is read of a history: all that may be sent to a chat, and one more answer."""
     return settings.history_bytes_max + settings.attempt_bytes_max
-
-
-def error_of(error: HistoryTooLarge | Unreadable) -> ErrorInfo:
-    """What a turn ends in whose history cannot be had."""
-    if isinstance(error, HistoryTooLarge):
-        text = f"{error}; edit an earlier message, which deletes what follows it, or start a new chat"
-        return ErrorInfo("history_too_large", text)
-    return ErrorInfo("unreadable", "the history of this chat cannot be read by this version; start a new chat")
 
 
 class Places:
@@ -99,6 +91,11 @@ class History:
         """Raise ``HistoryTooLarge`` if what a turn added to it is more than anybody will read again."""
         if self._size_bytes > self._bytes_max:
             raise self._too_large()
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What of it the model is given."""
+        return prompt_of(self.messages or ())
 
     async def read(self, chat: Chat) -> None:
         """All messages, as of the version of ``chat``."""
@@ -162,12 +159,12 @@ class History:
             self._held_bytes = size_bytes
 
     async def _page(
-        self, chat: Chat, after: int, bytes_left: int, *, since: int = 0, page_bytes: int = PAGE_BYTES
+        self, chat: Chat, after: int, bytes_left: int, *, since: int = 0, page_bytes: int | None = None
     ) -> HistoryPage:
         page = await self._store.read_history(
             chat.id,
             after=after,
-            page_bytes=page_bytes,
+            page_bytes=page_bytes or PAGE_BYTES,
             message_bytes_max=min(bytes_left, MESSAGE_BYTES_MAX),
             since=since,
         )

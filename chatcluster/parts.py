@@ -24,7 +24,6 @@ import msgspec
 
 from chatcluster.content import (
     CONTENT_VERSION,
-    HIDDEN,
     STREAMED_ONLY,
     ImagePart,
     JsonPart,
@@ -35,7 +34,6 @@ from chatcluster.content import (
     ReasoningPart,
     ResourcePart,
     ResultContent,
-    SummaryPart,
     TextPart,
     ToolArgumentsPart,
     ToolCallPart,
@@ -45,6 +43,7 @@ from chatcluster.content import (
     content_version_of,
     is_visible,
     joined,
+    seen,
     storable,
     strings_of,
     text_of,
@@ -55,7 +54,6 @@ __all__ = [
     "BEGINNING",
     "CONTENT_VERSION",
     "FRAME_KIND",
-    "HIDDEN",
     "START",
     "STREAMED_ONLY",
     "UNDECODABLE",
@@ -85,7 +83,6 @@ __all__ = [
     "ResourcePart",
     "ResultContent",
     "Role",
-    "SummaryPart",
     "TextPart",
     "ToolArgumentsPart",
     "ToolCallPart",
@@ -349,10 +346,8 @@ def decode_parts(data: bytes | str) -> Parts:
 
 def shown(message: Message) -> Message:
     """The message as its readers get it: without what only the provider understands, or the model is told."""
-    if not any(isinstance(part, HIDDEN) for part in message.parts):
-        return message
-    parts = tuple(part for part in message.parts if not isinstance(part, HIDDEN))
-    return msgspec.structs.replace(message, parts=parts)
+    parts = seen(message.parts)
+    return message if parts is message.parts else msgspec.structs.replace(message, parts=parts)
 
 
 class Cursor(NamedTuple):

@@ -32,7 +32,7 @@ the old one, then reads what the dead tenure's last attempt had said, and keeps 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -42,7 +42,6 @@ from chatcluster.chat import (
     DRAINED,
     RELEASED,
     CommitStep,
-    CommitSummary,
     ErrorInfo,
     Fail,
     FinishInterruption,
@@ -54,9 +53,8 @@ from chatcluster.chat import (
     StartAttempt,
     Status,
 )
-from chatcluster.compaction import Compaction
+from chatcluster.compaction import Compaction, Steps
 from chatcluster.config import Settings
-from chatcluster.context import Source, prompt_of
 from chatcluster.errors import (
     ChatNotFound,
     Fenced,
@@ -68,7 +66,6 @@ from chatcluster.errors import (
     Unreadable,
 )
 from chatcluster.held_chat import HeldChat
-from chatcluster.histories import error_of
 from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.salvage import salvage
@@ -81,6 +78,7 @@ from chatcluster.turn import (
     after_failure,
     asked_model,
     next_step,
+    without_history,
 )
 from chatcluster.turn_calls import TurnCalls
 
@@ -114,7 +112,8 @@ class Runner:
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
         self._calls: TurnCalls
-        self._compaction = Compaction(held, outside, settings)
+        steps = Steps(self._start_attempt, self._request, self._end, self._failed)
+        self._compaction = Compaction(held, outside, settings, steps)
 
     def __repr__(self) -> str:
         return f"<Runner {self._held}>"
@@ -209,14 +208,14 @@ class Runner:
         try:
             self._held.history.require_room()
         except HistoryTooLarge as error:  # of results, as a rule
-            await self._fail(error_of(error))
+            await self._fail(without_history(error))
             return
         match next_step(messages, steps_max=self._settings.steps_max, compacting=self.chat.compacting):
-            case CallModel():
-                await self._ask_or_compact(messages)
-            case Summarize():
-                if await self._may_start():
-                    await self._compact(messages, self._compaction.asked_for())
+            case CallModel() | Summarize() as step:
+                if self.chat.retry is not None and not await self._wait_for_retry():
+                    return
+                if not await self._compaction.comes_first(messages, asked_for=isinstance(step, Summarize)):
+                    await self._attempt(messages)
             case RunCalls(calls):
                 await self._run_calls(calls)
             case Finish():
@@ -230,20 +229,6 @@ class Runner:
             await self._fail(UNRECORDED)
 
     # --- an attempt at a model response -------------------------------------------------------
-
-    async def _ask_or_compact(self, messages: list[Message]) -> None:
-        if not await self._may_start():
-            return
-        match await self._compaction.need(messages, self._calls.tools.specs):
-            case ErrorInfo() as error:
-                await self._fail(error)
-            case Source() as source:
-                await self._compact(messages, source)
-            case None:
-                await self._attempt(messages)
-
-    async def _may_start(self) -> bool:
-        return self.chat.retry is None or await self._wait_for_retry()
 
     async def _start_attempt(self) -> None:
         number = (self.chat.history_version, self.chat.attempt)
@@ -264,7 +249,7 @@ class Runner:
                 answer = await self._held.unless_moved(lambda: self._ask(attempt, messages))
         except ProviderError as error:
             self._held.said = attempt.partial()
-            await self._attempt_failed(error)
+            await (self._compaction.overflowed() if error.kind == "context_overflow" else self._failed(error))
             return
         self._held.said = attempt.partial()  # an interrupt may still come before the commit
         if answer is None:
@@ -282,12 +267,12 @@ class Runner:
             self._held.stream.part(notice)
         return await attempt.run(request)
 
-    async def _request(self, messages: list[Message]) -> ModelRequest:
+    async def _request(self, messages: Sequence[Message]) -> ModelRequest:
         """What the model is asked next, once it is known what tools there are to tell it of."""
         chat = self.chat
         await self._calls.tools.ask(chat)
         model, tools = asked_model(messages) or chat.model, self._calls.tools.specs
-        return ModelRequest(chat.id, prompt_of(messages), model, tools, failures=chat.failures)
+        return ModelRequest(chat.id, self._held.history.prompt, model, tools, failures=chat.failures)
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -300,42 +285,6 @@ class Runner:
             return True
         await self._held.reload()
         return False
-
-    # --- a summary ----------------------------------------------------------------------------
-
-    async def _compact(self, messages: list[Message], source: Source) -> None:
-        """Have a summary take the place of the history. If that is all that was asked for, the work is done."""
-        await self._start_attempt()
-
-        async def summarise() -> CommitSummary:
-            return await self._compaction.run(messages, source, await self._request(messages))
-
-        try:
-            command = await self._held.unless_moved(summarise)
-        except ProviderError as error:
-            await self._compaction_failed(error)
-            return
-        if command is None:
-            await self._held.reload()
-        elif self.chat.compacting:
-            await self._end(command, "compacted")
-        else:
-            await self._held.commit(command)
-        self._held.history.close()  # what came before the summary is not needed any more
-
-    async def _compaction_failed(self, error: ProviderError) -> None:
-        telemetry.event("chat.compaction_failed", chat_id=str(self.chat.id), kind=error.kind, error=error.message)
-        if not self._compaction.failed():
-            await self._failed(error)
-
-    # --- failures -----------------------------------------------------------------------------
-
-    async def _attempt_failed(self, error: ProviderError) -> None:
-        if error.kind == "context_overflow":
-            telemetry.event("chat.attempt_failed", chat_id=str(self.chat.id), kind=error.kind, retryable=False)
-            self._compaction.overflowed()  # the next step summarises, or ends the turn
-        else:
-            await self._failed(error)
 
     async def _failed(self, error: ProviderError) -> None:
         """Another attempt, or an error. Once that is committed, and not before, nothing is kept of the failed one."""
@@ -362,7 +311,7 @@ class Runner:
             await self._held.unless_moved(lambda: self._held.history.read(self.chat))
         except (HistoryTooLarge, Unreadable) as error:
             telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
-            await self._fail(error_of(error))
+            await self._fail(without_history(error))
         except NoPlace:
             await self._release()
         else:

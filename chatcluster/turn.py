@@ -13,7 +13,7 @@ from chatcluster.backoff import grown_seconds
 from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
 from chatcluster.context import has_news, summary_in
-from chatcluster.errors import ProviderError
+from chatcluster.errors import HistoryTooLarge, ProviderError, Unreadable
 from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat
 
@@ -42,15 +42,15 @@ Step = CallModel | Summarize | RunCalls | Finish
 def next_step(messages: Sequence[Message], *, steps_max: int, compacting: bool = False) -> Step:
     """The next step of a running chat with this history; at most ``steps_max`` model responses a turn.
 
-    A chat that is ``compacting`` answers nobody. A turn that reaches ``steps_max`` ends as it is, without an error, once
-    what was called has its results.
+    A chat that is ``compacting`` answers nobody. A turn that reaches ``steps_max`` ends as it is, without an error,
+    once what was called has its results.
     """
-    if compacting:
-        return Summarize() if has_news(messages) else Finish()
-    if not messages:
-        return Finish()
     if calls := open_calls(messages):
         return RunCalls(tuple(calls))
+    if compacting and has_news(messages):
+        return Summarize()
+    if compacting or not messages:
+        return Finish()
     if messages[-1].role is Role.ASSISTANT or steps_taken(messages) >= steps_max:
         return Finish()
     return CallModel()
@@ -114,3 +114,11 @@ def after_deaths(chat: Chat) -> ErrorInfo:
     """The end of a turn that too many replicas in a row died with."""
     text = f"gave up: {chat.takeovers - 1} replicas in a row died while they worked on this"
     return ErrorInfo("attempts_exhausted", text, retryable=True)
+
+
+def without_history(error: HistoryTooLarge | Unreadable) -> ErrorInfo:
+    """The end of a turn whose history cannot be had."""
+    if isinstance(error, HistoryTooLarge):
+        text = f"{error}; edit an earlier message, which deletes what follows it, or start a new chat"
+        return ErrorInfo("history_too_large", text)
+    return ErrorInfo("unreadable", "the history of this chat cannot be read by this version; start a new chat")

@@ -53,7 +53,8 @@ from chatcluster.chat import (
     Unarchive,
     digest_of,
 )
-from chatcluster.parts import NewMessage, Parts, Role, SummaryPart, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.content import SummaryPart
+from chatcluster.parts import NewMessage, Parts, Role, TextPart, ToolCallPart, ToolResultPart
 
 CHAT = UUID(int=1)
 WORKER = UUID(int=2)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatcluster.content import SummaryPart
 from chatcluster.errors import InvalidCursor
 from chatcluster.parts import (
     BEGINNING,
@@ -237,7 +238,8 @@ def test_a_result_in_plain_text_is_a_list_of_one() -> None:
 
 def test_the_version_of_content_is_the_lowest_that_has_its_parts() -> None:
     assert content_version_of((TextPart("a"), ReasoningPart("b"), ToolCallPart("1", "add", "{}"))) == 1
-    assert content_version_of((ToolResultPart("1", "ok"),)) == CONTENT_VERSION
+    assert content_version_of((ToolResultPart("1", "ok"),)) == 2
+    assert content_version_of((ToolResultPart("1", "ok"), SummaryPart("what was said"))) == CONTENT_VERSION
 
 
 def test_what_only_the_provider_understands_is_shown_to_nobody() -> None:

@@ -211,12 +211,9 @@ class FinishTurn(msgspec.Struct, frozen=True):
 class CommitSummary(msgspec.Struct, frozen=True):
     """The call that stands for a summary, and its result, in which that is: the model is told of no message before, but
     of those that it keeps. If that is all that was asked for, the chat comes to rest, or goes on to its queue.
-
-    ``kept_bytes``: what the messages count for that it keeps.
     """
 
     messages: tuple[NewMessage, ...]
-    kept_bytes: int = 0
 
 
 class FinishInterruption(msgspec.Struct, frozen=True):

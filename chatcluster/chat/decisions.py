@@ -214,7 +214,6 @@ def _owned_call(draft: Draft, call_id: str) -> OpenCall:
 
 def _commit_summary(draft: Draft, command: CommitSummary) -> None:
     draft.insert(*command.messages)
-    draft.kept_bytes = command.kept_bytes
     version = draft.before.snapshot_version + 1
     draft.after.summaries = (*draft.after.summaries, version)[-SUMMARIES_MAX:]
     if draft.after.compacting:

@@ -90,7 +90,6 @@ class Decision(msgspec.Struct, frozen=True):
     ``wait_seconds`` after it was found there without one.
     ``ended``: how the turn ended that was under way, which is that of the newest user message there was.
     ``requeue`` takes the place of a queued message.
-    ``kept_bytes``: what counts of the history from now on, besides these messages; None: all of it, as before.
     """
 
     state: ChatState
@@ -108,7 +107,6 @@ class Decision(msgspec.Struct, frozen=True):
     retry_delay_ms: int | None = None
     ended: TurnOutcome | None = None
     requeue: Requeued | None = None
-    kept_bytes: int | None = None
 
     @property
     def became_claimable(self) -> bool:
@@ -131,7 +129,6 @@ class Draft:
         self.setup: ChatSetup | None = None
         self.grant: Grant | None = None
         self.retry_delay_ms: int | None = None
-        self.kept_bytes: int | None = None
         self.goes_on = False
         """The turn under way does, whoever's messages went into history."""
         self.starts_attempt = False
@@ -298,7 +295,6 @@ class Draft:
             retry_delay_ms=self.retry_delay_ms,
             ended=ended,
             requeue=self.queue_edits.requeue,
-            kept_bytes=self.kept_bytes,
         )
 
     def _name_cause(self, event: str) -> None:

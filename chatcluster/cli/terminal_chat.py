@@ -7,7 +7,7 @@ where the model says something else this time (``Printer``).
 
 Ctrl-C interrupts the chat, which then rests with what it had said; a second Ctrl-C leaves it to itself. A line that is
 typed meanwhile steers the turn: it goes in behind the next results of its tools, or is answered after it. ``/queue``
-before it lets it wait in any case; ``/stop`` is an interrupt.
+before it lets it wait in any case; ``/stop`` is an interrupt. ``/compact`` at the prompt has the chat summarised.
 
 Calls of tools and their results are told in a few words. A call that waits for an approval is shown, and asked about
 where somebody can be asked; else the chat is left as it is, and may be gone on with later.
@@ -49,6 +49,7 @@ SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
 FEW_WORDS_CHARS_MAX = 200
 LINE_BYTES_MAX = 64 << 10
+COMPACT = "/compact"
 
 
 class Printer:
@@ -118,6 +119,13 @@ class Conversation:
         """
         return await self._go_on(partial(self._send, content=content))
 
+    async def compact(self) -> bool:
+        """Have the chat summarised, and show that; else as ``turn``."""
+        if self.chat_id is None:
+            self._note("[there is nothing to summarise yet]")
+            return True
+        return await self._go_on(self._compact)
+
     async def answer(self, answers: Mapping[str, Json | None]) -> bool:
         """Approve calls, or deny those with None, and show how the turn goes on; else as ``turn``."""
         return await self._go_on(partial(self._answer, answers=answers))
@@ -174,6 +182,11 @@ class Conversation:
             else:
                 await client.approve(str(self.chat_id), call_id, **approval)
 
+    async def _compact(self, client: Client) -> None:
+        chat_id = str(self.chat_id)
+        await self._skip_history(client, chat_id)
+        await client.compact(chat_id)
+
     async def _interrupt(self, client: Client, chat_id: str) -> None:
         try:
             await client.interrupt(chat_id)
@@ -187,10 +200,14 @@ class Conversation:
             chat = await client.create(content, **model)
             self.chat_id = chat["id"]
             return
-        if self._seen_id is None:
-            history = await client.history(self.chat_id)
-            self._seen_id = history[-1]["id"] if history else 0
+        await self._skip_history(client, self.chat_id)
         await client.send(self.chat_id, content, **model)
+
+    async def _skip_history(self, client: Client, chat_id: str) -> None:
+        """What was said before this conversation began is not shown."""
+        if self._seen_id is None:
+            history = await client.history(chat_id)
+            self._seen_id = history[-1]["id"] if history else 0
 
     async def _follow(self, client: Client) -> Json:
         """Show events until the chat rests. Returns the chat."""
@@ -310,7 +327,10 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             click.echo(f"Error: {error.message}", err=True)
             continue
         try:
-            ended_well = trio.run(conversation.turn, question)
+            if question.strip() == COMPACT:
+                ended_well = trio.run(conversation.compact)
+            else:
+                ended_well = trio.run(conversation.turn, question)
             while answers := ask(conversation.actions):
                 ended_well = trio.run(conversation.answer, answers)
         except* ApiError as refusals:

@@ -124,6 +124,10 @@ class Client(ToolCalls):
         """Delete a chat that rests, for good. Raises ``ApiError`` (``chat_busy``) for one that does not."""
         await self._write("DELETE", f"/chats/{segment(chat_id)}")
 
+    async def compact(self, chat_id: UUID | str) -> Json:
+        """Have a chat that rests summarised."""
+        return await self._write("POST", f"/chats/{segment(chat_id)}/compact")
+
     async def interrupt(self, chat_id: UUID | str) -> Json:
         """Stop what the chat is doing. Returns the chat."""
         return await self._write("POST", f"/chats/{segment(chat_id)}/interrupt")

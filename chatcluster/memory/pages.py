@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice, takewhile
 
+from chatcluster.content import SummaryPart
 from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.database import ChatRow
-from chatcluster.parts import EndedTurn, Message, SummaryPart, encode
+from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
 from chatcluster.room import bytes_of
 

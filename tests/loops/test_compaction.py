@@ -1,4 +1,4 @@
-"""A chat that is too long for its model goes on behind a summary: told, atomic, never in a spiral, nothing unanswered lost."""
+"""A chat that is too long for its model goes on behind a summary: told, atomic, in no spiral, nothing lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from chatcluster.chat import Busy
+from chatcluster.content import SummaryPart
 from chatcluster.context import HEADING, INSTRUCTION, SUMMARY_CALL
-from chatcluster.parts import Message, SummaryPart, ToolResultPart, Usage, text_of
+from chatcluster.parts import Message, ToolResultPart, Usage, text_of
 from chatcluster.ports import Window
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.scripted_model import Call
@@ -114,10 +115,10 @@ async def test_where_no_limit_is_known_nothing_happens_by_itself(world: World) -
 
 async def test_in_the_middle_of_a_turn_what_its_user_said_is_kept_whole(world: World) -> None:
     """And the steps that were taken count, and are told in the summary."""
-    world.window = WINDOW
+    world.window = Window(context_tokens=2000, output_tokens=100, percent=50)
     a = await world.replica()
     chat, run = await running(world, a)
-    run.give("word " * 400)
+    run.give("word " * 600)
     request = await summary_request(world)
     assert [spec.name for spec in request.request.tools] == ["read_result", "tool"], "the prefix stays as it is"
     request.answer("The tool said many words.")
@@ -262,15 +263,15 @@ async def test_a_history_that_is_too_long_to_be_summarised_is_halved_until_it_is
 
 async def test_two_summaries_in_a_row_without_headroom_end_the_turn(world: World) -> None:
     """What is kept alone is above the threshold, so each step would be followed by a summary."""
-    world.window = WINDOW
+    world.window = Window(context_tokens=4000, output_tokens=100, percent=50)
     a = await world.replica()
     chat, run = await running(world, a)
-    run.give("word " * 500)
-    (await summary_request(world)).answer("word " * 480)
+    run.give("word " * 1500)
+    (await summary_request(world)).answer("word " * 1300)
     call = await world.model.next_call()
     call.call_tools("c2")
     (await world.tools.next_run()).give("42")
-    (await summary_request(world)).answer("word " * 480)
+    (await summary_request(world)).answer("word " * 1300)
     await chat.until_status("error")
     assert chat.state.last_error is not None
     assert chat.state.last_error.code == "context_overflow"

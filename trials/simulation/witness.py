@@ -298,10 +298,12 @@ class WatchedStore(MemoryStore):
             turns_after=turns_after,
         )
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
         await self._harmed.history_asked(chat_id)
         return await super().read_history(
-            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max, since=since
         )
 
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:

@@ -36,7 +36,7 @@ from chatcluster.parts import (
     storable,
     strings_of,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, Model, ModelRequest
+from chatcluster.ports import Delta, Finished, KeepAlive, Meter, Model, ModelRequest
 
 PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
@@ -68,10 +68,13 @@ class Attempt:
         self._joined = 0
         """How many of the deltas, from the first on, are joined already."""
         self._streamed_bytes = 0
+        self.meter = Meter()
+        self.asked_model: str | None = None
 
     async def run(self, request: ModelRequest) -> NewMessage:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
-        finished = await self._until_finished(request)
+        self.asked_model = request.model
+        finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
         if not is_visible(self._deltas):
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
@@ -82,6 +85,11 @@ class Attempt:
             usage=finished.usage,
             position=str(self._stream.flush()),
         )
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the model began to answer, so that it may cost something."""
+        return self.meter.has_started or bool(self._deltas)
 
     def partial(self) -> Said:
         """What was said so far."""
@@ -101,6 +109,7 @@ class Attempt:
                     if isinstance(event, Delta):
                         self._say(event.part)
                     elif isinstance(event, Finished):
+                        self.meter.count(event.usage)
                         return event
             raise ProviderError("the answer ended without a terminal event", kind="stream_incomplete", retryable=True)
         if guard.deadline < stands_still_at:

@@ -104,6 +104,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "session.unavailable": "a session lock could not be taken; tried again",
         "session.watch_failed": "a neighbour's session lock could not be watched; tried again",
         "session.watch_lost": "the connection that watches a neighbour was lost",
+        "sign_ins.failed": "Postgres could not be asked for calls that wait for a sign-in; the next look asks",
+        "sign_ins.late": "a call that waited for a sign-in was answered, or its chat moved on, before it was let in",
         "stream.dropped": "a chat's part stream was dropped",
         "stream.not_dropped": "a part stream that leaves no room could not be dropped",
         "stream.overruled": "a part stream was ahead of Postgres; the tenure goes on above it",

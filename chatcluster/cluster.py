@@ -19,7 +19,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -42,7 +42,7 @@ from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model, Outside, Toolbox, Windows
+from chatcluster.ports import McpServers, Model, Outside, Toolbox, Windows
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
@@ -54,13 +54,16 @@ from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
+from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
 from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
+from chatcluster.sign_ins import SignIns
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
@@ -74,14 +77,13 @@ from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Mcp, Readers, Services
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
 """A look at what survived so many others is a pause as well, so there must not be too much of that either."""
 GC_SURVIVORS_LOOKS = 800
 SCHEMA_RETRY_SECONDS = 0.5
-REDIS_CHECK_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
 """Between the end of the last runner and the cut: readers get what was just published."""
@@ -194,10 +196,50 @@ class _Process:
         notices.set_learner(self._feeds.learn)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
-        self._later_loops = (redis_health.run, purge.run, mcp.run, partial(directory.run, self._pubsub))
+        services = self._services(
+            outside=outside,
+            audience=audience,
+            notices=notices,
+            redis_health=redis_health,
+            directory=directory,
+            mcp_servers=mcp_servers,
+            mcp=mcp,
+            keyring=keyring,
+            metrics=metrics,
+        )
+        self._later_loops = (
+            redis_health.run,
+            purge.run,
+            mcp.run,
+            services.mcp.sign_ins.run,
+            partial(directory.run, self._pubsub),
+        )
         """Those that begin when the schema is there."""
-        services = Services(
-            settings=settings,
+        self._app: WebApp = create_app(services)
+        self._server = _server(self._app, settings, connections)
+        self._waiting_for_schema = trio.CancelScope()
+        self._noticed_at = 0.0
+        """When load balancers know that this replica drains."""
+        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
+
+    def _services(
+        self,
+        *,
+        outside: Outside,
+        audience: Audience,
+        notices: Notices,
+        redis_health: RedisHealth,
+        directory: ModelDirectory,
+        mcp_servers: McpServers,
+        mcp: McpTools,
+        keyring: Keyring,
+        metrics: Metrics,
+    ) -> Services:
+        """What routes work with."""
+        database, store = self._database, outside.store
+        transitions = Transitions(store, notices)
+        return Services(
+            settings=self._settings,
             store=store,
             accounts=PostgresAccounts(database),
             administration=PostgresAdministration(database),
@@ -209,20 +251,18 @@ class _Process:
                 watches=self._watches,
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
             ),
-            transitions=Transitions(store, notices),
-            health=_Health(database, redis_health, lambda: self._replica.draining),
+            transitions=transitions,
+            health=Readiness(database, redis_health, lambda: self._replica.draining),
             metrics=metrics,
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
-            mcp=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
-            mcp_client=mcp,
+            mcp=Mcp(
+                admin=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
+                client=mcp,
+                sign_ins=SignIns(store, mcp_servers, transitions),
+            ),
+            usage=PostgresUsage(database),
         )
-        self._app: WebApp = create_app(services)
-        self._server = _server(self._app, settings, connections)
-        self._waiting_for_schema = trio.CancelScope()
-        self._noticed_at = 0.0
-        """When load balancers know that this replica drains."""
-        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
 
     @classmethod
     async def open(
@@ -348,40 +388,6 @@ def _server(app: WebApp, settings: Settings, connections: int) -> Server:
             head_seconds=settings.head_seconds,
         ),
     )
-
-
-class _Health:
-    """What ``/readyz`` looks at."""
-
-    def __init__(self, database: Database, redis: RedisHealth, draining: Callable[[], bool]) -> None:
-        self._database = database
-        self._redis = redis
-        self._draining = draining
-
-    @property
-    def draining(self) -> bool:
-        return self._draining()
-
-    async def check(self) -> dict[str, str]:
-        checks = {"postgres": "ok", "schema": "ok", "redis": "ok"}
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._check_database, checks)
-            nursery.start_soon(self._check_redis, checks)
-        return checks
-
-    async def _check_database(self, checks: dict[str, str]) -> None:
-        try:
-            await check_schema(self._database)
-        except (SchemaError, ConfigError) as error:
-            checks["schema"] = str(error)
-        except StoreUnavailable as error:
-            checks["postgres"] = str(error)
-
-    async def _check_redis(self, checks: dict[str, str]) -> None:
-        """It is no condition, so a Redis that hangs must not use up the time of those that are."""
-        checks["redis"] = "degraded: no answer in time"
-        with trio.move_on_after(REDIS_CHECK_SECONDS):
-            checks["redis"] = await self._redis.check()
 
 
 def _say_doubt(text: str) -> None:

@@ -236,7 +236,8 @@ class Compaction:
     async def _ask(self, request: ModelRequest) -> NewMessage:
         attempt = Attempt(self._outside.model, _Unheard(self._held.stream.flush), self._settings)
         messages = (*request.messages, _of_user(request.messages[-1], INSTRUCTION))
-        said = await attempt.run(msgspec.structs.replace(request, messages=messages, may_call_tools=False))
+        with self._held.unbooked.attempt(self._held.chat, attempt, compaction=True):
+            said = await attempt.run(msgspec.structs.replace(request, messages=messages, may_call_tools=False))
         if not text_of(said.parts).strip():
             raise ProviderError("the model's summary is empty", kind="empty_answer", retryable=True)
         return said

@@ -17,6 +17,7 @@ import msgspec
 from chatcluster.chat import ErrorInfo
 from chatcluster.parts import Cursor, EndedTurn, Message, QueuedMessage, encode, shown
 from chatcluster.ports import Action, Chat
+from chatcluster.usage import Bill
 from chatcluster.views import ChatAnswer
 
 
@@ -67,6 +68,7 @@ class TurnEvent(msgspec.Struct, frozen=True, tag="turn", omit_defaults=True):
     outcome: str
     duration_ms: int
     code: str | None = None
+    usage: Bill | None = None
 
 
 class ReadyEvent(msgspec.Struct, frozen=True, tag="ready"):
@@ -138,7 +140,7 @@ READY = body(ReadyEvent())
 
 
 def turn_event(turn: EndedTurn) -> TurnEvent:
-    return TurnEvent(turn.message_id, turn.outcome, turn.duration_ms, turn.code)
+    return TurnEvent(turn.message_id, turn.outcome, turn.duration_ms, turn.code, turn.usage)
 
 
 def status_event(chat: Chat) -> StatusEvent:

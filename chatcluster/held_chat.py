@@ -25,6 +25,7 @@ import msgspec
 import trio
 
 from chatcluster.attempt import Said
+from chatcluster.billing import Unbooked
 from chatcluster.chat import Fence, OwnerCommand
 from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
 from chatcluster.histories import History
@@ -55,6 +56,7 @@ class HeldChat:
         self.stream = publisher.stream(chat.id, worker_id, chat.epoch, on_fenced=self.look)
         self.said = Said()
         """What was streamed of an attempt that was cut short, here or by a tenure that died."""
+        self.unbooked = Unbooked()
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the database names another owner, or none."""
         self._worker_id = worker_id
@@ -117,7 +119,9 @@ class HeldChat:
 
     async def _transact(self, command: OwnerCommand) -> Outcome:
         before, fence = self.chat, self._fence
-        outcome = await until_known(lambda: self._store.commit(fence, command, known=before), before.id)
+        spent = self.unbooked.spent
+        outcome = await until_known(lambda: self._store.commit(fence, command, known=before, spent=spent), before.id)
+        self.unbooked.booked(spent)
         if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
             raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")
         self.chat = outcome.chat
@@ -126,6 +130,7 @@ class HeldChat:
 
     async def reload(self) -> None:
         """Read the chat as it is now, which may be older than it was. Raises ``Fenced`` if it is no longer ours."""
+        self.unbooked.moved()
         async with self._transacting:  # what is seen last is the newest
             chat = self._seen = await self._read()
         if not self._is_ours(chat):

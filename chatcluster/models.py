@@ -30,6 +30,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chatcluster.errors import InvalidRequest, UnknownModel
 from chatcluster.texts import checked_line
+from chatcluster.usage import Prices
 
 NAME_CHARS_MAX = 200
 URL_CHARS_MAX = 2000
@@ -41,8 +42,6 @@ NO_KEY = "none"
 """What a server that takes no key is sent: clients and servers in between expect something there."""
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-"""Millionths of the deployment's currency."""
 
 
 class Kind(StrEnum):
@@ -64,15 +63,6 @@ class Continuation(StrEnum):
     """It has the model go on from the words that there are."""
     BACKGROUND = "background"
     """It attaches to the answer, which goes on at the provider."""
-
-
-class Prices(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """In micros per million tokens. None: unknown; 0: free."""
-
-    input: Micros | None = None
-    cached_input: Micros | None = None
-    cache_write: Micros | None = None
-    output: Micros | None = None
 
 
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -49,6 +49,7 @@ from chatcluster.content import (
     text_of,
 )
 from chatcluster.errors import InvalidCursor
+from chatcluster.usage import Bill, Count, Usage
 
 __all__ = [
     "BEGINNING",
@@ -118,22 +119,6 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""Larger numbers can be read, but not written again."""
-
-
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts as the provider reported them; None where it did not."""
-
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-    cached_input_tokens: Count | None = None
-    """Of the input, read from the provider's cache."""
-    cache_write_tokens: Count | None = None
-    """Of the input, written to it."""
-
-
 class Position(NamedTuple):
     """The place of a frame: tenures are ordered by epoch, frames of one tenure by seq."""
 
@@ -177,7 +162,8 @@ class EndedTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     """A turn that ended in the transaction of snapshot version ``revision``.
 
     ``message_id`` is the user's message that it answered; ``outcome`` is ``finished``, ``interrupted``, or ``error``
-    with a ``code``. ``duration_ms`` counts from that message's entry into history.
+    with a ``code``. ``duration_ms`` counts from that message's entry into history. ``usage``: what its attempts cost;
+    None where a version wrote it that did not book that.
     """
 
     message_id: int
@@ -185,6 +171,7 @@ class EndedTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     duration_ms: int
     revision: int
     code: str | None = None
+    usage: Bill | None = None
 
 
 Entry = Message | EndedTurn

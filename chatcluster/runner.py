@@ -265,7 +265,8 @@ class Runner:
         request = await self._request(messages)
         for notice in (*self._compaction.news(), *self._calls.tools.news()):
             self._held.stream.part(notice)
-        return await attempt.run(request)
+        with self._held.unbooked.attempt(self.chat, attempt):
+            return await attempt.run(request)
 
     async def _request(self, messages: Sequence[Message]) -> ModelRequest:
         """What the model is asked next, once it is known what tools there are to tell it of."""

@@ -145,8 +145,12 @@ class Unhurried:
 
 
 def _standard_error() -> Any:
+    """Standard error under a number of its own: if somebody closes it, its old one is given to the next socket, and
+    lines of the log would go to a server, or to a client."""
+    if sys.stderr is None:  # closed before Python started
+        return open(os.devnull, "w")
     try:
-        return Unhurried(sys.stderr.fileno())
+        return Unhurried(os.dup(sys.stderr.fileno()))
     except (OSError, ValueError):  # a stand-in without a descriptor, or closed
         return sys.stderr
 

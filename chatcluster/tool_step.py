@@ -11,6 +11,7 @@ to run alone does. Each is bounded: without progress for its ``idle_seconds`` it
 What happens on failure:
 
 * a call fails, crashes, takes too long or returns too much: its result is an error that tells the model so;
+* the user has to sign in at the tool's server: the call was not run, and waits for that;
 * the chat moves (an interrupt, an edit): what runs is cancelled, and the tool sees it; what it gave until then is kept
   for whoever ends the turn. A tool that takes longer than ``CANCEL_SECONDS_MAX`` to end is not waited for;
 * Postgres is away: results wait here, and the calls that gave them are not run again;
@@ -31,12 +32,12 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.arguments import BadArguments, decoded
-from chatcluster.chat import AskAgain, CallState, CommitStep, OpenCall, StartCalls, Status
+from chatcluster.chat import AskAgain, AwaitSignIn, CallState, CommitStep, OpenCall, StartCalls, Status
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import ToolCallPart, ToolProgressPart, ToolResultPart, storable, strings_of
-from chatcluster.ports import Effect, Progressed, Tool, ToolCall, ToolResult
+from chatcluster.ports import Effect, Progressed, SignInRequired, Tool, ToolCall, ToolResult
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, noted, refused, taken
 
@@ -65,6 +66,18 @@ class Runnable:
         return f"<Runnable {self.tool.name} {self.call_id}>"
 
 
+class _Pace:
+    """When progress is shown next, in a step that began now."""
+
+    def __init__(self) -> None:
+        self.next_at = -math.inf
+        self._began_at = trio.current_time()
+
+    def shown(self) -> None:
+        now = trio.current_time()
+        self.next_at = now + max(PROGRESS_SECONDS, (now - self._began_at) / PROGRESS_FRAMES)
+
+
 class ToolStep:
     """``results`` are those that are there, and not in history yet."""
 
@@ -86,10 +99,11 @@ class ToolStep:
         self._order: list[str] = []
         self._waiting: deque[Runnable] = deque()
         self._running: dict[str, Runnable] = {}
+        self._not_let_in: list[str] = []
+        """Calls for which the user has to sign in, which the ledger is to be told."""
         self._progress: dict[str, Progressed] = {}
         """The newest of each call that was not shown."""
-        self._progress_at = -math.inf
-        self._began_at = trio.current_time()
+        self._pace = _Pace()
         self._stirred = trio.Event()
 
     def __repr__(self) -> str:
@@ -119,7 +133,11 @@ class ToolStep:
     async def _until_done(self) -> bool:
         while True:
             await self._start_next()
-            if self.results:
+            if self._not_let_in:
+                await self._await_sign_in()
+                if not self._goes_on():
+                    return True
+            elif self.results:
                 if not await self._commit_results():
                     return True
             elif not self._running:
@@ -170,6 +188,10 @@ class ToolStep:
             self._running[call.call_id] = call
             self._nursery.start_soon(self._run_one, call)
 
+    async def _await_sign_in(self) -> None:
+        await self._held.commit(AwaitSignIn(tuple(self._not_let_in), self._settings.sign_in_seconds))
+        self._not_let_in.clear()
+
     def _next_batch(self) -> list[Runnable]:
         batch: list[Runnable] = []
         beside = list(self._running.values())
@@ -198,13 +220,14 @@ class ToolStep:
         try:
             with call.scope:
                 result = await self._bounded(call)
+        except SignInRequired:
+            self._not_let_in.append(call.call_id)
         finally:
-            is_error = result is None or _result_of(result).is_error
             telemetry.event(
                 "tool.called",
                 chat_id=str(self._held.chat.id),
                 tool=call.tool.name,
-                outcome="cancelled" if result is None else "error" if is_error else "ok",
+                outcome=self._outcome(call, result),
                 seconds=trio.current_time() - began_at,
             )
             if result is not None and call.call_id in self._running:
@@ -213,6 +236,11 @@ class ToolStep:
             self._progress.pop(call.call_id, None)
             call.ended.set()
             self._stirred.set()
+
+    def _outcome(self, call: Runnable, result: Taken | None) -> str:
+        if result is None:
+            return "sign_in" if call.call_id in self._not_let_in else "cancelled"
+        return "error" if _result_of(result).is_error else "ok"
 
     async def _bounded(self, call: Runnable) -> Taken:
         tool, over_at = call.tool, trio.current_time() + call.tool.total_seconds
@@ -231,6 +259,8 @@ class ToolStep:
             result = await self._tools.open.run(asked, progressed)
         except BadArguments as error:
             return Taken(refused(call.call_id, str(error)))
+        except SignInRequired:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a tool, the turn goes on
             chat_id = str(self._held.chat.id)
             telemetry.event("tool.crashed", chat_id=chat_id, tool=call.tool.name, error=repr(error), exc_info=error)
@@ -246,19 +276,18 @@ class ToolStep:
             self._progress[call.call_id] = progress
 
     async def _something_to_tell(self) -> bool:
-        with trio.move_on_at(self._progress_at if self._progress else math.inf):
+        with trio.move_on_at(self._pace.next_at if self._progress else math.inf):
             await self._stirred.wait()
         self._stirred = trio.Event()
         return True
 
     def _show_progress(self) -> None:
-        now = trio.current_time()
-        if not self._progress or now < self._progress_at:
+        if not self._progress or trio.current_time() < self._pace.next_at:
             return
         shown, self._progress = self._progress, {}
         for call_id, progress in shown.items():
             self._held.stream.part(_progress_part(call_id, progress))
-        self._progress_at = now + max(PROGRESS_SECONDS, (now - self._began_at) / PROGRESS_FRAMES)
+        self._pace.shown()
 
     def _show_attempt(self) -> None:
         """What the calls say is shown as said at this history."""

@@ -10,6 +10,7 @@ import msgspec
 
 from chatcluster.chat import ClientTool, ErrorInfo
 from chatcluster.ports import Action, Chat
+from chatcluster.usage import Bill
 
 
 class ChatAnswer(msgspec.Struct, frozen=True):
@@ -33,18 +34,20 @@ class ChatAnswer(msgspec.Struct, frozen=True):
 
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
-    """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order."""
+    """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order.
+    ``usage``: what all attempts cost until now."""
 
     tools: tuple[ClientTool, ...] = ()
     action_required: tuple[Action, ...] = ()
+    usage: Bill = Bill()
 
 
 def chat_answer(chat: Chat) -> ChatAnswer:
     return ChatAnswer(**_fields_of(chat))
 
 
-def chat_details_answer(chat: Chat, actions: tuple[Action, ...]) -> ChatDetailsAnswer:
-    return ChatDetailsAnswer(**_fields_of(chat), tools=chat.client_tools, action_required=actions)
+def chat_details_answer(chat: Chat, actions: tuple[Action, ...], usage: Bill) -> ChatDetailsAnswer:
+    return ChatDetailsAnswer(**_fields_of(chat), tools=chat.client_tools, action_required=actions, usage=usage)
 
 
 def _fields_of(chat: Chat) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from chatcluster.chat import (
     Approve,
     Archive,
     AskAgain,
+    AwaitSignIn,
     Busy,
     CallState,
     ChatSetup,
@@ -45,6 +46,7 @@ from chatcluster.chat import (
     Retry,
     ScheduleRetry,
     Send,
+    SignedIn,
     StartAttempt,
     StartCalls,
     Status,
@@ -143,6 +145,7 @@ WAITING_CALLS = (
     (call("call", CLIENT), call("other", APPROVAL)),
     (call("call", APPROVAL), call("other", PENDING, approved=True)),
     (call("call", CallState.SIGN_IN),),
+    (call("call", CallState.SIGN_IN), call("other", APPROVAL)),
 )
 """Of which somebody else has to take care."""
 MIXED_CALLS = (call("call", STARTED), call("other", APPROVAL), call("third", CLIENT))
@@ -179,6 +182,7 @@ EVENTS: dict[str, Command] = {
     "SubmitToolResults": SubmitToolResults((ToolResult("call", "42"),)),
     "Approve": Approve("call"),
     "Deny": Deny("call"),
+    "SignedIn": SignedIn(("call",)),
     "Archive": Archive(),
     "Unarchive": Unarchive(),
     "Compact": Compact(),
@@ -194,6 +198,7 @@ EVENTS: dict[str, Command] = {
     "StartCalls": StartCalls(("call",)),
     "AskAgain": AskAgain(("call",), 60.0),
     "CommitSummary": CommitSummary(summary("what was said")),
+    "AwaitSignIn": AwaitSignIn(("call",), 60.0),
     "FinishTurn": FinishTurn((assistant("the answer"),)),
     "FinishInterruption": FinishInterruption(assistant("half an ans", finish_reason="interrupted")),
     "Fail": Fail(ErrorInfo("generic", "it failed")),
@@ -254,6 +259,10 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return StartCalls((call_id,))
         case AskAgain():
             return AskAgain((call_id,))
+        case AwaitSignIn():
+            return AwaitSignIn((call_id,))
+        case SignedIn():
+            return SignedIn((call_id,))
         case ExpireCalls():
             return ExpireCalls(tuple(open_call.call_id for open_call in seen.open_calls if open_call.waits)[:1])
         case CommitSummary():

@@ -21,6 +21,7 @@ import pytest
 import redis
 import trio
 
+from chatcluster import telemetry
 from chatcluster.local.embedded import PostgresServer, RedisServer
 from chatcluster.local.embedded.binaries import find_redis
 from chatcluster.postgres.migrate import migrate
@@ -30,6 +31,14 @@ TEMPLATE_DATABASE = "template_migrated"
 Server = TypeVar("Server", PostgresServer, RedisServer)
 
 _serial_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def nobody_listens_afterwards() -> Iterator[None]:
+    """A test that leaves a listener would have its say in all that come after it."""
+    before = list(telemetry._listeners)
+    yield
+    assert telemetry._listeners == before, "a listener to what is reported was left behind"
 
 
 @pytest.fixture(scope="session")

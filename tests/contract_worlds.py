@@ -18,13 +18,15 @@ from conftest import execute_sql
 
 from chatcluster.chat import Busy, CommitStep, Fence, OpenCall, Send
 from chatcluster.config import Settings
-from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
+from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryUsage
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
 from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports.usage import UsageBook
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
 
 OWNER = UUID(int=100)
 PAGE_BYTES = 1 << 20
@@ -35,6 +37,7 @@ class World:
     store: Store
     registry: Registry
     accounts: Accounts
+    usage: UsageBook
     age_lease: Callable[[UUID, float], Awaitable[None]]
     """Let the last heartbeat of a worker be so many seconds older."""
     age_change: Callable[[UUID, float], Awaitable[None]]
@@ -168,6 +171,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             PostgresStore(database),
             PostgresRegistry(database),
             PostgresAccounts(database),
+            PostgresUsage(database),
             age_lease,
             age_change,
             kill_sessions,
@@ -237,6 +241,7 @@ def memory_world(**settings: Any) -> World:
         MemoryStore(database, settings=Settings(**settings)),
         MemoryRegistry(database),
         MemoryAccounts(database),
+        MemoryUsage(database),
         age_lease,
         age_change,
         kill_sessions,

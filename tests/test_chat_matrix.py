@@ -48,6 +48,7 @@ Interrupt          -        interrupting    -                        waiting/run
 SubmitToolResults  -        -               -                        requires_action/running -        -
 Approve            -        -               -                        requires_action/running -        -
 Deny               -        -               -                        requires_action/running -        -
+SignedIn           -        -               -                        requires_action/running -        -
 Archive            archived interrupting    interrupting             interrupting            archived -
 Unarchive          -        -               -                        -                       -        waiting/error
 Compact            running  -               -                        -                       running  -
@@ -63,6 +64,7 @@ CommitStep         -        running/requires_action -                -          
 StartCalls         -        running         -                        -                       -        -
 AskAgain           -        running/requires_action -                -                       -        -
 CommitSummary      -        waiting/running -                        -                       -        -
+AwaitSignIn        -        running/requires_action -                -                       -        -
 FinishTurn         -        waiting/running -                        -                       -        -
 FinishInterruption -        -               waiting/running/archived -                       -        -
 Fail               -        error           -                        -                       -        -
@@ -112,9 +114,8 @@ def missing(state: ChatState, command: Command) -> type[Exception] | None:
     if name in ("DeleteQueued", "EditQueued", "Promote") and not state.queue:
         return QueuedMessageNotFound
     if isinstance(command, Answer):
-        wanted = CallState.CLIENT if name == "SubmitToolResults" else CallState.APPROVAL
-        return None if the_call(state) is wanted else NotAllowedInStatus
-    if name in ("StartCalls", "AskAgain", "CommitStep"):
+        return None if the_call(state) is ANSWERED[name] else NotAllowedInStatus
+    if name in ("StartCalls", "AskAgain", "AwaitSignIn", "CommitStep"):
         return None if the_call(state) in OWNED[name] else Moved
     if isinstance(command, Send) and len(state.queue) == QUEUE_MESSAGES_MAX:
         stays_busy = (
@@ -124,9 +125,18 @@ def missing(state: ChatState, command: Command) -> type[Exception] | None:
     return None
 
 
+ANSWERED = {
+    "SubmitToolResults": CallState.CLIENT,
+    "Approve": CallState.APPROVAL,
+    "Deny": CallState.APPROVAL,
+    "SignedIn": CallState.SIGN_IN,
+}
+"""The state of a call that an answer is for."""
+
 OWNED = {
     "StartCalls": {CallState.PENDING, CallState.STARTED},
     "AskAgain": {CallState.STARTED},
+    "AwaitSignIn": {CallState.STARTED},
     "CommitStep": set(CallState),
 }
 """The states of a call that an owner's event may name."""

@@ -18,13 +18,12 @@ from mcp_world import (
     Zygote,
     mcp_world,
     test_server,
-    text_of,
     zygote,
 )
 from msgspec.structs import replace
 
 from chatcluster.errors import LoginNotFound, SignInFailed
-from chatcluster.ports import Grant, McpServer, OAuthAuth
+from chatcluster.ports import Grant, McpServer, OAuthAuth, SignedInAt, SignInRequired
 from chatcluster.tools import mcp_link
 from chatcluster.tools.mcp import McpTools
 
@@ -69,7 +68,7 @@ async def come_back(url: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
 
 
-async def sign_in(world: McpWorld, server: McpServer, tools: McpTools | None = None) -> str:
+async def sign_in(world: McpWorld, server: McpServer, tools: McpTools | None = None) -> SignedInAt:
     back = await come_back(await world.tools.begin_sign_in(server, ALICE))
     return await (tools or world.tools).finish_sign_in(back["state"], back["code"], back.get("iss"))
 
@@ -78,11 +77,14 @@ async def peek(world: McpWorld, **options: object) -> bool:
     """Whether a call in a new turn gets through."""
     async with world.turn("mail", **options) as turn:  # type: ignore[arg-type]
         await turn.names()
-        return not (await turn.run("mail__peek")).is_error
+        try:
+            return not (await turn.run("mail__peek")).is_error
+        except SignInRequired:
+            return False
 
 
 async def test_a_user_who_has_signed_in_has_the_tools_and_nobody_else(world: McpWorld, mail: McpServer) -> None:
-    assert await sign_in(world, mail) == "mail"
+    assert await sign_in(world, mail) == ("mail", ALICE)
     assert await peek(world)
     assert not await peek(world, owner_id=BOB)
 
@@ -257,9 +259,8 @@ async def test_when_nothing_is_accepted_any_more_the_user_is_asked_to_sign_in(
     async with world.turn("mail") as turn:
         await turn.names()
         await server.control(revoke_all=True)
-        result = await turn.run("mail__peek")
-    assert result.is_error
-    assert f"{BROWSERS_URL}/oauth/mcp/sign-in/" in text_of(result)
+        with pytest.raises(SignInRequired):
+            await turn.run("mail__peek")
     (grant,) = await world.servers.grants(ALICE)
     assert grant.refused
     before = await server.count("token refresh_token")

@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from mcp_world import ALICE, BOB, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
@@ -556,13 +558,26 @@ async def test_an_own_token_that_is_not_accepted_any_more_is_fetched_anew(world:
         assert not (await turn.call("files__peek")).is_error
 
 
+@contextmanager
+def logging() -> Iterator[None]:
+    """In the test's body: before it, standard error is not yet what ``capfd`` reads."""
+    telemetry.configure_logging("debug", "json")
+    try:
+        yield
+    finally:
+        telemetry.unsubscribe(telemetry.log_listener)
+        structlog.reset_defaults()
+
+
 async def test_no_secret_is_in_what_is_logged(
     world: McpWorld, server: TestServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    telemetry.configure_logging("debug", "json")
     await world.add("files", server.url + "/key/mcp", ApiKeyAuth("X-Key"), {"value": "a-secret-of-ours"})
-    async with world.turn("files") as turn:
-        await turn.names()
-        assert all("a-secret-of-ours" not in notice.message for notice in turn.tools.notices)
+    with logging():
+        async with world.turn("files") as turn:
+            await turn.names()
+            assert all("a-secret-of-ours" not in notice.message for notice in turn.tools.notices)
+        telemetry.event("replica.started")
     out, err = capfd.readouterr()
+    assert "replica.started" in err, "the log is what is looked at"
     assert "a-secret-of-ours" not in out + err

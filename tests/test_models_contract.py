@@ -20,7 +20,6 @@ from chatcluster.models import (
     ModelEntry,
     ModelOptions,
     NewProvider,
-    Prices,
     Provider,
     ProviderChange,
     ProviderOptions,
@@ -31,6 +30,7 @@ from chatcluster.postgres import open_database
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.sealed import Rotated, rotate
 from chatcluster.secrets import Keyring, new_key
+from chatcluster.usage import Prices
 
 KEYRING = Keyring.parse(new_key())
 SECRET = "sk-0123456789abcdef"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,30 @@ def test_a_closed_standard_error_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
         telemetry.unsubscribe(telemetry.log_listener)
         structlog.reset_defaults()
     assert telemetry.failures() > before, "that a line could not be written is counted"
+
+
+def test_p10_lines_go_to_nobody_else_when_standard_error_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of a closed descriptor is given to the next connection."""
+    reading, writing = os.pipe()
+    standard_error = os.fdopen(writing, "w")
+    monkeypatch.setattr(sys, "stderr", standard_error)
+    telemetry.configure_logging("info", "json")
+    standard_error.close()
+    pair = socket.socketpair()
+    try:
+        assert writing in [end.fileno() for end in pair], "the number of what was closed is given anew"
+        telemetry.event("replica.started")
+        for end in pair:
+            end.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                end.recv(1)
+        assert b"replica.started" in os.read(reading, 1 << 16)
+    finally:
+        telemetry.unsubscribe(telemetry.log_listener)
+        structlog.reset_defaults()
+        os.close(reading)
+        for end in pair:
+            end.close()
 
 
 def test_a_pipe_that_nobody_reads_stops_nothing() -> None:

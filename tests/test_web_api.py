@@ -67,7 +67,7 @@ class TestChats:
             assert chat["title"] == "one two three four five six"
             assert world.notices.told == [(UUID(chat["id"]), "created")]
             shown = (await client.get(f"/api/v1/chats/{chat['id']}")).json()
-            assert shown == {**chat, "tools": [], "action_required": []}
+            assert shown == {**chat, "tools": [], "action_required": [], "usage": shown["usage"]}
 
     async def test_content_is_text_or_a_list_of_text_parts_kept_as_they_are(self) -> None:
         async with client_of(World()) as client:
@@ -132,6 +132,20 @@ class TestChats:
             await world.store.commit(fence_of(await claim(world)), FinishInterruption())
             refused = await client.post(path)
             assert (refused.status_code, error_code(refused)) == (409, "not_allowed_in_status")
+
+    async def test_a_chat_that_rests_or_failed_is_summarised_and_a_busy_one_is_not(self) -> None:
+        world = World()
+        async with client_of(world) as client:
+            chat = await create(client)
+            path = f"/api/v1/chats/{chat['id']}/compact"
+            refused = await client.post(path)
+            assert (refused.status_code, error_code(refused)) == (409, "not_allowed_in_status")
+            await world.store.commit(fence_of(await claim(world)), Fail(ErrorInfo("auth", "the key is wrong")))
+            response = await client.post(path)
+            assert (response.status_code, response.json()["status"]) == (202, "pending")
+            assert response.json()["last_error"] is None
+            await world.store.commit(fence_of(await claim(world)), FinishTurn())
+            assert (await client.get(f"/api/v1/chats/{chat['id']}")).json()["status"] == "waiting"
 
     async def test_an_error_of_the_last_turn_is_shown(self) -> None:
         world = World()
@@ -324,6 +338,7 @@ class TestOthers:
                 ("DELETE", f"/queue/{queued_id}", None),
                 ("POST", f"/queue/{queued_id}/promote", None),
                 ("POST", "/interrupt", None),
+                ("POST", "/compact", None),
                 ("GET", "/stream", None),
             ]
             for method, tail, body in routes:

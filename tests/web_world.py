@@ -30,20 +30,22 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
+    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub
+from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
+from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Readers, Services
+from chatcluster.web.services import Mcp, Readers, Services
 
 OPENING = b": open\nretry: 500\n"
 
@@ -178,12 +180,16 @@ class ScriptedHealth:
         return self.checks
 
 
+NOBODY = UUID(int=0)
+
+
 class ScriptedMcpClient:
     """Says what a test wants to hear of servers of tools, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.report = McpReport(ok=True)
         self.refusal: CallerError | None = None
+        self.signed_in_user = NOBODY
         self.asked: list[tuple[object, ...]] = []
 
     def _note(self, *question: object) -> None:
@@ -203,9 +209,9 @@ class ScriptedMcpClient:
         self._note("link", ticket)
         return "https://login.example/authorize"
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
         self._note("finish", state, code, issuer)
-        return "files"
+        return SignedInAt("files", self.signed_in_user)
 
     async def drop_sign_in(self, state: str) -> None:
         self._note("drop", state)
@@ -250,13 +256,17 @@ class World:
             registry=self.registry,
             pubsub=self.pubsub,
             readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
-            transitions=Transitions(self.store, self.notices),
+            transitions=(transitions := Transitions(self.store, self.notices)),
             health=self.health,
             metrics=self.metrics,
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
-            mcp=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
-            mcp_client=self.mcp_client,
+            mcp=Mcp(
+                admin=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
+                client=self.mcp_client,
+                sign_ins=SignIns(self.store, self.mcp_servers, transitions),
+            ),
+            usage=MemoryUsage(self.database),
         )
 
     async def have_servers(self, *slugs: str) -> None:

@@ -5,8 +5,8 @@ Each call is answered once. When no call waits any more, the turn goes on. Pure.
 
 from __future__ import annotations
 
-from chatcluster.chat.calls import CallState, OpenCall, approved, denied_text, timed_out_text
-from chatcluster.chat.commands import Approve, Deny, ExpireCalls, SubmitToolResults
+from chatcluster.chat.calls import CallState, OpenCall, approved, denied_text, let_in, timed_out_text
+from chatcluster.chat.commands import Approve, Deny, ExpireCalls, SignedIn, SubmitToolResults
 from chatcluster.chat.draft import Draft, Grant
 from chatcluster.chat.facts import Facts
 from chatcluster.chat.state import ChatState
@@ -46,6 +46,12 @@ def deny(draft: Draft, command: Deny) -> None:
     _go_on(draft)
 
 
+def signed_in(draft: Draft, command: SignedIn) -> None:
+    for call_id in command.call_ids:
+        draft.change_call(let_in(_waiting_call(draft, call_id, CallState.SIGN_IN)))
+    _go_on(draft)
+
+
 def expire_calls(draft: Draft, command: ExpireCalls) -> None:
     for call_id in command.call_ids:
         call = draft.open_calls[call_id]
@@ -63,7 +69,11 @@ def _waiting_call(draft: Draft, call_id: str, state: CallState) -> OpenCall:
     raise gone(draft.before, draft.facts, call_id)
 
 
-_WAITED_FOR = {CallState.CLIENT: "a result of the client", CallState.APPROVAL: "an approval"}
+_WAITED_FOR = {
+    CallState.CLIENT: "a result of the client",
+    CallState.APPROVAL: "an approval",
+    CallState.SIGN_IN: "a sign-in",
+}
 
 
 def gone(state: ChatState, facts: Facts, call_id: str) -> Exception:

@@ -27,6 +27,7 @@ CANCELLED_RUNNING_TEXT = "The call was cancelled while it ran. Whether it took e
 NOT_APPROVED_TEXT = "Nobody approved this call in time, so it was not run."
 NOT_APPROVED_AGAIN_TEXT = "Nobody approved this call in time, so it was not run again."
 EARLIER_RUN_TEXT = "It was run before, and the outcome of that run is unknown: it may have taken effect."
+NOT_SIGNED_IN_TEXT = "The user did not sign in in time, so this call was not run."
 TIMED_OUT_TEXT = "The call timed out: no result came in time."
 
 WAIT_SECONDS = 24 * 3600.0
@@ -118,6 +119,17 @@ def asked_again(call: OpenCall, epoch: int, seconds: float | None) -> OpenCall:
     )
 
 
+def refused_entry(call: OpenCall, seconds: float | None) -> OpenCall:
+    """The call as its tool did not begin with it, because the chat's user has to sign in first."""
+    started_epoch = call.started_epoch if call.deaths else None  # it has run before only if a worker died at it
+    return msgspec.structs.replace(call, state=CallState.SIGN_IN, seconds=seconds, started_epoch=started_epoch)
+
+
+def let_in(call: OpenCall) -> OpenCall:
+    """The call, to be run: its user has signed in."""
+    return msgspec.structs.replace(call, state=CallState.PENDING, deadline=None)
+
+
 def given_back(call: OpenCall, epoch: int) -> OpenCall:
     """The call when the tenure ``epoch`` ends in order. One that it ran, and that may be run again, is run by the next
     owner, and nobody died. What a tenure before had started stays so: that it died is still to be counted."""
@@ -148,6 +160,8 @@ def denied_text(call: OpenCall, reason: str | None) -> str:
 
 
 def timed_out_text(call: OpenCall) -> str:
+    if call.state is CallState.SIGN_IN:
+        return not_again(call, NOT_SIGNED_IN_TEXT)
     if call.state is not CallState.APPROVAL:
         return not_again(call, TIMED_OUT_TEXT)
     return not_again(call, NOT_APPROVED_TEXT if call.started_epoch is None else NOT_APPROVED_AGAIN_TEXT)

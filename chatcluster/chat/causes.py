@@ -38,6 +38,7 @@ _CAUSES = {
     "Unarchive": UNARCHIVED,
     "CommitStep": ACTION,
     "AskAgain": ACTION,
+    "AwaitSignIn": ACTION,
 }
 
 

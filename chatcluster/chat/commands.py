@@ -122,6 +122,12 @@ class ExpireCalls(msgspec.Struct, frozen=True):
     call_ids: tuple[str, ...]
 
 
+class SignedIn(msgspec.Struct, frozen=True):
+    """The user has signed in where these calls were not let in."""
+
+    call_ids: tuple[str, ...]
+
+
 class Archive(msgspec.Struct, frozen=True):
     pass
 
@@ -202,6 +208,13 @@ class AskAgain(msgspec.Struct, frozen=True):
     seconds: float | None = None
 
 
+class AwaitSignIn(msgspec.Struct, frozen=True):
+    """Calls that their server did not let in: the chat's user has to sign in there, within ``seconds``."""
+
+    call_ids: tuple[str, ...]
+    seconds: float | None = None
+
+
 class FinishTurn(msgspec.Struct, frozen=True):
     """The turn's last step, if there is one to commit, and its end."""
 
@@ -242,6 +255,7 @@ UserCommand = (
     | SubmitToolResults
     | Approve
     | Deny
+    | SignedIn
     | Archive
     | Unarchive
     | Compact
@@ -258,13 +272,14 @@ OwnerCommand = (
     | StartCalls
     | AskAgain
     | CommitSummary
+    | AwaitSignIn
     | FinishTurn
     | FinishInterruption
     | Fail
     | Release
 )
 Command = UserCommand | OwnerCommand | ExpireCalls
-Answer = SubmitToolResults | Approve | Deny
+Answer = SubmitToolResults | Approve | Deny | SignedIn
 """Of calls that wait for somebody."""
 
 

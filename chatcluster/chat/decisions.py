@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from chatcluster.chat import call_answers
-from chatcluster.chat.calls import CallState, OpenCall, asked_again, given_back, started
+from chatcluster.chat.calls import CallState, OpenCall, asked_again, given_back, refused_entry, started
 from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
     Answer,
     Approve,
     Archive,
     AskAgain,
+    AwaitSignIn,
     Busy,
     ChooseModel,
     Command,
@@ -36,6 +37,7 @@ from chatcluster.chat.commands import (
     Rename,
     ScheduleRetry,
     Send,
+    SignedIn,
     StartAttempt,
     StartCalls,
     SubmitToolResults,
@@ -206,6 +208,15 @@ def _ask_again(draft: Draft, command: AskAgain) -> None:
     draft.settle()
 
 
+def _await_sign_in(draft: Draft, command: AwaitSignIn) -> None:
+    for call_id in command.call_ids:
+        call = _owned_call(draft, call_id)
+        if call.state is not CallState.STARTED:
+            raise Moved(f"call {call_id} is {call.state}, so nobody was refused")
+        draft.change_call(refused_entry(call, command.seconds))
+    draft.settle()
+
+
 def _owned_call(draft: Draft, call_id: str) -> OpenCall:
     if call_id not in draft.open_calls:
         raise Moved(f"call {call_id} is not open any more")
@@ -282,6 +293,7 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     SubmitToolResults: call_answers.submit,
     Approve: call_answers.approve,
     Deny: call_answers.deny,
+    SignedIn: call_answers.signed_in,
     Archive: _archive,
     Unarchive: _unarchive,
     Compact: _compact,
@@ -297,6 +309,7 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     StartCalls: _start_calls,
     AskAgain: _ask_again,
     CommitSummary: _commit_summary,
+    AwaitSignIn: _await_sign_in,
     FinishTurn: _finish_turn,
     FinishInterruption: _finish_interruption,
     Fail: _fail,

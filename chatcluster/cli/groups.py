@@ -6,5 +6,6 @@ from chatcluster.cli.database_commands import cluster, migrate, token
 from chatcluster.cli.mcp_commands import mcp
 from chatcluster.cli.model_commands import model, provider
 from chatcluster.cli.secret_commands import secrets
+from chatcluster.cli.usage_commands import usage
 
-GROUPS = (migrate, cluster, token, secrets, provider, model, mcp)
+GROUPS = (migrate, cluster, token, secrets, provider, model, mcp, usage)

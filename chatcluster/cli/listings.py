@@ -127,6 +127,31 @@ def show_models(models: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     _show_table(("name", "provider", "as", "", "enabled", "context", "fall-backs"), rows)
 
 
+def show_usage(answer: dict[str, Any], *, as_json: bool) -> None:
+    """What ``GET /api/v1/usage`` answered."""
+    if as_json:
+        _show_json(answer)
+        return
+    rows = [_bill(group.get("name") or group.get("key") or "(unknown)", group) for group in answer["groups"]]
+    rows.append(_bill("total", answer["total"]))
+    _show_table((answer["group_by"], "attempts", "input", "cached", "output", "cost", "unpriced"), rows)
+    if answer["has_more"]:
+        click.echo("There is more: ask for a shorter time.", err=True)
+
+
+def _bill(name: str, bill: dict[str, Any]) -> tuple[str, ...]:
+    counts = (bill.get(kind, 0) for kind in ("attempts", "input_tokens", "cached_input_tokens", "output_tokens"))
+    return (name, *map(str, counts), money(bill.get("cost_micros")), str(bill.get("unpriced", 0)))
+
+
+def money(micros: int | None) -> str:
+    """In units of the currency, with as many places as there are."""
+    if micros is None:
+        return "-"
+    places = f"{micros / 1_000_000:.6f}".rstrip("0")
+    return places + "0" * max(0, 2 - len(places.partition(".")[2]))
+
+
 def _show_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 

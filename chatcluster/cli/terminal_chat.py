@@ -270,7 +270,11 @@ class Conversation:
                 self._note(f"[{'failed' if part.is_error else 'result'}: {_few_words(part.text)}]")
 
 
-_WAITED_FOR = {"approval": "an approval", "client": "the client that made the chat", "sign_in": "a sign-in"}
+_WAITED_FOR = {
+    "approval": "an approval",
+    "client": "the client that made the chat",
+    "sign_in": "you to sign in, see `chatcluster mcp login`",
+}
 
 
 def _few_words(text: str) -> str:

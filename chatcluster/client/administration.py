@@ -42,6 +42,10 @@ class Administration:
         """A page of ``entries``: what administrators did, newest first. Query: ``before``, ``limit``."""
         return await self._read("/admin/audit", query)
 
+    async def usage(self, **query: Any) -> Json:
+        """What the chats of all cost. Query: ``from``, ``to``, ``group_by`` (user, day, model, chat), ``user``."""
+        return await self._read("/admin/usage", query)
+
     # providers of models, and models
 
     async def providers(self) -> list[Json]:

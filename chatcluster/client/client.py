@@ -174,6 +174,10 @@ class Client(ToolCalls):
     async def me(self) -> Json:
         return await self._read("/me")
 
+    async def usage(self, **query: Any) -> Json:
+        """What one's chats cost: ``total`` and ``groups``. Query: ``from``, ``to``, ``group_by`` (day, model, chat)."""
+        return await self._read("/usage", query)
+
     async def sign_in_code(self) -> Json:
         """A code with which a browser signs in as the token's user, once: ``code``, ``expires_at``, ``path``."""
         return await self._write("POST", "/session/codes")

@@ -301,9 +301,10 @@ class MessageDecoder:
         elif reason == "tool_calls" and not self._calls:
             reason = "stop"
         self.is_complete = True
-        return [Finished(reason, self._usage(), self._model)]
+        return [Finished(reason, self.usage, self._model)]
 
-    def _usage(self) -> Usage | None:
+    @property
+    def usage(self) -> Usage | None:
         """The server counts what it read from its cache and wrote to it apart from the rest of the input."""
         tokens = self._tokens
         if not tokens:

@@ -109,13 +109,19 @@ class HttpModel:
         """One attempt; see ``ports.Model``. Entering sends the request and waits for the response's head."""
         route = self._routing(request)
         wire = WIRES[route.kind]
+        decoder = wire.decoder(request, route)
         body = _Body(await self._send(request, route, wire), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"
                 raise route.server.error(said, "answer_forgotten", retryable=True)
-            yield await _open(body, route.server, wire.decoder(request, route))
+            events = await _open(body, route.server, decoder)
+            if request.meter is not None:
+                request.meter.starts(route.name or route.model, route.server.name, route.prices)
+            yield events
         finally:
+            if request.meter is not None:
+                request.meter.count(decoder.usage)
             await body.close()
 
     async def _client_for(self, url: str) -> httpx.AsyncClient:

@@ -194,7 +194,8 @@ class ChunkDecoder:
         self._calls = _StreamedCalls(route, new_call_id)
         self._reasoning_field = ""
         self._reason: str | None = None
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
+        """As far as the server has said, also of an answer that fails."""
         self._model: str | None = None
         self._has_said_something = False
         self._is_visible = False
@@ -240,7 +241,7 @@ class ChunkDecoder:
         if chunk.model and isinstance(chunk.model, str):
             self._model = chunk.model[:MODEL_CHARACTERS_MAX]
         if chunk.usage:
-            self._usage = read_usage(chunk.usage) or self._usage
+            self.usage = read_usage(chunk.usage) or self.usage
         kept_characters = self._calls.kept_characters
         events: list[ModelEvent] = []
         for choice in (chunk.choices or ())[:1]:
@@ -252,7 +253,7 @@ class ChunkDecoder:
 
     def _take_choice(self, choice: Choice) -> list[Part]:
         if choice.usage:
-            self._usage = read_usage(choice.usage) or self._usage
+            self.usage = read_usage(choice.usage) or self.usage
         parts: list[Part] = []
         if choice.delta is not None:
             self._take_words(choice.delta, parts)
@@ -297,7 +298,7 @@ class ChunkDecoder:
         elif reason == "tool_calls" and not self._calls:
             reason = "stop"
         self.is_complete = True
-        return [*map(Delta, last), Finished(reason, self._usage, self._model)]
+        return [*map(Delta, last), Finished(reason, self.usage, self._model)]
 
 
 def _target(_: ModelRequest, route: Route) -> Target:

@@ -116,6 +116,7 @@ class ResponseDecoder:
         self._answer_id = ""
         self._has_said_something = False
         self._is_visible = False
+        self.usage: Usage | None = None
         self.is_complete = False
 
     @property
@@ -217,6 +218,7 @@ class ResponseDecoder:
                 parts.append(OpaquePart(self._server.name, self._route.model, str(kind), data, prefix))
 
     def _take_response(self, kind: Any, response: _Response) -> list[ModelEvent]:
+        self.usage = _usage(response.usage) or self.usage
         if kind in _FINAL:
             return self._finish(response)
         if kind in _BROKEN:
@@ -227,6 +229,7 @@ class ResponseDecoder:
         return [KEEP_ALIVE]
 
     def _finish(self, response: _Response) -> list[ModelEvent]:
+        self.usage = _usage(response.usage) or self.usage
         if response.status in ("failed", "cancelled"):
             raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
         events: list[ModelEvent] = []
@@ -237,7 +240,7 @@ class ResponseDecoder:
             raise empty_answer(self._server, reason, has_said_something=self._has_said_something)
         self.is_complete = True
         model = response.model[:MODEL_CHARACTERS_MAX] if isinstance(response.model, str) else None
-        return [*events, Finished(reason, _usage(response.usage), model)]
+        return [*events, Finished(reason, self.usage, model)]
 
     def _take_whole(self, response: _Response) -> list[ModelEvent]:
         """An answer that was not streamed, or whose pieces were not told."""

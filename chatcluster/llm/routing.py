@@ -65,6 +65,8 @@ def _route(candidate: Candidate, keys: Opening) -> Route:
         base_url=provider.base_url,
         api_key=key,
         model=model.provider_model,
+        name=model.name,
+        prices=model.prices,
         options=model.options,
         output_tokens_max=model.output_tokens_max,
         include_usage=provider.options.include_usage,

@@ -18,6 +18,7 @@ from chatcluster.llm.failures import Provider
 from chatcluster.models import Kind, ModelOptions
 from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest
+from chatcluster.usage import Prices, Usage
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str = ""
     model: str
     """As the server calls it."""
+    name: str = ""
+    """As people call it, where that is another name."""
+    prices: Prices = Prices()
     options: ModelOptions = ModelOptions()
     output_tokens_max: int | None = None
     """None: as many as the server likes, on the wires that have no need to say."""
@@ -73,6 +77,11 @@ class Decoder(Protocol):
 
     is_complete: bool
     """``Finished`` has been returned: nothing of what follows matters."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """As far as the server has said, also of an answer that fails."""
+        ...
 
     @property
     def has_finish_reason(self) -> bool:

@@ -26,6 +26,7 @@ from chatcluster.memory.registry import MemoryRegistry
 from chatcluster.memory.sessions import MemorySessions
 from chatcluster.memory.store import MemoryStore
 from chatcluster.memory.streams import MemoryStreams
+from chatcluster.memory.usage import MemoryUsage
 
 __all__ = [
     "Link",
@@ -39,4 +40,5 @@ __all__ = [
     "MemorySessions",
     "MemoryStore",
     "MemoryStreams",
+    "MemoryUsage",
 ]

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, continued, disowned, stored_of
+from chatcluster.chat import TAKEN_OVER, ChatSetup, ChatState, Status, continued, disowned, stored_of
 from chatcluster.errors import ChatNotFound
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
@@ -30,6 +30,7 @@ from chatcluster.ports import (
     Token,
 )
 from chatcluster.ports.administration import AuditEntry, Takeover
+from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of
 
 ZERO_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """The date at which the clock reads 0."""
@@ -147,6 +148,24 @@ class CodeRow:
     expires_at: datetime
 
 
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
+
+
+class UsageKey(NamedTuple):
+    """What an attempt is known by."""
+
+    chat_id: UUID
+    history_version: int
+    attempt: int
+
+
+class UsageRow(NamedTuple):
+    owner_id: UUID
+    at: datetime
+    spent: Spent
+
+
 @dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
@@ -163,6 +182,20 @@ class Kept:
     freed: dict[UUID, int] = field(default_factory=dict)
     """Where among them the last one of each chat is that nobody has taken up."""
     audit: list[AuditEntry] = field(default_factory=list)
+    usage: dict[UsageKey, UsageRow] = field(default_factory=dict)
+    """What was spent, in the order of its booking."""
+
+
+def _lost(state: ChatState) -> Booking:
+    """The attempt that was under way, or may have been, when the chat's owner died."""
+    if (
+        state.status not in (Status.RUNNING, Status.INTERRUPTING)
+        or not state.attempt
+        or state.retry
+        or state.open_calls
+    ):
+        return ()
+    return (Spent(state.history_version, state.attempt, state.epoch, SpentOutcome.LOST),)
 
 
 class HeldLock:
@@ -257,8 +290,20 @@ class MemoryDatabase:
         freed = tuple(rows)
         for row in freed:
             self.log_freed(row, cause, name)
+            self.book(row, _lost(row.state))
             self.change(row, disowned(self.found(row), cause))
         return tuple(self.view(row) for row in freed)
+
+    def book(self, row: ChatRow, spent: Booking) -> None:
+        """What is booked already stays as it is."""
+        for one in spent:
+            key = UsageKey(row.id, one.history_version, one.attempt)
+            self.kept.usage.setdefault(key, UsageRow(row.owner_id, self.now(), one))
+
+    def bill_of(self, row: ChatRow, *, since: int) -> Bill:
+        """Of the attempts at this history of the chat, or a later one."""
+        booked = self.kept.usage.items()
+        return bill_of(one.spent for key, one in booked if key.chat_id == row.id and key.history_version >= since)
 
     def log_freed(self, row: ChatRow, cause: str, name: str) -> None:
         """Note that a chat loses its owner."""

@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from chatcluster.chat import Decision, Fence, Grant, OpenCall, Remember, Status
+from chatcluster.chat import CallState, Decision, Fence, Grant, OpenCall, Remember, Status
 from chatcluster.errors import Fenced, Moved
 from chatcluster.memory.database import ChatRow, MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.parts import CONTENT_VERSION, Message, ToolCallPart
-from chatcluster.ports import PERMISSION_SECONDS, PERMISSIONS_MAX, Action, Permission, ResultSlice
+from chatcluster.ports import PERMISSION_SECONDS, PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
 
 
 class MemoryLedger:
@@ -29,6 +29,17 @@ class MemoryLedger:
         async with self._link.crossing("actions"):
             row = self._database.chats.get(chat_id)
             return () if row is None else self._actions(row)
+
+    async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
+        async with self._link.crossing("sign_in_waits"):
+            waits = [
+                SignInWait(row.id, row.owner_id, call.call_id, call.name)
+                for row in self._database.chats.values()
+                if row.state.status is Status.REQUIRES_ACTION and owner_id in (None, row.owner_id)
+                for call in row.state.open_calls
+                if call.state is CallState.SIGN_IN
+            ]
+            return tuple(waits[:limit])
 
     async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
         async with self._link.crossing("keep_result"):

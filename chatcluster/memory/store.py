@@ -35,7 +35,7 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.claims import Claims
-from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, UsedKey
+from chatcluster.memory.database import Booking, ChatRow, MemoryDatabase, Origin, UsedKey
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
 from chatcluster.memory.pages import counted, history_page_of, page_of, turns_of
@@ -93,9 +93,16 @@ class MemoryStore(Claims, MemoryLedger):
             self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
             return chat
 
-    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:  # noqa: ARG002
+    async def commit(
+        self,
+        fence: Fence,
+        command: OwnerCommand,
+        *,
+        known: Chat | None = None,  # noqa: ARG002
+        spent: Booking = (),
+    ) -> Outcome:
         async with self._link.crossing("commit"):
-            return self._commit(fence, command)
+            return self._commit(fence, command, spent)
 
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
         async with self._link.crossing("raise_epoch"):
@@ -286,7 +293,7 @@ class MemoryStore(Claims, MemoryLedger):
             held = bytes_of(counted(row.messages)) + bytes_of(row.queue)
         require_room(held, parts, bytes_max=self._settings.history_bytes_max)
 
-    def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+    def _commit(self, fence: Fence, command: OwnerCommand, spent: Booking) -> Outcome:
         row = self._database.chats.get(fence.chat_id)
         if row is None:
             raise Fenced("the chat does not exist any more")
@@ -300,6 +307,7 @@ class MemoryStore(Claims, MemoryLedger):
             return Outcome(self._database.view(row), recorded, replayed=True)
         if isinstance(command, Release) and command.cause == DRAINED:
             self._database.log_freed(row, DRAINED, self._database.name_of(fence.worker_id))
+        self._database.book(row, spent)
         outcome = self._write(row, decision)
         row.commits[origin] = outcome.messages
         return outcome
@@ -344,7 +352,8 @@ class MemoryStore(Claims, MemoryLedger):
         duration_ms = max(0, int((self._database.now() - asked.created_at) / timedelta(milliseconds=1)))
         error, revision = decision.state.last_error, decision.state.snapshot_version
         code = None if error is None else error.code
-        turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code)
+        bill = self._database.bill_of(row, since=max((turn.revision for turn in row.turns), default=1))
+        turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code, bill if bill.attempts else None)
         row.turns.append(turn)
         return turn
 

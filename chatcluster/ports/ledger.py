@@ -50,6 +50,15 @@ class Permission(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
+class SignInWait(msgspec.Struct, frozen=True):
+    """A call that waits until the owner of its chat has signed in at the server of its tool."""
+
+    chat_id: UUID
+    owner_id: UUID
+    call_id: str
+    tool: str
+
+
 class ResultSlice(msgspec.Struct, frozen=True):
     """A piece of the whole result of a call."""
 
@@ -64,6 +73,10 @@ class Ledger(Protocol):
 
     async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
         """What a chat that requires action waits for, in call order; nothing of any other."""
+        ...
+
+    async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
+        """Calls that wait for a sign-in, of one user or of all: at most ``limit``, in no order."""
         ...
 
     async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:

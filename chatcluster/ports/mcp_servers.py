@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -223,6 +223,13 @@ class McpReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str = ""
 
 
+class SignedInAt(NamedTuple):
+    """``slug`` of the server; empty if it is gone by now."""
+
+    slug: str
+    user_id: UUID
+
+
 class McpClient(Protocol):
     """What routes use of the part that speaks to the servers."""
 
@@ -238,8 +245,8 @@ class McpClient(Protocol):
         """The same, for whom the link says. Raises ``LoginNotFound`` besides."""
         ...
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
-        """The user came back with a code; returns the server's slug. Raises ``LoginNotFound``, ``SignInFailed``."""
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
+        """The user came back with a code. Raises ``LoginNotFound``, ``SignInFailed``."""
         ...
 
     async def drop_sign_in(self, state: str) -> None:

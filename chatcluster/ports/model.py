@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.parts import Message, Part, Usage
+from chatcluster.usage import NO_USAGE, Prices
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -49,6 +50,27 @@ class Attachment(msgspec.Struct, frozen=True):
     after: int | None = None
 
 
+class Meter:
+    """What one request costs, as it becomes known: a model says it here, however the answer ends."""
+
+    def __init__(self) -> None:
+        self.has_started = False
+        """An answer began, so that it may cost something."""
+        self.model: str | None = None
+        self.provider: str | None = None
+        self.prices = Prices()
+        self.usage = NO_USAGE
+
+    def starts(self, model: str, provider: str, prices: Prices) -> None:
+        """This model answers, which need not be the one that was asked for."""
+        self.has_started, self.model, self.provider, self.prices = True, model, provider, prices
+
+    def count(self, usage: Usage | None) -> None:
+        """So much by now; None: nothing is known yet."""
+        if usage is not None:
+            self.has_started, self.usage = True, usage
+
+
 class ModelRequest(msgspec.Struct, frozen=True):
     chat_id: UUID
     messages: tuple[Message, ...]
@@ -62,6 +84,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     provider has it no more."""
     failures: int = 0
     """How often the model failed at this step before: another one may take its place."""
+    meter: Meter | None = None
 
 
 class Delta(msgspec.Struct, frozen=True):

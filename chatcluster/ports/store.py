@@ -13,6 +13,7 @@ from chatcluster.chat import ChatState, ClientTool, Fence, OwnerCommand, Status,
 from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.ledger import Action, Ledger
+from chatcluster.usage import Spent
 
 SUSPECTED_TAKEOVERS = 3
 """A chat of which so many tenures in a row did not end in order may be what ended them."""
@@ -241,10 +242,13 @@ class Store(Ledger, Protocol):
         """
         ...
 
-    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+    async def commit(
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
+    ) -> Outcome:
         """An owner's transition. Raises ``Fenced`` or ``Moved``, having written nothing.
 
         ``known`` is the chat as the owner last saw it. It saves time if it is that still, and decides nothing.
+        ``spent`` is booked in the same transaction; what is booked already stays as it is.
 
         A commit whose outcome was unknown may be repeated with the same arguments: messages carry
         (epoch, history version worked from, ordinal) under a unique key, and a repeat that finds them

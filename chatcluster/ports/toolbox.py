@@ -63,6 +63,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     result_bytes_max: int = 10 << 20
 
 
+class SignInRequired(Exception):
+    """Of a call that was not run: the chat's user has to sign in at the tool's server first."""
+
+
 class ToolCall(msgspec.Struct, frozen=True):
     """A call to run. ``call_id`` is ours, the same each time it is run: a server may know a repeat by it."""
 
@@ -95,7 +99,8 @@ class TurnTools(Protocol):
         ...
 
     async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
-        """Run a call of a tool that ``tools`` named. To cancel it tells the tool. Never raises for what is outside."""
+        """Run a call of a tool that ``tools`` named. To cancel it tells the tool. Raises
+        ``SignInRequired``, and nothing else for what is outside."""
         ...
 
 

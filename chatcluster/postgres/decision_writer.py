@@ -30,6 +30,7 @@ from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
 from chatcluster.room import bytes_of, change_bytes
 from chatcluster.room import kept_bytes as kept_bytes_of
+from chatcluster.usage import Spent
 
 SQL = load_queries("chats.sql")
 UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
@@ -38,6 +39,10 @@ UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
 
 SEEN_COMMANDS = (Send, Interrupt)
 """Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
+
+
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
 
 
 class Applied(NamedTuple):
@@ -85,11 +90,12 @@ async def write_decision(
     decision: Decision,
     fence: Fence | None,
     kept_bytes: int | None = None,
+    spent: Booking = (),
 ) -> Outcome:
     """``kept_bytes``: what the chat holds without the change, where that was counted just now."""
     origin = None if fence is None else Origin(fence.epoch, fence.history_version, decision.event)
     version = decision.state.snapshot_version
-    ended = await _end_turn(connection, chat_id, decision)
+    ended = await _end_turn(connection, chat_id, decision, spent)
     if decision.delete_from is not None:
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
@@ -128,6 +134,7 @@ async def write_known(
     decision: Decision,
     before: ChatState,
     fence: Fence,
+    spent: Booking = (),
 ) -> Outcome | None:
     """Write a plain decision that was made for ``known``; None, with nothing written, if the chat has changed since."""
     values = {
@@ -136,6 +143,7 @@ async def write_known(
         "version_before": known.snapshot_version,
         "event": decision.event,
         "ended": decision.ended,
+        "spent": json_of(spent),
         **_message_values(decision.messages),
     }
     row = await connection.fetchrow(UPDATE_KNOWN.text, *UPDATE_KNOWN.values(values))
@@ -168,12 +176,16 @@ async def write_seen(connection: Connection, seen: Chat, decision: Decision, bef
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
 
 
-async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision) -> EndedTurn | None:
+async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision, spent: Booking) -> EndedTurn | None:
+    """Book what was spent, and write the end of the turn, which includes it."""
     if decision.ended is None:
+        if spent:
+            await connection.execute(SQL["book"], chat_id, json_of(spent))
         return None
     error = decision.state.last_error
     version, code = decision.state.snapshot_version, None if error is None else error.code
-    return turn_of(await connection.fetchval(SQL["end_turn"], chat_id, version, decision.ended, code))
+    values = (chat_id, json_of(spent), version, decision.ended, code)
+    return turn_of(await connection.fetchval(SQL["end_turn"], *values))
 
 
 async def insert_messages(

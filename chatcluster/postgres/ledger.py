@@ -13,7 +13,7 @@ from uuid import UUID
 from chatcluster import telemetry
 from chatcluster.chat import ErrorInfo, Fence, OpenCall
 from chatcluster.errors import Fenced, Moved, StoreFailed, Unreadable
-from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice
+from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
@@ -33,6 +33,9 @@ class PostgresLedger:
 
     async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
         return await self._database.autocommit(_actions, chat_id, chat_id=chat_id)
+
+    async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
+        return await self._database.autocommit(_sign_in_waits, limit, owner_id)
 
     async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
         await self._database.autocommit(_keep_result, fence, call_id, data, lane=Lane.CHATS, chat_id=fence.chat_id)
@@ -70,6 +73,11 @@ async def _open_calls(connection: Connection, chat_id: UUID) -> tuple[OpenCall, 
 
 async def _actions(connection: Connection, chat_id: UUID) -> tuple[Action, ...]:
     return actions_of(await connection.fetchval(SQL["select_actions"], chat_id))
+
+
+async def _sign_in_waits(connection: Connection, limit: int, owner_id: UUID | None) -> tuple[SignInWait, ...]:
+    rows = await connection.fetch(SQL["select_sign_in_waits"], owner_id, limit)
+    return tuple(SignInWait(*(row[name] for name in SignInWait.__struct_fields__)) for row in rows)
 
 
 async def _keep_result(connection: Connection, fence: Fence, call_id: str, data: bytes) -> None:

@@ -63,6 +63,7 @@ from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
+    Booking,
     apply_seen,
     insert_chat,
     insert_messages,
@@ -136,21 +137,23 @@ class PostgresStore(PostgresReads):
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
         return await self._database.transaction(_delete, chat_id, owner_id, chat_id=chat_id)
 
-    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+    async def commit(
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: Booking = ()
+    ) -> Outcome:
         generation = self._database.generation
-        outcome = await self._commit(fence, command, known)
+        outcome = await self._commit(fence, command, known, spent)
         self._histories.known.learn(fence.history_version, outcome, generation)
         return outcome
 
-    async def _commit(self, fence: Fence, command: OwnerCommand, known: Chat | None) -> Outcome:
+    async def _commit(self, fence: Fence, command: OwnerCommand, known: Chat | None, spent: Booking) -> Outcome:
         decision = None if known is None else _plain_decision(known, command, fence)
         if known is not None and decision is not None:
             outcome = await self._database.autocommit(
-                _commit_known, known, decision, fence, lane=Lane.CHATS, chat_id=fence.chat_id
+                _commit_known, known, decision, fence, spent, lane=Lane.CHATS, chat_id=fence.chat_id
             )
             if outcome is not None:
                 return outcome
-        return await self._database.transaction(_commit, fence, command, lane=Lane.CHATS, chat_id=fence.chat_id)
+        return await self._database.transaction(_commit, fence, command, spent, lane=Lane.CHATS, chat_id=fence.chat_id)
 
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:
         return await self._database.autocommit(
@@ -237,12 +240,12 @@ async def _delete(connection: Connection, chat_id: UUID, owner_id: UUID) -> Chat
     return chat
 
 
-async def _commit(connection: Connection, fence: Fence, command: OwnerCommand) -> Outcome:
+async def _commit(connection: Connection, fence: Fence, command: OwnerCommand, spent: Booking) -> Outcome:
     row = await connection.fetchrow(SQL["lock_chat"], fence.chat_id)
     if row is None:  # a server that took the place of another may never have had it
         raise Fenced("the chat does not exist any more")
     try:
-        return await _transition(connection, row, command, fence)
+        return await _transition(connection, row, command, fence, spent=spent)
     except OwnershipError:
         recorded = await recorded_messages(connection, fence, command)
         if not is_repeat(command, recorded):
@@ -257,6 +260,7 @@ async def _transition(
     fence: Fence | None,
     facts: Facts = NO_FACTS,
     kept_bytes: int | None = None,
+    spent: Booking = (),
 ) -> Outcome:
     chat = chat_of(row)
     state = state_of(chat, (), ())
@@ -271,7 +275,7 @@ async def _transition(
         outcome = await write_seen(connection, chat, decision, state)
         if outcome is not None:
             return outcome
-    return await write_decision(connection, chat.id, state, decision, fence, kept_bytes)
+    return await write_decision(connection, chat.id, state, decision, fence, kept_bytes, spent)
 
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:
@@ -291,5 +295,7 @@ def _plain_decision(known: Chat, command: OwnerCommand, fence: Fence) -> Decisio
     return decision if is_plain(decision) else None
 
 
-async def _commit_known(connection: Connection, known: Chat, decision: Decision, fence: Fence) -> Outcome | None:
-    return await write_known(connection, known, decision, state_of(known, (), ()), fence)
+async def _commit_known(
+    connection: Connection, known: Chat, decision: Decision, fence: Fence, spent: Booking
+) -> Outcome | None:
+    return await write_known(connection, known, decision, state_of(known, (), ()), fence, spent)

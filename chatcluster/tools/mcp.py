@@ -7,7 +7,7 @@ from uuid import UUID
 import trio
 
 from chatcluster.errors import LoginNotFound
-from chatcluster.ports import McpReport, McpServer, McpServers, McpToolReport, PubSub
+from chatcluster.ports import McpReport, McpServer, McpServers, McpToolReport, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
 from chatcluster.tools.mcp_directory import McpDirectory
@@ -88,11 +88,12 @@ class McpTools:
         await self.credentials.use_ticket(ticket, named)  # not before: if that fails, the user may try again
         return url
 
-    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> str:
-        """The slug of the server that the user is signed in at. Raises ``LoginNotFound`` and ``SignInFailed``."""
+    async def finish_sign_in(self, state: str, code: str, issuer: str | None) -> SignedInAt:
+        """Where which user is signed in now. Raises ``LoginNotFound`` and ``SignInFailed``."""
         login = await self.credentials.finish_sign_in(state, code, issuer)
         self._lists.forget_user(login.server_id, login.user_id)
-        return next((s.slug for s in await self._servers.servers() if s.id == login.server_id), "")
+        slug = next((s.slug for s in await self._servers.servers() if s.id == login.server_id), "")
+        return SignedInAt(slug, login.user_id)
 
     async def drop_sign_in(self, state: str) -> None:
         await self.credentials.drop_sign_in(state)

@@ -104,6 +104,7 @@ class Credentials:
             return await self._open(server, await self._presented(server, user_id), changed)
         except McpFailed as failure:
             if failure.trouble is Trouble.UNAUTHORIZED and server.per_user:
+                await self.refuse(server, user_id)
                 raise SignInNeeded from None
             raise
 
@@ -124,6 +125,12 @@ class Credentials:
                 return True
             case _:
                 return False
+
+    async def refuse(self, server: McpServer, user_id: UUID) -> None:
+        """The server does not take even tokens that are fresh: the login is no good any more."""
+        grant = await self._servers.grant(server.id, user_id)
+        if grant is not None and not grant.refused:
+            await self._servers.refuse_grant(grant)
 
     async def _presented(self, server: McpServer, user_id: UUID) -> _Presented:
         match server.settings.auth:

@@ -10,6 +10,7 @@ digest of the whole at its end.
 What happens on failure:
 
 * **A server cannot be had** (down, silent, wrong, refuses): its tools are missing from the turn; a notice names it.
+* **The user has to sign in anew**, because tokens are refused: the call was not run, and waits for that.
 * **A call fails**: an error result that tells the model what happened and what it can do. Where the server may have run
   it, that is said: nothing is tried again, but a call whose own request was refused before it began (401, once, with
   fresh tokens; a session that the server has forgotten, once, with a new one). Other calls that are under way in the
@@ -38,6 +39,7 @@ from chatcluster.ports import (
     Effect,
     McpServer,
     Progressed,
+    SignInRequired,
     Tool,
     ToolCall,
     ToolPolicy,
@@ -141,10 +143,7 @@ class McpTurn:
         try:
             return await self._run_in_time(found, call, progressed)
         except SignInNeeded:
-            return _error(
-                f"{call.name} was not run: the user has to sign in at {found.server.slug}, with a browser, at "
-                f"{self._sign_in_link(found.server)} . Tell the user, and try again when that is done."
-            )
+            raise SignInRequired from None
         except McpFailed as failure:
             return self._failure(found, failure)
         except StoreUnavailable:
@@ -178,6 +177,7 @@ class McpTurn:
             return await self._run_once(found, call, told)
         except McpFailed as failure:
             if failure.trouble is Trouble.UNAUTHORIZED and found.server.per_user:
+                await self._toolbox.credentials.refuse(found.server, self._chat.owner_id)
                 raise SignInNeeded from None
             raise
 

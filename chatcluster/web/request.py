@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
+from litestar.typing import FieldDefinition
 
 from chatcluster.errors import (
     ChatNotFound,
@@ -101,10 +102,10 @@ async def require_known_query(connection: ASGIConnection[Any, Account, Any, Any]
     """
     if not connection.scope["query_string"]:
         return
-    declared, seen = handler.parsed_fn_signature.parameters, set[str]()
+    declared, seen = _query_of(handler), set[str]()
     for name, text in connection.query_params.multi_items():
         parameter = declared.get(name)
-        if parameter is None or not isinstance(parameter.kwarg_definition, QueryParameter):
+        if parameter is None:
             raise InvalidRequest(f"there is no parameter {name[:80]!r} here")
         if name in seen:
             raise InvalidRequest(f"{name} may be given once")
@@ -112,6 +113,15 @@ async def require_known_query(connection: ASGIConnection[Any, Account, Any, Any]
         kinds = [parameter.annotation, *(inner.annotation for inner in parameter.inner_types)]
         if int in kinds and _INTEGER.fullmatch(text) is None:
             raise InvalidRequest(f"{name} must be a whole number")
+
+
+def _query_of(handler: BaseRouteHandler) -> dict[str, FieldDefinition]:
+    """What may stand in the query, by its name there."""
+    return {
+        parameter.kwarg_definition.name or name: parameter
+        for name, parameter in handler.parsed_fn_signature.parameters.items()
+        if isinstance(parameter.kwarg_definition, QueryParameter)
+    }
 
 
 def parse_chat_id(text: str) -> UUID:

@@ -20,6 +20,8 @@ from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
 from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
+from chatcluster.ports.usage import UsageBook
+from chatcluster.sign_ins import SignIns
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 
@@ -89,6 +91,15 @@ class Readers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mcp:
+    """Servers of tools: what administrators do with them, how they are spoken to, whom they have to let in."""
+
+    admin: McpAdministration
+    client: McpClient
+    sign_ins: SignIns
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     settings: Settings
     store: Store
@@ -104,5 +115,5 @@ class Services:
     model_admin: ModelAdministration
     health: Health
     metrics: Metrics
-    mcp: McpAdministration
-    mcp_client: McpClient
+    mcp: Mcp
+    usage: UsageBook

@@ -33,7 +33,7 @@ _PAGE = """<!doctype html>
 @get("/oauth/mcp/sign-in/{ticket:str}", include_in_schema=False)
 async def begin(request: ApiRequest, ticket: FromPath[str]) -> Response[str]:
     """Send the browser to the authorization server."""
-    url = await request.services.mcp_client.begin_sign_in_by_link(ticket)
+    url = await request.services.mcp.client.begin_sign_in_by_link(ticket)
     return Response("", status_code=302, headers={**HEADERS, "Location": url}, media_type=MediaType.TEXT)
 
 
@@ -44,9 +44,10 @@ async def finish(request: ApiRequest) -> Response[str]:
     if not state or any(len(text) > QUERY_CHARS_MAX for text in request.query_params.values()):
         raise InvalidRequest("state is missing, or something is too long: begin to sign in again")
     if error or not code:
-        await request.services.mcp_client.drop_sign_in(state)
+        await request.services.mcp.client.drop_sign_in(state)
         return _page(400, "Not signed in", f"The server of the tools says: {error or 'no code'}. You may try again.")
-    slug = await request.services.mcp_client.finish_sign_in(state, code, issuer)
+    slug, user_id = await request.services.mcp.client.finish_sign_in(state, code, issuer)
+    await request.services.mcp.sign_ins.let_in(user_id)
     return _page(200, "Signed in", f"You are signed in at {slug}. You can close this page and go back to your chat.")
 
 

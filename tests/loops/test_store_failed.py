@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chatcluster.chat import Fence, FinishTurn, OwnerCommand
 from chatcluster.errors import StoreFailed
-from chatcluster.ports import Chat, Outcome
+from chatcluster.ports import Outcome
 from loops.cluster_world import SimulatedReplica, World
 
 
 def refuse(owner: SimulatedReplica, monkeypatch: pytest.MonkeyPatch, refused: type | tuple[type, ...]) -> None:
     commit = owner.store.commit
 
-    async def refuse_some(fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+    async def refuse_some(fence: Fence, command: OwnerCommand, **rest: Any) -> Outcome:
         if isinstance(command, refused):
             raise StoreFailed("Postgres: the value is out of range")
-        return await commit(fence, command, known=known)
+        return await commit(fence, command, **rest)
 
     monkeypatch.setattr(owner.store, "commit", refuse_some)
 

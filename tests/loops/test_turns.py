@@ -55,6 +55,7 @@ async def test_a_turn_that_ended_comes_after_its_messages_and_before_the_status(
         "message_id": chat.message_id("hello"),
         "outcome": "finished",
         "duration_ms": turn["duration_ms"],
+        "usage": turn["usage"],
     }
 
 

@@ -39,6 +39,7 @@ from chatcluster.ports import (
 from chatcluster.relay import Relay, Tenure
 from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.usage import Spent
 from simulation.network import Weather
 from simulation.planted_harms import HARMFUL, Patch
 from simulation.planted_tools import WITH_TOOLS
@@ -50,11 +51,11 @@ def no_epoch_check() -> list[Patch]:
     """One write of the owner, the end of a turn, is let through whoever owns the chat by now."""
     commit = MemoryStore._commit
 
-    def lenient(self: MemoryStore, fence: Fence, command: OwnerCommand) -> Outcome:
+    def lenient(self: MemoryStore, fence: Fence, command: OwnerCommand, spent: tuple[Spent, ...]) -> Outcome:
         row = self._database.chats[fence.chat_id]
         if isinstance(command, FinishTurn) and row.state.runnable:
             fence = msgspec.structs.replace(fence, worker_id=row.state.worker_id, epoch=row.state.epoch)
-        return commit(self, fence, command)
+        return commit(self, fence, command, spent)
 
     return [(MemoryStore, "_commit", lenient)]
 

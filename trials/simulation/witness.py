@@ -54,6 +54,7 @@ from chatcluster.ports import (
     Proof,
     Silence,
 )
+from chatcluster.usage import Spent
 from simulation.call_watch import CallWatch
 from simulation.harmed import Harmed
 from simulation.network import Weather, Wire
@@ -312,17 +313,19 @@ class WatchedStore(MemoryStore):
         self._witness.claims[chat_id, above] = worker_id
         return chat
 
-    async def commit(self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None) -> Outcome:
+    async def commit(
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
+    ) -> Outcome:
         await self._harmed.row_written(fence.chat_id)
-        return await self._wire.carry("commit", partial(self._commit, fence, command))
+        return await self._wire.carry("commit", partial(self._commit, fence, command, spent))
 
     async def claim(self, worker_id: UUID, *, free_slots: int, batch: int) -> tuple[Claimed, ...]:
         return await self._wire.carry("claim", partial(self._claim, worker_id, free_slots, batch))
 
-    def _commit(self, fence: Fence, command: OwnerCommand) -> Outcome:
+    def _commit(self, fence: Fence, command: OwnerCommand, spent: tuple[Spent, ...]) -> Outcome:
         row = self._database.chats.get(fence.chat_id)
         before = row.state if row is not None else None
-        outcome = super()._commit(fence, command)
+        outcome = super()._commit(fence, command, spent)
         assert before is not None
         self._witness.committed(fence, command, before, outcome)
         return outcome

@@ -8,7 +8,7 @@ json_build_object('id', id, 'role', role, 'parts', content, 'revision', revision
 
 -- fragment: turn
 json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', duration_ms, 'revision', revision,
-    'code', code)
+    'code', code, 'usage', usage)
 
 -- fragment: queue
 -- Each with its content apart, so that one whose content cannot be read has its place all the same.
@@ -65,9 +65,25 @@ page as (
 
 -- name: end_turn
 -- Before anything else is written: the newest message that there is then is the one that the turn answers.
-insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
-select ending.id, $2, asked.id, $3, $4, duration_ms from (select $1::uuid as id) as ending, {asked}
+with {booked}
+insert into turns (chat_id, revision, message_id, outcome, code, duration_ms, usage)
+select ending.id, $3, asked.id, $4, $5, duration_ms, {bill_of_turn} from (select $1::uuid as id) as ending, {asked}
 returning {turn}
+
+-- name: book
+with {booked}
+select count(*) from booked
+
+-- fragment: booked
+-- What was spent on the chat $1. An attempt that is booked already stays as it is.
+booked as (
+    insert into usage_events (chat_id, owner_id, {spent_columns})
+    select chats.id, chats.owner_id, {new_spent_columns}
+    from chats, json_to_recordset($2::text::json) as new ({spent_values})
+    where chats.id = $1
+    on conflict do nothing
+    returning *
+)
 
 -- name: lock_chat
 select {chat}, wal_timeline() as wal_timeline from chats where id = $1 for update
@@ -159,9 +175,17 @@ inserted as (
     order by ordinal
     returning *
 ),
+booked as (
+    insert into usage_events (chat_id, owner_id, {spent_columns})
+    select changed.id, changed.owner_id, {new_spent_columns}
+    from changed, json_to_recordset(:spent::text::json) as new ({spent_values})
+    on conflict do nothing
+    returning *
+),
 ended as (
-    insert into turns (chat_id, revision, message_id, outcome, code, duration_ms)
-    select ending.id, ending.snapshot_version, asked.id, :ended, :last_error::text::json ->> 'code', duration_ms
+    insert into turns (chat_id, revision, message_id, outcome, code, duration_ms, usage)
+    select ending.id, ending.snapshot_version, asked.id, :ended, :last_error::text::json ->> 'code', duration_ms,
+        {bill_of_turn}
     from changed as ending, {asked}
     where :ended::text is not null
     returning {turn} as turn

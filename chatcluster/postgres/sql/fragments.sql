@@ -59,3 +59,40 @@ lateral (
     from messages where chat_id = ending.id and role = 'user' and deleted_at is null
     order by id desc limit 1
 ) as asked
+
+-- fragment: spent_columns
+history_version, attempt, epoch, outcome, model, provider, input_tokens, cached_input_tokens, cache_write_tokens,
+    output_tokens, reasoning_tokens, cost_micros
+
+-- fragment: new_spent_columns
+new.history_version, new.attempt, new.epoch, new.outcome, new.model, new.provider, new.input_tokens,
+    new.cached_input_tokens, new.cache_write_tokens, new.output_tokens, new.reasoning_tokens, new.cost_micros
+
+-- fragment: spent_values
+history_version bigint, attempt bigint, epoch bigint, outcome text, model text, provider text, input_tokens bigint,
+    cached_input_tokens bigint, cache_write_tokens bigint, output_tokens bigint, reasoning_tokens bigint, cost_micros bigint
+
+-- fragment: bill
+-- The sum of rows of usage_events, null where there is none. What is booked is bounded, and so are sums of it.
+case when count(*) > 0 then json_build_object('attempts', count(*),
+    'input_tokens', coalesce(sum(input_tokens), 0)::bigint,
+    'cached_input_tokens', coalesce(sum(cached_input_tokens), 0)::bigint,
+    'cache_write_tokens', coalesce(sum(cache_write_tokens), 0)::bigint,
+    'output_tokens', coalesce(sum(output_tokens), 0)::bigint,
+    'reasoning_tokens', coalesce(sum(reasoning_tokens), 0)::bigint,
+    'cost_micros', sum(cost_micros)::bigint,
+    'unpriced', count(*) - count(cost_micros)) end
+
+-- fragment: bill_of_turn
+-- Of the turn of ``ending`` that ends with this statement: what was booked since the one before it ended, and what is
+-- being ``booked``, which this statement does not find yet.
+(
+    select {bill}
+    from (
+        select {spent_columns} from usage_events
+        where chat_id = ending.id
+            and history_version >= (select coalesce(max(revision), 1) from turns where turns.chat_id = ending.id)
+        union all
+        select {spent_columns} from booked
+    ) as of_turn
+)

@@ -57,6 +57,15 @@ for update skip locked
 select coalesce(array_agg(call_id order by id), '{}') from tool_calls
 where chat_id = $1 and deadline <= statement_timestamp() and {waits_for_somebody}
 
+-- name: select_sign_in_waits
+-- Whatever waits has a deadline: the index of those is small.
+select tool_calls.chat_id, chats.owner_id, tool_calls.call_id, tool_calls.name as tool
+from tool_calls join chats on chats.id = tool_calls.chat_id
+where tool_calls.deadline is not null and tool_calls.state = 'sign_in' and chats.status = 'requires_action'
+    and ($1::uuid is null or chats.owner_id = $1)
+order by random()
+limit $2
+
 -- name: end_overdue
 -- Nothing of the row is read but what is needed to find it: a column of it cannot be. What the turn was is lost.
 with {wal},

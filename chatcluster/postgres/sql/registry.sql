@@ -71,6 +71,13 @@ freed as (
 logged as (
     insert into takeovers (chat_id, owner_id, cause, from_worker, from_name)
     select id, owner_id, $2, $1, $3 from freed
+),
+lost as (
+    -- The attempts that were under way, or may have been: what they cost is not known.
+    insert into usage_events (chat_id, owner_id, history_version, attempt, epoch, outcome)
+    select id, owner_id, history_version, attempt, epoch, 'lost' from freed
+    where attempt > 0 and retry_at is null and open_calls = 0 and status in ('running', 'interrupting')
+    on conflict do nothing
 )
 select * from freed
 

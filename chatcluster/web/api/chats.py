@@ -41,7 +41,7 @@ async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Respon
     is_streamed = wants_stream(request)
     await request.require_model(data.model)
     chat = _new_chat(request, data)
-    await checked_choice(request.services.mcp.servers, chat.mcp_servers)
+    await checked_choice(request.services.mcp.admin.servers, chat.mcp_servers)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
@@ -88,10 +88,11 @@ async def list_chats(
 
 @get("/chats/{chat_id:str}", responses=REFUSALS)
 async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAnswer:
-    """One chat, without its history: what it waits for, and the tools that its client runs."""
+    """One chat, without its history: what it waits for, the tools that its client runs, and what it cost."""
     chat = await request.owned_chat(chat_id)
     waits = chat.status is Status.REQUIRES_ACTION
-    return chat_details_answer(chat, await request.services.store.actions(chat.id) if waits else ())
+    actions = await request.services.store.actions(chat.id) if waits else ()
+    return chat_details_answer(chat, actions, await request.services.usage.of_chat(chat.id))
 
 
 @patch("/chats/{chat_id:str}", responses=REFUSALS)
@@ -109,7 +110,7 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     chat = await request.owned_chat(chat_id)
     if model is not UNSET and model != chat.model:
         await request.require_model(model)
-    await checked_choice(request.services.mcp.servers, setup.mcp_servers or (), had=chat.mcp_servers)
+    await checked_choice(request.services.mcp.admin.servers, setup.mcp_servers or (), had=chat.mcp_servers)
     transitions = request.services.transitions
     if data.archived is not UNSET:
         chat = await (transitions.archive(chat) if data.archived else transitions.unarchive(chat))

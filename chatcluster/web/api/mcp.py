@@ -98,41 +98,43 @@ class LoginAnswer(msgspec.Struct, frozen=True):
 @get("/admin/mcp-servers", guards=[require_admin], responses=REFUSALS)
 async def list_mcp_servers(request: ApiRequest) -> McpServersAnswer:
     """All servers of tools."""
-    return McpServersAnswer([server_answer(server) for server in await request.services.mcp.list()])
+    return McpServersAnswer([server_answer(server) for server in await request.services.mcp.admin.list()])
 
 
 @post("/admin/mcp-servers", guards=[require_admin], responses=REFUSALS)
 async def add_mcp_server(request: ApiRequest, data: JSONBody[AddMcpServer]) -> McpServerAnswer:
     """Add a server. Nothing is connected to: test it for that."""
     settings, secrets = new_settings(data)
-    return server_answer(await request.services.mcp.add(data.slug, settings, secrets))
+    return server_answer(await request.services.mcp.admin.add(data.slug, settings, secrets))
 
 
 @get("/admin/mcp-servers/{slug:str}", guards=[require_admin], responses=REFUSALS)
 async def get_mcp_server(request: ApiRequest, slug: FromPath[str]) -> McpServerAnswer:
     """One server."""
-    return server_answer(await request.services.mcp.get(slug))
+    return server_answer(await request.services.mcp.admin.get(slug))
 
 
 @patch("/admin/mcp-servers/{slug:str}", guards=[require_admin], responses=REFUSALS)
 async def patch_mcp_server(request: ApiRequest, slug: FromPath[str], data: JSONBody[PatchMcpServer]) -> McpServerAnswer:
     """Change a server, on every replica within a few seconds."""
-    known = await request.services.mcp.get(slug)
+    known = await request.services.mcp.admin.get(slug)
     settings, secrets = changed_settings(known.settings, data)
     new_slug = known.slug if data.slug is UNSET else data.slug
-    return server_answer(await request.services.mcp.change(known, slug=new_slug, settings=settings, secrets=secrets))
+    return server_answer(
+        await request.services.mcp.admin.change(known, slug=new_slug, settings=settings, secrets=secrets)
+    )
 
 
 @delete("/admin/mcp-servers/{slug:str}", guards=[require_admin], responses=REFUSALS)
 async def remove_mcp_server(request: ApiRequest, slug: FromPath[str]) -> None:
     """Remove a server, and all logins at it. Chats that name it go on without it."""
-    await request.services.mcp.remove(slug)
+    await request.services.mcp.admin.remove(slug)
 
 
 @post("/admin/mcp-servers/{slug:str}/test", guards=[require_admin], status_code=200, responses=REFUSALS)
 async def test_mcp_server(request: ApiRequest, slug: FromPath[str]) -> McpReport:
     """Connect to a server now, as the caller, and list its tools; what is wrong is in the answer."""
-    return await request.services.mcp_client.test(await request.services.mcp.get(slug), request.user.user_id)
+    return await request.services.mcp.client.test(await request.services.mcp.admin.get(slug), request.user.user_id)
 
 
 # --- users ------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ async def test_mcp_server(request: ApiRequest, slug: FromPath[str]) -> McpReport
 @get("/mcp-servers", responses=REFUSALS)
 async def list_usable_servers(request: ApiRequest) -> UsableServersAnswer:
     """The servers that the caller's chats may use."""
-    servers = usable(await request.services.mcp.list())
+    servers = usable(await request.services.mcp.admin.list())
     return UsableServersAnswer(
         [UsableServer(s.slug, s.settings.description, s.settings.availability, s.per_user) for s in servers]
     )
@@ -150,8 +152,8 @@ async def list_usable_servers(request: ApiRequest) -> UsableServersAnswer:
 @get("/me/mcp-servers", responses=REFUSALS)
 async def list_my_servers(request: ApiRequest) -> MyServersAnswer:
     """The servers at which the caller signs in, and whether the login is good."""
-    servers = [server for server in await request.services.mcp.list() if server.per_user and is_known(server)]
-    grants = {g.server_id: g for g in await request.services.mcp.servers.grants(request.user.user_id)}
+    servers = [server for server in await request.services.mcp.admin.list() if server.per_user and is_known(server)]
+    grants = {g.server_id: g for g in await request.services.mcp.admin.servers.grants(request.user.user_id)}
     return MyServersAnswer([_my_server(server, grants.get(server.id)) for server in servers])
 
 
@@ -159,19 +161,19 @@ async def list_my_servers(request: ApiRequest) -> MyServersAnswer:
 async def begin_login(request: ApiRequest, slug: FromPath[str]) -> LoginAnswer:
     """Begin to sign in at a server: where the caller's browser has to go."""
     server = await _known_server(request, slug)
-    return LoginAnswer(await request.services.mcp_client.begin_sign_in(server, request.user.user_id))
+    return LoginAnswer(await request.services.mcp.client.begin_sign_in(server, request.user.user_id))
 
 
 @delete("/me/mcp-servers/{slug:str}/login", responses=REFUSALS)
 async def end_login(request: ApiRequest, slug: FromPath[str]) -> None:
     """Forget the caller's login at a server."""
     server = await _known_server(request, slug)
-    if not await request.services.mcp_client.sign_out(server, request.user.user_id):
+    if not await request.services.mcp.client.sign_out(server, request.user.user_id):
         raise SignInFailed("you are not signed in there")
 
 
 async def _known_server(request: ApiRequest, slug: str) -> McpServer:
-    server = await request.services.mcp.get(slug)
+    server = await request.services.mcp.admin.get(slug)
     if not is_known(server):
         raise McpServerNotFound("there is no such server of tools, or not for you", slug=slug[:80])
     return server

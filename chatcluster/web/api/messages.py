@@ -77,7 +77,7 @@ async def send_message(
     is_streamed = wants_stream(request)
     parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
     servers = None if data.mcp_servers is None else checked_servers(data.mcp_servers)
-    await checked_choice(request.services.mcp.servers, servers or ())
+    await checked_choice(request.services.mcp.admin.servers, servers or ())
     command = Send(parts, data.busy, checked_model(data.model), servers)
     await request.require_model(command.model)
     outcome = await _apply(request, chat_id, command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, models, overview, sessions, streams, tool_calls
+from chatcluster.web.api import admin, chats, mcp, messages, models, overview, sessions, streams, tool_calls, usage
 
 ROUTES = [
     *chats.ROUTES,
@@ -14,4 +14,5 @@ ROUTES = [
     *admin.ROUTES,
     *overview.ROUTES,
     *mcp.ROUTES,
+    *usage.ROUTES,
 ]

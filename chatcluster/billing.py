@@ -1,0 +1,73 @@
+"""The attempts of one tenure that ended, until they are booked with its next transaction.
+
+An attempt is booked by the commit that ends it: the answer, the failure, the interruption. Where the chat moved under
+it there is none of its own, and it goes with whatever the owner commits next. A commit of unknown outcome is repeated
+with what it had; that an attempt is booked once is the store's affair, which knows it by its history and its number.
+
+What happens on failure: if the owner dies, or is fenced, before it commits, the burial books the attempt as lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from chatcluster.attempt import Attempt
+from chatcluster.errors import ProviderError
+from chatcluster.ports import Chat
+from chatcluster.usage import Spent, SpentOutcome, cost_micros, counts_of
+
+
+class Unbooked:
+    """What a tenure has spent and not booked yet."""
+
+    def __init__(self) -> None:
+        self._spent: list[Spent] = []
+
+    @contextmanager
+    def attempt(self, chat: Chat, attempt: Attempt, *, compaction: bool = False) -> Iterator[None]:
+        """The attempt takes place in this block, and its end is that of the block. Of an answer, or of a summary."""
+        outcome = SpentOutcome.INTERRUPTED
+        try:
+            yield
+            outcome = SpentOutcome.COMPACTION if compaction else SpentOutcome.COMMITTED
+        except ProviderError:
+            outcome = SpentOutcome.FAILED
+            raise
+        finally:
+            if attempt.has_started:
+                self._spent.append(_spent(chat, attempt, outcome))
+
+    @property
+    def spent(self) -> tuple[Spent, ...]:
+        return tuple(self._spent)
+
+    def booked(self, spent: tuple[Spent, ...]) -> None:
+        """These are in the database now."""
+        self._spent = [one for one in self._spent if one not in spent]
+
+    def moved(self) -> None:
+        """The chat moved before the commit: what was answered did not become history as it was meant."""
+        self._spent = [_cut_short(one) for one in self._spent]
+
+
+def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome) -> Spent:
+    meter = attempt.meter
+    return Spent(
+        history_version=chat.history_version,
+        attempt=chat.attempt,
+        epoch=chat.epoch,
+        outcome=outcome,
+        model=meter.model or attempt.asked_model,
+        provider=meter.provider,
+        cost_micros=cost_micros(meter.usage, meter.prices),
+        **counts_of(meter.usage),
+    )
+
+
+def _cut_short(spent: Spent) -> Spent:
+    if spent.outcome is not SpentOutcome.COMMITTED:
+        return spent
+    return msgspec.structs.replace(spent, outcome=SpentOutcome.INTERRUPTED)

@@ -1,0 +1,56 @@
+"""What is booked of the attempts at the model, as it is read: by chat, by user, by time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.usage import Bill
+
+
+class GroupBy(StrEnum):
+    DAY = "day"
+    """Of UTC."""
+    MODEL = "model"
+    CHAT = "chat"
+    USER = "user"
+
+
+class UsageQuery(msgspec.Struct, frozen=True):
+    """What was booked from ``since`` on and before ``until``. ``owner_id``: of this user alone; None: of all."""
+
+    since: datetime
+    until: datetime
+    group_by: GroupBy
+    owner_id: UUID | None = None
+
+
+class UsageGroup(msgspec.Struct, frozen=True):
+    """``key``: a date, a model, the ID of a chat, or of a user; None where a model is not known. ``name``: of the user,
+    or the title of the chat, as long as there is one."""
+
+    key: str | None
+    bill: Bill
+    name: str | None = None
+
+
+class UsageSums(msgspec.Struct, frozen=True):
+    """``groups``: days and users in order, models by name, chats by cost. ``has_more``: there were too many."""
+
+    total: Bill
+    groups: tuple[UsageGroup, ...]
+    has_more: bool
+
+
+class UsageBook(Protocol):
+    """It is written by the store, in the transactions that end attempts."""
+
+    async def of_chat(self, chat_id: UUID) -> Bill: ...
+
+    async def sums(self, query: UsageQuery, *, limit: int) -> UsageSums:
+        """At most ``limit`` groups; the total is of all."""
+        ...

@@ -1,0 +1,29 @@
+-- What attempts at the model cost. A row is written in the transaction that ends its attempt, and never changed: so it
+-- outlives edits, and has no foreign key, as it outlives its chat. Its key is what an attempt is known by, so that each is
+-- there once, whoever books it.
+create table usage_events (
+    chat_id uuid not null,
+    history_version bigint not null,
+    attempt bigint not null,
+    owner_id uuid not null,
+    epoch bigint not null,
+    at timestamptz not null default statement_timestamp(),
+    outcome text not null,
+    model text,
+    provider text,
+    input_tokens bigint,
+    cached_input_tokens bigint,
+    cache_write_tokens bigint,
+    output_tokens bigint,
+    reasoning_tokens bigint,
+    cost_micros bigint,
+
+    primary key (chat_id, history_version, attempt)
+);
+
+create index usage_events_by_owner on usage_events (owner_id, at);
+-- They come in the order of time, so that a few bytes for many pages tell where a day is.
+create index usage_events_by_age on usage_events using brin (at);
+
+-- What a turn cost; null for those of a replica of the previous version.
+alter table turns add column usage json;

@@ -1,0 +1,43 @@
+"""``UsageBook`` on Postgres. The store writes it: see ``decision_writer.py``, and ``disown`` in ``registry.sql``."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.ports.usage import UsageGroup, UsageQuery, UsageSums
+from chatcluster.postgres import Connection, Database
+from chatcluster.postgres.queries import load_queries
+from chatcluster.usage import Bill
+
+SQL = load_queries("usage.sql")
+
+_bill = msgspec.json.Decoder(Bill)
+
+
+class PostgresUsage:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of_chat(self, chat_id: UUID) -> Bill:
+        return await self._database.autocommit(_of_chat, chat_id)
+
+    async def sums(self, query: UsageQuery, *, limit: int) -> UsageSums:
+        return await self._database.transaction(_sums, query, limit)
+
+
+async def _of_chat(connection: Connection, chat_id: UUID) -> Bill:
+    return _bill_of(await connection.fetchval(SQL["bill_of_chat"], chat_id))
+
+
+async def _sums(connection: Connection, query: UsageQuery, limit: int) -> UsageSums:
+    wanted = (query.since, query.until, query.owner_id)
+    total = _bill_of(await connection.fetchval(SQL["total"], *wanted))
+    rows = await connection.fetch(SQL[f"by_{query.group_by}"], *wanted, limit + 1)
+    groups = tuple(UsageGroup(row["key"], _bill_of(row["bill"]), row["name"]) for row in rows[:limit])
+    return UsageSums(total, groups, has_more=len(rows) > limit)
+
+
+def _bill_of(text: str | None) -> Bill:
+    return Bill() if text is None else _bill.decode(text)

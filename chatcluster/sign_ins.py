@@ -1,0 +1,76 @@
+"""Chats whose calls wait until their user has signed in at a server of tools, and then go on.
+
+Who is authoritative: the ledger says which calls wait, the grants say where a user is let in. A call's server is the
+one that its name begins with. When a user comes back from a sign-in, the replica that takes the callback lets the
+user's calls in; so that none is forgotten if it dies there, every replica looks for them now and then.
+
+What happens on failure: a call that was answered meanwhile, or whose chat moved on, is left alone. While Postgres
+cannot be reached nothing is let in; the next look finds it. A call whose server refuses the new login as well waits
+again, because that login is marked as refused.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NoReturn
+from uuid import UUID
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.chat import SignedIn
+from chatcluster.errors import CallerError, StoreUnavailable
+from chatcluster.ports import McpServers, SignInWait, Store
+from chatcluster.transitions import Transitions
+
+LOOK_SECONDS = 30.0
+WAITS_MAX = 100
+"""In one look, in no order."""
+
+
+class SignIns:
+    def __init__(self, store: Store, servers: McpServers, transitions: Transitions) -> None:
+        self._store = store
+        self._servers = servers
+        self._transitions = transitions
+
+    async def run(self) -> NoReturn:
+        """Look until cancelled."""
+        while True:
+            await trio.sleep(LOOK_SECONDS * random.uniform(0.75, 1.25))
+            try:
+                await self._let_in(await self._store.sign_in_waits(WAITS_MAX))
+            except StoreUnavailable as error:
+                telemetry.event("sign_ins.failed", error=str(error))
+
+    async def let_in(self, user_id: UUID) -> None:
+        """This user has signed in somewhere. Raises ``StoreUnavailable``."""
+        await self._let_in(await self._store.sign_in_waits(WAITS_MAX, owner_id=user_id))
+
+    async def _let_in(self, waits: Sequence[SignInWait]) -> None:
+        if not waits:
+            return
+        slugs = {server.id: server.slug for server in await self._servers.servers()}
+        for owner_id, of_owner in groupby(sorted(waits, key=_chat_of), key=lambda wait: wait.owner_id):
+            grants = await self._servers.grants(owner_id)
+            good = {slugs.get(grant.server_id) for grant in grants if not grant.refused}
+            ready = [wait for wait in of_owner if server_of(wait.tool) in good]
+            for chat_id, of_chat in groupby(ready, key=lambda wait: wait.chat_id):
+                await self._go_on(owner_id, chat_id, tuple(wait.call_id for wait in of_chat))
+
+    async def _go_on(self, owner_id: UUID, chat_id: UUID, call_ids: tuple[str, ...]) -> None:
+        try:
+            await self._transitions.apply(chat_id, SignedIn(call_ids), owner_id=owner_id)
+        except CallerError as error:  # somebody was quicker: the user stopped it, or its time was over
+            telemetry.event("sign_ins.late", chat_id=str(chat_id), error=str(error))
+
+
+def server_of(tool: str) -> str:
+    """The slug of the server whose tool it is."""
+    return tool.partition("__")[0]
+
+
+def _chat_of(wait: SignInWait) -> tuple[UUID, UUID]:
+    return wait.owner_id, wait.chat_id

@@ -1,0 +1,110 @@
+"""A call whose user has to sign in waits for that, is run once the user has, and holds up nobody meanwhile."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+import trio
+
+from chatcluster.chat import Interrupt
+from chatcluster.chat.calls import NOT_SIGNED_IN_TEXT
+from chatcluster.memory.mcp_servers import MemoryMcpServers
+from chatcluster.ports import Effect, Grant, McpServer, McpSettings, OAuthAuth, SignInRequired
+from chatcluster.sign_ins import SignIns
+from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
+from loops.reader import Reader
+from loops.scripted_tools import tool
+from loops.tool_scenes import calling, finish
+
+
+async def refused(world: World, a: SimulatedReplica, effect: Effect = Effect.ONCE) -> tuple[Chat, Reader]:
+    """A chat whose call was not let in, before the eyes of a reader."""
+    chat = await calling(world, a, "c1", name="mail__send", tools=(tool("mail__send", effect),))
+    reader = await a.read(chat)
+    (await world.tools.next_run()).crash(SignInRequired())
+    await reader.until_status("requires_action")
+    return chat, reader
+
+
+class Mail:
+    """The server of the tools, and whether the user may use it."""
+
+    def __init__(self, world: World) -> None:
+        self._servers = MemoryMcpServers(world.database)
+        settings = McpSettings(url="https://mail.example/mcp", auth=OAuthAuth())
+        self._server = McpServer(id=uuid4(), slug="mail", settings=settings)
+
+    async def begin(self) -> None:
+        await self._servers.add(self._server)
+
+    async def sign_in(self) -> None:
+        await self._servers.keep_grant(Grant(server_id=self._server.id, user_id=OWNER, sealed=b"tokens"))
+
+    def sign_ins(self, replica: SimulatedReplica) -> SignIns:
+        return SignIns(replica.store, self._servers, replica.transitions)
+
+
+@pytest.fixture
+async def mail(world: World) -> Mail:
+    mail = Mail(world)
+    await mail.begin()
+    return mail
+
+
+async def test_a_call_that_is_not_let_in_waits_and_is_run_once_its_user_has_signed_in(world: World, mail: Mail) -> None:
+    a = await world.replica()
+    chat, reader = await refused(world, a)
+    assert chat.state.worker_id is None, "whoever waits holds no slot"
+    (asked,) = [event for event in reader.events if event.type == "action_required"]
+    (call,) = asked.data["calls"]
+    assert (call["kind"], call["name"], call["may_have_run"]) == ("sign_in", "mail__send", False)
+    await mail.sign_in()
+    await mail.sign_ins(a).let_in(OWNER)
+    run = await world.tools.next_run()
+    assert run.call.call_id == "c1"
+    run.give("sent")
+    await finish(world, chat)
+    assert chat.results == {"c1": "sent"}
+    assert world.tools.effects["c1"] == 2, "asked for twice, let in once"
+
+
+async def test_p4_replicas_find_it_when_the_one_that_took_the_callback_died(world: World, mail: Mail) -> None:
+    a = await world.replica()
+    chat, _ = await refused(world, a)
+    await mail.sign_in()
+    async with trio.open_nursery() as looking:
+        looking.start_soon(mail.sign_ins(a).run)
+        (await world.tools.next_run()).give("sent")
+        await finish(world, chat)
+        looking.cancel_scope.cancel()
+    assert chat.results == {"c1": "sent"}
+
+
+async def test_a_login_at_another_server_or_of_another_user_lets_nothing_in(world: World, mail: Mail) -> None:
+    a = await world.replica()
+    chat, _ = await refused(world, a)
+    await mail.sign_ins(a).let_in(OWNER)
+    await mail.sign_ins(a).let_in(uuid4())
+    await world.settle()
+    assert str(chat.state.status) == "requires_action"
+
+
+async def test_past_its_time_the_call_is_answered_and_the_turn_goes_on(world: World, mail: Mail) -> None:
+    a = await world.replica(sign_in_seconds=60.0)
+    chat, _ = await refused(world, a)
+    call = await world.model.next_call()
+    assert chat.results == {"c1": NOT_SIGNED_IN_TEXT}
+    call.answer("Without it, then.")
+    await chat.until_status("waiting")
+
+
+async def test_a_stop_while_it_waits_ends_the_turn_and_a_later_login_changes_nothing(world: World, mail: Mail) -> None:
+    a = await world.replica()
+    chat, _ = await refused(world, a)
+    await a.apply(chat, Interrupt())
+    await mail.sign_in()
+    await mail.sign_ins(a).let_in(OWNER)
+    await world.settle()
+    assert str(chat.state.status) == "waiting"
+    assert world.tools.idle()

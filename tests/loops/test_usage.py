@@ -1,0 +1,140 @@
+"""What an attempt cost is booked however it ends: once, and with what is known of it."""
+
+from __future__ import annotations
+
+from chatcluster.parts import Usage
+from chatcluster.usage import Prices
+from loops.cluster_world import World
+from loops.scripted_model import Call
+
+PRICES = Prices(input=1_000_000, output=2_000_000)
+
+
+def booked(world: World) -> list[tuple[str, int | None, int | None]]:
+    """The outcome, the input and the cost of each attempt that is booked, in the order of booking."""
+    rows = [row.spent for row in world.database.kept.usage.values()]
+    return [(str(spent.outcome), spent.input_tokens, spent.cost_micros) for spent in rows]
+
+
+def starts(call: Call, read: int | None = None) -> None:
+    """The model behind this call begins to answer, and says what it has read."""
+    assert call.request.meter is not None
+    call.request.meter.starts("large", "cloud", PRICES)
+    if read is not None:
+        call.request.meter.count(Usage(read))
+
+
+async def test_an_answer_is_booked_with_its_price(world: World) -> None:
+    owner = await world.replica()
+    chat, call, reader = await world.answering(owner)
+    starts(call)
+    call.finish(usage=Usage(10, 5))
+    await reader.until_status("waiting")
+    assert booked(world) == [("committed", 10, 20)]
+    (row,) = world.database.kept.usage.values()
+    assert (row.spent.model, row.spent.provider, row.owner_id) == ("large", "cloud", chat.row.owner_id)
+    (turn,) = [event.data for event in reader.events if event.type == "turn"]
+    assert (turn["usage"]["attempts"], turn["usage"]["cost_micros"]) == (1, 20)
+
+
+async def test_a_failed_attempt_is_booked_with_what_its_provider_said_until_then(world: World) -> None:
+    owner = await world.replica()
+    chat, call, _ = await world.answering(owner)
+    starts(call, read=10)
+    call.fail()
+    again = await world.model.next_call()
+    starts(again)
+    again.finish(usage=Usage(10, 5))  # an empty answer is one that failed, and costs what it costs
+    (await world.model.next_call()).answer("At last.")
+    await chat.until_status("waiting")
+    assert booked(world)[:2] == [("failed", 10, 10), ("failed", 10, 20)]
+
+
+async def test_an_attempt_that_was_refused_costs_nothing(world: World) -> None:
+    owner = await world.replica()
+    chat = await owner.create("hello")
+    (await world.model.next_call()).fail("auth", retryable=False)
+    await chat.until_status("error")
+    assert booked(world) == []
+
+
+async def test_an_interrupted_attempt_is_booked_with_what_is_known(world: World) -> None:
+    owner = await world.replica()
+    chat, call, _ = await world.answering(owner)
+    starts(call, read=10)
+    await owner.interrupt(chat)
+    await chat.until_status("waiting")
+    assert booked(world) == [("interrupted", 10, 10)]
+
+
+async def test_an_attempt_that_an_edit_overtook_is_booked_with_what_follows(world: World) -> None:
+    owner = await world.replica()
+    chat, call, _ = await world.answering(owner)
+    starts(call, read=10)
+    await owner.edit(chat, "hello", "goodbye")
+    again = await world.model.next_call()
+    again.say("Bye")
+    again.finish(usage=Usage(3, 1))
+    await chat.until_status("waiting")
+    assert booked(world) == [("interrupted", 10, 10), ("committed", 3, None)]
+
+
+async def test_an_answer_that_an_interrupt_came_before_is_no_answer(world: World) -> None:
+    """The model was done, and the commit comes too late."""
+    owner, other = await world.cluster(2)
+    chat, call, _ = await world.answering(owner)
+    starts(call)
+    hold = owner.database_wire.hold("commit")
+    call.finish(usage=Usage(10, 5))
+    await world.settle()
+    await other.interrupt(chat)
+    hold.release()
+    await chat.until_status("waiting")
+    assert booked(world) == [("interrupted", 10, 20)]
+
+
+async def test_a_commit_whose_answer_is_lost_books_once(world: World) -> None:
+    owner = await world.replica()
+    chat, call, _ = await world.answering(owner)
+    owner.database_wire.lose_answer("commit", times=3)
+    call.finish(usage=Usage(10, 5))
+    await chat.until_status("waiting")
+    assert booked(world) == [("committed", 10, None)]
+
+
+async def test_a_drained_replica_books_what_it_cuts_off(world: World) -> None:
+    a = await world.replica(drain_seconds=0.0)
+    chat, call, _ = await world.answering(a)
+    starts(call, read=10)
+    b = await world.replica()
+    await a.drain()
+    await chat.until(lambda chat: chat.owner == b.worker_id)
+    assert booked(world) == [("interrupted", 10, 10)]
+
+
+async def test_the_attempt_of_an_owner_that_dies_is_booked_as_lost(world: World) -> None:
+    a, _ = await world.cluster(2)
+    chat, call, _ = await world.answering(a)
+    starts(call, read=10)
+    a.kill()
+    again = await world.model.next_call()
+    again.say("Anew")
+    again.finish(usage=Usage(10, 5))
+    await chat.until_status("waiting")
+    assert booked(world) == [("lost", None, None), ("committed", 10, None)]
+
+
+async def test_an_owner_that_is_fenced_books_nothing_more(world: World) -> None:
+    """It froze: what it knew of its attempt is lost with its tenure, and booked by the burial."""
+    a, _ = await world.cluster(2)
+    chat, call, _ = await world.answering(a)
+    starts(call, read=10)
+    a.freeze()
+    again = await world.model.next_call()
+    again.say("Anew")
+    again.finish(usage=Usage(10, 5))
+    await chat.until_status("waiting")
+    a.wake()
+    call.finish(usage=Usage(10, 5))
+    await world.settle()
+    assert booked(world) == [("lost", None, None), ("committed", 10, None)]

@@ -65,8 +65,9 @@ from chatcluster.ports import ModelRequest, Outside, ToolSpec, Window
 from chatcluster.room import bytes_of
 from chatcluster.turn import asked_model, steps_taken
 
+INSTRUCTION_TOKENS = len(INSTRUCTION) // TOKEN_BYTES
 SUMMARY_CHARACTERS_MAX = 64 << 10
-ROOM_TOKENS_MIN = 200
+ROOM_TOKENS_MIN = 100
 """A history of which no more than that can be told is not summarised."""
 SHORTENED_MAX = 6
 """How often a history that is too long to be summarised is halved."""
@@ -220,7 +221,7 @@ class Compaction:
         source: Source,
     ) -> NewMessage:
         """The model's words. A history that is too long is shortened until it is not."""
-        room = tokens if window is None else window.limit_tokens
+        room = tokens if window is None else max(window.limit_tokens - INSTRUCTION_TOKENS, ROOM_TOKENS_MIN)
         if source is Source.OVERFLOW:
             room = min(room, tokens) // 2
         for _ in range(SHORTENED_MAX):
@@ -286,7 +287,7 @@ def _shortened(request: ModelRequest, kept: Sequence[Message], room_tokens: int)
     """What there is room for of the newest of the history, as one message, and of the summary before it; and the system
     texts, if they are short. What is kept anyway is left out."""
     systems = [message for message in request.messages if message.role is Role.SYSTEM]
-    room = room_tokens - sum(map(tokens_of, systems)) - len(INSTRUCTION) // TOKEN_BYTES
+    room = room_tokens - sum(map(tokens_of, systems))
     if room < room_tokens // 2:
         systems, room = [], room_tokens // 2
     left_out = {message.id for message in (*kept, *systems)}

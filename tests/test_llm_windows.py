@@ -47,4 +47,4 @@ def test_a_row_that_does_not_say_it_is_of_a_model_of_which_it_is_unknown() -> No
 
 def test_a_prompt_has_what_the_answer_leaves_and_half_at_least() -> None:
     assert (Window(1000, 100).limit_tokens, Window(1000, 100).threshold_tokens) == (900, 700)
-    assert (Window(1000, 32_000).limit_tokens, Window(1000, 32_000).threshold_tokens) == (500, 500)
+    assert (Window(1000, 32_000).limit_tokens, Window(1000, 32_000).threshold_tokens) == (500, 450)

@@ -38,7 +38,6 @@ class _WithDirectives(click.Command):
 @click.option(
     "--too-long",
     type=click.Choice(["openai", "anthropic", "too-large", "gemini", "vllm", "llamacpp", "cut"]),
-    default="",
     help="How they are refused; cut: they are cut without a word. Default: as is usual on the wire",
 )
 @ready_fd_option

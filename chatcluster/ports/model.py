@@ -39,7 +39,8 @@ class Window(msgspec.Struct, frozen=True):
 
     @property
     def threshold_tokens(self) -> int:
-        return min(self.context_tokens * self.percent // 100, self.limit_tokens)
+        """Below the limit, so that there is room for the request of a summary."""
+        return min(self.context_tokens * self.percent // 100, self.limit_tokens * 9 // 10)
 
 
 class Attachment(msgspec.Struct, frozen=True):

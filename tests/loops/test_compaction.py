@@ -14,7 +14,7 @@ from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.scripted_model import Call
 from loops.tool_scenes import running
 
-WINDOW = Window(context_tokens=1000, output_tokens=100, percent=70)
+WINDOW = Window(context_tokens=1000, output_tokens=10, percent=70)
 LONG = "long " * 20
 
 
@@ -204,7 +204,7 @@ async def test_an_empty_summary_is_a_failed_one(world: World) -> None:
 async def test_above_the_limit_a_summary_that_fails_is_a_failed_attempt(world: World) -> None:
     """It is tried again, up to the last attempt; then the turn ends."""
     a = await world.replica(attempts_max=3)
-    chat = await long_chat(world, a, input_tokens=950)
+    chat = await long_chat(world, a, input_tokens=1100)
     await a.send(chat, "more")
     for _ in range(3):
         (await summary_request(world)).fail()

@@ -75,7 +75,7 @@ class SimulatorOptions:
     """One of ``MODES``; None: Markdown, or words where their number or a seed is given."""
     context_tokens: int = 0
     """Longer prompts are refused; 0: they may have any length."""
-    too_long: str = ""
+    too_long: str | None = None
     """How a prompt that is too long is refused: one of ``overflow.WAYS``, or ``cut``; else as is usual on its wire."""
 
     def script(self) -> Script:

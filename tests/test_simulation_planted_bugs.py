@@ -46,6 +46,8 @@ FOUND_AS = {
     "half-calls": {Kind.TOOL},
     "once-given-back": {Kind.RUN_TWICE},
     "crowded": {Kind.UNSAID},
+    "unanswered-summarised": {Kind.LOST},
+    "heard-summaries": {Kind.TEXT},
     "forgotten-versions-again": {Kind.GAP, Kind.UNASKED, Kind.TEXT},
     "claim-reads-histories": {Kind.BYSTANDER},
     "claim-without-skip-locked": {Kind.BYSTANDER},

@@ -31,6 +31,7 @@ from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from simulation.network import SimulatedPubSub, Weather, Wire
 from simulation.scheduler import Process
+from simulation.seeding import Plan
 from simulation.witness import WatchedRegistry, WatchedStore, WatchedStreams, Witness
 
 FLUSH_SECONDS_MAX = 2.0
@@ -49,6 +50,7 @@ class Surroundings(Protocol):
     broker: MemoryBroker
     weather: Weather
     draw: Random
+    plan: Plan
 
     @property
     def provider(self) -> Model: ...
@@ -183,6 +185,7 @@ class ReplicaProcess:
                 pubsub=pubsub,
                 model=world.provider,
                 toolbox=WithReadResult(Composition(ClientTools(), world.toolbox, reserved={READ_RESULT}), self.store),
+                windows=lambda _model, _failures: world.plan.window,
             ),
             publisher=self._publisher,
             notices=self.notices,

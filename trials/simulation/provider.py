@@ -7,15 +7,16 @@ tool, or is just slow, as the seed has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from uuid import UUID
 
 import trio
 
+from chatcluster.context import INSTRUCTION
 from chatcluster.errors import ProviderError
-from chatcluster.parts import ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart
+from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, text_of
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 from simulation.harmed import Harmed, Misbehaviour
 from simulation.seeding import Temper
@@ -45,7 +46,8 @@ class Answer:
 
 
 class Provider:
-    """``caller`` is who calls right now; ``on_word`` hears of each piece at the moment at which it is taken."""
+    """``caller`` is who calls right now; ``on_word`` hears of each piece at the moment at which it is taken,
+    ``on_prompt`` of what is asked."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Provider:
         *,
         caller: Callable[[], UUID | None],
         on_word: Callable[[Answer], None],
+        on_prompt: Callable[[UUID, Sequence[Message]], None],
     ) -> None:
         self.temper = temper
         self.answers: list[Answer] = []
@@ -65,9 +68,15 @@ class Provider:
         self._draw = draw
         self._caller = caller
         self._on_word = on_word
+        self._on_prompt = on_prompt
+        self._summaries = 0
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        if text_of(request.messages[-1].parts) == INSTRUCTION:
+            yield self._summary(request.chat_id)
+            return
+        self._on_prompt(request.chat_id, request.messages)
         question = next(message.id for message in reversed(request.messages) if message.role is Role.USER)
         answer = Answer(len(self.answers) + 1, self._caller(), request.chat_id, question)
         self.answers.append(answer)
@@ -121,6 +130,18 @@ class Provider:
             yield Finished("tool_calls")
             return
         answer.whole = True
+        yield Finished("stop")
+
+    async def _summary(self, chat_id: UUID) -> AsyncGenerator[ModelEvent, None]:
+        """As unreliable as any answer."""
+        async for sign in self._misbehave(chat_id):
+            yield sign
+        await trio.sleep(self._seconds(self.temper.first_seconds))
+        self._may_fail()
+        self._summaries += 1
+        yield Delta(TextPart(f"summary {self._summaries}"))
+        if self._draw.random() < self.temper.cut:
+            return
         yield Finished("stop")
 
     async def _calls(self, answer: Answer) -> AsyncGenerator[ModelEvent, None]:

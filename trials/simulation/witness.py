@@ -36,10 +36,21 @@ from chatcluster.chat import (
     UserCommand,
     event_name,
 )
+from chatcluster.context import SUMMARY_CALL
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
-from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
+from chatcluster.parts import (
+    Frame,
+    FrameKind,
+    Message,
+    OpenFrame,
+    Position,
+    Role,
+    ToolCallPart,
+    decode_frame,
+    text_of,
+)
 from chatcluster.ports import (
     VERSION_MAX,
     Appended,
@@ -221,6 +232,17 @@ class Witness:
 
     # --- in the end ---------------------------------------------------------------------------
 
+    def asked(self, chat_id: UUID, prompt: Sequence[Message]) -> None:
+        """The model is asked. If it is asked about the history as it is now, it is told all that nothing answered."""
+        row, told = self.database.chats[chat_id], {message.id for message in prompt}
+        if not row.messages or row.messages[-1].id != prompt[-1].id:
+            return
+        for message in reversed(row.messages):
+            if message.role is Role.ASSISTANT and not calls_of(message):
+                return
+            if message.role is Role.USER and message.id not in told:
+                self.violate(Kind.LOST, chat_id, f"the model is not told of {message.id}, which waits for an answer")
+
     def check_answers(self, answers: Sequence[Answer]) -> None:
         """Each answer in the history was given to the message before it, and in these words."""
         by_number = {f"<{answer.number} to {answer.question}>": answer for answer in answers}
@@ -230,6 +252,8 @@ class Witness:
                 if message.role is Role.USER:
                     question = message.id
                 if message.role is not Role.ASSISTANT:
+                    continue
+                if any(call.name == SUMMARY_CALL for call in calls_of(message)):
                     continue
                 text = text_of(message.parts)
                 answer = by_number.get(text[: text.find(">") + 1])
@@ -242,6 +266,10 @@ class Witness:
                     self.violate(
                         Kind.TEXT, row.id, f"message {message.id} is {text[-40:]!r}, not {answer.said[-40:]!r}"
                     )
+
+
+def calls_of(message: Message) -> list[ToolCallPart]:
+    return [part for part in message.parts if isinstance(part, ToolCallPart)]
 
 
 class WatchedStore(MemoryStore):

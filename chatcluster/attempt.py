@@ -13,12 +13,13 @@ pair gets further, in whatever string it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 import trio
 
+from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
@@ -36,7 +37,7 @@ from chatcluster.parts import (
     storable,
     strings_of,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, Meter, Model, ModelRequest
+from chatcluster.ports import Attachable, Delta, Finished, KeepAlive, Meter, Model, ModelRequest
 
 PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
@@ -54,27 +55,50 @@ class Said(NamedTuple):
 class Listener(Protocol):
     """Who is told what the model says: the readers, as a rule."""
 
-    def part(self, part: Part) -> None: ...
+    def part(self, part: Part, sequence: int | None = None) -> None: ...
 
     def flush(self) -> Position: ...
 
 
 class Attempt:
-    def __init__(self, model: Model, stream: Listener, settings: Settings) -> None:
+    """One call of the model. ``keep_answer`` is told of the ID of an answer that can be attached to, before a word of
+    it is shown."""
+
+    def __init__(
+        self,
+        model: Model,
+        stream: Listener,
+        settings: Settings,
+        keep_answer: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.has_heard = False
+        """The model's server has answered, whatever it said."""
+        self.is_resumed = False
+        self.answer_id = ""
+        """Of an answer that its provider goes on with, whoever listens."""
         self._model = model
         self._stream = stream
         self._settings = settings
+        self._keep_answer = keep_answer
         self._deltas: list[Part] = []
         self._joined = 0
         """How many of the deltas, from the first on, are joined already."""
         self._streamed_bytes = 0
         self.meter = Meter()
         self.asked_model: str | None = None
+        self._first_at = 0.0
+        """When the first of the answer came."""
 
     async def run(self, request: ModelRequest) -> NewMessage:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
         self.asked_model = request.model
+        started_at = trio.current_time()
         finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
+        telemetry.event(
+            "model.answered",
+            first_token_ms=int(max(0.0, self._first_at - started_at) * 1000),
+            output_tokens=finished.usage.output_tokens if finished.usage else None,
+        )
         if not is_visible(self._deltas):
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
@@ -91,6 +115,14 @@ class Attempt:
         """Whether the model began to answer, so that it may cost something."""
         return self.meter.has_started or bool(self._deltas)
 
+    def resume(self, said: Said, answer_id: str) -> None:
+        """The answer has these words already, and they were shown."""
+        self.is_resumed = True
+        self.answer_id = answer_id
+        self._deltas = coalesced(said.deltas)
+        self._joined = len(self._deltas)
+        self._streamed_bytes = sum(_size(part) + PART_BYTES for part in self._deltas)
+
     def partial(self) -> Said:
         """What was said so far."""
         return Said(self._deltas, self._stream.flush())
@@ -106,8 +138,12 @@ class Attempt:
                     if type(event) is not KeepAlive:
                         stands_still_at = now + standstill_seconds
                     guard.deadline = min(now + silence_seconds, stands_still_at)
+                    self.has_heard = True
                     if isinstance(event, Delta):
-                        self._say(event.part)
+                        self._say(event.part, event.sequence)
+                    elif isinstance(event, Attachable):
+                        self.answer_id = event.answer_id
+                        await self._keep_answer(event.answer_id)
                     elif isinstance(event, Finished):
                         self.meter.count(event.usage)
                         return event
@@ -122,7 +158,7 @@ class Attempt:
             retryable=True,
         )
 
-    def _say(self, part: Part) -> None:
+    def _say(self, part: Part, sequence: int | None) -> None:
         if isinstance(part, TextPart | ReasoningPart | ToolArgumentsPart):
             if not part.text:
                 return
@@ -131,6 +167,8 @@ class Attempt:
         else:
             part = _storable(part)
         self._streamed_bytes += _size(part)
+        if not self._deltas:
+            self._first_at = trio.current_time()
         if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:
@@ -140,7 +178,7 @@ class Attempt:
             self._deltas[self._joined :] = coalesced(self._deltas[self._joined :])
             self._joined = len(self._deltas)
         if not isinstance(part, OpaquePart):
-            self._stream.part(part)
+            self._stream.part(part, sequence)
 
 
 def interrupted(said: Said, model: str | None) -> NewMessage | None:

@@ -29,11 +29,13 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.audience import Audience
-from chatcluster.config import Settings
-from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.config import Settings, require_key, require_servers
+from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.family_stream import FamilyStreams
 from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
+from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.windows import catalogue_windows
 from chatcluster.loop_watch import LoopWatch, memory_bytes_max
 from chatcluster.mcp_administration import McpAdministration
@@ -42,18 +44,23 @@ from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import McpServers, Model, Outside, Toolbox, Windows
+from chatcluster.ports import McpServers, Model, Outside, Toolbox
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.administration import PostgresAdministration
+from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.identity import read_cluster_id
+from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
 from chatcluster.readiness import Readiness
@@ -63,21 +70,27 @@ from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
+from chatcluster.series import Tally
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
+from chatcluster.titling import Titling
 from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.tool_servers import Mcp
 
 GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
@@ -102,9 +115,9 @@ async def serve(
     says ``{"worker_id", "port"}`` for every incarnation. ``model`` answers in the place of the provider that the
     settings name. Raises ``ConfigError`` for settings that cannot work.
     """
-    _require_servers(settings)
+    require_servers(settings)
     if model is None and settings.slots:
-        _require_key(settings)
+        require_key(settings)
     Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
@@ -114,6 +127,7 @@ async def serve(
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
             process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
                 _watch_loop(metrics)
@@ -137,21 +151,6 @@ def _spare_pauses() -> None:
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
 
 
-def _require_servers(settings: Settings) -> None:
-    for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
-        if not url:
-            variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
-            raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
-
-
-def _require_key(settings: Settings) -> None:
-    """Without one every chat that this replica claims would end in an error."""
-    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
-        raise ConfigError(
-            "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
-        )
-
-
 class _Process:
     """The parts of one replica process, and the order in which they live."""
 
@@ -173,8 +172,11 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
+        notices = Notices(self._pubsub)
+        spending = SpendingLimits(PostgresLimits(database))
         windows = catalogue_windows(lambda: directory.known, settings)
-        outside = _outside(database, redis, self._pubsub, model, windows, mcp.toolbox)
+        outside = _outside(database, redis, self._pubsub, model, mcp.toolbox, notices)
+        outside = replace(outside, limits=spending, windows=windows)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -189,11 +191,12 @@ class _Process:
             settings=settings,
             outside=outside,
             publisher=self._publisher,
-            notices=(notices := Notices(self._pubsub)),
+            notices=notices,
             on_incarnation=partial(_say_ready, ready_fd, port),
             on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
+        self._titling = Titling(PostgresTitles(database), model, notices, settings)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = self._services(
@@ -207,12 +210,16 @@ class _Process:
             keyring=keyring,
             metrics=metrics,
         )
+        self.tally = Tally(services.overview.series)
         self._later_loops = (
             redis_health.run,
             purge.run,
             mcp.run,
+            self.tally.run,
             services.mcp.sign_ins.run,
             partial(directory.run, self._pubsub),
+            partial(spending.run, self._pubsub),
+            self._titling.run,
         )
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
@@ -237,12 +244,12 @@ class _Process:
     ) -> Services:
         """What routes work with."""
         database, store = self._database, outside.store
-        transitions = Transitions(store, notices)
+        transitions = Transitions(store, notices, outside.limits, on_title_wanted=self._titling.wanted)
         return Services(
             settings=self._settings,
             store=store,
             accounts=PostgresAccounts(database),
-            administration=PostgresAdministration(database),
+            overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
             sessions=PostgresSessions(database),
             registry=outside.registry,
             pubsub=self._pubsub,
@@ -250,10 +257,11 @@ class _Process:
                 feeds=self._feeds,
                 watches=self._watches,
                 tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
             ),
             transitions=transitions,
-            health=Readiness(database, redis_health, lambda: self._replica.draining),
-            metrics=metrics,
+            monitoring=Monitoring(Readiness(database, redis_health, lambda: self._replica.draining), metrics),
+            uploads=Uploads(PostgresFiles(database), self._settings),
             catalogue=directory.catalogue,
             model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
             mcp=Mcp(
@@ -261,7 +269,10 @@ class _Process:
                 client=mcp,
                 sign_ins=SignIns(store, mcp_servers, transitions),
             ),
-            usage=PostgresUsage(database),
+            prompts=PostgresPrompts(database),
+            spending=Spending(
+                PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
+            ),
         )
 
     @classmethod
@@ -280,7 +291,11 @@ class _Process:
         if model is None:
             routing = catalogue_routing(lambda: directory.known, Keyring.parse(settings.encryption_keys), settings)
             first_url = settings.llm_base_url.strip()
-            model = await stack.enter_async_context(HttpModel(routing, concurrent=settings.slots, first_url=first_url))
+            model = await stack.enter_async_context(
+                HttpModel(
+                    routing, concurrent=settings.slots, first_url=first_url, files=SentFiles(PostgresFiles(database))
+                )
+            )
         return cls(
             settings,
             database=database,
@@ -357,17 +372,17 @@ class _Process:
 
 
 def _outside(
-    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, windows: Windows, mcp: Toolbox
+    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox, notices: Notices
 ) -> Outside:
     store = PostgresStore(database)
+    agents = AgentTools(store, Transitions(store, notices), database.settings)
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
-        windows=windows,
-        toolbox=WithReadResult(Composition(ClientTools(), mcp, reserved={READ_RESULT}), store),
+        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
 
 

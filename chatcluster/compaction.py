@@ -45,7 +45,7 @@ from chatcluster.context import (
     tokens_of_tools,
     transcript,
 )
-from chatcluster.errors import ProviderError
+from chatcluster.errors import Moved, ProviderError
 from chatcluster.held_chat import HeldChat
 from chatcluster.parts import (
     JsonPart,
@@ -61,7 +61,7 @@ from chatcluster.parts import (
     encode,
     text_of,
 )
-from chatcluster.ports import ModelRequest, Outside, ToolSpec, Window
+from chatcluster.ports import ModelRequest, Outside, Window
 from chatcluster.room import bytes_of
 from chatcluster.turn import asked_model, steps_taken
 
@@ -79,7 +79,7 @@ FAILED = NoticePart("compaction_failed", "The conversation could not be summaris
 class Steps(NamedTuple):
     """What the owner of the chat does besides, as its runner does it."""
 
-    start_attempt: Callable[[], Awaitable[None]]
+    start_attempt: Callable[[], Awaitable[bool]]
     request: Callable[[Sequence[Message]], Awaitable[ModelRequest]]
     """The next one, with the history as the model is given it."""
     end: Callable[[OwnerCommand, str], Awaitable[None]]
@@ -96,8 +96,6 @@ class Compaction:
         self._outside = outside
         self._settings = settings
         self._steps = steps
-        self._tools: tuple[ToolSpec, ...] = ()
-        """Those of the newest request."""
         self._overflowed_at = 0
         """The history version of which the provider said that it is too long."""
         self._failed_at = 0
@@ -140,7 +138,10 @@ class Compaction:
         overflowed = self._overflowed_at == chat.history_version
         if window is None and not overflowed:
             return None, False
-        tokens = await self._measured(self._held.history.prompt, tokens_of_tools(self._tools))
+        request = await self._held.unless_moved(lambda: self._steps.request(messages))
+        if request is None:
+            raise Moved("the chat moved while its tools were asked for")
+        tokens = await self._measured(request)
         need = next_for(messages, tokens, window, overflowed=overflowed)
         is_needed = overflowed or (window is not None and tokens > window.limit_tokens)
         if self._failed_at == chat.history_version and need is Source.THRESHOLD and not is_needed:
@@ -150,11 +151,11 @@ class Compaction:
     async def _summarise(self, messages: Sequence[Message], source: Source, *, is_needed: bool) -> None:
         """If a summary is all that was asked for, the work is done with it."""
         await self._steps.start_attempt()
+        chat = self._held.chat
+        self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
 
         async def summary() -> CommitSummary:
-            request = await self._steps.request(messages)
-            self._tools = request.tools
-            return await self._run(messages, source, request)
+            return await self._run(messages, source, await self._steps.request(messages))
 
         try:
             command = await self._held.unless_moved(summary)
@@ -181,13 +182,13 @@ class Compaction:
         chat = self._held.chat
         return self._outside.windows(asked_model(messages) or chat.model, chat.failures)
 
-    async def _measured(self, prompt: Sequence[Message], tools: int = 0) -> int:
+    async def _measured(self, request: ModelRequest) -> int:
         estimates: list[int] = []
-        for index, message in enumerate(prompt, start=1):
+        for index, message in enumerate(request.messages, start=1):
             estimates.append(tokens_of(message))
             if index % MESSAGES_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
-        return tokens_of_prompt(prompt, estimates, tools)
+        return tokens_of_prompt(request.messages, estimates, tokens_of_tools(request.tools))
 
     # --- the summary --------------------------------------------------------------------------
 
@@ -196,8 +197,8 @@ class Compaction:
         chat, stream = self._held.chat, self._held.stream
         call_id = f"{SUMMARY_CALL}_{chat.history_version}_{chat.attempt}"
         call = ToolCallPart(call_id, SUMMARY_CALL, encode({"source": source}).decode())
-        window, tools, kept = self._window(messages), tokens_of_tools(request.tools), kept_of(messages)
-        tokens = await self._measured(request.messages, tools)
+        window, kept = self._window(messages), kept_of(messages)
+        tokens = await self._measured(request)
         stream.part(call)
         with telemetry.span("chat.compaction", chat_id=str(chat.id), source=str(source)):
             try:
@@ -209,7 +210,7 @@ class Compaction:
         result = _result(call_id, text, source, tokens, window)
         stream.part(result)
         asked = msgspec.structs.replace(said, parts=(call,), finish_reason="tool_calls", position=str(stream.flush()))
-        summary = _summary(messages, kept, text, window, tools)
+        summary = _summary(messages, kept, text, window, _tokens_before(request))
         return CommitSummary((asked, NewMessage(Role.TOOL, (result, summary), position=asked.position)))
 
     async def _said(
@@ -235,7 +236,7 @@ class Compaction:
         raise ProviderError("not even a part of the conversation is short enough to be sent", kind="context_overflow")
 
     async def _ask(self, request: ModelRequest) -> NewMessage:
-        attempt = Attempt(self._outside.model, _Unheard(self._held.stream.flush), self._settings)
+        attempt = Attempt(self._outside.model, _Unheard(self._held.stream.flush), self._settings, _forget)
         messages = (*request.messages, _of_user(request.messages[-1], INSTRUCTION))
         with self._held.unbooked.attempt(self._held.chat, attempt, compaction=True):
             said = await attempt.run(msgspec.structs.replace(request, messages=messages, may_call_tools=False))
@@ -250,8 +251,12 @@ class _Unheard:
     def __init__(self, flush: Callable[[], Position]) -> None:
         self.flush = flush
 
-    def part(self, part: Part) -> None:
+    def part(self, part: Part, sequence: int | None = None) -> None:
         """Nobody is told."""
+
+
+async def _forget(_answer_id: str) -> None:
+    """A summary that is broken off is begun anew, and never gone on with."""
 
 
 def _of_user(like: Message, text: str) -> Message:
@@ -271,16 +276,22 @@ def _result(call_id: str, text: str, source: Source, tokens: int, window: Window
     return ToolResultPart(call_id, (JsonPart(encode(told).decode()),))
 
 
+def _tokens_before(request: ModelRequest) -> int:
+    """Those of the tools, and of what the model is told before the conversation."""
+    systems = (message for message in request.messages if message.role is Role.SYSTEM)
+    return tokens_of_tools(request.tools) + sum(map(tokens_of, systems))
+
+
 def _summary(
-    messages: Sequence[Message], kept: Sequence[Message], text: str, window: Window | None, tools: int
+    messages: Sequence[Message], kept: Sequence[Message], text: str, window: Window | None, before: int
 ) -> SummaryPart:
-    """What the model is given instead of the history."""
-    _, before = newest_summary(messages)
+    """What the model is given instead of the history; so many tokens come ``before`` that."""
+    _, last = newest_summary(messages)
     steps = 0 if messages[-1].role is Role.ASSISTANT else steps_taken(messages)
     summary = SummaryPart(text, tuple(message.id for message in kept), bytes_of(kept), steps)
-    if window is None or tools + tokens_of_summary(summary, kept) <= window.threshold_tokens:
+    if window is None or before + tokens_of_summary(summary, kept) <= window.threshold_tokens:
         return summary
-    return msgspec.structs.replace(summary, tight=1 + (0 if before is None else before.tight))
+    return msgspec.structs.replace(summary, tight=1 + (0 if last is None else last.tight))
 
 
 def _shortened(request: ModelRequest, kept: Sequence[Message], room_tokens: int) -> ModelRequest:

@@ -25,6 +25,7 @@ from chatcluster.texts import is_visible
 
 ENV_PREFIX = "CHATCLUSTER_"
 LLM_KINDS = ("openai", "anthropic", "openai-responses")
+LLM_INPUTS = ("text", "image", "pdf")
 ALL_ADDRESSES = ("", "0.0.0.0", "::")
 
 
@@ -103,6 +104,9 @@ class Settings:
     )
     llm_api_key: str = setting("", "API key for it", secret=True, fallbacks=("OPENAI_API_KEY",))
     llm_model: str = setting("", "Model to ask for, where a chat names none", fallbacks=("OPENAI_MODEL",))
+    llm_input: str = setting(
+        "text,image,pdf", "What that server's models take in a conversation; the rest is replaced by a note"
+    )
     llm_include_usage: bool = setting(True, "Ask the provider for token counts (a few old servers refuse that)")
     llm_context_tokens: int = setting(
         0,
@@ -132,12 +136,20 @@ class Settings:
         600.0, "Longest wait that a provider can ask for: meanwhile the chat occupies a slot", minimum=0
     )
     steps_max: int = setting(1200, "Model responses in one turn", minimum=1)
+    titles: bool = setting(True, "Have a model name chats that were created without a title")
+    title_model: str = setting("", "Model that names chats. Default: that of the chat")
+    usage_limit_steps: bool = setting(True, "A turn ends at its next step once its user's usage limit is reached")
 
     # tools
     tools_concurrent: int = setting(8, "Tool calls of one step that run at a time", minimum=1, maximum=100)
     approval_seconds: float = setting(86_400.0, "How long a tool call waits for a person's approval", minimum=1)
     sign_in_seconds: float = setting(86_400.0, "How long a tool call waits for its user to sign in", minimum=1)
     client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
+
+    # sub-agents
+    agents: bool = setting(False, "Chats may have sub-agents, where they do not say otherwise")
+    agents_depth_max: int = setting(1, "How deep agents of agents go; 1: agents have none", minimum=1, maximum=5)
+    agents_max: int = setting(20, "Agents that one chat may have, with theirs", minimum=1, maximum=100)
 
     # streaming
     coalesce_ms: float = setting(
@@ -217,6 +229,10 @@ class Settings:
         16 << 20, "A chat whose history and queue have so many bytes takes no more messages", minimum=64 << 10
     )
     content_bytes_max: int = setting(512 << 10, "Largest content of one message", minimum=1024)
+    file_bytes_max: int = setting(10 << 20, "Largest file that can be uploaded", minimum=1024, maximum=10 << 20)
+    user_files_bytes_max: int = setting(
+        1 << 30, "Bytes that the files of one user may have together; 0 is no limit", minimum=0
+    )
     loop_watch: bool = setting(False, "Measure the event loop's steps, for those who look for stalls")
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("json", "json, or text for people")
@@ -239,9 +255,11 @@ class Settings:
         check_header_text("llm-api-key", self.llm_api_key.strip())
         if self.llm_kind not in LLM_KINDS:
             raise ConfigError(f"llm-kind must be one of {', '.join(LLM_KINDS)}")
+        if not {"text"} <= set(self.llm_input.split(",")) <= set(LLM_INPUTS):
+            raise ConfigError(f"llm-input must be text, and what else of {','.join(LLM_INPUTS)} is taken")
         if self.public_url:
             check_http_url("public-url", self.public_url.strip())
-        for name in ("name", "advertise", "llm_model"):
+        for name in ("name", "advertise", "llm_model", "title_model"):
             if not is_visible(getattr(self, name).strip()):
                 raise ConfigError(
                     f"{flag_name(name)} must not contain characters that are invisible or control the text"
@@ -321,6 +339,22 @@ def check_header_text(flag: str, text: str) -> None:
     """A secret that no header can carry would fail with each request. Raises ``ConfigError``, without the secret."""
     if not (text.isascii() and text.isprintable()):
         raise ConfigError(f"{flag} must be printable ASCII")
+
+
+def require_servers(settings: Settings) -> None:
+    """Raises ``ConfigError`` without the URLs of Postgres and Redis."""
+    for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
+        if not url:
+            variable = "CHATCLUSTER_" + flag.upper().replace("-", "_")
+            raise ConfigError(f"--{flag} (or {variable}) is needed; `chatcluster up` brings servers of its own")
+
+
+def require_key(settings: Settings) -> None:
+    """Without one every chat that a replica claims would end in an error. Raises ``ConfigError``."""
+    if settings.llm_base_url.strip() and not settings.llm_api_key.strip():
+        raise ConfigError(
+            "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
+        )
 
 
 def flag_name(name: str) -> str:

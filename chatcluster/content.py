@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from uuid import UUID
 
 import msgspec
 
@@ -35,6 +36,15 @@ class ImagePart(msgspec.Struct, tag="image", frozen=True):
 
     media_type: str
     data: str
+
+
+class FilePart(msgspec.Struct, tag="file", frozen=True):
+    """A file that a user sent along. Its bytes are kept apart (``ports/files.py``); this tells of them."""
+
+    file_id: UUID
+    name: str
+    media_type: str
+    size_bytes: int
 
 
 class JsonPart(msgspec.Struct, tag="json", frozen=True):
@@ -143,6 +153,7 @@ Part = (
     | ToolCallPart
     | ToolResultPart
     | ImagePart
+    | FilePart
     | OpaquePart
     | SummaryPart
     | ToolArgumentsPart
@@ -161,15 +172,15 @@ UNSEEN = (ReasoningPart, *HIDDEN, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
 
 CONTENT_VERSION = 3
-"""Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text. 3: summaries,
-which a version that does not know them would pass over, and ask about the whole history."""
+"""Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text. 2: all but
+files and summaries. 3: those."""
 
 
 def content_version_of(parts: Iterable[Part]) -> int:
     """The lowest version of chatcluster's content that has all of these parts."""
     version = 1
     for part in parts:
-        if isinstance(part, SummaryPart):
+        if isinstance(part, FilePart | SummaryPart):
             return 3
         if not isinstance(part, TextPart | ReasoningPart | ToolCallPart):
             version = 2
@@ -183,6 +194,11 @@ def seen(parts: Parts) -> Parts:
 
 def has_hidden(parts: Parts) -> bool:
     return any(isinstance(part, HIDDEN) for part in parts)
+
+
+def files_in(parts: Iterable[Part]) -> tuple[UUID, ...]:
+    """The files that are sent along, each once."""
+    return tuple(dict.fromkeys(part.file_id for part in parts if isinstance(part, FilePart)))
 
 
 def text_of(parts: Iterable[Part]) -> str:

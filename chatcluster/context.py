@@ -159,8 +159,10 @@ def _bytes_of(text: str) -> int:
 
 
 def tokens_of_summary(summary: SummaryPart, kept: Iterable[Message]) -> int:
-    """The prompt right after it."""
-    return _bytes_of(HEADING + summary.text) // TOKEN_BYTES + sum(map(tokens_of, kept))
+    """The conversation right after it, without system texts."""
+    return _bytes_of(HEADING + summary.text) // TOKEN_BYTES + sum(
+        tokens_of(message) for message in kept if message.role is not Role.SYSTEM
+    )
 
 
 def tokens_of_tools(tools: Iterable[ToolSpec]) -> int:

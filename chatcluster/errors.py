@@ -11,8 +11,7 @@ The branches tell *who* failed, because that decides what to do next:
   ``StoreFailed``, which concerns one thing alone and stays.
 * ``ConfigError``: a setting is wrong; the process does not start.
 
-Adapters translate foreign exceptions into these at their edge; nothing above an adapter knows
-asyncpg's, redis's or httpx's error names.
+Adapters translate foreign exceptions at their edge: nothing above one knows asyncpg's, redis's or httpx's names.
 """
 
 from __future__ import annotations
@@ -127,16 +126,6 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
-class McpServerNotFound(NotFound):
-    code = "mcp_server_not_found"
-
-
-class LoginNotFound(NotFound):
-    """A sign-in that was never begun, has been used, or waited for too long. Begin it again."""
-
-    code = "login_not_found"
-
-
 class MethodNotAllowed(CallerError):
     code = "method_not_allowed"
     status = 405
@@ -176,6 +165,10 @@ class ParentArchived(Conflict):
     code = "parent_archived"
 
 
+class AgentChat(Conflict):
+    code = "agent_chat"
+
+
 class QueueFull(Conflict):
     code = "queue_full"
 
@@ -196,6 +189,12 @@ class CallChanged(Conflict):
     """The arguments of the call are others than those that the approval is for. Look at it again."""
 
     code = "call_changed"
+
+
+class UsageLimitExceeded(Conflict):
+    """The user has spent what there is for this period: there is room again at ``resets_at``."""
+
+    code = "usage_limit_exceeded"
 
 
 class MessageNotUser(Conflict):
@@ -220,30 +219,10 @@ class IdempotencyKeyReused(Conflict):
     code = "idempotency_key_reused"
 
 
-class SlugTaken(Conflict):
-    code = "slug_taken"
-
-
-class McpServerChanged(Conflict):
-    """Somebody else changed the server at the same time. Read it again."""
-
-    code = "mcp_server_changed"
-
-
-class McpServersFull(Conflict):
-    code = "too_many_mcp_servers"
-
-
 class NoEncryptionKeys(Conflict):
     """There is a secret to store, and no key to encrypt it with; nothing was written."""
 
     code = "encryption_keys_missing"
-
-
-class SignInFailed(Conflict):
-    """The authorization server, or the way to it, does not let anybody sign in now; the message says why."""
-
-    code = "sign_in_failed"
 
 
 class TooLarge(CallerError):

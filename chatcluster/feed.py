@@ -43,6 +43,7 @@ from chatcluster.parts import (
     FrameKind,
     Message,
     Position,
+    ResumedFrame,
     decode_frame,
     ends_group,
     in_order,
@@ -345,20 +346,21 @@ class Feed:
         """Take frames until one builds on a state of the chat that is not read yet."""
         while self._untaken:
             frame = self._untaken[0]
-            if frame.kind is FrameKind.ATTEMPT and not self._turn_to(frame, all_is_read=all_is_read):
+            begins = frame.kind in (FrameKind.ATTEMPT, FrameKind.RESUMED)
+            if begins and not self._turn_to(frame, all_is_read=all_is_read):
                 return
             self._take(frame)
             self._untaken.popleft()
             all_is_read = False
 
     def _turn_to(self, frame: Frame, *, all_is_read: bool) -> bool:
-        """A new attempt: first show the history that it builds on, and the state of the chat that it began in.
+        """An attempt begins, or goes on: first show the history that it builds on, and the state that it began in.
 
         False: that is not read yet. ``all_is_read``: what the database did not have just now does not exist. And
         where messages go on waiting the attempt is older than they are, and so is the state that it began in.
         """
         body = decode_frame(frame.data)
-        assert isinstance(body, AttemptFrame)
+        assert isinstance(body, AttemptFrame | ResumedFrame)
         self._show_waiting(at_once=True, up_to_history=body.history_version)
         began = max(body.history_version, body.snapshot_version)
         if self._lacks_messages and body.history_version > self.shown.history_version:
@@ -373,8 +375,8 @@ class Feed:
         """The next frame of the stream: show it, or let it pass."""
         self._position = frame.position
         match frame.kind:
-            case FrameKind.PART | FrameKind.ATTEMPT:
-                if self._is_current() and self._follows(frame):
+            case FrameKind.PART | FrameKind.ATTEMPT | FrameKind.RESUMED:
+                if self._is_current() and self.shown.preview.takes(frame):
                     self.shown.frame(frame)
             case FrameKind.COMMITTED:
                 body = decode_frame(frame.data)
@@ -393,8 +395,3 @@ class Feed:
         if history_version != self.chat.history_version:
             return True  # it became a message that waits for its frames
         return self.chat.runnable
-
-    def _follows(self, frame: Frame) -> bool:
-        """Whether all frames of the attempt before this one were shown. Otherwise the message tells it all."""
-        last = self.shown.preview.last
-        return frame.kind is FrameKind.ATTEMPT or frame.position == (last.epoch, last.seq + 1)

@@ -28,6 +28,7 @@ from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
 from chatcluster.chat import Fence, OwnerCommand
 from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
+from chatcluster.families import settle
 from chatcluster.histories import History
 from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
@@ -127,6 +128,10 @@ class HeldChat:
         self.chat = outcome.chat
         self.history.extend(outcome.messages)
         return outcome
+
+    async def settle_family(self) -> None:
+        """The chat is ours no longer: see to what follows for those that wait for it, or that it waits for."""
+        await settle(self._store, self._notices, self.chat)
 
     async def reload(self) -> None:
         """Read the chat as it is now, which may be older than it was. Raises ``Fenced`` if it is no longer ours."""

@@ -10,7 +10,7 @@ What happens on failure: a toolbox that cannot be opened has no tools; closing i
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -68,6 +68,11 @@ class HeldTools:
         news, self._told = notices[self._told :], len(notices)
         return [_short(notice) for notice in news]
 
+    @property
+    def instructions(self) -> Sequence[tuple[str, str]]:
+        """The servers that tools come from, and what they say about themselves."""
+        return () if self._open is None else self._open.instructions
+
     async def close(self) -> None:
         """The turn is over."""
         if self._open is None:
@@ -100,6 +105,7 @@ class _NoTools:
     """In the place of a toolbox that cannot be opened."""
 
     notices = (NoticePart("tools_unavailable", "The tools of this chat cannot be had."),)
+    instructions = ()
 
     async def tools(self) -> tuple[()]:
         return ()

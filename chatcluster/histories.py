@@ -20,12 +20,14 @@ from collections.abc import Sequence
 import trio
 
 from chatcluster import telemetry
+from chatcluster.byte_places import Places
 from chatcluster.config import Settings
 from chatcluster.content import SummaryPart
 from chatcluster.context import newest_summary, prompt_of
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
 from chatcluster.parts import Message, strings_of
 from chatcluster.ports import Chat, HistoryPage, Store
+from chatcluster.ports.prompts import NOTHING_TOLD
 from chatcluster.repeats import until_known
 from chatcluster.turn import asked_model
 
@@ -41,34 +43,14 @@ def bytes_max_of(settings: Settings) -> int:
     return settings.history_bytes_max + settings.attempt_bytes_max
 
 
-class Places:
-    """The bytes that the long histories of a replica may have."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = total_bytes
-        self._taken_bytes = 0
-        self._freed = trio.Event()
-
-    def __repr__(self) -> str:
-        return f"<Places {self._taken_bytes} of {self._total_bytes} bytes taken>"
-
-    async def take(self, size_bytes: int) -> None:
-        while self._taken_bytes and self._taken_bytes + size_bytes > self._total_bytes:
-            await self._freed.wait()
-        self._taken_bytes += size_bytes
-
-    def give_back(self, size_bytes: int) -> None:
-        self._taken_bytes -= size_bytes
-        self._freed.set()
-        self._freed = trio.Event()
-
-
 class History:
     """The history of one chat for one tenure. Leave it with ``close``: it may hold a place."""
 
     def __init__(self, store: Store, places: Places, settings: Settings) -> None:
         self.messages: list[Message] | None = None
         """None until they are read."""
+        self.prompts = NOTHING_TOLD
+        """What its model is told before it, as of the claim."""
         self._store = store
         self._places = places
         self._bytes_max = bytes_max_of(settings)

@@ -6,16 +6,21 @@ simulated model, to a proxy that cannot reach it.
 A peer that vanishes without a word is found out by the kernel, where the client asks for that (``watch_peer``): within
 two seconds nothing that was sent is acknowledged, or an idle or waiting connection does not answer its probes. A peer
 that is alive and takes nothing at all for two seconds, with all its buffers full, counts as gone as well.
+
+The body of a large request is made in slices between which others run, and let go as it is sent.
 """
 
 from __future__ import annotations
 
 import socket
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+import trio
 
 from chatcluster.config import is_on_this_machine
 from chatcluster.errors import ConfigError
@@ -72,3 +77,32 @@ def _watching_options() -> list[tuple[int, int, int]]:
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
     return options
+
+
+class Content(httpx.AsyncByteStream):
+    """A request's body. Not httpx's own: that is an async generator, which a cancelled request would drop.
+
+    Servers that read no chunked requests exist, so it is there as a whole before it is sent. What is sent is let go.
+    """
+
+    def __init__(self, slices: deque[bytes]) -> None:
+        self.length = sum(map(len, slices))
+        self._slices = slices
+
+    def __aiter__(self) -> Content:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._slices:
+            raise StopAsyncIteration
+        return self._slices.popleft()
+
+
+async def content_of(body: Iterable[bytes]) -> Content:
+    """The request's body. Others run between its slices, of which a long history has many, some of them empty."""
+    slices: deque[bytes] = deque()
+    for slice_ in body:
+        if slice_:
+            slices.append(slice_)
+        await trio.lowlevel.checkpoint()
+    return Content(slices)

@@ -65,12 +65,44 @@ class Continuation(StrEnum):
     """It attaches to the answer, which goes on at the provider."""
 
 
+class Input(StrEnum):
+    """What a model takes in a conversation."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    PDF = "pdf"
+
+    @property
+    def words(self) -> str:
+        return {Input.TEXT: "text", Input.IMAGE: "images", Input.PDF: "PDFs"}[self]
+
+
+ALL_INPUT = tuple(Input)
+
+
+class PrefixDialect(StrEnum):
+    """How a server is asked to go on from the words of an answer."""
+
+    CONTINUE_FINAL_MESSAGE = "continue_final_message"
+    """By fields of the request, as vLLM and llama.cpp have them."""
+    PREFIX = "prefix"
+    """By a mark on the last message, as DeepSeek has it (at its address that ends in ``/beta``)."""
+    PREFIX_ECHOED = "prefix_echoed"
+    """By the same mark; the answer begins with the words again, as Mistral's does."""
+    PARTIAL = "partial"
+    """By a mark of that name, as Moonshot has it."""
+
+
 class ModelOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What goes into each request besides the conversation. What is left away is not sent."""
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     reasoning_effort: str | None = None
     thinking_tokens: Tokens | None = None
+    input: tuple[Input, ...] = ALL_INPUT
+    """What else is in a conversation is replaced by a note."""
+    prefix: PrefixDialect = PrefixDialect.CONTINUE_FINAL_MESSAGE
+    """Where the model's continuation is ``prefix``."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, as the provider names them."""
 
@@ -266,6 +298,8 @@ def checked_entry(model: ModelEntry) -> ModelEntry:
         raise InvalidRequest(f"fallbacks: at most {FALLBACKS_MAX} models, each once")
     if model.name in model.fallbacks:
         raise InvalidRequest("a model cannot be its own fall-back")
+    if Input.TEXT not in model.options.input:
+        raise InvalidRequest("options: input has at least text")
     if len(msgspec.json.encode(model.options)) > OPTIONS_BYTES_MAX:
         raise InvalidRequest(f"options have more than {OPTIONS_BYTES_MAX} bytes")
     return msgspec.structs.replace(

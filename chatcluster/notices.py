@@ -117,7 +117,7 @@ class Notices:
         self._pubsub.publish(hint_channel(chat.id), hint)
         if chat.worker_id is not None and not by_owner:
             self._pubsub.publish(worker_channel(chat.worker_id), hint)
-        if lifecycle is not None:
+        if lifecycle is not None and chat.parent_id is None:  # lists have no agents
             event = Lifecycle(lifecycle, chat.id, chat.snapshot_version)
             self._pubsub.publish(owner_channel(chat.owner_id), encode(event))
         if chat.claimable:

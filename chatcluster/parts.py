@@ -1,15 +1,13 @@
 """The data that travels: parts, messages, frames, positions and cursors, and their codec.
 
 * A **part** is a piece of a message's content; a **message** is a committed row of history.
-* A **frame** is one entry of a chat's part stream. Its ``data`` is the JSON that a subscriber gets,
-  encoded once by its producer and carried as bytes to the subscriber's socket.
-* A **position** ``epoch-seq`` names a frame; it is the frame's ID in the Redis stream as well.
+* A **frame** is one entry of a chat's part stream, named by its **position** ``epoch-seq``: see ``frames.py``.
 * A **cursor** names a point in a subscription, ``<snapshot_version>.<epoch>-<seq>``: everything up to
   that snapshot version and that position has been seen. In the middle of a replay, where one
   snapshot version covers several messages, ``.<message_id>`` is appended: of the history at that
   version, only the messages up to this ID have been seen.
 
-The kinds of parts are in ``content.py``, and offered here as well. Pure: no I/O, no clock.
+The kinds of parts are in ``content.py``, frames in ``frames.py``: all of them are offered here as well. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -49,6 +47,29 @@ from chatcluster.content import (
     text_of,
 )
 from chatcluster.errors import InvalidCursor
+from chatcluster.frames import (
+    FRAME_KIND,
+    START,
+    UNDECODABLE,
+    AttemptFrame,
+    CloseFrame,
+    CommittedFrame,
+    Frame,
+    FrameBody,
+    FrameKind,
+    OpenFrame,
+    PartFrame,
+    Position,
+    ResumedFrame,
+    TurnFrame,
+    decode_frame,
+    encode,
+    frame,
+    pack_frame,
+    resumes_behind,
+    understood,
+    unpack_frame,
+)
 from chatcluster.usage import Bill, Count, Usage
 
 __all__ = [
@@ -83,6 +104,7 @@ __all__ = [
     "ReasoningPart",
     "ResourcePart",
     "ResultContent",
+    "ResumedFrame",
     "Role",
     "TextPart",
     "ToolArgumentsPart",
@@ -103,6 +125,7 @@ __all__ = [
     "joined",
     "pack_frame",
     "parse_cursor",
+    "resumes_behind",
     "shown",
     "storable",
     "strings_of",
@@ -117,25 +140,6 @@ class Role(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
     TOOL = "tool"
-
-
-class Position(NamedTuple):
-    """The place of a frame: tenures are ordered by epoch, frames of one tenure by seq."""
-
-    epoch: int
-    seq: int
-
-    def __str__(self) -> str:
-        return f"{self.epoch}-{self.seq}"
-
-    @classmethod
-    def parse(cls, text: str) -> Position:
-        epoch, _, seq = text.partition("-")
-        return cls(int(epoch), int(seq))
-
-
-START = Position(0, 0)
-"""Before every frame: epochs start at 1."""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -199,132 +203,7 @@ class QueuedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     steered: bool = False
 
 
-class FrameKind(StrEnum):
-    OPEN = "open"
-    """Seq 0 of every tenure: worker ID and history version."""
-    TURN = "turn"
-    """The tenure goes on to a queued message."""
-    ATTEMPT = "attempt"
-    """A new attempt at a model response: the preview starts anew."""
-    PART = "part"
-    """A delta: text, reasoning, or a tool call's arguments."""
-    COMMITTED = "committed"
-    """What came before is now history."""
-    CLOSE = "close"
-    """The tenure is over."""
-    UNKNOWN = "unknown"
-    """Of a newer version of chatcluster: passed over."""
-
-    @classmethod
-    def _missing_(cls, _: object) -> FrameKind:
-        return cls.UNKNOWN
-
-
-class Frame(msgspec.Struct, frozen=True):
-    position: Position
-    kind: FrameKind
-    data: bytes
-
-
-class OpenFrame(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
-    """``snapshot_version`` is that of the claim: after a failover that lost one the same worker may be given the same
-    epoch again, and then it tells the two apart."""
-
-    worker_id: str
-    history_version: int
-    snapshot_version: int = 0
-
-
-class TurnFrame(msgspec.Struct, frozen=True, tag="turn"):
-    """The stream is trimmed to it, so like ``open`` it names the worker, unless it is of the previous version."""
-
-    message_id: int
-    history_version: int
-    worker_id: str = ""
-
-
-class AttemptFrame(msgspec.Struct, frozen=True, tag="attempt"):
-    """``snapshot_version`` is that of the transaction that started the attempt: it is shown first, everywhere."""
-
-    attempt: int
-    history_version: int
-    snapshot_version: int = 0
-
-
-class PartFrame(msgspec.Struct, frozen=True, tag="part"):
-    attempt: int
-    part: Part
-
-
-class CommittedFrame(msgspec.Struct, frozen=True, tag="committed"):
-    history_version: int
-
-
-class CloseFrame(msgspec.Struct, frozen=True, tag="close"):
-    outcome: str
-
-
-FrameBody = OpenFrame | TurnFrame | AttemptFrame | PartFrame | CommittedFrame | CloseFrame
-
-FRAME_KIND: dict[type[msgspec.Struct], FrameKind] = {
-    OpenFrame: FrameKind.OPEN,
-    TurnFrame: FrameKind.TURN,
-    AttemptFrame: FrameKind.ATTEMPT,
-    PartFrame: FrameKind.PART,
-    CommittedFrame: FrameKind.COMMITTED,
-    CloseFrame: FrameKind.CLOSE,
-}
-
-_encoder = msgspec.json.Encoder()
-_frame_decoder: msgspec.json.Decoder[FrameBody] = msgspec.json.Decoder(FrameBody)
 _parts_decoder: msgspec.json.Decoder[Parts] = msgspec.json.Decoder(Parts)
-
-
-UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What decoding raises for bytes that are none of ours: no JSON of that form, no text, or nested without end."""
-
-
-def encode(value: Any) -> bytes:
-    """Any of the structs here, or plain data, as compact JSON."""
-    return _encoder.encode(value)
-
-
-def frame(position: Position, body: FrameBody) -> Frame:
-    return Frame(position, FRAME_KIND[type(body)], _encoder.encode(body))
-
-
-def decode_frame(data: bytes) -> FrameBody:
-    return _frame_decoder.decode(data)
-
-
-def understood(entry: Frame) -> Frame:
-    """The frame, or one of kind ``UNKNOWN`` in its place where its body is not what its kind says.
-
-    The bodies of parts are not looked at: they are carried, not read. But none has more than one line, or it would
-    be more than one event to those who get it.
-    """
-    if entry.kind is FrameKind.PART:
-        return entry if b"\n" not in entry.data and b"\r" not in entry.data else _unknown(entry)
-    try:
-        body = decode_frame(entry.data)
-    except UNDECODABLE:
-        return _unknown(entry)
-    return entry if FRAME_KIND[type(body)] is entry.kind else _unknown(entry)
-
-
-def _unknown(entry: Frame) -> Frame:
-    return Frame(entry.position, FrameKind.UNKNOWN, b"")
-
-
-def pack_frame(value: Frame) -> bytes:
-    """A frame as one live message: ``<position> <kind> <data>``."""
-    return b"%d-%d %s %s" % (*value.position, value.kind.value.encode(), value.data)
-
-
-def unpack_frame(payload: bytes) -> Frame:
-    """What ``pack_frame`` made, as far as it is ``understood``. Raises ``ValueError`` for anything else."""
-    position, kind, data = payload.split(b" ", 2)
-    return understood(Frame(Position.parse(position.decode()), FrameKind(kind.decode()), data))
 
 
 def decode_parts(data: bytes | str) -> Parts:

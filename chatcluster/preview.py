@@ -14,7 +14,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from chatcluster import events
-from chatcluster.parts import START, Cursor, Position
+from chatcluster.parts import START, Cursor, Frame, FrameKind, Position, resumes_behind
 
 PAGE_FRAMES = 1000
 PAGE_BYTES = 512 << 10
@@ -39,6 +39,12 @@ class Preview:
     def last(self) -> Position:
         """The last frame's position; ``START`` if there is none."""
         return self.positions[-1] if self.positions else START
+
+    def takes(self, frame: Frame) -> bool:
+        """Whether all frames of the attempt before this one are here. Otherwise the message tells it all."""
+        if frame.kind is FrameKind.RESUMED:
+            return resumes_behind(frame, self.last)
+        return frame.kind is FrameKind.ATTEMPT or frame.position == (self.last.epoch, self.last.seq + 1)
 
     def add(self, position: Position, body: bytes) -> None:
         """The next frame: its event without a cursor."""

@@ -28,11 +28,13 @@ import msgspec
 import trio
 
 from chatcluster import __version__, telemetry
+from chatcluster.byte_places import Places
 from chatcluster.config import Settings
 from chatcluster.deadlines import sweep_deadlines
 from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
+from chatcluster.families import sweep_families
 from chatcluster.heartbeat import Lease, hold_lease
-from chatcluster.histories import LONG_HISTORIES_BYTES, Places
+from chatcluster.histories import LONG_HISTORIES_BYTES
 from chatcluster.notices import Notices
 from chatcluster.ports import RUNNABLE_CHANNEL, SUSPECTED_TAKEOVERS, Claimed, Outside, Renewal, alone_seconds
 from chatcluster.ports import Replica as ReplicaRow
@@ -141,6 +143,7 @@ class Replica:
             self._on_incarnation(self.worker_id)
             listening.start_soon(self.tenures.follow_hints)
             listening.start_soon(sweep_deadlines, self._outside.store, self._notices)
+            listening.start_soon(sweep_families, self._outside.store, self._notices)
             async with trio.open_nursery() as runners:
                 await self._intake(runners)
                 lease.draining = True

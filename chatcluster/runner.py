@@ -46,12 +46,14 @@ from chatcluster.chat import (
     Fail,
     FinishInterruption,
     FinishTurn,
+    KeepAnswer,
     OwnerCommand,
     Release,
     Retry,
     ScheduleRetry,
     StartAttempt,
     Status,
+    Underway,
 )
 from chatcluster.compaction import Compaction, Steps
 from chatcluster.config import Settings
@@ -64,11 +66,12 @@ from chatcluster.errors import (
     ProviderError,
     StoreFailed,
     Unreadable,
+    UsageLimitExceeded,
 )
 from chatcluster.held_chat import HeldChat
-from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, ToolCallPart
+from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
-from chatcluster.salvage import salvage
+from chatcluster.resumption import Forsaken, begin, last_words
 from chatcluster.turn import (
     CallModel,
     Finish,
@@ -112,8 +115,9 @@ class Runner:
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
         self._calls: TurnCalls
-        steps = Steps(self._start_attempt, self._request, self._end, self._failed)
+        steps = Steps(self._start_attempt, self._whole_request, self._end, self._failed)
         self._compaction = Compaction(held, outside, settings, steps)
+        self._forsaken: Forsaken
 
     def __repr__(self) -> str:
         return f"<Runner {self._held}>"
@@ -149,9 +153,11 @@ class Runner:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._held.look_when_told)
                 self._calls = TurnCalls(self._held, self._outside, self._settings, nursery, lambda: self._draining)
+                self._forsaken = Forsaken(self._outside.model, nursery)
                 try:
                     await self._work()
                     await self._calls.tools.close()
+                    await self._forsaken.told()
                 except (Fenced, ChatNotFound):
                     self._over = True
                 except Unreadable as error:  # nor can it be written: the chat is left as it is
@@ -166,6 +172,8 @@ class Runner:
                 finally:
                     self._held.history.close()
                 nursery.cancel_scope.cancel()
+            if not (self._over or self._held.owned):
+                await self._held.settle_family()
             span["status"] = str(self.chat.status)
         if self._over:
             self._held.abandon()
@@ -211,6 +219,8 @@ class Runner:
             await self._fail(without_history(error))
             return
         match next_step(messages, steps_max=self._settings.steps_max, compacting=self.chat.compacting):
+            case CallModel() if (excess := await self._excess(messages)) is not None:
+                await self._fail(ErrorInfo(excess.code, excess.message))
             case CallModel() | Summarize() as step:
                 if self.chat.retry is not None and not await self._wait_for_retry():
                     return
@@ -221,6 +231,12 @@ class Runner:
             case Finish():
                 await self._end(FinishTurn(), "finished")
 
+    async def _excess(self, messages: list[Message]) -> UsageLimitExceeded | None:
+        """Why the turn may not go on: it is answered once, whatever was spent until it began, and then step by step."""
+        if not self._settings.usage_limit_steps or messages[-1].role is Role.USER:
+            return None
+        return await self._outside.limits.excess(self.chat.owner_id)
+
     async def _run_calls(self, calls: tuple[ToolCallPart, ...]) -> None:
         if await self._calls.run(calls):
             self._rest()
@@ -230,29 +246,41 @@ class Runner:
 
     # --- an attempt at a model response -------------------------------------------------------
 
-    async def _start_attempt(self) -> None:
+    async def _start_attempt(self) -> bool:
+        """Whether the chat may have been in the middle of this attempt when the tenure began."""
         number = (self.chat.history_version, self.chat.attempt)
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
             await self._held.commit(StartAttempt(self.chat.attempt + 1))
         chat = self.chat
+        takes_over = self._attempted == (0, 0) and chat.attempt > 1
         self._attempted = (chat.history_version, chat.attempt)
         self._held.said = Said()
         self._calls.forget_results()
-        self._held.stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
+        return takes_over
 
     async def _attempt(self, messages: list[Message]) -> None:
-        await self._start_attempt()
+        takes_over = await self._start_attempt()
         chat = self.chat
-        attempt = Attempt(self._outside.model, self._held.stream, self._settings)
+        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._keep_answer)
+        request = self._request(asked_model(messages))
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
-                answer = await self._held.unless_moved(lambda: self._ask(attempt, messages))
+                answer = await self._held.unless_moved(lambda: self._ask(attempt, request, takes_over=takes_over))
         except ProviderError as error:
+            if error.kind != "answer_forgotten":
+                self._forsaken.tell(request, attempt.answer_id)
+            if attempt.is_resumed and not attempt.has_heard:
+                telemetry.event("chat.not_resumed", chat_id=str(chat.id), kind=error.kind)
+                return  # another attempt, at once
             self._held.said = attempt.partial()
             await (self._compaction.overflowed() if error.kind == "context_overflow" else self._failed(error))
             return
+        except Moved:
+            self._forsaken.tell(request, attempt.answer_id)
+            raise
         self._held.said = attempt.partial()  # an interrupt may still come before the commit
         if answer is None:
+            self._forsaken.tell(request, attempt.answer_id)
             await self._held.reload()
         elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
             await self._calls.commit(answer, calls)
@@ -260,20 +288,29 @@ class Runner:
         else:
             await self._end(FinishTurn((answer,)), "finished")
 
-    async def _ask(self, attempt: Attempt, messages: list[Message]) -> NewMessage:
-        """Have the model answer."""
-        request = await self._request(messages)
+    def _request(self, model: str | None) -> ModelRequest:
+        prompt = self._held.history.prompt
+        return ModelRequest(self.chat.id, prompt, model or self.chat.model, failures=self.chat.failures)
+
+    async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
+        """With the tools and all that the model is told before the conversation, once that is known."""
+        await self._calls.tools.ask(self.chat)
+        return self._calls.told(self._request(asked_model(messages)))
+
+    async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
+        """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
+        request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
+        await self._calls.tools.ask(self.chat)
         for notice in (*self._compaction.news(), *self._calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt):
-            return await attempt.run(request)
+            return await attempt.run(self._calls.told(request))
 
-    async def _request(self, messages: Sequence[Message]) -> ModelRequest:
-        """What the model is asked next, once it is known what tools there are to tell it of."""
-        chat = self.chat
-        await self._calls.tools.ask(chat)
-        model, tools = asked_model(messages) or chat.model, self._calls.tools.specs
-        return ModelRequest(chat.id, self._held.history.prompt, model, tools, failures=chat.failures)
+    async def _keep_answer(self, answer_id: str) -> None:
+        """Whoever owns the chat next can go on with this answer."""
+        known = Underway.of(self.chat)
+        if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
+            await self._held.commit(KeepAnswer(answer_id))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -351,7 +388,10 @@ class Runner:
 
     async def _salvage(self) -> None:
         """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
-        self._held.said = await salvage(self._outside.streams, lambda: self.chat, self._held.stream.settled)
+        self._held.said = await last_words(self._held, self._outside)
+        if (underway := Underway.of(self.chat)) is not None:
+            request = self._request(await self._held.history.asked_model(self.chat))
+            self._forsaken.tell(request, underway.answer_id)
 
     # --- unhappy ends -------------------------------------------------------------------------
 

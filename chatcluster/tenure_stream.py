@@ -31,6 +31,7 @@ from chatcluster.parts import (
     PartFrame,
     Position,
     ReasoningPart,
+    ResumedFrame,
     TextPart,
     ToolArgumentsPart,
     ToolCallPart,
@@ -91,6 +92,8 @@ class HeldBack:
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
+        self.sequence: int | None = None
+        """Of the newest of them."""
         self.until = -1.0
 
 
@@ -132,27 +135,38 @@ class TenureStream:
         self.memory = self.memory[:1]
         self._add(AttemptFrame(number, history_version, snapshot_version))
 
-    def part(self, part: Part) -> None:
-        """A delta of the current attempt; text, reasoning and arguments may be held back to be coalesced."""
+    def resume(self, after: Position, how: str, number: int, history_version: int, snapshot_version: int) -> None:
+        """An older tenure's attempt goes on here, behind its frame at ``after``; ``how`` as in ``ResumedFrame``."""
+        self.flush()
+        self._attempt = number
+        self.memory = self.memory[:1]
+        self._add(ResumedFrame(number, history_version, snapshot_version, how, str(after)))
+
+    def part(self, part: Part, sequence: int | None = None) -> None:
+        """A delta of the current attempt; text, reasoning and arguments may be held back to be coalesced. ``sequence``
+        as in ``PartFrame``."""
         now = trio.current_time()
         mergeable = isinstance(part, TextPart | ReasoningPart | ToolArgumentsPart)
         if self._held.parts and (not mergeable or type(self._held.parts[0]) is not type(part)):
             self.flush()
         if mergeable and (self._held.parts or now < self._held.until):
             self._held.parts.append(part)
+            self._held.sequence = sequence
             if len(self._held.parts) == 1:
                 self._publisher.flush_at(self._held.until, self)
             return
         self._held.until = now + self._publisher.coalesce_seconds
-        self._add_part(part)
+        self._add_part(part, sequence)
 
     def flush(self) -> Position:
         """Turn what is held back into a frame now; the position of the last frame."""
         if self._held.parts:
             held, self._held.parts = self._held.parts, []
             self._held.until = trio.current_time() + self._publisher.coalesce_seconds
-            for merged in coalesced(held):  # more than one where calls are written side by side
-                self._add_part(merged)
+            *others, last = coalesced(held)  # more than one where calls are written side by side
+            for merged in others:
+                self._add_part(merged, None)
+            self._add_part(last, self._held.sequence)
         return Position(self.epoch, self._next_seq - 1)
 
     def committed(self, history_version: int) -> None:
@@ -209,13 +223,16 @@ class TenureStream:
         if self.state is not State.NEW or self._publisher.cut_off:
             self.memory = self.memory[:1]
 
-    def _add_part(self, part: Part) -> None:
-        """In several frames, if it is long."""
+    def _add_part(self, part: Part, sequence: int | None) -> None:
+        """In several frames, if it is long: the last of them tells the place."""
         if isinstance(part, TextPart) and 0 < len(part.text) <= FRAME_CHARACTERS_MAX:
-            self._add(PartFrame(self._attempt, part))  # as nearly all are
+            self._add(PartFrame(self._attempt, part, sequence))  # as nearly all are
             return
-        for piece in _pieces(part):
+        pieces = list(_pieces(part))
+        for piece in pieces[:-1]:
             self._add(PartFrame(self._attempt, piece))
+        if pieces:
+            self._add(PartFrame(self._attempt, pieces[-1], sequence))
 
     def _add(self, body: FrameBody) -> None:
         if not isinstance(body, PartFrame):

@@ -16,11 +16,12 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.byte_places import Places
 from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
 from chatcluster.held_chat import HeldChat
-from chatcluster.histories import History, Places
+from chatcluster.histories import History
 from chatcluster.notices import Notices, hint_in
 from chatcluster.ports import (
     SUSPECTED_SECONDS,
@@ -97,6 +98,7 @@ class Tenures:
         held = HeldChat(
             claimed.chat, self._worker_id, history, self._outside, publisher=self._publisher, notices=self._notices
         )
+        history.prompts = claimed.prompts
         runner = Runner(
             held,
             self._outside,

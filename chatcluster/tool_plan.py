@@ -1,10 +1,10 @@
 """What becomes of each call of a step: decided from its tool's policy, by whoever owns the chat. Pure.
 
 A call that cannot be run has its result at once: its tool is unknown or denied, or its arguments are wrong. Of the
-others, some wait for a person or for the chat's client. What is left is the owner's to run: if all of it may be run
-again whenever a worker dies, it is *started* in the very commit that brings the calls; if not, it is *pending* in it,
-and said to be started in a commit of its own, right before it is. So of a call that is not started nobody has to ask
-whether it ran.
+others, some wait for a person, for the chat's client or for an agent. What is left is the owner's to run: if all of it
+may be run again whenever a worker dies, it is *started* in the very commit that brings the calls; if not, it is
+*pending* in it, and said to be started in a commit of its own, right before it is. So of a call that is not started
+nobody has to ask whether it ran.
 
 An owner that finds started calls of a tenure that is over (``resumption``) runs again what may be run again. Of the
 rest nobody knows whether it took effect, and the model is told so; or a person is asked, where the tool's policy wants
@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from chatcluster.arguments import ArgumentCheck, BadArguments
+from chatcluster.agents import awaited
+from chatcluster.arguments import ArgumentCheck, BadArguments, decoded
 from chatcluster.chat import CallState, OpenCall, not_again
 from chatcluster.config import Settings
 from chatcluster.parts import NewMessage, ToolCallPart
@@ -120,16 +121,22 @@ def refusal(part: ToolCallPart, known: KnownTool | None, *, place: int) -> str |
         return f"There is no tool {part.name[:100]!r}. Use one of those that you were told of."
     if known.tool.approval is Approval.DENY:
         return f"The tool {part.name!r} is not allowed here. Go on without it."
-    return known.problem(part.arguments)
+    problem = known.problem(part.arguments)
+    if problem is None and known.tool.run_by is RunBy.AGENTS and awaited(decoded(part.arguments)) is None:
+        return "The chat_id is not the ID of a chat. Use one that you were given for an agent."
+    return problem
 
 
 def _begun(part: ToolCallPart, tool: Tool, permitted: Collection[str], settings: Settings) -> OpenCall:
-    state, seconds = CallState.PENDING, None
+    state, seconds, agent_id = CallState.PENDING, None, None
     if tool.approval is Approval.ASK and tool.name not in permitted:
         state, seconds = CallState.APPROVAL, settings.approval_seconds
     elif tool.run_by is RunBy.CLIENT:
         state, seconds = CallState.CLIENT, settings.client_tool_seconds
-    return OpenCall(part.id, part.name, state, effect=str(tool.effect), run_by=str(tool.run_by), seconds=seconds)
+    elif tool.run_by is RunBy.AGENTS and (wait := awaited(decoded(part.arguments))) is not None:
+        state, seconds, agent_id = CallState.AGENTS, wait.seconds, wait.agent_id
+    effect, run_by = str(tool.effect), str(tool.run_by)
+    return OpenCall(part.id, part.name, state, effect=effect, run_by=run_by, seconds=seconds, agent_id=agent_id)
 
 
 def _started(call: OpenCall) -> OpenCall:

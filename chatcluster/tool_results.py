@@ -2,7 +2,7 @@
 
 A result is made fit to be stored where it comes in, and never changed later. Of a long one the model gets the head and
 the tail, cut between characters, with a line between them that says how much is left out and how to read it: all of
-the text is kept, and ``read_result`` reads it by the piece. Images are not cut (``tools/images.py`` scales them).
+the text is kept, and ``read_result`` reads it by the piece. Images are not cut (``images.py`` scales them).
 """
 
 from __future__ import annotations

@@ -22,15 +22,20 @@ from chatcluster.chat import (
     ChooseModel,
     Configure,
     DeleteQueued,
+    Edit,
     EditQueued,
     Pin,
     Rename,
+    Send,
     Unarchive,
     UserCommand,
 )
-from chatcluster.errors import Conflict
+from chatcluster.errors import AgentChat, Conflict, ParentArchived
+from chatcluster.families import settle
 from chatcluster.notices import Notices, report_end
+from chatcluster.parts import Role
 from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
+from chatcluster.ports.limits import UNLIMITED, LimitCheck
 from chatcluster.texts import checked_line
 
 NAME_CHARS_MAX = 100
@@ -39,31 +44,62 @@ NAME_CHARS_MAX = 100
 class Transitions:
     """What users do to chats."""
 
-    def __init__(self, store: Store, notices: Notices) -> None:
+    def __init__(
+        self,
+        store: Store,
+        notices: Notices,
+        limits: LimitCheck = UNLIMITED,
+        *,
+        on_title_wanted: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._notices = notices
+        self._limits = limits
+        self._on_title_wanted = on_title_wanted
 
     async def create(self, new_chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """A chat with its first messages, if any. It starts to work on the answer at once."""
+        """A chat with its first messages, if any. It starts to work on the answer at once.
+
+        Raises ``UsageLimitExceeded`` if there is something to answer, and its user has spent what there is."""
+        if any(message.role is Role.USER for message in new_chat.messages):
+            await self._require_room(new_chat.owner_id)
         outcome = await self._store.create(new_chat, idempotency)
         if not outcome.replayed:
             self._notices.committed(outcome.chat, "created")
+            if new_chat.wants_title:
+                self._on_title_wanted()
         return outcome
 
     async def apply(
         self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
     ) -> Outcome:
-        """Any command of the chat's user."""
+        """Any command of the chat's user. Raises ``UsageLimitExceeded`` for a new message, or a changed one."""
+        if isinstance(command, Send | Edit):
+            await self._require_room(owner_id)
         outcome = await self._store.apply(chat_id, command, owner_id=owner_id, idempotency=idempotency)
         if not outcome.replayed:
             report_end(outcome)
             self._notices.committed(outcome.chat, _lifecycle_of(command, outcome.chat))
+            await settle(self._store, self._notices, outcome.chat)
         return outcome
+
+    async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
+        """A chat that works for another one, because of this call of that one. Raises as ``Store.spawn``."""
+        outcome = await self._store.spawn(agent, call_id, agents_max=agents_max)
+        self._notices.committed(outcome.chat, "created")
+        return outcome
+
+    async def _require_room(self, owner_id: UUID) -> None:
+        excess = await self._limits.excess(owner_id)
+        if excess is not None:
+            raise excess
 
     async def archive(self, chat: Chat) -> Chat:
         """A busy chat is interrupted, and archived as soon as it has stopped. What is already so is no error."""
         if chat.archived or chat.archiving:
             return chat
+        if chat.parent_id is not None:
+            raise AgentChat("an agent is archived with the chat that it belongs to", chat_id=str(chat.family_id))
         try:
             return (await self.apply(chat.id, Archive(), owner_id=chat.owner_id)).chat
         except Conflict:
@@ -78,6 +114,9 @@ class Transitions:
             raise Conflict("the chat is still being archived; unarchive it when it is")
         if not chat.archived:
             return chat
+        if chat.parent_id is not None:
+            why = "an agent leaves the archive with the chat that it belongs to; unarchive that one"
+            raise ParentArchived(why, chat_id=str(chat.family_id))
         try:
             return (await self.apply(chat.id, Unarchive(), owner_id=chat.owner_id)).chat
         except Conflict:

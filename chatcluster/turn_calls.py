@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
+import msgspec
 import trio
 
 from chatcluster.chat import CommitStep, OpenCall
@@ -20,7 +21,8 @@ from chatcluster.errors import Moved, StoreFailed
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart
-from chatcluster.ports import Outside
+from chatcluster.ports import ModelRequest, Outside
+from chatcluster.prompts import with_prompts
 from chatcluster.repeats import until_known
 from chatcluster.tool_plan import asks_somebody, plan_of, refusal
 from chatcluster.tool_step import ToolStep
@@ -71,6 +73,12 @@ class TurnCalls:
     def forget_results(self) -> None:
         """They are history now, or belong to one that is gone."""
         self._step = None
+
+    def told(self, request: ModelRequest) -> ModelRequest:
+        """The request with the tools of the turn, and all that the model is told before the conversation."""
+        request = msgspec.structs.replace(request, tools=self.tools.specs)
+        chat, prompts = self._held.chat, self._held.history.prompts
+        return with_prompts(request, prompts, self.tools.instructions, is_agent=chat.depth > 0)
 
     async def commit(self, answer: NewMessage, parts: Sequence[ToolCallPart]) -> None:
         """The answer with its calls, before any of them runs; those that cannot be run have their results with it."""

@@ -31,25 +31,33 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     created_at: datetime
     updated_at: datetime
     mcp_servers: tuple[str, ...] = ()
+    agents: bool | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
 
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
     """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order.
-    ``usage``: what all attempts cost until now."""
+    ``usage``: what all attempts cost until now. ``system_prompt``: the chat's own, if it has one."""
 
     tools: tuple[ClientTool, ...] = ()
     action_required: tuple[Action, ...] = ()
     usage: Bill = Bill()
+    system_prompt: str | None = None
 
 
 def chat_answer(chat: Chat) -> ChatAnswer:
     return ChatAnswer(**_fields_of(chat))
 
 
-def chat_details_answer(chat: Chat, actions: tuple[Action, ...], usage: Bill) -> ChatDetailsAnswer:
-    return ChatDetailsAnswer(**_fields_of(chat), tools=chat.client_tools, action_required=actions, usage=usage)
+def chat_details_answer(
+    chat: Chat, actions: tuple[Action, ...], *, usage: Bill, system_prompt: str | None
+) -> ChatDetailsAnswer:
+    return ChatDetailsAnswer(
+        **_fields_of(chat), tools=chat.client_tools, action_required=actions, usage=usage, system_prompt=system_prompt
+    )
 
 
 def _fields_of(chat: Chat) -> dict[str, Any]:
     fields = {name: getattr(chat, name) for name in ChatAnswer.__struct_fields__ if name != "status"}
-    return {"status": chat.shown_status, **fields}
+    return {**fields, "status": chat.shown_status, "root_id": chat.family_id}

@@ -19,6 +19,7 @@ from chatcluster.chat import (
     ChatSetup,
     ChatState,
     ChooseModel,
+    Close,
     Command,
     CommitStep,
     CommitSummary,
@@ -36,6 +37,8 @@ from chatcluster.chat import (
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    KeepAnswer,
+    LookAgain,
     OpenCall,
     Pin,
     Promote,
@@ -43,6 +46,7 @@ from chatcluster.chat import (
     Release,
     Rename,
     Replaced,
+    ReportAgents,
     Retry,
     ScheduleRetry,
     Send,
@@ -97,6 +101,9 @@ def steered(*words: str) -> tuple[Queued, ...]:
 
 
 PENDING, APPROVAL, CLIENT, STARTED = CallState.PENDING, CallState.APPROVAL, CallState.CLIENT, CallState.STARTED
+AGENTS = CallState.AGENTS
+NO_AGENT = UUID(int=4)
+"""An agent that no chat has."""
 
 
 def call(call_id: str, state: CallState = PENDING, **fields: object) -> OpenCall:
@@ -145,6 +152,8 @@ WAITING_CALLS = (
     (call("call", CLIENT), call("other", APPROVAL)),
     (call("call", APPROVAL), call("other", PENDING, approved=True)),
     (call("call", CallState.SIGN_IN),),
+    (call("call", AGENTS, agent_id=NO_AGENT),),
+    (call("call", AGENTS, agent_id=NO_AGENT), call("other", AGENTS, agent_id=NO_AGENT)),
     (call("call", CallState.SIGN_IN), call("other", APPROVAL)),
 )
 """Of which somebody else has to take care."""
@@ -189,10 +198,14 @@ EVENTS: dict[str, Command] = {
     "Rename": Rename("a title"),
     "Configure": Configure(ChatSetup(mcp_servers=("files",))),
     "ExpireCalls": ExpireCalls(("call",)),
+    "ReportAgents": ReportAgents((ToolResult("call", "the report"),)),
+    "LookAgain": LookAgain(),
+    "Close": Close(),
     "Pin": Pin(True),
     "ChooseModel": ChooseModel("another"),
     "EditQueued": EditQueued(1, (TextPart("better"),)),
     "StartAttempt": StartAttempt(),
+    "KeepAnswer": KeepAnswer("resp_1"),
     "ScheduleRetry": ScheduleRetry(Retry(2, 1000, "busy", "overloaded")),
     "CommitStep": CommitStep((result("call"),)),
     "StartCalls": StartCalls(("call",)),
@@ -222,8 +235,11 @@ class Seen:
 def new_step(number: int, choice: int) -> CommitStep:
     """A step with up to three calls, each in one of the states that a call begins in."""
     call_ids = [f"{number}.{index}" for index in range(choice % 4)]
-    states = (PENDING, STARTED, APPROVAL, CLIENT)
-    plans = (OpenCall(call_id, "tool", states[choice // 4**place % 4]) for place, call_id in enumerate(call_ids, 1))
+    states = (PENDING, STARTED, APPROVAL, CLIENT, AGENTS)
+    begun = ((call_id, states[choice // 5**place % 5]) for place, call_id in enumerate(call_ids, 1))
+    plans = (
+        OpenCall(call_id, "tool", state, agent_id=NO_AGENT if state is AGENTS else None) for call_id, state in begun
+    )
     return CommitStep((assistant("a step", *call_ids),), tuple(plans))
 
 
@@ -267,6 +283,9 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return ExpireCalls(tuple(open_call.call_id for open_call in seen.open_calls if open_call.waits)[:1])
         case CommitSummary():
             return CommitSummary(summary(f"summary {number}", call_id=f"summary {number}"))
+        case ReportAgents():
+            waiting = [open_call.call_id for open_call in seen.open_calls if open_call.state is AGENTS]
+            return ReportAgents(tuple(ToolResult(one, "the report") for one in waiting[:1]))
         case FinishTurn():
             return FinishTurn(() if seen.open_calls else (assistant("the answer"),))
         case FinishInterruption():

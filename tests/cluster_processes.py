@@ -90,6 +90,7 @@ class Cluster:
             "CHATCLUSTER_REDIS_URL": redis_url,
             "CHATCLUSTER_LLM_API_KEY": "simulated",
             "CHATCLUSTER_LLM_MODEL": "simulated",
+            "CHATCLUSTER_TITLES": "false",
         }
         self._database_url = database_url
         self._directory = directory
@@ -122,6 +123,10 @@ class Cluster:
         self._processes.append(process)
         return process
 
+    @property
+    def model_url(self) -> str:
+        return self._environment["CHATCLUSTER_LLM_BASE_URL"]
+
     def owner_of(self, chat: Json) -> Process:
         return next(replica for replica in self.replicas if replica.worker_id == chat["worker_id"])
 
@@ -149,9 +154,11 @@ class Cluster:
             await process.aclose()
 
 
-async def follow(client: Client, chat_id: str, until: Callable[[ChatView], bool]) -> ChatView:
-    """Read the chat from the beginning until the view satisfies ``until``."""
-    view = ChatView()
+async def follow(
+    client: Client, chat_id: str, until: Callable[[ChatView], bool], *, view: ChatView | None = None
+) -> ChatView:
+    """Read the chat from the beginning until the view satisfies ``until``; into ``view``, if that is given."""
+    view = ChatView() if view is None else view
     with trio.fail_after(WAIT_SECONDS):
         async with aclosing(client.stream(chat_id)) as events:
             async for cursor, event in events:

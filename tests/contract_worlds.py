@@ -18,14 +18,24 @@ from conftest import execute_sql
 
 from chatcluster.chat import Busy, CommitStep, Fence, OpenCall, Send
 from chatcluster.config import Settings
-from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryUsage
+from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemoryRegistry, MemoryStore
+from chatcluster.memory.files import MemoryFiles
+from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.titles import MemoryTitles
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.parts import Message, NewMessage, QueuedMessage, text_of
 from chatcluster.ports import Accounts, Chat, Claimed, HistoryPage, NewChat, Outcome, Registry, Replica, Store
+from chatcluster.ports.files import Files
+from chatcluster.ports.limits import Limits
+from chatcluster.ports.titles import Titles
 from chatcluster.ports.usage import UsageBook
 from chatcluster.postgres import Connection, Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.files import PostgresFiles
+from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
 
 OWNER = UUID(int=100)
@@ -38,6 +48,8 @@ class World:
     registry: Registry
     accounts: Accounts
     usage: UsageBook
+    limits: Limits
+    titles: Titles
     age_lease: Callable[[UUID, float], Awaitable[None]]
     """Let the last heartbeat of a worker be so many seconds older."""
     age_change: Callable[[UUID, float], Awaitable[None]]
@@ -58,6 +70,7 @@ class World:
     """Let a chat have content of this version, as when another version of chatcluster wrote it."""
     write_on: Callable[[int | None], Awaitable[None]]
     """Let the server write on another WAL timeline, as one does that took another's place; None: it does not tell."""
+    files: Files
 
     async def chat(self, *words: str, owner_id: UUID = OWNER, **fields: str) -> UUID:
         """A new chat that begins with a user message of each of these words."""
@@ -113,6 +126,10 @@ class World:
         return (await self.store.commit(fence_of((await self.claim()).chat), step)).chat
 
 
+def _spending_on(database: Database) -> tuple[UsageBook, Limits, Titles]:
+    return PostgresUsage(database), PostgresLimits(database), PostgresTitles(database)
+
+
 @asynccontextmanager
 async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     """The database at ``url``, or one in memory."""
@@ -131,10 +148,9 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
         await execute(f"UPDATE chats SET updated_at = updated_at - interval '{seconds} seconds' WHERE id = '{chat_id}'")
 
     async def write_on(timeline: int | None) -> None:
-        told = "null" if timeline is None else timeline
         await execute(
             "CREATE OR REPLACE FUNCTION wal_timeline() RETURNS bigint LANGUAGE plpgsql STABLE"
-            f" AS 'begin return {told}; end'"
+            f" AS 'begin return {'null' if timeline is None else timeline}; end'"
         )
 
     async def kill_sessions() -> None:
@@ -171,7 +187,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             PostgresStore(database),
             PostgresRegistry(database),
             PostgresAccounts(database),
-            PostgresUsage(database),
+            *_spending_on(database),
             age_lease,
             age_change,
             kill_sessions,
@@ -182,6 +198,7 @@ async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
             age_actions,
             have_content,
             write_on,
+            PostgresFiles(database),
         )
 
 
@@ -242,6 +259,8 @@ def memory_world(**settings: Any) -> World:
         MemoryRegistry(database),
         MemoryAccounts(database),
         MemoryUsage(database),
+        MemoryLimits(database),
+        MemoryTitles(database),
         age_lease,
         age_change,
         kill_sessions,
@@ -252,6 +271,7 @@ def memory_world(**settings: Any) -> World:
         age_actions,
         have_content,
         write_on,
+        MemoryFiles(database),
     )
 
 

@@ -8,23 +8,35 @@ from uuid import UUID, uuid4
 
 import pytest
 from contract_worlds import OWNER, World, fence_of, open_world
+from msgspec.structs import replace
 
 from chatcluster import tokens
 from chatcluster.chat import DRAINED, RELEASED, Interrupt, Release
-from chatcluster.errors import ChatNotFound
+from chatcluster.errors import ChatNotFound, ProviderInUse
+from chatcluster.mcp_administration import McpAdministration
+from chatcluster.mcp_errors import McpServerNotFound, SlugTaken
+from chatcluster.memory import MemoryMcpServers, MemoryModels
 from chatcluster.memory.administration import MemoryAdministration
-from chatcluster.ports import Account
+from chatcluster.model_admin import ModelAdministration
+from chatcluster.models import ModelChange, ModelEntry, NewProvider, ProviderChange
+from chatcluster.ports import Account, BearerAuth, McpServers, McpSettings, Models
 from chatcluster.ports.administration import Administration, ChatFilter, Takeover, TakeoverFilter
 from chatcluster.postgres.administration import PostgresAdministration
+from chatcluster.postgres.mcp_servers import PostgresMcpServers
+from chatcluster.postgres.models import PostgresModels
+from chatcluster.secrets import Keyring, new_key
 
 LAST = 2**63 - 1
 ALL = TakeoverFilter()
+KEY = "sk-0123456789abcdef"
 
 
 @dataclass
 class Place:
     world: World
     admin: Administration
+    models: Models
+    mcp_servers: McpServers
 
     async def takeovers(self, wanted: TakeoverFilter = ALL, *, before: int = LAST) -> tuple[Takeover, ...]:
         return await self.admin.takeovers(wanted, before=before, limit=50)
@@ -39,7 +51,11 @@ def url(request: pytest.FixtureRequest) -> str | None:
 async def place(url: str | None) -> AsyncIterator[Place]:
     async with open_world(url) as world:
         database = world.store._database  # type: ignore[attr-defined]
-        yield Place(world, MemoryAdministration(database) if url is None else PostgresAdministration(database))
+        if url is None:
+            yield Place(world, MemoryAdministration(database), MemoryModels(database), MemoryMcpServers(database))
+        else:
+            ports = (PostgresAdministration(database), PostgresModels(database), PostgresMcpServers(database))
+            yield Place(world, *ports)
 
 
 async def test_a_burial_is_logged_and_completed_by_the_claim_that_takes_the_chat_up(place: Place) -> None:
@@ -174,6 +190,48 @@ async def test_what_administrators_do_is_logged_with_it_and_what_fails_is_not(pl
     assert all((entry.user_id, entry.user) == (root.user_id, "root") for entry in entries)
     assert entries[-1].details == {"user": "root", "name": "laptop"}
     assert await place.admin.audit(before=entries[0].id, limit=1) == (entries[1],)
+
+
+async def test_what_is_done_to_providers_and_models_is_logged_with_it_without_the_key(place: Place) -> None:
+    root = await place.world.accounts.ensure_user("root", admin=True)
+    models = ModelAdministration(place.models, Keyring.parse(new_key()), lambda *_: None)
+    await models.add_provider(NewProvider(name="cloud", base_url="https://cloud.example/v1", key=KEY), by=root)
+    await models.change_provider("cloud", ProviderChange(key=KEY + "2", enabled=False), by=root)
+    await models.add_model(ModelEntry(name="large", provider="cloud", provider_model="l"), by=root)
+    await models.change_model("large", ModelChange(fallbacks=()), by=root)
+    with pytest.raises(ProviderInUse):
+        await models.remove_provider("cloud", by=root)
+    await models.remove_model("large", by=root)
+    await models.remove_provider("cloud")
+    entries = await place.admin.audit(before=LAST, limit=50)
+    assert [(entry.action, entry.target, entry.details) for entry in entries] == [
+        ("model.delete", "large", {}),
+        ("model.change", "large", {"fields": ["fallbacks"]}),
+        ("model.create", "large", {"provider": "cloud"}),
+        ("provider.change", "cloud", {"fields": ["enabled", "key"], "enabled": False}),
+        ("provider.create", "cloud", {"has_key": True}),
+    ]
+    assert KEY not in str(entries)
+
+
+async def test_what_is_done_to_servers_of_tools_is_logged_with_it_without_the_secrets(place: Place) -> None:
+    root = await place.world.accounts.ensure_user("root", admin=True)
+    servers = McpAdministration(place.mcp_servers, Keyring.parse(new_key()), lambda *_: None)
+    settings = McpSettings(url="https://tools.example/mcp?key=hidden", auth=BearerAuth())
+    added = await servers.add("files", settings, {"token": KEY}, by=root)
+    with pytest.raises(SlugTaken):
+        await servers.add("files", settings, {}, by=root)
+    off = replace(settings, enabled=False)
+    await servers.change(added, slug="docs", settings=off, secrets={"token": KEY}, by=root)
+    await servers.remove("docs", by=root)
+    with pytest.raises(McpServerNotFound):
+        await servers.remove("docs", by=root)
+    entries = await place.admin.audit(before=LAST, limit=50)
+    assert [(entry.action, entry.target, entry.details) for entry in entries] == [
+        ("mcp_server.delete", "docs", {}),
+        ("mcp_server.change", "files", {"fields": ["enabled", "secrets"], "slug": "docs"}),
+        ("mcp_server.create", "files", {"host": "tools.example", "secrets": True}),
+    ]
 
 
 async def test_a_replica_learns_with_its_next_heartbeat_that_it_shall_drain(place: Place) -> None:

@@ -18,8 +18,10 @@ from chatcluster.chat import (
     Command,
     Decision,
     ExpireCalls,
+    LookAgain,
     OwnerCommand,
     Phase,
+    ReportAgents,
     Send,
     UserCommand,
     decide,
@@ -55,10 +57,14 @@ Compact            running  -               -                        -          
 Rename             waiting  running         interrupting             requires_action         error    archived
 Configure          waiting  running         interrupting             requires_action         error    archived
 ExpireCalls        -        -               -                        requires_action/running -        -
+ReportAgents       -        -               -                        requires_action/running -        -
+LookAgain          waiting  running         interrupting             requires_action         error    archived
+Close              waiting  interrupting    interrupting             waiting                 error    archived
 Pin                waiting  running         interrupting             requires_action         error    archived
 ChooseModel        waiting  running         interrupting             requires_action         error    archived
 EditQueued         waiting  running         interrupting             requires_action         error    archived
 StartAttempt       -        running         -                        -                       -        -
+KeepAnswer         -        running         -                        -                       -        -
 ScheduleRetry      -        running         -                        -                       -        -
 CommitStep         -        running/requires_action -                -                       -        -
 StartCalls         -        running         -                        -                       -        -
@@ -115,6 +121,8 @@ def missing(state: ChatState, command: Command) -> type[Exception] | None:
         return QueuedMessageNotFound
     if isinstance(command, Answer):
         return None if the_call(state) is ANSWERED[name] else NotAllowedInStatus
+    if isinstance(command, ReportAgents):
+        return None if the_call(state) is CallState.AGENTS else NotAllowedInStatus
     if name in ("StartCalls", "AskAgain", "AwaitSignIn", "CommitStep"):
         return None if the_call(state) in OWNED[name] else Moved
     if isinstance(command, Send) and len(state.queue) == QUEUE_MESSAGES_MAX:
@@ -166,7 +174,7 @@ def test_the_table_is_the_specification() -> None:
 
 def test_every_event_has_a_row_and_every_row_says_something_about_every_phase() -> None:
     commands = {type(command) for command in EVENTS.values()}
-    assert commands == {*get_args(UserCommand), *get_args(OwnerCommand), ExpireCalls}
+    assert commands == {*get_args(UserCommand), *get_args(OwnerCommand), ExpireCalls, ReportAgents, LookAgain}
     assert {event: set(row) for event, row in TABLE.items()} == {event: set(Phase) for event in EVENTS}
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chatcluster.chat import (
     QUEUE_MESSAGES_MAX,
     TABLE,
+    Close,
     Command,
     Create,
     Decision,
@@ -83,7 +84,7 @@ class Walk:
             self.discarded |= {text_of(item.parts) for item in self.state.queue if item.id == command.queued_id}
         if isinstance(command, Send | Edit | EditQueued):
             self.accepted.add(text_of(command.parts))
-        if isinstance(command, DeleteQueued | Edit):
+        if isinstance(command, DeleteQueued | Edit | Close):
             self.discarded |= {text_of(item.parts) for item in self.state.queue if item.id in decision.dequeue}
         if decision.delete_from is not None:
             deleted = [message for number, message in self.history.items() if number >= decision.delete_from]

@@ -482,9 +482,12 @@ class ScriptedClient:
     async def __aexit__(self, *_: object) -> None:
         return None
 
-    async def create(self, content: str, **_: object) -> dict[str, Any]:
-        self.sent.append(content)
+    async def create(self, content: str | list[dict[str, Any]], **_: object) -> dict[str, Any]:
+        self.sent.append(content if isinstance(content, str) else repr(content))
         return {"id": "chat-1"}
+
+    async def upload(self, path: Path) -> dict[str, Any]:
+        return {"id": f"the ID of {path.name}"}
 
     async def send(self, _: str, content: str, busy: str = "") -> dict[str, Any]:
         self.sent.append(f"{busy}: {content}" if busy else content)

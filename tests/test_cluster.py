@@ -35,7 +35,7 @@ async def start(database_url: str, empty_redis_url: str, tmp_path: Path) -> Asyn
     """Starts a cluster: ``await start(replicas, **settings)``; it is gone when the test ends."""
     clusters: list[Cluster] = []
 
-    async def start_cluster(replicas: int, *, redis_url: str = empty_redis_url, **settings: object) -> Cluster:
+    async def start_cluster(replicas: int, *, redis_url: str = empty_redis_url, **settings: Any) -> Cluster:
         cluster = Cluster(database_url, redis_url, tmp_path)
         clusters.append(cluster)
         return await cluster.start(replicas, **settings)
@@ -255,7 +255,7 @@ async def test_a_plain_turn_costs_three_transactions(start: Start) -> None:
             await client.send(chat["id"], "[[tokens=3]]")
             await _at_rest(client, chat["id"])
         spent = await cluster.transactions() - before
-    beside = ("get_chat", "check_schema", "authenticate", "heartbeats")
+    beside = ("get_chat", "of_chat", "any", "check_schema", "authenticate", "heartbeats")
     work = {name: count for name, count in spent.items() if name not in beside}
     assert sum(work.values()) <= 15 + 5, work  # a claim that finds nothing may follow each one that does
     assert spent["apply"] == spent["commit_known"] == 5, spent
@@ -331,3 +331,17 @@ async def test_an_interrupt_keeps_what_was_streamed_even_when_the_owner_dies_of_
     assert story(200).startswith(partial)
     [message] = [message for message in view.messages.values() if message.role is Role.ASSISTANT]
     assert message.finish_reason == "interrupted"
+
+
+async def test_a_chat_gets_a_title_though_the_replica_that_was_asked_for_it_dies(start: Start) -> None:
+    cluster = await start(2, titles=True)
+    first, second = cluster.replicas
+    async with cluster.client(first) as client:
+        chat = await client.create("Why is the sky blue? [[tokens=5]]")
+    first.send(signal.SIGKILL)
+    async with cluster.client(second) as client:
+        with trio.fail_after(WAIT_SECONDS):
+            while chat["title"] != "Why is the sky blue":
+                await trio.sleep(0.1)
+                chat = await client.chat(chat["id"])
+        assert chat["usage"]["attempts"] >= 2

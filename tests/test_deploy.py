@@ -19,6 +19,7 @@ import httpx
 import pytest
 import trio
 from chaos.proxy import COMMANDS, DEPLOY, accepts, find_program, free_port
+from web_world import World, serving
 
 from chatcluster.config import Settings
 from chatcluster.local.embedded import child
@@ -59,8 +60,18 @@ class Upstream:
                     await self.go_on.wait()
 
 
+class Served:
+    """A replica that is served already."""
+
+    def __init__(self, world: World) -> None:
+        self.address = world.url.removeprefix("http://")
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+
+
 @asynccontextmanager
-async def proxied(name: str, directory: Path, *upstreams: Upstream) -> AsyncIterator[httpx.AsyncClient]:
+async def proxied(name: str, directory: Path, *upstreams: Upstream | Served) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the proxy with the files in deploy/, in front of ``upstreams``."""
     program = find_program(name)
     assert program is not None
@@ -158,6 +169,21 @@ class TestProxies:
             request.url = request.url.copy_with(raw_path=path.encode())
             assert (await client.send(request)).status_code == 403
         assert upstream.requests == []
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+async def test_the_largest_file_goes_through_both_ways_and_a_larger_one_does_not(name: str, tmp_path: Path) -> None:
+    data = b"%PDF-1.7\n".ljust(Settings().file_bytes_max, b"x")
+    async with serving(World()) as world, proxied(name, tmp_path, Served(world)) as client:
+        client.headers["Authorization"] = f"Bearer {await world.token()}"
+        with trio.fail_after(30):
+            sent = await client.post("/api/v1/files", content=data, timeout=20)
+            assert sent.status_code == 201, sent.text
+            got = await client.get(f"/api/v1/files/{sent.json()['id']}", timeout=20)
+            assert got.content == data
+            assert got.headers["content-security-policy"] == "default-src 'none'; sandbox"
+            refused = await client.post("/api/v1/files", content=data + b"x", timeout=20)
+            assert refused.status_code == 413
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -160,6 +160,15 @@ async def test_to_raise_an_epoch_leaps_once_on_whatever_timeline(world: World) -
     assert leap_of(raised, outcome.chat) == STEP
 
 
+async def test_p3_a_failover_that_loses_raised_versions_gives_none_of_them_again(world: World) -> None:
+    """A chat whose stream was ahead of it goes on by many; what took over without that goes on by more."""
+    chat = await owned(world)
+    assert chat.worker_id is not None
+    raised = await world.store.raise_epoch(chat.id, chat.worker_id, epoch=chat.epoch, above=9)
+    lost = await world.store.commit(fence_of(raised), ANSWER, known=raised)
+    assert raised.snapshot_version < lost.chat.snapshot_version < chat.snapshot_version + VERSIONS_FORGOTTEN_MAX
+
+
 async def test_versions_of_a_lost_history_are_never_those_of_another(world: World) -> None:
     """P1: an owner that worked from a history which the new server does not have is told so for good."""
     chat = await owned(world)

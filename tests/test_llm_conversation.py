@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatcluster.llm.conversation import EMPTY_RESULT, OUTCOME_UNKNOWN, conversation, result_texts
+from chatcluster.llm.conversation import (
+    EMPTY_RESULT,
+    OUTCOME_UNKNOWN,
+    DocumentPart,
+    SentPart,
+    conversation,
+    result_texts,
+)
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.simulator.completions import read_question
@@ -93,21 +100,23 @@ def test_a_result_says_all_that_is_in_it(result: ToolResultPart | None, says: st
     assert "".join(result_texts(step.calls[0], "<%d>")) == says
 
 
+PNG = "iVBORw0KGgo="
+"""What a picture begins with."""
 IDS = st.sampled_from(["a", "b", "c", "d", "", "with space", "x" * 60])
 TEXTS = st.sampled_from(["", "word", "two\n\nparagraphs", "\x00\ufffd"])
 CONTENTS = st.lists(
     st.one_of(
         st.builds(TextPart, TEXTS),
-        st.builds(ImagePart, st.just("image/png"), st.just("aGk=")),
+        st.builds(ImagePart, st.just("image/png"), st.just(PNG)),
         st.builds(JsonPart, st.just("{}")),
         st.builds(ResourcePart, st.just("file:///x"), text=st.none() | TEXTS),
     ),
     max_size=3,
 ).map(tuple)
-PARTS: st.SearchStrategy[Part] = st.one_of(
+PARTS: st.SearchStrategy[SentPart] = st.one_of(
     st.builds(TextPart, TEXTS),
     st.builds(ReasoningPart, TEXTS),
-    st.builds(ImagePart, st.just("image/png"), st.just("aGk=")),
+    st.builds(ImagePart, st.just("image/png"), st.just(PNG)),
     st.builds(
         ToolCallPart,
         IDS,
@@ -116,6 +125,7 @@ PARTS: st.SearchStrategy[Part] = st.one_of(
         st.none() | IDS,
     ),
     st.builds(ToolResultPart, IDS, CONTENTS, st.booleans()),
+    st.builds(DocumentPart, st.just("a.pdf"), st.just("application/pdf"), st.just("JVBERi0xLjcK")),
     st.builds(OpaquePart, st.just("p"), st.just("m"), st.just("extra_content"), st.sampled_from(["{}", "null", "?"])),
 )
 MESSAGES = st.lists(st.tuples(st.sampled_from(Role), st.lists(PARTS, max_size=4).map(tuple)), max_size=8)

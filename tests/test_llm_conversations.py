@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatcluster.errors import ProviderError
+from chatcluster.llm.conversation import DocumentPart, SentPart
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.simulator import completions, messages, responses
 from chatcluster.llm.simulator.answer import Answer
@@ -50,7 +51,8 @@ OPTIONS = {
     Kind.RESPONSES: ModelOptions(reasoning_effort="low"),
 }
 TOOLS = (ToolSpec("look", "Looks.", {"type": "object"}), ToolSpec("draw", "", {}))
-IMAGE = ImagePart("image/png", "aGk=")
+IMAGE = ImagePart("image/png", "iVBORw0KGgo=")
+DOCUMENT = DocumentPart("plan.pdf", "application/pdf", "JVBERi0xLjcK")
 STEPS_MAX = 4
 CONVERSATIONS = 1000
 
@@ -72,8 +74,8 @@ class Conversation:
         self._change_the_past()
         if self.draw.random() < 0.2:
             self.tools = self.draw.choice((TOOLS, TOOLS[:1], ()))
-        images = (IMAGE,) if self.draw.random() < 0.1 else ()
-        self._add(Role.USER, (TextPart(self._prompt()), *images))
+        media = self.draw.choice(((IMAGE,), (DOCUMENT, IMAGE))) if self.draw.random() < 0.1 else ()
+        self._add(Role.USER, (*media, TextPart(self._prompt())))
         for _ in range(STEPS_MAX):
             if not self._step():
                 return
@@ -125,9 +127,10 @@ class Conversation:
         if users and self.draw.random() < 0.2:
             del self.history[self.draw.choice(users) :]
 
-    def _add(self, role: Role, parts: Parts, reason: str | None = None) -> None:
+    def _add(self, role: Role, parts: tuple[SentPart, ...], reason: str | None = None) -> None:
         at = datetime(2026, 1, 1, tzinfo=UTC)
-        self.history.append(Message(len(self.history) + 1, role, parts, 1, at, reason))
+        message = Message(len(self.history) + 1, role, (), 1, at, reason)
+        self.history.append(msgspec.structs.replace(message, parts=parts))
 
     def ask(self) -> tuple[Parts, str]:
         """The answer to the history, interrupted anywhere now and then."""

@@ -15,7 +15,10 @@ import trio.testing
 from chatcluster.llm.simulator import connection as simulator_connection
 from chatcluster.llm.simulator import server as simulator
 from chatcluster.llm.simulator.connection import BODY_BYTES_MAX, IDLE_SECONDS
+from chatcluster.llm.simulator.question import Question, Spoken
+from chatcluster.llm.simulator.script import expected_text
 from chatcluster.llm.simulator.server import Simulator, SimulatorOptions, directives_help
+from chatcluster.title_text import TITLE_INSTRUCTION
 
 
 class RawClient:
@@ -141,6 +144,8 @@ async def test_silence_ends_when_the_client_goes(nursery: trio.Nursery) -> None:
         "connections": 0,
         "requests": 1,
         "generations": 1,
+        "generated": 2,
+        "cancelled": 0,
         "streaming": 0,
         "aborted": 1,
     }
@@ -268,8 +273,23 @@ async def test_serving_on_a_socket_reports_the_base_url(nursery: trio.Nursery) -
     nursery.cancel_scope.cancel()
     assert url.endswith("/v1")
     assert [model["id"] for model in models["data"]] == ["simulated"]
-    assert health == {"status": "ok", "connections": 1, "requests": 2, "generations": 0, "streaming": 0, "aborted": 0}
+    assert health.pop("status") == "ok"
+    assert {name: count for name, count in health.items() if count} == {"connections": 1, "requests": 2}
 
 
 def test_help_lists_the_directives() -> None:
     assert "cut_after=10" in directives_help()
+
+
+def test_a_conversation_that_is_to_be_named_gets_a_title_whatever_its_message_orders() -> None:
+    """A demonstration has titles that look like some; what is ordered is for the answer, and counts there alone."""
+    question = Question(
+        spoken=(
+            Spoken("system", TITLE_INSTRUCTION),
+            Spoken("user", "Why is [[fail=500 times=1]] the sky blue, and [when]?"),
+        ),
+        request=b"",
+    )
+    assert question.wants_title
+    assert expected_text(question.prompt) == "Why is the sky blue, and"
+    assert not Question(spoken=(Spoken("user", TITLE_INSTRUCTION),), request=b"").wants_title

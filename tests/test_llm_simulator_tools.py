@@ -13,6 +13,7 @@ from chatcluster.llm.simulator.prose import prose
 from chatcluster.llm.simulator.question import RefusedQuestion
 from chatcluster.llm.simulator.script import DirectiveError, OrderedCall, Script, expected_text, read_script
 
+IMAGE_URL = "data:image/png;base64,iVBORw0KGgo="
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
@@ -66,7 +67,7 @@ def test_a_message_that_was_steered_in_behind_results_begins_anew() -> None:
     first = ask(asked)
     answered = [asked, first, result(first["tool_calls"][0], "1")]
     assert called(ask(*answered, user("[[call=b {}]]"))) == [("b", "{}")]
-    images = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}
+    images = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": IMAGE_URL}}]}
     assert ask(*answered, images)["content"] == "* `a`: 1", "images of a result are no question"
 
 

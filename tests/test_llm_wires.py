@@ -18,10 +18,11 @@ from chatcluster.config import Settings
 from chatcluster.errors import ConfigError, ProviderError
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.failures import Provider
+from chatcluster.llm.simulator.said import by_token
 from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
 from chatcluster.llm.wire import Route
 from chatcluster.llm.wires import WIRES, server_at
-from chatcluster.models import Kind
+from chatcluster.models import Continuation, Kind, ModelOptions, PrefixDialect
 from chatcluster.parts import Message, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, joined
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelRequest, ToolSpec
 
@@ -191,3 +192,74 @@ async def test_a_break_of_the_connection_ends_no_answer_in_the_background(world:
         (answer_id,) = [f"resp_{name}" for name in world.simulator._background]
         whole, _ = await answer(model, asking(attach=Attachment(answer_id)))
     assert whole == (TextPart("".join(f"w{index} " for index in range(20))),)
+
+
+async def test_p5_an_answer_that_nobody_wants_is_cancelled_at_its_provider(world: World) -> None:
+    async with world.model(Kind.RESPONSES, in_background=True) as model:
+        answer_id, _ = await leave_after(model, asking(user("[[tokens=20 tps=500]]")), 2)
+        request = asking(attach=Attachment(answer_id))
+        await model.cancel(request)
+        assert world.simulator.cancelled == 1
+        with pytest.raises(ProviderError, match="forgotten"):
+            await answer(model, request)
+        with pytest.raises(ProviderError, match="did not cancel"):
+            await model.cancel(request)
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_a_server_is_asked_to_go_on_in_the_way_that_it_knows_and_in_no_other(world: World, kind: Kind) -> None:
+    able = {Kind.OPENAI: Continuation.PREFIX, Kind.RESPONSES: Continuation.BACKGROUND}
+    async with world.model(kind, in_background=True, goes_on_from_words=True) as model:
+        found = model.continuation(asking(user("hi")))
+    assert found is able.get(kind, Continuation.NONE)
+    async with world.model(kind) as model:
+        assert model.continuation(asking(user("hi"))) is Continuation.NONE
+        for request in (asking(attach=Attachment("resp_1")), begun_with("w0 ", "[[tokens=5]]")):
+            with pytest.raises(ProviderError) as caught:
+                await answer(model, request)
+            assert caught.value.kind == "answer_forgotten"
+    assert world.simulator.requests == 0
+
+
+# --- from the words that there are ------------------------------------------------------------
+
+
+def begun_with(words: str, prompt: str) -> ModelRequest:
+    return msgspec.structs.replace(asking(user(prompt)), begun=words)
+
+
+@pytest.mark.parametrize("dialect", PrefixDialect)
+@pytest.mark.parametrize("taken", [1, 2, 3, 10, 49, 50])
+async def test_a_model_says_the_rest_byte_for_byte_in_each_dialect(
+    world: World, dialect: PrefixDialect, taken: int
+) -> None:
+    """P3: also where the words end in the middle of one, and where there is nothing more to say."""
+    whole = "".join(f"w{index} " for index in range(20))
+    echoed = " echoed=1" if dialect is PrefixDialect.PREFIX_ECHOED else ""
+    options = ModelOptions(prefix=dialect)
+    async with world.model(Kind.OPENAI, goes_on_from_words=True, options=options) as model:
+        rest, finished = await answer(model, begun_with(whole[:taken], f"[[tokens=20{echoed}]]"))
+        assert joined((TextPart(whole[:taken]), *rest)) == (TextPart(whole),)
+        assert finished.reason == "stop"
+        assert finished.usage is not None
+        if not echoed:
+            count, _ = by_token(whole[taken:])
+            assert finished.usage.output_tokens == world.simulator.generated == count, "the rest alone is generated"
+        last, finished = await answer(model, begun_with(whole, f"[[tokens=20{echoed}]]"))
+        assert (last, finished.reason) == ((), "stop")
+
+
+async def test_what_only_looks_like_an_echo_is_said(world: World) -> None:
+    """The rest begins as the words do, and the server does not tell them again."""
+    options = ModelOptions(prefix=PrefixDialect.PREFIX_ECHOED)
+    async with world.model(Kind.OPENAI, goes_on_from_words=True, options=options) as model:
+        rest, _ = await answer(model, begun_with("ho ho hum ", "[[say=ho ho hum ho ho ho]]"))
+        assert rest == (TextPart("ho ho ho"),)
+        rest, _ = await answer(model, begun_with("ho ho hum ", "[[say=ho ho hum ho ho]]"))
+        assert rest == (TextPart("ho ho"),)
+
+
+async def test_a_server_that_cannot_go_on_from_these_words_says_so(world: World) -> None:
+    async with world.model(Kind.OPENAI, goes_on_from_words=True) as model:
+        with pytest.raises(ProviderError, match="nothing to go on from"):
+            await answer(model, begun_with("something else", "[[tokens=20]]"))

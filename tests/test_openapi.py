@@ -30,7 +30,7 @@ def described(told: Json, path: str) -> set[str]:
 async def test_each_event_of_a_chat_is_described_with_its_type() -> None:
     told = await document()
     of_a_chat = described(told, "/chats/{chat_id}/stream")
-    all_of_them = {kind.__struct_config__.tag for kind in get_args(events.Event)} | {"attempt", "part"}
+    all_of_them = {kind.__struct_config__.tag for kind in get_args(events.Event)} | {"attempt", "resumed", "part"}
     assert of_a_chat == all_of_them - {"chat", "list_reset"}
     assert described(told, "/watch") == all_of_them | {"of a list"}
     assert set(EVENT_TYPES) == all_of_them, "the Python client knows them all"

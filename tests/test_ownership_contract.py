@@ -12,7 +12,7 @@ from chat_states import assistant, text, user
 from contract_worlds import OWNER, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
-    VERSIONS_FORGOTTEN_MAX,
+    VERSIONS_RAISED,
     CallState,
     CommitStep,
     Edit,
@@ -21,6 +21,7 @@ from chatcluster.chat import (
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    KeepAnswer,
     OpenCall,
     OwnerCommand,
     Promote,
@@ -30,6 +31,7 @@ from chatcluster.chat import (
     Send,
     StartAttempt,
     Status,
+    Underway,
 )
 from chatcluster.errors import Fenced, IdempotencyKeyReused, Moved, OwnershipError, QueuedMessageNotFound
 from chatcluster.ports import Claimed, Idempotency, NewChat, Outcome
@@ -170,10 +172,26 @@ async def test_a_scheduled_retry_outlives_its_tenure(world: World) -> None:
     assert (started.chat.attempt, started.chat.retry, started.chat.retry_at) == (2, None, None)
 
 
+async def test_p4_the_answer_of_an_attempt_is_kept_for_whoever_takes_the_chat_over(world: World) -> None:
+    await world.chat()
+    claimed = (await world.claim()).chat
+    kept = (await world.store.commit(fence_of(claimed), KeepAnswer("resp_1"))).chat
+    expected = Underway(claimed.history_version, 1, "resp_1")
+    assert Underway.of(kept) == Underway.of(await world.store.get(kept.id)) == expected
+    failed = (await world.store.commit(fence_of(kept), ScheduleRetry(RETRY))).chat
+    assert (failed.failed_attempt, Underway.of(failed)) == (1, None), "an attempt that failed is not gone on with"
+    again = (await world.store.commit(fence_of(failed), StartAttempt(2))).chat
+    assert (again.failed_attempt, again.answer) == (1, "")
+    kept = (await world.store.commit(fence_of(again), KeepAnswer("resp_2"))).chat
+    done = (await world.store.commit(fence_of(kept), ANSWER)).chat
+    assert (done.failed_attempt, done.answer) == (0, ""), "what belonged to one history ends with it"
+
+
 # --- fences -----------------------------------------------------------------------------------
 
 COMMITS: tuple[OwnerCommand, ...] = (
     StartAttempt(),
+    KeepAnswer("resp_1"),
     ScheduleRetry(RETRY),
     CommitStep((assistant("a step"),)),
     ANSWER,
@@ -337,7 +355,7 @@ async def test_versions_that_may_have_been_forgotten_are_not_given_out_again(wor
     chat = (await world.claim()).chat
     assert chat.worker_id is not None
     raised = await world.store.raise_epoch(chat.id, chat.worker_id, epoch=chat.epoch, above=2)
-    assert raised.snapshot_version == raised.reset_version == chat.snapshot_version + VERSIONS_FORGOTTEN_MAX
+    assert raised.snapshot_version == raised.reset_version == chat.snapshot_version + VERSIONS_RAISED
 
 
 async def test_to_raise_an_epoch_again_changes_nothing(world: World) -> None:

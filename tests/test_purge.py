@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,13 +15,17 @@ from postgres_sessions import execute, fetchval, open_session
 
 from chatcluster.chat import CommitStep, Edit, FinishTurn
 from chatcluster.config import Settings
+from chatcluster.content import FilePart
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, Idempotency, NewChat, Replica
+from chatcluster.ports.series import Minute
 from chatcluster.postgres import Database, Session, open_database, purge
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.purge import Purge
 from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.store import PostgresStore
 
 pytestmark = pytest.mark.postgres
@@ -225,3 +230,34 @@ async def test_an_answer_is_still_recognised_when_what_it_replaced_is_purged(
     await store.commit(fence_of(claimed.chat), answer)
     await round_of(database).go_round()
     assert (await store.commit(fence_of(claimed.chat), answer)).replayed
+
+
+async def test_files_that_no_chat_has_go_after_a_day_and_uploads_that_broke_off_after_an_hour(
+    database: Database, observer: Session
+) -> None:
+    files, store = PostgresFiles(database), PostgresStore(database)
+
+    async def stored() -> UUID:
+        file_id = await files.begin(OWNER, "a", size_bytes=1, bytes_max=0)
+        await files.append(file_id, 0, b"x")
+        await files.finish(file_id, media_type="text/plain", size_bytes=1, sha256="00" * 32)
+        return file_id
+
+    held, free = await stored(), await stored()
+    await files.begin(OWNER, "broke off", size_bytes=1, bytes_max=0)
+    parts = (FilePart(held, "a", "text/plain", 1),)
+    await store.create(NewChat(uuid4(), OWNER, "", None, (NewMessage(Role.USER, parts),)))
+    for hours, left in ((0.9, 3), (0.2, 2), (22, 2), (1, 1), (1000, 1)):
+        await execute(observer, f"UPDATE files SET created_at = created_at - interval '{hours} hours'")
+        await round_of(database).go_round()
+        assert await count(observer, "files") == left, hours
+    assert set(await files.find(OWNER, [held, free])) == {held}
+    assert await count(observer, "file_chunks") == 1
+
+
+async def test_what_charts_show_goes_after_a_week(database: Database, observer: Session) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    series = PostgresSeries(database)
+    await series.add(tuple(Minute(at=now - timedelta(days=days), turns=1) for days in (1, 6, 8, 9)))
+    await round_of(database).go_round()
+    assert await count(observer, "minutes") == 2

@@ -11,7 +11,7 @@ import pytest
 from chat_states import EVENTS, Seen, command_for, user
 from contract_worlds import OWNER, World, fence_of, memory_world, open_world
 
-from chatcluster.chat import TABLE, Command, ExpireCalls, Fence, OpenCall, OwnerCommand, Phase
+from chatcluster.chat import TABLE, Command, ExpireCalls, Fence, LookAgain, OpenCall, OwnerCommand, Phase, ReportAgents
 from chatcluster.errors import CallerError, OwnershipError
 from chatcluster.ports import Chat, ChatRead, NewChat, Outcome, Replica
 
@@ -79,6 +79,10 @@ async def carry_out(world: World, chat: Chat, worker: UUID, command: Command) ->
     if isinstance(command, ExpireCalls):
         await world.age_actions(chat.id, 1e6)
         return next(iter(await world.store.expire_actions(1)), Outcome(chat))
+    if isinstance(command, ReportAgents):
+        return await world.store.report_agents(chat.id) or Outcome(chat)
+    if isinstance(command, LookAgain):  # an order that no chat without agents has
+        return await world.store.obey(chat.id) or Outcome(chat)
     return await world.store.apply(chat.id, command, owner_id=OWNER)
 
 

@@ -15,7 +15,7 @@ from chat_states import state_of
 from chatcluster.chat import ChatState, Retry, Status, claimed, continued, disowned, stored_of
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.ports import SUSPECTED_TAKEOVERS, Registry, Replica, Store
 from chatcluster.postgres import Connection, open_database
 from chatcluster.postgres.registry import PostgresRegistry

@@ -12,10 +12,10 @@ from loops.scripted_tools import ScriptedTools, tool
 from PIL import Image
 
 from chatcluster.chat import Status
+from chatcluster.images import IMAGE_BYTES_MAX, IMAGES_MAX, SIDE_PIXELS_MAX, scaled, with_images_scaled
 from chatcluster.parts import ImagePart, NoticePart, TextPart
 from chatcluster.ports import Chat, ToolCall, ToolResult
 from chatcluster.tools.composition import Composition, unique_name
-from chatcluster.tools.images import IMAGE_BYTES_MAX, IMAGES_MAX, SIDE_PIXELS_MAX, scaled, with_images_scaled
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHAT = Chat(

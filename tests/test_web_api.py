@@ -61,13 +61,19 @@ class TestChats:
             assert set(chat) == {
                 "id", "title", "status", "archived", "pinned", "cause", "model", "worker_id", "epoch",
                 "snapshot_version", "history_version", "queue_version", "attempt", "last_error",
-                "created_at", "updated_at", "mcp_servers",
+                "created_at", "updated_at", "mcp_servers", "agents", "parent_id", "root_id",
             }  # fmt: skip
             assert (chat["status"], chat["model"], chat["archived"]) == ("pending", "gpt-x", False)
             assert chat["title"] == "one two three four five six"
             assert world.notices.told == [(UUID(chat["id"]), "created")]
             shown = (await client.get(f"/api/v1/chats/{chat['id']}")).json()
-            assert shown == {**chat, "tools": [], "action_required": [], "usage": shown["usage"]}
+            assert shown == {
+                **chat,
+                "tools": [],
+                "action_required": [],
+                "usage": shown["usage"],
+                "system_prompt": None,
+            }
 
     async def test_content_is_text_or_a_list_of_text_parts_kept_as_they_are(self) -> None:
         async with client_of(World()) as client:
@@ -75,8 +81,8 @@ class TestChats:
             chat = await create(client, parts, system_prompt="Be brief.", title="  T  ")
             page = await history(client, chat["id"])
             assert chat["title"] == "T"
-            assert texts(page) == [("system", "Be brief."), ("user", " a\u2028")]
-            assert page["messages"][1]["parts"] == parts
+            assert texts(page) == [("user", " a\u2028")], "a system text is no message that is shown"
+            assert page["messages"][0]["parts"] == parts
             assert page["queue"] == []
             assert page["has_more"] is False
 

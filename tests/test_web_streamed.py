@@ -52,7 +52,13 @@ async def test_a_new_chat_is_told_first_and_its_stream_begins_before_its_first_m
     ):
         assert status == 201
         shown = (await client.get(f"/api/v1/chats/{data['chat']['id']}")).json()
-        assert shown == {**data["chat"], "tools": [], "action_required": []}
+        assert shown == {
+            **data["chat"],
+            "tools": [],
+            "action_required": [],
+            "usage": shown["usage"],
+            "system_prompt": None,
+        }
         assert data["message"]["parts"] == [{"type": "text", "text": "hello"}]
         assert world.feeds.cursors == [parse_cursor(cursor)] == [Cursor(1, START, 0)]
         assert [lifecycle for _, lifecycle in world.notices.told] == ["created"]
@@ -137,7 +143,8 @@ async def test_a_chat_without_content_rests_until_it_is_asked() -> None:
         assert (response.status_code, chat["status"], chat["model"], chat["title"]) == (201, "waiting", "m", "New chat")
         sent = await client.post(f"/api/v1/chats/{chat['id']}/messages", json={"content": "hello"})
         assert (sent.status_code, sent.json()["chat"]["status"]) == (201, "pending")
-        assert [message["role"] for message in (await history(client, chat["id"]))["messages"]] == ["system", "user"]
+        assert [message["role"] for message in (await history(client, chat["id"]))["messages"]] == ["user"]
+        assert (await client.get(f"/api/v1/chats/{chat['id']}")).json()["system_prompt"] == "Be brief."
 
 
 async def test_an_empty_chat_may_have_no_field_at_all_and_can_be_followed_at_once() -> None:

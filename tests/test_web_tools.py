@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+from base64 import b64decode, b64encode
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from chat_states import assistant
+from PIL import Image
 from test_web_api import claim, create, fence_of
 from test_web_bad_input import refuse
 from web_world import World, client_of, error_code, unknown_chat
 
 from chatcluster.chat import CallState, CommitStep, OpenCall, digest_of
 from chatcluster.client import ApiError, Client
+from chatcluster.images import SIDE_PIXELS_MAX
 
 Json = dict[str, Any]
 
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 WEATHER: Json = {
     "name": "weather",
     "description": "The weather in a city.",
@@ -144,7 +149,7 @@ async def test_results_of_the_clients_tools_are_taken_together() -> None:
         content = [
             {"type": "text", "text": "as of today"},
             {"type": "json", "json": '{"degrees": 21}'},
-            {"type": "image", "media_type": "image/png", "data": "aGk="},
+            {"type": "image", "media_type": "image/png", "data": PNG},
             {"type": "resource", "uri": "file:///report", "name": "report"},
         ]
         results = [{"call_id": "a", "content": content}, {"call_id": "b", "content": "it is down", "is_error": True}]
@@ -158,6 +163,23 @@ async def test_results_of_the_clients_tools_are_taken_together() -> None:
         )
         again = await client.post(f"{path}/tool-results", json={"results": results[:1]})
         assert (again.status_code, error_code(again)) == (409, "call_answered")
+
+
+async def test_images_of_the_clients_tools_are_made_fit_for_models() -> None:
+    """As those of the replica's own."""
+    out = io.BytesIO()
+    Image.new("RGB", (3000, 1500)).save(out, "PNG")
+    images = [b64encode(out.getvalue()).decode(), b64encode(b"no image").decode()]
+    content = [{"type": "image", "media_type": "image/png", "data": data} for data in images]
+    world = World()
+    async with client_of(world) as client:
+        path = await waiting_chat(world, client, a=CallState.CLIENT)
+        body = {"results": [{"call_id": "a", "content": content}]}
+        assert (await client.post(f"{path}/tool-results", json=body)).status_code == 200
+        kept = (await client.get(f"{path}/messages")).json()["messages"][-1]["parts"][0]["content"]
+    with Image.open(io.BytesIO(b64decode(kept[0]["data"]))) as image:
+        assert max(image.size) == SIDE_PIXELS_MAX
+    assert "left out" in kept[1]["text"]
 
 
 async def test_of_a_long_result_the_model_sees_head_and_tail_and_the_whole_is_kept() -> None:

@@ -19,6 +19,7 @@ import trio
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, ChatNotFound
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.memory import (
     MemoryAccounts,
@@ -30,9 +31,13 @@ from chatcluster.memory import (
     MemoryRegistry,
     MemorySessions,
     MemoryStore,
-    MemoryUsage,
 )
 from chatcluster.memory.administration import MemoryAdministration
+from chatcluster.memory.files import MemoryFiles
+from chatcluster.memory.limits import MemoryLimits
+from chatcluster.memory.prompts import MemoryPrompts
+from chatcluster.memory.series import MemorySeries
+from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -40,12 +45,15 @@ from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
 from chatcluster.web.app import create_app
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Mcp, Readers, Services
+from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.tool_servers import Mcp
 
 OPENING = b": open\nretry: 500\n"
 
@@ -151,11 +159,11 @@ class ScriptedWatches(ScriptedFeeds):
 
 
 class ScriptedTabs(ScriptedFeeds):
-    """``cursors`` are those of the tabs."""
+    """``tab_cursor`` is that of the tab, or of the family."""
 
     @asynccontextmanager
     async def subscribe(  # type: ignore[override]
-        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor
     ) -> AsyncIterator[ScriptedSubscriber]:
         self.tab_cursor = cursor
         async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
@@ -228,12 +236,14 @@ class World:
         self.store = MemoryStore(self.database)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)
+        self.files = MemoryFiles(self.database)
         self.registry = MemoryRegistry(self.database)
         self.models = MemoryModels(self.database)
         self.pubsub = MemoryPubSub(MemoryBroker())
         self.feeds = ScriptedFeeds(self.database)
         self.watches = ScriptedWatches(self.database)
         self.tabs = ScriptedTabs(self.database)
+        self.families = ScriptedTabs(self.database)
         self.notices = RecordingNotices(self.pubsub)
         self.health = ScriptedHealth()
         self.metrics = Metrics()
@@ -241,6 +251,8 @@ class World:
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
         self.limits = Limits()
+        self.limit_rows = MemoryLimits(self.database)
+        self.spending = SpendingLimits(self.limit_rows)
         self.page_folder = Path("/nonexistent")
         self.server: Server
         self.url = ""
@@ -252,13 +264,13 @@ class World:
             store=self.store,
             accounts=self.accounts,
             sessions=self.sessions,
-            administration=MemoryAdministration(self.database),
+            overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,
-            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs),
-            transitions=(transitions := Transitions(self.store, self.notices)),
-            health=self.health,
-            metrics=self.metrics,
+            readers=Readers(feeds=self.feeds, watches=self.watches, tabs=self.tabs, families=self.families),
+            transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
+            monitoring=Monitoring(self.health, self.metrics),
+            uploads=Uploads(self.files, self.settings),
             catalogue=self.models.catalogue,
             model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
             mcp=Mcp(
@@ -266,7 +278,8 @@ class World:
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
-            usage=MemoryUsage(self.database),
+            prompts=MemoryPrompts(self.database),
+            spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 
     async def have_servers(self, *slugs: str) -> None:

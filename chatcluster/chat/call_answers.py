@@ -6,19 +6,28 @@ Each call is answered once. When no call waits any more, the turn goes on. Pure.
 from __future__ import annotations
 
 from chatcluster.chat.calls import CallState, OpenCall, approved, denied_text, let_in, timed_out_text
-from chatcluster.chat.commands import Approve, Deny, ExpireCalls, SignedIn, SubmitToolResults
+from chatcluster.chat.commands import Approve, Deny, ExpireCalls, ReportAgents, SignedIn, SubmitToolResults, ToolResult
 from chatcluster.chat.draft import Draft, Grant
 from chatcluster.chat.facts import Facts
 from chatcluster.chat.state import ChatState
 from chatcluster.errors import CallAnswered, CallChanged, NotAllowedInStatus, ToolCallNotFound
-from chatcluster.parts import NewMessage, Role
+from chatcluster.parts import NewMessage, Role, ToolResultPart
 
 
 def submit(draft: Draft, command: SubmitToolResults) -> None:
-    for part in command.parts:
-        _waiting_call(draft, part.call_id, CallState.CLIENT)
+    _give(draft, command.results, CallState.CLIENT)
+
+
+def report_agents(draft: Draft, command: ReportAgents) -> None:
+    _give(draft, command.results, CallState.AGENTS)
+
+
+def _give(draft: Draft, results: tuple[ToolResult, ...], state: CallState) -> None:
+    for result in results:
+        _waiting_call(draft, result.call_id, state)
+        part = ToolResultPart(result.call_id, result.content, result.is_error)
         draft.insert(NewMessage(Role.TOOL, (part,)))
-    draft.kept.extend((result.call_id, result.whole) for result in command.results if result.whole is not None)
+    draft.kept.extend((result.call_id, result.whole) for result in results if result.whole is not None)
     _go_on(draft)
 
 
@@ -72,6 +81,7 @@ def _waiting_call(draft: Draft, call_id: str, state: CallState) -> OpenCall:
 _WAITED_FOR = {
     CallState.CLIENT: "a result of the client",
     CallState.APPROVAL: "an approval",
+    CallState.AGENTS: "an agent",
     CallState.SIGN_IN: "a sign-in",
 }
 

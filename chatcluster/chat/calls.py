@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 import msgspec
 
@@ -53,7 +54,8 @@ class OpenCall(msgspec.Struct, frozen=True):
 
     ``effect`` and ``run_by`` are words of ``ports.toolbox``. ``digest`` is that of the arguments that somebody is
     shown, and ``arguments`` are there if somebody changed them. ``deaths`` counts the workers that died while they ran
-    it. ``seconds`` is how long it may wait for somebody, ``deadline`` until when, where that is read.
+    it. ``seconds`` is how long it may wait for somebody, ``deadline`` until when, where that is read. ``agent_id`` is
+    the chat whose rest it waits for, as the model named it: nobody has looked whether there is such an agent.
     """
 
     call_id: str
@@ -68,6 +70,7 @@ class OpenCall(msgspec.Struct, frozen=True):
     approved: bool = False
     seconds: float | None = None
     deadline: datetime | None = None
+    agent_id: UUID | None = None
 
     @property
     def waits(self) -> bool:

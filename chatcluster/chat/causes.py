@@ -31,6 +31,7 @@ _CAUSES = {
     "Interrupt": INTERRUPTED,
     "Send(interrupt)": INTERRUPTED,
     "Promote": INTERRUPTED,
+    "Close": INTERRUPTED,
     "FinishInterruption": INTERRUPTED,
     "Edit": EDITED,
     "Fail": FAILED,

@@ -128,6 +128,24 @@ class SignedIn(msgspec.Struct, frozen=True):
     call_ids: tuple[str, ...]
 
 
+class ReportAgents(msgspec.Struct, frozen=True):
+    """Of the calls that wait for agents, the results of those whose agent rests, or that waited for long enough: the
+    store says so, as it finds the agents under the lock of the chat that waits."""
+
+    results: tuple[ToolResult, ...]
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Whatever the chat does, it stops, and what is queued is not begun: an agent that is not needed any more.
+
+    Whoever is at rest stays so: it may be asked of any chat, and again.
+    """
+
+
+class LookAgain(msgspec.Struct, frozen=True):
+    """An agent of this chat waits for a person, or does so no longer: whoever reads the chat reads it again."""
+
+
 class Archive(msgspec.Struct, frozen=True):
     pass
 
@@ -176,6 +194,12 @@ class StartAttempt(msgspec.Struct, frozen=True):
     """``number`` of the attempt that starts, so that a request which arrives late, and again, starts nothing."""
 
     number: int | None = None
+
+
+class KeepAnswer(msgspec.Struct, frozen=True):
+    """The provider goes on with the answer of this attempt, whoever listens: this is how to get at it."""
+
+    answer_id: str
 
 
 class ScheduleRetry(msgspec.Struct, frozen=True):
@@ -264,9 +288,11 @@ UserCommand = (
     | Pin
     | ChooseModel
     | EditQueued
+    | Close
 )
 OwnerCommand = (
     StartAttempt
+    | KeepAnswer
     | ScheduleRetry
     | CommitStep
     | StartCalls
@@ -278,7 +304,7 @@ OwnerCommand = (
     | Fail
     | Release
 )
-Command = UserCommand | OwnerCommand | ExpireCalls
+Command = UserCommand | OwnerCommand | ExpireCalls | ReportAgents | LookAgain
 Answer = SubmitToolResults | Approve | Deny | SignedIn
 """Of calls that wait for somebody."""
 

@@ -16,6 +16,7 @@ from chatcluster.chat.commands import (
     AwaitSignIn,
     Busy,
     ChooseModel,
+    Close,
     Command,
     CommitStep,
     CommitSummary,
@@ -31,10 +32,13 @@ from chatcluster.chat.commands import (
     FinishInterruption,
     FinishTurn,
     Interrupt,
+    KeepAnswer,
+    LookAgain,
     Pin,
     Promote,
     Release,
     Rename,
+    ReportAgents,
     ScheduleRetry,
     Send,
     SignedIn,
@@ -47,7 +51,7 @@ from chatcluster.chat.commands import (
 from chatcluster.chat.draft import Decision, Draft
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
-from chatcluster.chat.state import SUMMARIES_MAX, ChatState, Fence, Status, TurnOutcome
+from chatcluster.chat.state import SUMMARIES_MAX, ChatState, Fence, Status, TurnOutcome, Underway
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
@@ -117,6 +121,15 @@ def _interrupt(draft: Draft, _: Interrupt) -> None:
         draft.rest(Status.WAITING)
 
 
+def _close(draft: Draft, _: Close) -> None:
+    draft.delete_queued(*draft.queue)
+    if draft.after.status is Status.RUNNING:
+        draft.after.status = Status.INTERRUPTING
+    elif draft.after.status is Status.REQUIRES_ACTION:
+        draft.answer_open_calls()
+        draft.rest(Status.WAITING)
+
+
 def _archive(draft: Draft, _: Archive) -> None:
     if draft.after.status in (Status.WAITING, Status.ERROR):
         draft.after.archived = True
@@ -153,6 +166,10 @@ def _choose_model(draft: Draft, command: ChooseModel) -> None:
     draft.setup = ChatSetup(model=command.model)
 
 
+def _look_again(draft: Draft, command: LookAgain) -> None:
+    """That the version moves is all."""
+
+
 def _edit_queued(draft: Draft, command: EditQueued) -> None:
     draft.replace_queued(command.queued_id, command.parts, command.model)
 
@@ -162,6 +179,12 @@ def _start_attempt(draft: Draft, command: StartAttempt) -> None:
     if command.number not in (None, draft.after.attempt):
         raise Moved(f"attempt {command.number} cannot start where {draft.after.attempt} is the next one")
     draft.after.retry = None
+    draft.after.answer = ""
+
+
+def _keep_answer(draft: Draft, command: KeepAnswer) -> None:
+    before = draft.before
+    draft.after.answer = Underway(before.history_version, before.attempt, command.answer_id).text
 
 
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
@@ -169,6 +192,7 @@ def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.after.attempt} is on by now")
     if draft.after.retry is None:  # a repeat of this very commit fails nothing anew
         draft.after.failures += 1
+        draft.after.failed = command.retry.attempt
     draft.after.retry = command.retry
     draft.retry_delay_ms = command.retry.delay_ms
 
@@ -300,10 +324,14 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     Rename: _rename,
     Configure: _configure,
     ExpireCalls: call_answers.expire_calls,
+    ReportAgents: call_answers.report_agents,
+    Close: _close,
+    LookAgain: _look_again,
     Pin: _pin,
     ChooseModel: _choose_model,
     EditQueued: _edit_queued,
     StartAttempt: _start_attempt,
+    KeepAnswer: _keep_answer,
     ScheduleRetry: _schedule_retry,
     CommitStep: _commit_step,
     StartCalls: _start_calls,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chatcluster.chat.calls import OpenCall, all_wait, cancelled_text, opened
+from chatcluster.chat.calls import CallState, OpenCall, all_wait, cancelled_text, opened
 from chatcluster.chat.causes import cause_of
 from chatcluster.chat.commands import Remember
 from chatcluster.chat.facts import Facts
@@ -278,6 +278,7 @@ class Draft:
         unsteer = ended is not None and self._unsteer()
         self._count_versions(queue_changed=unsteer or self.queue_edits.any)
         self._name_cause(event)
+        self.after.waits_for_agents = self._waits_for_agents
         state = state_with(self.after, tuple(self.queue), tuple(self.open_calls.values()))
         return Decision(
             state=state,
@@ -296,6 +297,11 @@ class Draft:
             ended=ended,
             requeue=self.queue_edits.requeue,
         )
+
+    @property
+    def _waits_for_agents(self) -> bool:
+        calls = self.open_calls.values()
+        return self.after.status is Status.REQUIRES_ACTION and all(call.state is CallState.AGENTS for call in calls)
 
     def _name_cause(self, event: str) -> None:
         """Why the status, the owner or the archive is another one now; ``Release`` says that itself."""
@@ -330,6 +336,7 @@ class Draft:
         if self.messages or self.delete_from is not None:
             after.history_version = version
             after.attempt, after.failures, after.takeovers, after.retry = int(self.starts_attempt), 0, 0, None
+            after.failed, after.answer = 0, ""
         if queue_changed:
             after.queue_version = version
         if self.delete_from is not None:

@@ -18,9 +18,10 @@ class ClientTool(msgspec.Struct, frozen=True):
 
 class ChatSetup(msgspec.Struct, frozen=True):
     """``mcp_servers``: the slugs of the servers whose tools the chat has. None: as it is.
-    ``model``: None is the deployment's default; unset: as it is."""
+    ``model``: None is the deployment's default; unset: as it is. ``agents``: whether it may have agents, likewise."""
 
     title: str | None = None
     model: str | UnsetType | None = UNSET
     client_tools: tuple[ClientTool, ...] | None = None
     mcp_servers: tuple[str, ...] | None = None
+    agents: bool | UnsetType | None = UNSET

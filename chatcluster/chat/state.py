@@ -129,8 +129,14 @@ class StoredState(StoredPhase):
     pinned: bool = False
     summaries: tuple[int, ...] = ()
     """The versions at which history was summarised, the oldest first and at most ``SUMMARIES_MAX``."""
+    failed: int = 0
+    """The newest attempt at this history that came to nothing because the model failed: its readers were told so."""
+    answer: str = ""
+    """The answer that its provider goes on with, whoever listens (``Underway``). Empty if there is none."""
     cause: str = ""
     """What led to this status, or to this owner: see ``causes.py``. Empty where an older version wrote it."""
+    waits_for_agents: bool = False
+    """Of a chat that requires action: it waits for agents of its own, and for nobody else."""
 
     @property
     def claimable(self) -> bool:
@@ -162,6 +168,29 @@ class ChatState(StoredState, frozen=True):  # type: ignore[misc]  # msgspec allo
 def state_with(stored: StoredState, queue: tuple[Queued, ...], open_calls: tuple[OpenCall, ...]) -> ChatState:
     values: tuple[Any, ...] = (*_stored_values(stored), queue, open_calls)  # by place: each decision makes two of them
     return ChatState(*values)
+
+
+class Underway(msgspec.Struct, frozen=True):
+    """An answer that its provider goes on with: ``attempt`` at this history asked for it."""
+
+    history_version: int
+    attempt: int
+    answer_id: str
+
+    @property
+    def text(self) -> str:
+        """As the row has it."""
+        return f"{self.history_version} {self.attempt} {self.answer_id}"
+
+    @classmethod
+    def of(cls, state: StoredState) -> Underway | None:
+        """That of the attempt under way. What an older version left standing of another attempt is none."""
+        history_version, _, rest = state.answer.partition(" ")
+        attempt, _, answer_id = rest.partition(" ")
+        if not (answer_id and history_version.isdecimal() and attempt.isdecimal()):
+            return None
+        is_current = int(history_version) == state.history_version and int(attempt) > state.failed
+        return cls(int(history_version), int(attempt), answer_id) if is_current else None
 
 
 class Fence(msgspec.Struct, frozen=True):

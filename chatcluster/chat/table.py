@@ -38,11 +38,16 @@ TABLE: dict[str, Row] = {
     "Configure":         {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     # by any replica, when the time of a call is over
     "ExpireCalls":       {W: (), R: (), I: (), A: (A, R), E: (), X: ()},
+    # by any replica, as agents come to rest, wait for a person, or are told of their parents
+    "ReportAgents":      {W: (), R: (), I: (), A: (A, R), E: (), X: ()},
+    "LookAgain":         {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
+    "Close":             {W: (W,), R: (I,), I: (I,), A: (W,), E: (E,), X: (X,)},
     "Pin":               {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     "ChooseModel":       {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     "EditQueued":        {W: (W,), R: (R,), I: (I,), A: (A,), E: (E,), X: (X,)},
     # by the owner only, fenced
     "StartAttempt":       {W: (), R: (R,), I: (), A: (), E: (), X: ()},
+    "KeepAnswer":         {W: (), R: (R,), I: (), A: (), E: (), X: ()},
     "ScheduleRetry":      {W: (), R: (R,), I: (), A: (), E: (), X: ()},
     "CommitStep":         {W: (), R: (R, A), I: (), A: (), E: (), X: ()},
     "StartCalls":         {W: (), R: (R,), I: (), A: (), E: (), X: ()},

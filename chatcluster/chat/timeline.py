@@ -20,8 +20,12 @@ import msgspec
 
 from chatcluster.chat.state import ChatState
 
-VERSIONS_FORGOTTEN_MAX = 1000
+VERSIONS_FORGOTTEN_MAX = 10_000
 """The most versions of one chat that a failover may lose so that none of them is given out again."""
+
+VERSIONS_RAISED = 1000
+"""What a chat whose stream was ahead of it goes on by: little beside the above, so that no failover that loses this
+gives its versions out again."""
 
 
 def continued(state: ChatState, timeline: int | None) -> ChatState:
@@ -36,8 +40,10 @@ def continued(state: ChatState, timeline: int | None) -> ChatState:
 def leapt(state: ChatState, timeline: int | None) -> ChatState:
     """The chat above every version that may be forgotten. History counts as rewritten, and the queue as changed."""
     known = state.timeline
-    failovers = 1 if timeline is None or known is None else max(1, timeline - known)
-    version = state.snapshot_version + failovers * VERSIONS_FORGOTTEN_MAX
+    if timeline is None or known is None or timeline == known:
+        version = state.snapshot_version + VERSIONS_RAISED
+    else:
+        version = state.snapshot_version + max(1, timeline - known) * VERSIONS_FORGOTTEN_MAX
     return msgspec.structs.replace(
         state,
         snapshot_version=version,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from chatcluster.cli.database_commands import cluster, migrate, token
+from chatcluster.cli.file_commands import files
 from chatcluster.cli.mcp_commands import mcp
 from chatcluster.cli.model_commands import model, provider
 from chatcluster.cli.secret_commands import secrets
-from chatcluster.cli.usage_commands import usage
+from chatcluster.cli.usage_commands import limits, usage
 
-GROUPS = (migrate, cluster, token, secrets, provider, model, mcp, usage)
+GROUPS = (migrate, cluster, token, secrets, provider, model, mcp, usage, limits, files)

@@ -127,6 +127,18 @@ def show_models(models: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     _show_table(("name", "provider", "as", "", "enabled", "context", "fall-backs"), rows)
 
 
+def show_files(files: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/files`` answered."""
+    if as_json:
+        _show_json(files)
+        return
+    rows = (
+        (file["id"], file["name"], file["media_type"], str(file["size_bytes"]), file["created_at"][:16])
+        for file in files
+    )
+    _show_table(("ID", "name", "type", "bytes", "uploaded"), rows)
+
+
 def show_usage(answer: dict[str, Any], *, as_json: bool) -> None:
     """What ``GET /api/v1/usage`` answered."""
     if as_json:
@@ -137,6 +149,25 @@ def show_usage(answer: dict[str, Any], *, as_json: bool) -> None:
     _show_table((answer["group_by"], "attempts", "input", "cached", "output", "cost", "unpriced"), rows)
     if answer["has_more"]:
         click.echo("There is more: ask for a shorter time.", err=True)
+
+
+def show_limits(limits: Sequence[dict[str, Any]], members: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/admin/limits`` and ``/admin/groups`` answered."""
+    if as_json:
+        _show_json({"limits": limits, "members": members})
+        return
+    rows = (
+        (
+            f"{limit['subject']} {limit['name']}".strip(),
+            limit["period"],
+            money(limit["cost_micros"]),
+            "-" if limit["tokens"] is None else str(limit["tokens"]),
+        )
+        for limit in limits
+    )
+    _show_table(("for", "each", "cost", "tokens"), rows)
+    if members:
+        _show_table(("group", "user"), ((member["group"], member["user"]) for member in members))
 
 
 def _bill(name: str, bill: dict[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ where the model says something else this time (``Printer``).
 
 Ctrl-C interrupts the chat, which then rests with what it had said; a second Ctrl-C leaves it to itself. A line that is
 typed meanwhile steers the turn: it goes in behind the next results of its tools, or is answered after it. ``/queue``
-before it lets it wait in any case; ``/stop`` is an interrupt. ``/compact`` at the prompt has the chat summarised.
+before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`` sends a file along with the next
+message. ``/compact`` at the prompt has the chat summarised.
 
 Calls of tools and their results are told in a few words. A call that waits for an approval is shown, and asked about
 where somebody can be asked; else the chat is left as it is, and may be gone on with later.
@@ -21,6 +22,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -28,6 +30,7 @@ import trio
 
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
+from chatcluster.client.files import file_part
 from chatcluster.client.tool_calls import Json
 from chatcluster.errors import first_error
 from chatcluster.events import HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
@@ -107,9 +110,19 @@ class Conversation:
         self._typed = typed
         self._printer = Printer(out or sys.stdout)
         self._text = ""
+        self._files: list[Path] = []
+        """What goes along with the next message."""
         self._cursor: str | None = None
         self._seen_id: int | None = 0 if chat_id is None else None
         """The last message that needs no showing any more; None: find out first."""
+
+    def attach(self, path: Path) -> None:
+        """Send a file along with the next message. Raises ``click.UsageError`` for one that cannot be read."""
+        path = path.expanduser()
+        if not (path.is_file() and os.access(path, os.R_OK)):
+            raise click.UsageError(f"{path} is no file that can be read")
+        self._files.append(path)
+        self._note(f"[{path.name} goes along with the next message]")
 
     async def turn(self, content: str) -> bool:
         """Send a message and show the answer. False if the turn ended in an error, which has been noted.
@@ -170,6 +183,11 @@ class Conversation:
             content = line.strip()
             if content == "/stop":
                 await self._interrupt(client, str(self.chat_id))
+            elif (path := attached(content)) is not None:
+                try:
+                    self.attach(path)
+                except click.UsageError as error:
+                    self._note(f"Error: {error.message}")
             elif not is_blank(content.removeprefix("/queue ")):
                 busy = "queue" if content.startswith("/queue ") else "steer"
                 await client.send(str(self.chat_id), content.removeprefix("/queue "), busy=busy)
@@ -196,12 +214,23 @@ class Conversation:
 
     async def _send(self, client: Client, *, content: str) -> None:
         model = {"model": self._model} if self._model else {}
+        with_files = await self._with_files(client, content)
         if self.chat_id is None:
-            chat = await client.create(content, **model)
+            chat = await client.create(with_files, **model)
             self.chat_id = chat["id"]
-            return
-        await self._skip_history(client, self.chat_id)
-        await client.send(self.chat_id, content, **model)
+        else:
+            await self._skip_history(client, self.chat_id)
+            await client.send(self.chat_id, with_files, **model)
+        self._files.clear()
+
+    async def _with_files(self, client: Client, content: str) -> str | list[Json]:
+        if not self._files:
+            return content
+        try:
+            uploaded = [await client.upload(path) for path in self._files]
+        except OSError as error:
+            raise click.ClickException(f"cannot read {error.filename}: {error.strerror}") from None
+        return [*map(file_part, uploaded), {"type": "text", "text": content}]
 
     async def _skip_history(self, client: Client, chat_id: str) -> None:
         """What was said before this conversation began is not shown."""
@@ -323,6 +352,9 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             content = prompt()
             if is_blank(content):
                 continue
+            if (path := attached(content)) is not None:
+                conversation.attach(path)
+                continue
             question = question_of(content)
         except EOFError:
             click.echo()  # the cursor still stands behind the prompt
@@ -340,6 +372,12 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
         except* ApiError as refusals:
             ended_well = False
             click.echo(f"Error: {first_error(refusals)}", err=True)
+
+
+def attached(line: str) -> Path | None:
+    """The file that ``/file PATH`` names; None for any other line."""
+    command, _, path = line.strip().partition(" ")
+    return Path(path.strip()) if command == "/file" else None
 
 
 def question_of(argument: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import trio
 
-from chatcluster.cli.flags import server_options
+from chatcluster.cli.flags import Commands, server_options
 from chatcluster.local.local_cluster import reach
 
 
@@ -43,3 +43,92 @@ def run(server: dict[str, Any], call: Callable[[Any], Awaitable[Any]]) -> Any:
             return await call(client)
 
     return trio.run(fetch)
+
+
+@click.group(cls=Commands)
+def limits() -> None:
+    """How much users may spend: in money, in tokens; in a day, a week, a month. Needs an administrator's token."""
+
+
+def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Whose limit is meant, and for when."""
+    function = click.option("--user", help="Of this user, whatever the user's groups have")(function)
+    function = click.option("--group", help="Of each user of this group")(function)
+    text = "UTC; weeks begin on Monday"
+    return click.option("--per", type=click.Choice(["day", "week", "month"]), required=True, help=text)(function)
+
+
+@limits.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of tables")
+@server_options
+def limits_list(*, as_json: bool, **rest: Any) -> None:
+    """List the limits, and who is in which group."""
+    from chatcluster.cli.listings import show_limits
+
+    async def fetch(client: Any) -> Any:
+        return await client.admin.limits(), await client.admin.group_members()
+
+    show_limits(*run(rest, fetch), as_json=as_json)
+
+
+@limits.command("set")
+@place_options
+@click.option("--cost", type=click.FloatRange(0, 1e9), help="In the currency of the models' prices: 2.50")
+@click.option("--tokens", type=click.IntRange(0, 2**53 - 1), help="Input and output")
+@click.option("--none", "unlimited", is_flag=True, help="No limit, whatever the groups or the default have")
+@server_options
+def limits_set(*, cost: float | None, tokens: int | None, unlimited: bool, **rest: Any) -> None:
+    """Set a limit: of a user, of a group, or of everybody else.
+
+    A user's own limit comes before the least of the groups', and that before the default.
+
+    \b
+    chatcluster limits set --per month --cost 20
+    chatcluster limits set --per day --group students --tokens 100000
+    chatcluster limits set --per day --user ada --none
+    """
+    if unlimited == (cost is not None or tokens is not None):
+        raise click.UsageError("give --cost, --tokens or both, or --none")
+    amounts = {"cost_micros": None if cost is None else round(cost * 1_000_000), "tokens": tokens}
+    place = _place(rest)
+    run(rest, lambda client: client.admin.set_limit(**place, **amounts))
+    click.echo(f"limited {place['subject']} {place['name']}".strip())
+
+
+@limits.command("remove")
+@place_options
+@server_options
+def limits_remove(**rest: Any) -> None:
+    """Take a limit away: what stands behind it counts again."""
+    place = _place(rest)
+    run(rest, lambda client: client.admin.remove_limit(**place))
+    click.echo(f"removed the limit of {place['subject']} {place['name']}".strip())
+
+
+@limits.command("join")
+@click.argument("group")
+@click.argument("user")
+@server_options
+def limits_join(*, group: str, user: str, **rest: Any) -> None:
+    """Put a USER into a GROUP."""
+    run(rest, lambda client: client.admin.add_to_group(group, user))
+    click.echo(f"{user} is in {group}")
+
+
+@limits.command("leave")
+@click.argument("group")
+@click.argument("user")
+@server_options
+def limits_leave(*, group: str, user: str, **rest: Any) -> None:
+    """Take a USER out of a GROUP."""
+    run(rest, lambda client: client.admin.remove_from_group(group, user))
+    click.echo(f"{user} is not in {group} any more")
+
+
+def _place(options: dict[str, Any]) -> dict[str, str]:
+    """The place that the options name; they are taken out."""
+    user, group, period = (options.pop(name) for name in ("user", "group", "per"))
+    if user is not None and group is not None:
+        raise click.UsageError("give --user or --group, not both")
+    subject = "user" if user is not None else "group" if group is not None else "default"
+    return {"subject": subject, "name": user or group or "", "period": period}

@@ -46,6 +46,31 @@ class Administration:
         """What the chats of all cost. Query: ``from``, ``to``, ``group_by`` (user, day, model, chat), ``user``."""
         return await self._read("/admin/usage", query)
 
+    async def series(self, span: str = "1h") -> Json:
+        """What the cluster did: ``points`` in steps of ``step_seconds``. ``span``: 15m, 1h, 6h, 1d or 7d."""
+        return await self._read("/admin/series", {"span": span})
+
+    async def limits(self) -> list[Json]:
+        answer: list[Json] = (await self._read("/admin/limits"))["limits"]
+        return answer
+
+    async def set_limit(self, **fields: Any) -> Json:
+        """Fields: ``subject``, ``period``, and ``name``, ``cost_micros``, ``tokens``."""
+        return await self._write("PUT", "/admin/limits", fields)
+
+    async def remove_limit(self, **place: str) -> None:
+        await self._write("DELETE", f"/admin/limits?{urlencode(place)}")
+
+    async def group_members(self) -> list[Json]:
+        answer: list[Json] = (await self._read("/admin/groups"))["members"]
+        return answer
+
+    async def add_to_group(self, group: str, user: str) -> Json:
+        return await self._write("PUT", "/admin/groups", {"group": group, "user": user})
+
+    async def remove_from_group(self, group: str, user: str) -> None:
+        await self._write("DELETE", f"/admin/groups?{urlencode({'group': group, 'user': user})}")
+
     # providers of models, and models
 
     async def providers(self) -> list[Json]:

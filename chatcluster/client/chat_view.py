@@ -8,7 +8,8 @@ The rules, for a user interface in any language:
   call is shown as it is being written, runs once its message is there, and its ``tool_progress`` says how far it is,
   until its result comes. A ``notice`` says what the turn goes on without.
 * ``attempt``, ``history_reset``, ``retry`` and ``error`` drop the preview: what it showed did not become history.
-  (An ``attempt`` with nothing shown yet drops nothing.)
+  (An ``attempt`` with nothing shown yet drops nothing.) ``resumed`` drops nothing: another replica goes on with the
+  answer under way, and its rest follows.
 * ``history_reset`` drops the history as well; all of it follows.
 * ``action_required`` is all that the chat waits for. A ``status`` other than ``requires_action`` says: for nothing.
 * ``queue`` is the whole queue; ``status`` and ``title`` replace what was there. A ``retry`` is shown until the next
@@ -48,6 +49,7 @@ from chatcluster.parts import (
     PartFrame,
     Parts,
     QueuedMessage,
+    ResumedFrame,
     Role,
     ToolCallPart,
     ToolProgressPart,
@@ -141,6 +143,8 @@ class ChatView:
                 self._part(part)
             case AttemptFrame(attempt=attempt):
                 self._drop_preview()
+                self.attempt = attempt
+            case ResumedFrame(attempt=attempt):
                 self.attempt = attempt
             case HistoryResetEvent():
                 self._drop_preview()

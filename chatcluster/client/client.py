@@ -13,6 +13,7 @@ What it does on each failure, so that its user need not:
   2 s and starts anew with the first event. An event is yielded once, whatever happens in between.
 * **A request fails on the way, or the server says 503 or 429**: it is repeated, with the same idempotency key if
   it writes to a chat, for at most ``REQUEST_SECONDS``; so a message is sent once however often it had to be tried.
+* **An upload** is repeated as well, for ``TRANSFER_SECONDS``: what nobody refers to goes by itself.
 * **Any other write** has no such key. It is repeated if no connection came about, or at 429; if its answer broke off it
   may have been done, and is not: ``Unreachable``, and for a 502, 503 or 504 ``ApiError``.
 * **Nothing answers a stream for ``STREAM_SECONDS``**: ``Unreachable``, with what went wrong last.
@@ -39,6 +40,7 @@ import trio
 
 from chatcluster.client.administration import Administration
 from chatcluster.client.events import Event, decode_event
+from chatcluster.client.files import TRANSFER_SECONDS, FileTransfers
 from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience, Unreachable, hopeless
 from chatcluster.client.tool_calls import Json, ToolCalls, segment
 from chatcluster.config import check_header_text, check_http_url
@@ -76,7 +78,7 @@ class _BrokenOff(Exception):
     """The stream is over, and the chat is not: go on at the cursor."""
 
 
-class Client(ToolCalls):
+class Client(ToolCalls, FileTransfers):
     """``transport`` and further options go to httpx. Not for use by several threads.
 
     Blanks around ``base_url`` and ``token``, such as the end of the line in a file, are no part of them. Raises
@@ -287,8 +289,24 @@ class Client(ToolCalls):
         headers = {"Idempotency-Key": key or uuid4().hex}
         return await self._request(method, path, json=body, headers=headers)
 
+    async def _upload(self, path: str, data: bytes, query: Json) -> Json:
+        headers = {"Content-Type": "application/octet-stream"}
+        response = await self._respond(
+            "POST", path, seconds=TRANSFER_SECONDS, params=query, content=data, headers=headers
+        )
+        return _answer(response)
+
+    async def _download(self, path: str) -> bytes:
+        return (await self._respond("GET", path, seconds=TRANSFER_SECONDS)).content
+
     async def _request(self, method: str, path: str, *, is_repeatable: bool = True, **options: Any) -> Json:
-        patience = Patience(REQUEST_SECONDS)
+        response = await self._respond(method, path, is_repeatable=is_repeatable, **options)
+        return {} if response.status_code == 204 else _answer(response)
+
+    async def _respond(
+        self, method: str, path: str, *, is_repeatable: bool = True, seconds: float = REQUEST_SECONDS, **options: Any
+    ) -> httpx.Response:
+        patience = Patience(seconds)
         while True:
             try:
                 with trio.fail_at(patience.gives_up_at):
@@ -301,7 +319,7 @@ class Client(ToolCalls):
                 continue
             if response.status_code not in (RETRY_STATUSES if is_repeatable else (429,)):
                 _check(response)
-                return {} if response.status_code == 204 else _answer(response)
+                return response
             patience.at_least(_retry_after(response))
             await patience.wait(_BrokenOff(f"the answer is {response.status_code}"))
 

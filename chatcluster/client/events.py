@@ -26,13 +26,14 @@ from chatcluster.events import (
     TitleEvent,
     TurnEvent,
 )
-from chatcluster.parts import AttemptFrame, Message, Part, PartFrame
+from chatcluster.parts import AttemptFrame, Message, Part, PartFrame, ResumedFrame
 from chatcluster.ports import Action
 
 Event = (
     StatusEvent
     | MessageEvent
     | AttemptFrame
+    | ResumedFrame
     | PartFrame
     | HistoryResetEvent
     | QueueEvent

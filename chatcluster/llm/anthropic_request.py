@@ -25,7 +25,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chatcluster.llm.conversation import EMPTY_RESULT, AnsweredCall, Utterance, conversation, is_blank, result_texts
+from chatcluster.llm.conversation import (
+    EMPTY_RESULT,
+    AnsweredCall,
+    DocumentPart,
+    SentPart,
+    Utterance,
+    conversation,
+    is_blank,
+    result_texts,
+)
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolCallPart, encode
@@ -196,7 +205,7 @@ def _group(groups: list[Group], said: Utterance) -> None:
 
 
 def _says_something(said: Utterance, plan: _Plan, route: Route) -> bool:
-    if said.calls or said.has_text or said.has_images:
+    if said.calls or said.has_text or said.has_media:
         return True
     return bool(_sent_blocks(said.message.parts, plan, route))
 
@@ -323,12 +332,14 @@ def _citations_behind(parts: tuple[Part, ...], at: int, route: Route) -> bytes:
     return b',"citations":' + behind.data.encode()
 
 
-def _text_blocks(parts: Iterable[Part]) -> Iterator[bytes | None]:
+def _text_blocks(parts: Iterable[SentPart]) -> Iterator[bytes | None]:
     for part in parts:
         if isinstance(part, TextPart):
             yield from _text_block(part.text)
         elif isinstance(part, ImagePart):
             yield from _image_block(part)
+        elif isinstance(part, DocumentPart):
+            yield from _document_block(part)
 
 
 def _text_block(text: str, more: bytes = b"") -> Iterator[bytes | None]:
@@ -343,6 +354,14 @@ def _text_block(text: str, more: bytes = b"") -> Iterator[bytes | None]:
 def _image_block(image: ImagePart) -> Iterator[bytes | None]:
     yield b'{"type":"image","source":{"type":"base64","media_type":%s,"data":"' % encode(image.media_type)
     yield from text_pieces(image.data)
+    yield b'"}'
+    yield None
+
+
+def _document_block(document: DocumentPart) -> Iterator[bytes | None]:
+    yield b'{"type":"document","title":%s,"source":{"type":"base64",' % encode(document.name)
+    yield b'"media_type":%s,"data":"' % encode(document.media_type)
+    yield from text_pieces(document.data)
     yield b'"}'
     yield None
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -37,14 +37,16 @@ import trio
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
-from chatcluster.http_client import http_client
+from chatcluster.http_client import content_of, http_client
 from chatcluster.llm.answers import KEEP_ALIVE
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
 from chatcluster.llm.failures import Provider, from_response, from_stray_text
+from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
-from chatcluster.llm.wire import Decoder, Route, Wire
+from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, require_able
 from chatcluster.llm.wires import WIRES, Routing, settings_routing
+from chatcluster.models import Continuation
 from chatcluster.ports import ModelEvent, ModelRequest
 
 CONNECT_SECONDS = 5.0
@@ -70,10 +72,14 @@ class HttpModel:
     """The ``Model`` of a replica: ``async with`` it, then ``stream`` as often as needed, concurrently.
 
     ``concurrent`` is how many answers are asked for at a time. ``first_url`` names a server that will surely be asked.
+    ``files`` puts those of the chats into requests.
     """
 
-    def __init__(self, routing: Routing, *, concurrent: int, first_url: str = "") -> None:
+    def __init__(
+        self, routing: Routing, *, concurrent: int, first_url: str = "", files: SentFiles | None = None
+    ) -> None:
         self._routing = routing
+        self._files = files or SentFiles(None)
         self._concurrent = concurrent
         self._first_url = first_url
         self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}
@@ -109,8 +115,10 @@ class HttpModel:
         """One attempt; see ``ports.Model``. Entering sends the request and waits for the response's head."""
         route = self._routing(request)
         wire = WIRES[route.kind]
+        require_able(request, route)
         decoder = wire.decoder(request, route)
-        body = _Body(await self._send(request, route, wire), route.server)
+        async with self._files.inserted(request, set(route.options.input)) as whole:
+            body = _Body(await self._send(whole, route, wire, wire.target(request, route)), route.server)
         try:
             if request.attach is not None and body.response.status_code in FORGOTTEN_STATUSES:
                 said = f"{route.server.name} has forgotten the answer that it was to go on with"
@@ -123,6 +131,26 @@ class HttpModel:
             if request.meter is not None:
                 request.meter.count(decoder.usage)
             await body.close()
+
+    def continuation(self, request: ModelRequest) -> Continuation:
+        """See ``ports.Model``."""
+        try:
+            return continuation_of(self._routing(request))
+        except ProviderError:
+            return Continuation.NONE
+
+    async def cancel(self, request: ModelRequest) -> None:
+        """See ``ports.Model``."""
+        route = self._routing(request)
+        wire = WIRES[route.kind]
+        if wire.cancel is not None and continuation_of(route) is Continuation.BACKGROUND:
+            body = _Body(await self._send(request, route, wire, wire.cancel(request, route)), route.server)
+            try:
+                if not body.response.is_success:
+                    raise route.server.error(f"{route.server.name} did not cancel an answer", "generic")
+                body.is_whole = True
+            finally:
+                await body.close()
 
     async def _client_for(self, url: str) -> httpx.AsyncClient:
         if not self._is_open:
@@ -147,9 +175,9 @@ class HttpModel:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=SEND_SECONDS, pool=POOL_SECONDS),
         )
 
-    async def _send(self, request: ModelRequest, route: Route, wire: Wire) -> httpx.Response:
+    async def _send(self, request: ModelRequest, route: Route, wire: Wire, target: Target) -> httpx.Response:
         client = await self._client_for(route.base_url)
-        method, url = wire.target(request, route)
+        method, url = target
         headers = wire.headers(route) | {
             "accept": "text/event-stream",
             "accept-encoding": "identity",
@@ -157,7 +185,7 @@ class HttpModel:
             "user-agent": "chatcluster",
         }
         for _ in range(REPEATS_MAX):
-            content = await _content(wire.body(request, route))  # what was sent is let go, and made anew
+            content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew
             blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})
             blank.stream = content
             with suppress(_KeptConnectionBroke):
@@ -182,16 +210,6 @@ async def _send_once(client: httpx.AsyncClient, request: httpx.Request, server: 
         raise translate(server, error) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise translate(server, error) from None
-
-
-async def _content(body: Iterable[bytes]) -> _Content:
-    """The request's body. Others run between its slices, of which a long history has many, some of them empty."""
-    slices: deque[bytes] = deque()
-    for slice_ in body:
-        if slice_:
-            slices.append(slice_)
-        await trio.lowlevel.checkpoint()
-    return _Content(slices)
 
 
 async def _open(body: _Body, server: Provider, decoder: Decoder) -> _Events:
@@ -229,25 +247,6 @@ class _Connection:
 
     async def trace(self, event: str, _: dict[str, Any]) -> None:
         self.is_new = self.is_new or "connect_" in event
-
-
-class _Content(httpx.AsyncByteStream):
-    """A request's body. Not httpx's own: that is an async generator, which a cancelled request would drop.
-
-    Servers that read no chunked requests exist, so it is there as a whole before it is sent. What is sent is let go.
-    """
-
-    def __init__(self, slices: deque[bytes]) -> None:
-        self.length = sum(map(len, slices))
-        self._slices = slices
-
-    def __aiter__(self) -> _Content:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._slices:
-            raise StopAsyncIteration
-        return self._slices.popleft()
 
 
 class _Body:

@@ -2,7 +2,8 @@
 
 A history may be old, of another server's model, edited, interrupted, or damaged. What comes out of it for every wire:
 
-* Messages with nothing to send are left out: no text, no image, no call. Reasoning and its like are the wire's matter.
+* Messages with nothing to send are left out: no text, no image or document, no call. Reasoning and its like are
+  the wire's matter.
 * Each call has exactly one result, and it stands with its call. The first result between the call and the next answer
   counts; a call without one gets ``OUTCOME_UNKNOWN``; results without a call, further ones and late ones are left out.
 * The ID of a call is the server's own, or else ours, or else made of ours: fit for the wire, and never used twice.
@@ -20,11 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
+import msgspec
+
 from chatcluster.llm.chunks import is_json_object
 from chatcluster.parts import (
     ImagePart,
     JsonPart,
     Message,
+    Part,
     ResourcePart,
     ResultContent,
     Role,
@@ -37,6 +41,18 @@ OUTCOME_UNKNOWN = "The outcome of this call is unknown."
 EMPTY_RESULT = "(empty)"
 NAME_CHARACTERS_MAX = 64
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class DocumentPart(msgspec.Struct, frozen=True):
+    """A PDF on its way to a model: no message has one. ``data`` is base64."""
+
+    name: str
+    media_type: str
+    data: str
+
+
+SentPart = Part | DocumentPart
+"""What a message says where files are in it."""
 
 
 class AnsweredCall(NamedTuple):
@@ -69,8 +85,9 @@ class Utterance(NamedTuple):
     calls: tuple[AnsweredCall, ...] = ()
 
     @property
-    def has_images(self) -> bool:
-        return self.message.role is Role.USER and any(isinstance(part, ImagePart) for part in self.message.parts)
+    def has_media(self) -> bool:
+        parts: tuple[SentPart, ...] = self.message.parts
+        return self.message.role is Role.USER and any(isinstance(part, ImagePart | DocumentPart) for part in parts)
 
     @property
     def has_text(self) -> bool:
@@ -92,7 +109,7 @@ def conversation(
             results = _results_after(history, index)
             yield Utterance(message, tuple(_answered(call, results, fit_ids, taken) for call in calls))
         elif message.role is not Role.TOOL and (
-            has_text(message) or Utterance(message).has_images or says_more(message)
+            has_text(message) or Utterance(message).has_media or says_more(message)
         ):
             yield Utterance(message)
         else:

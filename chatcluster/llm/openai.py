@@ -51,6 +51,7 @@ from chatcluster.llm.finish_reasons import OTHER, read_finish_reason
 from chatcluster.llm.openai_request import EXTRA_CONTENT, REASONING, REASONING_FIELDS, request_body
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.wire import Route, Target, Wire
+from chatcluster.models import PrefixDialect
 from chatcluster.parts import (
     UNDECODABLE,
     OpaquePart,
@@ -185,10 +186,43 @@ def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> boo
     return arguments[:1] in ("", "{", " ") and call.is_whole
 
 
-class ChunkDecoder:
-    """One answer; see the module's docstring. Every method may raise ``ProviderError``."""
+class _Echo:
+    """The words that an answer goes on from, where the server may tell them again before the rest."""
 
-    def __init__(self, route: Route, *, new_call_id: Callable[[], str] = new_call_id) -> None:
+    def __init__(self, words: str) -> None:
+        self._words = words
+        self._taken = 0
+        """How many of their characters came again."""
+
+    def new_of(self, text: str) -> str:
+        """What of the text is not said again. Where it turns out to be no echo, with what was held back."""
+        rest = self._words[self._taken :]
+        if rest.startswith(text):
+            self._taken += len(text)
+            return ""
+        new = text[len(rest) :] if text.startswith(rest) else self._words[: self._taken] + text
+        self._words, self._taken = "", 0
+        return new
+
+    def held(self) -> str:
+        """What came again in part alone: so it was said anew."""
+        return self._words[: self._taken] if self._taken < len(self._words) else ""
+
+    def without(self, parts: list[Part]) -> list[Part]:
+        """The parts, without what is said again."""
+        kept = (TextPart(self.new_of(part.text)) if isinstance(part, TextPart) else part for part in parts)
+        return [part for part in kept if not isinstance(part, TextPart) or part.text]
+
+    @property
+    def is_over(self) -> bool:
+        return not self._words
+
+
+class ChunkDecoder:
+    """One answer, or the rest of one that was ``begun``; see the module's docstring. Every method may raise
+    ``ProviderError``."""
+
+    def __init__(self, route: Route, *, begun: str = "", new_call_id: Callable[[], str] = new_call_id) -> None:
         self._provider = route.server
         self._asked_model = route.model
         self._calls = _StreamedCalls(route, new_call_id)
@@ -197,8 +231,9 @@ class ChunkDecoder:
         self.usage: Usage | None = None
         """As far as the server has said, also of an answer that fails."""
         self._model: str | None = None
+        self._echo = _Echo(begun if route.options.prefix is PrefixDialect.PREFIX_ECHOED else "")
         self._has_said_something = False
-        self._is_visible = False
+        self._is_visible = is_visible((TextPart(begun),))
         """There is something to show, calls aside."""
         self.is_complete = False
         """``Finished`` has been returned: nothing of what follows matters."""
@@ -278,6 +313,8 @@ class ChunkDecoder:
             append_text(said.content, parts, TextPart)
         if said.refusal:
             append_text(said.refusal, parts, TextPart)
+        if not self._echo.is_over:
+            parts[:] = self._echo.without(parts)
         if not self._is_visible:
             self._is_visible = is_visible(parts)
         if calls := said.tool_calls:
@@ -290,6 +327,8 @@ class ChunkDecoder:
         if not self._calls and not self._is_visible:
             raise empty_answer(self._provider, reason, has_said_something=self._has_said_something)
         last = self._calls.end()
+        if held := self._echo.held():
+            last.insert(0, TextPart(held))
         if self._calls and self._reasoning_field:
             data = encode({"field": self._reasoning_field}).decode()
             last.append(OpaquePart(self._provider.name, self._asked_model, REASONING, data))
@@ -309,5 +348,5 @@ WIRE = Wire(
     _target,
     lambda route: key_headers(route.base_url, route.api_key),
     request_body,
-    lambda _, route: ChunkDecoder(route),
+    lambda request, route: ChunkDecoder(route, begun=request.begun),
 )

@@ -9,6 +9,8 @@ copied but into its slice. What is sent of a history is decided by ``conversatio
 * What a server hangs on a call (``extra_content``: Gemini's thought signatures) goes back to it with that call, as long
   as it is the same server and model. So does the reasoning of an answer that called tools, in the field that it came
   in: some servers refuse to go on without. All other reasoning stays here.
+* An answer that was begun (``ModelRequest.begun``) is the last message, marked in the server's dialect as one to go on
+  with.
 """
 
 from __future__ import annotations
@@ -21,9 +23,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from chatcluster.llm.conversation import AnsweredCall, Utterance, conversation, is_blank, result_texts
+from chatcluster.llm.conversation import (
+    AnsweredCall,
+    DocumentPart,
+    SentPart,
+    Utterance,
+    conversation,
+    is_blank,
+    result_texts,
+)
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra
+from chatcluster.models import PrefixDialect
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
@@ -36,6 +47,11 @@ BLANK_LINE = rb"\n\n"
 """As it stands in JSON."""
 OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 IMAGE_NOTE = "[image %d of this result is in the message after the results]"
+_PREFIX_MARKS = {
+    PrefixDialect.PREFIX: b',"prefix":true',
+    PrefixDialect.PREFIX_ECHOED: b',"prefix":true',
+    PrefixDialect.PARTIAL: b',"partial":true',
+}
 _CALL_ID = re.compile(r"[\x21-\x7e]{1,40}")
 
 
@@ -53,10 +69,11 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     """The body of a streaming request for the next assistant message."""
     return slices(
         chain(
-            (encode(_parameters(route))[:-1],),
+            (encode(_parameters(route) | _to_go_on(request, route))[:-1],),
             _wire_tools(request),
             (b',"messages":[',),
             _wire_messages(request.messages, route),
+            _begun(request, route),
             (b"]}",),
         )
     )
@@ -76,6 +93,21 @@ def _parameters(route: Route) -> dict[str, Any]:
     if options.reasoning_effort is not None:
         parameters["reasoning_effort"] = options.reasoning_effort
     return with_extra(parameters, options, {"messages", "tools", "tool_choice"})
+
+
+def _to_go_on(request: ModelRequest, route: Route) -> dict[str, Any]:
+    if not request.begun or route.options.prefix is not PrefixDialect.CONTINUE_FINAL_MESSAGE:
+        return {}
+    return {"continue_final_message": True, "add_generation_prompt": False}
+
+
+def _begun(request: ModelRequest, route: Route) -> Iterator[bytes]:
+    """The answer as far as it was said, as the last message: the model goes on from there."""
+    if not request.begun:
+        return
+    yield b',{"role":"assistant","content":"'
+    yield from text_pieces(request.begun)
+    yield b'"' + _PREFIX_MARKS.get(route.options.prefix, b"") + b"}"
 
 
 def _wire_tools(request: ModelRequest) -> Iterator[bytes]:
@@ -104,7 +136,7 @@ class _Open(NamedTuple):
     """Its content is a list of blocks; else it is one text."""
 
     def takes(self, said: Utterance) -> bool:
-        return said.message.role is self.role and not said.calls and (self.has_blocks or not said.has_images)
+        return said.message.role is self.role and not said.calls and (self.has_blocks or not said.has_media)
 
     @property
     def ending(self) -> bytes:
@@ -125,7 +157,7 @@ def _wire_messages(history: tuple[Message, ...], route: Route) -> Iterator[bytes
             yield b"" if is_open is None else is_open.ending
             yield b'%s{"role":"%s","content":' % (comma, said.message.role.value.encode())
             comma = b","
-            is_open = None if said.calls else _Open(said.message.role, said.has_images)
+            is_open = None if said.calls else _Open(said.message.role, said.has_media)
             yield b"" if is_open is None else b"[" if is_open.has_blocks else b'"'
         if is_open is not None:
             yield from _wire_blocks(said.message.parts) if is_open.has_blocks else _wire_texts(said.message)
@@ -180,7 +212,7 @@ def _wire_texts(message: Message) -> Iterator[bytes]:
             yield from text_pieces(part.text)
 
 
-def _wire_blocks(parts: Iterable[Part]) -> Iterator[bytes]:
+def _wire_blocks(parts: Iterable[SentPart]) -> Iterator[bytes]:
     """The items of a content that is a list."""
     comma = b""
     for part in parts:
@@ -190,6 +222,11 @@ def _wire_blocks(parts: Iterable[Part]) -> Iterator[bytes]:
             yield b'"}'
         elif isinstance(part, ImagePart):
             yield comma + b'{"type":"image_url","image_url":{"url":"data:'
+            yield from text_pieces(f"{part.media_type};base64,")
+            yield from text_pieces(part.data)
+            yield b'"}}'
+        elif isinstance(part, DocumentPart):
+            yield comma + b'{"type":"file","file":{"filename":%s,"file_data":"data:' % encode(part.name)
             yield from text_pieces(f"{part.media_type};base64,")
             yield from text_pieces(part.data)
             yield b'"}}'

@@ -10,6 +10,7 @@
 
 An answer **in the background** tells its ID as soon as it is known (``Attachable``), and each piece its number. To
 attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
+An answer that nobody wants any more is cancelled there.
 Of an item that had begun before that, what comes of it counts; a call that had begun is told whole when it is done.
 """
 
@@ -53,7 +54,7 @@ from chatcluster.parts import (
     encode,
     is_visible,
 )
-from chatcluster.ports import Attachable, Delta, Finished, ModelEvent, ModelRequest
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest
 
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _FINAL = {"response.completed", "response.incomplete"}
@@ -291,8 +292,16 @@ def _target(request: ModelRequest, route: Route) -> Target:
         query["include[]"] = ENCRYPTED
     if request.attach.after is not None:
         query["starting_after"] = str(request.attach.after)
-    answer_id = quote(request.attach.answer_id, safe="")
-    return Target("GET", end_point_url(route.base_url, f"/responses/{answer_id}", query=urlencode(query)))
+    return Target("GET", end_point_url(route.base_url, _path(request.attach), query=urlencode(query)))
+
+
+def _cancel(request: ModelRequest, route: Route) -> Target:
+    assert request.attach is not None
+    return Target("POST", end_point_url(route.base_url, f"{_path(request.attach)}/cancel"))
+
+
+def _path(attach: Attachment) -> str:
+    return f"/responses/{quote(attach.answer_id, safe='')}"
 
 
 def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
@@ -300,4 +309,4 @@ def _decoder(request: ModelRequest, route: Route) -> ResponseDecoder:
     return ResponseDecoder(route, goes_on=request.attach is not None and request.attach.after is not None)
 
 
-WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder)
+WIRE = Wire(_target, lambda route: key_headers(route.base_url, route.api_key), request_body, _decoder, _cancel)

@@ -19,7 +19,16 @@ from itertools import chain
 from typing import Any
 
 from chatcluster.llm.chunks import is_json_object
-from chatcluster.llm.conversation import EMPTY_RESULT, AnsweredCall, Utterance, conversation, is_blank, result_texts
+from chatcluster.llm.conversation import (
+    EMPTY_RESULT,
+    AnsweredCall,
+    DocumentPart,
+    SentPart,
+    Utterance,
+    conversation,
+    is_blank,
+    result_texts,
+)
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
 from chatcluster.parts import ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolCallPart, encode
@@ -172,7 +181,7 @@ def _output(call: AnsweredCall) -> Iterator[bytes]:
     yield b"]"
 
 
-def _blocks(parts: tuple[Part, ...]) -> Iterator[bytes | None]:
+def _blocks(parts: tuple[SentPart, ...]) -> Iterator[bytes | None]:
     for part in parts:
         if isinstance(part, TextPart) and not is_blank(part.text):
             yield b'{"type":"input_text","text":"'
@@ -181,6 +190,12 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[bytes | None]:
             yield None
         elif isinstance(part, ImagePart):
             yield b'{"type":"input_image","detail":"auto","image_url":"data:'
+            yield from text_pieces(f"{part.media_type};base64,")
+            yield from text_pieces(part.data)
+            yield b'"}'
+            yield None
+        elif isinstance(part, DocumentPart):
+            yield b'{"type":"input_file","filename":%s,"file_data":"data:' % encode(part.name)
             yield from text_pieces(f"{part.media_type};base64,")
             yield from text_pieces(part.data)
             yield b'"}'

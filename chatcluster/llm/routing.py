@@ -71,4 +71,5 @@ def _route(candidate: Candidate, keys: Opening) -> Route:
         output_tokens_max=model.output_tokens_max,
         include_usage=provider.options.include_usage,
         in_background=model.continuation is Continuation.BACKGROUND,
+        goes_on_from_words=model.continuation is Continuation.PREFIX,
     )

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from chatcluster.llm.failures import Provider
-from chatcluster.models import Kind, ModelOptions
+from chatcluster.models import Continuation, Kind, ModelOptions
 from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
 from chatcluster.ports import ModelEvent, ModelRequest
 from chatcluster.usage import Prices, Usage
@@ -42,9 +42,26 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Stands for what the prompt begins with: opaque parts which are bound to that are for the same alone."""
     in_background: bool = False
     """The server goes on with an answer that nobody listens to, so that one can attach to it again."""
+    goes_on_from_words: bool = False
+    """It can be given the beginning of an answer, and says the rest."""
 
     def __repr__(self) -> str:
         return f"<Route {self.kind} {self.server.name} {self.model}>"
+
+
+def continuation_of(route: Route) -> Continuation:
+    """What this server can do with an answer that was begun, on this wire."""
+    if route.in_background and route.kind is Kind.RESPONSES:
+        return Continuation.BACKGROUND
+    return Continuation.PREFIX if route.goes_on_from_words and route.kind is Kind.OPENAI else Continuation.NONE
+
+
+def require_able(request: ModelRequest, route: Route) -> None:
+    """Raises ``ProviderError`` where the server cannot go on with an answer as the request wants it: what was set may
+    have changed since somebody asked."""
+    needs = Continuation.BACKGROUND if request.attach is not None else Continuation.PREFIX if request.begun else None
+    if needs is not None and continuation_of(route) is not needs:
+        raise route.server.error(f"{route.model} cannot go on with the answer", "answer_forgotten", retryable=True)
 
 
 def is_for(part: OpaquePart, route: Route) -> bool:
@@ -109,3 +126,5 @@ class Wire(NamedTuple):
     body: Callable[[ModelRequest, Route], Iterator[bytes]]
     """In slices of bounded work."""
     decoder: Callable[[ModelRequest, Route], Decoder]
+    cancel: Callable[[ModelRequest, Route], Target] | None = None
+    """Of an answer in the background, on the wires that have such."""

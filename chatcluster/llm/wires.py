@@ -10,7 +10,7 @@ from chatcluster.llm import anthropic, openai, responses
 from chatcluster.llm.addresses import secrets_in
 from chatcluster.llm.failures import Provider
 from chatcluster.llm.wire import Route, Wire
-from chatcluster.models import Kind
+from chatcluster.models import Input, Kind, ModelOptions
 from chatcluster.ports import ModelRequest
 
 WIRES: Mapping[Kind, Wire] = {
@@ -27,6 +27,7 @@ def settings_routing(settings: Settings) -> Routing:
     """All requests go to the server of the settings, and to the model that they or the settings name."""
     base_url, api_key = settings.llm_base_url.strip(), settings.llm_api_key.strip()
     server = server_at(base_url, api_key)
+    options = ModelOptions(input=tuple(map(Input, settings.llm_input.split(","))))
 
     def route(request: ModelRequest) -> Route:
         if not base_url:
@@ -48,6 +49,7 @@ def settings_routing(settings: Settings) -> Routing:
             base_url=base_url,
             api_key=api_key,
             model=model,
+            options=options,
             include_usage=settings.llm_include_usage,
         )
 

@@ -26,7 +26,6 @@ from chatcluster.memory.registry import MemoryRegistry
 from chatcluster.memory.sessions import MemorySessions
 from chatcluster.memory.store import MemoryStore
 from chatcluster.memory.streams import MemoryStreams
-from chatcluster.memory.usage import MemoryUsage
 
 __all__ = [
     "Link",
@@ -40,5 +39,4 @@ __all__ = [
     "MemorySessions",
     "MemoryStore",
     "MemoryStreams",
-    "MemoryUsage",
 ]

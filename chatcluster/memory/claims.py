@@ -7,7 +7,8 @@ from uuid import UUID
 
 from chatcluster.chat import Status, claimed
 from chatcluster.config import Settings
-from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION
 from chatcluster.ports import SUSPECTED_TAKEOVERS, Claimed, alone_seconds
 
@@ -75,7 +76,7 @@ class Claims:
         self._database.change(row, claimed(self._database.found(row), worker_id))
         self._database.log_claimed(row, worker_id)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
-        return Claimed(self._database.view(row), retry_seconds)
+        return Claimed(self._database.view(row), retry_seconds, self._database.told(row))
 
 
 def _is_suspect(row: ChatRow) -> bool:

@@ -6,16 +6,19 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from chatcluster.chat import CallState, Decision, Fence, Grant, OpenCall, Remember, Status
 from chatcluster.errors import Fenced, Moved
-from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.families import MemoryFamilies, awaiting
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION, Message, ToolCallPart
 from chatcluster.ports import PERMISSION_SECONDS, PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
 
 
-class MemoryLedger:
+class MemoryLedger(MemoryFamilies):
     def __init__(self, database: MemoryDatabase, link: Link) -> None:
         self._database = database
         self._link = link
@@ -76,12 +79,18 @@ class MemoryLedger:
     # parts of a transition
 
     def _actions(self, row: ChatRow) -> tuple[Action, ...]:
+        kin = self._database.kept.families.kin
+        agents = [self._database.chats[each] for each in kin if kin[each].root_id == row.id]
+        return (*self._own_actions(row), *(action for agent in agents for action in self._own_actions(agent, agent.id)))
+
+    def _own_actions(self, row: ChatRow, agent_id: UUID | UnsetType = UNSET) -> tuple[Action, ...]:
         if row.state.status is not Status.REQUIRES_ACTION:
             return ()
         asked = _asked(row.messages)
-        return tuple(self._action(row, call, asked[call.call_id]) for call in row.state.open_calls if call.waits)
+        waiting = [call for call in row.state.open_calls if call.waits and call.state is not CallState.AGENTS]
+        return tuple(self._action(row, call, asked[call.call_id], agent_id) for call in waiting)
 
-    def _action(self, row: ChatRow, call: OpenCall, part: ToolCallPart) -> Action:
+    def _action(self, row: ChatRow, call: OpenCall, part: ToolCallPart, agent_id: UUID | UnsetType) -> Action:
         return Action(
             call.call_id,
             call.name,
@@ -90,6 +99,7 @@ class MemoryLedger:
             call.digest,
             self._database.date(row.calls.deadlines[call.call_id]),
             may_have_run=call.started_epoch is not None,
+            chat_id=agent_id,
         )
 
     def _write_calls(self, row: ChatRow, decision: Decision) -> None:
@@ -129,8 +139,9 @@ class MemoryLedger:
         state, locked = row.state, row.id in self._database.locked_rows
         if locked or state.status is not Status.REQUIRES_ACTION or state.content_version > CONTENT_VERSION:
             return ()
-        now = self._database.clock()
-        return tuple(call_id for call_id, deadline in row.calls.deadlines.items() if deadline <= now)
+        now, agents = self._database.clock(), awaiting(row)
+        overdue = [call_id for call_id, deadline in row.calls.deadlines.items() if deadline <= now]
+        return tuple(call_id for call_id in overdue if call_id not in agents)
 
     def _with_deadline(self, row: ChatRow, call: OpenCall) -> OpenCall:
         deadline = row.calls.deadlines.get(call.call_id)

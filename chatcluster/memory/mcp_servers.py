@@ -6,10 +6,12 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chatcluster.errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
-from chatcluster.memory.database import GrantRow, LoginRow, MemoryDatabase
+from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import GrantRow, LoginRow
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer
+from chatcluster.ports.administration import Deed
 
 
 class MemoryMcpServers:
@@ -21,14 +23,15 @@ class MemoryMcpServers:
         async with self._link.crossing("servers"):
             return tuple(sorted(self._database.mcp.servers.values(), key=lambda server: server.slug))
 
-    async def add(self, server: McpServer) -> McpServer:
+    async def add(self, server: McpServer, deed: Deed | None = None) -> McpServer:
         async with self._link.crossing("add"):
             if len(self._database.mcp.servers) >= MCP_SERVERS_MAX:
                 raise McpServersFull(f"there are {MCP_SERVERS_MAX} servers of tools already; remove one")
             self._require_free(server)
+            self._database.record_deed(deed)
             return self._put(server, revision=1, created_at=self._database.now())
 
-    async def change(self, server: McpServer) -> McpServer:
+    async def change(self, server: McpServer, deed: Deed | None = None) -> McpServer:
         async with self._link.crossing("change"):
             known = self._database.mcp.servers.get(server.id)
             if known is None:
@@ -36,15 +39,17 @@ class MemoryMcpServers:
             if known.revision != server.revision:
                 raise McpServerChanged("the server was changed at the same time; read it again", slug=server.slug)
             self._require_free(server)
+            self._database.record_deed(deed)
             return self._put(server, revision=server.revision + 1, created_at=known.created_at)
 
-    async def remove(self, slug: str) -> bool:
+    async def remove(self, slug: str, deed: Deed | None = None) -> bool:
         async with self._link.crossing("remove"):
             found = next((s for s in self._database.mcp.servers.values() if s.slug == slug), None)
             if found is None:
                 return False
             del self._database.mcp.servers[found.id]
             self._forget(found.id)
+            self._database.record_deed(deed)
             return True
 
     async def begin_login(self, login: Login, *, seconds: float) -> bool:

@@ -7,7 +7,7 @@ from itertools import accumulate, islice, takewhile
 
 from chatcluster.content import SummaryPart
 from chatcluster.errors import HistoryTooLarge
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
 from chatcluster.room import bytes_of

@@ -24,6 +24,7 @@ from chatcluster.chat import (
     OwnerCommand,
     Queued,
     Release,
+    Rename,
     Replaced,
     UserCommand,
     create,
@@ -35,14 +36,17 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.claims import Claims
-from chatcluster.memory.database import Booking, ChatRow, MemoryDatabase, Origin, UsedKey
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
-from chatcluster.memory.pages import counted, history_page_of, page_of, turns_of
+from chatcluster.memory.pages import history_page_of, page_of, turns_of
+from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
+from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
+    Booking,
     Changes,
     Chat,
     ChatRead,
@@ -58,7 +62,6 @@ from chatcluster.ports import (
     Version,
     require_rest,
 )
-from chatcluster.room import bytes_of, new_parts, require_room
 from chatcluster.texts import in_any_case
 
 
@@ -88,9 +91,10 @@ class MemoryStore(Claims, MemoryLedger):
         async with self._link.crossing("delete"):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
-            del self._database.chats[chat_id]
-            self._forget_permissions(owner_id, chat_id)
-            self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
+            self._require_family_rest(self._database.row(chat_id))
+            families = self._database.kept.families
+            for each in [chat_id, *(each for each, kin in families.kin.items() if kin.root_id == chat_id)]:
+                self._delete(each, owner_id)
             return chat
 
     async def commit(
@@ -200,7 +204,9 @@ class MemoryStore(Claims, MemoryLedger):
         words: str | None = None,
     ) -> tuple[Chat, ...]:
         async with self._link.crossing("list_chats"):
+            kin = self._database.kept.families.kin
             newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
+            newest = [row for row in newest if row.id not in kin]
             if after is not None:
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
             wanted = [row for row in newest if archived is None or row.state.archived == archived]
@@ -214,7 +220,8 @@ class MemoryStore(Claims, MemoryLedger):
         async with self._link.crossing("list_changed"):
             now = self._database.now()
             since = min(now, as_of or now) - timedelta(seconds=seconds)
-            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids]
+            kin = self._database.kept.families.kin
+            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids and row.id not in kin]
             changed = [row for row in changed if row.updated_at > since]
             changed.sort(key=lambda row: (row.updated_at, row.id))
             if after is not None:
@@ -267,31 +274,38 @@ class MemoryStore(Claims, MemoryLedger):
 
     def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
         decision = create(Create(chat.messages))
+        require_files_of_new(self._database, chat)
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
-        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers)
+        row.setup = ChatSetup(client_tools=chat.client_tools, mcp_servers=chat.mcp_servers, agents=chat.agents)
+        if chat.system_prompt:
+            self._database.kept.prompts[chat.id] = chat.system_prompt
         self._database.chats[chat.id] = row
+        if chat.wants_title:
+            self._database.kept.titles_wanted[chat.id] = TitleWish(self._database.clock())
         decision = msgspec.structs.replace(decision, state=self._database.found(row))
         return self._remember(chat.owner_id, idempotency, self._write(row, decision))
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         row = self._owned(chat_id, owner_id)
-        self._make_sure_of_room(row, command)
-        outcome = self._write(row, decide(self._database.found(row), command, facts=_facts(row, command)))
-        return self._remember(owner_id, idempotency, outcome)
+        make_sure_of_room(row, command, self._settings.history_bytes_max)
+        if isinstance(command, Rename):
+            self._database.kept.titles_wanted.pop(chat_id, None)
+        decision = decide(self._database.found(row), command, facts=_facts(row, command))
+        require_files_of(self._database, row, command)
+        return self._remember(owner_id, idempotency, self._write(row, decision))
+
+    def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
+        families = self._database.kept.families
+        del self._database.chats[chat_id]
+        families.kin.pop(chat_id, None)
+        families.orders.pop(chat_id, None)
+        self._database.kept.titles_wanted.pop(chat_id, None)
+        self._forget_permissions(owner_id, chat_id)
+        self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
-
-    def _make_sure_of_room(self, row: ChatRow, command: UserCommand) -> None:
-        parts = new_parts(command)
-        if parts is None:
-            return
-        if isinstance(command, Edit):
-            held = bytes_of(counted(message for message in row.messages if message.id < command.message_id))
-        else:
-            held = bytes_of(counted(row.messages)) + bytes_of(row.queue)
-        require_room(held, parts, bytes_max=self._settings.history_bytes_max)
 
     def _commit(self, fence: Fence, command: OwnerCommand, spent: Booking) -> Outcome:
         row = self._database.chats.get(fence.chat_id)
@@ -338,6 +352,7 @@ class MemoryStore(Claims, MemoryLedger):
         if decision.setup is not None:
             _set_up(row, decision.setup)
         self._write_calls(row, decision)
+        self._give_orders(row, decision)
         if state.retry is None:
             row.retry_at = None
         elif decision.retry_delay_ms is not None:
@@ -376,6 +391,8 @@ def _set_up(row: ChatRow, setup: ChatSetup) -> None:
     if setup.model is not UNSET:
         row.model = setup.model
     given = {name: value for name in ("client_tools", "mcp_servers") if (value := getattr(setup, name)) is not None}
+    if setup.agents is not UNSET:
+        given["agents"] = setup.agents
     row.setup = msgspec.structs.replace(row.setup, **given)
 
 

@@ -7,9 +7,11 @@ port             for real                        in one process
 ``Registry``     ``postgres/registry.py``        ``memory/registry.py``
 ``Accounts``     ``postgres/accounts.py``        ``memory/accounts.py``
 ``Models``       ``postgres/models.py``          ``memory/models.py``
+``Prompts``      ``postgres/prompts.py``         ``memory/prompts.py``
 ``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
+``Files``        ``postgres/files.py``           ``memory/files.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
@@ -107,10 +109,9 @@ from chatcluster.ports.registry import (
 from chatcluster.ports.sessions import Sessions
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
-    SUSPECTED_SECONDS,
-    SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
+    Booking,
     Changes,
     Chat,
     ChatRead,
@@ -125,10 +126,10 @@ from chatcluster.ports.store import (
     Outcome,
     Store,
     Version,
-    alone_seconds,
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
+from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, alone_seconds
 from chatcluster.ports.toolbox import (
     Approval,
     Effect,
@@ -171,6 +172,7 @@ __all__ = [
     "Auth",
     "Availability",
     "BearerAuth",
+    "Booking",
     "Burial",
     "Changes",
     "Chat",

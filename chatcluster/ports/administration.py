@@ -75,6 +75,18 @@ class AuditEntry(msgspec.Struct, frozen=True):
     details: dict[str, Any] = {}
 
 
+class Deed(msgspec.Struct, frozen=True):
+    """What an administrator is about to do, for the log: it is written in the transaction that does it, or not at all.
+
+    ``details`` has no secret, and no more than names what changed.
+    """
+
+    by: Account
+    action: str
+    target: str
+    details: dict[str, Any] = {}
+
+
 class Administration(Protocol):
     """Each list is one consistent read. Pages of logs are newest first; ``before`` is the ID of the last one seen."""
 

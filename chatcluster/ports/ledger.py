@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from chatcluster.chat import CallState, Fence, OpenCall
 
@@ -38,6 +39,8 @@ class Action(msgspec.Struct, frozen=True):
     digest: str
     deadline: datetime
     may_have_run: bool = False
+    chat_id: UUID | UnsetType = UNSET
+    """Of an agent, where the call is that one's and not the chat's own."""
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -72,7 +75,8 @@ class Ledger(Protocol):
         ...
 
     async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
-        """What a chat that requires action waits for, in call order; nothing of any other."""
+        """What a chat that requires action waits for, in call order, and behind that what its agents do. That a chat
+        waits for its own agents is no action of anybody."""
         ...
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:

@@ -18,7 +18,9 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.errors import InvalidRequest, McpServerNotFound
+from chatcluster.errors import InvalidRequest
+from chatcluster.mcp_errors import McpServerNotFound
+from chatcluster.ports.administration import Deed
 from chatcluster.ports.toolbox import Approval, Effect
 
 MCP_SERVERS_MAX = 100
@@ -155,20 +157,22 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpServers(Protocol):
+    """A ``deed`` is logged with what was done, and not where that is refused."""
+
     async def servers(self) -> tuple[McpServer, ...]:
         """All, by slug."""
         ...
 
-    async def add(self, server: McpServer) -> McpServer:
+    async def add(self, server: McpServer, deed: Deed | None = None) -> McpServer:
         """Raises ``SlugTaken`` and ``McpServersFull``."""
         ...
 
-    async def change(self, server: McpServer) -> McpServer:
+    async def change(self, server: McpServer, deed: Deed | None = None) -> McpServer:
         """Replace the row that has this ID and revision. Raises ``McpServerChanged`` if it has another revision,
         ``McpServerNotFound``, ``SlugTaken``."""
         ...
 
-    async def remove(self, slug: str) -> bool:
+    async def remove(self, slug: str, deed: Deed | None = None) -> bool:
         """With its grants. False if there is none."""
         ...
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster.models import Continuation
 from chatcluster.parts import Message, Part, Usage
 from chatcluster.usage import NO_USAGE, Prices
 
@@ -83,6 +84,9 @@ class ModelRequest(msgspec.Struct, frozen=True):
     attach: Attachment | None = None
     """Nothing is asked: the rest of this answer is listened to. ``ProviderError`` of kind ``answer_forgotten`` if the
     provider has it no more."""
+    begun: str = ""
+    """The answer has these words already: the model goes on from there, and says the rest alone. ``ProviderError`` of
+    kind ``answer_forgotten`` if this model cannot."""
     failures: int = 0
     """How often the model failed at this step before: another one may take its place."""
     meter: Meter | None = None
@@ -131,4 +135,13 @@ class Model(Protocol):
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
         """One attempt at a response. The iterator ends after ``Finished``, or raises ``ProviderError``;
         an end of the wire without a terminal event is a ``ProviderError`` (kind ``stream_incomplete``)."""
+        ...
+
+    def continuation(self, request: ModelRequest) -> Continuation:
+        """What the model that would be asked can do with an answer that was begun and whose owner is gone."""
+        ...
+
+    async def cancel(self, request: ModelRequest) -> None:
+        """Nobody wants the answer any more that ``request.attach`` names: its provider is told, if that can be done.
+        Raises ``ProviderError`` where it cannot; the caller bounds it."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chatcluster.ports.limits import UNLIMITED, LimitCheck
 from chatcluster.ports.model import Model, Window, Windows
 from chatcluster.ports.pubsub import PubSub
 from chatcluster.ports.registry import Registry
@@ -26,3 +27,4 @@ class Outside:
     model: Model
     toolbox: Toolbox
     windows: Windows = no_window
+    limits: LimitCheck = UNLIMITED

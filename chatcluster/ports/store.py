@@ -12,24 +12,13 @@ import msgspec
 from chatcluster.chat import ChatState, ClientTool, Fence, OwnerCommand, Status, StoredState, UserCommand
 from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
+from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
+from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
 from chatcluster.usage import Spent
 
-SUSPECTED_TAKEOVERS = 3
-"""A chat of which so many tenures in a row did not end in order may be what ended them."""
-
-SUSPECTED_SECONDS = 2.0
-"""For so long at most it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
-
-
-def alone_seconds(takeovers: int) -> float:
-    """For how long a suspect in so many tenures has its owner for itself.
-
-    An eighth of ``SUSPECTED_SECONDS`` at first, because those that wait for it are suspected with it and most are
-    innocent, and twice as long with each further death, which tells those that kill slowly.
-    """
-    return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)
-
+Booking = tuple[Spent, ...]
+"""What an owner's commit books, besides what it decides."""
 
 VERSION_MAX = 2**63 - 1
 
@@ -70,15 +59,30 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
     updated_at: datetime
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    agents: bool | None = None
+    """Whether it may have agents; None: as the deployment is set."""
+    parent_id: UUID | None = None
+    """The chat that this one is an agent of, as ``root_id`` is the one at the top; ``depth`` below that."""
+    root_id: UUID | None = None
+    depth: int = 0
+    has_agents: bool = False
+
+    @property
+    def family_id(self) -> UUID:
+        """The chat at the top of the family: itself, if it is nobody's agent."""
+        return self.root_id or self.id
 
     @property
     def failed_attempt(self) -> int:
-        """The newest attempt at this history that came to nothing: the one before, or the one that is to be retried."""
-        return max(0, self.attempt - 1) if self.retry is None else self.retry.attempt
+        """The newest attempt at this history that came to nothing because the model failed. One whose owner is gone
+        may go on with the next owner, so it is another one's beginning that says it did not."""
+        return self.failed if self.retry is None else max(self.failed, self.retry.attempt)
 
     @property
     def shown_status(self) -> str:
-        """The status in the API: a runnable chat that nobody owns yet is ``pending``."""
+        """The status in the API: a runnable chat that nobody owns yet is ``pending``; to wait for agents is to run."""
+        if self.status is Status.REQUIRES_ACTION and self.waits_for_agents:
+            return str(Status.RUNNING)
         if self.status is Status.RUNNING and self.worker_id is None and not self.archived:
             return "pending"
         return str(self.status)
@@ -108,7 +112,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class NewChat(msgspec.Struct, frozen=True):
-    """``messages``: a system prompt, the first message to answer, both or none."""
+    """``messages``: a system prompt, the first message to answer, both or none. ``wants_title``: a model is to find a
+    better title."""
 
     id: UUID
     owner_id: UUID
@@ -117,6 +122,13 @@ class NewChat(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...]
     client_tools: tuple[ClientTool, ...] = ()
     mcp_servers: tuple[str, ...] = ()
+    system_prompt: str = ""
+    """Its own, apart from the messages."""
+    agents: bool | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
+    depth: int = 0
+    wants_title: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -125,6 +137,8 @@ class Claimed(msgspec.Struct, frozen=True):
     chat: Chat
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
+    prompts: ToldPrompts = NOTHING_TOLD
+    """What its model is told before the conversation, as of now."""
 
     @property
     def wait_seconds(self) -> float:
@@ -211,7 +225,7 @@ class Changes(msgspec.Struct, frozen=True):
     timeline: int | None = None
 
 
-class Store(Ledger, Protocol):
+class Store(Ledger, Families, Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides.
 
     The first write after a failover leaps, see ``chat/timeline.py``.
@@ -236,14 +250,14 @@ class Store(Ledger, Protocol):
         ...
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
-        """Delete a chat that rests, with all that belongs to it, for good. Returns what it was.
+        """Delete a chat that rests, with all that belongs to it, its agents too, for good. Returns what it was.
 
-        Raises ``ChatNotFound`` (also for another user's chat) and ``ChatBusy``.
+        Raises ``ChatNotFound`` (also for another user's chat), ``ChatBusy`` (of agents too), ``AgentChat``.
         """
         ...
 
     async def commit(
-        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: tuple[Spent, ...] = ()
+        self, fence: Fence, command: OwnerCommand, *, known: Chat | None = None, spent: Booking = ()
     ) -> Outcome:
         """An owner's transition. Raises ``Fenced`` or ``Moved``, having written nothing.
 
@@ -356,7 +370,8 @@ class Store(Ledger, Protocol):
         pinned: bool | None = None,
         words: str | None = None,
     ) -> tuple[Chat, ...]:
-        """Newest first; ``after`` is the last chat of the previous page. An unknown one raises ``ChatNotFound``.
+        """Those that are nobody's agents, newest first; ``after`` is the last chat of the previous page. An unknown one
+        raises ``ChatNotFound``.
 
         ``words``: only chats with these in their title, in whatever case. None leaves a choice away.
         """
@@ -365,7 +380,8 @@ class Store(Ledger, Protocol):
     async def list_changed(
         self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
     ) -> Changes:
-        """A page of those chats of these owners that changed in the last ``seconds``, or ``seconds`` before ``as_of``.
+        """A page of those chats of these owners, nobody's agents, that changed in the last ``seconds``, or ``seconds``
+        before ``as_of``.
 
         ``as_of`` is what an earlier call returned. Both times are by the database's clock, and the earlier one counts:
         so a clock that is set, forward or back, hides no change. ``after`` is the last chat of the previous page.

@@ -41,10 +41,12 @@ class Approval(StrEnum):
 
 
 class RunBy(StrEnum):
-    """Where a call is run: by the chat's owner, or by the chat's client, which sends the result."""
+    """Where a call is run: by the chat's owner, or by the chat's client, which sends the result. Or nowhere: an agent
+    is what it waits for."""
 
     OWNER = "owner"
     CLIENT = "client"
+    AGENTS = "agents"
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +98,11 @@ class TurnTools(Protocol):
     @property
     def notices(self) -> Sequence[NoticePart]:
         """What the turn goes on without, as found by ``tools``."""
+        ...
+
+    @property
+    def instructions(self) -> Sequence[tuple[str, str]]:
+        """The servers that tools come from, as found by ``tools``: names, and what each says about itself, if any."""
         ...
 
     async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.ports import Account
-from chatcluster.ports.administration import AuditEntry, ChatFilter, Takeover, TakeoverFilter, UserRow, UsersChat
+from chatcluster.ports.administration import AuditEntry, ChatFilter, Deed, Takeover, TakeoverFilter, UserRow, UsersChat
 from chatcluster.postgres import Connection, Database, Row
 from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
@@ -77,6 +77,12 @@ def _entry(row: Row) -> AuditEntry:
 async def record(connection: Connection, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
     """Log what an administrator does, in the transaction that does it."""
     await connection.execute(SQL["record"], by.user_id, by.name, action, target, json_of(details))
+
+
+async def record_deed(connection: Connection, deed: Deed | None) -> None:
+    """The same; None for what nobody signed in for does, as a command at the database."""
+    if deed is not None:
+        await record(connection, deed.by, deed.action, deed.target, deed.details)
 
 
 async def _request_drain(connection: Connection, worker_id: UUID, by: Account) -> bool:

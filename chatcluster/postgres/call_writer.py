@@ -1,17 +1,20 @@
-"""Writes what a ``Decision`` says of tool calls, behind the messages that ask for them and before the chat's row."""
+"""Writes what a ``Decision`` says of tool calls, behind the messages that ask for them and before the chat's row; and
+what it means for other chats of a family, last of all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from uuid import UUID
 
-from chatcluster.chat import WAIT_SECONDS, Decision, Grant, OpenCall, Remember, Status
+from chatcluster.agents import waits_for_people
+from chatcluster.chat import WAIT_SECONDS, ChatState, Decision, Grant, OpenCall, Remember, Status
+from chatcluster.chat.family import Order, order_after
 from chatcluster.parts import Message, ToolCallPart
 from chatcluster.ports import PERMISSION_SECONDS, Chat
 from chatcluster.postgres import Connection
 from chatcluster.postgres.queries import load_queries
 
-SQL = load_queries("ledger.sql")
+SQL, FAMILIES = load_queries("ledger.sql"), load_queries("families.sql")
 
 
 async def write_calls(connection: Connection, chat_id: UUID, decision: Decision, messages: Sequence[Message]) -> None:
@@ -38,6 +41,7 @@ def _opened_columns(calls: Sequence[OpenCall], messages: Sequence[Message]) -> l
         [call.effect for call in calls],
         [call.run_by for call in calls],
         *_state_columns(calls),
+        [None if call.agent_id is None else str(call.agent_id) for call in calls],
     ]
 
 
@@ -54,6 +58,15 @@ def _state_columns(calls: Sequence[OpenCall]) -> list[list[object]]:
         [call.approved for call in calls],
         [call.seconds for call in calls],
     ]
+
+
+async def give_orders(connection: Connection, chat: Chat, before: ChatState, event: str) -> None:
+    """What a transition of ``chat`` means for its agents, and for those who look at the family."""
+    order = order_after(event)
+    if chat.has_agents and order is not None:
+        await connection.execute(FAMILIES["order_agents"], chat.id, chat.family_id, str(order))
+    if chat.root_id is not None and (waits_for_people(before) or waits_for_people(chat)):
+        await connection.execute(FAMILIES["order_look"], chat.root_id, str(Order.LOOK))
 
 
 async def permit(connection: Connection, chat: Chat, grant: Grant) -> None:

@@ -18,6 +18,7 @@ from chatcluster.chat import ErrorInfo
 from chatcluster.errors import StoreFailed, UnavailableError
 from chatcluster.ports import Claimed
 from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.prompts import told_of
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import chat_of, json_of
 
@@ -51,7 +52,7 @@ def _is_of_the_server(error: Exception) -> bool:
 
 
 def _claimed(row: Row) -> Claimed:
-    return Claimed(chat_of(row), row["retry_seconds"])
+    return Claimed(chat_of(row), row["retry_seconds"], told_of(row))
 
 
 async def _claim_one_by_one(database: Database, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:

@@ -21,16 +21,16 @@ from msgspec import UNSET
 from chatcluster.chat import DRAINED, ChatSetup, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
 from chatcluster.errors import CallerError, Fenced, Unreadable
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
-from chatcluster.ports import Chat, NewChat, Outcome
+from chatcluster.ports import Booking, Chat, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
-from chatcluster.postgres.call_writer import permit, write_calls
+from chatcluster.postgres.call_writer import give_orders, permit, write_calls
 from chatcluster.postgres.columns import column_values
+from chatcluster.postgres.file_references import have_files, refer, refer_queued
 from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
 from chatcluster.room import bytes_of, change_bytes
 from chatcluster.room import kept_bytes as kept_bytes_of
-from chatcluster.usage import Spent
 
 SQL = load_queries("chats.sql")
 UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
@@ -39,10 +39,6 @@ UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
 
 SEEN_COMMANDS = (Send, Interrupt)
 """Those that may be decided on the row alone, and are often: no facts besides it are looked up for them."""
-
-
-Booking = tuple[Spent, ...]
-"""What an owner's commit books, besides what it decides."""
 
 
 class Applied(NamedTuple):
@@ -64,8 +60,8 @@ NO_ORIGIN = (None, None, None)
 
 
 async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -> Row | None:
-    """The row of a new chat."""
-    return await connection.fetchrow(
+    """The row of a new chat, and its own prompt."""
+    row = await connection.fetchrow(
         SQL["insert_chat"],
         chat.id,
         chat.owner_id,
@@ -80,7 +76,15 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         json_of(chat.client_tools or None),
         list(chat.mcp_servers) or None,
         state.cause,
+        chat.agents,
+        chat.parent_id,
+        chat.root_id,
+        chat.depth,
+        chat.wants_title,
     )
+    if chat.system_prompt:
+        await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)
+    return row
 
 
 async def write_decision(
@@ -100,6 +104,8 @@ async def write_decision(
         await connection.execute(SQL["delete_messages_from"], chat_id, decision.delete_from, version)
     messages = await insert_messages(connection, chat_id, version, decision.messages, origin)
     queued = await _write_queue(connection, chat_id, decision)
+    await refer(connection, chat_id, messages, by_user=fence is None)
+    await refer_queued(connection, chat_id, before, queued)
     await write_calls(connection, chat_id, decision, messages)
     if fence is not None and _hands_over(decision):
         await connection.execute(SQL["log_handover"], chat_id, fence.worker_id)
@@ -107,6 +113,8 @@ async def write_decision(
     chat = chat_of(await _update_chat(connection, values, before, fence))
     if decision.grant is not None:
         await permit(connection, chat, decision.grant)
+    if chat.has_agents or chat.root_id is not None:
+        await give_orders(connection, chat, before, decision.event)
     return Outcome(chat, messages, queued, ended=ended)
 
 
@@ -116,9 +124,10 @@ def _hands_over(decision: Decision) -> bool:
 
 
 def is_plain(decision: Decision) -> bool:
-    """Whether ``write_known`` can write it: neither queue nor open calls play a part, and no history is deleted."""
+    """Whether ``write_known`` can write it: neither queue nor open calls play a part, no history is deleted, and no
+    file comes with it."""
     state = decision.state
-    return not _hands_over(decision) and not (
+    return not (_hands_over(decision) or have_files(decision.messages)) and not (
         decision.delete_from is not None or decision.enqueue or decision.dequeue or state.queue or state.open_calls
     )
 
@@ -152,7 +161,13 @@ async def write_known(
 
 async def apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
     """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
-    if row is None or row["queue_length"] or row["open_calls"] or not has_known_room(row, command, bytes_max):
+    if (
+        row is None
+        or row["queue_length"]
+        or row["open_calls"]
+        or row["has_agents"]
+        or not has_known_room(row, command, bytes_max)
+    ):
         return None
     try:
         seen = chat_of(row)
@@ -186,6 +201,13 @@ async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision, s
     version, code = decision.state.snapshot_version, None if error is None else error.code
     values = (chat_id, json_of(spent), version, decision.ended, code)
     return turn_of(await connection.fetchval(SQL["end_turn"], *values))
+
+
+async def insert_first_messages(connection: Connection, chat: NewChat, version: int) -> tuple[Message, ...]:
+    """What a new chat begins with."""
+    messages = await insert_messages(connection, chat.id, version, chat.messages, None)
+    await refer(connection, chat.id, messages, by_user=True)
+    return messages
 
 
 async def insert_messages(
@@ -268,6 +290,8 @@ def _setup_values(setup: ChatSetup | None) -> dict[str, object]:
         "model": None if setup.model is UNSET else setup.model,
         "client_tools": json_of(setup.client_tools),
         "mcp_servers": None if setup.mcp_servers is None else list(setup.mcp_servers),
+        "agents_chosen": setup.agents is not UNSET,
+        "agents": None if setup.agents is UNSET else setup.agents,
     }
 
 

@@ -16,6 +16,7 @@ from chatcluster.errors import Fenced, Moved, StoreFailed, Unreadable
 from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import existing
+from chatcluster.postgres.families import PostgresFamilies
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import actions_of, json_of, open_calls_of
 
@@ -24,7 +25,7 @@ UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version o
 SQL = load_queries("ledger.sql")
 
 
-class PostgresLedger:
+class PostgresLedger(PostgresFamilies):
     def __init__(self, database: Database) -> None:
         self._database = database
 

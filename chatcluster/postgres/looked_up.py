@@ -5,14 +5,16 @@ from __future__ import annotations
 from uuid import UUID
 
 from chatcluster.chat import NO_FACTS, Answer, Edit, Facts, Fence, OwnerCommand, Replaced, UserCommand, event_name
+from chatcluster.errors import AgentChat, ChatBusy
 from chatcluster.parts import Message, Role
+from chatcluster.ports import Chat
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import messages_of
 from chatcluster.room import has_room, new_parts, require_room
 
 SQL = load_queries("chats.sql")
-LEDGER = load_queries("ledger.sql")
+LEDGER, FAMILIES = load_queries("ledger.sql"), load_queries("families.sql")
 
 
 async def facts_of(connection: Connection, chat_id: UUID, command: UserCommand) -> Facts:
@@ -56,6 +58,14 @@ async def recorded_messages(connection: Connection, fence: Fence, command: Owner
         SQL["select_origin"], fence.chat_id, fence.epoch, fence.history_version, event_name(command)
     )
     return messages_of(text)
+
+
+async def require_family_rest(connection: Connection, chat: Chat) -> None:
+    """Raises what keeps a chat from being deleted that is of a family."""
+    if chat.parent_id is not None:
+        raise AgentChat("an agent is deleted with the chat that it belongs to", chat_id=str(chat.family_id))
+    if await connection.fetchval(FAMILIES["is_family_busy"], chat.id):
+        raise ChatBusy("an agent of the chat is busy: interrupt it, and delete the chat when it rests")
 
 
 async def lock_overdue(connection: Connection, chat_id: UUID) -> tuple[Row, tuple[str, ...]] | None:

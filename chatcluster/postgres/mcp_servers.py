@@ -13,9 +13,11 @@ from uuid import UUID
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
+from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer, McpSettings
+from chatcluster.ports.administration import Deed
 from chatcluster.postgres import Connection, Database, Row
+from chatcluster.postgres.administration import record_deed
 from chatcluster.postgres.queries import load_queries
 
 SQL = load_queries("mcp_servers.sql")
@@ -28,14 +30,14 @@ class PostgresMcpServers:
     async def servers(self) -> tuple[McpServer, ...]:
         return await self._database.autocommit(_servers)
 
-    async def add(self, server: McpServer) -> McpServer:
-        return await self._database.transaction(_add, server)
+    async def add(self, server: McpServer, deed: Deed | None = None) -> McpServer:
+        return await self._database.transaction(_add, server, deed)
 
-    async def change(self, server: McpServer) -> McpServer:
-        return await self._database.transaction(_change, server)
+    async def change(self, server: McpServer, deed: Deed | None = None) -> McpServer:
+        return await self._database.transaction(_change, server, deed)
 
-    async def remove(self, slug: str) -> bool:
-        return await self._database.transaction(_is_there, "delete_server", slug)
+    async def remove(self, slug: str, deed: Deed | None = None) -> bool:
+        return await self._database.transaction(_remove, slug, deed)
 
     async def begin_login(self, login: Login, *, seconds: float) -> bool:
         return await self._database.transaction(_begin_login, login, seconds)
@@ -83,17 +85,18 @@ def _readable(row: Row) -> McpServer | None:
         return None
 
 
-async def _add(connection: Connection, server: McpServer) -> McpServer:
+async def _add(connection: Connection, server: McpServer, deed: Deed | None) -> McpServer:
     await connection.execute(SQL["lock_count"])
     if await connection.fetchval(SQL["count_servers"]) >= MCP_SERVERS_MAX:
         raise McpServersFull(f"there are {MCP_SERVERS_MAX} servers of tools already; remove one")
     row = await connection.fetchrow(SQL["insert_server"], server.id, *_written(server))
     if row is None:
         raise slug_taken(server.slug)
+    await record_deed(connection, deed)
     return _server(row)
 
 
-async def _change(connection: Connection, server: McpServer) -> McpServer:
+async def _change(connection: Connection, server: McpServer, deed: Deed | None) -> McpServer:
     revision = await connection.fetchval(SQL["lock_server"], server.id)
     if revision is None:
         raise McpServerNotFound("there is no such server of tools", slug=server.slug)
@@ -103,7 +106,15 @@ async def _change(connection: Connection, server: McpServer) -> McpServer:
         raise slug_taken(server.slug)
     row = await connection.fetchrow(SQL["update_server"], server.id, *_written(server))
     assert row is not None, "it is locked"
+    await record_deed(connection, deed)
     return _server(row)
+
+
+async def _remove(connection: Connection, slug: str, deed: Deed | None) -> bool:
+    was_there = await _is_there(connection, "delete_server", slug)
+    if was_there:
+        await record_deed(connection, deed)
+    return was_there
 
 
 async def _begin_login(connection: Connection, login: Login, seconds: float) -> bool:

@@ -9,7 +9,7 @@ be asked, and all others can.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import msgspec
@@ -18,7 +18,9 @@ from chatcluster import telemetry
 from chatcluster.errors import ModelNotFound, NameTaken, ProviderInUse, ProviderNotFound, Unreadable
 from chatcluster.models import Catalogue, ModelEntry, Provider
 from chatcluster.parts import UNDECODABLE
+from chatcluster.ports.administration import Deed
 from chatcluster.postgres import Connection, Database, Row
+from chatcluster.postgres.administration import record_deed
 from chatcluster.postgres.queries import load_queries
 
 SQL = load_queries("models.sql")
@@ -42,23 +44,34 @@ class PostgresModels:
     async def models(self) -> tuple[ModelEntry, ...]:
         return await self._database.autocommit(_models)
 
-    async def add_provider(self, provider: Provider) -> Provider:
-        return await self._database.transaction(_add_provider, provider)
+    async def add_provider(self, provider: Provider, deed: Deed | None = None) -> Provider:
+        return await self._database.transaction(_noted, deed, _add_provider, provider)
 
-    async def change_provider(self, name: str, change: Callable[[Provider], Provider]) -> Provider:
-        return await self._database.transaction(_change_provider, name, change)
+    async def change_provider(
+        self, name: str, change: Callable[[Provider], Provider], deed: Deed | None = None
+    ) -> Provider:
+        return await self._database.transaction(_noted, deed, _change_provider, name, change)
 
-    async def remove_provider(self, name: str) -> None:
-        await self._database.transaction(_remove_provider, name)
+    async def remove_provider(self, name: str, deed: Deed | None = None) -> None:
+        await self._database.transaction(_noted, deed, _remove_provider, name)
 
-    async def add_model(self, model: ModelEntry) -> ModelEntry:
-        return await self._database.transaction(_add_model, model)
+    async def add_model(self, model: ModelEntry, deed: Deed | None = None) -> ModelEntry:
+        return await self._database.transaction(_noted, deed, _add_model, model)
 
-    async def change_model(self, name: str, change: Callable[[ModelEntry], ModelEntry]) -> ModelEntry:
-        return await self._database.transaction(_change_model, name, change)
+    async def change_model(
+        self, name: str, change: Callable[[ModelEntry], ModelEntry], deed: Deed | None = None
+    ) -> ModelEntry:
+        return await self._database.transaction(_noted, deed, _change_model, name, change)
 
-    async def remove_model(self, name: str) -> None:
-        await self._database.transaction(_remove_model, name)
+    async def remove_model(self, name: str, deed: Deed | None = None) -> None:
+        await self._database.transaction(_noted, deed, _remove_model, name)
+
+
+async def _noted(connection: Connection, deed: Deed | None, write: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Do it, and log it."""
+    done = await write(connection, *args)
+    await record_deed(connection, deed)
+    return done
 
 
 async def _catalogue(connection: Connection) -> Catalogue:

@@ -5,7 +5,9 @@ messages that an edit took away        ``deleted_keep_days`` after that (0: neve
 tokens, revoked or expired             the same; their IDs are random and do not come again
 word of chats that were deleted        the same
 turns that ended                       the same: a reader that was away for longer is not told of them
+files that no chat has                 a day after they were uploaded; uploads that broke off, after an hour
 the log of takeovers                   after 7 days
+what charts show                       after 7 days
 the log of what administrators did     after 90 days
 sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
@@ -28,11 +30,14 @@ import trio
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
+from chatcluster.ports.files import UNFINISHED_SECONDS, UNREFERENCED_SECONDS
 from chatcluster.postgres import Connection, Database
 from chatcluster.postgres.queries import load_queries
 
 PAGE_CHATS = 1000
 BATCH_ROWS = 500
+BATCH_FILES = 20
+"""Each has some dozens of chunks."""
 PAUSE_SECONDS = 0.2
 ROUND_SECONDS_MAX = 600.0
 ROUND_SECONDS_MIN = 5.0
@@ -69,8 +74,10 @@ class Purge:
         await self._delete("keys", "delete_keys")
         await self._delete("sessions", "delete_sessions", self._idle_hours)
         await self._delete("codes", "delete_codes")
+        await self._delete("files", "delete_files", UNFINISHED_SECONDS, UNREFERENCED_SECONDS, rows_max=BATCH_FILES)
         await self._delete("takeovers", "delete_takeovers")
         await self._delete("audit", "delete_audit")
+        await self._delete("minutes", "delete_minutes")
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)
@@ -86,11 +93,11 @@ class Purge:
                 yield chat_ids
             await trio.sleep(PAUSE_SECONDS)
 
-    async def _delete(self, kind: str, query: str, *args: object) -> None:
+    async def _delete(self, kind: str, query: str, *args: object, rows_max: int = BATCH_ROWS) -> None:
         """Delete in batches until one is not full."""
-        rows = BATCH_ROWS
-        while rows == BATCH_ROWS:
-            rows = await self._database.autocommit(_delete_batch, query, args)
+        rows = rows_max
+        while rows == rows_max:
+            rows = await self._database.autocommit(_delete_batch, query, (*args, rows_max))
             if rows:
                 telemetry.event("purge.deleted", kind=kind, rows=rows)
                 await trio.sleep(PAUSE_SECONDS)
@@ -108,5 +115,5 @@ async def _select_page(connection: Connection, last_id: UUID) -> tuple[UUID | No
 
 async def _delete_batch(connection: Connection, query: str, args: tuple[object, ...]) -> int:
     """How many rows it deleted."""
-    done = await connection.execute(SQL[query], *args, BATCH_ROWS)
+    done = await connection.execute(SQL[query], *args)
     return int(done.rpartition(" ")[2])

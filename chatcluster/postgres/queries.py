@@ -19,7 +19,7 @@ from importlib import resources
 from operator import itemgetter
 from typing import Any
 
-from chatcluster.chat import VERSIONS_FORGOTTEN_MAX
+from chatcluster.chat import VERSIONS_FORGOTTEN_MAX, VERSIONS_RAISED
 from chatcluster.parts import CONTENT_VERSION
 from chatcluster.postgres.columns import CHANGED, LONG, SHORT
 
@@ -47,7 +47,8 @@ def load_queries(filename: str) -> dict[str, str]:
     sections = [section for name in (*SHARED_FILENAMES, filename) for section in _sections(name)]
     fragments = {name: text for kind, name, text in sections if kind == "fragment"}
     fragments |= {"short_columns": SHORT, "long_columns": LONG, "stored_changes": CHANGED}
-    fragments |= {"content_version": str(CONTENT_VERSION), "versions_forgotten_max": str(VERSIONS_FORGOTTEN_MAX)}
+    fragments |= {"content_version": str(CONTENT_VERSION)}
+    fragments |= {"versions_forgotten_max": str(VERSIONS_FORGOTTEN_MAX), "versions_raised": str(VERSIONS_RAISED)}
     return {name: _expand(text, fragments) for kind, name, text in sections if kind == "name"}
 
 

@@ -138,6 +138,7 @@ async def _read_few(connection: Connection, place: Place, queue_version: int) ->
     chat_id, after_version, _, _, limit, bytes_max = place
     row = existing(await connection.fetchrow(SQL["read_chat_few"], after_version, chat_id), chat_id)
     has_more = (row["queue_length"] > 0 and row["queue_version"] > queue_version) or row["open_calls"] > 0
+    has_more = has_more or row["has_agents"]
     if row["crowded"] or has_more or len(row["messages"] or "") > bytes_max:
         return None
     messages, turns = messages_of(row["messages"]), turns_of(row["turns"])

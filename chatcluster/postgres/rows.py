@@ -255,10 +255,11 @@ def queue_of(items: Sequence[Sequence[str]]) -> tuple[QueuedMessage, ...]:
 
 def _queued_of(head: str, content: str) -> QueuedMessage:
     known = _head.decode(head)
-    return QueuedMessage(known.id, _parts_of(content), known.created_at, known.model, known.steered)
+    return QueuedMessage(known.id, parts_of(content), known.created_at, known.model, known.steered)
 
 
-def _parts_of(text: str) -> Parts:
+def parts_of(text: str) -> Parts:
+    """The content of a message, as far as it can be read."""
     try:
         return decode_parts(text)
     except UNDECODABLE:

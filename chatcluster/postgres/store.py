@@ -42,6 +42,7 @@ from chatcluster.chat import (
     Facts,
     Fence,
     OwnerCommand,
+    Rename,
     UserCommand,
     continued,
     create,
@@ -50,6 +51,7 @@ from chatcluster.chat import (
 )
 from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
 from chatcluster.ports import (
+    Booking,
     Chat,
     Claimed,
     Idempotency,
@@ -63,10 +65,9 @@ from chatcluster.postgres.claims import FIRST_OWNER, claim
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
-    Booking,
     apply_seen,
     insert_chat,
-    insert_messages,
+    insert_first_messages,
     is_plain,
     is_plain_of_user,
     write_decision,
@@ -74,7 +75,13 @@ from chatcluster.postgres.decision_writer import (
     write_seen,
 )
 from chatcluster.postgres.idempotency import answer, reserve
-from chatcluster.postgres.looked_up import facts_of, lock_overdue, make_sure_of_room, recorded_messages
+from chatcluster.postgres.looked_up import (
+    facts_of,
+    lock_overdue,
+    make_sure_of_room,
+    recorded_messages,
+    require_family_rest,
+)
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.reads import PostgresReads
 from chatcluster.postgres.rows import (
@@ -173,6 +180,12 @@ class PostgresStore(PostgresReads):
             self._histories.known.confirm(one, generation)
         return claimed
 
+    async def _made(self, connection: Connection, agent: NewChat) -> Outcome:
+        return await _create(connection, agent, None)
+
+    async def _carried_out(self, connection: Connection, row: Row, command: Command) -> Outcome:
+        return await _transition(connection, row, command, None)
+
     async def expire_actions(self, limit: int) -> tuple[Outcome, ...]:
         expired: list[Outcome] = []
         for chat_id in await self._overdue_chats(limit):
@@ -203,7 +216,7 @@ async def _create(connection: Connection, chat: NewChat, idempotency: Idempotenc
         return answered
     state = create(Create(chat.messages)).state
     row = await insert_chat(connection, chat, state)
-    messages = await insert_messages(connection, chat.id, state.snapshot_version, chat.messages, None)
+    messages = await insert_first_messages(connection, chat, state.snapshot_version)
     return await answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
 
 
@@ -221,6 +234,8 @@ async def _apply(
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     facts = await facts_of(connection, chat_id, command)
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
+    if isinstance(command, Rename):
+        await connection.execute(SQL["forget_title"], chat_id)
     outcome = await _transition(connection, row, command, None, facts, kept_bytes)
     return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
 
@@ -236,6 +251,8 @@ async def _expire(connection: Connection, chat_id: UUID) -> tuple[Outcome, ...]:
 async def _delete(connection: Connection, chat_id: UUID, owner_id: UUID) -> Chat:
     chat = chat_of(existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id))
     require_rest(chat)
+    if chat.has_agents or chat.parent_id is not None:
+        await require_family_rest(connection, chat)
     await connection.execute(SQL["delete_chat"], chat_id)
     return chat
 
@@ -271,7 +288,7 @@ async def _transition(
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     state = continued(state, row["wal_timeline"])
     decision: Decision = decide(state, command, fence, facts)
-    if not (fence or has_more or kept_bytes) and is_plain_of_user(decision):
+    if not (fence or has_more or kept_bytes or chat.has_agents) and is_plain_of_user(decision):
         outcome = await write_seen(connection, chat, decision, state)
         if outcome is not None:
             return outcome

@@ -61,7 +61,7 @@ READERS_MAX = 12
 for all of them: so there are fewer than connections."""
 READ_WAIT_SECONDS = 10.0
 
-WORK_KINDS = frozenset({FrameKind.TURN, FrameKind.ATTEMPT})
+WORK_KINDS = frozenset({FrameKind.TURN, FrameKind.ATTEMPT, FrameKind.RESUMED})
 """The frames that are a sign of work, and renew the safety expiry."""
 
 

@@ -17,9 +17,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
+from chatcluster.images import with_images_scaled
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Chat, Progressed, Tool, Toolbox, ToolCall, ToolResult, TurnTools
-from chatcluster.tools.images import with_images_scaled
 
 NAME_CHARACTERS_MAX = 64
 SUFFIX_CHARACTERS = 8
@@ -49,6 +49,10 @@ class _Composed:
     @property
     def notices(self) -> Sequence[NoticePart]:
         return [notice for box in self._boxes for notice in box.notices]
+
+    @property
+    def instructions(self) -> Sequence[tuple[str, str]]:
+        return [server for box in self._boxes for server in box.instructions]
 
     async def tools(self) -> Sequence[Tool]:
         self._places.clear()

@@ -92,7 +92,7 @@ class McpTurn:
         self._opening: dict[str, trio.Lock] = {}
         self.notices: Sequence[NoticePart] = ()
         self.instructions: Sequence[tuple[str, str]] = ()
-        """What the servers say about themselves, by slug, where the model is to be told."""
+        """The servers by slug, and what they say about themselves, where the model is to be told that."""
 
     async def tools(self) -> Sequence[Tool]:
         servers, unknown = await self._toolbox.directory.of_chat(self._chat.mcp_servers)
@@ -107,9 +107,9 @@ class McpTurn:
                 self._take(server, lists[server.slug])
         self.notices = tuple(notices[slug] for slug in sorted(notices))
         self.instructions = tuple(
-            (server.slug, lists[server.slug].instructions)
+            (server.slug, lists[server.slug].instructions if server.settings.instructions else "")
             for server in servers
-            if server.slug in lists and server.settings.instructions and lists[server.slug].instructions
+            if server.slug in lists
         )
         return [found.tool for found in self._found.values()]
 

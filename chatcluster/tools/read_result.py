@@ -64,6 +64,10 @@ class _WithReadResult:
     def notices(self) -> Sequence[NoticePart]:
         return self._inner.notices
 
+    @property
+    def instructions(self) -> Sequence[tuple[str, str]]:
+        return self._inner.instructions
+
     async def tools(self) -> Sequence[Tool]:
         tools = await self._inner.tools()
         return [TOOL, *tools] if tools else tools

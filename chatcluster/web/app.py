@@ -47,7 +47,8 @@ class WebApp:
         self._boundary = Boundary(
             Pages(litestar, page_folder),
             body_bytes_max=services.settings.body_bytes_max,
-            draining=lambda: services.health.draining,
+            upload_bytes_max=services.settings.file_bytes_max,
+            draining=lambda: services.monitoring.health.draining,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

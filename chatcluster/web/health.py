@@ -38,8 +38,8 @@ async def readyz(request: ApiRequest) -> Response[HealthAnswer]:
     """Whether a load balancer should send requests here."""
     checks = {"postgres": "no answer in time"}
     with trio.move_on_after(CHECK_SECONDS_MAX):
-        checks = await request.services.health.check()
-    draining = request.services.health.draining
+        checks = await request.services.monitoring.health.check()
+    draining = request.services.monitoring.health.draining
     ready = not draining and all(checks.get(name, "ok") == "ok" for name in REQUIRED)
     status = "ready" if ready else "draining" if draining else "not_ready"
     shown = checks if not is_public(request) else {}
@@ -51,7 +51,7 @@ async def metrics(request: ApiRequest) -> Response[bytes]:
     """This replica's counters for Prometheus."""
     if is_public(request):
         await _require_administrator(request)
-    return Response(request.services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(request.services.monitoring.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def is_public(request: Request[Any, Any, Any]) -> bool:

@@ -15,6 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
+from chatcluster.content import FilePart, Parts
 from chatcluster.errors import (
     ChatNotFound,
     InvalidRequest,
@@ -87,6 +88,18 @@ class ApiRequest(Request[Account, Credential, State]):
         if chat.owner_id != self.user.user_id:
             raise no_such_chat(text)
         return chat
+
+    async def message_parts(self, content: bodies.Content) -> Parts:
+        """``content`` as a message's parts, with what is known of the caller's files in it. Raises ``InvalidRequest``,
+        ``FileNotFound`` and ``TooLarge``."""
+        files: dict[str, FilePart] = {}
+        named = [] if isinstance(content, str) else [part for part in content if isinstance(part, bodies.InputFile)]
+        wanted = {part.file_id: file_id for part in named if (file_id := parse_uuid(part.file_id)) is not None}
+        if wanted:
+            found = await self.services.uploads.files.find(self.user.user_id, list(wanted.values()))
+            known = {text: found[file_id] for text, file_id in wanted.items() if file_id in found}
+            files = {text: FilePart(one.id, one.name, one.media_type, one.size_bytes) for text, one in known.items()}
+        return bodies.content_parts(content, bytes_max=self.services.settings.content_bytes_max, files=files)
 
     async def require_model(self, name: str | None) -> None:
         """Raises ``UnknownModel`` for a name that nothing stands behind."""

@@ -13,17 +13,20 @@ from typing import Protocol
 from uuid import UUID
 
 from chatcluster.config import Settings
-from chatcluster.mcp_administration import McpAdministration
+from chatcluster.family_stream import FamilyCursor
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.models import Catalogue
 from chatcluster.parts import Cursor
-from chatcluster.ports import Accounts, McpClient, PubSub, Registry, Sessions, Store
+from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
 from chatcluster.ports.administration import Administration
-from chatcluster.ports.usage import UsageBook
-from chatcluster.sign_ins import SignIns
+from chatcluster.ports.prompts import Prompts
+from chatcluster.ports.series import Series
+from chatcluster.spending_limits import Spending
 from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
+from chatcluster.web.tool_servers import Mcp
 
 
 class Subscriber(Protocol):
@@ -70,6 +73,12 @@ class Tabs(Protocol):
     ) -> AbstractAsyncContextManager[Subscriber]: ...
 
 
+class FamilyStreams(Protocol):
+    def subscribe(
+        self, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+
 class Health(Protocol):
     """How the replica is doing, as far as a load balancer has to know."""
 
@@ -83,20 +92,28 @@ class Health(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Readers:
-    """Where readers of event streams subscribe: to a chat, to a list, to both."""
+    """Where readers of event streams subscribe: to a chat, to a list, to both; to a chat and its agents."""
 
     feeds: Feeds
     watches: Watches
     tabs: Tabs
+    families: FamilyStreams
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """What tells how the replica is doing."""
+
+    health: Health
+    metrics: Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mcp:
-    """Servers of tools: what administrators do with them, how they are spoken to, whom they have to let in."""
+class Overview:
+    """What administrators see of the whole cluster: lists and logs, and how much it did."""
 
-    admin: McpAdministration
-    client: McpClient
-    sign_ins: SignIns
+    administration: Administration
+    series: Series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +122,7 @@ class Services:
     store: Store
     accounts: Accounts
     sessions: Sessions
-    administration: Administration
+    overview: Overview
     registry: Registry
     pubsub: PubSub
     readers: Readers
@@ -113,7 +130,8 @@ class Services:
     catalogue: Callable[[], Awaitable[Catalogue]]
     """Which models there are. Raises ``StoreUnavailable`` while that is not known."""
     model_admin: ModelAdministration
-    health: Health
-    metrics: Metrics
+    monitoring: Monitoring
+    uploads: Uploads
     mcp: Mcp
-    usage: UsageBook
+    prompts: Prompts
+    spending: Spending

@@ -71,7 +71,7 @@ describe.each(VIEWS)("%s", (_, view) => {
     await page.getByRole("dialog").waitFor();
     await expectAccessible(page, "details");
     await page.keyboard.press("Escape");
-    await call("POST", `/chats/${id}/messages`, { content: "[[tokens=600 tps=60 reasoning=5]]" });
+    await call("POST", `/chats/${id}/messages`, { content: "[[tokens=100000 tps=40 reasoning=5]]" });
     await call("POST", `/chats/${id}/messages`, { content: "queued [[fail=401]]" });
     await until("words come", () => wordsShown(page));
     await expectAccessible(page, "an answer that grows, and a queue");
@@ -100,12 +100,13 @@ describe.each(VIEWS)("%s", (_, view) => {
 
   test("the cluster", async () => {
     const page = await open("/cluster/replicas", view);
-    for (const name of ["Replicas", "Chats", "Takeovers", "Users", "Tokens", "Audit"]) {
+    for (const name of ["Replicas", "Charts", "Chats", "Takeovers", "Models", "Tools", "Users", "Tokens", "Audit"]) {
       await page.getByRole("navigation", { name: "Cluster" }).getByRole("link", { name }).click();
       await page.getByRole("heading", { name }).waitFor();
       await page
         .getByRole("table")
-        .or(page.getByText(/^No (takeover|chat)|Nothing was/))
+        .or(page.getByRole("figure"))
+        .or(page.getByText(/^No (takeover|chat|provider|server)|Nothing was/))
         .first()
         .waitFor();
       await expectAccessible(page, name);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { allReplicas, atRest, call, kill, newChat, open, ownerOf, until } from "./page.ts";
+import { allReplicas, atRest, call, ENDLESS, kill, newChat, open, ownerOf, until } from "./page.ts";
 
 test("replicas come and go on the page as they do", async () => {
   await allReplicas();
@@ -13,14 +13,15 @@ test("replicas come and go on the page as they do", async () => {
 
 test("a takeover is in the log with its gap", async () => {
   await allReplicas();
-  const { id } = await newChat("[[tokens=150 tps=40]]");
+  const { id } = await newChat(ENDLESS);
   const { name } = await ownerOf(id);
   kill(name);
-  await atRest(id);
   const page = await open("/cluster/takeovers");
   const row = page.getByRole("row").filter({ hasText: id });
   await row.getByText("replica lost").waitFor();
-  expect(await row.textContent()).toMatch(/\d+(\.\d)? (ms|s)$/);
+  await until("the gap is there", async () => /\d+(\.\d)? (ms|s)$/.test((await row.textContent()) ?? ""));
+  await call("POST", `/chats/${id}/interrupt`);
+  await atRest(id);
   await allReplicas();
 });
 
@@ -51,14 +52,11 @@ test("a token is made, shown once, and revoked", async () => {
   const row = page.getByRole("row").filter({ hasText: user });
   await row.getByRole("button", { name: /^Revoke/ }).click();
   await page.getByRole("alertdialog").getByRole("button", { name: "Revoke" }).click();
-  await until(
-    "it is of no use",
-    () =>
-      call("GET", "/me", undefined, secret ?? "").then(
-        () => false,
-        () => true,
-      ),
-    10_000,
+  await until("it is of no use", () =>
+    call("GET", "/me", undefined, secret ?? "").then(
+      () => false,
+      () => true,
+    ),
   );
 });
 
@@ -72,4 +70,19 @@ test("filters are in the address", async () => {
   expect(page.url()).toContain("q=filter");
   await page.reload();
   await until("the same after a reload", async () => (await page.getByRole("row").count()) === 2);
+});
+
+test("the charts show what was done, and the time that was chosen is in the address", async () => {
+  const { id } = await newChat("[[tokens=20 tps=0]]");
+  await atRest(id);
+  const page = await open("/cluster/charts?span=15m");
+  const turns = page.getByRole("figure", { name: /^Turns/ });
+  await until("a turn is drawn", async () => (await turns.locator("rect[x]").count()) > 0);
+  await page
+    .getByRole("figure", { name: "Time to the first token" })
+    .getByText(/median: \d/)
+    .waitFor();
+  await page.getByRole("combobox", { name: "Time" }).selectOption("7d");
+  await page.waitForURL(/span=7d/);
+  await until("it is drawn among the steps of a week", async () => (await turns.locator("rect[x]").count()) > 0);
 });

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 
 const ROOT = join(import.meta.dirname, "../..");
-const START_MS_MAX = 90_000;
+const START_MS_MAX = 170_000;
 const STOP_MS_MAX = 30_000;
 
 declare module "vitest" {

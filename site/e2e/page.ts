@@ -7,6 +7,11 @@ import { replicaPid } from "./cluster.ts";
 const FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"];
 export const cluster = inject("cluster");
 
+/** How long a state may take to come on a machine that is busy with other things. It bounds a failure, not a success. */
+export const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 120_000);
+/** An answer that is under way until somebody stops it, however long what is looked at meanwhile takes. */
+export const ENDLESS = "[[tokens=100000 tps=40]]";
+
 let browser: Browser | null = null;
 const contexts: BrowserContext[] = [];
 let problems: string[] = [];
@@ -34,7 +39,7 @@ export async function open(path: string, view: View = {}): Promise<Page> {
 /** Another tab of the same browser. */
 export async function tabOf(context: BrowserContext, path: string): Promise<Page> {
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(PATIENCE_MS);
   page.on("pageerror", (error) => problems.push(`error: ${error.message}`));
   page.on("console", (message) => {
     // A request that is refused or cut off is what the page is there to live with; the browser reports it all the same.
@@ -96,7 +101,7 @@ export async function history(id: string): Promise<{ role: string; text: string 
 }
 
 /** Wait until something holds, however long that takes within reason. */
-export async function until(what: string, holds: () => Promise<unknown> | unknown, ms = 30_000): Promise<void> {
+export async function until(what: string, holds: () => Promise<unknown> | unknown, ms = PATIENCE_MS): Promise<void> {
   for (const end = Date.now() + ms; ; ) {
     if (await holds()) return;
     if (Date.now() > end) throw new Error(`it did not come to pass: ${what}`);
@@ -104,8 +109,7 @@ export async function until(what: string, holds: () => Promise<unknown> | unknow
   }
 }
 
-export const atRest = (id: string) =>
-  until("the chat rests", async () => (await chatNow(id)).status === "waiting", 60_000);
+export const atRest = (id: string) => until("the chat rests", async () => (await chatNow(id)).status === "waiting");
 
 type Replica = { worker_id: string; name: string };
 
@@ -114,8 +118,7 @@ export async function ownerOf(id: string): Promise<Replica> {
   let found: Replica | undefined;
   await until("somebody owns the chat", async () => {
     const { worker_id } = await chatNow(id);
-    const { replicas } = await call<{ replicas: Replica[] }>("GET", "/replicas");
-    found = replicas.find((replica) => replica.worker_id === worker_id);
+    found = (await replicasNow()).find((replica) => replica.worker_id === worker_id);
     return found;
   });
   return found as Replica;
@@ -127,11 +130,28 @@ export function kill(name: string, signal: NodeJS.Signals = "SIGKILL"): void {
   process.kill(pid, signal);
 }
 
-export async function allReplicas(count = 3): Promise<void> {
-  await until(`${count} replicas are active`, async () => {
-    const { replicas } = await call<{ replicas: (Replica & { state: string })[] }>("GET", "/replicas");
-    return replicas.filter(({ state }) => state === "active").length === count;
+/** Kill a replica, and wait until another process of its name is a member, and all are active. */
+export async function killAndReturn(name: string): Promise<void> {
+  const named = async () =>
+    (await replicasNow()).find((replica) => replica.name === name && replica.state === "active");
+  await until(`${name} is active`, named);
+  const before = (await named())?.worker_id;
+  kill(name);
+  await until(`${name} is back`, async () => {
+    const after = (await named())?.worker_id;
+    return after !== undefined && after !== before;
   });
+  await allReplicas();
+}
+
+const replicasNow = async () =>
+  (await call<{ replicas: (Replica & { state: string })[] }>("GET", "/replicas")).replicas;
+
+export async function allReplicas(count = 3): Promise<void> {
+  await until(
+    `${count} replicas are active`,
+    async () => (await replicasNow()).filter(({ state }) => state === "active").length === count,
+  );
 }
 
 // --- what is on the page --------------------------------------------------------------------------
@@ -159,9 +179,18 @@ export async function expectHistory(page: Page, id: string): Promise<void> {
   await until(
     "the page shows the history",
     async () => JSON.stringify((await texts()).map(flat)) === JSON.stringify(wanted),
-    20_000,
   ).catch(async () => expect((await texts()).map(flat)).toEqual(wanted));
   expect(await preview(page).count()).toBe(0);
+}
+
+/** Stop the answer that is under way. What is on the page then is the history: its words, from the first one on. */
+export async function stopAndCompare(page: Page, id: string): Promise<void> {
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+  await atRest(id);
+  await expectHistory(page, id);
+  const words = (await history(id)).at(-1)?.text.match(/w\d+/g) ?? [];
+  expect(words.length).toBeGreaterThan(0);
+  expect(words).toEqual(words.map((_, at) => `w${at}`));
 }
 
 /** The number of the last word `w<i>` of the answer under way. */

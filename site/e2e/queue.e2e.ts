@@ -1,12 +1,10 @@
 /** A queue that a cache remembers, a refetch brings, and the stream tells: which counts, and when. */
 
 import { expect, test } from "vitest";
-import { call, composer, newChat, open, queueOf, say, until, wordsShown } from "./page.ts";
-
-const SLOW = "[[tokens=2000 tps=40]]";
+import { call, composer, ENDLESS, newChat, open, queueOf, say, until, wordsShown } from "./page.ts";
 
 async function busyChat(...queued: string[]): Promise<string> {
-  const { id } = await newChat(SLOW);
+  const { id } = await newChat(ENDLESS);
   for (const content of queued) await call("POST", `/chats/${id}/messages`, { content });
   return id;
 }

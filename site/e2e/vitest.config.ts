@@ -7,8 +7,9 @@ export default defineConfig({
     include: ["*.e2e.ts"],
     globalSetup: ["cluster.ts"],
     fileParallelism: false,
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // A test waits for states, each for as long as a busy machine may need: see `PATIENCE_MS` in page.ts.
+    testTimeout: 600_000,
+    hookTimeout: 180_000,
     retry: 0,
   },
 });

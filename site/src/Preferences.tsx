@@ -1,5 +1,6 @@
 import { Keyboard, LogOut } from "lucide-react";
 import { useState } from "react";
+import { MyTools } from "./MyTools.tsx";
 import { type Session, signOut } from "./session.ts";
 import { Button } from "./ui/Button.tsx";
 import { Dialog } from "./ui/Dialog.tsx";
@@ -33,6 +34,7 @@ export default function Preferences({ session, onHelp, onClose }: PreferencesPro
           <option value="dark">Dark</option>
         </select>
       </Field>
+      <MyTools />
       <div className="flex flex-wrap justify-between gap-2">
         <Button onClick={onHelp}>
           <Keyboard size={16} aria-hidden />

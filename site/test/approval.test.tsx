@@ -1,6 +1,6 @@
 import { fireEvent, render, screen } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
-import { Approval } from "../src/chat/Approval.tsx";
+import Approval from "../src/chat/Approval.tsx";
 import { type ActionCall, OpenChat } from "../src/client/index.ts";
 import { Server, settled } from "./server.ts";
 
@@ -12,9 +12,9 @@ const CALL: ActionCall = {
   digest: "d".repeat(64),
 };
 
-function asked(): Server {
+function asked(call: ActionCall = CALL): Server {
   const server = new Server();
-  render(<Approval chat={new OpenChat(server.api, "c")} asked={[CALL]} />);
+  render(<Approval chat={new OpenChat(server.api, "c")} asked={[call]} />);
   return server;
 }
 
@@ -42,6 +42,13 @@ describe("a call that waits for a person", () => {
     expect(server.calls[0]?.body).toEqual({ digest: CALL.digest, arguments: { to: "one" } });
   });
 
+  test.each(["chat", "always"])("is approved for good: %s", async (remember) => {
+    const server = asked();
+    fireEvent.change(screen.getByLabelText("The next time"), { target: { value: remember } });
+    await press("Approve");
+    expect(server.calls[0]?.body).toEqual({ digest: CALL.digest, remember });
+  });
+
   test("is denied without arguments, whatever was written", async () => {
     const server = asked();
     write("no JSON");
@@ -53,5 +60,23 @@ describe("a call that waits for a person", () => {
     asked();
     write(text);
     expect(screen.getByRole<HTMLButtonElement>("button", { name: "Approve as edited" }).disabled).toBe(true);
+  });
+});
+
+describe("a call that nobody decides on here", () => {
+  test("of a client's tool says that its program has to run it", () => {
+    asked({ ...CALL, kind: "client" });
+    expect(screen.getByRole("status").textContent).toContain("has to run it");
+    expect(screen.queryByRole("button")).toBeNull();
+  });
+
+  test("that waits for a sign-in offers it, at the server that the tool is of", () => {
+    asked({ ...CALL, kind: "sign_in" });
+    expect(screen.getByRole("button").textContent).toBe("Sign in at mail");
+  });
+
+  test("of a kind that is not known here waits, and no more is said", () => {
+    asked({ ...CALL, kind: "agents" });
+    expect(screen.getByRole("status").textContent).toContain("waits for others");
   });
 });

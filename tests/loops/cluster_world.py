@@ -40,6 +40,7 @@ from chatcluster.chat import (
 )
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable, StreamsUnavailable, UnavailableError
+from chatcluster.family_stream import FamilyStreams
 from chatcluster.memory import (
     MemoryBroker,
     MemoryDatabase,
@@ -48,8 +49,9 @@ from chatcluster.memory import (
     MemoryStore,
     MemoryStreams,
 )
-from chatcluster.memory.database import ChatRow, HeldLock
+from chatcluster.memory.database import HeldLock
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow
 from chatcluster.notices import Notices
 from chatcluster.parts import (
     Cursor,
@@ -61,12 +63,13 @@ from chatcluster.parts import (
     parse_cursor,
     text_of,
 )
-from chatcluster.ports import NewChat, Outcome, Outside, Window
+from chatcluster.ports import NewChat, Outcome, Outside, Toolbox, Window
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.read_result import WithReadResult
@@ -276,6 +279,7 @@ class SimulatedReplica:
         )
         self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
         self.tabs = TabStreams(feeds=self.feeds, watches=self.watches, store=self.store, audience=readers)
+        self.families = FamilyStreams(feeds=self.feeds, store=self.store, audience=readers)
         self.notices.set_learner(self.feeds.learn)
         self.incarnations: list[UUID] = []
         self.loop = Replica(
@@ -288,7 +292,7 @@ class SimulatedReplica:
                 streams=self.streams,
                 pubsub=self.pubsub,
                 model=world.model,
-                toolbox=WithReadResult(Composition(ClientTools(), world.tools, reserved={READ_RESULT}), self.store),
+                toolbox=self._toolbox(),
                 windows=lambda _model, _failures: world.window,
             ),
             publisher=self.publisher,
@@ -300,6 +304,11 @@ class SimulatedReplica:
 
     def __repr__(self) -> str:
         return f"<SimulatedReplica {self.name} {self.loop}>"
+
+    def _toolbox(self) -> Toolbox:
+        agents = AgentTools(self.store, self.transitions, self.settings)
+        boxes = Composition(agents, ClientTools(), self.world.tools, reserved={READ_RESULT})
+        return WithReadResult(boxes, self.store)
 
     @property
     def worker_id(self) -> UUID:

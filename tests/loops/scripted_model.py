@@ -12,8 +12,9 @@ from math import inf
 import trio
 
 from chatcluster.errors import ProviderError
+from chatcluster.models import Continuation
 from chatcluster.parts import Part, ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, Usage, text_of
-from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+from chatcluster.ports import Attachable, Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 
 CALL_SECONDS_MAX = 100.0
 
@@ -48,6 +49,14 @@ class Call:
         return event
 
     # what the test plays
+
+    def begin(self, answer_id: str) -> None:
+        """The provider goes on with this answer, whoever listens."""
+        self._script.send_nowait(Attachable(answer_id))
+
+    def say_numbered(self, sequence: int, words: str) -> None:
+        """A piece of an answer that can be attached to behind it."""
+        self._script.send_nowait(Delta(TextPart(words), sequence))
 
     def say(self, *words: str) -> None:
         self._deltas(*map(TextPart, words))
@@ -111,6 +120,9 @@ class ScriptedModel:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.able = Continuation.NONE
+        """What it can do with an answer that was begun."""
+        self.cancelled: list[str] = []
         self._arrivals, self._arrived = trio.open_memory_channel[Call](inf)
 
     @asynccontextmanager
@@ -122,6 +134,13 @@ class ScriptedModel:
             yield call
         finally:
             call.ended.set()
+
+    def continuation(self, request: ModelRequest) -> Continuation:
+        return self.able
+
+    async def cancel(self, request: ModelRequest) -> None:
+        assert request.attach is not None
+        self.cancelled.append(request.attach.answer_id)
 
     async def next_call(self) -> Call:
         """The next attempt that nobody has taken yet, waiting for it if need be."""

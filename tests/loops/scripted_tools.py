@@ -73,6 +73,7 @@ class ScriptedTools:
     def __init__(self) -> None:
         self.offered: list[Tool] = []
         self.notices: Sequence[NoticePart] = ()
+        self.instructions: Sequence[tuple[str, str]] = ()
         self.effects: Counter[str] = Counter()
         self.runs: list[Run] = []
         self.opened = 0

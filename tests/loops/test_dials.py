@@ -281,7 +281,7 @@ async def test_a_dial_that_completes_when_its_tenure_was_taken_over_shows_nothin
     await world.settle()
     held.release()
     await reader.until_preview("Whole", within=AT_ONCE)
-    assert reader.story[-3:] == ["status running", "attempt 2", "… Whole"]
+    assert reader.story[-2:] == ["attempt 2", "… Whole"]
 
 
 async def test_closing_cancels_a_dial_in_flight_and_leaks_nothing(world: World) -> None:

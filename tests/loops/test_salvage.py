@@ -17,12 +17,13 @@ from chatcluster.parts import (
     PartFrame,
     Position,
     ReasoningPart,
+    ResumedFrame,
     TextPart,
     TurnFrame,
     frame,
 )
 from chatcluster.ports import Chat
-from chatcluster.salvage import last_attempt
+from chatcluster.salvage import Half, last_attempt
 from loops.cluster_world import World
 
 OPEN = OpenFrame("somebody", 1)
@@ -52,6 +53,9 @@ class Past:
         await self.streams.append([(self.chat.id, entry) for entry in frames[1:]])
 
     async def salvaged(self) -> Said:
+        return (await self.half()).said
+
+    async def half(self) -> Half:
         return await last_attempt(self.streams, self.chat)
 
 
@@ -114,7 +118,7 @@ async def test_a_scheduled_retry_means_that_the_last_attempt_failed(past: Past) 
 async def test_an_attempt_that_failed_is_not_it_where_the_next_one_had_no_time_to_begin(past: Past) -> None:
     """Its readers were told that it is tried again."""
     await past.tenure(2, attempt(1, 7), said("failed"))
-    past.chat = msgspec.structs.replace(past.chat, attempt=2)
+    past.chat = msgspec.structs.replace(past.chat, attempt=2, failed=1)
     assert await past.salvaged() == NOTHING
 
 
@@ -158,3 +162,34 @@ async def test_a_stream_that_cannot_be_read_is_said_to_be_so(past: Past) -> None
     broker.disconnect()
     with pytest.raises(StreamsUnavailable):
         await last_attempt(MemoryStreams(broker), past.chat)
+
+
+def resumed(number: int, after: str) -> ResumedFrame:
+    return ResumedFrame(number, 7, 7, "attached", after)
+
+
+async def test_an_attempt_that_went_on_in_another_tenure_is_one(past: Past) -> None:
+    await past.tenure(1, attempt(1, 7), said("Half"))
+    await past.tenure(2, resumed(2, "1-2"), PartFrame(2, TextPart(" an"), 17))
+    half = await past.half()
+    assert half.said.deltas == (TextPart("Half"), TextPart(" an"))
+    assert half.said.position == half.last == (2, 2)
+    assert half.attempts == {1, 2}
+    assert half.sequence == 17
+
+
+async def test_a_tenure_that_died_before_it_said_more_leaves_what_there_was(past: Past) -> None:
+    await past.tenure(1, attempt(1, 7), PartFrame(1, TextPart("Half"), 3))
+    await past.tenure(2, resumed(2, "1-2"))
+    half = await past.half()
+    assert (half.said.deltas, half.said.position, half.sequence) == ((TextPart("Half"),), (1, 2), 3)
+    assert half.last == (2, 1), "what goes on now does so behind that"
+
+
+async def test_what_goes_on_behind_what_no_reader_has_is_not_it(past: Past) -> None:
+    """Redis lost the end of the first tenure after the second had read it."""
+    await past.tenure(1, attempt(1, 7), said("Half"))
+    await past.tenure(2, resumed(2, "1-9"), said(" answer"))
+    half = await past.half()
+    assert half.said.deltas == (TextPart("Half"),)
+    assert half.last == (1, 2)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from chatcluster.errors import UsageLimitExceeded
 from chatcluster.parts import Usage
 from chatcluster.usage import Prices
-from loops.cluster_world import World
+from loops.cluster_world import SimulatedReplica, World
 from loops.scripted_model import Call
 
 PRICES = Prices(input=1_000_000, output=2_000_000)
@@ -138,3 +143,55 @@ async def test_an_owner_that_is_fenced_books_nothing_more(world: World) -> None:
     call.finish(usage=Usage(10, 5))
     await world.settle()
     assert booked(world) == [("lost", None, None), ("committed", 10, None)]
+
+
+class Spending:
+    """A ``LimitCheck`` that a test turns on and off."""
+
+    def __init__(self) -> None:
+        self.is_reached = False
+
+    async def excess(self, _: UUID) -> UsageLimitExceeded | None:
+        return UsageLimitExceeded("the limit of this day is used up") if self.is_reached else None
+
+
+async def limited(world: World, **settings: Any) -> tuple[SimulatedReplica, Spending]:
+    owner, spending = await world.replica(**settings), Spending()
+    owner.loop._outside = replace(owner.loop._outside, limits=spending)
+    owner.loop.tenures._outside = owner.loop._outside
+    return owner, spending
+
+
+async def test_a_turn_stops_at_its_next_step_once_the_limit_is_reached(world: World) -> None:
+    owner, spending = await limited(world)
+    chat, call, reader = await world.answering(owner)
+    await owner.send(chat, "and then?")
+    spending.is_reached = True
+    call.call_tools("c1")
+    await reader.until_line("error usage_limit_exceeded")
+    assert world.model.idle(), "the model is not asked again"
+    assert chat.queue == ["and then?"], "what is queued waits for a message that there is room for"
+    spending.is_reached = False
+    await owner.send(chat, "again")
+    (await world.model.next_call()).answer("Then.")
+    (await world.model.next_call()).answer("Again.")
+    await chat.until_status("waiting")
+
+
+async def test_a_queued_message_is_answered_once_whatever_was_spent(world: World) -> None:
+    owner, spending = await limited(world)
+    chat, call, _ = await world.answering(owner)
+    await owner.send(chat, "and then?")
+    spending.is_reached = True
+    call.answer(" answer.")
+    (await world.model.next_call()).answer("Then.")
+    await chat.until_status("waiting")
+
+
+async def test_steps_need_not_be_limited(world: World) -> None:
+    owner, spending = await limited(world, usage_limit_steps=False)
+    chat, call, _ = await world.answering(owner)
+    spending.is_reached = True
+    call.call_tools("c1")
+    (await world.model.next_call()).answer("Done.")
+    await chat.until_status("waiting")

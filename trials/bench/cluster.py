@@ -81,6 +81,7 @@ class Cluster:
         """Start what the setup names, and wait until it is ready."""
         if self.setup.quiet:
             self._configure(log_level="warning")
+        self._configure(titles=False)  # the model's server is to be asked for what is measured
         self._configure(llm_api_key="simulated", llm_model="simulated", llm_base_url="http://127.0.0.1:1/v1")
         if not self.setup.model_inside:
             own = self.servers.environment | dict(OWN.environment)  # one and the same model for every side

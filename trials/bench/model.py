@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 import trio
 
 from chatcluster.llm.simulator.script import Script, last_paragraph, read_script
+from chatcluster.models import Continuation
 from chatcluster.parts import Role, TextPart, Usage, text_of
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
@@ -32,6 +33,13 @@ class InsideModel:
         await trio.lowlevel.checkpoint()
         async with aclosing(_events(read_script(prompt, Script()), prompt)) as events:
             yield events
+
+    def continuation(self, request: ModelRequest) -> Continuation:
+        """See ``ports.Model``: every answer is asked for anew."""
+        return Continuation.NONE
+
+    async def cancel(self, request: ModelRequest) -> None:
+        """See ``ports.Model``: there is nothing to cancel."""
 
 
 async def _events(script: Script, prompt: str) -> AsyncGenerator[ModelEvent, None]:

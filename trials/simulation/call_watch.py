@@ -31,7 +31,7 @@ from chatcluster.chat import (
     SubmitToolResults,
 )
 from chatcluster.context import SUMMARY_CALL
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import ToolCallPart, ToolResultPart
 from chatcluster.ports import Approval, Effect, Tool
 

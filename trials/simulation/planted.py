@@ -22,7 +22,8 @@ from chatcluster.feed import Feed
 from chatcluster.heartbeat import Lease
 from chatcluster.held_chat import HeldChat
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
-from chatcluster.memory.database import ChatRow, HeldLock
+from chatcluster.memory.database import HeldLock
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Cursor, Frame, Message, Position
 from chatcluster.ports import (
     Appended,

@@ -14,7 +14,7 @@ from chatcluster.chat import OwnerCommand, Status
 from chatcluster.errors import Fenced, StoreLocked, StreamRefused, StreamsUnavailable, Unreadable
 from chatcluster.histories import History
 from chatcluster.memory import MemoryRegistry, MemoryStore, MemoryStreams
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Message, NewMessage
 from chatcluster.ports import (
     Chat,

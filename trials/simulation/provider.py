@@ -16,6 +16,7 @@ import trio
 
 from chatcluster.context import INSTRUCTION
 from chatcluster.errors import ProviderError
+from chatcluster.models import Continuation
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, text_of
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 from simulation.harmed import Harmed, Misbehaviour
@@ -89,6 +90,13 @@ class Provider:
             if self.under_way.get(request.chat_id) is answer:
                 del self.under_way[request.chat_id]
             await words.aclose()
+
+    def continuation(self, request: ModelRequest) -> Continuation:
+        """See ``ports.Model``: every answer is asked for anew."""
+        return Continuation.NONE
+
+    async def cancel(self, request: ModelRequest) -> None:
+        """See ``ports.Model``: there is nothing to cancel."""
 
     def count_of(self, chat_id: UUID) -> int:
         """How many answers the chat was given."""

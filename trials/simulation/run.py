@@ -35,7 +35,7 @@ from chatcluster import telemetry
 from chatcluster.catalogue import CRASHES, LEVELS, Level
 from chatcluster.chat import Archive, Status, Unarchive, continued
 from chatcluster.memory import MemoryBroker
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from simulation import scheduler
 from simulation.bystanders import Bystanders
 from simulation.client import Client

@@ -38,8 +38,8 @@ from chatcluster.chat import (
 )
 from chatcluster.context import SUMMARY_CALL
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
-from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import (
     Frame,
     FrameKind,

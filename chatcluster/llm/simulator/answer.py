@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from uuid import uuid4
 
-from chatcluster.llm.simulator.question import Question
-from chatcluster.llm.simulator.said import Ending, OrderedCall, Script
+from chatcluster.llm.simulator.question import Question, RefusedQuestion
+from chatcluster.llm.simulator.said import Ending, OrderedCall, Script, by_token
 
 CHARACTERS_PER_PIECE = 12
 """Of a call's arguments."""
@@ -45,9 +45,10 @@ class Answer:
         self.id = uuid4().hex
         self.script = script
         self.question = question
-        is_repeated = script.mode == "request"
-        request = question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace") if is_repeated else ""
-        text_count, text = script.text(question.prompt, question.results, request)
+        text_count, text = script.text(question.prompt, question.results, _repeated(script, question))
+        if question.begun:
+            script = self.script = replace(script, reasoning=0)
+            text_count, text = _rest_of(question.begun, text_count, text, echoed=script.echoed)
         blocks = [
             Block(Kind.REASONING, script.reasoning_count, "r{} ".format),
             Block(Kind.TEXT, text_count, text),
@@ -80,6 +81,25 @@ class Answer:
                 return number, index
             index -= block.count
         raise IndexError(index)
+
+
+def _repeated(script: Script, question: Question) -> str:
+    """What an answer tells of the request itself."""
+    match script.mode:
+        case "request":
+            return question.request[:REQUEST_CHARACTERS_MAX].decode("utf-8", "replace")
+        case "files":
+            return "\n".join(question.media) or "There are no files."
+        case _:
+            return ""
+
+
+def _rest_of(begun: str, count: int, token: Callable[[int], str], *, echoed: bool) -> tuple[int, Callable[[int], str]]:
+    """What is left of a text behind words that it begins with. Raises ``RefusedQuestion`` if it begins otherwise."""
+    whole = "".join(map(token, range(count)))
+    if not whole.startswith(begun):
+        raise RefusedQuestion(f"The answer does not begin with {begun[:40]!r}: there is nothing to go on from.")
+    return by_token(whole if echoed else whole[len(begun) :])
 
 
 def _call_block(call: OrderedCall) -> Block:

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from chatcluster.llm.simulator.answer import Answer, Block, Kind
-from chatcluster.llm.simulator.completions_rules import Request, check
+from chatcluster.llm.simulator.completions_rules import Request, check, media_in
 from chatcluster.llm.simulator.front import Front, sse
+from chatcluster.llm.simulator.media import text_files
 from chatcluster.llm.simulator.question import MODEL_DEFAULT, Question, RefusedQuestion, Spoken
 from chatcluster.llm.simulator.said import Script
 
@@ -45,13 +46,16 @@ def read_question(body: bytes, _: Mapping[str, str] = NO_HEADERS) -> Question:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedQuestion(str(error)) from None
     check(request)
+    spoken = tuple(_spoken(request))
     return Question(
-        spoken=tuple(_spoken(request)),
+        spoken=spoken,
+        media=(*map(str, media_in(request)), *map(str, text_files(one.text for one in spoken))),
         request=body,
         model=request.model or MODEL_DEFAULT,
         streams=request.stream,
         wants_usage=request.stream_options is not None and request.stream_options.include_usage,
         may_call=request.tool_choice != "none",
+        begun=request.begun,
     )
 
 

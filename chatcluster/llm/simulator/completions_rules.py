@@ -6,11 +6,12 @@ The strictest of the servers is the measure: so whatever passes here passes ever
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from chatcluster.llm.simulator.media import Medium, read_file, read_image
 from chatcluster.llm.simulator.question import RefusedQuestion
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -41,6 +42,8 @@ class Message(msgspec.Struct):
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
+    prefix: bool = False
+    partial: bool = False
 
     @property
     def calls(self) -> list[Call]:
@@ -70,11 +73,21 @@ class Request(msgspec.Struct):
     stream_options: StreamOptions | None = None
     tools: list[OfferedTool] | None = None
     tool_choice: Any = None
+    continue_final_message: bool = False
+    add_generation_prompt: bool = True
+
+    @property
+    def begun(self) -> str:
+        """The words that the answer is to go on from."""
+        last = self.messages[-1] if self.messages else None
+        marked = last is not None and (self.continue_final_message or last.prefix or last.partial)
+        return last.text if last is not None and marked else ""
 
 
 def check(request: Request) -> None:
     """Raises ``RefusedQuestion``."""
     _check_tools(request)
+    _check_begun(request)
     known: set[str] = set()
     expected: list[str] = []
     for at, message in enumerate(request.messages):
@@ -88,6 +101,17 @@ def check(request: Request) -> None:
         _check_content(message, where)
         expected = _check_calls(message, known, where)
     _check_answered(expected)
+
+
+def media_in(request: Request) -> Iterator[Medium]:
+    """The images and documents of all messages. Raises ``RefusedQuestion``."""
+    for at, message in enumerate(request.messages):
+        for number, block in enumerate(message.blocks):
+            where = f"messages[{at}].content[{number}]"
+            if block.get("type") == "image_url":
+                yield read_image((block.get("image_url") or {}).get("url"), f"{where}.image_url.url")
+            elif block.get("type") == "file":
+                yield read_file(block.get("file"), f"{where}.file")
 
 
 def _check_tools(request: Request) -> None:
@@ -108,6 +132,17 @@ def _check_tools(request: Request) -> None:
             raise RefusedQuestion(
                 f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: \"object\"'."
             )
+
+
+def _check_begun(request: Request) -> None:
+    if request.continue_final_message and request.add_generation_prompt:
+        raise RefusedQuestion("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
+    if any(message.prefix or message.partial for message in request.messages[:-1]):
+        raise RefusedQuestion("Only the last message can be a prefix.")
+    last = request.messages[-1] if request.messages else None
+    marked = last is not None and (request.continue_final_message or last.prefix or last.partial)
+    if last is not None and marked and (last.role != "assistant" or last.calls or not last.text):
+        raise RefusedQuestion("The last message must be a text of the assistant, to go on from.")
 
 
 def _check_name(name: str, where: str) -> None:

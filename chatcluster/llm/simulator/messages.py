@@ -9,7 +9,8 @@ import msgspec
 
 from chatcluster.llm.simulator.answer import Answer, Block, Kind
 from chatcluster.llm.simulator.front import Front, seal, sse
-from chatcluster.llm.simulator.messages_rules import Request, check
+from chatcluster.llm.simulator.media import text_files
+from chatcluster.llm.simulator.messages_rules import Request, check, media_in
 from chatcluster.llm.simulator.question import Question, RefusedQuestion, Spoken
 from chatcluster.llm.simulator.said import Script
 
@@ -36,8 +37,10 @@ def read_question(body: bytes, headers: Mapping[str, str]) -> Question:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedQuestion(str(error)) from None
     sealed = check(request, headers)
+    spoken = tuple(_spoken(request))
     return Question(
-        spoken=tuple(_spoken(request)),
+        spoken=spoken,
+        media=(*map(str, media_in(request)), *map(str, text_files(one.text for one in spoken))),
         request=body,
         model=request.model,
         streams=request.stream,

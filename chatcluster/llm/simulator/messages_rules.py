@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from chatcluster.file_types import IMAGES, PDF
 from chatcluster.llm.simulator.front import seal
+from chatcluster.llm.simulator.media import Medium, read_media
 from chatcluster.llm.simulator.question import RefusedQuestion
 
 VERSION = "2026-10-21"
@@ -25,6 +27,8 @@ _BLOCKS = {
     "assistant": {"text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "web_search_tool_result"},
     "system": {"text"},
 }
+
+_MEDIA = {"image": IMAGES, "document": (PDF,)}
 
 Block = dict[str, Any]
 
@@ -75,6 +79,20 @@ def check(request: Request, headers: Mapping[str, str]) -> str:
         raise _unanswered(expected)
     _check_thinking(request)
     return _check_seals(request)
+
+
+def media_in(request: Request) -> Iterator[Medium]:
+    """The images and documents of all messages, and those in results. Raises ``RefusedQuestion``."""
+    for at, message in enumerate(request.messages):
+        for block in message.blocks:
+            inner = block.get("content") if block["type"] == "tool_result" else None
+            for one in inner if isinstance(inner, list) else [block]:
+                if one.get("type") in _MEDIA:
+                    source = one.get("source") or {}
+                    if source.get("type") != "base64":
+                        raise RefusedQuestion(f"messages.{at}.content: {one['type']}.source.type: 'base64' expected")
+                    allowed = _MEDIA[one["type"]]
+                    yield read_media(source.get("media_type"), source.get("data"), allowed, f"messages.{at}.content")
 
 
 def _check_parameters(request: Request, headers: Mapping[str, str]) -> None:

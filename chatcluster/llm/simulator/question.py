@@ -8,8 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from chatcluster.errors import InvalidRequest
+from chatcluster.llm.simulator.said import BLOCK
 from chatcluster.llm.simulator.script import last_paragraph
 from chatcluster.llm.simulator.summaries import has_summary, steps_told, summary
+from chatcluster.title_text import TITLE_INSTRUCTION, first_words
 
 MODEL_DEFAULT = "simulated"
 
@@ -31,6 +33,8 @@ class Spoken(NamedTuple):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     spoken: tuple[Spoken, ...]
     request: bytes
+    media: tuple[str, ...] = ()
+    """A line on each image and document that came with it."""
     model: str = MODEL_DEFAULT
     streams: bool = False
     wants_usage: bool = False
@@ -40,11 +44,31 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     in_background: bool = False
     words_max: int = sys.maxsize
     """More are neither read nor counted."""
+    begun: str = ""
+    """The answer has these words already: the rest is asked for."""
 
     @property
     def prompt(self) -> str:
-        """The last paragraph of the last user message that has a text."""
+        """The last paragraph of the last user message that has a text; where a title is wanted, the order to say it."""
+        if self.wants_title:
+            return f"[[tps=0 say={self._title}]]"
         return last_paragraph(self.spoken[self._asked_at].text) if self._asked_at >= 0 else ""
+
+    @property
+    def wants_title(self) -> bool:
+        """Whether the conversation is to be named, and not to be gone on with."""
+        return any(one.role in ("system", "developer") and one.text == TITLE_INSTRUCTION for one in self.spoken)
+
+    @property
+    def is_uncounted(self) -> bool:
+        """Whether what is sent of the answer is not what counts as generated for a conversation."""
+        return self.in_background or self.wants_title
+
+    @property
+    def _title(self) -> str:
+        """What the message is about, without its orders."""
+        said = self.spoken[self._asked_at].text if self._asked_at >= 0 else ""
+        return first_words(BLOCK.sub(" ", said).replace("[", " ").replace("]", " ")).rstrip("?!.,;: ")
 
     @property
     def step(self) -> int:

@@ -14,8 +14,9 @@ import msgspec
 from chatcluster.llm.simulator.answer import Answer, Block, Kind
 from chatcluster.llm.simulator.completions import error_body, failure_body
 from chatcluster.llm.simulator.front import Front, seal, sse
+from chatcluster.llm.simulator.media import text_files
 from chatcluster.llm.simulator.question import Question, RefusedQuestion, Spoken
-from chatcluster.llm.simulator.responses_rules import Request, check
+from chatcluster.llm.simulator.responses_rules import Request, check, media_in
 
 Json = dict[str, Any]
 
@@ -30,8 +31,10 @@ def read_question(body: bytes, _: Mapping[str, str]) -> Question:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedQuestion(str(error)) from None
     sealed = check(request)
+    spoken = tuple(_spoken(request))
     return Question(
-        spoken=tuple(_spoken(request)),
+        spoken=spoken,
+        media=(*map(str, media_in(request)), *map(str, text_files(one.text for one in spoken))),
         request=body,
         model=request.model,
         streams=request.stream,

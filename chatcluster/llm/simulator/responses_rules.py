@@ -7,12 +7,13 @@ else, and says so; here it is refused, so that no request does it unnoticed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from chatcluster.llm.simulator.front import seal
+from chatcluster.llm.simulator.media import Medium, read_file, read_image
 from chatcluster.llm.simulator.question import RefusedQuestion
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -76,6 +77,18 @@ def check(request: Request) -> str:
     if expected:
         raise _unanswered(expected)
     return sealed
+
+
+def media_in(request: Request) -> Iterator[Medium]:
+    """The images and documents of all items. Raises ``RefusedQuestion``."""
+    for at, item in enumerate(request.input):
+        blocks = item.get("output" if item.get("type") == "function_call_output" else "content")
+        for number, block in enumerate(blocks if isinstance(blocks, list) else ()):
+            where = f"input[{at}].content[{number}]"
+            if block.get("type") == "input_image":
+                yield read_image(block.get("image_url"), f"{where}.image_url")
+            elif block.get("type") == "input_file":
+                yield read_file(block, where)
 
 
 def _unanswered(ids: Sequence[str]) -> RefusedQuestion:

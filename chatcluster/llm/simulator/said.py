@@ -19,7 +19,7 @@ from chatcluster.llm.simulator.prose import prose
 TOKENS_MAX = 1_000_000
 TPS_MIN = 0.001
 FIRST_MS_MAX = 86_400_000.0
-MODES = ("markdown", "words", "echo", "results", "request", "silent", "clock")
+MODES = ("markdown", "words", "echo", "results", "request", "files", "silent", "clock")
 
 _TOKEN = re.compile(r"^\s+|\S+\s*")
 _VOCABULARY = ("the", "a", "river", "lamp", "quiet", "green", "moves", "over", "and", "then", "so", "light")
@@ -70,6 +70,7 @@ class Script:
     forget: bool = False
     context: int = 0
     too_long: str = ""
+    echoed: bool = False
     calls: tuple[OrderedCall, ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,18 +101,18 @@ class Script:
         after, ending = min(ordered, key=lambda fault: fault[0])
         return ending, after
 
-    def text(self, prompt: str, results: str = "", request: str = "") -> tuple[int, Callable[[int], str]]:
+    def text(self, prompt: str, results: str = "", repeated: str = "") -> tuple[int, Callable[[int], str]]:
         """The number of the answer's tokens, reasoning and calls left out, and the text of each. ``results`` is what
-        the tools said, ``request`` the whole request."""
+        the tools said, ``repeated`` what of the request is told: all of it, or its files."""
         if self.empty:
             return 0, str
         if self.say is None and self.mode == "clock":
             return self.tokens, lambda _index: f"{time.monotonic_ns()} "
         if self.say is None and self.mode == "words" and not self.seed:
             return self.tokens, lambda index: f"{self.word}{index} "
-        return by_token(self._whole_text(prompt, results, request))
+        return by_token(self._whole_text(prompt, results, repeated))
 
-    def _whole_text(self, prompt: str, results: str, request: str) -> str:
+    def _whole_text(self, prompt: str, results: str, repeated: str) -> str:
         if self.say is not None:
             return self.say
         match self.mode:
@@ -122,8 +123,8 @@ class Script:
                 return spoken_part(prompt)
             case "results":
                 return results
-            case "request":
-                return request
+            case "request" | "files":
+                return repeated
             case "markdown":
                 return prose(spoken_part(prompt))
             case _:

@@ -14,7 +14,8 @@ behind the last results tells them.
 ``tps=100``            tokens per second; 0 is as fast as possible
 ``first_ms=5``         delay to the first token
 ``mode=echo``          ``words``, ``markdown`` (the prose), ``echo`` (repeat the prompt), ``results`` (repeat what
-                       the tools said), ``request`` (repeat the whole request, as JSON), ``silent`` (no text), or
+                       the tools said), ``request`` (repeat the whole request, as JSON), ``files`` (type, size and
+                       digest of each file in the request), ``silent`` (no text), or
                        ``clock`` (each token is the server's ``time.monotonic_ns()`` when it was written)
 ``word=x``             token *i* is ``x<i>`` and a space
 ``seed=7``             token *i* is drawn from a small vocabulary by the seed, the prompt and *i*; 0 is off
@@ -36,6 +37,7 @@ behind the last results tells them.
 ``odd=1``              the same answer, with all that real servers mix in: comments, empty choices, nulls,
                        unknown fields, usage in odd places, calls without index, no ``[DONE]``
 ``forget=1``           an answer in the background is not remembered: nobody can attach to it later
+``echoed=1``           where an answer goes on from given words, they are said again first
 ``context=500``        the model takes so many tokens, which it counts as words, and no more
 ``too_long=vllm``      how it says so: ``openai``, ``anthropic``, ``too-large`` (413), ``gemini``, ``vllm`` or
                        ``llamacpp``; ``cut`` reads what there is room for and says nothing. Without ``context`` it says

@@ -107,11 +107,24 @@ select
     {calls} as open_calls
 
 -- name: insert_chat
-insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
-    claimable_since, content_version, client_tools, mcp_servers, cause, timeline)
-values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
-    $12::text[], $13, wal_timeline())
-returning {chat}
+with inserted as (
+    insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
+        claimable_since, content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id,
+        root_id, depth)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
+        $12::text[], $13, wal_timeline(), $14, $15, $16, $17)
+    returning *
+),
+wish as (
+    insert into titles_wanted (chat_id) select id from inserted where $18::boolean
+)
+select {chat} from inserted as chats
+
+-- name: forget_title
+delete from titles_wanted where chat_id = $1
+
+-- name: insert_own_prompt
+insert into chat_prompts (chat_id, text) values ($1, $2)
 
 -- fragment: change
 -- retry_at starts with the transition that gives a delay, and stays while the state stays. The deadline of an action is
@@ -135,6 +148,7 @@ update chats set
     model = case when :model_chosen::boolean then :model else model end,
     client_tools = coalesce(:client_tools::text::json, client_tools),
     mcp_servers = coalesce(:mcp_servers::text[], mcp_servers),
+    agents = case when :agents_chosen::boolean then :agents else agents end,
     claimable_since = case when :claimable::boolean then coalesce(claimable_since, statement_timestamp()) end,
     content_bytes = coalesce(:kept_bytes::bigint, content_bytes) + :change_bytes::bigint,
     updated_at = statement_timestamp()
@@ -229,6 +243,9 @@ with inserted as (
 select json_agg({message} order by id) from inserted
 
 -- name: delete_messages_from
+with unreferenced as (
+    delete from chat_files where chat_id = $1 and message_id >= $2
+)
 update messages set deleted_at = statement_timestamp(), revision = $3
 where chat_id = $1 and id >= $2 and deleted_at is null
 
@@ -467,7 +484,7 @@ select id from {listed}
 
 -- fragment: listed
 chats
-where owner_id = $1
+where owner_id = $1 and parent_id is null
     and ($2::boolean is null or archived = $2)
     and ($6::boolean is null or pinned = $6)
     and ($7::text is null or title ~ $7)
@@ -479,10 +496,13 @@ limit $5
 -- name: delete_chat
 -- All that belongs to it goes with it. What it leaves to others is that it is gone.
 with gone as (
-    delete from chats where id = $1 returning id, owner_id
+    delete from chats where id = $1 or root_id = $1 returning id, owner_id
 ),
 ended as (
-    delete from turns where chat_id = $1
+    delete from turns where chat_id in (select id from gone)
+),
+freed as (
+    delete from family_orders where root_id = $1
 )
 insert into deleted_chats (chat_id, owner_id) select id, owner_id from gone
 on conflict (chat_id) do nothing
@@ -507,7 +527,7 @@ select id from {changed}
 
 -- fragment: changed
 chats
-where owner_id = any($1::text[]::uuid[])
+where owner_id = any($1::text[]::uuid[]) and parent_id is null
     and updated_at > least(statement_timestamp(), $3::timestamptz) - $2::float8 * interval '1 second'
     and ($4::timestamptz is null or (updated_at, id) > ($4, $5::uuid))
 order by updated_at, id

@@ -37,6 +37,9 @@ claimed as (
     from taken, claimer, wal
     where chats.id = taken.id
     returning {chat}, claimer.name as claimer_name, taken.round, taken.place, taken.claimable_since as waited_since,
+        (select text from prompts where prompts.owner_id = '00000000-0000-0000-0000-000000000000') as system_prompt,
+        (select text from chat_prompts where chat_prompts.chat_id = chats.id) as own_prompt,
+        (select text from prompts where prompts.owner_id = chats.owner_id) as user_prompt,
         case
             when retry_at is null then 0
             else greatest(0, extract(

@@ -11,6 +11,7 @@ null::text[] as mcp_servers
 
 -- fragment: frame
 chats.id, chats.owner_id, {short_columns}, chats.queue_length, chats.open_calls, chats.content_bytes,
+chats.parent_id, chats.root_id, chats.depth, chats.has_agents, chats.agents,
 -- The server knows times that a program does not: those before the year 1 and after 9999.
 case when chats.retry_at is not null then greatest('0001-01-02', least(chats.retry_at, '9999-12-30')) end as retry_at,
 greatest('0001-01-02', least(chats.created_at, '9999-12-30')) as created_at,
@@ -19,24 +20,29 @@ greatest('0001-01-02', least(chats.updated_at, '9999-12-30')) as updated_at
 -- fragment: waits_for_somebody
 tool_calls.state in ('approval', 'client', 'agents', 'sign_in')
 
+-- fragment: waits_for_people
+tool_calls.state in ('approval', 'client', 'sign_in')
+
 -- fragment: calls
 -- The calls of the chat $1 that have no result.
 (
     select coalesce(json_agg(json_build_object('call_id', call_id, 'name', name, 'state', state, 'effect', effect,
         'run_by', run_by, 'started_epoch', started_epoch, 'deaths', deaths, 'digest', digest, 'arguments', arguments,
-        'approved', approved, 'seconds', wait_seconds,
+        'approved', approved, 'seconds', wait_seconds, 'agent_id', agent_id,
         'deadline', case when deadline is not null then greatest('0001-01-02', least(deadline, '9999-12-30')) end
     ) order by id), '[]')
     from tool_calls where chat_id = $1 and state <> 'done'
 )
 
 -- fragment: actions
--- The calls of the chat that wait for somebody, with the arguments that the message has which asks for them.
-case when chats.status = 'requires_action' then (
-    select json_agg(json_build_object('call_id', call_id, 'name', name, 'kind', state, 'digest', digest,
+-- The calls of the chat that wait for somebody, with the arguments that the message has which asks for them. And those of
+-- its agents, behind its own.
+case when chats.status = 'requires_action' or chats.has_agents then (
+    select json_agg(json_strip_nulls(json_build_object('call_id', call_id, 'name', name, 'kind', state, 'digest', digest,
         'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', started_epoch is not null,
-        'deadline', greatest('0001-01-02', least(deadline, '9999-12-30'))
-    ) order by tool_calls.id)
+        'deadline', greatest('0001-01-02', least(deadline, '9999-12-30')),
+        'chat_id', case when tool_calls.chat_id <> chats.id then tool_calls.chat_id end
+    )) order by tool_calls.chat_id <> chats.id, tool_calls.id)
     from tool_calls left join lateral (
         select part ->> 'arguments' as arguments
         from messages, json_array_elements(
@@ -46,7 +52,12 @@ case when chats.status = 'requires_action' then (
         where messages.id = tool_calls.message_id and part ->> 'type' = 'tool_call' and part ->> 'id' = call_id
         limit 1
     ) as asking on true
-    where tool_calls.chat_id = chats.id and {waits_for_somebody} and deadline is not null
+    where {waits_for_people} and deadline is not null and (
+        tool_calls.chat_id = chats.id and chats.status = 'requires_action'
+        or chats.has_agents and tool_calls.chat_id in (
+            select agent.id from chats as agent where agent.root_id = chats.id and agent.status = 'requires_action'
+        )
+    )
 ) end as actions
 
 -- fragment: asked

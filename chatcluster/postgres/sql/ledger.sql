@@ -8,13 +8,13 @@ select {actions} from chats where id = $1
 
 -- name: open_calls
 insert into tool_calls (chat_id, message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest,
-    arguments, approved, wait_seconds)
+    arguments, approved, wait_seconds, agent_id)
 select $1, message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest, arguments, approved,
-    wait_seconds
+    wait_seconds, agent_id::uuid
 from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::integer[],
-    $10::text[], $11::text[], $12::boolean[], $13::float8[])
+    $10::text[], $11::text[], $12::boolean[], $13::float8[], $14::text[])
     with ordinality as new (message_id, call_id, name, state, effect, run_by, started_epoch, deaths, digest, arguments,
-        approved, wait_seconds, ordinal)
+        approved, wait_seconds, agent_id, ordinal)
 order by ordinal
 
 -- name: change_calls
@@ -40,7 +40,7 @@ where chat_id = $1 and {waits_for_somebody} and deadline is null
 -- IDs alone: nothing that may be unreadable. In no order: a chat that can be neither read nor written is in nobody's way.
 select chats.id
 from tool_calls join chats on chats.id = tool_calls.chat_id
-where tool_calls.deadline <= statement_timestamp() and tool_calls.state <> 'done' and {waits_for_somebody}
+where tool_calls.deadline <= statement_timestamp() and tool_calls.state <> 'done' and {waits_for_people}
     and chats.status = 'requires_action' and chats.content_version <= {content_version}
 group by chats.id
 order by random()
@@ -55,7 +55,7 @@ for update skip locked
 -- name: select_overdue
 -- A statement after the lock.
 select coalesce(array_agg(call_id order by id), '{}') from tool_calls
-where chat_id = $1 and deadline <= statement_timestamp() and {waits_for_somebody}
+where chat_id = $1 and deadline <= statement_timestamp() and {waits_for_people}
 
 -- name: select_sign_in_waits
 -- Whatever waits has a deadline: the index of those is small.

@@ -56,6 +56,19 @@ delete from session_codes where code_digest in (
     for update skip locked
 )
 
+-- name: delete_files
+-- Uploads that were never finished, and files that no chat has (any more).
+delete from files where id in (
+    select id from files
+    where created_at < statement_timestamp()
+            - case when finished_at is null then $1::float8 else $2::float8 end * interval '1 second'
+        and created_at < statement_timestamp() - least($1, $2) * interval '1 second'
+        and not exists (select from chat_files where file_id = files.id)
+    order by created_at
+    limit $3
+    for update skip locked
+)
+
 -- name: delete_tombstones
 delete from deleted_chats where chat_id in (
     select chat_id from deleted_chats
@@ -74,6 +87,11 @@ delete from takeovers where id in (
 delete from audit_entries where id in (
     select id from audit_entries where at < statement_timestamp() - interval '90 days'
     order by at limit $1 for update skip locked
+)
+
+-- name: delete_minutes
+delete from minutes where at in (
+    select at from minutes where at < statement_timestamp() - interval '7 days' limit $1 for update skip locked
 )
 
 -- name: delete_keys

@@ -5,7 +5,8 @@
 wal as materialized (select wal_timeline() as timeline)
 
 -- fragment: leapt
-(chats.snapshot_version + {versions_forgotten_max} * greatest(1, wal.timeline - chats.timeline))
+(chats.snapshot_version + case when chats.timeline <> wal.timeline
+    then {versions_forgotten_max} * greatest(1, wal.timeline - chats.timeline) else {versions_raised} end)
 
 -- fragment: next_version
 -- One step on, or the first one above a leap.

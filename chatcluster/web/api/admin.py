@@ -75,7 +75,7 @@ async def drain_replica(request: ApiRequest, worker_id: FromPath[str]) -> Replic
     services = request.services
     found = {str(replica.worker_id): replica for replica in await services.registry.replicas()}
     replica = found.get(worker_id.lower())
-    if replica is None or not await services.administration.request_drain(replica.worker_id, request.user):
+    if replica is None or not await services.overview.administration.request_drain(replica.worker_id, request.user):
         raise NotFound("there is no such replica (any more)")
     return replica_answer(replica, lease_ttl_seconds=services.settings.lease_ttl_seconds)
 

@@ -113,6 +113,28 @@ class AuditAnswer(msgspec.Struct, frozen=True):
     has_more: bool
 
 
+class SeriesPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One step, from ``at`` on. ``turns`` is all that ended, ``failed`` and ``interrupted`` those of them that did so.
+
+    ``first_token_…``: within how long half of the answers, or 95 of 100, had their first token; null without any.
+    """
+
+    at: datetime
+    turns: int
+    failed: int
+    interrupted: int
+    output_tokens: int
+    tokens_per_second: float
+    first_token_p50_ms: float | None
+    first_token_p95_ms: float | None
+    takeovers: int
+
+
+class SeriesAnswer(msgspec.Struct, frozen=True):
+    step_seconds: int
+    points: list[SeriesPoint]
+
+
 class TokensAnswer(msgspec.Struct, frozen=True):
     tokens: tuple[Token, ...]
 

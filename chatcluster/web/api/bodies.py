@@ -1,11 +1,13 @@
 """What callers send: the bodies of requests, decoded strictly and checked before anything is written.
 
 Unknown fields, wrong types and NUL characters (which Postgres stores in no text) are refused with a message
-that names the place. ``content`` is a string, or a list of parts ``{"type": "text", "text": …}``.
+that names the place. ``content`` is a string, or a list of parts ``{"type": "text", "text": …}`` and
+``{"type": "file", "file_id": …}``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -13,21 +15,29 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from chatcluster.chat import Busy
+from chatcluster.content import FilePart
 from chatcluster.errors import InvalidRequest, TooLarge
+from chatcluster.file_errors import FileNotFound
 from chatcluster.parts import Parts, TextPart
-from chatcluster.texts import checked_line, is_blank, visible
+from chatcluster.texts import checked_line, is_blank
+from chatcluster.title_text import first_words
 
 TITLE_CHARS_MAX = 200
-DEFAULT_TITLE_CHARS_MAX = 80
-DEFAULT_TITLE_WORDS = 6
 MODEL_CHARS_MAX = 200
 CONTENT_PARTS_MAX = 1000
+NO_FILES: Mapping[str, FilePart] = {}
 
 
 class InputText(msgspec.Struct, tag="text", frozen=True, forbid_unknown_fields=True):
     """A piece of text in a user's message."""
 
     text: str
+
+
+class InputFile(msgspec.Struct, tag="file", frozen=True, forbid_unknown_fields=True):
+    """A file that was uploaded before."""
+
+    file_id: str
 
 
 class InputTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +48,7 @@ class InputTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any] = {}
 
 
-Content = str | list[InputText]
+Content = str | list[InputText | InputFile]
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,14 +58,17 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class CreateChat(Body, frozen=True, kw_only=True):
     """A new chat, and the message that starts it, if there is one already."""
 
-    content: Annotated[Content | UnsetType, Meta(description="The first message: text, or a list of text parts")] = (
-        UNSET
-    )
+    content: Annotated[
+        Content | UnsetType, Meta(description="The first message: text, or a list of texts and files")
+    ] = UNSET
     title: Annotated[str | None, Meta(description="Default: the first words of the content")] = None
     model: Annotated[str | None, Meta(description="Default: what the deployment is set to")] = None
     system_prompt: str | None = None
     tools: Annotated[list[InputTool], Meta(description="Tools that the client runs itself")] = []
     mcp_servers: Annotated[list[str], Meta(description="The slugs of the servers whose tools the chat has")] = []
+    agents: Annotated[
+        bool | None, Meta(description="Whether it may have sub-agents; null: as the deployment is set")
+    ] = None
 
 
 class PatchChat(Body, frozen=True, kw_only=True):
@@ -66,8 +79,14 @@ class PatchChat(Body, frozen=True, kw_only=True):
     tools: list[InputTool] | UnsetType = UNSET
     mcp_servers: list[str] | UnsetType = UNSET
     pinned: bool | UnsetType = UNSET
+    agents: Annotated[
+        bool | UnsetType | None, Meta(description="Whether it may have sub-agents; null: as the deployment is set")
+    ] = UNSET
     model: Annotated[
         str | UnsetType | None, Meta(description="Of the messages from now on; null: what the deployment is set to")
+    ] = UNSET
+    system_prompt: Annotated[
+        str | UnsetType | None, Meta(description="From the chat's next turn on; null or blank: none")
     ] = UNSET
 
 
@@ -101,6 +120,12 @@ class SignIn(Body, frozen=True, kw_only=True):
     code: Annotated[str | UnsetType, Meta(description="As `chatcluster link` prints it; it works once")] = UNSET
 
 
+class Prompt(Body, frozen=True, kw_only=True):
+    """What models are told; null or blank is nothing."""
+
+    prompt: str | None
+
+
 class CreateToken(Body, frozen=True, kw_only=True):
     """A token for a user, who is created if there is none of that name."""
 
@@ -125,23 +150,36 @@ def decode(body: bytes, kind: type[B]) -> B:
         raise InvalidRequest("the body is nested too deeply") from None
 
 
-def content_parts(content: Content, *, bytes_max: int) -> Parts:
-    """``content`` as a message's parts. Raises ``InvalidRequest``, or ``TooLarge`` above ``bytes_max``."""
-    texts = [content] if isinstance(content, str) else [part.text for part in content]
-    if len(texts) > CONTENT_PARTS_MAX:
+def content_parts(content: Content, *, bytes_max: int, files: Mapping[str, FilePart] = NO_FILES) -> Parts:
+    """``content`` as a message's parts; ``files`` are those that it names, by their IDs as they are written there.
+
+    Raises ``InvalidRequest``, ``FileNotFound``, or ``TooLarge`` above ``bytes_max``.
+    """
+    given = [InputText(content)] if isinstance(content, str) else content
+    if len(given) > CONTENT_PARTS_MAX:
         raise InvalidRequest(f"content has more than {CONTENT_PARTS_MAX} parts")
-    if all(map(is_blank, texts)):
+    texts = [part.text for part in given if isinstance(part, InputText)]
+    if len(texts) == len(given) and all(map(is_blank, texts)):
         raise InvalidRequest("content must not be empty: it has nothing that can be seen")
     if sum(len(text.encode()) for text in texts) > bytes_max:
         raise TooLarge(f"content is larger than {bytes_max} bytes", bytes_max=bytes_max)
-    return tuple(TextPart(storable("content", text)) for text in texts)
+    return tuple(_part(part, files) for part in given)
+
+
+def _part(part: InputText | InputFile, files: Mapping[str, FilePart]) -> TextPart | FilePart:
+    if isinstance(part, InputText):
+        return TextPart(storable("content", part.text))
+    if part.file_id not in files:
+        raise FileNotFound("there is no such file; upload it first", file_id=part.file_id[:80])
+    return files[part.file_id]
 
 
 def default_title(parts: Parts) -> str:
-    """A chat's title until it gets a better one: the first words of its first message."""
-    words = " ".join(part.text for part in parts if isinstance(part, TextPart)).split()
-    title = " ".join(words[:DEFAULT_TITLE_WORDS])[:DEFAULT_TITLE_CHARS_MAX].strip()
-    return visible(title) or "New chat"
+    """A chat's title until it gets a better one: the first words of its first message, or the name of its file."""
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    if all(map(is_blank, texts)):
+        texts = [part.name for part in parts if isinstance(part, FilePart)]
+    return first_words(" ".join(texts))
 
 
 def checked_title(title: str) -> str:
@@ -161,10 +199,13 @@ def checked_model(model: str | None) -> str | None:
     return None if model is None else checked_line("model", model, chars_max=MODEL_CHARS_MAX)
 
 
-def checked_prompt(prompt: str, *, bytes_max: int) -> str:
-    if len(prompt.encode()) > bytes_max:
-        raise TooLarge(f"system_prompt is larger than {bytes_max} bytes", bytes_max=bytes_max)
-    return storable("system_prompt", prompt)
+def checked_prompt(field: str, prompt: str | None, *, bytes_max: int) -> str:
+    """What a model is told; empty for what is blank. Raises ``InvalidRequest``, or ``TooLarge`` above ``bytes_max``."""
+    prompt = prompt or ""
+    if len(prompt.encode("utf-8", "surrogatepass")) > bytes_max:
+        raise TooLarge(f"{field} is larger than {bytes_max} bytes", bytes_max=bytes_max)
+    prompt = storable(field, prompt)
+    return "" if is_blank(prompt) else prompt
 
 
 def storable(field: str, text: str) -> str:

@@ -10,9 +10,8 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
 from chatcluster.chat import ChatSetup, Compact, Interrupt, Status
-from chatcluster.parts import NewMessage, Role, TextPart
+from chatcluster.parts import NewMessage, Role
 from chatcluster.ports import NewChat, checked_choice
-from chatcluster.texts import is_blank
 from chatcluster.views import ChatAnswer, ChatDetailsAnswer, chat_answer, chat_details_answer
 from chatcluster.web.api.answers import REFUSALS, ChatsAnswer
 from chatcluster.web.api.bodies import (
@@ -22,7 +21,6 @@ from chatcluster.web.api.bodies import (
     checked_prompt,
     checked_search,
     checked_title,
-    content_parts,
     default_title,
 )
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
@@ -40,28 +38,28 @@ Without `content` it has no message yet, and rests until one is sent."""
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
     await request.require_model(data.model)
-    chat = _new_chat(request, data)
+    chat = await _new_chat(request, data)
     await checked_choice(request.services.mcp.admin.servers, chat.mcp_servers)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
 
 
-def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
+async def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
     bytes_max = request.services.settings.content_bytes_max
-    parts = () if data.content is UNSET else content_parts(data.content, bytes_max=bytes_max)
-    messages = [NewMessage(Role.USER, parts)] if parts else []
-    prompt = checked_prompt(data.system_prompt or "", bytes_max=bytes_max)
-    if not is_blank(prompt):
-        messages.insert(0, NewMessage(Role.SYSTEM, (TextPart(prompt),)))
+    parts = () if data.content is UNSET else await request.message_parts(data.content)
+    messages = (NewMessage(Role.USER, parts),) if parts else ()
     return NewChat(
         id=uuid4(),
         owner_id=request.user.user_id,
         title=default_title(parts) if data.title is None else checked_title(data.title),
         model=checked_model(data.model),
-        messages=tuple(messages),
+        messages=messages,
         client_tools=checked_tools(data.tools),
         mcp_servers=checked_servers(data.mcp_servers),
+        system_prompt=checked_prompt("system_prompt", data.system_prompt, bytes_max=bytes_max),
+        agents=data.agents,
+        wants_title=bool(parts) and data.title is None and request.services.settings.titles,
     )
 
 
@@ -74,7 +72,7 @@ async def list_chats(
     pinned: Annotated[bool | None, QueryParameter(description="Only those that are pinned, or that are not")] = None,
     q: Annotated[str | None, QueryParameter(description="Only those with this in their title, in any case")] = None,
 ) -> ChatsAnswer:
-    """The caller's chats, newest first."""
+    """The caller's chats, newest first. Sub-agents are not among them: they are children of theirs."""
     chats = await request.services.store.list_chats(
         request.user.user_id,
         archived=archived,
@@ -88,16 +86,28 @@ async def list_chats(
 
 @get("/chats/{chat_id:str}", responses=REFUSALS)
 async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAnswer:
-    """One chat, without its history: what it waits for, the tools that its client runs, and what it cost."""
+    """One chat, without its history: what it waits for, the tools that its client runs, what it cost, and its own
+    system prompt."""
     chat = await request.owned_chat(chat_id)
-    waits = chat.status is Status.REQUIRES_ACTION
+    waits = chat.status is Status.REQUIRES_ACTION or chat.has_agents
     actions = await request.services.store.actions(chat.id) if waits else ()
-    return chat_details_answer(chat, actions, await request.services.usage.of_chat(chat.id))
+    usage = await request.services.spending.usage.of_chat(chat.id)
+    prompt = await request.services.prompts.own(chat.id)
+    return chat_details_answer(chat, actions, usage=usage, system_prompt=prompt or None)
+
+
+@get("/chats/{chat_id:str}/children", responses=REFUSALS)
+async def list_children(request: ApiRequest, chat_id: FromPath[str]) -> ChatsAnswer:
+    """The sub-agents of a chat, the oldest first: all of them, as a chat has few. Theirs are children of theirs."""
+    chat = await request.owned_chat(chat_id)
+    family = await request.services.store.family(chat.family_id) if chat.has_agents else ()
+    return ChatsAnswer([chat_answer(child) for child in family if child.parent_id == chat.id], has_more=False)
 
 
 @patch("/chats/{chat_id:str}", responses=REFUSALS)
 async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody[PatchChat]) -> ChatAnswer:
-    """Rename a chat, pin it, choose its model, give it other tools, archive it, or take it out of the archive.
+    """Rename a chat, pin it, choose its model, give it other tools or another system prompt, archive it, or take it out
+    of the archive.
 
     A chat that is busy is interrupted and archived as soon as it has stopped. What is already so is no error.
     """
@@ -105,8 +115,12 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     setup = ChatSetup(
         client_tools=None if data.tools is UNSET else checked_tools(data.tools),
         mcp_servers=None if data.mcp_servers is UNSET else checked_servers(data.mcp_servers),
+        agents=data.agents,
     )
     model = data.model if data.model is UNSET else checked_model(data.model)
+    prompt = data.system_prompt
+    if prompt is not UNSET:
+        prompt = checked_prompt("system_prompt", prompt, bytes_max=request.services.settings.content_bytes_max)
     chat = await request.owned_chat(chat_id)
     if model is not UNSET and model != chat.model:
         await request.require_model(model)
@@ -116,6 +130,8 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
         chat = await (transitions.archive(chat) if data.archived else transitions.unarchive(chat))
     if title is not None:
         chat = await transitions.rename(chat, title)
+    if isinstance(prompt, str):
+        await request.services.prompts.set_own(chat.id, prompt)
     if setup != ChatSetup():
         chat = await transitions.configure(chat, setup)
     if data.pinned is not UNSET:
@@ -154,4 +170,4 @@ async def compact_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAnswe
     return chat_answer(outcome.chat)
 
 
-ROUTES = [create_chat, list_chats, get_chat, patch_chat, delete_chat, interrupt_chat, compact_chat]
+ROUTES = [create_chat, list_chats, get_chat, list_children, patch_chat, delete_chat, interrupt_chat, compact_chat]

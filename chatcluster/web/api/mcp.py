@@ -10,7 +10,7 @@ from litestar import delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
 
-from chatcluster.errors import McpServerNotFound, SignInFailed
+from chatcluster.mcp_errors import McpServerNotFound, SignInFailed
 from chatcluster.ports import Grant, McpReport, McpServer, usable
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.api.mcp_bodies import AddMcpServer, PatchMcpServer, changed_settings, new_settings
@@ -105,7 +105,7 @@ async def list_mcp_servers(request: ApiRequest) -> McpServersAnswer:
 async def add_mcp_server(request: ApiRequest, data: JSONBody[AddMcpServer]) -> McpServerAnswer:
     """Add a server. Nothing is connected to: test it for that."""
     settings, secrets = new_settings(data)
-    return server_answer(await request.services.mcp.admin.add(data.slug, settings, secrets))
+    return server_answer(await request.services.mcp.admin.add(data.slug, settings, secrets, by=request.user))
 
 
 @get("/admin/mcp-servers/{slug:str}", guards=[require_admin], responses=REFUSALS)
@@ -120,15 +120,16 @@ async def patch_mcp_server(request: ApiRequest, slug: FromPath[str], data: JSONB
     known = await request.services.mcp.admin.get(slug)
     settings, secrets = changed_settings(known.settings, data)
     new_slug = known.slug if data.slug is UNSET else data.slug
-    return server_answer(
-        await request.services.mcp.admin.change(known, slug=new_slug, settings=settings, secrets=secrets)
+    changed = await request.services.mcp.admin.change(
+        known, slug=new_slug, settings=settings, secrets=secrets, by=request.user
     )
+    return server_answer(changed)
 
 
 @delete("/admin/mcp-servers/{slug:str}", guards=[require_admin], responses=REFUSALS)
 async def remove_mcp_server(request: ApiRequest, slug: FromPath[str]) -> None:
     """Remove a server, and all logins at it. Chats that name it go on without it."""
-    await request.services.mcp.admin.remove(slug)
+    await request.services.mcp.admin.remove(slug, by=request.user)
 
 
 @post("/admin/mcp-servers/{slug:str}/test", guards=[require_admin], status_code=200, responses=REFUSALS)

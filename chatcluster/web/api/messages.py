@@ -14,7 +14,7 @@ from chatcluster.parts import shown
 from chatcluster.ports import Outcome, checked_choice
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS, MessagesAnswer, SentAnswer
-from chatcluster.web.api.bodies import EditMessage, EditQueuedMessage, SendMessage, checked_model, content_parts
+from chatcluster.web.api.bodies import EditMessage, EditQueuedMessage, SendMessage, checked_model
 from chatcluster.web.api.streamed import STREAMED, Streamed, wants_stream
 from chatcluster.web.api.tool_bodies import checked_servers
 from chatcluster.web.request import ApiRequest, parse_chat_id, parse_message_id, parse_queued_id
@@ -75,7 +75,7 @@ async def send_message(
     request: ApiRequest, chat_id: FromPath[str], data: JSONBody[SendMessage]
 ) -> Response[SentAnswer]:
     is_streamed = wants_stream(request)
-    parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
+    parts = await request.message_parts(data.content)
     servers = None if data.mcp_servers is None else checked_servers(data.mcp_servers)
     await checked_choice(request.services.mcp.admin.servers, servers or ())
     command = Send(parts, data.busy, checked_model(data.model), servers)
@@ -94,7 +94,7 @@ async def edit_message(
     request: ApiRequest, chat_id: FromPath[str], message_id: FromPath[str], data: JSONBody[EditMessage]
 ) -> SentAnswer:
     """Replace a user's message. It and all after it, and the queue, are gone; the chat answers the new one."""
-    parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
+    parts = await request.message_parts(data.content)
     command = Edit(parse_message_id(message_id), parts, checked_model(data.model))
     await request.require_model(command.model)
     outcome = await _apply(request, chat_id, command)
@@ -112,7 +112,7 @@ async def edit_queued(
     request: ApiRequest, chat_id: FromPath[str], queued_id: FromPath[str], data: JSONBody[EditQueuedMessage]
 ) -> SentAnswer:
     """Replace a message that waits in the queue. It keeps its place."""
-    parts = content_parts(data.content, bytes_max=request.services.settings.content_bytes_max)
+    parts = await request.message_parts(data.content)
     command = EditQueued(parse_queued_id(queued_id), parts, checked_model(data.model))
     await request.require_model(command.model)
     outcome = await _apply(request, chat_id, command)

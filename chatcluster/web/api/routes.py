@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import admin, chats, mcp, messages, models, overview, sessions, streams, tool_calls, usage
+from chatcluster.web.api import (
+    admin,
+    chats,
+    files,
+    limits,
+    mcp,
+    messages,
+    models,
+    overview,
+    prompts,
+    sessions,
+    streams,
+    tool_calls,
+    usage,
+)
 
 ROUTES = [
     *chats.ROUTES,
@@ -14,5 +28,8 @@ ROUTES = [
     *admin.ROUTES,
     *overview.ROUTES,
     *mcp.ROUTES,
+    *prompts.ROUTES,
+    *files.ROUTES,
     *usage.ROUTES,
+    *limits.ROUTES,
 ]

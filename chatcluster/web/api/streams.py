@@ -11,7 +11,8 @@ from litestar.types import ASGIApp
 
 from chatcluster import events
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, parse_cursor
+from chatcluster.family_stream import parse_family_cursor
+from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, ResumedFrame, parse_cursor
 from chatcluster.tab_stream import parse_tab_cursor
 from chatcluster.watch import DeletedEvent, ListEvent
 from chatcluster.web.api.answers import REFUSALS
@@ -22,6 +23,7 @@ ChatEvents = (
     events.StatusEvent
     | events.MessageEvent
     | AttemptFrame
+    | ResumedFrame
     | PartFrame
     | events.HistoryResetEvent
     | events.QueueEvent
@@ -53,6 +55,7 @@ async def stream_chat(
     cursor: Annotated[
         str, QueryParameter(description="Resume after this event ID; the header Last-Event-ID wins")
     ] = "",
+    family: Annotated[bool, QueryParameter(description="With all agents below the chat")] = False,
     last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = "",
 ) -> ASGIApp:
     """Follow one chat: its state first, then every change, until the client leaves.
@@ -62,12 +65,17 @@ async def stream_chat(
     for somebody), `retry`, `error`, `title`, `turn` (one ended: the message that it answered, its outcome, its
     duration), `ready` (what came is the state of the chat, what follows is new). Each has an `id`, which is the cursor
     to resume at, on any replica. The stream never ends cleanly: whenever it breaks off, resume.
+
+    With `family=true` the events of all agents below the chat come as well, under one cursor: theirs have a `chat_id`,
+    and each agent begins with its own `status` and has its own `ready`. A cursor of the chat alone will do to begin
+    with.
     """
-    place = last_event_id or cursor
-    position = parse_cursor(place) if place else BEGINNING
-    services = request.services
+    services, place = request.services, last_event_id or cursor
+    readers, user_id, asked = services.readers, request.user.user_id, parse_chat_id(chat_id)
     return EventStream(
-        services.readers.feeds.subscribe(parse_chat_id(chat_id), position, owner_id=request.user.user_id),
+        readers.families.subscribe(user_id, asked, parse_family_cursor(place))
+        if family
+        else readers.feeds.subscribe(asked, parse_cursor(place) if place else BEGINNING, owner_id=user_id),
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,
         pump=request.pump,
         authenticator=request.authenticator,

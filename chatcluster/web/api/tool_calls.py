@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
 from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody
 
-from chatcluster.chat import UserCommand
+from chatcluster.chat import SubmitToolResults, ToolResult, UserCommand
 from chatcluster.errors import NotFound
+from chatcluster.images import images_scaled
 from chatcluster.views import ChatAnswer, chat_answer
 from chatcluster.web.api.answers import REFUSALS, PermissionsAnswer
 from chatcluster.web.api.tool_bodies import (
@@ -45,9 +47,18 @@ async def deny_call(
 
 @post("/chats/{chat_id:str}/tool-results", status_code=200, responses=REFUSALS)
 async def submit_results(request: ApiRequest, chat_id: FromPath[str], data: JSONBody[SubmitResults]) -> ChatAnswer:
-    """Results of calls that the client runs itself. With the last one the turn goes on."""
-    bytes_max = request.services.settings.content_bytes_max
-    return await _apply(request, chat_id, results(data, bytes_max=bytes_max))
+    """Results of calls that the client runs itself. With the last one the turn goes on.
+
+    Images are made fit for models; in the place of one that cannot be read stands a line that says so.
+    """
+    command = results(data, bytes_max=request.services.settings.content_bytes_max)
+    return await _apply(request, chat_id, SubmitToolResults(tuple([await _scaled(one) for one in command.results])))
+
+
+async def _scaled(result: ToolResult) -> ToolResult:
+    if isinstance(result.content, str):
+        return result
+    return msgspec.structs.replace(result, content=await images_scaled(result.content))
 
 
 @get("/me/tool-permissions", responses=REFUSALS)

@@ -4,7 +4,8 @@
   in every line that is logged while the request is served.
 * Its body is bounded in size (413) and in time (408), with or without a ``Content-Length``, and is not read any
   further than that. An escaped character counts as one byte, so that no limit depends on how a client writes JSON;
-  whatever a body is made of, six times the limit is the most that is read.
+  whatever a body is made of, six times the limit is the most that is read. An upload has limits of its own, counts
+  as it comes, and has longer: as long as ``UPLOAD_BYTES_PER_SECOND_MIN`` takes.
 * It gets an answer: an error that nobody handled is a 500 before the response has begun. After that the
   response is left unfinished, and the server breaks the connection off.
 * While the replica drains, the answer says ``Connection: close``, so that the client goes elsewhere next time.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -29,16 +30,30 @@ from chatcluster.errors import InvalidRequest, RequestTimeout, TooLarge
 from chatcluster.web.errors import answer
 
 BODY_SECONDS_MAX = 30.0
+UPLOAD = ("POST", "/api/v1/files")
+UPLOAD_BYTES_PER_SECOND_MIN = 64 << 10
 ESCAPED_CHARACTER_BYTES = 6
 """``\\u0041`` is one byte of text."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+class BodyLimit(NamedTuple):
+    """``wire_bytes_max``: of a body as it is written, with all its escapes."""
+
+    bytes_max: int
+    wire_bytes_max: int
+    seconds_max: float
+
+
 class Boundary:
-    def __init__(self, app: ASGIApp, *, body_bytes_max: int, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_bytes_max: int, upload_bytes_max: int, draining: Callable[[], bool]
+    ) -> None:
         self._app = app
-        self._body_bytes_max = body_bytes_max
+        self._limit = BodyLimit(body_bytes_max, ESCAPED_CHARACTER_BYTES * body_bytes_max, BODY_SECONDS_MAX)
+        upload_seconds_max = BODY_SECONDS_MAX + upload_bytes_max / UPLOAD_BYTES_PER_SECOND_MIN
+        self._upload_limit = BodyLimit(upload_bytes_max, upload_bytes_max, upload_seconds_max)
         self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +63,8 @@ class Boundary:
         request_id = _request_id(scope)
         structlog.contextvars.bind_contextvars(request_id=request_id.decode())
         response = _Response(send, request_id, self._draining)
-        body = _RequestBody(receive, scope, self._body_bytes_max)
+        is_upload = (scope["method"], scope["path"]) == UPLOAD
+        body = _RequestBody(receive, scope, self._upload_limit if is_upload else self._limit)
         started = perf_counter()
         try:
             await self._serve(scope, body, response)
@@ -79,25 +95,24 @@ class Boundary:
 class _RequestBody:
     """The request's side: passes events on until the body is too large or too slow."""
 
-    def __init__(self, receive: Receive, scope: Scope, bytes_max: int) -> None:
+    def __init__(self, receive: Receive, scope: Scope, limit: BodyLimit) -> None:
         self._receive = receive
         self._announced = _content_length(scope)
-        self._bytes_max = bytes_max
-        self._wire_bytes_max = ESCAPED_CHARACTER_BYTES * bytes_max
+        self._limit = limit
         self._bytes = 0
         self._escapes = 0
-        self._deadline = trio.current_time() + BODY_SECONDS_MAX
+        self._deadline = trio.current_time() + limit.seconds_max
         self._complete = False
 
     async def receive(self) -> Any:
         if self._complete:
             return await self._receive()
-        self._check_size(self._announced, self._wire_bytes_max)
+        self._check_size(self._announced, self._limit.wire_bytes_max)
         try:
             with trio.fail_at(self._deadline):
                 event = await self._receive()
         except trio.TooSlowError:
-            raise RequestTimeout(f"the body did not arrive within {BODY_SECONDS_MAX:g} s") from None
+            raise RequestTimeout(f"the body did not arrive within {self._limit.seconds_max:g} s") from None
         if event["type"] == "http.disconnect":
             raise InvalidRequest("the connection broke before the body was complete")
         if event["type"] == "http.request":
@@ -109,12 +124,13 @@ class _RequestBody:
         """A character whose escape is cut in two by the pieces counts as it was written."""
         self._bytes += len(piece)
         self._escapes += piece.count(b"\\u")
-        self._check_size(self._bytes, self._wire_bytes_max)
-        self._check_size(self._bytes - (ESCAPED_CHARACTER_BYTES - 1) * self._escapes, self._bytes_max)
+        self._check_size(self._bytes, self._limit.wire_bytes_max)
+        self._check_size(self._bytes - (ESCAPED_CHARACTER_BYTES - 1) * self._escapes, self._limit.bytes_max)
 
     def _check_size(self, size: int, bytes_max: int) -> None:
         if size > bytes_max:
-            raise TooLarge(f"the body is larger than {self._bytes_max} bytes", bytes_max=self._bytes_max)
+            limit = self._limit.bytes_max
+            raise TooLarge(f"the body is larger than {limit} bytes", bytes_max=limit)
 
 
 class _Response:

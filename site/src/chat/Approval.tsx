@@ -5,33 +5,57 @@ import { INPUT } from "../ui/Field.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { SignIn } from "./SignIn.tsx";
 
 type ApprovalProps = { chat: OpenChat; asked: readonly ActionCall[] };
 
 /** What the chat waits for: each call that a person has to decide on, or that somebody else answers. */
-export function Approval({ chat, asked }: ApprovalProps) {
+export default function Approval({ chat, asked }: ApprovalProps) {
   return asked.map((call) =>
     call.kind === "approval" ? (
       <Decision key={call.call_id} chat={chat} call={call} />
     ) : (
-      <Notice key={call.call_id} tone="warn" role="status">
-        {call.kind === "sign_in" ? "A server wants you to sign in before " : "Another program has to answer "}
-        <code className="font-mono">{call.name}</code>
-        {call.kind === "sign_in" ? " can run." : "."}
-      </Notice>
+      <Waiting key={call.call_id} call={call} />
     ),
   );
 }
 
+/** A call that nobody decides on here: it waits for a sign-in, for the program that gave the chat its tool, for others. */
+function Waiting({ call }: { call: ActionCall }) {
+  const name = <code className="foreign font-mono">{call.name}</code>;
+  const slug = call.kind === "sign_in" ? call.name.split("__", 1)[0] : "";
+  return (
+    <Notice tone="warn" role="status" action={slug && <SignIn slug={slug} />}>
+      {call.kind === "sign_in" && <>A server wants you to sign in before {name} can run.</>}
+      {call.kind === "client" && <>The program that gave this chat the tool {name} has to run it.</>}
+      {call.kind !== "sign_in" && call.kind !== "client" && <>{name} waits for others.</>}
+      {call.deadline && (
+        <>
+          {" "}
+          Until <Time at={call.deadline} />.
+        </>
+      )}
+    </Notice>
+  );
+}
+
+const REMEMBER = { "": "Ask me again", chat: "Always in this chat", always: "Always, in all my chats" } as const;
+type Remember = keyof typeof REMEMBER;
+
 function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
   const [text, setText] = useState(call.arguments);
+  const [remember, setRemember] = useState<Remember>("");
   const [isBusy, setBusy] = useState(false);
   const isEdited = text !== call.arguments;
   const problem = isEdited ? notAnObject(text) : "";
   const decide = async (deed: "approve" | "deny") => {
     setBusy(true);
     try {
-      const approved = () => ({ digest: call.digest, ...(isEdited && { arguments: JSON.parse(text) }) });
+      const approved = () => ({
+        digest: call.digest,
+        ...(isEdited && { arguments: JSON.parse(text) }),
+        ...(remember && { remember }),
+      });
       const body = deed === "approve" ? approved() : {};
       await chat.api.post(`/chats/${chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`, body);
     } catch (error) {
@@ -65,6 +89,18 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
         <Button disabled={isBusy} onClick={() => void decide("deny")}>
           Deny
         </Button>
+        <select
+          aria-label="The next time"
+          className={`${INPUT} !w-auto`}
+          value={remember}
+          onChange={(event) => setRemember(event.target.value as Remember)}
+        >
+          {Object.entries(REMEMBER).map(([value, words]) => (
+            <option key={value} value={value}>
+              {words}
+            </option>
+          ))}
+        </select>
         {call.deadline && (
           <span className="text-soft">
             Until <Time at={call.deadline} />

@@ -1,13 +1,24 @@
 import { ArrowDown } from "lucide-react";
-import { type KeyboardEvent, type RefObject, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  lazy,
+  type RefObject,
+  Suspense,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
 import { type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { Approval } from "./Approval.tsx";
 import { Callouts } from "./Callouts.tsx";
 import { Message, Parts, type Results } from "./Message.tsx";
-import type { Result } from "./ToolCall.tsx";
+import type { Answered } from "./ToolCall.tsx";
+
+const Approval = lazy(() => import("./Approval.tsx"));
 
 type HistoryProps = {
   chat: OpenChat;
@@ -57,7 +68,11 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
               <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
             </div>
           )}
-          <Approval chat={chat} asked={view.asked} />
+          {view.asked.length > 0 && (
+            <Suspense>
+              <Approval chat={chat} asked={view.asked} />
+            </Suspense>
+          )}
           <Callouts view={view} onTryAgain={onTryAgain} />
         </div>
       </div>
@@ -77,13 +92,16 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
 
 /** The results that are there, by the call that each belongs to. */
 function useResults({ messages, preview }: ChatView): Results {
-  const settled = useMemo(() => resultsIn(messages.flatMap(({ parts }) => parts)), [messages]);
+  const settled = useMemo(() => messages.flatMap(({ parts, created_at }) => resultsIn(parts, created_at)), [messages]);
   const isPlain = !preview.some(({ type }) => type === "tool_result");
-  return useMemo(() => (isPlain ? settled : new Map([...settled, ...resultsIn(preview)])), [settled, isPlain, preview]);
+  const growing = isPlain ? NONE : preview;
+  return useMemo(() => new Map([...settled, ...resultsIn(growing, null)]), [settled, growing]);
 }
 
-function resultsIn(parts: ChatView["preview"]): Map<string, Result> {
-  return new Map(parts.filter((part) => part.type === "tool_result").map((part) => [part.call_id, part]));
+const NONE: ChatView["preview"] = [];
+
+function resultsIn(parts: ChatView["preview"], at: string | null): [string, Answered][] {
+  return parts.flatMap((part) => (part.type === "tool_result" ? [[part.call_id, { result: part, at }]] : []));
 }
 
 type EarlierProps = { chat: OpenChat; view: ChatView; scroller: RefObject<HTMLElement | null> };

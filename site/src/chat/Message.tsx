@@ -6,9 +6,11 @@ import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Answer } from "./Answer.tsx";
 import { CopyButton } from "./CopyButton.tsx";
-import { type Result, ToolCall } from "./ToolCall.tsx";
+import { WithSignInLink } from "./SignInLink.tsx";
+import { type Answered, ToolCall } from "./ToolCall.tsx";
 
-export type Results = ReadonlyMap<string, Result>;
+/** What came of the calls, by their IDs. */
+export type Results = ReadonlyMap<string, Answered>;
 
 type MessageProps = {
   message: Said;
@@ -74,7 +76,7 @@ function AssistantMessage({ message, results, asked, isLast, isActive }: Message
   const end = ENDS[message.finish_reason ?? ""];
   return (
     <Frame label="Assistant" isLast={isLast}>
-      <Parts parts={message.parts} results={results} asked={asked} isActive={isActive} />
+      <Parts parts={message.parts} at={message.created_at} results={results} asked={asked} isActive={isActive} />
       {end && <p className="mt-1 text-sm text-soft">{end}</p>}
       <Foot at={message.created_at} text={textOf(message.parts)}>
         {message.model && <span className="foreign px-1">{message.model}</span>}
@@ -86,6 +88,8 @@ function AssistantMessage({ message, results, asked, isLast, isActive }: Message
 
 type PartsProps = {
   parts: readonly Part[];
+  /** When they went into history; nothing as long as they grow. */
+  at?: string;
   results: Results;
   asked: readonly ActionCall[];
   isActive: boolean;
@@ -93,7 +97,7 @@ type PartsProps = {
 };
 
 /** What an answer is made of, in order. Parts that are not known here are passed over. */
-export function Parts({ parts, results, asked, isActive, isStreaming = false }: PartsProps) {
+export function Parts({ parts, at: askedAt, results, asked, isActive, isStreaming = false }: PartsProps) {
   return parts.map((part, at) => {
     const isGrowing = isStreaming && at === parts.length - 1;
     const key = `${at} ${part.type}`;
@@ -101,13 +105,19 @@ export function Parts({ parts, results, asked, isActive, isStreaming = false }: 
     if (part.type === "reasoning") return <Thoughts key={key} text={part.text} isGrowing={isGrowing} />;
     if (part.type === "notice") return <Told key={key} text={part.message} />;
     if (part.type !== "tool_call") return null;
-    const isAsked = asked.some((call) => call.call_id === part.id);
-    return <ToolCall key={key} call={part} result={results.get(part.id)} isActive={isActive} isAsked={isAsked} />;
+    const kind = asked.find((call) => call.call_id === part.id)?.kind;
+    const answered = results.get(part.id);
+    const shown = { call: part, isActive, isGrowing, ...(kind && { waitsFor: kind }), ...(askedAt && { askedAt }) };
+    return <ToolCall key={key} {...shown} {...(answered && { answered })} />;
   });
 }
 
 function Told({ text }: { text: string }) {
-  return <p className="foreign my-1 text-sm text-soft">{text}</p>;
+  return (
+    <p className="foreign my-1 text-sm text-soft">
+      <WithSignInLink text={text} />
+    </p>
+  );
 }
 
 function Thoughts({ text, isGrowing }: { text: string; isGrowing: boolean }) {

@@ -1,27 +1,36 @@
 import { Settings2 } from "lucide-react";
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { useLocation } from "wouter";
 import type { Chat } from "../client/index.ts";
 import { api, readListsAgain, takeChat } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
-import { Field, INPUT } from "../ui/Field.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Composer } from "./Composer.tsx";
 import { attemptDone, attemptKey } from "./drafts.ts";
 import { useListAlone } from "./useOpenChat.ts";
 
+const ChatOptions = lazy(() => import("./ChatOptions.tsx"));
+
 const DRAFT = "new";
+
+export type Options = { model: string; prompt: string; servers: readonly string[] };
+const NO_OPTIONS: Options = { model: "", prompt: "", servers: [] };
+
+/** Of the options those that were chosen. */
+const bodyOf = ({ model, prompt, servers }: Options) => ({
+  ...(model && { model }),
+  ...(prompt.trim() && { system_prompt: prompt }),
+  ...(servers.length && { mcp_servers: servers }),
+});
 
 export function NewChat() {
   useListAlone();
   const [, navigate] = useLocation();
   const [isOpen, setOpen] = useState(false);
-  const [model, setModel] = useState("");
-  const [prompt, setPrompt] = useState("");
+  const [options, setOptions] = useState(NO_OPTIONS);
   const begin = async (content: string) => {
-    const options = { ...(model.trim() && { model: model.trim() }), ...(prompt.trim() && { system_prompt: prompt }) };
     try {
-      const body = { content, ...options };
+      const body = { content, ...bodyOf(options) };
       const chat = await api.post<Chat>("/chats", body, attemptKey(DRAFT, body));
       attemptDone(DRAFT);
       takeChat(chat);
@@ -42,26 +51,7 @@ export function NewChat() {
             Options
           </Button>
         </Composer>
-        {isOpen && (
-          <div className="flex flex-col gap-3 rounded-2xl border border-line p-4">
-            <Field label="Model" hint="Empty: the deployment's default">
-              <input
-                className={INPUT}
-                value={model}
-                maxLength={200}
-                onChange={(event) => setModel(event.target.value)}
-              />
-            </Field>
-            <Field label="Instructions to the model">
-              <textarea
-                className={`${INPUT} field-sizing-content max-h-60`}
-                rows={3}
-                value={prompt}
-                onChange={(event) => setPrompt(event.target.value)}
-              />
-            </Field>
-          </div>
-        )}
+        <Suspense>{isOpen && <ChatOptions options={options} onChange={setOptions} />}</Suspense>
       </div>
     </main>
   );

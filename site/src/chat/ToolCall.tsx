@@ -1,14 +1,31 @@
 import { CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
 import type { Part } from "../client/index.ts";
+import { duration } from "../ui/Time.tsx";
+import { WithSignInLink } from "./SignInLink.tsx";
 
 export type Call = Extract<Part, { type: "tool_call" }>;
 export type Result = Extract<Part, { type: "tool_result" }>;
 
-type ToolCallProps = { call: Call; result?: Result | undefined; isActive?: boolean; isAsked?: boolean };
+/** What came of a call, and when; without a time as long as it is not in history. */
+export type Answered = { result: Result; at: string | null };
 
-/** A call of a tool: its name and state; what it was called with and what came of it, folded. */
-export function ToolCall({ call, result, isActive = false, isAsked = false }: ToolCallProps) {
-  const state = stateOf(result, isActive, isAsked);
+type ToolCallProps = {
+  call: Call;
+  /** When the model asked for it. */
+  askedAt?: string;
+  answered?: Answered;
+  isActive?: boolean;
+  /** Its arguments are still being written. */
+  isGrowing?: boolean;
+  /** Who has to do something: the kind of the action. */
+  waitsFor?: string;
+};
+
+/** A call of a tool: its name, state and duration; what it was called with and what came of it, folded. */
+export function ToolCall(props: ToolCallProps) {
+  const { call, answered, isGrowing = false } = props;
+  const result = answered?.result;
+  const state = stateOf(props);
   return (
     <details className="my-2 rounded-xl border border-line bg-side text-sm">
       <summary className="flex min-h-9 items-center gap-2 px-3 py-1.5">
@@ -18,7 +35,13 @@ export function ToolCall({ call, result, isActive = false, isAsked = false }: To
           <state.Icon size={15} aria-hidden className={state.Icon === LoaderCircle ? "turning" : ""} />
           {state.words}
         </span>
+        <Took {...props} />
       </summary>
+      {isGrowing && call.arguments && (
+        <p aria-hidden className="foreign truncate px-3 pb-1.5 font-mono text-xs text-soft" dir="ltr">
+          {call.arguments.slice(-GROWING_SHOWN)}
+        </p>
+      )}
       <div className="flex flex-col gap-2 border-t border-line px-3 py-2">
         <Block title="Arguments" text={readable(call.arguments)} />
         {result && <Block title={result.is_error ? "Error" : "Result"} text={textOfResult(result)} />}
@@ -28,15 +51,33 @@ export function ToolCall({ call, result, isActive = false, isAsked = false }: To
   );
 }
 
-function stateOf(result: Result | undefined, isActive: boolean, isAsked: boolean) {
-  if (result?.is_error) return { Icon: CircleX, words: "failed", look: "text-bad" };
-  if (result) return { Icon: CircleCheck, words: "done", look: "text-good" };
-  if (isAsked) return { Icon: Hourglass, words: "waits for you", look: "text-warn" };
+const GROWING_SHOWN = 200;
+const WAITS: Record<string, string> = {
+  client: "waits for its program",
+  approval: "waits for you",
+  sign_in: "waits for you",
+};
+
+/** From when it was asked for until its result was there: what it waited for is part of that. */
+function Took({ askedAt, answered }: ToolCallProps) {
+  if (!askedAt || !answered?.at) return null;
+  const ms = Math.max(0, Date.parse(answered.at) - Date.parse(askedAt));
+  return <span className="text-soft tabular-nums">{duration(ms)}</span>;
+}
+
+function stateOf({ answered, isActive, isGrowing, waitsFor }: ToolCallProps) {
+  if (answered?.result.is_error) return { Icon: CircleX, words: "failed", look: "text-bad" };
+  if (answered) return { Icon: CircleCheck, words: "done", look: "text-good" };
+  if (waitsFor) return { Icon: Hourglass, words: WAITS[waitsFor] ?? "waits", look: "text-warn" };
+  if (isGrowing) return { Icon: LoaderCircle, words: "is asked for", look: "text-soft" };
   if (isActive) return { Icon: LoaderCircle, words: "running", look: "text-soft" };
   return { Icon: CircleX, words: "no result", look: "text-soft" };
 }
 
 const SHOWN_MAX = 50_000;
+
+const shortened = (text: string) =>
+  text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}\n… ${text.length - SHOWN_MAX} more characters` : text;
 
 function Block({ title, text }: { title: string; text: string }) {
   return (
@@ -44,7 +85,7 @@ function Block({ title, text }: { title: string; text: string }) {
       <p className="text-xs font-semibold text-soft">{title}</p>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard */}
       <pre tabIndex={0} className="foreign max-h-72 overflow-auto whitespace-pre-wrap font-mono text-[0.9em]">
-        {text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}\n… ${text.length - SHOWN_MAX} more characters` : text}
+        <WithSignInLink text={shortened(text)} />
       </pre>
     </div>
   );

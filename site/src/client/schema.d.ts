@@ -253,6 +253,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * ReadSeries
+         * @description What the cluster did, in equal steps until now, the oldest first: for charts.
+         *
+         *     Each replica adds what it did every ten seconds; what it had not added when it was killed is missing.
+         */
+        get: operations["ApiV1AdminSeriesReadSeries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/takeovers": {
         parameters: {
             query?: never;
@@ -1683,6 +1705,24 @@ export interface components {
             chat: components["schemas"]["ChatAnswer"];
             message?: components["schemas"]["Message"] | null;
             queued?: components["schemas"]["QueuedMessage"] | null;
+        };
+        /** SeriesAnswer */
+        SeriesAnswer: {
+            points: components["schemas"]["SeriesPoint"][];
+            step_seconds: number;
+        };
+        /** SeriesPoint */
+        SeriesPoint: {
+            /** Format: date-time */
+            at: string;
+            failed: number;
+            first_token_p50_ms: number | null;
+            first_token_p95_ms: number | null;
+            interrupted: number;
+            output_tokens: number;
+            takeovers: number;
+            tokens_per_second: number;
+            turns: number;
         };
         /** SessionAnswer */
         SessionAnswer: {
@@ -3664,6 +3704,110 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ReplicaAnswer"];
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ApiV1AdminSeriesReadSeries: {
+        parameters: {
+            query?: {
+                /** @description 15m, 1h, 6h, 1d or 7d */
+                span?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeriesAnswer"];
                 };
             };
             /** @description The request does not have the form that the API takes */

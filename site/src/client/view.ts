@@ -8,6 +8,7 @@
  * - `part` appends to the preview. Text after text is one text.
  * - `attempt`, `history_reset`, `retry` and `error` drop the preview: what it showed did not become history.
  * - `history_reset` drops the history as well; all of it follows.
+ * - `resumed` drops nothing: another replica goes on with the answer under way, and its rest follows.
  * - `queue` is the whole queue; `status` and `title` replace what was there. A `retry` is shown until the next attempt,
  *   message or change of status, an `error` until the chat runs again.
  * - A `status` at rest drops the preview too, and what was asked of the user unless it is still asked.
@@ -108,6 +109,8 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
       return { preview: appended(view.preview, event.part) };
     case "attempt":
       return { ...DROPPED, attempt: event.attempt };
+    case "resumed":
+      return { attempt: event.attempt };
     case "history_reset":
       return { ...DROPPED, messages: [], ready: false, isTruncated: false, resets: view.resets + 1 };
     case "queue":

@@ -57,7 +57,8 @@ export type Turn = { message_id: number; outcome: string; duration_ms: number; c
 export type ActionCall = {
   call_id: string;
   name: string;
-  kind: "approval" | "client" | "sign_in";
+  /** A person decides, or the program that gave the chat its tools, or what a newer server waits for. */
+  kind: "approval" | "client" | "sign_in" | (string & {});
   arguments: string;
   /** Of the arguments as they are shown: others are not approved. */
   digest: string;
@@ -76,6 +77,7 @@ export type ChatEvent =
     }
   | { type: "message"; message: Message }
   | { type: "attempt"; attempt: number }
+  | { type: "resumed"; attempt: number; how: string }
   | { type: "part"; attempt: number; part: Part }
   | { type: "history_reset" }
   | { type: "queue"; queue: readonly Queued[] }

@@ -28,7 +28,7 @@ export function Audit() {
             <Table label="Audit log" columns={COLUMNS} rows={rows} rowKey={(row) => row.id} />
           ) : (
             <Empty title="Nothing was administered yet">
-              Tokens that are made or revoked, and drains, are kept for 90 days.
+              What administrators do to tokens, replicas, models and servers of tools is kept for 90 days.
             </Empty>
           )}
           {has_more && (

@@ -4,7 +4,10 @@ import { useListAlone } from "../chat/useOpenChat.ts";
 import { useSession } from "../session.ts";
 import { Empty } from "../ui/Notice.tsx";
 import { Audit } from "./Audit.tsx";
+import { Charts } from "./Charts.tsx";
 import { Chats } from "./Chats.tsx";
+import { McpServers } from "./McpServers.tsx";
+import { Models } from "./Models.tsx";
 import { Replicas } from "./Replicas.tsx";
 import { TakeoverLog } from "./Takeovers.tsx";
 import { Tokens } from "./Tokens.tsx";
@@ -12,8 +15,11 @@ import { Users } from "./Users.tsx";
 
 const PAGES = {
   replicas: { title: "Replicas", Page: Replicas },
+  charts: { title: "Charts", Page: Charts },
   chats: { title: "Chats", Page: Chats },
   takeovers: { title: "Takeovers", Page: TakeoverLog },
+  models: { title: "Models", Page: Models },
+  tools: { title: "Tools", Page: McpServers },
   users: { title: "Users", Page: Users },
   tokens: { title: "Tokens", Page: Tokens },
   audit: { title: "Audit", Page: Audit },

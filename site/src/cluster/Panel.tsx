@@ -18,17 +18,21 @@ type PanelProps<T> = {
   query: UseQueryResult<T>;
   refresh?: ReturnType<typeof useRefresh>;
   actions?: ReactNode;
+  /** How old what is shown may be without being called old. */
+  freshMs?: number;
   children: (data: T) => ReactNode;
 };
 
 /** One subject of the cluster: loading, forbidden, failed, or what was read, with its age. */
-export function Panel<T>({ title, what, query, refresh, actions, children }: PanelProps<T>) {
+export function Panel<T>({ title, what, query, refresh, actions, freshMs = FRESH_MS, children }: PanelProps<T>) {
   return (
     <>
       <div className="flex flex-wrap items-center gap-2 pb-3">
         <h1 className="flex-1 text-xl font-semibold">{title}</h1>
         {actions}
-        {query.data !== undefined && <Age at={query.dataUpdatedAt} isPaused={refresh?.isPaused ?? false} />}
+        {query.data !== undefined && (
+          <Age at={query.dataUpdatedAt} isPaused={refresh?.isPaused ?? false} freshMs={freshMs} />
+        )}
         {refresh && (
           <IconButton label={refresh.isPaused ? "Go on" : "Pause"} onClick={refresh.toggle}>
             {refresh.isPaused ? <Play size={16} aria-hidden /> : <Pause size={16} aria-hidden />}
@@ -59,11 +63,11 @@ function problem(error: Error, what: string, isKept: boolean): string {
 
 const FRESH_MS = 4000;
 
-function Age({ at, isPaused }: { at: number; isPaused: boolean }) {
+function Age({ at, isPaused, freshMs }: { at: number; isPaused: boolean; freshMs: number }) {
   const age = useNow(1000) - at;
-  const words = age < FRESH_MS ? "up to date" : `updated ${Math.round(age / 1000)} s ago`;
+  const words = age < freshMs ? "up to date" : `updated ${Math.round(age / 1000)} s ago`;
   return (
-    <span className={`text-sm ${age < FRESH_MS || isPaused ? "text-soft" : "text-warn"}`}>
+    <span className={`text-sm ${age < freshMs || isPaused ? "text-soft" : "text-warn"}`}>
       {isPaused ? `paused, ${words}` : words}
     </span>
   );

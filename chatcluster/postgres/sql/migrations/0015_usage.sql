@@ -27,3 +27,22 @@ create index usage_events_by_age on usage_events using brin (at);
 
 -- What a turn cost; null for those of a replica of the previous version.
 alter table turns add column usage json;
+
+-- How much may be spent in a period: by a user, by each user of a group, by everybody else. A null limits nothing.
+create table usage_limits (
+    subject text not null check (subject in ('default', 'group', 'user')),
+    name text not null default '',
+    period text not null check (period in ('day', 'week', 'month')),
+    cost_micros bigint check (cost_micros >= 0),
+    tokens bigint check (tokens >= 0),
+
+    primary key (subject, name, period),
+    constraint default_has_no_name check ((subject = 'default') = (name = ''))
+);
+
+create table group_members (
+    user_id uuid not null references users,
+    group_name text not null,
+
+    primary key (user_id, group_name)
+);

@@ -1,0 +1,115 @@
+"""The commands for files. They speak to a cluster, as any client of its API does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import trio
+
+from chatcluster.cli.flags import Commands, server_options
+from chatcluster.client.client import Client
+from chatcluster.client.tool_calls import Json
+from chatcluster.local.local_cluster import reach
+
+T = TypeVar("T")
+
+EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+@click.group(cls=Commands)
+def files() -> None:
+    """Your files: what was uploaded to send along with messages.
+
+    \b
+    chatcluster files upload plan.pdf
+    chatcluster chat --file plan.pdf "Sum it up."
+    """
+
+
+@files.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
+@server_options
+def list_files(*, as_json: bool, url: str | None, token: str | None, data_dir: Path) -> None:
+    """List your files, newest first."""
+    from chatcluster.cli.listings import show_files
+
+    show_files(_run(url, token, data_dir, _all_files), as_json=as_json)
+
+
+async def _all_files(client: Client) -> list[Json]:
+    found: list[Json] = []
+    while True:
+        page = await client.files(limit=100, **({"after": found[-1]["id"]} if found else {}))
+        found += page["files"]
+        if not page["has_more"]:
+            return found
+
+
+@files.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=EXISTING)
+@server_options
+def upload(*, paths: tuple[Path, ...], url: str | None, token: str | None, data_dir: Path) -> None:
+    """Upload files, and print their IDs. One that no chat has is removed after a day."""
+
+    async def run(client: Client) -> None:
+        for path in paths:
+            click.echo((await client.upload(path))["id"])
+
+    _run(url, token, data_dir, run)
+
+
+@files.command()
+@click.argument("file_id", metavar="ID")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to; `-` is standard output.  [default: its name, here; nothing is overwritten]",
+)
+@server_options
+def download(*, file_id: str, output: Path | None, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Download a file."""
+
+    async def run(client: Client) -> tuple[str, bytes]:
+        return (await client.file(file_id))["name"], await client.download(file_id)
+
+    name, data = _run(url, token, data_dir, run)
+    if output == Path("-"):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    path = output or Path(name)
+    try:
+        with open(path, "wb" if output else "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise click.ClickException(f"{path} is there already: name another one with --output") from None
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+    click.echo(str(path))
+
+
+@files.command()
+@click.argument("file_id", metavar="ID")
+@server_options
+def delete(*, file_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Delete a file. One that a chat has is refused."""
+
+    async def run(client: Client) -> None:
+        await client.delete_file(file_id)
+
+    _run(url, token, data_dir, run)
+
+
+def _run(url: str | None, token: str | None, data_dir: Path, speak: Callable[[Client], Awaitable[T]]) -> T:
+    base_url, secret = reach(url, token, data_dir)
+
+    async def run() -> T:
+        async with Client(base_url, secret) as client:
+            return await speak(client)
+
+    return trio.run(run)

@@ -1,0 +1,98 @@
+"""What a chat's transition means for its family, right after it: reports to whoever waits, orders to agents.
+
+* A chat that comes to rest in wait for agents, and an agent that comes to rest: the calls that wait for an agent which
+  rests are answered, under the lock of the chat that waits. When it waits for nobody it is claimed like any other.
+* A chat that is stopped, archived or taken out of the archive: its agents are, each by its own order.
+
+Who is authoritative: the rows. Which call waits for which agent, and who has an order, was written in the transaction
+that made it so; what is done here finds it, does it in a transaction for each chat, and tells of it (``notices.py``).
+
+What happens on failure: nothing is lost, and nothing is done twice. Whoever dies, or cannot reach Postgres, before it
+has done this leaves it to the sweep, which every replica makes, once a second or so. A row that somebody holds, or that
+cannot be read, is passed over until the next one.
+"""
+
+from __future__ import annotations
+
+import random
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.agents import rests
+from chatcluster.chat import Status
+from chatcluster.errors import StoreUnavailable
+from chatcluster.notices import Notices, report_end
+from chatcluster.ports import Chat, Outcome, Store
+
+SETTLE_SECONDS_MAX = 2.0
+"""What takes longer is the sweep's to do."""
+SWEEP_SECONDS = 1.0
+CHATS_MAX = 20
+ROUNDS_MAX = 10
+"""Of orders: those who obey give orders in turn, as deep as a family goes."""
+
+
+async def settle(store: Store, notices: Notices, chat: Chat) -> None:
+    """See to what follows for others from a transition of ``chat``, as far as it can be done now."""
+    if not (chat.has_agents or chat.waits_for_agents or chat.parent_id):
+        return
+    try:
+        with trio.move_on_after(SETTLE_SECONDS_MAX):
+            await _settle(store, notices, chat)
+    except StoreUnavailable as error:
+        telemetry.event("family.postponed", chat_id=str(chat.id), error=str(error))
+
+
+async def _settle(store: Store, notices: Notices, chat: Chat) -> None:
+    if chat.status is Status.REQUIRES_ACTION:
+        await report(store, notices, chat)
+    if chat.parent_id is not None and rests(chat):
+        await report(store, notices, await store.get(chat.parent_id))
+    for _ in range(ROUNDS_MAX):
+        due = await store.due_orders(CHATS_MAX, root_id=chat.family_id)
+        for chat_id in due:
+            _tell(notices, await store.obey(chat_id))
+        if not due:
+            return
+
+
+async def report(store: Store, notices: Notices, chat: Chat) -> None:
+    """Answer what waits in this chat for agents that rest."""
+    if chat.status is not Status.REQUIRES_ACTION:
+        return
+    while (outcome := await store.report_agents(chat.id)) is not None:
+        _tell(notices, outcome)
+
+
+def _tell(notices: Notices, outcome: Outcome | None) -> None:
+    if outcome is not None:
+        report_end(outcome)
+        notices.committed(outcome.chat, "status")
+
+
+async def sweep_families(store: Store, notices: Notices) -> None:
+    """Do until cancelled what those left undone who were to do it."""
+    while True:
+        await trio.sleep(SWEEP_SECONDS * random.uniform(0.75, 1.25))
+        try:
+            while await _sweep(store, notices) == CHATS_MAX:
+                pass
+        except StoreUnavailable as error:
+            telemetry.event("family.postponed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - no row, whatever it says, is worth a replica
+            telemetry.event("family.crashed", error=repr(error), exc_info=error)
+
+
+async def _sweep(store: Store, notices: Notices) -> int:
+    """How much was done."""
+    done = 0
+    for chat_id in await store.due_reports(CHATS_MAX):
+        outcome = await store.report_agents(chat_id, patiently=False)
+        _tell(notices, outcome)
+        done += outcome is not None
+    for chat_id in await store.due_orders(CHATS_MAX):
+        outcome = await store.obey(chat_id)
+        _tell(notices, outcome)
+        done += outcome is not None
+    return done

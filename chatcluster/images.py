@@ -1,0 +1,135 @@
+"""Images that tools give and users send, made fit for what models take: small enough, whole, of a format that all know.
+
+Done where an image comes in, so that the history, or the file, has what the model gets, and once. It is done in a
+thread, one image at a time: pixels take memory.
+
+What happens on failure: an image that cannot be read, or is too large, is an ``UnfitImage``; in a tool's result a line
+that says so takes its place, as it does for one image too many. Nothing is decoded before its size is known: a small
+file may say that it has a billion pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+import trio
+
+from chatcluster.errors import ChatclusterError
+from chatcluster.parts import ImagePart, ResultContent, TextPart
+from chatcluster.ports import ToolResult
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+IMAGES_MAX = 8
+"""Of one result."""
+PIXELS_MAX = 25_000_000
+SIDE_PIXELS_MAX = 1568
+"""Models see no more than that."""
+IMAGE_BYTES_MAX = 512 << 10
+"""Of an image that goes on as it is."""
+READ_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
+MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+JPEG_QUALITY = 85
+
+T = TypeVar("T")
+
+_one_at_a_time = trio.CapacityLimiter(1)
+
+
+class UnfitImage(ChatclusterError):
+    """No model can be given this image; the message says why."""
+
+
+class FitImage(NamedTuple):
+    media_type: str
+    data: bytes
+
+
+async def with_images_scaled(result: ToolResult) -> ToolResult:
+    """The result with its images as a model can take them."""
+    return msgspec.structs.replace(result, content=await images_scaled(result.content))
+
+
+async def images_scaled(result: Sequence[ResultContent]) -> tuple[ResultContent, ...]:
+    """What a result says, with its images as a model can take them."""
+    content: list[ResultContent] = []
+    images = 0
+    for piece in result:
+        if not isinstance(piece, ImagePart):
+            content.append(piece)
+            continue
+        images += 1
+        if images > IMAGES_MAX:
+            content.append(TextPart(f"[an image was left out: a result has {IMAGES_MAX} at most]"))
+        else:
+            content.append(await _elsewhere(partial(scaled, piece)))
+    return tuple(content)
+
+
+async def fit_elsewhere(data: bytes) -> FitImage:
+    """``fit``, in a thread of its own."""
+    return await _elsewhere(partial(fit, data))
+
+
+async def _elsewhere(work: partial[T]) -> T:
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_one_at_a_time)
+
+
+def scaled(image: ImagePart) -> ResultContent:
+    """The image, or a line in its place."""
+    try:
+        media_type, data = fit(base64.b64decode(image.data, validate=True))
+    except binascii.Error as error:
+        return TextPart(f"[an image was left out: it cannot be read ({type(error).__name__})]")
+    except UnfitImage as error:
+        return TextPart(f"[an image was left out: {error}]")
+    return ImagePart(media_type, base64.b64encode(data).decode())
+
+
+def fit(data: bytes) -> FitImage:
+    """The image as models take it: ``data`` itself, where that is so. In a thread, which loads the library as well.
+
+    Raises ``UnfitImage``.
+    """
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # our own bound is lower, and is checked before anything is decoded
+    try:
+        with Image.open(io.BytesIO(data), formats=READ_FORMATS) as opened:
+            width, height = opened.size
+            if width * height > PIXELS_MAX:
+                raise UnfitImage(f"it is too large, {width} x {height} pixels")
+            opened.draft("RGB", (SIDE_PIXELS_MAX, SIDE_PIXELS_MAX))  # a JPEG is then decoded to a part of its size
+            is_small = max(width, height) <= SIDE_PIXELS_MAX and len(data) <= IMAGE_BYTES_MAX
+            opened.load()
+            return _fit(opened, data, is_small)
+    except (ValueError, OSError, SyntaxError, EOFError, MemoryError) as error:
+        raise UnfitImage(f"it cannot be read ({type(error).__name__})") from None
+
+
+def _fit(image: Image.Image, data: bytes, is_small: bool) -> FitImage:
+    from PIL import ImageOps
+
+    if is_small and image.format in MEDIA_TYPES and not getattr(image, "is_animated", False):
+        return FitImage(MEDIA_TYPES[image.format], data)
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    flat = ImageOps.exif_transpose(image).convert("RGBA" if has_alpha else "RGB")
+    flat.thumbnail((SIDE_PIXELS_MAX, SIDE_PIXELS_MAX))
+    if image.format != "JPEG":  # of a photograph it would be large, and takes long
+        png = _saved(flat, "PNG")
+        if len(png) <= IMAGE_BYTES_MAX:
+            return FitImage(MEDIA_TYPES["PNG"], png)
+    return FitImage(MEDIA_TYPES["JPEG"], _saved(flat.convert("RGB"), "JPEG", quality=JPEG_QUALITY))
+
+
+def _saved(image: Image.Image, form: str, **options: int) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()

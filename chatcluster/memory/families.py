@@ -1,0 +1,152 @@
+"""``Families`` on a ``MemoryDatabase``: each method is one synchronous step."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from uuid import UUID
+
+from chatcluster.agents import AgentSeen, command_of, report, rests, waits_for_people
+from chatcluster.chat import CallState, Command, Decision, OpenCall, ReportAgents, Status, ToolResult, decide
+from chatcluster.chat.family import Order, order_after
+from chatcluster.errors import AgentChat, ChatBusy, Conflict, Moved
+from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow, Kinship
+from chatcluster.parts import CONTENT_VERSION, Role, text_of
+from chatcluster.ports import Chat, Idempotency, NewChat, Outcome
+
+REPORTS_MAX = 4
+
+
+class MemoryFamilies:
+    _database: MemoryDatabase
+    _link: Link
+
+    async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
+        async with self._link.crossing("spawn"):
+            return self._spawn(agent, call_id, agents_max)
+
+    async def family(self, root_id: UUID) -> tuple[Chat, ...]:
+        async with self._link.crossing("family"):
+            kin = self._database.kept.families.kin
+            below = [each for each in kin if kin[each].root_id == root_id]
+            return tuple(self._view(each) for each in sorted(below, key=lambda each: kin[each].depth))
+
+    async def report_agents(self, chat_id: UUID, *, patiently: bool = True) -> Outcome | None:  # noqa: ARG002
+        async with self._link.crossing("report_agents"):
+            row = self._database.chats.get(chat_id)
+            results = () if row is None else self._results(row)
+            return self._carry_out(row, ReportAgents(results)) if row is not None and results else None
+
+    async def due_reports(self, limit: int) -> tuple[UUID, ...]:
+        async with self._link.crossing("due_reports"):
+            due = [row.id for row in self._database.chats.values() if self._results(row)]
+            return tuple(random.sample(due, min(limit, len(due))))
+
+    async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:
+        async with self._link.crossing("due_orders"):
+            orders = self._database.kept.families.orders
+            due = [each for each in orders if root_id in (None, self._root_of(each))]
+            return tuple(random.sample(due, min(limit, len(due))))
+
+    async def obey(self, chat_id: UUID) -> Outcome | None:
+        async with self._link.crossing("obey"):
+            return self._obey(chat_id)
+
+    # parts of transitions
+
+    @abstractmethod
+    def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome: ...
+
+    @abstractmethod
+    def _write(self, row: ChatRow, decision: Decision) -> Outcome: ...
+
+    def _spawn(self, agent: NewChat, call_id: str, agents_max: int) -> Outcome:
+        assert agent.parent_id is not None, "an agent belongs to a chat"
+        assert agent.root_id is not None, "and so to a root"
+        parent, kin = self._database.row(agent.parent_id), self._database.kept.families.kin
+        if agent.id in self._database.chats:
+            return Outcome(self._view(agent.id), replayed=True)
+        if not any(call.call_id == call_id for call in parent.state.open_calls):
+            raise Moved(f"call {call_id} is not open any more")
+        if sum(each.root_id == agent.root_id for each in kin.values()) >= agents_max:
+            raise Conflict(f"a chat has at most {agents_max} agents, with theirs; use those that there are")
+        kin[agent.id] = Kinship(agent.parent_id, agent.root_id, agent.depth)
+        return self._create(agent, None)
+
+    def _carry_out(self, row: ChatRow, command: Command) -> Outcome:
+        return self._write(row, decide(self._database.found(row), command))
+
+    def _obey(self, chat_id: UUID) -> Outcome | None:
+        orders, row = self._database.kept.families.orders, self._database.chats.get(chat_id)
+        if row is None:
+            orders.pop(chat_id, None)
+            return None
+        word = orders.get(chat_id)
+        if word is None or not self._may_be_written(row) or (word is Order.UNARCHIVE and row.state.archiving):
+            return None
+        del orders[chat_id]
+        command = command_of(word, row.state)
+        return None if command is None else self._carry_out(row, command)
+
+    def _give_orders(self, row: ChatRow, decision: Decision) -> None:
+        """Before the chat has its new state."""
+        families = self._database.kept.families
+        order = order_after(decision.event)
+        if order is not None:
+            families.orders.update(dict.fromkeys(families.children(row.id), order))
+        if row.id in families.kin and (waits_for_people(row.state) or waits_for_people(decision.state)):
+            families.orders.setdefault(families.kin[row.id].root_id, Order.LOOK)
+
+    def _results(self, row: ChatRow) -> tuple[ToolResult, ...]:
+        """What the calls of the chat are to be told that wait for an agent no longer."""
+        if row.state.status is not Status.REQUIRES_ACTION or not self._may_be_written(row):
+            return ()
+        now, results = self._database.clock(), []
+        for call_id, call in awaiting(row).items():
+            assert call.agent_id is not None, "it says what it waits for"
+            seen = self._seen(row.id, call.agent_id)
+            if seen is None or rests(seen.chat) or row.calls.deadlines[call_id] <= now:
+                results.append(report(call_id, call.agent_id, seen))
+        return tuple(results[:REPORTS_MAX])
+
+    def _seen(self, chat_id: UUID, agent_id: UUID) -> AgentSeen | None:
+        """The agent, if it is one below this chat."""
+        if not self._is_above(chat_id, agent_id):
+            return None
+        row = self._database.chats[agent_id]
+        said = [message for message in row.messages if message.role is Role.ASSISTANT]
+        waiting = row.state.open_calls if waits_for_people(row.state) else ()
+        waits_for = sorted({call.name for call in waiting if call.waits and call.call_id not in awaiting(row)})
+        return AgentSeen(self._view(agent_id), text_of(said[-1].parts) if said else "", tuple(waits_for))
+
+    def _is_above(self, chat_id: UUID, agent_id: UUID) -> bool:
+        kin = self._database.kept.families.kin.get(agent_id)
+        return kin is not None and (kin.parent_id == chat_id or self._is_above(chat_id, kin.parent_id))
+
+    def _require_family_rest(self, row: ChatRow) -> None:
+        families = self._database.kept.families
+        if row.id in families.kin:
+            raise AgentChat("an agent is deleted with the chat that it belongs to", chat_id=str(self._root_of(row.id)))
+        if any(self._is_busy(each) for each, kin in families.kin.items() if kin.root_id == row.id):
+            raise ChatBusy("an agent of the chat is busy: interrupt it, and delete the chat when it rests")
+
+    def _is_busy(self, chat_id: UUID) -> bool:
+        state = self._database.chats[chat_id].state
+        return state.runnable or (state.status is Status.REQUIRES_ACTION and not state.archived)
+
+    def _root_of(self, chat_id: UUID) -> UUID:
+        kin = self._database.kept.families.kin.get(chat_id)
+        return chat_id if kin is None else kin.root_id
+
+    def _may_be_written(self, row: ChatRow) -> bool:
+        return row.id not in self._database.locked_rows and row.state.content_version <= CONTENT_VERSION
+
+    def _view(self, chat_id: UUID) -> Chat:
+        return self._database.view(self._database.row(chat_id))
+
+
+def awaiting(row: ChatRow) -> dict[str, OpenCall]:
+    """The calls of the chat that wait for agents."""
+    return {call.call_id: call for call in row.state.open_calls if call.state is CallState.AGENTS}

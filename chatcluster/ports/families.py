@@ -1,0 +1,55 @@
+"""Families: chats that belong to other chats, and what passes between them. A part of ``Store``.
+
+An **agent** is a chat that a call of another one made: its ``parent_id`` names that one, its ``root_id`` the chat at
+the top, which has none. In all else it is a chat like any other: any replica claims it, anybody whose it is reads it.
+
+Each method that changes something is one transaction on one chat. What one chat's transition means for others is in the
+database before it is done: a call that waits names its agent, an order (``chat/family.py``) names who is to obey. So
+whoever dies leaves nothing behind that a sweep does not find.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from chatcluster.ports.store import Chat, NewChat, Outcome
+
+
+class Families(Protocol):
+    async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
+        """Insert a chat that belongs to another one, for the call of that one that asks for it.
+
+        May be repeated: the agent of this ID is found, and the outcome ``replayed``. Raises ``Moved`` if the call is
+        not open (any more), ``Conflict`` if the family has so many, ``ChatNotFound`` if there is no such parent.
+        """
+        ...
+
+    async def family(self, root_id: UUID) -> tuple[Chat, ...]:
+        """All agents below this root, the oldest first."""
+        ...
+
+    async def report_agents(self, chat_id: UUID, *, patiently: bool = True) -> Outcome | None:
+        """Answer those calls of the chat that wait for agents which rest, or do not exist, or that waited for long
+        enough. None if there is none, or if the chat does not wait. A few at a time: ask again until there is none.
+
+        Not ``patiently``: nothing if somebody holds the row.
+        """
+        ...
+
+    async def due_reports(self, limit: int) -> tuple[UUID, ...]:
+        """Chats that ``report_agents`` has something for."""
+        ...
+
+    async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:
+        """Chats that have an order; of one family, or of all."""
+        ...
+
+    async def obey(self, chat_id: UUID) -> Outcome | None:
+        """Carry out the order that this chat has, and give those to its own agents that follow.
+
+        None if there is none, or somebody holds the row, or it has to wait: a chat that is being archived is taken out
+        of the archive when it is there.
+        """
+        ...

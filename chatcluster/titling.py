@@ -1,0 +1,148 @@
+"""Names chats by a model, beside their turns: no turn, no owner and no reader waits for it.
+
+A chat whose creator gave no title is called by its first words, and wants a better one from the transaction on that
+creates it. Whoever takes it (the replica that created the chat, as a rule) has ``TAKEN_SECONDS`` for one try; then any
+other may take it. So a replica that dies in between leaves it to the next look of another, and all of it is done within
+half a minute.
+
+What happens on failure: a try that fails, or gives nothing that is a title, is booked, and after ``TRIES_MAX`` the
+first words stay. A person's own title ends it, at any moment. While Postgres is away nothing is taken. At most
+``CONCURRENT_MAX`` chats are named at a time here; the others wait.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.config import Settings
+from chatcluster.errors import ProviderError, StoreUnavailable
+from chatcluster.notices import Notices
+from chatcluster.parts import Message, Part, Role, TextPart, text_of
+from chatcluster.ports import Delta, Finished, Meter, Model, ModelRequest
+from chatcluster.ports.titles import Titles, TitleTask
+from chatcluster.title_text import ASKED_CHARS_MAX, TITLE_INSTRUCTION, title_in
+from chatcluster.usage import TITLE_VERSION, Spent, SpentOutcome, cost_micros, counts_of
+
+POLL_SECONDS = 4.0
+ASK_SECONDS_MAX = 15.0
+TAKEN_SECONDS = 18.0
+TRIES_MAX = 2
+CONCURRENT_MAX = 8
+DELTAS_MAX = 500
+"""Of an answer: a title is among the first."""
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Titling:
+    """``run`` names chats until it is cancelled."""
+
+    def __init__(self, titles: Titles, model: Model, notices: Notices, settings: Settings) -> None:
+        self._titles = titles
+        self._model = model
+        self._notices = notices
+        self._settings = settings
+        self._wake = trio.Event()
+        self._under_way = 0
+
+    def __repr__(self) -> str:
+        return f"<Titling {self._under_way}/{CONCURRENT_MAX}>"
+
+    def wanted(self) -> None:
+        """There is a chat to name."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        if not (self._settings.titles and self._settings.slots):
+            return
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._wake = trio.Event()
+                await self._take(nursery)
+                with trio.move_on_after(POLL_SECONDS):
+                    await self._wake.wait()
+
+    async def _take(self, nursery: trio.Nursery) -> None:
+        free = CONCURRENT_MAX - self._under_way
+        if free <= 0:
+            return  # whoever ends looks again
+        try:
+            tasks = await self._titles.take(free, seconds=TAKEN_SECONDS)
+        except StoreUnavailable as error:
+            telemetry.event("titles.unavailable", error=str(error))
+            return
+        for task in tasks:
+            self._under_way += 1
+            nursery.start_soon(self._name, task)
+
+    async def _name(self, task: TitleTask) -> None:
+        try:
+            await self._try(task)
+        except StoreUnavailable as error:
+            telemetry.event("titles.unavailable", error=str(error))
+        except Exception as error:  # noqa: BLE001 - one chat without a title is no end of the others
+            telemetry.event("titles.crashed", chat_id=str(task.chat_id), error=repr(error), exc_info=error)
+        finally:
+            self._under_way -= 1
+            self._wake.set()
+
+    async def _try(self, task: TitleTask) -> None:
+        meter = Meter()
+        title = None
+        if task.number <= TRIES_MAX and task.text.strip():
+            try:
+                with trio.fail_after(ASK_SECONDS_MAX):
+                    title = title_in(await self._ask(task, meter))
+            except (ProviderError, trio.TooSlowError) as error:
+                telemetry.event("titles.failed", chat_id=str(task.chat_id), error=type(error).__name__)
+        spent = _spent(task, meter)
+        if title is None and task.number < TRIES_MAX and task.text.strip():
+            await self._titles.book(task, spent)
+            return
+        chat = await self._titles.entitle(task, title, spent)
+        if chat is not None and title is not None:
+            self._notices.committed(chat, "title")
+
+    async def _ask(self, task: TitleTask, meter: Meter) -> str:
+        """What the model says, as far as a title could reach."""
+        said: list[Part] = []
+        async with self._model.stream(self._request(task, meter)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    meter.has_started = True
+                    if len(said) < DELTAS_MAX:
+                        said.append(event.part)
+                elif isinstance(event, Finished):
+                    meter.count(event.usage)
+                    break
+        return text_of(said)
+
+    def _request(self, task: TitleTask, meter: Meter) -> ModelRequest:
+        messages = (
+            _message(1, Role.SYSTEM, TITLE_INSTRUCTION),
+            _message(2, Role.USER, task.text[:ASKED_CHARS_MAX]),
+        )
+        return ModelRequest(task.chat_id, messages, self._settings.title_model or task.model, meter=meter)
+
+
+def _message(number: int, role: Role, text: str) -> Message:
+    return Message(number, role, (TextPart(text),), 1, BEGINNING)
+
+
+def _spent(task: TitleTask, meter: Meter) -> tuple[Spent, ...]:
+    if not meter.has_started:
+        return ()
+    return (
+        Spent(
+            TITLE_VERSION,
+            task.number,
+            0,
+            SpentOutcome.TITLE,
+            meter.model or task.model,
+            meter.provider,
+            cost_micros=cost_micros(meter.usage, meter.prices),
+            **counts_of(meter.usage),
+        ),
+    )

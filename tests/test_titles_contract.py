@@ -1,0 +1,123 @@
+"""Chats that a model is to name: taken by one at a time, named once, and never over a person's own title."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+from chat_states import assistant, user
+from contract_worlds import OWNER, World, fence_of, open_world
+
+from chatcluster.chat import FinishTurn, Rename
+from chatcluster.ports import NewChat
+from chatcluster.usage import TITLE_VERSION, Bill, Spent, SpentOutcome
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest) -> str | None:
+    return None if request.param == "memory" else request.getfixturevalue("database_url")
+
+
+@pytest.fixture
+async def world(url: str | None) -> AsyncIterator[World]:
+    async with open_world(url) as world:
+        yield world
+
+
+async def nameless(world: World, words: str = "why is the sky blue?", model: str | None = None) -> UUID:
+    chat = NewChat(uuid4(), OWNER, "first words", model, (user(words),), wants_title=True)
+    return (await world.store.create(chat)).chat.id
+
+
+def spent(number: int, outcome: SpentOutcome = SpentOutcome.TITLE) -> tuple[Spent, ...]:
+    return (Spent(TITLE_VERSION, number, 0, outcome, "large", input_tokens=3, cost_micros=2),)
+
+
+async def test_a_chat_is_taken_by_one(world: World) -> None:
+    chat_id = await nameless(world, model="large")
+    await world.chat("this one has a title")
+    (task,) = await world.titles.take(9, seconds=60)
+    assert (task.chat_id, task.owner_id, task.model, task.text, task.number) == (
+        chat_id,
+        OWNER,
+        "large",
+        "why is the sky blue?",
+        1,
+    )
+    assert await world.titles.take(9, seconds=60) == ()
+
+
+async def test_no_more_are_taken_than_there_are_places_for(world: World) -> None:
+    ids = [await nameless(world) for _ in range(3)]
+    first = await world.titles.take(2, seconds=60)
+    second = await world.titles.take(2, seconds=60)
+    assert [task.chat_id for task in (*first, *second)] == ids
+
+
+async def test_a_title_changes_neither_history_nor_owner(world: World) -> None:
+    chat_id = await nameless(world)
+    before = (await world.claim()).chat
+    (task,) = await world.titles.take(1, seconds=60)
+    chat = await world.titles.entitle(task, "Blue skies", spent(1))
+    assert chat is not None
+    assert chat.title == "Blue skies"
+    assert chat.snapshot_version == before.snapshot_version + 1
+    assert (chat.history_version, chat.worker_id, chat.epoch) == (1, before.worker_id, before.epoch)
+    await world.store.commit(fence_of(before), FinishTurn((assistant("an answer"),)), known=before)
+    assert (await world.store.get(chat_id)).title == "Blue skies"
+    assert await world.usage.of_chat(chat_id) == Bill(1, input_tokens=3, cost_micros=2)
+
+
+async def test_a_chat_is_named_once(world: World) -> None:
+    chat_id = await nameless(world)
+    (task,) = await world.titles.take(1, seconds=0)
+    (again,) = await world.titles.take(1, seconds=60)
+    assert await world.titles.entitle(again, "Second", spent(2)) is not None
+    assert await world.titles.entitle(task, "First", spent(1)) is None
+    assert (await world.store.get(chat_id)).title == "Second"
+
+
+async def test_a_persons_own_title_stays(world: World) -> None:
+    chat_id = await nameless(world)
+    (task,) = await world.titles.take(1, seconds=0)
+    await world.store.apply(chat_id, Rename("Mine"), owner_id=OWNER)
+    assert await world.titles.entitle(task, "Blue skies", spent(1)) is None
+    assert (await world.store.get(chat_id)).title == "Mine"
+    assert await world.titles.take(1, seconds=60) == ()
+    assert (await world.usage.of_chat(chat_id)).attempts == 1, "it has cost something all the same"
+
+
+async def test_who_is_given_up_keeps_the_first_words(world: World) -> None:
+    chat_id = await nameless(world)
+    (task,) = await world.titles.take(1, seconds=0)
+    assert await world.titles.entitle(task, None, ()) is not None
+    assert (await world.store.get(chat_id)).title == "first words"
+    assert await world.titles.take(1, seconds=60) == ()
+
+
+async def test_a_try_that_came_to_nothing_is_booked_and_made_again(world: World) -> None:
+    chat_id = await nameless(world)
+    (task,) = await world.titles.take(1, seconds=0)
+    await world.titles.book(task, spent(1))
+    (again,) = await world.titles.take(1, seconds=60)
+    assert again.number == 2
+    assert await world.usage.of_chat(chat_id) == Bill(1, input_tokens=3, cost_micros=2)
+
+
+async def test_the_try_of_one_that_died_is_booked_as_lost(world: World) -> None:
+    chat_id = await nameless(world)
+    await world.titles.take(1, seconds=0)
+    (again,) = await world.titles.take(1, seconds=60)
+    await world.titles.entitle(again, "Blue skies", spent(2))
+    assert await world.usage.of_chat(chat_id) == Bill(2, input_tokens=3, cost_micros=2, unpriced=1)
+
+
+async def test_a_chat_that_is_deleted_wants_nothing(world: World) -> None:
+    chat_id = await nameless(world)
+    (task,) = await world.titles.take(1, seconds=0)
+    chat = (await world.claim()).chat
+    await world.store.commit(fence_of(chat), FinishTurn((assistant("an answer"),)))
+    await world.store.delete(chat_id, owner_id=OWNER)
+    assert await world.titles.entitle(task, "Blue skies", spent(1)) is None
+    assert await world.titles.take(1, seconds=60) == ()

@@ -23,6 +23,7 @@ from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
+    PAUSED,
     NewMessage,
     OpaquePart,
     Part,
@@ -99,7 +100,7 @@ class Attempt:
             first_token_ms=int(max(0.0, self._first_at - started_at) * 1000),
             output_tokens=finished.usage.output_tokens if finished.usage else None,
         )
-        if not is_visible(self._deltas):
+        if not is_visible(self._deltas) and finished.reason != PAUSED:
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
             Role.ASSISTANT,

@@ -36,6 +36,7 @@ from chatcluster.context import (
     SUMMARY_CALL,
     TOKEN_BYTES,
     Source,
+    is_whole,
     kept_of,
     newest_summary,
     next_for,
@@ -287,7 +288,7 @@ def _summary(
 ) -> SummaryPart:
     """What the model is given instead of the history; so many tokens come ``before`` that."""
     _, last = newest_summary(messages)
-    steps = 0 if messages[-1].role is Role.ASSISTANT else steps_taken(messages)
+    steps = 0 if is_whole(messages[-1]) else steps_taken(messages)
     summary = SummaryPart(text, tuple(message.id for message in kept), bytes_of(kept), steps)
     if window is None or before + tokens_of_summary(summary, kept) <= window.threshold_tokens:
         return summary

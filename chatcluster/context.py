@@ -24,6 +24,7 @@ import msgspec
 from chatcluster.chat import ErrorInfo
 from chatcluster.content import SummaryPart
 from chatcluster.parts import (
+    PAUSED,
     ImagePart,
     Message,
     Part,
@@ -121,9 +122,15 @@ def kept_of(messages: Sequence[Message]) -> list[Message]:
     for message in reversed(messages):
         if message.role is Role.USER and len(unanswered) < KEPT_MESSAGES_MAX:
             unanswered.append(message)
-        elif message.role is Role.ASSISTANT and not any(isinstance(part, ToolCallPart) for part in message.parts):
+        elif is_whole(message):
             break
     return [*(message for message in messages if message.role is Role.SYSTEM), *reversed(unanswered)]
+
+
+def is_whole(message: Message) -> bool:
+    """Whether the message is an answer that ended its turn."""
+    calls = any(isinstance(part, ToolCallPart) for part in message.parts)
+    return message.role is Role.ASSISTANT and not calls and message.finish_reason != PAUSED
 
 
 def has_news(messages: Sequence[Message]) -> bool:

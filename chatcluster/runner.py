@@ -69,7 +69,7 @@ from chatcluster.errors import (
     UsageLimitExceeded,
 )
 from chatcluster.held_chat import HeldChat
-from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, Role, ToolCallPart
+from chatcluster.parts import CONTENT_VERSION, PAUSED, Message, NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.resumption import Forsaken, begin, last_words
 from chatcluster.turn import (
@@ -285,6 +285,8 @@ class Runner:
         elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
             await self._calls.commit(answer, calls)
             self._rest()
+        elif answer.finish_reason == PAUSED:
+            await self._held.commit(CommitStep((answer,)))
         else:
             await self._end(FinishTurn((answer,)), "finished")
 

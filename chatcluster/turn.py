@@ -14,8 +14,11 @@ from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
 from chatcluster.context import has_news, summary_in
 from chatcluster.errors import HistoryTooLarge, ProviderError, Unreadable
-from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart, storable
+from chatcluster.parts import PAUSED, Message, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat
+
+PAUSES_MAX = 10
+"""So often in a row an answer is asked to go on."""
 
 
 class CallModel(msgspec.Struct, frozen=True):
@@ -51,9 +54,18 @@ def next_step(messages: Sequence[Message], *, steps_max: int, compacting: bool =
         return Summarize()
     if compacting or not messages:
         return Finish()
-    if messages[-1].role is Role.ASSISTANT or steps_taken(messages) >= steps_max:
-        return Finish()
-    return CallModel()
+    is_answered = messages[-1].role is Role.ASSISTANT and not goes_on(messages)
+    return Finish() if is_answered or steps_taken(messages) >= steps_max else CallModel()
+
+
+def goes_on(messages: Sequence[Message]) -> bool:
+    """Whether the answer at the end is one that its provider wants to go on with, and has not wanted that too often."""
+    pauses = 0
+    for message in reversed(messages):
+        if message.finish_reason != PAUSED or pauses > PAUSES_MAX:
+            break
+        pauses += 1
+    return 0 < pauses <= PAUSES_MAX
 
 
 def asked_model(messages: Sequence[Message]) -> str | None:

@@ -48,6 +48,8 @@ FOUND_AS = {
     "crowded": {Kind.UNSAID},
     "unanswered-summarised": {Kind.LOST},
     "heard-summaries": {Kind.TEXT},
+    "forgotten-money": {Kind.MONEY},
+    "money-twice": {Kind.MONEY},
     "forgotten-versions-again": {Kind.GAP, Kind.UNASKED, Kind.TEXT},
     "claim-reads-histories": {Kind.BYSTANDER},
     "claim-without-skip-locked": {Kind.BYSTANDER},

@@ -129,7 +129,6 @@ from chatcluster.ports.store import (
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
-from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS, alone_seconds
 from chatcluster.ports.toolbox import (
     Approval,
     Effect,
@@ -156,8 +155,6 @@ __all__ = [
     "RESULT_BYTES_MAX",
     "RUNNABLE_CHANNEL",
     "SESSION_LOCKS",
-    "SUSPECTED_SECONDS",
-    "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "TURNS_MAX",
     "VERSION_MAX",

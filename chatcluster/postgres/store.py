@@ -50,15 +50,7 @@ from chatcluster.chat import (
     is_repeat,
 )
 from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
-from chatcluster.ports import (
-    Booking,
-    Chat,
-    Claimed,
-    Idempotency,
-    NewChat,
-    Outcome,
-    require_rest,
-)
+from chatcluster.ports import Booking, Chat, Claimed, Idempotency, NewChat, Outcome, require_rest
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim

@@ -17,7 +17,7 @@ import trio
 from chatcluster.context import INSTRUCTION
 from chatcluster.errors import ProviderError
 from chatcluster.models import Continuation
-from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, text_of
+from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, Usage, text_of
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 from simulation.harmed import Harmed, Misbehaviour
 from simulation.seeding import Temper
@@ -41,6 +41,8 @@ class Answer:
         self.question = question
         self.said = ""
         self.whole = False
+        self.taken = False
+        """Its end was heard by the one who asked, with what it cost."""
 
     def __repr__(self) -> str:
         return f"<Answer {self.number} to {self.question}{'' if self.whole else ' (partial)'}>"
@@ -135,10 +137,15 @@ class Provider:
         if draw.random() < temper.calls:
             async for piece in self._calls(answer):
                 yield piece
-            yield Finished("tool_calls")
+            yield self._finished(answer, "tool_calls")
             return
         answer.whole = True
-        yield Finished("stop")
+        yield self._finished(answer, "stop")
+
+    def _finished(self, answer: Answer, reason: str) -> Finished:
+        """The end, and what it cost: its own number stands for that, so that no two cost the same."""
+        answer.taken = True
+        return Finished(reason, Usage(answer.number, 1))
 
     async def _summary(self, chat_id: UUID) -> AsyncGenerator[ModelEvent, None]:
         """As unreliable as any answer."""

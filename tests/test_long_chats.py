@@ -12,10 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trio
-from cluster_processes import Cluster, Json, Process
+from cluster_processes import Cluster, Json, Process, follow
 
 from chatcluster.client import Client
+from chatcluster.client.chat_view import ChatView
+from chatcluster.parts import Role
 
 pytestmark = pytest.mark.cluster
 
@@ -23,7 +24,6 @@ TURNS = int(os.environ.get("LONG_CHAT_TURNS", "40"))
 CONTEXT_TOKENS = 400
 WORDS = 100
 KILL_EVERY = 10
-TURN_SECONDS_MAX = 20.0
 WAYS = ("openai", "anthropic", "too-large", "gemini", "vllm", "llamacpp")
 
 
@@ -34,13 +34,15 @@ async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> As
     await cluster.aclose()
 
 
-async def at_rest(client: Client, chat_id: str) -> Json:
-    with trio.fail_after(TURN_SECONDS_MAX):
-        while True:
-            chat: Json = await client.chat(chat_id)
-            if chat["status"] in ("waiting", "error"):
-                return chat
-            await trio.sleep(0.01)
+async def at_rest(client: Client, chat_id: str, number: int) -> Json:
+    """The chat, once its ``number`` messages of the user are there and it rests."""
+
+    def rests(view: ChatView) -> bool:
+        return view.at_rest and sum(message.role is Role.USER for message in view.messages.values()) == number
+
+    await follow(client, chat_id, rests)
+    chat: Json = await client.chat(chat_id)
+    return chat
 
 
 async def kill_owner(cluster: Cluster, chat: Json) -> Process:
@@ -72,10 +74,10 @@ async def test_a_chat_of_ten_times_the_context_goes_on_through_kills(cluster: Cl
             chat = await (client.send(chat_id, prompt) if chat_id else client.create(prompt))
             chat_id = chat_id or chat["id"]
             if is_killed:
-                await trio.sleep(0.1 * (number % 7) / 7)
+                await follow(client, chat_id, lambda view: view.status == "running" or view.at_rest)
                 replica = await kill_owner(cluster, await client.chat(chat_id))
         async with cluster.client(replica) as client:
-            assert (await at_rest(client, chat_id))["status"] == "waiting"
+            assert (await at_rest(client, chat_id, number + 1))["status"] == "waiting"
     async with cluster.client(replica) as client:
         history = await client.history(chat_id)
     asked = [words_of(message).split(" [[")[0] for message in history if message["role"] == "user"]
@@ -98,9 +100,9 @@ async def test_a_provider_that_says_too_long_in_any_way_is_answered_by_one_summa
     async with cluster.client(cluster.replicas[0]) as client:
         for way in WAYS:
             chat_id = (await client.create("hello [[tokens=50]]"))["id"]
-            await at_rest(client, chat_id)
+            await at_rest(client, chat_id, 1)
             await client.send(chat_id, f"more [[too_long={way} tokens=3]]")
-            chat = await at_rest(client, chat_id)
+            chat = await at_rest(client, chat_id, 2)
             assert chat["status"] == "waiting", (way, chat["last_error"])
             history = await client.history(chat_id)
             kinds = [part["type"] for message in history for part in message["parts"]]
@@ -111,11 +113,11 @@ async def test_a_chat_is_summarised_by_request_and_goes_on_from_there(cluster: C
     await cluster.start(1, simulator=("--tokens-per-second", "0"))
     async with cluster.client(cluster.replicas[0]) as client:
         chat_id = (await client.create("hello [[tokens=50]]"))["id"]
-        await at_rest(client, chat_id)
+        await at_rest(client, chat_id, 1)
         await client.compact(chat_id)
-        assert (await at_rest(client, chat_id))["status"] == "waiting"
+        await follow(client, chat_id, lambda view: view.at_rest and len(view.messages) == 4)
         await client.send(chat_id, "what were you told? [[mode=request]]")
-        await at_rest(client, chat_id)
+        await at_rest(client, chat_id, 2)
         told = words_of((await client.history(chat_id))[-1])
     assert "[summary 1: 2 messages, 0 steps taken]" in told
     assert "w49" not in told

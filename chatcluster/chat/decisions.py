@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chatcluster.chat import call_answers
+from chatcluster.chat import call_answers, summaries
 from chatcluster.chat.calls import CallState, OpenCall, asked_again, given_back, refused_entry, started
 from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
@@ -51,7 +51,7 @@ from chatcluster.chat.commands import (
 from chatcluster.chat.draft import Decision, Draft
 from chatcluster.chat.facts import NO_FACTS, Facts
 from chatcluster.chat.setup import ChatSetup
-from chatcluster.chat.state import SUMMARIES_MAX, ChatState, Fence, Status, TurnOutcome, Underway
+from chatcluster.chat.state import ChatState, Fence, Status, TurnOutcome, Underway
 from chatcluster.chat.table import TABLE
 from chatcluster.errors import (
     ChatArchived,
@@ -91,7 +91,7 @@ def _edit(draft: Draft, command: Edit) -> None:
     draft.delete_queued(*draft.queue)
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
     draft.after.compacting = False
-    draft.after.summaries = tuple(version for version in draft.after.summaries if version <= replaced.revision)
+    summaries.forget_behind(draft, replaced.revision)
     draft.insert(NewMessage(Role.USER, command.parts, model=command.model or replaced.model))
     draft.run()
 
@@ -247,30 +247,11 @@ def _owned_call(draft: Draft, call_id: str) -> OpenCall:
     return draft.open_calls[call_id]
 
 
-def _commit_summary(draft: Draft, command: CommitSummary) -> None:
-    draft.insert(*command.messages)
-    version = draft.before.snapshot_version + 1
-    draft.after.summaries = (*draft.after.summaries, version)[-SUMMARIES_MAX:]
-    if draft.after.compacting:
-        _go_on_or_rest(draft)
-    else:
-        draft.starts_attempt = True
-
-
 def _finish_turn(draft: Draft, command: FinishTurn) -> None:
     draft.outcome = TurnOutcome.FINISHED
     draft.insert(*command.messages)
     draft.answer_open_calls()
-    _go_on_or_rest(draft)
-
-
-def _go_on_or_rest(draft: Draft) -> None:
-    """What the owner did is done: the head of the queue is next, if there is one."""
-    if draft.queue:
-        draft.after.compacting = False
-        draft.promote_head()
-    else:
-        draft.rest(Status.WAITING)
+    draft.go_on_or_rest()
 
 
 def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
@@ -336,7 +317,7 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     CommitStep: _commit_step,
     StartCalls: _start_calls,
     AskAgain: _ask_again,
-    CommitSummary: _commit_summary,
+    CommitSummary: summaries.commit,
     AwaitSignIn: _await_sign_in,
     FinishTurn: _finish_turn,
     FinishInterruption: _finish_interruption,

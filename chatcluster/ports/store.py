@@ -232,10 +232,7 @@ class Store(Ledger, Families, Protocol):
     """
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """Insert a chat: it runs at once if there is a message to answer, and rests if not.
-
-        Raises ``IdempotencyKeyReused``.
-        """
+        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def apply(
@@ -247,6 +244,10 @@ class Store(Ledger, Families, Protocol):
         idempotency: Idempotency | None = None,
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
+        ...
+
+    async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+        """What an earlier request with this key was answered; if any. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
@@ -302,11 +303,8 @@ class Store(Ledger, Families, Protocol):
     async def read_history(
         self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
     ) -> HistoryPage:
-        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, decoded in steps that
-        are short. A page from the beginning may have some that are older than ``since``, if they cost nothing.
-
-        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable`` for one that this version
-        cannot read, ``ChatNotFound``.
+        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, decoded in short steps.
+        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable``, ``ChatNotFound``.
         """
         ...
 

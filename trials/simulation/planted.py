@@ -44,6 +44,7 @@ from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
 from chatcluster.usage import Spent
 from simulation.network import Weather
+from simulation.planted_families import WITH_AGENTS
 from simulation.planted_harms import HARMFUL, Patch
 from simulation.planted_summaries import WITH_SUMMARIES
 from simulation.planted_tools import WITH_TOOLS
@@ -315,6 +316,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         deaths_of_the_old_primary,
         *WITH_TOOLS,
         *WITH_SUMMARIES,
+        *WITH_AGENTS,
         forgotten_versions_again,
         forgotten_money,
         money_twice,

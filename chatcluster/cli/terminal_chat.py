@@ -205,9 +205,8 @@ class Conversation:
                 await client.approve(str(self.chat_id), call_id, **approval)
 
     async def _compact(self, client: Client) -> None:
-        chat_id = str(self.chat_id)
-        await self._skip_history(client, chat_id)
-        await client.compact(chat_id)
+        await self._skip_history(client, str(self.chat_id))
+        await client.compact(str(self.chat_id))
 
     async def _interrupt(self, client: Client, chat_id: str) -> None:
         try:
@@ -373,10 +372,8 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             click.echo(f"Error: {error.message}", err=True)
             continue
         try:
-            if question.strip() == COMPACT:
-                ended_well = trio.run(conversation.compact)
-            else:
-                ended_well = trio.run(conversation.turn, question)
+            step = conversation.compact if question.strip() == COMPACT else partial(conversation.turn, question)
+            ended_well = trio.run(step)
             while answers := ask(conversation.actions):
                 ended_well = trio.run(conversation.answer, answers)
         except* ApiError as refusals:

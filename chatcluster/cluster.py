@@ -37,6 +37,7 @@ from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
 from chatcluster.llm.sent_files import SentFiles
+from chatcluster.llm.windows import catalogue_windows
 from chatcluster.loop_watch import spare_pauses, watch_loop
 from chatcluster.metrics import Metrics
 from chatcluster.model_directory import ModelDirectory
@@ -138,7 +139,9 @@ class _Process:
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
+        windows = catalogue_windows(lambda: directory.known, settings)
         outside = outside_of(database, redis, self._pubsub, model, mcp.toolbox, notices, spending)
+        outside = replace(outside, windows=windows)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(

@@ -128,6 +128,10 @@ class Client(ToolCalls, FileTransfers):
         """Delete a chat that rests, for good. Raises ``ApiError`` (``chat_busy``) for one that does not."""
         await self._write("DELETE", f"/chats/{segment(chat_id)}")
 
+    async def compact(self, chat_id: UUID | str) -> Json:
+        """Have a chat that rests summarised."""
+        return await self._write("POST", f"/chats/{segment(chat_id)}/compact")
+
     async def export(self, chat_id: UUID | str, form: str = "markdown") -> bytes:
         """A chat as one document: ``markdown``, or ``json`` with the chat and its messages."""
         return await self._download(f"/chats/{segment(chat_id)}/export", {"format": form})

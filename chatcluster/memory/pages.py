@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice, takewhile
 
+from chatcluster.content import SummaryPart
 from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
@@ -14,17 +15,27 @@ from chatcluster.room import bytes_of
 from chatcluster.texts import in_any_case
 
 
-def history_page_of(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+def history_page_of(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int, since: int) -> HistoryPage:
     messages: list[Message] = []
     size_bytes = 0
     for message in row.messages:
-        if message.id > after and size_bytes < page_bytes:
+        if message.id > after and message.revision >= since and size_bytes < page_bytes:
             message_bytes = bytes_of([message])
             if message_bytes > message_bytes_max:
                 raise HistoryTooLarge(f"message {message.id} has {message_bytes} bytes")
             messages.append(message)
             size_bytes += message_bytes
     return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
+
+
+def counted(messages: Iterable[Message]) -> list[Message]:
+    """Of a history, the messages that count for how much a chat holds: those from its newest summary on."""
+    counted: list[Message] = []
+    for message in messages:
+        if any(isinstance(part, SummaryPart) for part in message.parts):
+            counted = [one for one in counted if one.revision == message.revision]
+        counted.append(message)
+    return counted
 
 
 def turns_of(row: ChatRow, after: int, up_to: int, count_max: int) -> tuple[EndedTurn, ...]:

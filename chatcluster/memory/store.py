@@ -138,10 +138,12 @@ class MemoryStore(Claims, MemoryLedger):
             messages = tuple(message for message in row.messages if message.revision > after_version)
             return ChatRead(self._database.view(row), messages, row.queue, actions=self._actions(row))
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
         async with self._link.crossing("read_history"):
             row = self._database.row(chat_id)
-            return history_page_of(row, after, page_bytes, message_bytes_max)
+            return history_page_of(row, after, page_bytes, message_bytes_max, since)
 
     async def read_newer(
         self,
@@ -402,5 +404,5 @@ def _facts(row: ChatRow, command: UserCommand) -> Facts:
         return Facts(known_calls=frozenset(row.calls.known.intersection(command.call_ids)))
     if not isinstance(command, Edit):
         return NO_FACTS
-    found = {message.id: Replaced(message.role, message.model) for message in row.messages}
+    found = {message.id: Replaced(message.role, message.model, message.revision) for message in row.messages}
     return Facts(found.get(command.message_id))

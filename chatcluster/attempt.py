@@ -14,7 +14,7 @@ pair gets further, in whatever string it was.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import trio
@@ -39,7 +39,6 @@ from chatcluster.parts import (
     strings_of,
 )
 from chatcluster.ports import Attachable, Delta, Finished, KeepAlive, Meter, Model, ModelRequest
-from chatcluster.tenure_stream import TenureStream
 
 PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
@@ -54,6 +53,14 @@ class Said(NamedTuple):
     position: Position | None = None
 
 
+class Listener(Protocol):
+    """Who is told what the model says: the readers, as a rule."""
+
+    def part(self, part: Part, sequence: int | None = None) -> None: ...
+
+    def flush(self) -> Position: ...
+
+
 class Attempt:
     """One call of the model. ``keep_answer`` is told of the ID of an answer that can be attached to, before a word of
     it is shown."""
@@ -61,7 +68,7 @@ class Attempt:
     def __init__(
         self,
         model: Model,
-        stream: TenureStream,
+        stream: Listener,
         settings: Settings,
         keep_answer: Callable[[str], Awaitable[None]],
     ) -> None:

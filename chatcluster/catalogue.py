@@ -22,6 +22,7 @@ EVENTS: dict[Level, dict[str, str]] = {
     Level.DEBUG: {
         "chat.attempt": "an attempt at a model response ended, and how",
         "chat.claimed": "this replica took a chat",
+        "chat.compaction": "a summary was written in the place of a history, or not, and how long that took",
         "chat.tenure": "a tenure ended on this replica, and with which status",
         "http.connection_dropped": "a connection was closed because its place was needed",
         "http.request": "a request was answered",
@@ -38,6 +39,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "chat.action_expired": "calls that waited for somebody were answered, as their time was over",
         "chat.actions_unreadable": "what a chat waits for is not understood by this version",
         "chat.attempt_failed": "the model's server failed an attempt",
+        "chat.compaction_failed": "a history could not be summarised",
         "chat.damaged": "a chat's row is damaged, and was shown without what cannot be read",
         "chat.error_unreadable": "the error in a chat's row is not understood by this version",
         "chat.not_resumed": "an answer whose owner is gone cannot be gone on with; it is asked for anew",
@@ -45,6 +47,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "chat.resumed": "an answer whose owner is gone goes on here: attached to at its provider, or continued",
         "chat.retry_unreadable": "the scheduled retry in a chat's row is not understood by this version",
         "chat.returned": "a chat that was ours in the database alone was given back",
+        "chat.summaries_unreadable": "where a chat was summarised cannot be read; the whole history is looked through",
         "chat.taken_over": "a chat was claimed whose last owner did not end in order",
         "chat.tools_unreadable": "the client's tools in a chat's row are not understood by this version",
         "chat.turn": "a turn ended, and how: the one line that it has at this level",

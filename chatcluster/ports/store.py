@@ -237,12 +237,7 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def apply(
-        self,
-        chat_id: UUID,
-        command: UserCommand,
-        *,
-        owner_id: UUID,
-        idempotency: Idempotency | None = None,
+        self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
         ...
@@ -301,11 +296,11 @@ class Store(Ledger, Families, Protocol):
         """
         ...
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-        """Messages with ``id > after``, until they have ``page_bytes``, decoded in steps that are short.
-
-        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable`` for one that this version
-        cannot read, ``ChatNotFound``.
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
+        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, in short steps.
+        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable``, ``ChatNotFound``.
         """
         ...
 

@@ -70,7 +70,8 @@ class DoorStream:
 
     @property
     def has_pending(self) -> bool:
-        return self.has_pieces or self._log.has_pending
+        """At the end there is the end, which ``receive`` tells."""
+        return self.has_pieces or self._narrator.is_over or self._log.has_pending
 
     @property
     def is_over(self) -> bool:

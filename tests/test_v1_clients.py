@@ -38,7 +38,8 @@ def words(count: int) -> str:
 
 @pytest.fixture
 async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2)
+    # Without signs of life: whatever comes, its end included, comes by itself.
+    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2, sse_heartbeat_seconds=3600)
     yield cluster
     for opened in OPENED:
         opened.close()

@@ -155,6 +155,8 @@ class Claimed(msgspec.Struct, frozen=True):
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
     prompts: ToldPrompts = NOTHING_TOLD
     """What its model is told before the conversation, as of now."""
+    waited_seconds: float = 0.0
+    """For an owner, by the database's clock."""
 
     @property
     def wait_seconds(self) -> float:

@@ -23,6 +23,7 @@ from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
+    PAUSED,
     NewMessage,
     OpaquePart,
     Part,
@@ -95,7 +96,7 @@ class Attempt:
             first_token_ms=int((first_at - self._asked_at) * 1000),
             output_tokens=finished.usage.output_tokens if finished.usage else None,
         )
-        if not is_visible(self._deltas):
+        if not is_visible(self._deltas) and finished.reason != PAUSED:
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
             Role.ASSISTANT,
@@ -109,7 +110,7 @@ class Attempt:
     @property
     def has_started(self) -> bool:
         """Whether the model began to answer, so that it may cost something."""
-        return self.meter.has_started
+        return self.meter.has_started or self.has_heard
 
     def resume(self, said: Said, answer_id: str) -> None:
         """The answer has these words already, and they were shown."""

@@ -14,7 +14,7 @@ from simulation.vigil import LOOK_SECONDS, SERVED_SECONDS_MAX, Vigil
 
 from chatcluster.chat import Status, claimed
 from chatcluster.memory import MemoryDatabase
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 
 CHAT = UUID(int=1)
 

@@ -15,8 +15,9 @@ from chat_states import state_of
 from chatcluster.chat import ChatState, Retry, Status, claimed, continued, disowned, stored_of
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
-from chatcluster.memory.database import ChatRow
-from chatcluster.ports import SUSPECTED_TAKEOVERS, Registry, Replica, Store
+from chatcluster.memory.tables import ChatRow
+from chatcluster.ports import Registry, Replica, Store
+from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS
 from chatcluster.postgres import Connection, open_database
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore

@@ -13,7 +13,7 @@ import trio.testing
 from web_world import World, serving
 
 from chatcluster.errors import StoreUnavailable
-from chatcluster.memory.database import UsageKey, UsageRow
+from chatcluster.memory.tables import UsageKey, UsageRow
 from chatcluster.spending_limits import SpendingLimits
 from chatcluster.usage import Spent, SpentOutcome
 

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import msgspec
 
 from chatcluster.errors import NotFound
-from chatcluster.memory.database import MemoryDatabase, TokenRow
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import TokenRow
 from chatcluster.ports import Account, Token
 
 

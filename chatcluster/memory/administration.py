@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow
 from chatcluster.ports import Account
 from chatcluster.ports.administration import AuditEntry, ChatFilter, Takeover, TakeoverFilter, UserRow, UsersChat
 from chatcluster.texts import in_any_case

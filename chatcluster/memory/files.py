@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 from chatcluster.content import files_in
 from chatcluster.file_errors import FileInUse, FileNotFound
-from chatcluster.memory.database import ChatRow, FileRow, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow, FileRow
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports.files import Rendition, SentForm, StoredFile, require_file_room
 

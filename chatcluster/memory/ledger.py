@@ -10,9 +10,10 @@ from msgspec import UNSET, UnsetType
 
 from chatcluster.chat import CallState, Decision, Fence, Grant, OpenCall, Remember, Status
 from chatcluster.errors import Fenced, Moved
-from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.families import MemoryFamilies, awaiting
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION, Message, ToolCallPart
 from chatcluster.ports import PERMISSION_SECONDS, PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
 

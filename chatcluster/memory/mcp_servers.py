@@ -6,9 +6,10 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chatcluster.errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
-from chatcluster.memory.database import GrantRow, LoginRow, MemoryDatabase
+from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import GrantRow, LoginRow
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer
 from chatcluster.ports.administration import Deed
 

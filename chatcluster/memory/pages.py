@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, islice, takewhile
 
 from chatcluster.errors import HistoryTooLarge
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
 from chatcluster.room import bytes_of

@@ -17,8 +17,9 @@ import trio
 
 from chatcluster.chat import DRAINED, TAKEN_OVER
 from chatcluster.errors import LeaseLost, StoreUnavailable
-from chatcluster.memory.database import ChatRow, HeldLock, LockKey, MemoryDatabase, ReplicaRow
+from chatcluster.memory.database import HeldLock, LockKey, MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow, ReplicaRow
 from chatcluster.ports import (
     SESSION_LOCKS,
     Burial,

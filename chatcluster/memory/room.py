@@ -7,7 +7,8 @@ from uuid import UUID
 
 from chatcluster.chat import Edit, EditQueued, UserCommand
 from chatcluster.content import files_in
-from chatcluster.memory.database import ChatRow, MemoryDatabase
+from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports import NewChat
 from chatcluster.ports.files import require_files

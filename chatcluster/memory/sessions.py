@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from chatcluster.config import Settings
-from chatcluster.memory.database import CodeRow, MemoryDatabase, SessionRow
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import CodeRow, SessionRow
 from chatcluster.ports import Account
 from chatcluster.ports.sessions import CODE_SECONDS, SESSIONS_MAX
 

@@ -36,11 +36,12 @@ from chatcluster.chat import (
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.claims import Claims
-from chatcluster.memory.database import ChatRow, MemoryDatabase, Origin, TitleWish, UsedKey
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
 from chatcluster.memory.pages import history_page_of, page_of, turns_of
 from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
+from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
     TURNS_MAX,
@@ -70,6 +71,10 @@ class MemoryStore(Claims, MemoryLedger):
         Claims.__init__(self, database, settings or Settings())
 
     # transitions
+
+    async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+        async with self._link.crossing("answered"):
+            return self._once(owner_id, idempotency)
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
         async with self._link.crossing("create"):
@@ -367,6 +372,10 @@ class MemoryStore(Claims, MemoryLedger):
         bill = self._database.bill_of(row, since=max((turn.revision for turn in row.turns), default=1))
         turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code, bill if bill.attempts else None)
         row.turns.append(turn)
+        if row.id not in self._database.kept.families.kin:
+            self._database.kept.push.note(
+                row.owner_id, row.id, turn.outcome, tokens=self._database.tokens, now=self._database.clock()
+            )
         return turn
 
     def _message(self, new: NewMessage, revision: int) -> Message:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from chatcluster.memory.database import ChatRow, MemoryDatabase, TitleWish
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow, TitleWish
 from chatcluster.parts import Role, text_of
 from chatcluster.ports import Chat
 from chatcluster.ports.titles import TitleTask

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from uuid import UUID
 
-from chatcluster.memory.database import MemoryDatabase, UsageKey, UsageRow
+from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import UsageKey, UsageRow
 from chatcluster.ports.usage import GroupBy, UsageGroup, UsageQuery, UsageSums
 from chatcluster.usage import Bill, Spent, bill_of
 

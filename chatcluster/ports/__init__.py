@@ -9,6 +9,8 @@ port             for real                        in one process
 ``Models``       ``postgres/models.py``          ``memory/models.py``
 ``Prompts``      ``postgres/prompts.py``         ``memory/prompts.py``
 ``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
+``Series``       ``postgres/series.py``          ``memory/series.py``
+``Push``         ``postgres/push.py``            ``memory/push.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``Files``        ``postgres/files.py``           ``memory/files.py``
@@ -107,8 +109,6 @@ from chatcluster.ports.registry import (
 from chatcluster.ports.sessions import Sessions
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
-    SUSPECTED_SECONDS,
-    SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
     Booking,
@@ -126,7 +126,6 @@ from chatcluster.ports.store import (
     Outcome,
     Store,
     Version,
-    alone_seconds,
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
@@ -156,8 +155,6 @@ __all__ = [
     "RESULT_BYTES_MAX",
     "RUNNABLE_CHANNEL",
     "SESSION_LOCKS",
-    "SUSPECTED_SECONDS",
-    "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "TURNS_MAX",
     "VERSION_MAX",
@@ -244,7 +241,6 @@ __all__ = [
     "Transport",
     "TurnTools",
     "Version",
-    "alone_seconds",
     "checked_choice",
     "hint_channel",
     "hint_of",

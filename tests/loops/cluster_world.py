@@ -48,8 +48,9 @@ from chatcluster.memory import (
     MemoryStore,
     MemoryStreams,
 )
-from chatcluster.memory.database import ChatRow, HeldLock
+from chatcluster.memory.database import HeldLock
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow
 from chatcluster.notices import Notices
 from chatcluster.parts import (
     Cursor,

@@ -17,7 +17,7 @@ import trio
 from checker import Kind
 
 from chatcluster.chat import Status
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from simulation.provider import Answer
 
 if TYPE_CHECKING:

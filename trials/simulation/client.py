@@ -33,7 +33,7 @@ from chatcluster.chat import (
     event_name,
 )
 from chatcluster.errors import CallerError, UnavailableError
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import NewMessage, Role, TextPart
 from chatcluster.ports import Idempotency, NewChat, Outcome
 from simulation.call_watch import Answer

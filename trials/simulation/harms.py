@@ -18,7 +18,7 @@ from checker import Checker, Fault, Kind
 from chatcluster.chat import Send
 from chatcluster.errors import CallerError
 from chatcluster.memory import MemoryStore
-from chatcluster.memory.database import ReplicaRow
+from chatcluster.memory.tables import ReplicaRow
 from chatcluster.parts import Frame, FrameKind, NewMessage, Position, Role, TextPart, pack_frame
 from chatcluster.ports import (
     REPLICAS_CHANNEL,

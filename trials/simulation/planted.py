@@ -23,7 +23,8 @@ from chatcluster.feed import Feed
 from chatcluster.heartbeat import Lease
 from chatcluster.held_chat import HeldChat
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
-from chatcluster.memory.database import ChatRow, HeldLock, UsageKey, UsageRow
+from chatcluster.memory.database import HeldLock
+from chatcluster.memory.tables import ChatRow, UsageKey, UsageRow
 from chatcluster.parts import Cursor, Frame, Message, Position
 from chatcluster.ports import (
     Appended,
@@ -43,6 +44,7 @@ from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
 from chatcluster.usage import Spent
 from simulation.network import Weather
+from simulation.planted_families import WITH_AGENTS
 from simulation.planted_harms import HARMFUL, Patch
 from simulation.planted_tools import WITH_TOOLS
 
@@ -312,6 +314,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         one_connection_is_a_life,
         deaths_of_the_old_primary,
         *WITH_TOOLS,
+        *WITH_AGENTS,
         forgotten_versions_again,
         forgotten_money,
         money_twice,

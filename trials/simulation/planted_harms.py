@@ -14,16 +14,9 @@ from chatcluster.chat import OwnerCommand, Status
 from chatcluster.errors import Fenced, StoreLocked, StreamRefused, StreamsUnavailable, Unreadable
 from chatcluster.histories import History
 from chatcluster.memory import MemoryRegistry, MemoryStore, MemoryStreams
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Message, NewMessage
-from chatcluster.ports import (
-    Chat,
-    Claimed,
-    Gap,
-    Hint,
-    ModelRequest,
-    Opening,
-)
+from chatcluster.ports import Chat, Claimed, Gap, Hint, ModelRequest, Opening
 from chatcluster.runner import Runner
 
 _hints = msgspec.json.Decoder(Hint)

@@ -12,7 +12,7 @@ from itertools import count
 from uuid import UUID
 
 from chatcluster.memory import MemoryDatabase
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 
 
 class Standby:

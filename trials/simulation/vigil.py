@@ -13,7 +13,7 @@ from uuid import UUID
 import trio
 from checker import Kind
 
-from chatcluster.memory.database import ChatRow
+from chatcluster.memory.tables import ChatRow
 
 if TYPE_CHECKING:
     from simulation.process import ReplicaProcess

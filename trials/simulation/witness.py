@@ -37,8 +37,8 @@ from chatcluster.chat import (
     event_name,
 )
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
-from chatcluster.memory.database import ChatRow
 from chatcluster.memory.link import Link
+from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
 from chatcluster.ports import (
     VERSION_MAX,

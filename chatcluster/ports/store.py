@@ -132,7 +132,7 @@ class NewChat(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A chat that is ours now. Its history is read within its tenure: see ``Store.read_history``."""
+    """A chat that is ours now, after it ``waited_seconds``. Its history is read within its tenure (``read_history``)."""
 
     chat: Chat
     retry_seconds: float = 0.0
@@ -140,7 +140,6 @@ class Claimed(msgspec.Struct, frozen=True):
     prompts: ToldPrompts = NOTHING_TOLD
     """What its model is told before the conversation, as of now."""
     waited_seconds: float = 0.0
-    """For an owner, by the database's clock."""
 
     @property
     def wait_seconds(self) -> float:

@@ -24,6 +24,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
 from chatcluster.chat import Fence, OwnerCommand
@@ -121,7 +122,10 @@ class HeldChat:
     async def _transact(self, command: OwnerCommand) -> Outcome:
         before, fence = self.chat, self._fence
         spent = self.unbooked.spent
-        outcome = await until_known(lambda: self._store.commit(fence, command, known=before, spent=spent), before.id)
+        with telemetry.span("stage.ended", stage="commit"):
+            outcome = await until_known(
+                lambda: self._store.commit(fence, command, known=before, spent=spent), before.id
+            )
         self.unbooked.booked(spent)
         if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
             raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")

@@ -301,8 +301,9 @@ class Runner:
 
     async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
         """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
-        request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
-        await self._calls.tools.ask(self.chat)
+        with telemetry.span("stage.ended", stage="prepare"):
+            request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
+            await self._calls.tools.ask(self.chat)
         for notice in (*self._compaction.news(), *self._calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt):
@@ -321,8 +322,10 @@ class Runner:
             await trio.sleep(self._retry_seconds)
             return True
 
-        if await self._held.unless_moved(wait):
-            return True
+        with telemetry.span("stage.ended", stage="retry_wait") as stage:
+            if await self._held.unless_moved(wait):
+                return True
+            stage["error"] = "cancelled"
         await self._held.reload()
         return False
 
@@ -348,7 +351,8 @@ class Runner:
     async def _read_or_end(self) -> None:
         """A history that cannot be read ends the turn; one that there is no place for is another replica's to read."""
         try:
-            await self._held.unless_moved(lambda: self._held.history.read(self.chat))
+            with telemetry.span("stage.ended", stage="history"):
+                await self._held.unless_moved(lambda: self._held.history.read(self.chat))
         except (HistoryTooLarge, Unreadable) as error:
             telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
             await self._fail(without_history(error))

@@ -107,7 +107,7 @@ class Attempt:
     @property
     def has_started(self) -> bool:
         """Whether the model began to answer, so that it may cost something."""
-        return self.meter.has_started or bool(self._deltas)
+        return self.meter.has_started or self.has_heard
 
     def resume(self, said: Said, answer_id: str) -> None:
         """The answer has these words already, and they were shown."""

@@ -128,6 +128,10 @@ class Client(ToolCalls, FileTransfers):
         """Delete a chat that rests, for good. Raises ``ApiError`` (``chat_busy``) for one that does not."""
         await self._write("DELETE", f"/chats/{segment(chat_id)}")
 
+    async def export(self, chat_id: UUID | str, form: str = "markdown") -> bytes:
+        """A chat as one document: ``markdown``, or ``json`` with the chat and its messages."""
+        return await self._download(f"/chats/{segment(chat_id)}/export", {"format": form})
+
     async def interrupt(self, chat_id: UUID | str) -> Json:
         """Stop what the chat is doing. Returns the chat."""
         return await self._write("POST", f"/chats/{segment(chat_id)}/interrupt")
@@ -303,8 +307,8 @@ class Client(ToolCalls, FileTransfers):
         )
         return _answer(response)
 
-    async def _download(self, path: str) -> bytes:
-        return (await self._respond("GET", path, seconds=TRANSFER_SECONDS)).content
+    async def _download(self, path: str, query: Json | None = None) -> bytes:
+        return (await self._respond("GET", path, seconds=TRANSFER_SECONDS, params=query or {})).content
 
     async def _request(self, method: str, path: str, *, is_repeatable: bool = True, **options: Any) -> Json:
         response = await self._respond(method, path, is_repeatable=is_repeatable, **options)

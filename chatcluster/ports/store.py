@@ -232,10 +232,7 @@ class Store(Ledger, Families, Protocol):
     """
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """Insert a chat: it runs at once if there is a message to answer, and rests if not.
-
-        Raises ``IdempotencyKeyReused``.
-        """
+        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def apply(
@@ -247,6 +244,10 @@ class Store(Ledger, Families, Protocol):
         idempotency: Idempotency | None = None,
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
+        ...
+
+    async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+        """What an earlier request with this key was answered; if any. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin_routes,
     chats,
+    export,
     files,
     mcp,
     messages,
     models,
     prompts,
+    push,
     sessions,
     streams,
     tool_calls,
@@ -18,11 +20,13 @@ from chatcluster.web.api import (
 
 ROUTES = [
     *chats.ROUTES,
+    *export.ROUTES,
     *messages.ROUTES,
     *tool_calls.ROUTES,
     *streams.ROUTES,
     *models.ROUTES,
     *sessions.ROUTES,
+    *push.ROUTES,
     *admin_routes.ROUTES,
     *mcp.ROUTES,
     *prompts.ROUTES,

@@ -27,7 +27,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
-from chatcluster.chat import Fence, OwnerCommand
+from chatcluster.chat import Fence, KeepAnswer, OwnerCommand, Underway
 from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
 from chatcluster.families import settle
 from chatcluster.histories import History
@@ -108,6 +108,12 @@ class HeldChat:
         changed = outcome.chat.status is not before.status or not self.owned
         self._notices.committed(outcome.chat, "status" if changed else None, by_owner=True)
         return outcome
+
+    async def keep_answer(self, answer_id: str) -> None:
+        """Whoever owns the chat next can go on with this answer, at its provider. Raises ``Fenced``, ``Moved``."""
+        known = Underway.of(self.chat)
+        if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
+            await self.commit(KeepAnswer(answer_id))
 
     async def keep_result(self, call_id: str, whole: bytes) -> None:
         """Keep all of a result that goes into history cut. Raises ``Fenced``, ``Moved``."""

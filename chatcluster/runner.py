@@ -46,7 +46,6 @@ from chatcluster.chat import (
     Fail,
     FinishInterruption,
     FinishTurn,
-    KeepAnswer,
     OwnerCommand,
     Release,
     Retry,
@@ -261,7 +260,7 @@ class Runner:
     async def _attempt(self, messages: list[Message]) -> None:
         takes_over = await self._start_attempt()
         chat = self.chat
-        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._keep_answer)
+        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._held.keep_answer)
         request = self._request(asked_model(messages))
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
@@ -282,7 +281,11 @@ class Runner:
         if answer is None:
             self._forsaken.tell(request, attempt.answer_id)
             await self._held.reload()
-        elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
+        else:
+            await self._take(answer)
+
+    async def _take(self, answer: NewMessage) -> None:
+        if calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
             await self._calls.commit(answer, calls)
             self._rest()
         elif answer.finish_reason == PAUSED:
@@ -308,12 +311,6 @@ class Runner:
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt):
             return await attempt.run(self._calls.told(request))
-
-    async def _keep_answer(self, answer_id: str) -> None:
-        """Whoever owns the chat next can go on with this answer."""
-        known = Underway.of(self.chat)
-        if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
-            await self._held.commit(KeepAnswer(answer_id))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""

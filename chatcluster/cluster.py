@@ -19,7 +19,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -72,7 +72,7 @@ from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
 from chatcluster.web.readers import Readers
-from chatcluster.web.services import Monitoring
+from chatcluster.web.services import Monitoring, Services
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -180,7 +180,25 @@ class _Process:
             keyring=keyring,
         )
         self.tally = Tally(services.overview.series)
-        self._later_loops = (
+        self._later_loops = self._loops(services, redis_health, purge, mcp, directory, spending)
+        """Those that begin when the schema is there."""
+        self._app: WebApp = create_app(services)
+        self._server = _server(self._app, settings, connections)
+        self._waiting_for_schema = trio.CancelScope()
+        self._noticed_at = 0.0
+        """When load balancers know that this replica drains."""
+        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
+
+    def _loops(
+        self,
+        services: Services,
+        redis_health: RedisHealth,
+        purge: Purge,
+        mcp: McpTools,
+        directory: ModelDirectory,
+        spending: SpendingLimits,
+    ) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return (
             redis_health.run,
             purge.run,
             mcp.run,
@@ -191,13 +209,6 @@ class _Process:
             partial(spending.run, self._pubsub),
             self._titling.run,
         )
-        """Those that begin when the schema is there."""
-        self._app: WebApp = create_app(services)
-        self._server = _server(self._app, settings, connections)
-        self._waiting_for_schema = trio.CancelScope()
-        self._noticed_at = 0.0
-        """When load balancers know that this replica drains."""
-        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
 
     @classmethod
     async def open(

@@ -26,11 +26,7 @@ from chatcluster.cli.flags import (
 )
 from chatcluster.cli.groups import GROUPS
 from chatcluster.cli.simulated_model import simulate_llm
-from chatcluster.config import (
-    ENV_PREFIX,
-    env_name,
-    from_environment,
-)
+from chatcluster.config import ENV_PREFIX, env_name, from_environment
 from chatcluster.local.local_cluster import reach
 
 NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import accumulate, islice, takewhile
 
@@ -10,6 +11,7 @@ from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
 from chatcluster.room import bytes_of
+from chatcluster.texts import in_any_case
 
 
 def history_page_of(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
@@ -34,3 +36,10 @@ def page_of(messages: Sequence[Message], count_max: int, bytes_max: int) -> tupl
     sizes = accumulate(len(encode(message.parts)) for message in messages)
     count = max(1, sum(1 for _ in takewhile(lambda size: size <= bytes_max, islice(sizes, count_max))))
     return tuple(messages[:count]), messages[count].revision if count < len(messages) else None
+
+
+def wanted_of(rows: Sequence[ChatRow], archived: bool | None, pinned: bool | None, words: str | None) -> list[ChatRow]:
+    """Those of a listing that are asked for; None: whatever they are."""
+    wanted = [row for row in rows if archived is None or row.state.archived == archived]
+    wanted = [row for row in wanted if pinned is None or row.state.pinned == pinned]
+    return [row for row in wanted if words is None or re.search(in_any_case(words), row.title)]

@@ -236,12 +236,7 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def apply(
-        self,
-        chat_id: UUID,
-        command: UserCommand,
-        *,
-        owner_id: UUID,
-        idempotency: Idempotency | None = None,
+        self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
         ...

@@ -127,12 +127,13 @@ async def test_a_call_that_is_open_no_more_makes_no_agent(world: World) -> None:
     assert await world.store.family(chat.id) == ()
 
 
-async def test_a_chat_that_is_being_stopped_makes_no_agent(world: World) -> None:
-    """H6: its orders are given; whoever came after them would go on."""
+async def test_p5_a_chat_that_is_being_stopped_makes_no_agent(world: World) -> None:
+    """Its agents were told already: one that came now would go on for nobody."""
     chat = await parent(world)
     await world.store.apply(chat.id, Interrupt(), owner_id=OWNER)
     with pytest.raises(Moved):
         await spawn(world, chat)
+    assert await world.store.family(chat.id) == ()
 
 
 async def test_a_family_has_so_many_agents_and_no_more(world: World) -> None:

@@ -46,6 +46,8 @@ FOUND_AS = {
     "half-calls": {Kind.TOOL},
     "once-given-back": {Kind.RUN_TWICE},
     "crowded": {Kind.UNSAID},
+    "forgotten-money": {Kind.MONEY},
+    "money-twice": {Kind.MONEY},
     "unreported": {Kind.STUCK},
     "forgotten-orders": {Kind.UNSTOPPED},
     "any-report": {Kind.RESULT},

@@ -153,6 +153,14 @@ async def lock_ordered(connection: Connection, chat_id: UUID) -> Found | None:
     chat, word = chat_of(row), await connection.fetchval(SQL["select_order"], chat_id)
     if word is None or (word == Order.UNARCHIVE and chat.archiving):
         return None
+    order = _order_of(word)
     await connection.execute(SQL["delete_order"], chat_id)
-    command = command_of(Order(word), chat)
+    command = command_of(order, chat)
     return None if command is None else (row, command)
+
+
+def _order_of(word: str) -> Order:
+    try:
+        return Order(word)
+    except ValueError:
+        raise Unreadable(f"an order to {word[:80]!r} is for a newer version of chatcluster") from None

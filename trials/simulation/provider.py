@@ -16,7 +16,7 @@ import trio
 
 from chatcluster.errors import ProviderError
 from chatcluster.models import Continuation
-from chatcluster.parts import ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart
+from chatcluster.parts import ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, Usage
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 from simulation.families import agents_in, asked_of_agents
 from simulation.harmed import Harmed, Misbehaviour
@@ -41,6 +41,8 @@ class Answer:
         self.question = question
         self.said = ""
         self.whole = False
+        self.taken = False
+        """Its end was heard by the one who asked, with what it cost."""
 
     def __repr__(self) -> str:
         return f"<Answer {self.number} to {self.question}{'' if self.whole else ' (partial)'}>"
@@ -127,10 +129,15 @@ class Provider:
         if draw.random() < temper.calls:
             async for piece in self._calls(answer, agents):
                 yield piece
-            yield Finished("tool_calls")
+            yield self._finished(answer, "tool_calls")
             return
         answer.whole = True
-        yield Finished("stop")
+        yield self._finished(answer, "stop")
+
+    def _finished(self, answer: Answer, reason: str) -> Finished:
+        """The end, and what it cost: its own number stands for that, so that no two cost the same."""
+        answer.taken = True
+        return Finished(reason, Usage(answer.number, 1))
 
     async def _calls(self, answer: Answer, agents: list[str]) -> AsyncGenerator[ModelEvent, None]:
         """One call or some, in one piece or in several, and now and then a wrong one."""

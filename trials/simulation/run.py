@@ -251,6 +251,7 @@ class World:
 
     def _decide(self, chats: list[UUID]) -> None:
         self.witness.check_answers(self.provider.answers)
+        self.witness.check_money(self.provider.answers)
         for reader in self.readers:
             reader.subscriber.failures = self.witness.failures[reader.chat_id]
             if reader.archived != self.witness.database.chats[reader.chat_id].state.archived:

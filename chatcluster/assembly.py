@@ -18,11 +18,13 @@ from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.models import PostgresModels
 from chatcluster.postgres.prompts import PostgresPrompts
+from chatcluster.postgres.push import PostgresPush
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.usage import PostgresUsage
+from chatcluster.push_parts import push_parts
 from chatcluster.redis.connections import RedisConnection
 from chatcluster.redis.pubsub import RedisPubSub
 from chatcluster.redis.streams import RedisStreams
@@ -37,6 +39,7 @@ from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from chatcluster.uploads import Uploads
+from chatcluster.web.browsers import Browsers
 from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
@@ -86,7 +89,7 @@ def services_of(
         store=outside.store,
         accounts=PostgresAccounts(database),
         overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
-        sessions=PostgresSessions(database),
+        browsers=Browsers(sessions=PostgresSessions(database), push=push_parts(PostgresPush(database), settings)),
         registry=outside.registry,
         pubsub=pubsub,
         readers=readers,

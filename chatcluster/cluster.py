@@ -37,7 +37,7 @@ from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
 from chatcluster.llm.sent_files import SentFiles
-from chatcluster.loop_watch import LoopWatch, memory_bytes_max
+from chatcluster.loop_watch import spare_pauses, watch_loop
 from chatcluster.metrics import Metrics
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
@@ -74,10 +74,6 @@ from chatcluster.web.http.server import Server
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring
 
-GC_YOUNG_OBJECTS = 5_000
-GC_YOUNG_LOOKS = 5
-"""A look at what survived so many others is a pause as well, so there must not be too much of that either."""
-GC_SURVIVORS_LOOKS = 800
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
 CUT_SECONDS = 0.1
@@ -103,7 +99,7 @@ async def serve(
     Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
     private = listening_socket(settings.host, settings.port)
-    _spare_pauses()
+    spare_pauses()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
@@ -112,25 +108,11 @@ async def serve(
             stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:
-                _watch_loop(metrics)
+                watch_loop(metrics)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.obey, signals)
                 await process.run(private, public)
                 nursery.cancel_scope.cancel()
-
-
-def _watch_loop(metrics: Metrics) -> None:
-    watch = LoopWatch()
-    trio.lowlevel.add_instrument(watch)
-    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)
-
-
-def _spare_pauses() -> None:
-    """Each look of the garbage collector is a pause in every stream: it looks at a little at a time, and at what lives
-    for long seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
 
 
 class _Process:
@@ -204,6 +186,7 @@ class _Process:
             mcp.run,
             self.tally.run,
             services.mcp.sign_ins.run,
+            services.browsers.push.run,
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
             self._titling.run,

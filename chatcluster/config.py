@@ -196,6 +196,20 @@ class Settings:
     )
     session_hours_max: float = setting(720.0, "And so long after it was opened", minimum=0.1, maximum=100_000)
 
+    push_key: str = setting(
+        "",
+        "Key with which push services know this cluster; without it no browser is told of answers. The same on every "
+        "replica. `chatcluster secrets new-push-key` makes one",
+        secret=True,
+    )
+    push_contact: str = setting(
+        "mailto:operators@localhost",
+        "Where operators of push services reach those of this cluster: mailto:… or https://… (some services insist)",
+    )
+    push_private_addresses: bool = setting(
+        False, "Let subscriptions of browsers lead to private addresses, and to http: for push services of one's own"
+    )
+
     # requests
     connections_max: int = setting(
         12_000, "Open HTTP connections of this replica, as far as it may open so many files", minimum=16
@@ -249,6 +263,8 @@ class Settings:
             raise ConfigError(f"llm-input must be text, and what else of {','.join(LLM_INPUTS)} is taken")
         if self.public_url:
             check_http_url("public-url", self.public_url.strip())
+        if not self.push_contact.startswith(("mailto:", "https://")) or not self.push_contact.isascii():
+            raise ConfigError("push-contact must begin with mailto: or https://")
         for name in ("name", "advertise", "llm_model", "title_model"):
             if not is_visible(getattr(self, name).strip()):
                 raise ConfigError(

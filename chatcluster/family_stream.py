@@ -223,8 +223,8 @@ class FamilyStreams:
     async def _find(
         self, stack: AsyncExitStack, reader: FamilySubscriber, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor
     ) -> None:
-        """Follow the agents that are not followed yet, each from its cursor on. In no order: one that cannot be read
-        is in nobody's way."""
+        """Follow the agents that are not followed yet, each from its cursor on. In no order: one that cannot be read is
+        in nobody's way."""
         chat = await self._store.get(chat_id)
         agents = descendants(chat_id, await self._store.family(chat.family_id))[:AGENTS_TOLD_MAX]
         for agent in random.sample(agents, len(agents)):

@@ -9,14 +9,20 @@ A step above ``STEP_SECONDS_MAX`` is reported as ``loop.slow_step``, with the na
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 
 import trio
 
 from chatcluster import telemetry
+from chatcluster.metrics import Metrics
 
 STEP_SECONDS_MAX = 0.05
+GC_YOUNG_OBJECTS = 5_000
+GC_YOUNG_LOOKS = 5
+"""A look at what survived so many others is a pause as well, so there must not be too much of that either."""
+GC_SURVIVORS_LOOKS = 800
 
 
 class LoopWatch(trio.abc.Instrument):
@@ -47,3 +53,18 @@ def memory_bytes_max() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def watch_loop(metrics: Metrics) -> None:
+    """Measure this thread's loop from now on, and show what was measured."""
+    watch = LoopWatch()
+    trio.lowlevel.add_instrument(watch)
+    metrics.watch_loop(longest_seconds=lambda: watch.longest_seconds, memory_bytes_max=memory_bytes_max)
+
+
+def spare_pauses() -> None:
+    """Each look of the garbage collector is a pause in every stream: it looks at a little at a time, and at what lives
+    for long seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)

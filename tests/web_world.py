@@ -36,6 +36,7 @@ from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.memory.files import MemoryFiles
 from chatcluster.memory.limits import MemoryLimits
 from chatcluster.memory.prompts import MemoryPrompts
+from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
 from chatcluster.metrics import Metrics
@@ -43,6 +44,7 @@ from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
 from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
+from chatcluster.push_subscriptions import PushSubscriptions
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
@@ -50,6 +52,7 @@ from chatcluster.tab_stream import TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.uploads import Uploads
 from chatcluster.web.app import create_app
+from chatcluster.web.browsers import Browsers
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
 from chatcluster.web.model_services import Models
@@ -252,6 +255,7 @@ class World:
         self.mcp_servers = MemoryMcpServers(self.database)
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
+        self.push_key: str | None = "public"
         self.limits = Limits()
         self.limit_rows = MemoryLimits(self.database)
         self.spending = SpendingLimits(self.limit_rows)
@@ -260,12 +264,15 @@ class World:
         self.url = ""
         self.public_url = ""
 
+    def push_subscriptions(self) -> PushSubscriptions:
+        return PushSubscriptions(MemoryPush(self.database), self.settings, public_key=self.push_key)
+
     def services(self) -> Services:
         return Services(
             settings=self.settings,
             store=self.store,
             accounts=self.accounts,
-            sessions=self.sessions,
+            browsers=Browsers(sessions=self.sessions, push=self.push_subscriptions()),
             overview=Overview(administration=MemoryAdministration(self.database), series=MemorySeries(self.database)),
             registry=self.registry,
             pubsub=self.pubsub,

@@ -1,4 +1,4 @@
-"""The commands for the keys that encrypt secrets in the database."""
+"""The commands for keys: those that encrypt secrets in the database, and the one that push services know."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from chatcluster.cli.flags import DATABASE, Commands, data_dir_option, settings_
 
 @click.group(cls=Commands)
 def secrets() -> None:
-    """The keys that encrypt secrets in the database."""
+    """The keys that encrypt secrets in the database, and the one for push."""
 
 
 @secrets.command("new-key")
 def new_key() -> None:
     """Print a new key for CHATCLUSTER_ENCRYPTION_KEYS. Keep it safe: without it the secrets are lost."""
     from chatcluster.secrets import new_key as make
+
+    click.echo(make())
+
+
+@secrets.command("new-push-key")
+def new_push_key() -> None:
+    """Print a new key for CHATCLUSTER_PUSH_KEY. With another key every browser has to subscribe again."""
+    from chatcluster.push_encryption import new_push_key as make
 
     click.echo(make())
 

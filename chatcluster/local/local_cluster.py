@@ -2,7 +2,8 @@
 
 ``cluster.json`` tells where it listens and which servers it uses, while it runs; ``token`` holds the API
 token of the first start, for as long as the database knows it; ``encryption-keys`` the keys of the secrets in the
-database, as ``CHATCLUSTER_ENCRYPTION_KEYS`` has them. All are for their owner's eyes (0600).
+database, as ``CHATCLUSTER_ENCRYPTION_KEYS`` has them; ``push-key`` the one that push services know. All are for their
+owner's eyes (0600).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ DEFAULT_DATA_DIR = Path(".chatcluster")
 CLUSTER_FILE = "cluster.json"
 TOKEN_FILE = "token"
 KEYS_FILE = "encryption-keys"
+PUSH_KEY_FILE = "push-key"
 
 
 class LocalCluster(msgspec.Struct, frozen=True):
@@ -66,6 +68,18 @@ def read_encryption_keys(data_dir: Path) -> str:
     """Empty if there are none."""
     content = _read(data_dir / KEYS_FILE)
     return "" if content is None else content.decode(errors="replace").strip()
+
+
+def push_key(data_dir: Path) -> str:
+    """The key that push services know; it is made if there is none."""
+    content = _read(data_dir / PUSH_KEY_FILE)
+    if content is not None and (key := content.decode(errors="replace").strip()):
+        return key
+    from chatcluster.push_encryption import new_push_key
+
+    key = new_push_key()
+    _write_private(data_dir / PUSH_KEY_FILE, f"{key}\n".encode())
+    return key
 
 
 def reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str]:

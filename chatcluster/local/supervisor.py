@@ -108,6 +108,7 @@ class _Supervisor:
             settings, simulated = await self._choose_model(background, with_servers)
             url = _url_of(listener)
             settings = replace(settings, public_url=settings.public_url or url, encryption_keys=self._keys(settings))
+            settings = replace(settings, push_key=settings.push_key or local_cluster.push_key(self._data_dir))
             async with trio.open_nursery() as nursery:
                 await self._start_replicas(nursery, settings, listener)
                 record = local_cluster.LocalCluster(url, settings.database_url, settings.redis_url, os.getpid())

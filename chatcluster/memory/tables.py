@@ -9,6 +9,7 @@ from uuid import UUID
 
 from chatcluster.chat import ChatSetup, ChatState
 from chatcluster.chat.family import Order
+from chatcluster.memory.push_tables import PushTables
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, DeletedChat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
@@ -211,5 +212,6 @@ class Kept:
     """What was spent, in the order of its booking."""
     titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
     minutes: list[Minute] = field(default_factory=list)
+    push: PushTables = field(default_factory=PushTables)
     families: FamilyTables = field(default_factory=FamilyTables)
     limits: LimitTables = field(default_factory=lambda: LimitTables())

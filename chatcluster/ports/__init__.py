@@ -9,6 +9,8 @@ port             for real                        in one process
 ``Models``       ``postgres/models.py``          ``memory/models.py``
 ``Prompts``      ``postgres/prompts.py``         ``memory/prompts.py``
 ``Sessions``     ``postgres/sessions.py``        ``memory/sessions.py``
+``Series``       ``postgres/series.py``          ``memory/series.py``
+``Push``         ``postgres/push.py``            ``memory/push.py``
 ``PartStreams``  ``redis/streams.py``            ``memory/streams.py``
 ``PubSub``       ``redis/pubsub.py``             ``memory/pubsub.py``
 ``Files``        ``postgres/files.py``           ``memory/files.py``

@@ -232,10 +232,7 @@ class Store(Ledger, Families, Protocol):
     """
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """Insert a chat: it runs at once if there is a message to answer, and rests if not.
-
-        Raises ``IdempotencyKeyReused``.
-        """
+        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def apply(

@@ -9,6 +9,7 @@ files that no chat has                 a day after they were uploaded; uploads t
 the log of takeovers                   after 7 days
 what charts show                       after 7 days
 the log of what administrators did     after 90 days
+subscriptions of browsers              as soon as the token that they were made with has ended
 sessions and codes                     as soon as they have ended
 idempotency keys                       after 24 hours, when a repeat is a new request
 =====================================  ==============================================
@@ -78,6 +79,7 @@ class Purge:
         await self._delete("takeovers", "delete_takeovers")
         await self._delete("audit", "delete_audit")
         await self._delete("minutes", "delete_minutes")
+        await self._delete("subscriptions", "delete_subscriptions")
         if self._keep_seconds:
             await self._delete("tokens", "delete_tokens", self._keep_seconds)
             await self._delete("turns", "delete_turns", self._keep_seconds)

@@ -72,7 +72,9 @@ class _Litestar(Litestar):
 
 def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
     """The application on these services, with the page that is built in ``page_folder``. It starts nothing."""
-    authenticator = Authenticator(services.accounts, services.pubsub, services.settings, sessions=services.sessions)
+    authenticator = Authenticator(
+        services.accounts, services.pubsub, services.settings, sessions=services.browsers.sessions
+    )
     pump = Pump()
     return WebApp(_litestar(services, authenticator, pump), authenticator, pump, services, page_folder)
 

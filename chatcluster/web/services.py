@@ -11,11 +11,12 @@ from typing import Protocol
 
 from chatcluster.config import Settings
 from chatcluster.metrics import Metrics
-from chatcluster.ports import Accounts, PubSub, Registry, Sessions, Store
+from chatcluster.ports import Accounts, PubSub, Registry, Store
 from chatcluster.ports.administration import Administration
 from chatcluster.ports.series import Series
 from chatcluster.transitions import Transitions
 from chatcluster.uploads import Uploads
+from chatcluster.web.browsers import Browsers
 from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.tool_servers import Mcp
@@ -53,7 +54,7 @@ class Services:
     settings: Settings
     store: Store
     accounts: Accounts
-    sessions: Sessions
+    browsers: Browsers
     overview: Overview
     registry: Registry
     pubsub: PubSub

@@ -1,6 +1,8 @@
 import { Keyboard, LogOut } from "lucide-react";
 import { useState } from "react";
 import { MyTools } from "./MyTools.tsx";
+import { PushChoice } from "./PushChoice.tsx";
+import { switchPushOff } from "./push.ts";
 import { type Session, signOut } from "./session.ts";
 import { Button } from "./ui/Button.tsx";
 import { Dialog } from "./ui/Dialog.tsx";
@@ -34,17 +36,24 @@ export default function Preferences({ session, onHelp, onClose }: PreferencesPro
           <option value="dark">Dark</option>
         </select>
       </Field>
+      <PushChoice />
       <MyTools />
       <div className="flex flex-wrap justify-between gap-2">
         <Button onClick={onHelp}>
           <Keyboard size={16} aria-hidden />
           Keys
         </Button>
-        <Button onClick={() => void signOut().catch((error) => sayError("Sign out", error))}>
+        <Button onClick={() => void leave().catch((error) => sayError("Sign out", error))}>
           <LogOut size={16} aria-hidden />
           Sign out
         </Button>
       </div>
     </Dialog>
   );
+}
+
+/** Sign out. What this browser was to be told is not for whoever comes next; without an answer it ends all the same. */
+async function leave(): Promise<void> {
+  await switchPushOff().catch(() => {});
+  await signOut();
 }

@@ -94,6 +94,14 @@ delete from minutes where at in (
     select at from minutes where at < statement_timestamp() - interval '7 days' limit $1 for update skip locked
 )
 
+-- name: delete_subscriptions
+-- Those whose token is not valid any more.
+delete from push_subscriptions where id in (
+    select push_subscriptions.id from push_subscriptions left join tokens on tokens.id = token_id
+    where tokens.id is null or revoked_at is not null or expires_at < statement_timestamp()
+    limit $1
+)
+
 -- name: delete_keys
 delete from idempotency_keys where (owner_id, key) in (
     select owner_id, key from idempotency_keys

@@ -14,13 +14,13 @@ from urllib.parse import quote
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
-from litestar.response import Stream
 
 from chatcluster.parts import Message, encode, shown
 from chatcluster.ports import Chat, Store
 from chatcluster.transcript import heading, markdown_of
 from chatcluster.views import chat_answer
 from chatcluster.web.api.answers import REFUSALS
+from chatcluster.web.http.download import Download
 from chatcluster.web.request import ApiRequest
 
 PAGE_MESSAGES = 200
@@ -35,7 +35,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-MEDIA_TYPES = {Format.MARKDOWN: "text/markdown", Format.JSON: "application/json"}
+MEDIA_TYPES = {Format.MARKDOWN: "text/markdown; charset=utf-8", Format.JSON: "application/json"}
 SUFFIXES = {Format.MARKDOWN: "md", Format.JSON: "json"}
 
 
@@ -46,7 +46,7 @@ async def export_chat(
     format: Annotated[Format, QueryParameter(description="For people, or for programs: the chat and its messages")] = (
         Format.MARKDOWN
     ),
-) -> Stream:
+) -> Download:
     """A chat as one document, as a download: in Markdown, or as JSON `{chat, messages}`."""
     chat = await request.owned_chat(chat_id)
     name = quote(f"{chat.title}.{SUFFIXES[format]}", safe="")
@@ -54,7 +54,7 @@ async def export_chat(
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
-    return Stream(_Document(request.services.store, chat, format), media_type=MEDIA_TYPES[format], headers=headers)
+    return Download(_Document(request.services.store, chat, format), media_type=MEDIA_TYPES[format], headers=headers)
 
 
 class _Document:

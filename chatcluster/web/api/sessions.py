@@ -51,7 +51,9 @@ async def _opened(request: ApiRequest, data: SignIn, digest: bytes) -> Account:
     token = tokens.parse(data.token)
     account = await authenticator.authenticate(token, address=address)
     async with request.shares.share(account.user_id):
-        opened = None if token is None else await request.services.sessions.open(digest, token_id=token.token_id)
+        opened = (
+            None if token is None else await request.services.browsers.sessions.open(digest, token_id=token.token_id)
+        )
     if opened is None:
         raise Unauthenticated("the token is not valid (any more)")
     return opened
@@ -92,7 +94,7 @@ async def create_code(request: ApiRequest) -> CodeAnswer:
     if not isinstance(request.auth, tokens.ParsedToken):
         raise Forbidden("this needs a token; a session makes no codes")
     code = tokens.generate_secret()
-    expires_at = await request.services.sessions.add_code(code.digest, token_id=request.auth.token_id)
+    expires_at = await request.services.browsers.sessions.add_code(code.digest, token_id=request.auth.token_id)
     if expires_at is None:
         raise Unauthenticated("the token is not valid (any more)")
     return CodeAnswer(code.plaintext, expires_at, FRAGMENT + code.plaintext)

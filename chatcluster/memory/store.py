@@ -50,7 +50,6 @@ from chatcluster.ports import (
     Chat,
     ChatRead,
     Claimed,
-    DeletedChat,
     HistoryPage,
     Idempotency,
     MessagePage,
@@ -94,9 +93,7 @@ class MemoryStore(Claims, MemoryLedger):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
             self._require_family_rest(self._database.row(chat_id))
-            families = self._database.kept.families
-            for each in [chat_id, *(each for each, kin in families.kin.items() if kin.root_id == chat_id)]:
-                self._delete(each, owner_id)
+            self._delete_family(chat_id, owner_id)
             return chat
 
     async def commit(
@@ -293,15 +290,6 @@ class MemoryStore(Claims, MemoryLedger):
         decision = decide(self._database.found(row), command, facts=_facts(row, command))
         require_files_of(self._database, row, command)
         return self._remember(owner_id, idempotency, self._write(row, decision))
-
-    def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
-        families = self._database.kept.families
-        del self._database.chats[chat_id]
-        families.kin.pop(chat_id, None)
-        families.orders.pop(chat_id, None)
-        self._database.kept.titles_wanted.pop(chat_id, None)
-        self._forget_permissions(owner_id, chat_id)
-        self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))

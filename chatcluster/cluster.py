@@ -161,9 +161,7 @@ class _Process:
         outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        connections = connections_within_reach(
-            settings.connections_max, own=settings.database_pool_size + settings.slots
-        )
+        connections = _connections(settings)
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
@@ -368,6 +366,10 @@ def _outside(
         model=model,
         toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
     )
+
+
+def _connections(settings: Settings) -> int:
+    return connections_within_reach(settings.connections_max, own=settings.database_pool_size + settings.slots)
 
 
 def _audience(settings: Settings, connections: int) -> Audience:

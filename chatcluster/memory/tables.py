@@ -200,6 +200,13 @@ class FileRow:
 
 
 @dataclass(slots=True)
+class SessionTables:
+    sessions: dict[bytes, SessionRow] = field(default_factory=dict)
+    codes: dict[bytes, CodeRow] = field(default_factory=dict)
+    """Both by the digests of their secrets."""
+
+
+@dataclass(slots=True)
 class Kept:
     """What is kept besides chats, replicas and accounts: who is signed in, what is allowed, and what happened."""
 
@@ -207,9 +214,7 @@ class Kept:
     files: dict[UUID, FileRow] = field(default_factory=dict)
     permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = field(default_factory=dict)
     """Of each user, by tool and chat."""
-    sessions: dict[bytes, SessionRow] = field(default_factory=dict)
-    codes: dict[bytes, CodeRow] = field(default_factory=dict)
-    """Both by the digests of their secrets."""
+    signed_in: SessionTables = field(default_factory=SessionTables)
     deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
     """Chats that are gone for good, and since when."""
     takeovers: list[Takeover] = field(default_factory=list)

@@ -104,7 +104,7 @@ def command_of(order: Order, state: StoredState) -> Command | None:
         case Order.ARCHIVE:
             return None if state.archived or state.archiving else Archive()
         case Order.UNARCHIVE:
-            return Unarchive() if state.archived else None
+            return Unarchive() if state.archived else Close()  # to go into the archive would have stopped it
         case Order.CLOSE:
             return Close()
         case Order.LOOK:

@@ -23,6 +23,7 @@ from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
+    PAUSED,
     NewMessage,
     OpaquePart,
     Part,
@@ -92,7 +93,7 @@ class Attempt:
             first_token_ms=int(max(0.0, self._first_at - started_at) * 1000),
             output_tokens=finished.usage.output_tokens if finished.usage else None,
         )
-        if not is_visible(self._deltas):
+        if not is_visible(self._deltas) and finished.reason != PAUSED:
             raise ProviderError("the model's answer is empty", kind="empty_answer", retryable=True)
         return NewMessage(
             Role.ASSISTANT,
@@ -106,7 +107,7 @@ class Attempt:
     @property
     def has_started(self) -> bool:
         """Whether the model began to answer, so that it may cost something."""
-        return self.meter.has_started or bool(self._deltas)
+        return self.meter.has_started or self.has_heard
 
     def resume(self, said: Said, answer_id: str) -> None:
         """The answer has these words already, and they were shown."""

@@ -28,6 +28,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
+from chatcluster.assembly import outside_of, services_of
 from chatcluster.audience import Audience
 from chatcluster.config import Settings, require_key, require_servers
 from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
@@ -37,62 +38,41 @@ from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.loop_watch import spare_pauses, watch_loop
-from chatcluster.mcp_administration import McpAdministration
 from chatcluster.metrics import Metrics
-from chatcluster.model_admin import ModelAdministration
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import McpServers, Model, Outside, Toolbox
+from chatcluster.ports import Model
 from chatcluster.postgres import Database, open_database
-from chatcluster.postgres.accounts import PostgresAccounts
-from chatcluster.postgres.administration import PostgresAdministration
 from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.identity import read_cluster_id
 from chatcluster.postgres.limits import PostgresLimits
 from chatcluster.postgres.mcp_servers import PostgresMcpServers
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.models import PostgresModels
-from chatcluster.postgres.prompts import PostgresPrompts
 from chatcluster.postgres.purge import Purge
-from chatcluster.postgres.push import PostgresPush
-from chatcluster.postgres.registry import PostgresRegistry
-from chatcluster.postgres.series import PostgresSeries
-from chatcluster.postgres.sessions import PostgresSessions
-from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.titles import PostgresTitles
-from chatcluster.postgres.usage import PostgresUsage
 from chatcluster.publisher import Publisher
-from chatcluster.push_parts import push_parts
 from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
 from chatcluster.redis.pubsub import RedisPubSub
-from chatcluster.redis.streams import RedisStreams
 from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.series import Tally
-from chatcluster.sign_ins import SignIns
-from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
+from chatcluster.spending_limits import SpendingLimits
 from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.titling import Titling
-from chatcluster.tool_results import READ_RESULT
-from chatcluster.tools.agents import AgentTools
-from chatcluster.tools.client_tools import ClientTools
-from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
-from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
-from chatcluster.uploads import Uploads
 from chatcluster.watch import Watches
 from chatcluster.web.app import WebApp, create_app
-from chatcluster.web.browsers import Browsers
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Monitoring, Overview, Readers, Services
-from chatcluster.web.tool_servers import Mcp
+from chatcluster.web.readers import Readers
+from chatcluster.web.services import Monitoring
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -158,10 +138,12 @@ class _Process:
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
-        outside = replace(_outside(database, redis, self._pubsub, model, mcp.toolbox, notices), limits=spending)
+        outside = outside_of(database, redis, self._pubsub, model, mcp.toolbox, notices, spending)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        connections = _connections(settings)
+        connections = connections_within_reach(
+            settings.connections_max, own=settings.database_pool_size + settings.slots
+        )
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
@@ -179,16 +161,23 @@ class _Process:
         self._titling = Titling(PostgresTitles(database), model, notices, settings)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
-        services = self._services(
+        services = services_of(
+            settings,
+            database=database,
+            pubsub=self._pubsub,
             outside=outside,
-            audience=audience,
-            notices=notices,
-            redis_health=redis_health,
+            transitions=Transitions(store, notices, outside.limits, on_title_wanted=self._titling.wanted),
+            readers=Readers(
+                feeds=self._feeds,
+                watches=self._watches,
+                tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
+            ),
+            monitoring=Monitoring(Readiness(database, redis_health, lambda: self._replica.draining), metrics),
             directory=directory,
-            mcp_servers=mcp_servers,
             mcp=mcp,
+            mcp_servers=mcp_servers,
             keyring=keyring,
-            metrics=metrics,
         )
         self.tally = Tally(services.overview.series)
         self._later_loops = (
@@ -209,53 +198,6 @@ class _Process:
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""
         metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
-
-    def _services(
-        self,
-        *,
-        outside: Outside,
-        audience: Audience,
-        notices: Notices,
-        redis_health: RedisHealth,
-        directory: ModelDirectory,
-        mcp_servers: McpServers,
-        mcp: McpTools,
-        keyring: Keyring,
-        metrics: Metrics,
-    ) -> Services:
-        """What routes work with."""
-        push = push_parts(PostgresPush(self._database), self._settings)
-        database, store = self._database, outside.store
-        transitions = Transitions(store, notices, outside.limits, on_title_wanted=self._titling.wanted)
-        return Services(
-            settings=self._settings,
-            store=store,
-            accounts=PostgresAccounts(database),
-            overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
-            browsers=Browsers(sessions=PostgresSessions(database), push=push),
-            registry=outside.registry,
-            pubsub=self._pubsub,
-            readers=Readers(
-                feeds=self._feeds,
-                watches=self._watches,
-                tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
-                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
-            ),
-            transitions=transitions,
-            monitoring=Monitoring(Readiness(database, redis_health, lambda: self._replica.draining), metrics),
-            uploads=Uploads(PostgresFiles(database), self._settings),
-            catalogue=directory.catalogue,
-            model_admin=ModelAdministration(PostgresModels(database), keyring, self._pubsub.publish),
-            mcp=Mcp(
-                admin=McpAdministration(mcp_servers, keyring, self._pubsub.publish),
-                client=mcp,
-                sign_ins=SignIns(store, mcp_servers, transitions),
-            ),
-            prompts=PostgresPrompts(database),
-            spending=Spending(
-                PostgresUsage(database), LimitAdministration(PostgresLimits(database), self._pubsub.publish)
-            ),
-        )
 
     @classmethod
     async def open(
@@ -351,25 +293,6 @@ class _Process:
                     return True
                 await trio.sleep(SCHEMA_RETRY_SECONDS)
         return False
-
-
-def _outside(
-    database: Database, redis: RedisConnection, pubsub: RedisPubSub, model: Model, mcp: Toolbox, notices: Notices
-) -> Outside:
-    store = PostgresStore(database)
-    agents = AgentTools(store, Transitions(store, notices), database.settings)
-    return Outside(
-        store=store,
-        registry=PostgresRegistry(database),
-        streams=RedisStreams(redis),
-        pubsub=pubsub,
-        model=model,
-        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
-    )
-
-
-def _connections(settings: Settings) -> int:
-    return connections_within_reach(settings.connections_max, own=settings.database_pool_size + settings.slots)
 
 
 def _audience(settings: Settings, connections: int) -> Audience:

@@ -126,16 +126,6 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
-class McpServerNotFound(NotFound):
-    code = "mcp_server_not_found"
-
-
-class LoginNotFound(NotFound):
-    """A sign-in that was never begun, has been used, or waited for too long. Begin it again."""
-
-    code = "login_not_found"
-
-
 class MethodNotAllowed(CallerError):
     code = "method_not_allowed"
     status = 405
@@ -229,30 +219,10 @@ class IdempotencyKeyReused(Conflict):
     code = "idempotency_key_reused"
 
 
-class SlugTaken(Conflict):
-    code = "slug_taken"
-
-
-class McpServerChanged(Conflict):
-    """Somebody else changed the server at the same time. Read it again."""
-
-    code = "mcp_server_changed"
-
-
-class McpServersFull(Conflict):
-    code = "too_many_mcp_servers"
-
-
 class NoEncryptionKeys(Conflict):
     """There is a secret to store, and no key to encrypt it with; nothing was written."""
 
     code = "encryption_keys_missing"
-
-
-class SignInFailed(Conflict):
-    """The authorization server, or the way to it, does not let anybody sign in now; the message says why."""
-
-    code = "sign_in_failed"
 
 
 class TooLarge(CallerError):

@@ -21,7 +21,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.agents import rests
 from chatcluster.chat import Status
-from chatcluster.errors import StoreUnavailable
+from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Chat, Outcome, Store
 
@@ -34,13 +34,14 @@ ROUNDS_MAX = 10
 
 
 async def settle(store: Store, notices: Notices, chat: Chat) -> None:
-    """See to what follows for others from a transition of ``chat``, as far as it can be done now."""
+    """See to what follows for others from a transition of ``chat``, as far as it can be done now. Never raises: the
+    transition is committed, whatever is wrong with the others."""
     if not (chat.has_agents or chat.waits_for_agents or chat.parent_id):
         return
     try:
         with trio.move_on_after(SETTLE_SECONDS_MAX):
             await _settle(store, notices, chat)
-    except StoreUnavailable as error:
+    except ChatclusterError as error:
         telemetry.event("family.postponed", chat_id=str(chat.id), error=str(error))
 
 

@@ -14,6 +14,7 @@ those that are known are told of.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +26,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.agents import descendants
 from chatcluster.audience import Audience
-from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable
+from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, Unreadable
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
 from chatcluster.shown import Snapshot
@@ -34,6 +35,8 @@ from chatcluster.subscribe import Feeds, Subscriber
 KEY_DIGITS = 12
 """Of an agent's ID in a cursor."""
 LOOK_SECONDS = 5.0
+LOOK_SECONDS_MAX = 10.0
+"""So long others wait for an agent that cannot be read."""
 AGENTS_TOLD_MAX = 100
 _NAMES_A_CHAT = b"chat_id"
 _AGENT = re.compile(r"([0-9a-f]{12}):(.*)", re.ASCII)
@@ -106,6 +109,7 @@ class FamilySubscriber:
         """The chat itself first, under None, then the agents."""
         self._find = find
         self._must_look = True
+        self._looks = False
         self._awake = trio.Event()
 
     def __repr__(self) -> str:
@@ -127,21 +131,28 @@ class FamilySubscriber:
 
     @property
     def has_pending(self) -> bool:
-        """Whether ``receive_nowait`` left something."""
-        return any(member.has_pending and not member.catches_up for member in self.members.values())
+        """Whether ``receive_nowait`` left something that it would give now."""
+        return not self._looks and any(member.has_pending and not member.catches_up for member in self.members.values())
 
     async def receive(self) -> bytes:
         """Some of what is pending, as whole events; waits while there is nothing. Raises ``Cut``."""
         while True:
             if self._must_look:
-                await self._find(self)
-                self._must_look = False
+                await self._look()
             for member in list(self.members.values()):
                 data = await member.step() if member.is_ready else b""
                 if data:
                     return self._placed(member, data)
             if not any(member.is_ready for member in self.members.values()):
                 await self._more()
+
+    async def _look(self) -> None:
+        self._looks = True
+        try:
+            await self._find(self)
+        finally:
+            self._looks = False
+        self._must_look = False
 
     async def _more(self) -> None:
         self._awake = trio.Event()
@@ -150,7 +161,10 @@ class FamilySubscriber:
         self._must_look = waiting.cancelled_caught
 
     def receive_nowait(self) -> bytes:
-        """Raises as ``Subscriber.receive_nowait``; and ``trio.WouldBlock`` where there is an agent to look for."""
+        """Raises as ``Subscriber.receive_nowait``; and ``trio.WouldBlock`` where there is an agent to look for. Nothing
+        while ``receive`` looks: words that come meanwhile do not make it begin to look anew."""
+        if self._looks:
+            return b""
         if self._must_look:
             raise trio.WouldBlock
         given = ((member, member.receive_nowait()) for member in self.members.values())
@@ -194,8 +208,9 @@ class FamilyStreams:
 
                 async def find(reader: FamilySubscriber) -> None:
                     try:
-                        await self._find(stack, reader, owner_id, chat_id, cursor)
-                    except StoreUnavailable as error:
+                        with trio.move_on_after(LOOK_SECONDS_MAX):
+                            await self._find(stack, reader, owner_id, chat_id, cursor)
+                    except (ChatNotFound, StoreUnavailable, Unreadable) as error:
                         telemetry.event("feed.read_failed", chat_id=str(chat_id), error=str(error))
 
                 reader = FamilySubscriber(find)
@@ -208,9 +223,11 @@ class FamilyStreams:
     async def _find(
         self, stack: AsyncExitStack, reader: FamilySubscriber, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor
     ) -> None:
-        """Follow the agents that are not followed yet, each from its cursor on."""
+        """Follow the agents that are not followed yet, each from its cursor on. In no order: one that cannot be read is
+        in nobody's way."""
         chat = await self._store.get(chat_id)
-        for agent in descendants(chat_id, await self._store.family(chat.family_id))[:AGENTS_TOLD_MAX]:
+        agents = descendants(chat_id, await self._store.family(chat.family_id))[:AGENTS_TOLD_MAX]
+        for agent in random.sample(agents, len(agents)):
             if agent.id in reader.members:
                 continue
             place = cursor.agents.get(_key(agent.id))
@@ -219,5 +236,8 @@ class FamilyStreams:
                 member = await stack.enter_async_context(following)
             except ChatNotFound:
                 continue  # the family is being deleted
+            except StoreUnavailable as error:
+                telemetry.event("feed.read_failed", chat_id=str(agent.id), error=str(error))
+                continue
             member.agent_id, member.shown = agent.id, str(place).encode() if place else b""
             reader.attach(member)

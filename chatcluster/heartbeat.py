@@ -41,18 +41,7 @@ from chatcluster.config import Settings
 from chatcluster.errors import LeaseLost, StoreUnavailable
 from chatcluster.failure_detector import FailureDetector
 from chatcluster.notices import Notices
-from chatcluster.ports import (
-    NO_ROW,
-    REPLICAS_CHANNEL,
-    Burial,
-    Chat,
-    Death,
-    Proof,
-    PubSub,
-    Registry,
-    Renewal,
-    Replica,
-)
+from chatcluster.ports import NO_ROW, REPLICAS_CHANNEL, Burial, Chat, Death, Proof, PubSub, Registry, Renewal, Replica
 from chatcluster.session_watch import SessionWatch, told
 
 RENEW_RETRY_SECONDS = 0.1

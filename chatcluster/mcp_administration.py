@@ -15,8 +15,8 @@ import msgspec
 from msgspec import structs
 from msgspec.structs import replace
 
-from chatcluster.errors import McpServerNotFound
 from chatcluster.mcp_checks import check_settings, checked_secret, checked_slug
+from chatcluster.mcp_errors import McpServerNotFound
 from chatcluster.ports import MCP_SERVERS_CHANNEL, Account, McpServer, McpServers, McpSettings
 from chatcluster.ports.administration import Deed
 from chatcluster.secrets import Keyring, last_four, place_of

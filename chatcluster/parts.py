@@ -75,6 +75,7 @@ __all__ = [
     "BEGINNING",
     "CONTENT_VERSION",
     "FRAME_KIND",
+    "PAUSED",
     "START",
     "STREAMED_ONLY",
     "UNDECODABLE",
@@ -141,11 +142,15 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
+PAUSED = "pause"
+"""The ``finish_reason`` of an answer that its provider wants to go on with: it is asked again, that answer last."""
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """A committed row of history.
 
-    ``finish_reason`` is set on assistant messages: ``stop``, ``length``, ``content_filter``,
-    ``tool_calls``, ``other`` or ``interrupted``. ``position`` is the last frame of the attempt that the message
+    ``finish_reason`` is set on assistant messages: ``stop``, ``length``, ``content_filter``, ``tool_calls``,
+    ``other``, ``pause`` or ``interrupted``. ``position`` is the last frame of the attempt that the message
     was streamed in: a feed that shows both has to show the frames up to it first. ``model`` is the one that
     answered, and on a user message the one that is asked, if that is not the chat's.
     """

@@ -36,8 +36,9 @@ from chatcluster.families import sweep_families
 from chatcluster.heartbeat import Lease, hold_lease
 from chatcluster.histories import LONG_HISTORIES_BYTES
 from chatcluster.notices import Notices
-from chatcluster.ports import RUNNABLE_CHANNEL, SUSPECTED_TAKEOVERS, Claimed, Outside, Renewal, alone_seconds
+from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
 from chatcluster.ports import Replica as ReplicaRow
+from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
 from chatcluster.publisher import Publisher
 from chatcluster.tenures import Tenures
 

@@ -67,7 +67,7 @@ from chatcluster.errors import (
 )
 from chatcluster.held_chat import HeldChat
 from chatcluster.histories import error_of
-from chatcluster.parts import CONTENT_VERSION, Message, NewMessage, Role, ToolCallPart
+from chatcluster.parts import CONTENT_VERSION, PAUSED, Message, NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.resumption import Forsaken, begin, last_words
 from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_failure, asked_model, next_step
@@ -265,6 +265,8 @@ class Runner:
         elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
             await self._calls.commit(answer, calls)
             self._rest()
+        elif answer.finish_reason == PAUSED:
+            await self._held.commit(CommitStep((answer,)))
         else:
             await self._end(FinishTurn((answer,)), "finished")
 

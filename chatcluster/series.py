@@ -19,6 +19,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.series import FIRST_TOKEN_MS, Minute, Point, Series
+from chatcluster.usage import TOKENS_MAX
 
 WRITE_SECONDS = 10.0
 MINUTES_MAX = 60
@@ -55,7 +56,7 @@ class Tally:
             minute.interrupted += fields.get("outcome") == "interrupted"
         elif name == "model.answered":
             minute = self._minute()
-            minute.output_tokens += _number(fields.get("output_tokens"))
+            minute.output_tokens += min(max(0, _number(fields.get("output_tokens"))), TOKENS_MAX)  # a provider's word
             minute.first_tokens[bisect_left(FIRST_TOKEN_MS, _number(fields.get("first_token_ms")))] += 1
 
     def _minute(self) -> Minute:

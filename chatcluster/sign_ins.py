@@ -21,7 +21,7 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.chat import SignedIn
-from chatcluster.errors import CallerError, StoreUnavailable
+from chatcluster.errors import CallerError, StoreFailed, StoreUnavailable, Unreadable
 from chatcluster.ports import McpServers, SignInWait, Store
 from chatcluster.transitions import Transitions
 
@@ -40,14 +40,17 @@ class SignIns:
         """Look until cancelled."""
         while True:
             await trio.sleep(LOOK_SECONDS * random.uniform(0.75, 1.25))
-            try:
-                await self._let_in(await self._store.sign_in_waits(WAITS_MAX))
-            except StoreUnavailable as error:
-                telemetry.event("sign_ins.failed", error=str(error))
+            await self._look()
 
     async def let_in(self, user_id: UUID) -> None:
-        """This user has signed in somewhere. Raises ``StoreUnavailable``."""
-        await self._let_in(await self._store.sign_in_waits(WAITS_MAX, owner_id=user_id))
+        """This user has signed in somewhere, which stands whatever fails here: the next look makes up for it."""
+        await self._look(user_id)
+
+    async def _look(self, user_id: UUID | None = None) -> None:
+        try:
+            await self._let_in(await self._store.sign_in_waits(WAITS_MAX, owner_id=user_id))
+        except StoreUnavailable as error:
+            telemetry.event("sign_ins.failed", error=str(error))
 
     async def _let_in(self, waits: Sequence[SignInWait]) -> None:
         if not waits:
@@ -65,6 +68,8 @@ class SignIns:
             await self._transitions.apply(chat_id, SignedIn(call_ids), owner_id=owner_id)
         except CallerError as error:  # somebody was quicker: the user stopped it, or its time was over
             telemetry.event("sign_ins.late", chat_id=str(chat_id), error=str(error))
+        except (StoreFailed, Unreadable) as error:
+            telemetry.event("chat.passed_over", chat_id=str(chat_id), error=repr(error))
 
 
 def server_of(tool: str) -> str:

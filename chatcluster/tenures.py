@@ -23,15 +23,8 @@ from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
 from chatcluster.held_chat import HeldChat
 from chatcluster.histories import History
 from chatcluster.notices import Notices, hint_in
-from chatcluster.ports import (
-    SUSPECTED_SECONDS,
-    SUSPECTED_TAKEOVERS,
-    Claimed,
-    Outside,
-    OwnedChat,
-    Renewal,
-    worker_channel,
-)
+from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, worker_channel
+from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS
 from chatcluster.publisher import Publisher
 from chatcluster.runner import Runner
 

@@ -189,8 +189,8 @@ class ToolStep:
             self._nursery.start_soon(self._run_one, call)
 
     async def _await_sign_in(self) -> None:
-        await self._held.commit(AwaitSignIn(tuple(self._not_let_in), self._settings.sign_in_seconds))
-        self._not_let_in.clear()
+        told, self._not_let_in = self._not_let_in, []  # others may be refused meanwhile
+        await self._held.commit(AwaitSignIn(tuple(told), self._settings.sign_in_seconds))
 
     def _next_batch(self) -> list[Runnable]:
         batch: list[Runnable] = []

@@ -30,7 +30,7 @@ from chatcluster.chat import (
     Unarchive,
     UserCommand,
 )
-from chatcluster.errors import AgentChat, Conflict, ParentArchived
+from chatcluster.errors import AgentChat, ChatNotFound, Conflict, ParentArchived
 from chatcluster.families import settle
 from chatcluster.notices import Notices, report_end
 from chatcluster.parts import Role
@@ -62,7 +62,7 @@ class Transitions:
 
         Raises ``UsageLimitExceeded`` if there is something to answer, and its user has spent what there is."""
         if any(message.role is Role.USER for message in new_chat.messages):
-            await self._require_room(new_chat.owner_id)
+            await self._require_room(new_chat.owner_id, idempotency)
         outcome = await self._store.create(new_chat, idempotency)
         if not outcome.replayed:
             self._notices.committed(outcome.chat, "created")
@@ -75,7 +75,7 @@ class Transitions:
     ) -> Outcome:
         """Any command of the chat's user. Raises ``UsageLimitExceeded`` for a new message, or a changed one."""
         if isinstance(command, Send | Edit):
-            await self._require_room(owner_id)
+            await self._require_room(owner_id, idempotency)
         outcome = await self._store.apply(chat_id, command, owner_id=owner_id, idempotency=idempotency)
         if not outcome.replayed:
             report_end(outcome)
@@ -84,15 +84,28 @@ class Transitions:
         return outcome
 
     async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
-        """A chat that works for another one, because of this call of that one. Raises as ``Store.spawn``."""
+        """A chat that works for another one, because of this call of that one. Raises as ``Store.spawn``, and
+        ``UsageLimitExceeded`` unless it is there already."""
+        excess = await self._limits.excess(agent.owner_id)
+        if excess is not None and not await self._is_there(agent.id):
+            raise excess
         outcome = await self._store.spawn(agent, call_id, agents_max=agents_max)
         self._notices.committed(outcome.chat, "created")
         return outcome
 
-    async def _require_room(self, owner_id: UUID) -> None:
+    async def _require_room(self, owner_id: UUID, idempotency: Idempotency | None) -> None:
+        """What was accepted stays so, however often it is asked for."""
         excess = await self._limits.excess(owner_id)
-        if excess is not None:
+        if excess is None:
+            return
+        if idempotency is None or await self._store.answered(owner_id, idempotency) is None:
             raise excess
+
+    async def _is_there(self, chat_id: UUID) -> bool:
+        try:
+            return (await self._store.get(chat_id)).id == chat_id
+        except ChatNotFound:
+            return False
 
     async def archive(self, chat: Chat) -> Chat:
         """A busy chat is interrupted, and archived as soon as it has stopped. What is already so is no error."""

@@ -13,8 +13,11 @@ from chatcluster.backoff import grown_seconds
 from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
-from chatcluster.parts import Message, Role, ToolCallPart, ToolResultPart, storable
+from chatcluster.parts import PAUSED, Message, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat
+
+PAUSES_MAX = 10
+"""So often in a row an answer is asked to go on."""
 
 
 class CallModel(msgspec.Struct, frozen=True):
@@ -43,9 +46,18 @@ def next_step(messages: Sequence[Message], *, steps_max: int) -> Step:
         return Finish()
     if calls := open_calls(messages):
         return RunCalls(tuple(calls))
-    if messages[-1].role is Role.ASSISTANT or steps_taken(messages) >= steps_max:
-        return Finish()
-    return CallModel()
+    is_answered = messages[-1].role is Role.ASSISTANT and not goes_on(messages)
+    return Finish() if is_answered or steps_taken(messages) >= steps_max else CallModel()
+
+
+def goes_on(messages: Sequence[Message]) -> bool:
+    """Whether the answer at the end is one that its provider wants to go on with, and has not wanted that too often."""
+    pauses = 0
+    for message in reversed(messages):
+        if message.finish_reason != PAUSED or pauses > PAUSES_MAX:
+            break
+        pauses += 1
+    return 0 < pauses <= PAUSES_MAX
 
 
 def asked_model(messages: Sequence[Message]) -> str | None:

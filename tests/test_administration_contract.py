@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from chatcluster import tokens
 from chatcluster.chat import DRAINED, RELEASED, Interrupt, Release
-from chatcluster.errors import ChatNotFound, McpServerNotFound, ProviderInUse, SlugTaken
+from chatcluster.errors import ChatNotFound, ProviderInUse
 from chatcluster.mcp_administration import McpAdministration
+from chatcluster.mcp_errors import McpServerNotFound, SlugTaken
 from chatcluster.memory import MemoryMcpServers, MemoryModels
 from chatcluster.memory.administration import MemoryAdministration
 from chatcluster.model_admin import ModelAdministration

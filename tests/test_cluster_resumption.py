@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
 from cluster_processes import Cluster, Process, follow
@@ -118,3 +119,21 @@ async def test_p5_a_stop_after_the_takeover_cancels_the_answer_at_its_provider(s
         while (told := await counts(cluster))["cancelled"] == 0:  # noqa: ASYNC110 - it is another process's
             await trio.sleep(0.05)
     assert told["generated"] < 1000
+
+
+async def test_a_model_is_told_all_prompts_by_whatever_replica(start: Start) -> None:
+    cluster = await start("none")
+    async with cluster.client(cluster.replicas[0]) as client:
+        await client.admin.set_system_prompt("Deployment.")
+        await client.set_prompt("I am Ada.")
+        assert (await client.admin.system_prompt(), await client.prompt()) == ("Deployment.", "I am Ada.")
+        chat = await client.create("[[mode=request]]", model="model", system_prompt="Own.")
+    for replica in cluster.replicas[1:]:
+        async with cluster.client(replica) as client:
+            view = await follow(client, chat["id"], lambda view: view.at_rest and len(view.messages) == 2)
+            request = msgspec.json.decode(text_of(list(view.messages.values())[-1].parts))
+            assert request["messages"][0] == {
+                "role": "system",
+                "content": "Deployment.\n\nOwn.\n\n<user-instructions>\nI am Ada.\n</user-instructions>",
+            }
+            assert (await client.chat(chat["id"]))["system_prompt"] == "Own."

@@ -16,6 +16,7 @@ from chatcluster.chat import (
     Approve,
     Archive,
     CallState,
+    Close,
     CommitStep,
     Edit,
     ErrorInfo,
@@ -123,6 +124,15 @@ async def test_a_call_that_is_open_no_more_makes_no_agent(world: World) -> None:
     lost = NewChat(uuid4(), OWNER, "", None, (), parent_id=uuid4(), root_id=uuid4())
     with pytest.raises(ChatNotFound):
         await world.store.spawn(lost, "s", agents_max=AGENTS_MAX)
+    assert await world.store.family(chat.id) == ()
+
+
+async def test_p5_a_chat_that_is_being_stopped_makes_no_agent(world: World) -> None:
+    """Its agents were told already: one that came now would go on for nobody."""
+    chat = await parent(world)
+    await world.store.apply(chat.id, Interrupt(), owner_id=OWNER)
+    with pytest.raises(Moved):
+        await spawn(world, chat)
     assert await world.store.family(chat.id) == ()
 
 
@@ -310,6 +320,19 @@ async def test_an_order_to_leave_the_archive_waits_until_the_chat_is_there(world
     await world.store.apply(chat.id, Unarchive(), owner_id=OWNER)
     assert await world.store.obey(agent.id) is None
     assert await world.store.due_orders(10) == (agent.id,)
+    await world.store.commit(fence_of(await world.store.get(claimed.id)), FinishInterruption())
+    assert not (await obeyed(world))[agent.id].chat.archived
+
+
+async def test_a_stop_takes_back_no_order_to_leave_the_archive(world: World) -> None:
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    chat = (await world.store.commit(fence_of(chat), FinishTurn())).chat
+    claimed = (await world.claim()).chat
+    await world.store.apply(chat.id, Archive(), owner_id=OWNER)
+    await obeyed(world)
+    await world.store.apply(chat.id, Unarchive(), owner_id=OWNER)
+    await world.store.apply(chat.id, Close(), owner_id=OWNER)
     await world.store.commit(fence_of(await world.store.get(claimed.id)), FinishInterruption())
     assert not (await obeyed(world))[agent.id].chat.archived
 

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from settings_model import settings_model
 
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
@@ -47,7 +48,7 @@ async def world(nursery: trio.Nursery) -> AsyncIterator[World]:
 
     url: Any = await nursery.start(serve)
     settings = Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m", slots=2)
-    async with HttpModel.of_settings(settings) as model:
+    async with settings_model(settings) as model:
         yield World(simulator, settings, model)
     nursery.cancel_scope.cancel()
 
@@ -181,7 +182,7 @@ async def test_no_connection_is_retried() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        async with HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
+        async with settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
             error = await failure(model, "hi")
     assert (error.kind, error.retryable) == ("generic", True)
     assert "no connection to 127.0.0.1" in error.message
@@ -197,7 +198,7 @@ async def test_no_connection_is_retried() -> None:
     ],
 )
 async def test_a_missing_setting_says_what_to_set(world: World, changes: dict[str, str], kind: str, says: str) -> None:
-    async with HttpModel.of_settings(replace(world.settings, **changes)) as model:  # type: ignore[arg-type]
+    async with settings_model(replace(world.settings, **changes)) as model:  # type: ignore[arg-type]
         error = await failure(model, "hi")
     assert (error.kind, error.retryable) == (kind, False)
     assert says in error.message
@@ -206,7 +207,7 @@ async def test_a_missing_setting_says_what_to_set(world: World, changes: dict[st
 
 async def test_a_chat_that_names_its_model_needs_no_default(world: World) -> None:
     async with (
-        HttpModel.of_settings(replace(world.settings, llm_model="")) as model,
+        settings_model(replace(world.settings, llm_model="")) as model,
         model.stream(asking("[[tokens=1]]", "mine")) as events,
     ):
         finished = [event async for event in events][-1]
@@ -281,7 +282,7 @@ async def test_silence_is_left_to_the_consumers_guard(world: World, nursery: tri
 
 
 async def test_closing_the_model_leaves_no_connection(world: World) -> None:
-    async with HttpModel.of_settings(world.settings) as model:
+    async with settings_model(world.settings) as model:
         await answer(model, "hi")
         kept = world.simulator.connections
     await until(lambda: world.simulator.connections == 0)
@@ -309,7 +310,7 @@ async def model_of(nursery: trio.Nursery, talk: Talk) -> HttpModel:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, talk, listeners)
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1/"
-    return HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
+    return settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
 
 
 def saying(head: str, body: bytes, *, then_hold: bool = False) -> Talk:

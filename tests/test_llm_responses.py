@@ -40,16 +40,7 @@ from chatcluster.parts import (
     Usage,
     joined,
 )
-from chatcluster.ports import (
-    Attachable,
-    Attachment,
-    Delta,
-    Finished,
-    KeepAlive,
-    ModelEvent,
-    ModelRequest,
-    ToolSpec,
-)
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, KeepAlive, ModelEvent, ModelRequest, ToolSpec
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts" / "responses"
 SERVER = Provider("test.example", ("sk-very-secret-key",))
@@ -408,3 +399,18 @@ def test_pieces_of_calls_and_of_reasoning_are_told_as_they_come() -> None:
     events = [event.part for event in play(transcript("reasoning_and_calls")) if isinstance(event, Delta)]
     assert events[0] == ReasoningPart("Two cities.")
     assert ToolArgumentsPart("new_1", '{"city":') in events
+
+
+@pytest.mark.parametrize("answer_id", ["", "a b", "a\0b", "\ud800", "x" * 257, 7, None, ["resp"]])
+def test_what_can_neither_be_kept_nor_asked_for_again_is_no_id_of_an_answer(answer_id: object) -> None:
+    route = Route(kind=Kind.RESPONSES, server=Provider("x"), model="m", in_background=True)
+    event = {"type": "response.created", "response": {"id": answer_id, "status": "in_progress"}}
+    events = ResponseDecoder(route).feed(json.dumps(event).encode())
+    assert not any(isinstance(told, Attachable) for told in events)
+
+
+@pytest.mark.parametrize("sequence", [-1, 2**60, 1.5, "3", None])
+def test_what_is_no_number_of_a_piece_is_not_told(sequence: object) -> None:
+    route = Route(kind=Kind.RESPONSES, server=Provider("x"), model="m", in_background=True)
+    event = {"type": "response.output_text.delta", "delta": "hi", "sequence_number": sequence}
+    assert ResponseDecoder(route).feed(json.dumps(event).encode()) == [Delta(TextPart("hi"))]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from settings_model import settings_model
 from test_llm_client import EVENT_STREAM, KEY, WHOLE, answer, failure, model_of, read_request, saying
 
 from chatcluster.config import Settings
@@ -183,7 +184,7 @@ async def test_the_request_goes_where_the_base_url_says(nursery: trio.Nursery) -
     nursery.start_soon(trio.serve_listeners, talk, listeners)
     host = f"user:pass%40word@127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     url = f"http://{host}/my models/d/?api-version=2026-01-01"
-    async with HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
+    async with settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m")) as model:
         await answer(model, "hi")
         assert "user" not in repr(model)
     nursery.cancel_scope.cancel()
@@ -217,7 +218,7 @@ async def secured(nursery: trio.Nursery) -> int:
 
 
 def model_at(url: str) -> HttpModel:
-    return HttpModel.of_settings(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
+    return settings_model(Settings(llm_base_url=url, llm_api_key=KEY, llm_model="m"))
 
 
 async def test_a_certificate_is_refused_with_its_fault_and_what_to_do(nursery: trio.Nursery) -> None:

@@ -62,6 +62,16 @@ def test_a_prompt_orders_several_steps_each_with_words_of_its_own() -> None:
     assert third == {"role": "assistant", "content": "w0 w1 ", "reasoning_content": "r0 "}
 
 
+def test_a_step_can_wait_for_the_agents_that_an_earlier_one_has_made() -> None:
+    wait = '[[step=2 call=wait_agent {"chat_id": "$agent1"}]] [[step=2 call=wait_agent {"chat_id": "$agent2"}]]'
+    asked = user(f"[[call=spawn_agent {{}}]] [[call=spawn_agent {{}}]] {wait}")
+    first = ask(asked)
+    ids = [f"{number}" * 8 + "-0000-4000-8000-000000000000" for number in (1, 2)]
+    told = [result(call, f'{{"chat_id": "{one}"}}') for call, one in zip(first["tool_calls"], ids, strict=True)]
+    second = ask(asked, first, *told)
+    assert called(second) == [("wait_agent", f'{{"chat_id": "{one}"}}') for one in ids]
+
+
 def test_a_message_that_was_steered_in_behind_results_begins_anew() -> None:
     asked = user("[[call=a {}]]")
     first = ask(asked)

@@ -22,7 +22,7 @@ from mcp_world import (
 )
 from msgspec.structs import replace
 
-from chatcluster.errors import LoginNotFound, SignInFailed
+from chatcluster.mcp_errors import LoginNotFound, SignInFailed
 from chatcluster.ports import Grant, McpServer, OAuthAuth, SignedInAt, SignInRequired
 from chatcluster.tools import mcp_link
 from chatcluster.tools.mcp import McpTools

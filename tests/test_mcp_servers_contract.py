@@ -15,13 +15,8 @@ from conftest import execute_sql
 from msgspec.structs import replace
 
 from chatcluster.config import Settings
-from chatcluster.errors import (
-    InvalidRequest,
-    McpServerChanged,
-    McpServerNotFound,
-    McpServersFull,
-    SlugTaken,
-)
+from chatcluster.errors import InvalidRequest
+from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
 from chatcluster.memory import MemoryDatabase, MemoryMcpServers
 from chatcluster.ports import (
     MCP_SERVERS_MAX,

@@ -278,11 +278,15 @@ async def test_a_repeated_creation_returns_the_first_chat(world: World) -> None:
     def new(owner_id: UUID = OWNER) -> NewChat:
         return NewChat(uuid4(), owner_id, "a chat", None, (user("hello"),))
 
+    assert await world.store.answered(OWNER, KEY) is None
     first = await world.store.create(new(), KEY)
     again = await world.store.create(new(), KEY)
+    assert await world.store.answered(OWNER, KEY) == again
     assert (again.replayed, again.chat.id, again.messages) == (True, first.chat.id, first.messages)
     with pytest.raises(IdempotencyKeyReused):
         await world.store.create(new(), SAME_KEY)
+    with pytest.raises(IdempotencyKeyReused):
+        await world.store.answered(OWNER, SAME_KEY)
     assert len(await world.store.list_chats(OWNER, archived=None, limit=9, after=None)) == 1
     other = await world.store.create(new(STRANGER), KEY)
     assert not other.replayed, "keys belong to their users"

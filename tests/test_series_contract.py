@@ -15,6 +15,7 @@ from chatcluster.memory.series import MemorySeries
 from chatcluster.ports.series import FIRST_TOKEN_MS, Minute, Point, Series
 from chatcluster.postgres.series import PostgresSeries
 from chatcluster.series import MINUTES_MAX, Tally, first_token_ms
+from chatcluster.usage import TOKENS_MAX
 
 NONE = [0] * (len(FIRST_TOKEN_MS) + 1)
 
@@ -54,6 +55,17 @@ async def test_nothing_is_told_as_nothing_in_every_step(place: Place) -> None:
     steps = {after.at - before.at for before, after in pairwise(points)}
     assert steps == {timedelta(minutes=1)}
     assert {(point.turns, point.takeovers, tuple(point.first_tokens)) for point in points} == {(0, 0, tuple(NONE))}
+
+
+async def test_p10_no_number_that_a_provider_tells_keeps_others_from_being_counted(place: Place) -> None:
+    tally = Tally(place.series, lambda: place.now)
+    for _ in range(3):
+        tally.listen("model.answered", {"first_token_ms": 1, "output_tokens": 2**63 - 1})
+    tally.listen("model.answered", {"first_token_ms": 1, "output_tokens": -5})
+    await tally.write()
+    await tally.write()
+    points = await place.series.read(steps=2, step_minutes=1)
+    assert sum(point.output_tokens for point in points) == 3 * TOKENS_MAX
 
 
 async def test_what_several_replicas_add_is_added_up(place: Place) -> None:

@@ -16,7 +16,8 @@ from chatcluster.chat import ChatState, Retry, Status, claimed, continued, disow
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.tables import ChatRow
-from chatcluster.ports import SUSPECTED_TAKEOVERS, Registry, Replica, Store
+from chatcluster.ports import Registry, Replica, Store
+from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS
 from chatcluster.postgres import Connection, open_database
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore

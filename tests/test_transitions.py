@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from chat_states import assistant, text, user
+from chat_states import assistant, call, text, user
 from contract_worlds import OWNER, fence_of, memory_world
 
 from chatcluster import tokens
-from chatcluster.chat import DeleteQueued, Edit, FinishTurn, Interrupt, Promote, Rename, Send
-from chatcluster.errors import ChatNotFound, Conflict, InvalidRequest
+from chatcluster.agents import agent_of
+from chatcluster.chat import CallState, DeleteQueued, Edit, FinishTurn, Interrupt, Promote, Rename, Send
+from chatcluster.errors import ChatNotFound, Conflict, InvalidRequest, UsageLimitExceeded
 from chatcluster.memory import MemoryAccounts, MemoryBroker, MemoryDatabase, MemoryPubSub
 from chatcluster.notices import LIFECYCLES, Notices
 from chatcluster.ports import TOKENS_CHANNEL, Chat, Idempotency, NewChat
 from chatcluster.transitions import Transitions, issue_token, revoke_token
 
-KEY = Idempotency("key", b"digest")
+KEY, OTHER_KEY = Idempotency("key", b"digest"), Idempotency("other", b"digest")
 
 
 class RecordingNotices(Notices):
@@ -66,6 +67,38 @@ async def test_a_new_chat_is_told_of_once_however_often_it_is_asked_for(users: U
     assert again.replayed
     assert again.chat.id == created.chat.id
     assert users.told == ["created"]
+
+
+class Spent:
+    """A ``LimitCheck`` for users who have spent all that there is."""
+
+    async def excess(self, _: UUID) -> UsageLimitExceeded | None:
+        return UsageLimitExceeded("all is spent")
+
+
+async def test_what_was_accepted_stays_so_where_its_repeat_comes_when_all_is_spent(users: Users) -> None:
+    """P1: whoever did not hear the first answer is not told that nothing was written."""
+    chat = await users.at_rest()
+    new = NewChat(uuid4(), OWNER, "", None, (user("hello"),))
+    created = await users.transitions.create(new, KEY)
+    sent = await users.transitions.apply(chat.id, Send(text("more")), owner_id=OWNER, idempotency=OTHER_KEY)
+    spent = Transitions(users.world.store, users.notices, Spent())
+    assert (await spent.create(new, KEY)).chat.id == created.chat.id
+    again = await spent.apply(chat.id, Send(text("more")), owner_id=OWNER, idempotency=OTHER_KEY)
+    assert (again.replayed, again.messages) == (True, sent.messages)
+    for key in (None, Idempotency("new", b"digest")):
+        with pytest.raises(UsageLimitExceeded):
+            await spent.create(new, key)
+
+
+async def test_agents_spend_what_their_user_may_and_no_more(users: Users) -> None:
+    chat = await users.world.ask(*(call(name, CallState.STARTED, effect="idempotent") for name in ("s1", "s2")))
+    first, second = (agent_of(chat, call_id, "Count", None) for call_id in ("s1", "s2"))
+    await users.transitions.spawn(first, "s1", agents_max=5)
+    spent = Transitions(users.world.store, users.notices, Spent())
+    with pytest.raises(UsageLimitExceeded):
+        await spent.spawn(second, "s2", agents_max=5)
+    assert (await spent.spawn(first, "s1", agents_max=5)).replayed, "it is there already"
 
 
 async def test_a_command_is_told_of_once_however_often_it_is_repeated(users: Users) -> None:

@@ -28,7 +28,7 @@ FILES = "/api/v1/files"
 
 def picture(side: int, form: str = "PNG") -> bytes:
     out = io.BytesIO()
-    Image.effect_noise((side, side), 100).convert("RGB").save(out, form)
+    Image.linear_gradient("L").resize((side, side)).convert("RGB").save(out, form)
     return out.getvalue()
 
 
@@ -69,7 +69,7 @@ async def test_what_a_file_is_its_bytes_tell(data: bytes, media_type: str) -> No
         assert file["media_type"] == media_type
         got = await client.get(f"{FILES}/{file['id']}")
         assert got.content == data
-        assert got.headers["content-type"].partition(";")[0] == media_type
+        assert got.headers["content-type"] == media_type + "; charset=utf-8" * (media_type == "text/plain")
 
 
 async def test_a_file_is_given_back_as_a_download_and_never_shown() -> None:
@@ -120,7 +120,7 @@ async def test_an_image_is_made_fit_for_models_when_it_comes_in() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"PK\x03\x04" + bytes(100), b"\x7fELF" + bytes(3000), b"\xff\xfea\0b\0", b"text\0", picture(64)[:200], b"GIF89a"],
+    [b"PK\x03\x04" + bytes(100), b"\x7fELF" + bytes(3000), b"\xff\xfea\0b\0", b"text\0", picture(64)[:100], b"GIF89a"],
     ids=["zip", "program", "UTF-16", "NUL", "half an image", "no image"],
 )
 async def test_what_is_no_such_file_is_refused_and_leaves_nothing(data: bytes) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from web_world import World, serving
 
-from chatcluster.errors import LoginNotFound, SignInFailed
+from chatcluster.mcp_errors import LoginNotFound, SignInFailed
 from chatcluster.ports import Grant, McpReport
 from chatcluster.secrets import new_key
 

@@ -55,7 +55,9 @@ from chatcluster.web.app import create_app
 from chatcluster.web.browsers import Browsers
 from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
-from chatcluster.web.services import Monitoring, Overview, Readers, Services
+from chatcluster.web.model_services import Models
+from chatcluster.web.readers import Readers
+from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
 
 OPENING = b": open\nretry: 500\n"
@@ -278,15 +280,19 @@ class World:
             transitions=(transitions := Transitions(self.store, self.notices, self.spending)),
             monitoring=Monitoring(self.health, self.metrics),
             uploads=Uploads(self.files, self.settings),
-            catalogue=self.models.catalogue,
-            model_admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
+            models=Models(
+                catalogue=self.models.catalogue,
+                admin=ModelAdministration(self.models, self.keyring, self.pubsub.publish),
+                prompts=MemoryPrompts(self.database),
+                spending=Spending(
+                    MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)
+                ),
+            ),
             mcp=Mcp(
                 admin=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
-            prompts=MemoryPrompts(self.database),
-            spending=Spending(MemoryUsage(self.database), LimitAdministration(self.limit_rows, self.pubsub.publish)),
         )
 
     async def have_servers(self, *slugs: str) -> None:

@@ -127,6 +127,15 @@ def show_models(models: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     _show_table(("name", "provider", "as", "", "enabled", "context", "fall-backs"), rows)
 
 
+def show_chats(chats: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/chats`` answered."""
+    if as_json:
+        _show_json(chats)
+        return
+    rows = ((row["id"], row["status"], row["updated_at"][:16], row["model"] or "-", row["title"]) for row in chats)
+    _show_table(("ID", "status", "changed", "model", "title"), rows)
+
+
 def show_files(files: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """What ``GET /api/v1/files`` answered."""
     if as_json:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,15 @@ from typing import TextIO
 
 import click
 import trio
+from msgspec import UNSET
 
+from chatcluster.cli.lines import agent_line, few_words
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
 from chatcluster.client.files import file_part
 from chatcluster.client.tool_calls import Json
 from chatcluster.errors import first_error
-from chatcluster.events import HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
+from chatcluster.events import ActionRequiredEvent, HistoryResetEvent, MessageEvent, RetryEvent, StatusEvent
 from chatcluster.parts import (
     AttemptFrame,
     Message,
@@ -44,13 +46,13 @@ from chatcluster.parts import (
     ToolResultPart,
     text_of,
 )
+from chatcluster.ports import Action
 from chatcluster.texts import is_blank, visible
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
 SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
-FEW_WORDS_CHARS_MAX = 200
 LINE_BYTES_MAX = 64 << 10
 
 
@@ -112,6 +114,8 @@ class Conversation:
         self._files: list[Path] = []
         """What goes along with the next message."""
         self._cursor: str | None = None
+        self._called: dict[str, str] = {}
+        """The tools of calls whose results were not shown yet."""
         self._seen_id: int | None = 0 if chat_id is None else None
         """The last message that needs no showing any more; None: find out first."""
 
@@ -259,6 +263,8 @@ class Conversation:
                 self._text = ""
             case MessageEvent(message=message):
                 self._show_message(message)
+            case ActionRequiredEvent(calls=calls):
+                self._show_agents_needs(calls)
             case RetryEvent():
                 self._text = ""
                 self._note(f"[{event.error}; trying again in {event.delay_ms / 1000:g} s]")
@@ -277,9 +283,19 @@ class Conversation:
     def _show_calls(self, message: Message) -> None:
         for part in message.parts:
             if isinstance(part, ToolCallPart):
-                self._note(f"[calls {part.name} {_few_words(part.arguments)}]")
+                self._note(f"[calls {part.name} {few_words(part.arguments)}]")
+                self._called[part.id] = part.name
             elif isinstance(part, ToolResultPart):
-                self._note(f"[{'failed' if part.is_error else 'result'}: {_few_words(part.text)}]")
+                line = agent_line(self._called.pop(part.call_id, ""), part.text)
+                self._note(f"[{line or ('failed: ' if part.is_error else 'result: ') + few_words(part.text)}]")
+
+    def _show_agents_needs(self, calls: Sequence[Action]) -> None:
+        """What agents wait for, once: they have chats of their own, in which it can be answered."""
+        for call in calls:
+            if call.chat_id is not UNSET and call.call_id not in self._called:
+                self._called[call.call_id] = call.name
+                what = f"{_WAITED_FOR.get(call.kind, call.kind)}: {call.name} {few_words(call.arguments)}"
+                self._note(f"[an agent waits for {what}; answer it with --chat {call.chat_id}]")
 
 
 _WAITED_FOR = {
@@ -289,15 +305,9 @@ _WAITED_FOR = {
 }
 
 
-def _few_words(text: str) -> str:
-    """One short line of what may be anything."""
-    words = visible(" ".join(text[: 4 * FEW_WORDS_CHARS_MAX].split()))
-    return words if len(words) <= FEW_WORDS_CHARS_MAX else words[: FEW_WORDS_CHARS_MAX - 1] + "…"
-
-
 def _call_of(action: Json) -> str:
     again = " (it may have run already)" if action["may_have_run"] else ""
-    return f"{action['name']} {_few_words(action['arguments'])}{again}"
+    return f"{action['name']} {few_words(action['arguments'])}{again}"
 
 
 async def typed_line() -> str:

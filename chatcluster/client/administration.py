@@ -42,6 +42,15 @@ class Administration:
         """A page of ``entries``: what administrators did, newest first. Query: ``before``, ``limit``."""
         return await self._read("/admin/audit", query)
 
+    async def system_prompt(self) -> str | None:
+        """What every chat of the deployment begins with."""
+        text: str | None = (await self._read("/config/system-prompt"))["prompt"]
+        return text
+
+    async def set_system_prompt(self, prompt: str | None) -> None:
+        """From each chat's next turn on; None is nothing."""
+        await self._write("PUT", "/config/system-prompt", {"prompt": prompt})
+
     async def usage(self, **query: Any) -> Json:
         """What the chats of all cost. Query: ``from``, ``to``, ``group_by`` (user, day, model, chat), ``user``."""
         return await self._read("/admin/usage", query)

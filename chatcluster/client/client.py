@@ -119,12 +119,18 @@ class Client(ToolCalls, FileTransfers):
         return await self._read("/chats", query)
 
     async def update(self, chat_id: UUID | str, **fields: Any) -> Json:
-        """Change ``title``, ``pinned``, ``model``, ``archived``, ``tools`` or ``mcp_servers``. Returns the chat."""
+        """Change ``title``, ``pinned``, ``model``, ``archived``, ``tools``, ``mcp_servers`` or ``system_prompt``.
+
+        Returns the chat."""
         return await self._write("PATCH", f"/chats/{segment(chat_id)}", fields)
 
     async def delete(self, chat_id: UUID | str) -> None:
         """Delete a chat that rests, for good. Raises ``ApiError`` (``chat_busy``) for one that does not."""
         await self._write("DELETE", f"/chats/{segment(chat_id)}")
+
+    async def export(self, chat_id: UUID | str, form: str = "markdown") -> bytes:
+        """A chat as one document: ``markdown``, or ``json`` with the chat and its messages."""
+        return await self._download(f"/chats/{segment(chat_id)}/export", {"format": form})
 
     async def interrupt(self, chat_id: UUID | str) -> Json:
         """Stop what the chat is doing. Returns the chat."""
@@ -171,6 +177,15 @@ class Client(ToolCalls, FileTransfers):
 
     async def me(self) -> Json:
         return await self._read("/me")
+
+    async def prompt(self) -> str | None:
+        """What models are told of the token's user, in each of that user's chats."""
+        text: str | None = (await self._read("/me/prompt"))["prompt"]
+        return text
+
+    async def set_prompt(self, prompt: str | None) -> None:
+        """From each chat's next turn on; None is nothing."""
+        await self._write("PUT", "/me/prompt", {"prompt": prompt})
 
     async def usage(self, **query: Any) -> Json:
         """What one's chats cost: ``total`` and ``groups``. Query: ``from``, ``to``, ``group_by`` (day, model, chat)."""
@@ -292,8 +307,8 @@ class Client(ToolCalls, FileTransfers):
         )
         return _answer(response)
 
-    async def _download(self, path: str) -> bytes:
-        return (await self._respond("GET", path, seconds=TRANSFER_SECONDS)).content
+    async def _download(self, path: str, query: Json | None = None) -> bytes:
+        return (await self._respond("GET", path, seconds=TRANSFER_SECONDS, params=query or {})).content
 
     async def _request(self, method: str, path: str, *, is_repeatable: bool = True, **options: Any) -> Json:
         response = await self._respond(method, path, is_repeatable=is_repeatable, **options)

@@ -34,12 +34,13 @@ from chatcluster.llm.answers import (
     new_call_id,
     read_event,
 )
-from chatcluster.llm.anthropic_request import CITATIONS, CONTAINER, PAUSED, THINKING, request_body
+from chatcluster.llm.anthropic_request import CITATIONS, CONTAINER, THINKING, request_body
 from chatcluster.llm.chunks import is_json_object, read_count
 from chatcluster.llm.failures import from_stray_text
 from chatcluster.llm.sse import ErrorPayload
 from chatcluster.llm.wire import Route, Target, Wire, with_prefix
 from chatcluster.parts import (
+    PAUSED,
     OpaquePart,
     Part,
     ReasoningPart,

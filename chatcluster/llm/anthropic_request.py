@@ -37,13 +37,22 @@ from chatcluster.llm.conversation import (
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
 from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
-from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolCallPart, encode
+from chatcluster.parts import (
+    PAUSED,
+    UNDECODABLE,
+    ImagePart,
+    Message,
+    OpaquePart,
+    Part,
+    Role,
+    TextPart,
+    ToolCallPart,
+    encode,
+)
 from chatcluster.ports import ModelRequest, ToolSpec
 
 OUTPUT_TOKENS_DEFAULT = 32_000
 THINKING_TOKENS_MIN = 1024
-PAUSED = "pause"
-"""The finish reason of an answer that the server wants to go on with."""
 THINKING = frozenset({"thinking", "redacted_thinking"})
 CONTAINER = "container"
 """The kind of opaque part that names where the server runs its tools; it is no block."""

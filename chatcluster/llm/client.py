@@ -35,7 +35,6 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
-from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import content_of, http_client
 from chatcluster.llm.answers import KEEP_ALIVE
@@ -45,7 +44,7 @@ from chatcluster.llm.failures import Provider, from_response, from_stray_text
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Decoder, Route, Target, Wire, continuation_of, require_able
-from chatcluster.llm.wires import WIRES, Routing, settings_routing
+from chatcluster.llm.wires import WIRES, Routing
 from chatcluster.models import Continuation
 from chatcluster.ports import ModelEvent, ModelRequest
 
@@ -86,11 +85,6 @@ class HttpModel:
         """By scheme, host and port: the environment may have a proxy for each."""
         self._making = trio.Lock()
         self._is_open = False
-
-    @classmethod
-    def of_settings(cls, settings: Settings) -> HttpModel:
-        """For a deployment whose settings are its only provider."""
-        return cls(settings_routing(settings), concurrent=settings.slots, first_url=settings.llm_base_url.strip())
 
     def __repr__(self) -> str:
         return f"<HttpModel {len(self._clients)} servers, {'open' if self._is_open else 'closed'}>"

@@ -16,6 +16,7 @@ Of an item that had begun before that, what comes of it counts; a call that had 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,8 @@ from chatcluster.parts import (
 )
 from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest
 
+SEQUENCE_MAX = 2**53
+_ANSWER_ID = re.compile(r"[\x21-\x7e]+")
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _FINAL = {"response.completed", "response.incomplete"}
 _BROKEN = {"response.failed", "response.cancelled"}
@@ -151,7 +154,7 @@ class ResponseDecoder:
     def _told(self, parts: list[Part], sequence: Any = None) -> list[ModelEvent]:
         self._has_said_something = True
         self._is_visible = self._is_visible or is_visible(parts)
-        if not self._route.in_background or not isinstance(sequence, int):
+        if not self._route.in_background or not isinstance(sequence, int) or not 0 <= sequence <= SEQUENCE_MAX:
             return [*map(Delta, parts)]
         *rest, last = parts
         return [*map(Delta, rest), Delta(last, sequence)]
@@ -224,7 +227,7 @@ class ResponseDecoder:
             return self._finish(response)
         if kind in _BROKEN:
             raise from_stream(self._server, response.error or {"message": f"it was {response.status}"})
-        if self._route.in_background and isinstance(response.id, str) and response.id != self._answer_id:
+        if self._route.in_background and response.id != self._answer_id and _is_answer_id(response.id):
             self._answer_id = response.id
             return [Attachable(response.id)]
         return [KEEP_ALIVE]
@@ -268,6 +271,15 @@ class ResponseDecoder:
         self._kept_characters += characters
         if self._kept_characters > KEPT_CHARACTERS_MAX:
             raise endless_answer(self._server)
+
+
+def _is_answer_id(value: Any) -> bool:
+    """Whether it can be kept, and asked for again."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= PROVIDER_ID_CHARACTERS_MAX
+        and _ANSWER_ID.fullmatch(value) is not None
+    )
 
 
 def _usage(value: Any) -> Usage | None:

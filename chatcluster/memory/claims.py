@@ -10,7 +10,8 @@ from chatcluster.config import Settings
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION
-from chatcluster.ports import SUSPECTED_TAKEOVERS, Claimed, alone_seconds
+from chatcluster.ports import Claimed
+from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
 
 
 class Claims:

@@ -25,12 +25,7 @@ from chatcluster.memory.tables import (
     UsageKey,
     UsageRow,
 )
-from chatcluster.ports import (
-    SESSION_LOCKS,
-    Account,
-    Booking,
-    Chat,
-)
+from chatcluster.ports import SESSION_LOCKS, Account, Booking, Chat
 from chatcluster.ports.administration import AuditEntry, Deed, Takeover
 from chatcluster.ports.prompts import DEPLOYMENT, ToldPrompts
 from chatcluster.usage import Bill, Spent, SpentOutcome, bill_of

@@ -68,8 +68,9 @@ class MemoryFamilies:
         parent, kin = self._database.row(agent.parent_id), self._database.kept.families.kin
         if agent.id in self._database.chats:
             return Outcome(self._view(agent.id), replayed=True)
-        if not any(call.call_id == call_id for call in parent.state.open_calls):
-            raise Moved(f"call {call_id} is not open any more")
+        is_open = any(call.call_id == call_id for call in parent.state.open_calls)
+        if not is_open or parent.state.status is not Status.RUNNING:
+            raise Moved(f"call {call_id} is not open any more, or its chat is being stopped")
         if sum(each.root_id == agent.root_id for each in kin.values()) >= agents_max:
             raise Conflict(f"a chat has at most {agents_max} agents, with theirs; use those that there are")
         kin[agent.id] = Kinship(agent.parent_id, agent.root_id, agent.depth)
@@ -95,7 +96,9 @@ class MemoryFamilies:
         families = self._database.kept.families
         order = order_after(decision.event)
         if order is not None:
-            families.orders.update(dict.fromkeys(families.children(row.id), order))
+            for agent_id in families.children(row.id):
+                if order is not Order.CLOSE or agent_id not in families.orders:
+                    families.orders[agent_id] = order
         if row.id in families.kin and (waits_for_people(row.state) or waits_for_people(decision.state)):
             families.orders.setdefault(families.kin[row.id].root_id, Order.LOOK)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chatcluster.errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
+from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import GrantRow, LoginRow

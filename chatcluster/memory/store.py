@@ -72,6 +72,10 @@ class MemoryStore(Claims, MemoryLedger):
 
     # transitions
 
+    async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+        async with self._link.crossing("answered"):
+            return self._once(owner_id, idempotency)
+
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
         async with self._link.crossing("create"):
             return self._once(chat.owner_id, idempotency) or self._create(chat, idempotency)

@@ -12,17 +12,7 @@ from chatcluster.chat.family import Order
 from chatcluster.memory.push_tables import PushTables
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
-from chatcluster.ports import (
-    SESSION_LOCKS,
-    DeletedChat,
-    Grant,
-    Login,
-    McpServer,
-    Outcome,
-    Permission,
-    Replica,
-    Token,
-)
+from chatcluster.ports import SESSION_LOCKS, DeletedChat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
 from chatcluster.ports.administration import AuditEntry, Takeover
 from chatcluster.ports.files import Rendition, StoredFile
 from chatcluster.ports.limits import Limit, LimitPlace, Member

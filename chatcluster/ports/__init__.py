@@ -109,8 +109,6 @@ from chatcluster.ports.registry import (
 from chatcluster.ports.sessions import Sessions
 from chatcluster.ports.store import (
     MESSAGE_BYTES,
-    SUSPECTED_SECONDS,
-    SUSPECTED_TAKEOVERS,
     TURNS_MAX,
     VERSION_MAX,
     Booking,
@@ -128,7 +126,6 @@ from chatcluster.ports.store import (
     Outcome,
     Store,
     Version,
-    alone_seconds,
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
@@ -158,8 +155,6 @@ __all__ = [
     "RESULT_BYTES_MAX",
     "RUNNABLE_CHANNEL",
     "SESSION_LOCKS",
-    "SUSPECTED_SECONDS",
-    "SUSPECTED_TAKEOVERS",
     "TOKENS_CHANNEL",
     "TURNS_MAX",
     "VERSION_MAX",
@@ -246,7 +241,6 @@ __all__ = [
     "Transport",
     "TurnTools",
     "Version",
-    "alone_seconds",
     "checked_choice",
     "hint_channel",
     "hint_of",

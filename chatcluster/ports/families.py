@@ -22,7 +22,8 @@ class Families(Protocol):
         """Insert a chat that belongs to another one, for the call of that one that asks for it.
 
         May be repeated: the agent of this ID is found, and the outcome ``replayed``. Raises ``Moved`` if the call is
-        not open (any more), ``Conflict`` if the family has so many, ``ChatNotFound`` if there is no such parent.
+        not open (any more), or the chat is being stopped, as its orders are given then; ``Conflict`` if the family has
+        so many, ``ChatNotFound`` if there is no such parent.
         """
         ...
 

@@ -18,7 +18,8 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.errors import InvalidRequest, McpServerNotFound
+from chatcluster.errors import InvalidRequest
+from chatcluster.mcp_errors import McpServerNotFound
 from chatcluster.ports.administration import Deed
 from chatcluster.ports.toolbox import Approval, Effect
 

@@ -17,22 +17,6 @@ from chatcluster.ports.ledger import Action, Ledger
 from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
 from chatcluster.usage import Spent
 
-SUSPECTED_TAKEOVERS = 3
-"""A chat of which so many tenures in a row did not end in order may be what ended them."""
-
-SUSPECTED_SECONDS = 2.0
-"""For so long at most it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
-
-
-def alone_seconds(takeovers: int) -> float:
-    """For how long a suspect in so many tenures has its owner for itself.
-
-    An eighth of ``SUSPECTED_SECONDS`` at first, because those that wait for it are suspected with it and most are
-    innocent, and twice as long with each further death, which tells those that kill slowly.
-    """
-    return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)
-
-
 Booking = tuple[Spent, ...]
 """What an owner's commit books, besides what it decides."""
 
@@ -248,10 +232,7 @@ class Store(Ledger, Families, Protocol):
     """
 
     async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """Insert a chat: it runs at once if there is a message to answer, and rests if not.
-
-        Raises ``IdempotencyKeyReused``.
-        """
+        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def apply(
@@ -263,6 +244,10 @@ class Store(Ledger, Families, Protocol):
         idempotency: Idempotency | None = None,
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
+        ...
+
+    async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+        """What an earlier request with this key was answered; if any. Raises ``IdempotencyKeyReused``."""
         ...
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:

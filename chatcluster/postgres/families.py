@@ -14,7 +14,7 @@ from uuid import UUID
 
 from chatcluster import telemetry
 from chatcluster.agents import AgentSeen, command_of, report
-from chatcluster.chat import Command, ReportAgents, ToolResult
+from chatcluster.chat import Command, ReportAgents, Status, ToolResult
 from chatcluster.chat.family import Order
 from chatcluster.errors import ChatNotFound, Conflict, Moved, StoreFailed, StoreLocked, Unreadable
 from chatcluster.parts import text_of
@@ -97,14 +97,15 @@ async def _fetch(connection: Connection, query: str, *values: object) -> list[Ro
 
 async def find_agent(connection: Connection, agent: NewChat, call_id: str, agents_max: int) -> Outcome | None:
     """Lock its parent, and make sure that the agent may be inserted. If it is there already, the outcome says so."""
-    if await connection.fetchval(SQL["lock_parent"], agent.parent_id) is None:
+    status = await connection.fetchval(SQL["lock_parent"], agent.parent_id)
+    if status is None:
         raise ChatNotFound("there is no such chat", chat_id=str(agent.parent_id))
     row = await connection.fetchrow(SQL["look_at_family"], agent.parent_id, agent.root_id, agent.id, call_id)
     assert row is not None, "a select without a table has one row"
     if row["is_there"]:
         return Outcome(await get_chat(connection, agent.id), replayed=True)
-    if not row["is_open"]:
-        raise Moved(f"call {call_id} is not open any more")
+    if not row["is_open"] or status != Status.RUNNING:
+        raise Moved(f"call {call_id} is not open any more, or its chat is being stopped")
     if row["agents"] >= agents_max:
         raise Conflict(f"a chat has at most {agents_max} agents, with theirs; use those that there are")
     await connection.execute(SQL["note_agents"], agent.parent_id)
@@ -152,6 +153,14 @@ async def lock_ordered(connection: Connection, chat_id: UUID) -> Found | None:
     chat, word = chat_of(row), await connection.fetchval(SQL["select_order"], chat_id)
     if word is None or (word == Order.UNARCHIVE and chat.archiving):
         return None
+    order = _order_of(word)
     await connection.execute(SQL["delete_order"], chat_id)
-    command = command_of(Order(word), chat)
+    command = command_of(order, chat)
     return None if command is None else (row, command)
+
+
+def _order_of(word: str) -> Order:
+    try:
+        return Order(word)
+    except ValueError:
+        raise Unreadable(f"an order to {word[:80]!r} is for a newer version of chatcluster") from None

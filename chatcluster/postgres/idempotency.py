@@ -27,10 +27,18 @@ async def reserve(connection: Connection, owner_id: UUID, idempotency: Idempoten
     key, digest = idempotency.key, idempotency.request_digest
     if await connection.fetchval(SQL["reserve_key"], owner_id, key, digest):
         return None
-    row = await connection.fetchrow(SQL["select_key"], owner_id, key)
-    assert row is not None, "a key in conflict is committed, and stays until it is a day old"
-    if row["request_digest"] != digest:
-        raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=key)
+    earlier = await answered(connection, owner_id, idempotency)
+    assert earlier is not None, "a key in conflict is committed, and stays until it is a day old"
+    return earlier
+
+
+async def answered(connection: Connection, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+    """The answer that an earlier request with this key was given; None if there is none yet."""
+    row = await connection.fetchrow(SQL["select_key"], owner_id, idempotency.key)
+    if row is None:
+        return None
+    if row["request_digest"] != idempotency.request_digest:
+        raise IdempotencyKeyReused("this Idempotency-Key was used with another request", key=idempotency.key)
     return msgspec.structs.replace(_answer_of(row["response"]), replayed=True)
 
 

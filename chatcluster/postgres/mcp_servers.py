@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
+from chatcluster.mcp_errors import McpServerChanged, McpServerNotFound, McpServersFull, SlugTaken
 from chatcluster.ports import MCP_SERVERS_MAX, Grant, Login, McpServer, McpSettings
 from chatcluster.ports.administration import Deed
 from chatcluster.postgres import Connection, Database, Row

@@ -50,15 +50,7 @@ from chatcluster.chat import (
     is_repeat,
 )
 from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked, StoreUnavailable, Unreadable
-from chatcluster.ports import (
-    Booking,
-    Chat,
-    Claimed,
-    Idempotency,
-    NewChat,
-    Outcome,
-    require_rest,
-)
+from chatcluster.ports import Booking, Chat, Claimed, Idempotency, NewChat, Outcome, require_rest
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import existing, get_chat
 from chatcluster.postgres.claims import FIRST_OWNER, claim
@@ -74,7 +66,7 @@ from chatcluster.postgres.decision_writer import (
     write_known,
     write_seen,
 )
-from chatcluster.postgres.idempotency import answer, reserve
+from chatcluster.postgres.idempotency import answer, answered, reserve
 from chatcluster.postgres.looked_up import (
     facts_of,
     lock_overdue,
@@ -140,6 +132,9 @@ class PostgresStore(PostgresReads):
         return await self._database.transaction(
             _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
         )
+
+    async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
+        return await self._database.autocommit(answered, owner_id, idempotency)
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
         return await self._database.transaction(_delete, chat_id, owner_id, chat_id=chat_id)
@@ -211,9 +206,9 @@ class PostgresStore(PostgresReads):
 
 
 async def _create(connection: Connection, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
-    answered = await reserve(connection, chat.owner_id, idempotency)
-    if answered is not None:
-        return answered
+    earlier = await reserve(connection, chat.owner_id, idempotency)
+    if earlier is not None:
+        return earlier
     state = create(Create(chat.messages)).state
     row = await insert_chat(connection, chat, state)
     messages = await insert_first_messages(connection, chat, state.snapshot_version)
@@ -228,9 +223,9 @@ async def _apply(
     idempotency: Idempotency | None,
     bytes_max: int,
 ) -> Applied:
-    answered = await reserve(connection, owner_id, idempotency)
-    if answered is not None:
-        return Applied(0, answered)
+    earlier = await reserve(connection, owner_id, idempotency)
+    if earlier is not None:
+        return Applied(0, earlier)
     row = existing(await connection.fetchrow(SQL["lock_chat_of_owner"], chat_id, owner_id), chat_id)
     facts = await facts_of(connection, chat_id, command)
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)

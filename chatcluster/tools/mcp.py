@@ -6,7 +6,7 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.errors import LoginNotFound
+from chatcluster.mcp_errors import LoginNotFound
 from chatcluster.ports import McpReport, McpServer, McpServers, McpToolReport, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded

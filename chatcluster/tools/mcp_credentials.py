@@ -24,7 +24,8 @@ import trio
 from msgspec.structs import replace
 
 from chatcluster import telemetry
-from chatcluster.errors import LoginNotFound, SecretUnreadable, SignInFailed
+from chatcluster.errors import SecretUnreadable
+from chatcluster.mcp_errors import LoginNotFound, SignInFailed
 from chatcluster.ports import (
     ApiKeyAuth,
     BearerAuth,

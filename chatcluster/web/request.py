@@ -104,7 +104,7 @@ class ApiRequest(Request[Account, Credential, State]):
     async def require_model(self, name: str | None) -> None:
         """Raises ``UnknownModel`` for a name that nothing stands behind."""
         if name is not None:
-            (await self.services.catalogue()).require(name)
+            (await self.services.models.catalogue()).require(name)
 
 
 async def require_known_query(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:

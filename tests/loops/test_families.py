@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from chatcluster.chat import CallState
+from chatcluster.families import settle
 from chatcluster.parts import Role, ToolCallPart, ToolResultPart, text_of
 from loops.cluster_world import Chat, SimulatedReplica, World, open_world
 from loops.scripted_model import Call
@@ -365,3 +366,15 @@ async def test_agents_of_others_are_nobodys_to_speak_to(world: World) -> None:
     assert len(chat.results) == 5
     assert all("agent" in text for text in chat.results.values())
     assert stranger.history[-1] == "assistant: I am nobody's agent."
+
+
+async def test_a_chat_rests_whatever_became_of_the_one_that_it_belongs_to(world: World) -> None:
+    """The transition is committed: neither a tenure nor a request fails of what is to follow from it."""
+    (a,) = await world.cluster(1, agents=True)
+    chat, agent, _, agents_call = await spawned(world, a)
+    agents_call.answer("Four.")
+    await agent.until_status("waiting")
+    rested = await a.store.get(agent.id)
+    del world.database.chats[chat.id]  # as a replica of an older version deletes it
+    await settle(a.store, a.notices, rested)
+    assert "family.postponed" in world.names_told()

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 import trio
 
-from chatcluster.errors import ChatNotFound, InvalidCursor
+from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable
 from chatcluster.family_stream import FamilySubscriber, parse_family_cursor
+from chatcluster.feed import Feed
+from chatcluster.subscribe import Cut
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 from loops.test_families import REPORTS, agents_of, provider, spawned
 
@@ -21,7 +25,7 @@ class Family:
     """What a reader of a family has read: who said what, in a few words, and the cursor after each event."""
 
     def __init__(self, subscriber: FamilySubscriber, root: Chat) -> None:
-        self._subscriber = subscriber
+        self.subscriber = subscriber
         self._root = root
         self.lines: list[tuple[str, str]] = []
         """The chat's ID, and what it said."""
@@ -30,7 +34,7 @@ class Family:
     async def until(self, *wanted: tuple[str, str], within: float = 10.0) -> None:
         with trio.move_on_after(within):
             while not set(wanted) <= set(self.lines):
-                self._take(await self._subscriber.receive())
+                self._take(await self.subscriber.receive())
         assert set(wanted) <= set(self.lines), f"not within {within:g} s; read {self.lines}"
 
     def _take(self, events: bytes) -> None:
@@ -139,3 +143,51 @@ async def test_a_family_has_one_place_in_the_audience_and_belongs_to_one_user(wo
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
         parse_family_cursor(text)
+
+
+async def test_words_that_come_while_agents_are_looked_for_do_not_begin_the_look_anew(world: World) -> None:
+    """However busy a family is, its reader gets on."""
+    a, b = await world.cluster(2, agents=True)
+    chat, agent, call, _ = await spawned(world, a)
+    async with family(b, chat) as reader:
+        subscriber = reader.subscriber
+        held = b.database_wire.hold("family")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(reader.until, (str(agent.id), "ready")))
+            await held.reached.wait()
+            call.say("They")
+            await world.settle()
+            assert subscriber.receive_nowait() == b""
+            assert not subscriber.has_pending
+            held.release()
+        await reader.until((str(chat.id), "part They"), within=0.5)
+
+
+async def test_p10_an_agent_that_cannot_be_read_hides_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (a,) = await world.cluster(1, agents=True)
+    async with provider(world):
+        chat = await a.create()
+        await chat.until_status("waiting")
+        bad, *good = agents_of(world, chat)
+        joined = a.feeds._joined
+
+        async def fails(chat_id: UUID) -> Feed:
+            if chat_id == bad.id:
+                raise StoreUnavailable("the chat's feed failed; resume")
+            return await joined(chat_id)
+
+        monkeypatch.setattr(a.feeds, "_joined", fails)
+        async with family(a, chat) as reader:
+            await reader.until((str(chat.id), "ready"), *((str(agent.id), "ready") for agent in good), within=1)
+
+
+async def test_a_family_that_is_deleted_cuts_its_reader(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (a,) = await world.cluster(1, agents=True)
+    async with provider(world, 1):
+        chat = await a.create()
+        await chat.until_status("waiting")
+        async with family(a, chat) as reader:
+            await reader.until((str(chat.id), "ready"))
+            await a.store.delete(chat.id, owner_id=OWNER)
+            with pytest.raises(Cut):
+                await reader.until((str(chat.id), "what never comes"), within=60)

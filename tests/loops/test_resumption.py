@@ -298,6 +298,19 @@ async def test_a_model_that_refuses_to_go_on_is_asked_anew(world: World) -> None
     assert chat.history[-1] == "assistant: Anew."
 
 
+async def test_what_was_asked_in_vain_is_not_booked(world: World) -> None:
+    """The words before it are another attempt's, which is booked as lost."""
+    chat, call, reader = await asked(world, Continuation.PREFIX)
+    call.say("Half")
+    await said_until(reader, world, "Half")
+    await killed(world, chat)
+    (await world.model.next_call()).fail("config", retryable=False)
+    (await world.model.next_call()).answer("Anew.")
+    await reader.until_status("waiting")
+    outcomes = [str(row.spent.outcome) for row in world.database.kept.usage.values()]
+    assert outcomes == ["lost", "committed"]
+
+
 async def test_a_failure_in_the_rest_is_a_failure_of_the_attempt(world: World) -> None:
     chat, call, reader = await asked(world, Continuation.PREFIX)
     call.say("Half")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import trio
 
 from chatcluster.chat import Interrupt
 from chatcluster.chat.calls import NOT_SIGNED_IN_TEXT
+from chatcluster.errors import StoreFailed, Unreadable
 from chatcluster.memory.mcp_servers import MemoryMcpServers
-from chatcluster.ports import Effect, Grant, McpServer, McpSettings, OAuthAuth, SignInRequired
+from chatcluster.ports import Effect, Grant, McpServer, McpSettings, OAuthAuth, Outcome, SignInRequired
 from chatcluster.sign_ins import SignIns
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
 from loops.reader import Reader
 from loops.scripted_tools import tool
-from loops.tool_scenes import calling, finish
+from loops.tool_scenes import calling, finish, two_runs
 
 
 async def refused(world: World, a: SimulatedReplica, effect: Effect = Effect.ONCE) -> tuple[Chat, Reader]:
@@ -108,3 +110,56 @@ async def test_a_stop_while_it_waits_ends_the_turn_and_a_later_login_changes_not
     await world.settle()
     assert str(chat.state.status) == "waiting"
     assert world.tools.idle()
+
+
+async def test_a_call_that_is_refused_while_another_is_written_down_waits_as_well(world: World, mail: Mail) -> None:
+    a = await world.replica()
+    chat = await calling(world, a, "c1", "c2", name="mail__send", tools=(tool("mail__send"),))
+    first, second = await two_runs(world)
+    held = a.database_wire.hold("commit")
+    first.crash(SignInRequired())
+    await world.settle()
+    second.crash(SignInRequired())
+    await world.settle()
+    held.release()
+    await chat.until_status("requires_action", within=1)
+    await mail.sign_in()
+    await mail.sign_ins(a).let_in(OWNER)
+    for run in await two_runs(world):
+        run.give("sent")
+    await finish(world, chat)
+    assert chat.results == {"c1": "sent", "c2": "sent"}
+
+
+@pytest.mark.parametrize("error", [Unreadable("of a newer version"), StoreFailed("damaged")], ids=["newer", "damaged"])
+async def test_p10_a_chat_that_cannot_be_written_keeps_no_other_waiting(
+    world: World, mail: Mail, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.replica()
+    bad, _ = await refused(world, a)
+    good, _ = await refused(world, a)
+    await mail.sign_in()
+    apply = a.transitions.apply
+
+    async def fails(chat_id: UUID, *args: Any, **options: Any) -> Outcome:
+        if chat_id == bad.id:
+            raise error
+        return await apply(chat_id, *args, **options)
+
+    monkeypatch.setattr(a.transitions, "apply", fails)
+    await mail.sign_ins(a).let_in(OWNER)
+    (await world.tools.next_run()).give("sent")
+    await finish(world, good)
+    assert str(bad.state.status) == "requires_action"
+
+
+async def test_a_sign_in_stands_where_the_database_goes_away_right_behind_it(world: World, mail: Mail) -> None:
+    a = await world.replica()
+    chat, _ = await refused(world, a)
+    await mail.sign_in()
+    a.database_wire.cut = True
+    await mail.sign_ins(a).let_in(OWNER)
+    a.database_wire.cut = False
+    await mail.sign_ins(a).let_in(OWNER)
+    (await world.tools.next_run()).give("sent")
+    await finish(world, chat)

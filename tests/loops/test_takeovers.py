@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from chatcluster.chat import Busy
-from chatcluster.ports import SUSPECTED_TAKEOVERS
+from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS
 from loops.cluster_world import World
 
 TAKEOVER_SECONDS = 0.1

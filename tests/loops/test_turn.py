@@ -7,15 +7,18 @@ from datetime import UTC, datetime
 import pytest
 from chat_states import assistant, result, user
 
-from chatcluster.parts import Message, NewMessage, Role, TextPart
-from chatcluster.turn import CallModel, Finish, RunCalls, Step, next_step, open_calls, steps_taken
+from chatcluster.parts import PAUSED, Message, NewMessage, Role, TextPart
+from chatcluster.turn import PAUSES_MAX, CallModel, Finish, RunCalls, Step, next_step, open_calls, steps_taken
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SYSTEM = NewMessage(Role.SYSTEM, (TextPart("be kind"),))
 
 
 def history(*messages: NewMessage) -> list[Message]:
-    return [Message(number, new.role, new.parts, number, NOW) for number, new in enumerate(messages, start=1)]
+    return [
+        Message(number, new.role, new.parts, number, NOW, finish_reason=new.finish_reason)
+        for number, new in enumerate(messages, start=1)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,12 @@ def test_what_a_turn_before_left_open_is_not_run_when_the_user_goes_on() -> None
     assert next_step(messages, steps_max=10) == CallModel()
     later = history(user("hello"), assistant("", "old"), user("go on"), assistant("", "new"))
     assert [call.id for call in open_calls(later)] == ["new"]
+
+
+def test_an_answer_that_paused_is_asked_to_go_on_and_not_for_ever() -> None:
+    paused = assistant("Let me search.", finish_reason=PAUSED)
+    assert next_step(history(user("hello"), paused), steps_max=99) == CallModel()
+    assert next_step(history(user("hello"), paused), steps_max=1) == Finish()
+    assert next_step(history(user("hello"), *[paused] * PAUSES_MAX), steps_max=99) == CallModel()
+    assert next_step(history(user("hello"), *[paused] * (PAUSES_MAX + 1)), steps_max=99) == Finish()
+    assert next_step(history(user("hello"), paused, assistant("Found.")), steps_max=99) == Finish()

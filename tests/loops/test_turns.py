@@ -192,3 +192,46 @@ async def test_a_reader_that_is_restarted_is_told_of_what_it_had_not_taken(
 
 def turn_of(chat: Chat, words: str) -> str:
     return f"turn {chat.message_id(words)} finished"
+
+
+# --- answers that pause -----------------------------------------------------------------------
+
+
+async def test_an_answer_that_pauses_goes_on_in_the_same_turn(world: World) -> None:
+    """The provider did something itself, and wants to be asked again with the answer so far as the last message."""
+    owner, other = await world.cluster(2)
+    chat = await owner.create()
+    reader = await other.read(chat)
+    first = await world.model.next_call()
+    first.say("Let me search.")
+    first.finish("pause")
+    second = await world.model.next_call()
+    assert second.prompt == ["user: hello", "assistant: Let me search."]
+    second.answer("Found it.")
+    await reader.until_status("waiting")
+    assert reader.history == ["user: hello", "assistant: Let me search.", "assistant: Found it."] == chat.history
+    assert [event.type for event in reader.events].count("turn") == 1
+
+
+async def test_a_pause_outlives_its_owner(world: World) -> None:
+    owner, _ = await world.cluster(2)
+    chat = await owner.create()
+    first = await world.model.next_call()
+    first.say("Let me search.")
+    first.finish("pause")
+    await world.model.next_call()
+    world.owner_of(chat).kill()
+    second = await world.model.next_call()
+    assert second.prompt == ["user: hello", "assistant: Let me search."]
+    second.answer("Found it.")
+    await chat.until_status("waiting")
+    assert chat.history[1:] == ["assistant: Let me search.", "assistant: Found it."]
+
+
+async def test_an_answer_that_pauses_and_shows_nothing_goes_on_as_well(world: World) -> None:
+    owner = await world.replica()
+    chat = await owner.create()
+    (await world.model.next_call()).finish("pause")
+    (await world.model.next_call()).answer("Found it.")
+    await chat.until_status("waiting")
+    assert chat.history[-1] == "assistant: Found it."

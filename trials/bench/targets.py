@@ -74,6 +74,7 @@ TARGETS: dict[tuple[str, str], dict[str, Target]] = {
     ("takeover", "SIGKILL"): {"p50_ms": Target(60), "p99_ms": Target(250), "failed": Target(0)},
     ("tool-step", "may be repeated"): {"p50_ms": Target(100), "own_transactions": Target(5)},
     ("tool-step", "once"): {"p50_ms": Target(100), "own_transactions": Target(6)},
+    ("family", "3 agents"): {"p50_ms": Target(1000)},
     ("tool-takeover", "SIGKILL in mid-call"): {"p50_ms": Target(100)},
     ("requests", "GET of /livez"): {"replica_cpu_s": Target(0.6)},
     ("requests", "GET of a chat"): {"replica_cpu_s": Target(0.9)},

@@ -62,6 +62,7 @@ class Talk:
         if self._tools is not None:
             messages, _ = await self._api.history(self.writer.chat)
             self._tools.judge(self.writer.chat, messages)
+            await self._tools.families.judge(self._api, self.writer.chat, messages)
         return final
 
     async def _answer_calls(self, tools: Tools) -> None:

@@ -13,6 +13,7 @@ import trio
 from checker import Checker, Kind, Violation, Write
 
 from chaos.api import Answer, Api, Json
+from chaos.families import SHARE, family_orders
 from chaos.options import Options
 from chaos.reader import Reader
 from chaos.record import Record
@@ -63,7 +64,7 @@ class Writer:
         began = trio.current_time()
         body: Json = {"content": text}
         if self._options.tools:
-            body |= {"tools": CLIENT_TOOLS, "mcp_servers": KINDS}
+            body |= {"tools": CLIENT_TOOLS, "mcp_servers": KINDS, "agents": True}
         answer = await self._api.write("POST", "/chats", body)
         if answer.status != 201:
             raise RuntimeError(f"no chat could be created: {answer.status} {answer.body}")
@@ -163,10 +164,12 @@ class Writer:
         word = f"{self._name}q{self._count}x"
         options = self._options
         tokens = round(self._draw.uniform(*options.answer_seconds) * options.tokens_per_second)
-        called = orders(self._draw) if options.tools else ""
+        called, steps = (orders(self._draw) if options.tools else ""), 2
+        if called and self._draw.random() < SHARE:
+            called, steps = family_orders(self._draw, word), 3
         words = f"word={word} tokens={tokens} tps={options.tokens_per_second:g}"
         expected = expected_text(f"[[{words}]]") if options.predictable else None
-        text = f"Question {word} [[{words}{' step=2' if called else ''}]]{called}"
+        text = f"Question {word} [[{words}{f' step={steps}' if called else ''}]]{called}"
         return text, expected
 
     def _wrote(

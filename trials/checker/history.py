@@ -34,6 +34,8 @@ class Kind(StrEnum):
     """Against their tool's policy, or after too many deaths."""
     UNSAID = "tool_calls_run_unsaid"
     """Before the ledger said so, or without the approval that their tool asks for."""
+    MONEY = "money_booked_twice_or_not"
+    """What the provider reported of an attempt is booked once, as it was reported."""
     RESULT = "tool_results_nobody_gave"
     """Or that do not say that the call ran more than once."""
     ANSWER = "approvals_lost"
@@ -67,6 +69,7 @@ PROMISES = {
     Kind.RUN_TWICE: "P7",
     Kind.UNSAID: "P7",
     Kind.RESULT: "P7",
+    Kind.MONEY: "P1",
     Kind.ANSWER: "P7",
     Kind.SERVER_ERROR: "P3",
     Kind.CRASH: "P4",

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from checker.history import Kind
 
+from chatcluster.agents import NAMES as AGENT_TOOLS
 from chatcluster.chat import (
     DENIED_TEXT,
     NOT_APPROVED_AGAIN_TEXT,
@@ -150,6 +151,8 @@ class CallWatch:
                     self._check_result(row.id, part, names.get(part.call_id, "?"))
 
     def _check_result(self, chat_id: UUID, part: ToolResultPart, name: str) -> None:
+        if name in AGENT_TOOLS:
+            return  # see ``families.py``
         call_id, text = part.call_id, part.text
         submitted, given = self._submitted.get(call_id), self._given.get(call_id, set())
         if submitted and text not in submitted:

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from chatcluster.attempt import Said
+from chatcluster.billing import Unbooked
 from chatcluster.chat import ChatState, Fence, FinishTurn, OwnerCommand, decide
 from chatcluster.errors import Moved
 from chatcluster.events import StatusEvent
@@ -23,10 +24,11 @@ from chatcluster.heartbeat import Lease
 from chatcluster.held_chat import HeldChat
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.database import HeldLock
-from chatcluster.memory.tables import ChatRow
+from chatcluster.memory.tables import ChatRow, UsageKey, UsageRow
 from chatcluster.parts import Cursor, Frame, Message, Position
 from chatcluster.ports import (
     Appended,
+    Booking,
     Death,
     Gap,
     Heartbeat,
@@ -42,6 +44,7 @@ from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
 from chatcluster.usage import Spent
 from simulation.network import Weather
+from simulation.planted_families import WITH_AGENTS
 from simulation.planted_harms import HARMFUL, Patch
 from simulation.planted_tools import WITH_TOOLS
 
@@ -266,6 +269,29 @@ def forgotten_versions_again() -> list[Patch]:
     return [(MemoryDatabase, "found", found)]
 
 
+def forgotten_money() -> list[Patch]:
+    """What an answer cost that the chat moved under is forgotten with the answer."""
+
+    def moved(self: Unbooked) -> None:
+        self._spent.clear()
+
+    return [(Unbooked, "moved", moved)]
+
+
+def money_twice() -> list[Patch]:
+    """An attempt is known by the commit that books it, so what goes with two of them is booked twice."""
+
+    def book(self: MemoryDatabase, row: ChatRow, spent: Booking) -> None:
+        for one in spent:
+            key = UsageKey(row.id, row.state.snapshot_version, len(self.kept.usage))
+            self.kept.usage.setdefault(key, UsageRow(row.owner_id, self.now(), one))
+
+    def booked(self: Unbooked, spent: Booking) -> None:
+        """Nothing is forgotten."""
+
+    return [(MemoryDatabase, "book", book), (Unbooked, "booked", booked)]
+
+
 BUGS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__.replace("_", "-"): bug
     for bug in (
@@ -288,7 +314,10 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         one_connection_is_a_life,
         deaths_of_the_old_primary,
         *WITH_TOOLS,
+        *WITH_AGENTS,
         forgotten_versions_again,
+        forgotten_money,
+        money_twice,
         *HARMFUL,
     )
 }

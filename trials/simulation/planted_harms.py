@@ -16,14 +16,7 @@ from chatcluster.histories import History
 from chatcluster.memory import MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Message, NewMessage
-from chatcluster.ports import (
-    Chat,
-    Claimed,
-    Gap,
-    Hint,
-    ModelRequest,
-    Opening,
-)
+from chatcluster.ports import Chat, Claimed, Gap, Hint, ModelRequest, Opening
 from chatcluster.runner import Runner
 
 _hints = msgspec.json.Decoder(Hint)

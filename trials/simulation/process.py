@@ -25,6 +25,7 @@ from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Cut, Feeds
 from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
 from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.read_result import WithReadResult
@@ -168,6 +169,7 @@ class ReplicaProcess:
         pubsub: PubSub = self._pubsub
         self.notices = Notices(pubsub)
         self.transitions = Transitions(self.store, self.notices)
+        agents = AgentTools(self.store, self.transitions, settings)
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         self.feeds = Feeds(
             store=self.store, streams=streams, pubsub=pubsub, settings=settings, audience=Audience(settings)
@@ -182,7 +184,9 @@ class ReplicaProcess:
                 streams=streams,
                 pubsub=pubsub,
                 model=world.provider,
-                toolbox=WithReadResult(Composition(ClientTools(), world.toolbox, reserved={READ_RESULT}), self.store),
+                toolbox=WithReadResult(
+                    Composition(agents, ClientTools(), world.toolbox, reserved={READ_RESULT}), self.store
+                ),
             ),
             publisher=self._publisher,
             notices=self.notices,

@@ -16,8 +16,9 @@ import trio
 
 from chatcluster.errors import ProviderError
 from chatcluster.models import Continuation
-from chatcluster.parts import ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart
+from chatcluster.parts import ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, Usage
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
+from simulation.families import agents_in, asked_of_agents
 from simulation.harmed import Harmed, Misbehaviour
 from simulation.seeding import Temper
 from simulation.tools import CLIENT_TOOL
@@ -40,6 +41,8 @@ class Answer:
         self.question = question
         self.said = ""
         self.whole = False
+        self.taken = False
+        """Its end was heard by the one who asked, with what it cost."""
 
     def __repr__(self) -> str:
         return f"<Answer {self.number} to {self.question}{'' if self.whole else ' (partial)'}>"
@@ -74,7 +77,7 @@ class Provider:
         self.answers.append(answer)
         self.under_way[request.chat_id] = answer
         self._counts[request.chat_id] += 1
-        words = self._words(answer)
+        words = self._words(answer, agents_in(request.messages))
         try:
             yield words
         finally:
@@ -101,7 +104,7 @@ class Provider:
             if misbehaviour is Misbehaviour.KEEP_ALIVE:
                 yield KeepAlive()
 
-    async def _words(self, answer: Answer) -> AsyncGenerator[ModelEvent, None]:
+    async def _words(self, answer: Answer, agents: list[str]) -> AsyncGenerator[ModelEvent, None]:
         temper, draw = self.temper, self._draw
         async for sign in self._misbehave(answer.chat_id):
             yield sign
@@ -124,19 +127,26 @@ class Provider:
             filling = "x" * (4000 if draw.random() < temper.long_word else 0)
             yield self._word(answer, f" {answer.number}w{index}{filling}")
         if draw.random() < temper.calls:
-            async for piece in self._calls(answer):
+            async for piece in self._calls(answer, agents):
                 yield piece
-            yield Finished("tool_calls")
+            yield self._finished(answer, "tool_calls")
             return
         answer.whole = True
-        yield Finished("stop")
+        yield self._finished(answer, "stop")
 
-    async def _calls(self, answer: Answer) -> AsyncGenerator[ModelEvent, None]:
+    def _finished(self, answer: Answer, reason: str) -> Finished:
+        """The end, and what it cost: its own number stands for that, so that no two cost the same."""
+        answer.taken = True
+        return Finished(reason, Usage(answer.number, 1))
+
+    async def _calls(self, answer: Answer, agents: list[str]) -> AsyncGenerator[ModelEvent, None]:
         """One call or some, in one piece or in several, and now and then a wrong one."""
         draw = self._draw
         for number in range(draw.choice((1, 1, 2, 3, 12))):
             call_id, name = f"call-{answer.number}-{number}", draw.choice(ASKED_FOR)
             arguments = draw.choice((*['{"n": 1}'] * 8, "{", "{}"))
+            if self.temper.agents and draw.random() < self.temper.agents:
+                name, arguments = asked_of_agents(draw, call_id, agents)
             self._on_word(answer)
             if draw.random() < 0.5:
                 yield Delta(ToolCallPart(call_id, name, arguments))

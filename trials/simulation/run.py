@@ -39,6 +39,7 @@ from chatcluster.memory.tables import ChatRow
 from simulation import scheduler
 from simulation.bystanders import Bystanders
 from simulation.client import Client
+from simulation.families import check_families, with_agents
 from simulation.faults import Faults
 from simulation.harms import Harms
 from simulation.network import Weather
@@ -243,21 +244,24 @@ class World:
                 await client.apply(chat_id, Archive())
 
     async def _until_rest(self, chats: list[UUID]) -> None:
-        rows = [self.witness.database.chats[chat_id] for chat_id in chats]
+        database = self.witness.database
         with trio.move_on_after(REST_SECONDS_MAX):
-            while not all(map(_at_rest, rows)):  # noqa: ASYNC110 - the clock jumps, and every look is at a state
+            while not all(_at_rest(database.chats[chat_id]) for chat_id in with_agents(database, chats)):  # noqa: ASYNC110 - the clock jumps, and every look is at a state
                 await trio.sleep(LOOK_SECONDS)
 
     def _decide(self, chats: list[UUID]) -> None:
         self.witness.check_answers(self.provider.answers)
+        self.witness.check_money(self.provider.answers)
         for reader in self.readers:
             reader.subscriber.failures = self.witness.failures[reader.chat_id]
             if reader.archived != self.witness.database.chats[reader.chat_id].state.archived:
                 detail = f"{reader.name} was told that archived is {reader.archived}"
                 self.witness.violate(Kind.GAP, reader.chat_id, detail)
-        for chat_id in chats:
+        for chat_id in with_agents(self.witness.database, chats):
             self.witness.calls.check(self.witness.database.chats[chat_id])
+        for chat_id in chats:
             self.checker.conclude(self._final(chat_id))
+        check_families(self.witness.database, self.witness.violate)
         self.verdict = self.checker.verdict()
 
     def broken(self, failure: Exception) -> Verdict:

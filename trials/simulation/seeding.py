@@ -66,6 +66,8 @@ class Temper:
     stall: float = 0.0
     cut: float = 0.0
     calls: float = 0.0
+    agents: float = 0.0
+    """Of a call: that it is about agents."""
     long_word: float = 0.0
 
 
@@ -118,14 +120,14 @@ class Plan:
             f"  clocks: {[round(speed, 3) for speed in self.speeds]}, slots: {self.slots}, "
             f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms\n"
             f"  harms: {', '.join(self.harms) or 'none'}{', and nothing else' if self.quiet else ''}\n"
-            f"  tools: {'yes' if self.tools else 'none'}\n"
+            f"  tools: {'yes' if self.tools else 'none'}, agents: {'yes' if self.settings.agents else 'none'}\n"
             f"  bounds: {self.bounds}, an attempt {self.settings.attempt_bytes_max >> 10} KiB"
         )
 
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""
-    return _with_tools(_harmful(_troubled(seed)))
+    return _with_agents(_with_tools(_harmful(_troubled(seed))))
 
 
 def _with_tools(plan: Plan) -> Plan:
@@ -138,6 +140,16 @@ def _with_tools(plan: Plan) -> Plan:
     temper = replace(plan.temper, calls=draw.choice((0.5, 0.8)), words_max=words_max)
     faults = {kind: frequency for kind, frequency in plan.faults.items() if kind != LOSING}
     return replace(plan, tools=True, temper=temper, faults=faults)
+
+
+def _with_agents(plan: Plan) -> Plan:
+    """In some of the worlds with tools, chats have agents; drawn apart as well."""
+    draw = Random(f"agents {plan.seed}")
+    if not plan.tools or plan.harms or draw.random() < 0.4:
+        return plan
+    temper = replace(plan.temper, agents=draw.choice((0.4, 0.8)))
+    settings = replace(plan.settings, agents=True, agents_max=draw.choice((2, 6)))
+    return replace(plan, temper=temper, settings=settings)
 
 
 def _troubled(seed: int) -> Plan:

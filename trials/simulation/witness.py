@@ -103,6 +103,8 @@ class Witness:
         """Who made the claims that failovers have lost: it opens its tenure for as long as it does not know."""
         self._given_away: dict[tuple[UUID, UUID], float] = {}
         """When a chat was taken from a worker whose lease had run out."""
+        self._lost_tenures: set[tuple[UUID, UUID]] = set()
+        """Of chats that were taken from a worker, or that a failover has changed under it: what it knew may be lost."""
         self._stopped: set[UUID] = set()
         """Workers that have found out themselves that their lease is lost."""
         self._without_sessions: set[UUID] = set()
@@ -134,6 +136,7 @@ class Witness:
     def forgotten(self, chat_id: UUID, state: ChatState) -> None:
         """A failover has lost what came after this state of the chat."""
         self.note("forgotten", chat_id, f"all after v{state.snapshot_version}", f"epoch {state.epoch}")
+        self._lost_tenures.update((chat_id, worker_id) for worker_id in self._processes)
         lost = [(chat, epoch) for chat, epoch in self.claims if chat == chat_id and epoch > state.epoch]
         for claim in lost:
             self._forgotten.setdefault(claim, set()).add(self.claims.pop(claim))
@@ -160,6 +163,7 @@ class Witness:
 
     def buried(self, worker_id: UUID, orphans: Sequence[Chat], proof: Proof) -> None:
         self.note("buried", self.name_of(worker_id), str(proof), [c.id for c in orphans])
+        self._lost_tenures.update((chat.id, worker_id) for chat in orphans)
         if isinstance(proof, Silence) and not proof.unlocked:
             for chat in orphans:
                 self._give_away(chat.id, worker_id)
@@ -242,6 +246,27 @@ class Witness:
                     self.violate(
                         Kind.TEXT, row.id, f"message {message.id} is {text[-40:]!r}, not {answer.said[-40:]!r}"
                     )
+
+    def check_money(self, answers: Sequence[Answer]) -> None:
+        """What was heard of an answer's cost is booked once, unless the one who heard it ended with it."""
+        booked: Counter[int] = Counter()
+        for key, row in self.database.kept.usage.items():
+            number = row.spent.input_tokens
+            if number is None:
+                continue
+            booked[number] += 1
+            if not (0 < number <= len(answers) and answers[number - 1].taken) or booked[number] > 1:
+                self.violate(Kind.MONEY, key.chat_id, f"{row.spent} is booked, in addition to what was reported")
+        for answer in answers:
+            if answer.taken and not booked[answer.number] and self._must_be_booked(answer):
+                self.violate(Kind.MONEY, answer.chat_id, f"{answer} was reported to {answer.worker_id}, and not booked")
+
+    def _must_be_booked(self, answer: Answer) -> bool:
+        """Whether its worker lived on, with its chat."""
+        worker_id = answer.worker_id
+        process = None if worker_id is None else self._processes.get(worker_id)
+        lives = process is not None and process.worker_id == worker_id and process.alive
+        return lives and worker_id not in self._stopped and (answer.chat_id, worker_id) not in self._lost_tenures
 
 
 class WatchedStore(MemoryStore):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -52,7 +52,7 @@ class Answer:
         blocks = [
             Block(Kind.REASONING, script.reasoning_count, "r{} ".format),
             Block(Kind.TEXT, text_count, text),
-            *(_call_block(call) for call in script.calls if question.may_call and not script.empty),
+            *(_call_block(call, question.agents) for call in script.calls if question.may_call and not script.empty),
         ]
         self.blocks = [block for block in blocks if block.count]
         self.ending, limit = script.ending()
@@ -102,8 +102,10 @@ def _rest_of(begun: str, count: int, token: Callable[[int], str], *, echoed: boo
     return by_token(whole if echoed else whole[len(begun) :])
 
 
-def _call_block(call: OrderedCall) -> Block:
+def _call_block(call: OrderedCall, agents: Sequence[str]) -> Block:
     arguments = call.arguments
+    for number, agent in reversed(list(enumerate(agents, 1))):
+        arguments = arguments.replace(f"$agent{number}", agent)
     starts = range(0, len(arguments), CHARACTERS_PER_PIECE)
 
     def token(index: int) -> str:

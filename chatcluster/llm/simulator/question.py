@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import msgspec
@@ -12,6 +13,8 @@ from chatcluster.llm.simulator.script import last_paragraph
 from chatcluster.title_text import TITLE_INSTRUCTION, first_words
 
 MODEL_DEFAULT = "simulated"
+SPAWN = "spawn_agent"
+_AGENT = re.compile(r'"chat_id":\s*"([0-9a-f-]{36})"')
 
 
 class RefusedQuestion(InvalidRequest):
@@ -77,6 +80,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         """What the tools said since that message, as a list."""
         found = (one for one in self.spoken[self._asked_at + 1 :] if one.role == "result")
         return "\n".join(f"* `{one.name}`: {one.text}" for one in found)
+
+    @property
+    def agents(self) -> list[str]:
+        """The sub-agents that were spawned since that message, in the order of the calls, as ``spawn_agent`` told."""
+        told = "\n".join(one.text for one in self.spoken[self._asked_at + 1 :] if one.name == SPAWN)
+        return _AGENT.findall(told)
 
     @property
     def conversation(self) -> bytes:

@@ -22,7 +22,8 @@ behind the last results tells them.
 ``say=any text]]``     the answer; takes all text up to the end of the block (no blank lines)
 ``call=name {"a":1}]]`` call this tool, after the text. Its arguments take all text up to the end of the block and
                        are sent as they stand, JSON or not; write ``] ]`` for brackets that close together. Several
-                       blocks call several tools at once, in the first step where they name none
+                       blocks call several tools at once, in the first step where they name none. ``$agent1`` in
+                       the arguments is the first sub-agent that ``spawn_agent`` told of, and so on
 ``step=2``             this block is for the second step alone
 ``reasoning=20``       20 tokens ``r<i>`` of reasoning come first
 ``finish=length``      the finish reason

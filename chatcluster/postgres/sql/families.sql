@@ -5,14 +5,16 @@
 select {chat} from chats where root_id = $1 order by depth, chats.created_at, id
 
 -- name: lock_parent
-select id from chats where id = $1 for update
+select status from chats where id = $1 for update
 
 -- name: look_at_family
--- A statement after the lock.
+-- A statement after the lock. The calls of a chat that is being stopped are as good as answered: what its agents were
+-- told of that, a new one was not.
 select
     (select count(*) from chats where root_id = $2) as agents,
     exists (select from chats where id = $3) as is_there,
-    exists (select from tool_calls where chat_id = $1 and call_id = $4 and state <> 'done') as is_open
+    exists (select from chats where id = $1 and status = 'running')
+        and exists (select from tool_calls where chat_id = $1 and call_id = $4 and state <> 'done') as is_open
 
 -- name: note_agents
 -- Nothing that the state machine knows of, so no version moves.
@@ -83,13 +85,16 @@ order by place
 limit $2
 
 -- name: order_agents
--- The agents of the chat $1 itself: each gives orders to its own when it obeys.
+-- The agents of the chat $1 itself: each gives orders to its own when it obeys. What goes into the archive, or out of it,
+-- stops in any case.
 insert into family_orders (chat_id, root_id, word)
 select id, $2, $3 from chats where parent_id = $1 and root_id = $2
-on conflict (chat_id) do update set word = excluded.word
+on conflict (chat_id) do update set word = excluded.word where excluded.word <> 'close'
 
 -- name: order_look
-insert into family_orders (chat_id, root_id, word) values ($1, $1, $2) on conflict (chat_id) do nothing
+-- An order that is there already is written anew, so that whoever obeys it waits for what it is about.
+insert into family_orders (chat_id, root_id, word) values ($1, $1, $2)
+on conflict (chat_id) do update set word = excluded.word
 
 -- name: select_due_orders
 select chat_id from family_orders where $2::uuid is null or root_id = $2

@@ -52,11 +52,11 @@ case when chats.status = 'requires_action' or chats.has_agents then (
         where messages.id = tool_calls.message_id and part ->> 'type' = 'tool_call' and part ->> 'id' = call_id
         limit 1
     ) as asking on true
-    where {waits_for_people} and deadline is not null and (
-        tool_calls.chat_id = chats.id and chats.status = 'requires_action'
-        or chats.has_agents and tool_calls.chat_id in (
-            select agent.id from chats as agent where agent.root_id = chats.id and agent.status = 'requires_action'
-        )
+    where {waits_for_people} and deadline is not null and tool_calls.chat_id in (
+        select chats.id where chats.status = 'requires_action'
+        union all
+        select agent.id from chats as agent
+        where chats.has_agents and agent.root_id = chats.id and agent.status = 'requires_action'
     )
 ) end as actions
 

@@ -91,8 +91,8 @@ async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAn
     chat = await request.owned_chat(chat_id)
     waits = chat.status is Status.REQUIRES_ACTION or chat.has_agents
     actions = await request.services.store.actions(chat.id) if waits else ()
-    usage = await request.services.spending.usage.of_chat(chat.id)
-    prompt = await request.services.prompts.own(chat.id)
+    usage = await request.services.models.spending.usage.of_chat(chat.id)
+    prompt = await request.services.models.prompts.own(chat.id)
     return chat_details_answer(chat, actions, usage=usage, system_prompt=prompt or None)
 
 
@@ -131,7 +131,7 @@ async def patch_chat(request: ApiRequest, chat_id: FromPath[str], data: JSONBody
     if title is not None:
         chat = await transitions.rename(chat, title)
     if isinstance(prompt, str):
-        await request.services.prompts.set_own(chat.id, prompt)
+        await request.services.models.prompts.set_own(chat.id, prompt)
     if setup != ChatSetup():
         chat = await transitions.configure(chat, setup)
     if data.pinned is not UNSET:

@@ -18,13 +18,13 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import FromPath, QueryParameter
-from litestar.response import Stream
 
 from chatcluster.errors import InvalidRequest, UnsupportedMediaType
 from chatcluster.file_errors import FileNotFound
 from chatcluster.file_types import TEXT
 from chatcluster.ports.files import CHUNK_BYTES, Files, StoredFile
 from chatcluster.web.api.answers import REFUSALS
+from chatcluster.web.http.download import Download
 from chatcluster.web.request import ApiRequest, parse_uuid
 
 FILES_MAX = 100
@@ -115,7 +115,7 @@ async def get_file(request: ApiRequest, file_id: FromPath[str]) -> FileAnswer:
 
 
 @get("/files/{file_id:str}", responses={**REFUSALS, 200: DOWNLOAD})
-async def download_file(request: ApiRequest, file_id: FromPath[str]) -> Stream:
+async def download_file(request: ApiRequest, file_id: FromPath[str]) -> Download:
     """The bytes of a file, as a download."""
     file = await _owned_file(request, file_id)
     media_type = f"{TEXT}; charset=utf-8" if file.media_type == TEXT else file.media_type
@@ -125,7 +125,7 @@ async def download_file(request: ApiRequest, file_id: FromPath[str]) -> Stream:
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "ETag": f'"{file.sha256}"',
     }
-    return Stream(_Chunks(request.services.uploads.files, file), media_type=media_type, headers=headers)
+    return Download(_Chunks(request.services.uploads.files, file), media_type=media_type, headers=headers)
 
 
 @delete("/files/{file_id:str}", responses=REFUSALS)

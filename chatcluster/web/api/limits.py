@@ -46,7 +46,7 @@ class MembersAnswer(msgspec.Struct, frozen=True):
 @get("/admin/limits", guards=[require_admin], responses=REFUSALS)
 async def list_limits(request: ApiRequest) -> LimitsAnswer:
     """All limits: the default, those of groups, those of users."""
-    return LimitsAnswer(await request.services.spending.limits.limits())
+    return LimitsAnswer(await request.services.models.spending.limits.limits())
 
 
 @put("/admin/limits", guards=[require_admin], responses=REFUSALS)
@@ -54,7 +54,7 @@ async def put_limit(request: ApiRequest, data: JSONBody[PutLimit]) -> Limit:
     """Limit what a subject may spend in a period; another limit of the two is replaced."""
     subject, name, period = _place(data.subject, data.name, data.period)
     limit = Limit(subject, name, period, data.cost_micros, data.tokens)
-    await request.services.spending.limits.put(limit, request.user)
+    await request.services.models.spending.limits.put(limit, request.user)
     return limit
 
 
@@ -70,21 +70,21 @@ async def remove_limit(
         place = _place(Subject(subject), name, Period(period))
     except ValueError:
         raise InvalidRequest("subject: default, group or user; period: day, week or month") from None
-    if not await request.services.spending.limits.remove(place, request.user):
+    if not await request.services.models.spending.limits.remove(place, request.user):
         raise NotFound("there is no such limit")
 
 
 @get("/admin/groups", guards=[require_admin], responses=REFUSALS)
 async def list_members(request: ApiRequest) -> MembersAnswer:
     """Who is in which group."""
-    return MembersAnswer(await request.services.spending.limits.members())
+    return MembersAnswer(await request.services.models.spending.limits.members())
 
 
 @put("/admin/groups", guards=[require_admin], responses=REFUSALS)
 async def add_member(request: ApiRequest, data: JSONBody[PutMember]) -> Member:
     """Put a user into a group, which is there as long as somebody is in it."""
     member = _member(data.group, data.user)
-    await request.services.spending.limits.add_member(member, request.user)
+    await request.services.models.spending.limits.add_member(member, request.user)
     return member
 
 
@@ -95,7 +95,7 @@ async def remove_member(
     user: Annotated[str, QueryParameter(description="By name")],
 ) -> None:
     """Take a user out of a group."""
-    if not await request.services.spending.limits.remove_member(_member(group, user), request.user):
+    if not await request.services.models.spending.limits.remove_member(_member(group, user), request.user):
         raise NotFound("this user is not in this group")
 
 

@@ -10,7 +10,7 @@ from litestar import delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
 
-from chatcluster.errors import McpServerNotFound, SignInFailed
+from chatcluster.mcp_errors import McpServerNotFound, SignInFailed
 from chatcluster.ports import Grant, McpReport, McpServer, usable
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.api.mcp_bodies import AddMcpServer, PatchMcpServer, changed_settings, new_settings

@@ -64,7 +64,7 @@ def provider_answer(provider: Provider) -> ProviderAnswer:
 @get("/models", responses=REFUSALS)
 async def list_models(request: ApiRequest) -> ModelsAnswer:
     """The models that a chat or a message can name, the default first."""
-    catalogue = await request.services.catalogue()
+    catalogue = await request.services.models.catalogue()
     if catalogue.is_empty:
         name = request.services.settings.llm_model
         return ModelsAnswer([ModelAnswer(name, is_default=True)] if name else [])
@@ -77,37 +77,37 @@ async def list_models(request: ApiRequest) -> ModelsAnswer:
 @get("/admin/providers", guards=[require_admin], responses=REFUSALS)
 async def list_providers(request: ApiRequest) -> ProvidersAnswer:
     """The servers of models, without their keys."""
-    return ProvidersAnswer([provider_answer(provider) for provider in await request.services.model_admin.providers()])
+    return ProvidersAnswer([provider_answer(provider) for provider in await request.services.models.admin.providers()])
 
 
 @post("/admin/providers", guards=[require_admin], responses=REFUSALS)
 async def add_provider(request: ApiRequest, data: JSONBody[NewProvider]) -> ProviderAnswer:
     """Add a server of models. Its key is encrypted before it is stored, and never shown again."""
-    return provider_answer(await request.services.model_admin.add_provider(data, by=request.user))
+    return provider_answer(await request.services.models.admin.add_provider(data, by=request.user))
 
 
 @patch("/admin/providers/{name:str}", guards=[require_admin], responses=REFUSALS)
 async def change_provider(request: ApiRequest, name: FromPath[str], data: JSONBody[ProviderChange]) -> ProviderAnswer:
     """Change a provider; what is left away stays. `"key": null` removes its key."""
-    return provider_answer(await request.services.model_admin.change_provider(name, data, by=request.user))
+    return provider_answer(await request.services.models.admin.change_provider(name, data, by=request.user))
 
 
 @delete("/admin/providers/{name:str}", guards=[require_admin], responses=REFUSALS)
 async def remove_provider(request: ApiRequest, name: FromPath[str]) -> None:
     """Remove a provider that no model is of."""
-    await request.services.model_admin.remove_provider(name, by=request.user)
+    await request.services.models.admin.remove_provider(name, by=request.user)
 
 
 @get("/admin/models", guards=[require_admin], responses=REFUSALS)
 async def list_entries(request: ApiRequest) -> ModelEntriesAnswer:
     """All models, also those that cannot be asked now."""
-    return ModelEntriesAnswer(await request.services.model_admin.models())
+    return ModelEntriesAnswer(await request.services.models.admin.models())
 
 
 @post("/admin/models", guards=[require_admin], responses=REFUSALS)
 async def add_model(request: ApiRequest, data: JSONBody[ModelEntry]) -> ModelEntry:
     """Add a model of a provider. The first one is the default."""
-    return await request.services.model_admin.add_model(data, by=request.user)
+    return await request.services.models.admin.add_model(data, by=request.user)
 
 
 NAME = Annotated[str, QueryParameter(description="The model; a name may have slashes, so it is no part of the path")]
@@ -116,13 +116,13 @@ NAME = Annotated[str, QueryParameter(description="The model; a name may have sla
 @patch("/admin/model", guards=[require_admin], responses=REFUSALS)
 async def change_model(request: ApiRequest, name: NAME, data: JSONBody[ModelChange]) -> ModelEntry:
     """Change a model; what is left away stays."""
-    return await request.services.model_admin.change_model(name, data, by=request.user)
+    return await request.services.models.admin.change_model(name, data, by=request.user)
 
 
 @delete("/admin/model", guards=[require_admin], responses=REFUSALS)
 async def remove_model(request: ApiRequest, name: NAME) -> None:
     """Remove a model. Chats that name it are answered by the default from then on."""
-    await request.services.model_admin.remove_model(name, by=request.user)
+    await request.services.models.admin.remove_model(name, by=request.user)
 
 
 ROUTES = [

@@ -25,28 +25,28 @@ class PromptAnswer(msgspec.Struct, frozen=True):
 @get("/config/system-prompt", guards=[require_admin], responses=REFUSALS)
 async def get_system_prompt(request: ApiRequest) -> PromptAnswer:
     """What every chat of the deployment begins with."""
-    return PromptAnswer(await request.services.prompts.get(DEPLOYMENT) or None)
+    return PromptAnswer(await request.services.models.prompts.get(DEPLOYMENT) or None)
 
 
 @put("/config/system-prompt", guards=[require_admin], responses=REFUSALS)
 async def put_system_prompt(request: ApiRequest, data: JSONBody[Prompt]) -> PromptAnswer:
     """What every chat of the deployment begins with, from its next turn on. Null or blank is nothing."""
     prompt = checked_prompt("prompt", data.prompt, bytes_max=PROMPT_BYTES_MAX)
-    await request.services.prompts.put(DEPLOYMENT, prompt, by=request.user)
+    await request.services.models.prompts.put(DEPLOYMENT, prompt, by=request.user)
     return PromptAnswer(prompt or None)
 
 
 @get("/me/prompt", responses=REFUSALS)
 async def get_prompt(request: ApiRequest) -> PromptAnswer:
     """What models are told of the caller, in each of the caller's chats."""
-    return PromptAnswer(await request.services.prompts.get(request.user.user_id) or None)
+    return PromptAnswer(await request.services.models.prompts.get(request.user.user_id) or None)
 
 
 @put("/me/prompt", responses=REFUSALS)
 async def put_prompt(request: ApiRequest, data: JSONBody[Prompt]) -> PromptAnswer:
     """What models are told of the caller, from each chat's next turn on. Null or blank is nothing."""
     prompt = checked_prompt("prompt", data.prompt, bytes_max=PROMPT_BYTES_MAX)
-    await request.services.prompts.put(request.user.user_id, prompt)
+    await request.services.models.prompts.put(request.user.user_id, prompt)
     return PromptAnswer(prompt or None)
 
 

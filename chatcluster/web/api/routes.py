@@ -1,16 +1,15 @@
-"""All routes of the API. A new file of routes is put in here."""
+"""All routes of the API. A new file of routes is put in here, or where those for administrators are."""
 
 from __future__ import annotations
 
 from chatcluster.web.api import (
-    admin,
+    admin_routes,
     chats,
+    export,
     files,
-    limits,
     mcp,
     messages,
     models,
-    overview,
     prompts,
     push,
     sessions,
@@ -21,17 +20,16 @@ from chatcluster.web.api import (
 
 ROUTES = [
     *chats.ROUTES,
+    *export.ROUTES,
     *messages.ROUTES,
     *tool_calls.ROUTES,
     *streams.ROUTES,
     *models.ROUTES,
     *sessions.ROUTES,
     *push.ROUTES,
-    *admin.ROUTES,
-    *overview.ROUTES,
+    *admin_routes.ROUTES,
     *mcp.ROUTES,
     *prompts.ROUTES,
     *files.ROUTES,
     *usage.ROUTES,
-    *limits.ROUTES,
 ]

@@ -75,7 +75,7 @@ async def _answer(
     request: ApiRequest, since: str | None, until: str | None, group_by: GroupBy, owner_id: UUID | None
 ) -> UsageAnswer:
     query = _query(since, until, group_by, owner_id, now=datetime.now(UTC))
-    sums = await request.services.spending.usage.sums(query, limit=GROUPS_MAX)
+    sums = await request.services.models.spending.usage.sums(query, limit=GROUPS_MAX)
     return UsageAnswer(query.since, query.until, group_by, sums.total, _groups(sums), sums.has_more)
 
 

@@ -38,7 +38,7 @@ from chatcluster.tokens import Credential
 from chatcluster.web.auth import Authenticator
 from chatcluster.web.http.outlet import OUTLET, Outlet
 from chatcluster.web.http.pump import Pump
-from chatcluster.web.services import Subscriber
+from chatcluster.web.readers import Subscriber
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

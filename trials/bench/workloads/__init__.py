@@ -6,6 +6,7 @@ from bench.bench import Workload
 from bench.workloads import (
     capacity,
     claim,
+    family,
     fan_out,
     first_token,
     idle,
@@ -33,6 +34,7 @@ WORKLOADS: tuple[Workload, ...] = (
     takeover.WORKLOAD,
     tool_step.WORKLOAD,
     tool_takeover.WORKLOAD,
+    family.WORKLOAD,
     resume.WORKLOAD,
     requests.WORKLOAD,
 )

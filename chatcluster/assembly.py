@@ -1,0 +1,110 @@
+"""Which adapter stands behind which port, for loops and routes: the part of the composition root that keeps nothing.
+
+``cluster.py`` is the other part: one process, its loops, and the order in which they live.
+"""
+
+from __future__ import annotations
+
+from chatcluster.config import Settings
+from chatcluster.mcp_administration import McpAdministration
+from chatcluster.model_admin import ModelAdministration
+from chatcluster.model_directory import ModelDirectory
+from chatcluster.notices import Notices
+from chatcluster.ports import McpServers, Model, Outside, Toolbox
+from chatcluster.postgres import Database
+from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.administration import PostgresAdministration
+from chatcluster.postgres.files import PostgresFiles
+from chatcluster.postgres.limits import PostgresLimits
+from chatcluster.postgres.models import PostgresModels
+from chatcluster.postgres.prompts import PostgresPrompts
+from chatcluster.postgres.push import PostgresPush
+from chatcluster.postgres.registry import PostgresRegistry
+from chatcluster.postgres.series import PostgresSeries
+from chatcluster.postgres.sessions import PostgresSessions
+from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.usage import PostgresUsage
+from chatcluster.push_parts import push_parts
+from chatcluster.redis.connections import RedisConnection
+from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.redis.streams import RedisStreams
+from chatcluster.secrets import Keyring
+from chatcluster.sign_ins import SignIns
+from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
+from chatcluster.tool_results import READ_RESULT
+from chatcluster.tools.agents import AgentTools
+from chatcluster.tools.client_tools import ClientTools
+from chatcluster.tools.composition import Composition
+from chatcluster.tools.mcp import McpTools
+from chatcluster.tools.read_result import WithReadResult
+from chatcluster.transitions import Transitions
+from chatcluster.uploads import Uploads
+from chatcluster.web.browsers import Browsers
+from chatcluster.web.model_services import Models
+from chatcluster.web.readers import Readers
+from chatcluster.web.services import Monitoring, Overview, Services
+from chatcluster.web.tool_servers import Mcp
+
+
+def outside_of(
+    database: Database,
+    redis: RedisConnection,
+    pubsub: RedisPubSub,
+    model: Model,
+    mcp: Toolbox,
+    notices: Notices,
+    limits: SpendingLimits,
+) -> Outside:
+    """What the loops work with."""
+    store = PostgresStore(database)
+    agents = AgentTools(store, Transitions(store, notices, limits), database.settings)
+    return Outside(
+        store=store,
+        registry=PostgresRegistry(database),
+        streams=RedisStreams(redis),
+        pubsub=pubsub,
+        model=model,
+        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
+        limits=limits,
+    )
+
+
+def services_of(
+    settings: Settings,
+    *,
+    database: Database,
+    pubsub: RedisPubSub,
+    outside: Outside,
+    transitions: Transitions,
+    readers: Readers,
+    monitoring: Monitoring,
+    directory: ModelDirectory,
+    mcp: McpTools,
+    mcp_servers: McpServers,
+    keyring: Keyring,
+) -> Services:
+    """What routes work with."""
+    return Services(
+        settings=settings,
+        store=outside.store,
+        accounts=PostgresAccounts(database),
+        overview=Overview(administration=PostgresAdministration(database), series=PostgresSeries(database)),
+        browsers=Browsers(sessions=PostgresSessions(database), push=push_parts(PostgresPush(database), settings)),
+        registry=outside.registry,
+        pubsub=pubsub,
+        readers=readers,
+        transitions=transitions,
+        monitoring=monitoring,
+        uploads=Uploads(PostgresFiles(database), settings),
+        models=Models(
+            catalogue=directory.catalogue,
+            admin=ModelAdministration(PostgresModels(database), keyring, pubsub.publish),
+            prompts=PostgresPrompts(database),
+            spending=Spending(PostgresUsage(database), LimitAdministration(PostgresLimits(database), pubsub.publish)),
+        ),
+        mcp=Mcp(
+            admin=McpAdministration(mcp_servers, keyring, pubsub.publish),
+            client=mcp,
+            sign_ins=SignIns(outside.store, mcp_servers, transitions),
+        ),
+    )

@@ -1,0 +1,62 @@
+"""The commands for chats that there are: which, and what was said in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from chatcluster.cli.flags import server_options
+from chatcluster.client.client import Client
+from chatcluster.client.tool_calls import Json
+from chatcluster.local.local_cluster import reach
+
+
+@click.command()
+@click.option("--search", "-q", "words", metavar="WORDS", help="Only those with this in their title, in any case")
+@click.option("--archived", is_flag=True, help="Those in the archive, and no others")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="So many at most")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
+@server_options
+def chats(
+    *, words: str | None, archived: bool, limit: int, as_json: bool, url: str | None, token: str | None, data_dir: Path
+) -> None:
+    """List your chats, newest first.
+
+    \b
+    chatcluster chats -q invoice
+    chatcluster history ID
+    chatcluster chat --chat ID
+    """
+    from chatcluster.cli.listings import show_chats
+
+    query = {"archived": archived} | ({} if words is None else {"q": words})
+
+    async def fetch() -> list[Json]:
+        found: list[Json] = []
+        async with Client(*reach(url, token, data_dir)) as client:
+            has_more = True
+            while has_more and len(found) < limit:
+                after = {"after": found[-1]["id"]} if found else {}
+                page = await client.chats(limit=min(100, limit - len(found)), **query, **after)
+                found += page["chats"]
+                has_more = page["has_more"]
+        return found
+
+    show_chats(trio.run(fetch), as_json=as_json)
+
+
+@click.command()
+@click.argument("chat_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="The chat and its messages as JSON instead of Markdown")
+@server_options
+def history(*, chat_id: str, as_json: bool, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Print what was said in a chat, as Markdown."""
+
+    async def fetch() -> Any:
+        async with Client(*reach(url, token, data_dir)) as client:
+            return await client.export(chat_id, "json" if as_json else "markdown")
+
+    click.echo(trio.run(fetch).decode(), nl=as_json)

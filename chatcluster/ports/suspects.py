@@ -1,0 +1,18 @@
+"""Chats that may be what ended their owners: how many deaths make one, and for how long it has its owner for itself."""
+
+from __future__ import annotations
+
+SUSPECTED_TAKEOVERS = 3
+"""A chat of which so many tenures in a row did not end in order may be what ended them."""
+
+SUSPECTED_SECONDS = 2.0
+"""For so long at most it has its owner for itself, as far as such chats go: if that dies meanwhile, it was this one."""
+
+
+def alone_seconds(takeovers: int) -> float:
+    """For how long a suspect in so many tenures has its owner for itself.
+
+    An eighth of ``SUSPECTED_SECONDS`` at first, because those that wait for it are suspected with it and most are
+    innocent, and twice as long with each further death, which tells those that kill slowly.
+    """
+    return SUSPECTED_SECONDS * 2.0 ** min(0, takeovers - SUSPECTED_TAKEOVERS - 4)

@@ -1,0 +1,11 @@
+"""The model of a deployment whose settings are its only provider."""
+
+from __future__ import annotations
+
+from chatcluster.config import Settings
+from chatcluster.llm.client import HttpModel
+from chatcluster.llm.wires import settings_routing
+
+
+def settings_model(settings: Settings) -> HttpModel:
+    return HttpModel(settings_routing(settings), concurrent=settings.slots, first_url=settings.llm_base_url.strip())

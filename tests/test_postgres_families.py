@@ -1,0 +1,102 @@
+"""Families on Postgres: what does not grow with the cluster, what waits for whom, and what cannot be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from contract_worlds import World, open_world
+from postgres_sessions import execute, open_session
+from test_families_contract import parent, spawn
+
+from chatcluster.config import Settings
+from chatcluster.postgres import Connection, Database, Session, open_database
+from chatcluster.postgres.queries import load_queries
+
+pytestmark = pytest.mark.postgres
+
+LEDGER, FAMILIES = load_queries("ledger.sql"), load_queries("families.sql")
+INSERT_CHATS = """
+    INSERT INTO chats (id, owner_id, title, status, snapshot_version, history_version, open_calls, action_deadline)
+    SELECT gen_random_uuid(), gen_random_uuid(), '', 'requires_action', 1, 1, 1, now() + interval '1 day'
+    FROM generate_series(1, $1::int)
+"""
+INSERT_CALLS = """
+    WITH asking AS (
+        INSERT INTO messages (chat_id, revision, role, content) SELECT id, 1, 'assistant', '[]' FROM chats
+        RETURNING id, chat_id
+    )
+    INSERT INTO tool_calls (chat_id, message_id, call_id, name, state, deadline)
+    SELECT chat_id, id, 'c', 'tool', 'approval', now() + interval '1 day' FROM asking
+"""
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    async with open_world(database_url) as world:
+        yield world
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(Settings(database_url=database_url, statement_timeout_seconds=60)) as database:
+        yield database
+
+
+@pytest.fixture
+async def by_hand(database: Database) -> AsyncIterator[Session]:
+    async with open_session(database, "by hand") as session:
+        yield session
+
+
+def blocks_of(explained: str) -> int:
+    plan: dict[str, Any] = json.loads(explained)[0]["Plan"]
+    blocks: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return blocks
+
+
+async def test_p10_what_a_chat_waits_for_is_found_however_many_others_wait(database: Database) -> None:
+    async def measure(connection: Connection) -> int:
+        await connection.execute(INSERT_CHATS, 20_000)
+        await connection.execute(INSERT_CALLS)
+        await connection.execute("ANALYZE chats")
+        await connection.execute("ANALYZE tool_calls")
+        chat_id = await connection.fetchval("SELECT id FROM chats LIMIT 1")
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {LEDGER['select_actions']}"
+        return blocks_of(await connection.fetchval(explain, chat_id))
+
+    assert await database.transaction(measure) < 50
+
+
+async def test_an_order_of_a_newer_version_is_left_to_one(world: World, by_hand: Session) -> None:
+    agent = (await spawn(world, await parent(world))).chat
+    await execute(
+        by_hand,
+        "INSERT INTO family_orders (chat_id, root_id, word) VALUES ($1, $2, 'sing')",
+        agent.id,
+        agent.root_id,
+    )
+    assert await world.store.obey(agent.id) is None
+    assert await world.store.due_orders(10) == (agent.id,)
+
+
+async def test_whoever_obeys_sees_what_an_order_that_was_given_twice_is_about(
+    database: Database, by_hand: Session
+) -> None:
+    """The second is held until what it is about is committed: so it is not carried out before."""
+    chat_id = uuid4()
+
+    async def is_free(connection: Connection) -> bool:
+        free = "SELECT EXISTS (SELECT FROM family_orders WHERE chat_id = $1 FOR UPDATE SKIP LOCKED)"
+        return bool(await connection.fetchval(free, chat_id))
+
+    await execute(by_hand, FAMILIES["order_look"], chat_id, "look")
+    assert await database.transaction(is_free)
+    await execute(by_hand, "BEGIN")
+    await execute(by_hand, FAMILIES["order_look"], chat_id, "look")
+    assert not await database.transaction(is_free)
+    await execute(by_hand, "COMMIT")
+    assert await database.transaction(is_free)

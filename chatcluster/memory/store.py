@@ -357,10 +357,7 @@ class MemoryStore(Claims, MemoryLedger):
         bill = self._database.bill_of(row, since=max((turn.revision for turn in row.turns), default=1))
         turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code, bill if bill.attempts else None)
         row.turns.append(turn)
-        if row.id not in self._database.kept.families.kin:
-            self._database.kept.browsers.push.note(
-                row.owner_id, row.id, turn.outcome, tokens=self._database.tokens, now=self._database.clock()
-            )
+        self._database.note_for_push(row, turn.outcome)
         return turn
 
     def _message(self, new: NewMessage, revision: int) -> Message:

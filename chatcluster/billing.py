@@ -27,12 +27,12 @@ class Unbooked:
         self._spent: list[Spent] = []
 
     @contextmanager
-    def attempt(self, chat: Chat, attempt: Attempt) -> Iterator[None]:
-        """The attempt takes place in this block, and its end is that of the block."""
+    def attempt(self, chat: Chat, attempt: Attempt, *, compaction: bool = False) -> Iterator[None]:
+        """The attempt takes place in this block, and its end is that of the block. Of an answer, or of a summary."""
         outcome = SpentOutcome.INTERRUPTED
         try:
             yield
-            outcome = SpentOutcome.COMMITTED
+            outcome = SpentOutcome.COMPACTION if compaction else SpentOutcome.COMMITTED
         except ProviderError:
             outcome = SpentOutcome.FAILED
             raise

@@ -19,7 +19,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,7 @@ from chatcluster.listening import inherited_socket, listening_socket
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
 from chatcluster.llm.sent_files import SentFiles
+from chatcluster.llm.windows import catalogue_windows
 from chatcluster.loop_watch import spare_pauses, watch_loop
 from chatcluster.metrics import Metrics
 from chatcluster.model_directory import ModelDirectory
@@ -72,7 +73,7 @@ from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
 from chatcluster.web.readers import Readers
-from chatcluster.web.services import Monitoring
+from chatcluster.web.services import Monitoring, Services
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -138,7 +139,9 @@ class _Process:
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
+        windows = catalogue_windows(lambda: directory.known, settings)
         outside = outside_of(database, redis, self._pubsub, model, mcp.toolbox, notices, spending)
+        outside = replace(outside, windows=windows)
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -180,7 +183,25 @@ class _Process:
             keyring=keyring,
         )
         self.tally = Tally(services.overview.series)
-        self._later_loops = (
+        self._later_loops = self._loops(services, redis_health, purge, mcp, directory, spending)
+        """Those that begin when the schema is there."""
+        self._app: WebApp = create_app(services)
+        self._server = _server(self._app, settings, connections)
+        self._waiting_for_schema = trio.CancelScope()
+        self._noticed_at = 0.0
+        """When load balancers know that this replica drains."""
+        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
+
+    def _loops(
+        self,
+        services: Services,
+        redis_health: RedisHealth,
+        purge: Purge,
+        mcp: McpTools,
+        directory: ModelDirectory,
+        spending: SpendingLimits,
+    ) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return (
             redis_health.run,
             purge.run,
             mcp.run,
@@ -191,13 +212,6 @@ class _Process:
             partial(spending.run, self._pubsub),
             self._titling.run,
         )
-        """Those that begin when the schema is there."""
-        self._app: WebApp = create_app(services)
-        self._server = _server(self._app, settings, connections)
-        self._waiting_for_schema = trio.CancelScope()
-        self._noticed_at = 0.0
-        """When load balancers know that this replica drains."""
-        metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
 
     @classmethod
     async def open(

@@ -14,13 +14,17 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import UUID
 
 from chatcluster.errors import ConfigError
+from chatcluster.setting_checks import (
+    check_header_text,
+    check_http_url,
+    check_range,
+    check_worker_id,
+    flag_name,
+)
 from chatcluster.texts import is_visible
 
 ENV_PREFIX = "CHATCLUSTER_"
@@ -108,6 +112,8 @@ class Settings:
         "text,image,pdf", "What that server's models take in a conversation; the rest is replaced by a note"
     )
     llm_include_usage: bool = setting(True, "Ask the provider for token counts (a few old servers refuse that)")
+    llm_context_tokens: int = setting(0, "Tokens that this model takes; 0: unknown", minimum=0, maximum=1 << 30)
+    compaction_percent: int = setting(70, "A chat that fills more of them is summarised", minimum=10, maximum=95)
     model_silence_seconds: float = setting(
         600.0, "Abort an attempt when the model is silent for this long; 0 turns that off", minimum=0
     )
@@ -243,7 +249,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
+            check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
         if self.lease_ttl_seconds < 3 * self.heartbeat_seconds:
             raise ConfigError(
                 "lease-ttl-seconds must be at least 3 x heartbeat-seconds: one late heartbeat is no death"
@@ -253,7 +259,7 @@ class Settings:
         if self.retry_base_seconds > self.retry_cap_seconds:
             raise ConfigError("retry-base-seconds must not be above retry-cap-seconds")
         if self.replaces:
-            _check_worker_id(self.replaces)
+            check_worker_id(self.replaces)
         if self.llm_base_url:
             check_http_url("llm-base-url", self.llm_base_url.strip())
         check_header_text("llm-api-key", self.llm_api_key.strip())
@@ -304,49 +310,6 @@ class Settings:
         return self.public_url.strip().rstrip("/") or f"http://{self.advertised_address(port)}"
 
 
-def _check_range(name: str, value: Any, minimum: float | None, maximum: float | None) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{flag_name(name)} must be finite, not {value:g}")
-    if minimum is not None and value < minimum:
-        raise ConfigError(f"{flag_name(name)} must be at least {minimum:g}, not {value:g}")
-    if maximum is not None and value > maximum:
-        raise ConfigError(f"{flag_name(name)} must be at most {maximum:g}, not {value:g}")
-
-
-def _check_worker_id(text: str) -> None:
-    try:
-        UUID(text)
-    except ValueError:
-        raise ConfigError("replaces must be a worker ID, as `chatcluster replicas` lists them") from None
-
-
-def check_http_url(flag: str, url: str) -> None:
-    """Raises ``ConfigError``. The URL is not repeated in it, as it may have a password."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        usable = usable and url.isprintable() and not set(parts.netloc) & set(' \\"<>^`{|}')
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"{flag} must be a URL that begins with http:// or https:// and names a host")
-
-
-def is_on_this_machine(url: str) -> bool:
-    """Whether an http URL, one that has been checked, names this machine by its loopback address."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def check_header_text(flag: str, text: str) -> None:
-    """A secret that no header can carry would fail with each request. Raises ``ConfigError``, without the secret."""
-    if not (text.isascii() and text.isprintable()):
-        raise ConfigError(f"{flag} must be printable ASCII")
-
-
 def require_servers(settings: Settings) -> None:
     """Raises ``ConfigError`` without the URLs of Postgres and Redis."""
     for url, flag in ((settings.database_url, "database-url"), (settings.redis_url, "redis-url")):
@@ -361,10 +324,6 @@ def require_key(settings: Settings) -> None:
         raise ConfigError(
             "--llm-api-key (or CHATCLUSTER_LLM_API_KEY) is needed; any word will do for a server that wants none"
         )
-
-
-def flag_name(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def env_name(name: str) -> str:

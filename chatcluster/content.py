@@ -109,6 +109,20 @@ class OpaquePart(msgspec.Struct, tag="opaque", frozen=True, omit_defaults=True):
     prefix: str = ""
 
 
+class SummaryPart(msgspec.Struct, tag="summary", frozen=True, omit_defaults=True):
+    """For the model alone: what takes the place of all messages before it, but of those that it ``keeps``.
+
+    ``kept_bytes``: what those count for. ``steps``: the model's responses in the turn under way that are in it.
+    ``tight``: it is the so many-th summary in a row that left no headroom.
+    """
+
+    text: str
+    keeps: tuple[int, ...] = ()
+    kept_bytes: int = 0
+    steps: int = 0
+    tight: int = 0
+
+
 class ToolArgumentsPart(msgspec.Struct, tag="tool_arguments", frozen=True):
     """On the stream alone: more of the arguments of a call that has begun."""
 
@@ -141,6 +155,7 @@ Part = (
     | ImagePart
     | FilePart
     | OpaquePart
+    | SummaryPart
     | ToolArgumentsPart
     | ToolProgressPart
     | NoticePart
@@ -150,23 +165,35 @@ Parts = tuple[Part, ...]
 STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, NoticePart)
 """Parts that no message has."""
 
-UNSEEN = (ReasoningPart, OpaquePart, *STREAMED_ONLY)
+HIDDEN = (OpaquePart, SummaryPart)
+"""Parts that are in history, and are shown to nobody."""
+
+UNSEEN = (ReasoningPart, *HIDDEN, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
 
 CONTENT_VERSION = 3
 """Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text. 2: all but
-files. 3: files."""
+files and summaries. 3: those."""
 
 
 def content_version_of(parts: Iterable[Part]) -> int:
     """The lowest version of chatcluster's content that has all of these parts."""
     version = 1
     for part in parts:
-        if isinstance(part, FilePart):
+        if isinstance(part, FilePart | SummaryPart):
             return 3
         if not isinstance(part, TextPart | ReasoningPart | ToolCallPart):
             version = 2
     return version
+
+
+def seen(parts: Parts) -> Parts:
+    """The parts without those that are hidden: the very same if there is none."""
+    return tuple(part for part in parts if not isinstance(part, HIDDEN)) if has_hidden(parts) else parts
+
+
+def has_hidden(parts: Parts) -> bool:
+    return any(isinstance(part, HIDDEN) for part in parts)
 
 
 def files_in(parts: Iterable[Part]) -> tuple[UUID, ...]:
@@ -186,7 +213,8 @@ def strings_of(part: msgspec.Struct) -> Iterator[str]:
             yield value
         elif isinstance(value, tuple):
             for piece in value:
-                yield from strings_of(piece)
+                if isinstance(piece, msgspec.Struct):
+                    yield from strings_of(piece)
 
 
 def is_visible(parts: Iterable[Part]) -> bool:

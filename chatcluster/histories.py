@@ -7,6 +7,10 @@ have one. So a long history can keep waiting other long ones, and nothing else.
 
 What happens on failure: a history above its bound raises ``HistoryTooLarge``, one that cannot be read ``Unreadable``,
 one that changed while it was read ``Moved``, one that there is no place for ``NoPlace``.
+
+Of a history that was summarised, what the model is given is read: the newest summary, what it keeps, and what came
+since. A version that knew nothing of summaries may have edited it; then there is none where it is said to be, and the
+whole history is read.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.byte_places import Places
-from chatcluster.chat import ErrorInfo
 from chatcluster.config import Settings
+from chatcluster.content import SummaryPart
+from chatcluster.context import newest_summary, prompt_of
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
 from chatcluster.parts import Message, strings_of
 from chatcluster.ports import Chat, HistoryPage, Store
@@ -36,14 +41,6 @@ PLACE_SECONDS_MAX = 10.0
 def bytes_max_of(settings: Settings) -> int:
     """What is read of a history: all that may be sent to a chat, and one more answer."""
     return settings.history_bytes_max + settings.attempt_bytes_max
-
-
-def error_of(error: HistoryTooLarge | Unreadable) -> ErrorInfo:
-    """What a turn ends in whose history cannot be had."""
-    if isinstance(error, HistoryTooLarge):
-        text = f"{error}; edit an earlier message, which deletes what follows it, or start a new chat"
-        return ErrorInfo("history_too_large", text)
-    return ErrorInfo("unreadable", "the history of this chat cannot be read by this version; start a new chat")
 
 
 class History:
@@ -77,6 +74,11 @@ class History:
         if self._size_bytes > self._bytes_max:
             raise self._too_large()
 
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What of it the model is given."""
+        return prompt_of(self.messages or ())
+
     async def read(self, chat: Chat) -> None:
         """All messages, as of the version of ``chat``."""
         self.messages = await until_known(lambda: self._read(chat), chat.id)
@@ -92,7 +94,20 @@ class History:
 
     async def _read(self, chat: Chat) -> list[Message]:
         self.close()
-        page = await self._page(chat, 0, self._bytes_max)
+        since = chat.summaries[-1] if chat.summaries else 0
+        messages, size_bytes = await self._read_from(chat, since)
+        if since:
+            _, summary = newest_summary(messages)
+            if summary is None:
+                self.close()
+                messages, size_bytes = await self._read_from(chat, 0)
+            else:
+                messages[:0] = await self._kept(chat, summary, frozenset(message.id for message in messages))
+        self._keep(size_bytes)
+        return messages
+
+    async def _read_from(self, chat: Chat, since: int) -> tuple[list[Message], int]:
+        page = await self._page(chat, 0, self._bytes_max, since=since)
         messages, size_bytes = list(page.messages), page.size_bytes
         if page.has_more:
             await self._take_place()
@@ -100,8 +115,16 @@ class History:
             page = await self._page(chat, messages[-1].id, self._bytes_max - size_bytes)
             messages.extend(page.messages)
             size_bytes += page.size_bytes
-        self._keep(size_bytes)
-        return messages
+        return messages, size_bytes
+
+    async def _kept(self, chat: Chat, summary: SummaryPart, read: frozenset[int]) -> list[Message]:
+        """What the summary keeps of the messages before it: a few, each read alone."""
+        kept: list[Message] = []
+        for message_id in summary.keeps:
+            if message_id not in read:
+                page = await self._page(chat, message_id - 1, self._bytes_max, page_bytes=1)
+                kept.extend(message for message in page.messages if message.id == message_id)
+        return kept
 
     async def _take_place(self) -> None:
         with trio.move_on_after(PLACE_SECONDS_MAX):
@@ -117,9 +140,15 @@ class History:
             self._places.give_back(self._held_bytes - size_bytes)
             self._held_bytes = size_bytes
 
-    async def _page(self, chat: Chat, after: int, bytes_left: int) -> HistoryPage:
+    async def _page(
+        self, chat: Chat, after: int, bytes_left: int, *, since: int = 0, page_bytes: int | None = None
+    ) -> HistoryPage:
         page = await self._store.read_history(
-            chat.id, after=after, page_bytes=PAGE_BYTES, message_bytes_max=min(bytes_left, MESSAGE_BYTES_MAX)
+            chat.id,
+            after=after,
+            page_bytes=page_bytes or PAGE_BYTES,
+            message_bytes_max=min(bytes_left, MESSAGE_BYTES_MAX),
+            since=since,
         )
         if page.size_bytes > bytes_left:
             raise self._too_large()

@@ -22,8 +22,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import trio
 
-from chatcluster.config import is_on_this_machine
 from chatcluster.errors import ConfigError
+from chatcluster.setting_checks import is_on_this_machine
 
 PROBE_SECONDS = 1
 PEER_SILENCE_MS_MAX = 2000

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from chatcluster.config import check_http_url
 from chatcluster.errors import ConfigError, InvalidRequest
 from chatcluster.ports import ApiKeyAuth, ClientCredentialsAuth, HeadersAuth, McpSettings, OAuthAuth, Transport
+from chatcluster.setting_checks import check_http_url
 from chatcluster.texts import is_visible
 
 URL_CHARS_MAX = 2000

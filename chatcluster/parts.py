@@ -41,6 +41,7 @@ from chatcluster.content import (
     content_version_of,
     is_visible,
     joined,
+    seen,
     storable,
     strings_of,
     text_of,
@@ -215,11 +216,9 @@ def decode_parts(data: bytes | str) -> Parts:
 
 
 def shown(message: Message) -> Message:
-    """The message as its readers get it: without what only the provider understands."""
-    if not any(isinstance(part, OpaquePart) for part in message.parts):
-        return message
-    parts = tuple(part for part in message.parts if not isinstance(part, OpaquePart))
-    return msgspec.structs.replace(message, parts=parts)
+    """The message as its readers get it: without what only the provider understands, or the model is told."""
+    parts = seen(message.parts)
+    return message if parts is message.parts else msgspec.structs.replace(message, parts=parts)
 
 
 class Cursor(NamedTuple):

@@ -30,9 +30,8 @@ import trio
 from chatcluster import __version__, telemetry
 from chatcluster.byte_places import Places
 from chatcluster.config import Settings
-from chatcluster.deadlines import sweep_deadlines
+from chatcluster.deadlines import sweep
 from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
-from chatcluster.families import sweep_families
 from chatcluster.heartbeat import Lease, hold_lease
 from chatcluster.histories import LONG_HISTORIES_BYTES
 from chatcluster.notices import Notices
@@ -143,8 +142,7 @@ class Replica:
             telemetry.event("replica.started", worker_id=str(self.worker_id), name=self._row.name)
             self._on_incarnation(self.worker_id)
             listening.start_soon(self.tenures.follow_hints)
-            listening.start_soon(sweep_deadlines, self._outside.store, self._notices)
-            listening.start_soon(sweep_families, self._outside.store, self._notices)
+            listening.start_soon(sweep, self._outside.store, self._notices)
             async with trio.open_nursery() as runners:
                 await self._intake(runners)
                 lease.draining = True

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from chatcluster.chat import ChatState, Decision, Edit, EditQueued, Queued, Send, SubmitToolResults, UserCommand
+from chatcluster.content import SummaryPart
 from chatcluster.errors import ChatFull
 from chatcluster.parts import Message, NewMessage, Parts, QueuedMessage, encode
 from chatcluster.ports import MESSAGE_BYTES
@@ -44,6 +45,15 @@ def require_room(held_bytes: int, parts: Parts, *, bytes_max: int) -> None:
             "which deletes what follows it, delete queued messages, or start a new chat",
             bytes_max=bytes_max,
         )
+
+
+def kept_bytes(before: ChatState, decision: Decision) -> int | None:
+    """What the chat holds without the change, where a summary says what counts of its history from now on."""
+    for message in decision.messages:
+        for part in message.parts:
+            if isinstance(part, SummaryPart):
+                return part.kept_bytes + bytes_of(before.queue)
+    return None
 
 
 def change_bytes(before: ChatState, decision: Decision) -> int:

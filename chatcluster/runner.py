@@ -18,6 +18,8 @@ What happens on each failure:
 * Redis cannot be reached: nothing; parts pause (``publisher.py``);
 * ``Fenced``: another tenure is on; this one ends without any further effect. The same if there is no such chat any
   more, as a failover may have lost its creation;
+* the prompt is too long: a summary takes the place of the history, once, or the turn ends in an error that says what to
+  do (``compaction.py``);
 * the history cannot be read, or is too long: the turn ends in an ``error`` that says so (``histories.py``);
 * the part stream is ahead of Postgres: Postgres wins (``overrule.py``);
 * the chat has content of a newer version: it is given back, to a replica that can read it;
@@ -30,7 +32,7 @@ the old one, then reads what the dead tenure's last attempt had said, and keeps 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -44,7 +46,6 @@ from chatcluster.chat import (
     Fail,
     FinishInterruption,
     FinishTurn,
-    KeepAnswer,
     OwnerCommand,
     Release,
     Retry,
@@ -53,6 +54,7 @@ from chatcluster.chat import (
     Status,
     Underway,
 )
+from chatcluster.compaction import Compaction, Steps
 from chatcluster.config import Settings
 from chatcluster.errors import (
     ChatNotFound,
@@ -66,11 +68,20 @@ from chatcluster.errors import (
     UsageLimitExceeded,
 )
 from chatcluster.held_chat import HeldChat
-from chatcluster.histories import error_of
 from chatcluster.parts import CONTENT_VERSION, PAUSED, Message, NewMessage, Role, ToolCallPart
 from chatcluster.ports import Chat, ModelRequest, Outside
 from chatcluster.resumption import Forsaken, begin, last_words
-from chatcluster.turn import CallModel, Finish, RunCalls, after_deaths, after_failure, asked_model, next_step
+from chatcluster.turn import (
+    CallModel,
+    Finish,
+    RunCalls,
+    Summarize,
+    after_deaths,
+    after_failure,
+    asked_model,
+    next_step,
+    without_history,
+)
 from chatcluster.turn_calls import TurnCalls
 
 RELEASE_SECONDS_MAX = 2.0
@@ -103,6 +114,8 @@ class Runner:
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
         self._calls: TurnCalls
+        steps = Steps(self._start_attempt, self._whole_request, self._end, self._failed)
+        self._compaction = Compaction(held, outside, settings, steps)
         self._forsaken: Forsaken
 
     def __repr__(self) -> str:
@@ -202,13 +215,15 @@ class Runner:
         try:
             self._held.history.require_room()
         except HistoryTooLarge as error:  # of results, as a rule
-            await self._fail(error_of(error))
+            await self._fail(without_history(error))
             return
-        match next_step(messages, steps_max=self._settings.steps_max):
-            case CallModel():
-                if (excess := await self._excess(messages)) is not None:
-                    await self._fail(ErrorInfo(excess.code, excess.message))
-                else:
+        match next_step(messages, steps_max=self._settings.steps_max, compacting=self.chat.compacting):
+            case CallModel() if (excess := await self._excess(messages)) is not None:
+                await self._fail(ErrorInfo(excess.code, excess.message))
+            case CallModel() | Summarize() as step:
+                if self.chat.retry is not None and not await self._wait_for_retry():
+                    return
+                if not await self._compaction.comes_first(messages, asked_for=isinstance(step, Summarize)):
                     await self._attempt(messages)
             case RunCalls(calls):
                 await self._run_calls(calls)
@@ -230,9 +245,8 @@ class Runner:
 
     # --- an attempt at a model response -------------------------------------------------------
 
-    async def _attempt(self, messages: list[Message]) -> None:
-        if self.chat.retry is not None and not await self._wait_for_retry():
-            return
+    async def _start_attempt(self) -> bool:
+        """Whether the chat may have been in the middle of this attempt when the tenure began."""
         number = (self.chat.history_version, self.chat.attempt)
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
             await self._held.commit(StartAttempt(self.chat.attempt + 1))
@@ -241,8 +255,13 @@ class Runner:
         self._attempted = (chat.history_version, chat.attempt)
         self._held.said = Said()
         self._calls.forget_results()
-        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._keep_answer)
-        request = self._request(messages, asked_model(messages))
+        return takes_over
+
+    async def _attempt(self, messages: list[Message]) -> None:
+        takes_over = await self._start_attempt()
+        chat = self.chat
+        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._held.keep_answer)
+        request = self._request(asked_model(messages))
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
                 answer = await self._held.unless_moved(lambda: self._ask(attempt, request, takes_over=takes_over))
@@ -253,7 +272,7 @@ class Runner:
                 telemetry.event("chat.not_resumed", chat_id=str(chat.id), kind=error.kind)
                 return  # another attempt, at once
             self._held.said = attempt.partial()
-            await self._failed(error)
+            await (self._compaction.overflowed() if error.kind == "context_overflow" else self._failed(error))
             return
         except Moved:
             self._forsaken.tell(request, attempt.answer_id)
@@ -262,7 +281,11 @@ class Runner:
         if answer is None:
             self._forsaken.tell(request, attempt.answer_id)
             await self._held.reload()
-        elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
+        else:
+            await self._take(answer)
+
+    async def _take(self, answer: NewMessage) -> None:
+        if calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
             await self._calls.commit(answer, calls)
             self._rest()
         elif answer.finish_reason == PAUSED:
@@ -270,23 +293,24 @@ class Runner:
         else:
             await self._end(FinishTurn((answer,)), "finished")
 
-    def _request(self, messages: list[Message], model: str | None) -> ModelRequest:
-        return ModelRequest(self.chat.id, tuple(messages), model or self.chat.model, failures=self.chat.failures)
+    def _request(self, model: str | None) -> ModelRequest:
+        prompt = self._held.history.prompt
+        return ModelRequest(self.chat.id, prompt, model or self.chat.model, failures=self.chat.failures)
+
+    async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
+        """With the tools and all that the model is told before the conversation, once that is known."""
+        await self._calls.tools.ask(self.chat)
+        return self._calls.told(self._request(asked_model(messages)))
 
     async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
         """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
-        request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
-        await self._calls.tools.ask(self.chat)
-        for notice in self._calls.tools.news():
+        with telemetry.span("stage.ended", stage="prepare"):
+            request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
+            await self._calls.tools.ask(self.chat)
+        for notice in (*self._compaction.news(), *self._calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt):
             return await attempt.run(self._calls.told(request))
-
-    async def _keep_answer(self, answer_id: str) -> None:
-        """Whoever owns the chat next can go on with this answer."""
-        known = Underway.of(self.chat)
-        if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
-            await self._held.commit(KeepAnswer(answer_id))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -295,8 +319,10 @@ class Runner:
             await trio.sleep(self._retry_seconds)
             return True
 
-        if await self._held.unless_moved(wait):
-            return True
+        with telemetry.span("stage.ended", stage="retry_wait") as stage:
+            if await self._held.unless_moved(wait):
+                return True
+            stage["error"] = "cancelled"
         await self._held.reload()
         return False
 
@@ -322,10 +348,11 @@ class Runner:
     async def _read_or_end(self) -> None:
         """A history that cannot be read ends the turn; one that there is no place for is another replica's to read."""
         try:
-            await self._held.unless_moved(lambda: self._held.history.read(self.chat))
+            with telemetry.span("stage.ended", stage="history"):
+                await self._held.unless_moved(lambda: self._held.history.read(self.chat))
         except (HistoryTooLarge, Unreadable) as error:
             telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
-            await self._fail(error_of(error))
+            await self._fail(without_history(error))
         except NoPlace:
             await self._release()
         else:
@@ -366,7 +393,7 @@ class Runner:
         """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
         self._held.said = await last_words(self._held, self._outside)
         if (underway := Underway.of(self.chat)) is not None:
-            request = self._request([], await self._held.history.asked_model(self.chat))
+            request = self._request(await self._held.history.asked_model(self.chat))
             self._forsaken.tell(request, underway.answer_id)
 
     # --- unhappy ends -------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import msgspec
 from chatcluster.backoff import grown_seconds
 from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
-from chatcluster.errors import ProviderError
+from chatcluster.context import has_news, summary_in
+from chatcluster.errors import HistoryTooLarge, ProviderError, Unreadable
 from chatcluster.parts import PAUSED, Message, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat
 
@@ -22,6 +23,10 @@ PAUSES_MAX = 10
 
 class CallModel(msgspec.Struct, frozen=True):
     """Ask the model for the next assistant message."""
+
+
+class Summarize(msgspec.Struct, frozen=True):
+    """Put a summary in the place of the history, as the user asked for."""
 
 
 class RunCalls(msgspec.Struct, frozen=True):
@@ -34,18 +39,21 @@ class Finish(msgspec.Struct, frozen=True):
     """The turn is complete; nothing is left to say."""
 
 
-Step = CallModel | RunCalls | Finish
+Step = CallModel | Summarize | RunCalls | Finish
 
 
-def next_step(messages: Sequence[Message], *, steps_max: int) -> Step:
+def next_step(messages: Sequence[Message], *, steps_max: int, compacting: bool = False) -> Step:
     """The next step of a running chat with this history; at most ``steps_max`` model responses a turn.
 
-    A turn that reaches ``steps_max`` ends as it is, without an error, once what was called has its results.
+    A chat that is ``compacting`` answers nobody. A turn that reaches ``steps_max`` ends as it is, without an error,
+    once what was called has its results.
     """
-    if not messages:
-        return Finish()
     if calls := open_calls(messages):
         return RunCalls(tuple(calls))
+    if compacting and has_news(messages):
+        return Summarize()
+    if compacting or not messages:
+        return Finish()
     is_answered = messages[-1].role is Role.ASSISTANT and not goes_on(messages)
     return Finish() if is_answered or steps_taken(messages) >= steps_max else CallModel()
 
@@ -85,6 +93,9 @@ def steps_taken(messages: Sequence[Message]) -> int:
     for message in reversed(messages):
         if message.role is Role.USER:
             break
+        summary = summary_in(message)
+        if summary is not None:
+            return steps + summary.steps
         steps += message.role is Role.ASSISTANT
     return steps
 
@@ -115,3 +126,11 @@ def after_deaths(chat: Chat) -> ErrorInfo:
     """The end of a turn that too many replicas in a row died with."""
     text = f"gave up: {chat.takeovers - 1} replicas in a row died while they worked on this"
     return ErrorInfo("attempts_exhausted", text, retryable=True)
+
+
+def without_history(error: HistoryTooLarge | Unreadable) -> ErrorInfo:
+    """The end of a turn whose history cannot be had."""
+    if isinstance(error, HistoryTooLarge):
+        text = f"{error}; edit an earlier message, which deletes what follows it, or start a new chat"
+        return ErrorInfo("history_too_large", text)
+    return ErrorInfo("unreadable", "the history of this chat cannot be read by this version; start a new chat")

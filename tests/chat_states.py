@@ -22,6 +22,7 @@ from chatcluster.chat import (
     Close,
     Command,
     CommitStep,
+    CommitSummary,
     Compact,
     Configure,
     DeleteQueued,
@@ -58,6 +59,7 @@ from chatcluster.chat import (
     Unarchive,
     digest_of,
 )
+from chatcluster.content import SummaryPart
 from chatcluster.parts import NewMessage, Parts, Role, TextPart, ToolCallPart, ToolResultPart
 
 CHAT = UUID(int=1)
@@ -81,6 +83,12 @@ def assistant(words: str, *calls: str, finish_reason: str = "stop") -> NewMessag
 
 def result(call_id: str, content: str = "done") -> NewMessage:
     return NewMessage(Role.TOOL, (ToolResultPart(call_id, content),))
+
+
+def summary(words: str, *keeps: int, call_id: str = "summary") -> tuple[NewMessage, NewMessage]:
+    """The call that stands for a summary, and its result, in which that is."""
+    asked = NewMessage(Role.ASSISTANT, (ToolCallPart(call_id, "chat_summarized", "{}"),), finish_reason="tool_calls")
+    return asked, NewMessage(Role.TOOL, (ToolResultPart(call_id, words), SummaryPart(words, keeps)))
 
 
 def queue_of(*words: str) -> tuple[Queued, ...]:
@@ -167,6 +175,7 @@ def every_state() -> Iterator[ChatState]:
                 for open_calls in WAITING_CALLS:
                     yield state_of(status, queue=queue, open_calls=open_calls)
             case _:
+                yield state_of(status, queue=queue, compacting=True)
                 for open_calls in (*OPEN_CALLS, MIXED_CALLS):
                     yield state_of(status, queue=queue, open_calls=open_calls)
 
@@ -201,6 +210,7 @@ EVENTS: dict[str, Command] = {
     "CommitStep": CommitStep((result("call"),)),
     "StartCalls": StartCalls(("call",)),
     "AskAgain": AskAgain(("call",), 60.0),
+    "CommitSummary": CommitSummary(summary("what was said")),
     "AwaitSignIn": AwaitSignIn(("call",), 60.0),
     "FinishTurn": FinishTurn((assistant("the answer"),)),
     "FinishInterruption": FinishInterruption(assistant("half an ans", finish_reason="interrupted")),
@@ -271,6 +281,8 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return SignedIn((call_id,))
         case ExpireCalls():
             return ExpireCalls(tuple(open_call.call_id for open_call in seen.open_calls if open_call.waits)[:1])
+        case CommitSummary():
+            return CommitSummary(summary(f"summary {number}", call_id=f"summary {number}"))
         case ReportAgents():
             waiting = [open_call.call_id for open_call in seen.open_calls if open_call.state is AGENTS]
             return ReportAgents(tuple(ToolResult(one, "the report") for one in waiting[:1]))

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -84,6 +84,7 @@ class Cluster:
     def __init__(self, database_url: str, redis_url: str, directory: Path) -> None:
         self.replicas: list[Process] = []
         self.token = ""
+        self.simulator_url = ""
         self._environment = dict(os.environ) | {
             "CHATCLUSTER_DATABASE_URL": database_url,
             "CHATCLUSTER_REDIS_URL": redis_url,
@@ -95,10 +96,12 @@ class Cluster:
         self._directory = directory
         self._processes: list[Process] = []
 
-    async def start(self, replicas: int, **settings: object) -> Self:
-        simulator = self._spawn("simulator", ["simulate-llm", "--port", "0"], {})
-        port = (await simulator.next_ready())["port"]
-        self._environment["CHATCLUSTER_LLM_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+    async def start(self, replicas: int, *, simulator: Sequence[str] = (), **settings: object) -> Self:
+        """``simulator``: options of the simulated model."""
+        model = self._spawn("simulator", ["simulate-llm", "--port", "0", *simulator], {})
+        port = (await model.next_ready())["port"]
+        self.simulator_url = f"http://127.0.0.1:{port}"
+        self._environment["CHATCLUSTER_LLM_BASE_URL"] = f"{self.simulator_url}/v1"
         administration = Settings(database_url=self._database_url)
         self.token = await create_token(administration, user="tester", admin=True, name="tests")
         for _ in range(replicas):

@@ -102,10 +102,16 @@ class World:
         return (await self.page(chat_id)).messages
 
     async def page(
-        self, chat_id: UUID, *, after: int = 0, page_bytes: int = 1 << 20, message_bytes_max: int = 1 << 20
+        self,
+        chat_id: UUID,
+        *,
+        after: int = 0,
+        page_bytes: int = 1 << 20,
+        message_bytes_max: int = 1 << 20,
+        since: int = 0,
     ) -> HistoryPage:
         return await self.store.read_history(
-            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max, since=since
         )
 
     async def claim(self, worker_id: UUID | None = None) -> Claimed:

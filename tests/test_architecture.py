@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from chatcluster.chat import TABLE, Phase
-from chatcluster.config import Settings, env_name, flag_name
+from chatcluster.config import Settings, env_name
 from chatcluster.errors import CallerError, ParentArchived, ToolCallNotFound
+from chatcluster.setting_checks import flag_name
 
 ROOT = Path(__file__).parent.parent
 

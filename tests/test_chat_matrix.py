@@ -69,6 +69,7 @@ ScheduleRetry      -        running         -                        -          
 CommitStep         -        running/requires_action -                -                       -        -
 StartCalls         -        running         -                        -                       -        -
 AskAgain           -        running/requires_action -                -                       -        -
+CommitSummary      -        waiting/running -                        -                       -        -
 AwaitSignIn        -        running/requires_action -                -                       -        -
 FinishTurn         -        waiting/running -                        -                       -        -
 FinishInterruption -        -               waiting/running/archived -                       -        -

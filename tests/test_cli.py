@@ -26,7 +26,7 @@ from chatcluster.cli import commands as cli
 from chatcluster.cli import exits, flags, listings, terminal_chat
 from chatcluster.cli.terminal_chat import Conversation, Printer, ask, converse
 from chatcluster.client import ApiError, StreamEvent
-from chatcluster.config import Settings, env_name, flag_name
+from chatcluster.config import Settings, env_name
 from chatcluster.errors import ConfigError, Fenced, StoreUnavailable
 from chatcluster.events import MessageEvent, RetryEvent, StatusEvent
 from chatcluster.local import local_cluster, provisioning
@@ -40,6 +40,7 @@ from chatcluster.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from chatcluster.setting_checks import flag_name
 
 
 @pytest.fixture(autouse=True)

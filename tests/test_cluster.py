@@ -35,7 +35,7 @@ async def start(database_url: str, empty_redis_url: str, tmp_path: Path) -> Asyn
     """Starts a cluster: ``await start(replicas, **settings)``; it is gone when the test ends."""
     clusters: list[Cluster] = []
 
-    async def start_cluster(replicas: int, *, redis_url: str = empty_redis_url, **settings: object) -> Cluster:
+    async def start_cluster(replicas: int, *, redis_url: str = empty_redis_url, **settings: Any) -> Cluster:
         cluster = Cluster(database_url, redis_url, tmp_path)
         clusters.append(cluster)
         return await cluster.start(replicas, **settings)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chatcluster.config import Settings, env_name, flag_name, from_environment
+from chatcluster.config import Settings, env_name, from_environment
 from chatcluster.errors import ConfigError
+from chatcluster.setting_checks import flag_name
 
 
 def test_the_defaults_are_valid_and_frozen() -> None:

@@ -49,10 +49,10 @@ class Site:
     async def hours_pass(self, hours: float, *, unused: bool = False) -> None:
         """For all that there is; ``unused``: since each was used."""
         if self.memory is not None:
-            for row in self.memory.kept.signed_in.sessions.values():
+            for row in self.memory.kept.browsers.sessions.values():
                 row.expires_at -= timedelta(hours=hours)
                 row.last_used_at -= timedelta(hours=hours if unused else 0)
-            for code in self.memory.kept.signed_in.codes.values():
+            for code in self.memory.kept.browsers.codes.values():
                 code.expires_at -= timedelta(hours=hours)
             return
         assert self.url is not None

@@ -46,6 +46,8 @@ FOUND_AS = {
     "half-calls": {Kind.TOOL},
     "once-given-back": {Kind.RUN_TWICE},
     "crowded": {Kind.UNSAID},
+    "unanswered-summarised": {Kind.LOST},
+    "heard-summaries": {Kind.TEXT},
     "forgotten-money": {Kind.MONEY},
     "money-twice": {Kind.MONEY},
     "unreported": {Kind.STUCK},

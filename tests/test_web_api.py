@@ -139,6 +139,20 @@ class TestChats:
             refused = await client.post(path)
             assert (refused.status_code, error_code(refused)) == (409, "not_allowed_in_status")
 
+    async def test_a_chat_that_rests_or_failed_is_summarised_and_a_busy_one_is_not(self) -> None:
+        world = World()
+        async with client_of(world) as client:
+            chat = await create(client)
+            path = f"/api/v1/chats/{chat['id']}/compact"
+            refused = await client.post(path)
+            assert (refused.status_code, error_code(refused)) == (409, "not_allowed_in_status")
+            await world.store.commit(fence_of(await claim(world)), Fail(ErrorInfo("auth", "the key is wrong")))
+            response = await client.post(path)
+            assert (response.status_code, response.json()["status"]) == (202, "pending")
+            assert response.json()["last_error"] is None
+            await world.store.commit(fence_of(await claim(world)), FinishTurn())
+            assert (await client.get(f"/api/v1/chats/{chat['id']}")).json()["status"] == "waiting"
+
     async def test_an_error_of_the_last_turn_is_shown(self) -> None:
         world = World()
         async with client_of(world) as client:
@@ -330,6 +344,7 @@ class TestOthers:
                 ("DELETE", f"/queue/{queued_id}", None),
                 ("POST", f"/queue/{queued_id}/promote", None),
                 ("POST", "/interrupt", None),
+                ("POST", "/compact", None),
                 ("GET", "/stream", None),
             ]
             for method, tail, body in routes:

@@ -166,6 +166,7 @@ async def test_what_cannot_be_a_chats_id_is_a_chat_that_is_not_there(chat_id: st
             ("GET", "/messages", None),
             ("POST", "/messages", {"content": "x"}),
             ("POST", "/interrupt", None),
+            ("POST", "/compact", None),
             ("GET", "/stream", None),
         ):
             url = f"/api/v1/chats/{quote(chat_id, safe='%')}{tail}"

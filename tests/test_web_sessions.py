@@ -49,7 +49,7 @@ class TestSigningIn:
             assert told["expires_at"] > told["idle_expires_at"]
             assert (await browser.get(SESSION)).json()["name"] == "ada"
             assert (await browser.get("/api/v1/me")).json()["name"] == "ada"
-            assert secret.encode() not in b"".join(world.database.kept.signed_in.sessions), "only a digest is kept"
+            assert secret.encode() not in b"".join(world.database.kept.browsers.sessions), "only a digest is kept"
 
     @pytest.mark.parametrize("how", ["proxy", "setting"])
     async def test_on_https_the_cookie_is_bound_to_host_and_scheme(self, how: str) -> None:
@@ -72,7 +72,7 @@ class TestSigningIn:
         async with serving(World()) as world, world.client(None) as browser:
             answer = await browser.post(SESSION, json=body)
             assert (answer.status_code, error_code(answer)) == (400, "invalid_request")
-            assert not world.database.kept.signed_in.sessions
+            assert not world.database.kept.browsers.sessions
 
     async def test_a_wrong_token_and_a_wrong_code_are_refused_and_counted_against_their_address(self) -> None:
         async with serving(World(auth_failures_per_second=0.1)) as world, world.client(None) as browser:
@@ -84,7 +84,7 @@ class TestSigningIn:
             assert codes[0] == "invalid_token"
             assert set(codes[1:]) <= {"invalid_token", "invalid_code", "too_many"}
             assert "too_many" in codes
-            assert not world.database.kept.signed_in.sessions
+            assert not world.database.kept.browsers.sessions
 
     async def test_made_up_cookies_end_nothing_and_are_counted_against_their_address(self) -> None:
         async with serving(World(auth_failures_per_second=0.1)) as world, world.client(None) as browser:
@@ -94,7 +94,7 @@ class TestSigningIn:
             answers = [await browser.delete(SESSION, headers=headers) for headers in made_up]
             assert answers[0].status_code == 204
             assert error_code(answers[-1]) == "too_many"
-            assert len(world.database.kept.signed_in.sessions) == 1
+            assert len(world.database.kept.browsers.sessions) == 1
 
     async def test_a_page_of_others_signs_nobody_in(self) -> None:
         async with serving(World()) as world, world.client(None) as browser:
@@ -223,13 +223,13 @@ class TestEnds:
     async def test_it_ends_by_itself(self, which: str) -> None:
         world = World(session_idle_hours=1.0, session_hours_max=3.0)
         async with serving(world), signed_in(world) as browser:
-            (row,) = world.database.kept.signed_in.sessions.values()
+            (row,) = world.database.kept.browsers.sessions.values()
             if which == "idle":
                 row.last_used_at -= timedelta(hours=1)
             else:
                 row.expires_at -= timedelta(hours=3)
             browser.cookies.clear()
-            (digest,) = world.database.kept.signed_in.sessions
+            (digest,) = world.database.kept.browsers.sessions
             assert await world.sessions.authenticate(digest) is None
 
     async def test_a_cookie_that_was_made_up_is_no_session(self) -> None:

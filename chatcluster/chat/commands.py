@@ -155,7 +155,7 @@ class Unarchive(msgspec.Struct, frozen=True):
 
 
 class Compact(msgspec.Struct, frozen=True):
-    pass
+    """Summarise the history, now, and rest. Whatever failed before does not count."""
 
 
 class Rename(msgspec.Struct, frozen=True):
@@ -245,6 +245,14 @@ class FinishTurn(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...] = ()
 
 
+class CommitSummary(msgspec.Struct, frozen=True):
+    """The call that stands for a summary, and its result, in which that is: the model is told of no message before, but
+    of those that it keeps. If that is all that was asked for, the chat comes to rest, or goes on to its queue.
+    """
+
+    messages: tuple[NewMessage, ...]
+
+
 class FinishInterruption(msgspec.Struct, frozen=True):
     """``partial`` is what was said until then, ``results`` what tools gave that was not committed yet."""
 
@@ -289,6 +297,7 @@ OwnerCommand = (
     | CommitStep
     | StartCalls
     | AskAgain
+    | CommitSummary
     | AwaitSignIn
     | FinishTurn
     | FinishInterruption

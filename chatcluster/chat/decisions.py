@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chatcluster.chat import call_answers
+from chatcluster.chat import call_answers, summaries
 from chatcluster.chat.calls import CallState, OpenCall, asked_again, given_back, refused_entry, started
 from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
@@ -19,6 +19,7 @@ from chatcluster.chat.commands import (
     Close,
     Command,
     CommitStep,
+    CommitSummary,
     Compact,
     Configure,
     Create,
@@ -90,6 +91,7 @@ def _edit(draft: Draft, command: Edit) -> None:
     draft.delete_queued(*draft.queue)
     draft.open_calls.clear()  # their calls are deleted with the messages that asked for them
     draft.after.compacting = False
+    summaries.forget_behind(draft, replaced.revision)
     draft.insert(NewMessage(Role.USER, command.parts, model=command.model or replaced.model))
     draft.run()
 
@@ -144,6 +146,7 @@ def _unarchive(draft: Draft, _: Unarchive) -> None:
 
 def _compact(draft: Draft, _: Compact) -> None:
     draft.after.compacting = True
+    draft.after.failures = 0
     draft.run()
 
 
@@ -248,11 +251,7 @@ def _finish_turn(draft: Draft, command: FinishTurn) -> None:
     draft.outcome = TurnOutcome.FINISHED
     draft.insert(*command.messages)
     draft.answer_open_calls()
-    if draft.queue:
-        draft.after.compacting = False
-        draft.promote_head()
-    else:
-        draft.rest(Status.WAITING)
+    draft.go_on_or_rest()
 
 
 def _finish_interruption(draft: Draft, command: FinishInterruption) -> None:
@@ -318,6 +317,7 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     CommitStep: _commit_step,
     StartCalls: _start_calls,
     AskAgain: _ask_again,
+    CommitSummary: summaries.commit,
     AwaitSignIn: _await_sign_in,
     FinishTurn: _finish_turn,
     FinishInterruption: _finish_interruption,

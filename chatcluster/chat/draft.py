@@ -245,6 +245,14 @@ class Draft:
         self.after.status = Status.RUNNING
         self.after.last_error = None
 
+    def go_on_or_rest(self) -> None:
+        """What the owner did is done: the head of the queue is next, if there is one."""
+        if self.queue:
+            self.after.compacting = False
+            self.promote_head()
+        else:
+            self.rest(Status.WAITING)
+
     def settle(self) -> None:
         """Rest if all that is open waits for somebody: then there is nothing for an owner to do."""
         if self.open_calls and all_wait(self.open_calls.values()):

@@ -15,6 +15,7 @@ class Replaced(msgspec.Struct, frozen=True):
 
     role: Role
     model: str | None = None
+    revision: int = 0
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -18,6 +18,10 @@ QUEUE_BYTES_MAX = 12 << 20
 """As JSON, in which control characters take six bytes each: a queue is told of as a whole, in one step of the loop."""
 
 
+SUMMARIES_MAX = 64
+"""Of the newest summaries so many are known by their versions, for edits that go back behind some of them."""
+
+
 class Status(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
@@ -123,6 +127,8 @@ class StoredState(StoredPhase):
     retry: Retry | None = None
     last_error: ErrorInfo | None = None
     pinned: bool = False
+    summaries: tuple[int, ...] = ()
+    """The versions at which history was summarised, the oldest first and at most ``SUMMARIES_MAX``."""
     failed: int = 0
     """The newest attempt at this history that came to nothing because the model failed: its readers were told so."""
     answer: str = ""

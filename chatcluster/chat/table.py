@@ -52,6 +52,7 @@ TABLE: dict[str, Row] = {
     "CommitStep":         {W: (), R: (R, A), I: (), A: (), E: (), X: ()},
     "StartCalls":         {W: (), R: (R,), I: (), A: (), E: (), X: ()},
     "AskAgain":           {W: (), R: (R, A), I: (), A: (), E: (), X: ()},
+    "CommitSummary":      {W: (), R: (W, R), I: (), A: (), E: (), X: ()},
     "AwaitSignIn":        {W: (), R: (R, A), I: (), A: (), E: (), X: ()},
     "FinishTurn":         {W: (), R: (W, R), I: (), A: (), E: (), X: ()},
     "FinishInterruption": {W: (), R: (), I: (W, R, X), A: (), E: (), X: ()},

@@ -26,11 +26,7 @@ from chatcluster.cli.flags import (
 )
 from chatcluster.cli.groups import GROUPS
 from chatcluster.cli.simulated_model import simulate_llm
-from chatcluster.config import (
-    ENV_PREFIX,
-    env_name,
-    from_environment,
-)
+from chatcluster.config import ENV_PREFIX, env_name, from_environment
 from chatcluster.local.local_cluster import reach
 
 NOT_FOR_UP = {"host", "port", "name", "advertise", "replaces", "log_format"}
@@ -207,6 +203,20 @@ def _prompt() -> str:
         return input("> ")
     except UnicodeDecodeError:
         raise click.UsageError("the question is not text") from None
+
+
+@commands.command()
+@click.argument("chat_id", metavar="CHAT")
+@server_options
+def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Have a CHAT summarised: from then on the model is told the summary, and what is said after it.
+
+    The chat has to rest, or to have ended in an error. Within `chatcluster chat` the line /compact does the same.
+    """
+    from chatcluster.cli.terminal_chat import Conversation
+
+    if not trio.run(Conversation(*reach(url, token, data_dir), chat_id=chat_id).compact):
+        raise click.exceptions.Exit(exits.FAILED)
 
 
 @commands.command()

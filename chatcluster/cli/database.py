@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chatcluster.config import Settings, env_name, flag_name, from_environment
+from chatcluster.config import Settings, env_name, from_environment
 from chatcluster.errors import ConfigError
 from chatcluster.local.local_cluster import read_cluster, read_encryption_keys
+from chatcluster.setting_checks import flag_name
 
 
 def database_settings(data_dir: Path, flags: dict[str, Any]) -> Settings:

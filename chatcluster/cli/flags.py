@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import click
 
-from chatcluster.config import ENV_PREFIX, Settings, env_name, flag_name
+from chatcluster.config import ENV_PREFIX, Settings, env_name
 from chatcluster.local.local_cluster import DEFAULT_DATA_DIR
+from chatcluster.setting_checks import flag_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -34,6 +34,12 @@ class _WithDirectives(click.Command):
     type=click.Choice(["markdown", "words", "echo", "results", "request", "silent", "clock"]),
     help="What is said where a prompt orders nothing. Default: Markdown, or words where --tokens or --seed is given",
 )
+@click.option("--context-tokens", type=click.IntRange(0), default=0, help="Refuse longer prompts; 0: none is too long")
+@click.option(
+    "--too-long",
+    type=click.Choice(["openai", "anthropic", "too-large", "gemini", "vllm", "llamacpp", "cut"]),
+    help="How they are refused; cut: they are cut without a word. Default: as is usual on the wire",
+)
 @ready_fd_option
 def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
     """Run a simulated model: a server that answers, calls tools, and fails, on demand.

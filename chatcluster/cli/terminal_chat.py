@@ -8,7 +8,7 @@ where the model says something else this time (``Printer``).
 Ctrl-C interrupts the chat, which then rests with what it had said; a second Ctrl-C leaves it to itself. A line that is
 typed meanwhile steers the turn: it goes in behind the next results of its tools, or is answered after it. ``/queue``
 before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`` sends a file along with the next
-message.
+message. ``/compact`` at the prompt has the chat summarised.
 
 Calls of tools and their results are told in a few words. A call that waits for an approval is shown, and asked about
 where somebody can be asked; else the chat is left as it is, and may be gone on with later.
@@ -54,6 +54,7 @@ NOT_NOW = 409
 SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
 LINE_BYTES_MAX = 64 << 10
+COMPACT = "/compact"
 
 
 class Printer:
@@ -135,6 +136,13 @@ class Conversation:
         """
         return await self._go_on(partial(self._send, content=content))
 
+    async def compact(self) -> bool:
+        """Have the chat summarised, and show that; else as ``turn``."""
+        if self.chat_id is None:
+            self._note("[there is nothing to summarise yet]")
+            return True
+        return await self._go_on(self._compact)
+
     async def answer(self, answers: Mapping[str, Json | None]) -> bool:
         """Approve calls, or deny those with None, and show how the turn goes on; else as ``turn``."""
         return await self._go_on(partial(self._answer, answers=answers))
@@ -196,6 +204,10 @@ class Conversation:
             else:
                 await client.approve(str(self.chat_id), call_id, **approval)
 
+    async def _compact(self, client: Client) -> None:
+        await self._skip_history(client, str(self.chat_id))
+        await client.compact(str(self.chat_id))
+
     async def _interrupt(self, client: Client, chat_id: str) -> None:
         try:
             await client.interrupt(chat_id)
@@ -210,9 +222,7 @@ class Conversation:
             chat = await client.create(with_files, **model)
             self.chat_id = chat["id"]
         else:
-            if self._seen_id is None:
-                history = await client.history(self.chat_id)
-                self._seen_id = history[-1]["id"] if history else 0
+            await self._skip_history(client, self.chat_id)
             await client.send(self.chat_id, with_files, **model)
         self._files.clear()
 
@@ -224,6 +234,12 @@ class Conversation:
         except OSError as error:
             raise click.ClickException(f"cannot read {error.filename}: {error.strerror}") from None
         return [*map(file_part, uploaded), {"type": "text", "text": content}]
+
+    async def _skip_history(self, client: Client, chat_id: str) -> None:
+        """What was said before this conversation began is not shown."""
+        if self._seen_id is None:
+            history = await client.history(chat_id)
+            self._seen_id = history[-1]["id"] if history else 0
 
     async def _follow(self, client: Client) -> Json:
         """Show events until the chat rests. Returns the chat."""
@@ -356,7 +372,8 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
             click.echo(f"Error: {error.message}", err=True)
             continue
         try:
-            ended_well = trio.run(conversation.turn, question)
+            step = conversation.compact if question.strip() == COMPACT else partial(conversation.turn, question)
+            ended_well = trio.run(step)
             while answers := ask(conversation.actions):
                 ended_well = trio.run(conversation.answer, answers)
         except* ApiError as refusals:

@@ -43,11 +43,11 @@ from chatcluster.client.events import Event, decode_event
 from chatcluster.client.files import TRANSFER_SECONDS, FileTransfers
 from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience, Unreachable, hopeless
 from chatcluster.client.tool_calls import Json, ToolCalls, segment
-from chatcluster.config import check_header_text, check_http_url
 from chatcluster.errors import ChatclusterError, ConfigError
 from chatcluster.events import AcceptedEvent
 from chatcluster.http_client import http_client
 from chatcluster.parts import UNDECODABLE
+from chatcluster.setting_checks import check_header_text, check_http_url
 
 SILENCE_SECONDS = 45.0
 """Three missed heartbeats."""
@@ -127,6 +127,10 @@ class Client(ToolCalls, FileTransfers):
     async def delete(self, chat_id: UUID | str) -> None:
         """Delete a chat that rests, for good. Raises ``ApiError`` (``chat_busy``) for one that does not."""
         await self._write("DELETE", f"/chats/{segment(chat_id)}")
+
+    async def compact(self, chat_id: UUID | str) -> Json:
+        """Have a chat that rests summarised."""
+        return await self._write("POST", f"/chats/{segment(chat_id)}/compact")
 
     async def export(self, chat_id: UUID | str, form: str = "markdown") -> bytes:
         """A chat as one document: ``markdown``, or ``json`` with the chat and its messages."""

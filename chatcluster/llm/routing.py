@@ -40,12 +40,12 @@ def catalogue_routing(known: Callable[[], Catalogue | None], keys: Opening, sett
         candidates = catalogue.candidates(request.model)
         if not candidates:
             raise ProviderError("no model can be asked: add one, or enable one (chatcluster model add)", kind="config")
-        return _route(_candidate(candidates, request.failures), keys)
+        return _route(candidate_of(candidates, request.failures), keys)
 
     return route
 
 
-def _candidate(candidates: list[Candidate], failures: int) -> Candidate:
+def candidate_of(candidates: list[Candidate], failures: int) -> Candidate:
     """The one whose turn it is after so many failures of the step."""
     return candidates[min(failures // candidates[0].model.failover_after, len(candidates) - 1)]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from chatcluster.config import check_header_text, check_http_url, is_on_this_machine
 from chatcluster.errors import ConfigError
+from chatcluster.setting_checks import check_header_text, check_http_url, is_on_this_machine
 
 DEFAULT_DATA_DIR = Path(".chatcluster")
 CLUSTER_FILE = "cluster.json"

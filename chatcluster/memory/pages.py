@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice, takewhile
 
+from chatcluster.content import SummaryPart
 from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
 from chatcluster.room import bytes_of
+from chatcluster.texts import in_any_case
 
 
-def history_page_of(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+def history_page_of(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int, since: int) -> HistoryPage:
     messages: list[Message] = []
     size_bytes = 0
     for message in row.messages:
-        if message.id > after and size_bytes < page_bytes:
+        if message.id > after and message.revision >= since and size_bytes < page_bytes:
             message_bytes = bytes_of([message])
             if message_bytes > message_bytes_max:
                 raise HistoryTooLarge(f"message {message.id} has {message_bytes} bytes")
             messages.append(message)
             size_bytes += message_bytes
     return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
+
+
+def counted(messages: Iterable[Message]) -> list[Message]:
+    """Of a history, the messages that count for how much a chat holds: those from its newest summary on."""
+    counted: list[Message] = []
+    for message in messages:
+        if any(isinstance(part, SummaryPart) for part in message.parts):
+            counted = [one for one in counted if one.revision == message.revision]
+        counted.append(message)
+    return counted
 
 
 def turns_of(row: ChatRow, after: int, up_to: int, count_max: int) -> tuple[EndedTurn, ...]:
@@ -34,3 +47,10 @@ def page_of(messages: Sequence[Message], count_max: int, bytes_max: int) -> tupl
     sizes = accumulate(len(encode(message.parts)) for message in messages)
     count = max(1, sum(1 for _ in takewhile(lambda size: size <= bytes_max, islice(sizes, count_max))))
     return tuple(messages[:count]), messages[count].revision if count < len(messages) else None
+
+
+def wanted_of(rows: Sequence[ChatRow], archived: bool | None, pinned: bool | None, words: str | None) -> list[ChatRow]:
+    """Those of a listing that are asked for; None: whatever they are."""
+    wanted = [row for row in rows if archived is None or row.state.archived == archived]
+    wanted = [row for row in wanted if pinned is None or row.state.pinned == pinned]
+    return [row for row in wanted if words is None or re.search(in_any_case(words), row.title)]

@@ -14,7 +14,7 @@ from chatcluster.ports.push import NOTICE_SECONDS_MAX, SUBSCRIPTIONS_MAX, PushNo
 class MemoryPush:
     def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
         self._database = database
-        self._tables = database.kept.push
+        self._tables = database.kept.browsers.push
         self._link = link or Link()
 
     async def subscribe(self, subscription: Subscription) -> Subscription:

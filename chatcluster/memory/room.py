@@ -8,6 +8,7 @@ from uuid import UUID
 from chatcluster.chat import Edit, EditQueued, UserCommand
 from chatcluster.content import files_in
 from chatcluster.memory.database import MemoryDatabase
+from chatcluster.memory.pages import counted
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Message, QueuedMessage
 from chatcluster.ports import NewChat
@@ -21,9 +22,9 @@ def make_sure_of_room(row: ChatRow, command: UserCommand, bytes_max: int) -> Non
     if parts is None:
         return
     if isinstance(command, Edit):
-        held = bytes_of(message for message in row.messages if message.id < command.message_id)
+        held = bytes_of(counted(message for message in row.messages if message.id < command.message_id))
     else:
-        held = bytes_of(row.messages) + bytes_of(row.queue)
+        held = bytes_of(counted(row.messages)) + bytes_of(row.queue)
     require_room(held, parts, bytes_max=bytes_max)
 
 

@@ -22,7 +22,7 @@ class MemorySessions:
 
     async def authenticate(self, secret_digest: bytes) -> Account | None:
         async with self._link.crossing("authenticate"):
-            row, now = self._database.kept.signed_in.sessions.get(secret_digest), self._database.now()
+            row, now = self._database.kept.browsers.sessions.get(secret_digest), self._database.now()
             if row is None or now >= min(row.expires_at, row.last_used_at + self._idle):
                 return None
             account = self._account(row)
@@ -35,19 +35,19 @@ class MemorySessions:
 
     async def redeem(self, code_digest: bytes, secret_digest: bytes) -> Account | None:
         async with self._link.crossing("redeem"):
-            code = self._database.kept.signed_in.codes.pop(code_digest, None)
+            code = self._database.kept.browsers.codes.pop(code_digest, None)
             is_good = code is not None and self._database.now() < code.expires_at
             return self._open(secret_digest, code.token_id) if code is not None and is_good else None
 
     async def close(self, secret_digest: bytes) -> bool:
         async with self._link.crossing("close_session"):
-            return self._database.kept.signed_in.sessions.pop(secret_digest, None) is not None
+            return self._database.kept.browsers.sessions.pop(secret_digest, None) is not None
 
     async def add_code(self, code_digest: bytes, *, token_id: str) -> datetime | None:
         async with self._link.crossing("add_code"):
             if not self._is_valid(token_id):
                 return None
-            codes = self._database.kept.signed_in.codes
+            codes = self._database.kept.browsers.codes
             of_token = [digest for digest, code in codes.items() if code.token_id == token_id]
             for digest in of_token[: max(0, len(of_token) - SESSIONS_MAX + 1)]:
                 del codes[digest]
@@ -58,7 +58,7 @@ class MemorySessions:
     def _open(self, secret_digest: bytes, token_id: str) -> Account | None:
         if not self._is_valid(token_id):
             return None
-        sessions, now = self._database.kept.signed_in.sessions, self._database.now()
+        sessions, now = self._database.kept.browsers.sessions, self._database.now()
         of_token = [digest for digest, row in sessions.items() if row.token_id == token_id]
         for digest in of_token[: max(0, len(of_token) - SESSIONS_MAX + 1)]:
             del sessions[digest]

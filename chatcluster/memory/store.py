@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -39,7 +38,7 @@ from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
-from chatcluster.memory.pages import history_page_of, page_of, turns_of
+from chatcluster.memory.pages import history_page_of, page_of, turns_of, wanted_of
 from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
 from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
@@ -51,7 +50,6 @@ from chatcluster.ports import (
     Chat,
     ChatRead,
     Claimed,
-    DeletedChat,
     HistoryPage,
     Idempotency,
     MessagePage,
@@ -62,7 +60,6 @@ from chatcluster.ports import (
     Version,
     require_rest,
 )
-from chatcluster.texts import in_any_case
 
 
 class MemoryStore(Claims, MemoryLedger):
@@ -96,9 +93,7 @@ class MemoryStore(Claims, MemoryLedger):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
             self._require_family_rest(self._database.row(chat_id))
-            families = self._database.kept.families
-            for each in [chat_id, *(each for each, kin in families.kin.items() if kin.root_id == chat_id)]:
-                self._delete(each, owner_id)
+            self._delete_family(chat_id, owner_id)
             return chat
 
     async def commit(
@@ -140,10 +135,12 @@ class MemoryStore(Claims, MemoryLedger):
             messages = tuple(message for message in row.messages if message.revision > after_version)
             return ChatRead(self._database.view(row), messages, row.queue, actions=self._actions(row))
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
         async with self._link.crossing("read_history"):
             row = self._database.row(chat_id)
-            return history_page_of(row, after, page_bytes, message_bytes_max)
+            return history_page_of(row, after, page_bytes, message_bytes_max, since)
 
     async def read_newer(
         self,
@@ -211,10 +208,7 @@ class MemoryStore(Claims, MemoryLedger):
             newest = [row for row in newest if row.id not in kin]
             if after is not None:
                 newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
-            wanted = [row for row in newest if archived is None or row.state.archived == archived]
-            wanted = [row for row in wanted if pinned is None or row.state.pinned == pinned]
-            wanted = [row for row in wanted if words is None or re.search(in_any_case(words), row.title)]
-            return tuple(self._database.view(row) for row in wanted[:limit])
+            return tuple(map(self._database.view, wanted_of(newest, archived, pinned, words)[:limit]))
 
     async def list_changed(
         self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
@@ -296,15 +290,6 @@ class MemoryStore(Claims, MemoryLedger):
         decision = decide(self._database.found(row), command, facts=_facts(row, command))
         require_files_of(self._database, row, command)
         return self._remember(owner_id, idempotency, self._write(row, decision))
-
-    def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
-        families = self._database.kept.families
-        del self._database.chats[chat_id]
-        families.kin.pop(chat_id, None)
-        families.orders.pop(chat_id, None)
-        self._database.kept.titles_wanted.pop(chat_id, None)
-        self._forget_permissions(owner_id, chat_id)
-        self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
@@ -404,5 +389,5 @@ def _facts(row: ChatRow, command: UserCommand) -> Facts:
         return Facts(known_calls=frozenset(row.calls.known.intersection(command.call_ids)))
     if not isinstance(command, Edit):
         return NO_FACTS
-    found = {message.id: Replaced(message.role, message.model) for message in row.messages}
+    found = {message.id: Replaced(message.role, message.model, message.revision) for message in row.messages}
     return Facts(found.get(command.message_id))

@@ -190,10 +190,11 @@ class FileRow:
 
 
 @dataclass(slots=True)
-class SessionTables:
+class BrowserTables:
     sessions: dict[bytes, SessionRow] = field(default_factory=dict)
     codes: dict[bytes, CodeRow] = field(default_factory=dict)
     """Both by the digests of their secrets."""
+    push: PushTables = field(default_factory=PushTables)
 
 
 @dataclass(slots=True)
@@ -204,7 +205,7 @@ class Kept:
     files: dict[UUID, FileRow] = field(default_factory=dict)
     permissions: dict[UUID, dict[tuple[str, UUID | None], Permission]] = field(default_factory=dict)
     """Of each user, by tool and chat."""
-    signed_in: SessionTables = field(default_factory=SessionTables)
+    browsers: BrowserTables = field(default_factory=BrowserTables)
     deleted: list[tuple[datetime, DeletedChat]] = field(default_factory=list)
     """Chats that are gone for good, and since when."""
     takeovers: list[Takeover] = field(default_factory=list)
@@ -217,6 +218,5 @@ class Kept:
     """What was spent, in the order of its booking."""
     titles_wanted: dict[UUID, TitleWish] = field(default_factory=dict)
     minutes: list[Minute] = field(default_factory=list)
-    push: PushTables = field(default_factory=PushTables)
     families: FamilyTables = field(default_factory=FamilyTables)
     limits: LimitTables = field(default_factory=lambda: LimitTables())

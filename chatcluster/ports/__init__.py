@@ -73,9 +73,11 @@ from chatcluster.ports.model import (
     ModelRequest,
     Progress,
     ToolSpec,
+    Window,
+    Windows,
 )
 from chatcluster.ports.models import Models
-from chatcluster.ports.outside import Outside
+from chatcluster.ports.outside import Outside, no_window
 from chatcluster.ports.pubsub import (
     GAP,
     MODELS_CHANNEL,
@@ -241,10 +243,14 @@ __all__ = [
     "Transport",
     "TurnTools",
     "Version",
+    "Window",
+    "Windows",
+    "alone_seconds",
     "checked_choice",
     "hint_channel",
     "hint_of",
     "live_channel",
+    "no_window",
     "owner_channel",
     "require_rest",
     "same_tenure",

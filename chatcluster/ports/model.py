@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
@@ -21,6 +21,27 @@ class ToolSpec(msgspec.Struct, frozen=True):
     name: str
     description: str
     parameters: dict[str, Any]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """How long a conversation a model takes, in tokens; ``output_tokens`` of that are for its answer.
+
+    Above ``percent`` of it the conversation is summarised.
+    """
+
+    context_tokens: int
+    output_tokens: int
+    percent: int = 70
+
+    @property
+    def limit_tokens(self) -> int:
+        """Of a prompt. A model that could fill its context with one answer leaves half of it."""
+        return max(self.context_tokens - self.output_tokens, self.context_tokens // 2)
+
+    @property
+    def threshold_tokens(self) -> int:
+        """Below the limit, so that there is room for the request of a summary."""
+        return min(self.context_tokens * self.percent // 100, self.limit_tokens * 9 // 10)
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -103,6 +124,9 @@ class Finished(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     model: str | None = None
 
+
+Windows = Callable[[str | None, int], Window | None]
+"""The window of the model that is asked where this one is wanted and failed so often; None: it is not known."""
 
 ModelEvent = Delta | KeepAlive | Finished
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chatcluster.ports.limits import UNLIMITED, LimitCheck
-from chatcluster.ports.model import Model
+from chatcluster.ports.model import Model, Window, Windows
 from chatcluster.ports.pubsub import PubSub
 from chatcluster.ports.registry import Registry
 from chatcluster.ports.store import Store
 from chatcluster.ports.streams import PartStreams
 from chatcluster.ports.toolbox import Toolbox
+
+
+def no_window(_model: str | None, _failures: int) -> Window | None:
+    """Of no model is it known how much it takes."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,4 +26,5 @@ class Outside:
     pubsub: PubSub
     model: Model
     toolbox: Toolbox
+    windows: Windows = no_window
     limits: LimitCheck = UNLIMITED

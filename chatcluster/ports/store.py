@@ -132,13 +132,14 @@ class NewChat(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A chat that is ours now. Its history is read within its tenure: see ``Store.read_history``."""
+    """A chat that is ours now, and how long it waited for that. Its history is read within its tenure."""
 
     chat: Chat
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
     prompts: ToldPrompts = NOTHING_TOLD
     """What its model is told before the conversation, as of now."""
+    waited_seconds: float = 0.0
 
     @property
     def wait_seconds(self) -> float:
@@ -236,12 +237,7 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def apply(
-        self,
-        chat_id: UUID,
-        command: UserCommand,
-        *,
-        owner_id: UUID,
-        idempotency: Idempotency | None = None,
+        self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
     ) -> Outcome:
         """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
         ...
@@ -265,9 +261,8 @@ class Store(Ledger, Families, Protocol):
         ``known`` is the chat as the owner last saw it. It saves time if it is that still, and decides nothing.
         ``spent`` is booked in the same transaction; what is booked already stays as it is.
 
-        A commit whose outcome was unknown may be repeated with the same arguments: messages carry
-        (epoch, history version worked from, ordinal) under a unique key, and a repeat that finds them
-        returns their outcome and writes nothing.
+        A commit whose outcome was unknown may be repeated with the same arguments: messages carry (epoch, history
+        version worked from, ordinal) under a unique key; a repeat that finds them returns them and writes nothing.
         """
         ...
 
@@ -300,11 +295,11 @@ class Store(Ledger, Families, Protocol):
         """
         ...
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-        """Messages with ``id > after``, until they have ``page_bytes``, decoded in steps that are short.
-
-        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable`` for one that this version
-        cannot read, ``ChatNotFound``.
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
+        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, in short steps.
+        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable``, ``ChatNotFound``.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from chatcluster.chat import STORED_FIELDS, StoredState, stored_of
 from chatcluster.postgres.rows import json_of
 
-_CASTS = {"retry": "::text::json", "last_error": "::text::json"}
+_CASTS = {"retry": "::text::json", "last_error": "::text::json", "summaries": "::text::json"}
 
 LONG = ", ".join(f"chats.{name}" for name in STORED_FIELDS if name in _CASTS)
 """Those whose values the server may keep elsewhere, and so fail to read where it is damaged."""
@@ -22,4 +22,5 @@ def column_values(state: StoredState) -> dict[str, object]:
     values["status"] = str(state.status)
     values["retry"] = json_of(state.retry)
     values["last_error"] = json_of(state.last_error)
+    values["summaries"] = json_of(state.summaries or None)
     return values

@@ -30,6 +30,7 @@ from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
 from chatcluster.room import bytes_of, change_bytes
+from chatcluster.room import kept_bytes as kept_bytes_of
 
 SQL = load_queries("chats.sql")
 UPDATE_CHAT, UPDATE_OWNED, UPDATE_KNOWN, UPDATE_SEEN = (
@@ -304,6 +305,6 @@ def _row_values(chat_id: UUID, before: ChatState, decision: Decision, kept_bytes
         "open_calls": len(state.open_calls),
         **_setup_values(decision.setup),
         "claimable": state.claimable,
-        "kept_bytes": kept_bytes,
+        "kept_bytes": kept_bytes_of(before, decision) if kept_bytes is None else kept_bytes,
         "change_bytes": change_bytes(before, decision),
     }

@@ -50,25 +50,27 @@ class HistoryReader:
         self._database = database
         self._gathering: _Together | None = None
 
-    async def page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    async def page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int, since: int) -> HistoryPage:
         """Raises ``HistoryTooLarge``, ``Unreadable``, ``ChatNotFound``."""
         if after != 0 or min(page_bytes, message_bytes_max) < HISTORY_BYTES_MAX:
-            return await self._read_page(chat_id, after, page_bytes, message_bytes_max)
+            return await self._read_page(chat_id, after, page_bytes, message_bytes_max, since)
         generation = self._database.generation
         page = self.known.take(chat_id, generation)
         if page is None:
-            page = await self._read_page(chat_id, after, page_bytes, message_bytes_max)
+            page = await self._read_page(chat_id, after, page_bytes, message_bytes_max, since)
             self.known.keep(chat_id, page, generation)
         return page
 
-    async def _read_page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-        if after == 0 and min(page_bytes, message_bytes_max) >= SHORT_BYTES:
+    async def _read_page(
+        self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int, since: int
+    ) -> HistoryPage:
+        if after == since == 0 and min(page_bytes, message_bytes_max) >= SHORT_BYTES:
             rows = await self._short(chat_id)
             if rows:
                 return await _decoded(rows, SHORT_BYTES)
         try:
             found = await self._database.autocommit(
-                _read_history, [chat_id], after, page_bytes, message_bytes_max, lane=Lane.CHATS, chat_id=chat_id
+                _read_history, [chat_id], after, page_bytes, message_bytes_max, since, lane=Lane.CHATS, chat_id=chat_id
             )
         except StoreFailed as error:  # a damaged value, or one that is too large for the server
             raise Unreadable(str(error)) from error
@@ -97,7 +99,7 @@ class HistoryReader:
             if len(together.chat_ids) > 1:
                 with trio.move_on_after(TOGETHER_SECONDS_MAX):
                     together.rows = await self._database.autocommit(
-                        _read_history, together.chat_ids, 0, SHORT_BYTES, SHORT_BYTES, lane=Lane.CHATS
+                        _read_history, together.chat_ids, 0, SHORT_BYTES, SHORT_BYTES, 0, lane=Lane.CHATS
                     )
         except Exception as error:  # noqa: BLE001 - whichever it is that cannot be read: it meets that on its own
             telemetry.event("histories.unreadable", chats=len(together.chat_ids), error=repr(error))
@@ -106,11 +108,11 @@ class HistoryReader:
 
 
 async def _read_history(
-    connection: Connection, chat_ids: list[UUID], after: int, page_bytes: int, message_bytes_max: int
+    connection: Connection, chat_ids: list[UUID], after: int, page_bytes: int, message_bytes_max: int, since: int
 ) -> Rows:
     rows: Rows = {}
     for row in await connection.fetch(
-        SQL["read_histories"], list(map(str, chat_ids)), after, page_bytes, message_bytes_max
+        SQL["read_histories"], list(map(str, chat_ids)), after, page_bytes, message_bytes_max, since
     ):
         rows.setdefault(row["chat_id"], []).append(row)
     return rows

@@ -24,7 +24,7 @@ async def facts_of(connection: Connection, chat_id: UUID, command: UserCommand) 
     if not isinstance(command, Edit):
         return NO_FACTS
     row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)
-    return Facts(None if row is None else Replaced(Role(row["role"]), row["model"]))
+    return Facts(None if row is None else Replaced(Role(row["role"]), row["model"], row["revision"]))
 
 
 async def make_sure_of_room(connection: Connection, row: Row, command: UserCommand, bytes_max: int) -> int | None:

@@ -46,8 +46,10 @@ class PostgresReads(PostgresLedger):
     async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
         return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
-        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max)
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
+        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max, since)
 
     async def read_newer(
         self,

@@ -60,7 +60,7 @@ class _Head(msgspec.Struct):
     steered: bool
 
 
-_DECODED_FIELDS = ("status", "retry", "last_error", "client_tools", "mcp_servers")
+_DECODED_FIELDS = ("status", "retry", "last_error", "summaries", "client_tools", "mcp_servers")
 _PLAIN_FIELDS = tuple(name for name in Chat.__struct_fields__ if name not in _DECODED_FIELDS)
 _plain_values: Callable[[Row], tuple[Any, ...]] = itemgetter(*_PLAIN_FIELDS)
 """The columns that are what they are on the row."""
@@ -78,6 +78,7 @@ _open_calls: msgspec.json.Decoder[tuple[OpenCall, ...]] = msgspec.json.Decoder(t
 _actions: msgspec.json.Decoder[tuple[Action, ...]] = msgspec.json.Decoder(tuple[Action, ...])
 _client_tools: msgspec.json.Decoder[tuple[ClientTool, ...]] = msgspec.json.Decoder(tuple[ClientTool, ...])
 _retry: msgspec.json.Decoder[Retry] = msgspec.json.Decoder(Retry)
+_summaries: msgspec.json.Decoder[tuple[int, ...]] = msgspec.json.Decoder(tuple[int, ...])
 _error: msgspec.json.Decoder[ErrorInfo] = msgspec.json.Decoder(ErrorInfo)
 
 
@@ -106,6 +107,7 @@ def _chat(row: Row, status: Status, last_error: ErrorInfo | None) -> Chat:
         status=status,
         retry=_retry_of(row),
         last_error=last_error,
+        summaries=_summaries_of(row),
         client_tools=_client_tools_of(row),
         mcp_servers=tuple(slug for slug in row["mcp_servers"] or () if isinstance(slug, str)),
         **dict(plain),
@@ -125,6 +127,15 @@ def _retry_of(row: Row) -> Retry | None:
     except UNDECODABLE:
         telemetry.event("chat.retry_unreadable", chat_id=str(row["id"]))
         return Retry(row["attempt"], 0, "why the attempt before failed cannot be read by this version", "unreadable")
+
+
+def _summaries_of(row: Row) -> tuple[int, ...]:
+    """None where they cannot be read: then the whole history is, which has them as well."""
+    try:
+        return _decoded(_summaries, row["summaries"]) or ()
+    except UNDECODABLE:
+        telemetry.event("chat.summaries_unreadable", chat_id=str(row["id"]))
+        return ()
 
 
 def _client_tools_of(row: Row) -> tuple[ClientTool, ...]:
@@ -282,8 +293,17 @@ def turn_of(text: str | None) -> EndedTurn | None:
 
 
 def turns_of(text: str | None) -> tuple[EndedTurn, ...]:
-    """Turns in order. Their columns are plain: there is nothing in them that cannot be read."""
-    return _decoded(_turns, text) or ()
+    """Turns in order. Their columns are plain, but for what they cost: of an unknown form it is left out."""
+    try:
+        return _decoded(_turns, text) or ()
+    except UNDECODABLE:
+        return tuple(_turn_without_usage(raw) for raw in _split(text or "[]"))
+
+
+def _turn_without_usage(raw: msgspec.Raw) -> EndedTurn:
+    fields = _object.decode(raw)
+    fields.pop("usage", None)
+    return _turn.decode(_encoder.encode(fields))
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:

@@ -28,8 +28,8 @@ import msgspec
 import trio
 from httpcore2 import AsyncNetworkBackend, AsyncNetworkStream
 
-from chatcluster.config import is_on_this_machine
 from chatcluster.http_client import proxy_for
+from chatcluster.setting_checks import is_on_this_machine
 from chatcluster.tools.mcp_addresses import is_forbidden
 from chatcluster.tools.mcp_wire import CALL_ID_META
 

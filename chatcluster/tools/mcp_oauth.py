@@ -21,9 +21,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from chatcluster.config import check_http_url
 from chatcluster.errors import ConfigError
 from chatcluster.ports import ClientCredentialsAuth, OAuthAuth
+from chatcluster.setting_checks import check_http_url
 from chatcluster.tools.mcp_link import McpFailed
 from chatcluster.tools.mcp_wire import Fetched, Trouble
 

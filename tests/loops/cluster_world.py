@@ -25,6 +25,7 @@ from chatcluster.chat import (
     Busy,
     ChatState,
     ClientTool,
+    Compact,
     DeleteQueued,
     Edit,
     Interrupt,
@@ -62,7 +63,7 @@ from chatcluster.parts import (
     parse_cursor,
     text_of,
 )
-from chatcluster.ports import NewChat, Outcome, Outside, Toolbox
+from chatcluster.ports import NewChat, Outcome, Outside, Toolbox, Window
 from chatcluster.publisher import Publisher
 from chatcluster.replica import Replica
 from chatcluster.subscribe import Feeds
@@ -292,6 +293,7 @@ class SimulatedReplica:
                 pubsub=self.pubsub,
                 model=world.model,
                 toolbox=self._toolbox(),
+                windows=lambda _model, _failures: world.window,
             ),
             publisher=self.publisher,
             notices=self.notices,
@@ -417,6 +419,9 @@ class SimulatedReplica:
     async def archive(self, chat: Chat) -> Outcome:
         return await self.apply(chat, Archive())
 
+    async def compact(self, chat: Chat) -> Outcome:
+        return await self.apply(chat, Compact())
+
     async def unarchive(self, chat: Chat) -> Outcome:
         return await self.apply(chat, Unarchive())
 
@@ -447,6 +452,8 @@ class World:
         self.broker = MemoryBroker()
         self.model = ScriptedModel()
         self.tools = ScriptedTools()
+        self.window: Window | None = None
+        """How much the model takes, as far as it is known."""
         self.replicas: list[SimulatedReplica] = []
         self.told: list[tuple[str, dict[str, object]]] = []
         """What the loops reported."""

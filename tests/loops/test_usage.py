@@ -195,3 +195,15 @@ async def test_steps_need_not_be_limited(world: World) -> None:
     call.call_tools("c1")
     (await world.model.next_call()).answer("Done.")
     await chat.until_status("waiting")
+
+
+async def test_the_stages_of_a_turn_are_told_each_once(world: World) -> None:
+    owner = await world.replica(retry_base_seconds=2.0)
+    chat = await owner.create("hello")
+    (await world.model.next_call()).fail()
+    (await world.model.next_call()).answer("Hi!")
+    await chat.until_status("waiting")
+    stages = [str(fields["stage"]) for name, fields in world.told if name == "stage.ended"]
+    for stage in ("queue_wait", "history", "retry_wait", "time_to_first_token", "stream"):
+        assert stages.count(stage) == 1, stages
+    assert stages.count("prepare") == 2, "once for each attempt"

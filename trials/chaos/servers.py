@@ -18,8 +18,9 @@ import trio
 
 from chaos.postgres_host import PostgresHost, find_faketime, url_through
 from chaos.wires import Wires, open_wires
-from chatcluster.config import env_name, flag_name
+from chatcluster.config import env_name
 from chatcluster.local.embedded import RedisServer
+from chatcluster.setting_checks import flag_name
 
 CONNECTIONS_MIN = 200
 CONNECTIONS_PER_REPLICA = 40

@@ -31,6 +31,7 @@ from chatcluster.chat import (
     Deny,
     SubmitToolResults,
 )
+from chatcluster.context import SUMMARY_CALL
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import ToolCallPart, ToolResultPart
 from chatcluster.ports import Approval, Effect, Tool
@@ -147,7 +148,7 @@ class CallWatch:
                     self._violate(Kind.TOOL, row.id, f"{part.id} was not whole when it was stopped, and is history")
                 if isinstance(part, ToolCallPart):
                     names[part.id] = part.name
-                elif isinstance(part, ToolResultPart):
+                elif isinstance(part, ToolResultPart) and names.get(part.call_id) != SUMMARY_CALL:
                     self._check_result(row.id, part, names.get(part.call_id, "?"))
 
     def _check_result(self, chat_id: UUID, part: ToolResultPart, name: str) -> None:

@@ -21,6 +21,7 @@ from chatcluster.chat import (
     Archive,
     Busy,
     ClientTool,
+    Compact,
     DeleteQueued,
     Edit,
     Interrupt,
@@ -96,7 +97,8 @@ class Client:
         elif chance < 0.9:
             await self._edit(chat_id, row)
         elif chance < 0.95:
-            await self.apply(chat_id, Archive())
+            summarises = self._world.plan.window is not None and self._draw.random() < 0.6
+            await self.apply(chat_id, Compact() if summarises else Archive())
         else:
             await self.apply(chat_id, Rename(self._text()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,7 @@ from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import Message, NewMessage
 from chatcluster.ports import Chat, Claimed, Gap, Hint, ModelRequest, Opening
 from chatcluster.runner import Runner
+from chatcluster.tenure_stream import TenureStream
 
 _hints = msgspec.json.Decoder(Hint)
 Patch = tuple[object, str, Any]
@@ -137,10 +138,10 @@ def one_model_connection() -> list[Patch]:
     run = Attempt.run
 
     async def in_turn(self: Attempt, request: ModelRequest) -> NewMessage:
-        publisher = self._stream._publisher
+        publisher: Any = cast(TenureStream, self._stream)._publisher
         if not hasattr(publisher, "asking"):
-            publisher.asking = trio.Lock()  # type: ignore[attr-defined]
-        async with publisher.asking:  # type: ignore[attr-defined]
+            publisher.asking = trio.Lock()
+        async with publisher.asking:
             return await run(self, request)
 
     return [(Attempt, "run", in_turn)]

@@ -32,6 +32,7 @@ from chatcluster.tools.read_result import WithReadResult
 from chatcluster.transitions import Transitions
 from simulation.network import SimulatedPubSub, Weather, Wire
 from simulation.scheduler import Process
+from simulation.seeding import Plan
 from simulation.witness import WatchedRegistry, WatchedStore, WatchedStreams, Witness
 
 FLUSH_SECONDS_MAX = 2.0
@@ -50,6 +51,7 @@ class Surroundings(Protocol):
     broker: MemoryBroker
     weather: Weather
     draw: Random
+    plan: Plan
 
     @property
     def provider(self) -> Model: ...
@@ -187,6 +189,7 @@ class ReplicaProcess:
                 toolbox=WithReadResult(
                     Composition(agents, ClientTools(), world.toolbox, reserved={READ_RESULT}), self.store
                 ),
+                windows=lambda _model, _failures: world.plan.window,
             ),
             publisher=self._publisher,
             notices=self.notices,

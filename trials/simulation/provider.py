@@ -7,16 +7,17 @@ tool, or is just slow, as the seed has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from uuid import UUID
 
 import trio
 
+from chatcluster.context import INSTRUCTION
 from chatcluster.errors import ProviderError
 from chatcluster.models import Continuation
-from chatcluster.parts import ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, Usage
+from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolArgumentsPart, ToolCallPart, Usage, text_of
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 from simulation.families import agents_in, asked_of_agents
 from simulation.harmed import Harmed, Misbehaviour
@@ -49,7 +50,8 @@ class Answer:
 
 
 class Provider:
-    """``caller`` is who calls right now; ``on_word`` hears of each piece at the moment at which it is taken."""
+    """``caller`` is who calls right now; ``on_word`` hears of each piece at the moment at which it is taken,
+    ``on_prompt`` of what is asked."""
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Provider:
         *,
         caller: Callable[[], UUID | None],
         on_word: Callable[[Answer], None],
+        on_prompt: Callable[[UUID, Sequence[Message]], None],
     ) -> None:
         self.temper = temper
         self.answers: list[Answer] = []
@@ -69,9 +72,15 @@ class Provider:
         self._draw = draw
         self._caller = caller
         self._on_word = on_word
+        self._on_prompt = on_prompt
+        self._summaries = 0
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        if text_of(request.messages[-1].parts) == INSTRUCTION:
+            yield self._summary(request.chat_id)
+            return
+        self._on_prompt(request.chat_id, request.messages)
         question = next(message.id for message in reversed(request.messages) if message.role is Role.USER)
         answer = Answer(len(self.answers) + 1, self._caller(), request.chat_id, question)
         self.answers.append(answer)
@@ -138,6 +147,18 @@ class Provider:
         """The end, and what it cost: its own number stands for that, so that no two cost the same."""
         answer.taken = True
         return Finished(reason, Usage(answer.number, 1))
+
+    async def _summary(self, chat_id: UUID) -> AsyncGenerator[ModelEvent, None]:
+        """As unreliable as any answer."""
+        async for sign in self._misbehave(chat_id):
+            yield sign
+        await trio.sleep(self._seconds(self.temper.first_seconds))
+        self._may_fail()
+        self._summaries += 1
+        yield Delta(TextPart(f"summary {self._summaries}"))
+        if self._draw.random() < self.temper.cut:
+            return
+        yield Finished("stop")
 
     async def _calls(self, answer: Answer, agents: list[str]) -> AsyncGenerator[ModelEvent, None]:
         """One call or some, in one piece or in several, and now and then a wrong one."""

@@ -136,6 +136,7 @@ class World:
             self.witness.harmed,
             caller=self._calling_worker,
             on_word=self.witness.worked,
+            on_prompt=self.witness.asked,
         )
         self.toolbox = Toolbox(
             Random(f"tools of {plan.seed}"),

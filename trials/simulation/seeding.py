@@ -11,6 +11,7 @@ from math import inf
 from random import Random
 
 from chatcluster.config import Settings
+from chatcluster.ports import Window
 
 FAULTS = (
     "kill",
@@ -105,6 +106,8 @@ class Plan:
     """Whether nothing else goes wrong, so that no chat may wait for anything but its model."""
     tools: bool
     """Whether there are tools, which the provider asks for, and people who are asked about them."""
+    window: Window | None
+    """How much the provider takes, where that is less than chats get long."""
     bounds: dict[str, int]
     """Of the code, by their full names: small ones make a small world long."""
     settings: Settings = field(compare=False)
@@ -120,14 +123,23 @@ class Plan:
             f"  clocks: {[round(speed, 3) for speed in self.speeds]}, slots: {self.slots}, "
             f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms\n"
             f"  harms: {', '.join(self.harms) or 'none'}{', and nothing else' if self.quiet else ''}\n"
-            f"  tools: {'yes' if self.tools else 'none'}, agents: {'yes' if self.settings.agents else 'none'}\n"
+            f"  tools: {'yes' if self.tools else 'none'}, agents: {'yes' if self.settings.agents else 'none'}, "
+            f"context: {self.window or 'without end'}\n"
             f"  bounds: {self.bounds}, an attempt {self.settings.attempt_bytes_max >> 10} KiB"
         )
 
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""
-    return _with_agents(_with_tools(_harmful(_troubled(seed))))
+    return _with_window(_with_agents(_with_tools(_harmful(_troubled(seed)))))
+
+
+def _with_window(plan: Plan) -> Plan:
+    """In some worlds chats get too long for the provider; drawn apart."""
+    draw = Random(f"window {plan.seed}")
+    if plan.quiet or draw.random() < 0.7:
+        return plan
+    return replace(plan, window=Window(1000, 20, draw.choice((15, 20, 30))))
 
 
 def _with_tools(plan: Plan) -> Plan:
@@ -202,6 +214,7 @@ def _troubled(seed: int) -> Plan:
         harms=(),
         quiet=False,
         tools=False,
+        window=None,
         bounds=_bounds(draw),
         settings=_settings(draw),
     )

@@ -36,10 +36,21 @@ from chatcluster.chat import (
     UserCommand,
     event_name,
 )
+from chatcluster.context import SUMMARY_CALL
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryRegistry, MemoryStore, MemoryStreams
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import ChatRow
-from chatcluster.parts import Frame, FrameKind, OpenFrame, Position, Role, decode_frame, text_of
+from chatcluster.parts import (
+    Frame,
+    FrameKind,
+    Message,
+    OpenFrame,
+    Position,
+    Role,
+    ToolCallPart,
+    decode_frame,
+    text_of,
+)
 from chatcluster.ports import (
     VERSION_MAX,
     Appended,
@@ -225,6 +236,17 @@ class Witness:
 
     # --- in the end ---------------------------------------------------------------------------
 
+    def asked(self, chat_id: UUID, prompt: Sequence[Message]) -> None:
+        """The model is asked. If it is asked about the history as it is now, it is told all that nothing answered."""
+        row, told = self.database.chats[chat_id], {message.id for message in prompt}
+        if not row.messages or row.messages[-1].id != prompt[-1].id:
+            return
+        for message in reversed(row.messages):
+            if message.role is Role.ASSISTANT and not calls_of(message):
+                return
+            if message.role is Role.USER and message.id not in told:
+                self.violate(Kind.LOST, chat_id, f"the model is not told of {message.id}, which waits for an answer")
+
     def check_answers(self, answers: Sequence[Answer]) -> None:
         """Each answer in the history was given to the message before it, and in these words."""
         by_number = {f"<{answer.number} to {answer.question}>": answer for answer in answers}
@@ -234,6 +256,8 @@ class Witness:
                 if message.role is Role.USER:
                     question = message.id
                 if message.role is not Role.ASSISTANT:
+                    continue
+                if any(call.name == SUMMARY_CALL for call in calls_of(message)):
                     continue
                 text = text_of(message.parts)
                 answer = by_number.get(text[: text.find(">") + 1])
@@ -267,6 +291,10 @@ class Witness:
         process = None if worker_id is None else self._processes.get(worker_id)
         lives = process is not None and process.worker_id == worker_id and process.alive
         return lives and worker_id not in self._stopped and (answer.chat_id, worker_id) not in self._lost_tenures
+
+
+def calls_of(message: Message) -> list[ToolCallPart]:
+    return [part for part in message.parts if isinstance(part, ToolCallPart)]
 
 
 class WatchedStore(MemoryStore):
@@ -324,10 +352,12 @@ class WatchedStore(MemoryStore):
             turns_after=turns_after,
         )
 
-    async def read_history(self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int) -> HistoryPage:
+    async def read_history(
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+    ) -> HistoryPage:
         await self._harmed.history_asked(chat_id)
         return await super().read_history(
-            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max, since=since
         )
 
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:

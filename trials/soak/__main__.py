@@ -23,7 +23,8 @@ from chaos.options import Options
 from chaos.users import sign_up
 from interruption import EXIT_INTERRUPTED, until_interrupted
 
-from chatcluster.config import Settings, flag_name
+from chatcluster.config import Settings
+from chatcluster.setting_checks import flag_name
 from soak.aging import let_a_day_pass
 from soak.gauges import Sample, read_gauges
 from soak.load import SENDERS, Schedule, Sender, carry_load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import NamedTuple
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from chatcluster.errors import InvalidRequest
 from chatcluster.llm.simulator.said import BLOCK
 from chatcluster.llm.simulator.script import last_paragraph
+from chatcluster.llm.simulator.summaries import has_summary, steps_told, summary
 from chatcluster.title_text import TITLE_INSTRUCTION, first_words
 
 MODEL_DEFAULT = "simulated"
@@ -43,6 +45,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     sealed: str = ""
     """Stands for all that was said before the answer: what is sealed in it fits there alone."""
     in_background: bool = False
+    words_max: int = sys.maxsize
+    """More are neither read nor counted."""
     begun: str = ""
     """The answer has these words already: the rest is asked for."""
 
@@ -73,7 +77,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     def step(self) -> int:
         """Which request this is since that message, from 1: each further one has the results of the one before."""
         roles = [one.role for one in self.spoken[self._asked_at + 1 :]]
-        return 1 + sum(role == "call" and roles[at - 1 : at] != ["call"] for at, role in enumerate(roles))
+        taken = sum(role == "call" and roles[at - 1 : at] != ["call"] for at, role in enumerate(roles))
+        return 1 + self._steps_before + taken
 
     @property
     def results(self) -> str:
@@ -97,7 +102,29 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> int:
-        return sum(len(one.text.split()) for one in self.spoken)
+        return min(self.words_max, sum(len(one.text.split()) for one in self.spoken))
+
+    @property
+    def summary(self) -> str:
+        """What is said to a request for one: what was said before that, and the steps taken for the last message."""
+        *said, asking = self.spoken
+        before, _, _ = asking.text.rpartition(self.prompt)
+        if before.strip():
+            said.append(asking._replace(text=before))
+        steps = msgspec.structs.replace(self, spoken=tuple(said)).step - 1
+        return summary([one.text for one in said], steps)
+
+    @property
+    def is_summarised(self) -> bool:
+        return any(has_summary(one.text) for one in self.spoken if one.role == "user")
+
+    @property
+    def _steps_before(self) -> int:
+        """Those that a summary right before the message tells of."""
+        at = self._asked_at
+        while at > 0 and self.spoken[at - 1].role == "user":
+            at -= 1
+        return sum(steps_told(one.text) for one in self.spoken[max(at, 0) : self._asked_at + 1])
 
     @property
     def _asked_at(self) -> int:

@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from chatcluster.errors import ConfigError
+from chatcluster.llm.simulator.overflow import CUT, WAYS
 from chatcluster.llm.simulator.prose import prose
 
 TOKENS_MAX = 1_000_000
@@ -67,6 +68,8 @@ class Script:
     empty: bool = False
     odd: bool = False
     forget: bool = False
+    context: int = 0
+    too_long: str = ""
     echoed: bool = False
     calls: tuple[OrderedCall, ...] = ()
 
@@ -79,6 +82,8 @@ class Script:
             raise DirectiveError(f"mode must be one of {', '.join(MODES)}")
         if self.fail and not 400 <= self.fail <= 599:
             raise DirectiveError("fail must be an HTTP status from 400 to 599")
+        if self.too_long not in ("", CUT, *WAYS):
+            raise DirectiveError(f"too_long must be one of {', '.join((*WAYS, CUT))}")
         if not (self.retry_after.isascii() and self.retry_after.isprintable()):
             raise DirectiveError("retry_after must be printable ASCII")
 

@@ -39,9 +39,15 @@ behind the last results tells them.
                        unknown fields, usage in odd places, calls without index, no ``[DONE]``
 ``forget=1``           an answer in the background is not remembered: nobody can attach to it later
 ``echoed=1``           where an answer goes on from given words, they are said again first
-``times=2``            the faults of this block, ``fail`` to ``empty``, are for the first 2 attempts at this prompt
-                       in this conversation, and at each of its steps; the others do without them
+``context=500``        the model takes so many tokens, which it counts as words, and no more
+``too_long=vllm``      how it says so: ``openai``, ``anthropic``, ``too-large`` (413), ``gemini``, ``vllm`` or
+                       ``llamacpp``; ``cut`` reads what there is room for and says nothing. Without ``context`` it says
+                       so of each conversation that has no summary
+``times=2``            the faults of this block, ``fail`` to ``empty`` and ``too_long``, are for the first 2 attempts at
+                       this prompt in this conversation, and at each of its steps; the others do without them
 ====================== ==================================================================================
+
+A request for a summary of the conversation is answered with one in a line, ``[summary 2: 9 messages, 1 steps taken]``.
 
 Requests are read as strictly as a provider reads them: a call without its result right behind it, a result out of
 place, a name that no provider takes, and the like are refused with status 400.
@@ -79,7 +85,18 @@ __all__ = [
 ]
 
 FAULTS = frozenset(
-    ("fail", "code", "retry_after", "drop", "cut_after", "silence_after", "no_end_after", "error_after", "empty")
+    (
+        "fail",
+        "code",
+        "retry_after",
+        "too_long",
+        "drop",
+        "cut_after",
+        "silence_after",
+        "no_end_after",
+        "error_after",
+        "empty",
+    )
 )
 _TO_THE_END = re.compile(r"(?:^|\s)(say|call)=(.*)", re.DOTALL)
 """Directives that take all text up to the end of their block."""

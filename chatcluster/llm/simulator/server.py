@@ -22,10 +22,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import h11
+import msgspec
 import trio
 
 from chatcluster.errors import ChatclusterError
@@ -34,6 +35,7 @@ from chatcluster.llm.simulator import script as script_module
 from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.connection import Asked, ClientGone, Connection
 from chatcluster.llm.simulator.front import Front, Rendered
+from chatcluster.llm.simulator.overflow import CUT, WAYS, TooLong, way_of
 from chatcluster.llm.simulator.question import Question, RefusedQuestion
 from chatcluster.llm.simulator.script import (
     DirectiveError,
@@ -42,6 +44,7 @@ from chatcluster.llm.simulator.script import (
     has_times,
     read_script,
 )
+from chatcluster.llm.simulator.summaries import asks_for_summary
 
 ATTEMPTS_REMEMBERED_MAX = 10_000
 BACKGROUND_REMEMBERED_MAX = 1000
@@ -72,6 +75,10 @@ class SimulatorOptions:
     """0 counts (``w0 w1 w2``); another number draws words from a small vocabulary."""
     mode: str | None = None
     """One of ``MODES``; None: Markdown, or words where their number or a seed is given."""
+    context_tokens: int = 0
+    """Longer prompts are refused; 0: they may have any length."""
+    too_long: str | None = None
+    """How a prompt that is too long is refused: one of ``overflow.WAYS``, or ``cut``; else as is usual on its wire."""
 
     def script(self) -> Script:
         counts = self.tokens is not None or self.seed
@@ -80,6 +87,7 @@ class SimulatorOptions:
             tps=self.tokens_per_second,
             first_ms=self.first_token_ms,
             seed=self.seed,
+            context=self.context_tokens,
             mode=self.mode or ("words" if counts else "markdown"),
         )
 
@@ -132,11 +140,15 @@ class Simulator:
         """Answers that are being streamed now."""
         self.aborted = 0
         """Answers whose client left before the end."""
+        self.overflows = 0
+        """Prompts that were longer than the context."""
+        self.summaries = 0
 
     def __repr__(self) -> str:
         return f"<Simulator {self.statistics()}>"
 
     def statistics(self) -> dict[str, int]:
+        long_chats = {"overflows": self.overflows, "summaries": self.summaries} if self._options.context_tokens else {}
         return {
             "connections": self.connections,
             "requests": self.requests,
@@ -145,6 +157,7 @@ class Simulator:
             "cancelled": self.cancelled,
             "streaming": self.streaming,
             "aborted": self.aborted,
+            **long_chats,
         }
 
     async def serve(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -199,17 +212,25 @@ class Simulator:
             question = front.read_question(asked.body, asked.headers)
             attempt = self._count_attempt(question) if has_times(question.prompt) else 1
             script = read_script(question.prompt, self._defaults, attempt, question.step)
-            answer = Answer(script, question)
+            if asks_for_summary(question.prompt):
+                script = replace(self._defaults, say=question.summary)
+            counted = msgspec.structs.replace(question, words_max=script.context or question.words_max)
+            answer = Answer(script, counted)
         except (DirectiveError, RefusedQuestion) as error:
             await connection.send_json(400, front.error_body(400, "invalid_request", str(error)))
             return
         if script.drop:
             raise _Cut
+        too_long = self._too_long(script, question, asked.path)
+        if too_long is not None:
+            await connection.send_json(too_long.status, too_long.body)
+            return
         if script.fail:
             headers = _retry_after_headers(script.retry_after)
             await connection.send_json(script.fail, front.failure_body(script), headers)
             return
         self.generations += not question.wants_title
+        self.summaries += asks_for_summary(question.prompt)
         underway = _Underway(answer, trio.current_time() + script.first_ms / 1000)
         if question.in_background and not (script.forget or question.wants_title):
             self._remember(underway)
@@ -218,6 +239,14 @@ class Simulator:
         else:
             self.generated += 0 if question.is_uncounted else answer.sent_count
             await self._answer_at_once(connection, underway.answer, front.rendered(underway.answer))
+
+    def _too_long(self, script: Script, question: Question, path: str) -> TooLong | None:
+        """What is said if the prompt is too long. A server that cuts it says nothing."""
+        is_too_long = 0 < script.context < question.words
+        self.overflows += is_too_long
+        way = script.too_long or self._options.too_long or way_of(path)
+        is_ordered = bool(script.too_long) and not (script.context or question.is_summarised)
+        return WAYS[way](question.words, script.context) if way != CUT and (is_too_long or is_ordered) else None
 
     def _remember(self, underway: _Underway) -> None:
         self._background[underway.answer.id] = underway

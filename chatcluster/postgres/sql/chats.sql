@@ -250,7 +250,7 @@ update messages set deleted_at = statement_timestamp(), revision = $3
 where chat_id = $1 and id >= $2 and deleted_at is null
 
 -- name: select_replaced
-select role, model from messages where chat_id = $1 and id = $2 and deleted_at is null
+select role, model, revision from messages where chat_id = $1 and id = $2 and deleted_at is null
 
 -- name: select_origin
 select json_agg({message} order by id)
@@ -302,7 +302,8 @@ returning {chat}
 -- name: read_histories
 -- Of each chat a page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4
 -- bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is stored is not
--- unpacked to find out. The first row of a page stands for the chat.
+-- unpacked to find out. The first row of a page stands for the chat. It begins with the first message of revision $5, if
+-- that is further on than $2: revisions and IDs of a history ascend together.
 with asked as materialized (
     select $1::text[]::uuid[] as ids
 )
@@ -310,7 +311,11 @@ select chat.id as chat_id, page.id, page.bytes, page.message,
     (select history_version from chats where chats.id = chat.id) as history_version
 from unnest((select ids from asked)) as chat (id) cross join lateral (
     with recursive page as (
-        select $2::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
+        select greatest($2::bigint, case when $5::bigint > 0 then (
+                select id - 1 from messages where chat_id = chat.id and revision >= $5::bigint and deleted_at is null
+                order by revision, id limit 1
+            ) end) as id,
+            0::bigint as page_bytes, 0::bigint as bytes, null::json as message
         union all
         select next.id, page.page_bytes + next.bytes, next.bytes, next.message
         from page cross join lateral (
@@ -338,9 +343,14 @@ from unnest((select ids from asked)) as chat (id) cross join lateral (
 ) as page
 
 -- name: measure
--- The bytes of a history and its queue, counted until they are above $2.
+-- The bytes of a history and its queue, counted until they are above $2, from its newest summary on.
 with recursive history as (
-    select 0::bigint as id, 0::bigint as total
+    select coalesce((
+        select id - 1 from messages
+        where chat_id = $1 and deleted_at is null
+            and revision >= (select (summaries ->> -1)::bigint from chats where chats.id = $1)
+        order by revision, id limit 1
+    ), 0) as id, 0::bigint as total
     union all
     select next.id, history.total + next.bytes
     from history cross join lateral (
@@ -355,9 +365,18 @@ select (select max(total) from history)
     + (select coalesce(sum(256 + octet_length(content::text)), 0) from queued_messages where chat_id = $1)
 
 -- name: measure_kept
--- The bytes of a history before message $2, counted until they are above $3.
+-- The bytes of a history before message $2, counted until they are above $3, from the newest summary there on.
 with recursive history as (
-    select 0::bigint as id, 0::bigint as total
+    select coalesce((
+        select messages.id - 1
+        from messages join (
+            select max(version::bigint) as version
+            from chats, json_array_elements_text(chats.summaries) as version
+            where chats.id = $1 and version::bigint <= (select revision from messages where chat_id = $1 and id = $2)
+        ) as newest on messages.revision >= newest.version
+        where chat_id = $1 and deleted_at is null
+        order by revision, messages.id limit 1
+    ), 0) as id, 0::bigint as total
     union all
     select next.id, history.total + next.bytes
     from history cross join lateral (

@@ -6,7 +6,7 @@
 -- fragment: framed
 -- The chat as far as it can be read whatever is damaged: what may be long is not touched, as it may be kept elsewhere.
 {frame}, '(this title cannot be read)'::text as title, null::text as model, null::json as retry,
-case when chats.status = 'error' then '{}'::json end as last_error, null::json as client_tools,
+case when chats.status = 'error' then '{}'::json end as last_error, null::json as summaries, null::json as client_tools,
 null::text[] as mcp_servers
 
 -- fragment: frame

@@ -9,7 +9,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
-from chatcluster.chat import ChatSetup, Interrupt, Status
+from chatcluster.chat import ChatSetup, Compact, Interrupt, Status
 from chatcluster.parts import NewMessage, Role
 from chatcluster.ports import NewChat, checked_choice
 from chatcluster.views import ChatAnswer, ChatDetailsAnswer, chat_answer, chat_details_answer
@@ -157,4 +157,17 @@ async def interrupt_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAns
     return chat_answer(outcome.chat)
 
 
-ROUTES = [create_chat, list_chats, get_chat, list_children, patch_chat, delete_chat, interrupt_chat]
+@post("/chats/{chat_id:str}/compact", status_code=202, responses=REFUSALS)
+async def compact_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAnswer:
+    """Have the model summarise what was said so far, and go on from the summary: the model is told nothing else of it.
+
+    For a chat that rests, or whose turn ended in an error; a busy one is refused. Readers see the call
+    `chat_summarized` and its result; the chat rests again when it is there.
+    """
+    outcome = await request.services.transitions.apply(
+        parse_chat_id(chat_id), Compact(), owner_id=request.user.user_id, idempotency=await request.idempotency()
+    )
+    return chat_answer(outcome.chat)
+
+
+ROUTES = [create_chat, list_chats, get_chat, list_children, patch_chat, delete_chat, interrupt_chat, compact_chat]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chatcluster.web.api import (
     admin_routes,
+    browser_routes,
     chats,
     export,
     files,
@@ -11,8 +12,6 @@ from chatcluster.web.api import (
     messages,
     models,
     prompts,
-    push,
-    sessions,
     streams,
     tool_calls,
     usage,
@@ -25,8 +24,7 @@ ROUTES = [
     *tool_calls.ROUTES,
     *streams.ROUTES,
     *models.ROUTES,
-    *sessions.ROUTES,
-    *push.ROUTES,
+    *browser_routes.ROUTES,
     *admin_routes.ROUTES,
     *mcp.ROUTES,
     *prompts.ROUTES,

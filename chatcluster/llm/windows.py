@@ -1,0 +1,36 @@
+"""How much the model takes that a request goes to: by the catalogue, or where there is none, by the settings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chatcluster.config import Settings
+from chatcluster.llm.routing import candidate_of
+from chatcluster.models import Catalogue
+from chatcluster.ports import Window, Windows
+
+OUTPUT_SHARES = 8
+"""Where nothing says how long an answer may be, this part of the context is for it."""
+
+
+def catalogue_windows(known: Callable[[], Catalogue | None], settings: Settings) -> Windows:
+    """``known`` is the catalogue as this replica knows it, None before it was read."""
+
+    def window(model: str | None, failures: int) -> Window | None:
+        catalogue = known()
+        if catalogue is None or catalogue.is_empty:
+            return of_settings(settings)
+        candidates = catalogue.candidates(model)
+        if not candidates:
+            return None
+        entry = candidate_of(candidates, failures).model
+        if entry.context_tokens is None:
+            return None
+        return Window(entry.context_tokens, entry.output_tokens_max, entry.compaction_percent)
+
+    return window
+
+
+def of_settings(settings: Settings) -> Window | None:
+    tokens = settings.llm_context_tokens
+    return Window(tokens, tokens // OUTPUT_SHARES, settings.compaction_percent) if tokens else None

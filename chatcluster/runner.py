@@ -76,7 +76,6 @@ from chatcluster.turn import (
     next_step,
     without_history,
 )
-from chatcluster.turn_calls import TurnCalls
 from chatcluster.turn_ends import TurnEnds
 
 RELEASE_SECONDS_MAX = 2.0
@@ -104,7 +103,6 @@ class Runner:
         self._attempted = (0, 0)
         self._whole = trio.CancelScope()
         self._over = False
-        self._calls: TurnCalls
         self._ends = TurnEnds(held, is_full)
         steps = Steps(self._start_attempt, self._whole_request, self._ends.end, self._failed)
         self._compaction = Compaction(held, outside, settings, steps)
@@ -143,12 +141,11 @@ class Runner:
         with telemetry.span("chat.tenure", chat_id=str(self.chat.id), epoch=self.chat.epoch) as span, self._whole:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._held.look_when_told)
-                self._calls = TurnCalls(self._held, self._outside, self._settings, nursery, lambda: self._ends.draining)
-                self._ends.calls = self._calls
+                self._ends.open(self._outside, self._settings, nursery)
                 self._forsaken = Forsaken(self._outside.model, nursery)
                 try:
                     await self._work()
-                    await self._calls.tools.close()
+                    await self._ends.calls.tools.close()
                     await self._forsaken.told()
                 except (Fenced, ChatNotFound):
                     self._over = True
@@ -230,7 +227,7 @@ class Runner:
         return await self._outside.limits.excess(self.chat.owner_id)
 
     async def _run_calls(self, calls: tuple[ToolCallPart, ...]) -> None:
-        if await self._calls.run(calls):
+        if await self._ends.calls.run(calls):
             self._ends.rest()
         else:
             telemetry.event("chat.call_unrecorded", chat_id=str(self.chat.id))
@@ -247,7 +244,7 @@ class Runner:
         takes_over = self._attempted == (0, 0) and chat.attempt > 1
         self._attempted = (chat.history_version, chat.attempt)
         self._held.said = Said()
-        self._calls.forget_results()
+        self._ends.calls.forget_results()
         return takes_over
 
     async def _attempt(self, messages: list[Message]) -> None:
@@ -279,7 +276,7 @@ class Runner:
 
     async def _take(self, answer: NewMessage) -> None:
         if calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
-            await self._calls.commit(answer, calls)
+            await self._ends.calls.commit(answer, calls)
             self._ends.rest()
         elif answer.finish_reason == PAUSED:
             await self._held.commit(CommitStep((answer,)))
@@ -292,18 +289,18 @@ class Runner:
 
     async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
         """With the tools and all that the model is told before the conversation, once that is known."""
-        await self._calls.tools.ask(self.chat)
-        return self._calls.told(self._request(asked_model(messages)))
+        await self._ends.calls.tools.ask(self.chat)
+        return self._ends.calls.told(self._request(asked_model(messages)))
 
     async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
         """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
         with telemetry.span("stage.ended", stage="prepare"):
             request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
-            await self._calls.tools.ask(self.chat)
-        for notice in (*self._compaction.news(), *self._calls.tools.news()):
+            await self._ends.calls.tools.ask(self.chat)
+        for notice in (*self._compaction.news(), *self._ends.calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt):
-            return await attempt.run(self._calls.told(request))
+            return await attempt.run(self._ends.calls.told(request))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -367,17 +364,17 @@ class Runner:
 
     async def _hand_over(self) -> None:
         """With what tools gave until now: of calls without a result the next owner has to see what became."""
-        if self._calls.results and self.chat.status is Status.RUNNING:
-            await self._calls.keep_results()
-            await self._held.commit(CommitStep(self._calls.results))
-            self._calls.forget_results()
+        if self._ends.calls.results and self.chat.status is Status.RUNNING:
+            await self._ends.calls.keep_results()
+            await self._held.commit(CommitStep(self._ends.calls.results))
+            self._ends.calls.forget_results()
             self._ends.rest()
         if self._held.owned:
             await self._ends.release()
 
     async def _crash(self) -> None:
         self._held.said = Said()  # it may be what failed
-        self._calls.forget_results()
+        self._ends.calls.forget_results()
         error = ErrorInfo("internal", "chatcluster failed while it worked on this chat; send a message to go on")
         while True:
             try:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import trio
+
 from chatcluster.attempt import interrupted
 from chatcluster.chat import DRAINED, RELEASED, ErrorInfo, Fail, FinishInterruption, OwnerCommand, Release
+from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
+from chatcluster.ports import Outside
 from chatcluster.turn_calls import TurnCalls
 
 
 class TurnEnds:
-    """Those of one tenure. ``calls`` are there before the first end."""
+    """Those of one tenure. ``open`` comes first."""
 
     def __init__(self, held: HeldChat, is_full: Callable[[], bool]) -> None:
         self.calls: TurnCalls
@@ -25,6 +29,11 @@ class TurnEnds:
         """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._held = held
         self._is_full = is_full
+
+    def open(self, outside: Outside, settings: Settings, nursery: trio.Nursery) -> TurnCalls:
+        """The calls of this tenure, before the first end. Tools run in ``nursery``."""
+        self.calls = TurnCalls(self._held, outside, settings, nursery, lambda: self.draining)
+        return self.calls
 
     def __repr__(self) -> str:
         return f"<TurnEnds{' draining' if self.draining else ''}{' gives way' if self.gives_way else ''}>"

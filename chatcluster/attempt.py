@@ -87,17 +87,20 @@ class Attempt:
         self._streamed_bytes = 0
         self.meter = Meter()
         self.asked_model: str | None = None
-        self._first_at = 0.0
+        self._asked_at = 0.0
+        self._first_at: float | None = None
         """When the first of the answer came."""
 
     async def run(self, request: ModelRequest) -> NewMessage:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
         self.asked_model = request.model
-        started_at = trio.current_time()
+        self._asked_at = trio.current_time()
         finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
+        first_at = self._first_at or trio.current_time()
+        telemetry.event("stage.ended", stage="stream", duration_seconds=trio.current_time() - first_at)
         telemetry.event(
             "model.answered",
-            first_token_ms=int(max(0.0, self._first_at - started_at) * 1000),
+            first_token_ms=int((first_at - self._asked_at) * 1000),
             output_tokens=finished.usage.output_tokens if finished.usage else None,
         )
         if not is_visible(self._deltas) and finished.reason != PAUSED:
@@ -168,8 +171,11 @@ class Attempt:
         else:
             part = _storable(part)
         self._streamed_bytes += _size(part)
-        if not self._deltas:
+        if self._first_at is None:
             self._first_at = trio.current_time()
+            self.meter.has_started = True
+            seconds = self._first_at - self._asked_at
+            telemetry.event("stage.ended", stage="time_to_first_token", duration_seconds=seconds)
         if not self._deltas or not _goes_on(self._deltas[-1], part):
             self._streamed_bytes += PART_BYTES
         if self._streamed_bytes > self._settings.attempt_bytes_max:

@@ -17,7 +17,7 @@ import msgspec
 from chatcluster.attempt import Attempt
 from chatcluster.errors import ProviderError
 from chatcluster.ports import Chat
-from chatcluster.usage import Spent, SpentOutcome, cost_micros, counts_of
+from chatcluster.usage import TOKEN_KINDS, Spent, SpentOutcome, cost_micros, counts_of
 
 
 class Unbooked:
@@ -38,7 +38,15 @@ class Unbooked:
             raise
         finally:
             if attempt.has_started:
-                self._spent.append(_spent(chat, attempt, outcome))
+                self._add(_spent(chat, attempt, outcome))
+
+    def _add(self, spent: Spent) -> None:
+        """What asks several times, as a summary of too long a history does, is one attempt all the same."""
+        for place, one in enumerate(self._spent):
+            if (one.history_version, one.attempt) == (spent.history_version, spent.attempt):
+                self._spent[place] = _together(one, spent)
+                return
+        self._spent.append(spent)
 
     @property
     def spent(self) -> tuple[Spent, ...]:
@@ -65,6 +73,15 @@ def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome) -> Spent:
         cost_micros=cost_micros(meter.usage, meter.prices),
         **counts_of(meter.usage),
     )
+
+
+def _together(one: Spent, other: Spent) -> Spent:
+    """As far as it is known; what became of it is told by the later one."""
+    sums: dict[str, int | None] = {}
+    for name in (*TOKEN_KINDS, "cost_micros"):
+        known = [count for count in (getattr(one, name), getattr(other, name)) if count is not None]
+        sums[name] = sum(known) if known else None
+    return msgspec.structs.replace(other, **sums)
 
 
 def _cut_short(spent: Spent) -> Spent:

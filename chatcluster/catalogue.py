@@ -28,6 +28,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "http.request": "a request was answered",
         "lease.renewed": "a heartbeat was written",
         "model.answered": "a model's answer came to its end: how long its first token took, and how many it had",
+        "stage.ended": "a stage of a turn ended: which, how long it took, and how it ended",
         "store.transaction": "a Postgres transaction ended, and how",
         "stream.closed": "an event stream ended, and why",
         "stream.opened": "an event stream was opened",

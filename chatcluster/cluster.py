@@ -43,7 +43,7 @@ from chatcluster.metrics import Metrics
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
 from chatcluster.parts import encode
-from chatcluster.ports import Model
+from chatcluster.ports import Model, Outside
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.files import PostgresFiles
 from chatcluster.postgres.identity import read_cluster_id
@@ -141,9 +141,10 @@ class _Process:
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
-        windows = catalogue_windows(lambda: directory.known, settings)
-        outside = outside_of(database, redis, self._pubsub, model, mcp.toolbox, notices, spending)
-        outside = replace(outside, windows=windows)
+        outside = replace(
+            outside_of(database, redis, self._pubsub, model, mcp.toolbox, notices, spending),
+            windows=catalogue_windows(lambda: directory.known, settings),
+        )
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
         connections = connections_within_reach(
@@ -172,13 +173,7 @@ class _Process:
             pubsub=self._pubsub,
             outside=outside,
             transitions=Transitions(store, notices, outside.limits, on_title_wanted=self._titling.wanted),
-            readers=Readers(
-                feeds=self._feeds,
-                watches=self._watches,
-                tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
-                logs=TurnLogs(self._feeds, store, outside.streams, audience, PostgresResponses(database)),
-                families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
-            ),
+            readers=self._readers(outside, audience),
             monitoring=Monitoring(Readiness(database, redis_health, lambda: self._replica.draining), metrics),
             directory=directory,
             mcp=mcp,
@@ -194,6 +189,16 @@ class _Process:
         self._noticed_at = 0.0
         """When load balancers know that this replica drains."""
         metrics.watch_slots(used=lambda: self._replica.chats, total=settings.slots)
+
+    def _readers(self, outside: Outside, audience: Audience) -> Readers:
+        store = outside.store
+        return Readers(
+            feeds=self._feeds,
+            watches=self._watches,
+            logs=TurnLogs(self._feeds, store, outside.streams, audience, PostgresResponses(self._database)),
+            tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
+            families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
+        )
 
     def _loops(
         self,

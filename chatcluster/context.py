@@ -22,7 +22,8 @@ from enum import StrEnum
 import msgspec
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.content import SummaryPart
+from chatcluster.content import FilePart, SummaryPart
+from chatcluster.file_types import IMAGES, PDF
 from chatcluster.parts import (
     PAUSED,
     ImagePart,
@@ -37,12 +38,16 @@ from chatcluster.parts import (
     text_of,
 )
 from chatcluster.ports import ToolSpec, Window
+from chatcluster.ports.files import FILE_TEXT_BYTES_MAX
 
 SUMMARY_CALL = "chat_summarized"
 """The name of the call that stands for a summary."""
 TOKEN_BYTES = 3
 """An estimate that is rather too high: of English a token has four."""
 IMAGE_TOKENS = 1600
+PDF_TOKEN_BYTES = 32
+"""A page of some 60 KB has about 2000."""
+PDF_TOKENS_MAX = 100_000
 MESSAGE_TOKENS = 4
 """What a message counts for besides its content."""
 CUT_FACTOR = 2
@@ -150,11 +155,22 @@ def tokens_of(message: Message) -> int:
 def _tokens_of_part(part: Part) -> int:
     if isinstance(part, ImagePart):
         return IMAGE_TOKENS
+    if isinstance(part, FilePart):
+        return _tokens_of_file(part)
     if isinstance(part, ToolResultPart):
         images = sum(isinstance(piece, ImagePart) for piece in part.content)
         texts = (piece for piece in part.content if not isinstance(piece, str | ImagePart))
         return IMAGE_TOKENS * images + sum(_tokens_of_texts(strings_of(piece)) for piece in texts)
     return _tokens_of_texts(strings_of(part))
+
+
+def _tokens_of_file(file: FilePart) -> int:
+    """Of its bytes, which are not in the history."""
+    if file.media_type in IMAGES:
+        return IMAGE_TOKENS
+    if file.media_type == PDF:
+        return min(file.size_bytes // PDF_TOKEN_BYTES, PDF_TOKENS_MAX)
+    return min(file.size_bytes, FILE_TEXT_BYTES_MAX) // TOKEN_BYTES
 
 
 def _tokens_of_texts(texts: Iterable[str]) -> int:

@@ -17,12 +17,20 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
+from chatcluster.families import sweep_families
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Store
 
 SWEEP_SECONDS = 1.0
 CHATS_MAX = 20
 """In one sweep; what is left over comes next, and at once."""
+
+
+async def sweep(store: Store, notices: Notices) -> None:
+    """All that every replica looks for: deadlines, and what is left undone in families. Until cancelled."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sweep_deadlines, store, notices)
+        nursery.start_soon(sweep_families, store, notices)
 
 
 async def sweep_deadlines(store: Store, notices: Notices) -> None:

@@ -18,6 +18,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import inf
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -26,6 +27,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.agents import descendants
 from chatcluster.audience import Audience
+from chatcluster.backoff import grown_seconds
 from chatcluster.errors import ChatNotFound, InvalidCursor, StoreUnavailable, Unreadable
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
@@ -34,7 +36,8 @@ from chatcluster.subscribe import Feeds, Subscriber
 
 KEY_DIGITS = 12
 """Of an agent's ID in a cursor."""
-LOOK_SECONDS = 5.0
+LOOK_SECONDS, LOOK_CAP_SECONDS = 5.0, 60.0
+"""Between looks without cause: more and more, as families at rest may have many readers."""
 LOOK_SECONDS_MAX = 10.0
 """So long others wait for an agent that cannot be read."""
 AGENTS_TOLD_MAX = 100
@@ -110,6 +113,9 @@ class FamilySubscriber:
         self._find = find
         self._must_look = True
         self._looks = False
+        self._looked = 0
+        """How often in a row without cause."""
+        self._look_at = -inf
         self._awake = trio.Event()
 
     def __repr__(self) -> str:
@@ -153,12 +159,14 @@ class FamilySubscriber:
         finally:
             self._looks = False
         self._must_look = False
+        self._look_at = trio.current_time() + grown_seconds(LOOK_SECONDS, self._looked, LOOK_CAP_SECONDS)
+        self._looked += 1
 
     async def _more(self) -> None:
         self._awake = trio.Event()
-        with trio.move_on_after(LOOK_SECONDS) as waiting:
+        with trio.move_on_at(self._look_at):
             await self._awake.wait()
-        self._must_look = waiting.cancelled_caught
+        self._must_look = self._must_look or trio.current_time() >= self._look_at
 
     def receive_nowait(self) -> bytes:
         """Raises as ``Subscriber.receive_nowait``; and ``trio.WouldBlock`` where there is an agent to look for. Nothing
@@ -171,7 +179,9 @@ class FamilySubscriber:
         return b"".join(self._placed(member, data) for member, data in given if data)
 
     def _placed(self, member: Member, data: bytes) -> bytes:
-        self._must_look = self._must_look or _NAMES_A_CHAT in data
+        if _NAMES_A_CHAT in data:
+            self._must_look, self._looked = True, 0
+            self._awake.set()
         return b"".join(self._told(member, event) for event in data.split(b"\n\n")[:-1])
 
     def _told(self, member: Member, event: bytes) -> bytes:

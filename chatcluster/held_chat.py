@@ -24,9 +24,10 @@ from uuid import UUID
 import msgspec
 import trio
 
+from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
-from chatcluster.chat import Fence, OwnerCommand
+from chatcluster.chat import Fence, KeepAnswer, OwnerCommand, Underway
 from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
 from chatcluster.families import settle
 from chatcluster.histories import History
@@ -108,6 +109,12 @@ class HeldChat:
         self._notices.committed(outcome.chat, "status" if changed else None, by_owner=True)
         return outcome
 
+    async def keep_answer(self, answer_id: str) -> None:
+        """Whoever owns the chat next can go on with this answer, at its provider. Raises ``Fenced``, ``Moved``."""
+        known = Underway.of(self.chat)
+        if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
+            await self.commit(KeepAnswer(answer_id))
+
     async def keep_result(self, call_id: str, whole: bytes) -> None:
         """Keep all of a result that goes into history cut. Raises ``Fenced``, ``Moved``."""
         async with self._transacting:  # to overrule the stream takes another epoch
@@ -121,7 +128,10 @@ class HeldChat:
     async def _transact(self, command: OwnerCommand) -> Outcome:
         before, fence = self.chat, self._fence
         spent = self.unbooked.spent
-        outcome = await until_known(lambda: self._store.commit(fence, command, known=before, spent=spent), before.id)
+        with telemetry.span("stage.ended", stage="commit"):
+            outcome = await until_known(
+                lambda: self._store.commit(fence, command, known=before, spent=spent), before.id
+            )
         self.unbooked.booked(spent)
         if outcome.chat.epoch != fence.epoch:  # a repeat that was recognised, but came late
             raise Fenced(f"the tenure {fence.epoch} of chat {fence.chat_id} is over; now {outcome.chat.epoch}")

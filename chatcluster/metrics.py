@@ -25,6 +25,9 @@ Fields = dict[str, object]
 Rule = Callable[[Fields], None]
 
 FAST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+OVERTAKEN = ("cancelled", "Moved", "Fenced")
+"""Ends of a stage that are nobody's failure: its chat has moved on."""
+STAGE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 TURN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 
@@ -98,12 +101,24 @@ class Working:
         self._upstream = make.counter("upstream_requests_total", "Attempts at a model response", "outcome")
         self._upstream_seconds = make.histogram("upstream_request_seconds", "Length of an attempt", TURN_BUCKETS)
         self._upstream_failures = make.counter("upstream_failures_total", "Attempts that failed", "kind", "retryable")
+        self._stages = make.histogram("stage_seconds", "Stages of turns", STAGE_BUCKETS, "stage", "outcome")
         self.rules: dict[str, Rule] = {
+            "stage.ended": self._stage,
+            "tool.called": self._tool_called,
             "chat.claimed": self._claimed,
             "chat.tenure": self._tenure,
             "chat.attempt": self._attempt,
             "chat.attempt_failed": self._attempt_failed,
         }
+
+    def _stage(self, fields: Fields) -> None:
+        error = fields.get("error")
+        outcome = "completed" if error is None else "interrupted" if error in OVERTAKEN else "error"
+        self._stages.labels(str(fields.get("stage")), outcome).observe(_seconds(fields))
+
+    def _tool_called(self, fields: Fields) -> None:
+        outcome = {"ok": "completed", "error": "error"}.get(str(fields.get("outcome")), "interrupted")
+        self._stages.labels("tool_call", outcome).observe(_seconds({"duration_seconds": fields.get("seconds")}))
 
     def _tenure(self, fields: Fields) -> None:
         self._runs.labels(str(fields.get("status", fields.get("error")))).inc()

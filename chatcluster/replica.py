@@ -30,6 +30,7 @@ import trio
 from chatcluster import __version__, telemetry
 from chatcluster.byte_places import Places
 from chatcluster.config import Settings
+from chatcluster.deadlines import sweep
 from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
 from chatcluster.heartbeat import Lease, hold_lease
 from chatcluster.histories import LONG_HISTORIES_BYTES
@@ -38,7 +39,6 @@ from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
 from chatcluster.ports import Replica as ReplicaRow
 from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
 from chatcluster.publisher import Publisher
-from chatcluster.sweeps import sweep
 from chatcluster.tenures import Tenures
 
 STORE_RETRY_SECONDS = 0.2

@@ -37,18 +37,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from chatcluster import telemetry
-from chatcluster.attempt import Attempt, Said, interrupted
+from chatcluster.attempt import Attempt, Said
 from chatcluster.chat import (
-    DRAINED,
-    RELEASED,
     CommitStep,
     ErrorInfo,
-    Fail,
-    FinishInterruption,
     FinishTurn,
-    KeepAnswer,
-    OwnerCommand,
-    Release,
     Retry,
     ScheduleRetry,
     StartAttempt,
@@ -83,7 +76,7 @@ from chatcluster.turn import (
     next_step,
     without_history,
 )
-from chatcluster.turn_calls import TurnCalls
+from chatcluster.turn_ends import TurnEnds
 
 RELEASE_SECONDS_MAX = 2.0
 UNRECORDED = ErrorInfo("internal", "there is no record of a tool call of this turn; send a message to go on without it")
@@ -109,13 +102,9 @@ class Runner:
         """For how long a retry that is scheduled still has to wait."""
         self._attempted = (0, 0)
         self._whole = trio.CancelScope()
-        self._is_full = is_full
-        self._draining = False
-        self._gives_way = False
-        """A turn has ended while others may wait for our place: the next one of this chat comes by turns."""
         self._over = False
-        self._calls: TurnCalls
-        steps = Steps(self._start_attempt, self._whole_request, self._end, self._failed)
+        self._ends = TurnEnds(held, is_full)
+        steps = Steps(self._start_attempt, self._whole_request, self._ends.end, self._failed)
         self._compaction = Compaction(held, outside, settings, steps)
         self._forsaken: Forsaken
 
@@ -143,7 +132,7 @@ class Runner:
 
     def drain(self) -> None:
         """End at the next step boundary, and give the chat back."""
-        self._draining = True
+        self._ends.draining = True
         if self.chat.retry is not None:
             self._held.stop_waiting()
 
@@ -152,11 +141,11 @@ class Runner:
         with telemetry.span("chat.tenure", chat_id=str(self.chat.id), epoch=self.chat.epoch) as span, self._whole:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._held.look_when_told)
-                self._calls = TurnCalls(self._held, self._outside, self._settings, nursery, lambda: self._draining)
+                self._ends.open(self._outside, self._settings, nursery)
                 self._forsaken = Forsaken(self._outside.model, nursery)
                 try:
                     await self._work()
-                    await self._calls.tools.close()
+                    await self._ends.calls.tools.close()
                     await self._forsaken.told()
                 except (Fenced, ChatNotFound):
                     self._over = True
@@ -200,13 +189,13 @@ class Runner:
 
     async def _step(self) -> None:
         if self._is_newer:
-            await self._release()
+            await self._ends.release()
         elif self.chat.status is Status.INTERRUPTING:
-            await self._finish_interruption()
-        elif self._draining or self._gives_way:
-            await self._release()
+            await self._ends.finish_interruption()
+        elif self._ends.draining or self._ends.gives_way:
+            await self._ends.release()
         elif self._deadly:
-            await self._fail(after_deaths(self.chat))
+            await self._ends.fail(after_deaths(self.chat))
         elif self._held.history.messages is None:
             await self._read_or_end()
         else:
@@ -216,11 +205,11 @@ class Runner:
         try:
             self._held.history.require_room()
         except HistoryTooLarge as error:  # of results, as a rule
-            await self._fail(without_history(error))
+            await self._ends.fail(without_history(error))
             return
         match next_step(messages, steps_max=self._settings.steps_max, compacting=self.chat.compacting):
             case CallModel() if (excess := await self._excess(messages)) is not None:
-                await self._fail(ErrorInfo(excess.code, excess.message))
+                await self._ends.fail(ErrorInfo(excess.code, excess.message))
             case CallModel() | Summarize() as step:
                 if self.chat.retry is not None and not await self._wait_for_retry():
                     return
@@ -229,7 +218,7 @@ class Runner:
             case RunCalls(calls):
                 await self._run_calls(calls)
             case Finish():
-                await self._end(FinishTurn(), "finished")
+                await self._ends.end(FinishTurn(), "finished")
 
     async def _excess(self, messages: list[Message]) -> UsageLimitExceeded | None:
         """Why the turn may not go on: it is answered once, whatever was spent until it began, and then step by step."""
@@ -238,11 +227,11 @@ class Runner:
         return await self._outside.limits.excess(self.chat.owner_id)
 
     async def _run_calls(self, calls: tuple[ToolCallPart, ...]) -> None:
-        if await self._calls.run(calls):
-            self._rest()
+        if await self._ends.calls.run(calls):
+            self._ends.rest()
         else:
             telemetry.event("chat.call_unrecorded", chat_id=str(self.chat.id))
-            await self._fail(UNRECORDED)
+            await self._ends.fail(UNRECORDED)
 
     # --- an attempt at a model response -------------------------------------------------------
 
@@ -255,13 +244,13 @@ class Runner:
         takes_over = self._attempted == (0, 0) and chat.attempt > 1
         self._attempted = (chat.history_version, chat.attempt)
         self._held.said = Said()
-        self._calls.forget_results()
+        self._ends.calls.forget_results()
         return takes_over
 
     async def _attempt(self, messages: list[Message]) -> None:
         takes_over = await self._start_attempt()
         chat = self.chat
-        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._keep_answer)
+        attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._held.keep_answer)
         request = self._request(asked_model(messages))
         try:
             with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
@@ -282,13 +271,17 @@ class Runner:
         if answer is None:
             self._forsaken.tell(request, attempt.answer_id)
             await self._held.reload()
-        elif calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
-            await self._calls.commit(answer, calls)
-            self._rest()
+        else:
+            await self._take(answer)
+
+    async def _take(self, answer: NewMessage) -> None:
+        if calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
+            await self._ends.calls.commit(answer, calls)
+            self._ends.rest()
         elif answer.finish_reason == PAUSED:
             await self._held.commit(CommitStep((answer,)))
         else:
-            await self._end(FinishTurn((answer,)), "finished")
+            await self._ends.end(FinishTurn((answer,)), "finished")
 
     def _request(self, model: str | None) -> ModelRequest:
         prompt = self._held.history.prompt
@@ -296,23 +289,18 @@ class Runner:
 
     async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
         """With the tools and all that the model is told before the conversation, once that is known."""
-        await self._calls.tools.ask(self.chat)
-        return self._calls.told(self._request(asked_model(messages)))
+        await self._ends.calls.tools.ask(self.chat)
+        return self._ends.calls.told(self._request(asked_model(messages)))
 
     async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
         """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
-        request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
-        await self._calls.tools.ask(self.chat)
-        for notice in (*self._compaction.news(), *self._calls.tools.news()):
+        with telemetry.span("stage.ended", stage="prepare"):
+            request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
+            await self._ends.calls.tools.ask(self.chat)
+        for notice in (*self._compaction.news(), *self._ends.calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt):
-            return await attempt.run(self._calls.told(request))
-
-    async def _keep_answer(self, answer_id: str) -> None:
-        """Whoever owns the chat next can go on with this answer."""
-        known = Underway.of(self.chat)
-        if known is None or (known.answer_id, known.attempt) != (answer_id, self.chat.attempt):
-            await self._held.commit(KeepAnswer(answer_id))
+            return await attempt.run(self._ends.calls.told(request))
 
     async def _wait_for_retry(self) -> bool:
         """Sleep out the scheduled delay; False if something moved meanwhile, and it has to be decided anew."""
@@ -321,8 +309,10 @@ class Runner:
             await trio.sleep(self._retry_seconds)
             return True
 
-        if await self._held.unless_moved(wait):
-            return True
+        with telemetry.span("stage.ended", stage="retry_wait") as stage:
+            if await self._held.unless_moved(wait):
+                return True
+            stage["error"] = "cancelled"
         await self._held.reload()
         return False
 
@@ -336,57 +326,25 @@ class Runner:
             await self._held.commit(ScheduleRetry(then))
             self._held.said = Said()
         else:
-            await self._fail(then)
-
-    def _rest(self) -> None:
-        """The tenure is over if all calls that are open wait for somebody."""
-        if not self._held.owned:
-            self._held.stream.close("requires_action")
+            await self._ends.fail(then)
 
     # --- the history --------------------------------------------------------------------------
 
     async def _read_or_end(self) -> None:
         """A history that cannot be read ends the turn; one that there is no place for is another replica's to read."""
         try:
-            await self._held.unless_moved(lambda: self._held.history.read(self.chat))
+            with telemetry.span("stage.ended", stage="history"):
+                await self._held.unless_moved(lambda: self._held.history.read(self.chat))
         except (HistoryTooLarge, Unreadable) as error:
             telemetry.event("chat.unreadable", chat_id=str(self.chat.id), error=str(error))
-            await self._fail(without_history(error))
+            await self._ends.fail(without_history(error))
         except NoPlace:
-            await self._release()
+            await self._ends.release()
         else:
             if self._held.history.messages is None:  # the chat moved, or the replica drains
                 await self._held.reload()
 
     # --- ends ---------------------------------------------------------------------------------
-
-    async def _finish_interruption(self) -> None:
-        """Keep what was streamed of the interrupted attempt: no more, no less. And what tools gave meanwhile."""
-        partial = None
-        if self._held.said.deltas:
-            partial = interrupted(self._held.said, await self._held.history.asked_model(self.chat))
-        await self._calls.keep_results()
-        await self._end(FinishInterruption(partial, self._calls.results), "interrupted")
-
-    async def _fail(self, error: ErrorInfo) -> None:
-        await self._end(Fail(error), "error")
-
-    async def _release(self) -> None:
-        await self._end(Release(DRAINED if self._draining else RELEASED), "released")
-
-    async def _end(self, command: OwnerCommand, word: str) -> None:
-        """The turn is over: the tenure goes on to the message promoted with it, or closes.
-
-        In a full replica it gives way instead: chats whose queues never get empty would keep its places for ever.
-        """
-        outcome = await self._held.commit(command)
-        self._calls.forget_results()
-        if self._held.owned:
-            await self._calls.tools.close()
-            self._held.stream.turn(outcome.messages[-1].id, self.chat.history_version)
-            self._gives_way = self._is_full()
-        else:
-            self._held.stream.close(word)
 
     async def _salvage(self) -> None:
         """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
@@ -406,26 +364,26 @@ class Runner:
 
     async def _hand_over(self) -> None:
         """With what tools gave until now: of calls without a result the next owner has to see what became."""
-        if self._calls.results and self.chat.status is Status.RUNNING:
-            await self._calls.keep_results()
-            await self._held.commit(CommitStep(self._calls.results))
-            self._calls.forget_results()
-            self._rest()
+        if self._ends.calls.results and self.chat.status is Status.RUNNING:
+            await self._ends.calls.keep_results()
+            await self._held.commit(CommitStep(self._ends.calls.results))
+            self._ends.calls.forget_results()
+            self._ends.rest()
         if self._held.owned:
-            await self._release()
+            await self._ends.release()
 
     async def _crash(self) -> None:
         self._held.said = Said()  # it may be what failed
-        self._calls.forget_results()
+        self._ends.calls.forget_results()
         error = ErrorInfo("internal", "chatcluster failed while it worked on this chat; send a message to go on")
         while True:
             try:
                 if self._is_newer:
-                    await self._release()
+                    await self._ends.release()
                 elif self.chat.status is Status.INTERRUPTING:
-                    await self._finish_interruption()
+                    await self._ends.finish_interruption()
                 else:
-                    await self._fail(error)
+                    await self._ends.fail(error)
             except Moved:
                 await self._held.reload()
             else:

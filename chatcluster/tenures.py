@@ -105,6 +105,7 @@ class Tenures:
         self._started_at[claimed.chat.id] = trio.current_time()
         runner.told(self._hinted.get(claimed.chat.id, 0))
         runners.start_soon(self._run, runner)
+        telemetry.event("stage.ended", stage="queue_wait", duration_seconds=claimed.waited_seconds)
         telemetry.event("chat.claimed", chat_id=str(claimed.chat.id), epoch=claimed.chat.epoch)
         if claimed.chat.takeovers > 1:
             telemetry.event("chat.taken_over", chat_id=str(claimed.chat.id), epoch=claimed.chat.epoch)

@@ -233,6 +233,10 @@ def chromium() -> str | None:
     return os.environ.get("CHATCLUSTER_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+PROXIES = ("haproxy", "nginx")
+"""The tests of chats are run once more behind each of those that are installed."""
+
+
 def browser_tests() -> int:
     browser = chromium()
     if browser is None:
@@ -240,7 +244,12 @@ def browser_tests() -> int:
         return 0
     build()
     node = prepared_node()
-    return _show([*node, "node_modules/vitest/vitest.mjs", "run", "--config", "e2e/vitest.config.ts"], CHROMIUM=browser)
+    tests = [*node, "node_modules/vitest/vitest.mjs", "run", "--config", "e2e/vitest.config.ts"]
+    failed = _show(tests, CHROMIUM=browser) != 0
+    for proxy in PROXIES:
+        if shutil.which(proxy, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"):
+            failed += _show([*tests, "chat"], CHROMIUM=browser, PAGE_PROXY=proxy) != 0
+    return failed
 
 
 def main() -> int:

@@ -300,7 +300,7 @@ def test_of_what_a_chat_waits_for_it_knows_what_it_can_tell() -> None:
 
 
 def test_the_events_that_it_knows_are_those_that_the_server_sends() -> None:
-    sent = {"attempt", "part"} | {kind.__struct_config__.tag for kind in events.Event.__args__}
+    sent = {"attempt", "resumed", "part"} | {kind.__struct_config__.tag for kind in events.Event.__args__}
     assert sent == client_events.EVENT_TYPES
     for event in (StatusEvent("running", False, 1, None), HistoryResetEvent()):
         kind: Any = type(event).__struct_config__.tag

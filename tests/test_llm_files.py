@@ -17,10 +17,11 @@ from PIL import Image
 
 from chatcluster.config import Settings
 from chatcluster.content import FilePart
+from chatcluster.context import tokens_of
 from chatcluster.errors import ProviderError, StoreUnavailable
 from chatcluster.llm.client import HttpModel
 from chatcluster.llm.conversation import DocumentPart, SentPart
-from chatcluster.llm.sent_files import FILE_TEXT_BYTES_MAX, FILES_BYTES_MAX, REQUEST_FILES_BYTES_MAX, SentFiles
+from chatcluster.llm.sent_files import FILES_BYTES_MAX, REQUEST_FILES_BYTES_MAX, SentFiles
 from chatcluster.llm.simulator.server import Simulator, SimulatorOptions
 from chatcluster.llm.wires import settings_routing
 from chatcluster.memory import MemoryDatabase
@@ -28,7 +29,7 @@ from chatcluster.memory.files import MemoryFiles
 from chatcluster.models import Input
 from chatcluster.parts import ImagePart, Message, Part, Role, TextPart, ToolResultPart, text_of
 from chatcluster.ports import Delta, ModelRequest
-from chatcluster.ports.files import CHUNK_BYTES, SentForm, StoredFile
+from chatcluster.ports.files import CHUNK_BYTES, FILE_TEXT_BYTES_MAX, SentForm, StoredFile
 from chatcluster.uploads import Uploads
 
 OWNER = UUID(int=1)
@@ -186,6 +187,22 @@ async def test_the_first_files_have_a_place_and_a_longer_history_begins_with_the
     assert parts[:1] == before
     assert [type(part) for part in parts] == [DocumentPart, DocumentPart, TextPart, TextPart]
     assert sum(len(part.data) for part in parts if isinstance(part, DocumentPart)) <= REQUEST_FILES_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("media_type", "size_bytes", "tokens"),
+    [
+        ("image/png", 10 << 20, 1600),
+        ("application/pdf", 60_000, 1875),
+        ("application/pdf", 10 << 20, 100_000),
+        ("text/plain", 3000, 1000),
+        ("text/plain", 10 << 20, FILE_TEXT_BYTES_MAX // 3),
+    ],
+)
+def test_a_file_counts_for_what_is_sent_of_it(media_type: str, size_bytes: int, tokens: int) -> None:
+    """Else a conversation would be summarised too late."""
+    alone = tokens_of(said())
+    assert tokens_of(said(FilePart(uuid4(), "a", media_type, size_bytes))) - alone == tokens
 
 
 # --- bounds and failures ----------------------------------------------------------------------

@@ -35,10 +35,12 @@ async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> As
 
 
 async def at_rest(client: Client, chat_id: str, number: int) -> Json:
-    """The chat, once its ``number`` messages of the user are there and it rests."""
+    """The chat, once its ``number`` messages of the user are there and answered, or there is an error."""
 
     def rests(view: ChatView) -> bool:
-        return view.at_rest and sum(message.role is Role.USER for message in view.messages.values()) == number
+        roles = [message.role for message in view.messages.values()]
+        is_answered = view.status == "error" or (bool(roles) and roles[-1] is not Role.USER)
+        return view.at_rest and is_answered and roles.count(Role.USER) == number
 
     await follow(client, chat_id, rests)
     chat: Json = await client.chat(chat_id)

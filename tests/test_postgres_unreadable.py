@@ -153,6 +153,24 @@ async def test_a_usage_of_an_unknown_form_is_left_out(database: Database, by_han
     assert (await store.read(chat.id)).messages == (message,)
 
 
+@pytest.mark.parametrize("usage", ['"x"', "[[]]", '{"attempts": 1.5}', '{"attempts": "\\ud800"}'])
+async def test_what_a_turn_cost_is_left_out_where_it_is_of_an_unknown_form(
+    database: Database, by_hand: Session, usage: str
+) -> None:
+    store = PostgresStore(database)
+    chat = await create(store)
+    await execute(
+        by_hand,
+        "INSERT INTO turns (chat_id, revision, message_id, outcome, duration_ms, usage)"
+        " SELECT chat_id, revision, id, 'finished', 1, $2::text::json FROM messages WHERE chat_id = $1",
+        chat.id,
+        usage,
+    )
+    place = {"after_version": 0, "after_id": 0, "queue_version": 0, "limit": 10, "bytes_max": 1 << 20}
+    (turn,) = (await store.read_newer(chat.id, **place, turns_after=0)).turns
+    assert (turn.outcome, turn.usage) == ("finished", None)
+
+
 async def test_a_history_with_a_message_that_cannot_be_read_is_not_asked_about_but_shown(
     database: Database, by_hand: Session
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatcluster import __version__, telemetry
+from chatcluster.errors import Moved
 from chatcluster.metrics import Metrics
 
 
@@ -54,3 +55,20 @@ def test_crashes_are_counted_by_where_they_happened() -> None:
     with metrics.listening():
         telemetry.event("runner.crashed", chat_id="x", error="KeyError()")
     assert sample(metrics, "crashes_total", where="runner") == 1
+
+
+def test_each_end_of_a_stage_is_counted_once_by_how_it_came() -> None:
+    metrics = Metrics()
+    with metrics.listening():
+        telemetry.event("stage.ended", stage="queue_wait", duration_seconds=0.5)
+        with telemetry.span("stage.ended", stage="commit"):
+            pass
+        with pytest.raises(Moved), telemetry.span("stage.ended", stage="commit"):
+            raise Moved("the chat moved")
+        with pytest.raises(ValueError, match="no"), telemetry.span("stage.ended", stage="commit"):
+            raise ValueError("no")
+        telemetry.event("tool.called", tool="look", outcome="ok", seconds=2.0)
+    assert sample(metrics, "stage_seconds_sum", stage="queue_wait", outcome="completed") == 0.5
+    assert sample(metrics, "stage_seconds_sum", stage="tool_call", outcome="completed") == 2.0
+    for outcome in ("completed", "interrupted", "error"):
+        assert sample(metrics, "stage_seconds_count", stage="commit", outcome=outcome) == 1

@@ -184,7 +184,8 @@ def chat(
     chatcluster chat --file plan.pdf "Sum it up."
     cat letter.txt | chatcluster chat
     """
-    from chatcluster.cli.terminal_chat import Conversation, converse, question_of, typed_line
+    from chatcluster.cli.questions import question_of
+    from chatcluster.cli.terminal_chat import Conversation, converse, typed_line
 
     asks = question is None and sys.stdin is not None and sys.stdin.isatty()
     typed = typed_line if asks else None

@@ -30,6 +30,7 @@ import trio
 from msgspec import UNSET
 
 from chatcluster.cli.lines import agent_line, few_words
+from chatcluster.cli.questions import attached, question_of
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
 from chatcluster.client.files import file_part
@@ -379,26 +380,3 @@ def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:
         except* ApiError as refusals:
             ended_well = False
             click.echo(f"Error: {first_error(refusals)}", err=True)
-
-
-def attached(line: str) -> Path | None:
-    """The file that ``/file PATH`` names; None for any other line."""
-    command, _, path = line.strip().partition(" ")
-    return Path(path.strip()) if command == "/file" else None
-
-
-def question_of(argument: str | None) -> str:
-    """The one question of a conversation: ``argument``, or what is piped in. Raises ``click.UsageError``."""
-    try:
-        question = _piped_in() if argument is None else argument
-        question.encode()  # bytes of an argument that are no text come as lone surrogates
-    except UnicodeError:
-        raise click.UsageError("the question is not text") from None
-    if is_blank(question):
-        raise click.UsageError("there is no question")
-    return question
-
-
-def _piped_in() -> str:
-    """Standard input, which is None where it was closed before we began."""
-    return sys.stdin.read() if sys.stdin is not None else ""

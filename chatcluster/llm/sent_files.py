@@ -33,10 +33,9 @@ from chatcluster.llm.conversation import DocumentPart, SentPart
 from chatcluster.models import Input
 from chatcluster.parts import ImagePart, Message, Part, Role, TextPart, ToolResultPart
 from chatcluster.ports import ModelRequest
-from chatcluster.ports.files import CHUNK_BYTES, Files, SentForm
+from chatcluster.ports.files import CHUNK_BYTES, FILE_TEXT_BYTES_MAX, Files, SentForm
 
 REQUEST_FILES_BYTES_MAX = 24 << 20
-FILE_TEXT_BYTES_MAX = 256 << 10
 FILES_BYTES_MAX = 2 * REQUEST_FILES_BYTES_MAX
 PLACE_SECONDS_MAX = 30.0
 MESSAGES_PER_STEP = 1000

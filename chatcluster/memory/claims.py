@@ -74,10 +74,11 @@ class Claims:
         return [row for *_, row in sorted(waiting, key=lambda one: one[:2])]
 
     def _take(self, row: ChatRow, worker_id: UUID) -> Claimed:
+        waited_seconds = 0.0 if row.claimable_since is None else max(0.0, self._database.clock() - row.claimable_since)
         self._database.change(row, claimed(self._database.found(row), worker_id))
         self._database.log_claimed(row, worker_id)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
-        return Claimed(self._database.view(row), retry_seconds, self._database.told(row))
+        return Claimed(self._database.view(row), retry_seconds, self._database.told(row), waited_seconds)
 
 
 def _is_suspect(row: ChatRow) -> bool:

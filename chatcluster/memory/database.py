@@ -192,6 +192,11 @@ class MemoryDatabase:
         if deed is not None:
             self.record(deed.by, deed.action, deed.target, deed.details)
 
+    def note_for_push(self, row: ChatRow, outcome: str) -> None:
+        """A turn ended: note whom to tell, unless it is an agent's."""
+        if row.id not in self.kept.families.kin:
+            self.kept.browsers.push.note(row.owner_id, row.id, outcome, tokens=self.tokens, now=self.clock())
+
     def name_of(self, worker_id: UUID) -> str:
         row = self.replicas.get(worker_id)
         return "" if row is None else row.replica.name

@@ -15,7 +15,15 @@ from chatcluster.memory.families import MemoryFamilies, awaiting
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION, Message, ToolCallPart
-from chatcluster.ports import PERMISSION_SECONDS, PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
+from chatcluster.ports import (
+    PERMISSION_SECONDS,
+    PERMISSIONS_MAX,
+    Action,
+    DeletedChat,
+    Permission,
+    ResultSlice,
+    SignInWait,
+)
 
 
 class MemoryLedger(MemoryFamilies):
@@ -129,6 +137,21 @@ class MemoryLedger(MemoryFamilies):
         kept = self._database.kept.permissions.get(owner_id, {})
         for key in [key for key in kept if key[1] == chat_id]:
             del kept[key]
+
+    def _delete_family(self, chat_id: UUID, owner_id: UUID) -> None:
+        """A chat, and all agents below it."""
+        families = self._database.kept.families
+        for each in [chat_id, *(each for each, kin in families.kin.items() if kin.root_id == chat_id)]:
+            self._delete(each, owner_id)
+
+    def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
+        families = self._database.kept.families
+        del self._database.chats[chat_id]
+        families.kin.pop(chat_id, None)
+        families.orders.pop(chat_id, None)
+        self._database.kept.titles_wanted.pop(chat_id, None)
+        self._forget_permissions(owner_id, chat_id)
+        self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
 
     def _standing(self, owner_id: UUID) -> list[Permission]:
         kept = self._database.kept.permissions.get(owner_id, {})

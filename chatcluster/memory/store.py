@@ -50,7 +50,6 @@ from chatcluster.ports import (
     Chat,
     ChatRead,
     Claimed,
-    DeletedChat,
     HistoryPage,
     Idempotency,
     MessagePage,
@@ -94,9 +93,7 @@ class MemoryStore(Claims, MemoryLedger):
             chat = self._database.view(self._owned(chat_id, owner_id))
             require_rest(chat)
             self._require_family_rest(self._database.row(chat_id))
-            families = self._database.kept.families
-            for each in [chat_id, *(each for each, kin in families.kin.items() if kin.root_id == chat_id)]:
-                self._delete(each, owner_id)
+            self._delete_family(chat_id, owner_id)
             return chat
 
     async def commit(
@@ -294,15 +291,6 @@ class MemoryStore(Claims, MemoryLedger):
         require_files_of(self._database, row, command)
         return self._remember(owner_id, idempotency, self._write(row, decision))
 
-    def _delete(self, chat_id: UUID, owner_id: UUID) -> None:
-        families = self._database.kept.families
-        del self._database.chats[chat_id]
-        families.kin.pop(chat_id, None)
-        families.orders.pop(chat_id, None)
-        self._database.kept.titles_wanted.pop(chat_id, None)
-        self._forget_permissions(owner_id, chat_id)
-        self._database.kept.deleted.append((self._database.now(), DeletedChat(chat_id, owner_id)))
-
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))
 
@@ -369,10 +357,7 @@ class MemoryStore(Claims, MemoryLedger):
         bill = self._database.bill_of(row, since=max((turn.revision for turn in row.turns), default=1))
         turn = EndedTurn(asked.id, str(decision.ended), duration_ms, revision, code, bill if bill.attempts else None)
         row.turns.append(turn)
-        if row.id not in self._database.kept.families.kin:
-            self._database.kept.browsers.push.note(
-                row.owner_id, row.id, turn.outcome, tokens=self._database.tokens, now=self._database.clock()
-            )
+        self._database.note_for_push(row, turn.outcome)
         return turn
 
     def _message(self, new: NewMessage, revision: int) -> Message:

@@ -19,6 +19,8 @@ from chatcluster.file_errors import FileNotFound, FilesFull, TooManyFiles
 
 CHUNK_BYTES = 384 << 10
 """Of all chunks but the last. Divisible by three: chunk by chunk, base64 is that of the whole."""
+FILE_TEXT_BYTES_MAX = 256 << 10
+"""Of a text, a model is sent so much."""
 CHAT_FILES_MAX = 50
 """Different files of one chat, in its history and its queue."""
 UNFINISHED_SECONDS = 3600.0

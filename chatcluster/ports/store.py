@@ -133,13 +133,14 @@ class NewChat(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A chat that is ours now. Its history is read within its tenure: see ``Store.read_history``."""
+    """A chat that is ours now, and how long it waited for that. Its history is read within its tenure."""
 
     chat: Chat
     retry_seconds: float = 0.0
     """What is left of the wait that the previous tenure had scheduled, by the database's clock."""
     prompts: ToldPrompts = NOTHING_TOLD
     """What its model is told before the conversation, as of now."""
+    waited_seconds: float = 0.0
 
     @property
     def wait_seconds(self) -> float:
@@ -261,9 +262,8 @@ class Store(Ledger, Families, Protocol):
         ``known`` is the chat as the owner last saw it. It saves time if it is that still, and decides nothing.
         ``spent`` is booked in the same transaction; what is booked already stays as it is.
 
-        A commit whose outcome was unknown may be repeated with the same arguments: messages carry
-        (epoch, history version worked from, ordinal) under a unique key, and a repeat that finds them
-        returns their outcome and writes nothing.
+        A commit whose outcome was unknown may be repeated with the same arguments: messages carry (epoch, history
+        version worked from, ordinal) under a unique key; a repeat that finds them returns them and writes nothing.
         """
         ...
 

@@ -52,7 +52,7 @@ def _is_of_the_server(error: Exception) -> bool:
 
 
 def _claimed(row: Row) -> Claimed:
-    return Claimed(chat_of(row), row["retry_seconds"], told_of(row))
+    return Claimed(chat_of(row), row["retry_seconds"], told_of(row), row["waited_seconds"])
 
 
 async def _claim_one_by_one(database: Database, worker_id: UUID, free_slots: int, batch: int) -> tuple[Claimed, ...]:

@@ -293,8 +293,17 @@ def turn_of(text: str | None) -> EndedTurn | None:
 
 
 def turns_of(text: str | None) -> tuple[EndedTurn, ...]:
-    """Turns in order. Their columns are plain: there is nothing in them that cannot be read."""
-    return _decoded(_turns, text) or ()
+    """Turns in order. Their columns are plain, but for what they cost: of an unknown form it is left out."""
+    try:
+        return _decoded(_turns, text) or ()
+    except UNDECODABLE:
+        return tuple(_turn_without_usage(raw) for raw in _split(text or "[]"))
+
+
+def _turn_without_usage(raw: msgspec.Raw) -> EndedTurn:
+    fields = _object.decode(raw)
+    fields.pop("usage", None)
+    return _turn.decode(_encoder.encode(fields))
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:

@@ -213,11 +213,12 @@ class McpTurn:
         async with self._opening.setdefault(server.slug, trio.Lock()):
             session = self._sessions.get(server.slug)
             if session is None or session.is_over:
-                session = self._sessions[server.slug] = await self._toolbox.credentials.session(
-                    server,
-                    self._chat.owner_id,
-                    changed=lambda: self._toolbox.lists.forget(server, self._chat.owner_id),
-                )
+                with telemetry.span("stage.ended", stage="mcp_connect"):
+                    session = self._sessions[server.slug] = await self._toolbox.credentials.session(
+                        server,
+                        self._chat.owner_id,
+                        changed=lambda: self._toolbox.lists.forget(server, self._chat.owner_id),
+                    )
             return session
 
     def _drop(self, server: McpServer) -> None:

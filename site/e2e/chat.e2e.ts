@@ -99,7 +99,7 @@ describe("a chat", () => {
     await composer(page).fill("half a thought");
     await page.reload();
     expect(await composer(page).inputValue()).toBe("half a thought");
-    await page.getByRole("link", { name: "New chat" }).click();
+    await page.locator('nav a[href="/"]').click();
     await until("nothing is written there", async () => (await composer(page).inputValue()) === "");
     await page.goBack();
     await until("the draft is back", async () => (await composer(page).inputValue()) === "half a thought");

@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
+import { proxyOf } from "./proxy.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const START_MS_MAX = 170_000;
@@ -31,9 +32,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
     stdio: ["ignore", "pipe", "pipe"],
   });
   const token = await tokenIn(up);
-  const url = `http://127.0.0.1:${port}`;
+  const proxyName = process.env.PAGE_PROXY;
+  const front = proxyName ? await freePort() : port;
+  const proxy = proxyName ? proxyOf(proxyName, dataDir, front, port) : null;
+  const url = `http://127.0.0.1:${front}`;
+  await answering(url);
   project.provide("cluster", { url, token, pid: up.pid as number, dataDir, python: python() });
   return async () => {
+    proxy?.kill("SIGTERM");
     await stopped(up);
     rmSync(dataDir, { recursive: true, force: true });
   };
@@ -54,6 +60,19 @@ function tokenIn(up: ChildProcess): Promise<string> {
     up.stderr?.on("data", listen);
     up.on("exit", (code) => reject(new Error(`the cluster ended with ${code}:\n${said}`)));
   });
+}
+
+/** Wait until there is somebody who answers. */
+async function answering(url: string): Promise<void> {
+  for (const end = Date.now() + START_MS_MAX; ; ) {
+    const status = await fetch(url).then(
+      (answer) => answer.status,
+      () => 0,
+    );
+    if (status === 200) return;
+    if (Date.now() > end) throw new Error(`${url} answers ${status || "nothing"}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 function stopped(up: ChildProcess): Promise<void> {

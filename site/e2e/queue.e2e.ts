@@ -41,7 +41,7 @@ test("an old answer that comes late changes nothing that the stream has told", a
     late++;
     await route.fulfill({ body: old, contentType: "application/json" });
   });
-  await page.getByRole("link", { name: "New chat" }).click();
+  await page.locator('nav a[href="/"]').click();
   await composer(page).waitFor();
   await page.goBack();
   await until("the old answer came", () => late > 0);

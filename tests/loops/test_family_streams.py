@@ -191,3 +191,18 @@ async def test_a_family_that_is_deleted_cuts_its_reader(world: World, monkeypatc
             await a.store.delete(chat.id, owner_id=OWNER)
             with pytest.raises(Cut):
                 await reader.until((str(chat.id), "what never comes"), within=60)
+
+
+async def test_to_follow_a_family_at_rest_costs_next_to_nothing(world: World) -> None:
+    (a,) = await world.cluster(1, agents=True)
+    async with provider(world, 1):
+        chat = await a.create()
+        await chat.until_status("waiting")
+    async with family(a, chat) as reader:
+        await reader.until(*((str(each.id), "ready") for each in (chat, *agents_of(world, chat))))
+        before = a.database_wire.crossings["family"]
+        with trio.move_on_after(600):
+            while True:
+                with trio.move_on_after(15):  # a heartbeat
+                    await reader.subscriber.receive()
+        assert a.database_wire.crossings["family"] - before <= 20

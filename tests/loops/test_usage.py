@@ -195,3 +195,35 @@ async def test_steps_need_not_be_limited(world: World) -> None:
     call.call_tools("c1")
     (await world.model.next_call()).answer("Done.")
     await chat.until_status("waiting")
+
+
+async def test_the_stages_of_a_turn_are_told_each_once(world: World) -> None:
+    owner = await world.replica(retry_base_seconds=2.0)
+    chat = await owner.create("hello")
+    (await world.model.next_call()).fail()
+    (await world.model.next_call()).answer("Hi!")
+    await chat.until_status("waiting")
+    stages = [str(fields["stage"]) for name, fields in world.told if name == "stage.ended"]
+    for stage in ("queue_wait", "history", "retry_wait", "time_to_first_token", "stream"):
+        assert stages.count(stage) == 1, stages
+    assert stages.count("prepare") == 2, "once for each attempt"
+
+
+async def test_a_summary_that_was_asked_for_twice_is_booked_with_all_that_it_cost(world: World) -> None:
+    """The second question is of the same attempt: what the first one cost, or did not, hides nothing."""
+    owner = await world.replica()
+    chat = await owner.create("hello")
+    (await world.model.next_call()).answer("long " * 4000)
+    await chat.until_status("waiting")
+    await owner.send(chat, "more")
+    (await world.model.next_call()).fail("context_overflow", retryable=False)
+    too_long = await world.model.next_call()
+    starts(too_long)
+    too_long.fail("context_overflow", retryable=False)
+    summary = await world.model.next_call()
+    starts(summary)
+    summary.say("Much was said.")
+    summary.finish(usage=Usage(10, 5))
+    (await world.model.next_call()).answer("Here is more.")
+    await chat.until_status("waiting")
+    assert ("compaction", 10, 20) in booked(world)

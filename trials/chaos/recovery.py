@@ -36,7 +36,8 @@ class Watch:
         self._since = fault.time if since is None else since
         self._epoch = subscriber.epoch
         self._replaced = fault.kind in REPLACING
-        self._unfinished = self._replaced and subscriber.streaming and subscriber.status == "running"
+        is_at_work = subscriber.status == "running" and subscriber.worker_id is not None  # and waits for no agents
+        self._unfinished = self._replaced and subscriber.streaming and is_at_work
 
     def see(self, event: Event) -> None:
         position = parse_cursor(event.cursor).position

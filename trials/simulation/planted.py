@@ -40,8 +40,8 @@ from chatcluster.ports import (
     Subscription,
 )
 from chatcluster.relay import Relay, Tenure
-from chatcluster.runner import Runner
 from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.turn_ends import TurnEnds
 from chatcluster.usage import Spent
 from simulation.network import Weather
 from simulation.planted_families import WITH_AGENTS
@@ -195,13 +195,13 @@ def outdated_frames() -> list[Patch]:
 
 def lost_partials() -> list[Patch]:
     """An interrupt keeps nothing of what was said."""
-    finish = Runner._finish_interruption
+    finish = TurnEnds.finish_interruption
 
-    async def forget(self: Runner) -> None:
+    async def forget(self: TurnEnds) -> None:
         self._held.said = Said()
         await finish(self)
 
-    return [(Runner, "_finish_interruption", forget)]
+    return [(TurnEnds, "finish_interruption", forget)]
 
 
 def ignored_interrupts() -> list[Patch]:

@@ -19,6 +19,7 @@ from chatcluster.parts import Message, NewMessage
 from chatcluster.ports import Chat, Claimed, Gap, Hint, ModelRequest, Opening
 from chatcluster.runner import Runner
 from chatcluster.tenure_stream import TenureStream
+from chatcluster.turn_ends import TurnEnds
 
 _hints = msgspec.json.Decoder(Hint)
 Patch = tuple[object, str, Any]
@@ -112,12 +113,12 @@ def fifo_claims() -> list[Patch]:
 def kept_places() -> list[Patch]:
     """A chat whose queue never gets empty keeps its place in a full replica."""
 
-    async def end(self: Runner, command: OwnerCommand, word: str) -> None:
+    async def end(self: TurnEnds, command: OwnerCommand, word: str) -> None:
         await end_of_turn(self, command, word)
-        self._gives_way = False
+        self.gives_way = False
 
-    end_of_turn = Runner._end
-    return [(Runner, "_end", end)]
+    end_of_turn = TurnEnds.end
+    return [(TurnEnds, "end", end)]
 
 
 def histories_one_by_one() -> list[Patch]:

@@ -37,6 +37,10 @@ claimed as (
     from taken, claimer, wal
     where chats.id = taken.id
     returning {chat}, claimer.name as claimer_name, taken.round, taken.place, taken.claimable_since as waited_since,
+        -- The server's own row of this chat has lost it by now. A moment beyond all time is no reason to fail.
+        case when isfinite(taken.claimable_since) then greatest(0, extract(
+            epoch from statement_timestamp() - greatest('0001-01-02', least(taken.claimable_since, '9999-12-30'))
+        )) else 0 end::float8 as waited_seconds,
         (select text from prompts where prompts.owner_id = '00000000-0000-0000-0000-000000000000') as system_prompt,
         (select text from chat_prompts where chat_prompts.chat_id = chats.id) as own_prompt,
         (select text from prompts where prompts.owner_id = chats.owner_id) as user_prompt,

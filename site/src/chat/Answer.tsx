@@ -1,4 +1,4 @@
-import { Component, lazy, memo, type ReactNode, Suspense } from "react";
+import { Component, lazy, memo, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
 
 const Markdown = lazy(() => import("./Markdown.tsx"));
 
@@ -11,8 +11,35 @@ const INDENTED_TOO_DEEP = /^[ \t]{200}/m;
 
 type AnswerProps = { text: string; isStreaming?: boolean };
 
-/** Text that a model wrote. Until Markdown is loaded, and where it is too long for it, the text as it is. */
-export const Answer = memo(function Answer({ text, isStreaming = false }: AnswerProps) {
+/** Text that a model wrote. What is long grows in steps that are the longer the more there is of it. */
+export function Answer({ text, isStreaming = false }: AnswerProps) {
+  return <Shown text={usePaced(text, isStreaming)} isStreaming={isStreaming} />;
+}
+
+/** Up to here every frame shows what there is. */
+const PACED_FROM = 4000;
+const PACED_CHARS_PER_MS = 200;
+
+/** A text that grows, as it was a moment ago: to take 40 kB of Markdown apart sixty times a second leaves time for nothing. */
+function usePaced(text: string, isStreaming: boolean): string {
+  const [shown, show] = useState(text);
+  const latest = useRef(text);
+  const pending = useRef<ReturnType<typeof setTimeout>>(undefined);
+  latest.current = text;
+  const isPaced = isStreaming && text.length > PACED_FROM && text.startsWith(shown);
+  useEffect(() => {
+    if (!isPaced || shown === text || pending.current !== undefined) return;
+    pending.current = setTimeout(() => {
+      pending.current = undefined;
+      show(latest.current);
+    }, text.length / PACED_CHARS_PER_MS);
+  }, [isPaced, shown, text]);
+  useEffect(() => () => clearTimeout(pending.current), []);
+  return isPaced && shown.length > 0 ? shown : text;
+}
+
+/** Until Markdown is loaded, and where it is too long for it, the text as it is. */
+const Shown = memo(function Shown({ text, isStreaming = false }: AnswerProps) {
   const plain = <div className="foreign whitespace-pre-wrap">{text}</div>;
   if (text.length > MARKDOWN_MAX || hasEndlessLine(text) || isTooDeep(text)) return plain;
   return (

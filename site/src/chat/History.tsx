@@ -2,6 +2,7 @@ import { ArrowDown } from "lucide-react";
 import {
   type KeyboardEvent,
   lazy,
+  memo,
   type RefObject,
   Suspense,
   useEffect,
@@ -37,7 +38,6 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
   });
   const results = useResults(view);
   const isActive = view.status === "running" || view.status === "requires_action" || view.status === "pending";
-  const lastId = view.messages.at(-1)?.id;
   return (
     <div className="relative min-h-0 flex-1">
       <div ref={scrollRef} className="h-full overflow-y-auto">
@@ -49,20 +49,16 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
           className="mx-auto flex w-full max-w-3xl flex-col gap-2 px-3 py-5 sm:px-5"
         >
           {view.isTruncated && <Earlier chat={chat} view={view} scroller={scrollRef} />}
-          {view.messages.map((message) => (
-            <Message
-              key={message.id}
-              message={message}
-              chat={chat}
-              results={results}
-              asked={view.asked}
-              isLast={message.id === lastId}
-              isActive={isActive && message.id === lastId}
-              canEdit={canEdit}
-              isEditing={editing === message.id}
-              onEdit={onEdit}
-            />
-          ))}
+          <Messages
+            messages={view.messages}
+            chat={chat}
+            results={results}
+            asked={view.asked}
+            isActive={isActive}
+            canEdit={canEdit}
+            editing={editing}
+            onEdit={onEdit}
+          />
           {view.preview.length > 0 && (
             <div aria-busy aria-live="off" data-preview>
               <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
@@ -89,6 +85,24 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
     </div>
   );
 }
+
+type MessagesProps = Pick<HistoryProps, "chat" | "canEdit" | "editing" | "onEdit"> &
+  Pick<ChatView, "messages" | "asked"> & { results: Results; isActive: boolean };
+
+/** The messages, apart from the answer under way: a thousand of them are not looked at again with each of its words. */
+const Messages = memo(function Messages({ messages, editing, isActive, ...shared }: MessagesProps) {
+  const lastId = messages.at(-1)?.id;
+  return messages.map((message) => (
+    <Message
+      key={message.id}
+      message={message}
+      isLast={message.id === lastId}
+      isActive={isActive && message.id === lastId}
+      isEditing={editing === message.id}
+      {...shared}
+    />
+  ));
+});
 
 /** The results that are there, by the call that each belongs to. */
 function useResults({ messages, preview }: ChatView): Results {

@@ -20,11 +20,15 @@ from chatcluster.ports import Chat
 from chatcluster.usage import Spent, SpentOutcome, cost_micros, counts_of
 
 
+SUMMARIES_PER_TENURE = 1_000_000
+
+
 class Unbooked:
     """What a tenure has spent and not booked yet."""
 
     def __init__(self) -> None:
         self._spent: list[Spent] = []
+        self._summaries = 0
 
     @contextmanager
     def attempt(self, chat: Chat, attempt: Attempt, *, compaction: bool = False) -> Iterator[None]:
@@ -38,7 +42,13 @@ class Unbooked:
             raise
         finally:
             if attempt.has_started:
-                self._spent.append(_spent(chat, attempt, outcome))
+                number = self._number_of_summary(chat) if compaction else chat.attempt
+                self._spent.append(_spent(chat, attempt, outcome, number))
+
+    def _number_of_summary(self, chat: Chat) -> int:
+        """Unlike that of any attempt at an answer, and of any other summary, whoever owns the chat."""
+        self._summaries += 1
+        return -(chat.epoch * SUMMARIES_PER_TENURE + self._summaries)
 
     @property
     def spent(self) -> tuple[Spent, ...]:
@@ -53,11 +63,11 @@ class Unbooked:
         self._spent = [_cut_short(one) for one in self._spent]
 
 
-def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome) -> Spent:
+def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome, number: int) -> Spent:
     meter = attempt.meter
     return Spent(
         history_version=chat.history_version,
-        attempt=chat.attempt,
+        attempt=number,
         epoch=chat.epoch,
         outcome=outcome,
         model=meter.model or attempt.asked_model,

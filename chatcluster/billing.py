@@ -19,7 +19,6 @@ from chatcluster.errors import ProviderError
 from chatcluster.ports import Chat
 from chatcluster.usage import Spent, SpentOutcome, cost_micros, counts_of
 
-
 SUMMARIES_PER_TENURE = 1_000_000
 
 

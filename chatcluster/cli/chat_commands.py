@@ -8,6 +8,7 @@ from typing import Any
 import click
 import trio
 
+from chatcluster.cli import exits
 from chatcluster.cli.flags import server_options
 from chatcluster.client.client import Client
 from chatcluster.client.tool_calls import Json
@@ -60,3 +61,17 @@ def history(*, chat_id: str, as_json: bool, url: str | None, token: str | None, 
             return await client.export(chat_id, "json" if as_json else "markdown")
 
     click.echo(trio.run(fetch).decode(), nl=as_json)
+
+
+@click.command()
+@click.argument("chat_id", metavar="CHAT")
+@server_options
+def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Have a CHAT summarised: from then on the model is told the summary, and what is said after it.
+
+    The chat has to rest, or to have ended in an error. Within `chatcluster chat` the line /compact does the same.
+    """
+    from chatcluster.cli.terminal_chat import Conversation
+
+    if not trio.run(Conversation(*reach(url, token, data_dir), chat_id=chat_id).compact):
+        raise click.exceptions.Exit(exits.FAILED)

@@ -207,20 +207,6 @@ def _prompt() -> str:
 
 
 @commands.command()
-@click.argument("chat_id", metavar="CHAT")
-@server_options
-def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
-    """Have a CHAT summarised: from then on the model is told the summary, and what is said after it.
-
-    The chat has to rest, or to have ended in an error. Within `chatcluster chat` the line /compact does the same.
-    """
-    from chatcluster.cli.terminal_chat import Conversation
-
-    if not trio.run(Conversation(*reach(url, token, data_dir), chat_id=chat_id).compact):
-        raise click.exceptions.Exit(exits.FAILED)
-
-
-@commands.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table")
 @server_options
 def replicas(*, as_json: bool, url: str | None, token: str | None, data_dir: Path) -> None:

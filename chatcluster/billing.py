@@ -19,12 +19,15 @@ from chatcluster.errors import ProviderError
 from chatcluster.ports import Chat
 from chatcluster.usage import TOKEN_KINDS, Spent, SpentOutcome, cost_micros, counts_of
 
+SUMMARIES_PER_TENURE = 1_000_000
+
 
 class Unbooked:
     """What a tenure has spent and not booked yet."""
 
     def __init__(self) -> None:
         self._spent: list[Spent] = []
+        self._summaries = 0
 
     @contextmanager
     def attempt(self, chat: Chat, attempt: Attempt, *, compaction: bool = False) -> Iterator[None]:
@@ -38,7 +41,13 @@ class Unbooked:
             raise
         finally:
             if attempt.has_started:
-                self._add(_spent(chat, attempt, outcome))
+                number = self._number_of_summary(chat) if compaction else chat.attempt
+                self._add(_spent(chat, attempt, outcome, number))
+
+    def _number_of_summary(self, chat: Chat) -> int:
+        """Unlike that of any attempt at an answer, and of any other summary, whoever owns the chat."""
+        self._summaries += 1
+        return -(chat.epoch * SUMMARIES_PER_TENURE + self._summaries)
 
     def _add(self, spent: Spent) -> None:
         """What asks several times, as a summary of too long a history does, is one attempt all the same."""
@@ -61,11 +70,11 @@ class Unbooked:
         self._spent = [_cut_short(one) for one in self._spent]
 
 
-def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome) -> Spent:
+def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome, number: int) -> Spent:
     meter = attempt.meter
     return Spent(
         history_version=chat.history_version,
-        attempt=chat.attempt,
+        attempt=number,
         epoch=chat.epoch,
         outcome=outcome,
         model=meter.model or attempt.asked_model,

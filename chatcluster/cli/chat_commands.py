@@ -1,13 +1,16 @@
-"""The commands for chats that there are: which, and what was said in them."""
+"""The commands for chats: to talk to one, which there are, what was said in them, and to have one summarised."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import trio
 
+from chatcluster.cli import exits
+from chatcluster.cli.file_commands import EXISTING
 from chatcluster.cli.flags import server_options
 from chatcluster.client.client import Client
 from chatcluster.client.tool_calls import Json
@@ -60,3 +63,66 @@ def history(*, chat_id: str, as_json: bool, url: str | None, token: str | None, 
             return await client.export(chat_id, "json" if as_json else "markdown")
 
     click.echo(trio.run(fetch).decode(), nl=as_json)
+
+
+@click.command()
+@click.argument("chat_id", metavar="CHAT")
+@server_options
+def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Have a CHAT summarised: from then on the model is told the summary, and what is said after it.
+
+    The chat has to rest, or to have ended in an error. Within `chatcluster chat` the line /compact does the same.
+    """
+    from chatcluster.cli.terminal_chat import Conversation
+
+    if not trio.run(Conversation(*reach(url, token, data_dir), chat_id=chat_id).compact):
+        raise click.exceptions.Exit(exits.FAILED)
+
+
+@click.command()
+@click.argument("question", required=False)
+@click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat instead of a new one")
+@click.option("--model", help="Ask this model")
+@click.option("--file", "paths", multiple=True, type=EXISTING, help="Send this file along; may be repeated")
+@server_options
+def chat(
+    *,
+    question: str | None,
+    chat_id: str | None,
+    model: str | None,
+    paths: tuple[Path, ...],
+    url: str | None,
+    token: str | None,
+    data_dir: Path,
+) -> None:
+    """Talk to a cluster: one QUESTION, or one after the other without it.
+
+    The answer is streamed, also through the loss of the replica that serves it. Ctrl-C interrupts the answer,
+    a second one leaves. Without a QUESTION, what is piped in is the question.
+
+    \b
+    chatcluster chat "Why is the sky blue?"
+    chatcluster chat --chat 0198c7e2-...
+    chatcluster chat --file plan.pdf "Sum it up."
+    cat letter.txt | chatcluster chat
+    """
+    from chatcluster.cli.questions import question_of
+    from chatcluster.cli.terminal_chat import Conversation, converse, typed_line
+
+    asks = question is None and sys.stdin is not None and sys.stdin.isatty()
+    typed = typed_line if asks else None
+    conversation = Conversation(*reach(url, token, data_dir), chat_id=chat_id, model=model, typed=typed)
+    for path in paths:
+        conversation.attach(path)
+    ended_well = converse(conversation, _prompt) if asks else trio.run(conversation.turn, question_of(question))
+    if conversation.chat_id and sys.stderr is not None and sys.stderr.isatty():
+        click.secho(f"chatcluster chat --chat {conversation.chat_id} goes on with it", err=True, dim=True)
+    if not ended_well:
+        raise click.exceptions.Exit(exits.FAILED)
+
+
+def _prompt() -> str:
+    try:
+        return input("> ")
+    except UnicodeDecodeError:
+        raise click.UsageError("the question is not text") from None

@@ -1,8 +1,8 @@
-"""The commands of administrators, which have modules of their own."""
+"""The commands that have modules of their own."""
 
 from __future__ import annotations
 
-from chatcluster.cli.chat_commands import chats, history
+from chatcluster.cli.chat_commands import chat, chats, compact, history
 from chatcluster.cli.database_commands import cluster, migrate, token
 from chatcluster.cli.file_commands import files
 from chatcluster.cli.mcp_commands import mcp
@@ -10,4 +10,4 @@ from chatcluster.cli.model_commands import model, provider
 from chatcluster.cli.secret_commands import secrets
 from chatcluster.cli.usage_commands import limits, usage
 
-GROUPS = (migrate, cluster, token, secrets, provider, model, mcp, usage, limits, files, chats, history)
+GROUPS = (migrate, cluster, token, secrets, provider, model, mcp, usage, limits, files, chat, chats, history, compact)

@@ -269,7 +269,7 @@ async def test_a_row_that_somebody_holds_is_left_to_the_next_sweep(world: World)
 
 
 async def test_a_stop_reaches_the_agents_each_by_an_order_of_its_own(world: World) -> None:
-    """H6: and whoever gave the orders need not live to see them carried out."""
+    """P5: and whoever gave the orders need not live to see them carried out."""
     chat = await parent(world, "s0", "s1")
     agents = {(await spawn(world, chat, call_id)).chat.id for call_id in ("s0", "s1")}
     parked = await waiting(world, chat, *agents)
@@ -295,7 +295,7 @@ async def test_an_edit_stops_what_was_begun_for_the_message_that_is_gone(world: 
 
 
 async def test_an_archive_reaches_the_agents_and_so_does_its_end(world: World) -> None:
-    """A63, A64."""
+    """A family is put away, and comes back, as one."""
     chat = await parent(world)
     agent = (await spawn(world, chat)).chat
     claimed = (await world.claim()).chat

@@ -227,7 +227,7 @@ async def spawned(world: World, replica: SimulatedReplica) -> tuple[Chat, Chat, 
 
 
 async def test_a_stop_reaches_the_agents(world: World) -> None:
-    """H6."""
+    """P5"""
     (a,) = await world.cluster(1, agents=True)
     chat, agent, _, agents_call = await spawned(world, a)
     agents_call.say("Half an ans")
@@ -251,7 +251,7 @@ async def test_a_stop_reaches_the_agents_of_a_chat_that_waits_for_them(world: Wo
 
 @pytest.mark.parametrize("command", ["interrupt", "archive"])
 async def test_a_stop_whose_replica_dies_half_way_is_carried_out_by_the_sweep(world: World, command: str) -> None:
-    """H6: of a family that is half stopped nothing is left."""
+    """P5: of a family that is half stopped nothing is left."""
     a, _ = await world.cluster(2, agents=True)
     chat, agent, _, _ = await spawned(world, a)
     front = await world.replica(slots=0, agents=True)
@@ -349,7 +349,7 @@ async def test_a_message_that_is_sent_again_by_the_next_owner_is_one_message(wor
 
 
 async def test_agents_of_others_are_nobodys_to_speak_to(world: World) -> None:
-    """P9, C35."""
+    """P9"""
     (a,) = await world.cluster(1, agents=True)
     stranger = await a.create()
     (await world.model.next_call()).answer("I am nobody's agent.")

@@ -173,7 +173,8 @@ def every_state() -> Iterator[ChatState]:
                     yield state_of(status, queue=queue, archiving=archiving, open_calls=open_calls)
             case Status.REQUIRES_ACTION:
                 for open_calls in WAITING_CALLS:
-                    yield state_of(status, queue=queue, open_calls=open_calls)
+                    for_agents = all(open_call.state is AGENTS for open_call in open_calls)
+                    yield state_of(status, queue=queue, open_calls=open_calls, waits_for_agents=for_agents)
             case _:
                 yield state_of(status, queue=queue, compacting=True)
                 for open_calls in (*OPEN_CALLS, MIXED_CALLS):
@@ -184,6 +185,7 @@ EVENTS: dict[str, Command] = {
     "Send(queue)": Send(text("new")),
     "Send(interrupt)": Send(text("new"), Busy.INTERRUPT),
     "Send(steer)": Send(text("new"), Busy.STEER),
+    "Send(reject)": Send(text("new"), Busy.REJECT),
     "Edit": Edit(5, text("better")),
     "DeleteQueued": DeleteQueued(1),
     "Promote": Promote(1),

@@ -13,6 +13,7 @@ from chatcluster.chat import (
     REFUSED_WHILE_ARCHIVING,
     TABLE,
     Answer,
+    Busy,
     CallState,
     ChatState,
     Command,
@@ -30,6 +31,7 @@ from chatcluster.chat import (
 from chatcluster.errors import (
     CallAnswered,
     ChatArchived,
+    ChatBusy,
     Fenced,
     Moved,
     NotAllowedInStatus,
@@ -43,6 +45,7 @@ event              waiting  running         interrupting             requires_ac
 Send(queue)        running  running         interrupting             requires_action         running  -
 Send(interrupt)    running  interrupting    interrupting             running                 running  -
 Send(steer)        running  running         interrupting             requires_action         running  -
+Send(reject)       running  -               -                        -                       running  -
 Edit               running  running         running                  running                 running  -
 DeleteQueued       waiting  running         interrupting             requires_action         error    archived
 Promote            running  interrupting    interrupting             running                 running  -
@@ -101,6 +104,10 @@ def attempt(state: ChatState, command: Command) -> Decision:
     return decide(state, command, facts=A_USERS_MESSAGE)
 
 
+def busy_of(command: Command) -> Busy | None:
+    return command.busy if isinstance(command, Send) else None
+
+
 def refusal(state: ChatState, command: Command) -> type[Exception] | None:
     """The error that this pair has to raise, None if it is allowed."""
     if not specified()[event_name(command)][state.phase]:
@@ -108,6 +115,8 @@ def refusal(state: ChatState, command: Command) -> type[Exception] | None:
             return Moved
         if state.archived or state.archiving:
             return ChatArchived
+        if busy_of(command) is Busy.REJECT:
+            return ChatBusy
         return unanswerable(state, command) if isinstance(command, Answer) else NotAllowedInStatus
     if state.archiving and isinstance(command, REFUSED_WHILE_ARCHIVING):
         return ChatArchived

@@ -79,6 +79,9 @@ from loops.reader import Reader, View
 from loops.scripted_model import Call, ScriptedModel
 from loops.scripted_tools import ScriptedTools
 
+SWEEPS = frozenset({"expire_actions", "due_orders", "due_reports"})
+"""What each replica asks every second, whatever else there is to do."""
+
 OWNER = UUID(int=100)
 STATEMENT_SECONDS_MAX = 10.0
 UNTIL_SECONDS_MAX = 100.0

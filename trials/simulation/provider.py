@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from random import Random
 from uuid import UUID
 
@@ -78,7 +78,8 @@ class Provider:
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
         if text_of(request.messages[-1].parts) == INSTRUCTION:
-            yield self._summary(request.chat_id)
+            async with aclosing(self._summary(request.chat_id)) as summary:
+                yield summary
             return
         self._on_prompt(request.chat_id, request.messages)
         question = next(message.id for message in reversed(request.messages) if message.role is Role.USER)

@@ -39,6 +39,7 @@ from chatcluster.ports import (
     Silence,
     Subscription,
 )
+from chatcluster.preview import Preview
 from chatcluster.relay import Relay, Tenure
 from chatcluster.subscribe import Feeds, Subscriber
 from chatcluster.turn_ends import TurnEnds
@@ -121,10 +122,10 @@ def unnoticed_gap() -> list[Patch]:
     def continues(self: Relay, frames: Iterable[Frame]) -> bool:
         return True
 
-    def follows(self: Feed, part: Frame) -> bool:
+    def takes(self: Preview, frame: Frame) -> bool:
         return True
 
-    return [(Relay, "_continues", continues), (Feed, "_follows", follows)]
+    return [(Relay, "_continues", continues), (Preview, "takes", takes)]
 
 
 def no_stream_fence() -> list[Patch]:
@@ -146,7 +147,7 @@ def no_stream_fence() -> list[Patch]:
 def unrecognised_commit() -> list[Patch]:
     """A commit whose answer was lost is simply made again."""
 
-    def again(self: MemoryStore, fence: Fence, command: OwnerCommand) -> Outcome:
+    def again(self: MemoryStore, fence: Fence, command: OwnerCommand, _: Booking) -> Outcome:
         row = self._database.chats[fence.chat_id]
         current = msgspec.structs.replace(fence, history_version=row.state.history_version)
         if fence.epoch == row.state.epoch and isinstance(command, FinishTurn) and not row.state.runnable:

@@ -22,8 +22,8 @@ def unanswered_summarised() -> list[Patch]:
 def heard_summaries() -> list[Patch]:
     """The words of a summary are streamed like those of an answer."""
 
-    def tell(self: Any, part: Part) -> None:
-        self.flush.__self__.part(part)
+    def tell(self: Any, part: Part, sequence: int | None = None) -> None:
+        self.flush.__self__.part(part, sequence)
 
     return [(compaction._Unheard, "part", tell)]
 

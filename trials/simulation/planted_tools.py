@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
-from chatcluster import attempt, deadlines, runner, tool_plan, tool_step, turn_calls
+from chatcluster import attempt, deadlines, tool_plan, tool_step, turn_calls, turn_ends
 from chatcluster.attempt import Said
 from chatcluster.chat import Approve, CallState, OpenCall, SubmitToolResults, call_answers, calls, decisions
 from chatcluster.chat.draft import Draft
@@ -134,7 +134,7 @@ def half_calls() -> list[Patch]:
     def keep(said: Said, model: str | None) -> NewMessage:
         return NewMessage(Role.ASSISTANT, joined(said.deltas), finish_reason="interrupted", model=model)
 
-    return [(attempt, "interrupted", keep), (runner, "interrupted", keep)]
+    return [(attempt, "interrupted", keep), (turn_ends, "interrupted", keep)]
 
 
 def once_given_back() -> list[Patch]:

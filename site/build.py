@@ -234,10 +234,10 @@ def chromium() -> str | None:
 
 
 PROXIES = ("haproxy", "nginx")
-"""The tests of chats are run once more behind each of those that are installed."""
 
 
-def browser_tests() -> int:
+def browser_tests(*, behind_proxies: bool = False) -> int:
+    """All of them; or those of chats, once behind each proxy that is installed, as ``deploy/`` configures it."""
     browser = chromium()
     if browser is None:
         print("No Chromium is installed: the page was not tried in a browser.", file=sys.stderr)
@@ -245,11 +245,13 @@ def browser_tests() -> int:
     build()
     node = prepared_node()
     tests = [*node, "node_modules/vitest/vitest.mjs", "run", "--config", "e2e/vitest.config.ts"]
-    failed = _show(tests, CHROMIUM=browser) != 0
-    for proxy in PROXIES:
-        if shutil.which(proxy, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"):
-            failed += _show([*tests, "chat"], CHROMIUM=browser, PAGE_PROXY=proxy) != 0
-    return failed
+    if not behind_proxies:
+        return _show(tests, CHROMIUM=browser)
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+    installed = [proxy for proxy in PROXIES if shutil.which(proxy, path=path)]
+    if not installed:
+        print(f"None of {', '.join(PROXIES)} is installed.", file=sys.stderr)
+    return sum(_show([*tests, "chat"], CHROMIUM=browser, PAGE_PROXY=proxy) != 0 for proxy in installed)
 
 
 def main() -> int:
@@ -260,6 +262,7 @@ def main() -> int:
         ("schema", "write the API's description anew"),
         ("test", "run the unit tests"),
         ("browser", "run the tests in a browser"),
+        ("proxies", "run those of chats behind HAProxy and nginx"),
     ):
         deeds.add_argument(f"--{deed}", action="store_true", help=what)
     chosen = parser.parse_args()
@@ -272,6 +275,8 @@ def main() -> int:
         return _show([*prepared_node(), "node_modules/vitest/vitest.mjs", "run"])
     elif chosen.browser:
         return browser_tests()
+    elif chosen.proxies:
+        return browser_tests(behind_proxies=True)
     else:
         build()
     return 0

@@ -205,6 +205,7 @@ describe("the list", () => {
 describe("by keyboard alone", () => {
   test("one begins a chat, goes through its messages, and opens help", async () => {
     const page = await open("/");
+    await page.locator("textarea:focus").waitFor(); // what is typed before goes nowhere
     await page.keyboard.type("Keys [[say=answer]]");
     await page.keyboard.press("Enter");
     await page.getByText("answer", { exact: true }).waitFor();

@@ -67,3 +67,12 @@ def test_a_message_that_steers_may_overtake_those_that_wait() -> None:
 def test_a_message_that_interrupts_a_turn_which_waits_for_somebody_is_its_stop() -> None:
     messages = [user(1, "a"), calling(2, "c"), result(3, "c"), user(4, "b"), answer(5)]
     assert judged(messages, wrote("create", "a"), wrote("interrupting_send", "b", message_id=4)) == set()
+
+
+def test_a_message_that_was_to_steer_behind_a_summary_between_two_turns_begins_its_own() -> None:
+    """A summary is a call with its result, and no step of a turn."""
+    summarised = [calling(3, "chat_summarized_2_1"), result(4, "chat_summarized_2_1")]
+    messages = [user(1, "a"), answer(2), *summarised, user(5, "b"), answer(6)]
+    assert judged(messages, wrote("create", "a"), wrote("steering_send", "b")) == set()
+    in_the_middle = [*STEERED[:3], calling(7, "chat_summarized_3_1"), result(8, "chat_summarized_3_1"), *STEERED[3:]]
+    assert judged(in_the_middle, wrote("create", "a"), wrote("steering_send", "b")) == set()

@@ -43,9 +43,16 @@ def turns_of(messages: Sequence[FinalMessage], steered: Collection[str] = ()) ->
 def _goes_on(messages: Sequence[FinalMessage], index: int, steered: Collection[str]) -> bool:
     while index > 0 and messages[index].text in steered:
         index -= 1
+        while index > 0 and _is_of_summary(messages[index]):
+            index -= 1
         if messages[index].role == "tool":
             return True
     return False
+
+
+def _is_of_summary(message: FinalMessage) -> bool:
+    """A summary may be made in a turn and between two: it is no step of any."""
+    return any(call_id.startswith("chat_summarized") for call_id in (*message.calls, *message.results))
 
 
 class Conversation:

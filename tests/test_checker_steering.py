@@ -74,5 +74,6 @@ def test_a_message_that_was_to_steer_behind_a_summary_between_two_turns_begins_i
     summarised = [calling(3, "chat_summarized_2_1"), result(4, "chat_summarized_2_1")]
     messages = [user(1, "a"), answer(2), *summarised, user(5, "b"), answer(6)]
     assert judged(messages, wrote("create", "a"), wrote("steering_send", "b")) == set()
-    in_the_middle = [*STEERED[:3], calling(7, "chat_summarized_3_1"), result(8, "chat_summarized_3_1"), *STEERED[3:]]
-    assert judged(in_the_middle, wrote("create", "a"), wrote("steering_send", "b")) == set()
+    in_a_turn = [user(1, "a"), calling(2, "c"), result(3, "c")]
+    in_a_turn += [calling(4, "chat_summarized_3_1"), result(5, "chat_summarized_3_1"), user(6, "b"), answer(7)]
+    assert judged(in_a_turn, wrote("create", "a"), wrote("steering_send", "b")) == set()

@@ -56,7 +56,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "chat.unreturnable": "a chat that is ours in the database alone could not be given back",
         "claim.failed": "Postgres could not be asked for chats to claim",
         "claim.unreadable": "a claim met rows that this version cannot read, and goes on without them",
-        "deadlines.failed": "Postgres could not be asked for calls whose time is over; the next sweep asks",
+        "deadlines.failed": "Postgres could not be asked for overdue calls, or for families; the next sweep asks",
         "door.leave_failed": "a client left what it wanted stopped then, and that could not be done",
         "family.postponed": "what follows for other chats of a family could not be done at once; the sweep does it",
         "feed.read_failed": "a feed could not read its chat; tried again",
@@ -133,8 +133,7 @@ EVENTS: dict[Level, dict[str, str]] = {
     Level.WARNING: {
         "chat.call_unrecorded": "a turn ended, as its history asks for a tool call that the ledger has no record of",
         "claim.crashed": "a claim ended in an error that nobody foresaw",
-        "deadlines.crashed": "a sweep of deadlines ended in an error that nobody foresaw",
-        "family.crashed": "a sweep of families ended in an error that nobody foresaw",
+        "deadlines.crashed": "a sweep of deadlines, or of families, ended in an error that nobody foresaw",
         "feed.crashed": "a feed ended in an error that nobody foresaw; its readers are cut",
         "http.crashed": "a request or a connection ended in an error that nobody foresaw",
         "lease.lost": "this process lost its lease: all its work ends, and a new incarnation begins",

@@ -12,38 +12,38 @@ be read is the store's to end or to pass over: no other waits for it.
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
-from chatcluster.families import sweep_families
+from chatcluster.families import CHATS_MAX, sweep_families
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Store
 
 SWEEP_SECONDS = 1.0
-CHATS_MAX = 20
-"""In one sweep; what is left over comes next, and at once."""
 
 
 async def sweep(store: Store, notices: Notices) -> None:
     """All that every replica looks for: deadlines, and what is left undone in families. Until cancelled."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(sweep_deadlines, store, notices)
-        nursery.start_soon(sweep_families, store, notices)
+        nursery.start_soon(_keep_on, "deadlines", partial(_sweep, store, notices))
+        nursery.start_soon(_keep_on, "families", partial(sweep_families, store, notices))
 
 
-async def sweep_deadlines(store: Store, notices: Notices) -> None:
-    """Sweep until cancelled."""
+async def _keep_on(of: str, once: Callable[[], Awaitable[int]]) -> None:
+    """Sweep until cancelled; where one sweep was full, the next one comes at once."""
     while True:
         await trio.sleep(SWEEP_SECONDS * random.uniform(0.75, 1.25))
         try:
-            while await _sweep(store, notices) == CHATS_MAX:
+            while await once() == CHATS_MAX:
                 pass
         except StoreUnavailable as error:
-            telemetry.event("deadlines.failed", error=str(error))
+            telemetry.event("deadlines.failed", of=of, error=str(error))
         except Exception as error:  # noqa: BLE001 - no row, whatever it says, is worth a replica
-            telemetry.event("deadlines.crashed", error=repr(error), exc_info=error)
+            telemetry.event("deadlines.crashed", of=of, error=repr(error), exc_info=error)
 
 
 async def _sweep(store: Store, notices: Notices) -> int:

@@ -14,21 +14,19 @@ cannot be read, is passed over until the next one.
 
 from __future__ import annotations
 
-import random
-
 import trio
 
 from chatcluster import telemetry
 from chatcluster.agents import rests
 from chatcluster.chat import Status
-from chatcluster.errors import ChatclusterError, StoreUnavailable
+from chatcluster.errors import ChatclusterError
 from chatcluster.notices import Notices, report_end
 from chatcluster.ports import Chat, Outcome, Store
 
 SETTLE_SECONDS_MAX = 2.0
 """What takes longer is the sweep's to do."""
-SWEEP_SECONDS = 1.0
 CHATS_MAX = 20
+"""In one sweep."""
 ROUNDS_MAX = 10
 """Of orders: those who obey give orders in turn, as deep as a family goes."""
 
@@ -72,21 +70,8 @@ def _tell(notices: Notices, outcome: Outcome | None) -> None:
         notices.committed(outcome.chat, "status")
 
 
-async def sweep_families(store: Store, notices: Notices) -> None:
-    """Do until cancelled what those left undone who were to do it."""
-    while True:
-        await trio.sleep(SWEEP_SECONDS * random.uniform(0.75, 1.25))
-        try:
-            while await _sweep(store, notices) == CHATS_MAX:
-                pass
-        except StoreUnavailable as error:
-            telemetry.event("family.postponed", error=str(error))
-        except Exception as error:  # noqa: BLE001 - no row, whatever it says, is worth a replica
-            telemetry.event("family.crashed", error=repr(error), exc_info=error)
-
-
-async def _sweep(store: Store, notices: Notices) -> int:
-    """How much was done."""
+async def sweep_families(store: Store, notices: Notices) -> int:
+    """Do what those left undone who were to do it. Returns how much was done."""
     done = 0
     for chat_id in await store.due_reports(CHATS_MAX):
         outcome = await store.report_agents(chat_id, patiently=False)

@@ -16,6 +16,7 @@ from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
 from chatcluster.models import Catalogue
 from chatcluster.ports import MODELS_CHANNEL, Models, PubSub
+from chatcluster.pubsub import read_again
 
 POLL_SECONDS = 5.0
 FIRST_READ_SECONDS_MAX = 5.0
@@ -50,11 +51,7 @@ class ModelDirectory:
 
     async def run(self, pubsub: PubSub) -> None:
         """Read, and read again. Runs until cancelled."""
-        async with pubsub.subscribe(MODELS_CHANNEL) as changes:
-            while True:
-                await self._read()
-                with trio.move_on_after(POLL_SECONDS):
-                    await changes.receive()
+        await read_again(pubsub, MODELS_CHANNEL, POLL_SECONDS, self._read)
 
     async def _read(self) -> None:
         try:

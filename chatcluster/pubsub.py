@@ -10,12 +10,12 @@ replaced by one ``GAP``: its reader reads the truth, which covers them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
 
-from chatcluster.ports import GAP, Gap
+from chatcluster.ports import GAP, Gap, PubSub
 
 BUFFER_MESSAGES_MAX = 256
 
@@ -200,3 +200,12 @@ class Switchboard:
         if self._connected:
             self._touched.add(channel)
             self.changed.set()
+
+
+async def read_again(pubsub: PubSub, channel: str, every_seconds: float, read: Callable[[], Awaitable[None]]) -> None:
+    """Keep a copy of rows fresh until cancelled: ``read`` at first, at each hint, and ``every_seconds`` without one."""
+    async with pubsub.subscribe(channel) as hints:
+        while True:
+            await read()
+            with trio.move_on_after(every_seconds):
+                await hints.receive()

@@ -20,6 +20,7 @@ from chatcluster.errors import StoreUnavailable, UsageLimitExceeded
 from chatcluster.ports import Account, PubSub
 from chatcluster.ports.limits import LIMITS_CHANNEL, Limit, LimitPlace, Limits, Member, excess_of
 from chatcluster.ports.usage import UsageBook
+from chatcluster.pubsub import read_again
 
 POLL_SECONDS = 5.0
 LOOKUP_SECONDS_MAX = 2.0
@@ -48,11 +49,7 @@ class SpendingLimits:
 
     async def run(self, pubsub: PubSub) -> None:
         """Read, and read again. Runs until cancelled."""
-        async with pubsub.subscribe(LIMITS_CHANNEL) as changes:
-            while True:
-                await self._read()
-                with trio.move_on_after(POLL_SECONDS):
-                    await changes.receive()
+        await read_again(pubsub, LIMITS_CHANNEL, POLL_SECONDS, self._read)
 
     async def _read(self) -> None:
         try:

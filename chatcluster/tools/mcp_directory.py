@@ -16,6 +16,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports import MCP_SERVERS_CHANNEL, Availability, McpServer, McpServers, PubSub
+from chatcluster.pubsub import read_again
 
 POLL_SECONDS = 4.0
 FIRST_READ_SECONDS = 10.0
@@ -35,11 +36,7 @@ class McpDirectory:
 
     async def run(self) -> None:
         """Follow the rows until cancelled."""
-        async with self._pubsub.subscribe(MCP_SERVERS_CHANNEL) as hints:
-            while True:
-                await self._read()
-                with trio.move_on_after(POLL_SECONDS):
-                    await hints.receive()
+        await read_again(self._pubsub, MCP_SERVERS_CHANNEL, POLL_SECONDS, self._read)
 
     async def _read(self) -> None:
         started_at = trio.current_time()

@@ -10,7 +10,7 @@ import trio
 from chat_states import CLIENT, assistant
 
 from chatcluster.chat import CommitStep, Fence, OpenCall, SubmitToolResults, ToolResult, claimed
-from chatcluster.deadlines import CHATS_MAX
+from chatcluster.families import CHATS_MAX
 from chatcluster.memory import MemoryStore
 from chatcluster.parts import CONTENT_VERSION, NewMessage, Role, TextPart
 from chatcluster.ports import NewChat

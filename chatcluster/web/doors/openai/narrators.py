@@ -21,85 +21,78 @@ OBJECT = StreamWire(((b"content-type", b"application/json"), *_CLOSING), opening
 """JSON may begin with white space: signs of life, so that no proxy gives the request up."""
 
 
-class Narrated:
+class _Narrator:
+    """``tell`` gives the bytes of what was said, and of the end once it has come. Each piece is there for the sign of
+    life as well, so it may be empty."""
+
+    def __init__(self, fold: ResponseFold | CompletionFold) -> None:
+        self._fold = fold
+
+    @property
+    def is_over(self) -> bool:
+        return self._fold.is_over
+
+    def tell(self, told: Told) -> Iterator[bytes]:
+        was_over = self.is_over
+        for said in self._fold.tell(told):
+            yield self._piece(said)
+        if self.is_over and not was_over:
+            yield self._end()
+
+    def _piece(self, said: Event) -> bytes:  # noqa: ARG002
+        """Nothing: what is one object has no pieces."""
+        return b""
+
+    def _end(self) -> bytes:
+        return DONE
+
+
+class Narrated(_Narrator):
     """The events of a response from the one after number ``after`` on. One that is over ends with its last event, for
     those as well whose number is of another count."""
 
     def __init__(self, fold: ResponseFold, after: int = -1) -> None:
-        self._fold = fold
+        super().__init__(fold)
         self._after = after
 
-    @property
-    def is_over(self) -> bool:
-        return self._fold.is_over
-
-    def tell(self, told: Told) -> Iterator[bytes]:
-        was_over = self._fold.is_over
-        for event in self._fold.tell(told):
-            number = event["sequence_number"]
-            is_wanted = number > self._after or (self._fold.is_over and number < self._after)
-            yield encoded(event) if is_wanted else b""
-        if self._fold.is_over and not was_over:
-            yield DONE
+    def _piece(self, said: Event) -> bytes:
+        number = said["sequence_number"]
+        is_wanted = number > self._after or (self.is_over and number < self._after)
+        return encoded(said) if is_wanted else b""
 
 
-class Summed:
+class Summed(_Narrator):
     """The response as one object, when it is over."""
 
     def __init__(self, fold: ResponseFold) -> None:
-        self._fold = fold
+        super().__init__(fold)
+        self._response = fold.response
 
-    @property
-    def is_over(self) -> bool:
-        return self._fold.is_over
-
-    def tell(self, told: Told) -> Iterator[bytes]:
-        was_over = self._fold.is_over
-        for _ in self._fold.tell(told):
-            yield b""
-        if self._fold.is_over and not was_over:
-            yield encode(self._fold.response())
+    def _end(self) -> bytes:
+        return encode(self._response())
 
 
-class Chunked:
+class Chunked(_Narrator):
     """A chat completion as chunks."""
 
-    def __init__(self, fold: CompletionFold) -> None:
-        self._fold = fold
-
-    @property
-    def is_over(self) -> bool:
-        return self._fold.is_over
-
-    def tell(self, told: Told) -> Iterator[bytes]:
-        was_over = self._fold.is_over
-        for chunk in self._fold.tell(told):
-            yield b"data: %s\n\n" % encode(chunk)
-        if self._fold.is_over and not was_over:
-            yield DONE
+    def _piece(self, said: Event) -> bytes:
+        return b"data: %s\n\n" % encode(said)
 
 
-class Completed:
+class Completed(_Narrator):
     """A chat completion as one object, or the error in its place, when it is over."""
 
     def __init__(self, fold: CompletionFold) -> None:
-        self._fold = fold
-
-    @property
-    def is_over(self) -> bool:
-        return self._fold.is_over
+        super().__init__(fold)
+        self._completion = fold
 
     @property
     def status(self) -> int:
-        return 200 if self._fold.error is None else 500
+        return 200 if self._completion.error is None else 500
 
-    def tell(self, told: Told) -> Iterator[bytes]:
-        was_over = self._fold.is_over
-        for _ in self._fold.tell(told):
-            yield b""
-        if self._fold.is_over and not was_over:
-            failed = self._fold.error
-            yield encode(self._fold.completion() if failed is None else {"error": failed})
+    def _end(self) -> bytes:
+        failed = self._completion.error
+        return encode(self._completion.completion() if failed is None else {"error": failed})
 
 
 def encoded(event: Event) -> bytes:

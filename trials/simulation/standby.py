@@ -21,6 +21,7 @@ class Standby:
         self._chats = {chat_id: _copy(row) for chat_id, row in database.chats.items()}
         self._replicas = {worker_id: replace(row) for worker_id, row in database.replicas.items()}
         self._keys = dict(database.kept.keys)
+        self._usage = dict(database.kept.usage)
         self._timeline = database.timeline
         self._next_id = next(database.ids)
         database.ids = count(self._next_id)
@@ -37,7 +38,8 @@ class Standby:
         """
         database = self._database
         lost = {chat_id: row for chat_id, row in self._chats.items() if row.state != database.chats[chat_id].state}
-        database.chats, database.replicas, database.kept.keys = self._chats, self._replicas, self._keys
+        database.chats, database.replicas = self._chats, self._replicas
+        database.kept.keys, database.kept.usage = self._keys, self._usage
         used = next(database.ids)
         database.ids = count(self._next_id if ids_again else max(used, self._next_id))
         database.fail_over()

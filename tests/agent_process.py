@@ -39,11 +39,14 @@ class AgentProcess:
     def client(self) -> AgentClient:
         return over_unix(self.state / SOCKET_NAME)
 
-    async def start(self) -> None:
+    def begin(self) -> None:
         places = [f"--{name}={getattr(self, name)}" for name in ("state", "home", "work")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chatcluster.workspaces.agent", *places, *self._arguments]
         )
+
+    async def start(self) -> None:
+        self.begin()
         with trio.fail_after(START_SECONDS):
             await answering(self.client)
 

@@ -6,6 +6,7 @@ ledger ⊃ reaper ⊃ calls ⊃ server. At SIGTERM it takes no further requests,
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import resource
 import signal
@@ -29,6 +30,9 @@ from chatcluster.workspaces.agent.server import Server, listen
 SOCKET_NAME = "agent.sock"
 ALIVE_NAME = "alive"
 ALIVE_SECONDS = 1.0
+LOCK_NAME = "lock"
+LOCK_SECONDS = 3.0
+LOCK_LOOK_SECONDS = 0.02
 STOPPED = "the workspace was stopped"
 
 
@@ -68,7 +72,8 @@ def parse(argv: Sequence[str] | None) -> Arguments:
 
 
 async def run(arguments: Arguments) -> None:
-    """Until SIGTERM."""
+    """Until SIGTERM. Raises ``OSError`` and ``sqlite3.Error`` where it cannot begin."""
+    await _be_the_only_one(arguments.state)
     ledger = Ledger(arguments.state)
     processes = Processes()
     places = Places(arguments.home, arguments.work)
@@ -86,6 +91,21 @@ async def run(arguments: Arguments) -> None:
         await calls.end_all(STOPPED)
         nursery.cancel_scope.cancel()
     ledger.close()
+
+
+async def _be_the_only_one(state: Path) -> None:
+    """One agent before this one may be about to end; another one that stays is an error. Held until this one ends."""
+    lock = os.open(state / LOCK_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = trio.current_time() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if trio.current_time() > deadline:
+                raise OSError("another one has this ledger") from None
+            await trio.sleep(LOCK_LOOK_SECONDS)
+        else:
+            return
 
 
 def _limit(arguments: Arguments) -> None:

@@ -1,8 +1,14 @@
-"""How requests about workspaces and their templates are refused: the branch of ``errors.py`` that is theirs."""
+"""How workspaces fail their callers: the branch of ``errors.py`` that is theirs.
+
+What is asked of rows is refused like any request (``Conflict``, ``NotFound``); what is asked of an agent, or of a
+sandbox, fails in ways of its own.
+"""
 
 from __future__ import annotations
 
-from chatcluster.errors import Conflict, NotFound, UnavailableError
+from chatcluster.errors import ChatclusterError, Conflict, Fenced, NotFound, UnavailableError
+
+# --- rows: templates, hosts, workspaces -------------------------------------------------------
 
 
 class TemplateNotFound(NotFound):
@@ -47,5 +53,43 @@ class WorkspaceNotRunning(Conflict):
     code = "workspace_not_running"
 
 
-class WorkspaceFailed(UnavailableError):
-    """A sandbox could not be built, started or stopped; the message says why."""
+# --- agents and sandboxes ---------------------------------------------------------------------
+
+
+class WorkspaceUnreachable(UnavailableError):
+    """The agent of a workspace takes no connection, or has been silent for too long.
+
+    Whether the request took effect is unknown. Make it again, with the same ID: that is carried out once.
+    """
+
+
+class WorkspaceGone(WorkspaceUnreachable):
+    """The workspace does not run: its host says so, or has none. To ask again is of no use before it is started."""
+
+
+class StaleEpoch(Fenced):
+    """The agent has seen a later tenure of the chat, and did nothing."""
+
+
+class WorkspaceRefused(ChatclusterError):
+    """The agent cannot do that, and did nothing; ``code`` is one of ``workspace_wire.Code``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CallConflict(WorkspaceRefused):
+    """There is another call with this ID."""
+
+
+class UnknownCall(WorkspaceRefused):
+    """No call with this ID was ever put, or buried. It may be put, or buried by a cancel."""
+
+
+class SandboxMissing(ChatclusterError):
+    """This machine has not what a sandbox needs; the message is one line that says what to install or to allow."""
+
+
+class SandboxFailed(ChatclusterError):
+    """A sandbox did not start, or its agent did not answer in time; the message has what it said."""

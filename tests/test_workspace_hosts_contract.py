@@ -11,7 +11,7 @@ from chat_states import assistant
 from contract_worlds import OWNER
 from workspace_rows import RowsWorld, a_host, open_rows
 
-from chatcluster.chat import CommitStep, FinishTurn, OpenCall
+from chatcluster.chat import CommitStep, FinishTurn, Interrupt, OpenCall
 from chatcluster.errors import LeaseLost
 from chatcluster.ports.workspaces import (
     GONE_EPOCH,
@@ -207,7 +207,7 @@ async def _finish_and_delete(world: RowsWorld, *chat_ids: UUID) -> None:
 # --- calls ------------------------------------------------------------------------------------
 
 
-async def test_calls_that_the_ledger_does_not_have_open_are_told_with_the_epoch_of_their_chat(
+async def test_calls_that_nobody_waits_for_any_more_are_told_with_the_epoch_of_their_chat(
     world: RowsWorld,
 ) -> None:
     chat_id = await world.chat()
@@ -221,6 +221,8 @@ async def test_calls_that_the_ledger_does_not_have_open_are_told_with_the_epoch_
         ClosedCall(nobodys, "open", GONE_EPOCH),
     }
     assert await world.hosts.closed_calls([]) == ()
+    await world.store.apply(chat_id, Interrupt(), owner_id=OWNER)
+    assert await world.hosts.closed_calls(asked[:1]) == (ClosedCall(chat_id, "open", fence.epoch),)
 
 
 # --- the log ----------------------------------------------------------------------------------

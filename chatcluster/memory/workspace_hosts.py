@@ -8,6 +8,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from chatcluster.chat import ChatState, Status
 from chatcluster.errors import LeaseLost
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
@@ -194,5 +195,9 @@ class MemoryWorkspaceHosts:
             chat = self._database.chats.get(chat_id)
             if chat is None:
                 yield ClosedCall(chat_id, call_id, GONE_EPOCH)
-            elif all(call.call_id != call_id for call in chat.state.open_calls):
+            elif _is_stopped(chat.state) or all(call.call_id != call_id for call in chat.state.open_calls):
                 yield ClosedCall(chat_id, call_id, chat.state.epoch)
+
+
+def _is_stopped(state: ChatState) -> bool:
+    return state.archived or state.archiving or state.status is Status.INTERRUPTING

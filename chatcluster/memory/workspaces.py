@@ -170,7 +170,9 @@ class MemoryWorkspaces:
 
     async def bump_owned(self, worker_id: UUID) -> int:
         async with self._link.crossing("bump_owned"):
-            owned = {row.id for row in self._database.owned_by(worker_id)}
+            kin = self._database.kept.families.kin
+            chats = [row.id for row in self._database.owned_by(worker_id)]
+            owned = {kin[chat_id].root_id if chat_id in kin else chat_id for chat_id in chats}
             return sum([self._bump(row) for row in list(self._tables.rows.values()) if row.chat_id in owned])
 
     async def log(self, workspace_id: UUID, *, after: int = 0, limit: int = 500) -> tuple[LogLine, ...]:

@@ -19,6 +19,7 @@ port             for real                        in one process
 ``Workspaces``   ``postgres/workspaces.py``      ``memory/workspaces.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
+``Workspace``    ``workspaces/agent_client.py``  scripted workspaces in tests
 ===============  ==============================  ========================
 
 Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnavailable`` (``PartStreams``);
@@ -145,6 +146,14 @@ from chatcluster.ports.toolbox import (
     ToolResult,
     TurnTools,
 )
+from chatcluster.ports.workspace import (
+    SandboxState,
+    SandboxStatus,
+    Workspace,
+    WorkspaceLimits,
+    WorkspaceProvider,
+    WorkspaceSpec,
+)
 
 __all__ = [
     "GAP",
@@ -227,6 +236,8 @@ __all__ = [
     "Replica",
     "ResultSlice",
     "RunBy",
+    "SandboxState",
+    "SandboxStatus",
     "SessionLock",
     "Sessions",
     "SignInRequired",
@@ -247,6 +258,10 @@ __all__ = [
     "Version",
     "Window",
     "Windows",
+    "Workspace",
+    "WorkspaceLimits",
+    "WorkspaceProvider",
+    "WorkspaceSpec",
     "alone_seconds",
     "checked_choice",
     "hint_channel",

@@ -13,7 +13,8 @@ host that has the workspace does it and reports; so either may die in between, a
   ``lost``. The files are on that machine: once it is back, a lost workspace can be started. Until then ``start`` is
   refused, and ``create`` makes the chat another one: no file is given up by a guess.
 * **The host starts again:** what it ran has ended with it, and is ``stopped``.
-* **A chat** has one workspace that counts; a failed or lost one that another took the place of is ``replaced``.
+* **A chat** has one workspace that counts, and its agents work in that. A failed or lost one that another took the
+  place of is ``replaced``.
 * **A chat that is archived** has its workspace stopped, one that is deleted has it deleted: the hosts look.
 * ``generation`` grows with each start, and fences the reports on the one before.
 """
@@ -179,7 +180,7 @@ class RunningCall(NamedTuple):
 
 
 class ClosedCall(NamedTuple):
-    """A call that the ledger has no open row of, and the epoch of its chat: 2⁶²-1 if that is gone."""
+    """A call that nobody waits for any more, and the epoch of its chat: 2⁶²-1 if that is gone."""
 
     chat_id: UUID
     call_id: str
@@ -320,7 +321,8 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def closed_calls(self, calls: Collection[RunningCall]) -> tuple[ClosedCall, ...]:
-        """Those of them that are not open in the ledger."""
+        """Those of them that nobody waits for any more: they are not open in the ledger, or their chat is interrupted
+        or archived."""
         ...
 
     async def append_log(self, workspace_id: UUID, entries: Collection[LogEntry]) -> None:

@@ -126,7 +126,7 @@ returning id
 select asked.chat_id, asked.call_id, coalesce(chats.epoch, $3::bigint) as epoch
 from unnest($1::uuid[], $2::text[]) as asked (chat_id, call_id)
     left join chats on chats.id = asked.chat_id
-where not exists (
+where chats.id is null or chats.archived or chats.archiving or chats.status = 'interrupting' or not exists (
     select from tool_calls
     where tool_calls.chat_id = asked.chat_id and tool_calls.call_id = asked.call_id and tool_calls.state <> 'done'
 )

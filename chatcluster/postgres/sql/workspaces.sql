@@ -121,9 +121,10 @@ where workspaces.id = $1 and state <> 'deleted'
 update workspaces set {bumped} where id = $1 and {wants_bump} returning id
 
 -- name: bump_owned
+-- An agent works in the workspace of the chat that it belongs to.
 update workspaces set {bumped}
 from chats
-where chats.worker_id = $1 and workspaces.chat_id = chats.id and {wants_bump}
+where chats.worker_id = $1 and workspaces.chat_id = coalesce(chats.root_id, chats.id) and {wants_bump}
 returning workspaces.id
 
 -- name: select_log

@@ -21,6 +21,7 @@ from chatcluster.workspaces.agent.refused import Refused
 from chatcluster.workspaces.agent_client import AgentClient
 
 WAITS = "echo begun; while [ ! -e go ]; do sleep 0.02; done; echo over"
+LOOPS = "echo begun; while true; do sleep 0.02; done"
 
 
 @pytest.fixture
@@ -190,12 +191,12 @@ async def test_a_cancel_ends_all_that_the_call_began_also_what_ignores_it(client
 
 
 async def test_a_command_may_end_in_order_when_it_is_cancelled(client: AgentClient) -> None:
-    await client.put("a", execute("trap 'echo bye; exit 4' TERM; echo begun; while true; do sleep 0.02; done"))
+    await client.put("a", execute(f"exec 2>/dev/null; trap 'echo bye; exit 4' TERM; {LOOPS}"))
     await begun(client, "a")
     await client.cancel("a", 1)
     answer = await ended(client, "a")
     assert (answer.state, answer.exit_code) == (CallState.KILLED, 4)
-    assert answer.output.endswith(b"bye\n")
+    assert answer.output == b"begun\nbye\n"
 
 
 async def test_a_cancel_leaves_the_other_calls_alone(agent: AgentProcess, client: AgentClient) -> None:
@@ -214,9 +215,7 @@ async def test_a_call_that_has_ended_stays_as_it_is(client: AgentClient) -> None
 
 
 async def test_a_process_is_signalled_by_a_call_and_the_call_is_made_once(client: AgentClient) -> None:
-    await client.put(
-        "a", execute("trap 'echo term' TERM; echo begun; while true; do sleep 0.02; done", background=True)
-    )
+    await client.put("a", execute(f"exec 2>/dev/null; trap 'echo term' TERM; {LOOPS}", background=True))
     await begun(client, "a")
     for _ in range(2):
         await client.put("s", request(Kind.SIGNAL, process_id="a", signal="terminate"))
@@ -256,7 +255,7 @@ async def test_after_the_death_of_the_agent_a_call_is_told_as_it_was_and_not_beg
     await agent.client.put("a", execute(WAITS + "; touch ran", epoch=3))
     await begun(agent.client, "a")
     await agent.client.cancel("buried", 3, chat_id="chat")
-    agent.end(signal.SIGKILL)
+    agent.kill()
     await agent.start()
     (agent.work / "go").touch()
     try:
@@ -269,7 +268,7 @@ async def test_after_the_death_of_the_agent_a_call_is_told_as_it_was_and_not_beg
             await agent.client.put("b", execute("true", epoch=2))
         assert [process.state for process in await agent.client.processes()] == [CallState.KILLED, CallState.EXITED]
     finally:
-        agent.end(signal.SIGKILL)
+        agent.kill()
 
 
 async def test_an_agent_that_is_stopped_ends_what_runs_and_says_so(tmp_path: Path) -> None:
@@ -277,12 +276,12 @@ async def test_an_agent_that_is_stopped_ends_what_runs_and_says_so(tmp_path: Pat
     await agent.start()
     await agent.client.put("a", execute("echo begun; sleep 304"))
     await begun(agent.client, "a")
-    agent.end()
+    await agent.stop()
     with pytest.raises(WorkspaceUnreachable):
         await agent.client.status()
     await agent.start()
     answer = await agent.client.call("a")
-    agent.end()
+    await agent.stop()
     assert (answer.state, answer.error) == (CallState.KILLED, "the workspace was stopped")
 
 

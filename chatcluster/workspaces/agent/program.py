@@ -1,6 +1,7 @@
 """The program: its arguments, and the order in which it begins and ends.
 
-ledger ⊃ reaper ⊃ calls ⊃ server. At SIGTERM it takes no further requests, ends what runs and says so in the ledger.
+ledger ⊃ reaper ⊃ calls ⊃ server. ``POST /stop`` ends what runs, says so in the ledger, and ends the agent. No signal
+does, as what runs in the sandbox could send it: process 1 gets none from there that it has no handler for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ ALIVE_SECONDS = 1.0
 LOCK_NAME = "lock"
 LOCK_SECONDS = 3.0
 LOCK_LOOK_SECONDS = 0.02
-STOPPED = "the workspace was stopped"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         _limit(arguments)
         become_parent_of_orphans()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         trio.run(run, arguments)
     except (OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"Error: the agent cannot run: {error}")
@@ -72,7 +73,7 @@ def parse(argv: Sequence[str] | None) -> Arguments:
 
 
 async def run(arguments: Arguments) -> None:
-    """Until SIGTERM. Raises ``OSError`` and ``sqlite3.Error`` where it cannot begin."""
+    """Until it is stopped. Raises ``OSError`` and ``sqlite3.Error`` where it cannot begin."""
     await _be_the_only_one(arguments.state)
     ledger = Ledger(arguments.state)
     processes = Processes()
@@ -83,12 +84,10 @@ async def run(arguments: Arguments) -> None:
         calls.recover(_last_seen(alive))
         await nursery.start(processes.reap)
         nursery.start_soon(_stay_alive, alive)
-        server = Server(Routes(calls, processes, places, has_desktop=False).answer)
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            listener = listen(arguments.state / SOCKET_NAME)
-            nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
-            await anext(aiter(signals))
-        await calls.end_all(STOPPED)
+        routes = Routes(calls, processes, places, has_desktop=False)
+        listener = listen(arguments.state / SOCKET_NAME)
+        nursery.start_soon(partial(trio.serve_listeners, Server(routes.answer).serve, [listener]))
+        await routes.stopped.wait()
         nursery.cancel_scope.cancel()
     ledger.close()
 

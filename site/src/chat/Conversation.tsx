@@ -1,7 +1,17 @@
 import { useQuery } from "@tanstack/react-query";
 import { Info } from "lucide-react";
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
-import { ApiError, type Chat, type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
+import {
+  ApiError,
+  type Chat,
+  type ChatView,
+  type Content,
+  contentOf,
+  filesIn,
+  type OpenChat,
+  type Message as Said,
+  textOf,
+} from "../client/index.ts";
 import { api, takeChat } from "../server.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
@@ -52,17 +62,18 @@ function Opened({ chat, view, known }: OpenedProps) {
   const lastAsked = useMemo(() => view.messages.findLast(({ role }) => role === "user"), [view.messages]);
   const archived = view.status ? view.archived : (known?.archived ?? false);
   const attempt = (doing: string, deed: Promise<unknown>) => void deed.catch((error) => sayError(doing, error));
-  const send = async (text: string, how: "queue" | "interrupt") => {
+  const send = async (content: Content, how: "queue" | "interrupt") => {
     try {
-      const key = attemptKey(chat.id, { text, how });
-      takeChat((await chat.send(text, how, undefined, key)).chat);
+      const key = attemptKey(chat.id, { content, how });
+      takeChat((await chat.send(content, how, undefined, key)).chat);
       attemptDone(chat.id);
     } catch (error) {
       sayError("Send", error);
       throw error;
     }
   };
-  const tryAgain = (message: Said) => attempt("Try again", chat.edit(message.id, textOf(message.parts)));
+  const tryAgain = ({ id, parts }: Said) =>
+    attempt("Try again", chat.edit(id, contentOf(textOf(parts), filesIn(parts))));
   return (
     <>
       <History chat={chat} view={view} canEdit={!archived} editing={editing} onEdit={edit} onTryAgain={tryAgain} />

@@ -1,7 +1,7 @@
 import { Settings2 } from "lucide-react";
 import { lazy, Suspense, useState } from "react";
 import { useLocation } from "wouter";
-import type { Chat } from "../client/index.ts";
+import type { Chat, Content } from "../client/index.ts";
 import { api, readListsAgain, takeChat } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { sayError } from "../ui/Toast.tsx";
@@ -28,7 +28,7 @@ export function NewChat() {
   const [, navigate] = useLocation();
   const [isOpen, setOpen] = useState(false);
   const [options, setOptions] = useState(NO_OPTIONS);
-  const begin = async (content: string) => {
+  const begin = async (content: Content) => {
     try {
       const body = { content, ...bodyOf(options) };
       const chat = await api.post<Chat>("/chats", body, attemptKey(DRAFT, body));

@@ -8,7 +8,7 @@
 import type { Api } from "./api.ts";
 import { Store } from "./store.ts";
 import { applied, type ChatView, EMPTY_VIEW, extended, hydrated, type Page } from "./view.ts";
-import type { Chat, ChatEvent, Message, Queued } from "./wire.ts";
+import type { Chat, ChatEvent, Content, Message, Queued } from "./wire.ts";
 
 export const PAGE_MESSAGES = 50;
 
@@ -64,11 +64,11 @@ export class OpenChat {
   }
 
   /** With the `key` of an earlier try, a message that arrived then is not sent again. */
-  send(content: string, busy: Busy = "queue", model?: string, key?: string): Promise<Sent> {
+  send(content: Content, busy: Busy = "queue", model?: string, key?: string): Promise<Sent> {
     return this.api.post(this.at("messages"), { content, busy, ...(model ? { model } : {}) }, key);
   }
 
-  edit(messageId: number, content: string): Promise<Sent> {
+  edit(messageId: number, content: Content): Promise<Sent> {
     return this.api.patch(this.at(`messages/${messageId}`), { content });
   }
 
@@ -84,7 +84,7 @@ export class OpenChat {
     return this.api.post(this.at(`queue/${id}/promote`));
   }
 
-  editQueued(id: number, content: string): Promise<{ queued: Queued }> {
+  editQueued(id: number, content: Content): Promise<{ queued: Queued }> {
     return this.api.patch(this.at(`queue/${id}`), { content });
   }
 

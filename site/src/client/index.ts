@@ -2,6 +2,7 @@
 
 export { Api, ApiError, type ApiOptions, randomKey } from "./api.ts";
 export { type Busy, OpenChat, type Sent } from "./chat.ts";
+export { contentOf, filesIn } from "./content.ts";
 export { EventParser, type ServerEvent } from "./sse.ts";
 export { Store } from "./store.ts";
 export { follow, type StreamOptions, type StreamState } from "./stream.ts";

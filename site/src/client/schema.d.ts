@@ -1940,6 +1940,7 @@ export interface components {
         /** FilesAnswer */
         FilesAnswer: {
             bytes_max: number;
+            file_bytes_max: number;
             files: components["schemas"]["FileAnswer"][];
             has_more: boolean;
             used_bytes: number;

@@ -12,7 +12,15 @@ export type Status = "pending" | "running" | "interrupting" | "waiting" | "requi
 
 export type ToolProgress = { progress: number; total?: number | null; message?: string | null };
 
+/** A file as the server knows it. */
+export type FileInfo = { id: string; name: string; media_type: string; size_bytes: number };
+export type FilePart = { type: "file"; file_id: string; name: string; media_type: string; size_bytes: number };
+
+/** What is sent: a text, or parts. */
+export type Content = string | readonly ({ type: "text"; text: string } | { type: "file"; file_id: string })[];
+
 export type Part =
+  | FilePart
   | { type: "text"; text: string }
   | { type: "reasoning"; text: string }
   | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }

@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
-import { Info } from "lucide-react";
+import { Bot, Info } from "lucide-react";
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
+import { Link } from "wouter";
 import {
   ApiError,
   type Chat,
@@ -13,7 +14,7 @@ import {
   textOf,
 } from "../client/index.ts";
 import { api, takeChat } from "../server.ts";
-import { Button, IconButton } from "../ui/Button.tsx";
+import { Button, buttonClass, IconButton } from "../ui/Button.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { patchChat } from "./actions.ts";
@@ -106,6 +107,16 @@ function Header({ chat, view }: { chat: Chat | undefined; view: ChatView }) {
   const [isOpen, setOpen] = useState(false);
   return (
     <header className="flex items-center gap-1 border-b border-line px-3 py-1.5 sm:px-5">
+      {chat?.parent_id && (
+        <Link
+          href={`/chats/${chat.parent_id}`}
+          className={buttonClass("plain", "!px-2")}
+          title="To the chat it works for"
+        >
+          <Bot size={16} aria-hidden />
+          Agent of
+        </Link>
+      )}
       <h1 className="foreign min-w-0 flex-1 truncate font-semibold">{chat ? chat.title || "Untitled" : "…"}</h1>
       {chat && (
         <>

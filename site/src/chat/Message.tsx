@@ -2,6 +2,7 @@ import { Brain, Pencil } from "lucide-react";
 import { lazy, memo, type ReactNode, Suspense, useState } from "react";
 import {
   type ActionCall,
+  AGENT_TOOLS,
   contentOf,
   type FilePart,
   filesIn,
@@ -15,14 +16,13 @@ import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Answer } from "./Answer.tsx";
 import { CopyButton } from "./CopyButton.tsx";
+import type { Results } from "./results.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
-import { type Answered, ToolCall } from "./ToolCall.tsx";
+import { ToolCall } from "./ToolCall.tsx";
 
+const AgentCall = lazy(() => import("./AgentCall.tsx"));
 const Files = lazy(() => import("./Files.tsx"));
 const KeptFiles = lazy(async () => ({ default: (await import("./Files.tsx")).KeptFiles }));
-
-/** What came of the calls, by their IDs. */
-export type Results = ReadonlyMap<string, Answered>;
 
 type MessageProps = {
   message: Said;
@@ -126,7 +126,13 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const kind = asked.find((call) => call.call_id === part.id)?.kind;
     const answered = results.get(part.id);
     const shown = { call: part, isActive, isGrowing, ...(kind && { waitsFor: kind }), ...(askedAt && { askedAt }) };
-    return <ToolCall key={key} {...shown} {...(answered && { answered })} />;
+    const all = { ...shown, ...(answered && { answered }) };
+    if (!AGENT_TOOLS.has(part.name)) return <ToolCall key={key} {...all} />;
+    return (
+      <Suspense key={key} fallback={<ToolCall {...all} />}>
+        <AgentCall {...all} />
+      </Suspense>
+    );
   });
 }
 

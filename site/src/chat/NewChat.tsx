@@ -13,14 +13,15 @@ const ChatOptions = lazy(() => import("./ChatOptions.tsx"));
 
 const DRAFT = "new";
 
-export type Options = { model: string; prompt: string; servers: readonly string[] };
-const NO_OPTIONS: Options = { model: "", prompt: "", servers: [] };
+export type Options = { model: string; prompt: string; servers: readonly string[]; agents: boolean };
+const NO_OPTIONS: Options = { model: "", prompt: "", servers: [], agents: false };
 
 /** Of the options those that were chosen. */
-const bodyOf = ({ model, prompt, servers }: Options) => ({
+const bodyOf = ({ model, prompt, servers, agents }: Options) => ({
   ...(model && { model }),
   ...(prompt.trim() && { system_prompt: prompt }),
   ...(servers.length && { mcp_servers: servers }),
+  ...(agents && { agents }),
 });
 
 export function NewChat() {

@@ -72,6 +72,8 @@ export type ActionCall = {
   digest: string;
   deadline?: string | null;
   may_have_run?: boolean;
+  /** Of the agent that waits, where it is not the chat itself: it is answered there. */
+  chat_id?: string;
 };
 
 export type ChatEvent =
@@ -110,4 +112,6 @@ export type Chat = {
   updated_at: string;
   pinned?: boolean;
   cause?: string;
+  /** Of an agent: the chat that it works for. */
+  parent_id?: string | null;
 };

@@ -175,7 +175,9 @@ class ProcessProvider:
     def _begin(self, spec: WorkspaceSpec, place: Place) -> _Sandbox:
         (place.state / SOCKET_NAME).unlink(missing_ok=True)
         group = cgroups.make_group(
-            f"{spec.workspace_id}.{self._mark}", memory_bytes=spec.limits.memory_bytes, processes_max=spec.limits.processes_max
+            f"{spec.workspace_id}.{self._mark}",
+            memory_bytes=spec.limits.memory_bytes,
+            processes_max=spec.limits.processes_max,
         )
         said = place.directory / "said"
         with said.open("wb") as output:

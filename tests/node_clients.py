@@ -105,14 +105,13 @@ class NodeClient:
 async def node_client(script: str, package: str) -> AsyncIterator[NodeClient]:
     """The scenarios of ``script``, with a package under the name that it is installed by."""
     node = await trio.to_thread.run_sync(prepared_node)
-    async with trio.open_nursery() as nursery:
-        command = [node, str(FOLDER / "driver.mjs"), script, package]
-        process: trio.Process = await nursery.start(
-            lambda task_status: trio.run_process(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False, cwd=FOLDER, task_status=task_status
-            )
-        )
+    command = [node, str(FOLDER / "driver.mjs"), script, package]
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=FOLDER)
+    try:
         client = NodeClient(process)
         await client.result()
         yield client
-        nursery.cancel_scope.cancel()
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()

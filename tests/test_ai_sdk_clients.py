@@ -1,12 +1,13 @@
-"""Vercel's AI SDK, versions 6 and 7, unmodified, against replicas of real processes, while they are killed (P1, P3, P4).
+"""Vercel's AI SDK, versions 6 and 7, unmodified, against replicas of real processes that are killed (P1, P3, P4).
 
 What a page ends up with is what the history says, part by part.
 """
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,17 +15,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import trio
 from cluster_processes import Cluster, Process
-from node_clients import NodeClient, node_client
+from node_clients import NodeClient, node_client, prepared_node
 
 pytestmark = pytest.mark.cluster
 
+VERSIONS = ("ai6", "ai7")
 WEATHER = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
-
-
-@pytest.fixture(params=["ai6", "ai7"])
-def package(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -34,10 +32,18 @@ async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> As
     await cluster.aclose()
 
 
-@pytest.fixture
-async def page(package: str) -> AsyncIterator[NodeClient]:
-    async with node_client("ai_sdk.mjs", package) as client:
-        yield client
+async def with_each_version(cluster: Cluster, *scenes: Callable[[Cluster, NodeClient], Awaitable[None]]) -> None:
+    """Scenes of a page, one after the other, with both versions of the SDK at once."""
+
+    async def run(package: str) -> None:
+        async with node_client("ai_sdk.mjs", package) as page:
+            for scene in scenes:
+                await scene(cluster, page)
+
+    await trio.to_thread.run_sync(prepared_node)
+    async with trio.open_nursery() as nursery:
+        for package in VERSIONS:
+            nursery.start_soon(run, package)
 
 
 def words(count: int) -> str:
@@ -50,7 +56,7 @@ class Site:
     def __init__(self, cluster: Cluster, one: int = 0, other: int = 1, chat: str | None = None) -> None:
         self.cluster = cluster
         self.chat = chat or f"chat/{uuid4().hex}"
-        self.order = {
+        self.order: dict[str, Any] = {
             "id": self.chat,
             "url": cluster.replicas[one].url,
             "other": cluster.replicas[other].url,
@@ -84,7 +90,7 @@ def plain(part: Any) -> Any:
     return named
 
 
-async def test_a_page_asks_is_answered_and_asks_again(cluster: Cluster, page: NodeClient) -> None:
+async def it_asks_is_answered_and_asks_again(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
     first = await page("send", text="hi [[tokens=24 reasoning=5]]", **site.order)
     assert (first["status"], first["error"], first["text"]) == ("ready", None, words(24))
@@ -98,9 +104,7 @@ async def test_a_page_asks_is_answered_and_asks_again(cluster: Cluster, page: No
     assert (nothing["status"], nothing["error"], nothing["messages"]) == ("ready", None, [])
 
 
-async def test_p3_a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing(
-    cluster: Cluster, page: NodeClient
-) -> None:
+async def a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
     again = await page("reload", text="[[tokens=60 tps=40]]", **site.order)
     assert (again["stoppedAs"], again["status"], again["text"]) == ("ready", "ready", words(60))
@@ -108,7 +112,7 @@ async def test_p3_a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_noth
     await site.is_as_history_says(again)
 
 
-async def test_only_the_route_to_stop_stops(cluster: Cluster, page: NodeClient) -> None:
+async def only_the_route_to_stop_stops(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
     stopped = await page("stop", text="[[tokens=400 tps=40]]", **site.order)
     assert (stopped["answer"], stopped["status"], stopped["error"]) == ({"success": True}, "ready", None)
@@ -117,7 +121,7 @@ async def test_only_the_route_to_stop_stops(cluster: Cluster, page: NodeClient) 
     await site.is_as_history_says(stopped)
 
 
-async def test_an_answer_is_asked_for_anew_and_a_question_is_changed(cluster: Cluster, page: NodeClient) -> None:
+async def an_answer_is_asked_for_anew_and_a_question_is_changed(cluster: Cluster, page: NodeClient) -> None:
     site, other = Site(cluster), Site(cluster)
     again = await page("regenerate", text="[[tokens=4]]", **site.order)
     assert (again["text"], len(again["messages"])) == (words(4), 2)
@@ -128,9 +132,9 @@ async def test_an_answer_is_asked_for_anew_and_a_question_is_changed(cluster: Cl
     await other.is_as_history_says(changed)
 
 
-async def test_an_error_is_one_and_the_page_may_try_again(cluster: Cluster, page: NodeClient) -> None:
+async def an_error_is_one(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
-    failed = await page("send", text="[[fail=401 times=1]]", **site.order)
+    failed = await page("send", text="[[fail=401]]", **site.order)
     assert failed["status"] == "error"
     assert "401" in failed["error"]
     wrong = await page("send", text="x", **{**site.order, "token": "ccl_wrong"})
@@ -144,7 +148,7 @@ async def test_an_error_is_one_and_the_page_may_try_again(cluster: Cluster, page
     assert "chat_busy" in second["error"]
 
 
-async def test_the_pages_own_tool_is_called_and_the_turn_goes_on(cluster: Cluster, page: NodeClient) -> None:
+async def its_own_tool_is_called_and_the_turn_goes_on(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
     told = await page(
         "clientTool",
@@ -158,7 +162,7 @@ async def test_the_pages_own_tool_is_called_and_the_turn_goes_on(cluster: Cluste
     await site.is_as_history_says(told)
 
 
-async def test_the_clusters_tools_are_shown_as_they_run(cluster: Cluster, page: NodeClient) -> None:
+async def the_clusters_tools_are_shown_as_they_run(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
     asked = '[[call=spawn_agent {"prompt": "[[tokens=3]]"}]] [[step=2 call=wait_agent {"chat_id": "$agent1"}]]'
     told = await page("send", text=asked, **site.order)
@@ -168,15 +172,65 @@ async def test_the_clusters_tools_are_shown_as_they_run(cluster: Cluster, page: 
     await site.is_as_history_says(told)
 
 
+async def a_stream_is_as_its_readers_expect(cluster: Cluster, _: NodeClient) -> None:
+    """No field but data, each a JSON object, one terminal chunk, and the end behind it."""
+    for text, end in (("[[tokens=5]]", "finish"), ("[[fail=401]]", "error")):
+        message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {cluster.token}"}) as client:
+            url = f"{cluster.replicas[0].url}/api/ai/chat"
+            answer = await client.post(url, json={"id": uuid4().hex, "message": message})
+        assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
+        lines = [line for line in answer.text.split("\n") if line and not line.startswith(":")]
+        assert all(line.startswith("data: ") for line in lines), lines
+        assert lines[-1] == "data: [DONE]"
+        kinds = [json.loads(line[6:])["type"] for line in lines[:-1]]
+        assert (kinds[0], kinds[-1]) == ("start", end)
+        assert not {"finish", "error", "abort"} & set(kinds[:-1])
+
+
+async def test_what_a_page_does_with_the_sdk_it_does_here(cluster: Cluster) -> None:
+    await with_each_version(
+        cluster,
+        it_asks_is_answered_and_asks_again,
+        a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing,
+        only_the_route_to_stop_stops,
+        an_answer_is_asked_for_anew_and_a_question_is_changed,
+        an_error_is_one,
+        its_own_tool_is_called_and_the_turn_goes_on,
+        the_clusters_tools_are_shown_as_they_run,
+        a_stream_is_as_its_readers_expect,
+    )
+
+
 async def owner_of(site: Site) -> Process:
     chat_id = (await site.get(f"/api/ai/chat/{quote(site.chat, safe='')}"))["id"]
     return site.cluster.owner_of(await site.get(f"/api/v1/chats/{chat_id}"))
 
 
-async def test_p4_the_owner_is_killed_in_mid_answer_and_the_page_notices_nothing(
-    cluster: Cluster, page: NodeClient
+@pytest.mark.parametrize("package", VERSIONS)
+async def test_p3_p4_what_serves_a_page_is_killed_and_then_the_owner_and_it_ends_up_with_the_history(
+    cluster: Cluster, package: str
 ) -> None:
+    async with node_client("ai_sdk.mjs", package) as page:
+        await it_goes_on_at_another_replica(cluster, page)
+        await it_notices_nothing_of_the_owners_death(cluster, page)
+
+
+async def it_goes_on_at_another_replica(cluster: Cluster, page: NodeClient) -> None:
     site = Site(cluster)
+
+    async def kill(_: Any) -> None:
+        cluster.replicas[0].send(signal.SIGKILL)
+
+    told = await page("reconnect", text="[[tokens=80 tps=40]]", on_told=kill, **site.order)
+    assert told["broken"]["status"] == "error", "never a clean end in the middle"
+    assert (told["status"], told["error"], told["text"]) == ("ready", None, words(80))
+    assert len(told["messages"]) == 2
+    await site.is_as_history_says(told)
+
+
+async def it_notices_nothing_of_the_owners_death(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster, 1, 2)
     left = await page("leave", text="[[tokens=80 tps=40]]", **site.order)
     owner = await owner_of(site)
 
@@ -187,19 +241,4 @@ async def test_p4_the_owner_is_killed_in_mid_answer_and_the_page_notices_nothing
     told = await page("resume", watch=True, on_told=kill, **order)
     assert (told["status"], told["error"], told["text"]) == ("ready", None, words(80))
     assert owner.process.poll() is not None
-    await site.is_as_history_says(told)
-
-
-async def test_p3_what_serves_the_page_is_killed_and_it_goes_on_at_another_replica(
-    cluster: Cluster, page: NodeClient
-) -> None:
-    site = Site(cluster)
-
-    async def kill(_: Any) -> None:
-        cluster.replicas[0].send(signal.SIGKILL)
-
-    told = await page("reconnect", text="[[tokens=80 tps=40]]", on_told=kill, **site.order)
-    assert told["broken"]["status"] == "error", "never a clean end in the middle"
-    assert (told["status"], told["error"], told["text"]) == ("ready", None, words(80))
-    assert len(told["messages"]) == 2
     await site.is_as_history_says(told)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from chatcluster.errors import InvalidRequest
-from chatcluster.web.api.bodies import InputTool
+from chatcluster.web.api.bodies import InputTool, checked_model
 
 TRIGGERS = ("submit-message", "regenerate-message")
 
@@ -37,6 +37,11 @@ class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
     @property
     def last(self) -> dict[str, Any]:
         return self.given[-1]
+
+    @property
+    def model_name(self) -> str | None:
+        """Raises ``InvalidRequest`` for what cannot be one."""
+        return checked_model(self.model)
 
     @property
     def asks_again(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from chatcluster.parts import encode
 from chatcluster.turn_log import Told
 from chatcluster.web.doors.ai_sdk.chunk_fold import ChunkFold
+from chatcluster.web.doors.door_stream import HEAD
 from chatcluster.web.doors.settled import Settled
 from chatcluster.web.http.sse import StreamWire
 
@@ -14,10 +15,8 @@ DONE = b"data: [DONE]\n\n"
 UI_MESSAGES = StreamWire(
     (
         (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache, no-transform"),
-        (b"x-accel-buffering", b"no"),
+        *HEAD,
         (b"x-vercel-ai-ui-message-stream", b"v1"),
-        (b"connection", b"close"),
     ),
     opening=b": open\n",
     heartbeat=b": ping\n",

@@ -1,8 +1,59 @@
-"""How a workspace fails its caller: the branch of ``errors.py`` that is its."""
+"""How workspaces fail their callers: the branch of ``errors.py`` that is theirs.
+
+What is asked of rows is refused like any request (``Conflict``, ``NotFound``); what is asked of an agent, or of a
+sandbox, fails in ways of its own.
+"""
 
 from __future__ import annotations
 
-from chatcluster.errors import ChatclusterError, Fenced, UnavailableError
+from chatcluster.errors import ChatclusterError, Conflict, Fenced, NotFound, UnavailableError
+
+# --- rows: templates, hosts, workspaces -------------------------------------------------------
+
+
+class TemplateNotFound(NotFound):
+    code = "template_not_found"
+
+
+class WorkspaceNotFound(NotFound):
+    code = "workspace_not_found"
+
+
+class TemplateChanged(Conflict):
+    """Somebody else changed the template at the same time. Read it again."""
+
+    code = "template_changed"
+
+
+class TemplatesFull(Conflict):
+    code = "too_many_templates"
+
+
+class WorkspacesFull(Conflict):
+    """The user has as many workspaces as a user may have. Delete one first."""
+
+    code = "too_many_workspaces"
+
+
+class NoWorkspaceHost(Conflict):
+    """No host is there that could run a workspace; the message says what the hosts say of themselves."""
+
+    code = "no_workspace_host"
+
+
+class WorkspaceHostAway(Conflict):
+    """The machine that has the workspace's files does not answer. Start it again when the machine is back."""
+
+    code = "workspace_host_away"
+
+
+class WorkspaceNotRunning(Conflict):
+    """The workspace has no agent to speak to now. Start it first."""
+
+    code = "workspace_not_running"
+
+
+# --- agents and sandboxes ---------------------------------------------------------------------
 
 
 class WorkspaceUnreachable(UnavailableError):
@@ -10,6 +61,10 @@ class WorkspaceUnreachable(UnavailableError):
 
     Whether the request took effect is unknown. Make it again, with the same ID: that is carried out once.
     """
+
+
+class WorkspaceGone(WorkspaceUnreachable):
+    """The workspace does not run: its host says so, or has none. To ask again is of no use before it is started."""
 
 
 class StaleEpoch(Fenced):

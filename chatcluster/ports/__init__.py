@@ -16,6 +16,7 @@ port             for real                        in one process
 ``Files``        ``postgres/files.py``           ``memory/files.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Responses``    ``postgres/responses.py``       ``memory/responses.py``
+``Workspaces``   ``postgres/workspaces.py``      ``memory/workspaces.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
 ``Workspace``    ``workspaces/agent_client.py``  scripted workspaces in tests
@@ -145,14 +146,6 @@ from chatcluster.ports.toolbox import (
     ToolResult,
     TurnTools,
 )
-from chatcluster.ports.workspace import (
-    SandboxState,
-    SandboxStatus,
-    Workspace,
-    WorkspaceLimits,
-    WorkspaceProvider,
-    WorkspaceSpec,
-)
 
 __all__ = [
     "GAP",
@@ -235,8 +228,6 @@ __all__ = [
     "Replica",
     "ResultSlice",
     "RunBy",
-    "SandboxState",
-    "SandboxStatus",
     "SessionLock",
     "Sessions",
     "SignInRequired",
@@ -257,10 +248,6 @@ __all__ = [
     "Version",
     "Window",
     "Windows",
-    "Workspace",
-    "WorkspaceLimits",
-    "WorkspaceProvider",
-    "WorkspaceSpec",
     "alone_seconds",
     "checked_choice",
     "hint_channel",

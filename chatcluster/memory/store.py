@@ -38,7 +38,7 @@ from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
-from chatcluster.memory.pages import history_page_of, page_of, turns_of, wanted_of
+from chatcluster.memory.pages import asked_of, history_page_of, page_of, turns_of, wanted_of
 from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
 from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
@@ -136,11 +136,19 @@ class MemoryStore(Claims, MemoryLedger):
             return ChatRead(self._database.view(row), messages, row.queue, actions=self._actions(row))
 
     async def read_history(
-        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+        self,
+        chat_id: UUID,
+        *,
+        after: int,
+        page_bytes: int,
+        message_bytes_max: int,
+        since: int = 0,
+        before: int = 0,
     ) -> HistoryPage:
         async with self._link.crossing("read_history"):
             row = self._database.row(chat_id)
-            return history_page_of(row, after, page_bytes, message_bytes_max, since)
+            asked = asked_of(row, after=after, since=since, before=before)
+            return history_page_of(row, asked, page_bytes, message_bytes_max, newest_first=before > 0)
 
     async def read_newer(
         self,

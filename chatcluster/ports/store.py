@@ -297,9 +297,18 @@ class Store(Ledger, Families, Protocol):
         ...
 
     async def read_history(
-        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+        self,
+        chat_id: UUID,
+        *,
+        after: int,
+        page_bytes: int,
+        message_bytes_max: int,
+        since: int = 0,
+        before: int = 0,
     ) -> HistoryPage:
-        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, in short steps.
+        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, in short steps. With
+        ``before`` instead the newest of those with ``id < before``; in order all the same.
+
         Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable``, ``ChatNotFound``.
         """
         ...

@@ -25,16 +25,23 @@ json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', d
 -- Messages of the chat $1 with revision > $2, id > $3 and revision <= $4: at most $5 of them, and $6 bytes. One is found
 -- after the other, so that no more of them is read and unpacked than the page holds, and one that does not fit, of which
 -- the revision is told. A first one that is larger than a page comes alone. IDs and revisions of a history ascend
--- together, so its index by revision tells where to begin.
+-- together, so its index by revision tells where to begin: not at the beginning only where something is known. No plan
+-- sorts a history, whatever is known of the table.
 found as (
     (
         select messages.id, revision, 1 as number, octet_length(content::text)::bigint as bytes
-        from (
-            select id from messages where chat_id = $1 and revision > $2 and deleted_at is null
-            order by revision, id limit 1
-        ) as begin
-        join messages on messages.id >= begin.id
-        where chat_id = $1 and messages.id > $3 and revision > $2 and revision <= $4 and deleted_at is null
+        from messages
+        where chat_id = $1 and revision > $2 and revision <= $4 and deleted_at is null
+            and id > greatest($3::bigint, coalesce(case when $2::bigint > 0 then (
+                select min(id) - 1 from (
+                    select id from messages
+                    where chat_id = $1 and deleted_at is null and revision = (
+                        select revision from messages where chat_id = $1 and revision > $2 and deleted_at is null
+                        order by revision limit 1
+                    )
+                    offset 0
+                ) as newer
+            ) else 0 end, 9223372036854775807))
         order by messages.id limit 1
     )
     union all

@@ -14,7 +14,8 @@ read like one without.
 
 A history without a summary is read backwards, until there is certainly more of it than the model takes
 (``context.py``), and the last turn is whole: what is before that can only be summarised, and of a summary's request
-there is room for the newest alone. Which model is asked may change within a tenure; ``known`` says whether what was read is enough for it.
+there is room for the newest alone. Which model is asked may change within a tenure; ``known`` says whether what was
+read is enough for it.
 """
 
 from __future__ import annotations

@@ -10,33 +10,24 @@ from chatcluster.content import SummaryPart
 from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
-from chatcluster.ports import HistoryPage
+from chatcluster.ports import HistoryPage, HistoryPlace
 from chatcluster.room import bytes_of
 from chatcluster.texts import in_any_case
 
 
-def asked_of(row: ChatRow, *, after: int, since: int, before: int) -> list[Message]:
-    """The messages that a page of a history is cut from."""
-    if before:
-        return [message for message in row.messages if message.id < before]
-    return [message for message in row.messages if message.id > after and message.revision >= since]
-
-
-def history_page_of(
-    row: ChatRow, asked: Sequence[Message], page_bytes: int, message_bytes_max: int, *, newest_first: bool
-) -> HistoryPage:
+def history_page_of(row: ChatRow, place: HistoryPlace) -> HistoryPage:
     messages: list[Message] = []
     size_bytes = 0
-    for message in reversed(asked) if newest_first else asked:
-        if size_bytes < page_bytes:
+    for message in reversed(row.messages) if place.before else row.messages:
+        if place.has(message) and size_bytes < place.page_bytes:
             message_bytes = bytes_of([message])
-            if message_bytes > message_bytes_max:
+            if message_bytes > place.message_bytes_max:
                 raise HistoryTooLarge(f"message {message.id} has {message_bytes} bytes")
             messages.append(message)
             size_bytes += message_bytes
-    if newest_first:
+    if place.before:
         messages.reverse()
-    return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
+    return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= place.page_bytes)
 
 
 def counted(messages: Iterable[Message]) -> list[Message]:

@@ -38,7 +38,7 @@ from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
-from chatcluster.memory.pages import asked_of, history_page_of, page_of, turns_of, wanted_of
+from chatcluster.memory.pages import history_page_of, page_of, turns_of, wanted_of
 from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
 from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
@@ -51,6 +51,7 @@ from chatcluster.ports import (
     ChatRead,
     Claimed,
     HistoryPage,
+    HistoryPlace,
     Idempotency,
     MessagePage,
     NewChat,
@@ -147,8 +148,7 @@ class MemoryStore(Claims, MemoryLedger):
     ) -> HistoryPage:
         async with self._link.crossing("read_history"):
             row = self._database.row(chat_id)
-            asked = asked_of(row, after=after, since=since, before=before)
-            return history_page_of(row, asked, page_bytes, message_bytes_max, newest_first=before > 0)
+            return history_page_of(row, HistoryPlace(after, before, since, page_bytes, message_bytes_max))
 
     async def read_newer(
         self,

@@ -11,7 +11,6 @@ long, or a history is longer, each is read on its own, so no chat depends on wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 from uuid import UUID
 
 import trio
@@ -19,7 +18,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, HistoryTooLarge, StoreFailed, Unreadable
 from chatcluster.parts import Message
-from chatcluster.ports import VERSION_MAX, HistoryPage
+from chatcluster.ports import HistoryPage, HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.known_histories import HISTORY_BYTES_MAX, KnownHistories
 from chatcluster.postgres.queries import load_queries
@@ -35,27 +34,7 @@ Rows = dict[UUID, list[Row]]
 """By chat: first a row for the chat, then one for each message."""
 
 
-class Place(NamedTuple):
-    """Which page: see ``Store.read_history``."""
-
-    after: int
-    before: int
-    since: int
-    page_bytes: int
-    message_bytes_max: int
-
-    @property
-    def is_first(self) -> bool:
-        """Whether a history that is short is on it whole."""
-        return self.before == VERSION_MAX if self.before else self.after == 0
-
-    @property
-    def bytes_min(self) -> int:
-        """What is on it for sure, if there is so much."""
-        return min(self.page_bytes, self.message_bytes_max)
-
-
-SHORT = Place(0, 0, 0, SHORT_BYTES, SHORT_BYTES)
+SHORT = HistoryPlace(0, 0, 0, SHORT_BYTES, SHORT_BYTES)
 
 
 class _Together:
@@ -74,7 +53,7 @@ class HistoryReader:
         self._database = database
         self._gathering: _Together | None = None
 
-    async def page(self, chat_id: UUID, place: Place) -> HistoryPage:
+    async def page(self, chat_id: UUID, place: HistoryPlace) -> HistoryPage:
         """Raises ``HistoryTooLarge``, ``Unreadable``, ``ChatNotFound``."""
         if not place.is_first or place.bytes_min < HISTORY_BYTES_MAX:
             return await self._read_page(chat_id, place)
@@ -85,7 +64,7 @@ class HistoryReader:
             self.known.keep(chat_id, page, generation)
         return page
 
-    async def _read_page(self, chat_id: UUID, place: Place) -> HistoryPage:
+    async def _read_page(self, chat_id: UUID, place: HistoryPlace) -> HistoryPage:
         if place.is_first and not place.since and place.bytes_min >= SHORT_BYTES:
             rows = await self._short(chat_id)
             if rows:
@@ -127,7 +106,7 @@ class HistoryReader:
             together.done.set()
 
 
-async def _read_history(connection: Connection, chat_ids: list[UUID], place: Place) -> Rows:
+async def _read_history(connection: Connection, chat_ids: list[UUID], place: HistoryPlace) -> Rows:
     rows: Rows = {}
     backwards = place.before > 0
     query = SQL["read_histories_before" if backwards else "read_histories"]

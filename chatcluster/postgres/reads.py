@@ -16,6 +16,7 @@ from chatcluster.ports import (
     Chat,
     ChatRead,
     HistoryPage,
+    HistoryPlace,
     MessagePage,
     NewerMessages,
     NewestMessages,
@@ -23,7 +24,7 @@ from chatcluster.ports import (
 )
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing
-from chatcluster.postgres.history_reader import HistoryReader, Place
+from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.ledger import PostgresLedger
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import actions_of, messages_of, queue_of, shown_chat_of, turns_of
@@ -33,7 +34,7 @@ SQL = load_queries("chats.sql")
 FEW = 8
 """Messages, or turns, that are read by a statement which is made for few."""
 
-PagePlace = tuple[UUID, int, int, int, int, int]
+Place = tuple[UUID, int, int, int, int, int]
 """What the fragment ``page`` takes: chat, after which version and ID, up to which version, how many, how many bytes."""
 
 
@@ -56,7 +57,7 @@ class PostgresReads(PostgresLedger):
         since: int = 0,
         before: int = 0,
     ) -> HistoryPage:
-        place = Place(after, before, since, page_bytes, message_bytes_max)
+        place = HistoryPlace(after, before, since, page_bytes, message_bytes_max)
         return await self._histories.page(chat_id, place)
 
     async def read_newer(
@@ -130,7 +131,7 @@ async def _read(connection: Connection, chat_id: UUID, after_version: int) -> Ch
     return ChatRead(shown_chat_of(row), messages, queue, actions=actions)
 
 
-async def _read_newer(connection: Connection, place: PagePlace, turns_after: int, queue_version: int) -> ChatRead:
+async def _read_newer(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
     few = await _read_few(connection, place, queue_version) if place[2] == 0 and turns_after == place[1] else None
     if few is not None:
         return few
@@ -140,7 +141,7 @@ async def _read_newer(connection: Connection, place: PagePlace, turns_after: int
     return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns, actions_of(row["actions"]))
 
 
-async def _read_few(connection: Connection, place: PagePlace, queue_version: int) -> ChatRead | None:
+async def _read_few(connection: Connection, place: Place, queue_version: int) -> ChatRead | None:
     """What the chat has that is newer, where that is little, the queue is as it is known and no call waits; None if it
     is more."""
     chat_id, after_version, _, _, limit, bytes_max = place
@@ -155,7 +156,7 @@ async def _read_few(connection: Connection, place: PagePlace, queue_version: int
     return ChatRead(shown_chat_of(row), messages, (), None, turns)
 
 
-async def _read_messages(connection: Connection, place: PagePlace, turns_after: int, turns_max: int) -> NewerMessages:
+async def _read_messages(connection: Connection, place: Place, turns_after: int, turns_max: int) -> NewerMessages:
     row = await connection.fetchrow(SQL["read_messages"], *place, turns_after, turns_max)
     assert row is not None, "a page has one row, also an empty one"
     return NewerMessages(messages_of(row["messages"]), row["next_revision"], turns_of(row["turns"]))
@@ -166,7 +167,7 @@ async def _versions(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UU
     return {row["id"]: Version(*(row[name] for name in Version._fields)) for row in rows}
 
 
-async def _list_messages(connection: Connection, place: PagePlace, owner_id: UUID) -> MessagePage:
+async def _list_messages(connection: Connection, place: Place, owner_id: UUID) -> MessagePage:
     row = existing(await connection.fetchrow(SQL["list_messages"], *place, owner_id), place[0])
     has_more = row["next_revision"] is not None
     messages, queue, actions = messages_of(row["messages"]), queue_of(row["queue"]), actions_of(row["actions"])

@@ -84,8 +84,8 @@ async def _openings(bench: Bench, cluster: Cluster, chats: list[str]) -> dict[st
 
 async def _lengthen(bench: Bench, chats: list[str], length: int) -> None:
     """More messages for chats at rest, from behind, each of a version of its own."""
-    while await bench.servers.sql("select 1 from chats where status <> 'waiting'"):
-        await trio.sleep(0.05)  # noqa: ASYNC110 - what happens is in another process
+    while await bench.servers.sql("select 1 from chats where status <> 'waiting'"):  # noqa: ASYNC110 - another process
+        await trio.sleep(0.05)
     for chat_id in chats:
         await bench.servers.sql(LENGTHEN, chat_id, length - 2)
 

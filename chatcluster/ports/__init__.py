@@ -16,8 +16,10 @@ port             for real                        in one process
 ``Files``        ``postgres/files.py``           ``memory/files.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Responses``    ``postgres/responses.py``       ``memory/responses.py``
+``Workspaces``   ``postgres/workspaces.py``      ``memory/workspaces.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
+``Workspace``    ``workspaces/agent_client.py``  scripted workspaces in tests
 ===============  ==============================  ========================
 
 Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnavailable`` (``PartStreams``);

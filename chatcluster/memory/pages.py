@@ -10,7 +10,8 @@ from chatcluster.content import SummaryPart
 from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
-from chatcluster.ports import HistoryPage, HistoryPlace
+from chatcluster.ports import HistoryPage
+from chatcluster.ports.histories import HistoryPlace
 from chatcluster.room import bytes_of
 from chatcluster.texts import in_any_case
 

@@ -160,32 +160,6 @@ class HistoryPage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
-class HistoryPlace(NamedTuple):
-    """Which page of a history: see ``Store.read_history``."""
-
-    after: int
-    before: int
-    since: int
-    page_bytes: int
-    message_bytes_max: int
-
-    @property
-    def is_first(self) -> bool:
-        """Whether a history that is short is on it whole."""
-        return self.before == VERSION_MAX if self.before else self.after == 0
-
-    @property
-    def bytes_min(self) -> int:
-        """What is on it for sure, if there is so much."""
-        return min(self.page_bytes, self.message_bytes_max)
-
-    def has(self, message: Message) -> bool:
-        """Whether the message may be on it."""
-        if self.before:
-            return message.id < self.before
-        return message.id > self.after and message.revision >= self.since
-
-
 class ChatRead(msgspec.Struct, frozen=True):
     """A consistent view of a chat: the row, messages and ended turns that are newer than what is known, the queue.
 
@@ -324,19 +298,11 @@ class Store(Ledger, Families, Details, Protocol):
         ...
 
     async def read_history(
-        self,
-        chat_id: UUID,
-        *,
-        after: int,
-        page_bytes: int,
-        message_bytes_max: int,
-        since: int = 0,
-        before: int = 0,
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0, before: int = 0
     ) -> HistoryPage:
-        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, in short steps. With
-        ``before`` instead the newest of those with ``id < before``; in order all the same.
-
-        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable``, ``ChatNotFound``.
+        """Messages with ``id > after`` and ``revision >= since``, or the newest with ``id < before``, in order, until
+        they have ``page_bytes``. In short steps. Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``,
+        ``Unreadable``, ``ChatNotFound``.
         """
         ...
 

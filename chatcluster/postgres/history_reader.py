@@ -18,7 +18,8 @@ import trio
 from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, HistoryTooLarge, StoreFailed, Unreadable
 from chatcluster.parts import Message
-from chatcluster.ports import HistoryPage, HistoryPlace
+from chatcluster.ports import HistoryPage
+from chatcluster.ports.histories import HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.known_histories import HISTORY_BYTES_MAX, KnownHistories
 from chatcluster.postgres.queries import load_queries

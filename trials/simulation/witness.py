@@ -353,14 +353,7 @@ class WatchedStore(MemoryStore):
         )
 
     async def read_history(
-        self,
-        chat_id: UUID,
-        *,
-        after: int,
-        page_bytes: int,
-        message_bytes_max: int,
-        since: int = 0,
-        before: int = 0,
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0, before: int = 0
     ) -> HistoryPage:
         await self._harmed.history_asked(chat_id)
         return await super().read_history(

@@ -29,6 +29,8 @@ class Effect(StrEnum):
 
     READ = "read"
     IDEMPOTENT = "idempotent"
+    TRACKED = "tracked"
+    """The tool has a ledger of its own, and knows a repeat by the call's ID: to run it again is to go on with it."""
     ONCE = "once"
 
 
@@ -88,6 +90,17 @@ class Progressed(msgspec.Struct, frozen=True):
     message: str | None = None
 
 
+class Printed(msgspec.Struct, frozen=True):
+    """What a call has printed: ``data``, behind ``offset`` bytes. Told in order, from 0 on in each run."""
+
+    offset: int
+    data: bytes
+
+
+Tell = Callable[[Progressed | Printed], None]
+"""How a running call tells of itself. Never waits."""
+
+
 class TurnTools(Protocol):
     """The tools of one chat for one turn. Sessions with servers are made when they are first needed."""
 
@@ -105,7 +118,7 @@ class TurnTools(Protocol):
         """The servers that tools come from, as found by ``tools``: names, and what each says about itself, if any."""
         ...
 
-    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         """Run a call of a tool that ``tools`` named. To cancel it tells the tool. Raises
         ``SignInRequired``, and nothing else for what is outside."""
         ...

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
 from chatcluster.images import with_images_scaled
 from chatcluster.parts import NoticePart, TextPart
-from chatcluster.ports import Chat, Progressed, Tool, Toolbox, ToolCall, ToolResult, TurnTools
+from chatcluster.ports import Chat, Tell, Tool, Toolbox, ToolCall, ToolResult, TurnTools
 
 NAME_CHARACTERS_MAX = 64
 SUFFIX_CHARACTERS = 8
@@ -64,7 +64,7 @@ class _Composed:
                 tools.append(tool if name == tool.name else msgspec.structs.replace(tool, name=name))
         return tools
 
-    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         place = self._places.get(call.name)
         if place is None:
             return ToolResult((TextPart(f"There is no tool {call.name!r}."),), is_error=True)

@@ -300,7 +300,8 @@ async def _taken(call: Runnable, result: ToolResult) -> Taken:
         content = noted(note, content)
 
     def take() -> Taken:
-        return taken(call.call_id, content, is_error=result.is_error, bytes_max=call.tool.result_bytes_max)
+        fit = taken(call.call_id, content, is_error=result.is_error, bytes_max=call.tool.result_bytes_max)
+        return fit if result.whole is None else fit._replace(whole=result.whole)
 
     if sum(len(text) for piece in content for text in strings_of(piece)) > RESULT_BYTES_AT_ONCE:
         return await trio.to_thread.run_sync(take, abandon_on_cancel=True)

@@ -80,8 +80,11 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
+    """``whole``: all of the text, where the content has a part of it only. It is kept, to be read on in."""
+
     content: tuple[ResultContent, ...]
     is_error: bool = False
+    whole: bytes | None = None
 
 
 class Progressed(msgspec.Struct, frozen=True):
@@ -116,6 +119,11 @@ class TurnTools(Protocol):
     @property
     def instructions(self) -> Sequence[tuple[str, str]]:
         """The servers that tools come from, as found by ``tools``: names, and what each says about itself, if any."""
+        ...
+
+    @property
+    def surroundings(self) -> Sequence[str]:
+        """What the model is told of the place where the chat works, as found by ``tools``."""
         ...
 
     async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:

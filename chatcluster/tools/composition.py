@@ -54,6 +54,10 @@ class _Composed:
     def instructions(self) -> Sequence[tuple[str, str]]:
         return [server for box in self._boxes for server in box.instructions]
 
+    @property
+    def surroundings(self) -> Sequence[str]:
+        return [text for box in self._boxes for text in box.surroundings]
+
     async def tools(self) -> Sequence[Tool]:
         self._places.clear()
         tools = []

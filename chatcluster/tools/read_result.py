@@ -68,6 +68,10 @@ class _WithReadResult:
     def instructions(self) -> Sequence[tuple[str, str]]:
         return self._inner.instructions
 
+    @property
+    def surroundings(self) -> Sequence[str]:
+        return self._inner.surroundings
+
     async def tools(self) -> Sequence[Tool]:
         tools = await self._inner.tools()
         return [TOOL, *tools] if tools else tools

@@ -74,6 +74,7 @@ class ScriptedTools:
         self.offered: list[Tool] = []
         self.notices: Sequence[NoticePart] = ()
         self.instructions: Sequence[tuple[str, str]] = ()
+        self.surroundings: Sequence[str] = ()
         self.effects: Counter[str] = Counter()
         self.runs: list[Run] = []
         self.opened = 0

@@ -129,6 +129,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "token.revocation_not_announced": "replicas were not told of a revocation; they forget the token on their own",
         "watch.poll_failed": "the poll of a user's list failed; the next one comes",
         "watch.read_failed": "a user's list could not be read; tried again",
+        "workspace.row_unreadable": "a workspace's row cannot be read by this version, and is passed over",
+        "workspace.template_unreadable": "a template cannot be read by this version, and is left out",
     },
     Level.WARNING: {
         "chat.call_unrecorded": "a turn ended, as its history asks for a tool call that the ledger has no record of",

@@ -8,6 +8,9 @@ token once more, so an answer that was long on its way, or an observer that froz
 The lease is safe: a worker stops itself ``lease_margin_seconds`` before ``lease_ttl_seconds`` have passed since its
 last good renewal *began*, and the observer's count begins when it has *seen* that renewal, which is later.
 
+A failover may take renewals back that nobody here has seen: a token that the promoted server shows may be older than
+the worker's last good renewal. So on another WAL timeline all counts begin anew.
+
 **Abandoned rows.** A new observer would have to wait for a whole lease before it frees the chats of a cluster that died
 an hour ago. So it takes less for a worker that has never renewed under its eyes: a row that is older than a lease by
 the database's clock, the same token for two heartbeats, and session locks that are free at the burial. A clock that
@@ -35,6 +38,8 @@ class FailureDetector:
         self._abandoned_seconds = ABANDONED_HEARTBEATS * heartbeat_seconds
         self._lease_ttl_seconds = lease_ttl_seconds
         self._tokens: dict[UUID, str] = {}
+        self._timeline: int | None = None
+        """The last that a server told."""
         self._since: dict[UUID, float] = {}
         """When each token was seen first."""
         self._renewed: set[UUID] = set()
@@ -50,10 +55,17 @@ class FailureDetector:
 
     def observe(self, heartbeats: Mapping[UUID, Heartbeat], now: float) -> dict[UUID, Silence]:
         """The workers that are dead by what was seen so far, each with the proof that the burial checks again."""
+        self._begin_anew_after_failover(heartbeats)
         self._remember({worker_id: heartbeat.token for worker_id, heartbeat in heartbeats.items()}, now)
         self._next_verdict = math.inf
         verdicts = {worker_id: self._verdict(worker_id, heartbeats[worker_id], now) for worker_id in heartbeats}
         return {worker_id: silence for worker_id, silence in verdicts.items() if silence is not None}
+
+    def _begin_anew_after_failover(self, heartbeats: Mapping[UUID, Heartbeat]) -> None:
+        told = next((beat.timeline for beat in heartbeats.values() if beat.timeline is not None), self._timeline)
+        if self._timeline not in (None, told):
+            self._tokens = {}
+        self._timeline = told
 
     def _remember(self, tokens: dict[UUID, str], now: float) -> None:
         same = {worker_id for worker_id, token in tokens.items() if self._tokens.get(worker_id) == token}

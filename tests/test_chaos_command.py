@@ -11,6 +11,8 @@ import chaos.__main__ as command
 import pytest
 import trio
 from chaos import harms
+from chaos.beside import open_beside
+from chaos.cluster import Cluster
 from chaos.faults import ABOUT, BOUND_SECONDS, FAULTS, NEEDS
 from chaos.options import Options
 from click.testing import CliRunner
@@ -63,6 +65,7 @@ def chaos(*arguments: str) -> tuple[int, str]:
         (" ".join((*THEIRS, "--faults", "redis-flush")), "redis-flush"),
         (" ".join((*THEIRS, "--proxy", "nginx")), "--proxy"),
         (" ".join((*THEIRS, "--tools")), "--tools"),
+        (" ".join((*THEIRS, "--beside", "v0.1.0")), "--beside"),
         ("--tools --faults failover", "failover"),
     ],
 )
@@ -91,6 +94,21 @@ def test_each_fault_has_a_bound_and_is_told_of_in_the_help() -> None:
     for kind, about in ABOUT.items():
         assert f"{kind} " in output
         assert about in output
+
+
+def test_replicas_of_another_commit_are_half_of_them_behind_a_proxy(asked: list[Options]) -> None:
+    """P6: an upgrade goes on one replica after the other."""
+    assert chaos("--beside", "v0.1.0", "--replicas", "5")[0] == 0
+    assert (asked[0].beside, asked[0].others, asked[0].proxy) == ("v0.1.0", 2, "haproxy")
+    assert chaos("--beside", "v0.1.0", "--proxy", "nginx")[0] == 0
+    assert asked[1].proxy == "nginx"
+
+
+async def test_p6_a_commit_that_git_does_not_know_ends_the_run_before_it_begins(tmp_path: Path) -> None:
+    cluster = Cluster("http://127.0.0.1:1", "token", tmp_path, None, None)
+    with pytest.raises(RuntimeError, match="no-such-commit"):
+        async with open_beside(Options(beside="no-such-commit"), cluster):
+            pass
 
 
 def test_a_fault_that_this_machine_has_no_program_for_is_left_out_and_that_is_said(

@@ -19,8 +19,8 @@ def detector() -> FailureDetector:
     return FailureDetector(heartbeat_seconds=1.0, lease_ttl_seconds=LEASE_TTL_SECONDS)
 
 
-def beat(token: str, age_seconds: float = 0.0, session_locks: int = 2) -> Heartbeat:
-    return Heartbeat(token, age_seconds, session_locks)
+def beat(token: str, age_seconds: float = 0.0, session_locks: int = 2, timeline: int | None = None) -> Heartbeat:
+    return Heartbeat(token, age_seconds, session_locks, timeline)
 
 
 def test_a_token_that_stays_for_a_lease_is_that_of_a_dead_worker(detector: FailureDetector) -> None:
@@ -73,6 +73,23 @@ def test_a_worker_that_was_seen_to_renew_takes_a_whole_lease(detector: FailureDe
     detector.observe({ANN: beat("2", age_seconds=HOUR)}, 1.0)
     assert detector.observe({ANN: beat("2", age_seconds=HOUR)}, 5.9) == {}
     assert detector.observe({ANN: beat("2", age_seconds=HOUR)}, 6.0) == {ANN: Silence("2")}
+
+
+def test_a_failover_begins_all_counts_anew(detector: FailureDetector) -> None:
+    """P2: the token may be one that the worker has replaced since, by a renewal that the failover took back."""
+    for now in (0.0, 4.9):
+        assert detector.observe({ANN: beat("1", timeline=1)}, now) == {}
+    for now in (5.0, 9.9):
+        assert detector.observe({ANN: beat("1", timeline=2)}, now) == {}
+    assert detector.observe({ANN: beat("1", timeline=2)}, 10.0) == {ANN: Silence("1")}
+
+
+def test_a_worker_that_was_seen_to_renew_is_not_abandoned_after_a_failover_either(detector: FailureDetector) -> None:
+    """P10: its row is old there, and its locks are on the server that is gone."""
+    detector.observe({ANN: beat("1", timeline=1)}, 0.0)
+    detector.observe({ANN: beat("2", timeline=1)}, 1.0)
+    detector.observe({ANN: beat("1", age_seconds=HOUR, timeline=2)}, 2.0)
+    assert detector.observe({ANN: beat("1", age_seconds=HOUR, timeline=2)}, 6.9) == {}
 
 
 def test_owners_without_a_row_are_none_at_once(detector: FailureDetector) -> None:

@@ -141,6 +141,13 @@ async def test_the_age_of_a_heartbeat_and_the_number_of_locks_are_told_as_well(w
     assert heartbeat.session_locks == 1
 
 
+async def test_heartbeats_tell_the_timeline_of_the_server(world: World) -> None:
+    """P2: what was seen before a failover says nothing of renewals that it took back."""
+    await world.worker()
+    (heartbeat,) = (await world.registry.heartbeats()).values()
+    assert heartbeat.timeline == 1
+
+
 async def test_a_burial_by_lease_looks_at_the_heartbeat_again(world: World) -> None:
     """P2: a heartbeat that came just in time keeps the chats where they are."""
     worker = await world.worker()
@@ -351,6 +358,24 @@ async def test_a_watch_waits_on_where_another_lock_than_the_first_breaks(world: 
                 await world.break_session(worker, 0)
                 await watcher.ended.wait()
     assert watcher.found == [None], "the first breaks now, and the other one was taken again long ago"
+
+
+async def test_a_lock_that_was_taken_again_when_the_other_breaks_is_no_death(world: World) -> None:
+    """P4: two connections broke one after the other, and the process lives."""
+    worker = await world.worker()
+    watcher = Watcher(world, worker)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery, world.registry.hold(worker, 1) as other:
+            async with world.registry.hold(worker, 0) as lock:
+                nursery.start_soon(watcher.run)
+                await world.lock_awaited()
+                await world.break_session(worker, 0)
+                await lock.wait_lost()
+            async with world.registry.hold(worker, 0):
+                await world.break_session(worker, 1)
+                await other.wait_lost()
+                await watcher.ended.wait()
+    assert watcher.found == [None]
 
 
 async def test_a_watch_needs_to_see_all_locks_held(world: World) -> None:

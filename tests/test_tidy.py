@@ -184,8 +184,8 @@ FAN_OUT_MAX = 12
 COMPOSITION_ROOT = {"chatcluster.cluster", "chatcluster.assembly"}
 INPUTS = {"Settings", "Script"}
 """A value with one field for each setting that can be given: they have no state together."""
-ROWS = {"StoredState", "ChatAnswer", "ChatView"}
-"""A value with one field for each column of a chat, or for each thing that its stream tells."""
+ROWS = {"StoredState", "ChatAnswer", "ChatView", "WorkspaceRow"}
+"""A value with one field for each column of a chat or a workspace, or for each thing that its stream tells."""
 FIELDS_NOT_YET = {"Feed"}
 """Larger than they should be. None is added; what has become small enough is taken off."""
 

@@ -101,8 +101,8 @@ class MemoryRegistry:
                 await self._let_go((worker_id, other))
         if restarted.is_set():
             raise StoreUnavailable("the session that waited for the lock is gone")
-        still_held = any((worker_id, other) in self._database.locks for other in range(1, len(locks)))
-        return None if still_held else Death(locks[0].server)
+        is_held = any((worker_id, lock) in self._database.locks for lock in range(len(locks)))  # still, or again
+        return None if is_held else Death(locks[0].server)
 
     async def _let_go(self, key: LockKey) -> None:
         """Wait until the lock is free. A holder that took it again since the watch began holds it as well."""
@@ -119,7 +119,8 @@ class MemoryRegistry:
             orphaned = {owner: Heartbeat("") for owner in owners if owner is not None}
             rows = self._database.replicas.items()
             return orphaned | {
-                worker_id: Heartbeat(row.token, self._age_seconds(row), row.session_locks) for worker_id, row in rows
+                worker_id: Heartbeat(row.token, self._age_seconds(row), row.session_locks, self._database.timeline)
+                for worker_id, row in rows
             }
 
     async def replicas(self) -> tuple[Replica, ...]:

@@ -10,6 +10,7 @@ from uuid import UUID
 from chatcluster.chat import ChatSetup, ChatState
 from chatcluster.chat.family import Order
 from chatcluster.memory.push_tables import PushTables
+from chatcluster.memory.workspace_tables import WorkspaceTables
 from chatcluster.models import ModelEntry, Provider
 from chatcluster.parts import EndedTurn, Message, QueuedMessage
 from chatcluster.ports import SESSION_LOCKS, DeletedChat, Grant, Login, McpServer, Outcome, Permission, Replica, Token
@@ -220,3 +221,4 @@ class Kept:
     minutes: list[Minute] = field(default_factory=list)
     families: FamilyTables = field(default_factory=FamilyTables)
     limits: LimitTables = field(default_factory=lambda: LimitTables())
+    workspaces: WorkspaceTables = field(default_factory=WorkspaceTables)

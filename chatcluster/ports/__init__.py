@@ -16,8 +16,10 @@ port             for real                        in one process
 ``Files``        ``postgres/files.py``           ``memory/files.py``
 ``McpServers``   ``postgres/mcp_servers.py``    ``memory/mcp_servers.py``
 ``Responses``    ``postgres/responses.py``       ``memory/responses.py``
+``Workspaces``   ``postgres/workspaces.py``      ``memory/workspaces.py``
 ``Model``        ``llm/client.py``               scripted models in tests
 ``Toolbox``      ``tools/``                      scripted tools in tests
+``Workspace``    ``workspaces/agent_client.py``  scripted workspaces in tests
 ===============  ==============================  ========================
 
 Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnavailable`` (``PartStreams``);
@@ -146,6 +148,14 @@ from chatcluster.ports.toolbox import (
     ToolResult,
     TurnTools,
 )
+from chatcluster.ports.workspace import (
+    SandboxState,
+    SandboxStatus,
+    Workspace,
+    WorkspaceLimits,
+    WorkspaceProvider,
+    WorkspaceSpec,
+)
 
 __all__ = [
     "GAP",
@@ -229,6 +239,8 @@ __all__ = [
     "Replica",
     "ResultSlice",
     "RunBy",
+    "SandboxState",
+    "SandboxStatus",
     "SessionLock",
     "Sessions",
     "SignInRequired",
@@ -250,6 +262,10 @@ __all__ = [
     "Version",
     "Window",
     "Windows",
+    "Workspace",
+    "WorkspaceLimits",
+    "WorkspaceProvider",
+    "WorkspaceSpec",
     "alone_seconds",
     "checked_choice",
     "hint_channel",

@@ -54,6 +54,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """By the wall clock of the database, which may have stepped since: never a proof on its own."""
     session_locks: int = 0
     """How many the worker held when it registered: none where the session watch is off."""
+    timeline: int | None = None
+    """The WAL timeline of the server that was asked, if it tells."""
 
 
 class Silence(msgspec.Struct, frozen=True):

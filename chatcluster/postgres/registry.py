@@ -15,8 +15,8 @@ way, not even one that was granted a lock and froze. Only a holder is:
 2. All are held: wait for the first. Granted: this session outlived the holder's. It then lets go of the lock again, in
    a second statement, and only the answer to that counts: a server that shuts down ends all sessions, and one that
    was granted the lock in passing does not get that far.
-3. The others follow at once, as when a process dies: ``Death``. One is still held 0.2 s later: the worker lives,
-   and has lost a connection. None.
+3. The others follow at once, as when a process dies, and the first is free still: ``Death``. One is held 0.2 s later,
+   or the first is held again: the worker lives, and has lost connections. None.
 4. The own session breaks: ``StoreUnavailable``. So a restart of Postgres buries nobody.
 
 A replica of the previous version holds one lock, as its row says, and that one decides.
@@ -313,7 +313,7 @@ async def _heartbeats(connection: Connection, frozen: list[Stalled]) -> _Look:
 
 
 def _heartbeat_of(row: Row) -> Heartbeat:
-    return Heartbeat(row["token"], row["age_seconds"] or 0.0, row["session_locks"])
+    return Heartbeat(row["token"], row["age_seconds"] or 0.0, row["session_locks"], row["timeline"])
 
 
 async def _replicas(connection: Connection) -> tuple[Replica, ...]:
@@ -381,7 +381,7 @@ async def _are_let_go(connection: Connection, held: _Held) -> bool:
     for key in held.keys[1:]:
         if not await _becomes_free(connection, key):
             return False
-    return True
+    return await _is_free(connection, held.keys[0])  # a holder that lives takes it anew
 
 
 async def _becomes_free(connection: Connection, key: int) -> bool:

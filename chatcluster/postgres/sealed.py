@@ -38,6 +38,7 @@ SEALED_COLUMNS = (
     SealedColumn("mcp_grants", ("server_id", "user_id")),
     SealedColumn("mcp_logins", ("state_digest",)),
     SealedColumn("providers", ("name",)),
+    SealedColumn("workspace_hosts", ("id",)),
 )
 """All of them. A new one is put in here, with its two queries, and into ``count_stale``."""
 

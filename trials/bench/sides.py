@@ -8,21 +8,17 @@ replicas alone. Both run on the packages of this virtual environment.
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import trio
+from checkout import ROOT, GitFailed, checked_out
 
 from bench.errors import BenchError
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = "now"
 THEN = "then"
-GIT_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True)
@@ -48,22 +44,8 @@ async def open_sides(commit: str | None) -> AsyncIterator[tuple[Side, ...]]:
     if commit is None:
         yield (OWN,)
         return
-    with tempfile.TemporaryDirectory(prefix="chatcluster-bench-against-") as name:
-        tree = Path(name) / "tree"
-        await _git("worktree", "add", "--detach", str(tree), commit)
-        try:
+    try:
+        async with checked_out(commit, purpose="bench-against") as tree:
             yield (side_of(THEN, tree), OWN)
-        finally:
-            with trio.CancelScope(shield=True):  # bounded by GIT_SECONDS_MAX
-                await _git("worktree", "remove", "--force", str(tree))
-
-
-async def _git(*words: str) -> None:
-    command = ["git", "-C", str(ROOT), *words]
-    with trio.move_on_after(GIT_SECONDS_MAX):
-        done = await trio.run_process(command, check=False, capture_stderr=True, stdout=subprocess.DEVNULL)
-        if done.returncode:
-            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise BenchError(f"git {words[0]} {words[1]}: {''.join(reason)}")
-        return
-    raise BenchError(f"git {words[0]} {words[1]} took longer than {GIT_SECONDS_MAX:.0f} s")
+    except GitFailed as error:
+        raise BenchError(str(error)) from None

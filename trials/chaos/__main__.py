@@ -19,6 +19,7 @@ import msgspec
 import trio
 from interruption import EXIT_INTERRUPTED, until_interrupted
 
+from chaos.beside import open_beside
 from chaos.busy import busy_processes
 from chaos.cluster import open_cluster
 from chaos.faults import ABOUT, FAILOVER, FAULTS, SERVER_FAULTS
@@ -59,6 +60,7 @@ SPAN = (click.FloatRange(0), click.FloatRange(0))
 @click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: all, none, {','.join(FAULTS)}")
 @click.option("--tools", is_flag=True, help="Have the model call tools: counting, slow and dying MCP servers")
 @click.option("--rolling", is_flag=True, help="Instead of faults: restart (TERM) each replica, one after the other")
+@click.option("--beside", metavar="COMMIT", help="Half of the replicas are of this commit, behind --proxy")
 @click.option("--proxy", type=click.Choice(PROXIES), help="Put this in front, with its files in deploy/")
 @click.option("--replicas", type=click.IntRange(2), default=3, show_default=True, help="Size of a cluster of our own")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is left to chance here")
@@ -117,6 +119,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     scripts/chaos --tools --kills 300
     scripts/chaos --rolling --chats 50
     scripts/chaos --rolling --chats 50 --proxy haproxy
+    scripts/chaos --beside HEAD~20 --replicas 4 --kills 40
     scripts/chaos --replicas 2 -- --lease-ttl-seconds 3
     scripts/chaos --url https://chat.example --token ccl_... \\
         --signal-command 'ssh {host} systemctl kill --signal={signal} chatcluster'
@@ -155,6 +158,10 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         raise ValueError("--tools needs a cluster of our own, not --url: its model is told what to call")
     if values["url"] and values["proxy"]:
         raise ValueError("--proxy goes in front of a cluster of our own, not of --url")
+    if values["beside"]:
+        if values["url"]:
+            raise ValueError("--beside needs a cluster of our own, not --url")
+        values["proxy"] = values["proxy"] or PROXIES[0]
     if values["url"] and not values["url"].startswith(("http://", "https://")):
         raise ValueError(f"--url begins with http:// or https://, not like {values['url']!r}")
     if values["url"] and not values["token"]:
@@ -198,7 +205,12 @@ def _inflictable(kinds: Sequence[str]) -> tuple[str, ...]:
 async def _run(options: Options) -> dict[str, Any]:
     assert options.log is not None
     with Record(options.log) as record:
-        async with open_cluster(options) as own, open_front(options, own) as cluster, busy_processes(options.busy):
+        async with (
+            open_cluster(options) as own,
+            open_beside(options, own),
+            open_front(options, own) as cluster,
+            busy_processes(options.busy),
+        ):
             return await Run(options, cluster, record, _say).run()
 
 

@@ -75,7 +75,7 @@ async def _own_cluster(options: Options, data_dir: Path, servers: Servers) -> As
     if foreign := [kind for kind in options.faults if any(servers.of(name) is None for name in NEEDS.get(kind, ()))]:
         raise RuntimeError(f"{', '.join(foreign)}: that server was given and is not ours to hurt")
     log = data_dir / "up.log"
-    arguments = ["up", "--port", "0", "--replicas", str(options.replicas), "--data-dir", str(data_dir)]
+    arguments = ["up", "--port", "0", "--replicas", str(options.replicas - options.others), "--data-dir", str(data_dir)]
     arguments += ["--drain-seconds", f"{options.drain_seconds:g}"]
     arguments += ["--drain-notice-seconds", f"{options.drain_notice_seconds:g}", *options.up_arguments]
     process = child.spawn(

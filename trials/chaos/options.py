@@ -38,6 +38,8 @@ class Options:
     """The model calls tools of real servers."""
     rolling: bool = False
     """Restart each replica once, one after the other, instead of the faults."""
+    beside: str | None = None
+    """The commit that half of the replicas are of, the smaller one; None if all are ours."""
     proxy: str | None = None
     """What stands in front of the replicas: one of ``PROXIES``, None for the port that they share."""
     predictable: bool = True
@@ -62,6 +64,11 @@ class Options:
     def seconds(self) -> float:
         """How long there are faults."""
         return float("inf") if self.minutes is None else 60 * self.minutes
+
+    @property
+    def others(self) -> int:
+        """How many replicas are of the commit ``beside``."""
+        return self.replicas // 2 if self.beside else 0
 
     @property
     def front_only(self) -> bool:

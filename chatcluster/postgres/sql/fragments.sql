@@ -107,3 +107,9 @@ case when count(*) > 0 then json_build_object('attempts', count(*),
         select {spent_columns} from booked
     ) as of_turn
 )
+
+-- fragment: workspace
+workspaces.id, workspaces.owner_id, workspaces.chat_id, workspaces.template_id, workspaces.template_name,
+workspaces.name, workspaces.state, workspaces.settings::text as settings, workspaces.parameters::text as parameters,
+workspaces.generation, workspaces.host_id, workspaces.detail, workspaces.startup, workspaces.built, workspaces.replaced,
+workspaces.expires_at, workspaces.last_used_at, workspaces.created_at, workspaces.started_at, workspaces.updated_at

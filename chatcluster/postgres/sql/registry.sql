@@ -102,10 +102,10 @@ where state = 'active'
 -- name: select_heartbeats
 select worker_id, {token} as token, session_locks,
     case when isfinite(heartbeat_at) then extract(epoch from statement_timestamp() - heartbeat_at) end::float8
-        as age_seconds
+        as age_seconds, wal_timeline() as timeline
 from replicas
 union all
-select distinct worker_id, '', 0::smallint, null::float8
+select distinct worker_id, '', 0::smallint, null::float8, null::bigint
 from chats
 where worker_id is not null and not exists (select from replicas where replicas.worker_id = chats.worker_id)
 order by worker_id

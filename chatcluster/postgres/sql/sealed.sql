@@ -29,9 +29,17 @@ limit $2 for update skip locked
 -- name: reseal_providers
 update providers set sealed = $1 where name = $2
 
+-- name: stale_workspace_hosts
+select id, sealed from workspace_hosts where substring(sealed for octet_length($1::bytea)) <> $1::bytea
+limit $2 for update skip locked
+
+-- name: reseal_workspace_hosts
+update workspace_hosts set sealed = $1 where id = $2
+
 -- name: count_stale
 select
     (select count(*) from mcp_servers where sealed is not null and substring(sealed for octet_length($1::bytea)) <> $1::bytea)
     + (select count(*) from mcp_grants where substring(sealed for octet_length($1::bytea)) <> $1::bytea)
     + (select count(*) from mcp_logins where substring(sealed for octet_length($1::bytea)) <> $1::bytea)
     + (select count(*) from providers where sealed is not null and substring(sealed for octet_length($1::bytea)) <> $1::bytea)
+    + (select count(*) from workspace_hosts where substring(sealed for octet_length($1::bytea)) <> $1::bytea)

@@ -1,0 +1,40 @@
+"""The tables of workspaces, as ``MemoryDatabase`` has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from uuid import UUID
+
+from chatcluster.ports.workspaces import HostLease, LogLine, Template, WorkspaceHost, WorkspaceRow, WorkspaceState
+
+
+@dataclass(slots=True)
+class HostRow:
+    host: WorkspaceHost
+    token: str
+    heartbeat_at: float
+
+
+@dataclass(slots=True)
+class WorkspaceTables:
+    templates: dict[str, Template] = field(default_factory=dict)
+    """By name."""
+    hosts: dict[UUID, HostRow] = field(default_factory=dict)
+    rows: dict[UUID, WorkspaceRow] = field(default_factory=dict)
+    logs: dict[UUID, list[LogLine]] = field(default_factory=dict)
+    log_numbers: count[int] = field(default_factory=lambda: count(1))
+
+    def is_alive(self, host_id: UUID | None) -> bool:
+        return host_id is not None and host_id in self.hosts and self.hosts[host_id].host.alive
+
+    def holds(self, lease: HostLease) -> bool:
+        """Whether this process of the host is the one that counts."""
+        return self.is_alive(lease.host_id) and self.hosts[lease.host_id].host.incarnation == lease.incarnation
+
+    def of_host(self, host_id: UUID, *states: WorkspaceState) -> list[WorkspaceRow]:
+        return [row for row in self.rows.values() if row.host_id == host_id and row.state in states]
+
+    def drop(self, workspace_id: UUID) -> None:
+        del self.rows[workspace_id]
+        self.logs.pop(workspace_id, None)

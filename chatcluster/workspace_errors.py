@@ -1,0 +1,95 @@
+"""How workspaces fail their callers: the branch of ``errors.py`` that is theirs.
+
+What is asked of rows is refused like any request (``Conflict``, ``NotFound``); what is asked of an agent, or of a
+sandbox, fails in ways of its own.
+"""
+
+from __future__ import annotations
+
+from chatcluster.errors import ChatclusterError, Conflict, Fenced, NotFound, UnavailableError
+
+# --- rows: templates, hosts, workspaces -------------------------------------------------------
+
+
+class TemplateNotFound(NotFound):
+    code = "template_not_found"
+
+
+class WorkspaceNotFound(NotFound):
+    code = "workspace_not_found"
+
+
+class TemplateChanged(Conflict):
+    """Somebody else changed the template at the same time. Read it again."""
+
+    code = "template_changed"
+
+
+class TemplatesFull(Conflict):
+    code = "too_many_templates"
+
+
+class WorkspacesFull(Conflict):
+    """The user has as many workspaces as a user may have. Delete one first."""
+
+    code = "too_many_workspaces"
+
+
+class NoWorkspaceHost(Conflict):
+    """No host is there that could run a workspace; the message says what the hosts say of themselves."""
+
+    code = "no_workspace_host"
+
+
+class WorkspaceHostAway(Conflict):
+    """The machine that has the workspace's files does not answer. Start it again when the machine is back."""
+
+    code = "workspace_host_away"
+
+
+class WorkspaceNotRunning(Conflict):
+    """The workspace has no agent to speak to now. Start it first."""
+
+    code = "workspace_not_running"
+
+
+# --- agents and sandboxes ---------------------------------------------------------------------
+
+
+class WorkspaceUnreachable(UnavailableError):
+    """The agent of a workspace takes no connection, or has been silent for too long.
+
+    Whether the request took effect is unknown. Make it again, with the same ID: that is carried out once.
+    """
+
+
+class WorkspaceGone(WorkspaceUnreachable):
+    """The workspace does not run: its host says so, or has none. To ask again is of no use before it is started."""
+
+
+class StaleEpoch(Fenced):
+    """The agent has seen a later tenure of the chat, and did nothing."""
+
+
+class WorkspaceRefused(ChatclusterError):
+    """The agent cannot do that, and did nothing; ``code`` is one of ``workspace_wire.Code``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CallConflict(WorkspaceRefused):
+    """There is another call with this ID."""
+
+
+class UnknownCall(WorkspaceRefused):
+    """No call with this ID was ever put, or buried. It may be put, or buried by a cancel."""
+
+
+class SandboxMissing(ChatclusterError):
+    """This machine has not what a sandbox needs; the message is one line that says what to install or to allow."""
+
+
+class SandboxFailed(ChatclusterError):
+    """A sandbox did not start, or its agent did not answer in time; the message has what it said."""

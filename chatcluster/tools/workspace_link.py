@@ -23,7 +23,7 @@ from chatcluster.errors import CallerError, StoreUnavailable
 from chatcluster.ports import Chat
 from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import WorkspaceRow, Workspaces, WorkspaceState
-from chatcluster.workspace_agent_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
 
 ANSWER_SECONDS_MAX = 5.0
 FIRST_SECONDS_MAX = 2.5

@@ -24,7 +24,7 @@ from chatcluster.ports.workspaces import (
     WorkspaceRow,
     WorkspaceState,
 )
-from chatcluster.workspace_agent_errors import (
+from chatcluster.workspace_errors import (
     CallConflict,
     StaleEpoch,
     UnknownCall,

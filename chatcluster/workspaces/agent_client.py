@@ -90,10 +90,9 @@ class AgentClient:
         target = f"{_call(call_id)}?{urlencode({'offset': offset, 'wait_seconds': wait_seconds})}"
         return await self._ask("GET", target, CallAnswer, wait_seconds=wait_seconds)
 
-    async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "") -> CallAnswer:
-        return await self._ask(
-            "POST", f"{_call(call_id)}/cancel", CallAnswer, body=Cancel(epoch=epoch, chat_id=chat_id)
-        )
+    async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "", foreground_only: bool = False) -> CallAnswer:
+        body = Cancel(epoch=epoch, chat_id=chat_id, foreground_only=foreground_only)
+        return await self._ask("POST", f"{_call(call_id)}/cancel", CallAnswer, body=body)
 
     async def processes(self) -> Sequence[ProcessAnswer]:
         return (await self._ask("GET", "/processes", ProcessList)).processes

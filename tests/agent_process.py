@@ -1,0 +1,104 @@
+"""The agent of a workspace as a process of its own, without a sandbox around it."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from chatcluster.workspace_errors import WorkspaceUnreachable
+from chatcluster.workspace_wire import CallAnswer, CallRequest, Kind
+from chatcluster.workspaces.agent.program import SOCKET_NAME
+from chatcluster.workspaces.agent_client import AgentClient, over_unix
+
+START_SECONDS = 20.0
+LOOK_SECONDS = 0.01
+
+_numbers = itertools.count(1)
+
+
+class AgentProcess:
+    """One agent, its directories below ``top``, and a client of it."""
+
+    def __init__(self, top: Path, *arguments: str) -> None:
+        self.top = top
+        self.home, self.work, self.state = (top / name for name in ("home", "work", "state"))
+        for directory in (self.home, self.work, self.state):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._arguments = arguments
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def client(self) -> AgentClient:
+        return over_unix(self.state / SOCKET_NAME)
+
+    async def start(self) -> None:
+        places = [f"--{name}={getattr(self, name)}" for name in ("state", "home", "work")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "chatcluster.workspaces.agent", *places, *self._arguments]
+        )
+        with trio.fail_after(START_SECONDS):
+            await answering(self.client)
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(10)
+
+
+async def answering(client: AgentClient) -> None:
+    is_there = False
+    while not is_there:
+        try:
+            await client.status()
+            is_there = True
+        except WorkspaceUnreachable:
+            await trio.sleep(LOOK_SECONDS)
+
+
+@asynccontextmanager
+async def running_agent(top: Path, *arguments: str) -> AsyncIterator[AgentProcess]:
+    agent = AgentProcess(top, *arguments)
+    await agent.start()
+    try:
+        yield agent
+    finally:
+        agent.end(signal.SIGKILL)
+
+
+def request(kind: Kind, *, chat: str = "chat", epoch: int = 1, digest: str = "d", **values: Any) -> CallRequest:
+    """``values`` are the input's."""
+    return CallRequest(chat_id=chat, epoch=epoch, digest=digest, kind=kind, input=values)
+
+
+def execute(command: str, **values: Any) -> CallRequest:
+    return request(Kind.EXECUTE, command=command, **values)
+
+
+async def ended(client: AgentClient, call_id: str, *, seconds: float = 60.0) -> CallAnswer:
+    """The call when it has ended, with all the output that is kept."""
+    output = bytearray()
+    with trio.fail_after(seconds):
+        while True:
+            answer = await client.call(call_id, offset=len(output), wait_seconds=5)
+            output += answer.output
+            if answer.state.ended and len(output) >= answer.kept_bytes:
+                return CallAnswer(**{**_fields(answer), "offset": 0, "output": bytes(output)})
+
+
+async def ran(client: AgentClient, command: str, **values: Any) -> CallAnswer:
+    """A command, run to its end under an ID of its own."""
+    call_id = f"ran-{next(_numbers)}"
+    await client.put(call_id, execute(command, **values))
+    return await ended(client, call_id)
+
+
+def _fields(answer: CallAnswer) -> dict[str, Any]:
+    return {name: getattr(answer, name) for name in answer.__struct_fields__}

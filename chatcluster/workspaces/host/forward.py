@@ -40,7 +40,7 @@ Dial = Callable[[str], Awaitable[trio.abc.Stream]]
 """A connection to the agent of a workspace. Raises ``OSError``."""
 
 
-class _Refused(Exception):  # noqa: N818 - it is no error
+class _Refused(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status = status

@@ -55,6 +55,8 @@ class Lives:
         self._start_seconds_max = start_seconds_max
         self._reports = Reports(hosts, lease)
         self._deeds: dict[UUID, _Deed] = {}
+        self.begun: set[UUID] = set()
+        """What may run in its sandbox: all of it is stopped in the end."""
 
     async def run(self) -> NoReturn:
         """Raises ``LeaseLost``."""
@@ -119,6 +121,7 @@ class Lives:
 
     async def _start(self, nursery: trio.Nursery, row: WorkspaceRow) -> None:
         began = trio.current_time()
+        self.begun.add(row.id)
         await self._provider.start(spec_of(row))
         running = Running(row, self._provider.connect(str(row.id)))
         startup = Startup.RUNNING if row.settings.startup else Startup.NONE
@@ -136,6 +139,7 @@ class Lives:
         self._running.remove(row.id)
         try:
             await self._provider.stop(str(row.id))
+            self.begun.discard(row.id)
             await self._reports.log(row, "start", f"failed: {detail}")
             await self._reports.tell(row, WorkspaceState.FAILED, detail)
         except (ChatclusterError, OSError) as error:
@@ -149,12 +153,14 @@ class Lives:
     # --- beside a running one -----------------------------------------------------------------
 
     async def _stay(self, running: Running) -> None:
+        said = ""
         with running.scope:
             async with trio.open_nursery() as nursery:
                 if running.row.settings.startup:
                     nursery.start_soon(self._startup, running)
                 said = await watch(running, self._provider)
                 nursery.cancel_scope.cancel()
+        if said:
             self._running.remove(running.row.id)
             await self._tell_ended(running.row, said)
 
@@ -164,23 +170,23 @@ class Lives:
         except (WorkspaceUnreachable, WorkspaceRefused) as error:
             await self._reports.log(running.row, "startup", f"the start-up script cannot be followed: {error}")
             ended = Startup.FAILED
-        while True:
-            try:
-                await self._reports.tell(running.row, WorkspaceState.RUNNING, startup=ended)
-                return
-            except StoreUnavailable as error:
-                await self._put_off(running.row, str(error))
+        await self._insist(running.row, WorkspaceState.RUNNING, startup=ended)
 
     async def _tell_ended(self, row: WorkspaceRow, said: str) -> None:
         """Of a sandbox that ended by itself. It is stopped, and can be started again."""
-        with trio.CancelScope(shield=False):
-            while True:
-                try:
-                    await self._reports.log(row, "host", f"its sandbox ended: {said}")
-                    await self._reports.tell(row, WorkspaceState.STOPPED, said)
-                    return
-                except StoreUnavailable as error:
-                    await self._put_off(row, str(error))
+        self.begun.discard(row.id)
+        await self._reports.log(row, "host", f"its sandbox ended: {said}")
+        await self._insist(row, WorkspaceState.STOPPED, said)
+
+    async def _insist(
+        self, row: WorkspaceRow, state: WorkspaceState, detail: str = "", *, startup: Startup = Startup.NONE
+    ) -> None:
+        while True:
+            try:
+                await self._reports.tell(row, state, detail, startup=startup)
+                return
+            except StoreUnavailable as error:
+                await self._put_off(row, str(error))
 
     # --- ends ---------------------------------------------------------------------------------
 
@@ -188,6 +194,7 @@ class Lives:
         self._running.remove(row.id)
         try:
             await self._provider.stop(str(row.id))
+            self.begun.discard(row.id)
             await self._reports.log(row, "host", f"stopped{': ' + row.detail if row.detail else ''}")
             await self._reports.tell(row, WorkspaceState.STOPPED, row.detail)
         except (ChatclusterError, OSError) as error:
@@ -197,6 +204,7 @@ class Lives:
         self._running.remove(row.id)
         try:
             await self._provider.delete(str(row.id))
+            self.begun.discard(row.id)
             await self._reports.removed(row)
         except (ChatclusterError, OSError) as error:
             await self._put_off(row, str(error))

@@ -1,4 +1,4 @@
-"""What a host tells the database of one workspace: its state, and lines of its log. Bounded, and best effort for lines."""
+"""What a host tells the database of one workspace: its state, and lines of its log, which are best effort."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ class Reports:
         """False if somebody wants something else by now. Raises ``StoreUnavailable``."""
         report = Report(row.id, row.generation, state, log_text(detail), startup)
         was_told = await self._hosts.report(self._lease, report)
-        telemetry.event(
-            "workspace.state", workspace_id=str(row.id), state=str(state), detail=detail, was_told=was_told
-        )
+        telemetry.event("workspace.state", workspace_id=str(row.id), state=str(state), detail=detail, was_told=was_told)
         return was_told
 
     async def removed(self, row: WorkspaceRow) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from chatcluster.config import ALL_ADDRESSES, setting
 from chatcluster.errors import ConfigError
@@ -20,9 +21,7 @@ class HostSettings:
     )
     workspaces_name: str = setting("", "Name of this host in listings. Default: the machine's")
     workspaces_host: str = setting("127.0.0.1", "Address that this host listens on")
-    workspaces_port: int = setting(
-        8300, "Port that this host listens on; 0 picks a free one", minimum=0, maximum=65535
-    )
+    workspaces_port: int = setting(8300, "Port that this host listens on; 0 picks a free one", minimum=0, maximum=65535)
     workspaces_advertise: str = setting("", "Address at which replicas reach it. Default: host:port")
     workspaces_max: int = setting(100, "Workspaces that run here at a time", minimum=1, maximum=10_000)
     workspaces_provider: str = setting(
@@ -46,6 +45,10 @@ class HostSettings:
                 raise ConfigError(
                     f"{flag_name(name)} must not contain characters that are invisible or control the text"
                 )
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.workspaces_dir).absolute()
 
     @property
     def display_name(self) -> str:

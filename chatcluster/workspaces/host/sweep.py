@@ -53,9 +53,7 @@ class Sweep:
     async def _cancel(self, running: Running, call: RunningCall, closed: ClosedCall) -> None:
         self._cancelling.add((running, call))
         try:
-            await running.agent.cancel(
-                closed.call_id, closed.epoch, chat_id=str(closed.chat_id), foreground_only=True
-            )
+            await running.agent.cancel(closed.call_id, closed.epoch, chat_id=str(closed.chat_id), foreground_only=True)
             telemetry.event("workspace.call_cancelled", chat_id=str(closed.chat_id), call_id=closed.call_id)
         except (WorkspaceUnreachable, WorkspaceRefused, StaleEpoch) as error:
             telemetry.event("workspace.sweep_failed", error=str(error))

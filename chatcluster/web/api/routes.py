@@ -13,8 +13,10 @@ from chatcluster.web.api import (
     models,
     prompts,
     streams,
+    templates,
     tool_calls,
     usage,
+    workspaces,
 )
 
 ROUTES = [
@@ -30,4 +32,6 @@ ROUTES = [
     *prompts.ROUTES,
     *files.ROUTES,
     *usage.ROUTES,
+    *templates.ROUTES,
+    *workspaces.ROUTES,
 ]

@@ -193,12 +193,15 @@ class _Process:
 
     def _readers(self, outside: Outside, audience: Audience) -> Readers:
         store = outside.store
+        families = FamilyStreams(feeds=self._feeds, store=store, audience=audience)
         return Readers(
             feeds=self._feeds,
             watches=self._watches,
             logs=TurnLogs(self._feeds, store, outside.streams, audience, PostgresResponses(self._database)),
-            tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
-            families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
+            tabs=TabStreams(
+                feeds=self._feeds, families=families, watches=self._watches, store=store, audience=audience
+            ),
+            families=families,
         )
 
     def _loops(

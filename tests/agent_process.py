@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import signal
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +39,27 @@ class AgentProcess:
     def client(self) -> AgentClient:
         return over_unix(self.state / SOCKET_NAME)
 
-    async def start(self) -> None:
+    def begin(self) -> None:
         places = [f"--{name}={getattr(self, name)}" for name in ("state", "home", "work")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chatcluster.workspaces.agent", *places, *self._arguments]
         )
+
+    async def start(self) -> None:
+        self.begin()
         with trio.fail_after(START_SECONDS):
             await answering(self.client)
 
-    def end(self, number: int = signal.SIGTERM) -> None:
+    def kill(self) -> None:
         assert self.process is not None
-        self.process.send_signal(number)
-        self.process.wait(10)
+        self.process.kill()
+        self.process.wait()
+
+    async def stop(self) -> None:
+        assert self.process is not None
+        with suppress(WorkspaceUnreachable):
+            await self.client.stop()
+        await trio.to_thread.run_sync(self.process.wait)
 
 
 async def answering(client: AgentClient) -> None:
@@ -70,7 +79,7 @@ async def running_agent(top: Path, *arguments: str) -> AsyncIterator[AgentProces
     try:
         yield agent
     finally:
-        agent.end(signal.SIGKILL)
+        agent.kill()
 
 
 def request(kind: Kind, *, chat: str = "chat", epoch: int = 1, digest: str = "d", **values: Any) -> CallRequest:
@@ -102,3 +111,21 @@ async def ran(client: AgentClient, command: str, **values: Any) -> CallAnswer:
 
 def _fields(answer: CallAnswer) -> dict[str, Any]:
     return {name: getattr(answer, name) for name in answer.__struct_fields__}
+
+
+def a_sleep(number: int = 0) -> str:
+    """A command that lasts, and is no other test's."""
+    return f"sleep {100_000 + 10 * os.getpid() + number}"
+
+
+def runs(command: str) -> bool:
+    """Whether a process of exactly this command is there, in whatever sandbox."""
+    wanted = command.replace(" ", "\0").encode() + b"\0"
+    return any(_command_line(path) == wanted for path in Path("/proc").glob("[0-9]*"))
+
+
+def _command_line(path: Path) -> bytes:
+    try:
+        return (path / "cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -121,7 +121,7 @@ class ScriptedAgent:
 
 
 class ScriptedProvider:
-    """``WorkspaceProvider``. ``slow`` are workspaces that take so many seconds to start, ``broken`` what others fail of."""
+    """``WorkspaceProvider``. ``slow``: so many seconds until one has started; ``broken``: why a deed fails."""
 
     def __init__(self) -> None:
         self.agents: defaultdict[str, ScriptedAgent] = defaultdict(ScriptedAgent)

@@ -281,8 +281,10 @@ class SimulatedReplica:
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
         )
         self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
-        self.tabs = TabStreams(feeds=self.feeds, watches=self.watches, store=self.store, audience=readers)
         self.families = FamilyStreams(feeds=self.feeds, store=self.store, audience=readers)
+        self.tabs = TabStreams(
+            feeds=self.feeds, families=self.families, watches=self.watches, store=self.store, audience=readers
+        )
         self.notices.set_learner(self.feeds.learn)
         self.incarnations: list[UUID] = []
         self.loop = Replica(

@@ -1250,7 +1250,8 @@ export interface paths {
          *     `chat_id` and `chat`; a `chat` whose `snapshot_version` is below the one that is known is old news. Each has an `id`
          *     to resume at, `<list>~<chat>`: what comes after the `~` is a cursor of the chat's own stream, and for another chat
          *     one keeps what is before it. After a resume what changed meanwhile comes as `status`; `list_reset` says that it was
-         *     too much, and that the list has to be read again.
+         *     too much, and that the list has to be read again. With `family=true` the chat's part is as in its stream with
+         *     `family=true`, and a cursor without agents will do to begin with.
          */
         get: operations["ApiV1WatchWatchChats"];
         put?: never;
@@ -1940,6 +1941,7 @@ export interface components {
         /** FilesAnswer */
         FilesAnswer: {
             bytes_max: number;
+            file_bytes_max: number;
             files: components["schemas"]["FileAnswer"][];
             has_more: boolean;
             used_bytes: number;
@@ -11156,6 +11158,8 @@ export interface operations {
                 chat?: string;
                 /** @description With `chat`: resume after this event ID; the header Last-Event-ID wins */
                 cursor?: string;
+                /** @description With `chat`: and all agents below it */
+                family?: boolean;
             };
             header?: {
                 "Last-Event-ID"?: string;

@@ -1942,7 +1942,7 @@ export interface components {
          * @description What running a call does, and so whether it may be run again when nobody knows how far it got.
          * @enum {string}
          */
-        Effect: "read" | "idempotent" | "once";
+        Effect: "read" | "idempotent" | "tracked" | "once";
         /** ErrorAnswer */
         ErrorAnswer: {
             error: components["schemas"]["ErrorDetails"];
@@ -2192,7 +2192,7 @@ export interface components {
             finish_reason?: string | null;
             id: number;
             model?: string | null;
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
             position?: string | null;
             revision: number;
             role: components["schemas"]["Role"];
@@ -2349,7 +2349,7 @@ export interface components {
         /** PartFrame */
         PartFrame: {
             attempt: number;
-            part: components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"];
+            part: components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"];
             sequence?: number | null;
             /** @constant */
             type: "part";
@@ -2488,7 +2488,7 @@ export interface components {
             created_at: string;
             id: number;
             model?: string | null;
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
             /** @default false */
             steered: boolean;
         };
@@ -2754,10 +2754,20 @@ export interface components {
             /** @constant */
             type: "tool_call";
         };
+        /** ToolOutputPart */
+        ToolOutputPart: {
+            call_id: string;
+            end: number;
+            offset: number;
+            text: string;
+            /** @constant */
+            type: "tool_output";
+        };
         /** ToolPolicyBody */
         ToolPolicyBody: {
             approval?: components["schemas"]["Approval"] | null;
-            effect?: components["schemas"]["Effect"] | null;
+            /** @enum {null|string} */
+            effect?: "read" | "idempotent" | "once" | null;
         };
         /** ToolProgressPart */
         ToolProgressPart: {

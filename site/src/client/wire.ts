@@ -26,6 +26,7 @@ export type Part =
   | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }
   | { type: "tool_arguments"; call_id: string; text: string }
   | ({ type: "tool_progress"; call_id: string } & ToolProgress)
+  | { type: "tool_output"; call_id: string; offset: number; end: number; text: string }
   | { type: "tool_result"; call_id: string; content: string | readonly Part[]; is_error?: boolean }
   | { type: "image"; media_type: string; data: string }
   | { type: "json"; json: string }

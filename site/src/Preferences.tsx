@@ -1,10 +1,11 @@
-import { Keyboard, LogOut } from "lucide-react";
+import { Coins, Keyboard, LogOut } from "lucide-react";
 import { useState } from "react";
+import { Link } from "wouter";
 import { MyTools } from "./MyTools.tsx";
 import { PushChoice } from "./PushChoice.tsx";
 import { switchPushOff } from "./push.ts";
 import { type Session, signOut } from "./session.ts";
-import { Button } from "./ui/Button.tsx";
+import { Button, buttonClass } from "./ui/Button.tsx";
 import { Dialog } from "./ui/Dialog.tsx";
 import { Field, INPUT } from "./ui/Field.tsx";
 import { sayError } from "./ui/Toast.tsx";
@@ -43,6 +44,10 @@ export default function Preferences({ session, onHelp, onClose }: PreferencesPro
           <Keyboard size={16} aria-hidden />
           Keys
         </Button>
+        <Link href="/usage" className={buttonClass()} onClick={onClose}>
+          <Coins size={16} aria-hidden />
+          Usage and cost
+        </Link>
         <Button onClick={() => void leave().catch((error) => sayError("Sign out", error))}>
           <LogOut size={16} aria-hidden />
           Sign out

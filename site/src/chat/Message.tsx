@@ -12,6 +12,7 @@ import {
   textOf,
 } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
+import { tokensOf } from "../ui/money.ts";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Answer } from "./Answer.tsx";
@@ -98,7 +99,11 @@ function AssistantMessage({ message, results, asked, isLast, isActive }: Message
       {end && <p className="mt-1 text-sm text-soft">{end}</p>}
       <Foot at={message.created_at} text={textOf(message.parts)}>
         {message.model && <span className="foreign px-1">{message.model}</span>}
-        {message.usage?.output_tokens != null && <span className="px-1">{message.usage.output_tokens} tokens</span>}
+        {message.usage?.output_tokens != null && (
+          <span className="px-1" title={`Tokens: ${tokensOf(message.usage)}`}>
+            {message.usage.output_tokens} tokens
+          </span>
+        )}
       </Foot>
     </Frame>
   );

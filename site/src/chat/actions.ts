@@ -15,6 +15,10 @@ export async function patchChat(chat: Chat, patch: ChatPatch, doing: string): Pr
   }
 }
 
+/** Whether something was refused because its user has spent what there is. */
+export const isLimit = (error: unknown): error is ApiError =>
+  error instanceof ApiError && error.code === "usage_limit_exceeded";
+
 const STOP_MS_MAX = 15_000;
 const STOP_POLL_MS = 250;
 

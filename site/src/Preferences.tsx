@@ -4,6 +4,7 @@ import { Link } from "wouter";
 import { MyTools } from "./MyTools.tsx";
 import { PushChoice } from "./PushChoice.tsx";
 import { switchPushOff } from "./push.ts";
+import { StandingPrompt } from "./StandingPrompt.tsx";
 import { type Session, signOut } from "./session.ts";
 import { Button, buttonClass } from "./ui/Button.tsx";
 import { Dialog } from "./ui/Dialog.tsx";
@@ -37,6 +38,7 @@ export default function Preferences({ session, onHelp, onClose }: PreferencesPro
           <option value="dark">Dark</option>
         </select>
       </Field>
+      <StandingPrompt path="/me/prompt" label="About you" hint="What models are told of you, in all your chats" />
       <PushChoice />
       <MyTools />
       <div className="flex flex-wrap justify-between gap-2">

@@ -50,9 +50,10 @@ export function Conversation({ id }: { id: string }) {
   );
 }
 
-/** What the stream says of the chat is as new as it gets. */
+/** What the stream says of the chat is as new as it gets. An agent is in no list, so its title comes by the stream too. */
 function withView(chat: Chat, view: ChatView): Chat {
-  return view.status ? { ...chat, status: view.status, archived: view.archived } : chat;
+  const title = chat.parent_id && view.title ? view.title : chat.title;
+  return view.status ? { ...chat, title, status: view.status, archived: view.archived } : chat;
 }
 
 const BUSY = new Set(["pending", "running", "interrupting", "requires_action"]);

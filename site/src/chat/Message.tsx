@@ -22,8 +22,12 @@ import { WithSignInLink } from "./SignInLink.tsx";
 import { ToolCall } from "./ToolCall.tsx";
 
 const AgentCall = lazy(() => import("./AgentCall.tsx"));
+const Summary = lazy(() => import("./Summary.tsx"));
 const Files = lazy(() => import("./Files.tsx"));
 const KeptFiles = lazy(async () => ({ default: (await import("./Files.tsx")).KeptFiles }));
+
+/** By which a summary is told: it is no tool. */
+const SUMMARY_CALL = "chat_summarized";
 
 type MessageProps = {
   message: Said;
@@ -132,10 +136,10 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const answered = results.get(part.id);
     const shown = { call: part, isActive, isGrowing, ...(kind && { waitsFor: kind }), ...(askedAt && { askedAt }) };
     const all = { ...shown, ...(answered && { answered }) };
-    if (!AGENT_TOOLS.has(part.name)) return <ToolCall key={key} {...all} />;
+    const Card = AGENT_TOOLS.has(part.name) ? AgentCall : part.name === SUMMARY_CALL ? Summary : ToolCall;
     return (
       <Suspense key={key} fallback={<ToolCall {...all} />}>
-        <AgentCall {...all} />
+        <Card {...all} />
       </Suspense>
     );
   });

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from chatcluster.web.doors.mcp import routes as mcp
 from chatcluster.web.doors.openai import completions, conversations, models, responses
 
-ROUTES = {"/v1": [*responses.ROUTES, *completions.ROUTES, *conversations.ROUTES, *models.ROUTES]}
+ROUTES = {
+    "/v1": [*responses.ROUTES, *completions.ROUTES, *conversations.ROUTES, *models.ROUTES],
+    "/mcp": mcp.ROUTES,
+}

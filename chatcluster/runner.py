@@ -169,6 +169,8 @@ class Runner:
 
     async def _work(self) -> None:
         self._held.open(trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
+        if self.chat.open_calls and self.chat.status is Status.RUNNING:
+            self._ends.calls.tools.expect(self.chat)
         if self.chat.status is Status.INTERRUPTING and not (self._deadly or self._is_newer):
             await self._salvage()
         while self._held.owned:

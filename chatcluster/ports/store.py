@@ -67,6 +67,8 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
     root_id: UUID | None = None
     depth: int = 0
     has_agents: bool = False
+    open_calls: int = 0
+    """How many calls have no result."""
 
     @property
     def family_id(self) -> UUID:

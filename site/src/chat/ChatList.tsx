@@ -1,13 +1,15 @@
 import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
 import { Archive, CircleAlert, CircleHelp, LoaderCircle, Pin, Search } from "lucide-react";
-import { useDeferredValue, useState, useSyncExternalStore } from "react";
+import { lazy, Suspense, useDeferredValue, useState, useSyncExternalStore } from "react";
 import { Link, useRoute } from "wouter";
 import type { Chat } from "../client/index.ts";
 import { api, type ChatPage } from "../server.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
-import { ChatMenu } from "./ChatMenu.tsx";
 import { isUnread, seen } from "./seen.ts";
+
+/** With all that a menu takes to lie over the page: the list is there before it. */
+const ChatMenu = lazy(async () => ({ default: (await import("./ChatMenu.tsx")).ChatMenu }));
 
 const PAGE_CHATS = 50;
 
@@ -127,10 +129,12 @@ function Item({ chat, isCurrent, isUnread: unread }: ItemProps) {
         {unread && <span role="img" aria-label="unread" className="size-2 shrink-0 rounded-full bg-accent" />}
         <StatusIcon chat={chat} />
       </Link>
-      <ChatMenu
-        chat={chat}
-        className="opacity-0 focus-visible:opacity-100 group-focus-within:opacity-100 group-hover:opacity-100 data-[popup-open]:opacity-100 pointer-coarse:opacity-100"
-      />
+      <Suspense fallback={<span className="size-8 shrink-0" />}>
+        <ChatMenu
+          chat={chat}
+          className="opacity-0 focus-visible:opacity-100 group-focus-within:opacity-100 group-hover:opacity-100 data-[popup-open]:opacity-100 pointer-coarse:opacity-100"
+        />
+      </Suspense>
     </li>
   );
 }

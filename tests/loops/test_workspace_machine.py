@@ -168,6 +168,29 @@ async def test_p10_one_that_is_slow_delays_no_other_and_fails_after_its_time() -
         assert "20 s" in failed.detail
 
 
+async def test_p10_many_starts_take_turns_and_one_owner_s_keep_no_other_waiting() -> None:
+    async with open_host() as world:
+        world.provider.takes_seconds = 1.0
+        world.start(workspace_start_seconds_max=20.0)
+        many = [await world.create() for _ in range(40)]
+        other = await world.create(owner_id=UUID(int=7))
+        began = trio.current_time()
+        await world.comes_to(other, WorkspaceState.RUNNING)
+        assert trio.current_time() - began < 3
+        for row in many:
+            await world.comes_to(row, WorkspaceState.RUNNING)
+        assert world.provider.starting_max <= 4
+
+
+async def test_p10_starts_that_hang_give_their_places_back() -> None:
+    async with open_host() as world:
+        world.start()
+        hanging = [await world.create() for _ in range(10)]
+        world.provider.slow |= {str(row.id): 1000.0 for row in hanging}
+        row = await world.create()
+        await world.comes_to(row, WorkspaceState.RUNNING, seconds=20)
+
+
 async def test_one_that_cannot_be_built_says_why_and_can_be_started_again() -> None:
     async with open_host() as world:
         world.start()

@@ -1,4 +1,4 @@
-"""`chatcluster workspace-host` as a process, with sandboxes of this machine: what a kill, a stop, a lack leave behind."""
+"""`chatcluster workspace-host` as a process, with sandboxes of this machine: what a kill, a stop, a lack leave."""
 
 from __future__ import annotations
 
@@ -180,7 +180,6 @@ def test_settings_that_cannot_work_are_one_line() -> None:
     for arguments, said in (
         ([], "--database-url"),
         (["--database-url", "postgresql://x/y"], "CHATCLUSTER_ENCRYPTION_KEYS"),
-        (["--workspaces-provider", "chroot"], "workspaces-provider"),
         (["--workspaces-max", "0"], "workspaces-max"),
     ):
         command = [sys.executable, "-m", "chatcluster", "workspace-host", *arguments]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+import pytest
 import trio
 from chat_states import assistant
 from contract_worlds import OWNER
@@ -201,6 +202,19 @@ async def test_one_that_cannot_be_built_says_why_and_can_be_started_again() -> N
         world.provider.broken.clear()
         await world.rows.workspaces.start(row.id)
         await world.comes_to(row, WorkspaceState.RUNNING)
+
+
+async def test_a_machine_that_lacks_a_package_of_the_template_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lacking(names: Sequence[str]) -> list[str]:
+        return [name for name in names if name == "cobol"]
+
+    monkeypatch.setattr("chatcluster.workspaces.host.lives.missing_packages", lacking)
+    async with open_host() as world:
+        world.start()
+        await world.rows.template(packages=("git", "cobol"))
+        failed = await world.comes_to(await world.create(), WorkspaceState.FAILED)
+        assert "cobol; install it" in failed.detail
+        assert world.provider.deeds == [("stop", str(failed.id))], "nothing was made of it"
 
 
 async def test_stop_ends_what_runs_and_a_start_brings_it_back() -> None:

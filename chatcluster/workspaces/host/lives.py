@@ -17,10 +17,11 @@ from chatcluster import telemetry
 from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
-from chatcluster.workspace_errors import WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_errors import SandboxFailed, WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspaces.host.packages import missing_packages
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
-from chatcluster.workspaces.host.specs import spec_of
+from chatcluster.workspaces.host.specs import HOST_BASE, spec_of
 from chatcluster.workspaces.host.start_places import StartPlaces
 from chatcluster.workspaces.host.startup import run_startup
 from chatcluster.workspaces.host.watch import watch
@@ -122,6 +123,8 @@ class Lives:
 
     async def _build(self, row: WorkspaceRow) -> bool:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
+        if row.settings.base == HOST_BASE and (missing := await missing_packages(row.settings.packages)):
+            raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")
         await self._provider.create(spec_of(row))
         return await self._reports.tell(row, WorkspaceState.STARTING)
 

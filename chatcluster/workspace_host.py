@@ -46,6 +46,8 @@ from chatcluster.workspaces.process_provider import open_process_provider
 
 SCHEMA_RETRY_SECONDS = 0.5
 TOKEN_BYTES = 32
+PROVIDER = "process"
+"""Sandboxes of this machine: the one that there is."""
 
 
 class _Sandboxes(NamedTuple):
@@ -97,7 +99,7 @@ async def _live(
             name=options.display_name,
             address=options.advertised_address(port),
             version=__version__,
-            provider=options.workspaces_provider,
+            provider=PROVIDER,
             sealed=keyring.seal(token.encode(), host_token_place(host_id)),
             problem=sandboxes.problem,
         )

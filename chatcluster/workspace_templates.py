@@ -88,7 +88,6 @@ class TemplateLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     memory_bytes_max: Annotated[int, Meta(ge=32 << 20, le=1 << 42)] = 1 << 30
     processes_max: Annotated[int, Meta(ge=8, le=100_000)] = 256
     disk_bytes_max: Annotated[int, Meta(ge=1 << 20, le=1 << 46)] = 2 << 30
-    cpus: Annotated[float, Meta(gt=0, le=1024)] = 1.0
 
 
 class TemplateSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -101,7 +100,7 @@ class TemplateSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     base: Annotated[str, Meta(max_length=500)] = "host"
     """``host``: the machine's own programs, read-only. Else what the host's provider knows: a root or an image."""
     packages: Annotated[tuple[str, ...], Meta(max_length=PACKAGES_MAX)] = ()
-    """Programs that have to be there; a host that lacks one says so when it builds."""
+    """What the machine has to have installed; a host that lacks one says so when it builds."""
     startup: str = ""
     """A script for ``sh`` that runs in the workspace after each start."""
     parameters: Annotated[tuple[TemplateParameter, ...], Meta(max_length=PARAMETERS_MAX)] = ()

@@ -28,7 +28,6 @@ activity_bump_seconds = 600
 
 [limits]
 memory_bytes_max = 268435456
-cpus = 0.5
 
 [[parameters]]
 name = "branch"
@@ -41,7 +40,7 @@ description = "What is checked out"
 def test_a_file_says_all_that_there_is_to_say() -> None:
     name, settings = parse_template(WHOLE)
     assert name == "python"
-    assert settings.limits == TemplateLimits(memory_bytes_max=256 << 20, cpus=0.5)
+    assert settings.limits == TemplateLimits(memory_bytes_max=256 << 20)
     assert settings.parameters[0].choices == ("main", "next")
     assert (settings.desktop, settings.activity_bump_seconds, settings.idle_stop_seconds) == (True, 600, 3600)
     assert settings.environment_names == {"branch": "WORKSPACE_BRANCH"}

@@ -25,7 +25,7 @@ from chatcluster.ports import (
     ResultSlice,
     SignInWait,
 )
-from chatcluster.ports.details import ChatDetails
+from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.usage import bill_of
 
 
@@ -56,7 +56,14 @@ class MemoryLedger(MemoryFamilies):
                 usage,
                 kept.prompts.get(chat_id),
                 family if any(kin.root_id == chat_id for kin in kept.families.kin.values()) else None,
+                self._workspace(chat_id),
             )
+
+    def _workspace(self, chat_id: UUID) -> ChatWorkspace | None:
+        kept = self._database.kept
+        root_id = kept.families.kin[chat_id].root_id if chat_id in kept.families.kin else chat_id
+        row = kept.workspaces.of_chat(root_id)
+        return None if row is None else ChatWorkspace(row.id, row.name, row.state)
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
         async with self._link.crossing("sign_in_waits"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+import pytest
 import trio
 from chat_states import assistant
 from contract_worlds import OWNER
@@ -168,6 +169,29 @@ async def test_p10_one_that_is_slow_delays_no_other_and_fails_after_its_time() -
         assert "20 s" in failed.detail
 
 
+async def test_p10_many_starts_take_turns_and_one_owner_s_keep_no_other_waiting() -> None:
+    async with open_host() as world:
+        world.provider.takes_seconds = 1.0
+        world.start(workspace_start_seconds_max=20.0)
+        many = [await world.create() for _ in range(40)]
+        other = await world.create(owner_id=UUID(int=7))
+        began = trio.current_time()
+        await world.comes_to(other, WorkspaceState.RUNNING)
+        assert trio.current_time() - began < 3
+        for row in many:
+            await world.comes_to(row, WorkspaceState.RUNNING)
+        assert world.provider.starting_max <= 4
+
+
+async def test_p10_starts_that_hang_give_their_places_back() -> None:
+    async with open_host() as world:
+        world.start()
+        hanging = [await world.create() for _ in range(10)]
+        world.provider.slow |= {str(row.id): 1000.0 for row in hanging}
+        row = await world.create()
+        await world.comes_to(row, WorkspaceState.RUNNING, seconds=20)
+
+
 async def test_one_that_cannot_be_built_says_why_and_can_be_started_again() -> None:
     async with open_host() as world:
         world.start()
@@ -178,6 +202,19 @@ async def test_one_that_cannot_be_built_says_why_and_can_be_started_again() -> N
         world.provider.broken.clear()
         await world.rows.workspaces.start(row.id)
         await world.comes_to(row, WorkspaceState.RUNNING)
+
+
+async def test_a_machine_that_lacks_a_package_of_the_template_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lacking(names: Sequence[str]) -> list[str]:
+        return [name for name in names if name == "cobol"]
+
+    monkeypatch.setattr("chatcluster.workspaces.host.lives.missing_packages", lacking)
+    async with open_host() as world:
+        world.start()
+        await world.rows.template(packages=("git", "cobol"))
+        failed = await world.comes_to(await world.create(), WorkspaceState.FAILED)
+        assert "cobol; install it" in failed.detail
+        assert world.provider.deeds == [("stop", str(failed.id))], "nothing was made of it"
 
 
 async def test_stop_ends_what_runs_and_a_start_brings_it_back() -> None:

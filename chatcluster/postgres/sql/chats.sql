@@ -114,7 +114,11 @@ select {chat}, {actions},
         select {bill} from usage_events
         where chat_id in (select $1 union all select agent.id from chats as agent where agent.root_id = $1)
     ) end as family_bill,
-    (select text from chat_prompts where chat_id = $1) as own_prompt
+    (select text from chat_prompts where chat_id = $1) as own_prompt,
+    (
+        select json_build_object('id', workspaces.id, 'name', name, 'state', state)::text from workspaces
+        where workspaces.chat_id = coalesce(chats.root_id, chats.id) and state <> 'deleted' and not replaced
+    ) as workspace
 from chats where id = $1
 
 -- name: select_state

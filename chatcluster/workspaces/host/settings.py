@@ -11,8 +11,6 @@ from chatcluster.errors import ConfigError
 from chatcluster.setting_checks import check_range, flag_name
 from chatcluster.texts import is_visible
 
-PROVIDERS = ("process", "docker", "kubernetes")
-
 
 @dataclass(frozen=True, kw_only=True)
 class HostSettings:
@@ -24,11 +22,6 @@ class HostSettings:
     workspaces_port: int = setting(8300, "Port that this host listens on; 0 picks a free one", minimum=0, maximum=65535)
     workspaces_advertise: str = setting("", "Address at which replicas reach it. Default: host:port")
     workspaces_max: int = setting(100, "Workspaces that run here at a time", minimum=1, maximum=10_000)
-    workspaces_provider: str = setting(
-        "process", "What runs them: process (bubblewrap on this machine), docker or kubernetes"
-    )
-    workspaces_image: str = setting("", "docker, kubernetes: image with chatcluster, where a template names none")
-    workspaces_namespace: str = setting("default", "kubernetes: namespace of the pods")
     default_template: bool = setting(
         False, "Make a template `default` if there is none of that name, so that there is something to begin with"
     )
@@ -39,8 +32,6 @@ class HostSettings:
     def __post_init__(self) -> None:
         for item in fields(self):
             check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
-        if self.workspaces_provider not in PROVIDERS:
-            raise ConfigError(f"workspaces-provider must be one of {', '.join(PROVIDERS)}")
         if not self.workspaces_dir.strip():
             raise ConfigError("workspaces-dir must not be empty")
         for name in ("workspaces_name", "workspaces_advertise"):

@@ -1,0 +1,26 @@
+"""Whether a machine has the packages that a template wants of it.
+
+Where there is dpkg it is asked; elsewhere a package is taken to be there if a program of its name is. A template with a
+root of its own is not looked at: its programs are in there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+import trio
+
+LOOK_SECONDS_MAX = 10.0
+
+
+async def missing_packages(names: Sequence[str]) -> list[str]:
+    """Those that are not installed, in their order. Raises ``OSError``, and ``TooSlowError``."""
+    if not names or shutil.which("dpkg-query") is None:
+        return [name for name in names if shutil.which(name) is None]
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", "--", *names]
+    with trio.fail_after(LOOK_SECONDS_MAX):
+        done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+    lines = (line.split() for line in done.stdout.decode(errors="replace").splitlines())
+    there = {line[0] for line in lines if line[1:] == ["installed"]}
+    return [name for name in names if name.partition(":")[0] not in there]

@@ -1,0 +1,24 @@
+"""What a machine has installed, as dpkg says, or else its programs."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from chatcluster.workspaces.host.packages import missing_packages
+
+NONE_OF_THAT_NAME = "surely-no-such-package"
+
+
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="this machine has no dpkg")
+async def test_dpkg_is_asked_where_there_is_one() -> None:
+    assert await missing_packages(["dpkg", NONE_OF_THAT_NAME]) == [NONE_OF_THAT_NAME]
+    assert await missing_packages([NONE_OF_THAT_NAME]) == [NONE_OF_THAT_NAME]
+    assert await missing_packages([]) == []
+
+
+async def test_elsewhere_a_program_of_its_name_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = {"git": "/usr/bin/git"}
+    monkeypatch.setattr("chatcluster.workspaces.host.packages.shutil.which", programs.get)
+    assert await missing_packages(["git", "ripgrep"]) == ["ripgrep"]

@@ -354,6 +354,8 @@ class FakeDirectory:
 
     def __init__(self, agent: FakeAgent) -> None:
         self.agent = agent
+        self.found: Workspace | None = None
+        """In its place."""
         self.moved_to: FakeAgent | None = None
         self.looked_up = 0
 
@@ -362,7 +364,7 @@ class FakeDirectory:
         self.looked_up += 1
         if self.looked_up > 1 and self.moved_to is not None:
             return self.moved_to
-        return self.agent
+        return self.found or self.agent
 
 
 def template(name: str = "python", **settings: Any) -> Template:

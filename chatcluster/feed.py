@@ -245,8 +245,10 @@ class Feed:
         self.shown.state(read)
 
     def _follow(self, chat: Chat, *, changed: bool) -> None:
-        """Dial the tenure that the database names, from the start where what was shown of the one before is lost."""
-        if not self._relay.follow(Tenure(chat.epoch, chat.worker_id), changed=changed):
+        """Dial the tenure that the database names, from the start where what was shown of the one before is lost, or
+        where history goes back: frames that were dropped because of what is forgotten now may be alive again."""
+        tenure, anew = Tenure(chat.epoch, chat.worker_id), chat.history_version < self.shown.history_version
+        if not self._relay.follow(tenure, changed=changed, anew=anew):
             self._position, self._attempt, self.shown.position = START, (0, 0), START
             self._untaken.clear()
 

@@ -112,24 +112,26 @@ class Relay:
     def __repr__(self) -> str:
         return f"<Relay {self._chat_id} target={self.target} at {self.position} healthy={self.healthy}>"
 
-    def follow(self, tenure: Tenure, *, changed: bool) -> bool:
-        """The database names this tenure now; ``changed``: and another status of the chat.
+    def follow(self, tenure: Tenure, *, changed: bool, anew: bool = False) -> bool:
+        """The database names this tenure now; ``changed``: and another status of the chat; ``anew``: from the start.
 
         False if it has forgotten the one that was followed: what came of that is no place to go on from.
         """
-        is_lost = self.target.is_lost_to(tenure)
+        is_lost = anew or self.target.is_lost_to(tenure)
         if is_lost:
             self.position = START
         if is_lost or tenure.epoch > self.target.epoch:
-            self.retarget(tenure)
+            self._dial_next(tenure)
         elif changed:
             self.reset()
         return not is_lost
 
     def retarget(self, tenure: Tenure) -> None:
         """Follow this tenure from now on; a dial for another one is cancelled."""
-        if tenure == self.target:
-            return
+        if tenure != self.target:
+            self._dial_next(tenure)
+
+    def _dial_next(self, tenure: Tenure) -> None:
         self.target = tenure
         self._dialling.cancel()
         self.reset()

@@ -10,6 +10,7 @@ import msgspec
 
 from chatcluster.chat import ClientTool, ErrorInfo
 from chatcluster.ports import Action, Chat
+from chatcluster.ports.details import ChatDetails
 from chatcluster.usage import Bill
 
 
@@ -50,11 +51,13 @@ def chat_answer(chat: Chat) -> ChatAnswer:
     return ChatAnswer(**_fields_of(chat))
 
 
-def chat_details_answer(
-    chat: Chat, actions: tuple[Action, ...], *, usage: Bill, system_prompt: str | None
-) -> ChatDetailsAnswer:
+def chat_details_answer(details: ChatDetails) -> ChatDetailsAnswer:
     return ChatDetailsAnswer(
-        **_fields_of(chat), tools=chat.client_tools, action_required=actions, usage=usage, system_prompt=system_prompt
+        **_fields_of(details.chat),
+        tools=details.chat.client_tools,
+        action_required=details.actions,
+        usage=details.usage,
+        system_prompt=details.own_prompt or None,
     )
 
 

@@ -37,6 +37,7 @@ from chatcluster.postgres.registry import PostgresRegistry, lock_keys
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.titles import PostgresTitles
 from chatcluster.postgres.usage import PostgresUsage
+from chatcluster.usage import Bill
 
 OWNER = UUID(int=100)
 PAGE_BYTES = 1 << 20
@@ -90,6 +91,10 @@ class World:
         queued = (await self.send(chat_id, words)).queued
         assert queued is not None
         return queued
+
+    async def bill(self, chat_id: UUID) -> Bill:
+        """What the attempts of a chat cost until now."""
+        return (await self.store.details(chat_id)).usage
 
     async def worker(self) -> UUID:
         """A registered worker."""

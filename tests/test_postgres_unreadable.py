@@ -306,6 +306,7 @@ async def test_a_damaged_column_of_one_chat_ends_no_list(database: Database, by_
     assert {chat.id for chat in changes.chats} == {chat.id for chat in chats}
     damaged = await store.get(chats[2].id)
     assert (damaged.status, damaged.retry) == (Status.RUNNING, None)
+    assert (await store.details(damaged.id)).chat == damaged
     assert "cannot be read" in damaged.title
     assert first[0].title == chats[3].title
 

@@ -66,7 +66,7 @@ async def test_a_title_changes_neither_history_nor_owner(world: World) -> None:
     assert (chat.history_version, chat.worker_id, chat.epoch) == (1, before.worker_id, before.epoch)
     await world.store.commit(fence_of(before), FinishTurn((assistant("an answer"),)), known=before)
     assert (await world.store.get(chat_id)).title == "Blue skies"
-    assert await world.usage.of_chat(chat_id) == Bill(1, input_tokens=3, cost_micros=2)
+    assert await world.bill(chat_id) == Bill(1, input_tokens=3, cost_micros=2)
 
 
 async def test_a_chat_is_named_once(world: World) -> None:
@@ -85,7 +85,7 @@ async def test_a_persons_own_title_stays(world: World) -> None:
     assert await world.titles.entitle(task, "Blue skies", spent(1)) is None
     assert (await world.store.get(chat_id)).title == "Mine"
     assert await world.titles.take(1, seconds=60) == ()
-    assert (await world.usage.of_chat(chat_id)).attempts == 1, "it has cost something all the same"
+    assert (await world.bill(chat_id)).attempts == 1, "it has cost something all the same"
 
 
 async def test_who_is_given_up_keeps_the_first_words(world: World) -> None:
@@ -102,7 +102,7 @@ async def test_a_try_that_came_to_nothing_is_booked_and_made_again(world: World)
     await world.titles.book(task, spent(1))
     (again,) = await world.titles.take(1, seconds=60)
     assert again.number == 2
-    assert await world.usage.of_chat(chat_id) == Bill(1, input_tokens=3, cost_micros=2)
+    assert await world.bill(chat_id) == Bill(1, input_tokens=3, cost_micros=2)
 
 
 async def test_the_try_of_one_that_died_is_booked_as_lost(world: World) -> None:
@@ -110,7 +110,7 @@ async def test_the_try_of_one_that_died_is_booked_as_lost(world: World) -> None:
     await world.titles.take(1, seconds=0)
     (again,) = await world.titles.take(1, seconds=60)
     await world.titles.entitle(again, "Blue skies", spent(2))
-    assert await world.usage.of_chat(chat_id) == Bill(2, input_tokens=3, cost_micros=2, unpriced=1)
+    assert await world.bill(chat_id) == Bill(2, input_tokens=3, cost_micros=2, unpriced=1)
 
 
 async def test_a_chat_that_is_deleted_wants_nothing(world: World) -> None:

@@ -94,7 +94,7 @@ TWO = Bill(2, input_tokens=20, output_tokens=10, cost_micros=14)
 async def test_whatever_ends_an_attempt_books_it(world: World, command: Any, known: bool) -> None:
     chat = await claimed(world)
     await commit(world, chat, command, spent(chat), known=known)
-    assert await world.usage.of_chat(chat.id) == ONE
+    assert await world.bill(chat.id) == ONE
 
 
 async def test_an_interruption_books_what_was_spent_until_then(world: World) -> None:
@@ -103,7 +103,7 @@ async def test_an_interruption_books_what_was_spent_until_then(world: World) -> 
     partial = spent(chat, SpentOutcome.INTERRUPTED, output_tokens=None, cost_micros=None)
     outcome = await commit(world, chat, FinishInterruption(assistant("the ans")), partial)
     bill = Bill(1, input_tokens=10, unpriced=1)
-    assert await world.usage.of_chat(chat.id) == bill
+    assert await world.bill(chat.id) == bill
     assert outcome.ended is not None
     assert outcome.ended.usage == bill
 
@@ -112,7 +112,7 @@ async def test_a_step_with_calls_books_its_attempt(world: World) -> None:
     chat = await claimed(world)
     call = OpenCall("c1", "look", CallState.PENDING)
     await commit(world, chat, CommitStep((assistant("looking", "c1"),), (call,)), spent(chat))
-    assert await world.usage.of_chat(chat.id) == ONE
+    assert await world.bill(chat.id) == ONE
 
 
 async def test_an_attempt_is_booked_once_however_often_its_commit_is_repeated(world: World) -> None:
@@ -122,14 +122,14 @@ async def test_an_attempt_is_booked_once_however_often_its_commit_is_repeated(wo
     started = (await commit(world, chat, StartAttempt(2))).chat
     for _ in range(3):
         await commit(world, started, ANSWER, spent(started), known=False)
-    assert await world.usage.of_chat(chat.id) == TWO
+    assert await world.bill(chat.id) == TWO
 
 
 async def test_what_is_booked_already_stays_as_it_is(world: World) -> None:
     chat = await claimed(world)
     await commit(world, chat, ScheduleRetry(RETRY), spent(chat))
     await commit(world, chat, ScheduleRetry(RETRY), spent(chat, input_tokens=999))
-    assert await world.usage.of_chat(chat.id) == ONE
+    assert await world.bill(chat.id) == ONE
 
 
 async def test_a_commit_that_is_refused_books_nothing(world: World) -> None:
@@ -138,7 +138,7 @@ async def test_a_commit_that_is_refused_books_nothing(world: World) -> None:
         await commit(world, msgspec.structs.replace(chat, worker_id=uuid4()), ANSWER, spent(chat))
     with pytest.raises(Moved):
         await commit(world, msgspec.structs.replace(chat, history_version=99), ANSWER, spent(chat))
-    assert await world.usage.of_chat(chat.id) == Bill()
+    assert await world.bill(chat.id) == Bill()
 
 
 async def test_what_is_booked_outlives_an_edit_and_the_chat(world: World) -> None:
@@ -148,7 +148,7 @@ async def test_what_is_booked_outlives_an_edit_and_the_chat(world: World) -> Non
     await world.store.apply(chat.id, Edit(asked.id, text("again")), owner_id=OWNER)
     again = (await world.claim()).chat
     await commit(world, again, ANSWER, spent(again))
-    assert await world.usage.of_chat(chat.id) == TWO
+    assert await world.bill(chat.id) == TWO
     await world.store.delete(chat.id, owner_id=OWNER)
     assert (await world.usage.sums(always(GroupBy.CHAT), limit=9)).total == TWO
 
@@ -160,10 +160,10 @@ async def test_a_burial_books_the_attempt_that_its_worker_died_with(world: World
     chat = await claimed(world)
     assert chat.worker_id is not None
     await world.registry.bury(chat.worker_id, None)
-    assert await world.usage.of_chat(chat.id) == Bill(1, unpriced=1)
+    assert await world.bill(chat.id) == Bill(1, unpriced=1)
     again = (await world.claim()).chat
     await commit(world, again, ANSWER, spent(again))
-    assert await world.usage.of_chat(chat.id) == Bill(2, 10, output_tokens=5, cost_micros=7, unpriced=1)
+    assert await world.bill(chat.id) == Bill(2, 10, output_tokens=5, cost_micros=7, unpriced=1)
 
 
 async def test_a_burial_books_no_attempt_that_was_not_under_way(world: World) -> None:
@@ -171,7 +171,7 @@ async def test_a_burial_books_no_attempt_that_was_not_under_way(world: World) ->
     waiting = (await commit(world, chat, ScheduleRetry(RETRY), spent(chat, SpentOutcome.FAILED))).chat
     assert waiting.worker_id is not None
     await world.registry.bury(waiting.worker_id, None)
-    assert await world.usage.of_chat(chat.id) == ONE
+    assert await world.bill(chat.id) == ONE
 
 
 async def test_a_burial_of_who_runs_calls_books_no_attempt(world: World) -> None:
@@ -180,7 +180,7 @@ async def test_a_burial_of_who_runs_calls_books_no_attempt(world: World) -> None
     asking = (await commit(world, chat, CommitStep((assistant("looking", "c1"),), (call,)), spent(chat))).chat
     assert asking.worker_id is not None
     await world.registry.bury(asking.worker_id, None)
-    assert await world.usage.of_chat(chat.id) == ONE
+    assert await world.bill(chat.id) == ONE
 
 
 async def test_an_attempt_that_two_owners_die_with_while_it_is_interrupted_is_booked_once(world: World) -> None:
@@ -191,7 +191,7 @@ async def test_an_attempt_that_two_owners_die_with_while_it_is_interrupted_is_bo
     second = (await world.claim()).chat
     assert second.worker_id is not None
     await world.registry.bury(second.worker_id, None)
-    assert await world.usage.of_chat(chat.id) == Bill(1, unpriced=1)
+    assert await world.bill(chat.id) == Bill(1, unpriced=1)
 
 
 # --- turns ------------------------------------------------------------------------------------

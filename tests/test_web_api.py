@@ -370,7 +370,7 @@ class TestTrouble:
             async def unavailable(*_: Any, **__: Any) -> Any:
                 raise StoreUnavailable("connection refused at 10.0.0.1 as user chatcluster")
 
-            monkeypatch.setattr(world.store, "get", unavailable)
+            monkeypatch.setattr(world.store, "details", unavailable)
             response = await client.get(f"/api/v1/chats/{chat['id']}")
             assert (response.status_code, error_code(response)) == (503, "store_unavailable")
             assert response.headers["retry-after"] == "1"
@@ -384,7 +384,7 @@ class TestTrouble:
             async def bug(*_: Any, **__: Any) -> Any:
                 raise KeyError("secret")
 
-            monkeypatch.setattr(world.store, "get", bug)
+            monkeypatch.setattr(world.store, "details", bug)
             response = await client.get(f"/api/v1/chats/{chat['id']}")
             assert (response.status_code, error_code(response)) == (500, "internal")
             assert "secret" not in response.text

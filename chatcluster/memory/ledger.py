@@ -1,4 +1,5 @@
-"""``Ledger`` on a ``MemoryDatabase``: what is read of tool calls, and what is kept besides the chats' states."""
+"""``Ledger`` and ``Details`` on a ``MemoryDatabase``: what is read of tool calls and of one chat, and what is
+kept besides the chats' states."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ from chatcluster.ports import (
     ResultSlice,
     SignInWait,
 )
+from chatcluster.ports.details import ChatDetails
+from chatcluster.usage import bill_of
 
 
 class MemoryLedger(MemoryFamilies):
@@ -40,6 +43,12 @@ class MemoryLedger(MemoryFamilies):
         async with self._link.crossing("actions"):
             row = self._database.chats.get(chat_id)
             return () if row is None else self._actions(row)
+
+    async def details(self, chat_id: UUID) -> ChatDetails:
+        async with self._link.crossing("details"):
+            row, kept = self._database.row(chat_id), self._database.kept
+            usage = bill_of(booked.spent for key, booked in kept.usage.items() if key.chat_id == chat_id)
+            return ChatDetails(self._database.view(row), self._actions(row), usage, kept.prompts.get(chat_id))
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
         async with self._link.crossing("sign_in_waits"):

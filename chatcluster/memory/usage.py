@@ -9,18 +9,13 @@ from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import UsageKey, UsageRow
 from chatcluster.ports.usage import GroupBy, UsageGroup, UsageQuery, UsageSums
-from chatcluster.usage import Bill, Spent, bill_of
+from chatcluster.usage import Spent, bill_of
 
 
 class MemoryUsage:
     def __init__(self, database: MemoryDatabase, link: Link | None = None) -> None:
         self._database = database
         self._link = link or Link()
-
-    async def of_chat(self, chat_id: UUID) -> Bill:
-        async with self._link.crossing("of_chat"):
-            booked = self._database.kept.usage.items()
-            return bill_of(row.spent for key, row in booked if key.chat_id == chat_id)
 
     async def sums(self, query: UsageQuery, *, limit: int) -> UsageSums:
         async with self._link.crossing("sums"):

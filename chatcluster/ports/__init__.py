@@ -148,14 +148,6 @@ from chatcluster.ports.toolbox import (
     ToolResult,
     TurnTools,
 )
-from chatcluster.ports.workspace import (
-    SandboxState,
-    SandboxStatus,
-    Workspace,
-    WorkspaceLimits,
-    WorkspaceProvider,
-    WorkspaceSpec,
-)
 
 __all__ = [
     "GAP",
@@ -239,8 +231,6 @@ __all__ = [
     "Replica",
     "ResultSlice",
     "RunBy",
-    "SandboxState",
-    "SandboxStatus",
     "SessionLock",
     "Sessions",
     "SignInRequired",
@@ -262,10 +252,6 @@ __all__ = [
     "Version",
     "Window",
     "Windows",
-    "Workspace",
-    "WorkspaceLimits",
-    "WorkspaceProvider",
-    "WorkspaceSpec",
     "alone_seconds",
     "checked_choice",
     "hint_channel",

@@ -12,6 +12,7 @@ import msgspec
 from chatcluster.chat import ChatState, ClientTool, Fence, OwnerCommand, Status, StoredState, UserCommand
 from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
+from chatcluster.ports.details import Details
 from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
 from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
@@ -227,7 +228,7 @@ class Changes(msgspec.Struct, frozen=True):
     timeline: int | None = None
 
 
-class Store(Ledger, Families, Protocol):
+class Store(Ledger, Families, Details, Protocol):
     """Chats. One transaction per call, the chat row locked first; ``chat.decide`` decides.
 
     The first write after a failover leaps, see ``chat/timeline.py``.

@@ -1,4 +1,4 @@
-"""What is booked of the attempts at the model, as it is read: by chat, by user, by time."""
+"""What is booked of the attempts at the model, as it is read: by user, by time. One chat's comes with its details."""
 
 from __future__ import annotations
 
@@ -48,8 +48,6 @@ class UsageSums(msgspec.Struct, frozen=True):
 
 class UsageBook(Protocol):
     """It is written by the store, in the transactions that end attempts."""
-
-    async def of_chat(self, chat_id: UUID) -> Bill: ...
 
     async def sums(self, query: UsageQuery, *, limit: int) -> UsageSums:
         """At most ``limit`` groups; the total is of all."""

@@ -15,9 +15,11 @@ from uuid import UUID
 from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, StoreFailed
 from chatcluster.ports import Changes, Chat, DeletedChat
+from chatcluster.ports.details import ChatDetails
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import shown_chat_of
+from chatcluster.postgres.rows import actions_of, shown_chat_of
+from chatcluster.postgres.usage import bill_from
 from chatcluster.texts import in_any_case
 
 SQL = load_queries("chats.sql")
@@ -61,6 +63,12 @@ class ChatReader:
             telemetry.event("chat.damaged", chat_id=str(chat_id), error=str(error))
             return await self._database.autocommit(_get_frame, chat_id, lane=Lane.CHATS)
 
+    async def details(self, chat_id: UUID) -> ChatDetails:
+        try:
+            return await self._database.autocommit(_get_details, chat_id, lane=Lane.CHATS)
+        except StoreFailed:
+            return ChatDetails(await self.get(chat_id))
+
     async def listed(self, wanted: Wanted) -> tuple[Chat, ...]:
         try:
             return tuple(map(shown_chat_of, await self._database.autocommit(_list, "list_chats", wanted)))
@@ -85,6 +93,11 @@ class ChatReader:
 
 async def get_chat(connection: Connection, chat_id: UUID) -> Chat:
     return shown_chat_of(existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
+
+
+async def _get_details(connection: Connection, chat_id: UUID) -> ChatDetails:
+    row = existing(await connection.fetchrow(SQL["select_details"], chat_id), chat_id)
+    return ChatDetails(shown_chat_of(row), actions_of(row["actions"]), bill_from(row["bill"]), row["own_prompt"])
 
 
 async def _get_frame(connection: Connection, chat_id: UUID) -> Chat:

@@ -21,6 +21,7 @@ from chatcluster.ports import (
     NewestMessages,
     Version,
 )
+from chatcluster.ports.details import ChatDetails
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing
 from chatcluster.postgres.history_reader import HistoryReader
@@ -82,6 +83,9 @@ class PostgresReads(PostgresLedger):
 
     async def get(self, chat_id: UUID) -> Chat:
         return await self._chats.get(chat_id)
+
+    async def details(self, chat_id: UUID) -> ChatDetails:
+        return await self._chats.details(chat_id)
 
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)

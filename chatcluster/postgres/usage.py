@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import msgspec
 
 from chatcluster.ports.usage import UsageGroup, UsageQuery, UsageSums
@@ -20,24 +18,18 @@ class PostgresUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def of_chat(self, chat_id: UUID) -> Bill:
-        return await self._database.autocommit(_of_chat, chat_id)
-
     async def sums(self, query: UsageQuery, *, limit: int) -> UsageSums:
         return await self._database.transaction(_sums, query, limit)
 
 
-async def _of_chat(connection: Connection, chat_id: UUID) -> Bill:
-    return _bill_of(await connection.fetchval(SQL["bill_of_chat"], chat_id))
-
-
 async def _sums(connection: Connection, query: UsageQuery, limit: int) -> UsageSums:
     wanted = (query.since, query.until, query.owner_id)
-    total = _bill_of(await connection.fetchval(SQL["total"], *wanted))
+    total = bill_from(await connection.fetchval(SQL["total"], *wanted))
     rows = await connection.fetch(SQL[f"by_{query.group_by}"], *wanted, limit + 1)
-    groups = tuple(UsageGroup(row["key"], _bill_of(row["bill"]), row["name"]) for row in rows[:limit])
+    groups = tuple(UsageGroup(row["key"], bill_from(row["bill"]), row["name"]) for row in rows[:limit])
     return UsageSums(total, groups, has_more=len(rows) > limit)
 
 
-def _bill_of(text: str | None) -> Bill:
+def bill_from(text: str | None) -> Bill:
+    """The sum that the fragment ``bill`` is."""
     return Bill() if text is None else _bill.decode(text)

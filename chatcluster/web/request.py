@@ -83,11 +83,14 @@ class ApiRequest(Request[Account, Credential, State]):
 
     async def owned_chat(self, text: str) -> Chat:
         """The chat of that ID. Raises ``ChatNotFound`` if there is none, or it is somebody else's."""
-        chat_id = parse_chat_id(text)
-        chat = await self.services.store.get(chat_id)
-        if chat.owner_id != self.user.user_id:
-            raise no_such_chat(text)
+        chat = await self.services.store.get(parse_chat_id(text))
+        self.require_owner(chat)
         return chat
+
+    def require_owner(self, chat: Chat) -> None:
+        """Raises ``ChatNotFound`` if the chat is not the caller's."""
+        if chat.owner_id != self.user.user_id:
+            raise no_such_chat(str(chat.id))
 
     async def message_parts(self, content: bodies.Content) -> Parts:
         """``content`` as a message's parts, with what is known of the caller's files in it. Raises ``InvalidRequest``,

@@ -166,6 +166,28 @@ async def test_an_answer_under_way_is_told_again_where_the_database_went_back(wo
     await until_same(there, chat)
 
 
+async def test_an_answer_that_an_edit_ended_is_told_again_where_the_edit_is_lost(world: World) -> None:
+    """P3: what was dropped for the edit is alive again, and its owner goes on with it."""
+    owner, other = await cluster(world)
+    chat, call, _ = await world.answering(owner, "Half an")
+    there = await other.read(chat)
+    await there.until_preview("Half an")
+    standby = Standby(world, chat)
+    owner.lose_database()
+    await other.edit(chat, "hello", "lost")
+    await there.until(lambda each: "user: lost" in each.history)
+    standby.take_over()
+    owner.find_database()
+    await other.send(chat, "next")
+    await there.until_preview("Half an")
+    call.say(" answer")
+    await there.until_preview("Half an answer")
+    call.answer("")
+    (await world.model.next_call()).answer("The next one")
+    await chat.until_status("waiting")
+    await until_same(there, chat)
+
+
 async def test_a_failover_that_lost_nothing_costs_readers_a_fresh_start_and_no_more(world: World) -> None:
     owner, other = await cluster(world)
     chat = await world.one_turn(owner)

@@ -76,8 +76,10 @@ def _check_reports(database: MemoryDatabase, row: ChatRow, violate: Violate) -> 
         if "report" not in told or "timed_out" in told:
             continue
         agent = database.chats[UUID(told["chat_id"])]
-        said = {text_of(message.parts) for message in agent.messages if message.role is Role.ASSISTANT} or {""}
-        if told["report"] not in said:
+        said = {text_of(message.parts) for message in agent.messages if message.role is Role.ASSISTANT}
+        # One that failed had said nothing yet, and may have been asked again since.
+        silent = not told["report"] and (not said or told["status"] == Status.ERROR)
+        if told["report"] not in said and not silent:
             violate(Kind.RESULT, row.id, f"{call_id} was told {told['report'][:80]!r}, which {agent.id} never said")
 
 

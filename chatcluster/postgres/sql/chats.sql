@@ -100,6 +100,12 @@ select {chat} from chats where id = $1 and owner_id = $2
 -- name: select_frame
 select {framed} from chats where id = $1
 
+-- name: select_details
+select {chat}, {actions},
+    (select {bill} from usage_events where chat_id = $1) as bill,
+    (select text from chat_prompts where chat_id = $1) as own_prompt
+from chats where id = $1
+
 -- name: select_state
 -- After the lock, in a statement of its own: the one that waited for the lock sees the other tables as they were before.
 select

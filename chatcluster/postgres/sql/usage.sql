@@ -1,8 +1,5 @@
 -- The queries of usage.py. See queries.py for the form of this file.
 
--- name: bill_of_chat
-select {bill} from usage_events where chat_id = $1
-
 -- fragment: wanted
 usage_events where at >= $1 and at < $2 and ($3::uuid is null or owner_id = $3)
 

@@ -9,7 +9,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
-from chatcluster.chat import ChatSetup, Compact, Interrupt, Status
+from chatcluster.chat import ChatSetup, Compact, Interrupt
 from chatcluster.parts import NewMessage, Role
 from chatcluster.ports import NewChat, checked_choice
 from chatcluster.views import ChatAnswer, ChatDetailsAnswer, chat_answer, chat_details_answer
@@ -88,12 +88,9 @@ async def list_chats(
 async def get_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatDetailsAnswer:
     """One chat, without its history: what it waits for, the tools that its client runs, what it cost, and its own
     system prompt."""
-    chat = await request.owned_chat(chat_id)
-    waits = chat.status is Status.REQUIRES_ACTION or chat.has_agents
-    actions = await request.services.store.actions(chat.id) if waits else ()
-    usage = await request.services.models.spending.usage.of_chat(chat.id)
-    prompt = await request.services.models.prompts.own(chat.id)
-    return chat_details_answer(chat, actions, usage=usage, system_prompt=prompt or None)
+    details = await request.services.store.details(parse_chat_id(chat_id))
+    request.require_owner(details.chat)
+    return chat_details_answer(details)
 
 
 @get("/chats/{chat_id:str}/children", responses=REFUSALS)

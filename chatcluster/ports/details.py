@@ -1,0 +1,31 @@
+"""One chat with what belongs to it and is kept elsewhere. A part of ``Store``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from uuid import UUID
+
+from chatcluster.ports.ledger import Action
+from chatcluster.usage import Bill
+
+if TYPE_CHECKING:
+    from chatcluster.ports.store import Chat
+
+
+class ChatDetails(NamedTuple):
+    """``actions``: what the chat waits for, as ``Ledger.actions`` has it. ``usage``: what all its attempts cost.
+    ``own_prompt``: None if it was never given one; empty if that was taken away again."""
+
+    chat: Chat
+    actions: tuple[Action, ...] = ()
+    usage: Bill = Bill()
+    own_prompt: str | None = None
+
+
+class Details(Protocol):
+    async def details(self, chat_id: UUID) -> ChatDetails:
+        """All of them in one look. Raises ``ChatNotFound``; the caller checks the owner.
+
+        Of a chat whose row is damaged it is the row alone, as far as it can be read.
+        """
+        ...

@@ -1,0 +1,65 @@
+"""One chat with all that belongs to it, in one look, in memory as on Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+from chat_states import assistant, user
+from contract_worlds import OWNER, World, fence_of, open_world
+
+from chatcluster.chat import CallState, FinishTurn, OpenCall
+from chatcluster.errors import ChatNotFound
+from chatcluster.ports import NewChat
+from chatcluster.usage import Bill, Spent, SpentOutcome
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest) -> str | None:
+    return None if request.param == "memory" else request.getfixturevalue("database_url")
+
+
+@pytest.fixture
+async def world(url: str | None) -> AsyncIterator[World]:
+    async with open_world(url) as world:
+        yield world
+
+
+async def new_chat(world: World, system_prompt: str = "") -> UUID:
+    new = NewChat(uuid4(), OWNER, "a chat", None, (user("hello"),), system_prompt=system_prompt)
+    return (await world.store.create(new)).chat.id
+
+
+async def test_a_chat_that_has_nothing_is_its_row_alone(world: World) -> None:
+    chat_id = await world.chat()
+    details = await world.store.details(chat_id)
+    assert details.chat == await world.store.get(chat_id)
+    assert (details.actions, details.usage, details.own_prompt) == ((), Bill(), None)
+
+
+async def test_a_chat_that_does_not_exist_has_no_details(world: World) -> None:
+    with pytest.raises(ChatNotFound):
+        await world.store.details(uuid4())
+
+
+async def test_details_are_of_this_chat_alone(world: World) -> None:
+    chat_id = await new_chat(world, "Be brief.")
+    chat = (await world.claim()).chat
+    await world.store.commit(
+        fence_of(chat),
+        FinishTurn((assistant("yes"),)),
+        spent=(Spent(chat.history_version, 1, chat.epoch, SpentOutcome.COMMITTED, input_tokens=3, cost_micros=2),),
+    )
+    other_id = await new_chat(world, "Be long.")
+    mine, other = await world.store.details(chat_id), await world.store.details(other_id)
+    assert (mine.usage, mine.own_prompt) == (Bill(1, input_tokens=3, cost_micros=2), "Be brief.")
+    assert (other.usage, other.own_prompt) == (Bill(), "Be long.")
+
+
+async def test_what_a_chat_waits_for_is_told_as_the_ledger_tells_it(world: World) -> None:
+    waiting = await world.ask(OpenCall("c1", "look", CallState.APPROVAL, digest="d"))
+    details = await world.store.details(waiting.id)
+    assert [action.call_id for action in details.actions] == ["c1"]
+    assert details.actions == await world.store.actions(waiting.id)
+    assert details.chat == waiting

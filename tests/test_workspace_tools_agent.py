@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -92,8 +93,7 @@ async def test_the_next_owner_attaches_to_the_command_and_it_runs_once(tmp_path:
     async with working(tmp_path) as (place, work):
         place.ledger.calls = (OpenCall("c1", "execute", CallState.STARTED),)
         async with place.turn() as first:
-            with trio.move_on_after(0.5):
-                await first.run("execute", "c1", command=command)
+            await first.run_until_it_prints("execute", "c1", command=command)
         place.chat = msgspec.structs.replace(place.chat, epoch=place.chat.epoch + 1)
         async with place.turn() as second:
             told = await second.run("execute", "c1", command=command)
@@ -106,14 +106,14 @@ async def test_the_next_owner_attaches_to_the_command_and_it_runs_once(tmp_path:
 
 
 async def test_a_stop_ends_all_that_the_command_began(tmp_path: Path) -> None:
-    async with working(tmp_path) as (place, work):
+    async with working(tmp_path) as (place, _):
         place.ledger.chat = msgspec.structs.replace(place.chat, status=Status.INTERRUPTING)
         async with place.turn() as turn:
-            with trio.move_on_after(0.5):
-                await turn.run("execute", command="(while :; do date >> beats; sleep 0.05; done) & wait")
-        before = (work / "beats").read_bytes()
-        await trio.sleep(0.3)
-        assert (work / "beats").read_bytes() == before
+            await turn.run_until_it_prints("execute", "c1", command="(echo $BASHPID; sleep 1000) & wait")
+            told = await turn.run("process_output", process_id="c1")
+        assert (told["success"], told["error"]) == (False, "it was cancelled")
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(turn.printed), 0)
 
 
 async def test_instructions_of_home_and_directory_are_told(tmp_path: Path) -> None:

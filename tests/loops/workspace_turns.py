@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -81,6 +82,7 @@ class Turn:
         self.tools = tools
         self._offered = {tool.name: tool for tool in offered}
         self.printed = b""
+        self.has_printed = trio.Event()
         self.progress: list[str] = []
         self._number = 0
 
@@ -92,10 +94,18 @@ class Turn:
         head = text.partition("\n\n")[0]
         return Told(json.loads(head) if head.startswith("{") else {}, text, result.is_error, result)
 
+    async def run_until_it_prints(self, name: str, call_id: str, /, **arguments: Any) -> None:
+        """The call is cancelled once there is output."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(self.run, name, call_id, **arguments))
+            await self.has_printed.wait()
+            nursery.cancel_scope.cancel()
+
     def _tell(self, news: Progressed | Printed) -> None:
         if isinstance(news, Printed):
             assert news.offset == len(self.printed)
             self.printed += news.data
+            self.has_printed.set()
         elif news.message:
             self.progress.append(news.message)
 

@@ -118,7 +118,14 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
     case "resumed":
       return { attempt: event.attempt };
     case "history_reset":
-      return { ...DROPPED, messages: [], outputs: EMPTY_VIEW.outputs, ready: false, isTruncated: false, resets: view.resets + 1 };
+      return {
+        ...DROPPED,
+        messages: [],
+        outputs: EMPTY_VIEW.outputs,
+        ready: false,
+        isTruncated: false,
+        resets: view.resets + 1,
+      };
     case "queue":
       return { queue: event.queue, queueIsTold: true };
     case "retry":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +38,27 @@ class AgentProcess:
     def client(self) -> AgentClient:
         return over_unix(self.state / SOCKET_NAME)
 
-    async def start(self) -> None:
+    def begin(self) -> None:
         places = [f"--{name}={getattr(self, name)}" for name in ("state", "home", "work")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chatcluster.workspaces.agent", *places, *self._arguments]
         )
+
+    async def start(self) -> None:
+        self.begin()
         with trio.fail_after(START_SECONDS):
             await answering(self.client)
 
-    def end(self, number: int = signal.SIGTERM) -> None:
+    def kill(self) -> None:
         assert self.process is not None
-        self.process.send_signal(number)
-        self.process.wait(10)
+        self.process.kill()
+        self.process.wait()
+
+    async def stop(self) -> None:
+        assert self.process is not None
+        with suppress(WorkspaceUnreachable):
+            await self.client.stop()
+        await trio.to_thread.run_sync(self.process.wait)
 
 
 async def answering(client: AgentClient) -> None:
@@ -70,7 +78,7 @@ async def running_agent(top: Path, *arguments: str) -> AsyncIterator[AgentProces
     try:
         yield agent
     finally:
-        agent.end(signal.SIGKILL)
+        agent.kill()
 
 
 def request(kind: Kind, *, chat: str = "chat", epoch: int = 1, digest: str = "d", **values: Any) -> CallRequest:

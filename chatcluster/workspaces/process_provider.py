@@ -11,12 +11,9 @@ what it said. One that ends by itself is ``failed`` until it is started again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import os
 import re
-import signal
 import subprocess
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -41,8 +38,6 @@ REMOVE_SECONDS = 120.0
 SAID_BYTES_MAX = 4 << 10
 FIRST_USER_ID = 1_000_000
 USER_IDS = 1 << 20
-FIRST_PASSED_DESCRIPTOR = 20
-"""``launch.sh`` opens lower ones."""
 
 UIDS_MISSING = "owners are not kept apart by user IDs: that takes root, and a directory and packages that all can read"
 
@@ -51,12 +46,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 @dataclass
 class _Sandbox:
-    """One that was started. ``process`` is bubblewrap, ``agent_id`` its process 1 as seen from here."""
+    """One that was started; ``process`` is bubblewrap."""
 
     process: subprocess.Popen[bytes]
     said: Path
     group: cgroups.Group
-    agent_id: int = 0
 
 
 class ProcessProvider:
@@ -148,18 +142,13 @@ class ProcessProvider:
     async def _start(self, spec: WorkspaceSpec) -> None:
         place = self._place(spec.workspace_id)
         self._ends.pop(spec.workspace_id, None)
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            sandbox = self._begin(spec, place, writing)
+            sandbox = self._begin(spec, place)
         except OSError as error:
-            os.close(reading)
             raise SandboxFailed(f"the sandbox cannot be started: {error}") from None
-        finally:
-            os.close(writing)
         self._sandboxes[spec.workspace_id] = sandbox
         try:
             with trio.fail_after(START_SECONDS):
-                await _hear(reading, sandbox)
                 await self._wait_for_agent(spec.workspace_id)
         except trio.TooSlowError:
             await self._stop(spec.workspace_id)
@@ -181,36 +170,29 @@ class ProcessProvider:
             self._look()
         raise SandboxFailed(self._ends[workspace_id])
 
-    def _begin(self, spec: WorkspaceSpec, place: Place, information: int) -> _Sandbox:
+    def _begin(self, spec: WorkspaceSpec, place: Place) -> _Sandbox:
         (place.state / SOCKET_NAME).unlink(missing_ok=True)
         group = cgroups.make_group(
             spec.workspace_id, memory_bytes=spec.limits.memory_bytes, processes_max=spec.limits.processes_max
         )
         said = place.directory / "said"
-        passed = fcntl.fcntl(information, fcntl.F_DUPFD, FIRST_PASSED_DESCRIPTOR)
-        try:
-            with said.open("wb") as output:
-                process = subprocess.Popen(
-                    self._command(spec, place, group, passed),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(passed,),
-                    env={"PATH": os.environ.get("PATH", os.defpath)},
-                    start_new_session=True,
-                )
-        finally:
-            os.close(passed)
+        with said.open("wb") as output:
+            process = subprocess.Popen(
+                self._command(spec, place, group),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                start_new_session=True,
+            )
         return _Sandbox(process, said, group)
 
-    def _command(self, spec: WorkspaceSpec, place: Place, group: cgroups.Group, information: int) -> list[str]:
+    def _command(self, spec: WorkspaceSpec, place: Place, group: cgroups.Group) -> list[str]:
         user = self._user_id(spec)
-        bwrap = bubblewrap(spec, place, self._interpreter)
-        bwrap[1:1] = ["--info-fd", str(information)]
         has_image = place.image.exists()
         launch = ["/bin/sh", str(Path(__file__).with_name("launch.sh")), str(place.directory)]
         launch += ["" if user is None else str(user), str(place.image) if has_image else ""]
-        launch += [*map(str, group.entrances), "--", *bwrap]
+        launch += [*map(str, group.entrances), "--", *bubblewrap(spec, place, self._interpreter)]
         return disks.in_own_mounts(launch) if has_image else launch
 
     async def _stop(self, workspace_id: str) -> None:
@@ -219,9 +201,8 @@ class ProcessProvider:
         sandbox = self._sandboxes.get(workspace_id)
         if sandbox is None:
             return
-        if sandbox.agent_id:
-            _signal(sandbox.agent_id, signal.SIGTERM)
-        with trio.move_on_after(STOP_SECONDS):
+        with trio.move_on_after(STOP_SECONDS), suppress(WorkspaceUnreachable):
+            await over_unix(self.socket_path(workspace_id)).stop()
             await _wait(sandbox.process)
         if sandbox.process.poll() is None:
             sandbox.process.kill()
@@ -283,25 +264,12 @@ def _leads_all_to(root: Path) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in (root, *root.parents))
 
 
-async def _hear(pipe: int, sandbox: _Sandbox) -> None:
-    """What bubblewrap tells of the sandbox once it is made; nothing, if it ends before that."""
-    async with trio.lowlevel.FdStream(pipe) as stream:
-        told = b"".join([bytes(piece) async for piece in stream])
-    if told:
-        sandbox.agent_id = json.loads(told)["child-pid"]
-
-
 async def _wait(process: subprocess.Popen[bytes]) -> None:
     descriptor = os.pidfd_open(process.pid)
     try:
         await trio.lowlevel.wait_readable(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _signal(process_id: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(process_id, number)
 
 
 def _said(sandbox: _Sandbox) -> str:

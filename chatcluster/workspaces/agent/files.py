@@ -21,6 +21,7 @@ EDITS_MAX = 100
 FILES_MAX = 100
 CHARACTER_BYTES_MAX = 4
 NEW_FILE_MODE = 0o644
+_CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 def read(places: Places, path: str, offset: int, limit: int) -> FileAnswer:
@@ -226,11 +227,11 @@ def _mode(target: bytes) -> int:
 
 def _is_text(content: bytes) -> bool:
     """UTF-8 without a zero byte. A piece may begin and end within a character."""
-    if b"\0" in content:
-        return False
-    begin = next((place for place in range(min(CHARACTER_BYTES_MAX, len(content))) if content[place] & 0xC0 != 0x80), 0)
+    head = content[: CHARACTER_BYTES_MAX - 1]
+    begin = len(head) - len(head.lstrip(_CONTINUATION))
     try:
         content[begin:].decode()
     except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data" and len(content) - begin - error.start < CHARACTER_BYTES_MAX
-    return True
+        is_cut = error.reason == "unexpected end of data" and len(content) - begin - error.start < CHARACTER_BYTES_MAX
+        return is_cut and b"\0" not in content
+    return b"\0" not in content

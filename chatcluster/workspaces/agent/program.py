@@ -1,11 +1,13 @@
 """The program: its arguments, and the order in which it begins and ends.
 
-ledger ⊃ reaper ⊃ calls ⊃ server. At SIGTERM it takes no further requests, ends what runs and says so in the ledger.
+ledger ⊃ reaper ⊃ calls ⊃ server. ``POST /stop`` ends what runs, says so in the ledger, and ends the agent. No signal
+does, as what runs in the sandbox could send it: process 1 gets none from there that it has no handler for.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import resource
 import signal
@@ -29,7 +31,9 @@ from chatcluster.workspaces.agent.server import Server, listen
 SOCKET_NAME = "agent.sock"
 ALIVE_NAME = "alive"
 ALIVE_SECONDS = 1.0
-STOPPED = "the workspace was stopped"
+LOCK_NAME = "lock"
+LOCK_SECONDS = 3.0
+LOCK_LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         _limit(arguments)
         become_parent_of_orphans()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         trio.run(run, arguments)
     except (OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"Error: the agent cannot run: {error}")
@@ -68,7 +73,8 @@ def parse(argv: Sequence[str] | None) -> Arguments:
 
 
 async def run(arguments: Arguments) -> None:
-    """Until SIGTERM."""
+    """Until it is stopped. Raises ``OSError`` and ``sqlite3.Error`` where it cannot begin."""
+    await _be_the_only_one(arguments.state)
     ledger = Ledger(arguments.state)
     processes = Processes()
     places = Places(arguments.home, arguments.work)
@@ -78,14 +84,27 @@ async def run(arguments: Arguments) -> None:
         calls.recover(_last_seen(alive))
         await nursery.start(processes.reap)
         nursery.start_soon(_stay_alive, alive)
-        server = Server(Routes(calls, processes, places, has_desktop=False).answer)
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            listener = listen(arguments.state / SOCKET_NAME)
-            nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
-            await anext(aiter(signals))
-        await calls.end_all(STOPPED)
+        routes = Routes(calls, processes, places, has_desktop=False)
+        listener = listen(arguments.state / SOCKET_NAME)
+        nursery.start_soon(partial(trio.serve_listeners, Server(routes.answer).serve, [listener]))
+        await routes.stopped.wait()
         nursery.cancel_scope.cancel()
     ledger.close()
+
+
+async def _be_the_only_one(state: Path) -> None:
+    """One agent before this one may be about to end; another one that stays is an error. Held until this one ends."""
+    lock = os.open(state / LOCK_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = trio.current_time() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if trio.current_time() > deadline:
+                raise OSError("another one has this ledger") from None
+            await trio.sleep(LOCK_LOOK_SECONDS)
+        else:
+            return
 
 
 def _limit(arguments: Arguments) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
+import trio
 
 from chatcluster import __version__
 from chatcluster.workspace_wire import (
@@ -28,6 +29,8 @@ from chatcluster.workspaces.agent.refused import Refused
 from chatcluster.workspaces.agent.server import Request
 from chatcluster.workspaces.agent.surroundings import instructions, system_name
 
+STOPPED = "the workspace was stopped"
+
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
@@ -38,6 +41,7 @@ class Routes:
     places: Places
     has_desktop: bool
     started_at: float = field(default_factory=time.time)
+    stopped: trio.Event = field(default_factory=trio.Event)
 
     async def answer(self, request: Request) -> msgspec.Struct:
         """Raises ``Refused``."""
@@ -63,6 +67,10 @@ class Routes:
             case ("GET", "diff"):
                 return await diff(self.processes, self.places, query.get("base", ""), query.get("directory", ""))
             case ("GET", "status"):
+                return self._status()
+            case ("POST", "stop"):
+                await self.calls.end_all(STOPPED)
+                self.stopped.set()
                 return self._status()
         raise Refused(Code.NOT_FOUND, f"there is no {request.method} /{'/'.join(request.path)}")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -54,14 +55,16 @@ _REFUSALS: dict[str, type[WorkspaceRefused]] = {Code.CALL_CONFLICT: CallConflict
 def over_unix(path: Path) -> AgentClient:
     """The agent that listens on this socket; its path may be longer than a socket's address."""
 
-    async def dial() -> trio.abc.Stream:
-        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        try:
-            return await trio.open_unix_socket(f"/proc/self/fd/{directory}/{path.name}")
-        finally:
-            os.close(directory)
+    return AgentClient(partial(dial_unix, path))
 
-    return AgentClient(dial)
+
+async def dial_unix(path: Path) -> trio.abc.Stream:
+    """Raises ``OSError``."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return await trio.open_unix_socket(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
 
 
 def over_tcp(host: str, port: int, *, path: str, token: str) -> AgentClient:

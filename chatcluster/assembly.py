@@ -24,6 +24,7 @@ from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.usage import PostgresUsage
+from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.push_parts import push_parts
 from chatcluster.redis.connections import RedisConnection
 from chatcluster.redis.pubsub import RedisPubSub
@@ -37,6 +38,7 @@ from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
+from chatcluster.tools.workspaces import WorkspaceTools
 from chatcluster.transitions import Transitions
 from chatcluster.uploads import Uploads
 from chatcluster.web.browsers import Browsers
@@ -44,6 +46,7 @@ from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
+from chatcluster.workspaces.directory import WorkspaceDirectory
 
 
 def outside_of(
@@ -58,13 +61,21 @@ def outside_of(
     """What the loops work with."""
     store = PostgresStore(database)
     agents = AgentTools(store, Transitions(store, notices, limits), database.settings)
+    rows = PostgresWorkspaces(database)
+    workspaces = WorkspaceTools(
+        rows,
+        WorkspaceDirectory(rows, Keyring.parse(database.settings.encryption_keys)),
+        store,
+        per_user_max=database.settings.workspaces_per_user,
+    )
+    boxes = Composition(agents, ClientTools(), workspaces, mcp, reserved={READ_RESULT})
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
-        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
+        toolbox=WithReadResult(boxes, store),
         limits=limits,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -132,7 +131,7 @@ async def test_an_agent_that_is_killed_costs_an_error_result(tmp_path: Path) -> 
         place = Place()
         place.directory.found = agent.client
         async with place.turn() as turn:
-            agent.end(signal.SIGKILL)
+            agent.kill()
             with trio.fail_after(6):
                 told = await turn.run("execute", command="ls")
         assert told.is_error

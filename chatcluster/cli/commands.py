@@ -90,9 +90,7 @@ def commands() -> None:
 )
 @click.option("--verbose", is_flag=True, help="Show everything that the replicas log, not only warnings")
 @settings_flags(*(name for name in ALL if name not in NOT_FOR_UP))
-def up(
-    *, replicas: int, port: int, host: str, data_dir: Path, workspaces: bool, verbose: bool, **flags: Any
-) -> None:
+def up(*, replicas: int, port: int, host: str, data_dir: Path, workspaces: bool, verbose: bool, **flags: Any) -> None:
     """Start a whole cluster on this machine.
 
     Postgres and Redis are embedded unless URLs are given, and without --llm-base-url a simulated model

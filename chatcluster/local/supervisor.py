@@ -196,9 +196,7 @@ class _Supervisor:
         await ensure_default_template(settings)
         environment = replica_environment(settings)
         environment[env_name("workspaces_dir")] = str(local_cluster.workspaces_dir(self._data_dir))
-        keeper = self._keeper(
-            "workspace-host", _workspaces_command, environment, stop_seconds=WORKSPACES_STOP_SECONDS
-        )
+        keeper = self._keeper("workspace-host", _workspaces_command, environment, stop_seconds=WORKSPACES_STOP_SECONDS)
         await nursery.start(keeper.run)
         nursery.start_soon(self._follow_log, keeper)
         self._workspaces = keeper

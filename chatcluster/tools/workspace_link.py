@@ -76,14 +76,23 @@ class Directory(Protocol):
         ...
 
 
+Touched = Callable[[WorkspaceRow], None]
+"""Called with a workspace whose files may have changed. Never waits."""
+
+
+def nobody_looks(_workspace: WorkspaceRow) -> None:
+    """Nobody wants to know what changed."""
+
+
 class Link:
     """``has_been_silent``: in this turn a tool has found that it does not answer."""
 
-    def __init__(self, chat: Chat, rows: Workspaces, directory: Directory) -> None:
+    def __init__(self, chat: Chat, rows: Workspaces, directory: Directory, touched: Touched = nobody_looks) -> None:
         self.chat = chat
         self.rows = rows
         self.has_been_silent = False
         self._directory = directory
+        self._touched = touched
         self._row: WorkspaceRow | None = None
         self._place: Workspace | None = None
         self._bumped_at = -math.inf
@@ -143,6 +152,11 @@ class Link:
         except Refused:
             return False
         return True
+
+    def touch(self) -> None:
+        """Files may have changed there."""
+        if self._row is not None:
+            self._touched(self._row)
 
     async def bump(self) -> None:
         """Somebody works here: that keeps it running."""

@@ -24,6 +24,8 @@ from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.usage import PostgresUsage
+from chatcluster.postgres.workspace_diffs import PostgresWorkspaceDiffs
+from chatcluster.postgres.workspace_hosts import PostgresWorkspaceHosts
 from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.push_parts import push_parts
 from chatcluster.redis.connections import RedisConnection
@@ -46,7 +48,21 @@ from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
+from chatcluster.web.workspace_services import WorkspaceServices
+from chatcluster.workspace_changes import WorkspaceChanges
 from chatcluster.workspaces.directory import WorkspaceDirectory
+
+
+def workspaces_of(database: Database, pubsub: RedisPubSub, keyring: Keyring) -> WorkspaceServices:
+    """Where chats work, for tools and routes."""
+    rows = PostgresWorkspaces(database)
+    directory = WorkspaceDirectory(rows, keyring)
+    return WorkspaceServices(
+        rows=rows,
+        hosts=PostgresWorkspaceHosts(database),
+        directory=directory,
+        changes=WorkspaceChanges(PostgresWorkspaceDiffs(database), directory, pubsub),
+    )
 
 
 def outside_of(
@@ -55,20 +71,21 @@ def outside_of(
     pubsub: RedisPubSub,
     model: Model,
     mcp: Toolbox,
+    workspaces: WorkspaceServices,
     notices: Notices,
     limits: SpendingLimits,
 ) -> Outside:
     """What the loops work with."""
     store = PostgresStore(database)
     agents = AgentTools(store, Transitions(store, notices, limits), database.settings)
-    rows = PostgresWorkspaces(database)
-    workspaces = WorkspaceTools(
-        rows,
-        WorkspaceDirectory(rows, Keyring.parse(database.settings.encryption_keys)),
+    places = WorkspaceTools(
+        workspaces.rows,
+        workspaces.directory,
         store,
         per_user_max=database.settings.workspaces_per_user,
+        touched=workspaces.changes.touched,
     )
-    boxes = Composition(agents, ClientTools(), workspaces, mcp, reserved={READ_RESULT})
+    boxes = Composition(agents, ClientTools(), places, mcp, reserved={READ_RESULT})
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
@@ -92,6 +109,7 @@ def services_of(
     directory: ModelDirectory,
     mcp: McpTools,
     mcp_servers: McpServers,
+    workspaces: WorkspaceServices,
     keyring: Keyring,
 ) -> Services:
     """What routes work with."""
@@ -118,4 +136,5 @@ def services_of(
             client=mcp,
             sign_ins=SignIns(outside.store, mcp_servers, transitions),
         ),
+        workspaces=workspaces,
     )

@@ -143,7 +143,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "workspace.row_unreadable": "a workspace's row cannot be read by this version, and is passed over",
         "workspace.started": "the agent of a workspace answers, and how long that took",
         "workspace.state": "a workspace came to another state, and whether that was wanted still",
-        "workspace.sweep_failed": "calls that nobody waits for could not be looked up or cancelled; the next look tries",
+        "workspace.sweep_failed": "calls that nobody waits for could not be looked up, or cancelled; tried again",
         "workspace.template_unreadable": "a template cannot be read by this version, and is left out",
     },
     Level.WARNING: {

@@ -28,7 +28,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.assembly import outside_of, services_of
+from chatcluster.assembly import outside_of, services_of, workspaces_of
 from chatcluster.audience import Audience
 from chatcluster.config import Settings, require_key, require_servers
 from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
@@ -59,7 +59,6 @@ from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
 from chatcluster.redis.pubsub import RedisPubSub
-from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.series import Tally
 from chatcluster.spending_limits import SpendingLimits
@@ -76,6 +75,7 @@ from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Services
+from chatcluster.workspace_watch import WorkspaceWatch
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -139,10 +139,11 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
+        workspaces = workspaces_of(database, self._pubsub, keyring)
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
         outside = replace(
-            outside_of(database, redis, self._pubsub, model, mcp.toolbox, notices, spending),
+            outside_of(database, redis, self._pubsub, model, mcp.toolbox, workspaces, notices, spending),
             windows=catalogue_windows(lambda: directory.known, settings),
         )
         store, streams = outside.store, outside.streams
@@ -152,16 +153,8 @@ class _Process:
         )
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
-        self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
-        self._replica = Replica(
-            name=settings.display_name(port),
-            address=settings.advertised_address(port),
-            settings=settings,
-            outside=outside,
-            publisher=self._publisher,
-            notices=notices,
-            on_incarnation=partial(_say_ready, ready_fd, port),
-            on_drain_asked=self._drain_asked,
+        self._watches = Watches(
+            store=store, pubsub=self._pubsub, settings=settings, audience=audience, diffs=workspaces.changes
         )
         notices.set_learner(self._feeds.learn)
         self._titling = Titling(PostgresTitles(database), model, notices, settings)
@@ -178,6 +171,7 @@ class _Process:
             directory=directory,
             mcp=mcp,
             mcp_servers=mcp_servers,
+            workspaces=workspaces,
             keyring=keyring,
         )
         self.tally = Tally(services.overview.series)
@@ -219,6 +213,10 @@ class _Process:
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
             self._titling.run,
+            services.workspaces.changes.run,
+            WorkspaceWatch(
+                services.workspaces.rows, services.workspaces.hosts, self._settings, lambda: self._replica.worker_id
+            ).run,
         )
 
     @classmethod

@@ -31,7 +31,7 @@ from chatcluster.events import ChatChangeEvent, body, named
 from chatcluster.notices import DIFF_STATUS, Lifecycle, lifecycle_in
 from chatcluster.parts import encode
 from chatcluster.ports import VERSION_MAX, Changes, Chat, PubSub, Store, Subscription, owner_channel
-from chatcluster.ports.workspace_diffs import DiffStatus, WorkspaceDiffs
+from chatcluster.ports.workspace_diffs import DiffStatus, DiffStatuses
 from chatcluster.shown import Listed, Notice
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
@@ -91,7 +91,7 @@ def diff_notice(chat_id: UUID, status: DiffStatus) -> Notice:
 class Watch:
     """One user's list on this replica."""
 
-    def __init__(self, owner_id: UUID, *, store: Store, pubsub: PubSub, diffs: WorkspaceDiffs | None = None) -> None:
+    def __init__(self, owner_id: UUID, *, store: Store, pubsub: PubSub, diffs: DiffStatuses | None = None) -> None:
         self.owner_id = owner_id
         self.subscribers: dict[Subscriber, None] = {}
         self.listening = trio.Event()
@@ -227,7 +227,7 @@ class Watches:
         pubsub: PubSub,
         settings: Settings,
         audience: Audience,
-        diffs: WorkspaceDiffs | None = None,
+        diffs: DiffStatuses | None = None,
     ) -> None:
         self._store = store
         self._pubsub = pubsub

@@ -8,8 +8,8 @@ is told ``diff_status``, with the payload.
 
 What is compared with stays the commit that was found first; if that is gone, it is the one that is checked out.
 
-What happens on failure: nothing is told, and the next touch looks again. At most ``LOOKS_AT_ONCE`` workspaces are looked
-at at a time.
+What happens on failure: nothing is told, and the next touch looks again. At most ``LOOKS_AT_ONCE`` workspaces are
+looked at at a time.
 """
 
 from __future__ import annotations
@@ -119,6 +119,10 @@ class WorkspaceChanges:
     async def status(self, chat_id: UUID) -> DiffStatus | None:
         """The same in short."""
         return await self._diffs.status(chat_id)
+
+    async def statuses(self, owner_id: UUID, limit: int) -> dict[UUID, DiffStatus]:
+        """Those of a user's chats that changed last."""
+        return await self._diffs.statuses(owner_id, limit)
 
 
 async def _against_the_first(agent: Workspace, known: FoundDiff | None) -> DiffAnswer:

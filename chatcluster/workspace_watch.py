@@ -37,7 +37,7 @@ class WorkspaceWatch:
         workspaces: Workspaces,
         hosts: WorkspaceHosts,
         settings: Settings,
-        worker_id: Callable[[], UUID | None],
+        worker_id: Callable[[], UUID],
     ) -> None:
         self._workspaces = workspaces
         self._hosts = hosts
@@ -66,11 +66,6 @@ class WorkspaceWatch:
         if not heartbeats:
             return SELDOM_SECONDS
         if now >= self._bumped_at + BUMP_SECONDS:
-            await self._bump()
             self._bumped_at = now
+            await self._workspaces.bump_owned(self._worker_id())
         return min(LOOK_SECONDS, self._detector.seconds_to_verdict(now) or LOOK_SECONDS)
-
-    async def _bump(self) -> None:
-        worker_id = self._worker_id()
-        if worker_id is not None:
-            await self._workspaces.bump_owned(worker_id)

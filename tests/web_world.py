@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import httpx
 import msgspec
 import trio
+from loops.workspace_fakes import FakeAgent, FakeDirectory
 
 from chatcluster import tokens
 from chatcluster.audience import Audience
@@ -42,6 +43,9 @@ from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.responses import MemoryResponses
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
+from chatcluster.memory.workspace_diffs import MemoryWorkspaceDiffs
+from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
+from chatcluster.memory.workspaces import MemoryWorkspaces
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -64,6 +68,8 @@ from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
+from chatcluster.web.workspace_services import WorkspaceServices
+from chatcluster.workspace_changes import WorkspaceChanges
 
 OPENING = b": open\nretry: 500\n"
 
@@ -267,6 +273,8 @@ class World:
         self.mcp_servers = MemoryMcpServers(self.database)
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
+        self.agent = FakeAgent()
+        """Of every workspace."""
         self.push_key: str | None = "public"
         self.limits = Limits()
         self.limit_rows = MemoryLimits(self.database)
@@ -306,6 +314,12 @@ class World:
                 admin=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
+            ),
+            workspaces=WorkspaceServices(
+                rows=MemoryWorkspaces(self.database),
+                hosts=MemoryWorkspaceHosts(self.database),
+                directory=(found := FakeDirectory(self.agent)),
+                changes=WorkspaceChanges(MemoryWorkspaceDiffs(self.database), found, self.pubsub),
             ),
         )
 

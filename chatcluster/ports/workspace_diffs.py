@@ -40,19 +40,23 @@ class FoundDiff(msgspec.Struct, frozen=True, kw_only=True):
     diff: DiffAnswer
 
 
-class WorkspaceDiffs(Protocol):
+class DiffStatuses(Protocol):
+    async def status(self, chat_id: UUID) -> DiffStatus | None:
+        """Of the workspace that the chat has; None if nobody has looked into it."""
+        ...
+
+    async def statuses(self, owner_id: UUID, limit: int) -> dict[UUID, DiffStatus]:
+        """Of a user's chats, by their IDs: those that changed last."""
+        ...
+
+
+class WorkspaceDiffs(DiffStatuses, Protocol):
     async def put(self, workspace: WorkspaceRow, diff: DiffAnswer) -> DiffStatus | None:
         """What was found now. None if that is what was known, or if the workspace is gone."""
         ...
 
     async def diff(self, chat_id: UUID) -> FoundDiff | None:
-        """Of the workspace that the chat has; None if nobody has looked into it."""
-        ...
-
-    async def status(self, chat_id: UUID) -> DiffStatus | None: ...
-
-    async def statuses(self, owner_id: UUID, limit: int) -> dict[UUID, DiffStatus]:
-        """Of a user's chats, by their IDs: those that changed last."""
+        """All of it."""
         ...
 
 

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 import trio
-from workspace_rows import OWNER, RowsWorld, memory_rows
+from contract_worlds import OWNER
+from workspace_rows import RowsWorld, memory_rows
 
 from chatcluster.memory import MemoryDatabase, MemoryPubSub
 from chatcluster.memory.broker import MemoryBroker
@@ -18,39 +19,19 @@ from chatcluster.notices import lifecycle_in
 from chatcluster.ports import owner_channel
 from chatcluster.ports.workspaces import WorkspaceRow
 from chatcluster.workspace_changes import LOOK_SECONDS_MAX, PAUSES, WorkspaceChanges
-from chatcluster.workspace_errors import WorkspaceRefused
 from chatcluster.workspace_wire import DiffAnswer
 from loops.workspace_fakes import FakeAgent, FakeDirectory
 
 TOLD_SECONDS = 2.0
 
 
-class GitAgent(FakeAgent):
-    """``says`` is what its git says, after ``takes`` seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.says = DiffAnswer(is_repository=True, base="c1", digest="0")
-        self.takes = 0.0
-        self.bases: list[str] = []
-        self.forgets: set[str] = set()
-
-    async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer:
-        await super().diff(base=base, directory=directory)
-        self.bases.append(base)
-        if base in self.forgets:
-            raise WorkspaceRefused("diff_failed", "no such commit")
-        await trio.sleep(self.takes)
-        return self.says
-
-
 class Scene:
-    def __init__(self, world: RowsWorld, row: WorkspaceRow, agent: GitAgent, changes: WorkspaceChanges) -> None:
+    def __init__(self, world: RowsWorld, row: WorkspaceRow, agent: FakeAgent, changes: WorkspaceChanges) -> None:
         self.world, self.row, self.agent, self.changes = world, row, agent, changes
         self.told: list[tuple[float, UUID, int]] = []
 
     def edit(self, digest: str, **fields: Any) -> None:
-        self.agent.says = DiffAnswer(is_repository=True, base="c1", digest=digest, **fields)
+        self.agent.git_says = DiffAnswer(is_repository=True, base="c1", digest=digest, **fields)
 
     async def version(self) -> int:
         status = await self.world.diffs.status(self.row.chat_id)
@@ -65,7 +46,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def open_scene() -> AsyncIterator[Scene]:
-    agent, pubsub = GitAgent(), MemoryPubSub(MemoryBroker())
+    agent, pubsub = FakeAgent(), MemoryPubSub(MemoryBroker())
     async with memory_rows(MemoryDatabase()) as world, trio.open_nursery() as nursery:
         await world.template()
         row = await world.running(await world.host())
@@ -105,7 +86,7 @@ async def test_an_edit_is_told_within_2_s_and_once(scene: Scene) -> None:
 
 
 async def test_what_is_touched_while_it_is_looked_at_is_looked_at_once_more(scene: Scene) -> None:
-    scene.agent.takes = 0.3
+    scene.agent.git_takes = 0.3
     scene.changes.touched(scene.row)
     await trio.sleep(0.3)
     scene.edit("1")
@@ -118,7 +99,7 @@ async def test_what_is_touched_while_it_is_looked_at_is_looked_at_once_more(scen
 
 
 async def test_p10_a_large_repository_is_not_kept_busy(scene: Scene) -> None:
-    scene.agent.takes = 2.0
+    scene.agent.git_takes = 2.0
     for _ in range(600):
         scene.changes.touched(scene.row)
         await trio.sleep(0.1)

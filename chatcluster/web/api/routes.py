@@ -13,8 +13,11 @@ from chatcluster.web.api import (
     models,
     prompts,
     streams,
+    templates,
     tool_calls,
     usage,
+    workspace_diffs,
+    workspaces,
 )
 
 ROUTES = [
@@ -30,4 +33,7 @@ ROUTES = [
     *prompts.ROUTES,
     *files.ROUTES,
     *usage.ROUTES,
+    *workspace_diffs.ROUTES,
+    *templates.ROUTES,
+    *workspaces.ROUTES,
 ]

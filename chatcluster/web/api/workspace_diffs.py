@@ -58,7 +58,8 @@ async def get_diff(
         QueryParameter(description="A commit to compare with, such as HEAD", max_length=COMMIT_CHARACTERS_MAX),
     ] = None,
 ) -> ChatDiffAnswer:
-    """What has changed in the chat's workspace: as it is now, or as it was found last where it does not run. An agent's is that of the chat at the top of its family."""
+    """What has changed in the chat's workspace: as it is now, or as it was found last where it does not run. An agent's
+    is that of the chat at the top of its family."""
     chat = await request.owned_chat(chat_id)
     services = request.services.workspaces
     row = await services.rows.of_chat(chat.family_id)

@@ -29,7 +29,7 @@ class CreateWorkspace(Body, frozen=True, kw_only=True):
     chat_id: UUID
     template: Annotated[str, msgspec.Meta(description="Its name, or its ID")]
     name: Annotated[str | None, msgspec.Meta(description="Default: the template's, and four characters")] = None
-    parameters: Annotated[dict[str, Any], msgspec.Meta(description="Values for the template's parameters")] = {}
+    parameters: dict[str, Any] = {}
 
 
 class WorkspaceAnswer(msgspec.Struct, frozen=True):

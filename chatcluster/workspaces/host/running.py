@@ -30,6 +30,11 @@ class Running:
     def may_have_calls(self) -> bool:
         return bool(self.calls) or self.puts != self.asked_at_put
 
+    def forget(self, call: RunningCall) -> None:
+        """It was cancelled: the agent is asked once more what runs."""
+        self.calls = tuple(other for other in self.calls if other != call)
+        self.asked_at_put = -1
+
 
 class RunningWorkspaces:
     def __init__(self) -> None:

@@ -54,6 +54,7 @@ class Sweep:
         self._cancelling.add((running, call))
         try:
             await running.agent.cancel(closed.call_id, closed.epoch, chat_id=str(closed.chat_id), foreground_only=True)
+            running.forget(call)
             telemetry.event("workspace.call_cancelled", chat_id=str(closed.chat_id), call_id=closed.call_id)
         except (WorkspaceUnreachable, WorkspaceRefused, StaleEpoch) as error:
             telemetry.event("workspace.sweep_failed", error=str(error))

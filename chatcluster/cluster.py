@@ -59,6 +59,7 @@ from chatcluster.readiness import Readiness
 from chatcluster.redis.connections import RedisConnection, open_redis
 from chatcluster.redis.health import RedisHealth
 from chatcluster.redis.pubsub import RedisPubSub
+from chatcluster.replica import Replica
 from chatcluster.secrets import Keyring
 from chatcluster.series import Tally
 from chatcluster.spending_limits import SpendingLimits
@@ -155,6 +156,16 @@ class _Process:
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(
             store=store, pubsub=self._pubsub, settings=settings, audience=audience, diffs=workspaces.changes
+        )
+        self._replica = Replica(
+            name=settings.display_name(port),
+            address=settings.advertised_address(port),
+            settings=settings,
+            outside=outside,
+            publisher=self._publisher,
+            notices=notices,
+            on_incarnation=partial(_say_ready, ready_fd, port),
+            on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
         self._titling = Titling(PostgresTitles(database), model, notices, settings)

@@ -14,7 +14,7 @@ def shown(*pieces: tuple[int, str]) -> list[str]:
 
 
 def test_lines_are_shown_when_they_end_and_the_last_one_with_the_call() -> None:
-    assert shown((0, "on"), (2, "e\ntwo\r\nth"), (10, "ree")) == ["one", "two", "three"]
+    assert shown((0, "on"), (2, "e\ntwo\r\nth"), (11, "ree")) == ["one", "two", "three"]
 
 
 def test_what_another_replica_tells_again_is_not_shown_twice() -> None:

@@ -1,4 +1,4 @@
-"""What has changed in workspaces, as it was found last: kept once per change, with the workspace, and told by version."""
+"""What has changed in workspaces, as it was found last: kept once per change, with the workspace, told by version."""
 
 from __future__ import annotations
 

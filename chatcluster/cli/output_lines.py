@@ -1,4 +1,4 @@
-"""What running calls print, line by line, for a terminal: nothing twice, and nothing that would command the terminal."""
+"""What running calls print, line by line, for a terminal: nothing twice, and nothing that commands the terminal."""
 
 from __future__ import annotations
 

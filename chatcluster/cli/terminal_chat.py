@@ -10,8 +10,9 @@ typed meanwhile steers the turn: it goes in behind the next results of its tools
 before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`` sends a file along with the next
 message. ``/compact`` at the prompt has the chat summarised.
 
-Calls of tools and their results are told in a few words, and what a call prints as it comes. A call that waits for an approval is shown, and asked about
-where somebody can be asked; else the chat is left as it is, and may be gone on with later.
+Calls of tools and their results are told in a few words, and what a call prints as it comes. A call that waits for an
+approval is shown, and asked about where somebody can be asked; else the chat is left as it is, and may be gone on with
+later.
 """
 
 from __future__ import annotations

@@ -144,6 +144,7 @@ class Settings:
     # tools
     tools_concurrent: int = setting(8, "Tool calls of one step that run at a time", minimum=1, maximum=100)
     approval_seconds: float = setting(86_400.0, "How long a tool call waits for a person's approval", minimum=1)
+    mcp_approvals: bool = setting(False, "Let programs at /mcp approve the calls of their own chats")
     sign_in_seconds: float = setting(86_400.0, "How long a tool call waits for its user to sign in", minimum=1)
     client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -110,3 +111,21 @@ async def ran(client: AgentClient, command: str, **values: Any) -> CallAnswer:
 
 def _fields(answer: CallAnswer) -> dict[str, Any]:
     return {name: getattr(answer, name) for name in answer.__struct_fields__}
+
+
+def a_sleep(number: int = 0) -> str:
+    """A command that lasts, and is no other test's."""
+    return f"sleep {100_000 + 10 * os.getpid() + number}"
+
+
+def runs(command: str) -> bool:
+    """Whether a process of exactly this command is there, in whatever sandbox."""
+    wanted = command.replace(" ", "\0").encode() + b"\0"
+    return any(_command_line(path) == wanted for path in Path("/proc").glob("[0-9]*"))
+
+
+def _command_line(path: Path) -> bytes:
+    try:
+        return (path / "cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from agent_process import AgentProcess, ended, execute, ran, request, running_agent
+from agent_process import AgentProcess, a_sleep, ended, execute, ran, request, running_agent, runs
 from msgspec.structs import replace
 
 from chatcluster.workspace_errors import CallConflict, StaleEpoch, UnknownCall, WorkspaceRefused, WorkspaceUnreachable
@@ -76,10 +76,11 @@ async def test_output_is_read_on_from_any_byte_while_the_command_runs(agent: Age
 
 
 async def test_what_a_command_leaves_behind_keeps_nobody_waiting(client: AgentClient) -> None:
-    answer = await ran(client, "sleep 300 & echo done")
+    answer = await ran(client, f"{a_sleep()} & echo done")
     assert (answer.state, answer.output) == (CallState.EXITED, b"done\n")
+    assert runs(a_sleep())
     assert (await client.cancel(answer.call_id, 1)).state is CallState.EXITED
-    assert (await ran(client, "pgrep -x sleep -s 0 >/dev/null; pgrep -f '^sleep 300$' -P $PPID")).output == b""
+    assert not runs(a_sleep())
 
 
 @pytest.mark.parametrize(
@@ -179,15 +180,14 @@ async def test_who_attaches_or_buries_raises_the_fence(client: AgentClient) -> N
 
 
 async def test_a_cancel_ends_all_that_the_call_began_also_what_ignores_it(client: AgentClient) -> None:
-    stubborn = (
-        "trap '' TERM INT HUP; sleep 301 & setsid sleep 302 & (env -i setsid sleep 303 &); echo begun; wait; wait"
-    )
-    await client.put("a", execute(stubborn))
+    sleeps = [a_sleep(number) for number in range(3)]
+    begin = f"{sleeps[0]} & setsid {sleeps[1]} & (env -i setsid {sleeps[2]} &)"
+    await client.put("a", execute(f"trap '' TERM INT HUP; {begin}; echo begun; wait; wait"))
     await begun(client, "a")
     with trio.fail_after(5):
         answer = await client.cancel("a", 1)
     assert (answer.state, answer.error) == (CallState.KILLED, "it was cancelled")
-    assert (await ran(client, "pgrep -f '^sleep 30[123]$'")).output == b""
+    assert not any(map(runs, sleeps))
 
 
 async def test_a_command_may_end_in_order_when_it_is_cancelled(client: AgentClient) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from agent_process import ran, request
+from agent_process import a_sleep, ran, request, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sandbox_world import SECRET, needs_sandboxes, open_directory, spec_of
@@ -359,19 +359,12 @@ async def test_a_diff_runs_nothing_that_a_repository_names(inside: AgentClient) 
 
 
 async def test_what_was_begun_runs_no_longer_than_its_sandbox(provider: ProcessProvider, inside: AgentClient) -> None:
-    mark = f"sleep {300 + os.getpid()}"
-    await inside.put(
-        "a", request(Kind.EXECUTE, command=f"setsid {mark} & env -i setsid {mark} & {mark}", background=True)
-    )
-    await said(inside, f"until pgrep -xf '{mark}'; do sleep 0.02; done")
+    mark = a_sleep()
+    command = f"setsid {mark} & env -i setsid {mark} & echo begun; {mark}"
+    await inside.put("a", request(Kind.EXECUTE, command=command, background=True))
+    assert (await inside.call("a", wait_seconds=30)).output == b"begun\n"
+    assert runs(mark)
     await provider.stop("one")
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and mark in _command_line(pid)]
+    assert not runs(mark)
     await provider.start(spec_of("one"))
     assert (await inside.call("a")).state is CallState.KILLED
-
-
-def _command_line(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-    except OSError:
-        return ""

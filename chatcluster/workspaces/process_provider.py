@@ -58,6 +58,8 @@ class ProcessProvider:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._mark = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+        """Control groups of other providers on this machine may be for workspaces of the same name."""
         self._sandboxes: dict[str, _Sandbox] = {}
         self._ends: dict[str, str] = {}
         """How those ended that ended by themselves."""
@@ -173,7 +175,9 @@ class ProcessProvider:
     def _begin(self, spec: WorkspaceSpec, place: Place) -> _Sandbox:
         (place.state / SOCKET_NAME).unlink(missing_ok=True)
         group = cgroups.make_group(
-            spec.workspace_id, memory_bytes=spec.limits.memory_bytes, processes_max=spec.limits.processes_max
+            f"{spec.workspace_id}.{self._mark}",
+            memory_bytes=spec.limits.memory_bytes,
+            processes_max=spec.limits.processes_max,
         )
         said = place.directory / "said"
         with said.open("wb") as output:

@@ -77,6 +77,7 @@ class ScriptedTools:
         self.surroundings: Sequence[str] = ()
         self.effects: Counter[str] = Counter()
         self.runs: list[Run] = []
+        self.asked = 0
         self.opened = 0
         self.closed = 0
         self._arrivals, self._arrived = trio.open_memory_channel[Run](inf)
@@ -90,6 +91,7 @@ class ScriptedTools:
             self.closed += 1
 
     async def tools(self) -> Sequence[Tool]:
+        self.asked += 1
         await trio.lowlevel.checkpoint()
         return self.offered
 

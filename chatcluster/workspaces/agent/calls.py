@@ -204,7 +204,6 @@ class Calls:
         )
         del self._commands[entry.call_id]
         command.ended.set()
-        command.output.tell()
 
     def _done(self, entry: Entry, result: Any) -> None:
         self._ledger.end(_ended(entry, CallState.EXITED, result=msgspec.json.encode(result)))

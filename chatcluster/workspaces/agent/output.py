@@ -29,6 +29,7 @@ class Output:
         self.total_bytes = 0
         self.kept_bytes = 0
         self.is_cut_by_disk = False
+        self._is_settled = False
 
     async def follow(self) -> None:
         """Read until nobody can write any more."""
@@ -47,8 +48,8 @@ class Output:
         """Take what was written until now, without waiting; what comes later is read and not kept."""
         if self._pipe >= 0:
             self._take_what_is_there()
-        self._kept_bytes_max = 0
-        self.tell()
+        self._is_settled = True
+        self._waiting.unpark_all()
 
     def _take_what_is_there(self) -> None:
         (left,) = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4))
@@ -57,13 +58,9 @@ class Output:
             left -= len(data)
 
     async def wait_beyond(self, offset: int) -> None:
-        """Until more is kept than ``offset``, or ``tell``."""
-        if self.kept_bytes <= offset:
+        """Until more is kept than ``offset``, or there will be no more."""
+        while self.kept_bytes <= offset and not self._is_settled:
             await self._waiting.park()
-
-    def tell(self) -> None:
-        """Wake those who wait: something has changed."""
-        self._waiting.unpark_all()
 
     async def _read(self) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -76,7 +73,7 @@ class Output:
     def _take(self, data: bytes) -> None:
         self.total_bytes += len(data)
         room = self._kept_bytes_max - self.kept_bytes
-        if room <= 0 or self.is_cut_by_disk:
+        if room <= 0 or self._is_settled or self.is_cut_by_disk:
             return
         try:
             written = os.write(self._file, data[:room])
@@ -84,7 +81,7 @@ class Output:
             written = 0
         self.kept_bytes += written
         self.is_cut_by_disk = written < min(room, len(data))  # what comes later would be in the wrong place
-        self.tell()
+        self._waiting.unpark_all()
 
 
 def read_piece(path: Path, offset: int, limit: int) -> bytes:

@@ -7,7 +7,8 @@ from chatcluster.parts import ToolOutputPart
 
 
 def shown(*pieces: tuple[int, str]) -> list[str]:
-    lines, told = OutputLines(), []
+    lines = OutputLines()
+    told: list[str] = []
     for offset, text in pieces:
         told.extend(lines.add(ToolOutputPart("c1", offset, offset + len(text.encode()), text)))
     return [*told, *lines.rest()]

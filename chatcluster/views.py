@@ -10,7 +10,7 @@ import msgspec
 
 from chatcluster.chat import ClientTool, ErrorInfo
 from chatcluster.ports import Action, Chat
-from chatcluster.ports.details import ChatDetails
+from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.usage import Bill
 
 
@@ -39,12 +39,15 @@ class ChatAnswer(msgspec.Struct, frozen=True):
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
     """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order.
-    ``usage``: what all attempts cost until now. ``system_prompt``: the chat's own, if it has one."""
+    ``usage``: what all attempts cost until now; ``family_usage``: with those of its agents, null where it has none, or
+    is one itself. ``system_prompt``: the chat's own, if it has one. ``workspace``: where it works."""
 
     tools: tuple[ClientTool, ...] = ()
     action_required: tuple[Action, ...] = ()
     usage: Bill = Bill()
+    family_usage: Bill | None = None
     system_prompt: str | None = None
+    workspace: ChatWorkspace | None = None
 
 
 def chat_answer(chat: Chat) -> ChatAnswer:
@@ -57,7 +60,9 @@ def chat_details_answer(details: ChatDetails) -> ChatDetailsAnswer:
         tools=details.chat.client_tools,
         action_required=details.actions,
         usage=details.usage,
+        family_usage=details.family_usage,
         system_prompt=details.own_prompt or None,
+        workspace=details.workspace,
     )
 
 

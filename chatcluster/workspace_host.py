@@ -31,8 +31,10 @@ from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.workspace_hosts import PostgresWorkspaceHosts
+from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.secrets import Keyring
 from chatcluster.workspace_errors import SandboxMissing
+from chatcluster.workspace_templates import DEFAULT_NAME, DEFAULT_SETTINGS
 from chatcluster.workspaces.agent_client import dial_unix
 from chatcluster.workspaces.directory import host_token_place
 from chatcluster.workspaces.host.forward import Dial, Forward
@@ -106,6 +108,8 @@ async def _live(
             accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             nursery.start_soon(trio.serve_listeners, forward.serve, [accepting])
             await _schema_is_there(database)
+            if options.default_template:
+                await PostgresWorkspaces(database).ensure_template(DEFAULT_NAME, DEFAULT_SETTINGS)
             await machine.run()
 
 

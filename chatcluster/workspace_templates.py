@@ -126,7 +126,7 @@ DEFAULT_SETTINGS = TemplateSettings(
     display_name="This machine",
     description="The programs of the machine that runs it, read-only, and a home of its own. No network.",
 )
-"""What `chatcluster up --workspaces` makes, so that there is something to begin with."""
+"""What a host makes with `--default-template`, and `chatcluster up --workspaces` so."""
 
 
 def checked_name(name: str) -> str:

@@ -121,7 +121,7 @@ class ScriptedAgent:
 
 
 class ScriptedProvider:
-    """``WorkspaceProvider``. ``slow`` are workspaces that take so many seconds to start, ``broken`` what others fail of."""
+    """``WorkspaceProvider``. ``slow``: so many seconds until one has started; ``broken``: why a deed fails."""
 
     def __init__(self) -> None:
         self.agents: defaultdict[str, ScriptedAgent] = defaultdict(ScriptedAgent)
@@ -129,6 +129,8 @@ class ScriptedProvider:
         self.specs: dict[str, WorkspaceSpec] = {}
         self.deeds: list[tuple[str, str]] = []
         self.slow: dict[str, float] = {}
+        self.takes_seconds = 0.0
+        self.starting = self.starting_max = 0
         self.broken: dict[str, str] = {}
         self.messages: dict[str, str] = {}
 
@@ -138,8 +140,13 @@ class ScriptedProvider:
         self.states[spec.workspace_id] = SandboxState.STOPPED
 
     async def start(self, spec: WorkspaceSpec) -> None:
-        await trio.sleep(self.slow.get(spec.workspace_id, 0.0))
-        await self._do("start", spec.workspace_id)
+        self.starting += 1
+        self.starting_max = max(self.starting_max, self.starting)
+        try:
+            await trio.sleep(self.slow.get(spec.workspace_id, self.takes_seconds))
+            await self._do("start", spec.workspace_id)
+        finally:
+            self.starting -= 1
         self.states[spec.workspace_id] = SandboxState.RUNNING
 
     async def stop(self, workspace_id: str) -> None:

@@ -13,6 +13,7 @@ from workspace_rows import RowsWorld, open_rows
 
 from chatcluster.chat import Archive, FinishTurn
 from chatcluster.errors import ChatArchived, ChatNotFound, InvalidRequest
+from chatcluster.ports.details import ChatWorkspace
 from chatcluster.ports.workspaces import Asked, LogEntry, Report, WorkspaceState
 from chatcluster.workspace_errors import (
     NoWorkspaceHost,
@@ -333,3 +334,20 @@ async def test_the_log_is_read_from_a_line_on_and_goes_with_its_workspace(world:
     assert await world.workspaces.log(row.id, after=one.number) == (two,)
     assert await world.workspaces.log(row.id, limit=1) == (one,)
     await world.hosts.append_log(uuid4(), [LogEntry("build", "of nobody")])
+
+
+# --- with its chat ----------------------------------------------------------------------------
+
+
+async def test_a_chat_is_shown_with_the_workspace_that_counts(world: RowsWorld) -> None:
+    lease = await world.host("one")
+    lost = await world.running(lease)
+    shown = (await world.store.details(lost.chat_id)).workspace
+    assert shown == ChatWorkspace(lost.id, lost.name, WorkspaceState.RUNNING)
+    await world.bury(lease)
+    await world.host("two")
+    other = (await world.create(lost.chat_id)).workspace
+    shown = (await world.store.details(lost.chat_id)).workspace
+    assert shown == ChatWorkspace(other.id, other.name, WorkspaceState.BUILDING)
+    await world.workspaces.delete(other.id)
+    assert (await world.store.details(lost.chat_id)).workspace is None

@@ -20,9 +20,7 @@ from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.identity import read_cluster_id, renew_cluster_id
 from chatcluster.postgres.migrate import Migration, migrate
-from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.redis.pubsub import publish_now
-from chatcluster.workspace_templates import DEFAULT_NAME, DEFAULT_SETTINGS
 
 ADMINISTRATOR = "admin"
 
@@ -49,12 +47,6 @@ async def migrate_schema(settings: Settings, *, say: Callable[[str], None] | Non
     """Apply the migrations that the database lacks, and return them. ``say`` gets a line when that has to wait."""
     url = settings.direct_url or settings.database_url
     return await (migrate(url) if say is None else migrate(url, say=say))
-
-
-async def ensure_default_template(settings: Settings) -> None:
-    """A template to begin with, unless there is one of its name."""
-    async with open_database(settings) as database:
-        await PostgresWorkspaces(database).ensure_template(DEFAULT_NAME, DEFAULT_SETTINGS)
 
 
 async def create_token(settings: Settings, *, user: str, admin: bool, name: str) -> str:

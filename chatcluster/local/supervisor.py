@@ -34,7 +34,7 @@ from chatcluster.local import local_cluster, log_rotation, log_tail
 from chatcluster.local.embedded import PostgresServer, RedisServer
 from chatcluster.local.embedded.home import locked
 from chatcluster.local.keeper import Keeper, Ready
-from chatcluster.local.provisioning import ensure_default_template, provision
+from chatcluster.local.provisioning import provision
 from chatcluster.local.sign_in import sign_in_path
 from chatcluster.secrets import new_key
 
@@ -193,7 +193,6 @@ class _Supervisor:
 
     async def _start_workspaces(self, nursery: trio.Nursery, settings: Settings) -> None:
         """A host on this machine. Where that cannot run any it says so in one line, and the cluster works without."""
-        await ensure_default_template(settings)
         environment = replica_environment(settings)
         environment[env_name("workspaces_dir")] = str(local_cluster.workspaces_dir(self._data_dir))
         keeper = self._keeper("workspace-host", _workspaces_command, environment, stop_seconds=WORKSPACES_STOP_SECONDS)
@@ -300,7 +299,7 @@ def _simulator_command(previous: Ready | None) -> list[str]:
 
 
 def _workspaces_command(previous: Ready | None) -> list[str]:
-    return ["workspace-host", "--workspaces-port", str(previous.port if previous else 0)]
+    return ["workspace-host", "--default-template", "--workspaces-port", str(previous.port if previous else 0)]
 
 
 def replica_environment(settings: Settings) -> dict[str, str]:

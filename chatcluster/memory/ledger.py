@@ -25,7 +25,7 @@ from chatcluster.ports import (
     ResultSlice,
     SignInWait,
 )
-from chatcluster.ports.details import ChatDetails
+from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.usage import bill_of
 
 
@@ -47,8 +47,23 @@ class MemoryLedger(MemoryFamilies):
     async def details(self, chat_id: UUID) -> ChatDetails:
         async with self._link.crossing("details"):
             row, kept = self._database.row(chat_id), self._database.kept
-            usage = bill_of(booked.spent for key, booked in kept.usage.items() if key.chat_id == chat_id)
-            return ChatDetails(self._database.view(row), self._actions(row), usage, kept.prompts.get(chat_id))
+            booked = kept.usage.items()
+            usage = bill_of(one.spent for key, one in booked if key.chat_id == chat_id)
+            family = bill_of(one.spent for key, one in booked if chat_id in (key.chat_id, one.root_id))
+            return ChatDetails(
+                self._database.view(row),
+                self._actions(row),
+                usage,
+                kept.prompts.get(chat_id),
+                family if any(kin.root_id == chat_id for kin in kept.families.kin.values()) else None,
+                self._workspace(chat_id),
+            )
+
+    def _workspace(self, chat_id: UUID) -> ChatWorkspace | None:
+        kept = self._database.kept
+        root_id = kept.families.kin[chat_id].root_id if chat_id in kept.families.kin else chat_id
+        row = kept.workspaces.of_chat(root_id)
+        return None if row is None else ChatWorkspace(row.id, row.name, row.state)
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
         async with self._link.crossing("sign_in_waits"):

@@ -45,6 +45,11 @@ class WorkspaceTables:
     def of_host(self, host_id: UUID, *states: WorkspaceState) -> list[WorkspaceRow]:
         return [row for row in self.rows.values() if row.host_id == host_id and row.state in states]
 
+    def of_chat(self, chat_id: UUID) -> WorkspaceRow | None:
+        """The one that counts."""
+        rows = (row for row in self.rows.values() if row.chat_id == chat_id and not row.replaced)
+        return next((row for row in rows if row.state is not WorkspaceState.DELETED), None)
+
     def drop(self, workspace_id: UUID) -> None:
         del self.rows[workspace_id]
         self.logs.pop(workspace_id, None)

@@ -87,7 +87,7 @@ class MemoryWorkspaces:
     async def create(self, new: NewWorkspace, *, per_user_max: int) -> Asked:
         async with self._link.crossing("create"):
             self._require_chat(new.chat_id, new.owner_id)
-            there = self._of_chat(new.chat_id)
+            there = self._tables.of_chat(new.chat_id)
             if there is not None and there.state not in DEAD:
                 return Asked(there, changed=False)
             template = self._template(new.template)
@@ -153,7 +153,7 @@ class MemoryWorkspaces:
 
     async def of_chat(self, chat_id: UUID) -> WorkspaceRow | None:
         async with self._link.crossing("of_chat"):
-            return self._of_chat(chat_id)
+            return self._tables.of_chat(chat_id)
 
     async def locate(self, workspace_id: UUID) -> Located:
         async with self._link.crossing("locate"):
@@ -208,9 +208,6 @@ class MemoryWorkspaces:
         hosts = [row.host for row in self._tables.hosts.values() if row.host.alive]
         if all(host.problem for host in hosts):
             raise no_host("; ".join(sorted(f"{host.name}: {host.problem}" for host in hosts)))
-
-    def _of_chat(self, chat_id: UUID) -> WorkspaceRow | None:
-        return next((row for row in self._listed() if row.chat_id == chat_id and not row.replaced), None)
 
     def _listed(self, owner_id: UUID | None = None) -> list[WorkspaceRow]:
         rows = (row for row in self._tables.rows.values() if row.state is not WorkspaceState.DELETED)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
+import msgspec
+
 from chatcluster.ports.ledger import Action
 from chatcluster.usage import Bill
 
@@ -12,14 +14,26 @@ if TYPE_CHECKING:
     from chatcluster.ports.store import Chat
 
 
+class ChatWorkspace(msgspec.Struct, frozen=True):
+    """As much of a workspace as is shown with its chat."""
+
+    id: UUID
+    name: str
+    state: str
+
+
 class ChatDetails(NamedTuple):
     """``actions``: what the chat waits for, as ``Ledger.actions`` has it. ``usage``: what all its attempts cost.
-    ``own_prompt``: None if it was never given one; empty if that was taken away again."""
+    ``family_usage``: the same with all its agents'; None if it has none, or belongs to another chat itself.
+    ``own_prompt``: None if it was never given one; empty if that was taken away again. ``workspace``: the one in which
+    the chat, or the chat that it belongs to, works."""
 
     chat: Chat
     actions: tuple[Action, ...] = ()
     usage: Bill = Bill()
     own_prompt: str | None = None
+    family_usage: Bill | None = None
+    workspace: ChatWorkspace | None = None
 
 
 class Details(Protocol):

@@ -12,10 +12,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, StoreFailed
 from chatcluster.ports import Changes, Chat, DeletedChat
-from chatcluster.ports.details import ChatDetails
+from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
 from chatcluster.postgres.rows import actions_of, shown_chat_of
@@ -97,7 +99,10 @@ async def get_chat(connection: Connection, chat_id: UUID) -> Chat:
 
 async def _get_details(connection: Connection, chat_id: UUID) -> ChatDetails:
     row = existing(await connection.fetchrow(SQL["select_details"], chat_id), chat_id)
-    return ChatDetails(shown_chat_of(row), actions_of(row["actions"]), bill_from(row["bill"]), row["own_prompt"])
+    family = None if row["family_bill"] is None else bill_from(row["family_bill"])
+    bill = bill_from(row["bill"])
+    place = None if row["workspace"] is None else msgspec.json.decode(row["workspace"], type=ChatWorkspace)
+    return ChatDetails(shown_chat_of(row), actions_of(row["actions"]), bill, row["own_prompt"], family, place)
 
 
 async def _get_frame(connection: Connection, chat_id: UUID) -> Chat:

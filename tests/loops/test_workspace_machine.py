@@ -92,13 +92,13 @@ class HostWorld:
 
     async def comes_to(self, row: WorkspaceRow, state: WorkspaceState, *, seconds: float = 30) -> WorkspaceRow:
         with trio.fail_after(seconds):
-            while (found := await self.rows.workspaces.workspace(row.id)).state is not state:
+            while (found := await self.rows.workspaces.workspace(row.id)).state is not state:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         return found
 
     async def until(self, holds: Callable[[], bool], *, seconds: float = 30) -> None:
         with trio.fail_after(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - of a row, which nobody tells of
                 await trio.sleep(0.05)
 
     def agent(self, row: WorkspaceRow) -> ScriptedAgent:
@@ -166,6 +166,29 @@ async def test_p10_one_that_is_slow_delays_no_other_and_fails_after_its_time() -
         assert trio.current_time() - began < 5
         failed = await world.comes_to(slow, WorkspaceState.FAILED)
         assert "20 s" in failed.detail
+
+
+async def test_p10_many_starts_take_turns_and_one_owner_s_keep_no_other_waiting() -> None:
+    async with open_host() as world:
+        world.provider.takes_seconds = 1.0
+        world.start(workspace_start_seconds_max=20.0)
+        many = [await world.create() for _ in range(40)]
+        other = await world.create(owner_id=UUID(int=7))
+        began = trio.current_time()
+        await world.comes_to(other, WorkspaceState.RUNNING)
+        assert trio.current_time() - began < 3
+        for row in many:
+            await world.comes_to(row, WorkspaceState.RUNNING)
+        assert world.provider.starting_max <= 4
+
+
+async def test_p10_starts_that_hang_give_their_places_back() -> None:
+    async with open_host() as world:
+        world.start()
+        hanging = [await world.create() for _ in range(10)]
+        world.provider.slow |= {str(row.id): 1000.0 for row in hanging}
+        row = await world.create()
+        await world.comes_to(row, WorkspaceState.RUNNING, seconds=20)
 
 
 async def test_one_that_cannot_be_built_says_why_and_can_be_started_again() -> None:
@@ -376,8 +399,7 @@ async def test_a_host_that_cannot_renew_stops_everything_before_anybody_tells_it
         world.nursery.start_soon(observer.run)
         await trio.sleep(5)
         world.link.is_cut = True
-        while await world.rows.state(row) is WorkspaceState.RUNNING:
-            await trio.sleep(0.05)
+        await world.until(lambda: world.database.kept.workspaces.rows[row.id].state is not WorkspaceState.RUNNING)
         assert world.provider.running == set(), "it stopped itself first"
         assert await world.rows.state(row) is WorkspaceState.LOST
         world.link.is_cut = False

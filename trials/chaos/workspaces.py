@@ -63,10 +63,7 @@ class Scores:
         done = ("commands", "kills", "kills_in_mid_command", "stops", "streams_whole")
         kinds = ("run_twice_or_never", "output_lost", "stream_differs", "outcome_unknown", "stopped_late")
         return {
-            **{
-                name: self.counts[name]
-                for name in ("commands", "kills", "kills_in_mid_command", "stops", "streams_whole")
-            },
+            **{name: self.counts[name] for name in done},
             **{kind: self.counts[kind] for kind in kinds},
             "slowest_stop_ms": round(1000 * max(self.stops, default=0.0)),
             "violations": len(self.violations),

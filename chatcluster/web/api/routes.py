@@ -5,26 +5,18 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin_routes,
     browser_routes,
-    chats,
-    export,
+    chat_routes,
     files,
     mcp,
-    messages,
     models,
     prompts,
     streams,
-    templates,
-    tool_calls,
     usage,
-    workspace_diffs,
-    workspaces,
+    workspace_routes,
 )
 
 ROUTES = [
-    *chats.ROUTES,
-    *export.ROUTES,
-    *messages.ROUTES,
-    *tool_calls.ROUTES,
+    *chat_routes.ROUTES,
     *streams.ROUTES,
     *models.ROUTES,
     *browser_routes.ROUTES,
@@ -33,7 +25,5 @@ ROUTES = [
     *prompts.ROUTES,
     *files.ROUTES,
     *usage.ROUTES,
-    *workspace_diffs.ROUTES,
-    *templates.ROUTES,
-    *workspaces.ROUTES,
+    *workspace_routes.ROUTES,
 ]

@@ -29,7 +29,7 @@ class CreateWorkspace(Body, frozen=True, kw_only=True):
     chat_id: UUID
     template: Annotated[str, msgspec.Meta(description="Its name, or its ID")]
     name: Annotated[str | None, msgspec.Meta(description="Default: the template's, and four characters")] = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class WorkspaceAnswer(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ async def create_workspace(request: ApiRequest, data: JSONBody[CreateWorkspace])
         chat_id=data.chat_id,
         template=data.template,
         name=name,
-        parameters=data.parameters,
+        parameters=data.parameters or {},
     )
     services = request.services
     return _asked(await services.workspaces.rows.create(new, per_user_max=services.settings.workspaces_per_user))

@@ -21,6 +21,7 @@ from chatcluster.workspace_errors import WorkspaceRefused, WorkspaceUnreachable
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
 from chatcluster.workspaces.host.specs import spec_of
+from chatcluster.workspaces.host.start_places import StartPlaces
 from chatcluster.workspaces.host.startup import run_startup
 from chatcluster.workspaces.host.watch import watch
 
@@ -54,6 +55,7 @@ class Lives:
         self._places = places
         self._start_seconds_max = start_seconds_max
         self._reports = Reports(hosts, lease)
+        self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
         self.begun: set[UUID] = set()
         """What may run in its sandbox: all of it is stopped in the end."""
@@ -98,21 +100,25 @@ class Lives:
     # --- beginnings ---------------------------------------------------------------------------
 
     async def _begin(self, nursery: trio.Nursery, row: WorkspaceRow, deed: _Deed) -> None:
-        try:
-            with trio.fail_after(self._start_seconds_max):
-                if row.state is WorkspaceState.BUILDING and not await self._build(row):
-                    return
-                deed.state = WorkspaceState.STARTING
-                await self._start(nursery, row)
-        except StoreUnavailable as error:
-            await self._put_off(row, str(error))
-        except trio.TooSlowError:
-            await self._fail(row, f"it was not ready within {self._start_seconds_max:g} s")
-        except (ChatclusterError, OSError) as error:
-            await self._fail(row, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this workspace alone
-            telemetry.event("workspace.crashed", workspace_id=str(row.id), exc_info=error)
-            await self._fail(row, f"an error that nobody foresaw: {type(error).__name__}")
+        async with self._start_places.take(row.owner_id):
+            try:
+                await self._bring_up(nursery, row, deed)
+            except StoreUnavailable as error:
+                await self._put_off(row, str(error))
+            except trio.TooSlowError:
+                await self._fail(row, f"it was not ready within {self._start_seconds_max:g} s")
+            except (ChatclusterError, OSError) as error:
+                await self._fail(row, str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this workspace alone
+                telemetry.event("workspace.crashed", workspace_id=str(row.id), exc_info=error)
+                await self._fail(row, f"an error that nobody foresaw: {type(error).__name__}")
+
+    async def _bring_up(self, nursery: trio.Nursery, row: WorkspaceRow, deed: _Deed) -> None:
+        with trio.fail_after(self._start_seconds_max):
+            if row.state is WorkspaceState.BUILDING and not await self._build(row):
+                return
+            deed.state = WorkspaceState.STARTING
+            await self._start(nursery, row)
 
     async def _build(self, row: WorkspaceRow) -> bool:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")

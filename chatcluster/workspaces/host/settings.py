@@ -29,6 +29,9 @@ class HostSettings:
     )
     workspaces_image: str = setting("", "docker, kubernetes: image with chatcluster, where a template names none")
     workspaces_namespace: str = setting("default", "kubernetes: namespace of the pods")
+    default_template: bool = setting(
+        False, "Make a template `default` if there is none of that name, so that there is something to begin with"
+    )
     workspace_start_seconds_max: float = setting(
         120.0, "A workspace that takes longer to start has failed", minimum=1, maximum=3600
     )

@@ -16,17 +16,20 @@ from chatcluster.workspace_wire import CallState, ProcessAnswer
 from chatcluster.workspaces.host.running import Running
 
 WATCH_SECONDS = 0.5
+LOOKS_PER_STATUS = 4
+"""A sandbox that ended is noticed two seconds later: who asks it finds out at once."""
 
 
 async def watch(running: Running, provider: WorkspaceProvider) -> str:
     """Return what is said of its sandbox once that has ended by itself."""
     while True:
-        await trio.sleep(WATCH_SECONDS)
+        for _ in range(LOOKS_PER_STATUS):
+            await trio.sleep(WATCH_SECONDS)
+            if running.may_have_calls:
+                await _ask(running)
         status = await provider.status(str(running.row.id))
         if status.state is not SandboxState.RUNNING:
             return status.message or "its sandbox ended"
-        if running.may_have_calls:
-            await _ask(running)
 
 
 async def _ask(running: Running) -> None:

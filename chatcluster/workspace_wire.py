@@ -104,7 +104,7 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     command: str
     workdir: str = ""
     background: bool = False
-    """Nobody waits for it: it is a process of the workspace's, and no cancel of foreground calls ends it."""
+    """Nobody waits for it: it is a process of the workspace's from the start. No cancel of foreground calls ends it."""
     foreground_seconds: float | None = None
     """So long after its start it is in the background as well, whoever has waited for it."""
     env: dict[str, str] = {}

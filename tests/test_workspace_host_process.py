@@ -1,4 +1,4 @@
-"""`chatcluster workspace-host` as a process, with sandboxes of this machine: what a kill, a stop, a lack leave behind."""
+"""`chatcluster workspace-host` as a process, with sandboxes of this machine: what a kill or a stop leaves behind."""
 
 from __future__ import annotations
 

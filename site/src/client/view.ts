@@ -51,6 +51,8 @@ export type ChatView = {
   asked: readonly ActionCall[];
   /** Since the last message of a user: the last time that another replica went on. */
   handover: Handover | null;
+  /** How another replica goes on with the very answer under way; nothing where it is begun anew. */
+  resumed: string | null;
   /** Whether the view is whole: false at first, and while history is told anew. */
   ready: boolean;
   /** Whether the stream has told the queue. Until then an answer of the API may correct it, from then on nothing may. */
@@ -79,6 +81,7 @@ export const EMPTY_VIEW: ChatView = Object.freeze({
   turn: null,
   asked: [],
   handover: null,
+  resumed: null,
   ready: false,
   queueIsTold: false,
   isTruncated: false,
@@ -114,9 +117,9 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
     case "part":
       return partChange(view, event.part);
     case "attempt":
-      return { ...DROPPED, attempt: event.attempt };
+      return { ...DROPPED, attempt: event.attempt, resumed: null };
     case "resumed":
-      return { attempt: event.attempt };
+      return { attempt: event.attempt, resumed: event.how };
     case "history_reset":
       return {
         ...DROPPED,
@@ -178,6 +181,7 @@ function messageChange(view: ChatView, message: Message): Partial<ChatView> {
     preview: isAnswer ? [] : view.preview,
     outputs: withoutEnded(view.outputs, message),
     handover: message.role === "user" ? null : view.handover,
+    resumed: message.role === "user" ? null : view.resumed,
   };
 }
 

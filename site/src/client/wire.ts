@@ -38,7 +38,11 @@ export type Usage = {
   output_tokens?: number | null;
   reasoning_tokens?: number | null;
   cached_input_tokens?: number | null;
+  cache_write_tokens?: number | null;
 };
+
+/** A sum of what attempts cost. Micros are millionths of the prices' currency; null where nothing has a known cost. */
+export type Bill = Schemas["Bill"];
 
 export type Message = {
   id: number;
@@ -62,7 +66,13 @@ export type Retry = {
   provider?: string | null;
   status_code?: number | null;
 };
-export type Turn = { message_id: number; outcome: string; duration_ms: number; code?: string | null };
+export type Turn = {
+  message_id: number;
+  outcome: string;
+  duration_ms: number;
+  code?: string | null;
+  usage?: Bill | null;
+};
 export type ActionCall = {
   call_id: string;
   name: string;

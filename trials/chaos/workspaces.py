@@ -33,7 +33,8 @@ from chatcluster.client.chat_view import ChatView
 from chatcluster.client.client import ApiError, Client
 from chatcluster.parts import PartFrame, ToolOutputPart, ToolResultPart
 
-LINES = 30
+LINES = 80
+"""Long enough that a killed replica is back before the command ends: then it can be killed in mid-command."""
 LINE_SECONDS = 0.08
 TURN_SECONDS_MAX = 90.0
 KILL_AFTER_SECONDS = (0.1, 1.5)
@@ -41,7 +42,8 @@ STOPPED_SECONDS_MAX = 2.0
 STOPS = 0.25
 """How many of the turns are stopped."""
 UNKNOWN = ("unknown", "does not answer", "ended before there was a result")
-BEATS = "while :; do date +%s.%N > beat; sleep 0.05; done & echo beating; wait"
+BEATS = "while :; do date +%s.%N >> beats; sleep 0.05; done & echo beating; wait"
+"""Each beat is one write behind the others: a kill between two leaves the last one whole."""
 
 
 class Scores:
@@ -199,7 +201,7 @@ class Worker:
 
         await self._turn(client, _execute(BEATS), then=stop)
         await trio.sleep(max(0.0, stopped_at + 2 * STOPPED_SECONDS_MAX - time.time()))
-        told = await self._turn(client, _execute("cat beat"))
+        told = await self._turn(client, _execute("tail -n 1 beats"))
         self._scores.counts["stops"] += 1
         try:
             seconds = float(json.loads(told.result)["output"]) - stopped_at

@@ -24,6 +24,7 @@ from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.usage import PostgresUsage
+from chatcluster.postgres.workspace_diffs import PostgresWorkspaceDiffs
 from chatcluster.postgres.workspace_hosts import PostgresWorkspaceHosts
 from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.push_parts import push_parts
@@ -39,6 +40,7 @@ from chatcluster.tools.client_tools import ClientTools
 from chatcluster.tools.composition import Composition
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.read_result import WithReadResult
+from chatcluster.tools.workspaces import WorkspaceTools
 from chatcluster.transitions import Transitions
 from chatcluster.uploads import Uploads
 from chatcluster.web.browsers import Browsers
@@ -47,6 +49,20 @@ from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
 from chatcluster.web.workspace_services import WorkspaceServices
+from chatcluster.workspace_changes import WorkspaceChanges
+from chatcluster.workspaces.directory import WorkspaceDirectory
+
+
+def workspaces_of(database: Database, pubsub: RedisPubSub, keyring: Keyring) -> WorkspaceServices:
+    """Where chats work, for tools and routes."""
+    rows = PostgresWorkspaces(database)
+    directory = WorkspaceDirectory(rows, keyring)
+    return WorkspaceServices(
+        rows=rows,
+        hosts=PostgresWorkspaceHosts(database),
+        directory=directory,
+        changes=WorkspaceChanges(PostgresWorkspaceDiffs(database), directory, pubsub),
+    )
 
 
 def outside_of(
@@ -55,19 +71,28 @@ def outside_of(
     pubsub: RedisPubSub,
     model: Model,
     mcp: Toolbox,
+    workspaces: WorkspaceServices,
     notices: Notices,
     limits: SpendingLimits,
 ) -> Outside:
     """What the loops work with."""
     store = PostgresStore(database)
     agents = AgentTools(store, Transitions(store, notices, limits), database.settings)
+    places = WorkspaceTools(
+        workspaces.rows,
+        workspaces.directory,
+        store,
+        per_user_max=database.settings.workspaces_per_user,
+        touched=workspaces.changes.touched,
+    )
+    boxes = Composition(agents, ClientTools(), places, mcp, reserved={READ_RESULT})
     return Outside(
         store=store,
         registry=PostgresRegistry(database),
         streams=RedisStreams(redis),
         pubsub=pubsub,
         model=model,
-        toolbox=WithReadResult(Composition(agents, ClientTools(), mcp, reserved={READ_RESULT}), store),
+        toolbox=WithReadResult(boxes, store),
         limits=limits,
     )
 
@@ -84,6 +109,7 @@ def services_of(
     directory: ModelDirectory,
     mcp: McpTools,
     mcp_servers: McpServers,
+    workspaces: WorkspaceServices,
     keyring: Keyring,
 ) -> Services:
     """What routes work with."""
@@ -110,5 +136,5 @@ def services_of(
             client=mcp,
             sign_ins=SignIns(outside.store, mcp_servers, transitions),
         ),
-        workspaces=WorkspaceServices(rows=PostgresWorkspaces(database), hosts=PostgresWorkspaceHosts(database)),
+        workspaces=workspaces,
     )

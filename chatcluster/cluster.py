@@ -29,7 +29,7 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.assembly import outside_of, services_of
+from chatcluster.assembly import outside_of, services_of, workspaces_of
 from chatcluster.audience import Audience
 from chatcluster.config import Settings, require_key, require_servers
 from chatcluster.errors import SchemaError, StoreRefused, StoreUnavailable
@@ -141,10 +141,11 @@ class _Process:
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
+        workspaces = workspaces_of(database, self._pubsub, keyring)
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
         outside = replace(
-            outside_of(database, redis, self._pubsub, model, self._mcp.toolbox, notices, spending),
+            outside_of(database, redis, self._pubsub, model, self._mcp.toolbox, workspaces, notices, spending),
             windows=catalogue_windows(lambda: directory.known, settings),
         )
         store, streams = outside.store, outside.streams
@@ -154,7 +155,9 @@ class _Process:
         )
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
-        self._watches = Watches(store=store, pubsub=self._pubsub, settings=settings, audience=audience)
+        self._watches = Watches(
+            store=store, pubsub=self._pubsub, settings=settings, audience=audience, diffs=workspaces.changes
+        )
         self._replica = Replica(
             name=settings.display_name(port),
             address=settings.advertised_address(port),
@@ -180,6 +183,7 @@ class _Process:
             directory=directory,
             mcp=self._mcp,
             mcp_servers=mcp_servers,
+            workspaces=workspaces,
             keyring=keyring,
         )
         self.tally = Tally(services.overview.series)
@@ -224,6 +228,7 @@ class _Process:
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
             titling.run,
+            services.workspaces.changes.run,
             WorkspaceWatch(
                 services.workspaces.rows, services.workspaces.hosts, self._settings, lambda: self._replica.worker_id
             ).run,

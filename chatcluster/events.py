@@ -17,6 +17,7 @@ import msgspec
 from chatcluster.chat import ErrorInfo
 from chatcluster.parts import Cursor, EndedTurn, Frame, Message, QueuedMessage, encode, shown
 from chatcluster.ports import Action, Chat
+from chatcluster.ports.workspace_diffs import DiffStatus
 from chatcluster.usage import Bill
 from chatcluster.views import ChatAnswer
 
@@ -85,6 +86,7 @@ class ChatChangeEvent(msgspec.Struct, frozen=True, tag="chat", omit_defaults=Tru
     change: str
     chat_id: UUID
     chat: ChatAnswer | None = None
+    diff_status: DiffStatus | None = None
 
 
 class ListResetEvent(msgspec.Struct, frozen=True, tag="list_reset"):

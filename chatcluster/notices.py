@@ -37,6 +37,8 @@ from chatcluster.ports import (
 
 T = TypeVar("T")
 
+DIFF_STATUS = "diff_status"
+"""The lifecycle of what a workspace's git says; its version is that of the diff, and not the chat's."""
 LIFECYCLES = ("created", "status", "title", "archived", "unarchived", "changed", "deleted")
 
 
@@ -75,6 +77,11 @@ def _understood(decoder: msgspec.json.Decoder[T], payload: bytes | Gap) -> T | N
     except UNDECODABLE as error:
         _not_understood.event(error=type(error).__name__)
         return None
+
+
+def diff_changed(pubsub: PubSub, owner_id: UUID, chat_id: UUID, version: int) -> None:
+    """Tell the list of the chat's owner that the diff of its workspace is another one."""
+    pubsub.publish(owner_channel(owner_id), encode(Lifecycle(DIFF_STATUS, chat_id, version)))
 
 
 def report_end(outcome: Outcome, **fields: object) -> None:

@@ -28,9 +28,10 @@ from chatcluster.audience import Audience
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
 from chatcluster.events import ChatChangeEvent, body, named
-from chatcluster.notices import Lifecycle, lifecycle_in
+from chatcluster.notices import DIFF_STATUS, Lifecycle, lifecycle_in
 from chatcluster.parts import encode
 from chatcluster.ports import VERSION_MAX, Changes, Chat, PubSub, Store, Subscription, owner_channel
+from chatcluster.ports.workspace_diffs import DiffStatus, DiffStatuses
 from chatcluster.shown import Listed, Notice
 from chatcluster.subscribe import Subscriber
 from chatcluster.views import ChatAnswer, chat_answer
@@ -74,16 +75,30 @@ def deleted_notice(chat_id: UUID) -> Notice:
     return Notice(named("deleted", encode(DeletedEvent("deleted", chat_id))), listed=listed)
 
 
+class DiffStatusEvent(msgspec.Struct, frozen=True):
+    type: str
+    chat_id: UUID
+    diff_status: DiffStatus
+
+
+def diff_notice(chat_id: UUID, status: DiffStatus) -> Notice:
+    """In both forms."""
+    at_ms = int(status.updated_at.timestamp() * 1000)
+    listed = Listed(body(ChatChangeEvent(DIFF_STATUS, chat_id, diff_status=status)), at_ms)
+    return Notice(named(DIFF_STATUS, encode(DiffStatusEvent(DIFF_STATUS, chat_id, status))), listed=listed)
+
+
 class Watch:
     """One user's list on this replica."""
 
-    def __init__(self, owner_id: UUID, *, store: Store, pubsub: PubSub) -> None:
+    def __init__(self, owner_id: UUID, *, store: Store, pubsub: PubSub, diffs: DiffStatuses | None = None) -> None:
         self.owner_id = owner_id
         self.subscribers: dict[Subscriber, None] = {}
         self.listening = trio.Event()
         self.scope = trio.CancelScope()
         self._store = store
         self._pubsub = pubsub
+        self._diffs = diffs
         self._told: OrderedDict[UUID, int] = OrderedDict()
         self._kinds: OrderedDict[tuple[UUID, str], int] = OrderedDict()
 
@@ -112,6 +127,9 @@ class Watch:
     async def _tell(self, change: Lifecycle) -> None:
         if self._has_told(change):
             return
+        if change.kind == DIFF_STATUS:
+            await self._tell_diff(change)
+            return
         try:
             chat = await self._store.get(change.chat_id)
         except ChatNotFound:
@@ -125,6 +143,16 @@ class Watch:
         if change.kind == "status":
             return change.snapshot_version <= self._told.get(change.chat_id, 0)
         return change.snapshot_version <= self._kinds.get((change.chat_id, change.kind), 0)
+
+    async def _tell_diff(self, change: Lifecycle) -> None:
+        status = None if self._diffs is None else await self._diffs.status(change.chat_id)
+        if status is not None:
+            self._offer_diff(change.chat_id, status)
+
+    def _offer_diff(self, chat_id: UUID, status: DiffStatus) -> None:
+        if status.version > self._kinds.get((chat_id, DIFF_STATUS), 0):
+            _remember(self._kinds, (chat_id, DIFF_STATUS), status.version)
+            self._offer(diff_notice(chat_id, status))
 
     def look(self, chat: Chat) -> None:
         """What a poll found: nothing new, unless word of it was lost."""
@@ -147,6 +175,9 @@ class Watch:
         for chat in await self._store.list_chats(self.owner_id, archived=None, limit=NEWEST_CHATS, after=None):
             if chat.snapshot_version > self._told.get(chat.id, chat.snapshot_version - 1):
                 self._hand_out("status", chat_answer(chat))
+        if self._diffs is not None:
+            for chat_id, status in (await self._diffs.statuses(self.owner_id, NEWEST_CHATS)).items():
+                self._offer_diff(chat_id, status)
 
     async def _tell_newest_soon(self) -> None:
         """After a failed read: what it was about is told once the database answers again."""
@@ -189,11 +220,20 @@ class _Polled(NamedTuple):
 class Watches:
     """All lists that are followed on this replica. ``run`` holds their tasks."""
 
-    def __init__(self, *, store: Store, pubsub: PubSub, settings: Settings, audience: Audience) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        pubsub: PubSub,
+        settings: Settings,
+        audience: Audience,
+        diffs: DiffStatuses | None = None,
+    ) -> None:
         self._store = store
         self._pubsub = pubsub
         self._settings = settings
         self._audience = audience
+        self._diffs = diffs
         self._watches: dict[UUID, Watch] = {}
         self._closed = False
         self._nursery: trio.Nursery | None = None
@@ -288,7 +328,7 @@ class Watches:
         if watch is None:
             if self._nursery is None:  # not running yet, or no more
                 raise StoreUnavailable("this replica is leaving; reconnect to another one")
-            watch = self._watches[owner_id] = Watch(owner_id, store=self._store, pubsub=self._pubsub)
+            watch = self._watches[owner_id] = Watch(owner_id, store=self._store, pubsub=self._pubsub, diffs=self._diffs)
             self._nursery.start_soon(self._run, watch)
         return watch
 

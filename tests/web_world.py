@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import httpx
 import msgspec
 import trio
+from loops.workspace_fakes import FakeAgent, FakeDirectory
 
 from chatcluster import tokens
 from chatcluster.audience import Audience
@@ -42,6 +43,7 @@ from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.responses import MemoryResponses
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
+from chatcluster.memory.workspace_diffs import MemoryWorkspaceDiffs
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.memory.workspaces import MemoryWorkspaces
 from chatcluster.metrics import Metrics
@@ -67,6 +69,7 @@ from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
 from chatcluster.web.workspace_services import WorkspaceServices
+from chatcluster.workspace_changes import WorkspaceChanges
 
 OPENING = b": open\nretry: 500\n"
 
@@ -272,6 +275,8 @@ class World:
         self.mcp_servers = MemoryMcpServers(self.database)
         self.keyring = Keyring.parse(self.settings.encryption_keys)
         self.mcp_client = ScriptedMcpClient()
+        self.agent = FakeAgent()
+        """Of every workspace."""
         self.push_key: str | None = "public"
         self.limits = Limits()
         self.limit_rows = MemoryLimits(self.database)
@@ -313,7 +318,10 @@ class World:
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
             ),
             workspaces=WorkspaceServices(
-                rows=MemoryWorkspaces(self.database), hosts=MemoryWorkspaceHosts(self.database)
+                rows=MemoryWorkspaces(self.database),
+                hosts=MemoryWorkspaceHosts(self.database),
+                directory=(found := FakeDirectory(self.agent)),
+                changes=WorkspaceChanges(MemoryWorkspaceDiffs(self.database), found, self.pubsub),
             ),
         )
 

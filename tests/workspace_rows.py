@@ -18,9 +18,11 @@ from msgspec.structs import replace
 from chatcluster.chat import Fence
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
+from chatcluster.memory.workspace_diffs import MemoryWorkspaceDiffs
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.memory.workspaces import MemoryWorkspaces
 from chatcluster.ports import NewChat, Registry, Replica, Store
+from chatcluster.ports.workspace_diffs import WorkspaceDiffs
 from chatcluster.ports.workspaces import (
     Asked,
     HostLease,
@@ -35,6 +37,7 @@ from chatcluster.ports.workspaces import (
 from chatcluster.postgres import open_database
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
+from chatcluster.postgres.workspace_diffs import PostgresWorkspaceDiffs
 from chatcluster.postgres.workspace_hosts import PostgresWorkspaceHosts
 from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.workspace_templates import TemplateSettings
@@ -44,6 +47,7 @@ from chatcluster.workspace_templates import TemplateSettings
 class RowsWorld:
     workspaces: Workspaces
     hosts: WorkspaceHosts
+    diffs: WorkspaceDiffs
     store: Store
     registry: Registry
     later: Callable[[float], Awaitable[None]]
@@ -123,6 +127,7 @@ async def memory_rows(database: MemoryDatabase | None = None) -> AsyncIterator[R
     yield RowsWorld(
         MemoryWorkspaces(database),
         MemoryWorkspaceHosts(database),
+        MemoryWorkspaceDiffs(database),
         MemoryStore(database, settings=Settings()),
         MemoryRegistry(database),
         later,
@@ -140,6 +145,7 @@ async def postgres_rows(url: str) -> AsyncIterator[RowsWorld]:
         yield RowsWorld(
             PostgresWorkspaces(database),
             PostgresWorkspaceHosts(database),
+            PostgresWorkspaceDiffs(database),
             PostgresStore(database),
             PostgresRegistry(database),
             later,

@@ -10,8 +10,9 @@ typed meanwhile steers the turn: it goes in behind the next results of its tools
 before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`` sends a file along with the next
 message. ``/compact`` at the prompt has the chat summarised.
 
-Calls of tools and their results are told in a few words. A call that waits for an approval is shown, and asked about
-where somebody can be asked; else the chat is left as it is, and may be gone on with later.
+Calls of tools and their results are told in a few words, and what a call prints as it comes. A call that waits for an
+approval is shown, and asked about where somebody can be asked; else the chat is left as it is, and may be gone on with
+later.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ import trio
 from msgspec import UNSET
 
 from chatcluster.cli.lines import agent_line, few_words
+from chatcluster.cli.output_lines import OutputLines
 from chatcluster.cli.questions import attached, question_of
 from chatcluster.client.client import ApiError, Client
 from chatcluster.client.events import Event, known_messages
@@ -44,6 +46,7 @@ from chatcluster.parts import (
     Role,
     TextPart,
     ToolCallPart,
+    ToolOutputPart,
     ToolResultPart,
     text_of,
 )
@@ -118,6 +121,7 @@ class Conversation:
         self._cursor: str | None = None
         self._called: dict[str, str] = {}
         """The tools of calls whose results were not shown yet."""
+        self._outputs: dict[str, OutputLines] = {}
         self._seen_id: int | None = 0 if chat_id is None else None
         """The last message that needs no showing any more; None: find out first."""
 
@@ -276,6 +280,8 @@ class Conversation:
             case PartFrame(part=TextPart(text=text)):
                 self._text += text
                 self._printer.show(self._text)
+            case PartFrame(part=ToolOutputPart(call_id=call_id) as piece):
+                self._note_lines(self._outputs.setdefault(call_id, OutputLines()).add(piece))
             case AttemptFrame() | HistoryResetEvent():
                 self._text = ""
             case MessageEvent(message=message):
@@ -303,8 +309,13 @@ class Conversation:
                 self._note(f"[calls {part.name} {few_words(part.arguments)}]")
                 self._called[part.id] = part.name
             elif isinstance(part, ToolResultPart):
+                self._note_lines(self._outputs.pop(part.call_id, OutputLines()).rest())
                 line = agent_line(self._called.pop(part.call_id, ""), part.text)
                 self._note(f"[{line or ('failed: ' if part.is_error else 'result: ') + few_words(part.text)}]")
+
+    def _note_lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._note(f"  | {line}")
 
     def _show_agents_needs(self, calls: Sequence[Action]) -> None:
         """What agents wait for, once: they have chats of their own, in which it can be answered."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from uuid import UUID
 
+from chatcluster.ports.workspace_diffs import FoundDiff
 from chatcluster.ports.workspaces import HostLease, LogLine, Template, WorkspaceHost, WorkspaceRow, WorkspaceState
 
 
@@ -17,12 +18,21 @@ class HostRow:
 
 
 @dataclass(slots=True)
+class DiffRow:
+    workspace_id: UUID
+    owner_id: UUID
+    found: FoundDiff
+
+
+@dataclass(slots=True)
 class WorkspaceTables:
     templates: dict[str, Template] = field(default_factory=dict)
     """By name."""
     hosts: dict[UUID, HostRow] = field(default_factory=dict)
     rows: dict[UUID, WorkspaceRow] = field(default_factory=dict)
     logs: dict[UUID, list[LogLine]] = field(default_factory=dict)
+    diffs: dict[UUID, DiffRow] = field(default_factory=dict)
+    """By chat."""
     log_numbers: count[int] = field(default_factory=lambda: count(1))
 
     def is_alive(self, host_id: UUID | None) -> bool:
@@ -43,3 +53,4 @@ class WorkspaceTables:
     def drop(self, workspace_id: UUID) -> None:
         del self.rows[workspace_id]
         self.logs.pop(workspace_id, None)
+        self.diffs = {chat_id: diff for chat_id, diff in self.diffs.items() if diff.workspace_id != workspace_id}

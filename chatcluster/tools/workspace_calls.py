@@ -59,6 +59,7 @@ class WorkspaceCalls:
             if (answer.state.ended and is_read) or (answer.state is CallState.RUNNING and answer.background):
                 return answer
             answer = await self.answer(answer.call_id, offset=offset, wait_seconds=WAIT_SECONDS)
+            self._link.touch()
 
     async def _end_if_stopped(self, call_id: str) -> None:
         with suppress(Refused, ChatclusterError):  # then it is the host's to find it

@@ -21,10 +21,10 @@ import trio
 
 from chatcluster.agents import as_text
 from chatcluster.parts import TextPart, storable
-from chatcluster.ports import Printed, Tell, ToolCall, ToolResult
+from chatcluster.ports import Tell, ToolCall, ToolResult
 from chatcluster.tool_results import KEPT_BYTES_MAX, SHOWN_BYTES_MAX
 from chatcluster.tools.workspace_calls import WAIT_SECONDS, WorkspaceCalls, output_of
-from chatcluster.tools.workspace_link import Link, Refused
+from chatcluster.tools.workspace_link import NO_PROCESS, Link, Refused
 from chatcluster.workspace_wire import CallAnswer, CallState, Kind, ProcessAnswer
 
 TIMEOUT_SECONDS_DEFAULT = 10.0
@@ -103,16 +103,16 @@ class CommandTools:
             return await self._goes_on(answer, None if background else timeout, notes)
         return await self._ended(answer, notes)
 
-    async def process_output(self, call: ToolCall, tell: Tell) -> ToolResult:
+    async def process_output(self, call: ToolCall, _tell: Tell) -> ToolResult:
         """The same shape as ``execute``; waits for more output, or the end, where it is asked to."""
         process_id = call.arguments["process_id"]
         wait_seconds = min(seconds_of(call.arguments.get("wait") or "0"), WAIT_SECONDS_MAX)
         answer = await self._calls.answer(process_id)
         if answer.kind != Kind.EXECUTE:
-            raise Refused(f"There is no process {process_id[:100]!r}. process_list names those that there are.")
+            raise Refused(NO_PROCESS)
         offset = int(call.arguments.get("offset") or 0)
         if wait_seconds and not answer.state.ended:
-            answer = await self._waited(answer, offset or answer.kept_bytes, wait_seconds, tell)
+            answer = await self._waited(answer, offset or answer.kept_bytes, wait_seconds)
         if answer.state.ended:
             return await self._ended(answer, [], offset=offset)
         return await self._goes_on(answer, None, [], offset=offset, running="The process is still running.")
@@ -132,15 +132,13 @@ class CommandTools:
 
     # --- results ------------------------------------------------------------------------------
 
-    async def _waited(self, answer: CallAnswer, offset: int, wait_seconds: float, tell: Tell) -> CallAnswer:
+    async def _waited(self, answer: CallAnswer, offset: int, wait_seconds: float) -> CallAnswer:
         """The process once it has ended, or has printed more than up to ``offset``, or ``wait_seconds`` have passed."""
         with trio.move_on_after(wait_seconds):
             while not answer.state.ended and answer.kept_bytes <= offset:
                 answer = await self._calls.answer(answer.call_id, offset=offset, wait_seconds=WAIT_SECONDS)
                 if not answer.output:
                     await trio.sleep(PAUSE_SECONDS)
-        if answer.output:
-            tell(Printed(answer.offset, answer.output))
         return answer
 
     async def _goes_on(

@@ -23,7 +23,7 @@ from chatcluster.errors import CallerError, StoreUnavailable
 from chatcluster.ports import Chat
 from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import WorkspaceRow, Workspaces, WorkspaceState
-from chatcluster.workspace_errors import StaleEpoch, WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_errors import StaleEpoch, UnknownCall, WorkspaceGone, WorkspaceRefused, WorkspaceUnreachable
 
 ANSWER_SECONDS_MAX = 5.0
 FIRST_SECONDS_MAX = 2.5
@@ -42,6 +42,11 @@ SILENT = (
     "The workspace does not answer right now. Nothing is known to be wrong with it: try once more. If it is still "
     "silent then, stop_workspace and start_workspace bring it back, with its files."
 )
+GONE = (
+    "The workspace does not run any more, though nobody stopped it: stop_workspace and start_workspace bring it back, "
+    "with its files. What ran in it has ended."
+)
+NO_PROCESS = "There is no process of this ID. process_list names those that there are."
 NO_LOOKUP = "The workspace cannot be looked up right now. Try again in a moment."
 STATES = {
     WorkspaceState.BUILDING: "The workspace is just being built. Try again in a moment; create_workspace waits.",
@@ -71,14 +76,23 @@ class Directory(Protocol):
         ...
 
 
+Touched = Callable[[WorkspaceRow], None]
+"""Called with a workspace whose files may have changed. Never waits."""
+
+
+def nobody_looks(_workspace: WorkspaceRow) -> None:
+    """Nobody wants to know what changed."""
+
+
 class Link:
     """``has_been_silent``: in this turn a tool has found that it does not answer."""
 
-    def __init__(self, chat: Chat, rows: Workspaces, directory: Directory) -> None:
+    def __init__(self, chat: Chat, rows: Workspaces, directory: Directory, touched: Touched = nobody_looks) -> None:
         self.chat = chat
         self.rows = rows
         self.has_been_silent = False
         self._directory = directory
+        self._touched = touched
         self._row: WorkspaceRow | None = None
         self._place: Workspace | None = None
         self._bumped_at = -math.inf
@@ -118,16 +132,18 @@ class Link:
 
     async def look(self, question: Callable[[Workspace], Awaitable[Answer]]) -> Answer:
         """The same, for no tool of the model's. Raises ``Refused``."""
+        words = SILENT
         with trio.move_on_after(ANSWER_SECONDS_MAX):
             for seconds_max in (FIRST_SECONDS_MAX, math.inf):
                 try:
                     place = self._place or await self._find()
                     with trio.fail_after(seconds_max):
                         return await _asked(place, question)
-                except (WorkspaceUnreachable, trio.TooSlowError):
+                except (WorkspaceUnreachable, trio.TooSlowError) as error:
                     self._place = None
+                    words = GONE if isinstance(error, WorkspaceGone) else SILENT
         self._place = None
-        raise Silent(SILENT)
+        raise Silent(words)
 
     async def is_answering(self) -> bool:
         """Whether the agent answers now, within the bound of any question."""
@@ -136,6 +152,11 @@ class Link:
         except Refused:
             return False
         return True
+
+    def touch(self) -> None:
+        """Files may have changed there."""
+        if self._row is not None:
+            self._touched(self._row)
 
     async def bump(self) -> None:
         """Somebody works here: that keeps it running."""
@@ -173,6 +194,8 @@ async def _asked(place: Workspace, question: Callable[[Workspace], Awaitable[Ans
         return await question(place)
     except StaleEpoch:
         raise Refused("Another worker goes on with this chat; nothing was done here.") from None
+    except UnknownCall:
+        raise Refused(NO_PROCESS) from None
     except WorkspaceRefused as error:
         raise Refused(str(error)) from None
 

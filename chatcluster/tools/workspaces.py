@@ -23,23 +23,16 @@ import trio
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Chat, Store, Tell, Tool, ToolCall, ToolResult, TurnTools
-from chatcluster.ports.workspaces import WorkspaceRow, Workspaces
+from chatcluster.ports.workspaces import Workspaces
 from chatcluster.tools.workspace_calls import WorkspaceCalls
 from chatcluster.tools.workspace_commands import CommandTools
 from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_files import FileTools
 from chatcluster.tools.workspace_life import LifeTools
-from chatcluster.tools.workspace_link import Directory, Link, Refused
+from chatcluster.tools.workspace_link import Directory, Link, Refused, Touched, nobody_looks
 from chatcluster.tools.workspace_list import CHANGES_FILES, PROVISIONING, WORKING
 
 TEMPLATES_SECONDS = 2.0
-
-Touched = Callable[[WorkspaceRow], None]
-"""Called with a workspace whose files may have changed. Never waits."""
-
-
-def nobody_looks(_workspace: WorkspaceRow) -> None:
-    """Nobody wants to know what changed."""
 
 
 class WorkspaceTools:
@@ -69,11 +62,11 @@ class WorkspaceTools:
 
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
-        link = Link(chat, self._rows, self._directory)
+        link = Link(chat, self._rows, self._directory, self._touched)
         calls = WorkspaceCalls(link, self._store)
         life = LifeTools(link, self._surroundings, self._per_user_max)
         runs = _runs(life, FileTools(link, calls), CommandTools(link, calls))
-        yield _WorkspaceTools(self, link, runs, self._touched)
+        yield _WorkspaceTools(self, link, runs)
 
     async def are_offered(self) -> bool:
         """Whether there is a template."""
@@ -118,12 +111,11 @@ class _WorkspaceTools:
     notices: Sequence[NoticePart] = ()
     instructions: Sequence[tuple[str, str]] = ()
 
-    def __init__(self, toolbox: WorkspaceTools, link: Link, runs: dict[str, Run], touched: Touched) -> None:
+    def __init__(self, toolbox: WorkspaceTools, link: Link, runs: dict[str, Run]) -> None:
         self.surroundings: Sequence[str] = ()
         self._toolbox = toolbox
         self._link = link
         self._runs = runs
-        self._touched = touched
 
     async def tools(self) -> Sequence[Tool]:
         if not await self._toolbox.are_offered():
@@ -137,7 +129,7 @@ class _WorkspaceTools:
         except Refused as refused:
             result = ToolResult((TextPart(str(refused)),), is_error=True)
         finally:
-            if self._link.row is not None and call.name in CHANGES_FILES:
-                self._touched(self._link.row)
+            if call.name in CHANGES_FILES:
+                self._link.touch()
         await self._link.bump()
         return result

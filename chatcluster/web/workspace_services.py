@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chatcluster.ports.workspaces import WorkspaceHosts, Workspaces
+from chatcluster.workspace_changes import Directory, WorkspaceChanges
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkspaceServices:
     rows: Workspaces
     hosts: WorkspaceHosts
+    directory: Directory
+    changes: WorkspaceChanges

@@ -4,156 +4,29 @@ workspace costs."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 import pytest
 import trio
 
-from chatcluster.arguments import ArgumentCheck, BadArguments
+from chatcluster.arguments import BadArguments
 from chatcluster.chat import CallState, OpenCall, Status
-from chatcluster.parts import ImagePart, TextPart
-from chatcluster.ports import Chat, Effect, Printed, Progressed, Tool, ToolCall, ToolResult, TurnTools
-from chatcluster.ports.workspaces import Startup, WorkspaceRow, WorkspaceState
+from chatcluster.parts import ImagePart
+from chatcluster.ports import Effect
+from chatcluster.ports.workspaces import Startup, WorkspaceState
 from chatcluster.tool_results import SHOWN_BYTES_MAX, taken
 from chatcluster.tools.workspace_commands import ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
 from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, Refused
-from chatcluster.tools.workspaces import TEMPLATES_SECONDS, WorkspaceTools
-from chatcluster.workspace_wire import InstructionFile
-from loops.workspace_fakes import FakeAgent, FakeDirectory, FakeRows, Script, template
+from chatcluster.tools.workspaces import TEMPLATES_SECONDS
+from loops.workspace_fakes import FakeAgent, Script, template
+from loops.workspace_turns import Place, agents_md
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PNG = (
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\rIDATx"
     b"\x9cc\xf8\xcf\xc0\x00\x00\x03\x01\x01\x00\xc9\xfe\x92\xef\x00\x00\x00\x00IEND\xaeB`\x82"
 )
-
-
-def chat_row(**fields: Any) -> Chat:
-    chat = Chat(
-        id=uuid4(),
-        owner_id=uuid4(),
-        title="",
-        model=None,
-        retry_at=None,
-        created_at=NOW,
-        updated_at=NOW,
-        status=Status.RUNNING,
-        epoch=3,
-    )
-    return msgspec.structs.replace(chat, **fields)
-
-
-def agents_md(content: str, **fields: Any) -> InstructionFile:
-    told = {"size_bytes": len(content), "is_truncated": False, **fields}
-    return InstructionFile(path="/work/AGENTS.md", content=content, **told)
-
-
-class Ledger:
-    """The chats' rows, as a cancelled call looks at them."""
-
-    def __init__(self, chat: Chat) -> None:
-        self.chat = chat
-        self.calls: tuple[OpenCall, ...] = ()
-
-    async def get(self, chat_id: UUID) -> Chat:
-        await trio.lowlevel.checkpoint()
-        return self.chat
-
-    async def open_calls(self, chat_id: UUID) -> tuple[OpenCall, ...]:
-        await trio.lowlevel.checkpoint()
-        return self.calls
-
-
-@dataclass
-class Told:
-    """A result, as the model reads it."""
-
-    value: dict[str, Any]
-    text: str
-    is_error: bool
-    result: ToolResult
-
-    def __getitem__(self, name: str) -> Any:
-        return self.value[name]
-
-
-class Turn:
-    """One turn of one chat, with its tools."""
-
-    def __init__(self, tools: TurnTools, offered: Sequence[Tool]) -> None:
-        self.tools = tools
-        self._offered = {tool.name: tool for tool in offered}
-        self.printed = b""
-        self.progress: list[str] = []
-        self._number = 0
-
-    async def run(self, name: str, call_id: str = "", /, **arguments: Any) -> Told:
-        self._number += 1
-        ArgumentCheck(self._offered[name].parameters).arguments(json.dumps(arguments))
-        result = await self.tools.run(ToolCall(call_id or f"c{self._number}", name, arguments), self._tell)
-        (text, *_) = [piece.text for piece in result.content if isinstance(piece, TextPart)]
-        head = text.partition("\n\n")[0]
-        return Told(json.loads(head) if head.startswith("{") else {}, text, result.is_error, result)
-
-    def _tell(self, news: Progressed | Printed) -> None:
-        if isinstance(news, Printed):
-            assert news.offset == len(self.printed)
-            self.printed += news.data
-        elif news.message:
-            self.progress.append(news.message)
-
-
-class Place:
-    """A chat with a workspace that runs, unless ``has_workspace`` is False."""
-
-    def __init__(self, *, has_workspace: bool = True, **chat: Any) -> None:
-        self.chat = chat_row(**chat)
-        self.template = template(description="Python " + "x" * 300)
-        self.agent, self.rows = FakeAgent(), FakeRows(self.template)
-        self.directory, self.ledger = FakeDirectory(self.agent), Ledger(self.chat)
-        self.touched: list[str] = []
-        self.toolbox = WorkspaceTools(
-            self.rows,  # type: ignore[arg-type]
-            self.directory,
-            self.ledger,  # type: ignore[arg-type]
-            per_user_max=5,
-            touched=lambda row: self.touched.append(row.name),
-        )
-        if has_workspace:
-            self.row = WorkspaceRow(
-                id=uuid4(),
-                owner_id=self.chat.owner_id,
-                chat_id=self.chat.family_id,
-                template_id=self.template.id,
-                template_name="python",
-                name="python-1",
-                state=WorkspaceState.RUNNING,
-                settings=self.template.settings,
-                parameters={},
-            )
-
-    @property
-    def row(self) -> WorkspaceRow:
-        (row,) = self.rows.rows.values()
-        return row
-
-    @row.setter
-    def row(self, row: WorkspaceRow) -> None:
-        self.rows.rows[row.id] = row
-
-    def is_(self, state: WorkspaceState, **fields: Any) -> None:
-        self.row = msgspec.structs.replace(self.row, state=state, **fields)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
-        async with self.toolbox.open(self.chat) as tools:
-            yield Turn(tools, await tools.tools())
 
 
 # --- which tools ------------------------------------------------------------------------------

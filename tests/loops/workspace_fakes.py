@@ -124,6 +124,12 @@ class FakeAgent(Workspace):
         self.silent = self.dead = False
         self.asked = 0
         self.epochs: dict[str, int] = {}
+        self.git_says = DiffAnswer(is_repository=True, base="c1", digest="0")
+        self.git_takes = 0.0
+        self.bases: list[str] = []
+        """What its git was asked to compare with."""
+        self.forgets: set[str] = set()
+        """Commits that are gone."""
 
     async def _reached(self) -> None:
         self.asked += 1
@@ -236,7 +242,11 @@ class FakeAgent(Workspace):
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer:
         await self._reached()
-        return DiffAnswer(is_repository=False)
+        self.bases.append(base)
+        if base in self.forgets:
+            raise WorkspaceRefused("diff_failed", "no such commit")
+        await trio.sleep(self.git_takes)
+        return self.git_says
 
     async def status(self) -> AgentStatus:
         await self._reached()
@@ -354,6 +364,8 @@ class FakeDirectory:
 
     def __init__(self, agent: FakeAgent) -> None:
         self.agent = agent
+        self.found: Workspace | None = None
+        """In its place."""
         self.moved_to: FakeAgent | None = None
         self.looked_up = 0
 
@@ -362,7 +374,7 @@ class FakeDirectory:
         self.looked_up += 1
         if self.looked_up > 1 and self.moved_to is not None:
             return self.moved_to
-        return self.agent
+        return self.found or self.agent
 
 
 def template(name: str = "python", **settings: Any) -> Template:

@@ -28,6 +28,7 @@ from chaos.options import KILLS_DEFAULT, MIX_DEFAULT, PROXIES, Options, parse_mi
 from chaos.proxy import open_front
 from chaos.record import Record
 from chaos.run import Run
+from chaos.workspaces import run_workspaces
 from chaos.writer import OPERATIONS
 
 EXIT_VIOLATIONS = 1
@@ -59,6 +60,7 @@ SPAN = (click.FloatRange(0), click.FloatRange(0))
 @click.option("--minutes", type=click.FloatRange(0), help="How long there are faults")
 @click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: all, none, {','.join(FAULTS)}")
 @click.option("--tools", is_flag=True, help="Have the model call tools: counting, slow and dying MCP servers")
+@click.option("--workspaces", is_flag=True, help="Nothing but commands in workspaces, whose owners are killed")
 @click.option("--rolling", is_flag=True, help="Instead of faults: restart (TERM) each replica, one after the other")
 @click.option("--beside", metavar="COMMIT", help="Half of the replicas are of this commit, behind --proxy")
 @click.option("--proxy", type=click.Choice(PROXIES), help="Put this in front, with its files in deploy/")
@@ -117,6 +119,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     scripts/chaos --faults garbage,lock,freeze-connection,clock,huge,greedy --minutes 10
     scripts/chaos --faults none --busy 2 --replicas 6 --minutes 10
     scripts/chaos --tools --kills 300
+    scripts/chaos --workspaces --chats 4 --kills 100
     scripts/chaos --rolling --chats 50
     scripts/chaos --rolling --chats 50 --proxy haproxy
     scripts/chaos --beside HEAD~20 --replicas 4 --kills 40
@@ -158,6 +161,10 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         raise ValueError("--tools needs a cluster of our own, not --url: its model is told what to call")
     if values["url"] and values["proxy"]:
         raise ValueError("--proxy goes in front of a cluster of our own, not of --url")
+    if values["workspaces"] and (values["url"] or values["beside"] or values["rolling"]):
+        raise ValueError("--workspaces has a cluster of its own, with kills as its faults")
+    if values["workspaces"]:
+        values["up_arguments"] = ("--workspaces", *values["up_arguments"])
     if values["beside"]:
         if values["url"]:
             raise ValueError("--beside needs a cluster of our own, not --url")
@@ -211,6 +218,8 @@ async def _run(options: Options) -> dict[str, Any]:
             open_front(options, own) as cluster,
             busy_processes(options.busy),
         ):
+            if options.workspaces:
+                return await run_workspaces(options, cluster, _say)
             return await Run(options, cluster, record, _say).run()
 
 

@@ -36,6 +36,8 @@ class Options:
     drain_seconds: float = 5.0
     tools: bool = False
     """The model calls tools of real servers."""
+    workspaces: bool = False
+    """Nothing but commands in workspaces, whose owners are killed in mid-command."""
     rolling: bool = False
     """Restart each replica once, one after the other, instead of the faults."""
     beside: str | None = None

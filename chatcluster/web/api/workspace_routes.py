@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import templates, workspaces
+from chatcluster.web.api import templates, workspace_diffs, workspaces
 
-ROUTES = [*templates.ROUTES, *workspaces.ROUTES]
+ROUTES = [*templates.ROUTES, *workspaces.ROUTES, *workspace_diffs.ROUTES]

@@ -16,20 +16,17 @@ type Piece = Extract<Part, { type: "tool_output" }>;
 const KEPT_CHARACTERS_MAX = 1 << 20;
 
 /** What is known after a further piece. */
-export function withPiece(known: CallOutput | undefined, piece: Piece): CallOutput {
-  const { offset, end, text } = piece;
-  if (!known || offset > known.end) return { offset, end, text };
-  if (end <= known.end) return known;
-  const more = behind(piece, known.end);
-  if (more === null) return { offset, end, text };
+export function withPiece(known: CallOutput | undefined, { offset, end, text }: Piece): CallOutput {
+  if (known && end <= known.end) return known;
+  const more = known && offset <= known.end ? behind(text, known.end - offset, end - offset) : null;
+  if (!known || more === null) return { offset, end, text };
   if (known.text.length + more.length > KEPT_CHARACTERS_MAX) return { offset: known.end, end, text: more };
   return { offset: known.offset, end, text: known.text + more };
 }
 
-/** What a piece has behind byte `end`; null if it cannot be told, as it has bytes that are no text. */
-function behind(piece: Piece, end: number): string | null {
-  if (piece.offset === end) return piece.text;
-  const data = new TextEncoder().encode(piece.text);
-  if (data.length !== piece.end - piece.offset) return null;
-  return new TextDecoder().decode(data.subarray(end - piece.offset));
+/** The text without its first bytes; null if that cannot be told, as some of its bytes were no text. */
+function behind(text: string, bytes: number, size: number): string | null {
+  if (!bytes) return text;
+  const data = new TextEncoder().encode(text);
+  return data.length === size ? new TextDecoder().decode(data.slice(bytes)) : null;
 }

@@ -681,6 +681,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/chats/{chat_id}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetDiff
+         * @description What has changed in the chat's workspace: as it is now, or as it was found last where it does not run. An agent's
+         *     is that of the chat at the top of its family.
+         */
+        get: operations["ApiV1ChatsChatIdDiffGetDiff"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/chats/{chat_id}/diff-status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * GetDiffStatus
+         * @description The same in short, as it was found last: what ``/watch`` tells when it changes.
+         */
+        get: operations["ApiV1ChatsChatIdDiffStatusGetDiffStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/chats/{chat_id}/export": {
         parameters: {
             query?: never;
@@ -2006,6 +2047,7 @@ export interface components {
             chat?: components["schemas"]["ChatAnswer"] | null;
             /** Format: uuid */
             chat_id: string;
+            diff_status?: components["schemas"]["DiffStatus"] | null;
             /** @constant */
             type: "chat";
         };
@@ -2042,6 +2084,27 @@ export interface components {
             updated_at: string;
             usage?: components["schemas"]["Bill"];
             worker_id: string | null;
+            workspace?: components["schemas"]["ChatWorkspace"] | null;
+        };
+        /** ChatDiffAnswer */
+        ChatDiffAnswer: {
+            additions: number;
+            base: string | null;
+            branch: string | null;
+            deletions: number;
+            files: components["schemas"]["DiffFile"][];
+            is_live: boolean;
+            is_repository: boolean;
+            is_truncated: boolean;
+            patch: string;
+            updated_at?: string | null;
+        };
+        /** ChatWorkspace */
+        ChatWorkspace: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+            state: string;
         };
         /** ChatsAnswer */
         ChatsAnswer: {
@@ -2199,6 +2262,33 @@ export interface components {
         DenyCall: {
             /** @description For the model */
             reason?: string | null;
+        };
+        /** DiffFile */
+        DiffFile: {
+            additions?: number | null;
+            deletions?: number | null;
+            old_path?: string | null;
+            path: string;
+            status: string;
+        };
+        /** DiffStatus */
+        DiffStatus: {
+            additions: number;
+            base: string | null;
+            branch: string | null;
+            deletions: number;
+            files: number;
+            is_repository: boolean;
+            is_truncated: boolean;
+            /** Format: date-time */
+            updated_at: string;
+            version: number;
+        };
+        /** DiffStatusAnswer */
+        DiffStatusAnswer: {
+            /** Format: uuid */
+            chat_id: string;
+            diff_status: components["schemas"]["DiffStatus"] | null;
         };
         /** EditMessage */
         EditMessage: {
@@ -8145,6 +8235,215 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ChatAnswer"];
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ApiV1ChatsChatIdDiffGetDiff: {
+        parameters: {
+            query?: {
+                /** @description A commit to compare with, such as HEAD */
+                base?: string | null;
+            };
+            header?: never;
+            path: {
+                chat_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChatDiffAnswer"];
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ApiV1ChatsChatIdDiffStatusGetDiffStatus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                chat_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiffStatusAnswer"];
                 };
             };
             /** @description The request does not have the form that the API takes */

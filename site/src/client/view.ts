@@ -193,9 +193,10 @@ function partChange(view: ChatView, part: Part): Partial<ChatView> {
 
 /** The outputs without those of calls that have their result in this message. */
 function withoutEnded(outputs: ChatView["outputs"], message: Message): ChatView["outputs"] {
-  const ended = message.parts.flatMap((part) => (part.type === "tool_result" ? [part.call_id] : []));
-  if (!ended.some((id) => id in outputs)) return outputs;
-  return Object.fromEntries(Object.entries(outputs).filter(([id]) => !ended.includes(id)));
+  if (message.role !== "tool") return outputs;
+  const open = { ...outputs };
+  for (const part of message.parts) if (part.type === "tool_result") delete open[part.call_id];
+  return open;
 }
 
 /** Messages in the order of their IDs, each once. Nearly always the new one is the last. */

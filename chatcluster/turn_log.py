@@ -374,8 +374,13 @@ class TurnLogs:
     @asynccontextmanager
     async def follow(self, chat_id: UUID, start: TurnStart, *, owner_id: UUID) -> AsyncIterator[TurnLog]:
         """The log of a turn, for the length of the block. Raises as ``Feeds.subscribe``."""
-        since = Cursor(max(start.revision, start.version), START)
-        following = self._feeds.follow(chat_id, since, ValueSubscriber, owner_id=owner_id)
+        async with self.listen(chat_id, max(start.revision, start.version), owner_id=owner_id) as reader:
+            yield TurnLog(reader, chat_id, start, store=self._store, streams=self._streams)
+
+    @asynccontextmanager
+    async def listen(self, chat_id: UUID, version: int, *, owner_id: UUID) -> AsyncIterator[ValueSubscriber]:
+        """What is told of a chat from this version on, as values. Raises as ``Feeds.subscribe``."""
+        following = self._feeds.follow(chat_id, Cursor(version, START), ValueSubscriber, owner_id=owner_id)
         with self._audience.place(owner_id):
             async with following as reader:
-                yield TurnLog(reader, chat_id, start, store=self._store, streams=self._streams)
+                yield reader

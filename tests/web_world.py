@@ -42,6 +42,8 @@ from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.responses import MemoryResponses
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
+from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
+from chatcluster.memory.workspaces import MemoryWorkspaces
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -52,7 +54,7 @@ from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
-from chatcluster.tab_stream import TabCursor
+from chatcluster.tab_stream import FamilyTabCursor, TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.turn_log import TurnLogs
 from chatcluster.uploads import Uploads
@@ -64,6 +66,7 @@ from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
+from chatcluster.web.workspace_services import WorkspaceServices
 
 OPENING = b": open\nretry: 500\n"
 
@@ -169,15 +172,17 @@ class ScriptedWatches(ScriptedFeeds):
 
 
 class ScriptedTabs(ScriptedFeeds):
-    """``tab_cursor`` is that of the tab, or of the family."""
+    """``tab_cursor`` is that of the tab, of the family, or of both."""
 
     @asynccontextmanager
     async def subscribe(  # type: ignore[override]
-        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor | FamilyTabCursor
     ) -> AsyncIterator[ScriptedSubscriber]:
         self.tab_cursor = cursor
         async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
             yield reader
+
+    subscribe_family = subscribe
 
 
 class RecordingNotices(Notices):
@@ -306,6 +311,9 @@ class World:
                 admin=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
+            ),
+            workspaces=WorkspaceServices(
+                rows=MemoryWorkspaces(self.database), hosts=MemoryWorkspaceHosts(self.database)
             ),
         )
 

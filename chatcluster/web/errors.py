@@ -29,6 +29,7 @@ from chatcluster.errors import (
     Unreadable,
 )
 from chatcluster.parts import encode
+from chatcluster.web.doors.mcp import error_form as mcp_form
 from chatcluster.web.doors.openai.error_form import formed, is_of_door
 
 UNAVAILABLE_RETRY_SECONDS = 1
@@ -61,6 +62,8 @@ def answer(error: Exception) -> Answer:
 def answer_at(path: str, error: Exception) -> Answer:
     """``answer`` in the form of the front door that this address is of."""
     plain = answer(error)
+    if mcp_form.is_of_door(path):
+        return plain._replace(body=encode(mcp_form.formed(plain.status, msgspec.json.decode(plain.body)["error"])))
     if not is_of_door(path):
         return plain
     status, said, headers = formed(plain.status, msgspec.json.decode(plain.body)["error"], plain.headers)

@@ -75,8 +75,7 @@ class ApiRequest(Request[Account, Credential, State]):
         key = self.headers.get("idempotency-key")
         if key is None:
             return None
-        if _IDEMPOTENCY_KEY.fullmatch(key) is None:
-            raise InvalidRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
+        checked_key("Idempotency-Key", key)
         digest = hashlib.sha256(f"{self.method} {self.scope['path']}\n".encode())
         digest.update(await self.body())
         return Idempotency(key, digest.digest())
@@ -138,6 +137,13 @@ def _query_of(handler: BaseRouteHandler) -> dict[str, FieldDefinition]:
         for name, parameter in handler.parsed_fn_signature.parameters.items()
         if isinstance(parameter.kwarg_definition, QueryParameter)
     }
+
+
+def checked_key(field: str, key: str) -> str:
+    """An idempotency key. Raises ``InvalidRequest``."""
+    if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+        raise InvalidRequest(f"{field} must be 1 to 255 visible ASCII characters")
+    return key
 
 
 def parse_chat_id(text: str) -> UUID:

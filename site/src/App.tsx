@@ -1,6 +1,5 @@
 import { lazy, Suspense } from "react";
 import { Redirect, Route, Switch } from "wouter";
-import { Conversation } from "./chat/Conversation.tsx";
 import { NewChat } from "./chat/NewChat.tsx";
 import { Layout } from "./Layout.tsx";
 import { SignIn } from "./SignIn.tsx";
@@ -8,7 +7,10 @@ import { useSession } from "./session.ts";
 import { Button } from "./ui/Button.tsx";
 import { Empty, Loading, Notice } from "./ui/Notice.tsx";
 
+const opening = import("./chat/Conversation.tsx");
+const Conversation = lazy(async () => ({ default: (await opening).Conversation }));
 const Cluster = lazy(() => import("./cluster/Cluster.tsx"));
+const Usage = lazy(() => import("./Usage.tsx"));
 
 export function App() {
   const session = useSession();
@@ -21,6 +23,9 @@ export function App() {
         <Switch>
           <Route path="/">{() => <NewChat />}</Route>
           <Route path="/chats/:id">{({ id }) => <Conversation key={id} id={id} />}</Route>
+          <Route path="/usage">
+            <Usage />
+          </Route>
           <Route path="/cluster">
             <Redirect to="/cluster/replicas" replace />
           </Route>

@@ -37,19 +37,19 @@ Without `content` it has no message yet, and rests until one is sent."""
 @post("/chats", responses=REFUSALS, description=CREATE + STREAMED)
 async def create_chat(request: ApiRequest, data: JSONBody[CreateChat]) -> Response[ChatAnswer]:
     is_streamed = wants_stream(request)
-    await request.require_model(data.model)
-    chat = await _new_chat(request, data)
-    await checked_choice(request.services.mcp.admin.servers, chat.mcp_servers)
+    chat = await new_chat(request, data)
     outcome = await request.services.transitions.create(chat, await request.idempotency())
     answer = chat_answer(outcome.chat)
     return Streamed(answer, request, outcome, status_code=201) if is_streamed else Response(answer, status_code=201)
 
 
-async def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
+async def new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
+    """Checked, with all that it names. Raises ``CallerError``s."""
+    await request.require_model(data.model)
     bytes_max = request.services.settings.content_bytes_max
     parts = () if data.content is UNSET else await request.message_parts(data.content)
     messages = (NewMessage(Role.USER, parts),) if parts else ()
-    return NewChat(
+    chat = NewChat(
         id=uuid4(),
         owner_id=request.user.user_id,
         title=default_title(parts) if data.title is None else checked_title(data.title),
@@ -61,6 +61,8 @@ async def _new_chat(request: ApiRequest, data: CreateChat) -> NewChat:
         agents=data.agents,
         wants_title=bool(parts) and data.title is None and request.services.settings.titles,
     )
+    await checked_choice(request.services.mcp.admin.servers, chat.mcp_servers)
+    return chat
 
 
 @get("/chats", responses=REFUSALS)

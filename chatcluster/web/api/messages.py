@@ -75,18 +75,22 @@ async def send_message(
     request: ApiRequest, chat_id: FromPath[str], data: JSONBody[SendMessage]
 ) -> Response[SentAnswer]:
     is_streamed = wants_stream(request)
-    parts = await request.message_parts(data.content)
-    servers = None if data.mcp_servers is None else checked_servers(data.mcp_servers)
-    await checked_choice(request.services.mcp.admin.servers, servers or ())
-    command = Send(parts, data.busy, checked_model(data.model), servers)
-    await request.require_model(command.model)
-    outcome = await _apply(request, chat_id, command)
+    outcome = await _apply(request, chat_id, await sending(request, data))
     message = outcome.message if outcome.queued is None else None
     answer = SentAnswer(chat_answer(outcome.chat), message, outcome.queued)
     status_code = 201 if outcome.queued is None else 202
     if is_streamed:
         return Streamed(answer, request, outcome, status_code=status_code)
     return Response(answer, status_code=status_code)
+
+
+async def sending(request: ApiRequest, data: SendMessage) -> Send:
+    """The command, checked with all that it names. Raises ``CallerError``s."""
+    parts = await request.message_parts(data.content)
+    servers = None if data.mcp_servers is None else checked_servers(data.mcp_servers)
+    await checked_choice(request.services.mcp.admin.servers, servers or ())
+    await request.require_model(model := checked_model(data.model))
+    return Send(parts, data.busy, model, servers)
 
 
 @patch("/chats/{chat_id:str}/messages/{message_id:str}", responses=REFUSALS)

@@ -64,6 +64,10 @@ def provider_answer(provider: Provider) -> ProviderAnswer:
 @get("/models", responses=REFUSALS)
 async def list_models(request: ApiRequest) -> ModelsAnswer:
     """The models that a chat or a message can name, the default first."""
+    return await usable_models(request)
+
+
+async def usable_models(request: ApiRequest) -> ModelsAnswer:
     catalogue = await request.services.models.catalogue()
     if catalogue.is_empty:
         name = request.services.settings.llm_model

@@ -51,8 +51,13 @@ async def submit_results(request: ApiRequest, chat_id: FromPath[str], data: JSON
 
     Images are made fit for models; in the place of one that cannot be read stands a line that says so.
     """
+    return await _apply(request, chat_id, await submitting(request, data))
+
+
+async def submitting(request: ApiRequest, data: SubmitResults) -> SubmitToolResults:
+    """The command, checked. Raises ``InvalidRequest``, or ``TooLarge``."""
     command = results(data, bytes_max=request.services.settings.content_bytes_max)
-    return await _apply(request, chat_id, SubmitToolResults(tuple([await _scaled(one) for one in command.results])))
+    return SubmitToolResults(tuple([await _scaled(one) for one in command.results]))
 
 
 async def _scaled(result: ToolResult) -> ToolResult:

@@ -1,12 +1,23 @@
 import { useQuery } from "@tanstack/react-query";
-import { Info } from "lucide-react";
+import { Bot, Info } from "lucide-react";
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
-import { ApiError, type Chat, type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
+import { Link } from "wouter";
+import {
+  ApiError,
+  type Chat,
+  type ChatView,
+  type Content,
+  contentOf,
+  filesIn,
+  type OpenChat,
+  type Message as Said,
+  textOf,
+} from "../client/index.ts";
 import { api, takeChat } from "../server.ts";
-import { Button, IconButton } from "../ui/Button.tsx";
+import { Button, buttonClass, IconButton } from "../ui/Button.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { patchChat } from "./actions.ts";
+import { isLimit, patchChat } from "./actions.ts";
 import { ChatMenu } from "./ChatMenu.tsx";
 import { Composer } from "./Composer.tsx";
 import { attemptDone, attemptKey } from "./drafts.ts";
@@ -16,6 +27,7 @@ import { markSeen } from "./seen.ts";
 import { useConnection, useListAlone, useOpenChat } from "./useOpenChat.ts";
 
 const Details = lazy(() => import("./Details.tsx"));
+const Limit = lazy(() => import("./Limit.tsx"));
 
 /** One chat: its history, the answer under way, what waits, and where one writes. */
 export function Conversation({ id }: { id: string }) {
@@ -38,9 +50,10 @@ export function Conversation({ id }: { id: string }) {
   );
 }
 
-/** What the stream says of the chat is as new as it gets. */
+/** What the stream says of the chat is as new as it gets. An agent is in no list, so its title comes by the stream too. */
 function withView(chat: Chat, view: ChatView): Chat {
-  return view.status ? { ...chat, status: view.status, archived: view.archived } : chat;
+  const title = chat.parent_id && view.title ? view.title : chat.title;
+  return view.status ? { ...chat, title, status: view.status, archived: view.archived } : chat;
 }
 
 const BUSY = new Set(["pending", "running", "interrupting", "requires_action"]);
@@ -49,25 +62,30 @@ type OpenedProps = { chat: OpenChat; view: ChatView; known: Chat | undefined };
 
 function Opened({ chat, view, known }: OpenedProps) {
   const [editing, edit] = useState<number | null>(null);
+  const [limit, setLimit] = useState<ApiError | null>(null);
   const lastAsked = useMemo(() => view.messages.findLast(({ role }) => role === "user"), [view.messages]);
   const archived = view.status ? view.archived : (known?.archived ?? false);
   const attempt = (doing: string, deed: Promise<unknown>) => void deed.catch((error) => sayError(doing, error));
-  const send = async (text: string, how: "queue" | "interrupt") => {
+  const send = async (content: Content, how: "queue" | "interrupt") => {
     try {
-      const key = attemptKey(chat.id, { text, how });
-      takeChat((await chat.send(text, how, undefined, key)).chat);
+      const key = attemptKey(chat.id, { content, how });
+      takeChat((await chat.send(content, how, undefined, key)).chat);
       attemptDone(chat.id);
+      setLimit(null);
     } catch (error) {
-      sayError("Send", error);
+      if (isLimit(error)) setLimit(error);
+      else sayError("Send", error);
       throw error;
     }
   };
-  const tryAgain = (message: Said) => attempt("Try again", chat.edit(message.id, textOf(message.parts)));
+  const tryAgain = ({ id, parts }: Said) =>
+    attempt("Try again", chat.edit(id, contentOf(textOf(parts), filesIn(parts))));
   return (
     <>
       <History chat={chat} view={view} canEdit={!archived} editing={editing} onEdit={edit} onTryAgain={tryAgain} />
       <div className="mx-auto w-full max-w-3xl px-3 pb-3 sm:px-5">
         <Queue chat={chat} queue={view.queue} />
+        <Suspense>{limit && <Limit error={limit} />}</Suspense>
         {archived && known ? (
           <Notice
             tone="info"
@@ -95,6 +113,16 @@ function Header({ chat, view }: { chat: Chat | undefined; view: ChatView }) {
   const [isOpen, setOpen] = useState(false);
   return (
     <header className="flex items-center gap-1 border-b border-line px-3 py-1.5 sm:px-5">
+      {chat?.parent_id && (
+        <Link
+          href={`/chats/${chat.parent_id}`}
+          className={buttonClass("plain", "!px-2")}
+          title="To the chat it works for"
+        >
+          <Bot size={16} aria-hidden />
+          Agent of
+        </Link>
+      )}
       <h1 className="foreign min-w-0 flex-1 truncate font-semibold">{chat ? chat.title || "Untitled" : "…"}</h1>
       {chat && (
         <>

@@ -12,12 +12,21 @@ export type Status = "pending" | "running" | "interrupting" | "waiting" | "requi
 
 export type ToolProgress = { progress: number; total?: number | null; message?: string | null };
 
+/** A file as the server knows it. */
+export type FileInfo = { id: string; name: string; media_type: string; size_bytes: number };
+export type FilePart = { type: "file"; file_id: string; name: string; media_type: string; size_bytes: number };
+
+/** What is sent: a text, or parts. */
+export type Content = string | readonly ({ type: "text"; text: string } | { type: "file"; file_id: string })[];
+
 export type Part =
+  | FilePart
   | { type: "text"; text: string }
   | { type: "reasoning"; text: string }
   | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }
   | { type: "tool_arguments"; call_id: string; text: string }
   | ({ type: "tool_progress"; call_id: string } & ToolProgress)
+  | { type: "tool_output"; call_id: string; offset: number; end: number; text: string }
   | { type: "tool_result"; call_id: string; content: string | readonly Part[]; is_error?: boolean }
   | { type: "image"; media_type: string; data: string }
   | { type: "json"; json: string }
@@ -29,7 +38,11 @@ export type Usage = {
   output_tokens?: number | null;
   reasoning_tokens?: number | null;
   cached_input_tokens?: number | null;
+  cache_write_tokens?: number | null;
 };
+
+/** A sum of what attempts cost. Micros are millionths of the prices' currency; null where nothing has a known cost. */
+export type Bill = Schemas["Bill"];
 
 export type Message = {
   id: number;
@@ -53,7 +66,13 @@ export type Retry = {
   provider?: string | null;
   status_code?: number | null;
 };
-export type Turn = { message_id: number; outcome: string; duration_ms: number; code?: string | null };
+export type Turn = {
+  message_id: number;
+  outcome: string;
+  duration_ms: number;
+  code?: string | null;
+  usage?: Bill | null;
+};
 export type ActionCall = {
   call_id: string;
   name: string;
@@ -64,6 +83,8 @@ export type ActionCall = {
   digest: string;
   deadline?: string | null;
   may_have_run?: boolean;
+  /** Of the agent that waits, where it is not the chat itself: it is answered there. */
+  chat_id?: string;
 };
 
 export type ChatEvent =
@@ -102,4 +123,6 @@ export type Chat = {
   updated_at: string;
   pinned?: boolean;
   cause?: string;
+  /** Of an agent: the chat that it works for. */
+  parent_id?: string | null;
 };

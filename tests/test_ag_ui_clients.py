@@ -90,7 +90,7 @@ async def a_tool_of_the_cluster_is_shown(cluster: Cluster, page: NodeClient) -> 
 
 
 async def a_person_is_asked_and_the_turn_goes_on(slug: str, cluster: Cluster, page: NodeClient) -> None:
-    order = {"text": f'[[call={slug}__weather {{"city": "Oslo"}}]]', "props": {"mcpServers": [slug]}}
+    order: dict[str, Any] = {"text": f'[[call={slug}__weather {{"city": "Oslo"}}]]', "props": {"mcpServers": [slug]}}
     answer = {"status": "resolved", "payload": {"approved": True}}
     told = await page("approve", answer=answer, **order, **Site(cluster).order)
     (interrupt,) = told["asked"]["interrupts"]

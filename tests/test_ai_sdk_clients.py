@@ -185,7 +185,7 @@ async def add_asking_server(cluster: Cluster, url: str) -> str:
 
 
 async def a_person_is_asked_about_a_call(slug: str, cluster: Cluster, page: NodeClient) -> None:
-    order = {"text": f'[[call={slug}__weather {{"city": "Oslo"}}]]', "body": {"mcpServers": [slug]}}
+    order: dict[str, Any] = {"text": f'[[call={slug}__weather {{"city": "Oslo"}}]]', "body": {"mcpServers": [slug]}}
     allowed, denied = Site(cluster), Site(cluster)
     told = await page("approve", approved=True, **order, **allowed.order)
     assert (told["asked"], told["status"], told["error"]) == ([f"{slug}__weather"], "ready", None)

@@ -77,7 +77,7 @@ class Client:
     @property
     def said(self) -> list[tuple[str, str]]:
         """Words, calls and results, in their order."""
-        told = []
+        told: list[tuple[str, str]] = []
         for one in self.messages[1:]:
             if one.get("content"):
                 told.append((one["role"], one["content"]))
@@ -94,7 +94,7 @@ def folded(told: Iterable[Told], run: Run = RUN) -> tuple[list[Event], Client]:
 
 
 def history_of(told: Iterable[Told]) -> list[tuple[str, str]]:
-    said = []
+    said: list[tuple[str, str]] = []
     for one in told:
         if isinstance(one, Message):
             spoken = spoken_in(one.parts)

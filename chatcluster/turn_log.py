@@ -283,18 +283,22 @@ class TurnLog:
         except StreamsUnavailable:
             frames = []
         before = [frame for frame in frames if end is None or frame.position <= end]
+        is_all = len(before) < PAGE_FRAMES
+        error = await self._error_of(value) if is_all and isinstance(value, EndedTurn) else None
+        # Nothing is taken before all is there: this may be cancelled, and what comes meanwhile is told behind it.
         told = [said for frame in before for said in self._tell_frame(frame, _history_before(value))]
-        if len(before) < PAGE_FRAMES:
+        if is_all:
             self._looked_before = value
             if isinstance(value, EndedTurn):
                 self._queue.popleft()
-                told.extend(await self._failed(value))
+                self._has_ended = True
+                told.append(Ended(value, error))
         return told
 
-    async def _failed(self, turn: EndedTurn) -> list[Told]:
+    async def _error_of(self, turn: EndedTurn) -> ErrorInfo | None:
+        """What there is to say of it, where that is still known."""
         error = (await self._store.get(self._chat_id)).last_error
-        self._has_ended = True
-        return [Ended(turn, error if error is not None and error.code == turn.code else None)]
+        return error if error is not None and error.code == turn.code else None
 
     def _tell(self, value: Value | UpToDate) -> Sequence[Told]:
         if self._has_ended:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ import httpx
 import pytest
 import trio
 from cluster_processes import Cluster, Process
+from mcp_world import test_server
 from node_clients import NodeClient, node_client, prepared_node
 
 pytestmark = pytest.mark.cluster
@@ -172,6 +174,29 @@ async def the_clusters_tools_are_shown_as_they_run(cluster: Cluster, page: NodeC
     await site.is_as_history_says(told)
 
 
+async def add_asking_server(cluster: Cluster, url: str) -> str:
+    """A server of tools of which each call is approved by a person. Returns its slug."""
+    slug = f"tools-{uuid4().hex[:8]}"
+    body = {"slug": slug, "url": f"{url}/mcp", "approval": "ask"}
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {cluster.token}"}) as client:
+        answer = await client.post(f"{cluster.replicas[0].url}/api/v1/admin/mcp-servers", json=body)
+    assert answer.status_code == 201, answer.text
+    return slug
+
+
+async def a_person_is_asked_about_a_call(slug: str, cluster: Cluster, page: NodeClient) -> None:
+    order: dict[str, Any] = {"text": f'[[call={slug}__weather {{"city": "Oslo"}}]]', "body": {"mcpServers": [slug]}}
+    allowed, denied = Site(cluster), Site(cluster)
+    told = await page("approve", approved=True, **order, **allowed.order)
+    assert (told["asked"], told["status"], told["error"]) == ([f"{slug}__weather"], "ready", None)
+    await allowed.is_as_history_says(told)
+    told = await page("approve", approved=False, reason="Not there.", **order, **denied.order)
+    assert [part["state"] for part in told["messages"][1]["parts"] if part["type"] == "dynamic-tool"] == [
+        "output-denied"
+    ]
+    await denied.is_as_history_says(told)
+
+
 async def a_stream_is_as_its_readers_expect(cluster: Cluster, _: NodeClient) -> None:
     """No field but data, each a JSON object, one terminal chunk, and the end behind it."""
     for text, end in (("[[tokens=5]]", "finish"), ("[[fail=401]]", "error")):
@@ -188,7 +213,13 @@ async def a_stream_is_as_its_readers_expect(cluster: Cluster, _: NodeClient) -> 
         assert not {"finish", "error", "abort"} & set(kinds[:-1])
 
 
-async def test_what_a_page_does_with_the_sdk_it_does_here(cluster: Cluster) -> None:
+@pytest.fixture
+def tool_server() -> Iterator[str]:
+    with test_server() as server:
+        yield server.url
+
+
+async def test_what_a_page_does_with_the_sdk_it_does_here(cluster: Cluster, tool_server: str) -> None:
     await with_each_version(
         cluster,
         it_asks_is_answered_and_asks_again,
@@ -198,6 +229,7 @@ async def test_what_a_page_does_with_the_sdk_it_does_here(cluster: Cluster) -> N
         an_error_is_one,
         its_own_tool_is_called_and_the_turn_goes_on,
         the_clusters_tools_are_shown_as_they_run,
+        partial(a_person_is_asked_about_a_call, await add_asking_server(cluster, tool_server)),
         a_stream_is_as_its_readers_expect,
     )
 

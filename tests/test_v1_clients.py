@@ -302,6 +302,20 @@ async def test_p1_a_repeat_with_its_key_attaches_to_what_the_first_one_began(clu
     await in_thread(work)
 
 
+async def test_a_connection_that_ends_with_its_response_is_not_used_again(cluster: Cluster) -> None:
+    """Whatever follows at once, on a client that keeps connections, gets its answer."""
+
+    def work() -> None:
+        headers = {"Authorization": f"Bearer {cluster.token}"}
+        with httpx.Client(base_url=cluster.replicas[0].url, headers=headers) as one:
+            for stream in (True, False) * 50:
+                body = {"model": MODEL, "input": "[[fail=401]]", "stream": stream}
+                assert '"failed"' in one.post("/v1/responses", json=body).text
+                assert one.get("/v1/models").status_code == 200
+
+    await in_thread(work)
+
+
 def ask(one: Any, messages: Any, **options: Any) -> str:
     return str(one.chat.completions.create(model=MODEL, messages=messages, **options).choices[0].message.content)
 

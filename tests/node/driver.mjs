@@ -9,6 +9,8 @@ const scenarios = await import(pathToFileURL(resolve(import.meta.dirname ?? ".",
 const client = await import(version);
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
+// AG-UI's client rethrows what breaks its connection where nobody catches it. Its callers are told all the same.
+process.on("unhandledRejection", () => {});
 say({ result: "ready" });
 for await (const line of createInterface({ input: process.stdin })) {
   const { scenario, ...order } = JSON.parse(line);

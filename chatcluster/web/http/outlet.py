@@ -16,13 +16,16 @@ and waits as long as the connection's stall limit allows. Nobody pushes while so
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import trio
 
 LARGE_BYTES = 256 << 10
+HOLD_BACK: int = getattr(socket, "TCP_CORK", 4)
+"""Until the connection is closed, or 200 ms are over. Where Linux is not, it is called TCP_NOPUSH, and is 4."""
 OUTLET = "chatcluster.outlet"
 """Its name among the scope's extensions."""
 
@@ -43,7 +46,9 @@ class Outlet:
         "written_at",
     )
 
-    def __init__(self, socket: trio.socket.SocketType, send: Callable[[bytes], Awaitable[None]], scope: Any) -> None:
+    def __init__(
+        self, stream_socket: trio.socket.SocketType, send: Callable[[bytes], Awaitable[None]], scope: Any
+    ) -> None:
         self.held = AsyncExitStack()
         """What has to be left in the end, whatever happens until then."""
         self.body: Callable[[Outlet], Awaitable[None]] | None = None
@@ -53,7 +58,7 @@ class Outlet:
         """Whether the body is whole."""
         self.written_at = trio.current_time()
         """When something was written last."""
-        self._socket = socket
+        self._socket = stream_socket
         self._send = send
         self._frame = _frame_for(scope)
         self._unsent = b""
@@ -94,7 +99,10 @@ class Outlet:
             self.written_at = trio.current_time()
 
     async def finish(self) -> None:
-        """The body is whole: write what is unsent, and its end."""
+        """The body is whole: write what is unsent, and its end. The end of the connection goes in the same packet: so
+        nobody takes the connection for one that can be used again."""
+        with suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, HOLD_BACK, 1)
         end = b"0\r\n\r\n" if self._frame is _chunk else b""
         unsent, self._unsent = self._unsent + end, b""
         if unsent:

@@ -4,6 +4,31 @@
  */
 
 export interface paths {
+    "/api/agui": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * RunAgent
+         * @description Run the agent, as in AG-UI: the user's message, results of the page's tools, or answers to interrupts, and the
+         *     events of the turn until it is over or needs its client.
+         *
+         *     The `threadId` names a chat, which is made if there is none. What the chat does goes on whatever becomes of the
+         *     connection: a run that says nothing new is told the last turn again. `forwardedProps` takes `model`, `mcpServers`
+         *     and `onDisconnect`.
+         */
+        post: operations["ApiAguiRunAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/ai/chat": {
         parameters: {
             query?: never;
@@ -1910,6 +1935,15 @@ export interface components {
             trusted?: boolean;
             url: string;
         };
+        /** AgentTool */
+        AgentTool: {
+            /** @default  */
+            description: string;
+            name: string;
+            parameters?: {
+                [key: string]: unknown;
+            } | null;
+        };
         /** ApiKeyBody */
         ApiKeyBody: {
             header: string;
@@ -2958,6 +2992,12 @@ export interface components {
             type: "resource";
             uri: string;
         };
+        /** ResumeEntry */
+        ResumeEntry: {
+            interruptId: string;
+            payload?: unknown;
+            status: string;
+        };
         /** ResumedFrame */
         ResumedFrame: {
             after: string;
@@ -2985,6 +3025,17 @@ export interface components {
          * @enum {string}
          */
         Role: "system" | "user" | "assistant" | "tool";
+        /** RunAgent */
+        RunAgent: {
+            forwardedProps?: unknown;
+            messages: {
+                [key: string]: unknown;
+            }[];
+            resume?: components["schemas"]["ResumeEntry"][] | null;
+            runId: string;
+            threadId: string;
+            tools?: components["schemas"]["AgentTool"][] | null;
+        };
         /** SecretAnswer */
         SecretAnswer: {
             last4: string;
@@ -3425,6 +3476,111 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    ApiAguiRunAgent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunAgent"];
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
     ApiAiChatSubmit: {
         parameters: {
             query?: never;

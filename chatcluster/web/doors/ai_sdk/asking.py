@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 from chatcluster.chat import Busy, Edit, Send
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import Parts
-from chatcluster.ports import VERSION_MAX, Chat, Outcome, checked_choice
+from chatcluster.parts import Parts, Role
+from chatcluster.ports import VERSION_MAX, Chat, Outcome
 from chatcluster.turn_log import TurnStart
-from chatcluster.web.doors.ai_sdk.answering import go_on
-from chatcluster.web.doors.ai_sdk.beginning import begin, configure, idempotency_of
 from chatcluster.web.doors.ai_sdk.bodies import SubmitChat
 from chatcluster.web.doors.ai_sdk.ids import answer_id, message_of
-from chatcluster.web.doors.ai_sdk.ui_messages import said_by_user
+from chatcluster.web.doors.ai_sdk.ui_messages import replies, said
+from chatcluster.web.doors.answering import go_on
+from chatcluster.web.doors.beginning import begin, check_wishes, configure, idempotency_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
 
@@ -40,17 +40,23 @@ class Asked(NamedTuple):
 async def ask(request: ApiRequest, data: SubmitChat) -> Asked:
     """Begin a turn, or go on with one. Raises ``ChatBusy``, and what transitions raise."""
     name = checked_name(data.id)
-    await request.require_model(data.model_name)
-    await checked_choice(request.services.mcp.admin.servers, data.mcp_servers or ())
+    await check_wishes(request, data.wishes)
     chat = await find_chat(request, name)
     if chat is None:
-        return _asked(await begin(request, data, named_id(request.user.user_id, name)))
+        messages = [one for one in map(said, data.given) if one is not None]
+        return _asked(await begin(request, named_id(request.user.user_id, name), messages, data.wishes))
     if data.last["role"] == "assistant" and not data.asks_again:
-        asked = await request.services.readers.logs.responses.asked(chat.id)
-        begun, start = await go_on(request, chat, data.last)
-        return Asked(begun, start, str(data.last.get("id")) if asked is None else answer_id(asked.message_id))
-    await configure(request, data, chat)
+        return await _go_on(request, data, chat)
+    await configure(request, chat, data.wishes)
     return await (_ask_again(request, data, chat) if data.asks_again else _ask_next(request, data, chat))
+
+
+async def _go_on(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
+    asked = await request.services.readers.logs.responses.asked(chat.id)
+    given = replies(data.last)
+    answers = {call_id: reply for call_id, reply in given.items() if reply is not None}
+    begun, start = await go_on(request, chat, answers, given)
+    return Asked(begun, start, str(data.last.get("id")) if asked is None else answer_id(asked.message_id))
 
 
 def _asked(outcome: Outcome) -> Asked:
@@ -63,16 +69,19 @@ def _asked(outcome: Outcome) -> Asked:
 
 
 async def _ask_next(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
-    parts = await request.message_parts(said_by_user(data.last))
+    last = said(data.last)
+    if last is None or last.role is not Role.USER:
+        raise InvalidRequest("the last message is not a user's", param="messages")
+    parts = await request.message_parts(last.content)
     replaced = None if data.message_id is None else await _replaced(request, data, chat)
     if replaced is not None:
-        return await _edit(request, chat, replaced, parts, data.model_name)
-    command = Send(parts, Busy.REJECT, data.model_name)
+        return await _edit(request, chat, replaced, parts, data.model)
+    command = Send(parts, Busy.REJECT, data.model)
     outcome = await request.services.transitions.apply(
         chat.id,
         command,
         owner_id=chat.owner_id,
-        idempotency=await idempotency_of(request, data, chat.id),
+        idempotency=await idempotency_of(request, chat.id, last),
     )
     return _asked(outcome)
 
@@ -86,7 +95,7 @@ async def _ask_again(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked
     )
     if not page.messages or page.messages[0].id != replaced:
         raise InvalidRequest("there is no such message in this chat (any more)", param="messageId")
-    return await _edit(request, chat, replaced, page.messages[0].parts, data.model_name)
+    return await _edit(request, chat, replaced, page.messages[0].parts, data.model)
 
 
 async def _replaced(request: ApiRequest, data: SubmitChat, chat: Chat) -> int | None:

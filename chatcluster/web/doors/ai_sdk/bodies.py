@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from chatcluster.errors import InvalidRequest
-from chatcluster.web.api.bodies import InputTool, checked_model
+from chatcluster.web.api.bodies import InputTool
+from chatcluster.web.doors.beginning import Wishes
 
 TRIGGERS = ("submit-message", "regenerate-message")
 
@@ -39,9 +40,8 @@ class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
         return self.given[-1]
 
     @property
-    def model_name(self) -> str | None:
-        """Raises ``InvalidRequest`` for what cannot be one."""
-        return checked_model(self.model)
+    def wishes(self) -> Wishes:
+        return Wishes(self.model, self.instructions, self.tools, self.mcp_servers)
 
     @property
     def asks_again(self) -> bool:

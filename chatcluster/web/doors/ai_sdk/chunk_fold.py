@@ -16,7 +16,7 @@ from chatcluster.chat import DENIED_TEXT
 from chatcluster.parts import JsonPart, NoticePart, TextPart, ToolCallPart, ToolProgressPart, ToolResultPart
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
-from chatcluster.web.doors.ai_sdk.ids import Approval
+from chatcluster.web.doors.approvals import Approval
 from chatcluster.web.doors.chunks import pieces
 from chatcluster.web.doors.steps import (
     Answered,

@@ -14,6 +14,9 @@ from chatcluster.parts import Message, Part, Role, TextPart, ToolCallPart, ToolR
 from chatcluster.web.api.bodies import InputFile, InputText
 from chatcluster.web.doors.ai_sdk.chunk_fold import input_of, is_denied, output_of
 from chatcluster.web.doors.ai_sdk.ids import answer_id, asked_id
+from chatcluster.web.doors.answering import Output, Reply, Verdict
+from chatcluster.web.doors.approvals import Approval
+from chatcluster.web.doors.beginning import Said
 from chatcluster.web.doors.voices import Voice, spoken_in
 
 FILES = "/api/v1/files/"
@@ -80,9 +83,17 @@ def parts_of(message: UiMessage) -> list[UiPart]:
     return parts
 
 
-def said_by_user(message: UiMessage) -> list[InputText | InputFile]:
-    """Raises ``InvalidRequest`` for what a user's message cannot have here."""
-    return [_input(part) for part in parts_of(message) if not str(part.get("type")).startswith("data-")]
+def said(message: UiMessage) -> Said | None:
+    """None for what has nothing to keep. Raises ``InvalidRequest`` for what a user's message cannot have here."""
+    message_id = message.get("id")
+    named = message_id if isinstance(message_id, str) else ""
+    if message.get("role") == "user":
+        parts = [part for part in parts_of(message) if not str(part.get("type")).startswith("data-")]
+        return Said(named, Role.USER, [_input(part) for part in parts])
+    texts = [part.get("text") for part in parts_of(message) if part.get("type") == "text"]
+    text = "".join(text for text in texts if isinstance(text, str))
+    is_kept = message.get("role") == "assistant" and text
+    return Said(named, Role.ASSISTANT, [InputText(text)]) if is_kept else None
 
 
 def _input(part: UiPart) -> InputText | InputFile:
@@ -98,12 +109,21 @@ def _input(part: UiPart) -> InputText | InputFile:
     raise InvalidRequest(f"a message cannot have a part of type {str(part.get('type'))[:40]!r}", param="messages")
 
 
-def said_by_assistant(message: UiMessage) -> str:
-    texts = [part.get("text") for part in parts_of(message) if part.get("type") == "text"]
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def tool_parts(message: UiMessage) -> dict[str, UiPart]:
-    """By the IDs of their calls."""
+def replies(message: UiMessage) -> dict[str, Reply | None]:
+    """What the client says of calls, by their IDs; None where that is nothing."""
     found = (part for part in parts_of(message) if isinstance(part.get("toolCallId"), str))
-    return {part["toolCallId"]: part for part in found}
+    return {part["toolCallId"]: _reply(part) for part in found}
+
+
+def _reply(part: UiPart) -> Reply | None:
+    answer = part.get("approval")
+    match part.get("state"):
+        case "output-available":
+            return Output(part.get("output"))
+        case "output-error":
+            return Output(str(part.get("errorText") or "the tool failed"), is_error=True)
+        case "approval-responded" if isinstance(answer, dict) and isinstance(answer.get("approved"), bool):
+            reason = answer.get("reason")
+            digest = Approval.parse(str(answer.get("id"))).digest
+            return Verdict(answer["approved"], digest, reason if isinstance(reason, str) else None)
+    return None

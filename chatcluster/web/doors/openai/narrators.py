@@ -16,8 +16,11 @@ DONE = b"data: [DONE]\n\n"
 EVENTS = StreamWire(
     ((b"content-type", b"text/event-stream; charset=utf-8"), *HEAD), opening=b": open\n", heartbeat=b": ping\n"
 )
-OBJECT = StreamWire(((b"content-type", b"application/json"), *HEAD), opening=b"", heartbeat=b"\n")
-"""JSON may begin with white space: signs of life, so that no proxy gives the request up."""
+OBJECT = StreamWire(
+    ((b"content-type", b"application/json"), *HEAD[:-1], (b"connection", b"close")), opening=b"", heartbeat=b"\n"
+)
+"""JSON may begin with white space: signs of life, so that no proxy gives the request up. Nobody takes a part of it for
+whole, so it says that its connection ends."""
 
 
 class _Narrator:

@@ -1,0 +1,146 @@
+"""What a client says of a run, checked, and its messages in our terms. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from chatcluster.errors import InvalidRequest
+from chatcluster.parts import Role
+from chatcluster.web.api.bodies import InputFile, InputText, InputTool
+from chatcluster.web.doors.answering import Output, Reply, Verdict
+from chatcluster.web.doors.approvals import Approval
+from chatcluster.web.doors.beginning import Said, Wishes
+
+RUN_ID_CHARS_MAX = 200
+SYSTEM_ROLES = ("system", "developer")
+Message = dict[str, Any]
+
+
+class AgentTool(msgspec.Struct, frozen=True):
+    """A tool of the page."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+
+
+class ResumeEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer to one interrupt."""
+
+    interrupt_id: str
+    status: str
+    payload: Any = None
+
+
+class RunAgent(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
+    """``RunAgentInput``. Of ``forwardedProps`` we know ``model``, ``mcpServers`` and ``onDisconnect``; ``state`` and
+    ``context`` are passed over."""
+
+    thread_id: str
+    run_id: str
+    messages: list[Message]
+    tools: list[AgentTool] | None = None
+    forwarded_props: Any = None
+    resume: list[ResumeEntry] | None = None
+
+    @property
+    def wishes(self) -> Wishes:
+        props = self._props
+        tools = [InputTool(one.name, one.description, one.parameters or {}) for one in self.tools or ()]
+        system = [text_of(one) for one in self.messages if one.get("role") in SYSTEM_ROLES]
+        instructions = "\n\n".join(system) if system else None
+        return Wishes(props.get("model"), instructions, tools, props.get("mcpServers"))
+
+    @property
+    def leaving(self) -> str | None:
+        return self._props.get("onDisconnect")
+
+    @property
+    def _props(self) -> dict[str, Any]:
+        props = self.forwarded_props if isinstance(self.forwarded_props, dict) else {}
+        servers = props.get("mcpServers")
+        if not isinstance(props.get("model"), str | None) or props.get("onDisconnect") not in (
+            None,
+            "continue",
+            "cancel",
+        ):
+            raise InvalidRequest(
+                "forwardedProps: model is a name, onDisconnect continue or cancel", param="forwardedProps"
+            )
+        if servers is not None and not (isinstance(servers, list) and all(isinstance(one, str) for one in servers)):
+            raise InvalidRequest("forwardedProps: mcpServers is a list of slugs", param="forwardedProps")
+        return props
+
+
+def check(data: RunAgent) -> None:
+    """Raises ``InvalidRequest``."""
+    if not (0 < len(data.run_id) <= RUN_ID_CHARS_MAX):
+        raise InvalidRequest(f"runId has 1 to {RUN_ID_CHARS_MAX} characters", param="runId")
+    if not any(one.get("role") == "user" for one in data.messages):
+        raise InvalidRequest("messages has no message of a user", param="messages")
+
+
+def before_the_answer(messages: Sequence[Message]) -> list[Message]:
+    """Up to the last message of the user."""
+    places = [place for place, one in enumerate(messages) if one.get("role") == "user"]
+    return list(messages[: places[-1] + 1]) if places else []
+
+
+def said(message: Message) -> Said | None:
+    """None for what is neither the user's nor words of the assistant. Raises ``InvalidRequest``."""
+    message_id = message.get("id")
+    named = message_id if isinstance(message_id, str) else ""
+    if message.get("role") == "user":
+        return Said(named, Role.USER, _content(message.get("content")))
+    text = message.get("content")
+    is_kept = message.get("role") == "assistant" and isinstance(text, str) and text
+    return Said(named, Role.ASSISTANT, [InputText(str(text))]) if is_kept else None
+
+
+def text_of(message: Message) -> str:
+    return "".join(part.text for part in _content(message.get("content")) if isinstance(part, InputText))
+
+
+def _content(content: Any) -> list[InputText | InputFile]:
+    if isinstance(content, str):
+        return [InputText(content)]
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise InvalidRequest("the content of a message is a text or a list of parts", param="messages")
+    return [_part(part) for part in content]
+
+
+def _part(part: dict[str, Any]) -> InputText | InputFile:
+    source = part.get("source")
+    match part.get("type"), part.get("text"):
+        case "text", str(text):
+            return InputText(text)
+        case "image" | "document" | "audio" | "video", _ if isinstance(source, dict) and source.get("type") == "file":
+            return InputFile(str(source.get("value")))
+        case "image" | "document" | "audio" | "video", _:
+            raise InvalidRequest("upload files first, and name them: {type: file, value: their ID}", param="messages")
+    raise InvalidRequest(f"a message cannot have a part of type {str(part.get('type'))[:40]!r}", param="messages")
+
+
+def replies(data: RunAgent) -> dict[str, Reply]:
+    """What the client says of calls: results behind the last message of the user, and answers to interrupts."""
+    given: dict[str, Reply] = {}
+    for one in data.messages[len(before_the_answer(data.messages)) :]:
+        if one.get("role") == "tool" and isinstance(one.get("toolCallId"), str):
+            error = one.get("error")
+            given[one["toolCallId"]] = Output(str(error), is_error=True) if error else Output(text_of(one))
+    for entry in data.resume or ():
+        shown = Approval.parse(entry.interrupt_id)
+        given[shown.call_id] = _verdict(entry, shown.digest)
+    return given
+
+
+def _verdict(entry: ResumeEntry, digest: str) -> Verdict:
+    payload = entry.payload if isinstance(entry.payload, dict) else {"approved": entry.payload}
+    if entry.status != "cancelled" and not isinstance(payload.get("approved"), bool):
+        raise InvalidRequest("the payload of an answer to an approval has approved, true or false", param="resume")
+    reason = payload.get("reason")
+    approved = entry.status != "cancelled" and payload["approved"]
+    return Verdict(approved, digest, reason if isinstance(reason, str) else None)

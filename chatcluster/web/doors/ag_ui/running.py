@@ -1,0 +1,82 @@
+"""From a run to the turn that it is told of.
+
+* a thread that there is not yet becomes a chat, with the messages that are given, whose last one is answered;
+* a user's message at the end is the next one of its chat. Busy, the chat refuses it. One that was sent before, known by
+  its ID, is told the answer that it began;
+* results of the page's tools at the end, and ``resume``, answer calls that the chat waits for;
+* a run that says nothing new is told the last turn, from its beginning on.
+
+The server's history is the truth: of the messages only what is new is read once there is a chat.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chatcluster.chat import Busy, Send, Status
+from chatcluster.errors import InvalidRequest
+from chatcluster.parts import Role
+from chatcluster.ports import Chat, Outcome
+from chatcluster.turn_log import TurnStart
+from chatcluster.web.doors.ag_ui.bodies import RunAgent, before_the_answer, replies, said
+from chatcluster.web.doors.ag_ui.event_fold import Run
+from chatcluster.web.doors.answering import go_on
+from chatcluster.web.doors.beginning import Said, begin, check_wishes, configure, idempotency_of
+from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
+from chatcluster.web.request import ApiRequest
+
+
+class Begun(NamedTuple):
+    chat: Chat
+    start: TurnStart
+    run: Run
+
+
+async def begin_run(request: ApiRequest, data: RunAgent) -> Begun:
+    """Raises ``ChatBusy``, ``InvalidRequest``, and what transitions raise."""
+    name = checked_name(data.thread_id)
+    await check_wishes(request, data.wishes)
+    chat, last = await find_chat(request, name), said(data.messages[-1])
+    if chat is None:
+        messages = [one for one in map(said, data.messages) if one is not None]
+        chat_id = named_id(request.user.user_id, name)
+        return _begun(data, await begin(request, chat_id, messages, data.wishes))
+    if last is not None and last.role is Role.USER:
+        return _begun(data, await _send(request, data, chat, last))
+    given = replies(data)
+    if given and chat.status is Status.REQUIRES_ACTION:
+        begun, start = await go_on(request, chat, given, given)
+        prefix = f"{_prefix(start.message_id)}_{start.version}"
+        return Begun(begun, start, Run(data.thread_id, data.run_id, prefix, data.messages))
+    return await _again(request, data, chat)
+
+
+async def _send(request: ApiRequest, data: RunAgent, chat: Chat, last: Said) -> Outcome:
+    parts = await request.message_parts(last.content)
+    await configure(request, chat, data.wishes)
+    return await request.services.transitions.apply(
+        chat.id,
+        Send(parts, Busy.REJECT, data.wishes.model),
+        owner_id=chat.owner_id,
+        idempotency=await idempotency_of(request, chat.id, last),
+    )
+
+
+def _begun(data: RunAgent, outcome: Outcome) -> Begun:
+    message = outcome.message
+    assert message is not None, "a message is what it is about"
+    run = Run(data.thread_id, data.run_id, _prefix(message.id), data.messages)
+    return Begun(outcome.chat, TurnStart(message.id, message.revision), run)
+
+
+async def _again(request: ApiRequest, data: RunAgent, chat: Chat) -> Begun:
+    asked = await request.services.readers.logs.responses.asked(chat.id)
+    if asked is None:
+        raise InvalidRequest("this chat has no message of a user yet", param="messages")
+    start = TurnStart(asked.message_id, asked.revision, chat.snapshot_version)
+    kept = before_the_answer(data.messages)
+    return Begun(chat, start, Run(data.thread_id, data.run_id, _prefix(asked.message_id), kept, begins_anew=True))
+
+
+def _prefix(message_id: int) -> str:
+    return f"answer_{message_id:x}"

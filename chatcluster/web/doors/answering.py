@@ -1,0 +1,110 @@
+"""Answers to the calls that a chat waits for, out of what a client sends back.
+
+Only calls that wait are answered: whatever else the client has of calls is history, and the server's counts. Where it
+has nothing for those that wait, it is told what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from chatcluster.chat import CallState, Status, UserCommand
+from chatcluster.errors import CallAnswered, InvalidRequest
+from chatcluster.parts import Message, Role, ToolCallPart
+from chatcluster.ports import Action, Chat
+from chatcluster.turn_log import TurnStart
+from chatcluster.web.api.tool_bodies import (
+    ApproveCall,
+    DenyCall,
+    InputJson,
+    InputResult,
+    SubmitResults,
+    approval,
+    denial,
+    results,
+)
+from chatcluster.web.request import ApiRequest
+
+NEWEST_MAX, NEWEST_BYTES = 200, 1 << 20
+"""Of the messages among which the one is looked for that made the calls."""
+ID_MAX = 2**63 - 1
+
+
+class Output(NamedTuple):
+    """What a tool of the client gave: a text, or a value."""
+
+    value: Any
+    is_error: bool = False
+
+
+class Verdict(NamedTuple):
+    """What a person says of a call. ``digest`` is that of the arguments which were shown."""
+
+    approved: bool
+    digest: str
+    reason: str | None = None
+
+
+Reply = Output | Verdict
+
+
+async def go_on(
+    request: ApiRequest, chat: Chat, replies: Mapping[str, Reply], call_ids: Collection[str]
+) -> tuple[Chat, TurnStart]:
+    """Give the replies, by call, and say where the log goes on that the client is told from here: behind the message
+    that made one of these calls.
+
+    Raises ``InvalidRequest`` where the chat waits for answers and there is none of them.
+    """
+    calling = await _calling(request, chat, call_ids)
+    waiting = await request.services.store.actions(chat.id) if chat.status is Status.REQUIRES_ACTION else ()
+    own = [action for action in waiting if action.chat_id is UNSET]
+    commands = list(_commands(own, replies, bytes_max=request.services.settings.content_bytes_max))
+    if own and not commands:
+        waits = ", ".join(f"{action.name} ({action.call_id}: {action.kind})" for action in own)
+        raise InvalidRequest(f"the chat waits for answers to calls: {waits}"[:1000], param="messages")
+    for command in commands:
+        with suppress(CallAnswered):  # somebody else did: the client is told with what
+            chat = (await request.services.transitions.apply(chat.id, command, owner_id=chat.owner_id)).chat
+    return chat, TurnStart(calling.id, calling.revision, chat.snapshot_version)
+
+
+async def _calling(request: ApiRequest, chat: Chat, call_ids: Collection[str]) -> Message:
+    """The newest message that made one of these calls."""
+    newest = await request.services.store.list_newest(
+        chat.id, owner_id=chat.owner_id, before=ID_MAX, limit=NEWEST_MAX, bytes_max=NEWEST_BYTES
+    )
+    for message in newest.messages:
+        calls = (part.id for part in message.parts if isinstance(part, ToolCallPart))
+        if message.role is Role.ASSISTANT and not set(call_ids).isdisjoint(calls):
+            return message
+    raise InvalidRequest("there is no call here that this chat made", param="messages")
+
+
+def _commands(waiting: list[Action], replies: Mapping[str, Reply], *, bytes_max: int) -> Iterator[UserCommand]:
+    outputs = []
+    for action in waiting:
+        match action.kind, replies.get(action.call_id):
+            case CallState.CLIENT, Output() as output:
+                outputs.append(_result(action.call_id, output))
+            case CallState.APPROVAL, Verdict() as verdict:
+                yield _answer(action.call_id, verdict, bytes_max)
+    if outputs:
+        yield results(SubmitResults(results=outputs), bytes_max=bytes_max)
+
+
+def _result(call_id: str, output: Output) -> InputResult:
+    if isinstance(output.value, str):
+        return InputResult(call_id, output.value, output.is_error)
+    return InputResult(call_id, [InputJson(msgspec.json.encode(output.value).decode())], output.is_error)
+
+
+def _answer(call_id: str, verdict: Verdict, bytes_max: int) -> UserCommand:
+    if not verdict.approved:
+        return denial(call_id, DenyCall(reason=verdict.reason))
+    return approval(call_id, ApproveCall(digest=verdict.digest or None), bytes_max=bytes_max)

@@ -1,0 +1,108 @@
+"""How a chat begins for a client that keeps messages of its own, and what it is given besides them: tools and
+instructions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from chatcluster.chat import ChatSetup, Status
+from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, StoreFailed
+from chatcluster.parts import NewMessage, Role
+from chatcluster.ports import Chat, Idempotency, NewChat, Outcome, checked_choice
+from chatcluster.web.api.bodies import InputFile, InputText, InputTool, checked_model, checked_prompt, default_title
+from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
+from chatcluster.web.request import ApiRequest
+
+HISTORY_MAX = 2000
+"""Messages that a new chat may begin with."""
+
+
+class Said(NamedTuple):
+    """A message that a client has. ``id`` is the one that it gave to it."""
+
+    id: str
+    role: Role
+    content: list[InputText | InputFile]
+
+
+class Wishes(NamedTuple):
+    """What a client wants of its chat besides an answer. None: as it is."""
+
+    model: str | None = None
+    instructions: str | None = None
+    tools: list[InputTool] | None = None
+    servers: list[str] | None = None
+
+
+async def check_wishes(request: ApiRequest, wishes: Wishes) -> None:
+    """Raises ``InvalidRequest``, and ``UnknownModel``."""
+    await request.require_model(checked_model(wishes.model))
+    await checked_choice(request.services.mcp.admin.servers, checked_servers(wishes.servers or ()))
+
+
+async def idempotency_of(request: ApiRequest, chat_id: UUID, said: Said) -> Idempotency | None:
+    """The caller's key, else one that is made from the ID that the client gave to its message."""
+    given = await request.idempotency()
+    if given is not None or not said.id:
+        return given
+    named = hashlib.sha256(f"{chat_id} {said.id}".encode("utf-8", "surrogatepass"))
+    return Idempotency(f"said-{named.hexdigest()}", hashlib.sha256(msgspec.json.encode(said.content)).digest())
+
+
+async def begin(request: ApiRequest, chat_id: UUID, messages: Sequence[Said], wishes: Wishes) -> Outcome:
+    """The messages make a chat, whose last one is answered. Raises ``ChatBusy`` if another request was first."""
+    if not messages or messages[-1].role is not Role.USER:
+        raise InvalidRequest("there is no such chat yet: it begins with a user's message", param="messages")
+    if len(messages) > HISTORY_MAX:
+        raise InvalidRequest(f"a chat begins with at most {HISTORY_MAX} messages", param="messages")
+    settings = request.services.settings
+    history = [await _message(request, said) for said in messages]
+    chat = NewChat(
+        id=chat_id,
+        owner_id=request.user.user_id,
+        title=default_title(history[-1].parts),
+        model=checked_model(wishes.model),
+        messages=tuple(history),
+        client_tools=checked_tools(wishes.tools or ()),
+        mcp_servers=checked_servers(wishes.servers or ()),
+        system_prompt=checked_prompt("instructions", wishes.instructions, bytes_max=settings.content_bytes_max),
+        wants_title=settings.titles,
+    )
+    try:
+        return await request.services.transitions.create(chat, await idempotency_of(request, chat_id, messages[-1]))
+    except StoreFailed:
+        await _require_no_chat(request, chat_id)
+        raise
+
+
+async def _message(request: ApiRequest, said: Said) -> NewMessage:
+    finish_reason = "stop" if said.role is Role.ASSISTANT else None
+    return NewMessage(said.role, await request.message_parts(said.content), finish_reason=finish_reason)
+
+
+async def _require_no_chat(request: ApiRequest, chat_id: UUID) -> None:
+    try:
+        await request.services.store.get(chat_id)
+    except ChatNotFound:
+        return
+    raise ChatBusy("another request began this chat just now; wait for its answer") from None
+
+
+async def configure(request: ApiRequest, chat: Chat, wishes: Wishes) -> None:
+    """What is wished is so from this turn on. Nothing happens to a chat that is busy."""
+    if chat.status not in (Status.WAITING, Status.ERROR):
+        return
+    if wishes.instructions is not None:
+        bytes_max = request.services.settings.content_bytes_max
+        prompt = checked_prompt("instructions", wishes.instructions, bytes_max=bytes_max)
+        if prompt != (await request.services.models.prompts.own(chat.id) or ""):
+            await request.services.models.prompts.set_own(chat.id, prompt)
+    tools = chat.client_tools if wishes.tools is None else checked_tools(wishes.tools)
+    servers = chat.mcp_servers if wishes.servers is None else checked_servers(wishes.servers)
+    if (tools, servers) != (chat.client_tools, chat.mcp_servers):
+        await request.services.transitions.configure(chat, ChatSetup(client_tools=tools, mcp_servers=servers))

@@ -1,0 +1,131 @@
+// OpenAI's client for JavaScript as it is published: its methods, its streams, and its `.stream()` helper.
+
+const MODEL = "simulated";
+const WEATHER = {
+  type: "function",
+  name: "get_weather",
+  description: "The weather of a city",
+  parameters: { type: "object", properties: { city: { type: "string" } } },
+  strict: false,
+};
+
+const at = ({ OpenAI }, { token }, url, more = {}) =>
+  new OpenAI({ baseURL: `${url}/v1`, apiKey: token, maxRetries: 0, timeout: 30_000, ...more });
+
+async function all(stream) {
+  const events = [];
+  for await (const event of stream) events.push(event);
+  return events;
+}
+
+const isWord = (event) => event.type === "response.output_text.delta";
+
+export async function whole(client, order) {
+  const one = at(client, order, order.url);
+  const other = at(client, order, order.other);
+  const models = (await one.models.list()).data.map((model) => model.id);
+  const made = await one.responses.create({ model: MODEL, input: order.input, metadata: { a: "b" } });
+  const found = await other.responses.retrieve(made.id);
+  const next = await other.responses.create({ model: MODEL, input: "[[mode=request]]", previous_response_id: made.id });
+  const items = [];
+  for await (const item of other.responses.inputItems.list(made.id)) items.push(item.content[0].text);
+  await one.responses.delete(made.id);
+  const gone = await one.responses.retrieve(made.id).catch((error) => error.constructor.name);
+  return { models, made, text: made.output_text, found, next: next.output_text, items, gone };
+}
+
+/** All events, and for each of them what follows it, from the other replica. */
+export async function events(client, order) {
+  const made = await all(await at(client, order, order.url).responses.create({ model: MODEL, input: order.input, stream: true }));
+  const other = at(client, order, order.other);
+  const id = made[0].response.id;
+  const rests = await Promise.all(
+    made.map(async (_, number) => all(await other.responses.retrieve(id, { stream: true, starting_after: number }))),
+  );
+  const again = await all(await other.responses.retrieve(id, { stream: true }));
+  return { made, again, rests };
+}
+
+/** The helper keeps a snapshot of its own, and throws at what it does not expect. */
+export async function helper(client, order) {
+  const stream = at(client, order, order.url).responses.stream({ model: MODEL, input: order.input, tools: order.tools });
+  let said = "";
+  stream.on("response.output_text.delta", (event) => {
+    said += event.delta;
+  });
+  const seen = await all(stream);
+  const response = await stream.finalResponse();
+  const resumed = at(client, order, order.other).responses.stream({ response_id: response.id, starting_after: 1 });
+  const rest = await all(resumed);
+  return { said, seen: seen.length, response, rest: rest.length, text: (await resumed.finalResponse()).output_text };
+}
+
+export async function functions(client, order) {
+  const one = at(client, order, order.url);
+  const asked = await one.responses.create({ model: MODEL, input: order.input, tools: [WEATHER] });
+  const [call] = asked.output;
+  const output = [{ type: "function_call_output", call_id: call.call_id, output: "12 degrees" }];
+  const more = { model: MODEL, previous_response_id: asked.id, tools: [WEATHER] };
+  const told = await at(client, order, order.other).responses.stream({ ...more, input: output }).finalResponse();
+  return { call, text: told.output_text };
+}
+
+export async function cancel(client, order) {
+  const one = at(client, order, order.url, { maxRetries: 2 });
+  const made = await one.responses.create({ model: MODEL, input: order.input, background: true });
+  const began = Date.now();
+  const busy = await one.responses
+    .create({ model: MODEL, input: "?", previous_response_id: made.id })
+    .catch((error) => ({ name: error.constructor.name, code: error.code }));
+  const took = Date.now() - began;
+  const stream = at(client, order, order.other).responses.stream({ response_id: made.id });
+  const seen = [];
+  for await (const event of stream) {
+    seen.push(event.type);
+    if (isWord(event) && !seen.slice(0, -1).includes(event.type)) await one.responses.cancel(made.id);
+  }
+  const ended = await stream.finalResponse();
+  return { made: made.status, busy, took, last: seen.at(-1), status: ended.status, text: ended.output_text };
+}
+
+export async function errors(client, order) {
+  const named = (error) => ({ name: error.constructor.name, code: error.code, param: error.param, message: error.message });
+  const one = at(client, order, order.url);
+  const wrong = at(client, { token: "ccl_wrong" }, order.url);
+  return {
+    token: await wrong.models.list().catch(named),
+    missing: await one.responses.retrieve("resp_x").catch(named),
+    refused: await one.responses.create({ model: MODEL, input: "x", tools: [{ type: "web_search" }] }).catch(named),
+    failed: await one.responses.create({ model: MODEL, input: "[[fail=401]]" }),
+  };
+}
+
+export async function completion(client, order) {
+  const one = at(client, order, order.url);
+  const messages = [{ role: "user", content: order.input }];
+  const made = await one.chat.completions.create({ model: MODEL, messages });
+  const stream = one.chat.completions.stream({ model: MODEL, messages });
+  return { made: made.choices[0].message.content, streamed: (await stream.finalChatCompletion()).choices[0].message.content };
+}
+
+/** What is told of a background response, from one replica until that breaks, and then from the other one. */
+export async function follow(client, order, tell) {
+  const made = await at(client, order, order.url).responses.create({ model: MODEL, input: order.input, background: true });
+  const seen = [];
+  let broke = null;
+  const read = async (url, after) => {
+    const stream = at(client, order, url).responses.stream({ response_id: made.id, starting_after: after });
+    for await (const event of stream) {
+      seen.push(event);
+      if (isWord(event) && seen.filter(isWord).length === 3) tell(made.id);
+    }
+  };
+  try {
+    await read(order.reading ?? order.url);
+  } catch (error) {
+    broke = error.constructor.name;
+    await read(order.other, seen.at(-1).sequence_number);
+  }
+  const again = await all(await at(client, order, order.other).responses.retrieve(made.id, { stream: true }));
+  return { id: made.id, seen, again, broke, last: seen.at(-1) };
+}

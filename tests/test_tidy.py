@@ -37,7 +37,7 @@ HTTPX_MODULES = {
     "http_client.py",
     "push_sender.py",
 }
-PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "chat/*.py", "ports/*.py"}
+PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "merge.py", "chat/*.py", "ports/*.py"}
 IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}
 
 SQL = re.compile(r"\s*(select\s.+\sfrom|insert\s+into|update\s+\w+\s+set|delete\s+from|create\s+table)\s", re.I | re.S)

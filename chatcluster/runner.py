@@ -198,10 +198,10 @@ class Runner:
             await self._ends.release()
         elif self._deadly:
             await self._ends.fail(after_deaths(self.chat))
-        elif self._held.history.messages is None:
+        elif (messages := self._held.history.known(self.chat)) is None:
             await self._read_or_end()
         else:
-            await self._take_step(self._held.history.messages)
+            await self._take_step(messages)
 
     async def _take_step(self, messages: list[Message]) -> None:
         try:

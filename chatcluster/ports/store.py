@@ -300,10 +300,11 @@ class Store(Ledger, Families, Details, Protocol):
         ...
 
     async def read_history(
-        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0, before: int = 0
     ) -> HistoryPage:
-        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, in short steps.
-        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable``, ``ChatNotFound``.
+        """Messages with ``id > after`` and ``revision >= since``, or the newest with ``id < before``, in order, until
+        they have ``page_bytes``. In short steps. Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``,
+        ``Unreadable``, ``ChatNotFound``.
         """
         ...
 

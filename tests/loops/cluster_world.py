@@ -298,7 +298,7 @@ class SimulatedReplica:
                 pubsub=self.pubsub,
                 model=world.model,
                 toolbox=self._toolbox(),
-                windows=lambda _model, _failures: world.window,
+                windows=lambda model, _failures: world.window_of(model),
             ),
             publisher=self.publisher,
             notices=self.notices,
@@ -458,6 +458,7 @@ class World:
         self.model = ScriptedModel()
         self.tools = ScriptedTools()
         self.window: Window | None = None
+        self.window_of: Callable[[str | None], Window | None] = lambda _model: self.window
         """How much the model takes, as far as it is known."""
         self.replicas: list[SimulatedReplica] = []
         self.told: list[tuple[str, dict[str, object]]] = []

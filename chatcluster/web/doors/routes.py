@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from chatcluster.web.doors.ai_sdk import chats
 from chatcluster.web.doors.mcp import routes as mcp
 from chatcluster.web.doors.openai import completions, conversations, models, responses
 
 ROUTES = {
     "/v1": [*responses.ROUTES, *completions.ROUTES, *conversations.ROUTES, *models.ROUTES],
     "/mcp": mcp.ROUTES,
+    "/api/ai": chats.ROUTES,
 }

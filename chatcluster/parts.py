@@ -257,9 +257,10 @@ def in_order(
 ) -> list[Entry]:
     """Messages, and the turns that ended ``before`` this revision: each after the messages of its transaction.
 
-    What is older than ``floor`` is told as if it were of that version.
+    What is older than ``floor`` is told as if it were of that version: ``before`` as well as the turns.
     """
-    entries: list[Entry] = [*messages, *(turn for turn in turns if before is None or turn.revision < before)]
+    told = (turn for turn in turns if before is None or max(floor, turn.revision) < before)
+    entries: list[Entry] = [*messages, *told]
     if len(entries) > len(messages):
         entries.sort(key=lambda entry: (max(floor, entry.revision), isinstance(entry, EndedTurn)))
     return entries

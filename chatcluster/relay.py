@@ -34,7 +34,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.backoff import Backoff
 from chatcluster.errors import StreamsUnavailable
-from chatcluster.parts import START, Frame, FrameKind, OpenFrame, decode_frame, unpack_frame
+from chatcluster.parts import START, Frame, FrameKind, OpenFrame, Position, decode_frame, unpack_frame
 from chatcluster.ports import Gap, PartStreams, PubSub, Subscription, live_channel
 
 BACKOFF_SECONDS = 0.1
@@ -111,6 +111,12 @@ class Relay:
 
     def __repr__(self) -> str:
         return f"<Relay {self._chat_id} target={self.target} at {self.position} healthy={self.healthy}>"
+
+    def begin(self, tenure: Tenure, *, at_end: bool) -> None:
+        """The tenure to dial first; ``at_end``: what was streamed so far is history."""
+        self.target = tenure
+        if at_end:
+            self.position = Position(tenure.epoch, SEQ_MAX)
 
     def follow(self, tenure: Tenure, *, changed: bool, anew: bool = False) -> bool:
         """The database names this tenure now; ``changed``: and another status of the chat; ``anew``: from the start.

@@ -140,6 +140,10 @@ class Shown:
         self.history_version = read.chat.history_version
         self._recent.begin(self.version)
 
+    def move(self, position: Position) -> None:
+        """Go on from there: what the stream had before is history, or lost."""
+        self.position = position
+
     def complete(self) -> None:
         """All that was there at the beginning has been shown."""
         if not self._is_complete:

@@ -21,6 +21,7 @@ from chatcluster.parts import (
     CloseFrame,
     CommittedFrame,
     Cursor,
+    EndedTurn,
     FrameBody,
     FrameKind,
     ImagePart,
@@ -49,6 +50,7 @@ from chatcluster.parts import (
     encode,
     ends_group,
     frame,
+    in_order,
     joined,
     pack_frame,
     parse_cursor,
@@ -259,3 +261,12 @@ def test_the_last_message_of_a_transaction_ends_its_group() -> None:
     assert [ends_group(messages, index, None) for index in range(5)] == [False, True, True, False, True]
     last = messages[-1].revision
     assert [ends_group(messages, 4, revision) for revision in (last, last + 1)] == [False, True]
+
+
+def test_a_turn_that_is_told_as_of_a_later_version_is_told_behind_all_messages_that_are() -> None:
+    """P3: its cursor says that they were told."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    first, turn, floor = Message(1, Role.USER, (), 1, at), EndedTurn(2, "finished", 5, revision=24), 10_024
+    assert in_order([first], [turn], before=floor, floor=floor) == [first], "others are to come that count as of then"
+    assert in_order([first], [turn], before=None, floor=floor) == [first, turn]
+    assert in_order([first], [turn], before=25) == [first, turn]

@@ -25,6 +25,7 @@ from chatcluster.held_chat import HeldChat
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
 from chatcluster.memory.database import HeldLock
 from chatcluster.memory.tables import ChatRow, UsageKey, UsageRow
+from chatcluster.merge import Merge
 from chatcluster.parts import Cursor, Frame, Message, Position
 from chatcluster.ports import (
     Appended,
@@ -179,19 +180,19 @@ def no_poll() -> list[Patch]:
 def impatient_messages() -> list[Patch]:
     """A message is shown when it is read, before the frames that it came from: where those take a little longer."""
 
-    def shown(self: Feed, message: Message) -> bool:
+    def shown(self: Merge, message: Message) -> bool:
         return True
 
-    return [(Feed, "_frames_shown", shown), (Weather, "redis_far_seconds", 0.002)]
+    return [(Merge, "_frames_shown", shown), (Weather, "redis_far_seconds", 0.002)]
 
 
 def outdated_frames() -> list[Patch]:
     """Frames are shown whatever attempt they belong to."""
 
-    def current(self: Feed) -> bool:
+    def current(self: Merge) -> bool:
         return True
 
-    return [(Feed, "_is_current", current)]
+    return [(Merge, "_is_current", current)]
 
 
 def lost_partials() -> list[Patch]:

@@ -89,6 +89,12 @@ class Forbidden(CallerError):
     status = 403
 
 
+class OutOfScope(Forbidden):
+    """The token is valid, and not for this. One with the ``scope`` is needed, or one without scopes."""
+
+    code = "out_of_scope"
+
+
 class CrossOrigin(Forbidden):
     """A browser's request from a page of somebody else's, or one that does not say where it comes from."""
 

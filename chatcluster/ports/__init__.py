@@ -28,7 +28,7 @@ Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnav
 
 from __future__ import annotations
 
-from chatcluster.ports.accounts import Account, Accounts, Token
+from chatcluster.ports.accounts import Account, Accounts, Scopes, Token, TokenScope
 from chatcluster.ports.ledger import (
     PERMISSION_SECONDS,
     PERMISSIONS_MAX,
@@ -228,6 +228,7 @@ __all__ = [
     "Replica",
     "ResultSlice",
     "RunBy",
+    "Scopes",
     "SessionLock",
     "Sessions",
     "SignInRequired",
@@ -237,6 +238,7 @@ __all__ = [
     "Store",
     "Subscription",
     "Token",
+    "TokenScope",
     "Tool",
     "ToolCall",
     "ToolPolicy",

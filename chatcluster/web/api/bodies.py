@@ -133,6 +133,9 @@ class CreateToken(Body, frozen=True, kw_only=True):
     name: str = ""
     admin: Annotated[bool, Meta(description="Rights of a new user; those of an existing one stay")] = False
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    scopes: Annotated[
+        list[str] | None, Meta(description="Where it lets in: chats, admin, openai, ai-sdk, ag-ui, mcp. Default: all")
+    ] = None
 
 
 B = TypeVar("B")

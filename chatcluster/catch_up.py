@@ -21,6 +21,8 @@ from chatcluster.parts import BEGINNING, START, Cursor, EndedTurn, Message, Posi
 from chatcluster.ports import TURNS_MAX, NewerMessages, Store
 from chatcluster.shown import Snapshot
 
+FIRST_MESSAGES = 20
+"""On the first page, so that a reader of a long chat waits no longer for it than one of a short chat."""
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 PAGES_MAX = 4
@@ -101,7 +103,7 @@ class CatchUp:
             after_version=self._after_version,
             after_id=self._after_id,
             up_to_version=self._snapshot.version,
-            limit=PAGE_MESSAGES,
+            limit=PAGE_MESSAGES if self._begun else min(FIRST_MESSAGES, PAGE_MESSAGES),
             bytes_max=PAGE_BYTES,
             turns_after=self.told,
             turns_max=self._turns_max,

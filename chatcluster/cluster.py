@@ -5,7 +5,8 @@ Nesting is the order of shutdown, here as everywhere:
     signals ⊃ connections ⊃ publisher, pub/sub, feeds, lists ⊃ HTTP server ⊃ replica (lease ⊃ runners ⊃ intake)
 
 Life of a process: sockets are bound; the server accepts (not ready yet); once Postgres has the schema, and with it the
-ID that names everything in Redis, the replica becomes a member of the cluster, says so on the ready pipe, and works.
+ID that names everything in Redis, and the process that speaks to servers of tools where there are any, the replica
+becomes a member of the cluster, says so on the ready pipe, and works.
 
 SIGTERM or SIGINT drains: the public port is left to the others and ``/readyz`` says 503; the replica hands its
 chats over at step boundaries; what it published is flushed; whoever balances the load gets the time to notice
@@ -138,11 +139,11 @@ class _Process:
         self._redis = redis
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
-        mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
+        self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
         notices = Notices(self._pubsub)
         spending = SpendingLimits(PostgresLimits(database))
         outside = replace(
-            outside_of(database, redis, self._pubsub, model, mcp.toolbox, notices, spending),
+            outside_of(database, redis, self._pubsub, model, self._mcp.toolbox, notices, spending),
             windows=catalogue_windows(lambda: directory.known, settings),
         )
         store, streams = outside.store, outside.streams
@@ -164,7 +165,7 @@ class _Process:
             on_drain_asked=self._drain_asked,
         )
         notices.set_learner(self._feeds.learn)
-        self._titling = Titling(PostgresTitles(database), model, notices, settings)
+        titling = Titling(PostgresTitles(database), model, notices, settings)
         redis_health = RedisHealth(redis, lambda: self._pubsub.problem)
         purge = Purge(database, settings, lambda: self._replica.worker_id)
         services = services_of(
@@ -172,16 +173,16 @@ class _Process:
             database=database,
             pubsub=self._pubsub,
             outside=outside,
-            transitions=Transitions(store, notices, outside.limits, on_title_wanted=self._titling.wanted),
+            transitions=Transitions(store, notices, outside.limits, on_title_wanted=titling.wanted),
             readers=self._readers(outside, audience),
             monitoring=Monitoring(Readiness(database, redis_health, lambda: self._replica.draining), metrics),
             directory=directory,
-            mcp=mcp,
+            mcp=self._mcp,
             mcp_servers=mcp_servers,
             keyring=keyring,
         )
         self.tally = Tally(services.overview.series)
-        self._later_loops = self._loops(services, redis_health, purge, mcp, directory, spending)
+        self._later_loops = self._loops(services, redis_health, purge, directory, spending, titling)
         """Those that begin when the schema is there."""
         self._app: WebApp = create_app(services)
         self._server = _server(self._app, settings, connections)
@@ -192,12 +193,15 @@ class _Process:
 
     def _readers(self, outside: Outside, audience: Audience) -> Readers:
         store = outside.store
+        families = FamilyStreams(feeds=self._feeds, store=store, audience=audience)
         return Readers(
             feeds=self._feeds,
             watches=self._watches,
             logs=TurnLogs(self._feeds, store, outside.streams, audience, PostgresResponses(self._database)),
-            tabs=TabStreams(feeds=self._feeds, watches=self._watches, store=store, audience=audience),
-            families=FamilyStreams(feeds=self._feeds, store=store, audience=audience),
+            tabs=TabStreams(
+                feeds=self._feeds, families=families, watches=self._watches, store=store, audience=audience
+            ),
+            families=families,
         )
 
     def _loops(
@@ -205,20 +209,20 @@ class _Process:
         services: Services,
         redis_health: RedisHealth,
         purge: Purge,
-        mcp: McpTools,
         directory: ModelDirectory,
         spending: SpendingLimits,
+        titling: Titling,
     ) -> tuple[Callable[[], Awaitable[None]], ...]:
         return (
             redis_health.run,
             purge.run,
-            mcp.run,
+            self._mcp.run,
             self.tally.run,
             services.mcp.sign_ins.run,
             services.browsers.push.run,
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
-            self._titling.run,
+            titling.run,
         )
 
     @classmethod
@@ -266,6 +270,7 @@ class _Process:
                     await background.start(self._pubsub.run)
                     for run in self._later_loops:
                         background.start_soon(run)
+                    await self._mcp.there()
                 await self._replica.run()
                 await self._publisher.drained(FLUSH_SECONDS_MAX)
                 await trio.sleep_until(max(self._noticed_at, trio.current_time() + CUT_SECONDS))

@@ -136,13 +136,15 @@ class Compaction:
     async def _need(self, messages: Sequence[Message]) -> tuple[Source | ErrorInfo | None, bool]:
         """As ``next_for``; and whether the turn cannot go on without it."""
         chat, window = self._held.chat, self._window(messages)
+        if self._held.history.known(chat) is None:
+            raise Moved("another model is asked now, which takes more than was read of the history")
         overflowed = self._overflowed_at == chat.history_version
         if window is None and not overflowed:
             return None, False
         request = await self._held.unless_moved(lambda: self._steps.request(messages))
         if request is None:
             raise Moved("the chat moved while its tools were asked for")
-        tokens = await self._measured(request)
+        tokens = await self._measured(request, window)
         need = next_for(messages, tokens, window, overflowed=overflowed)
         is_needed = overflowed or (window is not None and tokens > window.limit_tokens)
         if self._failed_at == chat.history_version and need is Source.THRESHOLD and not is_needed:
@@ -183,13 +185,17 @@ class Compaction:
         chat = self._held.chat
         return self._outside.windows(asked_model(messages) or chat.model, chat.failures)
 
-    async def _measured(self, request: ModelRequest) -> int:
+    async def _measured(self, request: ModelRequest, window: Window | None) -> int:
+        """Its tokens: above the limit, if something of the history is left out, as that is never sent so."""
         estimates: list[int] = []
         for index, message in enumerate(request.messages, start=1):
             estimates.append(tokens_of(message))
             if index % MESSAGES_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
-        return tokens_of_prompt(request.messages, estimates, tokens_of_tools(request.tools))
+        tokens = tokens_of_prompt(request.messages, estimates, tokens_of_tools(request.tools))
+        if window is None or self._held.history.is_whole:
+            return tokens
+        return max(tokens, window.limit_tokens + 1)
 
     # --- the summary --------------------------------------------------------------------------
 
@@ -199,7 +205,7 @@ class Compaction:
         call_id = f"{SUMMARY_CALL}_{chat.history_version}_{chat.attempt}"
         call = ToolCallPart(call_id, SUMMARY_CALL, encode({"source": source}).decode())
         window, kept = self._window(messages), kept_of(messages)
-        tokens = await self._measured(request)
+        tokens = await self._measured(request, window)
         stream.part(call)
         with telemetry.span("chat.compaction", chat_id=str(chat.id), source=str(source)):
             try:

@@ -138,6 +138,11 @@ def is_whole(message: Message) -> bool:
     return message.role is Role.ASSISTANT and not calls and message.finish_reason != PAUSED
 
 
+def has_whole_turn(messages: Sequence[Message]) -> bool:
+    """Whether this end of a history has all that its last turn began with, and all that nothing answered."""
+    return any(map(is_whole, messages)) and any(message.role is Role.USER for message in messages)
+
+
 def has_news(messages: Sequence[Message]) -> bool:
     """Whether the model has said something since the newest summary: otherwise another one would be the same."""
     index, _ = newest_summary(messages)
@@ -190,6 +195,11 @@ def tokens_of_summary(summary: SummaryPart, kept: Iterable[Message]) -> int:
 
 def tokens_of_tools(tools: Iterable[ToolSpec]) -> int:
     return sum(len(encode(tool)) for tool in tools) // TOKEN_BYTES
+
+
+def unsendable_tokens(window: Window) -> int:
+    """A history that is estimated to have more is above the limit, whatever the provider counts of it."""
+    return CUT_FACTOR * window.limit_tokens
 
 
 def tokens_of_prompt(prompt: Sequence[Message], estimates: Sequence[int], tools: int = 0) -> int:

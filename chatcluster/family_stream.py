@@ -19,7 +19,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import trio
@@ -42,6 +42,8 @@ LOOK_SECONDS_MAX = 10.0
 """So long others wait for an agent that cannot be read."""
 AGENTS_TOLD_MAX = 100
 _NAMES_A_CHAT = b"chat_id"
+_IS_OF_LIST = b"\nevent: chat\n"
+"""Each names a chat, and none of them an agent: agents are in no list."""
 _AGENT = re.compile(r"([0-9a-f]{12}):(.*)", re.ASCII)
 
 
@@ -179,10 +181,11 @@ class FamilySubscriber:
         return b"".join(self._placed(member, data) for member, data in given if data)
 
     def _placed(self, member: Member, data: bytes) -> bytes:
-        if _NAMES_A_CHAT in data:
+        told = data.split(b"\n\n")[:-1]
+        if _NAMES_A_CHAT in data and any(_NAMES_A_CHAT in event and _IS_OF_LIST not in event for event in told):
             self._must_look, self._looked = True, 0
             self._awake.set()
-        return b"".join(self._told(member, event) for event in data.split(b"\n\n")[:-1])
+        return b"".join(self._told(member, event) for event in told)
 
     def _told(self, member: Member, event: bytes) -> bytes:
         place, _, rest = event.partition(b"\n")
@@ -204,6 +207,9 @@ def _key(agent_id: UUID) -> str:
     return agent_id.hex[:KEY_DIGITS]
 
 
+M = TypeVar("M", bound=Member)
+
+
 class FamilyStreams:
     def __init__(self, *, feeds: Feeds, store: Store, audience: Audience) -> None:
         self._feeds = feeds
@@ -214,21 +220,29 @@ class FamilyStreams:
     async def subscribe(self, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor) -> AsyncIterator[FamilySubscriber]:
         """Follow the chat and its agents for the length of the block. Raises as ``Feeds.subscribe``."""
         with self._audience.place(owner_id):
-            async with AsyncExitStack() as stack:
-
-                async def find(reader: FamilySubscriber) -> None:
-                    try:
-                        with trio.move_on_after(LOOK_SECONDS_MAX):
-                            await self._find(stack, reader, owner_id, chat_id, cursor)
-                    except (ChatNotFound, StoreUnavailable, Unreadable) as error:
-                        telemetry.event("feed.read_failed", chat_id=str(chat_id), error=str(error))
-
-                reader = FamilySubscriber(find)
-                following = self._feeds.follow(chat_id, cursor.chat, Member, owner_id=owner_id)
-                root = await stack.enter_async_context(following)
-                root.shown = str(cursor.chat).encode()
-                reader.attach(root)
+            async with self.follow(owner_id, chat_id, cursor, Member) as (reader, _):
                 yield reader
+
+    @asynccontextmanager
+    async def follow(
+        self, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor, kind: type[M]
+    ) -> AsyncIterator[tuple[FamilySubscriber, M]]:
+        """As ``subscribe``, for somebody who has a place already; the chat itself is followed by a member of this
+        kind."""
+        async with AsyncExitStack() as stack:
+
+            async def find(reader: FamilySubscriber) -> None:
+                try:
+                    with trio.move_on_after(LOOK_SECONDS_MAX):
+                        await self._find(stack, reader, owner_id, chat_id, cursor)
+                except (ChatNotFound, StoreUnavailable, Unreadable) as error:
+                    telemetry.event("feed.read_failed", chat_id=str(chat_id), error=str(error))
+
+            reader = FamilySubscriber(find)
+            root = await stack.enter_async_context(self._feeds.follow(chat_id, cursor.chat, kind, owner_id=owner_id))
+            root.shown = str(cursor.chat).encode()
+            reader.attach(root)
+            yield reader, root
 
     async def _find(
         self, stack: AsyncExitStack, reader: FamilySubscriber, owner_id: UUID, chat_id: UUID, cursor: FamilyCursor

@@ -2,7 +2,8 @@
 
 A toolbox is opened when the turn first needs it, and closed when the turn ends, or with the tenure. It lives in a task
 of its own: what goes wrong in there is not what goes wrong with the turn. What tools there are is asked once a turn, as
-a model wants them to stay as they are.
+a model wants them to stay as they are. A tenure that begins with calls expects to need them: it asks while the history
+is read.
 
 What happens on failure: a toolbox that cannot be opened has no tools; closing it is bounded.
 """
@@ -36,6 +37,8 @@ class HeldTools:
         self._is_asked = False
         self._told = 0
         """How many of the notices were told of."""
+        self._turn = trio.Lock()
+        self._expected = trio.CancelScope()
         self._leave = trio.Event()
         self._left = trio.Event()
         self._scope = trio.CancelScope()
@@ -49,8 +52,23 @@ class HeldTools:
         assert self._open is not None, "the tools of this turn were not asked for"
         return self._open
 
+    def expect(self, chat: Chat) -> None:
+        """Begin to find out what tools there are: it will be asked for."""
+        self._nursery.start_soon(self._ask_ahead, chat)
+
+    async def _ask_ahead(self, chat: Chat) -> None:
+        with self._expected:
+            try:
+                await self.ask(chat)
+            except Exception as error:  # noqa: BLE001 - who asks next meets it as well
+                telemetry.event("toolbox.crashed", chat_id=str(chat.id), error=repr(error), exc_info=error)
+
     async def ask(self, chat: Chat) -> None:
         """Know the tools of this turn. May be cancelled, and asked again."""
+        async with self._turn:
+            await self._ask(chat)
+
+    async def _ask(self, chat: Chat) -> None:
         if self._open is None:
             self._leave, self._left, self._scope = trio.Event(), trio.Event(), trio.CancelScope()
             self._open = await self._nursery.start(self._keep_open, chat)
@@ -75,6 +93,11 @@ class HeldTools:
 
     async def close(self) -> None:
         """The turn is over."""
+        self._expected.cancel()
+        async with self._turn:
+            await self._close()
+
+    async def _close(self) -> None:
         if self._open is None:
             return
         self._leave.set()

@@ -9,13 +9,19 @@ What happens on failure: a history above its bound raises ``HistoryTooLarge``, o
 one that changed while it was read ``Moved``, one that there is no place for ``NoPlace``.
 
 Of a history that was summarised, what the model is given is read: the newest summary, what it keeps, and what came
-since. A version that knew nothing of summaries may have edited it; then there is none where it is said to be, and the
-whole history is read.
+since. A version that knew nothing of summaries may have edited it; then there is none where it is said to be, and it is
+read like one without.
+
+A history without a summary is read backwards, until there is certainly more of it than the model takes
+(``context.py``), and the last turn is whole: what is before that can only be summarised, and of a summary's request
+there is room for the newest alone. Which model is asked may change within a tenure; ``known`` says whether what was
+read is enough for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import trio
 
@@ -23,15 +29,16 @@ from chatcluster import telemetry
 from chatcluster.byte_places import Places
 from chatcluster.config import Settings
 from chatcluster.content import SummaryPart
-from chatcluster.context import newest_summary, prompt_of
+from chatcluster.context import TOKEN_BYTES, has_whole_turn, newest_summary, prompt_of, tokens_of, unsendable_tokens
 from chatcluster.errors import HistoryTooLarge, Moved, NoPlace, Unreadable
-from chatcluster.parts import Message, strings_of
-from chatcluster.ports import Chat, HistoryPage, Store
+from chatcluster.parts import Message, Role, strings_of
+from chatcluster.ports import VERSION_MAX, Chat, HistoryPage, Store, Windows
 from chatcluster.ports.prompts import NOTHING_TOLD
 from chatcluster.repeats import until_known
 from chatcluster.turn import asked_model
 
 PAGE_BYTES = 1 << 20
+PAGE_BYTES_MIN = 64 << 10
 MESSAGE_BYTES_MAX = 12 << 20
 """A message is decoded in one step: one of so many bytes takes some 20 ms."""
 LONG_HISTORIES_BYTES = 64 << 20
@@ -46,16 +53,19 @@ def bytes_max_of(settings: Settings) -> int:
 class History:
     """The history of one chat for one tenure. Leave it with ``close``: it may hold a place."""
 
-    def __init__(self, store: Store, places: Places, settings: Settings) -> None:
+    def __init__(self, store: Store, places: Places, settings: Settings, windows: Windows) -> None:
         self.messages: list[Message] | None = None
-        """None until they are read."""
+        """None until they are read. What is further back than any request goes is left out."""
         self.prompts = NOTHING_TOLD
         """What its model is told before it, as of the claim."""
         self._store = store
         self._places = places
+        self._windows = windows
         self._bytes_max = bytes_max_of(settings)
         self._held_bytes = 0
         self._size_bytes = 0
+        self._tokens = inf
+        """Of what was read, if something was left out."""
 
     def close(self) -> None:
         """Forget the messages."""
@@ -63,6 +73,7 @@ class History:
         if self._held_bytes:
             self._places.give_back(self._held_bytes)
         self._held_bytes = 0
+        self._tokens = inf
 
     def extend(self, messages: Sequence[Message]) -> None:
         if self.messages is not None:
@@ -79,54 +90,91 @@ class History:
         """What of it the model is given."""
         return prompt_of(self.messages or ())
 
+    def known(self, chat: Chat) -> list[Message] | None:
+        """The messages, if they are read, and enough of them for the model that is asked now."""
+        messages = self.messages
+        if messages is None or self.is_whole or self._tokens > self._wanted_tokens(chat, messages):
+            return messages
+        return None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was left out, so that it can be sent as it is."""
+        return self._tokens == inf
+
     async def read(self, chat: Chat) -> None:
-        """All messages, as of the version of ``chat``."""
-        self.messages = await until_known(lambda: self._read(chat), chat.id)
+        """The messages, as of the version of ``chat``."""
+        self.messages = await until_known(lambda: self._read(chat, inf), chat.id)
 
     async def asked_model(self, chat: Chat) -> str | None:
         """The model that was asked last, as far as that can be read."""
         if self.messages is None:
             try:
-                await self.read(chat)
+                self.messages = await until_known(lambda: self._read(chat, 0), chat.id)
             except (HistoryTooLarge, NoPlace, Unreadable) as error:
                 telemetry.event("history.unreadable", chat_id=str(chat.id), error=str(error))
         return asked_model(self.messages or ()) or chat.model
 
-    async def _read(self, chat: Chat) -> list[Message]:
+    async def _read(self, chat: Chat, tokens_max: float) -> list[Message]:
+        """``tokens_max``: more than so many are not wanted, whatever the model takes."""
         self.close()
         since = chat.summaries[-1] if chat.summaries else 0
-        messages, size_bytes = await self._read_from(chat, since)
-        if since:
-            _, summary = newest_summary(messages)
-            if summary is None:
-                self.close()
-                messages, size_bytes = await self._read_from(chat, 0)
-            else:
-                messages[:0] = await self._kept(chat, summary, frozenset(message.id for message in messages))
+        messages, size_bytes = await self._read_since(chat, since) if since else ([], 0)
+        _, summary = newest_summary(messages)
+        if summary is None:
+            self.close()
+            messages, size_bytes = await self._read_newest(chat, tokens_max)
+        else:
+            messages[:0] = await self._kept(chat, summary, frozenset(message.id for message in messages))
         self._keep(size_bytes)
         return messages
 
-    async def _read_from(self, chat: Chat, since: int) -> tuple[list[Message], int]:
-        page = await self._page(chat, 0, self._bytes_max, since=since)
+    async def _read_since(self, chat: Chat, since: int) -> tuple[list[Message], int]:
+        page = await self._page(chat, self._bytes_max, since=since)
         messages, size_bytes = list(page.messages), page.size_bytes
-        if page.has_more:
-            await self._take_place()
         while page.has_more:
-            page = await self._page(chat, messages[-1].id, self._bytes_max - size_bytes)
+            await self._take_place()
+            page = await self._page(chat, self._bytes_max - size_bytes, after=messages[-1].id)
             messages.extend(page.messages)
             size_bytes += page.size_bytes
         return messages, size_bytes
+
+    async def _read_newest(self, chat: Chat, tokens_max: float) -> tuple[list[Message], int]:
+        """From the end on, as much as is wanted; and the system text that the history begins with."""
+        page_bytes = _page_bytes(min(tokens_max, self._wanted_tokens(chat, ())))
+        page = await self._page(chat, self._bytes_max, before=VERSION_MAX, page_bytes=page_bytes)
+        messages, size_bytes, tokens = list(page.messages), page.size_bytes, _tokens_of(page)
+        while page.has_more:
+            if tokens > min(tokens_max, self._wanted_tokens(chat, messages)) and has_whole_turn(messages):
+                self._tokens = tokens
+                return [*await self._beginning(chat, messages[0]), *messages], size_bytes
+            await self._take_place()
+            page = await self._page(chat, self._bytes_max - size_bytes, before=messages[0].id)
+            messages[:0] = page.messages
+            size_bytes += page.size_bytes
+            tokens += _tokens_of(page)
+        return messages, size_bytes
+
+    def _wanted_tokens(self, chat: Chat, messages: Sequence[Message]) -> float:
+        window = self._windows(asked_model(messages) or chat.model, chat.failures)
+        return inf if window is None else unsendable_tokens(window)
+
+    async def _beginning(self, chat: Chat, read: Message) -> list[Message]:
+        page = await self._page(chat, self._bytes_max, page_bytes=1)
+        return [message for message in page.messages if message.role is Role.SYSTEM and message.id < read.id]
 
     async def _kept(self, chat: Chat, summary: SummaryPart, read: frozenset[int]) -> list[Message]:
         """What the summary keeps of the messages before it: a few, each read alone."""
         kept: list[Message] = []
         for message_id in summary.keeps:
             if message_id not in read:
-                page = await self._page(chat, message_id - 1, self._bytes_max, page_bytes=1)
+                page = await self._page(chat, self._bytes_max, after=message_id - 1, page_bytes=1)
                 kept.extend(message for message in page.messages if message.id == message_id)
         return kept
 
     async def _take_place(self) -> None:
+        if self._held_bytes:
+            return
         with trio.move_on_after(PLACE_SECONDS_MAX):
             await self._places.take(self._bytes_max)
             self._held_bytes = self._bytes_max
@@ -141,14 +189,22 @@ class History:
             self._held_bytes = size_bytes
 
     async def _page(
-        self, chat: Chat, after: int, bytes_left: int, *, since: int = 0, page_bytes: int | None = None
+        self,
+        chat: Chat,
+        bytes_left: int,
+        *,
+        after: int = 0,
+        since: int = 0,
+        before: int = 0,
+        page_bytes: int = PAGE_BYTES,
     ) -> HistoryPage:
         page = await self._store.read_history(
             chat.id,
             after=after,
-            page_bytes=page_bytes or PAGE_BYTES,
+            page_bytes=page_bytes,
             message_bytes_max=min(bytes_left, MESSAGE_BYTES_MAX),
             since=since,
+            before=before,
         )
         if page.size_bytes > bytes_left:
             raise self._too_large()
@@ -158,3 +214,12 @@ class History:
 
     def _too_large(self) -> HistoryTooLarge:
         return HistoryTooLarge(f"the history of this chat has more than {self._bytes_max} bytes")
+
+
+def _page_bytes(tokens: float) -> int:
+    """Of a page that is as long as what is wanted, as a rule."""
+    return int(min(max(tokens * TOKEN_BYTES, PAGE_BYTES_MIN), PAGE_BYTES))
+
+
+def _tokens_of(page: HistoryPage) -> int:
+    return sum(map(tokens_of, page.messages))

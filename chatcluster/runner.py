@@ -169,6 +169,8 @@ class Runner:
 
     async def _work(self) -> None:
         self._held.open(trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
+        if self.chat.open_calls and self.chat.status is Status.RUNNING:
+            self._ends.calls.tools.expect(self.chat)
         if self.chat.status is Status.INTERRUPTING and not (self._deadly or self._is_newer):
             await self._salvage()
         while self._held.owned:
@@ -196,10 +198,10 @@ class Runner:
             await self._ends.release()
         elif self._deadly:
             await self._ends.fail(after_deaths(self.chat))
-        elif self._held.history.messages is None:
+        elif (messages := self._held.history.known(self.chat)) is None:
             await self._read_or_end()
         else:
-            await self._take_step(self._held.history.messages)
+            await self._take_step(messages)
 
     async def _take_step(self, messages: list[Message]) -> None:
         try:

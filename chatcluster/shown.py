@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from chatcluster import events
+from chatcluster.chat import Status
 from chatcluster.parts import (
     START,
     Cursor,
@@ -205,9 +206,11 @@ class Shown:
         if chat.queue_version != before.queue_version:
             self._queue = read.queue
             self._hand_out(events.QueueEvent(read.queue), here)
-        if events.status_event(chat) != events.status_event(before):
+        is_told = events.status_event(chat) != events.status_event(before)
+        if is_told:
             self._hand_out(events.status_event(chat), here)
-        if read.actions != self._actions:
+        # A status says that nothing is waited for, but for one: what agents wait for is told again behind the others.
+        if read.actions != self._actions or (is_told and read.actions and chat.shown_status != Status.REQUIRES_ACTION):
             self._actions = read.actions
             self._hand_out(events.ActionRequiredEvent(read.actions), here)
         retry, error = events.retry_event(chat), events.error_event(chat)

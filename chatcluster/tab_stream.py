@@ -4,6 +4,9 @@ Browsers allow a host few connections at a time, so a tab should need one. A rea
 in the audience, one buffer, and one order of events: it is a subscriber of the chat's feed, and follows the list's
 watch as well. A change in the list comes as an event ``chat``, as the chat's own events have the names of their own.
 
+Where the chat has agents, a tab may follow its family in the place of the chat: its cursor is then ``<list>~<family>``,
+with the cursor of ``family_stream.py`` behind the first ``~``, and the list's changes come with the chat's own events.
+
 A cursor is ``<list>~<chat>``: what is before the ``~`` is a moment by the database's clock, in milliseconds, up to
 which the list was told; what is after it is the chat's cursor, as in the chat's own stream. Either may be left away. A
 reader that comes back is told of each chat that changed since, as ``status``, with the chat as it is now: from a little
@@ -26,6 +29,7 @@ from chatcluster.audience import Audience
 from chatcluster.catch_up import CatchUp
 from chatcluster.errors import InvalidCursor
 from chatcluster.events import ListResetEvent, body
+from chatcluster.family_stream import FamilyCursor, FamilyStreams, FamilySubscriber, Member, parse_family_cursor
 from chatcluster.parts import BEGINNING, Cursor, parse_cursor
 from chatcluster.ports import Store
 from chatcluster.shown import Listed, Notice, Snapshot
@@ -44,6 +48,23 @@ class TabCursor(NamedTuple):
 
     listed_at: datetime | None
     chat: Cursor
+
+
+class FamilyTabCursor(NamedTuple):
+    listed_at: datetime | None
+    family: FamilyCursor
+
+    @property
+    def chat(self) -> Cursor:
+        return self.family.chat
+
+
+def parse_family_tab_cursor(text: str) -> FamilyTabCursor:
+    """Raises ``InvalidCursor``. A cursor of the chat, or of the tab without its family, will do."""
+    listed, mark, family = text.strip().partition("~")
+    if not mark:
+        return FamilyTabCursor(None, parse_family_cursor(listed))
+    return FamilyTabCursor(_moment(listed) if listed else None, parse_family_cursor(family))
 
 
 def parse_tab_cursor(text: str) -> TabCursor:
@@ -103,9 +124,21 @@ class TabSubscriber(Subscriber):
         return b"id: " + mark + events[len(b"id: ") :].replace(_NEXT_ID, _NEXT_ID + mark)
 
 
+class TabMember(Member, TabSubscriber):
+    """The chat itself, for a tab that follows a family: its cursors name a place in the list as well."""
+
+    def begin(self, cursor: Cursor) -> None:
+        """Nothing of the chat was given yet: this is the place to resume at, should an agent be told of first."""
+        self._chat_cursor = str(cursor).encode()
+        self.shown = b"%d~%b" % (self._listed_ms, self._chat_cursor)
+
+
 class TabStreams:
-    def __init__(self, *, feeds: Feeds, watches: Watches, store: Store, audience: Audience) -> None:
+    def __init__(
+        self, *, feeds: Feeds, families: FamilyStreams, watches: Watches, store: Store, audience: Audience
+    ) -> None:
         self._feeds = feeds
+        self._families = families
         self._watches = watches
         self._store = store
         self._audience = audience
@@ -118,6 +151,18 @@ class TabStreams:
             async with following as subscriber, self._watches.follow(owner_id, subscriber):
                 await self._catch_up(subscriber, owner_id, cursor.listed_at)
                 yield subscriber
+
+    @asynccontextmanager
+    async def subscribe_family(
+        self, owner_id: UUID, chat_id: UUID, cursor: FamilyTabCursor
+    ) -> AsyncIterator[FamilySubscriber]:
+        """The same for the chat and all agents below it. Raises as ``Feeds.subscribe``."""
+        following = self._families.follow(owner_id, chat_id, cursor.family, TabMember)
+        with self._audience.place(owner_id):
+            async with following as (reader, root), self._watches.follow(owner_id, root):
+                await self._catch_up(root, owner_id, cursor.listed_at)
+                root.begin(cursor.chat)
+                yield reader
 
     async def _catch_up(self, subscriber: TabSubscriber, owner_id: UUID, listed_at: datetime | None) -> None:
         """Tell what changed in the list since the cursor. What changes meanwhile comes as well."""

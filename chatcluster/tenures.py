@@ -87,7 +87,7 @@ class Tenures:
         self._hinted = {}
 
     def start(self, claimed: Claimed, runners: trio.Nursery) -> None:
-        history = History(self._outside.store, self._places, self._settings)
+        history = History(self._outside.store, self._places, self._settings, self._outside.windows)
         held = HeldChat(
             claimed.chat, self._worker_id, history, self._outside, publisher=self._publisher, notices=self._notices
         )

@@ -28,6 +28,7 @@ from uuid import UUID
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from chatcluster import events
 from chatcluster.audience import Audience
@@ -49,7 +50,7 @@ from chatcluster.parts import (
     in_order,
     resumes_behind,
 )
-from chatcluster.ports import VERSION_MAX, PartStreams, Store
+from chatcluster.ports import VERSION_MAX, Action, PartStreams, Store
 from chatcluster.ports.responses import Responses
 from chatcluster.shown import Snapshot, Value
 from chatcluster.subscribe import Cut, Feeds, Subscriber
@@ -84,18 +85,27 @@ class Withdrawn(NamedTuple):
     """The message that the turn began with was edited away."""
 
 
+class Awaiting(NamedTuple):
+    """The chat requires action: these calls of its own wait for somebody."""
+
+    actions: tuple[Action, ...]
+
+
 class UpToDate(NamedTuple):
     """What was there at the moment of joining is told. What follows is new."""
 
 
-Told = Attempted | Part | Message | Ended | Rested | Withdrawn | UpToDate
+Told = Attempted | Part | Message | Awaiting | Ended | Rested | Withdrawn | UpToDate
 
 
 class TurnStart(NamedTuple):
-    """The message that a turn, or what follows the results of its calls, begins with; and its revision."""
+    """The message that a turn, or what follows the results of its calls, begins with; and its revision.
+
+    What is told is how it stands at ``version`` of the chat, or later."""
 
     message_id: int
     revision: int
+    version: int = 0
 
 
 class ValueSubscriber(Subscriber):
@@ -227,7 +237,8 @@ class TurnLog:
         self._history_after = None if page.next_revision is None else page.messages[-1].id
         if self._history_after is None:
             self._read.extend(self._joined_at.preview.frames)
-            self._read.extend((events.status_event(self._joined_at.chat), UpToDate()))
+            state = events.status_event(self._joined_at.chat), events.ActionRequiredEvent(self._joined_at.actions)
+            self._read.extend((*state, UpToDate()))
         return []
 
     # --- one value after the other ------------------------------------------------------------
@@ -301,6 +312,9 @@ class TurnLog:
                 return (Ended(value),)
             case events.StatusEvent(status=status) if status in AT_REST:
                 return (Rested(),)
+            case events.ActionRequiredEvent(calls=calls):
+                own = tuple(call for call in calls if call.chat_id is UNSET)
+                return (Awaiting(own),) if own else ()
             case UpToDate():
                 return (value,)
         return ()
@@ -360,7 +374,7 @@ class TurnLogs:
     @asynccontextmanager
     async def follow(self, chat_id: UUID, start: TurnStart, *, owner_id: UUID) -> AsyncIterator[TurnLog]:
         """The log of a turn, for the length of the block. Raises as ``Feeds.subscribe``."""
-        async with self.listen(chat_id, start.revision, owner_id=owner_id) as reader:
+        async with self.listen(chat_id, max(start.revision, start.version), owner_id=owner_id) as reader:
             yield TurnLog(reader, chat_id, start, store=self._store, streams=self._streams)
 
     @asynccontextmanager

@@ -45,6 +45,15 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 NO_USAGE = Usage()
 
 
+def added(before: Usage | None, more: Usage | None) -> Usage | None:
+    """What both cost together; None where nobody said."""
+    if before is None or more is None:
+        return before or more
+    names = Usage.__struct_fields__
+    counts = {name: (getattr(before, name), getattr(more, name)) for name in names}
+    return Usage(**{n: None if a is None and b is None else (a or 0) + (b or 0) for n, (a, b) in counts.items()})
+
+
 class Prices(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """In micros per million tokens. None: unknown; 0: free. Cached and written input costs what other input does where
     it has no price of its own."""

@@ -11,6 +11,7 @@
     GET  /instructions               ?directory= -> InstructionsAnswer
     GET  /diff                       ?base=&directory= -> DiffAnswer
     GET  /status                     -> AgentStatus
+    POST /stop                       -> AgentStatus; then it ends
 
 All else is a ``Refusal`` with a status of 4xx or 5xx, and wrote nothing.
 

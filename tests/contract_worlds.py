@@ -114,9 +114,10 @@ class World:
         page_bytes: int = 1 << 20,
         message_bytes_max: int = 1 << 20,
         since: int = 0,
+        before: int = 0,
     ) -> HistoryPage:
         return await self.store.read_history(
-            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max, since=since
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max, since=since, before=before
         )
 
     async def claim(self, worker_id: UUID | None = None) -> Claimed:

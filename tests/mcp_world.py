@@ -122,9 +122,10 @@ def zygote() -> Iterator[Zygote]:
 class ChatStub:
     """As much of a chat as a toolbox looks at."""
 
-    def __init__(self, *slugs: str, owner_id: UUID = ALICE) -> None:
+    def __init__(self, *slugs: str, owner_id: UUID = ALICE, open_calls: int = 0) -> None:
         self.owner_id = owner_id
         self.mcp_servers = slugs
+        self.open_calls = open_calls
         self.created_at = datetime.now(UTC)
 
 
@@ -158,8 +159,9 @@ class McpWorld:
         return written
 
     @asynccontextmanager
-    async def turn(self, *slugs: str, owner_id: UUID = ALICE) -> AsyncIterator[Turn]:
-        async with self.tools.toolbox.open(ChatStub(*slugs, owner_id=owner_id)) as tools:  # type: ignore[arg-type]
+    async def turn(self, *slugs: str, owner_id: UUID = ALICE, open_calls: int = 0) -> AsyncIterator[Turn]:
+        chat = ChatStub(*slugs, owner_id=owner_id, open_calls=open_calls)
+        async with self.tools.toolbox.open(chat) as tools:  # type: ignore[arg-type]
             yield Turn(tools)
 
 

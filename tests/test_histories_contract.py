@@ -13,6 +13,7 @@ from contract_worlds import OWNER, World, fence_of, open_world, texts
 
 from chatcluster.chat import Busy, CommitStep, DeleteQueued, Edit, FinishTurn, Send
 from chatcluster.errors import ChatFull, ChatNotFound, HistoryTooLarge
+from chatcluster.ports import VERSION_MAX
 
 Worlds = Callable[..., AbstractAsyncContextManager[World]]
 BYTES_MAX = 64 << 10
@@ -78,6 +79,42 @@ async def test_a_message_that_is_too_long_is_not_read(world: World) -> None:
 async def test_an_unknown_chat_has_no_history(world: World) -> None:
     with pytest.raises(ChatNotFound):
         await world.page(uuid4())
+
+
+async def test_a_history_is_read_from_its_end_in_pages_of_so_many_bytes(world: World) -> None:
+    """P10: what a long one costs is what of it is wanted."""
+    words = [f"{number} " + "x" * 1000 for number in range(7)]
+    chat_id = await world.chat(*words)
+    read: list[str] = []
+    before, sizes = VERSION_MAX, []
+    while True:
+        page = await world.page(chat_id, before=before, page_bytes=3000)
+        read[:0] = texts(page.messages)
+        sizes.append(len(page.messages))
+        if not page.has_more:
+            break
+        before = page.messages[0].id
+    assert read == words
+    assert sizes == [3, 3, 1]
+    assert page.history_version == 1
+
+
+async def test_read_from_its_end_a_history_is_what_an_edit_left(world: World) -> None:
+    chat_id = await world.chat("wrong", "later")
+    wrong = (await world.history(chat_id))[0]
+    await world.store.apply(chat_id, Edit(wrong.id, text("right")), owner_id=OWNER)
+    page = await world.page(chat_id, before=VERSION_MAX)
+    assert (texts(page.messages), page.has_more) == (["right"], False)
+
+
+async def test_from_the_end_as_well_a_message_that_is_too_long_is_not_read(world: World) -> None:
+    """P10; one before it is."""
+    chat_id = await world.chat("short", LONG)
+    with pytest.raises(HistoryTooLarge):
+        await world.page(chat_id, before=VERSION_MAX, message_bytes_max=10_000)
+    long = (await world.history(chat_id))[1]
+    page = await world.page(chat_id, before=long.id, message_bytes_max=10_000)
+    assert texts(page.messages) == ["short"]
 
 
 # --- room -------------------------------------------------------------------------------------

@@ -234,6 +234,41 @@ async def test_a_turn_that_calls_nothing_connects_to_nobody_once_the_list_is_kno
     assert [await served.count(name) for name in ("requests", "sse")] == before
 
 
+async def test_a_turn_that_is_taken_up_with_calls_connects_before_it_runs_them(
+    world: McpWorld, server: TestServer
+) -> None:
+    """P4: a call whose worker died is not kept waiting for one thing after the other."""
+    await world.add("files", server.url + "/mcp")
+    async with world.turn("files") as turn:
+        await turn.names()
+    before = await server.count("requests")
+    async with world.turn("files", open_calls=1) as turn:
+        await turn.names()
+        await server.counted("requests", before + 1)
+        assert not (await turn.run("files__count")).is_error
+
+
+async def test_a_server_that_cannot_be_connected_to_beforehand_costs_its_call_alone(world: McpWorld) -> None:
+    with test_server() as dead:
+        added = await world.add("files", dead.url + "/mcp")
+        async with world.turn("files") as turn:
+            assert await turn.names()
+    async with world.turn("files", open_calls=1) as turn:
+        assert await turn.names(), f"they are remembered of {added.slug}"
+        assert "cannot be reached" in text_of(await turn.run("files__count"))
+
+
+async def test_tools_are_there_when_a_call_would_begin_at_once(world: McpWorld, server: TestServer) -> None:
+    with trio.fail_after(5):
+        await world.tools.there()
+    assert not world.tools.process_id, "without a server there is nothing to wait for"
+    await world.add("files", server.url + "/mcp")
+    async with world.turn("files") as turn:
+        await turn.names()
+    await world.tools.there()
+    assert world.tools.process_id
+
+
 async def test_turns_that_begin_together_look_once(world: McpWorld, server: TestServer) -> None:
     await world.add("files", server.url + "/mcp")
     before = await server.count("requests")

@@ -100,3 +100,13 @@ async def test_a_history_at_rest_asks_for_nothing(site: Site) -> None:
     chat_id, _ = await site.chat(at_rest=True)
     chat = await site.store.get(chat_id)
     assert (str(chat.status), chat.runnable) == ("waiting", False)
+
+
+async def test_users_messages_are_known_by_their_number_and_the_newest(site: Site) -> None:
+    chat_id, first = await site.chat(at_rest=True)
+    second = (await site.store.apply(chat_id, Send((TextPart("and?"),)), owner_id=OWNER)).message
+    assert second is not None
+    found = [await site.responses.asked(chat_id, number) for number in (0, 1, 2)]
+    assert [one and one.message_id for one in found] == [first, second.id, None]
+    assert await site.responses.asked(chat_id) == (second.id, second.revision)
+    assert await site.responses.asked(uuid4()) is None

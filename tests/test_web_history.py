@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from web_world import World, client_of, error_code, serving
 
 from chatcluster.parts import OpaquePart, TextPart, parse_cursor
+from chatcluster.tab_stream import FamilyTabCursor
 
 
 async def test_the_newest_page_has_a_cursor_and_older_ones_none() -> None:
@@ -65,10 +66,17 @@ async def test_a_tab_resumes_by_its_last_event_and_is_refused_like_any_reader() 
         async with client.stream("GET", f"/api/v1/watch?chat={chat['id']}", headers=headers):
             await world.tabs.next_reader()
         assert str(world.tabs.tab_cursor.chat) == "3.1-2"
+        async with client.stream("GET", f"/api/v1/watch?chat={chat['id']}&family=true", headers=headers):
+            await world.tabs.next_reader()
+        assert isinstance(world.tabs.tab_cursor, FamilyTabCursor)
+        assert str(world.tabs.tab_cursor.chat) == "3.1-2"
         for query, status, code in (
             (f"chat={chat['id']}&cursor=x", 400, "invalid_cursor"),
             ("chat=x", 404, "chat_not_found"),
             ("cursor=1.1-1", 400, "invalid_request"),
+            ("family=true", 400, "invalid_request"),
+            (f"chat={chat['id']}&family=true&cursor=5~1.1-1~x", 400, "invalid_cursor"),
+            ("chat=x&family=true", 404, "chat_not_found"),
         ):
             refused = await client.get(f"/api/v1/watch?{query}")
             assert (refused.status_code, error_code(refused)) == (status, code), query

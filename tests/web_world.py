@@ -53,7 +53,7 @@ from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
 from chatcluster.spending_limits import LimitAdministration, Spending, SpendingLimits
 from chatcluster.subscribe import Feeds
-from chatcluster.tab_stream import TabCursor
+from chatcluster.tab_stream import FamilyTabCursor, TabCursor
 from chatcluster.transitions import Transitions
 from chatcluster.turn_log import TurnLogs
 from chatcluster.uploads import Uploads
@@ -170,15 +170,17 @@ class ScriptedWatches(ScriptedFeeds):
 
 
 class ScriptedTabs(ScriptedFeeds):
-    """``tab_cursor`` is that of the tab, or of the family."""
+    """``tab_cursor`` is that of the tab, of the family, or of both."""
 
     @asynccontextmanager
     async def subscribe(  # type: ignore[override]
-        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor
+        self, owner_id: UUID, chat_id: UUID, cursor: TabCursor | FamilyCursor | FamilyTabCursor
     ) -> AsyncIterator[ScriptedSubscriber]:
         self.tab_cursor = cursor
         async with super().subscribe(chat_id, cursor.chat, owner_id=owner_id) as reader:
             yield reader
+
+    subscribe_family = subscribe
 
 
 class RecordingNotices(Notices):

@@ -122,6 +122,7 @@ class MemoryDatabase:
             client_tools=row.setup.client_tools or (),
             mcp_servers=row.setup.mcp_servers or (),
             agents=None if row.setup.agents is UNSET else row.setup.agents,
+            open_calls=len(row.state.open_calls),
             has_agents=any(kin.parent_id == row.id for kin in self.kept.families.kin.values()),
             **_kinship(self.kept.families.kin.get(row.id)),
         )

@@ -11,21 +11,24 @@ from chatcluster.errors import HistoryTooLarge
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import EndedTurn, Message, encode
 from chatcluster.ports import HistoryPage
+from chatcluster.ports.histories import HistoryPlace
 from chatcluster.room import bytes_of
 from chatcluster.texts import in_any_case
 
 
-def history_page_of(row: ChatRow, after: int, page_bytes: int, message_bytes_max: int, since: int) -> HistoryPage:
+def history_page_of(row: ChatRow, place: HistoryPlace) -> HistoryPage:
     messages: list[Message] = []
     size_bytes = 0
-    for message in row.messages:
-        if message.id > after and message.revision >= since and size_bytes < page_bytes:
+    for message in reversed(row.messages) if place.before else row.messages:
+        if place.has(message) and size_bytes < place.page_bytes:
             message_bytes = bytes_of([message])
-            if message_bytes > message_bytes_max:
+            if message_bytes > place.message_bytes_max:
                 raise HistoryTooLarge(f"message {message.id} has {message_bytes} bytes")
             messages.append(message)
             size_bytes += message_bytes
-    return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= page_bytes)
+    if place.before:
+        messages.reverse()
+    return HistoryPage(row.state.history_version, tuple(messages), size_bytes, has_more=size_bytes >= place.page_bytes)
 
 
 def counted(messages: Iterable[Message]) -> list[Message]:

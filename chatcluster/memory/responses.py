@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.parts import Role
-from chatcluster.ports.responses import StoredResponse
+from chatcluster.ports.responses import AskedMessage, StoredResponse
 
 Table = dict[tuple[UUID, int], StoredResponse]
 """By chat, and the message that begins them."""
@@ -43,6 +43,13 @@ class MemoryResponses:
             row = self._database.chats.get(chat_id)
             messages = [] if row is None else row.messages
             return next((one.id for one in messages if one.id > message_id and one.role is Role.USER), None)
+
+    async def asked(self, chat_id: UUID, number: int | None = None) -> AskedMessage | None:
+        async with self._link.crossing("asked"):
+            row = self._database.chats.get(chat_id)
+            messages = [] if row is None else row.messages
+            asked = [AskedMessage(one.id, one.revision) for one in messages if one.role is Role.USER]
+            return next(iter(asked[-1:] if number is None else asked[number : number + 1]), None)
 
     def _owned(self, chat_id: UUID, message_id: int, owner_id: UUID) -> StoredResponse | None:
         """What belongs to a chat goes with it."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -33,38 +32,28 @@ from chatcluster.chat import (
     leapt,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import ChatNotFound, Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError
 from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import MemoryDatabase
-from chatcluster.memory.ledger import MemoryLedger
 from chatcluster.memory.link import Link
-from chatcluster.memory.pages import history_page_of, page_of, turns_of, wanted_of
+from chatcluster.memory.reads import MemoryReads
 from chatcluster.memory.room import make_sure_of_room, require_files_of, require_files_of_new
 from chatcluster.memory.tables import ChatRow, Origin, TitleWish, UsedKey
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage, Role
 from chatcluster.ports import (
-    TURNS_MAX,
-    VERSION_MAX,
     Booking,
-    Changes,
     Chat,
-    ChatRead,
     Claimed,
-    HistoryPage,
     Idempotency,
-    MessagePage,
     NewChat,
-    NewerMessages,
-    NewestMessages,
     Outcome,
-    Version,
     require_rest,
 )
 
 
-class MemoryStore(Claims, MemoryLedger):
+class MemoryStore(Claims, MemoryReads):
     def __init__(self, database: MemoryDatabase, link: Link | None = None, settings: Settings | None = None) -> None:
-        MemoryLedger.__init__(self, database, link or Link())
+        MemoryReads.__init__(self, database, link or Link())
         Claims.__init__(self, database, settings or Settings())
 
     # transitions
@@ -127,131 +116,7 @@ class MemoryStore(Claims, MemoryLedger):
             rows = [row for row in self._database.chats.values() if self._overdue(row)]
             return tuple(self._expire(row) for row in rows[:limit])
 
-    # reads
-
-    async def read(self, chat_id: UUID, *, after_version: int = 0) -> ChatRead:
-        async with self._link.crossing("read"):
-            row = self._database.row(chat_id)
-            messages = tuple(message for message in row.messages if message.revision > after_version)
-            return ChatRead(self._database.view(row), messages, row.queue, actions=self._actions(row))
-
-    async def read_history(
-        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
-    ) -> HistoryPage:
-        async with self._link.crossing("read_history"):
-            row = self._database.row(chat_id)
-            return history_page_of(row, after, page_bytes, message_bytes_max, since)
-
-    async def read_newer(
-        self,
-        chat_id: UUID,
-        *,
-        after_version: int,
-        after_id: int,
-        queue_version: int,
-        limit: int,
-        bytes_max: int,
-        turns_after: int = VERSION_MAX,
-    ) -> ChatRead:
-        async with self._link.crossing("read"):
-            row = self._database.row(chat_id)
-            newer = [message for message in row.messages if message.revision > after_version and message.id > after_id]
-            messages, next_revision = page_of(newer, limit, bytes_max)
-            queue = row.queue if row.state.queue_version > queue_version else ()
-            turns = turns_of(row, turns_after, VERSION_MAX, TURNS_MAX)
-            return ChatRead(self._database.view(row), messages, queue, next_revision, turns, self._actions(row))
-
-    async def read_messages(
-        self,
-        chat_id: UUID,
-        *,
-        after_version: int,
-        after_id: int,
-        up_to_version: int,
-        limit: int,
-        bytes_max: int,
-        turns_after: int = VERSION_MAX,
-        turns_max: int = TURNS_MAX,
-    ) -> NewerMessages:
-        async with self._link.crossing("read_messages"):
-            row = self._database.chats.get(chat_id)
-            wanted = [
-                message
-                for message in (row.messages if row is not None else ())
-                if after_version < message.revision <= up_to_version and message.id > after_id
-            ]
-            turns = () if row is None else turns_of(row, turns_after, up_to_version, turns_max)
-            return NewerMessages(*page_of(wanted, limit, bytes_max), turns)
-
-    async def get(self, chat_id: UUID) -> Chat:
-        async with self._link.crossing("get"):
-            return self._database.view(self._database.row(chat_id))
-
-    async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
-        async with self._link.crossing("versions"):
-            chats = self._database.chats
-            return {chat_id: Version.of(chats[chat_id].state) for chat_id in chat_ids if chat_id in chats}
-
-    async def list_chats(
-        self,
-        owner_id: UUID,
-        *,
-        archived: bool | None,
-        limit: int,
-        after: UUID | None,
-        pinned: bool | None = None,
-        words: str | None = None,
-    ) -> tuple[Chat, ...]:
-        async with self._link.crossing("list_chats"):
-            kin = self._database.kept.families.kin
-            newest = [row for row in reversed(self._database.chats.values()) if row.owner_id == owner_id]
-            newest = [row for row in newest if row.id not in kin]
-            if after is not None:
-                newest = newest[newest.index(self._owned(after, owner_id)) + 1 :]
-            return tuple(map(self._database.view, wanted_of(newest, archived, pinned, words)[:limit]))
-
-    async def list_changed(
-        self, owner_ids: Sequence[UUID], *, seconds: float, as_of: datetime | None, after: Chat | None, limit: int
-    ) -> Changes:
-        async with self._link.crossing("list_changed"):
-            now = self._database.now()
-            since = min(now, as_of or now) - timedelta(seconds=seconds)
-            kin = self._database.kept.families.kin
-            changed = [row for row in self._database.chats.values() if row.owner_id in owner_ids and row.id not in kin]
-            changed = [row for row in changed if row.updated_at > since]
-            changed.sort(key=lambda row: (row.updated_at, row.id))
-            if after is not None:
-                changed = [row for row in changed if (row.updated_at, row.id) > (after.updated_at, after.id)]
-            gone = [one for at, one in self._database.kept.deleted if at > since and one.owner_id in owner_ids]
-            deleted = tuple(gone) if after is None else ()
-            return Changes(tuple(map(self._database.view, changed[:limit])), now, deleted, self._database.timeline)
-
-    async def list_messages(
-        self, chat_id: UUID, *, owner_id: UUID, after: int, limit: int, bytes_max: int
-    ) -> MessagePage:
-        async with self._link.crossing("list_messages"):
-            row = self._owned(chat_id, owner_id)
-            later = [message for message in row.messages if message.id > after]
-            messages, next_revision = page_of(later, limit, bytes_max)
-            has_more = next_revision is not None
-            return MessagePage(messages, row.queue, has_more=has_more, actions=self._actions(row))
-
-    async def list_newest(
-        self, chat_id: UUID, *, owner_id: UUID, before: int, limit: int, bytes_max: int
-    ) -> NewestMessages:
-        async with self._link.crossing("list_newest"):
-            row = self._owned(chat_id, owner_id)
-            earlier = [message for message in reversed(row.messages) if message.id < before]
-            messages, next_revision = page_of(earlier, limit, bytes_max)
-            return NewestMessages(self._database.view(row), messages, row.queue, has_more=next_revision is not None)
-
     # the steps, each atomic
-
-    def _owned(self, chat_id: UUID, owner_id: UUID) -> ChatRow:
-        row = self._database.row(chat_id)
-        if row.owner_id != owner_id:
-            raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
-        return row
 
     def _once(self, owner_id: UUID, idempotency: Idempotency | None) -> Outcome | None:
         """The answer that an earlier request with this key was given, None if there was none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,13 @@ class StoredResponse(msgspec.Struct, frozen=True):
     transient: bool = False
 
 
+class AskedMessage(NamedTuple):
+    """A user's message in a chat's history."""
+
+    message_id: int
+    revision: int
+
+
 class Responses(Protocol):
     """The chat is the truth: how a response ended, and what it says, is in its history, and is not written again."""
 
@@ -40,4 +47,8 @@ class Responses(Protocol):
 
     async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
         """The first user's message in the chat's history after this one, if any."""
+        ...
+
+    async def asked(self, chat_id: UUID, number: int | None = None) -> AskedMessage | None:
+        """The user's message of this number in the chat's history, from 0; the newest without one. None: none."""
         ...

@@ -67,6 +67,8 @@ class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see
     root_id: UUID | None = None
     depth: int = 0
     has_agents: bool = False
+    open_calls: int = 0
+    """How many calls have no result."""
 
     @property
     def family_id(self) -> UUID:
@@ -298,10 +300,11 @@ class Store(Ledger, Families, Details, Protocol):
         ...
 
     async def read_history(
-        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0, before: int = 0
     ) -> HistoryPage:
-        """Messages with ``id > after`` and ``revision >= since``, until they have ``page_bytes``, in short steps.
-        Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``, ``Unreadable``, ``ChatNotFound``.
+        """Messages with ``id > after`` and ``revision >= since``, or the newest with ``id < before``, in order, until
+        they have ``page_bytes``. In short steps. Raises ``HistoryTooLarge`` for a message above ``message_bytes_max``,
+        ``Unreadable``, ``ChatNotFound``.
         """
         ...
 

@@ -19,6 +19,7 @@ from chatcluster import telemetry
 from chatcluster.errors import ChatNotFound, HistoryTooLarge, StoreFailed, Unreadable
 from chatcluster.parts import Message
 from chatcluster.ports import HistoryPage
+from chatcluster.ports.histories import HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.known_histories import HISTORY_BYTES_MAX, KnownHistories
 from chatcluster.postgres.queries import load_queries
@@ -32,6 +33,9 @@ SQL = load_queries("chats.sql")
 
 Rows = dict[UUID, list[Row]]
 """By chat: first a row for the chat, then one for each message."""
+
+
+SHORT = HistoryPlace(0, 0, 0, SHORT_BYTES, SHORT_BYTES)
 
 
 class _Together:
@@ -50,31 +54,27 @@ class HistoryReader:
         self._database = database
         self._gathering: _Together | None = None
 
-    async def page(self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int, since: int) -> HistoryPage:
+    async def page(self, chat_id: UUID, place: HistoryPlace) -> HistoryPage:
         """Raises ``HistoryTooLarge``, ``Unreadable``, ``ChatNotFound``."""
-        if after != 0 or min(page_bytes, message_bytes_max) < HISTORY_BYTES_MAX:
-            return await self._read_page(chat_id, after, page_bytes, message_bytes_max, since)
+        if not place.is_first or place.bytes_min < HISTORY_BYTES_MAX:
+            return await self._read_page(chat_id, place)
         generation = self._database.generation
         page = self.known.take(chat_id, generation)
         if page is None:
-            page = await self._read_page(chat_id, after, page_bytes, message_bytes_max, since)
+            page = await self._read_page(chat_id, place)
             self.known.keep(chat_id, page, generation)
         return page
 
-    async def _read_page(
-        self, chat_id: UUID, after: int, page_bytes: int, message_bytes_max: int, since: int
-    ) -> HistoryPage:
-        if after == since == 0 and min(page_bytes, message_bytes_max) >= SHORT_BYTES:
+    async def _read_page(self, chat_id: UUID, place: HistoryPlace) -> HistoryPage:
+        if place.is_first and not place.since and place.bytes_min >= SHORT_BYTES:
             rows = await self._short(chat_id)
             if rows:
                 return await _decoded(rows, SHORT_BYTES)
         try:
-            found = await self._database.autocommit(
-                _read_history, [chat_id], after, page_bytes, message_bytes_max, since, lane=Lane.CHATS, chat_id=chat_id
-            )
+            found = await self._database.autocommit(_read_history, [chat_id], place, lane=Lane.CHATS, chat_id=chat_id)
         except StoreFailed as error:  # a damaged value, or one that is too large for the server
             raise Unreadable(str(error)) from error
-        return await _decoded(found[chat_id], page_bytes)
+        return await _decoded(found[chat_id], place.page_bytes)
 
     async def _short(self, chat_id: UUID) -> list[Row]:
         """The rows of a whole history that was read together with others; none if it has to be read on its own."""
@@ -99,7 +99,7 @@ class HistoryReader:
             if len(together.chat_ids) > 1:
                 with trio.move_on_after(TOGETHER_SECONDS_MAX):
                     together.rows = await self._database.autocommit(
-                        _read_history, together.chat_ids, 0, SHORT_BYTES, SHORT_BYTES, 0, lane=Lane.CHATS
+                        _read_history, together.chat_ids, SHORT, lane=Lane.CHATS
                     )
         except Exception as error:  # noqa: BLE001 - whichever it is that cannot be read: it meets that on its own
             telemetry.event("histories.unreadable", chats=len(together.chat_ids), error=repr(error))
@@ -107,14 +107,18 @@ class HistoryReader:
             together.done.set()
 
 
-async def _read_history(
-    connection: Connection, chat_ids: list[UUID], after: int, page_bytes: int, message_bytes_max: int, since: int
-) -> Rows:
+async def _read_history(connection: Connection, chat_ids: list[UUID], place: HistoryPlace) -> Rows:
     rows: Rows = {}
+    backwards = place.before > 0
+    query = SQL["read_histories_before" if backwards else "read_histories"]
+    begin = (place.before,) if backwards else (place.after, place.since)
     for row in await connection.fetch(
-        SQL["read_histories"], list(map(str, chat_ids)), after, page_bytes, message_bytes_max, since
+        query, list(map(str, chat_ids)), place.page_bytes, place.message_bytes_max, *begin
     ):
         rows.setdefault(row["chat_id"], []).append(row)
+    if backwards:
+        for page in rows.values():
+            page[1:] = page[:0:-1]
     return rows
 
 

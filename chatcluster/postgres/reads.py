@@ -22,6 +22,7 @@ from chatcluster.ports import (
     Version,
 )
 from chatcluster.ports.details import ChatDetails
+from chatcluster.ports.histories import HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing
 from chatcluster.postgres.history_reader import HistoryReader
@@ -48,9 +49,10 @@ class PostgresReads(PostgresLedger):
         return await self._database.autocommit(_read, chat_id, after_version, lane=Lane.CHATS)
 
     async def read_history(
-        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0, before: int = 0
     ) -> HistoryPage:
-        return await self._histories.page(chat_id, after, page_bytes, message_bytes_max, since)
+        place = HistoryPlace(after, before, since, page_bytes, message_bytes_max)
+        return await self._histories.page(chat_id, place)
 
     async def read_newer(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chatcluster.ports.responses import StoredResponse
+from chatcluster.ports.responses import AskedMessage, StoredResponse
 from chatcluster.postgres import Connection, Database
 from chatcluster.postgres.queries import load_queries
 
@@ -30,6 +30,9 @@ class PostgresResponses:
 
     async def asked_after(self, chat_id: UUID, message_id: int) -> int | None:
         return await self._database.autocommit(_asked_after, chat_id, message_id)
+
+    async def asked(self, chat_id: UUID, number: int | None = None) -> AskedMessage | None:
+        return await self._database.autocommit(_asked, chat_id, number)
 
 
 async def _add(connection: Connection, response: StoredResponse) -> None:
@@ -57,3 +60,8 @@ async def _remove(connection: Connection, chat_id: UUID, message_id: int, owner_
 async def _asked_after(connection: Connection, chat_id: UUID, message_id: int) -> int | None:
     found: int | None = await connection.fetchval(SQL["asked_after"], chat_id, message_id)
     return found
+
+
+async def _asked(connection: Connection, chat_id: UUID, number: int | None) -> AskedMessage | None:
+    row = await connection.fetchrow(SQL["newest_asked" if number is None else "asked"], chat_id, number or 0)
+    return None if row is None else AskedMessage(row["id"], row["revision"])

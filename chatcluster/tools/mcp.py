@@ -15,10 +15,13 @@ from chatcluster.tools.mcp_link import McpFailed, McpLink
 from chatcluster.tools.mcp_lists import ToolLists
 from chatcluster.tools.mcp_toolbox import McpToolbox, provider_name, tool_of
 
+THERE_SECONDS_MAX = 5.0
+"""Of a start. Chats without tools wait as well, where no other replica has a place for them."""
+
 
 class McpTools:
     """``run`` has to run as long as the replica works. The process that speaks to servers is started beforehand where
-    there is a server: it takes a second."""
+    there is a server: it takes a second. So a replica works on chats when it is ``there``."""
 
     def __init__(self, servers: McpServers, pubsub: PubSub, keyring: Keyring, *, browsers_url: str) -> None:
         self._link = McpLink()
@@ -34,6 +37,13 @@ class McpTools:
             nursery.start_soon(self._link.run)
             nursery.start_soon(self._lists.run)
             nursery.start_soon(self._directory.run)
+
+    async def there(self) -> None:
+        """Return when calls would begin at once, or ``THERE_SECONDS_MAX`` have passed."""
+        with trio.move_on_after(THERE_SECONDS_MAX):
+            await self._directory.read()
+            if self._directory.has_any:
+                await self._link.started()
 
     def _warm_up(self) -> None:
         if self._directory.has_any:

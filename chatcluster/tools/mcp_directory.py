@@ -51,6 +51,10 @@ class McpDirectory:
         if is_other:
             self._changed()
 
+    async def read(self) -> None:
+        """Return when the rows were read for the first time."""
+        await self._is_read.wait()
+
     @property
     def has_any(self) -> bool:
         """Whether there is a server that may be called."""
@@ -59,7 +63,7 @@ class McpDirectory:
     async def of_chat(self, slugs: Iterable[str]) -> tuple[list[McpServer], list[str]]:
         """The servers of a chat that names these slugs, by slug, and those of its slugs that stand for none."""
         with trio.move_on_after(FIRST_READ_SECONDS):
-            await self._is_read.wait()
+            await self.read()
         named = set(slugs)
         found = self._found(named)
         if named - {server.slug for server in found} and await self._read_again():

@@ -1,7 +1,8 @@
 """``Toolbox`` over the servers of tools that speak MCP.
 
 In a turn: the tools of all servers of the chat are listed, from memory as a rule (``mcp_lists.py``). A server is
-connected to at the first call of one of its tools, and the session closed at the turn's end. All of a turn's calls at
+connected to at the first call of one of its tools, or at once where a turn is taken up that has calls without result;
+the session is closed at the turn's end. All of a turn's calls at
 one server go through one session; if that is lost, the next call makes another one.
 
 The name of a tool is ``slug__name``. One that providers do not take (other characters, more than 64) is changed, with a
@@ -24,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 import msgspec
@@ -74,19 +75,22 @@ class McpToolbox:
 
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[McpTurn]:
-        turn = McpTurn(self, chat)
-        try:
-            yield turn
-        finally:
-            turn.close()
+        async with trio.open_nursery() as nursery:
+            turn = McpTurn(self, chat, nursery)
+            try:
+                yield turn
+            finally:
+                turn.close()
+                nursery.cancel_scope.cancel()
 
 
 class McpTurn:
-    """``TurnTools`` of one turn."""
+    """``TurnTools`` of one turn. ``nursery`` is where servers are connected to beforehand."""
 
-    def __init__(self, toolbox: McpToolbox, chat: Chat) -> None:
+    def __init__(self, toolbox: McpToolbox, chat: Chat, nursery: trio.Nursery) -> None:
         self._toolbox = toolbox
         self._chat = chat
+        self._nursery = nursery
         self._found: dict[str, _Found] = {}
         self._sessions: dict[str, LinkSession] = {}
         self._opening: dict[str, trio.Lock] = {}
@@ -101,6 +105,8 @@ class McpTurn:
         async with trio.open_nursery() as nursery:
             for server in servers:
                 nursery.start_soon(self._list, server, lists, notices)
+                if self._chat.open_calls:
+                    self._nursery.start_soon(self._connect_ahead, server)
         self._found = {}
         for server in servers:
             if server.slug in lists:
@@ -220,6 +226,11 @@ class McpTurn:
                         changed=lambda: self._toolbox.lists.forget(server, self._chat.owner_id),
                     )
             return session
+
+    async def _connect_ahead(self, server: McpServer) -> None:
+        """The turn was taken up with calls that have no result. If this fails, the call that needs it tries again."""
+        with suppress(McpFailed, StoreUnavailable):
+            await self._session(server)
 
     def _drop(self, server: McpServer) -> None:
         if (session := self._sessions.pop(server.slug, None)) is not None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from chatcluster.family_stream import FamilyCursor
 from chatcluster.parts import Cursor
-from chatcluster.tab_stream import TabCursor
+from chatcluster.tab_stream import FamilyTabCursor, TabCursor
 from chatcluster.turn_log import TurnLogs
 
 
@@ -55,6 +55,10 @@ class Watches(Protocol):
 class Tabs(Protocol):
     def subscribe(
         self, owner_id: UUID, chat_id: UUID, cursor: TabCursor
+    ) -> AbstractAsyncContextManager[Subscriber]: ...
+
+    def subscribe_family(
+        self, owner_id: UUID, chat_id: UUID, cursor: FamilyTabCursor
     ) -> AbstractAsyncContextManager[Subscriber]: ...
 
 

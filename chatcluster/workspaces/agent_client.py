@@ -114,6 +114,10 @@ class AgentClient:
     async def status(self) -> AgentStatus:
         return await self._ask("GET", "/status", AgentStatus)
 
+    async def stop(self) -> None:
+        """End all that runs there, and the agent; for whoever made the sandbox. Raises ``WorkspaceUnreachable``."""
+        await self._ask("POST", "/stop", AgentStatus)
+
     async def _ask(
         self,
         method: str,

@@ -1,42 +1,10 @@
 /** Every state, in both colour schemes and on a narrow screen, against axe's rules. */
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import type { Page } from "playwright-core";
-import { describe, expect, test } from "vitest";
-import { atRest, call, composer, newChat, open, until, type View, wordsShown } from "./page.ts";
+import { describe, test } from "vitest";
+import { expectAccessible, VIEWS } from "./accessible.ts";
+import { atRest, call, composer, newChat, open, until, wordsShown } from "./page.ts";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const VIEWS: [string, View][] = [
-  ["light", {}],
-  ["dark", { dark: true }],
-  ["narrow", { width: 320, height: 640 }],
-];
 const MARKDOWN = "# Head\n- item\n- [ ] task\n> quote\n```python\nx = 1  # y\n```\n| a | b |\n|---|---|\n| 1 | 2 |";
-
-type Violation = { id: string; nodes: { html: string; failureSummary: string }[] };
-
-/** Without the guards that hand the focus on at the edges of a layer: they are hidden and focusable, which is their work. */
-async function expectAccessible(page: Page, state: string): Promise<void> {
-  await page.evaluate(AXE);
-  // What fades in has no contrast yet; what turns for ever is left to turn.
-  await page.waitForFunction(() =>
-    document
-      .getAnimations()
-      .every((one) => one.playState !== "running" || one.effect?.getTiming().iterations === Infinity),
-  );
-  const { violations } = await page.evaluate(() =>
-    (window as unknown as { axe: { run: (what: object) => Promise<{ violations: Violation[] }> } }).axe.run({
-      exclude: [["[data-base-ui-focus-guard]"]],
-    }),
-  );
-  const told = violations.map(
-    ({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("\n")}`,
-  );
-  expect(told, state).toEqual([]);
-  const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  expect(wider, `${state}: scrolls sideways`).toBeLessThanOrEqual(0);
-}
 
 describe.each(VIEWS)("%s", (_, view) => {
   test("sign-in, and its error", async () => {
@@ -84,7 +52,12 @@ describe.each(VIEWS)("%s", (_, view) => {
     const page = await open("/", view);
     await composer(page).waitFor();
     await page.getByRole("button", { name: "Options" }).click();
-    await expectAccessible(page, "options");
+    await page.locator('input[type="file"]').setInputFiles([
+      { name: "a-name-that-is-rather-long-for-its-place.md", mimeType: "text/plain", buffer: Buffer.from("x") },
+      { name: "x.exe", mimeType: "text/plain", buffer: Buffer.from([0, 1, 2]) },
+    ]);
+    await page.getByText("1 of 2 files cannot be attached.").waitFor({ state: "attached" });
+    await expectAccessible(page, "options, and attached files");
     if (view.width) {
       await page.getByRole("button", { name: "Open the list of chats" }).click();
       await page.getByRole("navigation").waitFor();

@@ -1,23 +1,18 @@
 /** What administrators do on the page to models and to servers of tools, and what users see of it. */
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { atRest, call, cluster, log, open, say, until } from "./page.ts";
+import { startTools, type Tools } from "./tools.ts";
 
-const SERVER = join(import.meta.dirname, "../../tests/mcp_test_server.py");
-let tools: ChildProcess;
+let tools: Tools;
 let address = "";
 
 beforeAll(async () => {
-  tools = spawn(cluster.python, [SERVER], { stdio: ["ignore", "pipe", "inherit"] });
-  address = await new Promise((resolve, reject) => {
-    tools.stdout?.once("data", (port: Buffer) => resolve(`http://127.0.0.1:${String(port).trim()}/mcp`));
-    tools.once("exit", (code) => reject(new Error(`the server of tools ended with ${code}`)));
-  });
+  tools = await startTools();
+  ({ address } = tools);
 });
-afterAll(() => void tools.kill());
+afterAll(() => void tools.process.kill());
 
 const field = (page: Page, name: string | RegExp) => page.getByRole("dialog").getByLabel(name).first();
 const row = (page: Page, text: string) => page.getByRole("row").filter({ hasText: text });

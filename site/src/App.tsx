@@ -1,6 +1,5 @@
 import { lazy, Suspense } from "react";
 import { Redirect, Route, Switch } from "wouter";
-import { Conversation } from "./chat/Conversation.tsx";
 import { NewChat } from "./chat/NewChat.tsx";
 import { Layout } from "./Layout.tsx";
 import { SignIn } from "./SignIn.tsx";
@@ -8,6 +7,8 @@ import { useSession } from "./session.ts";
 import { Button } from "./ui/Button.tsx";
 import { Empty, Loading, Notice } from "./ui/Notice.tsx";
 
+const opening = import("./chat/Conversation.tsx");
+const Conversation = lazy(async () => ({ default: (await opening).Conversation }));
 const Cluster = lazy(() => import("./cluster/Cluster.tsx"));
 
 export function App() {

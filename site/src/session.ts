@@ -1,6 +1,7 @@
 /** The one who is signed in, by a cookie that scripts cannot read; nothing of it is kept in the browser's storage. */
 
 import { useQuery } from "@tanstack/react-query";
+import { forgetAttachments } from "./chat/attachments.ts";
 import { forgetDrafts } from "./chat/drafts.ts";
 import { forgetSeen } from "./chat/seen.ts";
 import { ApiError } from "./client/index.ts";
@@ -57,6 +58,7 @@ export async function signIn(token: string): Promise<void> {
 export async function signOut(): Promise<void> {
   await api.delete("/session");
   endSession();
+  forgetAttachments();
   forgetDrafts();
   forgetSeen();
 }

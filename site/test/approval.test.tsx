@@ -1,3 +1,4 @@
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { fireEvent, render, screen } from "@testing-library/react";
 import { describe, expect, test } from "vitest";
 import Approval from "../src/chat/Approval.tsx";
@@ -14,7 +15,12 @@ const CALL: ActionCall = {
 
 function asked(call: ActionCall = CALL): Server {
   const server = new Server();
-  render(<Approval chat={new OpenChat(server.api, "c")} asked={[call]} />);
+  const chat = new OpenChat(server.api, "c");
+  render(
+    <QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { enabled: false } } })}>
+      <Approval chat={chat} asked={[call]} />
+    </QueryClientProvider>,
+  );
   return server;
 }
 
@@ -54,6 +60,13 @@ describe("a call that waits for a person", () => {
     write("no JSON");
     await press("Deny");
     expect(server.calls).toMatchObject([{ path: "/chats/c/tool-calls/call%2F1/deny", body: {} }]);
+  });
+
+  test("of an agent is answered where the agent is", async () => {
+    const server = asked({ ...CALL, chat_id: "agent" });
+    expect(screen.getByRole("link").getAttribute("href")).toBe("/chats/agent");
+    await press("Approve");
+    expect(server.calls[0]?.path).toBe("/chats/agent/tool-calls/call%2F1/approve");
   });
 
   test.each(["", "no JSON", "[]", "null", "1", '"text"'])("cannot be approved with %s for arguments", (text) => {

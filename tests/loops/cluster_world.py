@@ -281,8 +281,10 @@ class SimulatedReplica:
             store=self.store, streams=self.streams, pubsub=self.pubsub, settings=settings, audience=readers
         )
         self.watches = Watches(store=self.store, pubsub=self.pubsub, settings=settings, audience=readers)
-        self.tabs = TabStreams(feeds=self.feeds, watches=self.watches, store=self.store, audience=readers)
         self.families = FamilyStreams(feeds=self.feeds, store=self.store, audience=readers)
+        self.tabs = TabStreams(
+            feeds=self.feeds, families=self.families, watches=self.watches, store=self.store, audience=readers
+        )
         self.notices.set_learner(self.feeds.learn)
         self.incarnations: list[UUID] = []
         self.loop = Replica(
@@ -296,7 +298,7 @@ class SimulatedReplica:
                 pubsub=self.pubsub,
                 model=world.model,
                 toolbox=self._toolbox(),
-                windows=lambda _model, _failures: world.window,
+                windows=lambda model, _failures: world.window_of(model),
             ),
             publisher=self.publisher,
             notices=self.notices,
@@ -456,6 +458,7 @@ class World:
         self.model = ScriptedModel()
         self.tools = ScriptedTools()
         self.window: Window | None = None
+        self.window_of: Callable[[str | None], Window | None] = lambda _model: self.window
         """How much the model takes, as far as it is known."""
         self.replicas: list[SimulatedReplica] = []
         self.told: list[tuple[str, dict[str, object]]] = []

@@ -76,6 +76,7 @@ class ScriptedTools:
         self.instructions: Sequence[tuple[str, str]] = ()
         self.effects: Counter[str] = Counter()
         self.runs: list[Run] = []
+        self.asked = 0
         self.opened = 0
         self.closed = 0
         self._arrivals, self._arrived = trio.open_memory_channel[Run](inf)
@@ -89,6 +90,7 @@ class ScriptedTools:
             self.closed += 1
 
     async def tools(self) -> Sequence[Tool]:
+        self.asked += 1
         await trio.lowlevel.checkpoint()
         return self.offered
 

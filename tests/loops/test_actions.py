@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import uuid4
 
 from chat_states import APPROVAL, CLIENT, assistant
@@ -20,6 +21,7 @@ from chatcluster.chat import (
 )
 from loops.cluster_world import Chat, SimulatedReplica, World
 from loops.reader import Reader
+from loops.test_families import spawned
 
 CALLS = (OpenCall("a", "tool", APPROVAL, seconds=60.0), OpenCall("b", "tool", CLIENT, seconds=60.0))
 
@@ -95,3 +97,21 @@ async def test_a_message_to_a_chat_that_waits_tells_of_no_action_again(world: Wo
     await world.settle()
     assert actions(reader) == ["action ['a', 'b']"]
     assert reader.events[-1].data["queue"][0]["steered"] is True
+
+
+async def test_what_an_agent_waits_for_is_told_at_the_top_behind_every_status(world: World) -> None:
+    """A status other than ``requires_action`` says that nothing is waited for; a chat that waits for agents runs."""
+    (a,) = await world.cluster(1, agents=True)
+    chat, agent, call, _ = await spawned(world, a)
+    reader = await a.read(chat)
+    state = agent.row.state
+    assert state.worker_id is not None
+    fence = Fence(agent.id, state.worker_id, state.epoch, state.history_version)
+    await a.store.commit(fence, CommitStep((assistant("looking", "a"),), CALLS[:1]))
+    await world.until(lambda: bool(actions(reader)))
+    call.ask_for_tool("w", "wait_agent", json.dumps({"chat_id": str(agent.id)}))
+    call.finish("tool_calls")
+    await chat.until(lambda chat: chat.row.state.waits_for_agents)
+    await world.settle()
+    assert reader.story.index("action ['a']") < len(reader.story) - 1
+    assert reader.story[-2:] == ["status running", "action ['a']"]

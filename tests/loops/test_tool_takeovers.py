@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from chatcluster.chat import CallState
 from chatcluster.ports import Approval, Effect
@@ -16,6 +17,23 @@ TAKEOVER_SECONDS = 0.1
 
 
 # --- takeover ---------------------------------------------------------------------------------
+
+
+async def test_the_tools_are_asked_for_while_the_history_is_read(world: World) -> None:
+    """P4"""
+    a, b = await world.cluster(2)
+    chat, _ = await running(world, a)
+    history = b.database_wire.hold("read_history")
+    asked = world.tools.asked
+    a.kill()
+    await history.reached.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.tools.asked == asked + 1
+    history.release()
+    (await world.tools.next_run()).give("42")
+    await finish(world, chat)
+    assert world.tools.asked == asked + 1, "and once, as a model wants them to stay as they are"
+    assert world.tools.opened == world.tools.closed + 1
 
 
 @pytest.mark.parametrize("effect", [Effect.READ, Effect.IDEMPOTENT])

@@ -8,13 +8,14 @@ import pytest
 import trio
 
 from chatcluster.audience import Audience
-from chatcluster.chat import Busy
+from chatcluster.chat import Busy, Deny
 from chatcluster.memory.responses import MemoryResponses
 from chatcluster.models import Continuation
 from chatcluster.parts import Message, Role, TextPart, text_of
-from chatcluster.turn_log import Attempted, Ended, Rested, Told, TurnLogs, TurnStart, UpToDate, Withdrawn
+from chatcluster.turn_log import Attempted, Awaiting, Ended, Rested, Told, TurnLogs, TurnStart, UpToDate, Withdrawn
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from loops.cluster_world import OWNER, Chat, SimulatedReplica, World
+from loops.test_actions import CALLS, asking
 
 
 def start_of(chat: Chat) -> TurnStart:
@@ -234,3 +235,16 @@ async def test_p3_an_answer_that_is_gone_on_with_is_one_item_with_one_count(worl
     items = [event["item"]["status"] for event in early.events if event["type"] == "response.output_item.done"]
     assert items == ["completed"]
     assert early.events == late.events
+
+
+async def test_what_a_turn_waits_for_is_told_as_it_stands_at_the_version_that_is_asked_for(world: World) -> None:
+    """Who answers a call, and follows the turn from there, is not told that it waits for that answer."""
+    replica, chat, _ = await asking(world, *CALLS)
+    early = await listen(world, replica, chat)
+    await world.settle()
+    answered = await replica.apply(chat, Deny("a"))
+    late = await listen(world, replica, chat, start_of(chat)._replace(version=answered.chat.snapshot_version))
+    await world.settle()
+    waits = [[action.call_id for action in one.actions] for one in early.told if isinstance(one, Awaiting)]
+    assert waits == [["a", "b"], ["b"]]
+    assert [[action.call_id for action in one.actions] for one in late.told if isinstance(one, Awaiting)] == [["b"]]

@@ -26,6 +26,7 @@ KINDS = {
     "p50_ms": Kind("p50", "ms", 2),
     "p99_ms": Kind("p99", "ms", 2),
     "max_ms": Kind("max", "ms", 1, max),
+    "times_short": Kind("beside a short chat", "times", 2),
     "throughput": Kind("throughput", "{unit}s/s", 0, higher_is_better=True),
     "chats": Kind("chats", "", 0, higher_is_better=True),
     "caught_up_ms": Kind("last one caught up", "ms", 0),

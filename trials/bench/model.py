@@ -13,11 +13,14 @@ from contextlib import aclosing, asynccontextmanager
 
 import trio
 
+from chatcluster.context import SUMMARY_REQUEST
 from chatcluster.llm.simulator.script import Script, last_paragraph, read_script
 from chatcluster.models import Continuation
 from chatcluster.parts import Role, TextPart, Usage, text_of
 from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest
 
+AT_ONCE = Script(tokens=10, tps=0)
+"""How a summary is said, which nobody's words are about."""
 TOKENS_AT_ONCE_MAX = 64
 """Then others get their turn, as they would while a network is read."""
 _BURST = re.compile(r"burst:(\d+)")
@@ -31,7 +34,8 @@ class InsideModel:
         asked = next(message for message in reversed(request.messages) if message.role is Role.USER)
         prompt = last_paragraph(text_of(asked.parts))
         await trio.lowlevel.checkpoint()
-        async with aclosing(_events(read_script(prompt, Script()), prompt)) as events:
+        script = read_script(prompt, AT_ONCE if prompt.startswith(SUMMARY_REQUEST) else Script())
+        async with aclosing(_events(script, prompt)) as events:
             yield events
 
     def continuation(self, request: ModelRequest) -> Continuation:

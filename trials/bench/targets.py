@@ -79,6 +79,8 @@ TARGETS: dict[tuple[str, str], dict[str, Target]] = {
     ("requests", "GET of /livez"): {"replica_cpu_s": Target(0.6)},
     ("requests", "GET of a chat"): {"replica_cpu_s": Target(0.9)},
     ("requests", "a stream opened and closed"): {"replica_cpu_s": Target(1.6)},
+    ("long-history", "first part, 20000 messages"): {"times_short": Target(2), "failed": Target(0)},
+    ("long-history", "a reader's first event, 20000 messages"): {"times_short": Target(2)},
     ("resume", "by cursor"): {"p50_ms": Target(15), "failed": Target(0), **NOTHING_LOST},
 }
 

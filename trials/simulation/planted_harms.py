@@ -125,11 +125,11 @@ def histories_one_by_one() -> list[Patch]:
     """A replica reads one history at a time, however long that takes."""
     read = History._read
 
-    async def in_turn(self: History, chat: Chat) -> list[Message]:
+    async def in_turn(self: History, chat: Chat, tokens_max: float) -> list[Message]:
         if not hasattr(self._places, "reading"):
             self._places.reading = trio.Lock()  # type: ignore[attr-defined]
         async with self._places.reading:  # type: ignore[attr-defined]
-            return await read(self, chat)
+            return await read(self, chat, tokens_max)
 
     return [(History, "_read", in_turn)]
 

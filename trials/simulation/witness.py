@@ -353,11 +353,11 @@ class WatchedStore(MemoryStore):
         )
 
     async def read_history(
-        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0
+        self, chat_id: UUID, *, after: int, page_bytes: int, message_bytes_max: int, since: int = 0, before: int = 0
     ) -> HistoryPage:
         await self._harmed.history_asked(chat_id)
         return await super().read_history(
-            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max, since=since
+            chat_id, after=after, page_bytes=page_bytes, message_bytes_max=message_bytes_max, since=since, before=before
         )
 
     async def raise_epoch(self, chat_id: UUID, worker_id: UUID, *, epoch: int, above: int) -> Chat:

@@ -25,16 +25,23 @@ json_build_object('message_id', message_id, 'outcome', outcome, 'duration_ms', d
 -- Messages of the chat $1 with revision > $2, id > $3 and revision <= $4: at most $5 of them, and $6 bytes. One is found
 -- after the other, so that no more of them is read and unpacked than the page holds, and one that does not fit, of which
 -- the revision is told. A first one that is larger than a page comes alone. IDs and revisions of a history ascend
--- together, so its index by revision tells where to begin.
+-- together, so its index by revision tells where to begin: not at the beginning only where something is known. No plan
+-- sorts a history, whatever is known of the table.
 found as (
     (
         select messages.id, revision, 1 as number, octet_length(content::text)::bigint as bytes
-        from (
-            select id from messages where chat_id = $1 and revision > $2 and deleted_at is null
-            order by revision, id limit 1
-        ) as begin
-        join messages on messages.id >= begin.id
-        where chat_id = $1 and messages.id > $3 and revision > $2 and revision <= $4 and deleted_at is null
+        from messages
+        where chat_id = $1 and revision > $2 and revision <= $4 and deleted_at is null
+            and id > greatest($3::bigint, coalesce(case when $2::bigint > 0 then (
+                select min(id) - 1 from (
+                    select id from messages
+                    where chat_id = $1 and deleted_at is null and revision = (
+                        select revision from messages where chat_id = $1 and revision > $2 and deleted_at is null
+                        order by revision limit 1
+                    )
+                    offset 0
+                ) as newer
+            ) else 0 end, 9223372036854775807))
         order by messages.id limit 1
     )
     union all
@@ -305,19 +312,39 @@ returning {chat}
 (256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
     + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint
 
+-- fragment: read_begin
+-- The pages of the chats $1: message by message until one has $2 bytes, so that nothing is looked at in vain. The first
+-- row of a page stands for the chat.
+select chat.id as chat_id, page.id, page.bytes, page.message,
+    (select history_version from chats where chats.id = chat.id) as history_version
+from unnest((select ids from asked)) as chat (id) cross join lateral
+
+-- fragment: message_read
+-- One above $3 bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is
+-- stored is not unpacked to find out.
+id, bytes,
+case
+    when bytes > $3::bigint then null
+    when bytes > 1048576 and json_array_length(content) > 20000 then null
+    else {message}
+end as message
+
+-- fragment: message_measured
+*, case
+    when pg_column_size(content) + coalesce(pg_column_size(usage), 0) > $3::bigint
+        then pg_column_size(content)::bigint + coalesce(pg_column_size(usage), 0)
+    else {bytes}
+end as bytes
+
 -- name: read_histories
--- Of each chat a page: message by message until it has $3 bytes, so that nothing is looked at in vain. A message above $4
--- bytes, or of so many parts that decoding it took long, is left empty; what is that long even as it is stored is not
--- unpacked to find out. The first row of a page stands for the chat. It begins with the first message of revision $5, if
--- that is further on than $2: revisions and IDs of a history ascend together.
+-- A page begins with the first message of revision $5, if that is further on than $4: revisions and IDs of a history
+-- ascend together.
 with asked as materialized (
     select $1::text[]::uuid[] as ids
 )
-select chat.id as chat_id, page.id, page.bytes, page.message,
-    (select history_version from chats where chats.id = chat.id) as history_version
-from unnest((select ids from asked)) as chat (id) cross join lateral (
+{read_begin} (
     with recursive page as (
-        select greatest($2::bigint, case when $5::bigint > 0 then (
+        select greatest($4::bigint, case when $5::bigint > 0 then (
                 select id - 1 from messages where chat_id = chat.id and revision >= $5::bigint and deleted_at is null
                 order by revision, id limit 1
             ) end) as id,
@@ -325,25 +352,41 @@ from unnest((select ids from asked)) as chat (id) cross join lateral (
         union all
         select next.id, page.page_bytes + next.bytes, next.bytes, next.message
         from page cross join lateral (
-            select id, bytes,
-                case
-                    when bytes > $4::bigint then null
-                    when bytes > 1048576 and json_array_length(content) > 20000 then null
-                    else {message}
-                end as message
+            select {message_read}
             from (
-                select *, case
-                    when pg_column_size(content) + coalesce(pg_column_size(usage), 0) > $4::bigint
-                        then pg_column_size(content)::bigint + coalesce(pg_column_size(usage), 0)
-                    else {bytes}
-                end as bytes
+                select {message_measured}
                 from messages
                 where chat_id = chat.id and id > page.id and deleted_at is null
                 order by id
                 limit 1
             ) as one
         ) as next
-        where page.page_bytes < $3::bigint
+        where page.page_bytes < $2::bigint
+    )
+    select * from page
+) as page
+
+-- name: read_histories_before
+-- Backwards, from the last message before $4 on.
+with asked as materialized (
+    select $1::text[]::uuid[] as ids
+)
+{read_begin} (
+    with recursive page as (
+        select $4::bigint as id, 0::bigint as page_bytes, 0::bigint as bytes, null::json as message
+        union all
+        select next.id, page.page_bytes + next.bytes, next.bytes, next.message
+        from page cross join lateral (
+            select {message_read}
+            from (
+                select {message_measured}
+                from messages
+                where chat_id = chat.id and id < page.id and deleted_at is null
+                order by id desc
+                limit 1
+            ) as one
+        ) as next
+        where page.page_bytes < $2::bigint
     )
     select * from page
 ) as page

@@ -47,12 +47,13 @@ class FileAnswer(msgspec.Struct, frozen=True):
 
 class FilesAnswer(msgspec.Struct, frozen=True):
     """``used_bytes``: of all of the user's files, and uploads under way; ``bytes_max``: as many there may be, 0 is any
-    number."""
+    number; ``file_bytes_max``: as many one file may have."""
 
     files: list[FileAnswer]
     has_more: bool
     used_bytes: int
     bytes_max: int
+    file_bytes_max: int
 
 
 class Upload(Operation):
@@ -105,6 +106,7 @@ async def list_files(
         has_more=len(page) > limit,
         used_bytes=await files.used_bytes(user_id),
         bytes_max=request.services.settings.user_files_bytes_max,
+        file_bytes_max=request.services.settings.file_bytes_max,
     )
 
 

@@ -13,7 +13,7 @@ from chatcluster import events
 from chatcluster.errors import InvalidRequest
 from chatcluster.family_stream import parse_family_cursor
 from chatcluster.parts import BEGINNING, AttemptFrame, PartFrame, ResumedFrame, parse_cursor
-from chatcluster.tab_stream import parse_tab_cursor
+from chatcluster.tab_stream import parse_family_tab_cursor, parse_tab_cursor
 from chatcluster.watch import DeletedEvent, ListEvent
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.http.sse import EventStream
@@ -91,6 +91,7 @@ async def watch_chats(
     cursor: Annotated[
         str, QueryParameter(description="With `chat`: resume after this event ID; the header Last-Event-ID wins")
     ] = "",
+    family: Annotated[bool, QueryParameter(description="With `chat`: and all agents below it")] = False,
     last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = "",
 ) -> ASGIApp:
     """Follow the list of the caller's chats, and with `chat` that chat as well.
@@ -102,17 +103,22 @@ async def watch_chats(
     `chat_id` and `chat`; a `chat` whose `snapshot_version` is below the one that is known is old news. Each has an `id`
     to resume at, `<list>~<chat>`: what comes after the `~` is a cursor of the chat's own stream, and for another chat
     one keeps what is before it. After a resume what changed meanwhile comes as `status`; `list_reset` says that it was
-    too much, and that the list has to be read again.
+    too much, and that the list has to be read again. With `family=true` the chat's part is as in its stream with
+    `family=true`, and a cursor without agents will do to begin with.
     """
     services, place = request.services, last_event_id or cursor
+    readers, user_id = services.readers, request.user.user_id
     if chat:
-        subscription = services.readers.tabs.subscribe(
-            request.user.user_id, parse_chat_id(chat), parse_tab_cursor(place)
+        asked = parse_chat_id(chat)
+        subscription = (
+            readers.tabs.subscribe_family(user_id, asked, parse_family_tab_cursor(place))
+            if family
+            else readers.tabs.subscribe(user_id, asked, parse_tab_cursor(place))
         )
-    elif cursor:
-        raise InvalidRequest("a cursor goes with a chat; the list alone has none")
+    elif cursor or family:
+        raise InvalidRequest("a cursor and a family go with a chat; the list alone has none")
     else:
-        subscription = services.readers.watches.subscribe(request.user.user_id)
+        subscription = readers.watches.subscribe(user_id)
     return EventStream(
         subscription,
         heartbeat_seconds=services.settings.sse_heartbeat_seconds,

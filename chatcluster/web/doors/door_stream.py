@@ -29,6 +29,13 @@ from chatcluster.web.http.sse import EventStream, Finished
 EVENTS_MAX = 200
 """That are made in one step."""
 LEAVE_SECONDS_MAX = 5.0
+HEAD = (
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"keep-alive", b"timeout=1"),
+)
+"""Of a response whose connection ends with it. It does not say ``connection: close``: Node would take such a response
+for whole when it is cut off. So short a time keeps Node from using the connection again."""
 SOON_SECONDS = 1.0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from chatcluster.ports import TokenScope
+from chatcluster.web.doors.ai_sdk import chats
 from chatcluster.web.doors.mcp import routes as mcp
 from chatcluster.web.doors.openai import completions, conversations, models, responses
 
 ROUTES = {
     "/v1": [*responses.ROUTES, *completions.ROUTES, *conversations.ROUTES, *models.ROUTES],
     "/mcp": mcp.ROUTES,
+    "/api/ai": chats.ROUTES,
 }
 SCOPES = {"/v1": TokenScope.OPENAI, "/mcp": TokenScope.MCP, "/api/ai": TokenScope.AI_SDK, "/api/agui": TokenScope.AG_UI}
 """What a token needs at each of them."""

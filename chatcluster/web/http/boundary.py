@@ -155,7 +155,7 @@ class _Response:
         headers += [(b"x-request-id", self._request_id), (b"x-content-type-options", b"nosniff")]
         if b"cache-control" not in names:
             headers.append((b"cache-control", b"no-store"))
-        if self._draining():
+        if self._draining() and not self.streamed:  # Node takes a stream that closes for whole when it is cut
             headers.append((b"connection", b"close"))
         return headers
 

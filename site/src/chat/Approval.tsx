@@ -1,5 +1,8 @@
+import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import type { ActionCall, OpenChat } from "../client/index.ts";
+import { Link } from "wouter";
+import type { ActionCall, Chat, OpenChat } from "../client/index.ts";
+import { api } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { INPUT } from "../ui/Field.tsx";
 import { Notice } from "../ui/Notice.tsx";
@@ -13,12 +16,15 @@ type ApprovalProps = { chat: OpenChat; asked: readonly ActionCall[] };
 export default function Approval({ chat, asked }: ApprovalProps) {
   return asked.map((call) =>
     call.kind === "approval" ? (
-      <Decision key={call.call_id} chat={chat} call={call} />
+      <Decision key={keyOf(call)} chat={chat} call={call} />
     ) : (
-      <Waiting key={call.call_id} call={call} />
+      <Waiting key={keyOf(call)} call={call} />
     ),
   );
 }
+
+/** An agent's call is that of another chat. */
+const keyOf = ({ chat_id, call_id }: ActionCall) => `${chat_id ?? ""} ${call_id}`;
 
 /** A call that nobody decides on here: it waits for a sign-in, for the program that gave the chat its tool, for others. */
 function Waiting({ call }: { call: ActionCall }) {
@@ -36,6 +42,19 @@ function Waiting({ call }: { call: ActionCall }) {
         </>
       )}
     </Notice>
+  );
+}
+
+/** Which agent it is. */
+function AgentName({ id }: { id: string }) {
+  const { data } = useQuery({ queryKey: ["chat", id], queryFn: () => api.get<Chat>(`/chats/${id}`), retry: false });
+  return (
+    <>
+      The agent{" "}
+      <Link href={`/chats/${id}`} className="text-accent underline">
+        {data?.title || "of this chat"}
+      </Link>
+    </>
   );
 }
 
@@ -57,7 +76,10 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
         ...(remember && { remember }),
       });
       const body = deed === "approve" ? approved() : {};
-      await chat.api.post(`/chats/${chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`, body);
+      await chat.api.post(
+        `/chats/${call.chat_id ?? chat.id}/tool-calls/${encodeURIComponent(call.call_id)}/${deed}`,
+        body,
+      );
     } catch (error) {
       sayError(deed === "approve" ? "Approve" : "Deny", error);
     }
@@ -69,7 +91,8 @@ function Decision({ chat, call }: { chat: OpenChat; call: ActionCall }) {
       className="my-2 flex flex-col gap-2 rounded-xl bg-warn-tint p-3.5 text-sm"
     >
       <p className="foreign">
-        The model wants to run <code className="font-mono font-semibold">{call.name}</code>. Allow it?
+        {call.chat_id ? <AgentName id={call.chat_id} /> : "The model"} wants to run{" "}
+        <code className="font-mono font-semibold">{call.name}</code>. Allow it?
         {call.may_have_run && " It may have run already: a server died while it ran."}
       </p>
       <label className="flex flex-col gap-1">

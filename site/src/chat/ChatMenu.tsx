@@ -21,7 +21,7 @@ const ChatDialog = lazy(() => import("./ChatDialog.tsx"));
 
 const ICON = { size: 16, "aria-hidden": true } as const;
 
-/** What one does with a chat. It goes to the start when the chat that is shown is deleted. */
+/** What one does with a chat; an agent is kept, archived and deleted with the chat that it works for. It goes to the start when the chat that is shown is deleted. */
 export function ChatMenu({ chat, className }: { chat: Chat; className?: string }) {
   const [asking, ask] = useState<"rename" | "delete" | null>(null);
   const [location, navigate] = useLocation();
@@ -35,27 +35,35 @@ export function ChatMenu({ chat, className }: { chat: Chat; className?: string }
         <MenuItem icon={<Pencil {...ICON} />} onClick={() => ask("rename")}>
           Rename
         </MenuItem>
-        <MenuItem
-          icon={chat.pinned ? <PinOff {...ICON} /> : <Pin {...ICON} />}
-          onClick={() => void patchChat(chat, { pinned: !chat.pinned }, chat.pinned ? "Unpin" : "Pin")}
-        >
-          {chat.pinned ? "Unpin" : "Pin"}
-        </MenuItem>
-        <MenuItem
-          icon={chat.archived ? <ArchiveRestore {...ICON} /> : <Archive {...ICON} />}
-          onClick={() => void patchChat(chat, { archived: !chat.archived }, chat.archived ? "Unarchive" : "Archive")}
-        >
-          {chat.archived ? "Unarchive" : "Archive"}
-        </MenuItem>
+        {!chat.parent_id && (
+          <>
+            <MenuItem
+              icon={chat.pinned ? <PinOff {...ICON} /> : <Pin {...ICON} />}
+              onClick={() => void patchChat(chat, { pinned: !chat.pinned }, chat.pinned ? "Unpin" : "Pin")}
+            >
+              {chat.pinned ? "Unpin" : "Pin"}
+            </MenuItem>
+            <MenuItem
+              icon={chat.archived ? <ArchiveRestore {...ICON} /> : <Archive {...ICON} />}
+              onClick={() =>
+                void patchChat(chat, { archived: !chat.archived }, chat.archived ? "Unarchive" : "Archive")
+              }
+            >
+              {chat.archived ? "Unarchive" : "Archive"}
+            </MenuItem>
+          </>
+        )}
         <MenuItem icon={<Download {...ICON} />} onClick={() => save("markdown")}>
           Export as Markdown
         </MenuItem>
         <MenuItem icon={<FileJson {...ICON} />} onClick={() => save("json")}>
           Export as JSON
         </MenuItem>
-        <MenuItem icon={<Trash2 {...ICON} />} danger onClick={() => ask("delete")}>
-          Delete …
-        </MenuItem>
+        {!chat.parent_id && (
+          <MenuItem icon={<Trash2 {...ICON} />} danger onClick={() => ask("delete")}>
+            Delete …
+          </MenuItem>
+        )}
       </Menu>
       <Suspense>
         {asking && <ChatDialog asking={asking} chat={chat} onDelete={() => void remove()} onClose={() => ask(null)} />}

@@ -16,6 +16,11 @@ export default function ChatOptions({ options, onChange }: ChatOptionsProps) {
     <div className="flex flex-col gap-3 rounded-2xl border border-line p-4">
       <ModelChoice value={options.model} onChange={(model) => set({ model })} />
       <ServerChoice chosen={options.servers} onChange={(servers) => set({ servers })} />
+      <Check
+        label="Sub-agents: the model may have others work for it"
+        checked={options.agents}
+        onChange={(agents) => set({ agents })}
+      />
       <Field label="Instructions to the model">
         <textarea
           className={`${INPUT} field-sizing-content max-h-60`}

@@ -1,7 +1,21 @@
-import { ArrowUp, ListPlus, Square } from "lucide-react";
-import { type KeyboardEvent, type ReactNode, useRef, useState } from "react";
-import { Button } from "../ui/Button.tsx";
+import { ArrowUp, ListPlus, Paperclip, Square } from "lucide-react";
+import {
+  type ClipboardEvent,
+  type KeyboardEvent,
+  lazy,
+  type ReactNode,
+  Suspense,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from "react";
+import { type Content, contentOf } from "../client/index.ts";
+import { Button, IconButton } from "../ui/Button.tsx";
+import { pastedFiles, useFileDrop } from "../ui/drop.ts";
+import { attachmentsOf } from "./attachments.ts";
 import { useDraft } from "./drafts.ts";
+
+const Attached = lazy(() => import("./Attached.tsx"));
 
 type ComposerProps = {
   /** Whose draft it is. */
@@ -11,7 +25,7 @@ type ComposerProps = {
   disabled?: boolean;
   placeholder: string;
   /** Resolves once the server has taken the message; it stays in the field until then, and if it throws. */
-  onSend: (text: string, how: "queue" | "interrupt") => Promise<void>;
+  onSend: (content: Content, how: "queue" | "interrupt") => Promise<void>;
   onStop?: () => void;
   onEditLast?: () => void;
   children?: ReactNode;
@@ -25,15 +39,22 @@ export function Composer(props: ComposerProps) {
   const [text, setText] = useDraft(draftKey);
   const [isSending, setSending] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
-  const canSend = text.trim() !== "" && !isSending && !disabled;
+  const attachments = attachmentsOf(draftKey);
+  const files = useSyncExternalStore(attachments.shown.subscribe, attachments.shown.get);
+  const there = files.flatMap(({ file }) => (file ? [{ file_id: file.id }] : []));
+  const isThere = there.length === files.length;
+  const isOver = useFileDrop((dropped) => attachments.add(dropped));
+  const canSend = (text.trim() !== "" || files.length > 0) && isThere && !isSending && !disabled;
   const send = async (how: "queue" | "interrupt") => {
     if (!canSend) return;
     setSending(true);
     try {
-      await onSend(text, how);
+      await onSend(contentOf(text, there), how);
       setText("");
+      attachments.clear();
     } catch {
-      // it was told; the text stays to be sent again
+      // it was told; all of it stays to be sent again, but for files that are gone meanwhile
+      void attachments.check();
     }
     setSending(false);
     field.current?.focus();
@@ -47,8 +68,20 @@ export function Composer(props: ComposerProps) {
     else if (deed === "edit") props.onEditLast?.();
     else void send(deed);
   };
+  const onPaste = (event: ClipboardEvent) => {
+    const pasted = pastedFiles(event.clipboardData);
+    if (!pasted.length) return;
+    event.preventDefault();
+    attachments.add(pasted);
+  };
   return (
-    <div className="rounded-2xl border border-field bg-page shadow-sm focus-within:border-accent">
+    <div
+      className={`rounded-2xl border bg-page shadow-sm focus-within:border-accent ${isOver ? "border-accent" : "border-field"}`}
+    >
+      {isOver && <p className="px-4 pt-3 text-sm font-medium text-accent">Drop files to attach them</p>}
+      <Suspense>
+        {files.length > 0 && <Attached attachments={attachments} shown={files} disabled={isSending} />}
+      </Suspense>
       <textarea
         ref={field}
         aria-label="Message"
@@ -62,10 +95,14 @@ export function Composer(props: ComposerProps) {
         value={text}
         onChange={(event) => setText(event.target.value)}
         onKeyDown={onKeyDown}
+        onPaste={onPaste}
         className="field-sizing-content block max-h-[40dvh] min-h-11 w-full resize-none bg-transparent px-4 pb-1 pt-3 outline-none"
       />
       <div className="flex flex-wrap items-center justify-end gap-2 p-2 pt-0">
-        <div className="mr-auto flex min-w-0 items-center gap-2 text-sm">{children}</div>
+        <div className="mr-auto flex min-w-0 items-center gap-2 text-sm">
+          <AttachButton disabled={disabled || isSending} onFiles={(chosen) => attachments.add(chosen)} />
+          {children}
+        </div>
         {isBusy && canSend && (
           <Button title="Stop the answer, and send this now" onClick={() => void send("interrupt")}>
             Send now
@@ -85,6 +122,31 @@ export function Composer(props: ComposerProps) {
         )}
       </div>
     </div>
+  );
+}
+
+type AttachProps = { disabled: boolean; onFiles: (files: readonly File[]) => void };
+
+/** What a file is, the server tells from its bytes: here anything may be chosen. */
+function AttachButton({ disabled, onFiles }: AttachProps) {
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <>
+      <IconButton label="Attach files" disabled={disabled} onClick={() => input.current?.click()}>
+        <Paperclip size={17} aria-hidden />
+      </IconButton>
+      <input
+        ref={input}
+        type="file"
+        multiple
+        hidden
+        aria-label="Files"
+        onChange={(event) => {
+          onFiles([...(event.target.files ?? [])]);
+          event.target.value = ""; // the same file may be chosen again
+        }}
+      />
+    </>
   );
 }
 

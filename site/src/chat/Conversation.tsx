@@ -1,9 +1,20 @@
 import { useQuery } from "@tanstack/react-query";
-import { Info } from "lucide-react";
+import { Bot, Info } from "lucide-react";
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
-import { ApiError, type Chat, type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
+import { Link } from "wouter";
+import {
+  ApiError,
+  type Chat,
+  type ChatView,
+  type Content,
+  contentOf,
+  filesIn,
+  type OpenChat,
+  type Message as Said,
+  textOf,
+} from "../client/index.ts";
 import { api, takeChat } from "../server.ts";
-import { Button, IconButton } from "../ui/Button.tsx";
+import { Button, buttonClass, IconButton } from "../ui/Button.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { patchChat } from "./actions.ts";
@@ -52,17 +63,18 @@ function Opened({ chat, view, known }: OpenedProps) {
   const lastAsked = useMemo(() => view.messages.findLast(({ role }) => role === "user"), [view.messages]);
   const archived = view.status ? view.archived : (known?.archived ?? false);
   const attempt = (doing: string, deed: Promise<unknown>) => void deed.catch((error) => sayError(doing, error));
-  const send = async (text: string, how: "queue" | "interrupt") => {
+  const send = async (content: Content, how: "queue" | "interrupt") => {
     try {
-      const key = attemptKey(chat.id, { text, how });
-      takeChat((await chat.send(text, how, undefined, key)).chat);
+      const key = attemptKey(chat.id, { content, how });
+      takeChat((await chat.send(content, how, undefined, key)).chat);
       attemptDone(chat.id);
     } catch (error) {
       sayError("Send", error);
       throw error;
     }
   };
-  const tryAgain = (message: Said) => attempt("Try again", chat.edit(message.id, textOf(message.parts)));
+  const tryAgain = ({ id, parts }: Said) =>
+    attempt("Try again", chat.edit(id, contentOf(textOf(parts), filesIn(parts))));
   return (
     <>
       <History chat={chat} view={view} canEdit={!archived} editing={editing} onEdit={edit} onTryAgain={tryAgain} />
@@ -95,6 +107,16 @@ function Header({ chat, view }: { chat: Chat | undefined; view: ChatView }) {
   const [isOpen, setOpen] = useState(false);
   return (
     <header className="flex items-center gap-1 border-b border-line px-3 py-1.5 sm:px-5">
+      {chat?.parent_id && (
+        <Link
+          href={`/chats/${chat.parent_id}`}
+          className={buttonClass("plain", "!px-2")}
+          title="To the chat it works for"
+        >
+          <Bot size={16} aria-hidden />
+          Agent of
+        </Link>
+      )}
       <h1 className="foreign min-w-0 flex-1 truncate font-semibold">{chat ? chat.title || "Untitled" : "…"}</h1>
       {chat && (
         <>

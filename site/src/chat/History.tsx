@@ -7,7 +7,6 @@ import {
   Suspense,
   useEffect,
   useLayoutEffect,
-  useMemo,
   useRef,
   useState,
 } from "react";
@@ -16,8 +15,9 @@ import { type ChatView, type OpenChat, type Message as Said, textOf } from "../c
 import { Button } from "../ui/Button.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Callouts } from "./Callouts.tsx";
-import { Message, Parts, type Results } from "./Message.tsx";
-import type { Answered } from "./ToolCall.tsx";
+import { Family } from "./family.ts";
+import { Message, Parts } from "./Message.tsx";
+import { type Results, useResults } from "./results.ts";
 
 const Approval = lazy(() => import("./Approval.tsx"));
 
@@ -49,21 +49,23 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
           className="mx-auto flex w-full max-w-3xl flex-col gap-2 px-3 py-5 sm:px-5"
         >
           {view.isTruncated && <Earlier chat={chat} view={view} scroller={scrollRef} />}
-          <Messages
-            messages={view.messages}
-            chat={chat}
-            results={results}
-            asked={view.asked}
-            isActive={isActive}
-            canEdit={canEdit}
-            editing={editing}
-            onEdit={onEdit}
-          />
-          {view.preview.length > 0 && (
-            <div aria-busy aria-live="off" data-preview>
-              <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
-            </div>
-          )}
+          <Family value={chat}>
+            <Messages
+              messages={view.messages}
+              chat={chat}
+              results={results}
+              asked={view.asked}
+              isActive={isActive}
+              canEdit={canEdit}
+              editing={editing}
+              onEdit={onEdit}
+            />
+            {view.preview.length > 0 && (
+              <div aria-busy aria-live="off" data-preview>
+                <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
+              </div>
+            )}
+          </Family>
           {view.asked.length > 0 && (
             <Suspense>
               <Approval chat={chat} asked={view.asked} />
@@ -103,20 +105,6 @@ const Messages = memo(function Messages({ messages, editing, isActive, ...shared
     />
   ));
 });
-
-/** The results that are there, by the call that each belongs to. */
-function useResults({ messages, preview }: ChatView): Results {
-  const settled = useMemo(() => messages.flatMap(({ parts, created_at }) => resultsIn(parts, created_at)), [messages]);
-  const isPlain = !preview.some(({ type }) => type === "tool_result");
-  const growing = isPlain ? NONE : preview;
-  return useMemo(() => new Map([...settled, ...resultsIn(growing, null)]), [settled, growing]);
-}
-
-const NONE: ChatView["preview"] = [];
-
-function resultsIn(parts: ChatView["preview"], at: string | null): [string, Answered][] {
-  return parts.flatMap((part) => (part.type === "tool_result" ? [[part.call_id, { result: part, at }]] : []));
-}
 
 type EarlierProps = { chat: OpenChat; view: ChatView; scroller: RefObject<HTMLElement | null> };
 

@@ -1,16 +1,28 @@
 import { Brain, Pencil } from "lucide-react";
-import { memo, type ReactNode, useState } from "react";
-import { type ActionCall, type OpenChat, type Part, type Message as Said, textOf } from "../client/index.ts";
+import { lazy, memo, type ReactNode, Suspense, useState } from "react";
+import {
+  type ActionCall,
+  AGENT_TOOLS,
+  contentOf,
+  type FilePart,
+  filesIn,
+  type OpenChat,
+  type Part,
+  type Message as Said,
+  textOf,
+} from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Answer } from "./Answer.tsx";
 import { CopyButton } from "./CopyButton.tsx";
+import type { Results } from "./results.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
-import { type Answered, ToolCall } from "./ToolCall.tsx";
+import { ToolCall } from "./ToolCall.tsx";
 
-/** What came of the calls, by their IDs. */
-export type Results = ReadonlyMap<string, Answered>;
+const AgentCall = lazy(() => import("./AgentCall.tsx"));
+const Files = lazy(() => import("./Files.tsx"));
+const KeptFiles = lazy(async () => ({ default: (await import("./Files.tsx")).KeptFiles }));
 
 type MessageProps = {
   message: Said;
@@ -51,10 +63,16 @@ function Frame({ label, isLast, className = "", children }: FrameProps) {
 
 function UserMessage({ message, chat, isLast, canEdit, isEditing, onEdit }: MessageProps) {
   const text = textOf(message.parts);
-  if (isEditing) return <Editor chat={chat} id={message.id} text={text} onClose={() => onEdit(null)} />;
+  const files = filesIn(message.parts);
+  if (isEditing) return <Editor chat={chat} id={message.id} text={text} files={files} onClose={() => onEdit(null)} />;
   return (
     <Frame label="You" isLast={isLast} className="flex flex-col items-end">
-      <div className="foreign max-w-[85%] whitespace-pre-wrap rounded-2xl rounded-br-md bg-tint px-4 py-2">{text}</div>
+      <Suspense>{files.length > 0 && <Files files={files} className="mb-1 max-w-[85%] justify-end" />}</Suspense>
+      {(text || files.length === 0) && (
+        <div className="foreign max-w-[85%] whitespace-pre-wrap rounded-2xl rounded-br-md bg-tint px-4 py-2">
+          {text}
+        </div>
+      )}
       <Foot at={message.created_at} text={text}>
         {canEdit && (
           <IconButton label="Edit message" onClick={() => onEdit(message.id)}>
@@ -108,7 +126,13 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const kind = asked.find((call) => call.call_id === part.id)?.kind;
     const answered = results.get(part.id);
     const shown = { call: part, isActive, isGrowing, ...(kind && { waitsFor: kind }), ...(askedAt && { askedAt }) };
-    return <ToolCall key={key} {...shown} {...(answered && { answered })} />;
+    const all = { ...shown, ...(answered && { answered }) };
+    if (!AGENT_TOOLS.has(part.name)) return <ToolCall key={key} {...all} />;
+    return (
+      <Suspense key={key} fallback={<ToolCall {...all} />}>
+        <AgentCall {...all} />
+      </Suspense>
+    );
   });
 }
 
@@ -153,17 +177,19 @@ function Foot({ at, text, children }: { at: string; text: string; children?: Rea
   );
 }
 
-type EditorProps = { chat: OpenChat; id: number; text: string; onClose: () => void };
+type EditorProps = { chat: OpenChat; id: number; text: string; files: readonly FilePart[]; onClose: () => void };
 
 /** A message of the user's as it is edited. What follows it is replaced by a new answer. */
-function Editor({ chat, id, text: before, onClose }: EditorProps) {
+function Editor({ chat, id, text: before, files: had, onClose }: EditorProps) {
   const [text, setText] = useState(before);
+  const [files, setFiles] = useState(had);
   const [isBusy, setBusy] = useState(false);
+  const canSave = (text.trim() !== "" || files.length > 0) && !isBusy;
   const save = async () => {
-    if (!text.trim() || isBusy) return;
+    if (!canSave) return;
     setBusy(true);
     try {
-      await chat.edit(id, text);
+      await chat.edit(id, contentOf(text, files));
       onClose();
     } catch (error) {
       sayError("Edit", error);
@@ -172,6 +198,7 @@ function Editor({ chat, id, text: before, onClose }: EditorProps) {
   };
   return (
     <div className="flex flex-col gap-2 rounded-2xl bg-tint p-3">
+      <Suspense>{files.length > 0 && <KeptFiles files={files} onChange={setFiles} />}</Suspense>
       <textarea
         aria-label="Edit message"
         // biome-ignore lint/a11y/noAutofocus: the one who pressed Edit wants to write
@@ -194,7 +221,7 @@ function Editor({ chat, id, text: before, onClose }: EditorProps) {
         <Button look="plain" onClick={onClose}>
           Cancel
         </Button>
-        <Button look="main" disabled={!text.trim() || isBusy} onClick={() => void save()}>
+        <Button look="main" disabled={!canSave} onClick={() => void save()}>
           Send
         </Button>
       </div>

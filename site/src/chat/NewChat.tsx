@@ -1,7 +1,7 @@
 import { Settings2 } from "lucide-react";
 import { lazy, Suspense, useState } from "react";
 import { useLocation } from "wouter";
-import type { Chat } from "../client/index.ts";
+import type { Chat, Content } from "../client/index.ts";
 import { api, readListsAgain, takeChat } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { sayError } from "../ui/Toast.tsx";
@@ -13,14 +13,15 @@ const ChatOptions = lazy(() => import("./ChatOptions.tsx"));
 
 const DRAFT = "new";
 
-export type Options = { model: string; prompt: string; servers: readonly string[] };
-const NO_OPTIONS: Options = { model: "", prompt: "", servers: [] };
+export type Options = { model: string; prompt: string; servers: readonly string[]; agents: boolean };
+const NO_OPTIONS: Options = { model: "", prompt: "", servers: [], agents: false };
 
 /** Of the options those that were chosen. */
-const bodyOf = ({ model, prompt, servers }: Options) => ({
+const bodyOf = ({ model, prompt, servers, agents }: Options) => ({
   ...(model && { model }),
   ...(prompt.trim() && { system_prompt: prompt }),
   ...(servers.length && { mcp_servers: servers }),
+  ...(agents && { agents }),
 });
 
 export function NewChat() {
@@ -28,7 +29,7 @@ export function NewChat() {
   const [, navigate] = useLocation();
   const [isOpen, setOpen] = useState(false);
   const [options, setOptions] = useState(NO_OPTIONS);
-  const begin = async (content: string) => {
+  const begin = async (content: Content) => {
     try {
       const body = { content, ...bodyOf(options) };
       const chat = await api.post<Chat>("/chats", body, attemptKey(DRAFT, body));

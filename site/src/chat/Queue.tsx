@@ -1,6 +1,6 @@
-import { ArrowUpToLine, Pencil, Trash2 } from "lucide-react";
+import { ArrowUpToLine, Paperclip, Pencil, Trash2 } from "lucide-react";
 import { lazy, Suspense, useState } from "react";
-import { ApiError, type OpenChat, type Queued, textOf } from "../client/index.ts";
+import { ApiError, filesIn, type OpenChat, type Queued, textOf } from "../client/index.ts";
 import { IconButton } from "../ui/Button.tsx";
 import { say, sayError } from "../ui/Toast.tsx";
 
@@ -19,7 +19,10 @@ export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[
       <ol className="max-h-44 overflow-y-auto p-1">
         {queue.map((queued) => (
           <li key={queued.id} className="flex items-center gap-1 rounded-lg pl-2 hover:bg-raised">
-            <span className="foreign min-w-0 flex-1 truncate text-sm">{textOf(queued.parts)}</span>
+            <span className="foreign min-w-0 flex-1 truncate text-sm">
+              <Along queued={queued} />
+              {textOf(queued.parts)}
+            </span>
             <IconButton
               label="Send now: stop the answer, and answer this next"
               onClick={() => attempt("Send now", chat.promoteQueued(queued.id))}
@@ -39,12 +42,24 @@ export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[
         {editing && (
           <QueuedEditor
             queued={editing}
-            onSave={(text) => attempt("Edit", chat.editQueued(editing.id, text))}
+            onSave={(content) => attempt("Edit", chat.editQueued(editing.id, content))}
             onClose={() => edit(null)}
           />
         )}
       </Suspense>
     </section>
+  );
+}
+
+/** The files that go with it, by name. */
+function Along({ queued }: { queued: Queued }) {
+  const files = filesIn(queued.parts);
+  if (!files.length) return null;
+  return (
+    <span className="text-soft">
+      <Paperclip size={14} role="img" aria-label="with" className="mr-1 inline" />
+      {files.map(({ name }) => name).join(", ")}{" "}
+    </span>
   );
 }
 

@@ -1,16 +1,19 @@
 import { useState } from "react";
-import { type Queued, textOf } from "../client/index.ts";
+import { type Content, contentOf, filesIn, type Queued, textOf } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { INPUT } from "../ui/Field.tsx";
+import { KeptFiles } from "./Files.tsx";
 
-type EditorProps = { queued: Queued; onSave: (text: string) => void; onClose: () => void };
+type EditorProps = { queued: Queued; onSave: (content: Content) => void; onClose: () => void };
 
 /** A queued message as it is edited. Its place in the queue stays. */
 export default function QueuedEditor({ queued, onSave, onClose }: EditorProps) {
   const [text, setText] = useState(textOf(queued.parts));
+  const [files, setFiles] = useState(filesIn(queued.parts));
   return (
     <Dialog title="Edit queued message" onClose={onClose}>
+      <KeptFiles files={files} onChange={setFiles} />
       <textarea
         aria-label="Message"
         rows={4}
@@ -22,9 +25,9 @@ export default function QueuedEditor({ queued, onSave, onClose }: EditorProps) {
         <Button onClick={onClose}>Cancel</Button>
         <Button
           look="main"
-          disabled={!text.trim()}
+          disabled={!text.trim() && !files.length}
           onClick={() => {
-            onSave(text);
+            onSave(contentOf(text, files));
             onClose();
           }}
         >

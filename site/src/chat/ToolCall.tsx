@@ -9,7 +9,7 @@ export type Result = Extract<Part, { type: "tool_result" }>;
 /** What came of a call, and when; without a time as long as it is not in history. */
 export type Answered = { result: Result; at: string | null };
 
-type ToolCallProps = {
+export type ToolCallProps = {
   call: Call;
   /** When the model asked for it. */
   askedAt?: string;
@@ -19,6 +19,8 @@ type ToolCallProps = {
   isGrowing?: boolean;
   /** Who has to do something: the kind of the action. */
   waitsFor?: string;
+  /** Whom it is about, in words. */
+  about?: string;
 };
 
 /** A call of a tool: its name, state and duration; what it was called with and what came of it, folded. */
@@ -30,7 +32,10 @@ export function ToolCall(props: ToolCallProps) {
     <details className="my-2 rounded-xl border border-line bg-side text-sm">
       <summary className="flex min-h-9 items-center gap-2 px-3 py-1.5">
         <Wrench size={15} aria-hidden className="shrink-0 text-soft" />
-        <span className="foreign min-w-0 flex-1 truncate font-mono">{call.name}</span>
+        <span className="foreign min-w-0 flex-1 truncate">
+          <span className="font-mono">{call.name}</span>
+          {props.about && <span className="text-soft"> {props.about}</span>}
+        </span>
         <span className={`flex items-center gap-1 ${state.look}`}>
           <state.Icon size={15} aria-hidden className={state.Icon === LoaderCircle ? "turning" : ""} />
           {state.words}

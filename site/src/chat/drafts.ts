@@ -5,11 +5,11 @@ import { randomKey } from "../client/index.ts";
 
 const PREFIX = "chatcluster.draft.";
 
-function kept(key: string): string {
+export function kept(key: string): string {
   return localStorage.getItem(PREFIX + key) ?? "";
 }
 
-function keep(key: string, text: string): void {
+export function keep(key: string, text: string): void {
   try {
     if (text) localStorage.setItem(PREFIX + key, text);
     else localStorage.removeItem(PREFIX + key);

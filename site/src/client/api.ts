@@ -7,6 +7,9 @@
  * connection broke or a replica is leaving. All other writes are tried once: the server does not know them again.
  */
 
+import { type Answered, type Progress, sent } from "./upload.ts";
+import type { FileInfo } from "./wire.ts";
+
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -36,11 +39,13 @@ export class Api {
   readonly baseUrl: string;
   private readonly token: string | undefined;
   private readonly fetch: typeof fetch;
+  private readonly hasOwnFetch: boolean;
   private readonly refusalListeners = new Set<(error: ApiError) => void>();
 
   constructor(options: ApiOptions = {}) {
     this.baseUrl = `${(options.baseUrl ?? "").replace(/\/$/, "")}/api/v1`;
     this.token = options.token;
+    this.hasOwnFetch = options.fetch !== undefined;
     this.fetch = options.fetch ?? ((input, init) => fetch(input, init));
   }
 
@@ -59,6 +64,18 @@ export class Api {
 
   delete(path: string): Promise<void> {
     return this.request<void>("DELETE", path, undefined);
+  }
+
+  /** Send a file to be sent along with a message. Tried once: one that no message has goes away by itself. */
+  async upload(file: Blob, name: string, progress: Progress = {}): Promise<FileInfo> {
+    const answer = await this.sent(`/files${queryString({ name })}`, file, progress);
+    if (answer.status >= 300) throw this.told(refusalOf(answer));
+    return JSON.parse(answer.text) as FileInfo;
+  }
+
+  /** Where a file can be had, by whoever may read it here. */
+  fileUrl(id: string): string {
+    return `${this.baseUrl}/files/${encodeURIComponent(id)}`;
   }
 
   /** Hear of each answer that says no, whoever asked. Returns how to stop that. */
@@ -117,8 +134,25 @@ export class Api {
     }
   }
 
+  private async sent(path: string, file: Blob, progress: Progress): Promise<Answered> {
+    const headers = { ...this.headers(), "Content-Type": "application/octet-stream" };
+    if (typeof XMLHttpRequest === "undefined" || this.hasOwnFetch) {
+      const signal = progress.signal ?? null;
+      return answered(await this.send(path, { method: "POST", headers, body: file, signal }));
+    }
+    try {
+      return await sent(this.baseUrl + path, headers, file, progress);
+    } catch (error) {
+      if (progress.signal?.aborted) throw error;
+      throw new ApiError(0, "unreachable", "The server cannot be reached.");
+    }
+  }
+
   private async refused(response: Response): Promise<ApiError> {
-    const error = await refusal(response);
+    return this.told(refusalOf(await answered(response)));
+  }
+
+  private told(error: ApiError): ApiError {
     for (const listener of this.refusalListeners) listener(error);
     return error;
   }
@@ -128,18 +162,23 @@ export class Api {
   }
 }
 
-async function refusal(response: Response): Promise<ApiError> {
-  const seconds = Number(response.headers.get("Retry-After") ?? Number.NaN);
+async function answered(response: Response): Promise<Answered> {
+  const text = await response.text().catch(() => "");
+  return { status: response.status, text, retryAfter: response.headers.get("Retry-After") };
+}
+
+function refusalOf({ status, text, retryAfter }: Answered): ApiError {
+  const seconds = Number(retryAfter ?? Number.NaN);
   const retryAfterMs = Number.isFinite(seconds) ? seconds * 1000 : null;
   let code = "http_error";
-  let message = `The server answered ${response.status}.`;
+  let message = `The server answered ${status}.`;
   try {
-    const { error } = JSON.parse(await response.text()) as { error: { code: string; message: string } };
+    const { error } = JSON.parse(text) as { error: { code: string; message: string } };
     ({ code, message } = error);
   } catch {
     // a proxy's page: its status says all there is to know
   }
-  return new ApiError(response.status, code, message, retryAfterMs);
+  return new ApiError(status, code, message, retryAfterMs);
 }
 
 export function queryString(query: Query): string {

@@ -1,7 +1,8 @@
 /** A client of chatcluster for pages: it needs a browser (or Node), and nothing else. See the README of the project. */
 
 export { Api, ApiError, type ApiOptions, randomKey } from "./api.ts";
-export { type Busy, OpenChat, type Sent } from "./chat.ts";
+export { AGENT_TOOLS, type Agents, type Busy, OpenChat, type Sent } from "./chat.ts";
+export { contentOf, filesIn } from "./content.ts";
 export { EventParser, type ServerEvent } from "./sse.ts";
 export { Store } from "./store.ts";
 export { follow, type StreamOptions, type StreamState } from "./stream.ts";

@@ -3,6 +3,7 @@
  *
  * A browser allows six connections to a host over HTTP/1.1, so a page has one stream, whatever it shows. To show
  * another chat the stream is opened anew: the list's half of the cursor stays, the chat's half is that of its view.
+ * A chat that has agents is followed with its family, from the moment on at which that is seen, at the same place.
  * `pause` and `resume` are for tabs that nobody sees.
  */
 
@@ -32,6 +33,7 @@ export class Tab {
   private listCursor = "";
   private isPaused = false;
   private isWanted = false;
+  private followsFamily = false;
   private over = new AbortController();
 
   constructor(private readonly options: TabOptions) {}
@@ -78,10 +80,11 @@ export class Tab {
     }
     this.over = new AbortController();
     const { chat } = this;
+    this.followsFamily = chat?.hasAgents ?? false;
     void follow(
       {
         api: this.options.api,
-        path: chat ? `/watch?chat=${chat.id}` : "/watch",
+        path: chat ? `/watch?chat=${chat.id}${chat.hasAgents ? "&family=true" : ""}` : "/watch",
         cursor: () => this.cursor(chat),
         onCursorLost: () => this.lost(chat),
         silenceMs: () => (isBusy(chat) ? BUSY_SILENCE_MS : SILENCE_MS),
@@ -94,7 +97,7 @@ export class Tab {
 
   private cursor(chat: OpenChat | null): string {
     if (!chat) return "";
-    const place = chat.view.now.cursor;
+    const place = chat.cursor;
     return this.listCursor || place ? `${this.listCursor}~${place}` : "";
   }
 
@@ -116,11 +119,14 @@ export class Tab {
   }
 
   private take(chat: OpenChat | null, id: string, event: ListEvent): void {
-    const [list, place] = id.includes("~") ? (id.split("~", 2) as [string, string]) : ["", ""];
-    if (list) this.listCursor = list;
+    const mark = id.indexOf("~");
+    if (mark > 0) this.listCursor = id.slice(0, mark);
     if (event.type === "list_reset") this.options.onListReset();
     else if (event.type === "chat" || !chat) this.takeList(event);
-    else chat.apply(place, event as ChatEvent);
+    else {
+      chat.apply(mark < 0 ? "" : id.slice(mark + 1), event as ChatEvent);
+      if (chat.hasAgents && !this.followsFamily) this.restart();
+    }
   }
 
   private takeList(event: ListEvent): void {

@@ -12,7 +12,15 @@ export type Status = "pending" | "running" | "interrupting" | "waiting" | "requi
 
 export type ToolProgress = { progress: number; total?: number | null; message?: string | null };
 
+/** A file as the server knows it. */
+export type FileInfo = { id: string; name: string; media_type: string; size_bytes: number };
+export type FilePart = { type: "file"; file_id: string; name: string; media_type: string; size_bytes: number };
+
+/** What is sent: a text, or parts. */
+export type Content = string | readonly ({ type: "text"; text: string } | { type: "file"; file_id: string })[];
+
 export type Part =
+  | FilePart
   | { type: "text"; text: string }
   | { type: "reasoning"; text: string }
   | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }
@@ -64,6 +72,8 @@ export type ActionCall = {
   digest: string;
   deadline?: string | null;
   may_have_run?: boolean;
+  /** Of the agent that waits, where it is not the chat itself: it is answered there. */
+  chat_id?: string;
 };
 
 export type ChatEvent =
@@ -102,4 +112,6 @@ export type Chat = {
   updated_at: string;
   pinned?: boolean;
   cause?: string;
+  /** Of an agent: the chat that it works for. */
+  parent_id?: string | null;
 };

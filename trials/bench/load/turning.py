@@ -59,9 +59,13 @@ class _Conversation:
         self.failed = 0
         self.without_parts = 0
         self._content = content
-        self._senders = {address: Sender(plan, address) for address in {address for _, address, _ in chats}}
+        self._plan = plan
+        self._senders: dict[str, Sender] = {}
+        """Each connected when there is something to send: who says nothing for long is hung up on."""
         self.busy = {Reader(plan, reads_at, chat_id, self._read) for chat_id, _, reads_at in chats}
-        """Those that have not seen their chat at rest yet."""
+        """Those that have not seen all of their chat yet, and that it is at rest."""
+        self._caught_up: set[Reader] = set()
+        self._at_rest: set[Reader] = set()
         self._chats = cycle(chats)
         self._present = ""
         self._sent_ns = 0
@@ -71,16 +75,26 @@ class _Conversation:
         self._present, sends_to, _ = next(self._chats)
         self._first_ns = 0
         self._sent_ns = time.monotonic_ns()
+        if sends_to not in self._senders:
+            self._senders[sends_to] = Sender(self._plan, sends_to)
         self._senders[sends_to].say(self._present, self._content)
 
     def forget(self) -> None:
         """What was measured so far was the warm-up."""
         self.first_ms, self.turn_ms, self.failed, self.without_parts = [], [], 0, 0
 
+    def _before(self, reader: Reader, event: Event) -> None:
+        """The first messages are sent once nothing of before is still to come."""
+        if event.kind == b"ready":
+            self._caught_up.add(reader)
+        if is_at_rest(event):
+            self._at_rest.add(reader)
+        if reader in self._caught_up & self._at_rest:
+            self.busy.discard(reader)
+
     def _read(self, reader: Reader, event: Event, now_ns: int) -> None:
         if not self._sent_ns:
-            if is_at_rest(event):
-                self.busy.discard(reader)
+            self._before(reader, event)
         elif reader.chat_id != self._present:
             return
         elif not self._first_ns and (event.kind == b"part" or is_answer(event)):

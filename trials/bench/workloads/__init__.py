@@ -10,6 +10,7 @@ from bench.workloads import (
     fan_out,
     first_token,
     idle,
+    long_history,
     outside,
     rejoin,
     requests,
@@ -36,6 +37,7 @@ WORKLOADS: tuple[Workload, ...] = (
     tool_takeover.WORKLOAD,
     family.WORKLOAD,
     resume.WORKLOAD,
+    long_history.WORKLOAD,
     requests.WORKLOAD,
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

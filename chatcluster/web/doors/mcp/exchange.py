@@ -14,18 +14,17 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chatcluster.errors import CallerError, UnavailableError
 from chatcluster.parts import encode
+from chatcluster.web.doors.door_stream import HEAD
 from chatcluster.web.doors.mcp.told import Waited
 from chatcluster.web.doors.mcp.waiting import Waiting
 from chatcluster.web.doors.mcp.wire import Asked, McpError, error, progress, result
 from chatcluster.web.errors import answer
 from chatcluster.web.http.sse import EventStream, StreamWire
 
-_HEAD = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"), (b"connection", b"close"))
-"""Such a response has no length, and its connection ends with it."""
 EVENTS = StreamWire(
-    ((b"content-type", b"text/event-stream; charset=utf-8"), *_HEAD), opening=b": open\n\n", heartbeat=b": ping\n\n"
+    ((b"content-type", b"text/event-stream; charset=utf-8"), *HEAD), opening=b": open\n\n", heartbeat=b": ping\n\n"
 )
-OBJECT = StreamWire(((b"content-type", b"application/json"), *_HEAD), opening=b"", heartbeat=b"\n")
+OBJECT = StreamWire(((b"content-type", b"application/json"), *HEAD), opening=b"", heartbeat=b"\n")
 """For clients that take no events: JSON may begin with white space."""
 
 HINTS = {

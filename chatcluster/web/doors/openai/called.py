@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chatcluster.parts import ToolCallPart, ToolResultPart
-from chatcluster.web.doors.openai.chunks import pieces
+from chatcluster.web.doors.chunks import pieces
 from chatcluster.web.doors.openai.spoken import Event
 
 OWN_LABEL = "chatcluster"

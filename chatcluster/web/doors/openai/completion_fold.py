@@ -15,7 +15,7 @@ from typing import Any
 
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage, text_of
 from chatcluster.turn_log import Attempted, Ended, Rested, Told, Withdrawn
-from chatcluster.web.doors.openai.response_fold import usage_sum
+from chatcluster.usage import added
 
 Chunk = dict[str, Any]
 RESTARTED = "the answer was begun anew, in other words; repeat the request with its Idempotency-Key to have all of it"
@@ -102,7 +102,7 @@ class CompletionFold:
         self._content.append(text)
         self._sent = self._said = ""
         self._is_repeating = False
-        self._usage = usage_sum(self._usage, message.usage)
+        self._usage = added(self._usage, message.usage)
         self._finish_reason = message.finish_reason
         for part in message.parts:
             if isinstance(part, ToolCallPart) and part.name in self._client_tools:

@@ -6,18 +6,17 @@ from collections.abc import Iterator
 
 from chatcluster.parts import encode
 from chatcluster.turn_log import Told
+from chatcluster.web.doors.door_stream import HEAD
 from chatcluster.web.doors.openai.completion_fold import CompletionFold
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from chatcluster.web.doors.openai.spoken import Event
 from chatcluster.web.http.sse import StreamWire
 
 DONE = b"data: [DONE]\n\n"
-_CLOSING = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"), (b"connection", b"close"))
-"""Such a response has no length, and its connection ends with it."""
 EVENTS = StreamWire(
-    ((b"content-type", b"text/event-stream; charset=utf-8"), *_CLOSING), opening=b": open\n", heartbeat=b": ping\n"
+    ((b"content-type", b"text/event-stream; charset=utf-8"), *HEAD), opening=b": open\n", heartbeat=b": ping\n"
 )
-OBJECT = StreamWire(((b"content-type", b"application/json"), *_CLOSING), opening=b"", heartbeat=b"\n")
+OBJECT = StreamWire(((b"content-type", b"application/json"), *HEAD), opening=b"", heartbeat=b"\n")
 """JSON may begin with white space: signs of life, so that no proxy gives the request up."""
 
 

@@ -27,8 +27,10 @@ from chatcluster.parts import (
     Usage,
 )
 from chatcluster.turn_log import Attempted, Ended, Rested, Told, Withdrawn
+from chatcluster.usage import added
 from chatcluster.web.doors.openai.called import Called
-from chatcluster.web.doors.openai.spoken import Event, Spoken, Voice, spoken_in, voice_of
+from chatcluster.web.doors.openai.spoken import Event, Spoken
+from chatcluster.web.doors.voices import Voice, spoken_in, voice_of
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 FAILURE_CODES = {"rate_limit": "rate_limit_exceeded", "usage_limit": "rate_limit_exceeded"}
@@ -154,7 +156,7 @@ class ResponseFold:
                 called = Called(part, self._id, self._next_index(), is_clients=part.name in self._client_tools)
                 self._items.append(called)
                 yield from called.open()
-        self._usage = usage_sum(self._usage, message.usage)
+        self._usage = added(self._usage, message.usage)
         self._finish_reason = message.finish_reason
 
     def _leads_to(self, spoken: list[tuple[Voice, str]]) -> bool:
@@ -199,14 +201,6 @@ class ResponseFold:
             "type": f"response.{'incomplete' if status == 'cancelled' else status}",
             "response": self.response(),
         }
-
-
-def usage_sum(before: Usage | None, more: Usage | None) -> Usage | None:
-    if before is None or more is None:
-        return before or more
-    names = Usage.__struct_fields__
-    counts = {name: (getattr(before, name), getattr(more, name)) for name in names}
-    return Usage(**{n: None if a is None and b is None else (a or 0) + (b or 0) for n, (a, b) in counts.items()})
 
 
 def _usage(usage: Usage | None) -> dict[str, Any] | None:

@@ -1,0 +1,108 @@
+"""From what a client submits to the turn that it is told of.
+
+* a chat that there is not yet begins with the messages that are given, and answers the last one;
+* a user's message is the next one of its chat. Busy, the chat refuses it;
+* with ``messageId`` it takes the place of an earlier one, and of all that came after that;
+* ``regenerate-message`` asks anew what was asked; a chat that never got that message is asked it now;
+* an assistant's message, at the end, brings outputs of the client's tools, and answers to approvals. What was answered
+  before counts; the client is told how the turn goes on.
+
+The server's history is the truth: of the messages that a client has, only the last one is read once there is a chat. A
+repeat of a message, known by its ID, attaches to the turn that the first one began.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chatcluster.chat import Busy, Edit, Send
+from chatcluster.errors import InvalidRequest
+from chatcluster.parts import Parts
+from chatcluster.ports import VERSION_MAX, Chat, Outcome, checked_choice
+from chatcluster.turn_log import TurnStart
+from chatcluster.web.doors.ai_sdk.answering import go_on
+from chatcluster.web.doors.ai_sdk.beginning import begin, configure, idempotency_of
+from chatcluster.web.doors.ai_sdk.bodies import SubmitChat
+from chatcluster.web.doors.ai_sdk.ids import answer_id, message_of
+from chatcluster.web.doors.ai_sdk.ui_messages import said_by_user
+from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
+from chatcluster.web.request import ApiRequest
+
+
+class Asked(NamedTuple):
+    """What a client is told of: a turn, from ``start`` on, as the message ``answer_id``."""
+
+    chat: Chat
+    start: TurnStart
+    answer_id: str
+
+
+async def ask(request: ApiRequest, data: SubmitChat) -> Asked:
+    """Begin a turn, or go on with one. Raises ``ChatBusy``, and what transitions raise."""
+    name = checked_name(data.id)
+    await request.require_model(data.model_name)
+    await checked_choice(request.services.mcp.admin.servers, data.mcp_servers or ())
+    chat = await find_chat(request, name)
+    if chat is None:
+        return _asked(await begin(request, data, named_id(request.user.user_id, name)))
+    if data.last["role"] == "assistant" and not data.asks_again:
+        asked = await request.services.readers.logs.responses.asked(chat.id)
+        begun, start = await go_on(request, chat, data.last)
+        return Asked(begun, start, str(data.last.get("id")) if asked is None else answer_id(asked.message_id))
+    await configure(request, data, chat)
+    return await (_ask_again(request, data, chat) if data.asks_again else _ask_next(request, data, chat))
+
+
+def _asked(outcome: Outcome) -> Asked:
+    message = outcome.message
+    assert message is not None, "a message is what it is about"
+    return Asked(outcome.chat, TurnStart(message.id, message.revision), answer_id(message.id))
+
+
+# --- the chat that there is -------------------------------------------------------------------
+
+
+async def _ask_next(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
+    parts = await request.message_parts(said_by_user(data.last))
+    replaced = None if data.message_id is None else await _replaced(request, data, chat)
+    if replaced is not None:
+        return await _edit(request, chat, replaced, parts, data.model_name)
+    command = Send(parts, Busy.REJECT, data.model_name)
+    outcome = await request.services.transitions.apply(
+        chat.id,
+        command,
+        owner_id=chat.owner_id,
+        idempotency=await idempotency_of(request, data, chat.id),
+    )
+    return _asked(outcome)
+
+
+async def _ask_again(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
+    replaced = await _replaced(request, data, chat)
+    if replaced is None:
+        return await _ask_next(request, data, chat)
+    page = await request.services.store.read_messages(
+        chat.id, after_version=0, after_id=replaced - 1, up_to_version=VERSION_MAX, limit=1, bytes_max=1
+    )
+    if not page.messages or page.messages[0].id != replaced:
+        raise InvalidRequest("there is no such message in this chat (any more)", param="messageId")
+    return await _edit(request, chat, replaced, page.messages[0].parts, data.model_name)
+
+
+async def _replaced(request: ApiRequest, data: SubmitChat, chat: Chat) -> int | None:
+    """The user's message that is meant: by our ID of it or of its answer, else by its place among the messages."""
+    known = message_of(data.message_id)
+    if known is not None:
+        return known
+    responses = request.services.readers.logs.responses
+    if data.messages is None:
+        found = await responses.asked(chat.id)
+    else:
+        place = sum(one.get("role") == "user" for one in data.messages) - 1
+        found = await responses.asked(chat.id, max(0, place))
+    return None if found is None else found.message_id
+
+
+async def _edit(request: ApiRequest, chat: Chat, message_id: int, parts: Parts, model: str | None) -> Asked:
+    command = Edit(message_id, parts, model)
+    return _asked(await request.services.transitions.apply(chat.id, command, owner_id=chat.owner_id))

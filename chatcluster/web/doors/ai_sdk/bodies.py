@@ -1,0 +1,62 @@
+"""What callers send to this door, checked. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from chatcluster.errors import InvalidRequest
+from chatcluster.web.api.bodies import InputTool, checked_model
+
+TRIGGERS = ("submit-message", "regenerate-message")
+
+
+class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
+    """As ``useChat`` sends it; or with the one ``message`` that is new in the place of all ``messages``.
+
+    The fields that follow ``messageId`` are ours. What an application sends besides is passed over.
+    """
+
+    id: str
+    messages: list[dict[str, Any]] | None = None
+    message: dict[str, Any] | None = None
+    trigger: str = TRIGGERS[0]
+    message_id: str | None = None
+    model: str | None = None
+    instructions: str | None = None
+    tools: list[InputTool] | None = None
+    mcp_servers: list[str] | None = None
+    on_disconnect: str | None = None
+
+    @property
+    def given(self) -> list[dict[str, Any]]:
+        """The messages, one at least."""
+        return self.messages or [self.message or {}]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.given[-1]
+
+    @property
+    def model_name(self) -> str | None:
+        """Raises ``InvalidRequest`` for what cannot be one."""
+        return checked_model(self.model)
+
+    @property
+    def asks_again(self) -> bool:
+        return self.trigger == TRIGGERS[1]
+
+
+def check(data: SubmitChat) -> None:
+    """Raises ``InvalidRequest``."""
+    if not (data.messages or data.message):
+        raise InvalidRequest("send messages, or the message that is new", param="messages")
+    if data.trigger not in TRIGGERS:
+        raise InvalidRequest(f"trigger is {' or '.join(TRIGGERS)}", param="trigger")
+    if data.last.get("role") not in ("user", "assistant"):
+        raise InvalidRequest(
+            "the last message is a user's, or the assistant's with outputs of its calls", param="messages"
+        )
+    if data.on_disconnect not in (None, "continue", "cancel"):
+        raise InvalidRequest("onDisconnect is continue or cancel", param="onDisconnect")

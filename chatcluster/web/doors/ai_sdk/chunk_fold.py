@@ -1,0 +1,156 @@
+"""A turn as chunks of a UI message stream. Pure: a mapping of its steps (``steps.py``).
+
+Only what versions 6 and 7 of the client both know is used. What the client has from an attempt that came to nothing
+stays in its message, since no chunk takes a part back. Behind it comes a ``data-restarted`` part: what stands between
+that and the ``step-start`` before it is no part of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from chatcluster.chat import DENIED_TEXT
+from chatcluster.parts import JsonPart, NoticePart, TextPart, ToolCallPart, ToolProgressPart, ToolResultPart
+from chatcluster.turn_log import Told
+from chatcluster.usage import Usage
+from chatcluster.web.doors.ai_sdk.ids import Approval
+from chatcluster.web.doors.chunks import pieces
+from chatcluster.web.doors.steps import (
+    Answered,
+    Aside,
+    Asked,
+    Begun,
+    Called,
+    Closed,
+    Ending,
+    Happened,
+    Opened,
+    Over,
+    Restarted,
+    Spoke,
+    StepBegun,
+    StepEnded,
+    Steps,
+)
+
+Chunk = dict[str, Any]
+REASONS = {"stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"}
+
+
+class ChunkFold:
+    """``tell`` it what happens."""
+
+    def __init__(self, message_id: str, client_tools: frozenset[str], metadata: dict[str, Any]) -> None:
+        """``client_tools`` are the names of those that the client runs."""
+        self._message_id = message_id
+        self._client_tools = client_tools
+        self._metadata = metadata
+        self._steps = Steps()
+
+    @property
+    def is_over(self) -> bool:
+        return self._steps.is_over
+
+    def tell(self, told: Told) -> Iterator[Chunk]:
+        """The chunks that follow from it."""
+        for happened in self._steps.tell(told):
+            yield from self._chunks(happened)
+
+    def _chunks(self, happened: Happened) -> Iterator[Chunk]:
+        match happened:
+            case Begun():
+                yield {"type": "start", "messageId": self._message_id, "messageMetadata": self._metadata}
+            case StepBegun():
+                yield {"type": "start-step"}
+            case StepEnded():
+                yield {"type": "finish-step"}
+            case Opened(number, voice):
+                yield {"type": f"{voice}-start", "id": str(number)}
+            case Spoke(number, voice, text):
+                yield {"type": f"{voice}-delta", "id": str(number), "delta": text}
+            case Closed(number, voice):
+                yield {"type": f"{voice}-end", "id": str(number)}
+            case Restarted():
+                yield {"type": "data-restarted", "data": {}}
+            case Called(call):
+                yield from self._called(call)
+            case Answered(result):
+                yield answered(result)
+            case Asked(action) if action.kind == "approval":
+                approval = Approval(action.call_id, action.digest)
+                yield {"type": "tool-approval-request", "approvalId": approval.id, "toolCallId": action.call_id}
+            case Asked(action) if action.kind == "sign_in":
+                yield {"type": "data-sign-in", "id": action.call_id, "data": {"toolName": action.name}}
+            case Aside(part):
+                yield aside(part)
+            case Over():
+                yield over(happened)
+
+    def _called(self, call: ToolCallPart) -> Iterator[Chunk]:
+        named: Chunk = {"toolCallId": call.id, "toolName": call.name, "dynamic": True}
+        if call.name not in self._client_tools:
+            named["providerExecuted"] = True
+        yield {"type": "tool-input-start", **named}
+        for piece in pieces(call.arguments):
+            yield {"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": piece}
+        yield {"type": "tool-input-available", **named, "input": input_of(call)}
+
+
+def input_of(call: ToolCallPart) -> Any:
+    """The arguments; as the model wrote them, where that is no JSON."""
+    return decoded(call.arguments or "{}")
+
+
+def decoded(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return text
+
+
+def output_of(result: ToolResultPart) -> Any:
+    """A text or a value where the result is one, else its pieces."""
+    if len(result.content) == 1:
+        match result.content[0]:
+            case TextPart(text=text):
+                return text
+            case JsonPart(json=text):
+                return decoded(text)
+    return msgspec.to_builtins(result.content)
+
+
+def is_denied(result: ToolResultPart) -> bool:
+    return result.is_error and result.text.startswith(DENIED_TEXT)
+
+
+def answered(result: ToolResultPart) -> Chunk:
+    if is_denied(result):
+        return {"type": "tool-output-denied", "toolCallId": result.call_id}
+    if result.is_error:
+        return {"type": "tool-output-error", "toolCallId": result.call_id, "errorText": result.text}
+    return {"type": "tool-output-available", "toolCallId": result.call_id, "output": output_of(result), "dynamic": True}
+
+
+def aside(part: ToolProgressPart | NoticePart) -> Chunk:
+    if isinstance(part, ToolProgressPart):
+        data = {"toolCallId": part.call_id, "progress": part.progress, "total": part.total, "message": part.message}
+        return {"type": "data-tool-progress", "id": part.call_id, "data": data, "transient": True}
+    return {"type": "data-notice", "data": msgspec.to_builtins(part), "transient": True}
+
+
+def over(end: Over) -> Chunk:
+    match end.ending:
+        case Ending.FAILED:
+            return {"type": "error", "errorText": end.text, "code": end.code}
+        case Ending.STOPPED:
+            return {"type": "abort", "reason": end.text}
+    reason = REASONS.get(end.reason or "", "other")
+    return {"type": "finish", "finishReason": reason, "messageMetadata": {"usage": usage_of(end.usage)}}
+
+
+def usage_of(usage: Usage | None) -> Chunk:
+    taken, given = (usage.input_tokens or 0, usage.output_tokens or 0) if usage is not None else (0, 0)
+    return {"inputTokens": taken, "outputTokens": given, "totalTokens": taken + given}

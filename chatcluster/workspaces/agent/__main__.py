@@ -1,0 +1,3 @@
+from chatcluster.workspaces.agent.program import main
+
+main()

@@ -1,0 +1,288 @@
+"""Calls: begun once, followed, ended, buried. See ``workspace_wire.py`` for their states.
+
+A request decides and writes to the ledger in one step without a wait, so two requests with the same ID cannot both
+begin it. What is under way has a ``Command`` here; all else is in the ledger.
+
+What happens on failure: a command that cannot be started has ``failed``, and says so in its error. A call that is
+being carried out when the agent ends is found as running by the next one, which knows that nothing runs, and ends it.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+import time
+from typing import Any
+
+import msgspec
+import trio
+
+from chatcluster.workspace_wire import (
+    ID_CHARACTERS_MAX,
+    OUTPUT_CHUNK_BYTES,
+    WAIT_SECONDS_MAX,
+    CallAnswer,
+    CallRequest,
+    CallState,
+    Code,
+    Desktop,
+    EditFiles,
+    Execute,
+    Kind,
+    ProcessAnswer,
+    Signal,
+    WriteFile,
+)
+from chatcluster.workspaces.agent import files
+from chatcluster.workspaces.agent.commands import Command, begin_command
+from chatcluster.workspaces.agent.ledger import Entry, Ledger, size_of
+from chatcluster.workspaces.agent.names import Places
+from chatcluster.workspaces.agent.output import read_piece
+from chatcluster.workspaces.agent.processes import Processes
+from chatcluster.workspaces.agent.refused import Refused
+
+PROCESSES_LISTED_MAX = 100
+RUNNING_MAX = 64
+SIGNALS = {"terminate": signals.SIGTERM, "kill": signals.SIGKILL}
+CANCELLED = "it was cancelled"
+FAREWELL_SECONDS = 2.0
+
+INPUTS: dict[Kind, type[msgspec.Struct]] = {
+    Kind.EXECUTE: Execute,
+    Kind.WRITE_FILE: WriteFile,
+    Kind.EDIT_FILES: EditFiles,
+    Kind.SIGNAL: Signal,
+    Kind.DESKTOP: Desktop,
+}
+
+
+class Calls:
+    def __init__(
+        self, ledger: Ledger, processes: Processes, places: Places, nursery: trio.Nursery, *, output_bytes_max: int
+    ) -> None:
+        self._ledger = ledger
+        self._processes = processes
+        self._places = places
+        self._nursery = nursery
+        self._output_bytes_max = output_bytes_max
+        self._commands: dict[str, Command] = {}
+        """Those that run, by call ID."""
+
+    def recover(self, last_sign_of_life: float) -> None:
+        """Say of what ran under an agent before this one that it was killed."""
+        for entry in self._ledger.running():
+            size = size_of(self._ledger.output_path(entry.number))
+            ended_at = max(last_sign_of_life, entry.started_at or 0)
+            self._ledger.end(
+                _ended(
+                    entry,
+                    CallState.KILLED,
+                    error="the workspace ended while it ran",
+                    ended_at=ended_at,
+                    output_bytes=size,
+                    kept_bytes=size,
+                )
+            )
+
+    async def put(self, call_id: str, request: CallRequest) -> CallAnswer:
+        """Begin it, or attach to it. Raises ``Refused``."""
+        _check_ids(call_id, request.chat_id)
+        wanted = _input(request)
+        self._fence(request.chat_id, request.epoch)
+        if (entry := self._ledger.call(call_id)) is None:
+            entry = self._begin(call_id, request, wanted)
+        elif entry.state is not CallState.BURIED:
+            if (entry.chat_id, entry.digest) != (request.chat_id, request.digest):
+                raise Refused(Code.CALL_CONFLICT, "there is another call with this ID")
+            self._raise_epoch(request.chat_id, request.epoch)
+        return self._answer(entry, 0)
+
+    async def call(self, call_id: str, offset: int, wait_seconds: float) -> CallAnswer:
+        """Its state and its output from ``offset`` on. Raises ``Refused``."""
+        entry = self._known(call_id)
+        if not entry.state.ended and (command := self._commands.get(call_id)) is not None:
+            with trio.move_on_after(min(wait_seconds, WAIT_SECONDS_MAX)):
+                await command.output.wait_beyond(offset)
+            entry = self._known(call_id)
+        return self._answer(entry, offset)
+
+    async def cancel(self, call_id: str, epoch: int, chat_id: str) -> CallAnswer:
+        """End it with all that it began, or see to it that it never begins. Raises ``Refused``."""
+        _check_ids(call_id, chat_id or "none")
+        if (entry := self._ledger.call(call_id)) is None:
+            self._fence(chat_id, epoch)
+            self._ledger.bury(call_id, chat_id, epoch)
+            return self._answer(self._known(call_id), 0)
+        self._fence(entry.chat_id, epoch)
+        if entry.state is not CallState.BURIED:
+            self._raise_epoch(entry.chat_id, epoch)
+        if (command := self._commands.get(call_id)) is not None:
+            await command.end(CANCELLED)
+        else:
+            await self._processes.end(entry.number)  # what it left behind
+        return self._answer(self._known(call_id), 0)
+
+    def signal(self, call_id: str, signal: str) -> ProcessAnswer:
+        """To all of its processes. Raises ``Refused``."""
+        entry = self._known(call_id)
+        if (number := SIGNALS.get(signal)) is None:
+            raise Refused(Code.INVALID_REQUEST, f"signal is one of: {', '.join(SIGNALS)}")
+        if entry.kind != Kind.EXECUTE or not self._processes.signal_all(entry.number, number):
+            raise Refused(Code.NOT_RUNNING, "nothing of this process runs any more")
+        return self._process(entry)
+
+    def processes(self) -> tuple[ProcessAnswer, ...]:
+        return tuple(self._process(entry) for entry in self._ledger.commands(PROCESSES_LISTED_MAX))
+
+    def running(self) -> int:
+        return len(self._commands)
+
+    async def end_all(self, reason: str) -> None:
+        """End whatever runs."""
+        with trio.move_on_after(FAREWELL_SECONDS, shield=True):
+            async with trio.open_nursery() as nursery:
+                for command in self._commands.values():
+                    nursery.start_soon(command.end, reason)
+
+    def _begin(self, call_id: str, request: CallRequest, wanted: msgspec.Struct) -> Entry:
+        if isinstance(wanted, Execute) and self.running() >= RUNNING_MAX:
+            raise Refused(Code.TOO_MANY, f"{RUNNING_MAX} commands run already; end one of them first")
+        values = {
+            "call_id": call_id,
+            "chat_id": request.chat_id,
+            "digest": request.digest,
+            "kind": request.kind.value,
+            "input": msgspec.json.encode(wanted) if isinstance(wanted, Execute) else b"{}",
+            "started_at": time.time(),
+        }
+        entry = self._ledger.begin(values, request.epoch)
+        try:
+            self._carry_out(entry, wanted, request.deadline_seconds)
+        except Refused as refused:
+            entry = _ended(entry, CallState.FAILED, error=f"{refused.code.value}: {refused.message}")
+            self._ledger.end(entry)
+        return self._known(call_id)
+
+    def _carry_out(self, entry: Entry, wanted: msgspec.Struct, deadline_seconds: float | None) -> None:
+        match wanted:
+            case Execute():
+                self._execute(entry, wanted, deadline_seconds)
+            case WriteFile():
+                self._done(entry, files.write(self._places, wanted))
+            case EditFiles():
+                self._done(entry, files.edit(self._places, wanted))
+            case Signal():
+                self._done(entry, msgspec.to_builtins(self.signal(wanted.process_id, wanted.signal)))
+            case _:
+                raise Refused(Code.NO_DESKTOP, "this workspace has no desktop")
+
+    def _execute(self, entry: Entry, wanted: Execute, deadline_seconds: float | None) -> None:
+        path = self._ledger.output_path(entry.number)
+        directory = self._places.directory(wanted.workdir)
+        command = begin_command(
+            self._processes, entry.number, wanted, directory, path, kept_bytes_max=self._output_bytes_max
+        )
+        self._commands[entry.call_id] = command
+        self._nursery.start_soon(command.output.follow)
+        self._nursery.start_soon(self._see_to_its_end, entry, command, deadline_seconds)
+
+    async def _see_to_its_end(self, entry: Entry, command: Command, deadline_seconds: float | None) -> None:
+        await command.wait(deadline_seconds)
+        command.output.settle()
+        state = CallState.EXITED if command.reason is None else CallState.KILLED
+        self._ledger.end(
+            _ended(
+                entry,
+                state,
+                error=command.reason or command.trouble(),
+                exit_code=command.child.exit_code,
+                signal=command.child.signal,
+                output_bytes=command.output.total_bytes,
+                kept_bytes=command.output.kept_bytes,
+            )
+        )
+        del self._commands[entry.call_id]
+        command.ended.set()
+
+    def _done(self, entry: Entry, result: Any) -> None:
+        self._ledger.end(_ended(entry, CallState.EXITED, result=msgspec.json.encode(result)))
+
+    def _fence(self, chat_id: str, epoch: int) -> None:
+        seen = self._ledger.epoch(chat_id)
+        if seen is not None and epoch < seen:
+            raise Refused(Code.STALE_EPOCH, f"the chat is at epoch {seen}: this tenure of it is over")
+
+    def _raise_epoch(self, chat_id: str, epoch: int) -> None:
+        if epoch != self._ledger.epoch(chat_id):
+            self._ledger.raise_epoch(chat_id, epoch)
+
+    def _known(self, call_id: str) -> Entry:
+        if (entry := self._ledger.call(call_id)) is None:
+            raise Refused(Code.UNKNOWN_CALL, "no call with this ID was ever put")
+        return entry
+
+    def _answer(self, entry: Entry, offset: int) -> CallAnswer:
+        path = self._ledger.output_path(entry.number)
+        total, kept = self._written(entry)
+        return CallAnswer(
+            call_id=entry.call_id,
+            kind=entry.kind,
+            state=entry.state,
+            exit_code=entry.exit_code,
+            signal=entry.signal,
+            error=entry.error,
+            result=None if entry.result is None else msgspec.json.decode(entry.result),
+            started_at=entry.started_at,
+            ended_at=entry.ended_at,
+            wall_ms=_wall_ms(entry),
+            output_bytes=total,
+            kept_bytes=kept,
+            offset=offset,
+            output=read_piece(path, offset, min(OUTPUT_CHUNK_BYTES, kept - offset)) if offset < kept else b"",
+        )
+
+    def _process(self, entry: Entry) -> ProcessAnswer:
+        asked = entry.command
+        return ProcessAnswer(
+            call_id=entry.call_id,
+            chat_id=entry.chat_id,
+            command=asked.command,
+            workdir=asked.workdir,
+            background=asked.background,
+            state=entry.state,
+            exit_code=entry.exit_code,
+            signal=entry.signal,
+            started_at=entry.started_at or 0,
+            ended_at=entry.ended_at,
+            wall_ms=_wall_ms(entry),
+            output_bytes=self._written(entry)[0],
+        )
+
+    def _written(self, entry: Entry) -> tuple[int, int]:
+        """How much, and how much of it is kept. A command that has ended has no more than it had then."""
+        command = self._commands.get(entry.call_id)
+        if command is None or entry.state.ended:
+            return entry.output_bytes, entry.kept_bytes
+        return command.output.total_bytes, command.output.kept_bytes
+
+
+def _input(request: CallRequest) -> msgspec.Struct:
+    try:
+        return msgspec.convert(request.input, INPUTS[request.kind])
+    except msgspec.ValidationError as error:
+        raise Refused(Code.INVALID_REQUEST, f"the input of {request.kind.value}: {error}") from None
+
+
+def _check_ids(call_id: str, chat_id: str) -> None:
+    for name, value in (("call ID", call_id), ("chat_id", chat_id)):
+        if not 0 < len(value) <= ID_CHARACTERS_MAX:
+            raise Refused(Code.INVALID_REQUEST, f"a {name} has 1 to {ID_CHARACTERS_MAX} characters")
+
+
+def _ended(entry: Entry, state: CallState, **values: Any) -> Entry:
+    return msgspec.structs.replace(entry, **{"state": state, "ended_at": time.time(), **values})
+
+
+def _wall_ms(entry: Entry) -> int:
+    """By the clock of the machine, which may have been set back."""
+    ended_at = time.time() if entry.ended_at is None else entry.ended_at
+    return max(0, round(1000 * (ended_at - (entry.started_at or ended_at))))

@@ -1,0 +1,237 @@
+"""Files of the workspace: read, written, edited, as what runs in the sandbox could do it.
+
+Links are followed by the operating system, which has only the sandbox to follow them in. A file is put in its place
+whole: it is written beside it, and renamed. Several are edited all or none: all are written before one is renamed.
+Nothing but a regular file is opened for long: a pipe or a device would have no end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from chatcluster.workspace_wire import FILE_BYTES_MAX, Code, Edit, EditFiles, FileAnswer, FileEdits, WriteFile
+from chatcluster.workspaces.agent.names import Places, shown
+from chatcluster.workspaces.agent.refused import Refused, of_file
+
+EDITS_MAX = 100
+FILES_MAX = 100
+CHARACTER_BYTES_MAX = 4
+NEW_FILE_MODE = 0o644
+_CONTINUATION = bytes(range(0x80, 0xC0))
+
+
+def read(places: Places, path: str, offset: int, limit: int) -> FileAnswer:
+    """A piece of a file. Raises ``Refused``."""
+    found = places.find(path)
+    descriptor, status = _open(found, path)
+    try:
+        content = _read(descriptor, offset, min(limit, FILE_BYTES_MAX))
+    except OSError as error:
+        raise of_file(error, path) from None
+    finally:
+        os.close(descriptor)
+    size = max(status.st_size, offset + len(content))  # files of /proc have none
+    return FileAnswer(
+        path=shown(found), content=content, offset=offset, size_bytes=size, is_binary=not _is_text(content)
+    )
+
+
+def write(places: Places, wanted: WriteFile) -> dict[str, Any]:
+    """Put a file in its place. Raises ``Refused``."""
+    content = _content_of(wanted)
+    target = _target(places, wanted.path)
+    is_new = not os.path.lexists(target)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _Replacement(target, content).put()
+    except OSError as error:
+        raise of_file(error, wanted.path) from None
+    return {"path": shown(target), "bytes": len(content), "created": is_new}
+
+
+def edit(places: Places, wanted: EditFiles) -> dict[str, Any]:
+    """Carry out all edits. Raises ``Refused`` if one of them cannot be; then no file has changed."""
+    if not wanted.files:
+        raise Refused(Code.INVALID_REQUEST, "files is required")
+    if len(wanted.files) > FILES_MAX:
+        raise Refused(Code.TOO_MANY, f"more than {FILES_MAX} files at a time are not edited")
+    edited: dict[bytes, tuple[str, bytes, int]] = {}
+    for file in wanted.files:
+        target = _target(places, file.path)
+        before = edited[target] if target in edited else (file.path, _whole(target, file.path), 0)
+        content, replaced = _edited(before[1], file)
+        edited[target] = file.path, content, before[2] + replaced
+    _put_all([(target, path, content) for target, (path, content, _) in edited.items()])
+    return {
+        "files": [
+            {"path": shown(target), "bytes": len(content), "replaced": replaced}
+            for target, (_, content, replaced) in edited.items()
+        ]
+    }
+
+
+class _Replacement:
+    """A file beside the one whose place it will take, with the same mode. Raises ``OSError``."""
+
+    def __init__(self, target: bytes, content: bytes) -> None:
+        self._target = target
+        self._path = os.path.join(os.path.dirname(target), f".chatcluster-{secrets.token_hex(8)}".encode())
+        mode = _mode(target)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(descriptor, content)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        except BaseException:
+            self.drop()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def put(self) -> None:
+        try:
+            os.rename(self._path, self._target)
+        except OSError:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        os.unlink(self._path)
+
+
+def _put_all(files: list[tuple[bytes, str, bytes]]) -> None:
+    replacements: list[_Replacement] = []
+    for target, path, content in files:
+        try:
+            replacements.append(_Replacement(target, content))
+        except OSError as error:
+            for replacement in replacements:
+                replacement.drop()
+            raise of_file(error, path) from None
+    for replacement, (_, path, _) in zip(replacements, files, strict=True):
+        try:
+            replacement.put()
+        except OSError as error:
+            raise of_file(error, path) from None
+
+
+def _edited(content: bytes, file: FileEdits) -> tuple[bytes, int]:
+    """The content after all edits of a file, and how many places they changed."""
+    if not file.edits:
+        raise Refused(Code.INVALID_REQUEST, f"{file.path}: edits is required")
+    if len(file.edits) > EDITS_MAX:
+        raise Refused(Code.TOO_MANY, f"{file.path}: more than {EDITS_MAX} edits at a time are not made")
+    if not _is_text(content):
+        raise Refused(Code.NOT_TEXT, f"{file.path} is binary: write it anew, or change it by a command")
+    replaced = 0
+    for number, wanted in enumerate(file.edits, start=1):
+        content, count = _replaced(content, wanted, f"{file.path}: edit {number}")
+        replaced += count
+        if len(content) > FILE_BYTES_MAX:
+            raise Refused(Code.TOO_LARGE, f"{file.path} would have more than {FILE_BYTES_MAX} bytes")
+    return content, replaced
+
+
+def _replaced(content: bytes, wanted: Edit, where: str) -> tuple[bytes, int]:
+    search, replace = wanted.search.encode(), wanted.replace.encode()
+    if not search:
+        raise Refused(Code.INVALID_REQUEST, f"{where}: search is empty")
+    count = content.count(search)
+    if count == 0:
+        raise Refused(Code.NO_MATCH, f"{where}: its search text is not in the file; read the file again")
+    if count > 1 and not wanted.replace_all:
+        raise Refused(Code.NOT_UNIQUE, f"{where}: its search text is there {count} times; give more of what is around")
+    if len(content) + count * (len(replace) - len(search)) > FILE_BYTES_MAX:
+        raise Refused(Code.TOO_LARGE, f"{where}: the file would have more than {FILE_BYTES_MAX} bytes")
+    return content.replace(search, replace), count
+
+
+def _content_of(wanted: WriteFile) -> bytes:
+    if (wanted.content is None) == (wanted.content_base64 is None):
+        raise Refused(Code.INVALID_REQUEST, "either content or content_base64 is required")
+    content = wanted.content.encode() if wanted.content is not None else wanted.content_base64 or b""
+    if len(content) > FILE_BYTES_MAX:
+        raise Refused(Code.TOO_LARGE, f"{wanted.path}: a file has {FILE_BYTES_MAX} bytes at most here")
+    return content
+
+
+def _target(places: Places, path: str) -> bytes:
+    """What a path leads to: the file behind a link is what is replaced, and not the link."""
+    found = places.find(path)
+    if found.endswith(b"/"):
+        raise Refused(Code.NOT_A_FILE, f"{path} is the path of a directory")
+    target = os.path.realpath(found)
+    if os.path.lexists(target) and not stat.S_ISREG(_asked(os.lstat, target, path).st_mode):
+        raise Refused(Code.NOT_A_FILE, f"{path} is not a regular file")
+    return target
+
+
+def _asked(ask: Callable[[bytes], os.stat_result], found: bytes, path: str) -> os.stat_result:
+    try:
+        return ask(found)
+    except OSError as error:
+        raise of_file(error, path) from None
+
+
+def _whole(target: bytes, path: str) -> bytes:
+    descriptor, status = _open(target, path)
+    try:
+        if status.st_size > FILE_BYTES_MAX:
+            raise Refused(Code.TOO_LARGE, f"{path} has more than {FILE_BYTES_MAX} bytes: change it by a command")
+        return _read(descriptor, 0, FILE_BYTES_MAX)
+    except OSError as error:
+        raise of_file(error, path) from None
+    finally:
+        os.close(descriptor)
+
+
+def _open(found: bytes, path: str) -> tuple[int, os.stat_result]:
+    """A regular file, for reading."""
+    try:
+        descriptor = os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise of_file(error, path) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise Refused(Code.NOT_A_FILE, f"{path} is {kind}")
+    return descriptor, status
+
+
+def _read(descriptor: int, offset: int, limit: int) -> bytes:
+    pieces = []
+    while limit > 0 and (piece := os.pread(descriptor, limit, offset)):
+        pieces.append(piece)
+        offset += len(piece)
+        limit -= len(piece)
+    return b"".join(pieces)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _mode(target: bytes) -> int:
+    try:
+        return stat.S_IMODE(os.stat(target).st_mode)
+    except FileNotFoundError:
+        return NEW_FILE_MODE
+
+
+def _is_text(content: bytes) -> bool:
+    """UTF-8 without a zero byte. A piece may begin and end within a character."""
+    head = content[: CHARACTER_BYTES_MAX - 1]
+    begin = len(head) - len(head.lstrip(_CONTINUATION))
+    try:
+        content[begin:].decode()
+    except UnicodeDecodeError as error:
+        is_cut = error.reason == "unexpected end of data" and len(content) - begin - error.start < CHARACTER_BYTES_MAX
+        return is_cut and b"\0" not in content
+    return b"\0" not in content

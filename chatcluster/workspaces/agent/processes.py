@@ -1,0 +1,149 @@
+"""Processes of the sandbox: begun, ended, reaped.
+
+The agent is process 1, or a subreaper where it runs without a sandbox, so every orphan becomes its child. One task
+waits for all children; nothing else does. A command has a session and a process group of its own, no input, and both
+outputs on one pipe. It is the first that memory is taken from when there is none left.
+
+To end a call: TERM to all of its processes; after ``GRACE_SECONDS`` KILL, again and again until none is left, as each
+may have made others in the meantime, for ``KILL_SECONDS_MAX`` at most.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from chatcluster.workspaces.agent.census import MARK, look, members
+
+GRACE_SECONDS = 0.5
+KILL_SECONDS_MAX = 3.0
+LOOK_SECONDS = 0.02
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+
+EXPENDABLE = ("/bin/sh", "-c", '{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"', "sh")
+
+
+class Child:
+    """A process that was begun here. ``status`` is what ``waitpid`` says of it, once it has ``ended``."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.ended = trio.Event()
+        self.status = 0
+
+    @property
+    def exit_code(self) -> int | None:
+        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
+
+    @property
+    def signal(self) -> int | None:
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+
+
+class Processes:
+    def __init__(self) -> None:
+        self._children: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
+        self._calls_by_session: dict[int, int] = {}
+        self._began_ticks: dict[int, int] = {}
+        """When each call began, in the machine's ticks."""
+
+    def begin(
+        self,
+        argv: Sequence[str | bytes],
+        *,
+        directory: bytes,
+        environment: Mapping[str, str],
+        call: int,
+        output: int,
+        errors: int = subprocess.STDOUT,
+    ) -> Child:
+        """Run a program as the call, or for it. Raises ``OSError`` and ``ValueError`` if it cannot be."""
+        process = subprocess.Popen(
+            [*EXPENDABLE, *argv],
+            cwd=directory,
+            env={MARK: str(call), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+        seen = look(process.pid)
+        child = Child(process.pid)
+        self._began_ticks[call] = seen.started_ticks if seen else 0
+        self._children[process.pid] = child, process
+        self._calls_by_session[process.pid] = call
+        return child
+
+    async def reap(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take note of every child that ends, for ever."""
+        with trio.open_signal_receiver(signal.SIGCHLD) as signals:
+            task_status.started()
+            async for _ in signals:
+                self._reap_all()
+
+    def _reap_all(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (begun := self._children.pop(pid, None)) is not None:
+                child, process = begun
+                process.returncode = child.status = status  # its own wait would find nobody
+                child.ended.set()
+
+    def members(self, call: int) -> list[int]:
+        """The processes that end with the call. None, if it was not begun by this agent."""
+        began = self._began_ticks.get(call)
+        return [] if began is None else members(call, self._calls_by_session, began)
+
+    def signal_all(self, call: int, number: int) -> int:
+        """Send a signal to all processes of a call, and say how many there are."""
+        found = self.members(call)
+        for pid in found:
+            self._send(pid, number)
+        return len(found)
+
+    async def end(self, call: int) -> None:
+        """End all processes of a call."""
+        if not self.signal_all(call, signal.SIGTERM):
+            return
+        await self._wait_for_none(call, None, GRACE_SECONDS)
+        await self._wait_for_none(call, signal.SIGKILL, KILL_SECONDS_MAX)
+
+    async def _wait_for_none(self, call: int, number: int | None, seconds_max: float) -> None:
+        """Until the call has no process any more; meanwhile each that is found gets the signal."""
+        deadline = trio.current_time() + seconds_max
+        while (found := self.members(call)) and trio.current_time() < deadline:
+            for pid in found if number is not None else ():
+                self._send(pid, number or 0)
+            await trio.sleep(LOOK_SECONDS)
+
+    def kill_group(self, child: Child) -> None:
+        """At once, and only what is in the group that it was begun in."""
+        if child.pid in self._children:
+            os.killpg(child.pid, signal.SIGKILL)
+
+    def _send(self, pid: int, number: int) -> None:
+        """To the whole group where the process leads one: that is one step, which no fork can slip through."""
+        try:
+            if number == signal.SIGKILL and pid in self._calls_by_session and pid in self._children:
+                os.killpg(pid, number)
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def become_parent_of_orphans() -> None:
+    """Also where this is not process 1; and nobody in the sandbox may look into this process."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for option, value in ((PR_SET_CHILD_SUBREAPER, 1), (PR_SET_DUMPABLE, 0)):
+        if prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"prctl {option}")

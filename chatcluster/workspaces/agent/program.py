@@ -1,0 +1,132 @@
+"""The program: its arguments, and the order in which it begins and ends.
+
+ledger ⊃ reaper ⊃ calls ⊃ server. ``POST /stop`` ends what runs, says so in the ledger, and ends the agent. No signal
+does, as what runs in the sandbox could send it: process 1 gets none from there that it has no handler for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import resource
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from chatcluster.workspaces.agent.calls import Calls
+from chatcluster.workspaces.agent.ledger import Ledger
+from chatcluster.workspaces.agent.names import Places
+from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
+from chatcluster.workspaces.agent.routes import Routes
+from chatcluster.workspaces.agent.server import Server, listen
+
+SOCKET_NAME = "agent.sock"
+ALIVE_NAME = "alive"
+ALIVE_SECONDS = 1.0
+LOCK_NAME = "lock"
+LOCK_SECONDS = 3.0
+LOCK_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Arguments:
+    state: Path
+    home: bytes
+    work: bytes
+    output_bytes_max: int
+    processes_max: int
+    open_files_max: int
+    file_bytes_max: int
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse(argv)
+    try:
+        _limit(arguments)
+        become_parent_of_orphans()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        trio.run(run, arguments)
+    except (OSError, ValueError, sqlite3.Error) as error:
+        sys.exit(f"Error: the agent cannot run: {error}")
+
+
+def parse(argv: Sequence[str] | None) -> Arguments:
+    parser = argparse.ArgumentParser(
+        prog="python -m chatcluster.workspaces.agent", description="The agent of a workspace."
+    )
+    parser.add_argument("--state", type=Path, required=True, help="directory of its socket and its ledger")
+    parser.add_argument("--home", type=os.fsencode, required=True, help="home directory of what it runs")
+    parser.add_argument("--work", type=os.fsencode, required=True, help="working directory of what it runs")
+    parser.add_argument("--output-bytes-max", type=int, default=10 << 20, help="kept of the output of one call")
+    parser.add_argument("--processes-max", type=int, default=0, help="processes and threads; 0: as it is")
+    parser.add_argument("--open-files-max", type=int, default=0, help="of one process; 0: as it is")
+    parser.add_argument("--file-bytes-max", type=int, default=0, help="of one file that is written; 0: as it is")
+    return Arguments(**vars(parser.parse_args(argv)))
+
+
+async def run(arguments: Arguments) -> None:
+    """Until it is stopped. Raises ``OSError`` and ``sqlite3.Error`` where it cannot begin."""
+    await _be_the_only_one(arguments.state)
+    ledger = Ledger(arguments.state)
+    processes = Processes()
+    places = Places(arguments.home, arguments.work)
+    alive = arguments.state / ALIVE_NAME
+    async with trio.open_nursery() as nursery:
+        calls = Calls(ledger, processes, places, nursery, output_bytes_max=arguments.output_bytes_max)
+        calls.recover(_last_seen(alive))
+        await nursery.start(processes.reap)
+        nursery.start_soon(_stay_alive, alive)
+        routes = Routes(calls, processes, places, has_desktop=False)
+        listener = listen(arguments.state / SOCKET_NAME)
+        nursery.start_soon(partial(trio.serve_listeners, Server(routes.answer).serve, [listener]))
+        await routes.stopped.wait()
+        nursery.cancel_scope.cancel()
+    ledger.close()
+
+
+async def _be_the_only_one(state: Path) -> None:
+    """One agent before this one may be about to end; another one that stays is an error. Held until this one ends."""
+    lock = os.open(state / LOCK_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = trio.current_time() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if trio.current_time() > deadline:
+                raise OSError("another one has this ledger") from None
+            await trio.sleep(LOCK_LOOK_SECONDS)
+        else:
+            return
+
+
+def _limit(arguments: Arguments) -> None:
+    """Of this process and all that it begins."""
+    wanted = {
+        resource.RLIMIT_NPROC: arguments.processes_max,
+        resource.RLIMIT_NOFILE: arguments.open_files_max,
+        resource.RLIMIT_FSIZE: arguments.file_bytes_max,
+    }
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, value in wanted.items():
+        if value:
+            resource.setrlimit(limit, (value, value))
+
+
+async def _stay_alive(path: Path) -> None:
+    """The last sign of life is what the next agent knows of this one's end."""
+    while True:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.utime(path)
+        await trio.sleep(ALIVE_SECONDS)
+
+
+def _last_seen(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else time.time()

@@ -1,0 +1,136 @@
+"""HTTP/1.1 on the agent's socket: requests, bounded in size, number and time; answers of JSON.
+
+Only who is outside of the sandbox is served: a process inside has an ID here, and its own agent is not its to ask.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import h11
+import msgspec
+import trio
+
+from chatcluster.workspace_wire import BODY_BYTES_MAX, Code, Refusal
+from chatcluster.workspaces.agent.refused import Refused
+
+CONNECTIONS_MAX = 64
+REQUEST_SECONDS_MAX = 30.0
+ANSWER_SECONDS_MAX = 30.0
+RECEIVE_BYTES = 64 << 10
+HEADER_BYTES_MAX = 32 << 10
+BACKLOG = 128
+
+
+class Request(NamedTuple):
+    method: str
+    path: tuple[str, ...]
+    """Its pieces, unquoted."""
+    query: dict[str, str]
+    body: bytes
+
+
+Answerer = Callable[[Request], Awaitable[msgspec.Struct]]
+
+
+def listen(path: Path) -> trio.SocketListener:
+    """In the place of a socket that an agent before this one left. Raises ``OSError``."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listening.bind(f"/proc/self/fd/{directory}/{path.name}")  # a path may be longer than an address
+    finally:
+        os.close(directory)
+    os.chmod(path, 0o600)
+    listening.listen(BACKLOG)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+
+class Server:
+    def __init__(self, answer: Answerer) -> None:
+        self._answer = answer
+        self._places = trio.CapacityLimiter(CONNECTIONS_MAX)
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """One connection."""
+        if _is_inside(stream):
+            await stream.aclose()
+            return
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
+        async with stream, self._places:
+            try:
+                while connection.our_state is h11.IDLE and await self._serve_one(connection, stream):
+                    connection.start_next_cycle()
+            except (trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError):
+                return  # whoever asked is gone, or speaks something else
+
+    async def _serve_one(self, connection: h11.Connection, stream: trio.SocketStream) -> bool:
+        """One request. False, if the connection ends after it."""
+        try:
+            with trio.fail_after(REQUEST_SECONDS_MAX):
+                request = await _received(connection, stream)
+            if request is None:
+                return False
+            status, answer = 200, await self._answer(request)
+        except Refused as refused:
+            status, answer = refused.status, Refusal(code=refused.code, message=refused.message)
+        await _send(connection, stream, status, msgspec.json.encode(answer))
+        return connection.our_state is h11.DONE and connection.their_state is h11.DONE
+
+
+async def _received(connection: h11.Connection, stream: trio.SocketStream) -> Request | None:
+    """The next request; None if there is none. Raises ``Refused`` for one that is too large or malformed."""
+    head: h11.Request | None = None
+    body = bytearray()
+    while True:
+        match connection.next_event():
+            case h11.NEED_DATA:
+                if connection.they_are_waiting_for_100_continue:
+                    await stream.send_all(
+                        connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
+                    )
+                connection.receive_data(bytes(await stream.receive_some(RECEIVE_BYTES)))
+            case h11.Request() as event:
+                head = event
+            case h11.Data(data=data):
+                body += data
+                if len(body) > BODY_BYTES_MAX:
+                    raise Refused(Code.TOO_LARGE, f"a request has {BODY_BYTES_MAX} bytes at most")
+            case h11.EndOfMessage():
+                return None if head is None else _request(head, bytes(body))
+            case _:
+                return None
+
+
+def _request(head: h11.Request, body: bytes) -> Request:
+    try:
+        parts = urlsplit(head.target.decode("ascii"))
+        path = tuple(unquote(piece, errors="strict") for piece in parts.path.split("/")[1:])
+        query = dict(parse_qsl(parts.query, keep_blank_values=True, errors="strict"))
+    except ValueError:
+        raise Refused(Code.INVALID_REQUEST, "the target of the request is malformed") from None
+    return Request(head.method.decode("ascii"), path, query, body)
+
+
+async def _send(connection: h11.Connection, stream: trio.SocketStream, status: int, content: bytes) -> None:
+    headers = [("content-type", "application/json"), ("content-length", str(len(content)))]
+    data = connection.send(h11.Response(status_code=status, headers=headers)) or b""
+    data += connection.send(h11.Data(content)) or b""
+    connection.send(h11.EndOfMessage())
+    with trio.fail_after(ANSWER_SECONDS_MAX):
+        await stream.send_all(data)
+
+
+def _is_inside(stream: trio.SocketStream) -> bool:
+    """Whether the peer is a process of the sandbox: those outside have no ID in it, and theirs is told as 0."""
+    if os.getpid() != 1:
+        return False
+    pid, _, _ = struct.unpack("3i", stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return bool(pid != 0)

@@ -1,0 +1,292 @@
+"""Workspaces as sandboxes on this machine: bubblewrap, no container engine.
+
+A workspace is a directory: its disk, the agent's ledger, and nothing else, so it is there as long as that is. Its
+sandbox is a child of this process and ends with it (``sandbox.py``); the ledger tells the next one what was under way.
+
+What is done to one workspace is done in turn; workspaces do not wait for each other. Each deed may be repeated.
+
+What happens on failure: a sandbox whose agent does not answer in time is ended, and ``SandboxFailed`` has the end of
+what it said. One that ends by itself is ``failed`` until it is started again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from chatcluster.ports.workspace import SandboxState, SandboxStatus, Workspace, WorkspaceSpec
+from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, WorkspaceUnreachable
+from chatcluster.workspaces import cgroups, disks
+from chatcluster.workspaces.agent_client import over_unix
+from chatcluster.workspaces.interpreter import Interpreter, compile_agent, find_interpreter, is_open_to_all, library
+from chatcluster.workspaces.sandbox import Place, bubblewrap, can_sandbox, write_etc
+
+SOCKET_NAME = "agent.sock"
+START_SECONDS = 15.0
+STOP_SECONDS = 4.0
+LOOK_SECONDS = 0.01
+REMOVE_SECONDS = 120.0
+SAID_BYTES_MAX = 4 << 10
+FIRST_USER_ID = 1_000_000
+USER_IDS = 1 << 20
+
+UIDS_MISSING = "owners are not kept apart by user IDs: that takes root, and a directory and packages that all can read"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+@dataclass
+class _Sandbox:
+    """One that was started; ``process`` is bubblewrap."""
+
+    process: subprocess.Popen[bytes]
+    said: Path
+    group: cgroups.Group
+
+
+class ProcessProvider:
+    """``WorkspaceProvider``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._mark = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+        """Control groups of other providers on this machine may be for workspaces of the same name."""
+        self._sandboxes: dict[str, _Sandbox] = {}
+        self._ends: dict[str, str] = {}
+        """How those ended that ended by themselves."""
+        self._turns: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
+        self._interpreter, self._has_users = _choose_interpreter(root)
+
+    @property
+    def unbounded(self) -> tuple[str, ...]:
+        """What cannot be kept on this machine, a sentence each."""
+        found = list(cgroups.hierarchies().missing)
+        if not disks.can_mount():
+            found.append(disks.DISK_MISSING)
+        if not self._has_users:
+            found.append(UIDS_MISSING)
+        return tuple(found)
+
+    async def create(self, spec: WorkspaceSpec) -> None:
+        async with self._turns[spec.workspace_id]:
+            await self._create(spec)
+
+    async def start(self, spec: WorkspaceSpec) -> None:
+        if (missing := can_sandbox()) is not None:
+            raise SandboxMissing(missing)
+        async with self._turns[spec.workspace_id]:
+            self._look()
+            if spec.workspace_id not in self._sandboxes:
+                await self._create(spec)
+                await self._start(spec)
+
+    async def stop(self, workspace_id: str) -> None:
+        async with self._turns[workspace_id]:
+            await self._stop(workspace_id)
+
+    async def delete(self, workspace_id: str) -> None:
+        async with self._turns[workspace_id]:
+            await self._stop(workspace_id)
+            self._ends.pop(workspace_id, None)
+            await _remove(self._place(workspace_id).directory)
+        del self._turns[workspace_id]
+
+    async def status(self, workspace_id: str) -> SandboxStatus:
+        self._look()
+        if workspace_id in self._sandboxes:
+            return SandboxStatus(state=SandboxState.RUNNING, unbounded=self.unbounded)
+        if (end := self._ends.get(workspace_id)) is not None:
+            return SandboxStatus(state=SandboxState.FAILED, message=end)
+        is_there = self._place(workspace_id).state.is_dir()
+        return SandboxStatus(state=SandboxState.STOPPED if is_there else SandboxState.ABSENT)
+
+    def connect(self, workspace_id: str) -> Workspace:
+        return over_unix(self.socket_path(workspace_id))
+
+    def socket_path(self, workspace_id: str) -> Path:
+        """Where its agent listens while it runs."""
+        return self._place(workspace_id).state / SOCKET_NAME
+
+    async def stop_all(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for workspace_id in list(self._sandboxes):
+                nursery.start_soon(self.stop, workspace_id)
+
+    def _place(self, workspace_id: str) -> Place:
+        if not _NAME.fullmatch(workspace_id):
+            raise SandboxFailed(f"{workspace_id!r} is no ID of a workspace")
+        return Place(self._root / workspace_id)
+
+    async def _create(self, spec: WorkspaceSpec) -> None:
+        place = self._place(spec.workspace_id)
+        try:
+            for directory in (place.directory, place.state, place.directory / "disk"):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            if disks.can_mount() and not place.image.exists() and not place.work.exists():
+                await trio.to_thread.run_sync(disks.make_image, place.image, spec.limits.disk_bytes)
+            write_etc(place)
+            if (user := self._user_id(spec)) is not None:
+                place.directory.chmod(0o711)
+                place.etc.chmod(0o755)
+                os.chown(place.state, user, user)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SandboxFailed(f"the place of the workspace cannot be made: {error}") from None
+
+    async def _start(self, spec: WorkspaceSpec) -> None:
+        place = self._place(spec.workspace_id)
+        self._ends.pop(spec.workspace_id, None)
+        try:
+            sandbox = self._begin(spec, place)
+        except OSError as error:
+            raise SandboxFailed(f"the sandbox cannot be started: {error}") from None
+        self._sandboxes[spec.workspace_id] = sandbox
+        try:
+            with trio.fail_after(START_SECONDS):
+                await self._wait_for_agent(spec.workspace_id)
+        except trio.TooSlowError:
+            await self._stop(spec.workspace_id)
+            raise SandboxFailed(
+                f"the agent did not answer within {START_SECONDS:g} seconds: {_said(sandbox)}"
+            ) from None
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await self._stop(spec.workspace_id)
+            raise
+
+    async def _wait_for_agent(self, workspace_id: str) -> None:
+        """Until it answers. Raises ``SandboxFailed`` if there is nobody any more who could."""
+        while workspace_id in self._sandboxes:
+            with suppress(WorkspaceUnreachable):
+                await self.connect(workspace_id).status()
+                return
+            await trio.sleep(LOOK_SECONDS)
+            self._look()
+        raise SandboxFailed(self._ends[workspace_id])
+
+    def _begin(self, spec: WorkspaceSpec, place: Place) -> _Sandbox:
+        (place.state / SOCKET_NAME).unlink(missing_ok=True)
+        group = cgroups.make_group(
+            f"{spec.workspace_id}.{self._mark}",
+            memory_bytes=spec.limits.memory_bytes,
+            processes_max=spec.limits.processes_max,
+        )
+        said = place.directory / "said"
+        with said.open("wb") as output:
+            process = subprocess.Popen(
+                self._command(spec, place, group),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                start_new_session=True,
+            )
+        return _Sandbox(process, said, group)
+
+    def _command(self, spec: WorkspaceSpec, place: Place, group: cgroups.Group) -> list[str]:
+        user = self._user_id(spec)
+        has_image = place.image.exists()
+        launch = ["/bin/sh", str(Path(__file__).with_name("launch.sh")), str(place.directory)]
+        launch += ["" if user is None else str(user), str(place.image) if has_image else ""]
+        launch += [*map(str, group.entrances), "--", *bubblewrap(spec, place, self._interpreter)]
+        return disks.in_own_mounts(launch) if has_image else launch
+
+    async def _stop(self, workspace_id: str) -> None:
+        """The agent ends what runs and says so in its ledger; then, or after a while, all ends."""
+        self._look()
+        sandbox = self._sandboxes.get(workspace_id)
+        if sandbox is None:
+            return
+        with trio.move_on_after(STOP_SECONDS), suppress(WorkspaceUnreachable):
+            await over_unix(self.socket_path(workspace_id)).stop()
+            await _wait(sandbox.process)
+        if sandbox.process.poll() is None:
+            sandbox.process.kill()
+            with trio.CancelScope(shield=True):
+                await _wait(sandbox.process)
+        self._forget(workspace_id)
+
+    def _look(self) -> None:
+        """Take note of those that ended by themselves."""
+        for workspace_id, sandbox in list(self._sandboxes.items()):
+            if (code := sandbox.process.poll()) is not None:
+                self._ends[workspace_id] = f"the sandbox ended ({code}): {_said(sandbox)}"
+                self._forget(workspace_id)
+
+    def _forget(self, workspace_id: str) -> None:
+        self._sandboxes.pop(workspace_id).group.remove()
+
+    def _user_id(self, spec: WorkspaceSpec) -> int | None:
+        """The same for all workspaces of an owner."""
+        if not self._has_users:
+            return None
+        digest = hashlib.sha256(spec.owner_id.encode()).digest()
+        return FIRST_USER_ID + int.from_bytes(digest[:4]) % USER_IDS
+
+
+@asynccontextmanager
+async def open_process_provider(root: Path) -> AsyncIterator[ProcessProvider]:
+    """Workspaces below ``root``. On leaving, all of them are stopped. Raises ``SandboxMissing`` and ``OSError``."""
+    if (missing := can_sandbox()) is not None:
+        raise SandboxMissing(missing)
+    provider = ProcessProvider(_prepared(root))
+    try:
+        yield provider
+    finally:
+        with trio.CancelScope(shield=True):
+            await provider.stop_all()
+
+
+def _prepared(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        root.chmod(0o711)
+    compile_agent()
+    return root.resolve()
+
+
+def _choose_interpreter(root: Path) -> tuple[Interpreter, bool]:
+    """The interpreter, and whether each owner can have a user ID."""
+    if os.geteuid() == 0 and all(is_open_to_all(path) for path, _ in library()) and _leads_all_to(root):
+        found = find_interpreter(readable_by_all=True)
+        if found is not None:
+            return found, True
+    found = find_interpreter(readable_by_all=False)
+    assert found is not None, "this process's own interpreter is always there"
+    return found, False
+
+
+def _leads_all_to(root: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in (root, *root.parents))
+
+
+async def _wait(process: subprocess.Popen[bytes]) -> None:
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _said(sandbox: _Sandbox) -> str:
+    with sandbox.said.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - SAID_BYTES_MAX))
+        return " ".join(file.read().decode("utf-8", "replace").split()) or "it said nothing"
+
+
+async def _remove(directory: Path) -> None:
+    """With all that is in it, however deep. What is there belongs to strangers; links are not followed."""
+    command = ["rm", "-rf", "--one-file-system", "--", str(directory)]
+    with trio.move_on_after(REMOVE_SECONDS):
+        removed = await trio.run_process(command, check=False, capture_stderr=True)
+        if removed.returncode == 0:
+            return
+    raise SandboxFailed(f"{directory} cannot be removed")

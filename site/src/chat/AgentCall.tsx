@@ -1,0 +1,150 @@
+import { useQuery } from "@tanstack/react-query";
+import { Bot, ChevronRight, CircleCheck, CircleStop, CircleX, Hourglass, LoaderCircle, Square } from "lucide-react";
+import { useState } from "react";
+import { useStickToBottom } from "use-stick-to-bottom";
+import { Link } from "wouter";
+import { type Chat, type ChatView, type Message, textOf } from "../client/index.ts";
+import { api } from "../server.ts";
+import { Button, buttonClass } from "../ui/Button.tsx";
+import { Notice } from "../ui/Notice.tsx";
+import { sayError } from "../ui/Toast.tsx";
+import { agentWords, fieldsIn, textIn, useAgent } from "./family.ts";
+import { Parts } from "./Message.tsx";
+import { useResults } from "./results.ts";
+import { ToolCall, type ToolCallProps } from "./ToolCall.tsx";
+
+/** A call by which a chat has another one work for it. What began an agent shows it; the others say whom they are about. */
+export default function AgentCall(props: ToolCallProps) {
+  const { call, answered } = props;
+  const result = answered?.result;
+  const asked = fieldsIn(call.arguments);
+  const told = fieldsIn(result && !result.is_error ? textIn(result.content) : "");
+  if (call.name === "spawn_agent" && told.chat_id) return <Agent id={told.chat_id} title={told.title} />;
+  const id = call.name === "spawn_agent" ? null : asked.chat_id;
+  return <Named {...props} id={id} title={told.title || asked.title} />;
+}
+
+function Named({ id, title, ...props }: ToolCallProps & { id: string | null; title: string }) {
+  const { data } = useQuery({
+    queryKey: ["chat", id],
+    queryFn: () => api.get<Chat>(`/chats/${id}`),
+    enabled: id !== null && !title,
+    retry: false,
+  });
+  return <ToolCall {...props} about={title || data?.title || ""} />;
+}
+
+const LOOKS = {
+  busy: { Icon: LoaderCircle, colour: "text-soft" },
+  good: { Icon: CircleCheck, colour: "text-good" },
+  bad: { Icon: CircleX, colour: "text-bad" },
+  warn: { Icon: Hourglass, colour: "text-warn" },
+  soft: { Icon: CircleStop, colour: "text-soft" },
+};
+
+/** An agent: how it is, and what it says, as it says it. It is open while it works, unless one chooses otherwise. */
+function Agent({ id, title }: { id: string; title: string }) {
+  const view = useAgent(id);
+  const { words, look } = agentWords(view);
+  const [chosen, choose] = useState<boolean | null>(null);
+  const isOpen = chosen ?? (look === "busy" || look === "warn");
+  const { Icon, colour } = LOOKS[look];
+  const name = view?.title || title || "Agent";
+  return (
+    <div className="my-2 rounded-xl border border-line bg-side text-sm">
+      <button
+        type="button"
+        aria-expanded={isOpen}
+        className="flex min-h-9 w-full items-center gap-2 rounded-xl px-3 py-1.5 text-left"
+        onClick={() => choose(!isOpen)}
+      >
+        <ChevronRight size={15} aria-hidden className={`shrink-0 text-soft ${isOpen ? "rotate-90" : ""}`} />
+        <Bot size={16} aria-hidden className="shrink-0 text-soft" />
+        <span className="foreign min-w-0 flex-1 truncate">
+          <span className="sr-only">Agent: </span>
+          {name}
+        </span>
+        <span className={`flex shrink-0 items-center gap-1 ${colour}`}>
+          <Icon size={15} aria-hidden className={Icon === LoaderCircle ? "turning" : ""} />
+          {words}
+        </span>
+      </button>
+      {isOpen && (
+        <div className="border-t border-line">
+          {view && <Work name={name} view={view} />}
+          <div className="flex flex-wrap gap-2 p-2">
+            <Link href={`/chats/${id}`} className={buttonClass("plain")}>
+              Open
+            </Link>
+            {look === "busy" && view?.status && <Stop id={id} name={name} />}
+          </div>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Stop({ id, name }: { id: string; name: string }) {
+  const stop = () => void api.post(`/chats/${id}/interrupt`).catch((error) => sayError("Stop", error));
+  return (
+    <Button look="plain" aria-label={`Stop ${name}`} onClick={stop}>
+      <Square size={13} aria-hidden fill="currentColor" />
+      Stop
+    </Button>
+  );
+}
+
+const MESSAGES_SHOWN = 30;
+
+/** What it was asked, and says. */
+function Work({ name, view }: { name: string; view: ChatView }) {
+  const { scrollRef, contentRef } = useStickToBottom({ initial: "instant", resize: "instant" });
+  const results = useResults(view);
+  const shown = view.messages.filter(({ role }) => role === "user" || role === "assistant");
+  const left = shown.length - MESSAGES_SHOWN;
+  return (
+    <section
+      ref={scrollRef}
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
+      tabIndex={0}
+      aria-label={`What ${name} does`}
+      className="max-h-80 overflow-y-auto px-3 py-2"
+    >
+      <div ref={contentRef} className="flex flex-col gap-1">
+        {left > 0 && <p className="text-soft">{left} earlier messages</p>}
+        {shown.slice(-MESSAGES_SHOWN).map((message) =>
+          message.role === "user" ? (
+            <Task key={message.id} message={message} />
+          ) : (
+            <div key={message.id}>
+              <Parts
+                parts={message.parts}
+                at={message.created_at}
+                results={results}
+                asked={view.asked}
+                isActive={view.status !== "waiting" && view.status !== "error"}
+              />
+            </div>
+          ),
+        )}
+        {view.preview.length > 0 && (
+          <div aria-busy aria-live="off">
+            <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
+          </div>
+        )}
+        {view.retry && <Notice tone="warn">The model failed ({view.retry.error}). It is tried again.</Notice>}
+        {view.status === "error" && (
+          <Notice tone="bad">It failed: {view.error?.message ?? "no reason is given"}</Notice>
+        )}
+      </div>
+    </section>
+  );
+}
+
+function Task({ message }: { message: Message }) {
+  return (
+    <p className="foreign max-h-24 overflow-hidden whitespace-pre-wrap border-l-2 border-line pl-3 text-soft">
+      {textOf(message.parts)}
+    </p>
+  );
+}

@@ -1,0 +1,49 @@
+/** The chat that is open, for what stands deep in it: its agents, and theirs. */
+
+import { createContext, useCallback, useContext, useSyncExternalStore } from "react";
+import type { ChatView, OpenChat, Part } from "../client/index.ts";
+
+export const Family = createContext<OpenChat | null>(null);
+
+const NEVER = () => () => {};
+
+/** An agent as the stream tells it; nothing of it is there before its first event. */
+export function useAgent(id: string | null): ChatView | null {
+  const chat = useContext(Family);
+  const now = useCallback(() => (id && chat?.agents.get().get(id)) || null, [chat, id]);
+  return useSyncExternalStore(chat?.agents.subscribe ?? NEVER, now);
+}
+
+export type AgentWords = { words: string; look: "busy" | "good" | "bad" | "warn" | "soft" };
+
+/** How an agent is, in words. */
+export function agentWords(view: ChatView | null): AgentWords {
+  if (!view?.status) return { words: "begins", look: "busy" };
+  if (view.archived) return { words: "closed", look: "soft" };
+  if (view.status === "requires_action") return { words: "waits for you", look: "warn" };
+  if (view.status === "error") return { words: "failed", look: "bad" };
+  if (view.status === "interrupting") return { words: "is being stopped", look: "busy" };
+  if (view.status !== "waiting") return { words: "at work", look: "busy" };
+  return view.turn?.outcome === "interrupted" ? { words: "stopped", look: "soft" } : { words: "done", look: "good" };
+}
+
+/** What a call for agents was answered, or was called with: the words of others, of which nothing need be true. */
+export function fieldsIn(json: string): { chat_id: string | null; title: string; error: string } {
+  let found: Record<string, unknown> = {};
+  try {
+    const value: unknown = JSON.parse(json);
+    if (typeof value === "object" && value !== null) found = value as Record<string, unknown>;
+  } catch {
+    // it is still being written, or is no JSON
+  }
+  const text = (name: string) => (typeof found[name] === "string" ? (found[name] as string) : "");
+  return { chat_id: ID.test(text("chat_id")) ? text("chat_id") : null, title: text("title"), error: text("error") };
+}
+
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The text of a result, as JSON is in it. */
+export function textIn(content: string | readonly Part[]): string {
+  if (typeof content === "string") return content;
+  return content.map((part) => (part.type === "text" ? part.text : part.type === "json" ? part.json : "")).join("");
+}

@@ -1,0 +1,244 @@
+"""Vercel's AI SDK, versions 6 and 7, unmodified, against replicas of real processes that are killed (P1, P3, P4).
+
+What a page ends up with is what the history says, part by part.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import pytest
+import trio
+from cluster_processes import Cluster, Process
+from node_clients import NodeClient, node_client, prepared_node
+
+pytestmark = pytest.mark.cluster
+
+VERSIONS = ("ai6", "ai7")
+WEATHER = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+
+
+@pytest.fixture
+async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(3, sse_heartbeat_seconds=3600)
+    yield cluster
+    await cluster.aclose()
+
+
+async def with_each_version(cluster: Cluster, *scenes: Callable[[Cluster, NodeClient], Awaitable[None]]) -> None:
+    """Scenes of a page, one after the other, with both versions of the SDK at once."""
+
+    async def run(package: str) -> None:
+        async with node_client("ai_sdk.mjs", package) as page:
+            for scene in scenes:
+                await scene(cluster, page)
+
+    await trio.to_thread.run_sync(prepared_node)
+    async with trio.open_nursery() as nursery:
+        for package in VERSIONS:
+            nursery.start_soon(run, package)
+
+
+def words(count: int) -> str:
+    return "".join(f"w{number} " for number in range(count))
+
+
+class Site:
+    """Where a page asks: one replica, and another one to come back to."""
+
+    def __init__(self, cluster: Cluster, one: int = 0, other: int = 1, chat: str | None = None) -> None:
+        self.cluster = cluster
+        self.chat = chat or f"chat/{uuid4().hex}"
+        self.order: dict[str, Any] = {
+            "id": self.chat,
+            "url": cluster.replicas[one].url,
+            "other": cluster.replicas[other].url,
+            "token": cluster.token,
+        }
+
+    async def get(self, path: str) -> Any:
+        alive = next(one for one in self.cluster.replicas if one.process.poll() is None)
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {self.cluster.token}"}) as client:
+            return (await client.get(f"{alive.url}{path}")).json()
+
+    async def history(self) -> list[Any]:
+        found: list[Any] = (await self.get(f"/api/ai/chat/{quote(self.chat, safe='')}"))["messages"]
+        return found
+
+    async def is_as_history_says(self, outcome: Any) -> None:
+        """All parts, but for what only a page knows: its own IDs of what its user said."""
+        told = [(one["role"], [plain(part) for part in one["parts"]]) for one in outcome["messages"]]
+        history = await self.history()
+        assert told == [(one["role"], one["parts"]) for one in history]
+        answers = [one["id"] for one in outcome["messages"] if one["role"] == "assistant"]
+        assert answers == [one["id"] for one in history if one["role"] == "assistant"]
+
+
+def plain(part: Any) -> Any:
+    """Without what the client keeps of a part besides what it says."""
+    kept = ("type", "text", "state", "toolName", "toolCallId", "input", "output", "errorText", "providerExecuted")
+    named = {key: part[key] for key in kept if part.get(key) is not None}
+    if named["type"] == "text" and "state" not in part:
+        return {"type": "text", "text": part["text"]}
+    return named
+
+
+async def it_asks_is_answered_and_asks_again(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster)
+    first = await page("send", text="hi [[tokens=24 reasoning=5]]", **site.order)
+    assert (first["status"], first["error"], first["text"]) == ("ready", None, words(24))
+    assert [part["type"] for part in first["messages"][1]["parts"]] == ["step-start", "reasoning", "text"]
+    await site.is_as_history_says(first)
+    only_last = {**site.order, "messages": first["messages"], "onlyLast": True}
+    second = await page("send", text="[[tokens=3]]", **only_last)
+    await site.is_as_history_says(second)
+    assert (await page("resume", **{**site.order, "messages": second["messages"]}))["messages"] == second["messages"]
+    nothing = await page("resume", **Site(cluster).order)
+    assert (nothing["status"], nothing["error"], nothing["messages"]) == ("ready", None, [])
+
+
+async def a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster)
+    again = await page("reload", text="[[tokens=60 tps=40]]", **site.order)
+    assert (again["stoppedAs"], again["status"], again["text"]) == ("ready", "ready", words(60))
+    assert len(again["before"]) == len(again["messages"]) == 2
+    await site.is_as_history_says(again)
+
+
+async def only_the_route_to_stop_stops(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster)
+    stopped = await page("stop", text="[[tokens=400 tps=40]]", **site.order)
+    assert (stopped["answer"], stopped["status"], stopped["error"]) == ({"success": True}, "ready", None)
+    assert words(400).startswith(stopped["text"])
+    assert stopped["text"] != words(400)
+    await site.is_as_history_says(stopped)
+
+
+async def an_answer_is_asked_for_anew_and_a_question_is_changed(cluster: Cluster, page: NodeClient) -> None:
+    site, other = Site(cluster), Site(cluster)
+    again = await page("regenerate", text="[[tokens=4]]", **site.order)
+    assert (again["text"], len(again["messages"])) == (words(4), 2)
+    assert again["messages"][1]["id"] != again["first"][1]["id"]
+    await site.is_as_history_says(again)
+    changed = await page("edit", text="[[tokens=2]]", changed="[[tokens=6]]", **other.order)
+    assert (changed["text"], len(changed["messages"])) == (words(6), 2)
+    await other.is_as_history_says(changed)
+
+
+async def an_error_is_one(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster)
+    failed = await page("send", text="[[fail=401]]", **site.order)
+    assert failed["status"] == "error"
+    assert "401" in failed["error"]
+    wrong = await page("send", text="x", **{**site.order, "token": "ccl_wrong"})
+    assert (wrong["status"], "invalid_token" in wrong["error"]) == ("error", True)
+    refused = await page("send", text=" ", **Site(cluster).order)
+    assert "content must not be empty" in refused["error"]
+    busy = Site(cluster)
+    first = await page("reload", text="[[tokens=100 tps=50]]", **{**busy.order, "other": "http://127.0.0.1:9"})
+    assert first["status"] == "error"
+    second = await page("send", text="and?", **busy.order)
+    assert "chat_busy" in second["error"]
+
+
+async def its_own_tool_is_called_and_the_turn_goes_on(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster)
+    told = await page(
+        "clientTool",
+        text='[[call=get_weather {"city": "Oslo"}]]',
+        output={"degrees": 12},
+        body={"tools": [WEATHER]},
+        **site.order,
+    )
+    assert (told["called"], told["status"], told["error"]) == (["get_weather"], "ready", None)
+    assert '"degrees":12' in told["text"].replace(" ", "")
+    await site.is_as_history_says(told)
+
+
+async def the_clusters_tools_are_shown_as_they_run(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster)
+    asked = '[[call=spawn_agent {"prompt": "[[tokens=3]]"}]] [[step=2 call=wait_agent {"chat_id": "$agent1"}]]'
+    told = await page("send", text=asked, **site.order)
+    assert (told["status"], told["error"]) == ("ready", None)
+    tools = [part["toolName"] for part in told["messages"][1]["parts"] if part["type"] == "dynamic-tool"]
+    assert tools == ["spawn_agent", "wait_agent"]
+    await site.is_as_history_says(told)
+
+
+async def a_stream_is_as_its_readers_expect(cluster: Cluster, _: NodeClient) -> None:
+    """No field but data, each a JSON object, one terminal chunk, and the end behind it."""
+    for text, end in (("[[tokens=5]]", "finish"), ("[[fail=401]]", "error")):
+        message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {cluster.token}"}) as client:
+            url = f"{cluster.replicas[0].url}/api/ai/chat"
+            answer = await client.post(url, json={"id": uuid4().hex, "message": message})
+        assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
+        lines = [line for line in answer.text.split("\n") if line and not line.startswith(":")]
+        assert all(line.startswith("data: ") for line in lines), lines
+        assert lines[-1] == "data: [DONE]"
+        kinds = [json.loads(line[6:])["type"] for line in lines[:-1]]
+        assert (kinds[0], kinds[-1]) == ("start", end)
+        assert not {"finish", "error", "abort"} & set(kinds[:-1])
+
+
+async def test_what_a_page_does_with_the_sdk_it_does_here(cluster: Cluster) -> None:
+    await with_each_version(
+        cluster,
+        it_asks_is_answered_and_asks_again,
+        a_reload_in_mid_answer_ends_up_with_all_of_it_and_doubles_nothing,
+        only_the_route_to_stop_stops,
+        an_answer_is_asked_for_anew_and_a_question_is_changed,
+        an_error_is_one,
+        its_own_tool_is_called_and_the_turn_goes_on,
+        the_clusters_tools_are_shown_as_they_run,
+        a_stream_is_as_its_readers_expect,
+    )
+
+
+async def owner_of(site: Site) -> Process:
+    chat_id = (await site.get(f"/api/ai/chat/{quote(site.chat, safe='')}"))["id"]
+    return site.cluster.owner_of(await site.get(f"/api/v1/chats/{chat_id}"))
+
+
+@pytest.mark.parametrize("package", VERSIONS)
+async def test_p3_p4_what_serves_a_page_is_killed_and_then_the_owner_and_it_ends_up_with_the_history(
+    cluster: Cluster, package: str
+) -> None:
+    async with node_client("ai_sdk.mjs", package) as page:
+        await it_goes_on_at_another_replica(cluster, page)
+        await it_notices_nothing_of_the_owners_death(cluster, page)
+
+
+async def it_goes_on_at_another_replica(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster)
+
+    async def kill(_: Any) -> None:
+        cluster.replicas[0].send(signal.SIGKILL)
+
+    told = await page("reconnect", text="[[tokens=80 tps=40]]", on_told=kill, **site.order)
+    assert told["broken"]["status"] == "error", "never a clean end in the middle"
+    assert (told["status"], told["error"], told["text"]) == ("ready", None, words(80))
+    assert len(told["messages"]) == 2
+    await site.is_as_history_says(told)
+
+
+async def it_notices_nothing_of_the_owners_death(cluster: Cluster, page: NodeClient) -> None:
+    site = Site(cluster, 1, 2)
+    left = await page("leave", text="[[tokens=80 tps=40]]", **site.order)
+    owner = await owner_of(site)
+
+    async def kill(_: Any) -> None:
+        owner.send(signal.SIGKILL)
+
+    order = {**site.order, "url": cluster.others(owner)[0].url, "messages": left["messages"][:1]}
+    told = await page("resume", watch=True, on_told=kill, **order)
+    assert (told["status"], told["error"], told["text"]) == ("ready", None, words(80))
+    assert owner.process.poll() is not None
+    await site.is_as_history_says(told)

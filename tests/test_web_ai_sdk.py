@@ -1,0 +1,77 @@
+"""The AI SDK's door and what is wrong with a request: refused in words that help, and nothing is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from web_world import World, client_of, error_code
+
+ASKED = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+CALLED = {
+    "id": "a1",
+    "role": "assistant",
+    "parts": [{"type": "dynamic-tool", "toolCallId": "c1", "state": "output-available"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "id"),
+        ({"id": "x"}, "send messages"),
+        ({"id": "x", "messages": []}, "send messages"),
+        ({"id": "", "message": ASKED}, "id of a chat"),
+        ({"id": "a\nb", "message": ASKED}, "id of a chat"),
+        ({"id": "x" * 201, "message": ASKED}, "id of a chat"),
+        ({"id": "x", "messages": "hello"}, "messages"),
+        ({"id": "x", "message": {**ASKED, "role": "system"}}, "the last message"),
+        ({"id": "x", "message": {"role": "user"}}, "list of parts"),
+        ({"id": "x", "message": {"role": "user", "parts": [1]}}, "list of parts"),
+        ({"id": "x", "message": {"role": "user", "parts": []}}, "must not be empty"),
+        ({"id": "x", "message": {"role": "user", "parts": [{"type": "audio"}]}}, "audio"),
+        ({"id": "x", "message": {"role": "user", "parts": [{"type": "text", "text": "a\0"}]}}, "NUL"),
+        ({"id": "x", "message": ASKED, "trigger": "resume"}, "trigger"),
+        ({"id": "x", "message": ASKED, "onDisconnect": "stop"}, "onDisconnect"),
+        ({"id": "x", "message": ASKED, "tools": [{"name": "a b"}]}, "name of a tool"),
+        ({"id": "x", "message": CALLED}, "no such chat yet"),
+        ({"id": "x", "messages": [ASKED] * 2001}, "at most"),
+    ],
+)
+async def test_a_request_that_is_wrong_is_refused_and_writes_nothing(body: dict[str, Any], says: str) -> None:
+    world = World()
+    async with client_of(world) as client:
+        before = world.written()
+        answer = await client.post("/api/ai/chat", json=body)
+        assert (answer.status_code, error_code(answer)) == (400, "invalid_request")
+        assert says in answer.json()["error"]["message"]
+        assert world.written() == before
+
+
+async def test_where_nothing_runs_there_is_nothing_to_resume_and_nothing_to_stop() -> None:
+    world = World()
+    async with client_of(world) as client:
+        assert (await client.get("/api/ai/chat/unknown/stream")).status_code == 204
+        for method, path in (("POST", "unknown/stop"), ("GET", "unknown")):
+            answer = await client.request(method, f"/api/ai/chat/{path}")
+            assert (answer.status_code, error_code(answer)) == (404, "chat_not_found")
+        assert (await client.post("/api/ai/chat/unknown")).status_code == 404
+
+
+async def test_p9_a_name_is_its_users_own() -> None:
+    """Also where it is the ID of a chat that somebody else has."""
+    world = World()
+    async with client_of(world) as ada, world.client(await world.token("eve")) as eve:
+        chat_id = (await ada.post("/api/v1/chats", json={"content": "a secret"})).json()["id"]
+        assert (await ada.get(f"/api/ai/chat/{chat_id}")).json()["messages"][0]["parts"][0]["text"] == "a secret"
+        assert (await eve.get(f"/api/ai/chat/{chat_id}/stream")).status_code == 204
+        for method, path in (("POST", f"{chat_id}/stop"), ("GET", chat_id)):
+            assert (await eve.request(method, f"/api/ai/chat/{path}")).status_code == 404
+
+
+async def test_a_busy_chat_refuses_another_message() -> None:
+    world = World()
+    async with client_of(world) as client:
+        chat_id = (await client.post("/api/v1/chats", json={"content": "hello"})).json()["id"]
+        answer = await client.post("/api/ai/chat", json={"id": chat_id, "message": ASKED})
+        assert (answer.status_code, error_code(answer)) == (409, "chat_busy")

@@ -1,0 +1,370 @@
+"""What runs in a workspace reaches nothing outside of it, and changes nothing there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from agent_process import a_sleep, ran, request, runs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sandbox_world import SECRET, needs_sandboxes, open_directory, spec_of
+
+from chatcluster.ports.workspace import Workspace
+from chatcluster.workspace_errors import WorkspaceRefused
+from chatcluster.workspace_wire import CallState, Code, Kind
+from chatcluster.workspaces.agent_client import AgentClient
+from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
+
+pytestmark = needs_sandboxes
+
+PATHS = 1000
+WRITTEN = 5
+"""Every which of them is written to, too."""
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    with open_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+async def provider(outside: Path) -> AsyncIterator[ProcessProvider]:
+    async with open_process_provider(outside / "workspaces") as provider:
+        yield provider
+
+
+@pytest.fixture
+async def inside(provider: ProcessProvider) -> AgentClient:
+    await provider.start(spec_of("one"))
+    return client_of(provider.connect("one"))
+
+
+def client_of(workspace: Workspace) -> AgentClient:
+    assert isinstance(workspace, AgentClient)
+    return workspace
+
+
+async def said(inside: AgentClient, command: str) -> str:
+    return (await ran(inside, f"({command}) 2>&1")).output.decode("utf-8", "replace")
+
+
+async def python(inside: AgentClient, program: str) -> str:
+    return await said(inside, f"/usr/bin/python3 -c {shlex.quote(program)}")
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+async def test_a_file_outside_is_reached_by_no_path(outside: Path, inside: AgentClient) -> None:
+    secret = outside / "secret"
+    await said(inside, f"ln -s {secret} link; ln -s / top; ln -s {'../' * 20} up")
+    ways = [
+        str(secret),
+        "../" * 20 + str(secret)[1:],
+        "link",
+        f"top{secret}",
+        f"up{secret}",
+        f"/proc/self/root{secret}",
+        f"/proc/1/root{secret}",
+        f"/proc/1/cwd/../{secret}",
+        f"/oldroot{secret}",
+        f"~/../../..{secret}",
+    ]
+    for way in ways:
+        with pytest.raises(WorkspaceRefused):
+            await inside.read_file(way, offset=0, limit=100)
+        assert SECRET not in await said(inside, f"cat {way}"), way
+
+
+async def test_passwords_and_keys_of_the_machine_are_not_there(inside: AgentClient) -> None:
+    for path in ("/etc/shadow", "/etc/ssh", "/root", "/etc/ssl/private", "/var/lib", "/sys", "/boot", "/home/root"):
+        assert (await ran(inside, f"ls {path}")).exit_code != 0, path
+
+
+async def test_the_place_of_another_workspace_is_not_there(
+    outside: Path, provider: ProcessProvider, inside: AgentClient
+) -> None:
+    await provider.start(spec_of("two", owner="another"))
+    other = client_of(provider.connect("two"))
+    await other.put("w", request(Kind.WRITE_FILE, path="/workspace/theirs", content=SECRET))
+    assert SECRET in await said(other, "cat theirs")
+    found = await said(inside, "find / -name theirs; ls -R /workspace /home /run; cat /proc/mounts")
+    assert SECRET not in found
+    assert "theirs" not in found
+    assert not (await ran(inside, f"ls {outside}/workspaces/two")).output.startswith(b"disk")
+
+
+async def test_the_system_is_not_written(inside: AgentClient) -> None:
+    before = sorted(os.listdir("/usr/bin"))
+    for path in ("/usr/bin/x", "/etc/passwd", "/etc/x", "/x", "/opt/chatcluster/x", "/proc/sys/kernel/hostname"):
+        assert (await ran(inside, f"echo x >{path}")).exit_code != 0, path
+        with pytest.raises(AssertionError, match="failed"):
+            assert (await inside.put(f"w{path}", request(Kind.WRITE_FILE, path=path, content="x"))).state != "failed", (
+                "failed"
+            )
+    assert sorted(os.listdir("/usr/bin")) == before
+
+
+def paths(outside: Path) -> st.SearchStrategy[str]:
+    """Paths that somebody might try who wants to get out."""
+    pieces = st.sampled_from(
+        [
+            *(
+                "..",
+                ".",
+                "",
+                "~",
+                "top",
+                "up",
+                "loop",
+                "proc",
+                "self",
+                "1",
+                "root",
+                "cwd",
+                "fd",
+                "3",
+                "thread-self",
+                "task",
+            ),
+            *(
+                "home",
+                "user",
+                "workspace",
+                "run",
+                "chatcluster",
+                "etc",
+                "tmp",
+                "dev",
+                "shm",
+                "oldroot",
+                "newroot",
+                "mnt",
+            ),
+            *(str(outside)[1:], "secret", "workspaces", "two", "disk", "..\\xff", "\\x80", "*", "-rf", "%2e%2e"),
+        ]
+    )
+    names = st.one_of(pieces, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8))
+    return st.tuples(st.sampled_from(["", "/", "~/", "../"]), st.lists(names, min_size=1, max_size=8)).map(
+        lambda parts: parts[0] + "/".join(parts[1])
+    )
+
+
+def state_of(outside: Path) -> dict[str, tuple[int, str]]:
+    found = {path.name: path for path in outside.iterdir() if path.name != "workspaces"}
+    return {name: (path.lstat().st_mtime_ns, path.read_text()) for name, path in found.items()}
+
+
+@contextmanager
+def allowed_to_refuse() -> Iterator[None]:
+    try:
+        yield
+    except WorkspaceRefused as refused:
+        if refused.code == Code.INTERNAL:
+            raise
+
+
+def a_thousand(outside: Path) -> list[str]:
+    found: dict[str, None] = {}
+
+    @settings(max_examples=2 * PATHS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(paths(outside))
+    def collect(path: str) -> None:
+        found[path] = None
+
+    collect()
+    return list(found)[:PATHS]
+
+
+async def test_a_thousand_random_paths_lead_to_nothing_outside(outside: Path, inside: AgentClient) -> None:
+    await said(inside, f"ln -s / top; ln -s {'../' * 20} up; ln -s loop loop")
+    before = state_of(outside)
+    tried = a_thousand(outside)
+    assert len(tried) == PATHS
+    for path in tried:
+        with allowed_to_refuse():
+            assert SECRET.encode() not in (await inside.read_file(path, offset=0, limit=1000)).content, path
+    for number, path in enumerate(tried[::WRITTEN]):
+        with allowed_to_refuse():
+            await inside.put(f"w{number}", request(Kind.WRITE_FILE, path=path, content="x"))
+    assert state_of(outside) == before
+    assert (await inside.status()).running == 0
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+async def test_only_its_own_processes_are_seen_and_none_of_the_machine_is_signalled(inside: AgentClient) -> None:
+    pids = (await said(inside, "ls /proc | grep -E '^[0-9]+$'")).split()
+    assert "1" in pids
+    assert all(int(pid) < 1000 for pid in pids)
+    assert (await ran(inside, f"kill -0 {os.getpid()}")).exit_code != 0
+
+
+async def test_the_agent_is_neither_looked_into_nor_ended_from_within(inside: AgentClient) -> None:
+    for path in ("environ", "mem", "maps", "cwd/.", "fd", "root/etc"):
+        assert (await ran(inside, f"ls /proc/1/{path} && head -c 1 /proc/1/{path}")).exit_code != 0, path
+    await said(inside, "for name in KILL STOP HUP INT TERM QUIT USR1 PIPE ALRM CHLD; do kill -$name 1; done")
+    assert (await inside.status()).running == 0
+
+
+async def test_the_agent_is_not_asked_from_within(inside: AgentClient) -> None:
+    program = """if True:
+        import socket
+        s = socket.socket(socket.AF_UNIX)
+        s.connect('/run/chatcluster/agent.sock')
+        try:
+            s.sendall(b'GET /status HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n')
+            print('answered', len(s.recv(100)))
+        except ConnectionError:
+            print('answered 0')
+    """
+    assert await python(inside, program) == "answered 0\n"
+
+
+async def test_nothing_there_has_rights_or_can_get_some(inside: AgentClient) -> None:
+    status = await said(inside, "grep -E '^(Cap(Eff|Prm|Bnd|Inh|Amb)|NoNewPrivs)' /proc/self/status")
+    rights = dict(line.split(":\t") for line in status.splitlines())
+    assert rights.pop("NoNewPrivs") == "1"
+    assert set(rights.values()) == {"0" * 16}
+    for command in (
+        "unshare -U true",
+        "unshare -n true",
+        "mount -t tmpfs x /tmp",
+        "chroot / true",
+        "nsenter -t 1 -m true",
+    ):
+        assert (await ran(inside, command)).exit_code != 0, command
+    assert (await ran(inside, "mknod disk b 8 0 || mknod /tmp/mem c 1 1")).exit_code != 0
+    assert not {"sda", "vda", "mem", "kmsg", "loop0", "kvm"} & set((await said(inside, "ls /dev")).split())
+
+
+async def test_no_secret_of_this_process_is_in_an_environment(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    async with open_process_provider(outside / "workspaces") as provider:
+        await provider.start(spec_of("one"))
+        inside = client_of(provider.connect("one"))
+        found = await said(inside, "env; cat /proc/*/environ /proc/*/cmdline")
+    assert "HOME=/home/user" in found
+    assert SECRET not in found
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replica() -> Iterator[tuple[int, list[str]]]:
+    """Something that listens on this machine, and who came."""
+    came: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            while True:
+                try:
+                    came.append(str(server.accept()[1]))
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], came
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+async def test_neither_this_machine_nor_any_other_is_reached(
+    inside: AgentClient, replica: tuple[int, list[str]]
+) -> None:
+    port, came = replica
+    places = [("127.0.0.1", port), ("localhost", port), ("169.254.169.254", 80), ("10.0.0.1", 80), ("1.1.1.1", 443)]
+    addresses = [*places, ("127.0.0.1", 5432), ("127.0.0.1", 6379), ("0.0.0.0", port), ("::1", port)]
+    for host, number in addresses:
+        program = f"import socket; socket.create_connection(({host!r}, {number}), timeout=3)"
+        assert "Error" in await python(inside, program), host
+    assert came == []
+
+
+async def test_sockets_without_a_place_in_the_files_are_not_reached_either(inside: AgentClient) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("\0chatcluster-test-abstract")
+        server.listen()
+        program = "import socket; socket.socket(socket.AF_UNIX).connect('\\0chatcluster-test-abstract')"
+        assert "ConnectionRefusedError" in await python(inside, program)
+
+
+async def test_it_has_a_loopback_of_its_own(inside: AgentClient) -> None:
+    program = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0));"
+        "socket.create_connection(s.getsockname()); print('connected')"
+    )
+    assert await python(inside, program) == "connected\n"
+
+
+# --- git ------------------------------------------------------------------------------------------
+
+REPOSITORY = (
+    "git init -q . && git config user.email a@b && git config user.name n && echo one >file"
+    " && git add file && git commit -qm one"
+)
+
+
+async def test_what_a_repository_would_have_run_is_not_changed_from_within(provider: ProcessProvider) -> None:
+    await provider.start(spec_of("one"))
+    inside = client_of(provider.connect("one"))
+    assert (await ran(inside, REPOSITORY)).exit_code == 0
+    await provider.stop("one")
+    await provider.start(spec_of("one"))
+    assert (await ran(inside, "echo x >.git/hooks/pre-commit")).exit_code != 0
+    assert (await ran(inside, "git config core.fsmonitor /tmp/x")).exit_code != 0
+    assert (await ran(inside, "mv .git/hooks .git/old")).exit_code != 0
+    assert (await ran(inside, "echo two >>file && git commit -qam two && git log --oneline | wc -l")).output == b"2\n"
+
+
+@pytest.mark.parametrize("link", ["ln -s {0} .git", "mkdir .git; ln -s {0}/secret .git/config; ln -s {0} .git/hooks"])
+async def test_links_in_the_place_of_a_repository_bring_nothing_in(
+    outside: Path, provider: ProcessProvider, link: str
+) -> None:
+    (outside / "config").write_text(SECRET)
+    await provider.start(spec_of("one"))
+    inside = client_of(provider.connect("one"))
+    await said(inside, link.format(outside))
+    await provider.stop("one")
+    await provider.start(spec_of("one"))
+    assert SECRET not in await said(inside, "cat .git/config .git/hooks/* .git/hooks/secret")
+
+
+async def test_a_diff_runs_nothing_that_a_repository_names(inside: AgentClient) -> None:
+    await said(inside, REPOSITORY)
+    await said(
+        inside,
+        "printf '#!/bin/sh\\ntouch /tmp/ran\\n' >/tmp/trap; chmod +x /tmp/trap; git config core.fsmonitor /tmp/trap;"
+        "git config diff.external /tmp/trap; git config core.pager /tmp/trap; git config core.hooksPath /tmp;"
+        "git config diff.x.textconv /tmp/trap; git config diff.x.command /tmp/trap; echo '* diff=x' >.gitattributes;"
+        "rm -f /tmp/ran; echo two >>file",
+    )
+    answer = await inside.diff()
+    assert "+two" in answer.patch
+    assert (await ran(inside, "test -e /tmp/ran")).exit_code == 1
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+async def test_what_was_begun_runs_no_longer_than_its_sandbox(provider: ProcessProvider, inside: AgentClient) -> None:
+    mark = a_sleep()
+    command = f"setsid {mark} & env -i setsid {mark} & echo begun; {mark}"
+    await inside.put("a", request(Kind.EXECUTE, command=command, background=True))
+    assert (await inside.call("a", wait_seconds=30)).output == b"begun\n"
+    assert runs(mark)
+    await provider.stop("one")
+    assert not runs(mark)
+    await provider.start(spec_of("one"))
+    assert (await inside.call("a")).state is CallState.KILLED

@@ -24,6 +24,8 @@ from chatcluster.postgres.series import PostgresSeries
 from chatcluster.postgres.sessions import PostgresSessions
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.usage import PostgresUsage
+from chatcluster.postgres.workspace_hosts import PostgresWorkspaceHosts
+from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.push_parts import push_parts
 from chatcluster.redis.connections import RedisConnection
 from chatcluster.redis.pubsub import RedisPubSub
@@ -44,6 +46,7 @@ from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
+from chatcluster.web.workspace_services import WorkspaceServices
 
 
 def outside_of(
@@ -107,4 +110,5 @@ def services_of(
             client=mcp,
             sign_ins=SignIns(outside.store, mcp_servers, transitions),
         ),
+        workspaces=WorkspaceServices(rows=PostgresWorkspaces(database), hosts=PostgresWorkspaceHosts(database)),
     )

@@ -77,6 +77,7 @@ from chatcluster.web.http.descriptors import connections_within_reach
 from chatcluster.web.http.server import Server
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Services
+from chatcluster.workspace_watch import WorkspaceWatch
 
 SCHEMA_RETRY_SECONDS = 0.5
 FLUSH_SECONDS_MAX = 2.0
@@ -223,6 +224,9 @@ class _Process:
             partial(directory.run, self._pubsub),
             partial(spending.run, self._pubsub),
             titling.run,
+            WorkspaceWatch(
+                services.workspaces.rows, services.workspaces.hosts, self._settings, lambda: self._replica.worker_id
+            ).run,
         )
 
     @classmethod

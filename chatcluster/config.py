@@ -15,7 +15,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatcluster.errors import ConfigError
 from chatcluster.setting_checks import (
@@ -26,6 +26,11 @@ from chatcluster.setting_checks import (
     flag_name,
 )
 from chatcluster.texts import is_visible
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Kind = TypeVar("Kind", bound="DataclassInstance")
 
 ENV_PREFIX = "CHATCLUSTER_"
 LLM_KINDS = ("openai", "anthropic", "openai-responses")
@@ -147,6 +152,9 @@ class Settings:
     agents: bool = setting(False, "Chats may have sub-agents, where they do not say otherwise")
     agents_depth_max: int = setting(1, "How deep agents of agents go; 1: agents have none", minimum=1, maximum=5)
     agents_max: int = setting(20, "Agents that one chat may have, with theirs", minimum=1, maximum=100)
+
+    # workspaces
+    workspaces_per_user: int = setting(20, "Workspaces that one user may have; 0: any number", minimum=0)
 
     # streaming
     coalesce_ms: float = setting(
@@ -333,15 +341,20 @@ def env_name(name: str) -> str:
 
 def from_environment(environ: Mapping[str, str] = os.environ, /, **flags: Any) -> Settings:
     """Settings from flags (those that are not None) and the environment; raises ``ConfigError``."""
+    return read_settings(Settings, environ, flags)
+
+
+def read_settings(kind: type[Kind], environ: Mapping[str, str], flags: Mapping[str, Any]) -> Kind:
+    """The same for the settings of another program: a dataclass whose fields were made by ``setting``."""
     values: dict[str, Any] = {}
-    for item in fields(Settings):
+    for item in fields(kind):
         if flags.get(item.name) is not None:
             values[item.name] = flags[item.name]
             continue
         text = _lookup(environ, item.name, item.metadata)
         if text is not None:
             values[item.name] = _convert(item.name, text, type(item.default))
-    return Settings(**values)
+    return kind(**values)
 
 
 def _lookup(environ: Mapping[str, str], name: str, metadata: Mapping[str, Any]) -> str | None:

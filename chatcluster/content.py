@@ -139,6 +139,16 @@ class ToolProgressPart(msgspec.Struct, tag="tool_progress", frozen=True, omit_de
     message: str | None = None
 
 
+class ToolOutputPart(msgspec.Struct, tag="tool_output", frozen=True):
+    """On the stream alone: what a running call has printed, from byte ``offset`` of its output up to ``end``. Where
+    pieces overlap they say the same; where there is a gap something was left out, which the result has."""
+
+    call_id: str
+    offset: int
+    end: int
+    text: str
+
+
 class NoticePart(msgspec.Struct, tag="notice", frozen=True, omit_defaults=True):
     """On the stream alone: what the turn goes on without. ``source`` names it: a server of tools, say."""
 
@@ -158,11 +168,12 @@ Part = (
     | SummaryPart
     | ToolArgumentsPart
     | ToolProgressPart
+    | ToolOutputPart
     | NoticePart
 )
 Parts = tuple[Part, ...]
 
-STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, NoticePart)
+STREAMED_ONLY = (ToolArgumentsPart, ToolProgressPart, ToolOutputPart, NoticePart)
 """Parts that no message has."""
 
 HIDDEN = (OpaquePart, SummaryPart)

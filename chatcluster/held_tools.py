@@ -91,6 +91,11 @@ class HeldTools:
         """The servers that tools come from, and what they say about themselves."""
         return () if self._open is None else self._open.instructions
 
+    @property
+    def surroundings(self) -> Sequence[str]:
+        """What the model is told of the place where the chat works."""
+        return () if self._open is None else self._open.surroundings
+
     async def close(self) -> None:
         """The turn is over."""
         self._expected.cancel()
@@ -129,6 +134,7 @@ class _NoTools:
 
     notices = (NoticePart("tools_unavailable", "The tools of this chat cannot be had."),)
     instructions = ()
+    surroundings = ()
 
     async def tools(self) -> tuple[()]:
         return ()

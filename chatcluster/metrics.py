@@ -223,6 +223,45 @@ class Metrics:
             rule(fields)
 
 
+class HostMetrics:
+    """Those of a workspace host, in the same form."""
+
+    def __init__(self, running: Callable[[], int], places: int) -> None:
+        make = Instruments()
+        self._registry = make.registry
+        ProcessCollector(registry=make.registry)
+        Info("chatcluster_build", "The version that runs", registry=make.registry).info({"version": __version__})
+        make.gauge("workspaces_running", "Workspaces that run on this host").set_function(running)
+        make.gauge("workspaces_places", "Workspaces that may run on this host").set(places)
+        self._crashes = make.counter("crashes_total", "Errors that nobody foresaw", "where")
+        self._states = make.counter("workspace_states_total", "States that workspaces came to", "state")
+        self._cancelled = make.counter("workspace_calls_cancelled_total", "Calls that nobody waited for any more")
+        self._start_seconds = make.histogram("workspace_start_seconds", "Until the agent answers", STAGE_BUCKETS)
+
+    @contextmanager
+    def listening(self) -> Iterator[HostMetrics]:
+        """Count what is reported while the block runs."""
+        telemetry.subscribe(self.listen)
+        try:
+            yield self
+        finally:
+            telemetry.unsubscribe(self.listen)
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def listen(self, name: str, fields: Fields) -> None:
+        match name:
+            case "workspace.state":
+                self._states.labels(str(fields.get("state"))).inc()
+            case "workspace.started":
+                self._start_seconds.observe(_seconds(fields))
+            case "workspace.call_cancelled":
+                self._cancelled.inc()
+            case _ if name in CRASHES:
+                self._crashes.labels(name.partition(".")[0]).inc()
+
+
 def _seconds(fields: Fields) -> float:
     value = fields.get("duration_seconds", 0.0)
     return value if isinstance(value, float | int) else 0.0

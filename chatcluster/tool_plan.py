@@ -6,9 +6,10 @@ may be run again whenever a worker dies, it is *started* in the very commit that
 *pending* in it, and said to be started in a commit of its own, right before it is. So of a call that is not started
 nobody has to ask whether it ran.
 
-An owner that finds started calls of a tenure that is over (``resumption``) runs again what may be run again. Of the
-rest nobody knows whether it took effect, and the model is told so; or a person is asked, where the tool's policy wants
-a person asked. A call that ended with three of its workers may be what ended them, and is not run a fourth time.
+An owner that finds started calls of a tenure that is over (``resumption``) runs again what may be run again; without
+a word where the tool knows the call, and goes on with it. Of the rest nobody knows whether it took effect, and the
+model is told so; or a person is asked, where the tool's policy wants a person asked. A call that ended with three of
+its workers may be what ended them, and is not run a fourth time.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Plan(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Run it, once that is said in the ledger; ``again``: it may have run before."""
+    """Run it, once that is said in the ledger; ``again``: it may run for the second time, which the model is told."""
 
     again: bool
 
@@ -109,7 +110,8 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
     if known is None:
         return Refuse(not_again(call, f"There is no tool {call.name!r} any more."))
     problem = known.problem(part.arguments if call.arguments is None else call.arguments)
-    again = was_started or call.started_epoch is not None  # it ran, and was given back
+    ran = was_started or call.started_epoch is not None  # it was given back
+    again = ran and call.effect != Effect.TRACKED
     return Run(again) if problem is None else Refuse(not_again(call, problem))
 
 

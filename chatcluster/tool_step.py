@@ -1,8 +1,9 @@
 """One batch of tool calls: those of a step that are the owner's to run, from the ledger to their results in history.
 
 Who is authoritative: the ledger. A call runs once it is *started* there, in this tenure, and never before. What a call
-gave is shown on the stream, then committed: results as they come, those that are there together in one commit, each a
-message of its own. The commit of the last one starts the next attempt of the model.
+tells while it runs is shown on the stream (``call_progress.py``). What it gave is shown, then committed: results as
+they come, those that are there together in one commit, each a message of its own. The commit of the last one starts
+the next attempt of the model.
 
 At most ``tools_concurrent`` calls run at a time, in the order in which the model asked for them; one whose tool wants
 to run alone does. Each is bounded: without progress for its ``idle_seconds`` it is over, and after its
@@ -23,7 +24,6 @@ What happens on failure:
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -32,20 +32,17 @@ import trio
 
 from chatcluster import telemetry
 from chatcluster.arguments import BadArguments, decoded
+from chatcluster.call_progress import CallProgress
 from chatcluster.chat import AskAgain, AwaitSignIn, CallState, CommitStep, OpenCall, StartCalls, Status
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
-from chatcluster.parts import ToolCallPart, ToolProgressPart, ToolResultPart, storable, strings_of
-from chatcluster.ports import Effect, Progressed, SignInRequired, Tool, ToolCall, ToolResult
+from chatcluster.parts import ToolCallPart, ToolResultPart, strings_of
+from chatcluster.ports import Effect, Printed, Progressed, SignInRequired, Tell, Tool, ToolCall, ToolResult
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, noted, refused, taken
 
 CANCEL_SECONDS_MAX = 2.0
-PROGRESS_SECONDS = 0.25
-"""Between two frames that say how far a call is; more in a step that takes long."""
-PROGRESS_FRAMES = 500
-PROGRESS_CHARACTERS_MAX = 500
 RESULT_BYTES_AT_ONCE = 1 << 20
 """A larger result is made fit to be stored in a thread."""
 
@@ -64,18 +61,6 @@ class Runnable:
 
     def __repr__(self) -> str:
         return f"<Runnable {self.tool.name} {self.call_id}>"
-
-
-class _Pace:
-    """When progress is shown next, in a step that began now."""
-
-    def __init__(self) -> None:
-        self.next_at = -math.inf
-        self._began_at = trio.current_time()
-
-    def shown(self) -> None:
-        now = trio.current_time()
-        self.next_at = now + max(PROGRESS_SECONDS, (now - self._began_at) / PROGRESS_FRAMES)
 
 
 class ToolStep:
@@ -101,10 +86,8 @@ class ToolStep:
         self._running: dict[str, Runnable] = {}
         self._not_let_in: list[str] = []
         """Calls for which the user has to sign in, which the ledger is to be told."""
-        self._progress: dict[str, Progressed] = {}
-        """The newest of each call that was not shown."""
-        self._pace = _Pace()
         self._stirred = trio.Event()
+        self._progress = CallProgress(held.stream.part, lambda: self._stirred.set())
 
     def __repr__(self) -> str:
         return f"<ToolStep running={len(self._running)} waiting={len(self._waiting)} results={len(self.results)}>"
@@ -144,7 +127,7 @@ class ToolStep:
                 return True
             elif not await self._held.unless_moved(self._something_to_tell):
                 return False
-            self._show_progress()
+            self._progress.show()
 
     # --- which of them, and when --------------------------------------------------------------
 
@@ -233,7 +216,7 @@ class ToolStep:
             if result is not None and call.call_id in self._running:
                 self.results[call.call_id] = result
             self._running.pop(call.call_id, None)
-            self._progress.pop(call.call_id, None)
+            self._progress.ended(call.call_id, has_result=call.call_id in self.results)
             call.ended.set()
             self._stirred.set()
 
@@ -246,14 +229,15 @@ class ToolStep:
         tool, over_at = call.tool, trio.current_time() + call.tool.total_seconds
         with trio.move_on_after(min(tool.idle_seconds, tool.total_seconds)) as guard:
 
-            def progressed(progress: Progressed) -> None:
+            def progressed(news: Progressed | Printed) -> None:
                 guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
-                self._progressed(call, progress)
+                if call.call_id in self._running:
+                    self._progress.told(call.call_id, news)
 
             return await self._attempt(call, progressed)
         return Taken(refused(call.call_id, _too_slow(tool, in_all=guard.deadline >= over_at)))
 
-    async def _attempt(self, call: Runnable, progressed: Callable[[Progressed], None]) -> Taken:
+    async def _attempt(self, call: Runnable, progressed: Tell) -> Taken:
         try:
             asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments))
             result = await self._tools.open.run(asked, progressed)
@@ -269,25 +253,11 @@ class ToolStep:
 
     # --- what is told -------------------------------------------------------------------------
 
-    def _progressed(self, call: Runnable, progress: Progressed) -> None:
-        if call.call_id in self._running and math.isfinite(progress.progress):
-            if not self._progress:
-                self._stirred.set()
-            self._progress[call.call_id] = progress
-
     async def _something_to_tell(self) -> bool:
-        with trio.move_on_at(self._pace.next_at if self._progress else math.inf):
+        with trio.move_on_at(self._progress.show_at):
             await self._stirred.wait()
         self._stirred = trio.Event()
         return True
-
-    def _show_progress(self) -> None:
-        if not self._progress or trio.current_time() < self._pace.next_at:
-            return
-        shown, self._progress = self._progress, {}
-        for call_id, progress in shown.items():
-            self._held.stream.part(_progress_part(call_id, progress))
-        self._pace.shown()
 
     def _show_attempt(self) -> None:
         """What the calls say is shown as said at this history."""
@@ -314,6 +284,7 @@ class ToolStep:
             return False
         if self._running or self._waiting or self.results:
             self._show_attempt()
+            self._progress.show_again()
         return True
 
 
@@ -329,7 +300,8 @@ async def _taken(call: Runnable, result: ToolResult) -> Taken:
         content = noted(note, content)
 
     def take() -> Taken:
-        return taken(call.call_id, content, is_error=result.is_error, bytes_max=call.tool.result_bytes_max)
+        fit = taken(call.call_id, content, is_error=result.is_error, bytes_max=call.tool.result_bytes_max)
+        return fit if result.whole is None else fit._replace(whole=result.whole)
 
     if sum(len(text) for piece in content for text in strings_of(piece)) > RESULT_BYTES_AT_ONCE:
         return await trio.to_thread.run_sync(take, abandon_on_cancel=True)
@@ -348,9 +320,3 @@ def _result_of(result: Taken) -> ToolResultPart:
     (part,) = result.message.parts
     assert isinstance(part, ToolResultPart)
     return part
-
-
-def _progress_part(call_id: str, progress: Progressed) -> ToolProgressPart:
-    total = progress.total if progress.total is not None and math.isfinite(progress.total) else None
-    message = None if progress.message is None else storable(progress.message)[:PROGRESS_CHARACTERS_MAX]
-    return ToolProgressPart(call_id, progress.progress, total, message)

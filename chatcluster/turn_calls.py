@@ -78,7 +78,8 @@ class TurnCalls:
         """The request with the tools of the turn, and all that the model is told before the conversation."""
         request = msgspec.structs.replace(request, tools=self.tools.specs)
         chat, prompts = self._held.chat, self._held.history.prompts
-        return with_prompts(request, prompts, self.tools.instructions, is_agent=chat.depth > 0)
+        servers, places = self.tools.instructions, self.tools.surroundings
+        return with_prompts(request, prompts, servers, places, is_agent=chat.depth > 0)
 
     async def commit(self, answer: NewMessage, parts: Sequence[ToolCallPart]) -> None:
         """The answer with its calls, before any of them runs; those that cannot be run have their results with it."""

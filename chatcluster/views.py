@@ -39,11 +39,13 @@ class ChatAnswer(msgspec.Struct, frozen=True):
 
 class ChatDetailsAnswer(ChatAnswer, frozen=True):
     """``tools``: those that the client runs. ``action_required``: the calls that wait for somebody, in call order.
-    ``usage``: what all attempts cost until now. ``system_prompt``: the chat's own, if it has one."""
+    ``usage``: what all attempts cost until now; ``family_usage``: with those of its agents, null where it has none, or
+    is one itself. ``system_prompt``: the chat's own, if it has one."""
 
     tools: tuple[ClientTool, ...] = ()
     action_required: tuple[Action, ...] = ()
     usage: Bill = Bill()
+    family_usage: Bill | None = None
     system_prompt: str | None = None
 
 
@@ -57,6 +59,7 @@ def chat_details_answer(details: ChatDetails) -> ChatDetailsAnswer:
         tools=details.chat.client_tools,
         action_required=details.actions,
         usage=details.usage,
+        family_usage=details.family_usage,
         system_prompt=details.own_prompt or None,
     )
 

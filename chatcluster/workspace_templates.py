@@ -121,6 +121,14 @@ class TemplateSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         return {parameter.name: f"WORKSPACE_{parameter.name.upper()}" for parameter in self.parameters}
 
 
+DEFAULT_NAME = "default"
+DEFAULT_SETTINGS = TemplateSettings(
+    display_name="This machine",
+    description="The programs of the machine that runs it, read-only, and a home of its own. No network.",
+)
+"""What a host makes with `--default-template`, and `chatcluster up --workspaces` so."""
+
+
 def checked_name(name: str) -> str:
     """The name of a template. Raises ``InvalidRequest``."""
     if len(name) > NAME_CHARS_MAX or not _NAME.fullmatch(name):

@@ -104,7 +104,9 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     command: str
     workdir: str = ""
     background: bool = False
-    """Listed as a process of the workspace's; it makes no other difference here."""
+    """Nobody waits for it: it is a process of the workspace's from the start. No cancel of foreground calls ends it."""
+    foreground_seconds: float | None = None
+    """So long after its start it is in the background as well, whoever has waited for it."""
     env: dict[str, str] = {}
 
 
@@ -179,6 +181,8 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     epoch: int
     chat_id: str = ""
+    foreground_only: bool = False
+    """Leave a call that is in the background by now as it is."""
 
 
 class CallAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +198,7 @@ class CallAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of the Unix clock, as ``ended_at``."""
     ended_at: float | None = None
     wall_ms: int = 0
+    background: bool = False
     output_bytes: int = 0
     kept_bytes: int = 0
     offset: int = 0

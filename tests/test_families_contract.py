@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
+import trio
 from chat_states import assistant, call, result
+from conftest import execute_sql
 from contract_worlds import OWNER, World, fence_of, open_world
 from msgspec import UNSET
 
@@ -31,6 +34,8 @@ from chatcluster.chat import (
 from chatcluster.errors import AgentChat, ChatBusy, ChatNotFound, Conflict, Moved
 from chatcluster.parts import ToolResultPart
 from chatcluster.ports import Chat, NewChat, Outcome
+from chatcluster.ports.usage import GroupBy, UsageQuery
+from chatcluster.usage import Bill, Spent, SpentOutcome
 
 AGENTS_MAX = 3
 
@@ -378,3 +383,48 @@ async def test_a_family_is_deleted_as_a_whole_and_at_rest(world: World) -> None:
         with pytest.raises(ChatNotFound):
             await world.store.get(one.id)
     assert await world.store.family(chat.id) == ()
+
+
+# --- what a family costs ----------------------------------------------------------------------
+
+
+async def test_a_family_costs_what_its_chats_cost_each_attempt_once(world: World) -> None:
+    """P1: shown at its root, and nowhere else."""
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    await waiting(world, chat, agent.id)
+    claimed = (await world.claim()).chat
+    assert claimed.id == agent.id
+    for known in (claimed, None, claimed):
+        answer = FinishTurn((assistant("Four birds."),))
+        await world.store.commit(fence_of(claimed), answer, known=known, spent=(spent(claimed),))
+    await world.store.report_agents(chat.id)
+    chat = (await world.claim()).chat
+    await world.store.commit(fence_of(chat), FinishTurn((assistant("There are four."),)), spent=(spent(chat),))
+    root, child = await world.store.details(chat.id), await world.store.details(agent.id)
+    assert (root.usage.cost_micros, child.usage.cost_micros) == (7, 7)
+    assert root.family_usage == Bill(2, input_tokens=20, output_tokens=10, cost_micros=14)
+    assert child.family_usage is None
+
+
+async def test_a_chat_without_agents_has_no_cost_of_a_family(world: World) -> None:
+    assert (await world.store.details(await world.chat())).family_usage is None
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["booked with its root", "booked by the previous version"])
+async def test_usage_can_be_summed_up_by_family(world: World, url: str | None, old: bool) -> None:
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    await waiting(world, chat, agent.id)
+    claimed = (await world.claim()).chat
+    await world.store.commit(fence_of(claimed), FinishTurn((assistant("Four."),)), spent=(spent(claimed),))
+    if old and url is not None:
+        await trio.to_thread.run_sync(execute_sql, url, "update usage_events set root_id = null")
+    query = UsageQuery(datetime(2000, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC), GroupBy.FAMILY, OWNER)
+    sums = await world.usage.sums(query, limit=10)
+    assert [(group.key, group.bill.cost_micros) for group in sums.groups] == [(str(chat.id), 7)]
+
+
+def spent(chat: Chat) -> Spent:
+    counts: dict[str, int] = {"input_tokens": 10, "output_tokens": 5, "cost_micros": 7}
+    return Spent(chat.history_version, chat.attempt, chat.epoch, SpentOutcome.COMMITTED, "large", "cloud", **counts)

@@ -36,7 +36,9 @@ def fold(told: Sequence[Told], view: ChatView | None = None) -> ChatView:
 def written(view: ChatView) -> dict[str, Any]:
     """A view as the sequences write it down."""
     handover = view.handover
+    outputs = {call_id: msgspec.to_builtins(output) for call_id, output in view.outputs.items()}
     return {
+        **({"outputs": outputs} if outputs else {}),
         "status": view.status,
         "archived": view.archived,
         "epoch": view.epoch,

@@ -181,10 +181,10 @@ FUNCTION_LINES_P95_MAX = 25
 FIELDS_MAX = 15
 FAN_OUT_MAX = 12
 
-COMPOSITION_ROOT = {"chatcluster.cluster", "chatcluster.assembly"}
+COMPOSITION_ROOT = {"chatcluster.cluster", "chatcluster.assembly", "chatcluster.workspace_host"}
 INPUTS = {"Settings", "Script"}
 """A value with one field for each setting that can be given: they have no state together."""
-ROWS = {"StoredState", "ChatAnswer", "ChatView", "WorkspaceRow"}
+ROWS = {"StoredState", "ChatAnswer", "ChatView", "WorkspaceRow", "TemplateAnswer"}
 """A value with one field for each column of a chat or a workspace, or for each thing that its stream tells."""
 FIELDS_NOT_YET = {"Feed"}
 """Larger than they should be. None is added; what has become small enough is taken off."""

@@ -113,6 +113,16 @@ async def test_the_try_of_one_that_died_is_booked_as_lost(world: World) -> None:
     assert await world.bill(chat_id) == Bill(2, input_tokens=3, cost_micros=2, unpriced=1)
 
 
+async def test_a_try_that_was_refused_and_cost_nothing_is_not_lost(world: World) -> None:
+    """P1: what is booked is what was spent."""
+    chat_id = await nameless(world)
+    (task,) = await world.titles.take(1, seconds=0)
+    await world.titles.book(task, ())
+    (again,) = await world.titles.take(1, seconds=60)
+    await world.titles.entitle(again, "Blue skies", spent(2))
+    assert await world.bill(chat_id) == Bill(1, input_tokens=3, cost_micros=2)
+
+
 async def test_a_chat_that_is_deleted_wants_nothing(world: World) -> None:
     chat_id = await nameless(world)
     (task,) = await world.titles.take(1, seconds=0)

@@ -38,6 +38,7 @@ TOOLS = {
     for tool in (
         known("look"),
         known("put", Effect.IDEMPOTENT),
+        known("build", Effect.TRACKED),
         known("buy", Effect.ONCE),
         known("ask", Effect.ONCE, approval=Approval.ASK),
         known("no", approval=Approval.DENY),
@@ -63,7 +64,7 @@ def states(*names: str, permitted: frozenset[str] = frozenset()) -> list[CallSta
 
 
 def test_calls_that_may_be_run_again_are_started_with_the_commit_that_brings_them() -> None:
-    assert states("look", "put") == [STARTED, STARTED]
+    assert states("look", "put", "build") == [STARTED, STARTED, STARTED]
 
 
 def test_beside_one_that_may_not_none_is_before_that_is_said() -> None:
@@ -127,6 +128,12 @@ def test_what_may_be_run_again_is_and_that_is_said(name: str) -> None:
     assert taken_up(left(name, PENDING, started_epoch=1)) == Run(again=True), "it was given back"
 
 
+def test_what_its_tool_keeps_track_of_is_gone_on_with_and_nothing_is_said() -> None:
+    assert taken_up(left("build")) == Run(again=False)
+    assert taken_up(left("build", PENDING, started_epoch=1)) == Run(again=False), "it was given back"
+    assert taken_up(left("build", approved=True)) == Run(again=False), "nobody is asked what the tool knows"
+
+
 def test_of_what_may_not_nobody_knows_the_outcome() -> None:
     then = taken_up(left("buy"))
     assert isinstance(then, Refuse)
@@ -138,7 +145,7 @@ def test_a_person_decides_where_a_person_was_asked(open_call: OpenCall) -> None:
     assert taken_up(open_call) == AskSomebody()
 
 
-@pytest.mark.parametrize("name", ["look", "put", "buy", "ask"])
+@pytest.mark.parametrize("name", ["look", "put", "build", "buy", "ask"])
 def test_after_three_deaths_it_is_over(name: str) -> None:
     then = taken_up(left(name, deaths=DEATHS_MAX - 1))
     assert isinstance(then, Refuse)

@@ -108,7 +108,12 @@ async def test_a_host_that_starts_again_finds_what_it_ran_stopped_and_its_old_pr
 
 async def test_a_retired_host_is_away_and_comes_back(world: RowsWorld) -> None:
     lease = await world.host()
+    row = await world.running(lease)
+    building = (await world.create()).workspace
+    await world.hosts.work(lease, places=1)
     await world.hosts.retire(lease)
+    assert await world.state(row) is WorkspaceState.STOPPED
+    assert (await world.workspaces.workspace(building.id)).host_id is None
     assert [host.alive for host in await world.hosts.hosts()] == [False]
     await world.host(host_id=lease.host_id)
     assert [host.alive for host in await world.hosts.hosts()] == [True]

@@ -43,6 +43,8 @@ from chatcluster.memory.push import MemoryPush
 from chatcluster.memory.responses import MemoryResponses
 from chatcluster.memory.series import MemorySeries
 from chatcluster.memory.usage import MemoryUsage
+from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
+from chatcluster.memory.workspaces import MemoryWorkspaces
 from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
@@ -65,6 +67,7 @@ from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
+from chatcluster.web.workspace_services import WorkspaceServices
 
 OPENING = b": open\nretry: 500\n"
 
@@ -309,6 +312,9 @@ class World:
                 admin=McpAdministration(self.mcp_servers, self.keyring, self.pubsub.publish),
                 client=self.mcp_client,
                 sign_ins=SignIns(self.store, self.mcp_servers, transitions),
+            ),
+            workspaces=WorkspaceServices(
+                rows=MemoryWorkspaces(self.database), hosts=MemoryWorkspaceHosts(self.database)
             ),
         )
 

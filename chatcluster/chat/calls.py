@@ -25,6 +25,7 @@ from chatcluster.parts import ToolCallPart
 DENIED_TEXT = "The user denied this call."
 CANCELLED_TEXT = "The call was cancelled before it produced a result."
 CANCELLED_RUNNING_TEXT = "The call was cancelled while it ran. Whether it took effect is not known."
+CANCELLED_TRACKED_TEXT = "The call was cancelled while it ran, and is being stopped. What it did until then stands."
 NOT_APPROVED_TEXT = "Nobody approved this call in time, so it was not run."
 NOT_APPROVED_AGAIN_TEXT = "Nobody approved this call in time, so it was not run again."
 EARLIER_RUN_TEXT = "It was run before, and the outcome of that run is unknown: it may have taken effect."
@@ -153,8 +154,11 @@ def approved(call: OpenCall, arguments: str | None) -> OpenCall:
 def cancelled_text(call: OpenCall) -> str:
     """What the model is told of a call that gets no result any more."""
     if call.state is CallState.STARTED:
-        return CANCELLED_TEXT if call.effect == "read" else CANCELLED_RUNNING_TEXT
+        return _CANCELLED_STARTED.get(call.effect, CANCELLED_RUNNING_TEXT)
     return not_again(call, CANCELLED_TEXT)
+
+
+_CANCELLED_STARTED = {"read": CANCELLED_TEXT, "tracked": CANCELLED_TRACKED_TEXT}
 
 
 def denied_text(call: OpenCall, reason: str | None) -> str:

@@ -24,6 +24,7 @@ from chatcluster.cli.flags import (
 )
 from chatcluster.cli.groups import GROUPS
 from chatcluster.cli.simulated_model import simulate_llm
+from chatcluster.cli.workspace_host import workspace_host
 from chatcluster.config import ENV_PREFIX, env_name, from_environment
 from chatcluster.local.local_cluster import reach
 
@@ -80,9 +81,16 @@ def commands() -> None:
     help="Address of the public port",
 )
 @data_dir_option
+@click.option(
+    "--workspaces",
+    is_flag=True,
+    envvar=ENV_PREFIX + "WORKSPACES",
+    show_envvar=True,
+    help="Run a workspace host as well: a place where chats run programs. Needs bubblewrap",
+)
 @click.option("--verbose", is_flag=True, help="Show everything that the replicas log, not only warnings")
 @settings_flags(*(name for name in ALL if name not in NOT_FOR_UP))
-def up(*, replicas: int, port: int, host: str, data_dir: Path, verbose: bool, **flags: Any) -> None:
+def up(*, replicas: int, port: int, host: str, data_dir: Path, workspaces: bool, verbose: bool, **flags: Any) -> None:
     """Start a whole cluster on this machine.
 
     Postgres and Redis are embedded unless URLs are given, and without --llm-base-url a simulated model
@@ -101,7 +109,15 @@ def up(*, replicas: int, port: int, host: str, data_dir: Path, verbose: bool, **
         if flags[name] is None and env_name(name) not in environment:
             flags[name] = default
     settings = from_environment(environment, **flags)
-    options = UpOptions(settings=settings, host=host, port=port, replicas=replicas, data_dir=data_dir, verbose=verbose)
+    options = UpOptions(
+        settings=settings,
+        host=host,
+        port=port,
+        replicas=replicas,
+        data_dir=data_dir,
+        verbose=verbose,
+        workspaces=workspaces,
+    )
     trio.run(partial(run, options, show=_tell, say=partial(_tell, err=True)))
 
 
@@ -142,6 +158,7 @@ def allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+commands.add_command(workspace_host)
 commands.add_command(simulate_llm)
 
 

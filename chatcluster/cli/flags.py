@@ -9,13 +9,16 @@ import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from chatcluster.config import ENV_PREFIX, Settings, env_name
 from chatcluster.local.local_cluster import DEFAULT_DATA_DIR
 from chatcluster.setting_checks import flag_name
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,12 +55,12 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return data_dir_option(function)
 
 
-def settings_flags(*names: str) -> Callable[[F], F]:
+def settings_flags(*names: str, of: type[DataclassInstance] = Settings) -> Callable[[F], F]:
     """Add the flags of these settings to a command, which gets them as keyword arguments; None where not given.
 
     Values outside a setting's range are found by ``config.from_environment``, with the environment's.
     """
-    chosen = [item for item in fields(Settings) if item.name in names]
+    chosen = [item for item in fields(of) if item.name in names]
 
     def decorate(function: F) -> F:
         for item in reversed(chosen):

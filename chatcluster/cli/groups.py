@@ -9,5 +9,23 @@ from chatcluster.cli.mcp_commands import mcp
 from chatcluster.cli.model_commands import model, provider
 from chatcluster.cli.secret_commands import secrets
 from chatcluster.cli.usage_commands import limits, usage
+from chatcluster.cli.workspace_commands import template, workspace
 
-GROUPS = (migrate, cluster, token, secrets, provider, model, mcp, usage, limits, files, chat, chats, history, compact)
+GROUPS = (
+    migrate,
+    cluster,
+    token,
+    secrets,
+    provider,
+    model,
+    mcp,
+    usage,
+    limits,
+    template,
+    workspace,
+    files,
+    chat,
+    chats,
+    history,
+    compact,
+)

@@ -198,6 +198,56 @@ def money(micros: int | None) -> str:
     return places + "0" * max(0, 2 - len(places.partition(".")[2]))
 
 
+def show_templates(templates: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/templates`` answered."""
+    if as_json:
+        _show_json(templates)
+        return
+    rows = (
+        (
+            one["name"],
+            one["display_name"],
+            ", ".join(parameter["name"] for parameter in one["parameters"]) or "-",
+            "yes" if one["desktop"] else "-",
+            one["description"].split("\n")[0],
+        )
+        for one in templates
+    )
+    _show_table(("name", "shown as", "parameters", "desktop", "description"), rows)
+
+
+def show_workspaces(workspaces: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/workspaces`` answered."""
+    if as_json:
+        _show_json(workspaces)
+        return
+    rows = (
+        (one["id"], one["name"], one["template"], one["state"], one["chat_id"], one["expires_at"] or "-", one["detail"])
+        for one in workspaces
+    )
+    _show_table(("ID", "name", "template", "state", "chat", "until", "why"), rows)
+
+
+def show_workspace_hosts(hosts: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What ``GET /api/v1/admin/workspace-hosts`` answered."""
+    if as_json:
+        _show_json(hosts)
+        return
+    rows = (
+        (
+            one["name"],
+            one["address"],
+            one["provider"],
+            one["state"],
+            str(one["workspaces"]),
+            f"{one['heartbeat_age_seconds']:.1f} s",
+            one["problem"],
+        )
+        for one in hosts
+    )
+    _show_table(("name", "address", "provider", "state", "workspaces", "heartbeat", "problem"), rows)
+
+
 def _show_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 

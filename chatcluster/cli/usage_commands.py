@@ -15,7 +15,9 @@ from chatcluster.local.local_cluster import reach
 @click.command()
 @click.option("--from", "since", metavar="DAY", help="A day or a moment (UTC).  [default: 30 days ago]")
 @click.option("--to", "until", metavar="DAY", help="A day, with all of it, or a moment.  [default: now]")
-@click.option("--by", "group_by", type=click.Choice(["day", "model", "chat", "user"]), help="[default: day; user]")
+@click.option(
+    "--by", "group_by", type=click.Choice(["day", "model", "chat", "family", "user"]), help="[default: day; user]"
+)
 @click.option("--all", "everybody", is_flag=True, help="Of all users. Needs an administrator's token")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON instead of a table")
 @server_options

@@ -6,7 +6,9 @@ The rules, for a user interface in any language:
   or of a tool takes the place of the **preview**: what was streamed is now history, in the same words.
 * ``part`` appends to the preview. Text after text is one text, and ``tool_arguments`` go on with those of their call. A
   call is shown as it is being written, runs once its message is there, and its ``tool_progress`` says how far it is,
-  until its result comes. A ``notice`` says what the turn goes on without.
+  until its result comes. Pieces of ``tool_output`` are what it has printed so far, joined by their offsets
+  (``call_outputs.py``); that stays through attempts, as another replica goes on with the call. A ``notice`` says what
+  the turn goes on without.
 * ``attempt``, ``history_reset``, ``retry`` and ``error`` drop the preview: what it showed did not become history.
   (An ``attempt`` with nothing shown yet drops nothing.) ``resumed`` drops nothing: another replica goes on with the
   answer under way, and its rest follows.
@@ -28,6 +30,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from chatcluster.client.call_outputs import CallOutput, with_piece
 from chatcluster.client.events import Event
 from chatcluster.events import (
     ActionRequiredEvent,
@@ -52,6 +55,7 @@ from chatcluster.parts import (
     ResumedFrame,
     Role,
     ToolCallPart,
+    ToolOutputPart,
     ToolProgressPart,
     ToolResultPart,
     joined,
@@ -96,6 +100,8 @@ class ChatView:
         """Whether the view is whole: False at first, and while history is told anew."""
         self.progress: dict[str, ToolProgressPart] = {}
         """How far the calls are that run, by call ID, as far as they say."""
+        self.outputs: dict[str, CallOutput] = {}
+        """What the calls that run have printed so far, by call ID."""
         self.notices: list[NoticePart] = []
         """What the turn under way goes on without."""
         self._preview: list[Part] = []
@@ -149,7 +155,7 @@ class ChatView:
             case HistoryResetEvent():
                 self._drop_preview()
                 self.messages.clear()
-                self.progress.clear()
+                self._forget_calls()
                 self.ready = False
             case QueueEvent(queue=queue):
                 self.queue = queue
@@ -178,7 +184,7 @@ class ChatView:
             self.retry = None
         if event.status in STATUSES_AT_REST:
             self._preview.clear()
-            self.progress.clear()
+            self._forget_calls()
         if event.worker_id is not None and event.epoch > self.epoch and event.cause in HANDOVER_CAUSES:
             self.handover = Handover(event.epoch, event.worker_id, event.cause)
         self.status, self.archived = event.status, event.archived
@@ -188,6 +194,8 @@ class ChatView:
         match part:
             case ToolProgressPart(call_id=call_id):
                 self.progress[call_id] = part
+            case ToolOutputPart(call_id=call_id):
+                self.outputs[call_id] = with_piece(self.outputs.get(call_id), part)
             case NoticePart():
                 self.notices.append(part)
             case _:
@@ -199,10 +207,16 @@ class ChatView:
         for part in message.parts:
             if isinstance(part, ToolResultPart):
                 self.progress.pop(part.call_id, None)
+                self.outputs.pop(part.call_id, None)
         if message.role in (Role.ASSISTANT, Role.TOOL):
             self._preview.clear()
         if message.role is Role.USER:
             self.handover = None
+
+    def _forget_calls(self) -> None:
+        """None runs any more, as far as is known."""
+        self.progress.clear()
+        self.outputs.clear()
 
     def _drop_preview(self) -> None:
         self._preview.clear()

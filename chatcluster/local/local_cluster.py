@@ -8,6 +8,7 @@ owner's eyes (0600).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -21,6 +22,7 @@ CLUSTER_FILE = "cluster.json"
 TOKEN_FILE = "token"
 KEYS_FILE = "encryption-keys"
 PUSH_KEY_FILE = "push-key"
+SHARED_WORKSPACES = Path("/var/lib/chatcluster/workspaces")
 
 
 class LocalCluster(msgspec.Struct, frozen=True):
@@ -80,6 +82,16 @@ def push_key(data_dir: Path) -> str:
     key = new_push_key()
     _write_private(data_dir / PUSH_KEY_FILE, f"{key}\n".encode())
     return key
+
+
+def workspaces_dir(data_dir: Path) -> Path:
+    """Where workspaces have their files: in the data directory, but where their owners have user IDs of their own (we
+    are root) and could not go there, a place that is open to all."""
+    inside = data_dir / "workspaces"
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in (data_dir, *data_dir.parents)):
+        return inside
+    name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+    return SHARED_WORKSPACES / name
 
 
 def reach(url: str | None, token: str | None, data_dir: Path) -> tuple[str, str]:

@@ -44,6 +44,8 @@ SERVER_POLL_SECONDS = 0.25
 SERVER_RETRY_SECONDS = 2.0
 CONNECTIONS_PER_REPLICA = 8
 """Postgres sessions on top of the pool: lease, session lock, two watches, and those of administration."""
+WORKSPACES_STOP_SECONDS = 12.0
+"""Above what a host takes to stop all that it runs."""
 SIMULATED_MODEL = "simulated"
 SIMULATED_KEY = "no-key-needed"
 """Not a word of the simulator's messages: keys are struck out of what a provider says."""
@@ -59,6 +61,8 @@ class UpOptions:
     replicas: int = 3
     data_dir: Path = local_cluster.DEFAULT_DATA_DIR
     verbose: bool = False
+    workspaces: bool = False
+    """Whether a workspace host runs beside the replicas."""
 
 
 async def up(options: UpOptions, *, show: Callable[[str], None], say: Callable[[str], None]) -> None:
@@ -78,6 +82,7 @@ class _Supervisor:
         self._say = say
         self._life = trio.CancelScope()
         self._replicas: list[Keeper] = []
+        self._workspaces: Keeper | None = None
 
     async def run(self) -> None:
         with trio.open_signal_receiver(*_stop_signals()) as signals:
@@ -111,6 +116,8 @@ class _Supervisor:
             settings = replace(settings, push_key=settings.push_key or local_cluster.push_key(self._data_dir))
             async with trio.open_nursery() as nursery:
                 await self._start_replicas(nursery, settings, listener)
+                if self._options.workspaces:
+                    await self._start_workspaces(nursery, settings)
                 record = local_cluster.LocalCluster(url, settings.database_url, settings.redis_url, os.getpid())
                 local_cluster.write_cluster(self._data_dir, record)
                 try:
@@ -184,6 +191,15 @@ class _Supervisor:
                 starting.start_soon(nursery.start, keeper.run)
                 nursery.start_soon(self._follow_log, keeper)
 
+    async def _start_workspaces(self, nursery: trio.Nursery, settings: Settings) -> None:
+        """A host on this machine. Where that cannot run any it says so in one line, and the cluster works without."""
+        environment = replica_environment(settings)
+        environment[env_name("workspaces_dir")] = str(local_cluster.workspaces_dir(self._data_dir))
+        keeper = self._keeper("workspace-host", _workspaces_command, environment, stop_seconds=WORKSPACES_STOP_SECONDS)
+        await nursery.start(keeper.run)
+        nursery.start_soon(self._follow_log, keeper)
+        self._workspaces = keeper
+
     def _keeper(
         self,
         name: str,
@@ -219,6 +235,7 @@ class _Supervisor:
             ("postgres", "as configured" if given.database_url else "embedded"),
             ("redis", "as configured" if given.redis_url else "embedded"),
             ("data", str(self._options.data_dir)),
+            *([] if self._workspaces is None else [("workspaces", f"one host  pid {self._workspaces.pid}")]),
             *((keeper.name, f"http://127.0.0.1:{_port_of(keeper)}  pid {keeper.pid}") for keeper in self._replicas),
         ]
         table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
@@ -279,6 +296,10 @@ class ReplicaCommand:
 
 def _simulator_command(previous: Ready | None) -> list[str]:
     return ["simulate-llm", "--host", "127.0.0.1", "--port", str(previous.port if previous else 0)]
+
+
+def _workspaces_command(previous: Ready | None) -> list[str]:
+    return ["workspace-host", "--default-template", "--workspaces-port", str(previous.port if previous else 0)]
 
 
 def replica_environment(settings: Settings) -> dict[str, str]:

@@ -153,7 +153,9 @@ class MemoryDatabase:
         """What is booked already stays as it is."""
         for one in spent:
             key = UsageKey(row.id, one.history_version, one.attempt)
-            self.kept.usage.setdefault(key, UsageRow(row.owner_id, self.now(), one))
+            kin = self.kept.families.kin.get(row.id)
+            root_id = None if kin is None else kin.root_id
+            self.kept.usage.setdefault(key, UsageRow(row.owner_id, self.now(), one, root_id))
 
     def bill_of(self, row: ChatRow, *, since: int) -> Bill:
         """Of the attempts at this history of the chat, or a later one."""

@@ -47,8 +47,16 @@ class MemoryLedger(MemoryFamilies):
     async def details(self, chat_id: UUID) -> ChatDetails:
         async with self._link.crossing("details"):
             row, kept = self._database.row(chat_id), self._database.kept
-            usage = bill_of(booked.spent for key, booked in kept.usage.items() if key.chat_id == chat_id)
-            return ChatDetails(self._database.view(row), self._actions(row), usage, kept.prompts.get(chat_id))
+            booked = kept.usage.items()
+            usage = bill_of(one.spent for key, one in booked if key.chat_id == chat_id)
+            family = bill_of(one.spent for key, one in booked if chat_id in (key.chat_id, one.root_id))
+            return ChatDetails(
+                self._database.view(row),
+                self._actions(row),
+                usage,
+                kept.prompts.get(chat_id),
+                family if any(kin.root_id == chat_id for kin in kept.families.kin.values()) else None,
+            )
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
         async with self._link.crossing("sign_in_waits"):

@@ -152,12 +152,14 @@ class TitleWish(NamedTuple):
 
     due: float
     tries: int = 0
+    under_way: bool = False
 
 
 class UsageRow(NamedTuple):
     owner_id: UUID
     at: datetime
     spent: Spent
+    root_id: UUID | None = None
 
 
 class Kinship(NamedTuple):

@@ -26,10 +26,10 @@ class MemoryTitles:
             return tuple(self._take(self._database.row(chat_id), now + seconds) for _, chat_id in due[:limit])
 
     def _take(self, row: ChatRow, until: float) -> TitleTask:
-        tries = self._wishes[row.id].tries
-        if tries:
+        _, tries, was_under_way = self._wishes[row.id]
+        if was_under_way:
             self._database.book(row, (Spent(TITLE_VERSION, tries, row.state.epoch, SpentOutcome.LOST),))
-        self._wishes[row.id] = TitleWish(until, tries + 1)
+        self._wishes[row.id] = TitleWish(until, tries + 1, under_way=True)
         asked = next((message for message in row.messages if message.role is Role.USER), None)
         text, model = ("", None) if asked is None else (text_of(asked.parts), asked.model)
         return TitleTask(row.id, row.owner_id, model or row.model, text, tries + 1)
@@ -52,3 +52,5 @@ class MemoryTitles:
             row = self._database.chats.get(task.chat_id)
             if row is not None:
                 self._database.book(row, spent)
+            if task.chat_id in self._wishes:
+                self._wishes[task.chat_id] = self._wishes[task.chat_id]._replace(under_way=False)

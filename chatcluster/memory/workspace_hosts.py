@@ -18,6 +18,7 @@ from chatcluster.ports.workspaces import (
     GONE_EPOCH,
     HOST_ENDED,
     HOST_LOST,
+    HOST_STOPPED,
     LOG_LINES_MAX,
     REPORTED_FROM,
     ClosedCall,
@@ -71,6 +72,9 @@ class MemoryWorkspaceHosts:
         async with self._link.crossing("retire"):
             if self._tables.holds(lease):
                 self._set_dead(lease.host_id)
+                self._free_builds(lease.host_id)
+                for row in self._tables.of_host(lease.host_id, STARTING, RUNNING, STOPPING, LOST):
+                    self._end(row, STOPPED, HOST_STOPPED)
 
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
         async with self._link.crossing("heartbeats"):
@@ -82,8 +86,7 @@ class MemoryWorkspaceHosts:
             if not self._tables.is_alive(host_id) or self._tables.hosts[host_id].token != token:
                 return None
             self._set_dead(host_id)
-            for row in self._tables.of_host(host_id, BUILDING):
-                self._put(row, host_id=None)
+            self._free_builds(host_id)
             ended = self._tables.of_host(host_id, STARTING, RUNNING, STOPPING)
             return tuple(self._end(row, STOPPED if row.state is STOPPING else LOST, HOST_LOST) for row in ended)
 
@@ -144,6 +147,10 @@ class MemoryWorkspaceHosts:
     def _set_dead(self, host_id: UUID) -> None:
         row = self._tables.hosts[host_id]
         row.host = replace(row.host, alive=False)
+
+    def _free_builds(self, host_id: UUID) -> None:
+        for row in self._tables.of_host(host_id, BUILDING):
+            self._put(row, host_id=None)
 
     def _put(self, row: WorkspaceRow, **fields: object) -> WorkspaceRow:
         put = replace(row, updated_at=self._database.now(), **fields)

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 class ChatDetails(NamedTuple):
     """``actions``: what the chat waits for, as ``Ledger.actions`` has it. ``usage``: what all its attempts cost.
+    ``family_usage``: the same with all its agents'; None if it has none, or belongs to another chat itself.
     ``own_prompt``: None if it was never given one; empty if that was taken away again."""
 
     chat: Chat
     actions: tuple[Action, ...] = ()
     usage: Bill = Bill()
     own_prompt: str | None = None
+    family_usage: Bill | None = None
 
 
 class Details(Protocol):

@@ -29,6 +29,8 @@ class Effect(StrEnum):
 
     READ = "read"
     IDEMPOTENT = "idempotent"
+    TRACKED = "tracked"
+    """The tool has a ledger of its own, and knows a repeat by the call's ID: to run it again is to go on with it."""
     ONCE = "once"
 
 
@@ -78,14 +80,28 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
+    """``whole``: all of the text, where the content has a part of it only. It is kept, to be read on in."""
+
     content: tuple[ResultContent, ...]
     is_error: bool = False
+    whole: bytes | None = None
 
 
 class Progressed(msgspec.Struct, frozen=True):
     progress: float
     total: float | None = None
     message: str | None = None
+
+
+class Printed(msgspec.Struct, frozen=True):
+    """What a call has printed: ``data``, behind ``offset`` bytes. Told in order, from 0 on in each run."""
+
+    offset: int
+    data: bytes
+
+
+Tell = Callable[[Progressed | Printed], None]
+"""How a running call tells of itself. Never waits."""
 
 
 class TurnTools(Protocol):
@@ -105,7 +121,12 @@ class TurnTools(Protocol):
         """The servers that tools come from, as found by ``tools``: names, and what each says about itself, if any."""
         ...
 
-    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    @property
+    def surroundings(self) -> Sequence[str]:
+        """What the model is told of the place where the chat works, as found by ``tools``."""
+        ...
+
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         """Run a call of a tool that ``tools`` named. To cancel it tells the tool. Raises
         ``SignInRequired``, and nothing else for what is outside."""
         ...

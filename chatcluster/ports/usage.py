@@ -17,6 +17,8 @@ class GroupBy(StrEnum):
     """Of UTC."""
     MODEL = "model"
     CHAT = "chat"
+    FAMILY = "family"
+    """A chat with all its agents."""
     USER = "user"
 
 
@@ -30,8 +32,8 @@ class UsageQuery(msgspec.Struct, frozen=True):
 
 
 class UsageGroup(msgspec.Struct, frozen=True):
-    """``key``: a date, a model, the ID of a chat, or of a user; None where a model is not known. ``name``: of the user,
-    or the title of the chat, as long as there is one."""
+    """``key``: a date, a model, the ID of a chat (of a family, that of the chat at its top), or of a user; None where a
+    model is not known. ``name``: of the user, or the title of the chat, as long as there is one."""
 
     key: str | None
     bill: Bill
@@ -39,7 +41,8 @@ class UsageGroup(msgspec.Struct, frozen=True):
 
 
 class UsageSums(msgspec.Struct, frozen=True):
-    """``groups``: days and users in order, models by name, chats by cost. ``has_more``: there were too many."""
+    """``groups``: days and users in order, models by name, chats and families by cost. ``has_more``: there were
+    too many."""
 
     total: Bill
     groups: tuple[UsageGroup, ...]

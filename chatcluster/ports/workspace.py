@@ -46,9 +46,10 @@ class Workspace(Protocol):
         beyond the offset or it has ended. Raises ``UnknownCall``."""
         ...
 
-    async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "") -> CallAnswer:
+    async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "", foreground_only: bool = False) -> CallAnswer:
         """End all processes of a call, within about a second; or bury an ID that was never seen. A call that has
-        ended stays as it is, and what it left behind is ended. Raises ``StaleEpoch``."""
+        ended stays as it is, and what it left behind is ended. With ``foreground_only`` one that is in the background
+        goes on. Raises ``StaleEpoch``."""
         ...
 
     async def processes(self) -> Sequence[ProcessAnswer]: ...

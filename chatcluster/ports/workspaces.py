@@ -295,7 +295,7 @@ class WorkspaceHosts(Protocol):
         ...
 
     async def retire(self, lease: HostLease) -> None:
-        """It ends in order, with nothing running: its row says that it is away."""
+        """It ends in order, with nothing running any more: what ran is stopped, and what it builds goes elsewhere."""
         ...
 
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
@@ -339,6 +339,7 @@ def log_text(text: str) -> str:
 
 
 HOST_ENDED = "its host ended, and started again"
+HOST_STOPPED = "its host was stopped"
 HOST_LOST = "its host does not answer any more"
 
 

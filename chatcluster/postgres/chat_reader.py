@@ -97,7 +97,9 @@ async def get_chat(connection: Connection, chat_id: UUID) -> Chat:
 
 async def _get_details(connection: Connection, chat_id: UUID) -> ChatDetails:
     row = existing(await connection.fetchrow(SQL["select_details"], chat_id), chat_id)
-    return ChatDetails(shown_chat_of(row), actions_of(row["actions"]), bill_from(row["bill"]), row["own_prompt"])
+    family = None if row["family_bill"] is None else bill_from(row["family_bill"])
+    bill = bill_from(row["bill"])
+    return ChatDetails(shown_chat_of(row), actions_of(row["actions"]), bill, row["own_prompt"], family)
 
 
 async def _get_frame(connection: Connection, chat_id: UUID) -> Chat:

@@ -16,6 +16,7 @@ from chatcluster.ports.workspaces import (
     GONE_EPOCH,
     HOST_ENDED,
     HOST_LOST,
+    HOST_STOPPED,
     LOG_LINES_MAX,
     REPORTED_FROM,
     ClosedCall,
@@ -49,7 +50,7 @@ class PostgresWorkspaceHosts:
             raise lease_lost(lease)
 
     async def retire(self, lease: HostLease) -> None:
-        await self._database.autocommit(_value, "retire", *lease, lane=Lane.CLUSTER)
+        await self._database.transaction(_retire, lease, lane=Lane.CLUSTER)
 
     async def heartbeats(self) -> dict[UUID, Heartbeat]:
         return await self._database.autocommit(_heartbeats, lane=Lane.CLUSTER)
@@ -90,6 +91,12 @@ async def _register(connection: Connection, host: WorkspaceHost) -> tuple[Worksp
     values = (host.name, host.address, host.version, host.provider, host.sealed, host.problem)
     await connection.execute(SQL["register"], host.id, host.incarnation, *values)
     return rows_of(await connection.fetch(SQL["stop_of_host"], host.id, HOST_ENDED))
+
+
+async def _retire(connection: Connection, lease: HostLease) -> None:
+    if await connection.fetchval(SQL["retire"], *lease) is not None:
+        await connection.execute(SQL["free_builds"], lease.host_id)
+        await connection.execute(SQL["stop_of_host"], lease.host_id, HOST_STOPPED)
 
 
 async def _heartbeats(connection: Connection) -> dict[UUID, Heartbeat]:

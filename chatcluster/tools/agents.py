@@ -165,6 +165,7 @@ class _Refused(Exception):
 class _AgentTools:
     notices: Sequence[NoticePart] = ()
     instructions: Sequence[tuple[str, str]] = ()
+    surroundings: Sequence[str] = ()
 
     def __init__(self, chat: Chat, store: Store, kin: Kin, settings: Settings) -> None:
         self._chat = chat

@@ -20,6 +20,7 @@ class ClientTools:
 class _ClientTools:
     notices: Sequence[NoticePart] = ()
     instructions: Sequence[tuple[str, str]] = ()
+    surroundings: Sequence[str] = ()
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
 from chatcluster.images import with_images_scaled
 from chatcluster.parts import NoticePart, TextPart
-from chatcluster.ports import Chat, Progressed, Tool, Toolbox, ToolCall, ToolResult, TurnTools
+from chatcluster.ports import Chat, Tell, Tool, Toolbox, ToolCall, ToolResult, TurnTools
 
 NAME_CHARACTERS_MAX = 64
 SUFFIX_CHARACTERS = 8
@@ -54,6 +54,10 @@ class _Composed:
     def instructions(self) -> Sequence[tuple[str, str]]:
         return [server for box in self._boxes for server in box.instructions]
 
+    @property
+    def surroundings(self) -> Sequence[str]:
+        return [text for box in self._boxes for text in box.surroundings]
+
     async def tools(self) -> Sequence[Tool]:
         self._places.clear()
         tools = []
@@ -64,7 +68,7 @@ class _Composed:
                 tools.append(tool if name == tool.name else msgspec.structs.replace(tool, name=name))
         return tools
 
-    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         place = self._places.get(call.name)
         if place is None:
             return ToolResult((TextPart(f"There is no tool {call.name!r}."),), is_error=True)

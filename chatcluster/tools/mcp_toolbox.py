@@ -96,6 +96,7 @@ class McpTurn:
         self._opening: dict[str, trio.Lock] = {}
         self.notices: Sequence[NoticePart] = ()
         self.instructions: Sequence[tuple[str, str]] = ()
+        self.surroundings: Sequence[str] = ()
         """The servers by slug, and what they say about themselves, where the model is to be told that."""
 
     async def tools(self) -> Sequence[Tool]:

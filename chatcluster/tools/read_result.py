@@ -6,13 +6,13 @@ provider has cached of a prompt, and must not change in the middle of a turn.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NoticePart, TextPart
-from chatcluster.ports import Chat, Effect, Progressed, Store, Tool, Toolbox, ToolCall, ToolResult, TurnTools
+from chatcluster.ports import Chat, Effect, Store, Tell, Tool, Toolbox, ToolCall, ToolResult, TurnTools
 from chatcluster.tool_results import READ_RESULT, SHOWN_BYTES_MAX, piece_of
 
 PIECE_BYTES_MAX = SHOWN_BYTES_MAX - 512
@@ -68,11 +68,15 @@ class _WithReadResult:
     def instructions(self) -> Sequence[tuple[str, str]]:
         return self._inner.instructions
 
+    @property
+    def surroundings(self) -> Sequence[str]:
+        return self._inner.surroundings
+
     async def tools(self) -> Sequence[Tool]:
         tools = await self._inner.tools()
         return [TOOL, *tools] if tools else tools
 
-    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         if call.name != READ_RESULT:
             return await self._inner.run(call, progressed)
         try:

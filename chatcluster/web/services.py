@@ -20,6 +20,7 @@ from chatcluster.web.browsers import Browsers
 from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
 from chatcluster.web.tool_servers import Mcp
+from chatcluster.web.workspace_services import WorkspaceServices
 
 
 class Health(Protocol):
@@ -64,3 +65,4 @@ class Services:
     monitoring: Monitoring
     uploads: Uploads
     mcp: Mcp
+    workspaces: WorkspaceServices

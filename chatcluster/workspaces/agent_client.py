@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -54,14 +55,16 @@ _REFUSALS: dict[str, type[WorkspaceRefused]] = {Code.CALL_CONFLICT: CallConflict
 def over_unix(path: Path) -> AgentClient:
     """The agent that listens on this socket; its path may be longer than a socket's address."""
 
-    async def dial() -> trio.abc.Stream:
-        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        try:
-            return await trio.open_unix_socket(f"/proc/self/fd/{directory}/{path.name}")
-        finally:
-            os.close(directory)
+    return AgentClient(partial(dial_unix, path))
 
-    return AgentClient(dial)
+
+async def dial_unix(path: Path) -> trio.abc.Stream:
+    """Raises ``OSError``."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return await trio.open_unix_socket(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
 
 
 def over_tcp(host: str, port: int, *, path: str, token: str) -> AgentClient:
@@ -90,10 +93,9 @@ class AgentClient:
         target = f"{_call(call_id)}?{urlencode({'offset': offset, 'wait_seconds': wait_seconds})}"
         return await self._ask("GET", target, CallAnswer, wait_seconds=wait_seconds)
 
-    async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "") -> CallAnswer:
-        return await self._ask(
-            "POST", f"{_call(call_id)}/cancel", CallAnswer, body=Cancel(epoch=epoch, chat_id=chat_id)
-        )
+    async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "", foreground_only: bool = False) -> CallAnswer:
+        body = Cancel(epoch=epoch, chat_id=chat_id, foreground_only=foreground_only)
+        return await self._ask("POST", f"{_call(call_id)}/cancel", CallAnswer, body=body)
 
     async def processes(self) -> Sequence[ProcessAnswer]:
         return (await self._ask("GET", "/processes", ProcessList)).processes

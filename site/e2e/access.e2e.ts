@@ -73,7 +73,18 @@ describe.each(VIEWS)("%s", (_, view) => {
 
   test("the cluster", async () => {
     const page = await open("/cluster/replicas", view);
-    for (const name of ["Replicas", "Charts", "Chats", "Takeovers", "Models", "Tools", "Users", "Tokens", "Audit"]) {
+    for (const name of [
+      "Replicas",
+      "Charts",
+      "Chats",
+      "Takeovers",
+      "Models",
+      "Tools",
+      "Usage",
+      "Users",
+      "Tokens",
+      "Audit",
+    ]) {
       await page.getByRole("navigation", { name: "Cluster" }).getByRole("link", { name }).click();
       await page.getByRole("heading", { name }).waitFor();
       await page

@@ -10,6 +10,7 @@ import { Empty, Loading, Notice } from "./ui/Notice.tsx";
 const opening = import("./chat/Conversation.tsx");
 const Conversation = lazy(async () => ({ default: (await opening).Conversation }));
 const Cluster = lazy(() => import("./cluster/Cluster.tsx"));
+const Usage = lazy(() => import("./Usage.tsx"));
 
 export function App() {
   const session = useSession();
@@ -22,6 +23,9 @@ export function App() {
         <Switch>
           <Route path="/">{() => <NewChat />}</Route>
           <Route path="/chats/:id">{({ id }) => <Conversation key={id} id={id} />}</Route>
+          <Route path="/usage">
+            <Usage />
+          </Route>
           <Route path="/cluster">
             <Redirect to="/cluster/replicas" replace />
           </Route>

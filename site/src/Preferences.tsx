@@ -1,10 +1,12 @@
-import { Keyboard, LogOut } from "lucide-react";
+import { Coins, Keyboard, LogOut } from "lucide-react";
 import { useState } from "react";
+import { Link } from "wouter";
 import { MyTools } from "./MyTools.tsx";
 import { PushChoice } from "./PushChoice.tsx";
 import { switchPushOff } from "./push.ts";
+import { StandingPrompt } from "./StandingPrompt.tsx";
 import { type Session, signOut } from "./session.ts";
-import { Button } from "./ui/Button.tsx";
+import { Button, buttonClass } from "./ui/Button.tsx";
 import { Dialog } from "./ui/Dialog.tsx";
 import { Field, INPUT } from "./ui/Field.tsx";
 import { sayError } from "./ui/Toast.tsx";
@@ -36,6 +38,7 @@ export default function Preferences({ session, onHelp, onClose }: PreferencesPro
           <option value="dark">Dark</option>
         </select>
       </Field>
+      <StandingPrompt path="/me/prompt" label="About you" hint="What models are told of you, in all your chats" />
       <PushChoice />
       <MyTools />
       <div className="flex flex-wrap justify-between gap-2">
@@ -43,6 +46,10 @@ export default function Preferences({ session, onHelp, onClose }: PreferencesPro
           <Keyboard size={16} aria-hidden />
           Keys
         </Button>
+        <Link href="/usage" className={buttonClass()} onClick={onClose}>
+          <Coins size={16} aria-hidden />
+          Usage and cost
+        </Link>
         <Button onClick={() => void leave().catch((error) => sayError("Sign out", error))}>
           <LogOut size={16} aria-hidden />
           Sign out

@@ -30,6 +30,7 @@ export function written(view: ChatView): Record<string, unknown> {
     error: view.error?.code ?? null,
     turn: view.turn?.outcome ?? null,
     ready: view.ready,
+    ...(Object.keys(view.outputs).length > 0 && { outputs: view.outputs }),
     handover: view.handover && { worker_id: view.handover.workerId, cause: view.handover.cause },
   };
 }

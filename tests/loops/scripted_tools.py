@@ -6,7 +6,7 @@ Every run of a call, of whatever replica, arrives as a ``Run``. The test takes i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from chatcluster.parts import NoticePart, ResultContent, TextPart
-from chatcluster.ports import Chat, Effect, Progressed, Tool, ToolCall, ToolResult
+from chatcluster.ports import Chat, Effect, Tell, Tool, ToolCall, ToolResult
 
 RUN_SECONDS_MAX = 100.0
 
@@ -26,7 +26,7 @@ def tool(name: str, effect: Effect = Effect.READ, **fields: Any) -> Tool:
 class Run:
     """One run of a call. Its effect took place when it began."""
 
-    def __init__(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> None:
+    def __init__(self, call: ToolCall, progressed: Tell) -> None:
         self.call = call
         self.progressed = progressed
         self.cancelled = False
@@ -74,6 +74,7 @@ class ScriptedTools:
         self.offered: list[Tool] = []
         self.notices: Sequence[NoticePart] = ()
         self.instructions: Sequence[tuple[str, str]] = ()
+        self.surroundings: Sequence[str] = ()
         self.effects: Counter[str] = Counter()
         self.runs: list[Run] = []
         self.asked = 0
@@ -94,7 +95,7 @@ class ScriptedTools:
         await trio.lowlevel.checkpoint()
         return self.offered
 
-    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         run = Run(call, progressed)
         self.effects[call.call_id] += 1
         self.runs.append(run)

@@ -113,6 +113,7 @@ class Toolbox:
 class _ChatTools:
     notices: Sequence[NoticePart] = ()
     instructions: Sequence[tuple[str, str]] = ()
+    surroundings: Sequence[str] = ()
 
     def __init__(self, toolbox: Toolbox, chat: Chat) -> None:
         self._toolbox = toolbox

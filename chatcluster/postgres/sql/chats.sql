@@ -84,8 +84,8 @@ select count(*) from booked
 -- fragment: booked
 -- What was spent on the chat $1. An attempt that is booked already stays as it is.
 booked as (
-    insert into usage_events (chat_id, owner_id, {spent_columns})
-    select chats.id, chats.owner_id, {new_spent_columns}
+    insert into usage_events (chat_id, owner_id, root_id, {spent_columns})
+    select chats.id, chats.owner_id, chats.root_id, {new_spent_columns}
     from chats, json_to_recordset($2::text::json) as new ({spent_values})
     where chats.id = $1
     on conflict do nothing
@@ -110,6 +110,10 @@ select {framed} from chats where id = $1
 -- name: select_details
 select {chat}, {actions},
     (select {bill} from usage_events where chat_id = $1) as bill,
+    case when has_agents and root_id is null then (
+        select {bill} from usage_events
+        where chat_id in (select $1 union all select agent.id from chats as agent where agent.root_id = $1)
+    ) end as family_bill,
     (select text from chat_prompts where chat_id = $1) as own_prompt
 from chats where id = $1
 
@@ -203,8 +207,8 @@ inserted as (
     returning *
 ),
 booked as (
-    insert into usage_events (chat_id, owner_id, {spent_columns})
-    select changed.id, changed.owner_id, {new_spent_columns}
+    insert into usage_events (chat_id, owner_id, root_id, {spent_columns})
+    select changed.id, changed.owner_id, changed.root_id, {new_spent_columns}
     from changed, json_to_recordset(:spent::text::json) as new ({spent_values})
     on conflict do nothing
     returning *

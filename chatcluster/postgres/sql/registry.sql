@@ -74,8 +74,8 @@ logged as (
 ),
 lost as (
     -- The attempts that were under way, or may have been: what they cost is not known.
-    insert into usage_events (chat_id, owner_id, history_version, attempt, epoch, outcome)
-    select id, owner_id, history_version, attempt, epoch, 'lost' from freed
+    insert into usage_events (chat_id, owner_id, root_id, history_version, attempt, epoch, outcome)
+    select id, owner_id, root_id, history_version, attempt, epoch, 'lost' from freed
     where attempt > 0 and retry_at is null and open_calls = 0 and status in ('running', 'interrupting')
     on conflict do nothing
 )

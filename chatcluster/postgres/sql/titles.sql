@@ -1,21 +1,24 @@
 -- The queries of titles.py. See queries.py for the form of this file.
 
 -- name: take
-with taken as (
-    update titles_wanted set due = statement_timestamp() + $2::float8 * interval '1 second', tries = tries + 1
-    where chat_id in (
-        select chat_id from titles_wanted where due <= statement_timestamp()
-        order by due
-        limit $1
-        for update skip locked
-    )
-    returning chat_id, tries
+with waiting as (
+    select chat_id, under_way from titles_wanted where due <= statement_timestamp()
+    order by due
+    limit $1
+    for update skip locked
+),
+taken as (
+    update titles_wanted set
+        due = statement_timestamp() + $2::float8 * interval '1 second', tries = tries + 1, under_way = true
+    from waiting
+    where titles_wanted.chat_id = waiting.chat_id
+    returning titles_wanted.chat_id, tries, waiting.under_way as was_under_way
 ),
 lost as (
-    insert into usage_events (chat_id, owner_id, history_version, attempt, epoch, outcome)
-    select chats.id, chats.owner_id, 0, tries - 1, chats.epoch, 'lost'
+    insert into usage_events (chat_id, owner_id, root_id, history_version, attempt, epoch, outcome)
+    select chats.id, chats.owner_id, chats.root_id, 0, tries - 1, chats.epoch, 'lost'
     from taken join chats on chats.id = taken.chat_id
-    where tries > 1
+    where was_under_way and tries > 1
     on conflict do nothing
 )
 select chats.id, chats.owner_id, chats.model, tries, first.model as message_model, first.content
@@ -29,16 +32,17 @@ left join lateral (
 
 -- fragment: booked
 booked as (
-    insert into usage_events (chat_id, owner_id, {spent_columns})
-    select chats.id, chats.owner_id, {new_spent_columns}
+    insert into usage_events (chat_id, owner_id, root_id, {spent_columns})
+    select chats.id, chats.owner_id, chats.root_id, {new_spent_columns}
     from chats, json_to_recordset($2::text::json) as new ({spent_values})
     where chats.id = $1
     on conflict do nothing
 )
 
 -- name: book
+-- The try is over, so nobody takes it for a lost one.
 with {booked}
-select true
+update titles_wanted set under_way = false where chat_id = $1
 
 -- name: entitle
 -- The chat's row is locked first, as everywhere.

@@ -18,6 +18,15 @@ group by key order by key limit $4
 select chat_id::text as key, {bill} as bill, (select title from chats where id = chat_id) as name from {wanted}
 group by chat_id order by sum(cost_micros) desc nulls last, count(*) desc, key limit $4
 
+-- name: by_family
+-- Of what replicas of the previous version booked the chat says whose family it is of, as long as there is one.
+select family::text as key, {bill} as bill, (select title from chats where id = family) as name
+from (
+    select usage_events.*, coalesce(root_id, (select root_id from chats where chats.id = chat_id), chat_id) as family
+    from {wanted}
+) as of_families
+group by family order by sum(cost_micros) desc nulls last, count(*) desc, key limit $4
+
 -- name: by_user
 select owner_id::text as key, {bill} as bill, (select name from users where id = owner_id) as name from {wanted}
 group by owner_id order by key limit $4

@@ -32,7 +32,7 @@ where id = $1 and incarnation = $2 and alive
 returning id
 
 -- name: retire
-update workspace_hosts set alive = false where id = $1 and incarnation = $2
+update workspace_hosts set alive = false where id = $1 and incarnation = $2 and alive returning id
 
 -- name: select_heartbeats
 select id, token::text as token,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
@@ -79,7 +79,7 @@ class ToolPolicyBody(Body, frozen=True, kw_only=True):
     """What holds for one tool. ``effect``: read, idempotent or once; what is left away is as for the whole server."""
 
     approval: Approval | None = None
-    effect: Effect | None = None
+    effect: Literal["read", "idempotent", "once"] | None = None
 
 
 class McpServerBody(Body, frozen=True, kw_only=True):
@@ -161,4 +161,4 @@ def split(body: AnyAuthBody) -> Split:
 
 
 def _policy(body: ToolPolicyBody) -> ToolPolicy:
-    return ToolPolicy(approval=body.approval, effect=body.effect)
+    return ToolPolicy(approval=body.approval, effect=None if body.effect is None else Effect(body.effect))

@@ -5,23 +5,18 @@ from __future__ import annotations
 from chatcluster.web.api import (
     admin_routes,
     browser_routes,
-    chats,
-    export,
+    chat_routes,
     files,
     mcp,
-    messages,
     models,
     prompts,
     streams,
-    tool_calls,
     usage,
+    workspace_routes,
 )
 
 ROUTES = [
-    *chats.ROUTES,
-    *export.ROUTES,
-    *messages.ROUTES,
-    *tool_calls.ROUTES,
+    *chat_routes.ROUTES,
     *streams.ROUTES,
     *models.ROUTES,
     *browser_routes.ROUTES,
@@ -30,4 +25,5 @@ ROUTES = [
     *prompts.ROUTES,
     *files.ROUTES,
     *usage.ROUTES,
+    *workspace_routes.ROUTES,
 ]

@@ -20,7 +20,7 @@ from chatcluster.web.request import ApiRequest, parse_uuid
 DAYS_DEFAULT = 30
 GROUPS_MAX = 1000
 DATE_CHARACTERS = 10
-OWN = (GroupBy.DAY, GroupBy.MODEL, GroupBy.CHAT)
+OWN = (GroupBy.DAY, GroupBy.MODEL, GroupBy.CHAT, GroupBy.FAMILY)
 
 From = Annotated[str | None, QueryParameter(name="from", description="A day or a moment. Default: 30 days ago")]
 To = Annotated[str | None, QueryParameter(name="to", description="A day, with all of it, or a moment. Default: now")]
@@ -50,7 +50,7 @@ async def get_usage(
     request: ApiRequest,
     since: From = None,
     until: To = None,
-    group_by: Annotated[str, QueryParameter(description="day, model or chat")] = "day",
+    group_by: Annotated[str, QueryParameter(description="day, model, chat or family")] = "day",
 ) -> UsageAnswer:
     """What the caller's chats cost: tokens, and micros where their models have prices. Days are of UTC."""
     return await _answer(request, since, until, _group(group_by, OWN), request.user.user_id)
@@ -61,7 +61,7 @@ async def get_all_usage(
     request: ApiRequest,
     since: From = None,
     until: To = None,
-    group_by: Annotated[str, QueryParameter(description="user, day, model or chat")] = "user",
+    group_by: Annotated[str, QueryParameter(description="user, day, model, chat or family")] = "user",
     user: Annotated[str | None, QueryParameter(description="Of the user of this ID alone")] = None,
 ) -> UsageAnswer:
     """The same of all users, or of one."""

@@ -105,7 +105,7 @@ class Calls:
             entry = self._known(call_id)
         return self._answer(entry, offset)
 
-    async def cancel(self, call_id: str, epoch: int, chat_id: str) -> CallAnswer:
+    async def cancel(self, call_id: str, epoch: int, chat_id: str, *, foreground_only: bool = False) -> CallAnswer:
         """End it with all that it began, or see to it that it never begins. Raises ``Refused``."""
         _check_ids(call_id, chat_id or "none")
         if (entry := self._ledger.call(call_id)) is None:
@@ -115,6 +115,8 @@ class Calls:
         self._fence(entry.chat_id, epoch)
         if entry.state is not CallState.BURIED:
             self._raise_epoch(entry.chat_id, epoch)
+        if foreground_only and _is_in_background(entry):
+            return self._answer(entry, 0)
         if (command := self._commands.get(call_id)) is not None:
             await command.end(CANCELLED)
         else:
@@ -234,6 +236,7 @@ class Calls:
             started_at=entry.started_at,
             ended_at=entry.ended_at,
             wall_ms=_wall_ms(entry),
+            background=_is_in_background(entry),
             output_bytes=total,
             kept_bytes=kept,
             offset=offset,
@@ -247,7 +250,7 @@ class Calls:
             chat_id=entry.chat_id,
             command=asked.command,
             workdir=asked.workdir,
-            background=asked.background,
+            background=_is_in_background(entry),
             state=entry.state,
             exit_code=entry.exit_code,
             signal=entry.signal,
@@ -280,6 +283,13 @@ def _check_ids(call_id: str, chat_id: str) -> None:
 
 def _ended(entry: Entry, state: CallState, **values: Any) -> Entry:
     return msgspec.structs.replace(entry, **{"state": state, "ended_at": time.time(), **values})
+
+
+def _is_in_background(entry: Entry) -> bool:
+    if entry.kind != Kind.EXECUTE or not entry.input:
+        return False
+    asked, seconds = entry.command, entry.command.foreground_seconds
+    return asked.background or (seconds is not None and _wall_ms(entry) >= 1000 * seconds)
 
 
 def _wall_ms(entry: Entry) -> int:

@@ -53,7 +53,8 @@ class Routes:
                 return await self.calls.call(call_id, _whole(query, "offset"), _seconds(query, "wait_seconds"))
             case ("POST", "calls", call_id, "cancel"):
                 wanted = _body(request, Cancel)
-                return await self.calls.cancel(call_id, wanted.epoch, wanted.chat_id)
+                foreground_only = wanted.foreground_only
+                return await self.calls.cancel(call_id, wanted.epoch, wanted.chat_id, foreground_only=foreground_only)
             case ("GET", "processes"):
                 return ProcessList(processes=self.calls.processes())
             case ("POST", "processes", call_id, "signal"):

@@ -12,7 +12,9 @@ export function Callouts({ view, onTryAgain }: CalloutsProps) {
   const asked = view.messages.findLast((message) => message.role === "user");
   return (
     <>
-      {view.handover && <Continued handover={view.handover} isOver={isResting(view)} />}
+      {view.handover && (
+        <Continued handover={view.handover} isResumed={view.resumed !== null} isOver={isResting(view)} />
+      )}
       {view.retry && <Retrying retry={view.retry} />}
       {!view.retry && <Waiting view={view} />}
       {view.status === "error" && (
@@ -30,12 +32,15 @@ export function Callouts({ view, onTryAgain }: CalloutsProps) {
 
 const isResting = (view: ChatView) => view.status === "waiting" || view.status === "error";
 
-function Continued({ handover, isOver }: { handover: Handover; isOver: boolean }) {
+type ContinuedProps = { handover: Handover; isResumed: boolean; isOver: boolean };
+
+function Continued({ handover, isResumed, isOver }: ContinuedProps) {
   const name = useReplicaName(handover.workerId) ?? "another replica";
   const why = handover.cause === "drain" ? "Its replica was shut down" : "Its replica was lost";
   return (
     <Notice tone={isOver ? "info" : "good"} role="status">
-      {why}: continued on <strong className="font-semibold">{name}</strong>.
+      {why}: continued on <strong className="font-semibold">{name}</strong>
+      {isResumed && ", at the very word"}.
     </Notice>
   );
 }

@@ -1,13 +1,20 @@
 import type { Chat } from "../client/index.ts";
 import { Confirm, Prompt } from "../ui/Dialog.tsx";
 import { patchChat } from "./actions.ts";
+import ChatSettings from "./ChatSettings.tsx";
 
 const TITLE_MAX = 200;
 
-type ChatDialogProps = { asking: "rename" | "delete"; chat: Chat; onDelete: () => void; onClose: () => void };
+type ChatDialogProps = {
+  asking: "rename" | "delete" | "settings";
+  chat: Chat;
+  onDelete: () => void;
+  onClose: () => void;
+};
 
 /** What the menu of a chat asks before it does something. */
 export default function ChatDialog({ asking, chat, onDelete, onClose }: ChatDialogProps) {
+  if (asking === "settings") return <ChatSettings chat={chat} onClose={onClose} />;
   if (asking === "rename") {
     return (
       <Prompt

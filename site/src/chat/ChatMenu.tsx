@@ -7,6 +7,8 @@ import {
   Pencil,
   Pin,
   PinOff,
+  ScrollText,
+  SlidersHorizontal,
   Trash2,
 } from "lucide-react";
 import { lazy, Suspense, useState } from "react";
@@ -14,7 +16,7 @@ import { useLocation } from "wouter";
 import type { Chat } from "../client/index.ts";
 import { Menu, MenuItem } from "../ui/Menu.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { deleteChat, patchChat } from "./actions.ts";
+import { compactChat, deleteChat, patchChat } from "./actions.ts";
 import { exportChat } from "./export.ts";
 
 const ChatDialog = lazy(() => import("./ChatDialog.tsx"));
@@ -23,7 +25,7 @@ const ICON = { size: 16, "aria-hidden": true } as const;
 
 /** What one does with a chat; an agent is kept, archived and deleted with the chat that it works for. It goes to the start when the chat that is shown is deleted. */
 export function ChatMenu({ chat, className }: { chat: Chat; className?: string }) {
-  const [asking, ask] = useState<"rename" | "delete" | null>(null);
+  const [asking, ask] = useState<"rename" | "delete" | "settings" | null>(null);
   const [location, navigate] = useLocation();
   const remove = async () => {
     if ((await deleteChat(chat)) && location === `/chats/${chat.id}`) navigate("/");
@@ -52,6 +54,20 @@ export function ChatMenu({ chat, className }: { chat: Chat; className?: string }
               {chat.archived ? "Unarchive" : "Archive"}
             </MenuItem>
           </>
+        )}
+        {!chat.archived && (
+          <MenuItem icon={<SlidersHorizontal {...ICON} />} onClick={() => ask("settings")}>
+            Settings …
+          </MenuItem>
+        )}
+        {!chat.archived && (
+          <MenuItem
+            icon={<ScrollText {...ICON} />}
+            disabled={chat.status !== "waiting" && chat.status !== "error"}
+            onClick={() => void compactChat(chat)}
+          >
+            Summarise now
+          </MenuItem>
         )}
         <MenuItem icon={<Download {...ICON} />} onClick={() => save("markdown")}>
           Export as Markdown

@@ -21,15 +21,21 @@ export default function ChatOptions({ options, onChange }: ChatOptionsProps) {
         checked={options.agents}
         onChange={(agents) => set({ agents })}
       />
-      <Field label="Instructions to the model">
-        <textarea
-          className={`${INPUT} field-sizing-content max-h-60`}
-          rows={3}
-          value={options.prompt}
-          onChange={(event) => set({ prompt: event.target.value })}
-        />
-      </Field>
+      <PromptField value={options.prompt} onChange={(prompt) => set({ prompt })} />
     </div>
+  );
+}
+
+export function PromptField({ value, onChange }: { value: string; onChange: (prompt: string) => void }) {
+  return (
+    <Field label="Instructions to the model">
+      <textarea
+        className={`${INPUT} field-sizing-content max-h-60`}
+        rows={3}
+        value={value}
+        onChange={(event) => onChange(event.target.value)}
+      />
+    </Field>
   );
 }
 
@@ -39,7 +45,7 @@ type Server = Schemas["UsableServer"];
 type ModelChoiceProps = { value: string; onChange: (model: string) => void };
 
 /** Which model answers: one of those that can be asked, or the default, whichever that is. */
-function ModelChoice({ value, onChange }: ModelChoiceProps) {
+export function ModelChoice({ value, onChange }: ModelChoiceProps) {
   const { data, error } = useQuery({
     queryKey: ["models"],
     queryFn: async () => (await api.get<{ models: Model[] }>("/models")).models,
@@ -64,7 +70,7 @@ function ModelChoice({ value, onChange }: ModelChoiceProps) {
 type ServerChoiceProps = { chosen: readonly string[]; onChange: (slugs: readonly string[]) => void };
 
 /** Which servers of tools the chat has besides those that every chat has. Nothing where there is nothing to choose. */
-function ServerChoice({ chosen, onChange }: ServerChoiceProps) {
+export function ServerChoice({ chosen, onChange }: ServerChoiceProps) {
   const { data, error } = useQuery({
     queryKey: ["usable-servers"],
     queryFn: async () => (await api.get<{ mcp_servers: Server[] }>("/mcp-servers")).mcp_servers,

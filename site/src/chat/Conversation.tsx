@@ -17,7 +17,7 @@ import { api, takeChat } from "../server.ts";
 import { Button, buttonClass, IconButton } from "../ui/Button.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { patchChat } from "./actions.ts";
+import { isLimit, patchChat } from "./actions.ts";
 import { ChatMenu } from "./ChatMenu.tsx";
 import { Composer } from "./Composer.tsx";
 import { attemptDone, attemptKey } from "./drafts.ts";
@@ -27,6 +27,7 @@ import { markSeen } from "./seen.ts";
 import { useConnection, useListAlone, useOpenChat } from "./useOpenChat.ts";
 
 const Details = lazy(() => import("./Details.tsx"));
+const Limit = lazy(() => import("./Limit.tsx"));
 
 /** One chat: its history, the answer under way, what waits, and where one writes. */
 export function Conversation({ id }: { id: string }) {
@@ -49,9 +50,10 @@ export function Conversation({ id }: { id: string }) {
   );
 }
 
-/** What the stream says of the chat is as new as it gets. */
+/** What the stream says of the chat is as new as it gets. An agent is in no list, so its title comes by the stream too. */
 function withView(chat: Chat, view: ChatView): Chat {
-  return view.status ? { ...chat, status: view.status, archived: view.archived } : chat;
+  const title = chat.parent_id && view.title ? view.title : chat.title;
+  return view.status ? { ...chat, title, status: view.status, archived: view.archived } : chat;
 }
 
 const BUSY = new Set(["pending", "running", "interrupting", "requires_action"]);
@@ -60,6 +62,7 @@ type OpenedProps = { chat: OpenChat; view: ChatView; known: Chat | undefined };
 
 function Opened({ chat, view, known }: OpenedProps) {
   const [editing, edit] = useState<number | null>(null);
+  const [limit, setLimit] = useState<ApiError | null>(null);
   const lastAsked = useMemo(() => view.messages.findLast(({ role }) => role === "user"), [view.messages]);
   const archived = view.status ? view.archived : (known?.archived ?? false);
   const attempt = (doing: string, deed: Promise<unknown>) => void deed.catch((error) => sayError(doing, error));
@@ -68,8 +71,10 @@ function Opened({ chat, view, known }: OpenedProps) {
       const key = attemptKey(chat.id, { content, how });
       takeChat((await chat.send(content, how, undefined, key)).chat);
       attemptDone(chat.id);
+      setLimit(null);
     } catch (error) {
-      sayError("Send", error);
+      if (isLimit(error)) setLimit(error);
+      else sayError("Send", error);
       throw error;
     }
   };
@@ -80,6 +85,7 @@ function Opened({ chat, view, known }: OpenedProps) {
       <History chat={chat} view={view} canEdit={!archived} editing={editing} onEdit={edit} onTryAgain={tryAgain} />
       <div className="mx-auto w-full max-w-3xl px-3 pb-3 sm:px-5">
         <Queue chat={chat} queue={view.queue} />
+        <Suspense>{limit && <Limit error={limit} />}</Suspense>
         {archived && known ? (
           <Notice
             tone="info"

@@ -1,10 +1,11 @@
 import { useQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
-import type { Chat, ChatView } from "../client/index.ts";
+import type { Bill, Chat, ChatView } from "../client/index.ts";
 import { type Takeovers, TakeoverTable } from "../cluster/Takeovers.tsx";
 import { api } from "../server.ts";
 import { useSession } from "../session.ts";
 import { Dialog } from "../ui/Dialog.tsx";
+import { costOf, tokensOf } from "../ui/money.ts";
 import { duration, Time } from "../ui/Time.tsx";
 import { useReplicaName } from "./replicas.ts";
 
@@ -14,8 +15,8 @@ type DetailsProps = { chat: Chat; view: ChatView; onClose: () => void };
 export default function Details({ chat, view, onClose }: DetailsProps) {
   const { data: session } = useSession();
   const name = useReplicaName(view.workerId);
-  const used = (kind: "input_tokens" | "output_tokens") =>
-    view.messages.reduce((sum, { usage }) => sum + (usage?.[kind] ?? 0), 0);
+  const last = view.turn?.usage;
+  const all = useBill(chat.id, view.turn?.message_id);
   return (
     <Dialog title={chat.title || "Untitled"} onClose={onClose} wide>
       <dl className="grid grid-cols-[auto_1fr] gap-x-4 gap-y-1 text-sm">
@@ -25,7 +26,10 @@ export default function Details({ chat, view, onClose }: DetailsProps) {
         <Row name="Attempts at the last answer">{view.attempt || "–"}</Row>
         {view.turn && <Row name="Last turn">{`${view.turn.outcome} in ${duration(view.turn.duration_ms)}`}</Row>}
         <Row name="Model">{chat.model ?? "the deployment's default"}</Row>
-        <Row name="Tokens shown here">{`${used("input_tokens")} in, ${used("output_tokens")} out`}</Row>
+        {last && <Row name="Tokens of the last turn">{tokensOf(last)}</Row>}
+        {last && <Row name="Cost of the last turn">{costOf(last)}</Row>}
+        <Row name="Tokens of the chat">{all ? tokensOf(all) : "…"}</Row>
+        <Row name="Cost of the chat">{all ? costOf(all) : "…"}</Row>
         <Row name="Created">
           <Time at={chat.created_at} />
         </Row>
@@ -36,6 +40,16 @@ export default function Details({ chat, view, onClose }: DetailsProps) {
       {session?.admin && <ChatTakeovers id={chat.id} />}
     </Dialog>
   );
+}
+
+/** What all attempts of a chat cost until now. It is read anew when a turn has ended. */
+function useBill(id: string, turn: number | undefined): Bill | undefined {
+  const { data } = useQuery({
+    queryKey: ["chat-bill", id, turn],
+    queryFn: async () => (await api.get<{ usage: Bill }>(`/chats/${id}`)).usage,
+    staleTime: 0,
+  });
+  return data;
 }
 
 function Row({ name, children }: { name: string; children: ReactNode }) {

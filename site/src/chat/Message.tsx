@@ -12,6 +12,7 @@ import {
   textOf,
 } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
+import { tokensOf } from "../ui/money.ts";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Answer } from "./Answer.tsx";
@@ -21,8 +22,12 @@ import { WithSignInLink } from "./SignInLink.tsx";
 import { ToolCall } from "./ToolCall.tsx";
 
 const AgentCall = lazy(() => import("./AgentCall.tsx"));
+const Summary = lazy(() => import("./Summary.tsx"));
 const Files = lazy(() => import("./Files.tsx"));
 const KeptFiles = lazy(async () => ({ default: (await import("./Files.tsx")).KeptFiles }));
+
+/** By which a summary is told: it is no tool. */
+const SUMMARY_CALL = "chat_summarized";
 
 type MessageProps = {
   message: Said;
@@ -98,7 +103,11 @@ function AssistantMessage({ message, results, asked, isLast, isActive }: Message
       {end && <p className="mt-1 text-sm text-soft">{end}</p>}
       <Foot at={message.created_at} text={textOf(message.parts)}>
         {message.model && <span className="foreign px-1">{message.model}</span>}
-        {message.usage?.output_tokens != null && <span className="px-1">{message.usage.output_tokens} tokens</span>}
+        {message.usage?.output_tokens != null && (
+          <span className="px-1" title={`Tokens: ${tokensOf(message.usage)}`}>
+            {message.usage.output_tokens} tokens
+          </span>
+        )}
       </Foot>
     </Frame>
   );
@@ -127,10 +136,10 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const answered = results.get(part.id);
     const shown = { call: part, isActive, isGrowing, ...(kind && { waitsFor: kind }), ...(askedAt && { askedAt }) };
     const all = { ...shown, ...(answered && { answered }) };
-    if (!AGENT_TOOLS.has(part.name)) return <ToolCall key={key} {...all} />;
+    const Card = AGENT_TOOLS.has(part.name) ? AgentCall : part.name === SUMMARY_CALL ? Summary : ToolCall;
     return (
       <Suspense key={key} fallback={<ToolCall {...all} />}>
-        <AgentCall {...all} />
+        <Card {...all} />
       </Suspense>
     );
   });

@@ -1,15 +1,17 @@
 import { Settings2 } from "lucide-react";
 import { lazy, Suspense, useState } from "react";
 import { useLocation } from "wouter";
-import type { Chat, Content } from "../client/index.ts";
+import type { ApiError, Chat, Content } from "../client/index.ts";
 import { api, readListsAgain, takeChat } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { isLimit } from "./actions.ts";
 import { Composer } from "./Composer.tsx";
 import { attemptDone, attemptKey } from "./drafts.ts";
 import { useListAlone } from "./useOpenChat.ts";
 
 const ChatOptions = lazy(() => import("./ChatOptions.tsx"));
+const Limit = lazy(() => import("./Limit.tsx"));
 
 const DRAFT = "new";
 
@@ -29,6 +31,7 @@ export function NewChat() {
   const [, navigate] = useLocation();
   const [isOpen, setOpen] = useState(false);
   const [options, setOptions] = useState(NO_OPTIONS);
+  const [limit, setLimit] = useState<ApiError | null>(null);
   const begin = async (content: Content) => {
     try {
       const body = { content, ...bodyOf(options) };
@@ -38,7 +41,8 @@ export function NewChat() {
       void readListsAgain();
       navigate(`/chats/${chat.id}`);
     } catch (error) {
-      sayError("Send", error);
+      if (isLimit(error)) setLimit(error);
+      else sayError("Send", error);
       throw error;
     }
   };
@@ -46,6 +50,7 @@ export function NewChat() {
     <main id="main" className="flex min-h-0 flex-1 flex-col justify-center overflow-y-auto px-3 py-6 sm:px-5">
       <div className="mx-auto flex w-full max-w-2xl flex-col gap-4 pb-[12vh]">
         <h1 className="text-center text-2xl font-semibold">What shall we talk about?</h1>
+        <Suspense>{limit && <Limit error={limit} />}</Suspense>
         <Composer draftKey={DRAFT} isBusy={false} placeholder="Write a message" onSend={begin}>
           <Button look="plain" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
             <Settings2 size={15} aria-hidden />

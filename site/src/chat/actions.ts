@@ -15,6 +15,19 @@ export async function patchChat(chat: Chat, patch: ChatPatch, doing: string): Pr
   }
 }
 
+/** Have the model summarise a chat that rests: from then on it is told the summary in the place of what came before. */
+export async function compactChat(chat: Chat): Promise<void> {
+  try {
+    takeChat(await api.post<Chat>(`/chats/${chat.id}/compact`));
+  } catch (error) {
+    sayError("Summarise", error);
+  }
+}
+
+/** Whether something was refused because its user has spent what there is. */
+export const isLimit = (error: unknown): error is ApiError =>
+  error instanceof ApiError && error.code === "usage_limit_exceeded";
+
 const STOP_MS_MAX = 15_000;
 const STOP_POLL_MS = 250;
 

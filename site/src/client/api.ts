@@ -16,6 +16,8 @@ export class ApiError extends Error {
     readonly code: string,
     message: string,
     readonly retryAfterMs: number | null = null,
+    /** What else the server says, by name: a limit, say, and when it is over. */
+    readonly details: Readonly<Record<string, unknown>> = {},
   ) {
     super(message);
     this.name = "ApiError";
@@ -60,6 +62,10 @@ export class Api {
 
   patch<T>(path: string, body: unknown): Promise<T> {
     return this.request<T>("PATCH", path, body);
+  }
+
+  put<T>(path: string, body: unknown): Promise<T> {
+    return this.request<T>("PUT", path, body);
   }
 
   delete(path: string): Promise<void> {
@@ -172,13 +178,14 @@ function refusalOf({ status, text, retryAfter }: Answered): ApiError {
   const retryAfterMs = Number.isFinite(seconds) ? seconds * 1000 : null;
   let code = "http_error";
   let message = `The server answered ${status}.`;
+  let details: Record<string, unknown> = {};
   try {
     const { error } = JSON.parse(text) as { error: { code: string; message: string } };
-    ({ code, message } = error);
+    ({ code, message, ...details } = error);
   } catch {
     // a proxy's page: its status says all there is to know
   }
-  return new ApiError(status, code, message, retryAfterMs);
+  return new ApiError(status, code, message, retryAfterMs, details);
 }
 
 export function queryString(query: Query): string {

@@ -1312,6 +1312,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/mcp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Exchange
+         * @description Speak the Model Context Protocol: one JSON-RPC message of streamable HTTP, stateless, with the chats as tools.
+         */
+        post: operations["McpExchange"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/chat/completions": {
         parameters: {
             query?: never;
@@ -1942,7 +1962,7 @@ export interface components {
          * @description What running a call does, and so whether it may be run again when nobody knows how far it got.
          * @enum {string}
          */
-        Effect: "read" | "idempotent" | "once";
+        Effect: "read" | "idempotent" | "tracked" | "once";
         /** ErrorAnswer */
         ErrorAnswer: {
             error: components["schemas"]["ErrorDetails"];
@@ -2192,7 +2212,7 @@ export interface components {
             finish_reason?: string | null;
             id: number;
             model?: string | null;
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
             position?: string | null;
             revision: number;
             role: components["schemas"]["Role"];
@@ -2349,7 +2369,7 @@ export interface components {
         /** PartFrame */
         PartFrame: {
             attempt: number;
-            part: components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"];
+            part: components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"];
             sequence?: number | null;
             /** @constant */
             type: "part";
@@ -2488,7 +2508,7 @@ export interface components {
             created_at: string;
             id: number;
             model?: string | null;
-            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["NoticePart"])[];
+            parts: (components["schemas"]["TextPart"] | components["schemas"]["ReasoningPart"] | components["schemas"]["ToolCallPart"] | components["schemas"]["ToolResultPart"] | components["schemas"]["ImagePart"] | components["schemas"]["FilePart"] | components["schemas"]["OpaquePart"] | components["schemas"]["SummaryPart"] | components["schemas"]["ToolArgumentsPart"] | components["schemas"]["ToolProgressPart"] | components["schemas"]["ToolOutputPart"] | components["schemas"]["NoticePart"])[];
             /** @default false */
             steered: boolean;
         };
@@ -2754,10 +2774,20 @@ export interface components {
             /** @constant */
             type: "tool_call";
         };
+        /** ToolOutputPart */
+        ToolOutputPart: {
+            call_id: string;
+            end: number;
+            offset: number;
+            text: string;
+            /** @constant */
+            type: "tool_output";
+        };
         /** ToolPolicyBody */
         ToolPolicyBody: {
             approval?: components["schemas"]["Approval"] | null;
-            effect?: components["schemas"]["Effect"] | null;
+            /** @enum {null|string} */
+            effect?: "read" | "idempotent" | "once" | null;
         };
         /** ToolProgressPart */
         ToolProgressPart: {
@@ -11548,6 +11578,116 @@ export interface operations {
                 content: {
                     "text/event-stream": components["schemas"]["ListEvent"] | components["schemas"]["DeletedEvent"] | components["schemas"]["StatusEvent"] | components["schemas"]["MessageEvent"] | components["schemas"]["AttemptFrame"] | components["schemas"]["ResumedFrame"] | components["schemas"]["PartFrame"] | components["schemas"]["HistoryResetEvent"] | components["schemas"]["QueueEvent"] | components["schemas"]["ActionRequiredEvent"] | components["schemas"]["RetryEvent"] | components["schemas"]["ErrorEvent"] | components["schemas"]["TitleEvent"] | components["schemas"]["TurnEvent"] | components["schemas"]["ReadyEvent"] | components["schemas"]["AcceptedEvent"] | components["schemas"]["ChatChangeEvent"] | components["schemas"]["ListResetEvent"];
                 };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    McpExchange: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A JSON-RPC response, as JSON or as events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description To a notification */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request does not have the form that the API takes */
             400: {

@@ -6,6 +6,8 @@
  * - `message` appends to the history, or replaces the message of the same `id`. A message of the assistant or of a tool
  *   takes the place of the preview: what was streamed is now history, in the same words.
  * - `part` appends to the preview. Text after text is one text.
+ * - Pieces of `tool_output` are what a running call has printed so far, joined by their offsets: `outputs`, until the
+ *   call's result is history. They stay through attempts, as another replica goes on with the call.
  * - `attempt`, `history_reset`, `retry` and `error` drop the preview: what it showed did not become history.
  * - `history_reset` drops the history as well; all of it follows.
  * - `resumed` drops nothing: another replica goes on with the answer under way, and its rest follows.
@@ -19,6 +21,7 @@
  * happens to serve it. A view is never changed, only followed by another one; what did not change is the same object.
  */
 
+import { type CallOutput, withPiece } from "./outputs.ts";
 import type { ActionCall, ChatEvent, ErrorInfo, Message, Part, Queued, Retry, Status, Turn } from "./wire.ts";
 
 /** The chat changed hands in this turn: the worker that goes on, and why it does. */
@@ -38,6 +41,8 @@ export type ChatView = {
   attempt: number;
   /** The parts of the answer under way. */
   preview: readonly Part[];
+  /** What the calls that run have printed so far, by call ID. */
+  outputs: Readonly<Record<string, CallOutput>>;
   retry: Retry | null;
   error: ErrorInfo | null;
   /** The last turn that ended. */
@@ -46,6 +51,8 @@ export type ChatView = {
   asked: readonly ActionCall[];
   /** Since the last message of a user: the last time that another replica went on. */
   handover: Handover | null;
+  /** How another replica goes on with the very answer under way; nothing where it is begun anew. */
+  resumed: string | null;
   /** Whether the view is whole: false at first, and while history is told anew. */
   ready: boolean;
   /** Whether the stream has told the queue. Until then an answer of the API may correct it, from then on nothing may. */
@@ -68,11 +75,13 @@ export const EMPTY_VIEW: ChatView = Object.freeze({
   queue: [],
   attempt: 0,
   preview: [],
+  outputs: {},
   retry: null,
   error: null,
   turn: null,
   asked: [],
   handover: null,
+  resumed: null,
   ready: false,
   queueIsTold: false,
   isTruncated: false,
@@ -106,13 +115,13 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
     case "message":
       return messageChange(view, event.message);
     case "part":
-      return { preview: appended(view.preview, event.part) };
+      return partChange(view, event.part);
     case "attempt":
-      return { ...DROPPED, attempt: event.attempt };
+      return { ...DROPPED, attempt: event.attempt, resumed: null };
     case "resumed":
-      return { attempt: event.attempt };
+      return { attempt: event.attempt, resumed: event.how };
     case "history_reset":
-      return { ...DROPPED, messages: [], ready: false, isTruncated: false, resets: view.resets + 1 };
+      return { ...DROPPED, messages: [], outputs: EMPTY_VIEW.outputs, ready: false, isTruncated: false, resets: view.resets + 1 };
     case "queue":
       return { queue: event.queue, queueIsTold: true };
     case "retry":
@@ -145,6 +154,7 @@ function statusChange(view: ChatView, event: Extract<ChatEvent, { type: "status"
     error: event.status === "error" ? view.error : null,
     retry: isActive ? view.retry : null,
     preview: AT_REST.has(event.status) ? [] : view.preview,
+    outputs: AT_REST.has(event.status) ? EMPTY_VIEW.outputs : view.outputs,
     asked: event.status === "requires_action" ? view.asked : [],
     handover: handoverAfter(view, event),
   };
@@ -162,8 +172,23 @@ function messageChange(view: ChatView, message: Message): Partial<ChatView> {
     messages: placed(view.messages, message),
     retry: null,
     preview: isAnswer ? [] : view.preview,
+    outputs: withoutEnded(view.outputs, message),
     handover: message.role === "user" ? null : view.handover,
+    resumed: message.role === "user" ? null : view.resumed,
   };
+}
+
+function partChange(view: ChatView, part: Part): Partial<ChatView> {
+  if (part.type !== "tool_output") return { preview: appended(view.preview, part) };
+  const known = view.outputs[part.call_id];
+  return { outputs: { ...view.outputs, [part.call_id]: withPiece(known, part) } };
+}
+
+/** The outputs without those of calls that have their result in this message. */
+function withoutEnded(outputs: ChatView["outputs"], message: Message): ChatView["outputs"] {
+  const ended = message.parts.flatMap((part) => (part.type === "tool_result" ? [part.call_id] : []));
+  if (!ended.some((id) => id in outputs)) return outputs;
+  return Object.fromEntries(Object.entries(outputs).filter(([id]) => !ended.includes(id)));
 }
 
 /** Messages in the order of their IDs, each once. Nearly always the new one is the last. */

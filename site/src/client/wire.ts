@@ -26,6 +26,7 @@ export type Part =
   | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }
   | { type: "tool_arguments"; call_id: string; text: string }
   | ({ type: "tool_progress"; call_id: string } & ToolProgress)
+  | { type: "tool_output"; call_id: string; offset: number; end: number; text: string }
   | { type: "tool_result"; call_id: string; content: string | readonly Part[]; is_error?: boolean }
   | { type: "image"; media_type: string; data: string }
   | { type: "json"; json: string }
@@ -37,7 +38,11 @@ export type Usage = {
   output_tokens?: number | null;
   reasoning_tokens?: number | null;
   cached_input_tokens?: number | null;
+  cache_write_tokens?: number | null;
 };
+
+/** A sum of what attempts cost. Micros are millionths of the prices' currency; null where nothing has a known cost. */
+export type Bill = Schemas["Bill"];
 
 export type Message = {
   id: number;
@@ -61,7 +66,13 @@ export type Retry = {
   provider?: string | null;
   status_code?: number | null;
 };
-export type Turn = { message_id: number; outcome: string; duration_ms: number; code?: string | null };
+export type Turn = {
+  message_id: number;
+  outcome: string;
+  duration_ms: number;
+  code?: string | null;
+  usage?: Bill | null;
+};
 export type ActionCall = {
   call_id: string;
   name: string;

@@ -11,6 +11,7 @@ import { Models } from "./Models.tsx";
 import { Replicas } from "./Replicas.tsx";
 import { TakeoverLog } from "./Takeovers.tsx";
 import { Tokens } from "./Tokens.tsx";
+import { UsageOfAll } from "./UsageOfAll.tsx";
 import { Users } from "./Users.tsx";
 
 const PAGES = {
@@ -20,6 +21,7 @@ const PAGES = {
   takeovers: { title: "Takeovers", Page: TakeoverLog },
   models: { title: "Models", Page: Models },
   tools: { title: "Tools", Page: McpServers },
+  usage: { title: "Usage", Page: UsageOfAll },
   users: { title: "Users", Page: Users },
   tokens: { title: "Tokens", Page: Tokens },
   audit: { title: "Audit", Page: Audit },

@@ -28,6 +28,14 @@ type Fields = {
   prices: Record<Priced, string>;
   enabled: boolean;
   isDefault: boolean;
+  percent: string;
+  continuation: keyof typeof CONTINUATIONS;
+};
+
+const CONTINUATIONS = {
+  none: "It is asked anew",
+  background: "The provider goes on with it, and is listened to again",
+  prefix: "It goes on from the words that were shown",
 };
 
 export function ModelForm({ model, providers, models, onClose }: ModelFormProps) {
@@ -78,6 +86,20 @@ export function ModelForm({ model, providers, models, onClose }: ModelFormProps)
           onChange={(output) => set({ output })}
         />
       </div>
+      <div className="grid gap-3 sm:grid-cols-2">
+        <Text
+          label="Summarise from (% of the context)"
+          type="number"
+          value={fields.percent}
+          onChange={(percent) => set({ percent })}
+        />
+        <Choice
+          label="An answer whose replica died"
+          value={fields.continuation}
+          options={CONTINUATIONS}
+          onChange={(continuation) => set({ continuation })}
+        />
+      </div>
       <Text
         label="Fall-backs"
         hint="Models that take its place when it fails again and again, separated by commas"
@@ -126,6 +148,8 @@ function fieldsOf(model: Model | null, providers: readonly Provider[], isFirst: 
     },
     enabled: model?.enabled ?? true,
     isDefault: model?.is_default ?? isFirst,
+    percent: String(model?.compaction_percent ?? ""),
+    continuation: model?.continuation ?? "none",
   };
 }
 
@@ -139,6 +163,8 @@ function bodyOf(fields: Fields): Partial<Model> {
     provider_model: fields.provider_model.trim(),
     context_tokens: fields.context === "" ? null : Number(fields.context),
     ...(fields.output !== "" && { output_tokens_max: Number(fields.output) }),
+    ...(fields.percent !== "" && { compaction_percent: Number(fields.percent) }),
+    continuation: fields.continuation,
     fallbacks: wordsOf(fields.fallbacks),
     prices: Object.fromEntries(prices),
     enabled: fields.enabled,

@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
+import { StandingPrompt } from "../StandingPrompt.tsx";
 import { api } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
 import { Confirm } from "../ui/Dialog.tsx";
@@ -48,6 +49,11 @@ export function Models() {
           }
         </Panel>
       </section>
+      <StandingPrompt
+        path="/config/system-prompt"
+        label="What every chat begins with"
+        hint="Models are told it before all else, in the chats of all users"
+      />
       {asked && asked.what !== "remove" && (
         <ModelForm
           model={asked.what === "edit" ? asked.model : null}

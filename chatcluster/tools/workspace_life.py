@@ -1,0 +1,251 @@
+"""The tools that make, start and stop the chat's workspace: for chats that are nobody's agents.
+
+Who is authoritative: the workspaces' rows. A tool writes what is wanted, a host does it, and the tool looks until it is
+done, as long as that may take. So each may be run again, and finds what is there. While a workspace is built, its log
+is what the call prints.
+
+A workspace that is made or started says where it is, and its instructions, in the result itself: the prompt of a turn
+under way stays as it is.
+
+``stop_workspace`` is a way back from an agent that has died. It does so only after two signs: a tool of this turn had
+no answer, and there is none now either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from chatcluster.agents import as_text
+from chatcluster.errors import CallerError, StoreUnavailable
+from chatcluster.parts import TextPart
+from chatcluster.ports import Printed, Progressed, Tell, ToolCall, ToolResult
+from chatcluster.ports.workspaces import NewWorkspace, Startup, Template, WorkspaceRow, WorkspaceState
+from chatcluster.tools.workspace_context import Surroundings
+from chatcluster.tools.workspace_link import NO_LOOKUP, Link, Refused, words_of
+
+POLL_SECONDS = 0.5
+BUILD_SECONDS_MAX = 600.0
+AGENT_SECONDS_MAX = 120.0
+STARTUP_SECONDS_MAX = 600.0
+STOP_SECONDS_MAX = 30.0
+SECONDS_MAX = BUILD_SECONDS_MAX + AGENT_SECONDS_MAX + STARTUP_SECONDS_MAX + 60.0
+DESCRIPTION_CHARACTERS_MAX = 200
+TEMPLATES_MAX = 50
+NAME_BASE_CHARACTERS_MAX = 27
+LOG_LINES = 200
+UNDER_WAY = (WorkspaceState.BUILDING, WorkspaceState.STARTING)
+
+
+class LifeTools:
+    """Of one chat, for one turn."""
+
+    def __init__(self, link: Link, surroundings: Surroundings, per_user_max: int) -> None:
+        self._link = link
+        self._surroundings = surroundings
+        self._per_user_max = per_user_max
+        self._one_at_a_time = trio.Lock()
+
+    async def list_templates(self, call: ToolCall, _tell: Tell) -> ToolResult:
+        query = str(call.arguments.get("query") or "").casefold().strip()
+        templates = [template for template in await self._templates() if _matches(template, query)]
+        told: dict[str, Any] = {"templates": [_listed(template) for template in templates[:TEMPLATES_MAX]]}
+        told["count"] = len(templates)
+        if len(templates) > TEMPLATES_MAX:
+            told["note"] = f"These are the first {TEMPLATES_MAX}; give a query to find others."
+        return _told(told)
+
+    async def read_template(self, call: ToolCall, _tell: Tell) -> ToolResult:
+        template = await self._template(call.arguments["template_id"])
+        settings = template.settings
+        parameters = [
+            {
+                "name": parameter.name,
+                "type": str(parameter.type),
+                "required": parameter.default is None,
+                **({} if parameter.default is None else {"default": parameter.default}),
+                **({"choices": list(parameter.choices)} if parameter.choices else {}),
+                "description": parameter.description[:300],
+            }
+            for parameter in settings.parameters
+        ]
+        told = {**_listed(template), "packages": list(settings.packages), "network": list(settings.network)}
+        return _told({"template": told, "parameters": parameters})
+
+    async def create_workspace(self, call: ToolCall, tell: Tell) -> ToolResult:
+        async with self._one_at_a_time:
+            template = await self._template(call.arguments["template_id"])
+            new = NewWorkspace(
+                owner_id=self._link.chat.owner_id,
+                chat_id=self._link.chat.family_id,
+                template=str(template.id),
+                name=call.arguments.get("name") or name_for(template.name, call.call_id),
+                parameters=call.arguments.get("parameters") or {},
+            )
+            rows, per_user_max = self._link.rows, self._per_user_max
+            asked = await _rows(lambda: rows.create(new, per_user_max=per_user_max))
+            self._link.forget()
+            row = asked.workspace
+            told: dict[str, Any] = {"created": asked.changed, "workspace_name": row.name}
+            if not asked.changed:
+                told |= {"status": "already_exists", "state": str(row.state)}
+                if row.state not in (*UNDER_WAY, WorkspaceState.RUNNING):
+                    return _told({**told, "note": words_of(row)})
+            return await self._ready(row, told, tell)
+
+    async def start_workspace(self, _call: ToolCall, tell: Tell) -> ToolResult:
+        async with self._one_at_a_time:
+            row = await self._link.existing()
+            row = await self._past(row, WorkspaceState.STOPPING, STOP_SECONDS_MAX, tell)
+            asked = await _rows(lambda: self._link.rows.start(row.id))
+            self._link.forget()
+            told = {"started": asked.changed, "workspace_name": asked.workspace.name}
+            return await self._ready(asked.workspace, told, tell)
+
+    async def stop_workspace(self, _call: ToolCall, tell: Tell) -> ToolResult:
+        async with self._one_at_a_time:
+            row = await self._link.existing()
+            if row.state is WorkspaceState.RUNNING:
+                if not self._link.has_been_silent:
+                    raise Refused(
+                        "The workspace was not stopped: it is for one that does not answer, and no tool of this turn "
+                        "has found that. It stops by itself when nobody works in it."
+                    )
+                if await self._link.is_answering():
+                    self._link.has_been_silent = False
+                    raise Refused("The workspace was not stopped: it answers again. Go on with it.")
+            asked = await _rows(lambda: self._link.rows.stop(row.id))
+            self._link.forget()
+            row = await self._past(asked.workspace, WorkspaceState.STOPPING, STOP_SECONDS_MAX, tell)
+            told = {"stopped": asked.changed, "workspace_name": row.name, "state": str(row.state)}
+            return _told({**told, "note": "Its files are kept. start_workspace starts it again."})
+
+    # --- templates ----------------------------------------------------------------------------
+
+    async def _templates(self) -> list[Template]:
+        templates = await _rows(self._link.rows.templates)
+        return [template for template in templates if not template.settings.deprecated]
+
+    async def _template(self, name: str) -> Template:
+        """By its ID, or its name. Raises ``Refused``."""
+        for template in await self._templates():
+            if name.strip() in (str(template.id), template.name):
+                return template
+        raise Refused(f"There is no template {name[:100]!r}. list_templates names those that there are.")
+
+    # --- until it is there --------------------------------------------------------------------
+
+    async def _ready(self, row: WorkspaceRow, told: dict[str, Any], tell: Tell) -> ToolResult:
+        """The result once the workspace runs, its agent answers, and its start-up script is over."""
+        row = await self._past(row, UNDER_WAY, BUILD_SECONDS_MAX, tell)
+        if row.state is not WorkspaceState.RUNNING:
+            words = f"The workspace {row.name} does not run: it is {row.state}. {words_of(row)}"
+            return _told({**told, "agent_status": "no_agent", "agent_error": words}, is_error=True)
+        if not await self._answers_in_time():
+            told |= {"agent_status": "not_ready", "agent_error": "Its agent does not answer yet. Try again later."}
+            return _told(told)
+        told["agent_status"] = "ready"
+        row = await self._started_up(row, tell)
+        if row.startup is not Startup.NONE:
+            told["startup_scripts"] = str(row.startup)
+        await self._link.look_up()
+        text = await self._surroundings.instructions(self._link)
+        return _told(told, text)
+
+    async def _past(
+        self, row: WorkspaceRow, states: WorkspaceState | tuple[WorkspaceState, ...], seconds_max: float, tell: Tell
+    ) -> WorkspaceRow:
+        """The workspace once it is in none of these states; or as it is when the time is over."""
+        log = _Log(self._link, tell)
+        with trio.move_on_after(seconds_max):
+            while row.state in (states if isinstance(states, tuple) else (states,)):
+                await log.told(row)
+                await trio.sleep(POLL_SECONDS)
+                row = await self._again(row)
+        return row
+
+    async def _answers_in_time(self) -> bool:
+        with trio.move_on_after(AGENT_SECONDS_MAX):
+            while True:
+                if await self._link.is_answering():
+                    return True
+                await trio.sleep(POLL_SECONDS)
+        return False
+
+    async def _started_up(self, row: WorkspaceRow, tell: Tell) -> WorkspaceRow:
+        log = _Log(self._link, tell)
+        row = await self._again(row)
+        with trio.move_on_after(STARTUP_SECONDS_MAX):
+            while row.startup is Startup.RUNNING:
+                await log.told(row)
+                await trio.sleep(POLL_SECONDS)
+                row = await self._again(row)
+        return row
+
+    async def _again(self, row: WorkspaceRow) -> WorkspaceRow:
+        """As it is now; or as it was, while Postgres is away."""
+        try:
+            return await self._link.rows.workspace(row.id)
+        except StoreUnavailable:
+            return row
+        except CallerError as error:
+            raise Refused(f"The workspace is gone: {error}") from None
+
+
+class _Log:
+    """What happens to a workspace, told as what the call prints."""
+
+    def __init__(self, link: Link, tell: Tell) -> None:
+        self._link = link
+        self._tell = tell
+        self._number = 0
+        self._offset = 0
+
+    async def told(self, row: WorkspaceRow) -> None:
+        self._tell(Progressed(self._number, message=f"{row.name} is {row.state}"))
+        try:
+            lines = await self._link.rows.log(row.id, after=self._number, limit=LOG_LINES)
+        except (StoreUnavailable, CallerError):
+            return
+        for line in lines:
+            data = f"{line.text}\n".encode("utf-8", "replace")
+            self._tell(Printed(self._offset, data))
+            self._number, self._offset = line.number, self._offset + len(data)
+
+
+def name_for(template: str, call_id: str) -> str:
+    """The same each time the call is run."""
+    base = template[:NAME_BASE_CHARACTERS_MAX].rstrip("-") or "workspace"
+    return f"{base}-{hashlib.sha256(call_id.encode()).hexdigest()[:4]}"
+
+
+async def _rows(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """What is refused, in words for the model."""
+    try:
+        return await ask()
+    except CallerError as error:
+        raise Refused(f"This was not done: {error}") from None
+    except StoreUnavailable:
+        raise Refused(NO_LOOKUP) from None
+
+
+def _matches(template: Template, query: str) -> bool:
+    settings = template.settings
+    return query in f"{template.name}\n{settings.display_name}\n{settings.description}".casefold()
+
+
+def _listed(template: Template) -> dict[str, str]:
+    return {
+        "id": str(template.id),
+        "name": template.name,
+        "display_name": template.settings.display_name or template.name,
+        "description": template.settings.description[:DESCRIPTION_CHARACTERS_MAX],
+    }
+
+
+def _told(told: dict[str, Any], more: str = "", *, is_error: bool = False) -> ToolResult:
+    text = as_text(told)
+    return ToolResult((TextPart(f"{text}\n\n{more}" if more else text),), is_error)

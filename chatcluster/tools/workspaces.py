@@ -1,0 +1,143 @@
+"""The toolbox of workspaces: files, commands and processes on a machine of the chat's own (start here).
+
+``workspace_list.py`` has the tools, ``workspace_life``, ``workspace_files`` and ``workspace_commands`` run them, over
+``workspace_link``, the way to the agent, and ``workspace_calls``, the calls in its ledger. What the model is told of
+the place is in ``workspace_context``.
+
+The tools are offered where there is a template to make a workspace of; to agents all but those that make, start and
+stop it, as they work in that of the chat at the top of their family. Whether there is a template is looked up once in
+``TEMPLATES_SECONDS``, for all chats of this replica: so a deployment without any pays nothing for a turn.
+
+What happens on failure: a workspace that is dead, slow or gone is an error result within some seconds, never an error
+of the turn. While Postgres cannot be reached, what was known of templates stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from chatcluster.errors import StoreUnavailable
+from chatcluster.parts import NoticePart, TextPart
+from chatcluster.ports import Chat, Store, Tell, Tool, ToolCall, ToolResult, TurnTools
+from chatcluster.ports.workspaces import WorkspaceRow, Workspaces
+from chatcluster.tools.workspace_calls import WorkspaceCalls
+from chatcluster.tools.workspace_commands import CommandTools
+from chatcluster.tools.workspace_context import Surroundings
+from chatcluster.tools.workspace_files import FileTools
+from chatcluster.tools.workspace_life import LifeTools
+from chatcluster.tools.workspace_link import Directory, Link, Refused
+from chatcluster.tools.workspace_list import CHANGES_FILES, PROVISIONING, WORKING
+
+TEMPLATES_SECONDS = 2.0
+
+Touched = Callable[[WorkspaceRow], None]
+"""Called with a workspace whose files may have changed. Never waits."""
+
+
+def nobody_looks(_workspace: WorkspaceRow) -> None:
+    """Nobody wants to know what changed."""
+
+
+class WorkspaceTools:
+    """One for a replica."""
+
+    def __init__(
+        self,
+        rows: Workspaces,
+        directory: Directory,
+        store: Store,
+        *,
+        per_user_max: int,
+        touched: Touched = nobody_looks,
+    ) -> None:
+        self._rows = rows
+        self._directory = directory
+        self._store = store
+        self._per_user_max = per_user_max
+        self._touched = touched
+        self._surroundings = Surroundings()
+        self._has_templates = False
+        self._looked_at = -math.inf
+        self._looking = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<WorkspaceTools has_templates={self._has_templates}>"
+
+    @asynccontextmanager
+    async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
+        link = Link(chat, self._rows, self._directory)
+        calls = WorkspaceCalls(link, self._store)
+        life = LifeTools(link, self._surroundings, self._per_user_max)
+        runs = _runs(life, FileTools(link, calls), CommandTools(link, calls))
+        yield _WorkspaceTools(self, link, runs, self._touched)
+
+    async def are_offered(self) -> bool:
+        """Whether there is a template."""
+        async with self._looking:
+            if trio.current_time() - self._looked_at >= TEMPLATES_SECONDS:
+                try:
+                    templates = await self._rows.templates()
+                except StoreUnavailable:
+                    return self._has_templates
+                self._has_templates = any(not template.settings.deprecated for template in templates)
+                self._looked_at = trio.current_time()
+        return self._has_templates
+
+    async def told(self, link: Link) -> str:
+        return await self._surroundings.told(link)
+
+
+Run = Callable[[ToolCall, Tell], Awaitable[ToolResult]]
+
+
+def _runs(life: LifeTools, files: FileTools, commands: CommandTools) -> dict[str, Run]:
+    return {
+        run.__name__: run
+        for run in (
+            life.list_templates,
+            life.read_template,
+            life.create_workspace,
+            life.start_workspace,
+            life.stop_workspace,
+            files.read_file,
+            files.write_file,
+            files.edit_files,
+            commands.execute,
+            commands.process_output,
+            commands.process_list,
+            commands.process_signal,
+        )
+    }
+
+
+class _WorkspaceTools:
+    notices: Sequence[NoticePart] = ()
+    instructions: Sequence[tuple[str, str]] = ()
+
+    def __init__(self, toolbox: WorkspaceTools, link: Link, runs: dict[str, Run], touched: Touched) -> None:
+        self.surroundings: Sequence[str] = ()
+        self._toolbox = toolbox
+        self._link = link
+        self._runs = runs
+        self._touched = touched
+
+    async def tools(self) -> Sequence[Tool]:
+        if not await self._toolbox.are_offered():
+            return ()
+        self.surroundings = (await self._toolbox.told(self._link),)
+        return WORKING if self._link.chat.depth else (*PROVISIONING, *WORKING)
+
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
+        try:
+            result = await self._runs[call.name](call, progressed)
+        except Refused as refused:
+            result = ToolResult((TextPart(str(refused)),), is_error=True)
+        finally:
+            if self._link.row is not None and call.name in CHANGES_FILES:
+                self._touched(self._link.row)
+        await self._link.bump()
+        return result

@@ -1,0 +1,7 @@
+"""Routes of workspaces and of what they are made of, file by file."""
+
+from __future__ import annotations
+
+from chatcluster.web.api import templates, workspaces
+
+ROUTES = [*templates.ROUTES, *workspaces.ROUTES]

@@ -1,0 +1,171 @@
+"""The composition root of ``chatcluster workspace-host``: one host of workspaces, made of its parts.
+
+    signals ⊃ Postgres ⊃ provider (its sandboxes) ⊃ HTTP ⊃ incarnations (``workspaces/host/machine.py``)
+
+It needs Postgres, and the keys of the cluster's secrets: its token is in its row, sealed. It needs no Redis. SIGTERM or
+SIGINT stops every workspace, says so in the database, and ends with 0; a second one ends it where it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import trio
+
+from chatcluster import __version__, telemetry
+from chatcluster.config import Settings
+from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnavailable
+from chatcluster.listening import listening_socket
+from chatcluster.local.embedded.home import locked
+from chatcluster.metrics import CONTENT_TYPE, HostMetrics
+from chatcluster.ports.workspace import WorkspaceProvider
+from chatcluster.postgres import Database, open_database
+from chatcluster.postgres.migrate import check_schema
+from chatcluster.postgres.workspace_hosts import PostgresWorkspaceHosts
+from chatcluster.postgres.workspaces import PostgresWorkspaces
+from chatcluster.secrets import Keyring
+from chatcluster.workspace_errors import SandboxMissing
+from chatcluster.workspace_templates import DEFAULT_NAME, DEFAULT_SETTINGS
+from chatcluster.workspaces.agent_client import dial_unix
+from chatcluster.workspaces.directory import host_token_place
+from chatcluster.workspaces.host.forward import Dial, Forward
+from chatcluster.workspaces.host.identity import host_id_of
+from chatcluster.workspaces.host.machine import Identity, Machine
+from chatcluster.workspaces.host.running import RunningWorkspaces
+from chatcluster.workspaces.host.settings import HostSettings
+from chatcluster.workspaces.process_provider import open_process_provider
+
+SCHEMA_RETRY_SECONDS = 0.5
+TOKEN_BYTES = 32
+
+
+class _Sandboxes(NamedTuple):
+    """What runs workspaces, and how their agents are dialled; or why there is none."""
+
+    provider: WorkspaceProvider | None
+    dial: Dial
+    problem: str = ""
+
+
+async def serve_workspaces(settings: Settings, options: HostSettings, *, ready_fd: int | None = None) -> None:
+    """Run a host until a signal ends it. On ``ready_fd`` a line of JSON says ``{"port"}`` for every incarnation.
+
+    Raises ``ConfigError`` and ``NoEncryptionKeys`` for settings that cannot work.
+    """
+    if not settings.database_url:
+        raise ConfigError("--database-url (or CHATCLUSTER_DATABASE_URL) is needed")
+    keyring = Keyring.parse(settings.encryption_keys)
+    keyring.require_keys()
+    directory = options.directory
+    host_id = host_id_of(directory)
+    listener = listening_socket(options.workspaces_host, options.workspaces_port)
+    telemetry.configure_logging(settings.log_level, settings.log_format)
+    life = trio.CancelScope()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, locked(directory / "lock"):
+        async with trio.open_nursery() as background:
+            background.start_soon(_obey, signals, life)
+            with life:
+                await _live(settings, options, host_id, keyring, directory, listener, ready_fd)
+            background.cancel_scope.cancel()
+
+
+async def _live(
+    settings: Settings,
+    options: HostSettings,
+    host_id: UUID,
+    keyring: Keyring,
+    directory: Path,
+    listener: socket.socket,
+    ready_fd: int | None,
+) -> None:
+    token, port, running = secrets.token_urlsafe(TOKEN_BYTES), listener.getsockname()[1], RunningWorkspaces()
+    async with AsyncExitStack() as stack:
+        metrics = stack.enter_context(HostMetrics(lambda: len(running), options.workspaces_max).listening())
+        database = await stack.enter_async_context(open_database(settings))
+        sandboxes = await stack.enter_async_context(_open_sandboxes(directory))
+        identity = Identity(
+            id=host_id,
+            name=options.display_name,
+            address=options.advertised_address(port),
+            version=__version__,
+            provider=options.workspaces_provider,
+            sealed=keyring.seal(token.encode(), host_token_place(host_id)),
+            problem=sandboxes.problem,
+        )
+        hosts, say_ready = PostgresWorkspaceHosts(database), partial(_say_ready, ready_fd, port)
+        machine = Machine(identity, hosts, sandboxes.provider, running, settings, options, on_registered=say_ready)
+        forward = Forward(running, sandboxes.dial, token, lambda: (CONTENT_TYPE, metrics.render()))
+        async with trio.open_nursery() as nursery:
+            accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+            nursery.start_soon(trio.serve_listeners, forward.serve, [accepting])
+            await _schema_is_there(database)
+            if options.default_template:
+                await PostgresWorkspaces(database).ensure_template(DEFAULT_NAME, DEFAULT_SETTINGS)
+            await machine.run()
+
+
+@asynccontextmanager
+async def _open_sandboxes(directory: Path) -> AsyncIterator[_Sandboxes]:
+    try:
+        async with open_process_provider(directory) as provider:
+            for sentence in provider.unbounded:
+                telemetry.event("workspace.limit_missing", reason=sentence)
+            yield _Sandboxes(provider, _dialler(provider.socket_path))
+    except SandboxMissing as missing:
+        telemetry.event("workspace.host_cannot", reason=str(missing))
+        yield _Sandboxes(None, _no_dial, str(missing))
+
+
+def _dialler(socket_path: Callable[[str], Path]) -> Dial:
+    async def dial(workspace_id: str) -> trio.abc.Stream:
+        return await dial_unix(socket_path(workspace_id))
+
+    return dial
+
+
+async def _no_dial(workspace_id: str) -> trio.abc.Stream:
+    raise OSError(f"{workspace_id} does not run here")
+
+
+async def _obey(signals: AsyncIterator[int], life: trio.CancelScope) -> None:
+    """The first signal ends it in order, the second one at once."""
+    asked_before = False
+    async for number in signals:
+        if asked_before:
+            os._exit(128 + number)
+        asked_before = True
+        telemetry.event("workspace.host_stopping", signal=number)
+        life.cancel()
+
+
+async def _schema_is_there(database: Database) -> None:
+    """Wait until Postgres can be reached and has the schema.
+
+    Raises ``StoreRefused`` and ``ConfigError`` for what waiting would not mend.
+    """
+    said = ""
+    while True:
+        try:
+            await check_schema(database)
+            return
+        except StoreRefused:
+            raise
+        except (SchemaError, StoreUnavailable) as error:
+            if str(error) != said:
+                said = str(error)
+                telemetry.event("workspace.host_waiting", reason=said)
+        await trio.sleep(SCHEMA_RETRY_SECONDS)
+
+
+def _say_ready(ready_fd: int | None, port: int) -> None:
+    if ready_fd is not None:
+        os.write(ready_fd, b'{"port":%d}\n' % port)

@@ -1,0 +1,157 @@
+"""The incarnations of a host: each has a lease of its own, and leaves nothing running behind.
+
+Register, then lease, lives and sweep until one of them ends. A lease that is lost ends the incarnation: all sandboxes
+are stopped, which takes less than ``lease_margin_seconds`` where their agents answer, and the next one registers. A
+cancellation is the end in order: the same, and the row says that this host is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+from uuid import UUID, uuid4
+
+import trio
+
+from chatcluster import telemetry
+from chatcluster.config import Settings
+from chatcluster.errors import ChatclusterError, LeaseLost, StoreUnavailable
+from chatcluster.ports.workspace import WorkspaceProvider
+from chatcluster.ports.workspaces import HostLease, WorkspaceHost, WorkspaceHosts
+from chatcluster.workspaces.host.lease import keep_lease
+from chatcluster.workspaces.host.lives import Lives
+from chatcluster.workspaces.host.running import RunningWorkspaces
+from chatcluster.workspaces.host.settings import HostSettings
+from chatcluster.workspaces.host.sweep import Sweep
+
+REGISTER_RETRY_SECONDS = 0.5
+STOP_SECONDS_MAX = 8.0
+RETIRE_SECONDS_MAX = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What is in the row of a host but its incarnation."""
+
+    id: UUID
+    name: str
+    address: str
+    version: str
+    provider: str
+    sealed: bytes
+    problem: str = ""
+
+
+class Machine:
+    """``provider`` is None where there is a ``problem``: the row says so, and nothing is run."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        hosts: WorkspaceHosts,
+        provider: WorkspaceProvider | None,
+        running: RunningWorkspaces,
+        settings: Settings,
+        host_settings: HostSettings,
+        *,
+        on_registered: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._identity = identity
+        self._hosts = hosts
+        self._provider = provider
+        self._running = running
+        self._settings = settings
+        self._host_settings = host_settings
+        self._on_registered = on_registered
+
+    async def run(self) -> NoReturn:
+        """Until it is cancelled."""
+        while True:
+            lease = HostLease(self._identity.id, uuid4())
+            try:
+                await self._live(lease)
+            except* LeaseLost as group:
+                telemetry.event(
+                    "workspace.host_lease_lost", host_id=str(lease.host_id), reason=str(group.exceptions[0])
+                )
+
+    async def _live(self, lease: HostLease) -> NoReturn:
+        registered_at = await self._register(lease)
+        telemetry.event("workspace.host_started", host_id=str(lease.host_id), problem=self._identity.problem)
+        self._on_registered()
+        lives = self._lives(lease)
+        try:
+            async with trio.open_nursery() as nursery:
+                if lives is not None:
+                    nursery.start_soon(lives.run)
+                    nursery.start_soon(Sweep(self._hosts, self._running).run)
+                await keep_lease(
+                    self._hosts, lease, self._settings, registered_at=registered_at, problem=self._identity.problem
+                )
+        finally:
+            with trio.CancelScope(shield=True):  # each bounded
+                if lives is not None:
+                    await self._stop_all(lives.begun)
+                await self._retire(lease)
+        raise AssertionError("a lease is kept until it is lost")
+
+    async def _register(self, lease: HostLease) -> float:
+        """When the registration that succeeded began."""
+        one = self._identity
+        host = WorkspaceHost(
+            id=one.id,
+            incarnation=lease.incarnation,
+            name=one.name,
+            address=one.address,
+            version=one.version,
+            provider=one.provider,
+            sealed=one.sealed,
+            problem=one.problem,
+        )
+        while True:
+            began = trio.current_time()
+            try:
+                ended = await self._hosts.register(host)
+            except StoreUnavailable as error:
+                telemetry.event("workspace.host_waiting", reason=str(error))
+                await trio.sleep(REGISTER_RETRY_SECONDS)
+            else:
+                for row in ended:
+                    telemetry.event("workspace.ended", workspace_id=str(row.id), state=str(row.state))
+                return began
+
+    def _lives(self, lease: HostLease) -> Lives | None:
+        if self._provider is None:
+            return None
+        options = self._host_settings
+        return Lives(
+            self._hosts,
+            lease,
+            self._provider,
+            self._running,
+            places=options.workspaces_max,
+            start_seconds_max=options.workspace_start_seconds_max,
+        )
+
+    async def _stop_all(self, begun: set[UUID]) -> None:
+        with trio.move_on_after(STOP_SECONDS_MAX):
+            async with trio.open_nursery() as nursery:
+                for workspace_id in begun:
+                    self._running.remove(workspace_id)
+                    nursery.start_soon(self._stop, workspace_id)
+
+    async def _stop(self, workspace_id: UUID) -> None:
+        assert self._provider is not None, "else nothing was begun"
+        try:
+            await self._provider.stop(str(workspace_id))
+        except (ChatclusterError, OSError) as error:
+            telemetry.event("workspace.postponed", workspace_id=str(workspace_id), state="stopping", error=str(error))
+
+    async def _retire(self, lease: HostLease) -> None:
+        """The row says at once that this host is away; without it, others find out when the lease ends."""
+        with trio.move_on_after(RETIRE_SECONDS_MAX):
+            try:
+                await self._hosts.retire(lease)
+            except StoreUnavailable as error:
+                telemetry.event("workspace.host_renewal_failed", host_id=str(lease.host_id), error=str(error))

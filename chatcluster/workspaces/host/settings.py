@@ -1,0 +1,62 @@
+"""The settings of a workspace host, besides those that it has in common with a replica. Form and use: ``config.py``."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from chatcluster.config import ALL_ADDRESSES, setting
+from chatcluster.errors import ConfigError
+from chatcluster.setting_checks import check_range, flag_name
+from chatcluster.texts import is_visible
+
+PROVIDERS = ("process", "docker", "kubernetes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSettings:
+    workspaces_dir: str = setting(
+        ".chatcluster/workspaces", "Where the workspaces of this host have their files; one host for each directory"
+    )
+    workspaces_name: str = setting("", "Name of this host in listings. Default: the machine's")
+    workspaces_host: str = setting("127.0.0.1", "Address that this host listens on")
+    workspaces_port: int = setting(8300, "Port that this host listens on; 0 picks a free one", minimum=0, maximum=65535)
+    workspaces_advertise: str = setting("", "Address at which replicas reach it. Default: host:port")
+    workspaces_max: int = setting(100, "Workspaces that run here at a time", minimum=1, maximum=10_000)
+    workspaces_provider: str = setting(
+        "process", "What runs them: process (bubblewrap on this machine), docker or kubernetes"
+    )
+    workspaces_image: str = setting("", "docker, kubernetes: image with chatcluster, where a template names none")
+    workspaces_namespace: str = setting("default", "kubernetes: namespace of the pods")
+    default_template: bool = setting(
+        False, "Make a template `default` if there is none of that name, so that there is something to begin with"
+    )
+    workspace_start_seconds_max: float = setting(
+        120.0, "A workspace that takes longer to start has failed", minimum=1, maximum=3600
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
+        if self.workspaces_provider not in PROVIDERS:
+            raise ConfigError(f"workspaces-provider must be one of {', '.join(PROVIDERS)}")
+        if not self.workspaces_dir.strip():
+            raise ConfigError("workspaces-dir must not be empty")
+        for name in ("workspaces_name", "workspaces_advertise"):
+            if not is_visible(getattr(self, name).strip()):
+                raise ConfigError(
+                    f"{flag_name(name)} must not contain characters that are invisible or control the text"
+                )
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.workspaces_dir).absolute()
+
+    @property
+    def display_name(self) -> str:
+        return self.workspaces_name.strip() or socket.gethostname()
+
+    def advertised_address(self, port: int) -> str:
+        host = socket.gethostname() if self.workspaces_host in ALL_ADDRESSES else self.workspaces_host
+        return self.workspaces_advertise.strip() or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

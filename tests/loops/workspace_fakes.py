@@ -1,0 +1,369 @@
+"""A workspace without a machine: an agent with a ledger whose commands are scripted, and the rows around it.
+
+``FakeAgent`` keeps what a real one does: a call is carried out once, another digest is a conflict, an older epoch is
+stale, and a foreground call that takes too long goes on in the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import msgspec
+import trio
+
+from chatcluster.errors import StoreUnavailable
+from chatcluster.ports.workspace import Workspace
+from chatcluster.ports.workspaces import (
+    Asked,
+    LogLine,
+    NewWorkspace,
+    Template,
+    WorkspaceRow,
+    WorkspaceState,
+)
+from chatcluster.workspace_errors import (
+    CallConflict,
+    StaleEpoch,
+    UnknownCall,
+    WorkspaceRefused,
+    WorkspaceUnreachable,
+)
+from chatcluster.workspace_templates import TemplateSettings
+from chatcluster.workspace_wire import (
+    AgentStatus,
+    CallAnswer,
+    CallRequest,
+    CallState,
+    DiffAnswer,
+    FileAnswer,
+    InstructionFile,
+    InstructionsAnswer,
+    Kind,
+    ProcessAnswer,
+)
+
+CHUNK_BYTES = 256 << 10
+
+
+class Script(NamedTuple):
+    """What a command prints, after how many seconds, and how it ends; None: it does not."""
+
+    prints: Sequence[tuple[float, bytes]] = ()
+    ends_after: float | None = 0.0
+    exit_code: int | None = 0
+    signal: int | None = None
+    kept_bytes_max: int = 10 << 20
+
+
+class Put:
+    """A call in the ledger."""
+
+    def __init__(self, call_id: str, request: CallRequest, script: Script) -> None:
+        self.call_id, self.request, self.script = call_id, request, script
+        self.began_at = trio.current_time()
+        self.killed_at: float | None = None
+        self.error: str | None = None
+        self.result: Any = None
+
+    @property
+    def seconds(self) -> float:
+        return trio.current_time() - self.began_at
+
+    @property
+    def output(self) -> bytes:
+        upto = self.seconds if self.killed_at is None else self.killed_at - self.began_at
+        return b"".join(data for at, data in self.script.prints if at <= upto)
+
+    @property
+    def state(self) -> CallState:
+        if self.killed_at is not None:
+            return CallState.KILLED
+        if self.error is not None:
+            return CallState.FAILED
+        ends_after = self.script.ends_after
+        return CallState.RUNNING if ends_after is None or self.seconds < ends_after else CallState.EXITED
+
+    @property
+    def background(self) -> bool:
+        limit = self.request.input.get("foreground_seconds")
+        return bool(self.request.input.get("background")) or (limit is not None and self.seconds >= limit)
+
+    def answer(self, offset: int = 0) -> CallAnswer:
+        output, state = self.output, self.state
+        kept = output[: self.script.kept_bytes_max]
+        exited = state is CallState.EXITED
+        return CallAnswer(
+            call_id=self.call_id,
+            kind=str(self.request.kind),
+            state=state,
+            exit_code=self.script.exit_code if exited else None,
+            signal=self.script.signal if exited else None,
+            error="killed by a cancel" if state is CallState.KILLED else self.error,
+            result=self.result,
+            wall_ms=int(self.seconds * 1000),
+            background=self.background,
+            output_bytes=len(output),
+            kept_bytes=len(kept),
+            offset=offset,
+            output=kept[offset : offset + CHUNK_BYTES],
+        )
+
+
+class FakeAgent(Workspace):
+    """``silent``: it takes connections, and answers nothing. ``dead``: it takes none."""
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, Script] = {}
+        self.files: dict[str, bytes] = {}
+        self.agents_md: list[InstructionFile] = []
+        self.calls: dict[str, Put] = {}
+        self.cancelled: list[str] = []
+        self.silent = self.dead = False
+        self.asked = 0
+        self.epochs: dict[str, int] = {}
+
+    async def _reached(self) -> None:
+        self.asked += 1
+        await trio.lowlevel.checkpoint()
+        if self.dead:
+            raise WorkspaceUnreachable("connection refused")
+        if self.silent:
+            await trio.sleep(5.0)
+            raise WorkspaceUnreachable("the workspace does not answer")
+
+    def _fence(self, chat_id: str, epoch: int) -> None:
+        if epoch < self.epochs.get(chat_id, 0):
+            raise StaleEpoch("a later tenure was here")
+        self.epochs[chat_id] = epoch
+
+    async def put(self, call_id: str, request: CallRequest) -> CallAnswer:
+        await self._reached()
+        self._fence(request.chat_id, request.epoch)
+        put = self.calls.get(call_id)
+        if put is None:
+            script = self.scripts.get(str(request.input.get("command")), Script())
+            put = self.calls[call_id] = Put(call_id, request, script)
+            self._carry_out(put)
+        elif put.request.digest != request.digest:
+            raise CallConflict("call_conflict", "another call has this ID")
+        return put.answer()
+
+    def _carry_out(self, put: Put) -> None:
+        asked = put.request.input
+        if put.request.kind is Kind.WRITE_FILE:
+            created = asked["path"] not in self.files
+            self.files[asked["path"]] = asked["content"].encode()
+            put.result = {"path": asked["path"], "bytes": len(asked["content"]), "created": created}
+        elif put.request.kind is Kind.EDIT_FILES:
+            for file in asked["files"]:
+                for edit in file["edits"]:
+                    before = self.files.get(file["path"], b"")
+                    if edit["search"].encode() not in before:
+                        put.error = f"no_match: {file['path']} has no {edit['search']!r}"
+                        return
+                    self.files[file["path"]] = before.replace(edit["search"].encode(), edit["replace"].encode())
+            put.result = {"files": [{"path": file["path"]} for file in asked["files"]]}
+        elif put.request.kind is Kind.SIGNAL:
+            target = self.calls.get(asked["process_id"])
+            if target is None or target.state.ended:
+                put.error = "not_running: there is no such process"
+            else:
+                target.killed_at = trio.current_time()
+
+    async def call(self, call_id: str, *, offset: int = 0, wait_seconds: float = 0) -> CallAnswer:
+        await self._reached()
+        put = self.calls.get(call_id)
+        if put is None:
+            raise UnknownCall("unknown_call", "no such call was ever put")
+        until, was_background = trio.current_time() + wait_seconds, put.background
+        while put.state is CallState.RUNNING and put.background is was_background and len(put.output) <= offset:
+            if trio.current_time() >= until:
+                break
+            await trio.sleep(0.01)
+        return put.answer(offset)
+
+    async def cancel(
+        self,
+        call_id: str,
+        epoch: int,
+        *,
+        chat_id: str = "",
+        foreground_only: bool = False,
+    ) -> CallAnswer:
+        await self._reached()
+        self._fence(chat_id, epoch)
+        self.cancelled.append(call_id)
+        self.calls[call_id].killed_at = trio.current_time()
+        return self.calls[call_id].answer()
+
+    async def processes(self) -> Sequence[ProcessAnswer]:
+        await self._reached()
+        return [
+            ProcessAnswer(
+                call_id=put.call_id,
+                chat_id=put.request.chat_id,
+                command=put.request.input["command"],
+                workdir="/work",
+                background=put.background,
+                state=put.state,
+                exit_code=put.answer().exit_code,
+                started_at=0.0,
+                wall_ms=0,
+                output_bytes=len(put.output),
+            )
+            for put in self.calls.values()
+            if put.request.kind is Kind.EXECUTE
+        ]
+
+    async def signal(self, call_id: str, signal: str) -> ProcessAnswer:
+        raise NotImplementedError
+
+    async def read_file(self, path: str, *, offset: int, limit: int) -> FileAnswer:
+        await self._reached()
+        if path not in self.files:
+            raise WorkspaceRefused("file_not_found", f"there is no file {path}")
+        data = self.files[path]
+        piece = data[offset : offset + limit]
+        is_binary = b"\0" in data
+        return FileAnswer(path=path, content=piece, offset=offset, size_bytes=len(data), is_binary=is_binary)
+
+    async def instructions(self, directory: str = "") -> InstructionsAnswer:
+        await self._reached()
+        return InstructionsAnswer(os="Debian 12", home="/home/me", directory="/work", files=tuple(self.agents_md))
+
+    async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer:
+        await self._reached()
+        return DiffAnswer(is_repository=False)
+
+    async def status(self) -> AgentStatus:
+        await self._reached()
+        return AgentStatus(
+            version="1",
+            started_at=0.0,
+            os="Debian 12",
+            home="/home/me",
+            directory="/work",
+            running=0,
+            has_desktop=False,
+            disk_bytes=1,
+            disk_free_bytes=1,
+            memory_bytes=1,
+        )
+
+
+class FakeRows:
+    """The rows of workspaces: one template, and at most one workspace of each chat. ``builds_in`` seconds."""
+
+    def __init__(self, *templates: Template) -> None:
+        self.known = list(templates)
+        self.rows: dict[UUID, WorkspaceRow] = {}
+        self.builds_in = 1.0
+        self.ends_as = WorkspaceState.RUNNING
+        self.away = False
+        self.lines: list[str] = []
+        self.bumped = 0
+        self.looked_for_templates = 0
+        self._ready_at: dict[UUID, float] = {}
+
+    async def _asked(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.away:
+            raise StoreUnavailable("Postgres is away")
+
+    async def templates(self) -> tuple[Template, ...]:
+        await self._asked()
+        self.looked_for_templates += 1
+        return tuple(self.known)
+
+    async def of_chat(self, chat_id: UUID) -> WorkspaceRow | None:
+        await self._asked()
+        return next((self._now(row) for row in self.rows.values() if row.chat_id == chat_id), None)
+
+    async def workspace(self, workspace_id: UUID, owner_id: UUID | None = None) -> WorkspaceRow:
+        await self._asked()
+        return self._now(self.rows[workspace_id])
+
+    async def create(self, new: NewWorkspace, *, per_user_max: int) -> Asked:
+        there = await self.of_chat(new.chat_id)
+        if there is not None:
+            return Asked(there, changed=False)
+        row = WorkspaceRow(
+            id=uuid4(),
+            owner_id=new.owner_id,
+            chat_id=new.chat_id,
+            template_id=UUID(new.template),
+            template_name="python",
+            name=new.name,
+            state=WorkspaceState.BUILDING,
+            settings=TemplateSettings(),
+            parameters=dict(new.parameters),
+        )
+        return Asked(self._begun(row), changed=True)
+
+    async def start(self, workspace_id: UUID, owner_id: UUID | None = None) -> Asked:
+        await self._asked()
+        row = self._now(self.rows[workspace_id])
+        if row.state in (WorkspaceState.RUNNING, WorkspaceState.STARTING, WorkspaceState.BUILDING):
+            return Asked(row, changed=False)
+        return Asked(
+            self._begun(
+                msgspec.structs.replace(row, state=WorkspaceState.STARTING, generation=row.generation + 1, detail="")
+            ),
+            changed=True,
+        )
+
+    async def stop(self, workspace_id: UUID, owner_id: UUID | None = None) -> Asked:
+        await self._asked()
+        row = self._now(self.rows[workspace_id])
+        row = self.rows[workspace_id] = msgspec.structs.replace(row, state=WorkspaceState.STOPPED)
+        return Asked(row, changed=True)
+
+    async def log(self, workspace_id: UUID, *, after: int = 0, limit: int = 500) -> tuple[LogLine, ...]:
+        await self._asked()
+        from datetime import UTC, datetime
+
+        now = datetime.now(UTC)
+        return tuple(
+            LogLine(number=number, at=now, source="build", text=text)
+            for number, text in enumerate(self.lines, 1)
+            if number > after
+        )
+
+    async def bump(self, workspace_id: UUID) -> bool:
+        await self._asked()
+        self.bumped += 1
+        return True
+
+    def _begun(self, row: WorkspaceRow) -> WorkspaceRow:
+        self._ready_at[row.id] = trio.current_time() + self.builds_in
+        self.rows[row.id] = row
+        return row
+
+    def _now(self, row: WorkspaceRow) -> WorkspaceRow:
+        under_way = row.state in (WorkspaceState.BUILDING, WorkspaceState.STARTING)
+        if under_way and trio.current_time() >= self._ready_at.get(row.id, inf):
+            row = self.rows[row.id] = msgspec.structs.replace(row, state=self.ends_as)
+        return row
+
+
+class FakeDirectory:
+    """``moved_to``: where the agent is found when it is looked up once more."""
+
+    def __init__(self, agent: FakeAgent) -> None:
+        self.agent = agent
+        self.moved_to: FakeAgent | None = None
+        self.looked_up = 0
+
+    async def workspace(self, workspace_id: UUID) -> Workspace:
+        await trio.lowlevel.checkpoint()
+        self.looked_up += 1
+        if self.looked_up > 1 and self.moved_to is not None:
+            return self.moved_to
+        return self.agent
+
+
+def template(name: str = "python", **settings: Any) -> Template:
+    return Template(id=uuid4(), name=name, settings=TemplateSettings(**settings))

@@ -157,6 +157,12 @@ class NotAllowedInStatus(Conflict):
     code = "not_allowed_in_status"
 
 
+class NotTurnEnd(Conflict):
+    """A fork ends with a whole turn. ``before`` and ``after`` are the messages nearby that end one."""
+
+    code = "not_turn_end"
+
+
 class ChatBusy(Conflict):
     """A chat that is being worked on is not deleted. Interrupt it first."""
 

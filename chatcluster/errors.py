@@ -89,6 +89,12 @@ class Forbidden(CallerError):
     status = 403
 
 
+class OutOfScope(Forbidden):
+    """The token is valid, and not for this. One with the ``scope`` is needed, or one without scopes."""
+
+    code = "out_of_scope"
+
+
 class CrossOrigin(Forbidden):
     """A browser's request from a page of somebody else's, or one that does not say where it comes from."""
 
@@ -149,6 +155,12 @@ class NotAllowedInStatus(Conflict):
     """The pair (event, status) is not in the table of ``chat/``."""
 
     code = "not_allowed_in_status"
+
+
+class NotTurnEnd(Conflict):
+    """A fork ends with a whole turn. ``before`` and ``after`` are the messages nearby that end one."""
+
+    code = "not_turn_end"
 
 
 class ChatBusy(Conflict):

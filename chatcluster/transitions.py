@@ -10,7 +10,7 @@ A front door (HTTP, a command, a protocol for tools) checks what it was sent, ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -30,11 +30,23 @@ from chatcluster.chat import (
     Unarchive,
     UserCommand,
 )
-from chatcluster.errors import AgentChat, ChatNotFound, Conflict, ParentArchived
+from chatcluster.errors import AgentChat, ChatNotFound, Conflict, InvalidRequest, ParentArchived
 from chatcluster.families import settle
 from chatcluster.notices import Notices, report_end
 from chatcluster.parts import Role
-from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, Chat, Idempotency, NewChat, Outcome, Store, Token
+from chatcluster.ports import (
+    TOKENS_CHANNEL,
+    Account,
+    Accounts,
+    Chat,
+    Idempotency,
+    NewChat,
+    Outcome,
+    Scopes,
+    Store,
+    Token,
+    TokenScope,
+)
 from chatcluster.ports.limits import UNLIMITED, LimitCheck
 from chatcluster.texts import checked_line
 
@@ -194,20 +206,39 @@ async def issue_token(
     admin: bool,
     name: str = "",
     expires_at: datetime | None = None,
+    scopes: Sequence[str] | None = None,
     by: Account | None = None,
 ) -> IssuedToken:
     """A new token for a user, who is created if need be; logged if an administrator makes it (``by``).
 
-    Raises ``InvalidRequest`` for what is no name.
+    Raises ``InvalidRequest`` for what is no name, or no scopes.
     """
+    known = _checked_scopes(scopes)
     user = checked_line("user", user, chars_max=NAME_CHARS_MAX)
     name = checked_line("name", name, chars_max=NAME_CHARS_MAX) if name else ""
     account = await accounts.ensure_user(user, admin=admin)
     token = tokens.generate()
     details = await accounts.add_token(
-        account.user_id, token_id=token.token_id, name=name, secret_digest=token.digest, expires_at=expires_at, by=by
+        account.user_id,
+        token_id=token.token_id,
+        name=name,
+        secret_digest=token.digest,
+        expires_at=expires_at,
+        scopes=known,
+        by=by,
     )
     return IssuedToken(token.plaintext, details)
+
+
+def _checked_scopes(scopes: Sequence[str] | None) -> Scopes:
+    """Each once, in the order that they are told in."""
+    if scopes is None:
+        return None
+    unknown = sorted(set(scopes) - set(TokenScope))
+    if unknown or not scopes:
+        wrong = f"there is no scope {unknown[0][:40]!r}" if unknown else "scopes must not be empty"
+        raise InvalidRequest(f"{wrong}; there are {', '.join(TokenScope)}, and without scopes a token is good for all")
+    return tuple(scope.value for scope in TokenScope if scope in scopes)
 
 
 async def revoke_token(

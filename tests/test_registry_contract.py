@@ -14,7 +14,7 @@ from contract_worlds import World, fence_of, open_world
 
 from chatcluster.chat import FinishTurn, Release, Status
 from chatcluster.errors import Fenced, LeaseLost, NotFound
-from chatcluster.ports import NO_ROW, Burial, Death, OwnedChat, Replica, Silence, hint_of
+from chatcluster.ports import NO_ROW, Burial, Death, OwnedChat, Replica, Silence, TokenScope, hint_of
 
 ANSWER = FinishTurn((assistant("the answer"),))
 
@@ -449,6 +449,22 @@ async def test_a_token_authenticates_its_user_until_it_is_revoked(world: World) 
     assert await world.accounts.revoke("t1") is False
     assert await world.accounts.authenticate("t1", DIGEST) is None
     assert await world.accounts.tokens() == ()
+
+
+async def test_a_token_has_the_scopes_that_it_was_made_with_or_none_and_all(world: World) -> None:
+    """P9"""
+    account = await world.accounts.ensure_user("ann", admin=True)
+    made = {"all": None, "two": ("chats", "mcp"), "of a later version": ("chats", "new")}
+    for token_id, scopes in made.items():
+        token = await world.accounts.add_token(
+            account.user_id, token_id=token_id, name="", secret_digest=DIGEST, expires_at=None, scopes=scopes
+        )
+        assert token.scopes == scopes
+        found = await world.accounts.authenticate(token_id, DIGEST)
+        assert found is not None
+        assert found.scopes == scopes
+        assert [found.may(scope) for scope in (TokenScope.CHATS, TokenScope.ADMIN)] == [True, scopes is None]
+    assert {token.id: token.scopes for token in await world.accounts.tokens()} == made
 
 
 async def test_an_expired_token_is_none(world: World) -> None:

@@ -14,7 +14,7 @@ from postgres_sessions import execute, open_session
 from chatcluster import tokens
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryAccounts, MemoryDatabase, MemorySessions
-from chatcluster.ports import Accounts, Sessions
+from chatcluster.ports import Accounts, Scopes, Sessions
 from chatcluster.ports.sessions import SESSIONS_MAX
 from chatcluster.postgres import open_database
 from chatcluster.postgres.accounts import PostgresAccounts
@@ -33,11 +33,16 @@ class Site:
     url: str | None
     token_id: str = ""
 
-    async def token(self, name: str = "ada") -> str:
+    async def token(self, name: str = "ada", scopes: Scopes = None) -> str:
         made = tokens.generate()
         account = await self.accounts.ensure_user(name, admin=False)
         await self.accounts.add_token(
-            account.user_id, token_id=made.token_id, name="", secret_digest=made.digest, expires_at=None
+            account.user_id,
+            token_id=made.token_id,
+            name="",
+            secret_digest=made.digest,
+            expires_at=None,
+            scopes=scopes,
         )
         return made.token_id
 
@@ -91,6 +96,16 @@ async def site(url: str | None) -> AsyncIterator[Site]:
     async with open_site(url) as site:
         site.token_id = await site.token()
         yield site
+
+
+async def test_a_session_may_what_its_token_may(site: Site) -> None:
+    """P9"""
+    secret = tokens.generate_secret().digest
+    opened = await site.sessions.open(secret, token_id=await site.token(scopes=("chats", "mcp")))
+    found = await site.sessions.authenticate(secret)
+    assert opened is not None
+    assert found is not None
+    assert opened.scopes == found.scopes == ("chats", "mcp")
 
 
 async def test_a_session_is_its_tokens_user_with_the_times_at_which_it_ends(site: Site) -> None:

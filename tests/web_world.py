@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -50,7 +51,7 @@ from chatcluster.metrics import Metrics
 from chatcluster.model_admin import ModelAdministration
 from chatcluster.notices import Notices
 from chatcluster.parts import Cursor
-from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, SignedInAt
+from chatcluster.ports import Chat, McpReport, McpServer, McpSettings, PubSub, Scopes, SignedInAt
 from chatcluster.push_subscriptions import PushSubscriptions
 from chatcluster.secrets import Keyring
 from chatcluster.sign_ins import SignIns
@@ -330,11 +331,18 @@ class World:
         for slug in slugs:
             await self.mcp_servers.add(McpServer(id=uuid4(), slug=slug, settings=McpSettings(url="http://127.0.0.1/")))
 
-    async def token(self, user: str = "ada", *, admin: bool = False) -> str:
+    async def token(
+        self, user: str = "ada", *, admin: bool = False, scopes: Scopes = None, expires_at: datetime | None = None
+    ) -> str:
         token = tokens.generate()
         account = await self.accounts.ensure_user(user, admin=admin)
         await self.accounts.add_token(
-            account.user_id, token_id=token.token_id, name="test", secret_digest=token.digest, expires_at=None
+            account.user_id,
+            token_id=token.token_id,
+            name="test",
+            secret_digest=token.digest,
+            expires_at=expires_at,
+            scopes=scopes,
         )
         return token.plaintext
 

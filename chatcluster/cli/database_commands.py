@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import trio
 
 from chatcluster.cli.database import database_settings
 from chatcluster.cli.flags import DATABASE, Commands, data_dir_option, settings_flags
+
+SCOPE_HELP = (
+    "Where it lets in: chats, admin, openai, ai-sdk, ag-ui or mcp; may be given several times.  [default: everywhere]"
+)
 
 
 @click.command()
@@ -53,18 +58,36 @@ def token() -> None:
 @click.option("--user", default="admin", show_default=True, help="Whose token it is; the user is created if need be")
 @click.option("--admin", is_flag=True, help="A user that is created is an administrator")
 @click.option("--name", default="", help="What it is for")
+@click.option("--scope", "scopes", multiple=True, help=SCOPE_HELP)
+@click.option(
+    "--expires-in-days",
+    type=click.FloatRange(min=0, min_open=True, max=36_500),
+    help="When it is of no use any more.  [default: never]",
+)
 @data_dir_option
 @settings_flags(*DATABASE)
-def token_create(*, user: str, admin: bool, name: str, data_dir: Path, **flags: Any) -> None:
+def token_create(
+    *,
+    user: str,
+    admin: bool,
+    name: str,
+    scopes: tuple[str, ...],
+    expires_in_days: float | None,
+    data_dir: Path,
+    **flags: Any,
+) -> None:
     """Create a token and print it, once: only a digest is stored.
 
     \b
     chatcluster token create --user alice --name laptop
+    chatcluster token create --user alice --name editor --scope mcp --expires-in-days 30
     """
     from chatcluster.local.provisioning import create_token
 
     settings = database_settings(data_dir, flags)
-    click.echo(trio.run(partial(create_token, settings, user=user, admin=admin, name=name)))
+    days = None if expires_in_days is None else timedelta(days=expires_in_days)
+    make = partial(create_token, settings, user=user, admin=admin, name=name, scopes=scopes or None, lasting=days)
+    click.echo(trio.run(make))
 
 
 @token.command("list")

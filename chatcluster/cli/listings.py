@@ -19,10 +19,16 @@ def show_tokens(tokens: Sequence[Token], *, as_json: bool) -> None:
         _show_json(tokens)
         return
     rows = (
-        (token.id, token.user_name, token.name, *map(_moment, (token.created_at, token.last_used_at, token.expires_at)))
+        (
+            token.id,
+            token.user_name,
+            token.name,
+            "all" if token.scopes is None else " ".join(token.scopes),
+            *map(_moment, (token.created_at, token.last_used_at, token.expires_at)),
+        )
         for token in tokens
     )
-    _show_table(("id", "user", "name", "created", "last used", "expires"), rows)
+    _show_table(("id", "user", "name", "scopes", "created", "last used", "expires"), rows)
 
 
 def show_replicas(replicas: Sequence[dict[str, Any]], *, as_json: bool) -> None:

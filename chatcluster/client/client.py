@@ -41,6 +41,7 @@ import trio
 from chatcluster.client.administration import Administration
 from chatcluster.client.events import Event, decode_event
 from chatcluster.client.files import TRANSFER_SECONDS, FileTransfers
+from chatcluster.client.forks import Forks
 from chatcluster.client.patience import REQUEST_SECONDS, STREAM_SECONDS, Patience, Unreachable, hopeless
 from chatcluster.client.tool_calls import Json, ToolCalls, segment
 from chatcluster.errors import ChatclusterError, ConfigError
@@ -78,7 +79,7 @@ class _BrokenOff(Exception):
     """The stream is over, and the chat is not: go on at the cursor."""
 
 
-class Client(ToolCalls, FileTransfers):
+class Client(Forks, ToolCalls, FileTransfers):
     """``transport`` and further options go to httpx. Not for use by several threads.
 
     Blanks around ``base_url`` and ``token``, such as the end of the line in a file, are no part of them. Raises

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from chatcluster import telemetry, tokens, transitions
@@ -49,13 +50,25 @@ async def migrate_schema(settings: Settings, *, say: Callable[[str], None] | Non
     return await (migrate(url) if say is None else migrate(url, say=say))
 
 
-async def create_token(settings: Settings, *, user: str, admin: bool, name: str) -> str:
+async def create_token(
+    settings: Settings,
+    *,
+    user: str,
+    admin: bool,
+    name: str,
+    scopes: Sequence[str] | None = None,
+    lasting: timedelta | None = None,
+) -> str:
     """A new token for a user, who is created if need be: its plain text, which is stored nowhere.
 
     Raises ``InvalidRequest`` for what is no name.
     """
+    expires_at = None if lasting is None else datetime.now(UTC) + lasting
     async with _open_accounts(settings) as accounts:
-        return (await transitions.issue_token(accounts, user=user, admin=admin, name=name)).plaintext
+        issued = await transitions.issue_token(
+            accounts, user=user, admin=admin, name=name, scopes=scopes, expires_at=expires_at
+        )
+        return issued.plaintext
 
 
 async def list_tokens(settings: Settings) -> tuple[Token, ...]:

@@ -12,7 +12,8 @@ from chatcluster.errors import NotFound
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import TokenRow
-from chatcluster.ports import Account, Token
+from chatcluster.ports import Account, Scopes, Token
+from chatcluster.ports.accounts import made
 
 
 class MemoryAccounts:
@@ -30,7 +31,13 @@ class MemoryAccounts:
                 return None
             row.token = msgspec.structs.replace(row.token, last_used_at=now)
             account = self._database.accounts[row.token.user_id]
-            return msgspec.structs.replace(account, token_id=token_id, expires_at=row.token.expires_at)
+            return msgspec.structs.replace(
+                account,
+                token_id=token_id,
+                expires_at=row.token.expires_at,
+                scopes=row.token.scopes,
+                expires_in_seconds=self._database.seconds_to(row.token.expires_at),
+            )
 
     async def ensure_user(self, name: str, *, admin: bool) -> Account:
         async with self._link.crossing("ensure_user"):
@@ -49,16 +56,17 @@ class MemoryAccounts:
         name: str,
         secret_digest: bytes,
         expires_at: datetime | None,
+        scopes: Scopes = None,
         by: Account | None = None,
     ) -> Token:
         async with self._link.crossing("add_token"):
             account = self._database.accounts.get(user_id)
             if account is None:
                 raise NotFound("there is no such user", user_id=str(user_id))
-            token = Token(token_id, user_id, account.name, name, self._database.now(), expires_at=expires_at)
+            token = Token(token_id, user_id, account.name, name, self._database.now(), None, expires_at, scopes)
             self._database.tokens[token_id] = TokenRow(token, secret_digest)
             if by is not None:
-                self._database.record(by, "token.create", token_id, {"user": account.name, "name": name})
+                self._database.record(by, "token.create", token_id, made(token))
             return token
 
     async def tokens(self) -> tuple[Token, ...]:

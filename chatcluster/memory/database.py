@@ -94,6 +94,9 @@ class MemoryDatabase:
     def now(self) -> datetime:
         return self.date(self.clock())
 
+    def seconds_to(self, moment: datetime | None) -> float | None:
+        return None if moment is None else (moment - self.now()).total_seconds()
+
     def date(self, seconds: float) -> datetime:
         return ZERO_TIME + timedelta(seconds=seconds)
 

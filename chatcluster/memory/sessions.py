@@ -76,4 +76,13 @@ class MemorySessions:
         account = self._database.accounts[token.user_id]
         expires_at = min(filter(None, (row.expires_at, token.expires_at)))
         idle_expires_at = row.last_used_at + self._idle
-        return Account(account.user_id, account.name, account.admin, token.id, expires_at, idle_expires_at)
+        return Account(
+            account.user_id,
+            account.name,
+            account.admin,
+            token.id,
+            expires_at,
+            idle_expires_at,
+            token.scopes,
+            self._database.seconds_to(expires_at),
+        )

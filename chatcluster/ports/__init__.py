@@ -28,7 +28,7 @@ Every method may raise ``StoreUnavailable`` (those of Postgres) or ``StreamsUnav
 
 from __future__ import annotations
 
-from chatcluster.ports.accounts import Account, Accounts, Token
+from chatcluster.ports.accounts import Account, Accounts, Scopes, Token, TokenScope
 from chatcluster.ports.ledger import (
     PERMISSION_SECONDS,
     PERMISSIONS_MAX,
@@ -231,6 +231,7 @@ __all__ = [
     "Replica",
     "ResultSlice",
     "RunBy",
+    "Scopes",
     "SessionLock",
     "Sessions",
     "SignInRequired",
@@ -241,6 +242,7 @@ __all__ = [
     "Subscription",
     "Tell",
     "Token",
+    "TokenScope",
     "Tool",
     "ToolCall",
     "ToolPolicy",

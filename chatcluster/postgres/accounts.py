@@ -12,7 +12,8 @@ from datetime import datetime
 from uuid import UUID
 
 from chatcluster.errors import NotFound
-from chatcluster.ports import Account, Token
+from chatcluster.ports import Account, Scopes, Token
+from chatcluster.ports.accounts import made
 from chatcluster.postgres import Connection, Database, Row
 from chatcluster.postgres.administration import record
 from chatcluster.postgres.queries import load_queries
@@ -38,9 +39,11 @@ class PostgresAccounts:
         name: str,
         secret_digest: bytes,
         expires_at: datetime | None,
+        scopes: Scopes = None,
         by: Account | None = None,
     ) -> Token:
-        return await self._database.transaction(_add_token, user_id, token_id, name, secret_digest, expires_at, by)
+        values = (token_id, user_id, name, secret_digest, expires_at, None if scopes is None else list(scopes))
+        return await self._database.transaction(_add_token, values, by)
 
     async def tokens(self) -> tuple[Token, ...]:
         return await self._database.autocommit(_tokens)
@@ -55,7 +58,20 @@ async def _authenticate(connection: Connection, token_id: str, secret_digest: by
         return None
     if row["note_use"]:
         await connection.execute(SQL["note_use"], token_id)
-    return Account(row["user_id"], row["name"], row["admin"], token_id, row["expires_at"])
+    return Account(
+        row["user_id"],
+        row["name"],
+        row["admin"],
+        token_id,
+        row["expires_at"],
+        None,
+        scopes_of(row),
+        row["expires_in_seconds"],
+    )
+
+
+def scopes_of(row: Row) -> Scopes:
+    return None if row["scopes"] is None else tuple(row["scopes"])
 
 
 async def _ensure_user(connection: Connection, name: str, admin: bool) -> Account:
@@ -67,21 +83,14 @@ async def _ensure_user(connection: Connection, name: str, admin: bool) -> Accoun
     return Account(row["id"], row["name"], row["admin"])
 
 
-async def _add_token(
-    connection: Connection,
-    user_id: UUID,
-    token_id: str,
-    name: str,
-    secret_digest: bytes,
-    expires_at: datetime | None,
-    by: Account | None,
-) -> Token:
-    row = await connection.fetchrow(SQL["insert_token"], token_id, user_id, name, secret_digest, expires_at)
+async def _add_token(connection: Connection, values: tuple[object, ...], by: Account | None) -> Token:
+    row = await connection.fetchrow(SQL["insert_token"], *values)
     if row is None:
-        raise NotFound("there is no such user", user_id=str(user_id))
+        raise NotFound("there is no such user", user_id=str(values[1]))
+    token = _token(row)
     if by is not None:
-        await record(connection, by, "token.create", token_id, {"user": row["user_name"], "name": name})
-    return _token(row)
+        await record(connection, by, "token.create", token.id, made(token))
+    return token
 
 
 async def _tokens(connection: Connection) -> tuple[Token, ...]:
@@ -104,4 +113,5 @@ def _token(row: Row) -> Token:
         created_at=row["created_at"],
         last_used_at=row["last_used_at"],
         expires_at=row["expires_at"],
+        scopes=scopes_of(row),
     )

@@ -11,6 +11,7 @@ from datetime import datetime
 from chatcluster.ports import Account
 from chatcluster.ports.sessions import CODE_SECONDS, SESSIONS_MAX
 from chatcluster.postgres import Connection, Database, Row
+from chatcluster.postgres.accounts import scopes_of
 from chatcluster.postgres.queries import load_queries
 
 SQL = load_queries("sessions.sql")
@@ -68,5 +69,12 @@ def _account(row: Row | None) -> Account | None:
     if row is None:
         return None
     return Account(
-        row["user_id"], row["name"], row["admin"], row["token_id"], row["expires_at"], row["idle_expires_at"]
+        row["user_id"],
+        row["name"],
+        row["admin"],
+        row["token_id"],
+        row["expires_at"],
+        row["idle_expires_at"],
+        scopes_of(row),
+        row["expires_in_seconds"],
     )

@@ -24,13 +24,14 @@ from litestar.types import Receive, Scope, Send
 
 from chatcluster import __version__
 from chatcluster.errors import NotFound
-from chatcluster.web.auth import Authenticator, authentication
+from chatcluster.ports import TokenScope
+from chatcluster.web.auth import SCOPE, Authenticator, authentication, require_scope_of
 from chatcluster.web.errors import respond
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
 from chatcluster.web.request import ApiRequest, require_known_query
-from chatcluster.web.routes import API, BESIDE, DOORS
+from chatcluster.web.routes import API, BESIDE, DOORS, SCOPES
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 
@@ -84,13 +85,16 @@ def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> L
         path="/api/v1",
         route_handlers=API,
         middleware=[authentication(authenticator, shares, services.settings.public_url)],
-        guards=[require_known_query],
+        guards=[require_scope_of, require_known_query],
+        opt={SCOPE: TokenScope.CHATS},
     )
     doors = [
         Router(
             path=path,
             route_handlers=routes,
             middleware=[authentication(authenticator, shares, services.settings.public_url)],
+            guards=[require_scope_of],
+            opt={SCOPE: SCOPES[path]},
         )
         for path, routes in DOORS.items()
     ]

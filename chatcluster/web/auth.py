@@ -4,7 +4,10 @@ The database is authoritative. A token that it accepted stands in a small cache 
 the hot path costs no transaction. A revocation is announced on ``TOKENS_CHANNEL``: every replica then forgets
 its whole cache, and open event streams ask again. Where the announcement is lost, the cache's age bounds how
 long a revoked token still opens a door; a ``GAP`` in the channel counts as an announcement. Open event streams
-ask once in a while besides, which also ends those whose token has expired.
+ask once in a while besides.
+
+A token that expires is refused at once: it leaves the cache then, and open streams ask again. A token may have scopes:
+which one it needs is an option of each router (``SCOPE``).
 
 Only accepted tokens are cached: a wrong one cannot push a right one out, and a checksum keeps most nonsense
 away from the database. Tokens that are well formed and wrong cost a look-up each; an address has a rate of those
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 from litestar.connection import ASGIConnection
@@ -26,14 +29,24 @@ from litestar.types import ASGIApp, Middleware, Receive, Scope, Send
 
 from chatcluster import tokens
 from chatcluster.config import Settings
-from chatcluster.errors import Forbidden, InvalidCode, InvalidSession, StoreUnavailable, TooMany, Unauthenticated
-from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub, Sessions
+from chatcluster.errors import (
+    Forbidden,
+    InvalidCode,
+    InvalidSession,
+    OutOfScope,
+    StoreUnavailable,
+    TooMany,
+    Unauthenticated,
+)
+from chatcluster.ports import TOKENS_CHANNEL, Account, Accounts, PubSub, Sessions, TokenScope
 from chatcluster.web.http.connections import counted_address
 from chatcluster.web.sessions import READING, cookie, require_own_page, site_of
 from chatcluster.web.shares import Buckets, Shares
 
 OPEN = "open"
 """An option of routes that let in, and so are for everybody."""
+SCOPE = "scope"
+"""An option of routers and routes: what a token has to have for them; None: nothing besides being valid."""
 CACHE_SECONDS = 5.0
 CACHE_TOKENS_MAX = 10_000
 LOOK_UPS_MAX = 4
@@ -41,6 +54,14 @@ LOOK_UPS_MAX = 4
 LOOK_UP_WAIT_SECONDS_MAX = 10.0
 FAILURES_BURST_SECONDS = 10.0
 FAILURES_RETRY_SECONDS = 5
+
+
+class _Accepted(NamedTuple):
+    """A token that the database accepted: it need not be asked ``until`` then, and by itself it ``ends_at`` then."""
+
+    account: Account
+    until: float
+    ends_at: float
 
 
 class Authenticator:
@@ -55,7 +76,7 @@ class Authenticator:
         self._pubsub = pubsub
         rate = settings.auth_failures_per_second
         self._failures = Buckets(per_second=rate, burst=FAILURES_BURST_SECONDS * rate)
-        self._cache: OrderedDict[bytes, tuple[float, Account]] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Accepted] = OrderedDict()
         self._places = trio.Semaphore(LOOK_UPS_MAX)
         self.revocations = 0
 
@@ -116,7 +137,7 @@ class Authenticator:
 
     def _remembered(self, token: tokens.Credential) -> Account | None:
         cached = self._cache.get(token.digest)
-        return cached[1] if cached is not None and cached[0] > trio.current_time() else None
+        return cached.account if cached is not None and cached.until > trio.current_time() else None
 
     async def _admitted(self, token: tokens.Credential, address: str | None) -> Account | None:
         """The account of a token that has to be looked up, where its address may have that."""
@@ -158,16 +179,23 @@ class Authenticator:
             self._remember(token, account)
         return account
 
+    def seconds_left(self, token: tokens.Credential) -> float:
+        """Until a token that was accepted expires, as far as that is known."""
+        cached = self._cache.get(token.digest)
+        return math.inf if cached is None else cached.ends_at - trio.current_time()
+
     def _remember(self, token: tokens.Credential, account: Account) -> None:
-        self._cache[token.digest] = (trio.current_time() + CACHE_SECONDS, account)
+        now, left = trio.current_time(), account.expires_in_seconds
+        ends_at = math.inf if left is None else now + left
+        self._cache[token.digest] = _Accepted(account, min(now + CACHE_SECONDS, ends_at), ends_at)
         self._cache.move_to_end(token.digest)
         while len(self._cache) > CACHE_TOKENS_MAX:
             self._cache.popitem(last=False)
 
     def _forget(self) -> None:
         """What was accepted stays known as such, and has to be asked about."""
-        for digest, (_, account) in self._cache.items():
-            self._cache[digest] = (-math.inf, account)
+        for digest, accepted in self._cache.items():
+            self._cache[digest] = accepted._replace(until=-math.inf)
         self.revocations += 1
 
 
@@ -225,3 +253,19 @@ async def require_admin(connection: ASGIConnection[Any, Account, Any, Any], _: B
     """A guard: what follows is for administrators. Asynchronous, so that litestar does not call it in a thread."""
     if not connection.user.admin:
         raise Forbidden("this is for administrators")
+
+
+async def require_scope_of(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
+    """A guard: the token is good for this route. Routes for administrators have a scope of their own."""
+    if handler.opt.get(OPEN):
+        return
+    scope = TokenScope.ADMIN if require_admin in (handler.guards or ()) else handler.opt[SCOPE]
+    if scope is not None:
+        require_scope(connection.user, scope)
+
+
+def require_scope(account: Account, scope: TokenScope) -> None:
+    """Raises ``OutOfScope``."""
+    if not account.may(scope):
+        has = ", ".join(account.scopes or ())
+        raise OutOfScope(f"this needs a token with the scope {scope}; yours has {has}", scope=scope.value)

@@ -20,6 +20,7 @@ from chatcluster.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    OutOfScope,
     SchemaError,
     StoreFailed,
     TooLarge,
@@ -81,6 +82,8 @@ def _caller(error: CallerError, more: dict[str, str] | None = None) -> Answer:
     headers = dict(more or {})
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, OutOfScope):
+        headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.details["scope"]}"'
     if isinstance(error, TooMany):
         headers["Retry-After"] = str(error.retry_after_seconds)
     return _answer(error.status, error.code, error.message, error.details, headers)

@@ -15,8 +15,9 @@ from litestar import HttpMethod, Request, Response, route
 
 from chatcluster.errors import Forbidden, Unauthenticated
 from chatcluster.metrics import CONTENT_TYPE
+from chatcluster.ports import TokenScope
 from chatcluster.web.api.answers import HealthAnswer
-from chatcluster.web.auth import credential_in
+from chatcluster.web.auth import credential_in, require_scope
 from chatcluster.web.request import ApiRequest
 
 PUBLIC = "chatcluster.public"
@@ -66,6 +67,7 @@ async def _require_administrator(request: ApiRequest) -> None:
         raise Unauthenticated(f"on the public port this needs an administrator's token: {error}") from None
     if not account.admin:
         raise Forbidden("this is for administrators")
+    require_scope(account, TokenScope.ADMIN)
 
 
 ROUTES = [livez, readyz, metrics]

@@ -2,10 +2,11 @@
 
 -- fragment: token
 tokens.id, tokens.user_id, users.name as user_name, tokens.name, tokens.created_at, tokens.last_used_at,
-tokens.expires_at
+tokens.expires_at, tokens.scopes
 
 -- name: select_token
-select tokens.user_id, users.name, users.admin, secret_digest, tokens.expires_at,
+select tokens.user_id, users.name, users.admin, secret_digest, tokens.expires_at, tokens.scopes,
+    extract(epoch from tokens.expires_at - statement_timestamp())::float8 as expires_in_seconds,
     last_used_at is null or last_used_at < statement_timestamp() - interval '1 minute' as note_use
 from tokens join users on users.id = tokens.user_id
 where tokens.id = $1 and revoked_at is null and (expires_at is null or expires_at > statement_timestamp())
@@ -27,8 +28,8 @@ select id, name, admin from users where name = $1
 
 -- name: insert_token
 with tokens as (
-    insert into tokens (id, user_id, name, secret_digest, expires_at)
-    select $1, id, $3, $4, $5 from users where id = $2
+    insert into tokens (id, user_id, name, secret_digest, expires_at, scopes)
+    select $1, id, $3, $4, $5, $6 from users where id = $2
     returning *
 )
 select {token} from tokens join users on users.id = tokens.user_id

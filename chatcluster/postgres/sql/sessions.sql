@@ -5,8 +5,9 @@ tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > 
 
 -- fragment: session
 -- $2: after how many hours without use it ends.
-users.id as user_id, users.name, users.admin, tokens.id as token_id,
+users.id as user_id, users.name, users.admin, tokens.id as token_id, tokens.scopes,
 least(sessions.expires_at, tokens.expires_at) as expires_at,
+extract(epoch from least(sessions.expires_at, tokens.expires_at) - statement_timestamp())::float8 as expires_in_seconds,
 sessions.last_used_at + $2::float8 * interval '1 hour' as idle_expires_at
 
 -- fragment: opened

@@ -20,11 +20,11 @@ from chatcluster.web.api.answers import (
     replica_answer,
 )
 from chatcluster.web.api.bodies import CreateToken
-from chatcluster.web.auth import require_admin
+from chatcluster.web.auth import SCOPE, require_admin
 from chatcluster.web.request import ApiRequest
 
 
-@get("/me", responses=REFUSALS)
+@get("/me", responses=REFUSALS, opt={SCOPE: None})
 async def get_me(request: ApiRequest) -> AccountAnswer:
     """The user that the token belongs to."""
     return account_answer(request.user)
@@ -53,6 +53,7 @@ async def create_token(request: ApiRequest, data: JSONBody[CreateToken]) -> NewT
         admin=data.admin,
         name=data.name,
         expires_at=_future(data.expires_at),
+        scopes=data.scopes,
         by=request.user,
     )
     return NewTokenAnswer(issued.plaintext, issued.details)

@@ -10,7 +10,7 @@ import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 
 from chatcluster.parts import Message, QueuedMessage
-from chatcluster.ports import Account, Permission, Replica, Token
+from chatcluster.ports import Account, Permission, Replica, Scopes, Token
 from chatcluster.ports.administration import AuditEntry, Takeover, UserRow
 from chatcluster.views import ChatAnswer
 
@@ -42,9 +42,12 @@ class PermissionsAnswer(msgspec.Struct, frozen=True):
 
 
 class AccountAnswer(msgspec.Struct, frozen=True):
+    """``scopes``: where the token lets in; null: everywhere."""
+
     user_id: UUID
     name: str
     admin: bool
+    scopes: Scopes = None
 
 
 class SessionAnswer(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ class SessionAnswer(msgspec.Struct, frozen=True):
     kind: str
     expires_at: datetime | None
     idle_expires_at: datetime | None
+    scopes: Scopes = None
 
 
 class CodeAnswer(msgspec.Struct, frozen=True):
@@ -169,7 +173,7 @@ def _refusal(description: str) -> ResponseSpec:
 REFUSALS = {
     400: _refusal("The request does not have the form that the API takes"),
     401: _refusal("There is no valid token"),
-    403: _refusal("This is for administrators"),
+    403: _refusal("This is for administrators, or the token's scopes do not have it"),
     404: _refusal("There is no such thing, or it is not the caller's"),
     409: _refusal("The state of the chat does not allow it now"),
     413: _refusal("The body, or a text in it, is too large"),
@@ -181,7 +185,7 @@ REFUSALS = {
 
 
 def account_answer(account: Account) -> AccountAnswer:
-    return AccountAnswer(account.user_id, account.name, account.admin)
+    return AccountAnswer(account.user_id, account.name, account.admin, account.scopes)
 
 
 def replica_answer(replica: Replica, *, lease_ttl_seconds: float) -> ReplicaAnswer:

@@ -113,6 +113,14 @@ class EditQueuedMessage(Body, frozen=True, kw_only=True):
     model: Annotated[str | None, Meta(description="Who answers. Default: as for the replaced message")] = None
 
 
+class ForkChat(Body, frozen=True, kw_only=True):
+    """Up to where a chat is copied."""
+
+    message_id: Annotated[
+        int | None, Meta(description="The last message of the fork, which ends a turn. Default: all whole turns")
+    ] = None
+
+
 class SignIn(Body, frozen=True, kw_only=True):
     """One of the two."""
 
@@ -133,6 +141,9 @@ class CreateToken(Body, frozen=True, kw_only=True):
     name: str = ""
     admin: Annotated[bool, Meta(description="Rights of a new user; those of an existing one stay")] = False
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    scopes: Annotated[
+        list[str] | None, Meta(description="Where it lets in: chats, admin, openai, ai-sdk, ag-ui, mcp. Default: all")
+    ] = None
 
 
 B = TypeVar("B")

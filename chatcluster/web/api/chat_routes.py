@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import chats, export, messages, tool_calls
+from chatcluster.web.api import chats, export, forks, messages, tool_calls
 
-ROUTES = [*chats.ROUTES, *export.ROUTES, *messages.ROUTES, *tool_calls.ROUTES]
+ROUTES = [*chats.ROUTES, *export.ROUTES, *forks.ROUTES, *messages.ROUTES, *tool_calls.ROUTES]

@@ -169,4 +169,13 @@ async def compact_chat(request: ApiRequest, chat_id: FromPath[str]) -> ChatAnswe
     return chat_answer(outcome.chat)
 
 
-ROUTES = [create_chat, list_chats, get_chat, list_children, patch_chat, delete_chat, interrupt_chat, compact_chat]
+ROUTES = [
+    create_chat,
+    list_chats,
+    get_chat,
+    list_children,
+    patch_chat,
+    delete_chat,
+    interrupt_chat,
+    compact_chat,
+]

@@ -15,7 +15,7 @@ from chatcluster.errors import Forbidden, InvalidRequest, Unauthenticated
 from chatcluster.ports import TOKENS_CHANNEL, Account
 from chatcluster.web.api.answers import REFUSALS, CodeAnswer, SessionAnswer
 from chatcluster.web.api.bodies import SignIn
-from chatcluster.web.auth import OPEN, address_in
+from chatcluster.web.auth import OPEN, SCOPE, address_in
 from chatcluster.web.request import ApiRequest
 from chatcluster.web.sessions import Site, cookie, refuse_other_pages, require_own_page, set_cookie, site_of
 
@@ -80,7 +80,7 @@ def _taken_away(site: Site) -> str:
     return set_cookie(site, "", seconds=0)
 
 
-@get("/session", responses=REFUSALS)
+@get("/session", responses=REFUSALS, opt={SCOPE: None})
 async def get_session(request: ApiRequest) -> SessionAnswer:
     """Who is signed in, by a cookie (`session`) or a token, and until when."""
     return _answer(request.user)
@@ -103,7 +103,7 @@ async def create_code(request: ApiRequest) -> CodeAnswer:
 def _answer(account: Account) -> SessionAnswer:
     kind = "token" if account.idle_expires_at is None else "session"
     return SessionAnswer(
-        account.user_id, account.name, account.admin, kind, account.expires_at, account.idle_expires_at
+        account.user_id, account.name, account.admin, kind, account.expires_at, account.idle_expires_at, account.scopes
     )
 
 

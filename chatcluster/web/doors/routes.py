@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chatcluster.ports import TokenScope
 from chatcluster.web.doors.ag_ui import runs
 from chatcluster.web.doors.ai_sdk import chats
 from chatcluster.web.doors.mcp import routes as mcp
@@ -13,3 +14,5 @@ ROUTES = {
     "/api/ai": chats.ROUTES,
     "/api/agui": runs.ROUTES,
 }
+SCOPES = {"/v1": TokenScope.OPENAI, "/mcp": TokenScope.MCP, "/api/ai": TokenScope.AI_SDK, "/api/agui": TokenScope.AG_UI}
+"""What a token needs at each of them."""

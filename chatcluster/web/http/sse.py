@@ -52,6 +52,8 @@ event rather than one of its own: not every client knows that an event without d
 HEARTBEAT = b": hb\n\n"
 ASK_AGAIN_SECONDS = 300.0
 """How long a stream goes on, at most, with a token that has expired, or was revoked and nobody could say so."""
+EXPIRED_SECONDS = 1.0
+"""After a token should have expired its stream asks so often, until the database says so."""
 ASK_SECONDS_MAX = 1.0
 """What an answer that nobody knows to be needed may delay the events by."""
 
@@ -95,7 +97,7 @@ class EventStream:
         self._authenticator = authenticator
         self._revocations = authenticator.revocations
         self._token = token
-        self._ask_at = _ask_again_at()
+        self._ask_at = self._ask_again_at()
         self._resumed = resumed
         self._status = status
         self._subscriber: Subscriber
@@ -146,7 +148,7 @@ class EventStream:
         """What the task has to write itself, after what the outlet has left unsent."""
         idle_at = self._outlet.written_at + self._heartbeat_seconds
         try:
-            with trio.CancelScope(deadline=idle_at) as self._waiting:
+            with trio.CancelScope(deadline=min(idle_at, self._ask_at)) as self._waiting:
                 return await self._subscriber.receive()
         finally:
             self._waiting = None
@@ -184,10 +186,15 @@ class EventStream:
             self._revocations = self._authenticator.revocations
             return await self._is_accepted()
         if trio.current_time() >= self._ask_at:
-            self._ask_at = _ask_again_at()
+            self._ask_at = self._ask_again_at()
             with suppress(StoreUnavailable), trio.move_on_after(ASK_SECONDS_MAX):  # no answer: ask the next time
                 return await self._is_accepted()
         return True
+
+    def _ask_again_at(self) -> float:
+        """Not at the same moment for all that came together, after a deploy for example; but when the token expires."""
+        left = max(EXPIRED_SECONDS, self._authenticator.seconds_left(self._token))
+        return trio.current_time() + min(left, ASK_AGAIN_SECONDS * random.uniform(0.75, 1.0))
 
     async def _is_accepted(self) -> bool:
         try:
@@ -195,8 +202,3 @@ class EventStream:
         except Unauthenticated:
             return False
         return True
-
-
-def _ask_again_at() -> float:
-    """Not at the same moment for all that came together, after a deploy for example."""
-    return trio.current_time() + ASK_AGAIN_SECONDS * random.uniform(0.75, 1.0)

@@ -19,9 +19,10 @@ from uuid import UUID, uuid4
 import msgspec
 
 from chatcluster.chat import Busy, CallState, ChatSetup, Send, Status, SubmitToolResults, ToolResult
-from chatcluster.errors import ChatBusy, ChatFull, InvalidRequest, NotAllowedInStatus
+from chatcluster.errors import ChatBusy, InvalidRequest, NotAllowedInStatus
+from chatcluster.forks import copied, read_past
 from chatcluster.parts import NewMessage, Part, Role
-from chatcluster.ports import VERSION_MAX, Chat, NewChat, Outcome, checked_choice
+from chatcluster.ports import Chat, NewChat, Outcome, checked_choice
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
 from chatcluster.web.doors.openai.ids import (
@@ -35,9 +36,6 @@ from chatcluster.web.doors.openai.ids import (
 from chatcluster.web.doors.openai.input_items import Given
 from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools
 from chatcluster.web.request import ApiRequest
-
-FORK_BYTES_MAX = 4 << 20
-PAGE_MESSAGES, PAGE_BYTES = 200, 1 << 20
 
 
 class Asked(NamedTuple):
@@ -142,30 +140,9 @@ def new_chat(
     )
 
 
-async def copied_history(request: ApiRequest, chat_id: UUID, *, before: int | None) -> tuple[NewMessage, ...]:
+async def copied_history(request: ApiRequest, chat_id: UUID, *, before: int) -> tuple[NewMessage, ...]:
     """A chat's history up to a message, without its system prompt. Raises ``ChatFull`` for one that is too long."""
-    copied: list[NewMessage] = []
-    after, size = 0, 0
-    while True:
-        page = await request.services.store.read_messages(
-            chat_id,
-            after_version=0,
-            after_id=after,
-            up_to_version=VERSION_MAX,
-            limit=PAGE_MESSAGES,
-            bytes_max=PAGE_BYTES,
-        )
-        for one in page.messages:
-            if before is not None and one.id >= before:
-                return tuple(copied)
-            if one.role is not Role.SYSTEM:
-                copied.append(NewMessage(one.role, one.parts, one.finish_reason, one.model, one.usage))
-        size += len(msgspec.json.encode(page.messages))
-        if size > FORK_BYTES_MAX:
-            raise ChatFull("the history is too long to be copied; begin a new one")
-        if page.next_revision is None:
-            return tuple(copied)
-        after = page.messages[-1].id
+    return copied([one for one in await read_past(request.services.store, chat_id) if one.id < before])
 
 
 # --- the same chat ----------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+// What an agent does with the tools at /mcp: the protocol's own client and transport as they are published.
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+
+async function connected({ Client }, { url, token }) {
+  const requestInit = { headers: { Authorization: `Bearer ${token}` } };
+  const client = new Client({ name: "tests", version: "1" });
+  await client.connect(new StreamableHTTPClientTransport(new URL(`${url}/mcp`), { requestInit }));
+  return client;
+}
+
+async function called(client, name, given, options) {
+  const answer = await client.callTool({ name, arguments: given }, undefined, options);
+  if (answer.isError) throw new Error(answer.content[0].text);
+  return answer.structuredContent;
+}
+
+export async function tools(sdk, order) {
+  const client = await connected(sdk, order);
+  return (await client.listTools()).tools.map((tool) => tool.name);
+}
+
+export async function ask(sdk, order) {
+  const client = await connected(sdk, order);
+  const made = await called(client, "chat_create", { content: order.content });
+  const told = await called(client, "chat_wait", { chat_id: made.chat_id, cursor: made.cursor });
+  const read = await called(client, "chat_read", { chat_id: made.chat_id });
+  return { ...told, roles: read.messages.map((message) => message.role) };
+}
+
+// Waits at `url`, which may die meanwhile; then again, with the same cursor, at `other`.
+export async function persist(sdk, order, tell) {
+  const client = await connected(sdk, order);
+  const { chat_id, cursor } = await called(client, "chat_create", { content: order.content });
+  const onprogress = ({ message }) => tell(message);
+  try {
+    await called(client, "chat_wait", { chat_id, cursor, timeout: 50 }, { onprogress, timeout: 20_000 });
+    return { broke: false };
+  } catch (error) {
+    const again = await connected(sdk, { ...order, url: order.other });
+    return { broke: true, ...(await called(again, "chat_wait", { chat_id, cursor, timeout: 50 })) };
+  }
+}
+
+export async function refused(sdk, order) {
+  try {
+    await connected(sdk, order);
+  } catch (error) {
+    return `${error}`;
+  }
+}
+
+export async function mistaken(sdk, order) {
+  const client = await connected(sdk, order);
+  try {
+    await called(client, "chat_wait", { chat_id: "none" });
+  } catch (error) {
+    return `${error}`;
+  }
+}

@@ -767,6 +767,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/chats/{chat_id}/fork": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * ForkChat
+         * @description Make a new chat with the history of this one up to a message, which ends a turn. It rests until it is sent one.
+         *
+         *     Title, model, prompt, tools and files are kept; from then on the two have nothing to do with each other. A history
+         *     of more than 4 MiB is refused (`chat_full`).
+         */
+        post: operations["ApiV1ChatsChatIdForkForkChat"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/chats/{chat_id}/interrupt": {
         parameters: {
             query?: never;
@@ -1890,6 +1913,7 @@ export interface components {
         AccountAnswer: {
             admin: boolean;
             name: string;
+            scopes?: string[] | null;
             /** Format: uuid */
             user_id: string;
         };
@@ -2272,6 +2296,8 @@ export interface components {
             expires_at?: string | null;
             /** @default  */
             name: string;
+            /** @description Where it lets in: chats, admin, openai, ai-sdk, ag-ui, mcp. Default: all */
+            scopes?: string[] | null;
             user: string;
         };
         /** CreateWorkspace */
@@ -2394,6 +2420,11 @@ export interface components {
             files: components["schemas"]["FileAnswer"][];
             has_more: boolean;
             used_bytes: number;
+        };
+        /** ForkChat */
+        ForkChat: {
+            /** @description The last message of the fork, which ends a turn. Default: all whole turns */
+            message_id?: number | null;
         };
         /**
          * Format
@@ -3082,6 +3113,7 @@ export interface components {
             idle_expires_at: string | null;
             kind: string;
             name: string;
+            scopes?: string[] | null;
             /** Format: uuid */
             user_id: string;
         };
@@ -3207,8 +3239,6 @@ export interface components {
         };
         /** TemplateLimits */
         TemplateLimits: {
-            /** @default 1 */
-            cpus: number;
             /** @default 2147483648 */
             disk_bytes_max: number;
             /** @default 1073741824 */
@@ -3276,6 +3306,7 @@ export interface components {
             id: string;
             last_used_at?: string | null;
             name: string;
+            scopes?: string[] | null;
             /** Format: uuid */
             user_id: string;
             user_name: string;
@@ -3516,7 +3547,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3621,7 +3652,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3724,7 +3755,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3829,7 +3860,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3934,7 +3965,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4049,7 +4080,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4150,7 +4181,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4255,7 +4286,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4359,7 +4390,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4460,7 +4491,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4565,7 +4596,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4671,7 +4702,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4772,7 +4803,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4877,7 +4908,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4980,7 +5011,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5081,7 +5112,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5188,7 +5219,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5291,7 +5322,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5393,7 +5424,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5501,7 +5532,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5602,7 +5633,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5707,7 +5738,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5808,7 +5839,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5913,7 +5944,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6014,7 +6045,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6121,7 +6152,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6222,7 +6253,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6325,7 +6356,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6429,7 +6460,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6540,7 +6571,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6641,7 +6672,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6744,7 +6775,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6854,7 +6885,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6955,7 +6986,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7056,7 +7087,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7161,7 +7192,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7262,7 +7293,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7372,7 +7403,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7477,7 +7508,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7578,7 +7609,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7679,7 +7710,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7789,7 +7820,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7894,7 +7925,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7997,7 +8028,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8098,7 +8129,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8205,7 +8236,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8308,7 +8339,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8411,7 +8442,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8517,7 +8548,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8620,7 +8651,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8726,7 +8757,114 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ApiV1ChatsChatIdForkForkChat: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                chat_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ForkChat"];
+            };
+        };
+        responses: {
+            /** @description Document created, URL follows */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChatAnswer"];
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8829,7 +8967,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8938,7 +9076,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9054,7 +9192,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9162,7 +9300,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9264,7 +9402,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9372,7 +9510,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9476,7 +9614,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9586,7 +9724,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9694,7 +9832,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9802,7 +9940,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9909,7 +10047,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10010,7 +10148,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10115,7 +10253,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10220,7 +10358,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10324,7 +10462,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10427,7 +10565,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10528,7 +10666,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10631,7 +10769,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10732,7 +10870,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10833,7 +10971,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10934,7 +11072,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11037,7 +11175,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11138,7 +11276,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11239,7 +11377,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11344,7 +11482,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11445,7 +11583,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11550,7 +11688,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11651,7 +11789,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11752,7 +11890,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11853,7 +11991,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11954,7 +12092,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12055,7 +12193,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12156,7 +12294,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12257,7 +12395,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12362,7 +12500,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12463,7 +12601,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12564,7 +12702,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12665,7 +12803,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12768,7 +12906,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12869,7 +13007,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12974,7 +13112,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13075,7 +13213,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13183,7 +13321,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13293,7 +13431,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13394,7 +13532,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13499,7 +13637,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13602,7 +13740,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13703,7 +13841,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13810,7 +13948,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13913,7 +14051,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14016,7 +14154,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14126,7 +14264,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14233,7 +14371,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14340,7 +14478,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14445,7 +14583,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14554,7 +14692,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14659,7 +14797,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14770,7 +14908,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14876,7 +15014,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14979,7 +15117,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15084,7 +15222,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15191,7 +15329,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15301,7 +15439,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15406,7 +15544,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15511,7 +15649,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15622,7 +15760,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description This is for administrators */
+            /** @description This is for administrators, or the token's scopes do not have it */
             403: {
                 headers: {
                     [name: string]: unknown;

@@ -115,7 +115,7 @@ async def test_the_kernel_watches_the_models_connections(nursery: trio.Nursery) 
         (f"{EVENT_STREAM}transfer-encoding: chunked\n", b"%x\r\n%b\r\n0\r\nx-a: b\r\n\r\n" % (len(WHOLE), WHOLE)),
         ("HTTP/1.1 200 OK\n", WHOLE),
         ("HTTP/1.1 200 OK\ncontent-type: text/plain\n", b"\xef\xbb\xbf" + WHOLE),
-        (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(WHOLE)),
+        (f"{EVENT_STREAM}content-encoding: gzip\n", gzip.compress(WHOLE, mtime=0)),
         (f"{EVENT_STREAM}content-encoding: deflate\n", zlib.compress(WHOLE)),
         ("HTTP/1.1 200 OK\ncontent-type: text/plain\n", b'\n{"choices":[{"message":{"content":"Hi"}}]}'),
         ("HTTP/1.1 200 OK\n", b'{\n"choices":\n[{"message":{"content":"Hi"}}]}'),

@@ -66,7 +66,9 @@ def test_a_key_that_is_none_is_refused_and_not_repeated(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("p256dh", "auth"), [(b"", b"a" * 16), (b"\4" + bytes(64), b"a" * 16), (Browser().public, b"short")]
+    ("p256dh", "auth"),
+    [(b"", b"a" * 16), (b"\4" + bytes(64), b"a" * 16), (Browser().public, b"short")],
+    ids=["no key", "no point", "short secret"],
 )
 def test_keys_that_no_browser_has_are_refused(p256dh: bytes, auth: bytes) -> None:
     with pytest.raises(InvalidRequest, match="PushSubscription"):

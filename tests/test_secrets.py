@@ -71,7 +71,11 @@ def test_without_keys_a_secret_is_not_stored_and_the_error_says_what_to_do() -> 
         Keyring.parse("").seal(SECRET, PLACE)
 
 
-@pytest.mark.parametrize("text", ["short", "c2hvcnQ=", f"{OLD}, {NEW[:-4]}", "é", f"{OLD}\0"])
+@pytest.mark.parametrize(
+    "text",
+    ["short", "c2hvcnQ=", f"{OLD}, {NEW[:-4]}", "é", f"{OLD}\0"],
+    ids=["short", "short base64", "the second is cut", "no ASCII", "NUL"],
+)
 def test_a_key_that_is_none_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Keyring.parse(text)

@@ -77,8 +77,9 @@ def _check_reports(database: MemoryDatabase, row: ChatRow, violate: Violate) -> 
             continue
         agent = database.chats[UUID(told["chat_id"])]
         said = {text_of(message.parts) for message in agent.messages if message.role is Role.ASSISTANT}
-        # One that failed had said nothing yet, and may have been asked again since.
-        silent = not told["report"] and (not said or told["status"] == Status.ERROR)
+        # One that failed, or was stopped, had said nothing yet; what it says may be the answer to a later message.
+        asked_again = sum(message.role is Role.USER for message in agent.messages) > 1
+        silent = not told["report"] and (not said or told["status"] == Status.ERROR or asked_again)
         if told["report"] not in said and not silent:
             violate(Kind.RESULT, row.id, f"{call_id} was told {told['report'][:80]!r}, which {agent.id} never said")
 

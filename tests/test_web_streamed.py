@@ -57,7 +57,9 @@ async def test_a_new_chat_is_told_first_and_its_stream_begins_before_its_first_m
             "tools": [],
             "action_required": [],
             "usage": shown["usage"],
+            "family_usage": None,
             "system_prompt": None,
+            "workspace": None,
         }
         assert data["message"]["parts"] == [{"type": "text", "text": "hello"}]
         assert world.feeds.cursors == [parse_cursor(cursor)] == [Cursor(1, START, 0)]

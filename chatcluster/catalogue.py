@@ -130,6 +130,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "watch.poll_failed": "the poll of a user's list failed; the next one comes",
         "watch.read_failed": "a user's list could not be read; tried again",
         "workspace.call_cancelled": "a call in a workspace that nobody waits for any more was cancelled by its host",
+        "workspace.diff_failed": "a replica could not look at what changed in a workspace; its next call looks again",
         "workspace.ended": "a workspace that the process before ran here is told stopped",
         "workspace.host_look_failed": "a replica could not look after hosts of workspaces; the next look comes",
         "workspace.host_renewal_failed": "a heartbeat of a workspace host failed; tried again until the lease ends",

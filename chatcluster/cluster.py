@@ -135,9 +135,7 @@ class _Process:
         port: int,
         ready_fd: int | None,
     ) -> None:
-        self._settings = settings
-        self._database = database
-        self._redis = redis
+        self._settings, self._database, self._redis = settings, database, redis
         self._pubsub = RedisPubSub(redis)
         mcp_servers, keyring = PostgresMcpServers(database), Keyring.parse(settings.encryption_keys)
         self._mcp = McpTools(mcp_servers, self._pubsub, keyring, browsers_url=settings.browsers_url(port))
@@ -150,9 +148,8 @@ class _Process:
         )
         store, streams = outside.store, outside.streams
         self._publisher = Publisher(streams, coalesce_seconds=settings.coalesce_ms / 1000)
-        connections = connections_within_reach(
-            settings.connections_max, own=settings.database_pool_size + settings.slots
-        )
+        own = settings.database_pool_size + settings.slots
+        connections = connections_within_reach(settings.connections_max, own=own)
         audience = _audience(settings, connections)
         self._feeds = Feeds(store=store, streams=streams, pubsub=self._pubsub, settings=settings, audience=audience)
         self._watches = Watches(

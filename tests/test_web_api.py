@@ -72,7 +72,9 @@ class TestChats:
                 "tools": [],
                 "action_required": [],
                 "usage": shown["usage"],
+                "family_usage": None,
                 "system_prompt": None,
+                "workspace": None,
             }
 
     async def test_content_is_text_or_a_list_of_text_parts_kept_as_they_are(self) -> None:

@@ -125,13 +125,13 @@ async def test_the_client_exports() -> None:
 
 
 async def test_no_route_passes_over_a_parameter_that_it_does_not_know() -> None:
-    """Somebody who mistypes one shall not take the answer for what was asked for."""
+    """Somebody who mistypes one shall not take the answer for what was asked for. Doors take what comes."""
     world = World()
     async with client_of(world, admin=True) as client:
         before = world.written()
         answers = {}
         paths = (await client.get("/schema/openapi.json")).json()["paths"]
-        routes = [(method, path) for path, item in paths.items() for method in item if path.startswith("/api/")]
+        routes = [(method, path) for path, item in paths.items() for method in item if path.startswith("/api/v1/")]
         for method, path in routes:
             filled = re.sub(r"{[^}]*}", str(uuid4()), path)
             answer = await client.request(method, filled, params={"nonsense": "1"})

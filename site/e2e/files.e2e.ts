@@ -76,6 +76,7 @@ describe("files", () => {
     await composer(page).press("Enter");
     await log(page).getByText("seen", { exact: true }).waitFor();
     const shown = log(page).getByRole("list", { name: "Files" });
+    await shown.waitFor();
     expect(await shown.getByRole("listitem").count()).toBe(3);
     const picture = shown.getByRole("img", { name: "grey.png" });
     await until("the picture is drawn", () => picture.evaluate((img) => (img as HTMLImageElement).naturalWidth === 40));

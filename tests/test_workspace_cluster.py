@@ -30,19 +30,25 @@ def options(**values: Any) -> Options:
     return Options(workspaces=True, up_arguments=("--workspaces",), **values)
 
 
-async def turn(client: Client, chat_id: str, *calls: tuple[str, dict[str, Any]]) -> list[str]:
-    """The results of calls that the model is ordered to make, one after the other."""
-    orders = [
-        f"[[step={step} call={name} {msgspec.json.encode(arguments).decode().replace(']]', '] ]')}]]"
-        for step, (name, arguments) in enumerate(calls, 1)
-    ]
-    sent = await client.send(chat_id, " ".join((*orders, f"[[step={len(calls) + 1} say=over]]")))
+async def answered(client: Client, chat_id: str, content: str) -> ChatView:
+    """The chat once it rests behind this message and its answer: a stream may begin with an older state."""
+    sent = await client.send(chat_id, content)
     view = ChatView()
     async with aclosing(client.stream(chat_id)) as events:
         async for cursor, event in events:
             view.apply(cursor, event)
             if view.ready and view.at_rest and max(view.messages, default=0) > sent["message"]["id"]:
                 break
+    return view
+
+
+async def turn(client: Client, chat_id: str, *calls: tuple[str, dict[str, Any]]) -> list[str]:
+    """The results of calls that the model is ordered to make, one after the other."""
+    orders = [
+        f"[[step={step} call={name} {msgspec.json.encode(arguments).decode().replace(']]', '] ]')}]]"
+        for step, (name, arguments) in enumerate(calls, 1)
+    ]
+    view = await answered(client, chat_id, " ".join((*orders, f"[[step={len(calls) + 1} say=over]]")))
     parts = [part for message in view.messages.values() for part in message.parts]
     return [part.text for part in parts if isinstance(part, ToolResultPart)][-len(calls) :]
 
@@ -87,13 +93,7 @@ async def works(cluster: Cluster) -> None:
 
 async def told(client: Client, chat_id: str) -> str:
     """All that the model is told."""
-    await client.send(chat_id, "[[mode=request]]")
-    view = ChatView()
-    async with aclosing(client.stream(chat_id)) as events:
-        async for cursor, event in events:
-            view.apply(cursor, event)
-            if view.ready and view.at_rest and view.messages[max(view.messages)].role == "assistant":
-                break
+    view = await answered(client, chat_id, "[[mode=request]]")
     return str(view.messages[max(view.messages)].parts)
 
 

@@ -22,8 +22,8 @@ def line(number: int, *, sent: int = 40, told: bool = True, purpose: str = "answ
 
 
 def row(number: int | None, *, attempt: str = "1.1", outcome: str = "committed", group: str = TALK) -> Row:
-    counts = (7, 40) if number is not None else (None, None)
-    return Row("chat", attempt, outcome, *counts, number, group)
+    asked, answered = (7, 40) if number is not None else (None, None)
+    return Row("chat", attempt, outcome, asked, answered, number, group)
 
 
 def wrong(lines: list[Line], rows: list[Row], edited: int = 0) -> list[str]:

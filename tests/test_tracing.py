@@ -5,14 +5,13 @@ from __future__ import annotations
 import gzip
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import httpx
 import pytest
 import trio
 import trio.testing
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from span_receiver import Receiver, open_receiver
 
 from chatcluster import __version__, telemetry
 from chatcluster.errors import ConfigError
@@ -271,42 +270,10 @@ async def test_no_bug_of_ours_on_the_way_ends_a_replica(
 # --- a real endpoint --------------------------------------------------------------------------
 
 
-class Receiver(ThreadingHTTPServer):
-    """An endpoint of its own thread, on this machine."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Taking)
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1/traces"
-
-
-class _Taking(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Receiver)
-        body = self.rfile.read(int(self.headers["content-length"]))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.requests.append((self.path, headers, body))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing is printed."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with open_receiver() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 async def test_what_is_there_in_the_end_is_sent_before_the_end(receiver: Receiver) -> None:

@@ -34,7 +34,6 @@ from chatcluster.histories import History
 from chatcluster.notices import Notices, report_end
 from chatcluster.overrule import Overruling
 from chatcluster.ports import Chat, Outcome, Outside
-from chatcluster.prompts import KeptPrefix
 from chatcluster.publisher import Publisher
 from chatcluster.repeats import until_known
 
@@ -122,14 +121,14 @@ class HeldChat:
             fence = self._fence
             await until_known(lambda: self._store.keep_result(fence, call_id, whole), fence.chat_id)
 
-    async def keep_prefix(self, prefix: KeptPrefix) -> None:
+    async def keep_prefix(self, digest: str, data: bytes) -> None:
         """Keep what the requests of this turn begin with, unless the same is kept already. Raises ``Fenced``."""
-        if prefix.digest == self.history.prompts.kept:
+        if digest == self.history.prompts.kept:
             return
         async with self._transacting:
             fence = self._fence
-            await until_known(lambda: self._store.keep_prefix(fence, prefix.digest, prefix.data), fence.chat_id)
-        self.history.prompts = msgspec.structs.replace(self.history.prompts, kept=prefix.digest)
+            await until_known(lambda: self._store.keep_prefix(fence, digest, data), fence.chat_id)
+        self.history.prompts = msgspec.structs.replace(self.history.prompts, kept=digest)
 
     @property
     def _fence(self) -> Fence:

@@ -36,12 +36,10 @@ class Prefix(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...] = ()
 
 
-class KeptPrefix:
-    """A prefix as it is kept for the next owner of the chat, should there be one before the turn ends."""
-
-    def __init__(self, prefix: Prefix) -> None:
-        self.data = encode(prefix)
-        self.digest = blake2b(self.data, digest_size=16).hexdigest()
+def kept_of(prefix: Prefix) -> tuple[str, bytes]:
+    """The prefix as it is kept for the next owner of the chat, and before that its digest."""
+    data = encode(prefix)
+    return blake2b(data, digest_size=16).hexdigest(), data
 
 
 _prefix_decoder = msgspec.json.Decoder(Prefix)

@@ -24,7 +24,7 @@ from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart
 from chatcluster.ports import ModelRequest, Outside
-from chatcluster.prompts import KeptPrefix, Prefix, beginning_with, prefix_in, system_text
+from chatcluster.prompts import Prefix, beginning_with, kept_of, prefix_in, system_text
 from chatcluster.repeats import until_known
 from chatcluster.tool_plan import asks_somebody, plan_of, refusal
 from chatcluster.tool_step import ToolStep
@@ -112,7 +112,7 @@ class TurnCalls:
         refusals = await self._refusals(parts)
         plan = plan_of(parts, self.tools.known, refusals, permitted=permitted, settings=self._settings)
         if self._prefix is not None:
-            await self._held.keep_prefix(KeptPrefix(self._prefix))
+            await self._held.keep_prefix(*kept_of(self._prefix))
         await self._held.commit(CommitStep((answer, *plan.refused), plan.calls))
         self._planned = (self._held.chat.history_version, plan.calls)
 

@@ -10,7 +10,7 @@ import pytest
 from chatcluster.parts import Message, Role, TextPart, text_of
 from chatcluster.ports import ModelRequest, ToolSpec
 from chatcluster.ports.prompts import ToldPrompts
-from chatcluster.prompts import KeptPrefix, Prefix, beginning_with, prefix_in, system_text
+from chatcluster.prompts import Prefix, beginning_with, kept_of, prefix_in, system_text
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 QUESTION = Message(2, Role.USER, (TextPart("hi"),), 1, AT)
@@ -71,12 +71,13 @@ def test_the_same_texts_give_the_same_request() -> None:
 def test_a_prefix_that_was_kept_is_the_same_to_the_byte() -> None:
     tools = (ToolSpec("look", "Looks.", {"type": "object", "properties": {"b": {}, "a": {}}}), ToolSpec("x", "", {}))
     prefix = Prefix("Be kind.\n\nÜ", tools)
-    kept = KeptPrefix(prefix)
-    again = prefix_in(kept.data)
+    digest, data = kept_of(prefix)
+    again = prefix_in(data)
     assert again == prefix
     assert again is not None
     assert [list(tool.parameters) for tool in again.tools] == [["type", "properties"], []]
-    assert KeptPrefix(again).digest == kept.digest != KeptPrefix(Prefix("Be kind.")).digest
+    assert kept_of(again) == (digest, data)
+    assert kept_of(Prefix("Be kind."))[0] != digest
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"system": 1}', b"\xff"])

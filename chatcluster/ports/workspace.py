@@ -92,6 +92,8 @@ class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):
     root: Path | None = None
     """A template's system, with its own ``/usr``; None: this machine's, to be read only."""
     desktop: bool = False
+    screen: tuple[int, int] = (1280, 800)
+    """Width and height of its desktop."""
 
 
 class SandboxState(StrEnum):

@@ -41,6 +41,7 @@ from chatcluster.workspace_wire import (
     ProcessAnswer,
     ProcessList,
     Refusal,
+    Screen,
     SignalRequest,
 )
 
@@ -112,6 +113,10 @@ class AgentClient:
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer:
         return await self._ask("GET", f"/diff?{_query(base=base, directory=directory)}", DiffAnswer)
+
+    async def screen(self) -> Screen:
+        """What is on its screen. Raises ``WorkspaceRefused`` if it has none."""
+        return await self._ask("GET", "/screen", Screen)
 
     async def status(self) -> AgentStatus:
         return await self._ask("GET", "/status", AgentStatus)

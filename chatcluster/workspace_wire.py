@@ -51,6 +51,14 @@ INSTRUCTION_BYTES_MAX = 64 << 10
 PATCH_BYTES_MAX = 1 << 20
 DIFF_FILES_MAX = 2000
 
+ACTIONS = ("screenshot", "click", "double_click", "drag", "move", "scroll", "key", "type", "wait")
+"""On a screen."""
+BUTTONS = ("left", "middle", "right")
+DIRECTIONS = ("up", "down", "left", "right")
+NOTCHES_MAX = 50
+TYPED_CHARACTERS_MAX = 2000
+PAUSE_SECONDS_MAX = 10.0
+
 
 class Kind(StrEnum):
     EXECUTE = "execute"
@@ -151,7 +159,7 @@ class Desktop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ``screenshot_base64``."""
 
     action: str
-    """screenshot, click, double_click, drag, move, scroll, key, type or wait."""
+    """One of ``ACTIONS``."""
     x: int | None = None
     y: int | None = None
     to_x: int | None = None

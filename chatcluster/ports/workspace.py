@@ -28,6 +28,7 @@ from chatcluster.workspace_wire import (
     FileAnswer,
     InstructionsAnswer,
     ProcessAnswer,
+    Screen,
 )
 
 SILENCE_SECONDS = 5.0
@@ -63,6 +64,10 @@ class Workspace(Protocol):
     async def instructions(self, directory: str = "") -> InstructionsAnswer: ...
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer: ...
+
+    async def screen(self) -> Screen:
+        """What is on its screen now."""
+        ...
 
     async def status(self) -> AgentStatus: ...
 

@@ -115,7 +115,6 @@ class AgentClient:
         return await self._ask("GET", f"/diff?{_query(base=base, directory=directory)}", DiffAnswer)
 
     async def screen(self) -> Screen:
-        """What is on its screen. Raises ``WorkspaceRefused`` if it has none."""
         return await self._ask("GET", "/screen", Screen)
 
     async def status(self) -> AgentStatus:

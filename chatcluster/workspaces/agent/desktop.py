@@ -1,7 +1,9 @@
 """A screen: an X server without a monitor, a window manager, and hands for them.
 
-It is begun with the first action that wants it, and begun again when it has died. An action is a program that is run
-(``xdotool``); then there is a moment for what it caused to be drawn, and a picture of the screen is its answer.
+It is begun with the agent, so that programs find it, and begun again by whoever wants it when it has died. An action
+is a program that is run (``xdotool``); then there is a moment for what it caused to be drawn, and a picture of the
+screen is its answer. Actions take turns; who only looks waits for none of them. An action that is cancelled ends within
+about a second, with no key and no button held down.
 
 A picture has ``LONG_EDGE_MAX`` pixels along its longer edge at most, which is what models look at; a larger screen is
 scaled down for it, and the coordinates of actions are those of the picture.
@@ -16,13 +18,23 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
-from chatcluster.workspace_wire import Code, Desktop, Screen
+from chatcluster.workspace_wire import (
+    BUTTONS,
+    DIRECTIONS,
+    NOTCHES_MAX,
+    PAUSE_SECONDS_MAX,
+    TYPED_CHARACTERS_MAX,
+    Code,
+    Desktop,
+    Screen,
+)
 from chatcluster.workspaces.agent.processes import SERVICE_CALL, Child, Processes
 from chatcluster.workspaces.agent.refused import Refused
 
@@ -34,17 +46,31 @@ ACTION_SECONDS = 30.0
 SETTLE_SECONDS = 0.3
 """For focus and drawing after an action."""
 LOOK_SECONDS = 0.02
-WAIT_SECONDS_MAX = 10.0
-TEXT_CHARACTERS_MAX = 2000
-NOTCHES_MAX = 50
+PICTURE_BYTES_MAX = 8 << 20
 KEY_DELAY_MS = 8
 ODD_KEY_DELAY_MS = 120
 """Of a character that no key has: programs have to hear first that there is one now."""
 
-BUTTONS = {"left": "1", "middle": "2", "right": "3"}
-WHEEL = {"up": "4", "down": "5", "left": "6", "right": "7"}
-_KEY = re.compile(r"[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*")
-_RUN = re.compile(r"[\0-\x7f]+|[^\0-\x7f]{1,50}")
+_BUTTONS = dict(zip(BUTTONS, "123", strict=True))
+_WHEEL = dict(zip(DIRECTIONS, "4567", strict=True))
+_KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
+_KEYS_MAX = 8
+_NAMED_KEYS = ("Return", "Escape", "Tab", "BackSpace", "Delete", "Insert", "Home", "End", "Page_Up", "Page_Down")
+_ARROWS = ("Up", "Down", "Left", "Right")
+_KEY_NAMES = {
+    **{key.casefold().replace("_", ""): key for key in (*_NAMED_KEYS, *_ARROWS)},
+    **{f"arrow{key.casefold()}": key for key in _ARROWS},
+    **dict.fromkeys(("cmd", "command", "meta", "win"), "super"),
+    "space": "space",
+    "enter": "Return",
+    "esc": "Escape",
+    "del": "Delete",
+    "control": "ctrl",
+    "option": "alt",
+}
+"""As people write them, in small letters; the others have the names that X has for them."""
+_RUN = re.compile(r"[\0-\x7f]{1,100}|[^\0-\x7f]{1,10}")
+"""What is typed at once: about a second."""
 _SOCKETS = Path("/tmp/.X11-unix")
 
 
@@ -56,25 +82,33 @@ class Screens:
         self._size = width, height
         self._shown = _fit(width, height)
         self._servers: list[Child] = []
-        self._turn = trio.Lock()
-        """One hand at a time."""
+        self._hands = trio.Lock()
+        self._eyes = trio.Lock()
+        self._beginning = trio.Lock()
+
+    async def begin(self) -> None:
+        """Have it before anybody wants it. If it cannot be had, that is told those who want it."""
+        with suppress(Refused):
+            await self._be_there()
 
     async def act(self, wanted: Desktop) -> Screen:
         """Carry out an action, and look. Raises ``Refused``."""
         commands = self._commands(wanted)
-        async with self._turn:
+        async with self._hands:
             await self._be_there()
             if wanted.action == "wait":
                 await trio.sleep(wanted.seconds)
             elif commands:
                 for arguments in commands:
-                    await self._run(["xdotool", *arguments])
+                    with trio.CancelScope(shield=True):  # cut in its middle it would leave a key held down
+                        await self._run(["xdotool", *arguments])
+                    await trio.lowlevel.checkpoint()
                 await trio.sleep(SETTLE_SECONDS)
-            return await self._look()
+            return await self.look()
 
     async def look(self) -> Screen:
         """What is on it. Raises ``Refused``."""
-        async with self._turn:
+        async with self._eyes:
             await self._be_there()
             return await self._look()
 
@@ -94,8 +128,11 @@ class Screens:
         return ["mousemove", str(x * self._size[0] // width), str(y * self._size[1] // height)]
 
     async def _be_there(self) -> None:
-        if self._servers and not any(child.ended.is_set() for child in self._servers):
-            return
+        async with self._beginning:
+            if not self._servers or any(child.ended.is_set() for child in self._servers):
+                await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
         for child in self._servers:
             self._processes.kill_group(child)
         _clear_away()
@@ -121,11 +158,8 @@ class Screens:
         width, height = self._shown
         is_scaled = self._shown != self._size
         await self._run(["scrot", "--overwrite", *(["--thumb", f"{width}x{height}"] if is_scaled else []), str(path)])
-        try:
-            content = (small if is_scaled else path).read_bytes()
-        except OSError as error:
-            raise Refused(Code.DESKTOP_FAILED, f"there is no picture of the screen: {error.strerror}") from None
-        return Screen(screenshot=content, mime_type="image/png", width=width, height=height)
+        picture = _picture(small if is_scaled else path)
+        return Screen(screenshot=picture, mime_type="image/png", width=width, height=height)
 
     async def _run(self, argv: list[str]) -> None:
         with trio.move_on_after(ACTION_SECONDS):
@@ -180,6 +214,18 @@ def _clear_away() -> None:
         path.unlink(missing_ok=True)
 
 
+def _picture(path: Path) -> bytes:
+    """What is read back of it: whatever runs here could have put something else in its place."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            content = file.read(PICTURE_BYTES_MAX + 1)
+    except OSError as error:
+        raise Refused(Code.DESKTOP_FAILED, f"there is no picture of the screen: {error.strerror}") from None
+    if len(content) > PICTURE_BYTES_MAX:
+        raise Refused(Code.DESKTOP_FAILED, f"the picture of the screen has more than {PICTURE_BYTES_MAX} bytes")
+    return content
+
+
 def result_of(screen: Screen) -> dict[str, Any]:
     """As the result of a call."""
     values: dict[str, Any] = msgspec.to_builtins(screen)
@@ -196,7 +242,7 @@ def _fit(width: int, height: int) -> tuple[int, int]:
 def _button(wanted: Desktop) -> str:
     if wanted.button not in BUTTONS:
         raise Refused(Code.INVALID_REQUEST, f"button is one of: {', '.join(BUTTONS)}")
-    return BUTTONS[wanted.button]
+    return _BUTTONS[wanted.button]
 
 
 def _click(screens: Screens, wanted: Desktop) -> list[list[str]]:
@@ -220,23 +266,35 @@ def _move(screens: Screens, wanted: Desktop) -> list[list[str]]:
 
 
 def _scroll(screens: Screens, wanted: Desktop) -> list[list[str]]:
-    if wanted.direction not in WHEEL:
-        raise Refused(Code.INVALID_REQUEST, f"direction is one of: {', '.join(WHEEL)}")
+    if wanted.direction not in DIRECTIONS:
+        raise Refused(Code.INVALID_REQUEST, f"direction is one of: {', '.join(DIRECTIONS)}")
     if not 0 < wanted.amount <= NOTCHES_MAX:
         raise Refused(Code.INVALID_REQUEST, f"amount is 1 to {NOTCHES_MAX}")
     place = screens._at(wanted.x, wanted.y)
-    return [[*place, "click", "--repeat", str(wanted.amount), "--delay", "20", WHEEL[wanted.direction]]]
+    return [[*place, "click", "--repeat", str(wanted.amount), "--delay", "20", _WHEEL[wanted.direction]]]
 
 
 def _key(_: Screens, wanted: Desktop) -> list[list[str]]:
-    if not _KEY.fullmatch(wanted.text):
+    text = wanted.text
+    *held, last = (*text[:-2].split("+"), "+") if text.endswith("++") else (text,) if text == "+" else text.split("+")
+    if len(held) >= _KEYS_MAX:
+        raise Refused(Code.INVALID_REQUEST, f"text has {_KEYS_MAX} keys at most")
+    return [["key", "--clearmodifiers", "+".join(map(_key_name, (*held, last)))]]
+
+
+def _key_name(key: str) -> str:
+    if (name := _KEY_NAMES.get(key.casefold().replace("_", ""))) is not None:
+        return name
+    if len(key) == 1 and key.isprintable() and not key.isalnum():
+        return f"U{ord(key):04X}"
+    if not _KEY.fullmatch(key):
         raise Refused(Code.INVALID_REQUEST, "text is a key, such as Return, or several held together, such as ctrl+l")
-    return [["key", "--clearmodifiers", wanted.text]]
+    return key
 
 
 def _type(_: Screens, wanted: Desktop) -> list[list[str]]:
-    if not 0 < len(wanted.text) <= TEXT_CHARACTERS_MAX or "\0" in wanted.text:
-        raise Refused(Code.INVALID_REQUEST, f"text has 1 to {TEXT_CHARACTERS_MAX} characters")
+    if not 0 < len(wanted.text) <= TYPED_CHARACTERS_MAX or "\0" in wanted.text:
+        raise Refused(Code.INVALID_REQUEST, f"text has 1 to {TYPED_CHARACTERS_MAX} characters")
     return [
         ["type", "--clearmodifiers", "--delay", str(KEY_DELAY_MS if run.isascii() else ODD_KEY_DELAY_MS), "--", run]
         for run in _RUN.findall(wanted.text)
@@ -244,8 +302,8 @@ def _type(_: Screens, wanted: Desktop) -> list[list[str]]:
 
 
 def _wait(_: Screens, wanted: Desktop) -> list[list[str]]:
-    if not 0 <= wanted.seconds <= WAIT_SECONDS_MAX:
-        raise Refused(Code.INVALID_REQUEST, f"seconds is 0 to {WAIT_SECONDS_MAX:g}")
+    if not 0 <= wanted.seconds <= PAUSE_SECONDS_MAX:
+        raise Refused(Code.INVALID_REQUEST, f"seconds is 0 to {PAUSE_SECONDS_MAX:g}")
     return []
 
 

@@ -93,6 +93,8 @@ async def run(arguments: Arguments) -> None:
         calls.recover(_last_seen(alive))
         await nursery.start(processes.reap)
         nursery.start_soon(_stay_alive, alive)
+        if screens is not None:
+            nursery.start_soon(screens.begin)
         routes = Routes(calls, processes, places, has_desktop=screens is not None)
         listener = listen(arguments.state / SOCKET_NAME)
         nursery.start_soon(partial(trio.serve_listeners, Server(routes.answer).serve, [listener]))

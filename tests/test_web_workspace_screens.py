@@ -72,7 +72,7 @@ async def test_p9_it_is_nobody_elses(world: World) -> None:
     chat_id = await running(world, desktop=True)
     refused = await screen(world, chat_id, "bob")
     assert (refused.status_code, error_code(refused)) == (404, "chat_not_found")
-    async with world.client("") as nobody:
+    async with world.client("none") as nobody:
         assert (await nobody.get(f"/api/v1/chats/{chat_id}/workspace/screen")).status_code == 401
     assert world.agent.looks == 0
 

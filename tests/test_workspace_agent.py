@@ -246,7 +246,7 @@ async def test_processes_are_listed_those_that_run_first(agent: AgentProcess, cl
 
 
 async def test_a_cancel_of_foreground_calls_leaves_what_went_to_the_background(client: AgentClient) -> None:
-    commands = {
+    commands: dict[str, dict[str, Any]] = {
         "asked": {"background": True},
         "slow": {"foreground_seconds": 0.01},
         "quick": {"foreground_seconds": 99},

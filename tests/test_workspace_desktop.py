@@ -47,6 +47,15 @@ twice.ondblclick = () => told.push('twice');
 document.onscroll = () => { if (!told.includes('scrolled')) told.push('scrolled') };
 </script>"""
 
+KEYS_DOWN = """
+import ctypes
+library = ctypes.CDLL("libX11.so.6")
+library.XOpenDisplay.restype = ctypes.c_void_p
+keys = ctypes.create_string_buffer(32)
+library.XQueryKeymap(ctypes.c_void_p(library.XOpenDisplay(None)), keys)
+print(any(keys.raw))
+"""
+
 _numbers = itertools.count(1)
 
 
@@ -132,6 +141,9 @@ async def test_a_large_screen_is_scaled_and_so_are_the_coordinates(
         ("scroll", {"x": 1, "y": 1, "direction": "in"}),
         ("scroll", {"x": 1, "y": 1, "amount": 1000}),
         ("key", {"text": "a; touch x"}),
+        ("key", {"text": "Foo"}),
+        ("key", {"text": "ctrl+"}),
+        ("key", {"text": "+".join("abcdefghi")}),
         ("type", {"text": ""}),
         ("type", {"text": "x" * 2001}),
         ("wait", {"seconds": 3600}),
@@ -143,6 +155,38 @@ async def test_what_cannot_be_done_is_told(inside: AgentClient, action: str, val
     assert answer.state is CallState.FAILED
     assert answer.error is not None
     assert answer.error.startswith("invalid_request")
+
+
+async def test_keys_have_the_names_that_people_give_them(inside: AgentClient) -> None:
+    for key in ("Enter", "PAGE_DOWN", "ArrowUp", "ctrl+shift+t", "Control+A", "/", "ctrl++", "+", "é", "F5", "cmd+Esc"):
+        answer = await did(inside, "key", text=key)
+        assert answer.state is CallState.EXITED, (key, answer.error)
+
+
+async def test_who_looks_on_waits_for_no_action(inside: AgentClient) -> None:
+    await inside.put("slow", request(Kind.DESKTOP, action="wait", seconds=10))
+    with trio.fail_after(5):
+        assert (await inside.screen()).screenshot.startswith(b"\x89PNG")
+    assert (await inside.call("slow")).state is CallState.RUNNING
+
+
+async def test_a_cancel_ends_typing_soon_with_no_key_held_down(inside: AgentClient) -> None:
+    await ran(inside, "touch typed")
+    await inside.put("a", request(Kind.DESKTOP, action="type", text="é" * 2000))
+    with trio.fail_after(5):
+        assert (await inside.cancel("a", 1)).state is CallState.KILLED
+    assert (await ran(inside, f"python3 -c {shell_quoted(KEYS_DOWN)}")).output == b"False\n"
+
+
+async def test_the_screen_is_there_before_anybody_uses_it(inside: AgentClient) -> None:
+    look = "until xdotool getmouselocation >/dev/null 2>&1; do sleep 0.05; done"
+    assert (await ran(inside, f"timeout 10 sh -c {shell_quoted(look)}")).exit_code == 0
+
+
+async def test_a_picture_that_something_else_was_put_in_the_place_of_is_none(inside: AgentClient) -> None:
+    await ran(inside, "ln -sf /dev/zero /tmp/.chatcluster-screen.png")
+    with pytest.raises(WorkspaceRefused, match="no picture|failed"):
+        await inside.screen()
 
 
 async def test_a_workspace_without_a_desktop_says_so(provider: ProcessProvider) -> None:

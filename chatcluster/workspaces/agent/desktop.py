@@ -14,6 +14,7 @@ What happens on failure: a program that fails, or takes too long, is the end of 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
@@ -56,10 +57,12 @@ _WHEEL = dict(zip(DIRECTIONS, "4567", strict=True))
 _KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
 _KEYS_MAX = 8
 _NAMED_KEYS = ("Return", "Escape", "Tab", "BackSpace", "Delete", "Insert", "Home", "End", "Page_Up", "Page_Down")
+_HELD_KEYS = ("ctrl", "alt", "shift", "super")
 _ARROWS = ("Up", "Down", "Left", "Right")
 _KEY_NAMES = {
     **{key.casefold().replace("_", ""): key for key in (*_NAMED_KEYS, *_ARROWS)},
     **{f"arrow{key.casefold()}": key for key in _ARROWS},
+    **{key: key for key in _HELD_KEYS},
     **dict.fromkeys(("cmd", "command", "meta", "win"), "super"),
     "space": "space",
     "enter": "Return",
@@ -285,11 +288,22 @@ def _key(_: Screens, wanted: Desktop) -> list[list[str]]:
 def _key_name(key: str) -> str:
     if (name := _KEY_NAMES.get(key.casefold().replace("_", ""))) is not None:
         return name
-    if len(key) == 1 and key.isprintable() and not key.isalnum():
+    if len(key) == 1 and key.isprintable() and not (key.isascii() and key.isalnum()):
         return f"U{ord(key):04X}"
-    if not _KEY.fullmatch(key):
-        raise Refused(Code.INVALID_REQUEST, "text is a key, such as Return, or several held together, such as ctrl+l")
+    if not _KEY.fullmatch(key) or not _is_known(key):
+        raise Refused(Code.INVALID_REQUEST, f"{key[:40]!r} is no key; a key is Return, for example, or ctrl+l")
     return key
+
+
+def _is_known(key: str) -> bool:
+    """Whether X has such a key. ``xdotool`` passes over those that are none."""
+    if key in _HELD_KEYS:
+        return True
+    try:
+        library = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        return True  # then nothing can be said
+    return bool(library.XStringToKeysym(key.encode()))
 
 
 def _type(_: Screens, wanted: Desktop) -> list[list[str]]:

@@ -160,8 +160,10 @@ class Screens:
         path, small = directory / ".chatcluster-screen.png", directory / ".chatcluster-screen-thumb.png"
         width, height = self._shown
         is_scaled = self._shown != self._size
+        shown = small if is_scaled else path
+        _take_away(shown)
         await self._run(["scrot", "--overwrite", *(["--thumb", f"{width}x{height}"] if is_scaled else []), str(path)])
-        picture = _picture(small if is_scaled else path)
+        picture = _picture(shown)
         return Screen(screenshot=picture, mime_type="image/png", width=width, height=height)
 
     async def _run(self, argv: list[str]) -> None:
@@ -215,6 +217,13 @@ def _clear_away() -> None:
     _SOCKETS.mkdir(mode=0o1777, exist_ok=True)
     for path in (_SOCKETS / f"X{DISPLAY[1:]}", Path(f"/tmp/.X{DISPLAY[1:]}-lock")):
         path.unlink(missing_ok=True)
+
+
+def _take_away(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refused(Code.DESKTOP_FAILED, f"{path} is in the way of pictures of the screen: {error.strerror}") from None
 
 
 def _picture(path: Path) -> bytes:

@@ -223,7 +223,7 @@ def _take_away(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise Refused(Code.DESKTOP_FAILED, f"{path} is in the way of pictures of the screen: {error.strerror}") from None
+        raise Refused(Code.DESKTOP_FAILED, f"{path} is in the way of its pictures: {error.strerror}") from None
 
 
 def _picture(path: Path) -> bytes:

@@ -29,6 +29,7 @@ from chatcluster.ports import (
     ToolResult,
 )
 from chatcluster.tools import mcp_link, mcp_lists
+from chatcluster.tools.mcp_link import LinkSession
 from chatcluster.tools.mcp_toolbox import provider_name
 
 TRANSPORTS = [("streamable-http", "/mcp"), ("sse", "/sse")]
@@ -246,6 +247,40 @@ async def test_a_turn_that_is_taken_up_with_calls_connects_before_it_runs_them(
         await turn.names()
         await server.counted("requests", before + 1)
         assert not (await turn.run("files__count")).is_error
+
+
+async def test_a_turn_that_is_taken_up_lists_in_the_session_that_its_calls_need(
+    world: McpWorld, server: TestServer
+) -> None:
+    """P4: a replica that never met the server connects once, as one that knows its tools does."""
+    await world.add("files", server.url + "/mcp")
+    asked = []
+    for _ in ("not known", "known"):
+        before = await server.count("requests")
+        async with world.turn("files", open_calls=1) as turn:
+            assert not (await turn.call("files__count")).is_error
+        asked.append(await server.count("requests") - before)
+    assert asked[0] == asked[1] + 1, "to list is one request more"
+
+
+async def test_a_list_that_went_with_the_turn_that_asked_for_it_is_asked_for_anew(
+    world: McpWorld, server: TestServer
+) -> None:
+    added = await world.add("files", server.url + "/mcp")
+    lists, begun = world.tools.toolbox.lists, trio.Event()
+
+    async def never() -> LinkSession:
+        begun.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lists.get, added, ALICE, never)
+        await begun.wait()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(lists.get, added, BOB)
+            nursery.cancel_scope.cancel()
+    assert (await lists.get(added, BOB)).tools
 
 
 async def test_a_server_that_cannot_be_connected_to_beforehand_costs_its_call_alone(world: McpWorld) -> None:

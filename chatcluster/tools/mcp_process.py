@@ -16,6 +16,7 @@ time to drain; so they are ignored here.
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import sys
@@ -190,6 +191,8 @@ async def fetch(request: Fetch) -> Fetched | Failed:
 async def serve(descriptor: int) -> None:
     """Serve the replica at the other end of this socket until it is gone."""
     mcp_http.warm_up()
+    gc.collect()
+    gc.freeze()  # what was imported stays; to look through it takes longer than most calls
     with socket.socket(fileno=descriptor) as peer:
         await Host(trio.SocketStream(trio.socket.from_stdlib_socket(peer))).run()
 

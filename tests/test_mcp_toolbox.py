@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from mcp_world import ALICE, BOB, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
+from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
 from chatcluster import telemetry
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, TextPart
@@ -218,6 +218,20 @@ async def test_a_chat_gets_the_servers_that_it_names_and_those_of_every_chat(
     async with world.turn("chosen", "off", "disabled") as turn:
         assert await turn.names() == ["always__count", "chosen__count", "off__count"]
         assert [notice.source for notice in turn.tools.notices] == ["disabled"]
+
+
+async def test_a_chat_is_said_to_have_none_only_where_that_is_certain(world: McpWorld, server: TestServer) -> None:
+    box = world.replica().toolbox
+    assert box.offers(ChatStub()), "the servers are not read yet"  # type: ignore[arg-type]
+    async with world.turn() as turn:
+        assert await turn.names() == []
+    box = world.tools.toolbox
+    assert not box.offers(ChatStub())  # type: ignore[arg-type]
+    assert box.offers(ChatStub("quicker-than-its-hint"))  # type: ignore[arg-type]
+    added = await world.add("always", server.url + "/mcp", availability=Availability.ALWAYS)
+    async with world.turn("always"):
+        await world.change(added, instructions=True)
+    assert box.offers(ChatStub())  # type: ignore[arg-type]
 
 
 # --- what a turn costs ------------------------------------------------------------------------

@@ -74,6 +74,9 @@ class McpToolbox:
         self.lists = lists
         self.credentials = credentials
 
+    def offers(self, chat: Chat) -> bool:
+        return self.directory.may_have(chat.mcp_servers)
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[McpTurn]:
         async with trio.open_nursery() as nursery:

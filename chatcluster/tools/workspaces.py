@@ -64,7 +64,7 @@ class WorkspaceTools:
 
     def offers(self, chat: Chat) -> bool:  # noqa: ARG002
         """Also where it is time to look for templates."""
-        return self._has_templates or self._is_due
+        return bool(self._templates) or self._is_due
 
     @property
     def _is_due(self) -> bool:

@@ -37,7 +37,8 @@ class Options:
     tools: bool = False
     """The model calls tools of real servers."""
     workspaces: bool = False
-    """Nothing but commands in workspaces, whose owners are killed in mid-command."""
+    """Nothing but commands in workspaces. ``kills`` counts those of owners; agents, hosts and all replicas are killed
+    besides."""
     rolling: bool = False
     """Restart each replica once, one after the other, instead of the faults."""
     beside: str | None = None

@@ -69,7 +69,9 @@ class Row:
         return None
 
 
-def ok(tool: str, arguments: dict[str, Any], holds: Callable[[dict[str, Any]], bool] | None = None, **fields: Any) -> Row:
+def ok(
+    tool: str, arguments: dict[str, Any], holds: Callable[[dict[str, Any]], bool] | None = None, **fields: Any
+) -> Row:
     return Row(tool, arguments, fields, holds=holds)
 
 
@@ -85,14 +87,18 @@ def templates() -> Iterator[Row]:
     yield ok("list_templates", {}, lambda told: told["templates"][0].keys() >= {"id", "name", "description"}, count=1)
     yield ok("list_templates", {"query": "machine"}, count=1)
     yield ok("list_templates", {"query": "none of these"}, templates=[], count=0)
-    yield ok("read_template", {"template_id": "default"}, lambda told: told["template"]["name"] == "default", parameters=[])
+    yield ok(
+        "read_template", {"template_id": "default"}, lambda told: told["template"]["name"] == "default", parameters=[]
+    )
     yield refused("read_template", {"template_id": "nowhere"}, "There is no template")
     yield refused("create_workspace", {"template_id": "nowhere"}, "There is no template")
     yield refused("create_workspace", {"template_id": "default", "parameters": {"a": 1}}, "no parameter 'a'")
     yield refused("start_workspace", {}, "no workspace yet")
     yield refused("execute", {"command": "true"}, "no workspace yet")
     yield ok("create_workspace", {"template_id": "default"}, created=True, agent_status="ready")
-    yield ok("create_workspace", {"template_id": "default"}, created=False, status="already_exists", agent_status="ready")
+    yield ok(
+        "create_workspace", {"template_id": "default"}, created=False, status="already_exists", agent_status="ready"
+    )
     yield ok("start_workspace", {}, started=False, agent_status="ready")
     yield refused("stop_workspace", {}, "no tool of this turn")
 

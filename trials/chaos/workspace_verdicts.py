@@ -25,7 +25,14 @@ KILLED = "the workspace ended while it ran"
 DONE = ("commands", "kills", "kills_in_mid_command", "freezes", "agents_killed", "hosts_killed", "all_replicas_killed")
 TOLD = ("stops", "streams_whole", "killed_told", "never_begun_told", "ended_before_told", "stale_calls_refused")
 VIOLATIONS = (
-    *("run_twice_or_never", "output_lost", "stream_differs", "outcome_unknown", "stopped_late", "success_that_was_none"),
+    *(
+        "run_twice_or_never",
+        "output_lost",
+        "stream_differs",
+        "outcome_unknown",
+        "stopped_late",
+        "success_that_was_none",
+    ),
     *("death_not_told", "stale_call_taken"),
 )
 

@@ -95,7 +95,8 @@ class Worker:
         self._commands: list[Command] = []
 
     async def work(self) -> None:
-        async with WorkspaceClient(self._cluster.url, self._cluster.token) as client:
+        client = WorkspaceClient(self._cluster.url, self._cluster.token)
+        async with client:
             self._chat_id = (await client.create())["id"]
             made = await self._turn(client, 'call=create_workspace {"template_id": "default"}')
             self._running_since = made.began

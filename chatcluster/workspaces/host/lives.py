@@ -48,6 +48,7 @@ class Lives:
         *,
         places: int,
         start_seconds_max: float,
+        cpus: float = 0.0,
     ) -> None:
         self._hosts = hosts
         self._lease = lease
@@ -55,6 +56,7 @@ class Lives:
         self._running = running
         self._places = places
         self._start_seconds_max = start_seconds_max
+        self._cpus = cpus
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
@@ -125,13 +127,13 @@ class Lives:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
         if row.settings.base == HOST_BASE and (missing := await missing_packages(row.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")
-        await self._provider.create(spec_of(row))
+        await self._provider.create(spec_of(row, self._cpus))
         return await self._reports.tell(row, WorkspaceState.STARTING)
 
     async def _start(self, nursery: trio.Nursery, row: WorkspaceRow) -> None:
         began = trio.current_time()
         self.begun.add(row.id)
-        await self._provider.start(spec_of(row))
+        await self._provider.start(spec_of(row, self._cpus))
         running = Running(row, self._provider.connect(str(row.id)))
         startup = Startup.RUNNING if row.settings.startup else Startup.NONE
         self._running.add(running)

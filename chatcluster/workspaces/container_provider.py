@@ -236,9 +236,10 @@ class ContainerProvider:
             return f"its agent has ended, and how is not known: {error}"
 
     async def _stop(self, workspace_id: str) -> None:
-        """The agent ends what runs and says so in its ledger; then, or after a while, all ends."""
+        """The agent ends what runs and says so in its ledger; then, or after a while, all ends. Without its leash the
+        agent that answers there may be one that a later process of this host started."""
         container = self._containers.get(workspace_id)
-        if container is not None:
+        if container is not None and container.is_held:
             with trio.move_on_after(STOP_SECONDS), suppress(WorkspaceUnreachable):
                 await container.agent.client.stop()
         await self._engine.remove(workspace_id)

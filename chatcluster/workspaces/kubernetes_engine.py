@@ -233,8 +233,9 @@ def pod_spec(spec: WorkspaceSpec, options: PodOptions) -> Json:
     container: dict[str, Any] = {
         "name": "agent",
         "image": spec.base or options.image,
-        "command": command_of(spec, f"--port={AGENT_PORT}"),
+        "command": command_of(spec, f"--listen=0.0.0.0:{AGENT_PORT}"),
         "workingDir": WORK,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": [*({"name": name, "value": value} for name, value in environment_of(spec).items()), token],
         "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
         "resources": {"limits": bounds, "requests": {"cpu": "50m", "memory": "64Mi"}},

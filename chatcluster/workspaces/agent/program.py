@@ -49,7 +49,7 @@ class Arguments:
     processes_max: int
     open_files_max: int
     file_bytes_max: int
-    port: int
+    listen: str
     leashed: bool
 
 
@@ -76,12 +76,12 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--open-files-max", type=int, default=0, help="of one process; 0: as it is")
     parser.add_argument("--file-bytes-max", type=int, default=0, help="of one file that is written; 0: as it is")
     parser.add_argument(
-        "--port", type=int, default=0, help=f"listen there on all addresses, for those who know {TOKEN_VARIABLE}"
+        "--listen", default="", metavar="ADDRESS:PORT", help=f"over TCP, too, for those who know {TOKEN_VARIABLE}"
     )
     parser.add_argument("--leashed", action="store_true", help="end when nobody holds its leash")
     arguments = Arguments(**vars(parser.parse_args(argv)))
-    if arguments.port and not os.environ.get(TOKEN_VARIABLE):
-        parser.error(f"--port needs a token in {TOKEN_VARIABLE}")
+    if arguments.listen and not os.environ.get(TOKEN_VARIABLE):
+        parser.error(f"--listen needs a token in {TOKEN_VARIABLE}")
     return arguments
 
 
@@ -101,8 +101,8 @@ async def run(arguments: Arguments) -> None:
         routes, leash = Routes(calls, processes, places, has_desktop=False), Leash()
         listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, leash)
         nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
-        if arguments.port:
-            await _serve_tcp(nursery, arguments.port, Server(routes.answer, leash, token))
+        if arguments.listen:
+            await _serve_tcp(nursery, arguments.listen, Server(routes.answer, leash, token))
         if arguments.leashed:
             nursery.start_soon(_end_without, leash, calls, routes.stopped)
         await routes.stopped.wait()
@@ -110,8 +110,9 @@ async def run(arguments: Arguments) -> None:
     ledger.close()
 
 
-async def _serve_tcp(nursery: trio.Nursery, port: int, server: Server) -> None:
-    listener = await listen_tcp("0.0.0.0", port)
+async def _serve_tcp(nursery: trio.Nursery, address: str, server: Server) -> None:
+    host, _, port = address.rpartition(":")
+    listener = await listen_tcp(host, int(port))
     nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
 
 

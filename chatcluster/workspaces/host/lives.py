@@ -49,7 +49,9 @@ class Lives:
         places: int,
         start_seconds_max: float,
         cpus: float = 0.0,
+        has_own_programs: bool = True,
     ) -> None:
+        """``has_own_programs``: a workspace has those of this machine, unless its template says otherwise."""
         self._hosts = hosts
         self._lease = lease
         self._provider = provider
@@ -57,6 +59,7 @@ class Lives:
         self._places = places
         self._start_seconds_max = start_seconds_max
         self._cpus = cpus
+        self._has_own_programs = has_own_programs
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
@@ -125,7 +128,8 @@ class Lives:
 
     async def _build(self, row: WorkspaceRow) -> bool:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
-        if row.settings.base == HOST_BASE and (missing := await missing_packages(row.settings.packages)):
+        is_looked_at = self._has_own_programs and row.settings.base == HOST_BASE
+        if is_looked_at and (missing := await missing_packages(row.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")
         await self._provider.create(spec_of(row, self._cpus))
         return await self._reports.tell(row, WorkspaceState.STARTING)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+import trio
+from agent_process import runs
 from fake_docker import FakeDocker, open_fake_docker
 from fake_kubernetes import FakeKubernetes, open_fake_kubernetes
 
+from chatcluster.ports.workspace import SandboxState
 from chatcluster.workspaces.container_provider import ContainerProvider, open_containers
 from chatcluster.workspaces.docker_engine import open_docker
 from chatcluster.workspaces.kubernetes_engine import PodOptions, open_kubernetes
@@ -20,6 +23,8 @@ from chatcluster.workspaces.process_provider import ProcessProvider, open_proces
 
 HOST = UUID(int=1)
 IMAGE = "workspace:1"
+SECONDS_MAX = 60.0
+LOOK_SECONDS = 0.02
 
 Provider = ProcessProvider | ContainerProvider
 
@@ -48,6 +53,20 @@ class KubernetesWorld(ProviderWorld):
     environment: dict[str, str]
     account: Path
     root: Path
+
+
+async def comes_to(provider: Provider, state: SandboxState) -> str:
+    """What is said of workspace ``one`` once it is in this state."""
+    with trio.fail_after(SECONDS_MAX):
+        while (status := await provider.status("one")).state is not state:  # noqa: ASYNC110
+            await trio.sleep(LOOK_SECONDS)
+    return status.message
+
+
+async def run_no_more(command: str) -> None:
+    with trio.fail_after(SECONDS_MAX):
+        while runs(command):  # noqa: ASYNC110 - the kernel ends it
+            await trio.sleep(LOOK_SECONDS)
 
 
 @asynccontextmanager

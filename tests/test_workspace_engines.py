@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 import trio
-from agent_process import a_sleep, execute, runs
+from agent_process import a_sleep, execute
 from provider_worlds import (
     HOST,
     IMAGE,
@@ -22,6 +22,7 @@ from provider_worlds import (
     KubernetesWorld,
     ProviderWorld,
     open_world,
+    run_no_more,
 )
 from sandbox_world import LIMITS, spec_of
 
@@ -31,8 +32,6 @@ from chatcluster.workspaces.container_provider import ContainerProvider
 from chatcluster.workspaces.containers import EPOCH_FILE, Mark, next_epoch
 from chatcluster.workspaces.docker_engine import open_docker
 from chatcluster.workspaces.kubernetes_engine import PodOptions, how_it_ended, open_kubernetes, pod_spec, why_it_waits
-
-SECONDS_MAX = 60.0
 
 
 @pytest.fixture(params=["docker", "kubernetes"])
@@ -75,14 +74,12 @@ async def test_an_agent_whose_host_was_killed_ends_and_what_is_left_is_removed_b
         await killed.start(spec_of("one"))
         await killed.connect("one").put("a", execute(f"exec {a_sleep()}"))
         containers(killed)._containers["one"].leash.cancel()  # as the kernel closes what a dead process had open
-        with trio.fail_after(SECONDS_MAX):
-            while runs(a_sleep()):  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        await run_no_more(a_sleep())
         async with world.open() as provider:
             assert world.runs() == 0
             assert (await provider.status("one")).state is SandboxState.STOPPED
             await provider.start(spec_of("one"))
-            assert (await provider.connect("one").call("a")).error == "the workspace ended, as its host was gone"
+            assert str((await provider.connect("one").call("a")).error).startswith("the workspace ended")
             with pytest.raises(SandboxFailed, match="stale"):
                 await killed.stop("one")
             with pytest.raises(SandboxFailed, match="stale"):

@@ -9,15 +9,13 @@ from functools import partial
 import pytest
 import trio
 from agent_process import a_sleep, execute, ran, request, runs
-from provider_worlds import WORLDS, Provider, ProviderWorld, open_world
+from provider_worlds import WORLDS, Provider, ProviderWorld, comes_to, open_world
 from sandbox_world import LIMITS, needs_sandboxes, spec_of
 
 from chatcluster.ports.workspace import SandboxState
 from chatcluster.workspace_errors import SandboxFailed, WorkspaceUnreachable
 from chatcluster.workspace_wire import CallState, Kind
 from chatcluster.workspaces.agent_client import AgentClient
-
-SECONDS_MAX = 60.0
 
 
 @pytest.fixture(params=[pytest.param(name, marks=needs_sandboxes if name == "process" else ()) for name in WORLDS])
@@ -38,13 +36,6 @@ def inside(provider: Provider, workspace_id: str = "one") -> AgentClient:
     return agent
 
 
-async def comes_to(provider: Provider, state: SandboxState) -> str:
-    with trio.fail_after(SECONDS_MAX):
-        while (status := await provider.status("one")).state is not state:  # noqa: ASYNC110
-            await trio.sleep(0.02)
-    return status.message
-
-
 async def test_each_deed_may_be_repeated(provider: Provider) -> None:
     spec = spec_of("one")
     assert (await provider.status("one")).state is SandboxState.ABSENT
@@ -62,8 +53,7 @@ async def test_each_deed_may_be_repeated(provider: Provider) -> None:
     assert (await inside(provider).read_file("a", offset=0, limit=10)).content == b"kept"
     for _ in range(2):
         await provider.delete("one")
-    with trio.fail_after(SECONDS_MAX):
-        await comes_to(provider, SandboxState.ABSENT)
+    await comes_to(provider, SandboxState.ABSENT)
 
 
 async def test_many_who_start_one_start_it_once(world: ProviderWorld, provider: Provider) -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import msgspec
 import trio
 
@@ -30,7 +29,7 @@ from chatcluster.workspace_errors import EngineRefused, SandboxFailed, SandboxMi
 from chatcluster.workspaces.agent_client import dial_unix
 from chatcluster.workspaces.container_provider import Agent
 from chatcluster.workspaces.containers import Mark, command_of, environment_of, next_epoch
-from chatcluster.workspaces.engine_http import EngineHttp, Json
+from chatcluster.workspaces.engine_http import EngineHttp, Json, open_engine
 from chatcluster.workspaces.places import Place, place_of, prepared, remove, user_id_of
 from chatcluster.workspaces.sandbox import HOME, SHARED_MEMORY_BYTES, STATE, WORK
 
@@ -259,9 +258,7 @@ def _unframed(log: bytes) -> bytes:
 async def open_docker(socket: Path, root: Path, host_id: UUID, image: str) -> AsyncIterator[DockerEngine]:
     """The engine that listens on ``socket``, with workspaces below ``root``. Raises ``SandboxMissing``, ``OSError``."""
     directory = prepared(root)
-    transport = httpx.AsyncHTTPTransport(uds=str(socket))
-    async with httpx.AsyncClient(transport=transport, base_url="http://docker", trust_env=False) as client:
-        mark = Mark(host_id, next_epoch(directory))
-        engine = DockerEngine(EngineHttp(f"the Docker engine at {socket}", client), directory, mark, image)
+    async with open_engine(f"the Docker engine at {socket}", "http://docker", socket=socket) as http:
+        engine = DockerEngine(http, directory, Mark(host_id, next_epoch(directory)), image)
         await engine.check()
         yield engine

@@ -6,7 +6,10 @@ What happens on failure: no answer in time, or none at all, is ``EngineUnreachab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -87,6 +90,22 @@ class EngineHttp:
             if len(found) > ANSWER_BYTES_MAX:
                 raise EngineRefused(response.status_code, f"{self._name} answers more than {ANSWER_BYTES_MAX} bytes")
         return bytes(found)
+
+
+@asynccontextmanager
+async def open_engine(
+    name: str,
+    url: str,
+    *,
+    socket: Path | None = None,
+    authorities: ssl.SSLContext | None = None,
+    headers: Callable[[], Mapping[str, str]] = _no_headers,
+) -> AsyncIterator[EngineHttp]:
+    """The engine at ``url``, or on a Unix ``socket``. No proxy of the environment stands between."""
+    uds = None if socket is None else str(socket)
+    transport = httpx.AsyncHTTPTransport(uds=uds, verify=True if authorities is None else authorities)
+    async with httpx.AsyncClient(transport=transport, base_url=url, trust_env=False) as client:
+        yield EngineHttp(name, client, headers)
 
 
 def _message(content: bytes) -> str:

@@ -27,14 +27,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import trio
 
 from chatcluster.ports.workspace import WorkspaceSpec
 from chatcluster.workspace_errors import EngineRefused, SandboxFailed, SandboxMissing
 from chatcluster.workspaces.container_provider import Agent
 from chatcluster.workspaces.containers import Mark, command_of, environment_of, next_epoch
-from chatcluster.workspaces.engine_http import EngineHttp, Json
+from chatcluster.workspaces.engine_http import EngineHttp, Json, open_engine
 from chatcluster.workspaces.places import user_id_of
 from chatcluster.workspaces.sandbox import HOME, STATE, WORK
 
@@ -325,8 +324,7 @@ async def open_kubernetes(
         return {"authorization": f"Bearer {(account / 'token').read_text().strip()}"}  # it is renewed every hour
 
     url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-    async with httpx.AsyncClient(base_url=url, verify=authorities, trust_env=False) as client:
-        http = EngineHttp("the Kubernetes API", client, headers)
+    async with open_engine("the Kubernetes API", url, authorities=authorities, headers=headers) as http:
         engine = KubernetesEngine(http, namespace, Mark(host_id, next_epoch(directory)), options)
         await engine.check()
         yield engine

@@ -27,6 +27,7 @@ from chatcluster.workspace_wire import (
     FileAnswer,
     InstructionsAnswer,
     ProcessAnswer,
+    Screen,
 )
 
 SILENCE_SECONDS = 5.0
@@ -63,6 +64,10 @@ class Workspace(Protocol):
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer: ...
 
+    async def screen(self) -> Screen:
+        """What is on its screen now."""
+        ...
+
     async def status(self) -> AgentStatus: ...
 
 
@@ -94,6 +99,8 @@ class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A template's own: a directory with a ``/usr``, or an image; empty: what the host offers, such as its own
     system."""
     desktop: bool = False
+    screen: tuple[int, int] = (1280, 800)
+    """Width and height of its desktop."""
 
 
 class SandboxState(StrEnum):

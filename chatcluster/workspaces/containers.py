@@ -14,7 +14,7 @@ from uuid import UUID
 
 from chatcluster.ports.workspace import WorkspaceSpec
 from chatcluster.workspace_errors import SandboxFailed
-from chatcluster.workspaces.sandbox import HOME, STATE, WORK
+from chatcluster.workspaces.sandbox import DISPLAY, HOME, STATE, WORK
 
 EPOCH_FILE = "provider-epoch"
 PATH = f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -56,10 +56,12 @@ def command_of(spec: WorkspaceSpec, *more: str) -> list[str]:
         f"--processes-max={limits.processes_max}",
         f"--open-files-max={limits.open_files_max}",
         f"--file-bytes-max={limits.disk_bytes}",
+        *([f"--screen={spec.screen[0]}x{spec.screen[1]}"] if spec.desktop else []),
         *more,
     ]
 
 
 def environment_of(spec: WorkspaceSpec) -> dict[str, str]:
     values = {"PATH": PATH, "HOME": HOME, "USER": "user", "LOGNAME": "user", "LANG": "C.UTF-8", "TERM": "dumb"}
-    return {**values, "TMPDIR": "/tmp", **spec.environment}
+    desktop = {"DISPLAY": DISPLAY} if spec.desktop else {}
+    return {**values, "TMPDIR": "/tmp", **desktop, **spec.environment}

@@ -23,6 +23,7 @@ from pathlib import Path
 import trio
 
 from chatcluster.workspaces.agent.calls import Calls
+from chatcluster.workspaces.agent.desktop import Screens
 from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.names import Places
@@ -51,6 +52,7 @@ class Arguments:
     file_bytes_max: int
     listen: str
     leashed: bool
+    screen: tuple[int, int] | None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,6 +77,7 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--processes-max", type=int, default=0, help="processes and threads; 0: as it is")
     parser.add_argument("--open-files-max", type=int, default=0, help="of one process; 0: as it is")
     parser.add_argument("--file-bytes-max", type=int, default=0, help="of one file that is written; 0: as it is")
+    parser.add_argument("--screen", type=_size, help="WIDTHxHEIGHT of its desktop; none without it")
     parser.add_argument(
         "--listen", default="", metavar="ADDRESS:PORT", help=f"over TCP, too, for those who know {TOKEN_VARIABLE}"
     )
@@ -83,6 +86,11 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     if arguments.listen and not os.environ.get(TOKEN_VARIABLE):
         parser.error(f"--listen needs a token in {TOKEN_VARIABLE}")
     return arguments
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
 
 
 async def run(arguments: Arguments) -> None:
@@ -94,11 +102,14 @@ async def run(arguments: Arguments) -> None:
     places = Places(arguments.home, arguments.work)
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
-        calls = Calls(ledger, processes, places, nursery, output_bytes_max=arguments.output_bytes_max)
+        screens = Screens(processes, *arguments.screen) if arguments.screen else None
+        calls = Calls(ledger, processes, places, screens, nursery, output_bytes_max=arguments.output_bytes_max)
         calls.recover(_last_seen(alive))
         await nursery.start(processes.reap)
         nursery.start_soon(_stay_alive, alive)
-        routes, leash = Routes(calls, processes, places, has_desktop=False), Leash()
+        if screens is not None:
+            nursery.start_soon(screens.begin)
+        routes, leash = Routes(calls, processes, places, has_desktop=screens is not None), Leash()
         listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, leash)
         nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
         if arguments.listen:

@@ -18,7 +18,7 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
 from chatcluster.workspace_errors import SandboxFailed, WorkspaceRefused, WorkspaceUnreachable
-from chatcluster.workspaces.host.packages import missing_packages
+from chatcluster.workspaces.host.packages import missing_for_desktop, missing_packages
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
 from chatcluster.workspaces.host.specs import HOST_BASE, spec_of
@@ -131,6 +131,8 @@ class Lives:
         is_looked_at = self._has_own_programs and row.settings.base == HOST_BASE
         if is_looked_at and (missing := await missing_packages(row.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")
+        if is_looked_at and row.settings.desktop and (missing := missing_for_desktop()):
+            raise SandboxFailed(f"a desktop needs more on this host: apt-get install {' '.join(missing)}")
         await self._provider.create(spec_of(row, self._cpus))
         return await self._reports.tell(row, WorkspaceState.STARTING)
 

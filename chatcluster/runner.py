@@ -322,7 +322,7 @@ class Runner:
         """Another attempt, or an error. Once that is committed, and not before, nothing is kept of the failed one."""
         chat = self.chat
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
-        then = after_failure(error, chat, self._settings)
+        then = after_failure(error, chat, self._settings, self._held.stream.flush())
         if isinstance(then, Retry):
             self._retry_seconds = then.delay_ms / 1000
             await self._held.commit(ScheduleRetry(then))

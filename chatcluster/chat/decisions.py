@@ -191,9 +191,11 @@ def _keep_answer(draft: Draft, command: KeepAnswer) -> None:
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
     if command.retry.attempt < draft.after.attempt:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.after.attempt} is on by now")
-    if draft.after.retry is None:  # a repeat of this very commit fails nothing anew
+    known = draft.after.retry
+    if known is None or known.attempt < command.retry.attempt:  # a repeat of this very commit fails nothing anew
         draft.after.failures += 1
         draft.after.failed = command.retry.attempt
+        draft.after.attempt = command.retry.attempt  # a failover may have lost that it was started
     draft.after.retry = command.retry
     draft.retry_delay_ms = command.retry.delay_ms
 

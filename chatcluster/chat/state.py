@@ -60,6 +60,8 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     provider: str | None = None
     status_code: Count | None = None
+    position: str | None = None
+    """Of the last frame that it left on the part stream. Who was shown one behind that was shown the next attempt."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -127,8 +127,9 @@ def _retry_of(row: Row) -> Retry | None:
     except UNDECODABLE:
         telemetry.event("chat.retry_unreadable", chat_id=str(row["id"]))
         return Retry(row["attempt"], 0, "why the attempt before failed cannot be read by this version", "unreadable")
-    is_placed = retry is None or is_position(retry.position)
-    return retry if is_placed else msgspec.structs.replace(retry, position=None)
+    if retry is None or is_position(retry.position):
+        return retry
+    return msgspec.structs.replace(retry, position=None)
 
 
 def _summaries_of(row: Row) -> tuple[int, ...]:

@@ -67,6 +67,8 @@ from chatcluster.parts import CONTENT_VERSION, NewMessage, Role, ToolResultPart,
 
 
 def _send(draft: Draft, command: Send) -> None:
+    if draft.facts.is_asker_gone:
+        raise NotAllowedInStatus("the message is not sent: the call was cancelled", status=str(draft.after.status))
     if command.mcp_servers is not None:
         draft.setup = ChatSetup(mcp_servers=command.mcp_servers)
     match draft.after.status:

@@ -90,8 +90,6 @@ class Attempt:
         self._stream = stream
         self._settings = settings
         self._keep_answer = keep_answer
-        self._broken = 0
-        """Connections in a row that broke without a word."""
         self._deltas: list[Part] = []
         self._joined = 0
         """How many of the deltas, from the first on, are joined already."""
@@ -163,26 +161,31 @@ class Attempt:
 
     async def _until_finished(self, request: ModelRequest) -> Finished:
         """On one connection, or on several."""
+        broken = 0
         while True:
+            streamed_bytes = self._streamed_bytes
             try:
                 return await self._heard(request)
             except ProviderError as error:
-                if not self._outlives(error):
+                if self._streamed_bytes > streamed_bytes:
+                    broken = 0
+                if not self._outlives(error, broken):
                     raise
-            self._broken += 1
-            telemetry.event("answer.attached_again", chat_id=str(request.chat_id), count=self._broken)
-            await trio.sleep(grown_seconds(ATTACH_SECONDS, self._broken - 1, ATTACH_SECONDS_MAX))
+            broken += 1
+            telemetry.event("answer.attached_again", chat_id=str(request.chat_id), count=broken)
+            await trio.sleep(grown_seconds(ATTACH_SECONDS, broken - 1, ATTACH_SECONDS_MAX))
             request = msgspec.structs.replace(request, attach=self._attachment)
 
-    def _outlives(self, error: ProviderError) -> bool:
-        """Whether the answer goes on although this was the end of its connection, and can be attached to."""
+    def _outlives(self, error: ProviderError, broken: int) -> bool:
+        """Whether the answer goes on although this was the end of its connection, and can be attached to; so many in a
+        row broke before without a word."""
         attachment = self._attachment
         if attachment is None or not self.has_heard or error.kind == "answer_forgotten":
             return False
-        is_lost = error.kind == "stream_incomplete" or (self._broken > 0 and error.retryable)
+        is_lost = error.kind == "stream_incomplete" or (broken > 0 and error.retryable)
         has_place = attachment.after is not None or not self._deltas
         has_calls = any(isinstance(part, ToolCallPart | ToolArgumentsPart) for part in self._deltas)
-        return is_lost and has_place and not has_calls and self._broken < ATTACHED_MAX
+        return is_lost and has_place and not has_calls and broken < ATTACHED_MAX
 
     async def _heard(self, request: ModelRequest) -> Finished:
         """What comes on one connection."""
@@ -198,7 +201,6 @@ class Attempt:
                     guard.deadline = min(now + silence_seconds, stands_still_at)
                     self.has_heard = True
                     if isinstance(event, Delta):
-                        self._broken = 0
                         if self._attachment is not None:
                             self._attachment = Attachment(self.answer_id, event.sequence)
                         self._say(event.part, event.sequence)

@@ -62,6 +62,14 @@ class WorkspaceTools:
     def __repr__(self) -> str:
         return f"<WorkspaceTools has_templates={bool(self._templates)}>"
 
+    def offers(self, chat: Chat) -> bool:  # noqa: ARG002
+        """Also where it is time to look for templates."""
+        return bool(self._templates) or self._is_due
+
+    @property
+    def _is_due(self) -> bool:
+        return trio.current_time() - self._looked_at >= TEMPLATES_SECONDS
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
         link = Link(chat, self._rows, self._directory, self._touched)
@@ -73,7 +81,7 @@ class WorkspaceTools:
     async def templates(self) -> tuple[Template, ...]:
         """What workspaces can be made of."""
         async with self._looking:
-            if trio.current_time() - self._looked_at >= TEMPLATES_SECONDS:
+            if self._is_due:
                 try:
                     templates = await self._rows.templates()
                 except StoreUnavailable:

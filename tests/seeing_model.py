@@ -146,8 +146,8 @@ def _chunks(call: tuple[str, dict[str, Any]] | None, number: int) -> Iterator[by
 def _last_picture(messages: list[dict[str, Any]]) -> Image.Image | None:
     pictures = [
         piece["image_url"]["url"]
-        for message in messages
-        for piece in (message.get("content") if isinstance(message.get("content"), list) else ())
+        for content in (message["content"] for message in messages if isinstance(message.get("content"), list))
+        for piece in content
         if piece["type"] == "image_url"
     ]
     if not pictures:

@@ -55,7 +55,8 @@ async def typing_is_seen(cluster: Cluster, chat_id: str, model: SeeingModel) -> 
     """The screen, as those see it who look on: it changes while the model types."""
     while not model.is_typing.is_set():  # noqa: ASYNC110 - in a thread
         await trio.sleep(LOOK_SECONDS)
-    url, tags = f"{cluster.url}/api/v1/chats/{chat_id}/workspace/screen", set()
+    tags: set[str] = set()
+    url = f"{cluster.url}/api/v1/chats/{chat_id}/workspace/screen"
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {cluster.token}"}, trust_env=False) as client:
         while len(tags) < 3:
             picture = await client.get(url)
@@ -80,7 +81,7 @@ async def kill(cluster: Cluster, worker_id: str) -> None:
 async def test_p7_a_form_is_filled_in_once_though_its_owner_is_killed_while_it_types() -> None:
     view = ChatView()
     with trio.fail_after(SECONDS_MAX), seeing_model() as model:
-        async with cluster_of(model) as cluster, WorkspaceClient(cluster.url, cluster.token) as client:
+        async with cluster_of(model) as cluster, (client := WorkspaceClient(cluster.url, cluster.token)):
             limits = {"memory_bytes_max": 2 << 30, "processes_max": 1000}
             await client.put_template("screen", desktop=True, limits=limits)
             chat_id = (await client.create())["id"]

@@ -11,8 +11,8 @@ import "./styles.css";
 import { Toasts } from "./ui/Toast.tsx";
 import { showTheme } from "./ui/theme.ts";
 
-readSessionAhead();
 readAhead(location);
+readSessionAhead();
 showTheme();
 endSessionWhenRefused();
 pauseWhileHidden(tab, document);

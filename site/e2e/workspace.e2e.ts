@@ -6,8 +6,16 @@ import { expectAccessible, VIEWS } from "./accessible.ts";
 import { atRest, call, cluster, newChat, open, until } from "./page.ts";
 
 type Host = { state: string; problem: string | null };
-const { workspace_hosts: hosts } = await call<{ workspace_hosts: Host[] }>("GET", "/admin/workspace-hosts");
-const unable = hosts.find(({ state }) => state === "ready") ? "" : (hosts[0]?.problem ?? "there is no workspace host");
+const hostsNow = async () => (await call<{ hosts: Host[] }>("GET", "/admin/workspace-hosts")).hosts;
+
+/** Why there are no workspaces here; an empty text where there are. */
+async function whyNot(): Promise<string> {
+  await until("a host says how it is", async () => (await hostsNow()).length > 0);
+  const [host] = await hostsNow();
+  return host?.state === "ready" ? "" : host?.problem || "the host is not ready";
+}
+
+const unable = await whyNot();
 if (unable) console.log(`Not tried: workspaces on the page. ${unable}`);
 
 const GIT = "git init -qb main . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m begin";

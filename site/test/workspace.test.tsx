@@ -119,6 +119,27 @@ describe("the card of a workspace", () => {
     expect(changes.querySelector("img")).toBeNull();
   });
 
+  test("shows the screen of one that has a screen, while one looks", async () => {
+    const SCREEN = `/chats/${CHAT}/workspace/screen`;
+    answers[`GET /workspaces/${ID}`] = { ...WORKSPACE, desktop: true };
+    answers[`undefined ${SCREEN}`] = new Response("png", { headers: { ETag: '"1"' } });
+    shown();
+    await screen.findByText("python-k3fd");
+    expect(calls).not.toContain(`undefined ${SCREEN}`);
+    open();
+    expect(await screen.findByRole("img", { name: "The screen, as it is now" })).toBeTruthy();
+    fireEvent.click(screen.getByRole("button", { expanded: true }));
+    expect(screen.queryByRole("img")).toBeNull();
+  });
+
+  test("says so where the screen cannot be seen", async () => {
+    answers[`GET /workspaces/${ID}`] = { ...WORKSPACE, desktop: true };
+    shown();
+    await screen.findByText("python-k3fd");
+    open();
+    await screen.findByText("The screen cannot be seen now.");
+  });
+
   test("says why nothing can be said of changes", async () => {
     answers[`GET /chats/${CHAT}/diff`] = refused(409, "no_diff");
     shown();

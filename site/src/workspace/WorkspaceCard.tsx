@@ -20,6 +20,7 @@ import { sayError } from "../ui/Toast.tsx";
 import { Changes, Counts, files } from "./Changes.tsx";
 import { Log } from "./Log.tsx";
 import { Running } from "./Running.tsx";
+import { Screen } from "./Screen.tsx";
 
 type Workspace = Schemas["WorkspaceAnswer"];
 
@@ -80,6 +81,7 @@ export default function WorkspaceCard({ chat, id }: WorkspaceCardProps) {
       {isOpen && (
         <div className="flex max-h-[50dvh] flex-col gap-3 overflow-y-auto border-t border-line px-3 py-2">
           <Facts workspace={workspace} />
+          {workspace.desktop && workspace.state === "running" && <Screen chatId={workspace.chat_id} />}
           <Running chat={chat} />
           <Changes chatId={workspace.chat_id} version={status?.version ?? 0} />
           <Log id={id} isGrowing={IN_BETWEEN.has(workspace.state)} />

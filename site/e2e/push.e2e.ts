@@ -71,7 +71,8 @@ test.each([
   ["leads to a page of another kind", said("/oauth/callback?x=1"), { path: "/" }],
   ["has a script for a path", said("javascript:alert(1)"), { path: "/" }],
 ])("what %s opens the start, at most", async (_, data, wanted) => {
-  const { page, send } = await withWorker();
+  // Nobody looks at the start, of which nothing would be shown then.
+  const { page, send } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`);
   await send(data);
   await until("it is shown", async () => (await shown(page)).length === 1);
   expect((await shown(page))[0]).toMatchObject(wanted);

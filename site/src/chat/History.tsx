@@ -45,6 +45,7 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
   const hasMessages = view.messages.length > 0;
   const isWhole = useWhole(hasMessages);
   useBeginAtEnd(scrollRef, hasMessages);
+  useStayAtEnd(scrollRef, isAtBottom);
   const isActive = view.status === "running" || view.status === "requires_action" || view.status === "pending";
   return (
     <div className="relative min-h-0 flex-1">
@@ -126,6 +127,21 @@ function useBeginAtEnd(scroller: RefObject<HTMLElement | null>, hasMessages: boo
   useLayoutEffect(() => {
     if (hasMessages && scroller.current) scroller.current.scrollTop = scroller.current.scrollHeight;
   }, [scroller, hasMessages]);
+}
+
+/** Whoever is at the end stays there when the place for messages becomes smaller. */
+function useStayAtEnd(scroller: RefObject<HTMLElement | null>, isAtEnd: boolean): void {
+  const latest = useRef(isAtEnd);
+  latest.current = isAtEnd;
+  useEffect(() => {
+    const box = scroller.current;
+    if (!box) return;
+    const seen = new ResizeObserver(() => {
+      if (latest.current) box.scrollTop = box.scrollHeight;
+    });
+    seen.observe(box);
+    return () => seen.disconnect();
+  }, [scroller]);
 }
 
 type MessagesProps = Pick<HistoryProps, "chat" | "canEdit" | "editing" | "onEdit"> &

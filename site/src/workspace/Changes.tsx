@@ -1,4 +1,5 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { ChevronRight } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
@@ -54,10 +55,11 @@ function Changed({ change: { file, lines } }: { change: FileChange }) {
   const { path, old_path, additions, deletions, status } = file;
   return (
     <details
-      className="overflow-hidden rounded-lg border border-line"
+      className="group/file overflow-hidden rounded-lg border border-line"
       onToggle={(event) => setOpen(event.currentTarget.open)}
     >
       <summary className="flex min-h-8 items-center gap-2 px-2.5 py-1">
+        <ChevronRight size={14} aria-hidden className="shrink-0 text-soft group-open/file:rotate-90" />
         <span className="foreign min-w-0 flex-1 font-mono text-xs" dir="ltr">
           {old_path && <span className="text-soft">{visible(old_path)} → </span>}
           {visible(path)}

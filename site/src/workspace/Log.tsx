@@ -1,4 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
+import { ChevronRight } from "lucide-react";
 import { useState } from "react";
 import type { Schemas } from "../client/index.ts";
 import { api } from "../server.ts";
@@ -11,8 +12,11 @@ const GROWS_MS = 2000;
 export function Log({ id, isGrowing }: { id: string; isGrowing: boolean }) {
   const [isOpen, setOpen] = useState(false);
   return (
-    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary className="min-h-6 text-soft">Log of its making and starting</summary>
+    <details className="group/log" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary className="flex min-h-7 items-center gap-2 text-soft">
+        <ChevronRight size={14} aria-hidden className="shrink-0 group-open/log:rotate-90" />
+        Log of its making and starting
+      </summary>
       {isOpen && <Lines id={id} isGrowing={isGrowing} />}
     </details>
   );

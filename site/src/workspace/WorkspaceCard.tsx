@@ -155,7 +155,7 @@ function StartOrStop({ workspace }: { workspace: Workspace }) {
       onClick={() => void ask()}
     >
       <Icon size={13} aria-hidden fill="currentColor" />
-      {deed === "start" ? "Start" : "Stop"}
+      <span className="max-sm:hidden">{deed === "start" ? "Start" : "Stop"}</span>
     </Button>
   );
 }

@@ -48,7 +48,7 @@ async function shoot(page: Page, name: string): Promise<void> {
 
 /** An answer in mid-stream whose owner was killed: it goes on. */
 async function takenOver(view: { width: number; height: number; dark?: boolean }, said: RegExp): Promise<Page> {
-  const { id } = await newChat(`[[tps=12 say=${ANSWER}]]`, { title: "How does a takeover work?" });
+  const { id } = await newChat(`[[tps=5 say=${ANSWER}]]`, { title: "How does a takeover work?" });
   const page = await open(`/chats/${id}`, view);
   await preview(page).getByText("noticed by").waitFor();
   kill((await ownerOf(id)).name);
@@ -89,7 +89,7 @@ test("the log of takeovers, and the list of replicas, one of which is gone", asy
 test("a call that waits to be approved", async () => {
   const server = { slug: "forecast", url: tools.address, availability: "always", approval: "ask" };
   await call("POST", "/admin/mcp-servers", server);
-  const order = 'It is asked for once you allow it. [[call=forecast__weather {"city": "Bern", "days": 3}]]';
+  const order = 'What is the weather like in Bern? [[call=forecast__weather {"city": "Bern", "days": 3}]]';
   const { id } = await newChat(order, { title: "What is the weather like?" });
   const page = await open(`/chats/${id}`, VIEW);
   await page.getByRole("region", { name: "Approval of forecast__weather" }).waitFor();
@@ -116,7 +116,7 @@ test("a workspace in which a command runs, where there is one", async ({ skip })
       { path: "claims.py", content: "def claim(store, worker):\n    return store.claim(worker, limit=1)\n" },
     ],
     ["write_file", { path: "test_claims.py", content: SUITE }],
-    ["execute", { command: "git add -N .; python3 -m unittest -v 2>&1", timeout: "2m" }],
+    ["execute", { command: "git add -N .; python3 -B -m unittest -v 2>&1", timeout: "2m" }],
   ];
   const order = calls.map(([name, given], at) => `[[step=${at + 1} call=${name} ${JSON.stringify(given)}]]`).join(" ");
   const { id } = await newChat(order, { title: "Write a claim, and test it" });

@@ -18,7 +18,7 @@ import sys
 
 from openai import AsyncOpenAI
 from pydantic_ai import Agent, AgentStreamEvent, FunctionToolCallEvent, FunctionToolResultEvent
-from pydantic_ai.mcp import MCPServerStreamableHTTP
+from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 from pydantic_ai.models.openai import OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -37,7 +37,7 @@ def show(event: AgentStreamEvent) -> None:
 
 
 async def main(question: str) -> None:
-    chats = MCPServerStreamableHTTP(f"{URL}/mcp", headers={"Authorization": f"Bearer {TOKEN}"})
+    chats = MCPToolset(f"{URL}/mcp", headers={"Authorization": f"Bearer {TOKEN}"})
     async with AsyncOpenAI(base_url=f"{URL}/v1", api_key=TOKEN) as client:
         name = (await client.models.list()).data[0].id
         model = OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=client))

@@ -61,14 +61,19 @@ async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> As
 
 async def owner(cluster: Cluster) -> Process:
     """Of the one chat that is at work."""
+    while not (owned := [one for one in await chats(cluster) if one["worker_id"]]):  # noqa: ASYNC110
+        await trio.sleep(0.05)
+    return cluster.owner_of(owned[0])
+
+
+async def chats(cluster: Cluster) -> list[Any]:
+    return list((await get(cluster, "/api/v1/chats"))["chats"])
+
+
+async def get(cluster: Cluster, path: str) -> Any:
     headers = {"Authorization": f"Bearer {cluster.token}"}
     async with httpx.AsyncClient(base_url=cluster.replicas[0].url, headers=headers) as http:
-        while True:
-            chats = (await http.get("/api/v1/chats")).json()["chats"]
-            owned = [chat for chat in chats if chat["status"] == "running" and chat["worker_id"]]
-            if owned:
-                return cluster.owner_of(owned[0])
-            await trio.sleep(0.05)
+        return (await http.get(path)).json()
 
 
 async def example(cluster: Cluster, python: str, name: str, question: str, *, kill: bool = False) -> str:
@@ -101,15 +106,12 @@ async def example(cluster: Cluster, python: str, name: str, question: str, *, ki
 
 async def said(cluster: Cluster, title: str) -> list[str]:
     """The answers of the chats whose title begins so."""
-    headers = {"Authorization": f"Bearer {cluster.token}"}
-    async with httpx.AsyncClient(base_url=cluster.replicas[0].url, headers=headers) as http:
-        chats: list[Any] = (await http.get("/api/v1/chats")).json()["chats"]
-        answers = []
-        for chat in chats:
-            if chat["title"].startswith(title):
-                messages = (await http.get(f"/api/v1/chats/{chat['id']}/messages")).json()["messages"]
-                answers.append("".join(part.get("text", "") for part in messages[-1]["parts"]))
-        return answers
+    answers = []
+    for chat in await chats(cluster):
+        if chat["title"].startswith(title):
+            messages = (await get(cluster, f"/api/v1/chats/{chat['id']}/messages"))["messages"]
+            answers.append("".join(part.get("text", "") for part in messages[-1]["parts"]))
+    return answers
 
 
 EXAMPLES = ("openai_agents_sdk.py", "pydantic_ai_agent.py")

@@ -119,6 +119,8 @@ async def restored(request: ApiRequest, value: Any) -> Any:
 
     Raises ``TooLarge``.
     """
+    if not request.inline_prefixes:
+        return value
     text, bytes_max = msgspec.json.encode(value), request.services.settings.content_bytes_max
     for address, prefix in request.inline_prefixes.items():
         place = b'"%s"' % address.encode()

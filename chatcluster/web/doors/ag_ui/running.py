@@ -21,8 +21,7 @@ from chatcluster.turn_log import TurnStart
 from chatcluster.web.doors.ag_ui.bodies import RunAgent, before_the_answer, replies, said, shown
 from chatcluster.web.doors.ag_ui.event_fold import Run
 from chatcluster.web.doors.answering import go_on
-from chatcluster.web.doors.beginning import Said, begin, check_wishes, configure, idempotency_of
-from chatcluster.web.doors.given_files import message_parts
+from chatcluster.web.doors.beginning import Said, begin, check_wishes, configure, idempotency_of, parts_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
 
@@ -53,7 +52,7 @@ async def begin_run(request: ApiRequest, data: RunAgent) -> Begun:
 
 
 async def _send(request: ApiRequest, data: RunAgent, chat: Chat, last: Said) -> Outcome:
-    parts = await message_parts(request, last.content)
+    parts = await parts_of(request, last)
     await configure(request, chat, data.wishes)
     return await request.services.transitions.apply(
         chat.id,

@@ -24,8 +24,7 @@ from chatcluster.web.doors.ai_sdk.bodies import SubmitChat
 from chatcluster.web.doors.ai_sdk.ids import answer_id, message_of
 from chatcluster.web.doors.ai_sdk.ui_messages import replies, said
 from chatcluster.web.doors.answering import go_on
-from chatcluster.web.doors.beginning import begin, check_wishes, configure, idempotency_of
-from chatcluster.web.doors.given_files import message_parts, restored
+from chatcluster.web.doors.beginning import begin, check_wishes, configure, idempotency_of, parts_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
 
@@ -54,7 +53,7 @@ async def ask(request: ApiRequest, data: SubmitChat) -> Asked:
 
 async def _go_on(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
     asked = await request.services.readers.logs.responses.asked(chat.id)
-    given = replies(await restored(request, data.last) if request.inline_prefixes else data.last)
+    given = replies(data.last)
     answers = {call_id: reply for call_id, reply in given.items() if reply is not None}
     begun, start = await go_on(request, chat, answers, given)
     return Asked(begun, start, str(data.last.get("id")) if asked is None else answer_id(asked.message_id))
@@ -73,7 +72,7 @@ async def _ask_next(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
     last = said(data.last)
     if last is None or last.role is not Role.USER:
         raise InvalidRequest("the last message is not a user's", param="messages")
-    parts = await message_parts(request, last.content)
+    parts = await parts_of(request, last)
     replaced = None if data.message_id is None else await _replaced(request, data, chat)
     if replaced is not None:
         return await _edit(request, chat, replaced, parts, data.model)

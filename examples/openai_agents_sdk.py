@@ -29,7 +29,11 @@ async def main(question: str) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (
         AsyncOpenAI(base_url=f"{URL}/v1", api_key=TOKEN) as client,
-        MCPServerStreamableHttp({"url": f"{URL}/mcp", "headers": headers}, cache_tools_list=True) as chats,
+        MCPServerStreamableHttp(
+            {"url": f"{URL}/mcp", "headers": headers},
+            cache_tools_list=True,
+            client_session_timeout_seconds=60,  # chat_wait takes up to 50
+        ) as chats,
     ):
         model = (await client.models.list()).data[0].id
         agent = Agent(

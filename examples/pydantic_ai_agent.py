@@ -37,7 +37,8 @@ def show(event: AgentStreamEvent) -> None:
 
 
 async def main(question: str) -> None:
-    chats = MCPToolset(f"{URL}/mcp", headers={"Authorization": f"Bearer {TOKEN}"})
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    chats = MCPToolset(f"{URL}/mcp", headers=headers, read_timeout=60)  # chat_wait takes up to 50
     async with AsyncOpenAI(base_url=f"{URL}/v1", api_key=TOKEN) as client:
         name = (await client.models.list()).data[0].id
         model = OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=client))

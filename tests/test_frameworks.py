@@ -110,7 +110,8 @@ async def said(cluster: Cluster, title: str) -> list[str]:
     for chat in await chats(cluster):
         if chat["title"].startswith(title):
             messages = (await get(cluster, f"/api/v1/chats/{chat['id']}/messages"))["messages"]
-            answers.append("".join(part.get("text", "") for part in messages[-1]["parts"]))
+            parts = messages[-1]["parts"] if messages[-1]["role"] == "assistant" else []
+            answers.append("".join(part.get("text", "") for part in parts))
     return answers
 
 
@@ -129,10 +130,10 @@ async def test_p4_the_owner_is_killed_and_the_framework_has_what_the_history_has
 
 @pytest.mark.parametrize("name", EXAMPLES)
 async def test_chats_are_tools_of_the_frameworks_agent(cluster: Cluster, framework_python: str, name: str) -> None:
-    order = '{"content": "made by a tool [[tokens=3]]", "idempotency_key": "once"}'
+    order = '{"content": "made by a tool", "idempotency_key": "once"}'
     printed = await example(cluster, framework_python, name, f"a chat please [[call=chat_create {order}]]")
     assert "[tool_called]" in printed
     assert "[tool_output]" in printed
     assert "chat_id" in printed, "the model was told what the tool gave"
-    while await said(cluster, "made by a tool") != ["w0 w1 w2 "]:  # noqa: ASYNC110
+    while not any(await said(cluster, "made by a tool")):  # noqa: ASYNC110
         await trio.sleep(0.05)

@@ -10,9 +10,12 @@
     GET  /files                      ?path=&offset=&limit= -> FileAnswer
     GET  /instructions               ?directory= -> InstructionsAnswer
     GET  /diff                       ?base=&directory= -> DiffAnswer
+    GET  /screen                     -> Screen
     GET  /status                     -> AgentStatus
     POST /stop                       -> AgentStatus; then it ends
+    POST /leash                      no answer: held open by whoever made the sandbox (``agent/leash.py``)
 
+On a Unix socket whoever can open it may ask; over TCP each request has ``Authorization: Bearer`` with its token.
 All else is a ``Refusal`` with a status of 4xx or 5xx, and wrote nothing.
 
 A **call** has an ID that its caller gives it, and is put again with the same ID as often as its caller likes: it is
@@ -50,6 +53,14 @@ INSTRUCTION_BYTES_MAX = 64 << 10
 PATCH_BYTES_MAX = 1 << 20
 DIFF_FILES_MAX = 2000
 
+ACTIONS = ("screenshot", "click", "double_click", "drag", "move", "scroll", "key", "type", "wait")
+"""On a screen."""
+BUTTONS = ("left", "middle", "right")
+DIRECTIONS = ("up", "down", "left", "right")
+NOTCHES_MAX = 50
+TYPED_CHARACTERS_MAX = 2000
+PAUSE_SECONDS_MAX = 10.0
+
 
 class Kind(StrEnum):
     EXECUTE = "execute"
@@ -75,6 +86,7 @@ class Code(StrEnum):
     """Of a ``Refusal``, and the first word of the error of a call that failed: ``code: what to do``."""
 
     INVALID_REQUEST = "invalid_request"
+    INVALID_TOKEN = "invalid_token"
     NOT_FOUND = "not_found"
     UNKNOWN_CALL = "unknown_call"
     CALL_CONFLICT = "call_conflict"
@@ -92,6 +104,7 @@ class Code(StrEnum):
     NOT_RUNNING = "not_running"
     COMMAND_NOT_STARTED = "command_not_started"
     NO_DESKTOP = "no_desktop"
+    DESKTOP_FAILED = "desktop_failed"
     DIFF_FAILED = "diff_failed"
     UNREACHABLE = "unreachable"
     """Said by a host that forwards to the agent, and does not reach it."""
@@ -145,13 +158,11 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Desktop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One action on the screen; coordinates are those of the screenshot that was answered last.
-
-    The result is ``{screenshot_base64, mime_type, width, height}``.
-    """
+    """One action on the screen; coordinates are those of its pictures. The result is a ``Screen``, its picture named
+    ``screenshot_base64``."""
 
     action: str
-    """screenshot, click, double_click, drag, move, scroll, key, type or wait."""
+    """One of ``ACTIONS``."""
     x: int | None = None
     y: int | None = None
     to_x: int | None = None
@@ -287,6 +298,15 @@ class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     is_truncated: bool = False
     """There are more files, or the patch is longer, than is told here."""
     digest: str = ""
+
+
+class Screen(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture of the screen. ``screenshot`` is base64 in JSON."""
+
+    screenshot: bytes
+    mime_type: str
+    width: int
+    height: int
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):

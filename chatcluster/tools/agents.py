@@ -21,7 +21,7 @@ import trio
 
 from chatcluster import agents
 from chatcluster.agents import agent_id_of, agent_of, descendants, description_of
-from chatcluster.chat import Busy, Close, Interrupt, Send, Status, UserCommand
+from chatcluster.chat import Asker, Busy, Close, Interrupt, Send, Status, UserCommand
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, Moved, NotAllowedInStatus, StoreFailed, StoreUnavailable
 from chatcluster.parts import NoticePart, TextPart, encode
@@ -153,9 +153,13 @@ class AgentTools:
         self._kin = kin
         self._settings = settings
 
+    def offers(self, chat: Chat) -> bool:
+        is_on = self._settings.agents if chat.agents is None else chat.agents
+        return is_on and chat.depth < self._settings.agents_depth_max
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
-        yield _AgentTools(chat, self._store, self._kin, self._settings)
+        yield _AgentTools(chat, self._store, self._kin, self._settings, TOOLS if self.offers(chat) else ())
 
 
 class _Refused(Exception):
@@ -167,16 +171,15 @@ class _AgentTools:
     instructions: Sequence[tuple[str, str]] = ()
     surroundings: Sequence[str] = ()
 
-    def __init__(self, chat: Chat, store: Store, kin: Kin, settings: Settings) -> None:
+    def __init__(self, chat: Chat, store: Store, kin: Kin, settings: Settings, offered: Sequence[Tool]) -> None:
         self._chat = chat
         self._store = store
         self._kin = kin
         self._settings = settings
+        self._offered = offered
 
     async def tools(self) -> Sequence[Tool]:
-        chat, settings = self._chat, self._settings
-        is_on = settings.agents if chat.agents is None else chat.agents
-        return TOOLS if is_on and chat.depth < settings.agents_depth_max else ()
+        return self._offered
 
     async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:  # noqa: ARG002
         run = self._ways()[call.name]
@@ -220,7 +223,8 @@ class _AgentTools:
         agent, interrupt = await self._agent(call), bool(call.arguments.get("interrupt"))
         busy = Busy.INTERRUPT if interrupt else Busy.QUEUE
         was_busy = agent.status in (Status.RUNNING, Status.REQUIRES_ACTION)
-        after = await self._apply(agent, Send((TextPart(call.arguments["message"]),), busy), call)
+        asker = Asker(self._chat.id, call.call_id)
+        after = await self._apply(agent, Send((TextPart(call.arguments["message"]),), busy, asker=asker), call)
         return {**description_of(after), "interrupted": interrupt and was_busy}
 
     async def _interrupt(self, call: ToolCall) -> object:

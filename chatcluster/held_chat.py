@@ -27,7 +27,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
-from chatcluster.chat import Fence, KeepAnswer, OwnerCommand, Underway
+from chatcluster.chat import Fence, KeepAnswer, OpenCall, OwnerCommand, Underway
 from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
 from chatcluster.families import settle
 from chatcluster.histories import History
@@ -70,6 +70,7 @@ class HeldChat:
         self._seen = chat
         """The newest that a look into the database showed."""
         self._looking = trio.Event()
+        self._looked = trio.Event()
         self._waiting = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -180,6 +181,14 @@ class HeldChat:
                 return await wait()
         return None
 
+    async def wait_look(self) -> None:
+        """Return when somebody's change of the chat was looked at."""
+        await self._looked.wait()
+
+    async def open_calls(self) -> tuple[OpenCall, ...]:
+        """What the ledger says of the calls without a result. Raises what reading raises, but waits for Postgres."""
+        return await until_known(lambda: self._store.open_calls(self.chat.id), self.chat.id)
+
     def stop_waiting(self) -> None:
         """End what runs in ``unless_moved``, as if the chat had moved."""
         self._waiting.cancel()
@@ -207,6 +216,8 @@ class HeldChat:
                     return
                 if self._is_ours(self._seen) and self._overruling.is_due:
                     await self._overrule()
+            self._looked.set()
+            self._looked = trio.Event()
             if not self._is_ours(self._seen):
                 self.on_lost()
             elif self._moved:

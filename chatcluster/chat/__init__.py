@@ -41,9 +41,11 @@ from chatcluster.chat.calls import (
 from chatcluster.chat.causes import DRAINED, RELEASED, TAKEN_OVER
 from chatcluster.chat.commands import (
     Answer,
+    AnswerQuestions,
     Approve,
     Archive,
     AskAgain,
+    AskUser,
     AwaitSignIn,
     Busy,
     ChooseModel,
@@ -131,9 +133,11 @@ __all__ = [
     "WAITING_STATES",
     "WAIT_SECONDS",
     "Answer",
+    "AnswerQuestions",
     "Approve",
     "Archive",
     "AskAgain",
+    "AskUser",
     "AwaitSignIn",
     "Busy",
     "CallEdits",

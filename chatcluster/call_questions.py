@@ -22,12 +22,11 @@ from collections.abc import Callable
 import trio
 
 from chatcluster import telemetry
-from chatcluster.chat import AskUser, OpenCall
-from chatcluster.chat.questions import cancelled, replies_of
+from chatcluster.chat import AskUser, OpenCall, cancelled, replies_of
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError
 from chatcluster.held_chat import HeldChat
-from chatcluster.ports.toolbox import Asked, InputRequired
+from chatcluster.ports import Asked, InputRequired
 
 LOOK_SECONDS = 2.0
 """A hint that somebody answered may be lost."""

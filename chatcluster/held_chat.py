@@ -40,6 +40,14 @@ from chatcluster.repeats import until_known
 T = TypeVar("T")
 
 
+class _Looks:
+    """Looks into the database: one that is wanted, and the next that was made."""
+
+    def __init__(self) -> None:
+        self.wanted = trio.Event()
+        self.made = trio.Event()
+
+
 class HeldChat:
     """One chat in the hands of one tenure."""
 
@@ -69,8 +77,7 @@ class HeldChat:
         self._transacting = trio.Lock()
         self._seen = chat
         """The newest that a look into the database showed."""
-        self._looking = trio.Event()
-        self._looked = trio.Event()
+        self._looks = _Looks()
         self._waiting = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -172,7 +179,7 @@ class HeldChat:
 
     def look(self) -> None:
         """Compare with the database, now."""
-        self._looking.set()
+        self._looks.wanted.set()
 
     async def unless_moved(self, wait: Callable[[], Awaitable[T]]) -> T | None:
         """The result of ``wait``, or None if the chat moved under it, or ``stop_waiting`` was called."""
@@ -183,7 +190,7 @@ class HeldChat:
 
     async def wait_look(self) -> None:
         """Return when somebody's change of the chat was looked at."""
-        await self._looked.wait()
+        await self._looks.made.wait()
 
     async def open_calls(self) -> tuple[OpenCall, ...]:
         """What the ledger says of the calls without a result. Raises what reading raises, but waits for Postgres."""
@@ -203,8 +210,8 @@ class HeldChat:
     async def look_when_told(self) -> None:
         """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
         while True:
-            await self._looking.wait()
-            self._looking = trio.Event()
+            await self._looks.wanted.wait()
+            self._looks.wanted = trio.Event()
             async with self._transacting:
                 if not self.owned:
                     return
@@ -216,8 +223,8 @@ class HeldChat:
                     return
                 if self._is_ours(self._seen) and self._overruling.is_due:
                     await self._overrule()
-            self._looked.set()
-            self._looked = trio.Event()
+            self._looks.made.set()
+            self._looks.made = trio.Event()
             if not self._is_ours(self._seen):
                 self.on_lost()
             elif self._moved:

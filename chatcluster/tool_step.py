@@ -37,14 +37,33 @@ from chatcluster import telemetry
 from chatcluster.arguments import BadArguments, decoded
 from chatcluster.call_progress import CallProgress
 from chatcluster.call_questions import CallQuestions
-from chatcluster.chat import AskAgain, AwaitSignIn, CallState, CommitStep, OpenCall, StartCalls, Status
-from chatcluster.chat.questions import Replies, replies_of
+from chatcluster.chat import (
+    AskAgain,
+    AwaitSignIn,
+    CallState,
+    CommitStep,
+    OpenCall,
+    Replies,
+    StartCalls,
+    Status,
+    replies_of,
+)
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import ToolCallPart, ToolResultPart, strings_of
-from chatcluster.ports import Effect, Printed, Progressed, SignInRequired, Tell, Tool, ToolCall, ToolResult
-from chatcluster.ports.toolbox import Asked, InputRequired
+from chatcluster.ports import (
+    Asked,
+    Effect,
+    InputRequired,
+    Printed,
+    Progressed,
+    SignInRequired,
+    Tell,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, noted, refused, taken
 

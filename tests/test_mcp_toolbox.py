@@ -115,13 +115,6 @@ async def test_an_error_of_the_tool_is_an_error_result(world: McpWorld, served: 
     assert "city" in text_of(refused)
 
 
-async def test_a_question_to_a_person_is_declined_and_the_turn_goes_on(world: McpWorld, served: TestServer) -> None:
-    async with world.turn("files") as turn:
-        result = await turn.call("files__ask")
-        assert "decline" in text_of(result) or result.is_error
-        assert not (await turn.call("files__peek")).is_error
-
-
 async def test_calls_of_one_turn_run_at_the_same_time(world: McpWorld, served: TestServer) -> None:
     waiting, stopped = await served.count("waiting"), await served.count("stopped")
     async with world.turn("files") as turn, trio.open_nursery() as nursery:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from chatcluster.chat import call_answers, owned_calls, summaries
-from chatcluster.chat.calls import given_back
 from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
     Answer,
@@ -254,8 +253,7 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 
 def _release(draft: Draft, command: Release) -> None:
-    for call in list(draft.open_calls.values()):
-        draft.change_call(given_back(call, draft.before.epoch))
+    owned_calls.give_back(draft)
     draft.end_tenure()
     draft.after.cause = command.cause
 

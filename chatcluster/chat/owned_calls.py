@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.chat.calls import CallState, OpenCall, asked_again, asking, refused_entry, started
+from chatcluster.chat.calls import CallState, OpenCall, asked_again, asking, given_back, refused_entry, started
 from chatcluster.chat.commands import AskAgain, AskUser, AwaitSignIn, StartCalls
 from chatcluster.chat.draft import Draft
 from chatcluster.errors import Moved
@@ -39,12 +39,18 @@ def ask_user(draft: Draft, command: AskUser) -> None:
     call = owned_call(draft, command.call_id)
     if call.state is not CallState.STARTED:
         raise Moved(f"call {call.call_id} is {call.state}, so its server asks nothing")
-    if command.questions and command.questions == call.questions:
+    if command.questions and command.resume is None and command.questions == call.questions:
         return  # a repeat of this very commit, which somebody may have answered
     draft.change_call(asking(call, command.questions, command.resume, command.seconds))
     if command.resume is not None:  # a state of calls that version 3 does not know
         draft.after.content_version = max(draft.after.content_version, QUESTIONS_VERSION)
     draft.settle()
+
+
+def give_back(draft: Draft) -> None:
+    """All of them, as the tenure ends in order."""
+    for call in list(draft.open_calls.values()):
+        draft.change_call(given_back(call, draft.before.epoch))
 
 
 def owned_call(draft: Draft, call_id: str) -> OpenCall:

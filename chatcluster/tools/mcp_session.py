@@ -262,7 +262,8 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
         if isinstance(message, types.ToolListChangedNotification):
             await say(Changed(request.id))
 
-    async def asked(_: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+    async def asked(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+        del context  # it does not say which call it is about
         return await questions.ask(params)
 
     questions = mcp_questions.LiveQuestions(say)

@@ -50,6 +50,7 @@ from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
 from chatcluster.web.workspace_services import WorkspaceServices
 from chatcluster.workspace_changes import WorkspaceChanges
+from chatcluster.workspace_screens import WorkspaceScreens
 from chatcluster.workspaces.directory import WorkspaceDirectory
 
 
@@ -62,6 +63,7 @@ def workspaces_of(database: Database, pubsub: RedisPubSub, keyring: Keyring) -> 
         hosts=PostgresWorkspaceHosts(database),
         directory=directory,
         changes=WorkspaceChanges(PostgresWorkspaceDiffs(database), directory, pubsub),
+        screens=WorkspaceScreens(directory),
     )
 
 

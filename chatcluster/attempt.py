@@ -86,6 +86,7 @@ class Attempt:
         """How many of the deltas, from the first on, are joined already."""
         self._streamed_bytes = 0
         self.meter = Meter()
+        self.finished: Finished | None = None
         self.asked_model: str | None = None
         self._asked_at = 0.0
         self._first_at: float | None = None
@@ -95,7 +96,7 @@ class Attempt:
         """Call the model and stream what it says. Raises ``ProviderError``; an answer that shows nothing is one."""
         self.asked_model = request.model
         self._asked_at = trio.current_time()
-        finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
+        finished = self.finished = await self._until_finished(msgspec.structs.replace(request, meter=self.meter))
         first_at = self._first_at or trio.current_time()
         telemetry.event("stage.ended", stage="stream", duration_seconds=trio.current_time() - first_at)
         telemetry.event(
@@ -118,6 +119,19 @@ class Attempt:
     def has_started(self) -> bool:
         """Whether the model began to answer, so that it may cost something."""
         return self.meter.has_started or self.has_heard
+
+    @property
+    def told(self) -> dict[str, object]:
+        """The fields of an event on it, whatever became of it."""
+        finished, first_at = self.finished, self._first_at
+        fields = self.meter.told
+        return fields | {
+            "model": fields["model"] or self.asked_model,
+            "answered_model": finished and finished.model,
+            "finish_reason": finished and finished.reason,
+            "first_token_ms": None if first_at is None else int((first_at - self._asked_at) * 1000),
+            "resumed": self.is_resumed or None,
+        }
 
     def resume(self, said: Said, answer_id: str) -> None:
         """The answer has these words already, and they were shown."""

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 
 import msgspec
 
+from chatcluster import telemetry
 from chatcluster.attempt import Attempt
 from chatcluster.errors import ProviderError
+from chatcluster.parts import Message
 from chatcluster.ports import Chat
 from chatcluster.usage import TOKEN_KINDS, Spent, SpentOutcome, cost_micros, counts_of
 
@@ -30,19 +32,25 @@ class Unbooked:
         self._summaries = 0
 
     @contextmanager
-    def attempt(self, chat: Chat, attempt: Attempt, *, compaction: bool = False) -> Iterator[None]:
-        """The attempt takes place in this block, and its end is that of the block. Of an answer, or of a summary."""
+    def attempt(
+        self, chat: Chat, attempt: Attempt, *, asked: Message | None = None, compaction: bool = False
+    ) -> Iterator[None]:
+        """The attempt takes place in this block, and its end is that of the block. Of an answer to ``asked``, or of a
+        summary."""
         outcome = SpentOutcome.INTERRUPTED
-        try:
-            yield
-            outcome = SpentOutcome.COMPACTION if compaction else SpentOutcome.COMMITTED
-        except ProviderError:
-            outcome = SpentOutcome.FAILED
-            raise
-        finally:
-            if attempt.has_started:
-                number = self._number_of_summary(chat) if compaction else chat.attempt
-                self._add(_spent(chat, attempt, outcome, number))
+        number = self._number_of_summary(chat) if compaction else chat.attempt
+        with telemetry.span("model.asked", **_fields(chat, number, asked, compaction=compaction)) as told:
+            try:
+                yield
+                outcome = SpentOutcome.COMPACTION if compaction else SpentOutcome.COMMITTED
+            except ProviderError as error:
+                outcome = SpentOutcome.FAILED
+                told["kind"] = error.kind
+                raise
+            finally:
+                told |= attempt.told | {"outcome": str(outcome)}
+                if attempt.has_started:
+                    self._add(_spent(chat, attempt, outcome, number))
 
     def _number_of_summary(self, chat: Chat) -> int:
         """Unlike that of any attempt at an answer, and of any other summary, whoever owns the chat."""
@@ -68,6 +76,18 @@ class Unbooked:
     def moved(self) -> None:
         """The chat moved before the commit: what was answered did not become history as it was meant."""
         self._spent = [_cut_short(one) for one in self._spent]
+
+
+def _fields(chat: Chat, number: int, asked: Message | None, *, compaction: bool) -> dict[str, object]:
+    return {
+        "chat_id": str(chat.id),
+        "message_id": asked and asked.id,
+        "purpose": "summary" if compaction else "answer",
+        "history_version": chat.history_version,
+        "attempt": number,
+        "epoch": chat.epoch,
+        "takeovers": max(0, chat.takeovers - 1),
+    }
 
 
 def _spent(chat: Chat, attempt: Attempt, outcome: SpentOutcome, number: int) -> Spent:

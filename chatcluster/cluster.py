@@ -39,7 +39,7 @@ from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.windows import catalogue_windows
-from chatcluster.loop_watch import spare_pauses, watch_loop
+from chatcluster.loop_watch import return_large_blocks, spare_pauses, watch_loop
 from chatcluster.metrics import Metrics
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
@@ -68,6 +68,7 @@ from chatcluster.subscribe import Feeds
 from chatcluster.tab_stream import TabStreams
 from chatcluster.titling import Titling
 from chatcluster.tools.mcp import McpTools
+from chatcluster.tracing.environment import read_endpoint
 from chatcluster.transitions import Transitions
 from chatcluster.turn_log import TurnLogs
 from chatcluster.watch import Watches
@@ -103,13 +104,20 @@ async def serve(
         require_key(settings)
     Keyring.parse(settings.encryption_keys)
     public = [inherited_socket(listen_fd)] if listen_fd is not None else []
+    spans_to = read_endpoint(os.environ)
     private = listening_socket(settings.host, settings.port)
     spare_pauses()
+    return_large_blocks()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:
             metrics = stack.enter_context(Metrics().listening())
-            process = await _Process.open(stack, settings, model, metrics, private.getsockname()[1], ready_fd)
+            port = private.getsockname()[1]
+            if spans_to is not None:
+                from chatcluster.tracing.export import exporting
+
+                await stack.enter_async_context(exporting(spans_to, settings.display_name(port)))
+            process = await _Process.open(stack, settings, model, metrics, port, ready_fd)
             stack.enter_context(process.tally.listening())
             gc.freeze()  # these parts live as long as the process
             if settings.loop_watch:

@@ -245,7 +245,8 @@ class Compaction:
     async def _ask(self, request: ModelRequest) -> NewMessage:
         attempt = Attempt(self._outside.model, _Unheard(self._held.stream.flush), self._settings, _forget)
         messages = (*request.messages, _of_user(request.messages[-1], INSTRUCTION))
-        with self._held.unbooked.attempt(self._held.chat, attempt, compaction=True):
+        asked = self._held.history.asked
+        with self._held.unbooked.attempt(self._held.chat, attempt, asked=asked, compaction=True):
             said = await attempt.run(msgspec.structs.replace(request, messages=messages, may_call_tools=False))
         if not text_of(said.parts).strip():
             raise ProviderError("the model's summary is empty", kind="empty_answer", retryable=True)

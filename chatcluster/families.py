@@ -73,11 +73,12 @@ def _tell(notices: Notices, outcome: Outcome | None) -> None:
 async def sweep_families(store: Store, notices: Notices) -> int:
     """Do what those left undone who were to do it. Returns how much was done."""
     done = 0
-    for chat_id in await store.due_reports(CHATS_MAX):
+    undone = await store.undone(CHATS_MAX)
+    for chat_id in undone.reports:
         outcome = await store.report_agents(chat_id, patiently=False)
         _tell(notices, outcome)
         done += outcome is not None
-    for chat_id in await store.due_orders(CHATS_MAX):
+    for chat_id in undone.orders:
         outcome = await store.obey(chat_id)
         _tell(notices, outcome)
         done += outcome is not None

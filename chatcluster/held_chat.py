@@ -102,10 +102,10 @@ class HeldChat:
 
     async def commit(self, command: OwnerCommand) -> Outcome:
         """Commit under the fence, again and again until the outcome is known. Raises ``Fenced``, ``Moved``."""
-        before = self.chat
+        before, asked = self.chat, self.history.asked
         async with self._transacting:
             outcome = await self._transact(self._overruling.placed(command))
-        report_end(outcome, attempts=before.attempt)
+        report_end(outcome, asked, attempts=before.attempt, takeovers=max(0, before.takeovers - 1))
         if outcome.replayed and self.owned:
             self.history.close()
             await self.reload()  # the chat as it is now may have more in its history, or less

@@ -1,9 +1,9 @@
 """The tools of the turn under way, in the hands of the chat's owner.
 
-A toolbox is opened when the turn first needs it, and closed when the turn ends, or with the tenure. It lives in a task
-of its own: what goes wrong in there is not what goes wrong with the turn. What tools there are is asked once a turn, as
-a model wants them to stay as they are. A tenure that begins with calls expects to need them: it asks while the history
-is read.
+A toolbox is opened when the turn first needs it, and closed when the turn ends, or with the tenure; where it says that
+the chat has no tools, it is not opened at all. It lives in a task of its own: what goes wrong in there is not what goes
+wrong with the turn. What tools there are is asked once a turn, as a model wants them to stay as they are. A tenure that
+begins with calls expects to need them: it asks while the history is read.
 
 What happens on failure: a toolbox that cannot be opened has no tools; closing it is bounded.
 """
@@ -69,16 +69,18 @@ class HeldTools:
             await self._ask(chat)
 
     async def _ask(self, chat: Chat) -> None:
+        if self._is_asked or not (self._open or self._toolbox.offers(chat)):
+            self._is_asked = True
+            return
         if self._open is None:
             self._leave, self._left, self._scope = trio.Event(), trio.Event(), trio.CancelScope()
             self._open = await self._nursery.start(self._keep_open, chat)
-        if not self._is_asked:
-            tools = await self._open.tools()
-            if tools and LIBRARY not in sys.modules:
-                await trio.to_thread.run_sync(load_library)
-            self.known = {tool.name: KnownTool(tool, ArgumentCheck(tool.parameters)) for tool in tools}
-            self.specs = tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools)
-            self._is_asked = True
+        tools = await self._open.tools()
+        if tools and LIBRARY not in sys.modules:
+            await trio.to_thread.run_sync(load_library)
+        self.known = {tool.name: KnownTool(tool, ArgumentCheck(tool.parameters)) for tool in tools}
+        self.specs = tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools)
+        self._is_asked = True
 
     def news(self) -> list[NoticePart]:
         """What the turn goes on without, each once."""
@@ -103,13 +105,14 @@ class HeldTools:
             await self._close()
 
     async def _close(self) -> None:
+        self._is_asked = False
         if self._open is None:
             return
         self._leave.set()
         with trio.move_on_after(CLOSE_SECONDS_MAX):
             await self._left.wait()
         self._scope.cancel()
-        self._open, self._is_asked, self._told = None, False, 0
+        self._open, self._told = None, 0
         self.known, self.specs = {}, ()
 
     async def _keep_open(self, chat: Chat, *, task_status: trio.TaskStatus[TurnTools]) -> None:

@@ -86,6 +86,11 @@ class History:
             raise self._too_large()
 
     @property
+    def asked(self) -> Message | None:
+        """The message that the turn answers, as far as it is known."""
+        return next((message for message in reversed(self.messages or ()) if message.role is Role.USER), None)
+
+    @property
     def prompt(self) -> tuple[Message, ...]:
         """What of it the model is given."""
         return prompt_of(self.messages or ())

@@ -146,6 +146,7 @@ class Belonging:
             "store_transaction_seconds", "Postgres transactions", FAST_BUCKETS, "name", "outcome"
         )
         self._purged = make.counter("purged_rows_total", "Rows that were deleted for good", "kind")
+        self._spans = make.counter("spans_total", "Spans for OpenTelemetry's endpoint", "outcome")
         self._slow_steps = make.counter("loop_slow_steps_total", "Steps of the event loop above 50 ms of CPU time")
         self.rules: dict[str, Rule] = {
             "lease.renewed": self._lease_renewed,
@@ -153,6 +154,8 @@ class Belonging:
             "replica.buried": self._buried,
             "purge.deleted": self._deleted,
             "loop.slow_step": self._slow_step,
+            "spans.dropped": self._spans_dropped,
+            "spans.exported": self._spans_exported,
             "store.transaction": self._transaction,
         }
 
@@ -166,8 +169,13 @@ class Belonging:
         self._takeovers.labels(str(fields.get("proof", "unknown"))).inc()
 
     def _deleted(self, fields: Fields) -> None:
-        rows = fields.get("rows")
-        self._purged.labels(str(fields.get("kind"))).inc(rows if isinstance(rows, int) else 0)
+        self._purged.labels(str(fields.get("kind"))).inc(_count(fields, "rows"))
+
+    def _spans_dropped(self, fields: Fields) -> None:
+        self._spans.labels("dropped").inc(_count(fields))
+
+    def _spans_exported(self, fields: Fields) -> None:
+        self._spans.labels("exported").inc(_count(fields))
 
     def _slow_step(self, _: Fields) -> None:
         self._slow_steps.inc()
@@ -260,6 +268,11 @@ class HostMetrics:
                 self._cancelled.inc()
             case _ if name in CRASHES:
                 self._crashes.labels(name.partition(".")[0]).inc()
+
+
+def _count(fields: Fields, name: str = "count") -> int:
+    value = fields.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def _seconds(fields: Fields) -> float:

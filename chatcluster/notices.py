@@ -20,7 +20,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.parts import UNDECODABLE, encode
+from chatcluster.parts import UNDECODABLE, Message, Role, encode
 from chatcluster.ports import (
     RUNNABLE_CHANNEL,
     VERSION_MAX,
@@ -34,6 +34,7 @@ from chatcluster.ports import (
     owner_channel,
     worker_channel,
 )
+from chatcluster.usage import Bill
 
 T = TypeVar("T")
 
@@ -84,23 +85,40 @@ def diff_changed(pubsub: PubSub, owner_id: UUID, chat_id: UUID, version: int) ->
     pubsub.publish(owner_channel(owner_id), encode(Lifecycle(DIFF_STATUS, chat_id, version)))
 
 
-def report_end(outcome: Outcome, **fields: object) -> None:
-    """Say of the turn that ended with this what there is to say of it."""
+def report_end(outcome: Outcome, asked: Message | None = None, **fields: object) -> None:
+    """Say of the turn that ended with this what there is to say of it. ``asked``: what it answered until then; what its
+    user said meanwhile may have taken the place of that."""
     turn = outcome.ended
     if turn is None:
+        _report_steered(outcome, asked)
         return
-    usages = [message.usage for message in outcome.messages if message.usage is not None]
+    bill = turn.usage or Bill()
+    told = {"code": turn.code, "parent_id": outcome.chat.parent_id and str(outcome.chat.parent_id)}
     telemetry.event(
         "chat.turn",
         chat_id=str(outcome.chat.id),
         message_id=turn.message_id,
         outcome=turn.outcome,
         duration_ms=turn.duration_ms,
-        input_tokens=sum(usage.input_tokens or 0 for usage in usages),
-        output_tokens=sum(usage.output_tokens or 0 for usage in usages),
-        **({"code": turn.code} if turn.code else {}),
+        input_tokens=bill.input_tokens,
+        output_tokens=bill.output_tokens,
+        **{name: text for name, text in told.items() if text},
         **fields,
     )
+
+
+def _report_steered(outcome: Outcome, asked: Message | None) -> None:
+    """A turn is that of the newest message which it answers."""
+    steered = [message for message in outcome.messages if message.role is Role.USER]
+    if steered and asked is not None:
+        telemetry.event(
+            "chat.steered",
+            chat_id=str(outcome.chat.id),
+            message_id=asked.id,
+            goes_on_as=steered[-1].id,
+            outcome="steered",
+            duration_ms=max(0, int((steered[-1].created_at - asked.created_at).total_seconds() * 1000)),
+        )
 
 
 class Notices:

@@ -301,7 +301,7 @@ class Runner:
             await self._ends.calls.tools.ask(self.chat)
         for notice in (*self._compaction.news(), *self._ends.calls.tools.news()):
             self._held.stream.part(notice)
-        with self._held.unbooked.attempt(self.chat, attempt):
+        with self._held.unbooked.attempt(self.chat, attempt, asked=self._held.history.asked):
             return await attempt.run(self._ends.calls.told(request))
 
     async def _wait_for_retry(self) -> bool:

@@ -93,8 +93,7 @@ class Titling:
         title = None
         if task.number <= TRIES_MAX and task.text.strip():
             try:
-                with trio.fail_after(ASK_SECONDS_MAX):
-                    title = title_in(await self._ask(task, meter))
+                title = title_in(await self._ask_in_time(task, meter))
             except (ProviderError, trio.TooSlowError) as error:
                 telemetry.event("titles.failed", chat_id=str(task.chat_id), error=type(error).__name__)
         spent = _spent(task, meter)
@@ -104,6 +103,18 @@ class Titling:
         chat = await self._titles.entitle(task, title, spent)
         if chat is not None and title is not None:
             self._notices.committed(chat, "title")
+
+    async def _ask_in_time(self, task: TitleTask, meter: Meter) -> str:
+        fields = {"chat_id": str(task.chat_id), "purpose": "title", "attempt": task.number}
+        with telemetry.span("model.asked", **fields) as told:
+            try:
+                with trio.fail_after(ASK_SECONDS_MAX):
+                    return await self._ask(task, meter)
+            except (ProviderError, trio.TooSlowError) as error:
+                told["kind"] = error.kind if isinstance(error, ProviderError) else "timeout"
+                raise
+            finally:
+                told |= meter.told
 
     async def _ask(self, task: TitleTask, meter: Meter) -> str:
         """What the model says, as far as a title could reach."""

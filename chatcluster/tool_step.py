@@ -233,6 +233,7 @@ class ToolStep:
 
     async def _run_one(self, call: Runnable) -> None:
         began_at, result = trio.current_time(), None
+        chat, asked = self._held.chat, self._held.history.asked
         try:
             with call.scope:
                 result = await self._bounded(call)
@@ -243,8 +244,11 @@ class ToolStep:
         finally:
             telemetry.event(
                 "tool.called",
-                chat_id=str(self._held.chat.id),
+                chat_id=str(chat.id),
+                message_id=asked and asked.id,
+                epoch=chat.epoch,
                 tool=call.tool.name,
+                call_id=call.call_id,
                 outcome=self._outcome(call, result),
                 seconds=trio.current_time() - began_at,
             )

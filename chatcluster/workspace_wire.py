@@ -10,6 +10,7 @@
     GET  /files                      ?path=&offset=&limit= -> FileAnswer
     GET  /instructions               ?directory= -> InstructionsAnswer
     GET  /diff                       ?base=&directory= -> DiffAnswer
+    GET  /screen                     -> Screen
     GET  /status                     -> AgentStatus
     POST /stop                       -> AgentStatus; then it ends
 
@@ -49,6 +50,14 @@ ID_CHARACTERS_MAX = 200
 INSTRUCTION_BYTES_MAX = 64 << 10
 PATCH_BYTES_MAX = 1 << 20
 DIFF_FILES_MAX = 2000
+
+ACTIONS = ("screenshot", "click", "double_click", "drag", "move", "scroll", "key", "type", "wait")
+"""On a screen."""
+BUTTONS = ("left", "middle", "right")
+DIRECTIONS = ("up", "down", "left", "right")
+NOTCHES_MAX = 50
+TYPED_CHARACTERS_MAX = 2000
+PAUSE_SECONDS_MAX = 10.0
 
 
 class Kind(StrEnum):
@@ -92,6 +101,7 @@ class Code(StrEnum):
     NOT_RUNNING = "not_running"
     COMMAND_NOT_STARTED = "command_not_started"
     NO_DESKTOP = "no_desktop"
+    DESKTOP_FAILED = "desktop_failed"
     DIFF_FAILED = "diff_failed"
     UNREACHABLE = "unreachable"
     """Said by a host that forwards to the agent, and does not reach it."""
@@ -145,13 +155,11 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Desktop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One action on the screen; coordinates are those of the screenshot that was answered last.
-
-    The result is ``{screenshot_base64, mime_type, width, height}``.
-    """
+    """One action on the screen; coordinates are those of its pictures. The result is a ``Screen``, its picture named
+    ``screenshot_base64``."""
 
     action: str
-    """screenshot, click, double_click, drag, move, scroll, key, type or wait."""
+    """One of ``ACTIONS``."""
     x: int | None = None
     y: int | None = None
     to_x: int | None = None
@@ -287,6 +295,15 @@ class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     is_truncated: bool = False
     """There are more files, or the patch is longer, than is told here."""
     digest: str = ""
+
+
+class Screen(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture of the screen. ``screenshot`` is base64 in JSON."""
+
+    screenshot: bytes
+    mime_type: str
+    width: int
+    height: int
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):

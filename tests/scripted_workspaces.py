@@ -19,6 +19,7 @@ from chatcluster.workspace_wire import (
     FileAnswer,
     InstructionsAnswer,
     ProcessAnswer,
+    Screen,
 )
 
 
@@ -71,6 +72,9 @@ class ScriptedAgent:
         raise NotImplementedError
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer:
+        raise NotImplementedError
+
+    async def screen(self) -> Screen:
         raise NotImplementedError
 
     async def status(self) -> AgentStatus:

@@ -13,11 +13,11 @@ from chatcluster.usage import Usage
 def attempt() -> Any:
     meter = Meter()
     meter.count(Usage(10, 5))
-    return SimpleNamespace(has_started=True, meter=meter, asked_model=None)
+    return SimpleNamespace(has_started=True, meter=meter, asked_model=None, told=meter.told)
 
 
 def test_summaries_have_numbers_of_their_own() -> None:
-    chat: Any = SimpleNamespace(history_version=3, attempt=1, epoch=2)
+    chat: Any = SimpleNamespace(id="c", history_version=3, attempt=1, epoch=2, takeovers=1)
     unbooked = Unbooked()
     for compaction in (True, True, False):
         with unbooked.attempt(chat, attempt(), compaction=compaction):

@@ -97,6 +97,14 @@ def test_through_a_replica_whose_connections_froze_a_little_more_is_allowed(
     assert [found.kind for found in violations([FROZEN], [through])] == expected
 
 
+@pytest.mark.parametrize(
+    "other", [CRASH, Fault(kind="stop", time=5.0, until=10.0, worker_id="c")], ids=["server", "owner"]
+)
+def test_what_froze_and_was_hit_by_another_fault_as_well_has_the_bounds_of_that(other: Fault) -> None:
+    through = delay(7.5, workers=frozenset("ac"))
+    assert list(violations([FROZEN, other], [through])) == []
+
+
 def test_the_worst_is_told_by_kind_of_fault() -> None:
     assert figures([GREEDY, KILL], [delay(0.25, began=14.5), delay(0.5, began=30.0)]) == {
         "worst": 0.25,

@@ -170,7 +170,7 @@ async def test_who_waits_for_agents_has_no_owner_and_is_shown_as_running(world: 
     assert await world.store.actions(chat.id) == (), "there is nothing for anybody to do"
     assert (await world.store.read(chat.id)).actions == ()
     assert await world.store.report_agents(chat.id) is None, "the agent is at work"
-    assert await world.store.due_reports(10) == ()
+    assert (await world.store.undone(10)).reports == ()
 
 
 async def test_an_agent_that_rests_is_reported_once(world: World) -> None:
@@ -178,7 +178,7 @@ async def test_an_agent_that_rests_is_reported_once(world: World) -> None:
     agent = (await spawn(world, chat)).chat
     await waiting(world, chat, agent.id)
     await answered(world, agent)
-    assert await world.store.due_reports(10) == (chat.id,)
+    assert (await world.store.undone(10)).reports == (chat.id,)
     outcome = await world.store.report_agents(chat.id)
     told = reports(outcome)["w0"]
     assert told == {
@@ -191,7 +191,7 @@ async def test_an_agent_that_rests_is_reported_once(world: World) -> None:
     assert outcome is not None
     assert (outcome.chat.claimable, outcome.chat.attempt) == (True, 0)
     assert await world.store.report_agents(chat.id) is None
-    assert await world.store.due_reports(10) == ()
+    assert (await world.store.undone(10)).reports == ()
 
 
 async def test_the_turn_goes_on_when_the_last_of_them_rests(world: World) -> None:
@@ -219,7 +219,7 @@ async def test_the_end_of_a_wait_says_what_there_is_and_the_agent_goes_on(world:
     await world.store.commit(fence_of(claimed), CommitStep((assistant("I see two so far.", "a"),)))
     await world.age_actions(chat.id, 61.0)
     assert await world.store.expire_actions(10) == (), "a wait for agents is no action of anybody"
-    assert await world.store.due_reports(10) == (chat.id,)
+    assert (await world.store.undone(10)).reports == (chat.id,)
     told = reports(await world.store.report_agents(chat.id))["w0"]
     assert (told["timed_out"], told["status"], told["report"]) == (True, "running", "I see two so far.")
     assert (await world.store.get(agent.id)).worker_id == claimed.worker_id
@@ -282,6 +282,7 @@ async def test_a_stop_reaches_the_agents_each_by_an_order_of_its_own(world: Worl
     stopped = await world.store.apply(parked.id, Interrupt(), owner_id=OWNER)
     assert stopped.chat.status is Status.WAITING
     assert set(await world.store.due_orders(10)) == agents
+    assert set((await world.store.undone(10)).orders) == agents
     assert set(await world.store.due_orders(10, root_id=chat.id)) == agents
     assert await world.store.due_orders(10, root_id=uuid4()) == ()
     outcomes = await obeyed(world)

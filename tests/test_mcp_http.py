@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+from typing import Any
 
 import httpx2
 import pytest
+from httpcore2 import AsyncNetworkStream
 from mcp import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 
 from chatcluster.tools.mcp_addresses import is_forbidden
 from chatcluster.tools.mcp_failures import failed_call
-from chatcluster.tools.mcp_http import Refusals, Sent
+from chatcluster.tools.mcp_http import QUICK, PromptStream, Refusals, Sent
 from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
 
 FORBIDDEN = [
@@ -41,6 +45,45 @@ def test_nobody_is_sent_to_where_clouds_hand_out_credentials(address: str) -> No
 @pytest.mark.parametrize("address", ALLOWED)
 def test_servers_of_the_own_network_and_of_the_world_are_let_through(address: str) -> None:
     assert not is_forbidden(address)
+
+
+# --- how soon ---------------------------------------------------------------------------------
+
+
+class Kernel:
+    """A socket that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, ...]] = []
+
+    def setsockopt(self, *option: int) -> None:
+        self.asked.append(option)
+
+
+class Wire(AsyncNetworkStream):
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return b"HTTP/1.1 200 OK"
+
+    async def start_tls(self, *_: Any, **__: Any) -> AsyncNetworkStream:
+        return Wire(self._kernel)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._kernel if info == "socket" else None
+
+
+@pytest.mark.skipif(QUICK is None, reason="the system acknowledges when it likes")
+async def test_what_a_server_sent_is_acknowledged_at_once_so_that_it_sends_the_rest() -> None:
+    """P4: a server that writes head and body apart takes 40 ms longer without that, and a takeover asks it thrice."""
+    kernel = Kernel()
+    stream: AsyncNetworkStream = PromptStream(Wire(kernel))
+    await stream.read(100)
+    assert kernel.asked == [(socket.IPPROTO_TCP, QUICK, 1)]
+    stream = await stream.start_tls(ssl.create_default_context())
+    await stream.read(100)
+    assert len(kernel.asked) == 2, "each time: it is forgotten with the next sending"
 
 
 # --- what became of a call --------------------------------------------------------------------

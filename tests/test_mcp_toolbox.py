@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from mcp_world import ALICE, BOB, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
+from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
 from chatcluster import telemetry
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, TextPart
@@ -29,6 +29,7 @@ from chatcluster.ports import (
     ToolResult,
 )
 from chatcluster.tools import mcp_link, mcp_lists
+from chatcluster.tools.mcp_link import LinkSession
 from chatcluster.tools.mcp_toolbox import provider_name
 
 TRANSPORTS = [("streamable-http", "/mcp"), ("sse", "/sse")]
@@ -212,6 +213,20 @@ async def test_a_chat_gets_the_servers_that_it_names_and_those_of_every_chat(
         assert [notice.source for notice in turn.tools.notices] == ["disabled"]
 
 
+async def test_a_chat_is_said_to_have_none_only_where_that_is_certain(world: McpWorld, server: TestServer) -> None:
+    box = world.replica().toolbox
+    assert box.offers(ChatStub()), "the servers are not read yet"  # type: ignore[arg-type]
+    async with world.turn() as turn:
+        assert await turn.names() == []
+    box = world.tools.toolbox
+    assert not box.offers(ChatStub())  # type: ignore[arg-type]
+    assert box.offers(ChatStub("quicker-than-its-hint"))  # type: ignore[arg-type]
+    added = await world.add("always", server.url + "/mcp", availability=Availability.ALWAYS)
+    async with world.turn("always"):
+        await world.change(added, instructions=True)
+    assert box.offers(ChatStub())  # type: ignore[arg-type]
+
+
 # --- what a turn costs ------------------------------------------------------------------------
 
 
@@ -239,6 +254,40 @@ async def test_a_turn_that_is_taken_up_with_calls_connects_before_it_runs_them(
         await turn.names()
         await server.counted("requests", before + 1)
         assert not (await turn.run("files__count")).is_error
+
+
+async def test_a_turn_that_is_taken_up_lists_in_the_session_that_its_calls_need(
+    world: McpWorld, server: TestServer
+) -> None:
+    """P4: a replica that never met the server connects once, as one that knows its tools does."""
+    await world.add("files", server.url + "/mcp")
+    asked = []
+    for _ in ("not known", "known"):
+        before = await server.count("requests")
+        async with world.turn("files", open_calls=1) as turn:
+            assert not (await turn.call("files__count")).is_error
+        asked.append(await server.count("requests") - before)
+    assert asked[0] == asked[1] + 1, "to list is one request more"
+
+
+async def test_a_list_that_went_with_the_turn_that_asked_for_it_is_asked_for_anew(
+    world: McpWorld, server: TestServer
+) -> None:
+    added = await world.add("files", server.url + "/mcp")
+    lists, begun = world.tools.toolbox.lists, trio.Event()
+
+    async def never() -> LinkSession:
+        begun.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lists.get, added, ALICE, never)
+        await begun.wait()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(lists.get, added, BOB)
+            nursery.cancel_scope.cancel()
+    assert (await lists.get(added, BOB)).tools
 
 
 async def test_a_server_that_cannot_be_connected_to_beforehand_costs_its_call_alone(world: McpWorld) -> None:

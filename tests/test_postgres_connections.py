@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import trio
 from conftest import execute_sql
@@ -112,6 +114,36 @@ async def test_a_server_that_works_is_left_to_work(link: tuple[LossyLink, Databa
     assert await database.transaction(work) == pid
     assert await database.autocommit(work) == pid
     assert lost == []
+
+
+def test_who_falls_silent_while_the_server_is_asked_of_another_is_asked_for_at_once(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: a call that went from a lost connection to another lost one does not wait for both pauses."""
+
+    async def run() -> None:
+        questions: list[asyncio.Event] = [asyncio.Event(), asyncio.Event()]
+        held = asyncio.Event()
+        asked = iter(questions)
+
+        async def connect() -> asyncpg.Connection:
+            next(asked).set()
+            await held.wait()
+            raise OSError("no answer")
+
+        watch = silence.SilenceWatch(connect, Mock())
+        first, second = Mock(), Mock()
+        watch.begin(first)
+        async with asyncio.timeout(8):
+            await questions[0].wait()
+            watch.begin(second)
+            asyncio.get_running_loop().call_later(silence.SILENCE_SECONDS, held.set)  # behind the timer of the second
+            monkeypatch.setattr(silence, "SILENCE_SECONDS", 3600.0)
+            await questions[1].wait()
+        watch.end(first)
+        watch.end(second)
+
+    asyncio.run(run())
 
 
 async def test_a_session_whose_way_is_lost_connects_anew(link: tuple[LossyLink, Database], lost: list[str]) -> None:

@@ -36,6 +36,7 @@ HTTPX_MODULES = {
     "client/patience.py",
     "http_client.py",
     "push_sender.py",
+    "tracing/export.py",
 }
 PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "merge.py", "chat/*.py", "ports/*.py"}
 IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}

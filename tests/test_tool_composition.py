@@ -30,6 +30,16 @@ CHAT = Chat(
 )
 
 
+# --- whether there are any --------------------------------------------------------------------
+
+
+def test_a_chat_may_have_tools_if_one_of_the_boxes_may() -> None:
+    nothing, something = ScriptedTools(), ScriptedTools()
+    nothing.offers_any = False
+    assert Composition(nothing, something).offers(CHAT)
+    assert not Composition(nothing, nothing).offers(CHAT)
+
+
 # --- names ------------------------------------------------------------------------------------
 
 

@@ -245,6 +245,25 @@ async def test_processes_are_listed_those_that_run_first(agent: AgentProcess, cl
     assert (over.exit_code, over.background, over.state) == (1, False, "exited")
 
 
+async def test_a_cancel_of_foreground_calls_leaves_what_went_to_the_background(client: AgentClient) -> None:
+    commands: dict[str, dict[str, Any]] = {
+        "asked": {"background": True},
+        "slow": {"foreground_seconds": 0.01},
+        "quick": {"foreground_seconds": 99},
+    }
+    for call_id, values in commands.items():
+        await client.put(call_id, execute(f"echo begun; {a_sleep()}", **values))
+        await begun(client, call_id)
+    answers = {call_id: await client.cancel(call_id, 1, foreground_only=True) for call_id in commands}
+    assert {call_id: answer.background for call_id, answer in answers.items()} == {
+        "asked": True,
+        "slow": True,
+        "quick": False,
+    }
+    assert {call_id for call_id, answer in answers.items() if answer.state is CallState.RUNNING} == {"asked", "slow"}
+    assert (await client.cancel("slow", 1)).state is CallState.KILLED
+
+
 # --- across the end of an agent -------------------------------------------------------------------
 
 

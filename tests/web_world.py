@@ -71,6 +71,7 @@ from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
 from chatcluster.web.workspace_services import WorkspaceServices
 from chatcluster.workspace_changes import WorkspaceChanges
+from chatcluster.workspace_screens import WorkspaceScreens
 
 OPENING = b": open\nretry: 500\n"
 
@@ -323,6 +324,7 @@ class World:
                 hosts=MemoryWorkspaceHosts(self.database),
                 directory=(found := FakeDirectory(self.agent)),
                 changes=WorkspaceChanges(MemoryWorkspaceDiffs(self.database), found, self.pubsub),
+                screens=WorkspaceScreens(found),
             ),
         )
 

@@ -40,6 +40,9 @@ class _WithDirectives(click.Command):
     type=click.Choice(["openai", "anthropic", "too-large", "gemini", "vllm", "llamacpp", "cut"]),
     help="How they are refused; cut: they are cut without a word. Default: as is usual on the wire",
 )
+@click.option(
+    "--ledger", default="", metavar="FILE", help="Note each answer there; its number is told as cached tokens"
+)
 @ready_fd_option
 def simulate_llm(*, ready_fd: int | None, **options: Any) -> None:
     """Run a simulated model: a server that answers, calls tools, and fails, on demand.

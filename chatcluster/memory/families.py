@@ -15,8 +15,13 @@ from chatcluster.memory.link import Link
 from chatcluster.memory.tables import ChatRow, Kinship
 from chatcluster.parts import CONTENT_VERSION, Role, text_of
 from chatcluster.ports import Chat, Idempotency, NewChat, Outcome
+from chatcluster.ports.families import Undone
 
 REPORTS_MAX = 4
+
+
+def _some(due: list[UUID], limit: int) -> tuple[UUID, ...]:
+    return tuple(random.sample(due, min(limit, len(due))))
 
 
 class MemoryFamilies:
@@ -39,16 +44,13 @@ class MemoryFamilies:
             results = () if row is None else self._results(row)
             return self._carry_out(row, ReportAgents(results)) if row is not None and results else None
 
-    async def due_reports(self, limit: int) -> tuple[UUID, ...]:
-        async with self._link.crossing("due_reports"):
-            due = [row.id for row in self._database.chats.values() if self._results(row)]
-            return tuple(random.sample(due, min(limit, len(due))))
+    async def undone(self, limit: int) -> Undone:
+        async with self._link.crossing("undone"):
+            return Undone(_some(self._due_reports(), limit), _some(self._due_orders(), limit))
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:
         async with self._link.crossing("due_orders"):
-            orders = self._database.kept.families.orders
-            due = [each for each in orders if root_id in (None, self._root_of(each))]
-            return tuple(random.sample(due, min(limit, len(due))))
+            return _some(self._due_orders(root_id), limit)
 
     async def obey(self, chat_id: UUID) -> Outcome | None:
         async with self._link.crossing("obey"):
@@ -61,6 +63,13 @@ class MemoryFamilies:
 
     @abstractmethod
     def _write(self, row: ChatRow, decision: Decision) -> Outcome: ...
+
+    def _due_reports(self) -> list[UUID]:
+        return [row.id for row in self._database.chats.values() if self._results(row)]
+
+    def _due_orders(self, root_id: UUID | None = None) -> list[UUID]:
+        orders = self._database.kept.families.orders
+        return [each for each in orders if root_id in (None, self._root_of(each))]
 
     def _spawn(self, agent: NewChat, call_id: str, agents_max: int) -> Outcome:
         assert agent.parent_id is not None, "an agent belongs to a chat"

@@ -10,11 +10,18 @@ whoever dies leaves nothing behind that a sweep does not find.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
 if TYPE_CHECKING:
     from chatcluster.ports.store import Chat, NewChat, Outcome
+
+
+class Undone(NamedTuple):
+    reports: tuple[UUID, ...]
+    """Chats that ``report_agents`` has something for."""
+    orders: tuple[UUID, ...]
+    """Chats that have an order."""
 
 
 class Families(Protocol):
@@ -39,8 +46,8 @@ class Families(Protocol):
         """
         ...
 
-    async def due_reports(self, limit: int) -> tuple[UUID, ...]:
-        """Chats that ``report_agents`` has something for."""
+    async def undone(self, limit: int) -> Undone:
+        """What those left undone who were to do it, at most ``limit`` of each kind."""
         ...
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:

@@ -11,7 +11,7 @@ import msgspec
 
 from chatcluster.models import Continuation
 from chatcluster.parts import Message, Part, Usage
-from chatcluster.usage import NO_USAGE, Prices
+from chatcluster.usage import NO_USAGE, Prices, counts_of
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -71,6 +71,11 @@ class Meter:
         """So much by now; None: nothing is known yet."""
         if usage is not None:
             self.has_started, self.usage = True, usage
+
+    @property
+    def told(self) -> dict[str, object]:
+        """The fields of an event on it."""
+        return {"model": self.model, "provider": self.provider, **counts_of(self.usage)}
 
 
 class ModelRequest(msgspec.Struct, frozen=True):

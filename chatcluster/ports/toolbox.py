@@ -154,6 +154,10 @@ class TurnTools(Protocol):
 
 
 class Toolbox(Protocol):
+    def offers(self, chat: Chat) -> bool:
+        """Whether a turn of this chat may have tools. If not, that is certain, and there is no need to open it."""
+        ...
+
     def open(self, chat: Chat) -> AbstractAsyncContextManager[TurnTools]:
         """The tools of a turn of this chat. On leaving, the sessions that were made are closed, within a bound."""
         ...

@@ -28,6 +28,7 @@ from chatcluster.workspace_wire import (
     FileAnswer,
     InstructionsAnswer,
     ProcessAnswer,
+    Screen,
 )
 
 SILENCE_SECONDS = 5.0
@@ -64,6 +65,10 @@ class Workspace(Protocol):
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer: ...
 
+    async def screen(self) -> Screen:
+        """What is on its screen now."""
+        ...
+
     async def status(self) -> AgentStatus: ...
 
 
@@ -92,6 +97,8 @@ class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):
     root: Path | None = None
     """A template's system, with its own ``/usr``; None: this machine's, to be read only."""
     desktop: bool = False
+    screen: tuple[int, int] = (1280, 800)
+    """Width and height of its desktop."""
 
 
 class SandboxState(StrEnum):

@@ -19,6 +19,7 @@ from chatcluster.chat.family import Order
 from chatcluster.errors import ChatNotFound, Conflict, Moved, StoreFailed, StoreLocked, Unreadable
 from chatcluster.parts import text_of
 from chatcluster.ports import Chat, NewChat, Outcome
+from chatcluster.ports.families import Undone
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import get_chat
 from chatcluster.postgres.queries import load_queries
@@ -79,9 +80,10 @@ class PostgresFamilies:
         rows = await self._database.autocommit(_fetch, "select_family", root_id, lane=Lane.CHATS)
         return tuple(map(shown_chat_of, rows))
 
-    async def due_reports(self, limit: int) -> tuple[UUID, ...]:
-        rows = await self._database.autocommit(_fetch, "select_due_reports", limit, lane=Lane.CHATS)
-        return tuple(row["id"] for row in rows)
+    async def undone(self, limit: int) -> Undone:
+        rows = await self._database.autocommit(_fetch, "select_undone", limit, None, lane=Lane.CHATS)
+        reports = tuple(row["chat_id"] for row in rows if row["is_report"])
+        return Undone(reports, tuple(row["chat_id"] for row in rows if not row["is_report"]))
 
     async def due_orders(self, limit: int, *, root_id: UUID | None = None) -> tuple[UUID, ...]:
         rows = await self._database.autocommit(_fetch, "select_due_orders", limit, root_id, lane=Lane.CHATS)

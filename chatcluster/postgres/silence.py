@@ -8,14 +8,16 @@ statement or its answer was lost on the way, and only the server can tell which.
 2. A session that works is left to work, up to the statement timeout, and asked for again.
 3. No answer to the question proves nothing: the deadlines of the callers end the wait.
 
-One question at a time is asked, for all connections that are silent. Behind a transaction pooler the server does not
-know our connections, so nothing is asked there.
+One question at a time is asked, for all connections that are silent; the next one at once if others have become so
+meanwhile, as their callers may have come from a lost connection to another. Behind a transaction
+pooler the server does not know our connections, so nothing is asked there.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import asyncpg
 
@@ -41,6 +43,7 @@ class SilenceWatch:
         self._on_lost = on_lost
         self._timers: dict[asyncpg.Connection, asyncio.TimerHandle] = {}
         self._suspects: dict[asyncpg.Connection, float] = {}
+        self._unasked = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
 
     def begin(self, connection: asyncpg.Connection) -> None:
@@ -52,17 +55,20 @@ class SilenceWatch:
 
     def _suspect(self, connection: asyncpg.Connection) -> None:
         self._suspects[connection] = asyncio.get_running_loop().time() - SILENCE_SECONDS
+        self._unasked.set()
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
 
     async def _ask(self) -> None:
         while self._suspects:
+            self._unasked.clear()
             try:
                 async with asyncio.timeout(QUESTION_SECONDS_MAX):
                     await self._end_the_lost()
             except (*RAISED, ChatclusterError) as error:
                 telemetry.event("postgres.not_asked", error=type(error).__name__)
-            await asyncio.sleep(SILENCE_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._unasked.wait(), SILENCE_SECONDS)
 
     async def _end_the_lost(self) -> None:
         observer = await self._connect()

@@ -153,9 +153,13 @@ class AgentTools:
         self._kin = kin
         self._settings = settings
 
+    def offers(self, chat: Chat) -> bool:
+        is_on = self._settings.agents if chat.agents is None else chat.agents
+        return is_on and chat.depth < self._settings.agents_depth_max
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
-        yield _AgentTools(chat, self._store, self._kin, self._settings)
+        yield _AgentTools(chat, self._store, self._kin, self._settings, TOOLS if self.offers(chat) else ())
 
 
 class _Refused(Exception):
@@ -167,16 +171,15 @@ class _AgentTools:
     instructions: Sequence[tuple[str, str]] = ()
     surroundings: Sequence[str] = ()
 
-    def __init__(self, chat: Chat, store: Store, kin: Kin, settings: Settings) -> None:
+    def __init__(self, chat: Chat, store: Store, kin: Kin, settings: Settings, offered: Sequence[Tool]) -> None:
         self._chat = chat
         self._store = store
         self._kin = kin
         self._settings = settings
+        self._offered = offered
 
     async def tools(self) -> Sequence[Tool]:
-        chat, settings = self._chat, self._settings
-        is_on = settings.agents if chat.agents is None else chat.agents
-        return TOOLS if is_on and chat.depth < settings.agents_depth_max else ()
+        return self._offered
 
     async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:  # noqa: ARG002
         run = self._ways()[call.name]

@@ -12,6 +12,9 @@ from chatcluster.ports import Chat, Progressed, RunBy, Tool, ToolCall, ToolResul
 class ClientTools:
     """The toolbox of those that the chat was set up with."""
 
+    def offers(self, chat: Chat) -> bool:
+        return bool(chat.client_tools)
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
         yield _ClientTools(chat)

@@ -32,6 +32,9 @@ class Composition:
         self._boxes = boxes
         self._reserved = reserved
 
+    def offers(self, chat: Chat) -> bool:
+        return any(box.offers(chat) for box in self._boxes)
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
         async with AsyncExitStack() as stack:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import trio
 
+from chatcluster.arguments import load_library
 from chatcluster.mcp_errors import LoginNotFound
 from chatcluster.ports import McpReport, McpServer, McpServers, McpToolReport, PubSub, SignedInAt
 from chatcluster.secrets import Keyring
@@ -20,11 +21,14 @@ THERE_SECONDS_MAX = 5.0
 
 
 class McpTools:
-    """``run`` has to run as long as the replica works. The process that speaks to servers is started beforehand where
-    there is a server: it takes a second. So a replica works on chats when it is ``there``."""
+    """``run`` has to run as long as the replica works. Where there is a server, what takes long is made beforehand: the
+    process that speaks to servers, and what arguments are checked with. So a replica works on chats when it is
+    ``there``, and a call that it takes over waits for neither."""
 
     def __init__(self, servers: McpServers, pubsub: PubSub, keyring: Keyring, *, browsers_url: str) -> None:
         self._link = McpLink()
+        self._needed = trio.Event()
+        self._loaded = trio.Event()
         self._servers = servers
         self.credentials = Credentials(servers, keyring, self._link, browsers_url=browsers_url)
         self._lists = ToolLists(self._link, self.credentials)
@@ -34,6 +38,7 @@ class McpTools:
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._load)
             nursery.start_soon(self._link.run)
             nursery.start_soon(self._lists.run)
             nursery.start_soon(self._directory.run)
@@ -43,11 +48,18 @@ class McpTools:
         with trio.move_on_after(THERE_SECONDS_MAX):
             await self._directory.read()
             if self._directory.has_any:
+                await self._loaded.wait()
                 await self._link.started()
 
     def _warm_up(self) -> None:
         if self._directory.has_any:
             self._link.want()
+            self._needed.set()
+
+    async def _load(self) -> None:
+        await self._needed.wait()
+        await trio.to_thread.run_sync(load_library)
+        self._loaded.set()
 
     @property
     def process_id(self) -> int:

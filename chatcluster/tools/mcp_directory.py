@@ -8,7 +8,7 @@ that is away leaves the copy as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from uuid import UUID
 
 import trio
@@ -60,6 +60,10 @@ class McpDirectory:
         """Whether there is a server that may be called."""
         return any(server.settings.enabled for server in self._by_slug.values())
 
+    def may_have(self, slugs: Collection[str]) -> bool:
+        """Whether a chat that names these slugs may have servers, which ``of_chat`` tells."""
+        return bool(slugs) or not self._is_read.is_set() or bool(self._found(()))
+
     async def of_chat(self, slugs: Iterable[str]) -> tuple[list[McpServer], list[str]]:
         """The servers of a chat that names these slugs, by slug, and those of its slugs that stand for none."""
         with trio.move_on_after(FIRST_READ_SECONDS):
@@ -78,7 +82,7 @@ class McpDirectory:
                 await self._read()
             return self._read_at >= asked_at
 
-    def _found(self, named: set[str]) -> list[McpServer]:
+    def _found(self, named: Collection[str]) -> list[McpServer]:
         return [
             server
             for server in sorted(self._by_slug.values(), key=lambda server: server.slug)

@@ -9,6 +9,8 @@
   (``Refusals``), and for each call what its own met (``Sent``). A call that shares its session with others, with pings
   and with questions must not be taken for one that was not run because something else was refused. Its requests are
   known by the call's ID in their ``_meta``; what cannot be read counts as a request of every call.
+* **How soon:** what was read is acknowledged at once. A server that writes head and body apart, without TCP_NODELAY,
+  sends the second when it has the acknowledgement of the first, which a system puts off by 40 ms.
 * **What is not sent:** the request of a call that is over: what has been said about it has to stay true.
 """
 
@@ -41,6 +43,8 @@ WRITE_SECONDS = 30.0
 CONNECTIONS_MAX = 1000
 KEPT_CONNECTIONS = 50
 KEPT_SECONDS = 30.0
+
+QUICK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 NEVER_SENT = (
     httpx2.ConnectError,
@@ -170,6 +174,35 @@ class _Message(msgspec.Struct, frozen=True):
     params: _Params = _Params()
 
 
+class PromptStream(AsyncNetworkStream):
+    """A connection that acknowledges what it reads at once, where the system can."""
+
+    def __init__(self, stream: AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._socket = stream.get_extra_info("socket")
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._stream.read(max_bytes, timeout)
+        if QUICK is not None:
+            with suppress(OSError):  # the connection is gone: the next use tells
+                self._socket.setsockopt(socket.IPPROTO_TCP, QUICK, 1)  # it lasts until the next sending
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> AsyncNetworkStream:
+        return PromptStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
 class GuardedBackend(AsyncNetworkBackend):
     """Looks names up itself, and connects to what they stand for unless that is forbidden."""
 
@@ -190,7 +223,9 @@ class GuardedBackend(AsyncNetworkBackend):
                 if is_forbidden(address):
                     raise ForbiddenAddress(f"{host} leads to {address}, where nobody may be sent to")
                 try:
-                    return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                    return PromptStream(
+                        await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                    )
                 except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                     failure = error
             raise failure

@@ -2,7 +2,8 @@
 
 A list is remembered per server, revision of its row, and principal (the user, where each user signs in), for
 ``LIST_SECONDS``; it is forgotten when the server says that it changed, or does not know a tool of it. Several turns
-that want a list at once wait for the same look. A look goes on if the turn that began it ends.
+that want a list at once wait for the same look. A look goes on if the turn that began it ends, but for one that a turn
+makes in a session of its own: then whoever waited for it looks anew.
 
 What goes wrong is remembered as well, for ``FAILURE_SECONDS``: a server that is down costs a turn ten seconds now and
 then, and not each turn.
@@ -11,6 +12,8 @@ then, and not each turn.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -20,7 +23,7 @@ from chatcluster import telemetry
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports import McpServer
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
-from chatcluster.tools.mcp_link import McpFailed, McpLink
+from chatcluster.tools.mcp_link import LinkSession, McpFailed, McpLink
 from chatcluster.tools.mcp_wire import ListedTool, Trouble
 
 LIST_SECONDS = 300.0
@@ -51,6 +54,9 @@ class Remembered(NamedTuple):
     until: float
 
 
+Look = Callable[[], Awaitable[ToolList]]
+
+
 class ToolLists:
     """``run`` has to run as long as lists are wanted."""
 
@@ -66,11 +72,19 @@ class ToolLists:
         async with trio.open_nursery() as self._nursery:
             await trio.sleep_forever()
 
-    async def get(self, server: McpServer, user_id: UUID) -> ToolList:
-        """Raises ``McpFailed``."""
+    async def get(
+        self, server: McpServer, user_id: UUID, session: Callable[[], Awaitable[LinkSession]] | None = None
+    ) -> ToolList:
+        """``session`` makes one that the turn needs in any case, so that none is made for the list alone.
+
+        Raises ``McpFailed``.
+        """
         key = key_of(server, user_id)
-        if (known := self._known(key)) is None:
-            await self._look_from_afar(key, server, user_id)
+        while (known := self._known(key)) is None and (ended := self._looks.get(key)) is not None:
+            await ended.wait()
+        if known is None:
+            look = partial(self.look, server, user_id) if session is None else partial(_look_in, session)
+            await self._begin(key, server, look, is_from_afar=session is None)
             known = self._known(key)
         if known is None:
             raise McpFailed(Trouble.TIMEOUT, "it could not be looked at")
@@ -94,41 +108,39 @@ class ToolLists:
         """Connect and list now. Raises ``McpFailed``."""
         await self._link.started()
         with trio.move_on_after(LOOK_SECONDS):
-            return await self._look(server, user_id)
+            session = await self._credentials.session(server, user_id)
+            try:
+                return await _list_of(session)
+            finally:
+                session.close()
         raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
-
-    async def _look(self, server: McpServer, user_id: UUID) -> ToolList:
-        session = await self._credentials.session(server, user_id)
-        try:
-            listed = await session.list_tools()
-            return ToolList(listed.tools, listed.left_out, session.opened.instructions)
-        finally:
-            session.close()
 
     def _known(self, key: Key) -> Remembered | None:
         known = self._remembered.get(key)
         return known if known is not None and known.until > trio.current_time() else None
 
-    async def _look_from_afar(self, key: Key, server: McpServer, user_id: UUID) -> None:
-        """Wait for the look that is under way, or begin one."""
-        if (ended := self._looks.get(key)) is None:
-            if self._nursery is None:
-                return
-            ended = self._looks[key] = trio.Event()
-            self._nursery.start_soon(self._look_and_remember, key, server, user_id)
-        await ended.wait()
+    async def _begin(self, key: Key, server: McpServer, look: Look, *, is_from_afar: bool) -> None:
+        """Look, and return when it is remembered what came of it."""
+        ended = self._looks[key] = trio.Event()
+        if not is_from_afar:
+            await self._look_and_remember(key, server, look)
+        elif self._nursery is not None:
+            self._nursery.start_soon(self._look_and_remember, key, server, look)
+            await ended.wait()
+        else:
+            del self._looks[key]
 
-    async def _look_and_remember(self, key: Key, server: McpServer, user_id: UUID) -> None:
+    async def _look_and_remember(self, key: Key, server: McpServer, look: Look) -> None:
         try:
-            found = await self._found(server, user_id)
+            found = await self._found(server, look)
             self._remember(key, found)
         finally:
             self._looks.pop(key).set()
 
-    async def _found(self, server: McpServer, user_id: UUID) -> ToolList | McpFailed:
+    async def _found(self, server: McpServer, look: Look) -> ToolList | McpFailed:
         try:
             async with self._places:
-                return await self.look(server, user_id)
+                return await look()
         except McpFailed as failure:
             telemetry.event("mcp.list_failed", server=server.slug, trouble=failure.trouble, error=failure.message)
             return failure
@@ -143,6 +155,18 @@ class ToolLists:
         self._remembered.move_to_end(key)
         while len(self._remembered) > LISTS_MAX:
             self._remembered.popitem(last=False)
+
+
+async def _look_in(session: Callable[[], Awaitable[LinkSession]]) -> ToolList:
+    made = await session()
+    with trio.move_on_after(LOOK_SECONDS):
+        return await _list_of(made)
+    raise McpFailed(Trouble.TIMEOUT, f"no list of tools within {LOOK_SECONDS:g} s")
+
+
+async def _list_of(session: LinkSession) -> ToolList:
+    listed = await session.list_tools()
+    return ToolList(listed.tools, listed.left_out, session.opened.instructions)
 
 
 def _seconds_of(found: ToolList | McpFailed) -> float:

@@ -16,10 +16,12 @@ time to drain; so they are ignored here.
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import sys
 
+import anyio.lowlevel
 import httpx2
 import msgspec
 import trio
@@ -196,6 +198,9 @@ async def fetch(request: Fetch) -> Fetched | Failed:
 async def serve(descriptor: int) -> None:
     """Serve the replica at the other end of this socket until it is gone."""
     mcp_http.warm_up()
+    await anyio.lowlevel.checkpoint()  # it loads what it has for trio when it is first used: not in the first session
+    gc.collect()
+    gc.freeze()  # what was imported stays; to look through it takes longer than most calls
     with socket.socket(fileno=descriptor) as peer:
         await Host(trio.SocketStream(trio.socket.from_stdlib_socket(peer))).run()
 

@@ -2,8 +2,8 @@
 
 In a turn: the tools of all servers of the chat are listed, from memory as a rule (``mcp_lists.py``). A server is
 connected to at the first call of one of its tools, or at once where a turn is taken up that has calls without result;
-the session is closed at the turn's end. All of a turn's calls at
-one server go through one session; if that is lost, the next call makes another one.
+there a list that is not remembered comes through the same session. It is closed at the turn's end. All of a turn's
+calls at one server go through one session; if that is lost, the next call makes another one.
 
 The name of a tool is ``slug__name``. One that providers do not take (other characters, more than 64) is changed, with a
 digest of the whole at its end.
@@ -83,10 +83,15 @@ class McpToolbox:
         self.lists = lists
         self.credentials = credentials
 
+    def offers(self, chat: Chat) -> bool:
+        return self.directory.may_have(chat.mcp_servers)
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[McpTurn]:
         async with trio.open_nursery() as nursery:
-            turn = McpTurn(self, chat, nursery)
+            turn = McpTurn(self, chat)
+            if turn.is_taken_up:
+                nursery.start_soon(turn.connect_ahead)
             try:
                 yield turn
             finally:
@@ -95,12 +100,12 @@ class McpToolbox:
 
 
 class McpTurn:
-    """``TurnTools`` of one turn. ``nursery`` is where servers are connected to beforehand."""
+    """``TurnTools`` of one turn. ``is_taken_up``: it began with calls that have no result."""
 
-    def __init__(self, toolbox: McpToolbox, chat: Chat, nursery: trio.Nursery) -> None:
+    def __init__(self, toolbox: McpToolbox, chat: Chat) -> None:
+        self.is_taken_up = chat.open_calls > 0
         self._toolbox = toolbox
         self._chat = chat
-        self._nursery = nursery
         self._found: dict[str, _Found] = {}
         self._sessions: dict[str, LinkSession] = {}
         self._opening: dict[str, trio.Lock] = {}
@@ -116,8 +121,6 @@ class McpTurn:
         async with trio.open_nursery() as nursery:
             for server in servers:
                 nursery.start_soon(self._list, server, lists, notices)
-                if self._chat.open_calls:
-                    self._nursery.start_soon(self._connect_ahead, server)
         self._found = {}
         for server in servers:
             if server.slug in lists:
@@ -131,8 +134,9 @@ class McpTurn:
         return [found.tool for found in self._found.values()]
 
     async def _list(self, server: McpServer, lists: dict[str, ToolList], notices: dict[str, NoticePart]) -> None:
+        session = partial(self._session, server) if self.is_taken_up else None
         try:
-            lists[server.slug] = found = await self._toolbox.lists.get(server, self._chat.owner_id)
+            lists[server.slug] = found = await self._toolbox.lists.get(server, self._chat.owner_id, session)
         except McpFailed as failure:
             notices[server.slug] = self._notice_of(server, failure)
         else:
@@ -251,8 +255,14 @@ class McpTurn:
                     )
             return session
 
+    async def connect_ahead(self) -> None:
+        """Connect to all servers of the chat. If this fails, the call that needs one tries again."""
+        servers, _ = await self._toolbox.directory.of_chat(self._chat.mcp_servers)
+        async with trio.open_nursery() as nursery:
+            for server in servers:
+                nursery.start_soon(self._connect_ahead, server)
+
     async def _connect_ahead(self, server: McpServer) -> None:
-        """The turn was taken up with calls that have no result. If this fails, the call that needs it tries again."""
         with suppress(McpFailed, StoreUnavailable):
             await self._session(server)
 

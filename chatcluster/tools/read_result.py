@@ -48,6 +48,9 @@ class WithReadResult:
         self._inner = inner
         self._store = store
 
+    def offers(self, chat: Chat) -> bool:
+        return self._inner.offers(chat)
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
         async with self._inner.open(chat) as tools:

@@ -38,6 +38,7 @@ AGENT_ATTACHED = (
     "read_file, write_file and edit_files work on its files, execute runs commands in it."
 )
 AGENT_NOT_ATTACHED = "The chat that you work for has no workspace, so there are no files here, and no commands to run."
+SCREEN = "It has a screen: computer shows it and works on it, and what execute begins has its windows there."
 
 
 class _Read(NamedTuple):
@@ -80,7 +81,8 @@ class Surroundings:
         assert row is not None, "a workspace is looked up before it is asked"
         with trio.move_on_after(READ_SECONDS_MAX):
             try:
-                text = rendered(await link.look(lambda place: place.instructions()))
+                answer = await link.look(lambda place: place.instructions())
+                text = rendered(answer, has_screen=row.settings.desktop)
             except Refused:
                 pass
             else:
@@ -97,9 +99,9 @@ class Surroundings:
             self._bytes -= len(dropped.text)
 
 
-def rendered(answer: InstructionsAnswer) -> str:
+def rendered(answer: InstructionsAnswer, *, has_screen: bool = False) -> str:
     place = f"It runs {answer.os}. Home is {answer.home}; commands and relative paths start in {answer.directory}."
-    return "\n\n".join((place, *map(_file, answer.files)))
+    return "\n\n".join((f"{place} {SCREEN}" if has_screen else place, *map(_file, answer.files)))
 
 
 def _file(file: InstructionFile) -> str:

@@ -9,7 +9,17 @@ from chatcluster.ports import Effect, Tool
 from chatcluster.tools.workspace_commands import TIMEOUT_SECONDS_MAX, WAIT_SECONDS_MAX
 from chatcluster.tools.workspace_files import PIECE_BYTES
 from chatcluster.tools.workspace_life import SECONDS_MAX
+from chatcluster.workspace_wire import (
+    ACTIONS,
+    BUTTONS,
+    DIRECTIONS,
+    NOTCHES_MAX,
+    PAUSE_SECONDS_MAX,
+    TYPED_CHARACTERS_MAX,
+)
 
+TYPING_SECONDS_MAX = 300.0
+"""Of the longest text there may be, of characters that no key has."""
 SLACK_SECONDS = 60.0
 """Between the longest that a tool takes by itself and its being stopped."""
 _TEXT = {"type": "string"}
@@ -188,5 +198,42 @@ WORKING = (
 )
 """For every chat."""
 
-CHANGES_FILES = ("write_file", "edit_files", "execute", "process_output", "create_workspace", "start_workspace")
+_PLACE = {"type": "integer", "minimum": 0}
+
+ON_SCREEN = (
+    _tool(
+        "computer",
+        "Does one thing on the screen of the workspace, as a person at it would, and shows the screen as it is then. "
+        "Begin with screenshot. x and y are pixels of the picture, from its upper left corner. Before you type, click "
+        "what you type into. Programs with windows, such as chromium, are begun with execute, in the background.",
+        Effect.TRACKED,
+        ["action"],
+        TYPING_SECONDS_MAX,
+        action={"type": "string", "enum": list(ACTIONS)},
+        x={**_PLACE, "description": "For click, double_click, move and scroll; where a drag begins"},
+        y={**_PLACE, "description": "With x"},
+        to_x={**_PLACE, "description": "Where a drag ends"},
+        to_y={**_PLACE, "description": "With to_x"},
+        button={"type": "string", "enum": list(BUTTONS), "description": "Default left"},
+        direction={"type": "string", "enum": list(DIRECTIONS), "description": "Of scroll; default down"},
+        amount={"type": "integer", "minimum": 1, "maximum": NOTCHES_MAX, "description": "Of scroll; default 3 notches"},
+        text={
+            **_TEXT,
+            "maxLength": TYPED_CHARACTERS_MAX,
+            "description": "For type: what to type. For key: a key, such as Return or Tab, or several held together, "
+            "such as ctrl+l",
+        },
+        seconds={
+            "type": "number",
+            "minimum": 0,
+            "maximum": PAUSE_SECONDS_MAX,
+            "description": "How long to wait; default 1",
+        },
+    ),
+)
+"""For every chat whose workspace has a screen."""
+
+CHANGES_FILES = (
+    *("write_file", "edit_files", "execute", "process_output", "create_workspace", "start_workspace", "computer"),
+)
 """Tools after which the files of the workspace may be others than before."""

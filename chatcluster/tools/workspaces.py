@@ -1,6 +1,7 @@
 """The toolbox of workspaces: files, commands and processes on a machine of the chat's own (start here).
 
-``workspace_list.py`` has the tools, ``workspace_life``, ``workspace_files`` and ``workspace_commands`` run them, over
+``workspace_list.py`` has the tools, ``workspace_life``, ``workspace_files``, ``workspace_commands`` and
+``workspace_screen`` run them, over
 ``workspace_link``, the way to the agent, and ``workspace_calls``, the calls in its ledger. What the model is told of
 the place is in ``workspace_context``.
 
@@ -23,14 +24,15 @@ import trio
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Chat, Store, Tell, Tool, ToolCall, ToolResult, TurnTools
-from chatcluster.ports.workspaces import Workspaces
+from chatcluster.ports.workspaces import Template, Workspaces
 from chatcluster.tools.workspace_calls import WorkspaceCalls
 from chatcluster.tools.workspace_commands import CommandTools
 from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_files import FileTools
 from chatcluster.tools.workspace_life import LifeTools
 from chatcluster.tools.workspace_link import Directory, Link, Refused, Touched, nobody_looks
-from chatcluster.tools.workspace_list import CHANGES_FILES, PROVISIONING, WORKING
+from chatcluster.tools.workspace_list import CHANGES_FILES, ON_SCREEN, PROVISIONING, WORKING
+from chatcluster.tools.workspace_screen import ScreenTools, has_screen
 
 TEMPLATES_SECONDS = 2.0
 
@@ -53,32 +55,40 @@ class WorkspaceTools:
         self._per_user_max = per_user_max
         self._touched = touched
         self._surroundings = Surroundings()
-        self._has_templates = False
+        self._templates: tuple[Template, ...] = ()
         self._looked_at = -math.inf
         self._looking = trio.Lock()
 
     def __repr__(self) -> str:
-        return f"<WorkspaceTools has_templates={self._has_templates}>"
+        return f"<WorkspaceTools has_templates={bool(self._templates)}>"
+
+    def offers(self, chat: Chat) -> bool:  # noqa: ARG002
+        """Also where it is time to look for templates."""
+        return bool(self._templates) or self._is_due
+
+    @property
+    def _is_due(self) -> bool:
+        return trio.current_time() - self._looked_at >= TEMPLATES_SECONDS
 
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
         link = Link(chat, self._rows, self._directory, self._touched)
         calls = WorkspaceCalls(link, self._store)
         life = LifeTools(link, self._surroundings, self._per_user_max)
-        runs = _runs(life, FileTools(link, calls), CommandTools(link, calls))
+        runs = _runs(life, FileTools(link, calls), CommandTools(link, calls), ScreenTools(calls))
         yield _WorkspaceTools(self, link, runs)
 
-    async def are_offered(self) -> bool:
-        """Whether there is a template."""
+    async def templates(self) -> tuple[Template, ...]:
+        """What workspaces can be made of."""
         async with self._looking:
-            if trio.current_time() - self._looked_at >= TEMPLATES_SECONDS:
+            if self._is_due:
                 try:
                     templates = await self._rows.templates()
                 except StoreUnavailable:
-                    return self._has_templates
-                self._has_templates = any(not template.settings.deprecated for template in templates)
+                    return self._templates
+                self._templates = tuple(template for template in templates if not template.settings.deprecated)
                 self._looked_at = trio.current_time()
-        return self._has_templates
+        return self._templates
 
     async def told(self, link: Link) -> str:
         return await self._surroundings.told(link)
@@ -87,7 +97,7 @@ class WorkspaceTools:
 Run = Callable[[ToolCall, Tell], Awaitable[ToolResult]]
 
 
-def _runs(life: LifeTools, files: FileTools, commands: CommandTools) -> dict[str, Run]:
+def _runs(life: LifeTools, files: FileTools, commands: CommandTools, screen: ScreenTools) -> dict[str, Run]:
     return {
         run.__name__: run
         for run in (
@@ -103,6 +113,7 @@ def _runs(life: LifeTools, files: FileTools, commands: CommandTools) -> dict[str
             commands.process_output,
             commands.process_list,
             commands.process_signal,
+            screen.computer,
         )
     }
 
@@ -118,10 +129,12 @@ class _WorkspaceTools:
         self._runs = runs
 
     async def tools(self) -> Sequence[Tool]:
-        if not await self._toolbox.are_offered():
+        templates = await self._toolbox.templates()
+        if not templates:
             return ()
         self.surroundings = (await self._toolbox.told(self._link),)
-        return WORKING if self._link.chat.depth else (*PROVISIONING, *WORKING)
+        screen = ON_SCREEN if has_screen(self._link.row, templates) else ()
+        return (*WORKING, *screen) if self._link.chat.depth else (*PROVISIONING, *WORKING, *screen)
 
     async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         try:

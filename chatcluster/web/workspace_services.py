@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from chatcluster.ports.workspaces import WorkspaceHosts, Workspaces
 from chatcluster.workspace_changes import Directory, WorkspaceChanges
+from chatcluster.workspace_screens import WorkspaceScreens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,3 +15,4 @@ class WorkspaceServices:
     hosts: WorkspaceHosts
     directory: Directory
     changes: WorkspaceChanges
+    screens: WorkspaceScreens

@@ -41,6 +41,7 @@ from chatcluster.workspace_wire import (
     ProcessAnswer,
     ProcessList,
     Refusal,
+    Screen,
     SignalRequest,
 )
 
@@ -112,6 +113,9 @@ class AgentClient:
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer:
         return await self._ask("GET", f"/diff?{_query(base=base, directory=directory)}", DiffAnswer)
+
+    async def screen(self) -> Screen:
+        return await self._ask("GET", "/screen", Screen)
 
     async def status(self) -> AgentStatus:
         return await self._ask("GET", "/status", AgentStatus)

@@ -18,9 +18,7 @@ PROCESSOR_WEIGHT = 25
 """Of 100: what works in a sandbox gives way to the replicas of its machine."""
 
 MEMORY_MISSING = "memory is not bounded: no memory control group can be made here"
-PROCESSES_MISSING = (
-    "processes are bounded for each user and not for each workspace: no pids control group can be made here"
-)
+PROCESSES_MISSING = "processes are bounded by a limit of the user's: no pids control group can be made here"
 
 
 @dataclass(frozen=True)

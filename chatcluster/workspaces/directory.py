@@ -30,6 +30,7 @@ from chatcluster.workspace_wire import (
     FileAnswer,
     InstructionsAnswer,
     ProcessAnswer,
+    Screen,
 )
 from chatcluster.workspaces.agent_client import over_tcp
 from chatcluster.workspaces.host.forward import NOT_RUNNING
@@ -128,6 +129,9 @@ class _Followed:
 
     async def diff(self, *, base: str = "", directory: str = "") -> DiffAnswer:
         return await self._ask(lambda agent: agent.diff(base=base, directory=directory))
+
+    async def screen(self) -> Screen:
+        return await self._ask(lambda agent: agent.screen())
 
     async def status(self) -> AgentStatus:
         return await self._ask(lambda agent: agent.status())

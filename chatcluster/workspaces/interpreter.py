@@ -24,7 +24,10 @@ PACKAGES = ("trio", "h11", "msgspec", "attr", "attrs", "outcome", "sortedcontain
 OWN = ("__init__.py", "workspace_wire.py", "workspaces")
 PROBE_SECONDS = 10.0
 
-_PROGRAM = f"import sys; sys.path.insert(0, {LIBRARY!r}); from chatcluster.workspaces.agent.program import main; main()"
+_PROGRAM = (
+    f"import gc, sys; gc.disable(); sys.path.insert(0, {LIBRARY!r});"  # nothing that is imported is garbage
+    " from chatcluster.workspaces.agent.program import main; gc.freeze(); gc.enable(); main()"
+)
 _NEEDED = "import ctypes, resource, sqlite3, ssl"
 
 

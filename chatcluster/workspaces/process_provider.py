@@ -205,13 +205,15 @@ class ProcessProvider:
         sandbox = self._sandboxes.get(workspace_id)
         if sandbox is None:
             return
-        with trio.move_on_after(STOP_SECONDS), suppress(WorkspaceUnreachable):
-            await over_unix(self.socket_path(workspace_id)).stop()
+        with trio.move_on_after(STOP_SECONDS):
+            with suppress(WorkspaceUnreachable):  # it may be gone before it has answered
+                await over_unix(self.socket_path(workspace_id)).stop()
             await _wait(sandbox.process)
         if sandbox.process.poll() is None:
             sandbox.process.kill()
             with trio.CancelScope(shield=True):
                 await _wait(sandbox.process)
+            sandbox.process.wait()
         self._forget(workspace_id)
 
     def _look(self) -> None:

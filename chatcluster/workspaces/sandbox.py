@@ -31,6 +31,9 @@ USER_ID = 1000
 """Inside."""
 SHARED_MEMORY_BYTES = 256 << 20
 RUN_BYTES = 16 << 20
+DISPLAY = ":1"
+BROWSER_FLAGS = "--no-sandbox --no-first-run --disable-gpu --disable-dev-shm-usage --test-type"
+"""Of Debian's Chromium. A browser's own sandbox takes what is taken away here; this one is around it."""
 PROBE_SECONDS = 10.0
 
 INSTALL = "workspaces need bubblewrap 0.8 or newer (on Debian: apt-get install bubblewrap)"
@@ -48,7 +51,7 @@ _ETC = (
     *("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl/certs", "ssl/openssl.cnf", "ca-certificates"),
     *("os-release", "debian_version", "localtime", "timezone", "mime.types", "magic", "services", "protocols"),
     *("bash.bashrc", "profile", "inputrc", "terminfo", "locale.alias", "perl", "fonts", "xdg", "X11", "chromium"),
-    *("chromium.d", "java", "gai.conf"),
+    *("java", "gai.conf"),
 )
 """Of the system's: what programs want, and nothing that tells of its people or its secrets."""
 _PATH = f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -108,18 +111,20 @@ def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> l
         f"--processes-max={spec.limits.processes_max}",
         f"--open-files-max={spec.limits.open_files_max}",
         f"--file-bytes-max={spec.limits.disk_bytes}",
+        *([f"--screen={spec.screen[0]}x{spec.screen[1]}"] if spec.desktop else []),
     ]
 
 
 def write_etc(place: Place) -> None:
     """The files of ``/etc`` that name people and machines: there is one of each. Raises ``OSError``."""
-    place.etc.mkdir(exist_ok=True)
+    (place.etc / "chromium.d").mkdir(parents=True, exist_ok=True)
     files = {
         "passwd": f"user:x:{USER_ID}:{USER_ID}:user:{HOME}:/bin/bash\n",
         "group": f"user:x:{USER_ID}:\n",
         "hosts": "127.0.0.1 localhost workspace\n::1 localhost\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
         "resolv.conf": "",
+        "chromium.d/flags": f"CHROMIUM_FLAGS={BROWSER_FLAGS!r}\n",
     }
     for name, content in files.items():
         (place.etc / name).write_text(content)
@@ -153,7 +158,7 @@ def _own(spec: WorkspaceSpec, place: Place) -> Iterator[str]:
         yield from ("--size", str(size), "--tmpfs", directory)
     yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--ro-bind-try", "/var/cache/fontconfig")
     yield "/var/cache/fontconfig"
-    for name in ("passwd", "group", "hosts", "nsswitch.conf", "resolv.conf"):
+    for name in ("passwd", "group", "hosts", "nsswitch.conf", "resolv.conf", "chromium.d"):
         yield from ("--ro-bind", str(place.etc / name), f"/etc/{name}")
     yield from ("--bind", str(place.home), HOME, "--bind", str(place.work), WORK, "--bind", str(place.state), STATE)
     yield from ("--args", "9")  # of launch.sh, which can look into the work
@@ -162,5 +167,6 @@ def _own(spec: WorkspaceSpec, place: Place) -> Iterator[str]:
 
 def _environment(spec: WorkspaceSpec) -> Iterator[str]:
     values = {"PATH": _PATH, "HOME": HOME, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash", "LANG": "C.UTF-8"}
-    for name, value in {**values, "TERM": "dumb", "TMPDIR": "/tmp", **spec.environment}.items():
+    desktop = {"DISPLAY": DISPLAY} if spec.desktop else {}
+    for name, value in {**values, "TERM": "dumb", "TMPDIR": "/tmp", **desktop, **spec.environment}.items():
         yield from ("--setenv", name, value)

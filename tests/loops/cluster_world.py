@@ -79,7 +79,7 @@ from loops.reader import Reader, View
 from loops.scripted_model import Call, ScriptedModel
 from loops.scripted_tools import ScriptedTools
 
-SWEEPS = frozenset({"expire_actions", "due_orders", "due_reports"})
+SWEEPS = frozenset({"expire_actions", "undone"})
 """What each replica asks every second, whatever else there is to do."""
 
 OWNER = UUID(int=100)

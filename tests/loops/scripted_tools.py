@@ -77,10 +77,15 @@ class ScriptedTools:
         self.surroundings: Sequence[str] = ()
         self.effects: Counter[str] = Counter()
         self.runs: list[Run] = []
+        self.offers_any = True
+        """If not, no chat has tools here, and that is said before it is opened."""
         self.asked = 0
         self.opened = 0
         self.closed = 0
         self._arrivals, self._arrived = trio.open_memory_channel[Run](inf)
+
+    def offers(self, chat: Chat) -> bool:
+        return self.offers_any
 
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[ScriptedTools]:

@@ -54,6 +54,24 @@ async def test_without_tools_the_model_is_told_of_none(world: World) -> None:
     assert (await world.model.next_call()).request.tools == ()
 
 
+async def test_a_chat_without_tools_opens_no_toolbox_and_the_next_turn_asks_anew(world: World) -> None:
+    """A plain turn pays for no tools. A call that its model makes up is refused like any other."""
+    a = await world.replica()
+    world.tools.offered, world.tools.offers_any = [tool("look")], False
+    chat = await a.create("hello")
+    call = await world.model.next_call()
+    assert call.request.tools == ()
+    call.ask_for_tool("c1", "look")
+    call.finish("tool_calls")
+    call = await world.model.next_call()
+    assert "There is no tool 'look'" in chat.results["c1"]
+    assert (world.tools.opened, world.tools.asked) == (0, 0)
+    world.tools.offers_any = True
+    await a.send(chat, "now?")
+    call.answer("Not yet.")
+    assert [spec.name for spec in (await world.model.next_call()).request.tools] == ["read_result", "look"]
+
+
 @pytest.mark.parametrize("reads_at", ["a", "b"])
 async def test_a_call_is_shown_from_its_first_character_to_its_result(world: World, reads_at: str) -> None:
     """P3: begin, arguments, progress, result, on every replica; the messages take their place."""

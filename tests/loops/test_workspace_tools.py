@@ -20,14 +20,8 @@ from chatcluster.tool_results import SHOWN_BYTES_MAX, taken
 from chatcluster.tools.workspace_commands import ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
 from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, Refused
 from chatcluster.tools.workspaces import TEMPLATES_SECONDS
-from loops.workspace_fakes import FakeAgent, Script, template
+from loops.workspace_fakes import PICTURE, FakeAgent, Script, template
 from loops.workspace_turns import Place, agents_md
-
-PNG = (
-    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\rIDATx"
-    b"\x9cc\xf8\xcf\xc0\x00\x00\x03\x01\x01\x00\xc9\xfe\x92\xef\x00\x00\x00\x00IEND\xaeB`\x82"
-)
-
 
 # --- which tools ------------------------------------------------------------------------------
 
@@ -324,7 +318,7 @@ async def test_a_long_file_is_read_by_pieces_that_join_to_the_whole() -> None:
 
 async def test_an_image_is_given_as_one_and_other_bytes_are_not_shown() -> None:
     place = Place()
-    place.agent.files |= {"a.png": PNG, "a.bin": b"\0\1\2"}
+    place.agent.files |= {"a.png": PICTURE, "a.bin": b"\0\1\2"}
     async with place.turn() as turn:
         told = await turn.run("read_file", path="a.png")
         assert told["mime_type"] == "image/png"
@@ -426,7 +420,7 @@ async def test_while_postgres_is_away_a_tool_is_an_error_result_and_the_list_sta
         told = await turn.run("execute", command="make")
     assert told.is_error
     assert "cannot be looked up right now" in told.text
-    assert await place.toolbox.are_offered(), "what was known stands"
+    assert await place.toolbox.templates(), "what was known stands"
 
 
 async def test_who_works_in_it_keeps_it_running() -> None:

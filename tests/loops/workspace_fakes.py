@@ -6,6 +6,7 @@ stale, and a foreground call that takes too long goes on in the background.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from math import inf
 from typing import Any, NamedTuple
@@ -43,9 +44,15 @@ from chatcluster.workspace_wire import (
     InstructionsAnswer,
     Kind,
     ProcessAnswer,
+    Screen,
 )
 
 CHUNK_BYTES = 256 << 10
+PICTURE = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\rIDATx"
+    b"\x9cc\xf8\xcf\xc0\x00\x00\x03\x01\x01\x00\xc9\xfe\x92\xef\x00\x00\x00\x00IEND\xaeB`\x82"
+)
+PICTURE_SAYS = {"mime_type": "image/png", "width": 1280, "height": 800}
 
 
 class Script(NamedTuple):
@@ -128,6 +135,9 @@ class FakeAgent(Workspace):
         self.git_takes = 0.0
         self.bases: list[str] = []
         """What its git was asked to compare with."""
+        self.screens = [PICTURE]
+        """What is on its screen, each time that somebody looks; the last one stays."""
+        self.looks = 0
         self.forgets: set[str] = set()
         """Commits that are gone."""
 
@@ -150,7 +160,8 @@ class FakeAgent(Workspace):
         self._fence(request.chat_id, request.epoch)
         put = self.calls.get(call_id)
         if put is None:
-            script = self.scripts.get(str(request.input.get("command")), Script())
+            asked_for = request.input.get("command") or request.input.get("action")
+            script = self.scripts.get(str(asked_for), Script())
             put = self.calls[call_id] = Put(call_id, request, script)
             self._carry_out(put)
         elif put.request.digest != request.digest:
@@ -178,6 +189,10 @@ class FakeAgent(Workspace):
                 put.error = "not_running: there is no such process"
             else:
                 target.killed_at = trio.current_time()
+        elif put.request.kind is Kind.DESKTOP:
+            if asked.get("x", 0) >= 1280:
+                put.error = "invalid_request: x and y are within the screenshot, which is 1280 by 800"
+            put.result = {"screenshot_base64": b64encode(PICTURE).decode(), **PICTURE_SAYS}
 
     async def call(self, call_id: str, *, offset: int = 0, wait_seconds: float = 0) -> CallAnswer:
         await self._reached()
@@ -247,6 +262,14 @@ class FakeAgent(Workspace):
             raise WorkspaceRefused("diff_failed", "no such commit")
         await trio.sleep(self.git_takes)
         return self.git_says
+
+    async def screen(self) -> Screen:
+        await self._reached()
+        self.looks += 1
+        if not self.screens:
+            raise WorkspaceRefused("no_desktop", "this workspace has no desktop")
+        picture = self.screens.pop(0) if len(self.screens) > 1 else self.screens[0]
+        return Screen(screenshot=picture, mime_type="image/png", width=1280, height=800)
 
     async def status(self) -> AgentStatus:
         await self._reached()

@@ -47,6 +47,10 @@ EPILOG = (
 From garbage to greedy each harms one chat, user, row, connection or clock. Bystanders, who have nothing to do with it,
 hold turns all the time: the worst that one of them waited is told for each fault, and more than 2 s is a violation.
 What a failover loses of the last moments before it is counted apart, as lost_by_failover.
+
+In the end what was booked (usage_events) is held against what the simulated model counted itself, answer by answer.
+What an attempt cost whose usage never came is unknown: such attempts are counted. Not with a failover, which takes
+back what was booked, and not where the model, or the database, is given.
 """
 )
 SPAN = (click.FloatRange(0), click.FloatRange(0))
@@ -60,6 +64,13 @@ SPAN = (click.FloatRange(0), click.FloatRange(0))
 @click.option("--minutes", type=click.FloatRange(0), help="How long there are faults")
 @click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: all, none, {','.join(FAULTS)}")
 @click.option("--tools", is_flag=True, help="Have the model call tools: counting, slow and dying MCP servers")
+@click.option(
+    "--failing",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of messages whose first answer breaks off",
+)
 @click.option("--workspaces", is_flag=True, help="Nothing but commands in workspaces, whose owners are killed")
 @click.option("--rolling", is_flag=True, help="Instead of faults: restart (TERM) each replica, one after the other")
 @click.option("--beside", metavar="COMMIT", help="Half of the replicas are of this commit, behind --proxy")
@@ -118,7 +129,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     scripts/chaos --faults all --minutes 30
     scripts/chaos --faults garbage,lock,freeze-connection,clock,huge,greedy --minutes 10
     scripts/chaos --faults none --busy 2 --replicas 6 --minutes 10
-    scripts/chaos --tools --kills 300
+    scripts/chaos --tools --failing 0.1 --kills 300
     scripts/chaos --workspaces --chats 4 --kills 100
     scripts/chaos --rolling --chats 50
     scripts/chaos --rolling --chats 50 --proxy haproxy
@@ -183,7 +194,8 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         log = directory / time.strftime("chatcluster-chaos-%Y%m%d-%H%M%S.jsonl")
     if not os.access(log.parent, os.W_OK):
         raise ValueError(f"--log: nothing can be written to {log.parent}")
-    return Options(faults=kinds, predictable=predictable, log=log, **values)
+    money = predictable and not (values["url"] or values["workspaces"] or FAILOVER in kinds)
+    return Options(faults=kinds, predictable=predictable, log=log, money=money, **values)
 
 
 def _kinds(faults: str, possible: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ of the model gives: the acknowledgement of the message, the first token, the gap
 What is beyond that is a **delay**. A fault is charged with the delays that overlap it, but for
 
 * those of a bystander whose owner, or whose reader's replica, is the very one that the fault hits: these have the
-  bounds of a takeover; or where connections of a replica froze, a bound of their own (``FROZEN_SECONDS_MAX``);
+  bounds of a takeover; or where connections of a replica froze, a bound of their own (``FROZEN_SECONDS_MAX``), if
+  no other fault hits them meanwhile;
 * those that overlap a fault of a server, which hits everybody: these have the bounds of that server's return.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import trio
@@ -33,6 +34,7 @@ TOKENS_PER_SECOND = 20.0
 PAUSE_SECONDS = (0.1, 0.5)
 DELAY_SECONDS_MAX = 2.0
 """What the promise allows."""
+FROZEN = "freeze-connection"
 FROZEN_SECONDS_MAX = 3.0
 """Through a replica whose connections froze: 2 s, and what waited for them."""
 NOTED_SECONDS = 0.05
@@ -239,7 +241,8 @@ def violations(faults: Sequence[Fault], delays: Iterable[Delay]) -> Iterable[Vio
             kinds = ", ".join(sorted({fault.kind for fault in charged}))
             detail = f"a bystander of {kinds} waited {delay.seconds:.2f} s longer than it should for {delay.what}"
             yield Violation(Kind.BYSTANDER, delay.chat, detail, delay.began)
-        if delay.seconds > FROZEN_SECONDS_MAX and any(_is_frozen(delay, it) for it in charged):
+        is_frozen = any(_is_frozen(delay, it) for it in charged)
+        if delay.seconds > FROZEN_SECONDS_MAX and is_frozen and not _excused(delay, _others(faults)):
             detail = f"through a replica whose connections froze, {delay.what} took {delay.seconds:.2f} s too long"
             yield Violation(Kind.LATE, delay.chat, detail, delay.began)
 
@@ -251,8 +254,13 @@ def _excused(delay: Delay, faults: Iterable[Fault]) -> bool:
     )
 
 
+def _others(faults: Iterable[Fault]) -> Iterator[Fault]:
+    """Those with bounds of their own, which a delay has where both came together."""
+    return (fault for fault in faults if fault.kind != FROZEN)
+
+
 def _is_frozen(delay: Delay, fault: Fault) -> bool:
-    return fault.kind == "freeze-connection" and fault.worker_id in delay.workers
+    return fault.kind == FROZEN and fault.worker_id in delay.workers
 
 
 def _overlaps(delay: Delay, fault: Fault, aftermath_seconds: float) -> bool:

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import trio
 
 from chaos.faults import NEEDS
 from chaos.journal import Journal
+from chaos.model import OwnModel, open_model
 from chaos.options import Options
 from chaos.servers import Servers, open_servers
 from chaos.vitals import LOOP_WATCH
@@ -32,7 +33,7 @@ STOP_SECONDS_MAX = 30.0
 class Cluster(NamedTuple):
     """Where it is. ``logs`` is the directory of the replicas' logs, ``journal`` those and their supervisor's; None
     where we cannot read them. ``servers`` are those that we can stop. ``tools`` is where servers of
-    tools keep their logs, if there are to be any."""
+    tools keep their logs, if there are to be any; ``ledger`` what its model's server noted, if that is ours."""
 
     url: str
     token: str
@@ -40,6 +41,7 @@ class Cluster(NamedTuple):
     journal: Journal | None
     servers: Servers | None
     tools: Path | None = None
+    ledger: Path | None = None
 
 
 @asynccontextmanager
@@ -55,9 +57,10 @@ async def open_cluster(options: Options) -> AsyncIterator[Cluster]:
     try:
         async with (
             open_servers(data_dir, options.replicas, options.faults, options.up_arguments) as servers,
-            _own_cluster(options, data_dir, servers) as cluster,
+            open_model(data_dir, options.up_arguments) if options.money else nullcontext(OwnModel()) as model,
+            _own_cluster(options, data_dir, servers, model.arguments) as cluster,
         ):
-            yield cluster._replace(tools=data_dir) if options.tools else cluster
+            yield cluster._replace(tools=data_dir if options.tools else None, ledger=model.ledger)
     finally:
         if not options.keep:
             shutil.rmtree(data_dir, ignore_errors=True)
@@ -71,13 +74,15 @@ def _make_data_dir() -> Path:
 
 
 @asynccontextmanager
-async def _own_cluster(options: Options, data_dir: Path, servers: Servers) -> AsyncIterator[Cluster]:
+async def _own_cluster(
+    options: Options, data_dir: Path, servers: Servers, model: Sequence[str]
+) -> AsyncIterator[Cluster]:
     if foreign := [kind for kind in options.faults if any(servers.of(name) is None for name in NEEDS.get(kind, ()))]:
         raise RuntimeError(f"{', '.join(foreign)}: that server was given and is not ours to hurt")
     log = data_dir / "up.log"
     arguments = ["up", "--port", "0", "--replicas", str(options.replicas - options.others), "--data-dir", str(data_dir)]
     arguments += ["--drain-seconds", f"{options.drain_seconds:g}"]
-    arguments += ["--drain-notice-seconds", f"{options.drain_notice_seconds:g}", *options.up_arguments]
+    arguments += ["--drain-notice-seconds", f"{options.drain_notice_seconds:g}", *model, *options.up_arguments]
     process = child.spawn(
         [sys.executable, "-m", "chatcluster", *arguments],
         log=log,

@@ -36,6 +36,10 @@ class Options:
     drain_seconds: float = 5.0
     tools: bool = False
     """The model calls tools of real servers."""
+    money: bool = False
+    """Hold what the cluster booked against what its model counted."""
+    failing: float = 0.0
+    """The share of messages whose first answer breaks off."""
     workspaces: bool = False
     """Nothing but commands in workspaces, whose owners are killed in mid-command."""
     rolling: bool = False

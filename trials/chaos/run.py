@@ -18,6 +18,7 @@ from chaos.cluster import Cluster
 from chaos.fleet import Fleet
 from chaos.injector import Injector
 from chaos.journal import false_takeovers
+from chaos.money import Money
 from chaos.options import Options, parse_mix
 from chaos.phases import phases
 from chaos.reader import Reader
@@ -63,6 +64,7 @@ class Run:
         )
         self._mix = parse_mix(options.mix, OPERATIONS)
         self._tools = None if cluster.tools is None else Tools(cluster.tools, self._checker.report)
+        self._money = None if cluster.ledger is None else Money(cluster.ledger, self._checker.report)
         self._ending = trio.Event()
         self._vitals = Vitals()
         self._talks: dict[int, Talk] = {}
@@ -89,6 +91,7 @@ class Run:
                 background.start_soon(self._vitals.watch, lambda: [replica.url for replica in self._fleet.replicas])
                 await self._talk_and_break()
                 background.cancel_scope.cancel()
+            await self._judge_money()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
                 if self._victim_chats is not None:
@@ -179,6 +182,12 @@ class Run:
         for violation in violations(self._checker.faults, self._injector.bystanders.delays):
             self._checker.report(violation)
 
+    async def _judge_money(self) -> None:
+        servers = self._cluster.servers
+        if self._money is not None and servers is not None and servers.postgres is not None:
+            self._say("holding what was booked against what the model counted")
+            await self._money.judge(servers.database_url)
+
     def _summary(self) -> dict[str, Any]:
         injector = self._injector
         return summarize(
@@ -209,6 +218,7 @@ class Run:
             own_pause_seconds_max=round(self._pause_seconds_max, 4),
             record=str(self._record.path),
             vitals=self._vitals,
+            **({} if self._money is None else self._money.summary()),
             **({} if self._tools is None else self._tools.summary(self._checker.faults, self._monotonic_offset)),
         )
 

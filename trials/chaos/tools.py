@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -23,6 +22,7 @@ from checker import Fault, Kind, Violation
 
 from chaos.api import Api, Json
 from chaos.families import Families
+from chaos.model import free_port
 from chaos.summary import spread
 from chatcluster.agents import NAMES as AGENT_TOOLS
 
@@ -60,7 +60,7 @@ class Tools:
         self.families = Families(report)
         self._directory = directory
         self._report = report
-        self._ports = {kind: _free_port() for kind in KINDS}
+        self._ports = {kind: free_port() for kind in KINDS}
         self._approvals: Counter[str] = Counter()
         """Of each call, also those of which nobody heard whether they were taken."""
         self._approved: set[str] = set()
@@ -200,9 +200,3 @@ def orders(draw: random.Random) -> str:
         return ""
     names = [draw.choice(CALLABLE) for _ in range(draw.randint(1, CALLS_MAX))]
     return "".join(f" [[call={name} {{}}]]" for name in names)
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

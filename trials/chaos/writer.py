@@ -169,8 +169,14 @@ class Writer:
             called, steps = family_orders(self._draw, word), 3
         words = f"word={word} tokens={tokens} tps={options.tokens_per_second:g}"
         expected = expected_text(f"[[{words}]]") if options.predictable else None
-        text = f"Question {word} [[{words}{f' step={steps}' if called else ''}]]{called}"
+        text = f"Question {word} [[{words}{f' step={steps}' if called else ''}]]{called}{self._failure(tokens)}"
         return text, expected
+
+    def _failure(self, tokens: int) -> str:
+        """A block that has the answer break off, the first time; often none."""
+        if not self._options.failing or self._draw.random() >= self._options.failing:
+            return ""
+        return f" [[cut_after={self._draw.randint(1, max(1, tokens))} times=1]]"
 
     def _wrote(
         self,

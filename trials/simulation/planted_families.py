@@ -21,12 +21,7 @@ async def _nothing(*_: Any) -> int:
 
 def unreported() -> list[Patch]:
     """An agent comes to rest, and nobody tells who waits for it."""
-    return [(families, "report", _nothing), (MemoryFamilies, "due_reports", _none_due)]
-
-
-async def _none_due(*_: Any, **__: Any) -> tuple[()]:
-    await trio.lowlevel.checkpoint()
-    return ()
+    return [(families, "report", _nothing), (MemoryFamilies, "_due_reports", lambda _: [])]
 
 
 def forgotten_orders() -> list[Patch]:

@@ -75,6 +75,9 @@ class Toolbox:
         self._worker = worker
         self._kill_caller = kill_caller
 
+    def offers(self, chat: Chat) -> bool:
+        return bool(self._offered)
+
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[_ChatTools]:
         yield _ChatTools(self, chat)

@@ -43,6 +43,10 @@ class Answer:
         if script.mode == "silent" and script.calls and not question.may_call:
             script = replace(script, mode="words")
         self.id = uuid4().hex
+        self.number = 0
+        """In the ledger, if there is one: told as the tokens that were read from the cache."""
+        self.sent = 0
+        """So many of its tokens were."""
         self.script = script
         self.question = question
         text_count, text = script.text(question.prompt, question.results, _repeated(script, question))

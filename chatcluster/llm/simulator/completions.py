@@ -174,10 +174,12 @@ class Rendered:
 
     def _usage(self) -> dict[str, Any]:
         asked, answered = self._answer.question.words, self._answer.count
+        number = self._answer.number
         return {
             "prompt_tokens": asked,
             "completion_tokens": answered,
             "total_tokens": asked + answered,
+            **({"prompt_tokens_details": {"cached_tokens": number}} if number else {}),
             "completion_tokens_details": {"reasoning_tokens": self._answer.reasoning_count},
         }
 

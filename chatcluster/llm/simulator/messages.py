@@ -92,7 +92,7 @@ class Rendered:
         self._script = answer.script
 
     def prelude(self) -> bytes:
-        usage = {"input_tokens": self._answer.question.words, "output_tokens": 1}
+        usage = self._asked | {"output_tokens": 1}
         message = {**self._message([]), "stop_reason": None, "usage": usage}
         return self._event({"type": "message_start", "message": message})
 
@@ -133,8 +133,13 @@ class Rendered:
                     content.append({"type": "text", "text": block.whole})
                 case Kind.CALL:
                     content.append(_content_block(block) | {"input": msgspec.Raw(block.whole.encode() or b"{}")})
-        usage = {"input_tokens": self._answer.question.words, "output_tokens": self._answer.count}
+        usage = self._asked | {"output_tokens": self._answer.count}
         return self._message(content) | {"stop_reason": self._reason, "usage": usage}
+
+    @property
+    def _asked(self) -> dict[str, int]:
+        number, asked = self._answer.number, {"input_tokens": self._answer.question.words}
+        return asked | {"cache_read_input_tokens": number} if number else asked
 
     @property
     def _reason(self) -> str:

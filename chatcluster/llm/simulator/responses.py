@@ -109,7 +109,7 @@ class Rendered:
             "incomplete_details": {"reason": reason} if reason else None,
             "usage": {
                 "input_tokens": asked,
-                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+                "input_tokens_details": {"cached_tokens": self._answer.number, "cache_write_tokens": 0},
                 "output_tokens": answered,
                 "output_tokens_details": {"reasoning_tokens": self._answer.reasoning_count},
                 "total_tokens": asked + answered,

@@ -35,6 +35,7 @@ from chatcluster.llm.simulator import script as script_module
 from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.connection import Asked, ClientGone, Connection
 from chatcluster.llm.simulator.front import Front, Rendered
+from chatcluster.llm.simulator.ledger import Ledger
 from chatcluster.llm.simulator.overflow import CUT, WAYS, TooLong, way_of
 from chatcluster.llm.simulator.question import Question, RefusedQuestion
 from chatcluster.llm.simulator.script import (
@@ -79,6 +80,8 @@ class SimulatorOptions:
     """Longer prompts are refused; 0: they may have any length."""
     too_long: str | None = None
     """How a prompt that is too long is refused: one of ``overflow.WAYS``, or ``cut``; else as is usual on its wire."""
+    ledger: str = ""
+    """A file that each answer is noted in (``ledger.py``)."""
 
     def script(self) -> Script:
         counts = self.tokens is not None or self.seed
@@ -124,8 +127,10 @@ class Simulator:
     """The server, with counts that say what it is doing."""
 
     def __init__(self, options: SimulatorOptions) -> None:
+        """Raises ``ConfigError`` for a ledger that cannot be written."""
         self._options = options
         self._defaults = options.script()
+        self._ledger = Ledger(options.ledger) if options.ledger else None
         self._attempts: OrderedDict[bytes, int] = OrderedDict()
         self._background: OrderedDict[str, _Underway] = OrderedDict()
         self.connections = 0
@@ -232,13 +237,21 @@ class Simulator:
         self.generations += not question.wants_title
         self.summaries += asks_for_summary(question.prompt)
         underway = _Underway(answer, trio.current_time() + script.first_ms / 1000)
+        if self._ledger is not None:
+            self._ledger.begin(answer)
         if question.in_background and not (script.forget or question.wants_title):
             self._remember(underway)
-        if question.streams:
-            await self._stream(connection, underway, front.rendered(underway.answer))
-        else:
-            self.generated += 0 if question.is_uncounted else answer.sent_count
-            await self._answer_at_once(connection, underway.answer, front.rendered(underway.answer))
+        told = False
+        try:
+            if question.streams:
+                await self._stream(connection, underway, front.rendered(answer))
+            else:
+                self.generated += 0 if question.is_uncounted else answer.sent_count
+                await self._answer_at_once(connection, answer, front.rendered(answer))
+            told = answer.ending is Ending.COMPLETE
+        finally:
+            if self._ledger is not None:
+                self._ledger.note(answer, told=told)
 
     def _too_long(self, script: Script, question: Question, path: str) -> TooLong | None:
         """What is said if the prompt is too long. A server that cuts it says nothing."""
@@ -310,7 +323,7 @@ class Simulator:
             until = min(count, sent + 1 + min(late, TOKENS_PER_WRITE_MAX - 1))
             await connection.send(b"".join(map(rendered.token_event, range(sent, until))))
             self.generated += 0 if answer.question.is_uncounted else until - sent
-            sent = until
+            sent = answer.sent = until
 
     async def _send_ending(self, connection: Connection, answer: Answer, rendered: Rendered) -> None:
         match answer.ending:

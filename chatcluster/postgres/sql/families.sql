@@ -33,9 +33,9 @@ for update skip locked
 -- fragment: at_rest
 (agent.archived or agent.status in ('waiting', 'error'))
 
--- name: select_due_reports
+-- fragment: due_reports
 -- In no order: a chat that can be neither read nor written is in nobody's way.
-select tool_calls.chat_id as id
+select tool_calls.chat_id
 from tool_calls
     join chats on chats.id = tool_calls.chat_id
     left join chats as agent on agent.id = tool_calls.agent_id
@@ -45,6 +45,16 @@ where tool_calls.state = 'agents' and chats.status = 'requires_action'
 group by tool_calls.chat_id
 order by random()
 limit $1
+
+-- fragment: due_orders
+select chat_id from family_orders where $2::uuid is null or root_id = $2
+order by random()
+limit $1
+
+-- name: select_undone
+select true as is_report, chat_id from ({due_reports}) as reports
+union all
+select false, chat_id from ({due_orders}) as orders
 
 -- name: select_awaited
 -- A statement after the lock: the calls of the chat $1 that wait for an agent no longer, each with that agent if it is
@@ -97,9 +107,7 @@ insert into family_orders (chat_id, root_id, word) values ($1, $1, $2)
 on conflict (chat_id) do update set word = excluded.word
 
 -- name: select_due_orders
-select chat_id from family_orders where $2::uuid is null or root_id = $2
-order by random()
-limit $1
+{due_orders}
 
 -- name: lock_ordered
 select {chat}, wal_timeline() as wal_timeline from chats

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatcluster.web.api import templates, workspace_diffs, workspaces
+from chatcluster.web.api import templates, workspace_diffs, workspace_screens, workspaces
 
-ROUTES = [*templates.ROUTES, *workspaces.ROUTES, *workspace_diffs.ROUTES]
+ROUTES = [*templates.ROUTES, *workspaces.ROUTES, *workspace_diffs.ROUTES, *workspace_screens.ROUTES]

@@ -34,6 +34,7 @@ from chatcluster.workspace_wire import (
 )
 from chatcluster.workspaces.agent import files
 from chatcluster.workspaces.agent.commands import Command, begin_command
+from chatcluster.workspaces.agent.desktop import Action, Screens, result_of
 from chatcluster.workspaces.agent.ledger import Entry, Ledger, size_of
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.output import read_piece
@@ -45,6 +46,8 @@ RUNNING_MAX = 64
 SIGNALS = {"terminate": signals.SIGTERM, "kill": signals.SIGKILL}
 CANCELLED = "it was cancelled"
 FAREWELL_SECONDS = 2.0
+PUT_SECONDS = 2.0
+"""Who puts an action on the screen waits so long for its end."""
 
 INPUTS: dict[Kind, type[msgspec.Struct]] = {
     Kind.EXECUTE: Execute,
@@ -57,15 +60,23 @@ INPUTS: dict[Kind, type[msgspec.Struct]] = {
 
 class Calls:
     def __init__(
-        self, ledger: Ledger, processes: Processes, places: Places, nursery: trio.Nursery, *, output_bytes_max: int
+        self,
+        ledger: Ledger,
+        processes: Processes,
+        places: Places,
+        screens: Screens | None,
+        nursery: trio.Nursery,
+        *,
+        output_bytes_max: int,
     ) -> None:
         self._ledger = ledger
         self._processes = processes
         self._places = places
         self._nursery = nursery
         self._output_bytes_max = output_bytes_max
-        self._commands: dict[str, Command] = {}
-        """Those that run, by call ID."""
+        self._screens = screens
+        self._under_way: dict[str, Command | Action] = {}
+        """By call ID."""
 
     def recover(self, last_sign_of_life: float) -> None:
         """Say of what ran under an agent before this one that it was killed."""
@@ -89,19 +100,24 @@ class Calls:
         wanted = _input(request)
         self._fence(request.chat_id, request.epoch)
         if (entry := self._ledger.call(call_id)) is None:
-            entry = self._begin(call_id, request, wanted)
+            self._begin(call_id, request, wanted)
         elif entry.state is not CallState.BURIED:
             if (entry.chat_id, entry.digest) != (request.chat_id, request.digest):
                 raise Refused(Code.CALL_CONFLICT, "there is another call with this ID")
             self._raise_epoch(request.chat_id, request.epoch)
-        return self._answer(entry, 0)
+        if isinstance(action := self._under_way.get(call_id), Action):
+            with trio.move_on_after(PUT_SECONDS):
+                await action.ended.wait()
+        return self._answer(self._known(call_id), 0)
 
     async def call(self, call_id: str, offset: int, wait_seconds: float) -> CallAnswer:
         """Its state and its output from ``offset`` on. Raises ``Refused``."""
         entry = self._known(call_id)
-        if not entry.state.ended and (command := self._commands.get(call_id)) is not None:
+        if (under_way := self._under_way.get(call_id)) is not None:
             with trio.move_on_after(min(wait_seconds, WAIT_SECONDS_MAX)):
-                await command.output.wait_beyond(offset)
+                await (
+                    under_way.output.wait_beyond(offset) if isinstance(under_way, Command) else under_way.ended.wait()
+                )
             entry = self._known(call_id)
         return self._answer(entry, offset)
 
@@ -117,8 +133,8 @@ class Calls:
             self._raise_epoch(entry.chat_id, epoch)
         if foreground_only and _is_in_background(entry):
             return self._answer(entry, 0)
-        if (command := self._commands.get(call_id)) is not None:
-            await command.end(CANCELLED)
+        if (under_way := self._under_way.get(call_id)) is not None:
+            await under_way.end(CANCELLED)
         else:
             await self._processes.end(entry.number)  # what it left behind
         return self._answer(self._known(call_id), 0)
@@ -135,18 +151,24 @@ class Calls:
     def processes(self) -> tuple[ProcessAnswer, ...]:
         return tuple(self._process(entry) for entry in self._ledger.commands(PROCESSES_LISTED_MAX))
 
+    def screens(self) -> Screens:
+        """Raises ``Refused`` if this workspace has none."""
+        if self._screens is None:
+            raise Refused(Code.NO_DESKTOP, "this workspace has no desktop: its template does not ask for one")
+        return self._screens
+
     def running(self) -> int:
-        return len(self._commands)
+        return len(self._under_way)
 
     async def end_all(self, reason: str) -> None:
         """End whatever runs."""
         with trio.move_on_after(FAREWELL_SECONDS, shield=True):
             async with trio.open_nursery() as nursery:
-                for command in self._commands.values():
-                    nursery.start_soon(command.end, reason)
+                for under_way in self._under_way.values():
+                    nursery.start_soon(under_way.end, reason)
 
-    def _begin(self, call_id: str, request: CallRequest, wanted: msgspec.Struct) -> Entry:
-        if isinstance(wanted, Execute) and self.running() >= RUNNING_MAX:
+    def _begin(self, call_id: str, request: CallRequest, wanted: msgspec.Struct) -> None:
+        if isinstance(wanted, Execute | Desktop) and self.running() >= RUNNING_MAX:
             raise Refused(Code.TOO_MANY, f"{RUNNING_MAX} commands run already; end one of them first")
         values = {
             "call_id": call_id,
@@ -160,9 +182,10 @@ class Calls:
         try:
             self._carry_out(entry, wanted, request.deadline_seconds)
         except Refused as refused:
-            entry = _ended(entry, CallState.FAILED, error=f"{refused.code.value}: {refused.message}")
-            self._ledger.end(entry)
-        return self._known(call_id)
+            self._ledger.end(_failed(entry, refused))
+        except Exception:
+            self._ledger.end(_failed(entry, Refused(Code.INTERNAL, "the agent of the workspace failed")))
+            raise
 
     def _carry_out(self, entry: Entry, wanted: msgspec.Struct, deadline_seconds: float | None) -> None:
         match wanted:
@@ -174,8 +197,9 @@ class Calls:
                 self._done(entry, files.edit(self._places, wanted))
             case Signal():
                 self._done(entry, msgspec.to_builtins(self.signal(wanted.process_id, wanted.signal)))
-            case _:
-                raise Refused(Code.NO_DESKTOP, "this workspace has no desktop")
+            case Desktop():
+                action = self._under_way[entry.call_id] = Action()
+                self._nursery.start_soon(self._act, entry, wanted, action, deadline_seconds)
 
     def _execute(self, entry: Entry, wanted: Execute, deadline_seconds: float | None) -> None:
         path = self._ledger.output_path(entry.number)
@@ -183,7 +207,7 @@ class Calls:
         command = begin_command(
             self._processes, entry.number, wanted, directory, path, kept_bytes_max=self._output_bytes_max
         )
-        self._commands[entry.call_id] = command
+        self._under_way[entry.call_id] = command
         self._nursery.start_soon(command.output.follow)
         self._nursery.start_soon(self._see_to_its_end, entry, command, deadline_seconds)
 
@@ -202,8 +226,23 @@ class Calls:
                 kept_bytes=command.output.kept_bytes,
             )
         )
-        del self._commands[entry.call_id]
+        del self._under_way[entry.call_id]
         command.ended.set()
+
+    async def _act(self, entry: Entry, wanted: Desktop, action: Action, deadline_seconds: float | None) -> None:
+        ended: Entry | None = None
+        if deadline_seconds is not None:
+            action.scope.deadline = trio.current_time() + deadline_seconds
+        with action.scope:
+            try:
+                screen = await self.screens().act(wanted)
+                ended = _ended(entry, CallState.EXITED, result=msgspec.json.encode(result_of(screen)))
+            except Refused as refused:
+                ended = _failed(entry, refused)
+        too_slow = f"it took longer than {deadline_seconds or 0:g} seconds"
+        self._ledger.end(ended or _ended(entry, CallState.KILLED, error=action.reason or too_slow))
+        del self._under_way[entry.call_id]
+        action.ended.set()
 
     def _done(self, entry: Entry, result: Any) -> None:
         self._ledger.end(_ended(entry, CallState.EXITED, result=msgspec.json.encode(result)))
@@ -262,8 +301,8 @@ class Calls:
 
     def _written(self, entry: Entry) -> tuple[int, int]:
         """How much, and how much of it is kept. A command that has ended has no more than it had then."""
-        command = self._commands.get(entry.call_id)
-        if command is None or entry.state.ended:
+        command = self._under_way.get(entry.call_id)
+        if not isinstance(command, Command):
             return entry.output_bytes, entry.kept_bytes
         return command.output.total_bytes, command.output.kept_bytes
 
@@ -283,6 +322,10 @@ def _check_ids(call_id: str, chat_id: str) -> None:
 
 def _ended(entry: Entry, state: CallState, **values: Any) -> Entry:
     return msgspec.structs.replace(entry, **{"state": state, "ended_at": time.time(), **values})
+
+
+def _failed(entry: Entry, refused: Refused) -> Entry:
+    return _ended(entry, CallState.FAILED, error=f"{refused.code.value}: {refused.message}")
 
 
 def _is_in_background(entry: Entry) -> bool:

@@ -37,6 +37,10 @@ class Command:
         await self._processes.end(self._number)
         await self.child.ended.wait()
 
+    async def wait_beyond(self, offset: int) -> None:
+        """Until more of its output is kept than ``offset``, or it has ended."""
+        await self.output.wait_beyond(offset)
+
     async def end(self, reason: str) -> None:
         """End all of its processes. What does not end by a kill either is not waited for."""
         if not self.child.ended.is_set():

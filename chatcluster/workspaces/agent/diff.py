@@ -16,14 +16,12 @@ import trio
 
 from chatcluster.workspace_wire import DIFF_FILES_MAX, PATCH_BYTES_MAX, Code, DiffAnswer, DiffFile
 from chatcluster.workspaces.agent.names import Places, shown
-from chatcluster.workspaces.agent.processes import Processes
+from chatcluster.workspaces.agent.processes import SERVICE_CALL, Processes
 from chatcluster.workspaces.agent.refused import Refused
 
 LIST_BYTES_MAX = 4 << 20
 READ_BYTES = 64 << 10
 SECONDS_MAX = 4.0
-GIT_CALL = 0
-"""Git is no call: nobody ends it but this module."""
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 _INERT = [
@@ -68,7 +66,7 @@ class Git:
                 ["git", *_INERT, *arguments],
                 directory=self._directory,
                 environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **_ENVIRONMENT},
-                call=GIT_CALL,
+                call=SERVICE_CALL,
                 output=writing,
                 errors=subprocess.DEVNULL,
             )

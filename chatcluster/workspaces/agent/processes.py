@@ -23,6 +23,8 @@ from chatcluster.workspaces.agent.census import MARK, look, members
 GRACE_SECONDS = 0.5
 KILL_SECONDS_MAX = 3.0
 LOOK_SECONDS = 0.02
+SERVICE_CALL = 0
+"""What the agent runs for itself is of no call, and ends with none."""
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 EXPENDABLE = ("/bin/sh", "-c", '{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"', "sh")

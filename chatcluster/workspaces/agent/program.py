@@ -22,6 +22,7 @@ from pathlib import Path
 import trio
 
 from chatcluster.workspaces.agent.calls import Calls
+from chatcluster.workspaces.agent.desktop import Screens
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
@@ -45,6 +46,7 @@ class Arguments:
     processes_max: int
     open_files_max: int
     file_bytes_max: int
+    screen: tuple[int, int] | None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,7 +71,13 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--processes-max", type=int, default=0, help="processes and threads; 0: as it is")
     parser.add_argument("--open-files-max", type=int, default=0, help="of one process; 0: as it is")
     parser.add_argument("--file-bytes-max", type=int, default=0, help="of one file that is written; 0: as it is")
+    parser.add_argument("--screen", type=_size, help="WIDTHxHEIGHT of its desktop; none without it")
     return Arguments(**vars(parser.parse_args(argv)))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
 
 
 async def run(arguments: Arguments) -> None:
@@ -80,11 +88,14 @@ async def run(arguments: Arguments) -> None:
     places = Places(arguments.home, arguments.work)
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
-        calls = Calls(ledger, processes, places, nursery, output_bytes_max=arguments.output_bytes_max)
+        screens = Screens(processes, *arguments.screen) if arguments.screen else None
+        calls = Calls(ledger, processes, places, screens, nursery, output_bytes_max=arguments.output_bytes_max)
         calls.recover(_last_seen(alive))
         await nursery.start(processes.reap)
         nursery.start_soon(_stay_alive, alive)
-        routes = Routes(calls, processes, places, has_desktop=False)
+        if screens is not None:
+            nursery.start_soon(screens.begin)
+        routes = Routes(calls, processes, places, has_desktop=screens is not None)
         listener = listen(arguments.state / SOCKET_NAME)
         nursery.start_soon(partial(trio.serve_listeners, Server(routes.answer).serve, [listener]))
         await routes.stopped.wait()

@@ -66,6 +66,8 @@ class Routes:
                 return instructions(self.places, query.get("directory", ""))
             case ("GET", "diff"):
                 return await diff(self.processes, self.places, query.get("base", ""), query.get("directory", ""))
+            case ("GET", "screen"):
+                return await self.calls.screens().look()
             case ("GET", "status"):
                 return self._status()
             case ("POST", "stop"):

@@ -18,7 +18,7 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.ports.workspaces import HostLease, Startup, WorkspaceHosts, WorkspaceRow, WorkspaceState
 from chatcluster.workspace_errors import SandboxFailed, WorkspaceRefused, WorkspaceUnreachable
-from chatcluster.workspaces.host.packages import missing_packages
+from chatcluster.workspaces.host.packages import missing_for_desktop, missing_packages
 from chatcluster.workspaces.host.reports import Reports
 from chatcluster.workspaces.host.running import Running, RunningWorkspaces
 from chatcluster.workspaces.host.specs import HOST_BASE, spec_of
@@ -125,6 +125,8 @@ class Lives:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
         if row.settings.base == HOST_BASE and (missing := await missing_packages(row.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")
+        if row.settings.base == HOST_BASE and row.settings.desktop and (missing := missing_for_desktop()):
+            raise SandboxFailed(f"a desktop needs more on this host: apt-get install {' '.join(missing)}")
         await self._provider.create(spec_of(row))
         return await self._reports.tell(row, WorkspaceState.STARTING)
 

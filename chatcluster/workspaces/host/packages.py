@@ -12,6 +12,13 @@ from collections.abc import Sequence
 import trio
 
 LOOK_SECONDS_MAX = 10.0
+DESKTOP_PROGRAMS = {"Xvfb": "xvfb", "openbox": "openbox", "xdotool": "xdotool", "scrot": "scrot"}
+"""What a screen is made of, and the package of each, on Debian."""
+
+
+def missing_for_desktop() -> list[str]:
+    """The packages of what is not there."""
+    return [package for program, package in DESKTOP_PROGRAMS.items() if shutil.which(program) is None]
 
 
 async def missing_packages(names: Sequence[str]) -> list[str]:

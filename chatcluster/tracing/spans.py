@@ -1,0 +1,187 @@
+"""Spans in the names of OpenTelemetry's conventions for generative AI, from what the loops report. Pure.
+
+================ ========================== ==================================================================
+``chat.turn``    ``invoke_agent``           a turn, from its user's message to its end: the root of a trace
+``chat.steered`` ``invoke_agent``           a turn that goes on as that of another message of its user
+``model.asked``  ``chat MODEL``             one attempt: at an answer, at a summary, at a title
+``tool.called``  ``execute_tool TOOL``      one call of a tool that a replica ran
+================ ========================== ==================================================================
+
+A trace is a turn. Its ID, and that of its root, are made from the chat and the message that the turn answers. So all
+spans of a turn are in one trace, whichever replica they come from, and nothing has to be kept, or handed over. A
+takeover is seen there: ``chatcluster.epoch`` counts the tenures of a chat, ``chatcluster.takeovers`` those of them that
+ended with their replica since the history moved, and ``chatcluster.resumed`` is an answer that its next owner went on
+with. What a replica was doing when it died has no span of its own: nobody saw its end.
+
+Attributes are names and numbers. What was said is never among them, nor are arguments and results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from hashlib import blake2b
+from typing import NamedTuple
+
+AGENT_NAME = "chatcluster"
+TEXT_CHARACTERS_MAX = 200
+NS_PER_SECOND = 1_000_000_000
+
+Value = str | int | float | tuple[str, ...]
+Fields = Mapping[str, object]
+
+
+class Kind(IntEnum):
+    """As on the wire."""
+
+    INTERNAL = 1
+    CLIENT = 3
+
+
+class Span(NamedTuple):
+    """Times are nanoseconds since 1970. ``error``: the type of what it failed with; empty if it did not."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    name: str
+    kind: Kind
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, Value]
+    error: str = ""
+
+
+class _Told(NamedTuple):
+    """What is particular to a kind of span. ``named_by``: the fields that tell it from others in its trace."""
+
+    name: str
+    attributes: dict[str, object]
+    seconds: object
+    error: object
+    kind: Kind = Kind.INTERNAL
+    named_by: tuple[str, ...] = ()
+    """Empty: it is the root."""
+
+
+def trace_id_of(fields: Fields) -> bytes:
+    """That of the turn which an event belongs to."""
+    return _digest(16, "trace", fields.get("chat_id"), fields.get("message_id"))
+
+
+def is_told(trace_id: bytes, share: float) -> bool:
+    """Whether the turn is among the ``share`` that is told: the same on every replica."""
+    return int.from_bytes(trace_id[8:]) < share * 2**64
+
+
+def span_of(name: str, fields: Fields, now_ns: int) -> Span:
+    """The span that an event of ``SPANS`` stands for, which ends now."""
+    told, trace_id = SPANS[name](fields), trace_id_of(fields)
+    root = _digest(8, "turn", trace_id.hex())
+    is_root = not told.named_by
+    own = root if is_root else _digest(8, name, trace_id.hex(), *(fields.get(field) for field in told.named_by))
+    error = _text(told.error or "")
+    seconds = told.seconds if isinstance(told.seconds, float | int) else 0
+    return Span(
+        trace_id=trace_id,
+        span_id=own,
+        parent_id=b"" if is_root or not fields.get("message_id") else root,
+        name=_text(told.name),
+        kind=told.kind,
+        start_ns=max(0, now_ns - int(seconds * NS_PER_SECOND)),
+        end_ns=now_ns,
+        attributes=_known(told.attributes | {"error.type": error or None}),
+        error=error,
+    )
+
+
+def _turn(fields: Fields) -> _Told:
+    duration_ms = fields.get("duration_ms")
+    attributes = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": AGENT_NAME,
+        "gen_ai.conversation.id": fields.get("chat_id"),
+        "gen_ai.usage.input_tokens": fields.get("input_tokens"),
+        "gen_ai.usage.output_tokens": fields.get("output_tokens"),
+        "chatcluster.message.id": fields.get("message_id"),
+        "chatcluster.goes_on_as.message.id": fields.get("goes_on_as"),
+        "chatcluster.parent.conversation.id": fields.get("parent_id"),
+        "chatcluster.outcome": fields.get("outcome"),
+        "chatcluster.attempts": fields.get("attempts"),
+        "chatcluster.takeovers": fields.get("takeovers"),
+    }
+    seconds = duration_ms / 1000 if isinstance(duration_ms, int) else None
+    error = fields.get("code") or ("_OTHER" if fields.get("outcome") == "error" else None)
+    return _Told(f"invoke_agent {AGENT_NAME}", attributes, seconds, error)
+
+
+def _attempt(fields: Fields) -> _Told:
+    model = fields.get("model")
+    first_ms, reason = fields.get("first_token_ms"), fields.get("finish_reason")
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": fields.get("provider"),
+        "gen_ai.conversation.id": fields.get("chat_id"),
+        "gen_ai.request.model": model,
+        "gen_ai.request.stream": True,
+        "gen_ai.response.model": fields.get("answered_model"),
+        "gen_ai.response.finish_reasons": None if reason is None else (str(reason),),
+        "gen_ai.response.time_to_first_chunk": first_ms / 1000 if isinstance(first_ms, int) else None,
+        "gen_ai.usage.input_tokens": fields.get("input_tokens"),
+        "gen_ai.usage.output_tokens": fields.get("output_tokens"),
+        "gen_ai.usage.cache_read.input_tokens": fields.get("cached_input_tokens"),
+        "gen_ai.usage.cache_creation.input_tokens": fields.get("cache_write_tokens"),
+        "gen_ai.usage.reasoning.output_tokens": fields.get("reasoning_tokens"),
+        "chatcluster.purpose": fields.get("purpose"),
+        "chatcluster.outcome": fields.get("outcome"),
+        "chatcluster.attempt": fields.get("attempt"),
+        "chatcluster.epoch": fields.get("epoch"),
+        "chatcluster.takeovers": fields.get("takeovers"),
+        "chatcluster.resumed": fields.get("resumed"),
+    }
+    named_by = ("purpose", "history_version", "attempt", "epoch")
+    name = f"chat {model}" if model else "chat"
+    return _Told(name, attributes, fields.get("duration_seconds"), fields.get("kind"), Kind.CLIENT, named_by)
+
+
+def _call(fields: Fields) -> _Told:
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": fields.get("tool"),
+        "gen_ai.tool.call.id": fields.get("call_id"),
+        "gen_ai.conversation.id": fields.get("chat_id"),
+        "chatcluster.outcome": fields.get("outcome"),
+        "chatcluster.epoch": fields.get("epoch"),
+    }
+    error = "tool_error" if fields.get("outcome") == "error" else None
+    name = f"execute_tool {fields.get('tool')}"
+    return _Told(name, attributes, fields.get("seconds"), error, named_by=("call_id", "epoch"))
+
+
+SPANS: dict[str, Callable[[Fields], _Told]] = {
+    "chat.turn": _turn,
+    "chat.steered": _turn,
+    "model.asked": _attempt,
+    "tool.called": _call,
+}
+
+
+def _known(attributes: Mapping[str, object]) -> dict[str, Value]:
+    """Those that have a value, and none of them long."""
+    known: dict[str, Value] = {}
+    for name, value in attributes.items():
+        if isinstance(value, int | float):
+            known[name] = value
+        elif isinstance(value, tuple):
+            known[name] = tuple(map(_text, value))
+        elif value is not None:
+            known[name] = _text(value)
+    return known
+
+
+def _text(value: object) -> str:
+    return str(value)[:TEXT_CHARACTERS_MAX]
+
+
+def _digest(size: int, *named_by: object) -> bytes:
+    return blake2b("\0".join(map(str, named_by)).encode(errors="replace"), digest_size=size).digest()

@@ -239,8 +239,8 @@ class ToolStep:
                 result = await self._bounded(call)
         except SignInRequired:
             self._not_let_in.append(call.call_id)
-        except InputRequired as asked:
-            self._questions.required(call.call_id, asked)
+        except InputRequired as required:
+            self._questions.required(call.call_id, required)
         finally:
             telemetry.event(
                 "tool.called",

@@ -5,7 +5,14 @@ import { INPUT } from "../ui/Field.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
 
-type Field = { name: string; title: string; about?: string; kind: string; choices?: readonly string[]; initial: string };
+type Field = {
+  name: string;
+  title: string;
+  about?: string;
+  kind: string;
+  choices?: readonly string[];
+  initial: string;
+};
 type QuestionsProps = { chat: OpenChat; call: ActionCall; questions: readonly CallQuestion[] };
 
 /** What the server of a tool asks the user: forms to fill in, and pages to go to. */
@@ -72,19 +79,22 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
 function Entry({ field, name }: { field: Field; name: string }) {
   const { kind, choices, initial } = field;
   return (
-    <label className="flex flex-col gap-1">
-      <span className="foreign text-xs font-semibold">{field.title}</span>
+    <div className="flex flex-col gap-1">
+      <label htmlFor={name} className="foreign text-xs font-semibold">
+        {field.title}
+      </label>
       {choices ? (
-        <select name={name} className={INPUT} defaultValue={initial} multiple={kind === "array"}>
+        <select id={name} name={name} className={INPUT} defaultValue={initial} multiple={kind === "array"}>
           {kind !== "array" && <option value="" />}
           {choices.map((choice) => (
             <option key={choice}>{choice}</option>
           ))}
         </select>
       ) : kind === "boolean" ? (
-        <input name={name} type="checkbox" className="self-start" defaultChecked={initial === "true"} />
+        <input id={name} name={name} type="checkbox" className="self-start" defaultChecked={initial === "true"} />
       ) : (
         <input
+          id={name}
           name={name}
           className={INPUT}
           type={kind === "number" || kind === "integer" ? "number" : "text"}
@@ -93,7 +103,7 @@ function Entry({ field, name }: { field: Field; name: string }) {
         />
       )}
       {field.about && <span className="foreign text-soft text-xs">{field.about}</span>}
-    </label>
+    </div>
   );
 }
 

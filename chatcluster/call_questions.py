@@ -22,7 +22,8 @@ from collections.abc import Callable
 import trio
 
 from chatcluster import telemetry
-from chatcluster.chat import AskUser, OpenCall, cancelled, replies_of
+from chatcluster.chat import AskUser, OpenCall
+from chatcluster.chat.questions import cancelled
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError
 from chatcluster.held_chat import HeldChat
@@ -101,8 +102,8 @@ class CallQuestions:
             self._stir()
 
     def _reply(self, asked: Asked, call: OpenCall | None) -> None:
-        answers = None if call is None else call.answers
-        asked.reply(cancelled(asked.questions) if answers is None else replies_of(answers))
+        replies = None if call is None else call.replies
+        asked.reply(cancelled(asked.questions) if replies is None else replies)
 
     async def _look(self, call_id: str) -> OpenCall | None:
         try:

@@ -43,10 +43,8 @@ from chatcluster.chat import (
     CallState,
     CommitStep,
     OpenCall,
-    Replies,
     StartCalls,
     Status,
-    replies_of,
 )
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
@@ -80,7 +78,7 @@ class Runnable:
         self.tool = tool
         self.arguments = part.arguments if call.arguments is None else call.arguments
         self.notes = list(_notes(call, again=again))
-        self.answers = None if call.answers is None else replies_of(call.answers)
+        self.answers = call.replies
         self.resume = call.resume
         self.is_started = is_started
         self.scope = trio.CancelScope()
@@ -275,17 +273,14 @@ class ToolStep:
                     return
                 if isinstance(news, Asked):
                     guard.deadline = inf
-                    self._questions.asked(
-                        call.call_id, Asked(news.questions, partial(go_on, news, trio.current_time()))
-                    )
+                    self._questions.asked(call.call_id, news.with_first(partial(go_on, trio.current_time())))
                 else:
                     self._progress.told(call.call_id, news)
 
-            def go_on(asked: Asked, asked_at: float, replies: Replies) -> None:
+            def go_on(asked_at: float) -> None:
                 nonlocal over_at
                 over_at += trio.current_time() - asked_at
                 guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
-                asked.reply(replies)
 
             return await self._attempt(call, progressed)
         return Taken(refused(call.call_id, _too_slow(tool, in_all=guard.deadline >= over_at)))

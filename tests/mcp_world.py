@@ -27,6 +27,7 @@ from chatcluster.tools.mcp_toolbox import McpTurn
 
 PROGRAM = Path(__file__).with_name("mcp_test_server.py")
 ALICE, BOB = UUID(int=1), UUID(int=2)
+START_SECONDS_MAX = 60.0
 BROWSERS_URL = "http://127.0.0.1:9/cluster"
 
 
@@ -184,6 +185,9 @@ class Turn:
 
     async def run(self, name: str, **arguments: Any) -> ToolResult:
         """Without looking at the list again."""
+        return await self.run_with(name, arguments)
+
+    async def run_with(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         return await self.tools.run(ToolCall(f"call_{uuid4().hex}", name, arguments), self.told)
 
     async def resume(self, name: str, before: InputRequired, answers: Replies, **arguments: Any) -> ToolResult:
@@ -212,3 +216,15 @@ async def mcp_world() -> AsyncIterator[McpWorld]:
 def text_of(result: ToolResult) -> str:
     """All of a result that is said in words."""
     return ToolResultPart("", result.content).text
+
+
+async def listening(url: str) -> None:
+    """Return once somebody listens there."""
+    with trio.fail_after(START_SECONDS_MAX):
+        while True:
+            try:
+                (await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))).socket.close()
+            except OSError:
+                await trio.sleep(0.1)
+            else:
+                return

@@ -16,10 +16,12 @@ import trio
 from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
 from chatcluster import telemetry
+from chatcluster.chat.questions import Replies, Reply, ReplyAction
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, TextPart
 from chatcluster.ports import (
     ApiKeyAuth,
     Approval,
+    Asked,
     Availability,
     BearerAuth,
     ClientCredentialsAuth,
@@ -521,6 +523,10 @@ async def call_into(results: dict[str, ToolResult], turn: Turn, tool: str, **arg
     results[tool] = await turn.run(f"files__{tool}", **arguments)
 
 
+def declined(asked: Asked) -> Replies:
+    return {question.key: Reply(ReplyAction.DECLINE) for question in asked.questions}
+
+
 async def disturbed(
     world: McpWorld, server: TestServer, *, refused_with: str, other: str = "peek", **arguments: Any
 ) -> dict[str, ToolResult]:
@@ -528,6 +534,7 @@ async def disturbed(
     results: dict[str, ToolResult] = {}
     await server.control(refused_with=refused_with)
     async with world.turn("files") as turn, trio.open_nursery() as nursery:
+        turn.answer = declined
         await turn.names()
         nursery.start_soon(partial(call_into, results, turn, "hold", **arguments))
         await server.counted("effects", 1)

@@ -88,7 +88,6 @@ from chatcluster.chat.commands import (
 from chatcluster.chat.decisions import REFUSED_WHILE_ARCHIVING, check_fence, create, decide
 from chatcluster.chat.draft import CallEdits, Decision, Grant
 from chatcluster.chat.facts import NO_FACTS, Facts, Replaced
-from chatcluster.chat.questions import Question, Replies, Reply, ReplyAction, cancelled, replies_of
 from chatcluster.chat.recorded import is_repeat
 from chatcluster.chat.setup import ChatSetup, ClientTool
 from chatcluster.chat.state import (
@@ -175,15 +174,11 @@ __all__ = [
     "Phase",
     "Pin",
     "Promote",
-    "Question",
     "Queued",
     "Release",
     "Remember",
     "Rename",
     "Replaced",
-    "Replies",
-    "Reply",
-    "ReplyAction",
     "ReportAgents",
     "Retry",
     "Row",
@@ -200,7 +195,6 @@ __all__ = [
     "Unarchive",
     "Underway",
     "UserCommand",
-    "cancelled",
     "check_fence",
     "claimed",
     "continued",
@@ -212,7 +206,6 @@ __all__ = [
     "is_repeat",
     "leapt",
     "not_again",
-    "replies_of",
     "state_with",
     "stored_of",
 ]

@@ -25,7 +25,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat.questions import Question, encoded
+from chatcluster.chat.questions import Question, Replies, encoded, replies_of
 from chatcluster.parts import ToolCallPart
 
 DENIED_TEXT = "The user denied this call."
@@ -90,6 +90,11 @@ class OpenCall(msgspec.Struct, frozen=True):
     questions: tuple[Question, ...] = ()
     answers: str | None = None
     resume: str | None = None
+
+    @property
+    def replies(self) -> Replies | None:
+        """What the user said to what was asked."""
+        return None if self.answers is None else replies_of(self.answers)
 
     @property
     def asks_now(self) -> bool:

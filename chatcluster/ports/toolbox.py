@@ -120,6 +120,15 @@ class Asked(msgspec.Struct, frozen=True):
     questions: tuple[Question, ...]
     reply: Callable[[Replies], None]
 
+    def with_first(self, deed: Callable[[], None]) -> Asked:
+        """The same, where ``deed`` is done before the reply goes on."""
+
+        def reply(replies: Replies) -> None:
+            deed()
+            self.reply(replies)
+
+        return Asked(self.questions, reply)
+
 
 Tell = Callable[[Progressed | Printed | Asked], None]
 """How a running call tells of itself. Never waits."""

@@ -141,7 +141,9 @@ class McpTurn:
             notices[server.slug] = self._notice_of(server, failure)
         else:
             if found.left_out:
-                text = f"{found.left_out} tools of {server.slug} cannot be used: too large, or without name or schema."
+                text = (
+                    f"{found.left_out} tools of {server.slug} cannot be used: too large, unnamed, or for tasks alone."
+                )
                 notices[server.slug] = _notice("mcp_tools_left_out", server.slug, text)
 
     def _notice_of(self, server: McpServer, failure: McpFailed) -> NoticePart:

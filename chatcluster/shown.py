@@ -220,7 +220,7 @@ class Shown:
         if read.actions != self._actions or (is_told and read.actions and chat.shown_status != Status.REQUIRES_ACTION):
             self._actions = read.actions
             self._hand_out(events.ActionRequiredEvent(read.actions), here)
-        retry, error = events.retry_event(chat), events.error_event(chat)
+        retry, error = events.retry_event(chat, self.position), events.error_event(chat)
         if retry is not None and retry != events.retry_event(before):
             self.preview = Preview()
             self._hand_out(retry, here)

@@ -7,6 +7,10 @@ Two guards bound it. **Silence**: nothing at all comes from the server for ``mod
 signs of life come, such as keep-alive comments, empty deltas or usage, but no text, reasoning or piece of a tool call
 for ``model_standstill_seconds``: the server in front is alive, and the model behind it is not.
 
+An answer whose provider goes on with it, whoever listens (``Attachable``), outlives its **connection**: if that breaks
+it is attached to again, behind the last word that came, up to ``ATTACHED_MAX`` times in a row. The attempt goes on as
+if nothing had been; nothing is paid twice. Not where a call had begun, or a word has no place: that attempt has failed.
+
 This is also the one place where what comes from outside is made fit to be stored: no NUL and no half of a surrogate
 pair gets further, in whatever string it was.
 """
@@ -20,6 +24,7 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.backoff import grown_seconds
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError
 from chatcluster.parts import (
@@ -32,14 +37,18 @@ from chatcluster.parts import (
     Role,
     TextPart,
     ToolArgumentsPart,
+    ToolCallPart,
     coalesced,
     is_visible,
     joined,
     storable,
     strings_of,
 )
-from chatcluster.ports import Attachable, Delta, Finished, KeepAlive, Meter, Model, ModelRequest
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, KeepAlive, Meter, Model, ModelRequest
 
+ATTACHED_MAX = 6
+"""Connections that break without a word, one after the other, over some 10 seconds."""
+ATTACH_SECONDS, ATTACH_SECONDS_MAX = 0.1, 5.0
 PART_BYTES = 64
 """What a part counts for besides its text: those of alternating kinds are neither joined nor coalesced."""
 JOIN_DELTAS = 1000
@@ -75,8 +84,8 @@ class Attempt:
         self.has_heard = False
         """The model's server has answered, whatever it said."""
         self.is_resumed = False
-        self.answer_id = ""
-        """Of an answer that its provider goes on with, whoever listens."""
+        self._attachment: Attachment | None = None
+        """Gets at an answer that its provider goes on with, whoever listens, behind the last delta."""
         self._model = model
         self._stream = stream
         self._settings = settings
@@ -121,6 +130,11 @@ class Attempt:
         return self.meter.has_started or self.has_heard
 
     @property
+    def answer_id(self) -> str:
+        """Of an answer that its provider goes on with, whoever listens; empty: it does not."""
+        return "" if self._attachment is None else self._attachment.answer_id
+
+    @property
     def told(self) -> dict[str, object]:
         """The fields of an event on it, whatever became of it."""
         finished, first_at = self.finished, self._first_at
@@ -133,10 +147,10 @@ class Attempt:
             "resumed": self.is_resumed or None,
         }
 
-    def resume(self, said: Said, answer_id: str) -> None:
+    def resume(self, said: Said, attachment: Attachment | None) -> None:
         """The answer has these words already, and they were shown."""
         self.is_resumed = True
-        self.answer_id = answer_id
+        self._attachment = attachment
         self._deltas = coalesced(said.deltas)
         self._joined = len(self._deltas)
         self._streamed_bytes = sum(_size(part) + PART_BYTES for part in self._deltas)
@@ -146,6 +160,35 @@ class Attempt:
         return Said(self._deltas, self._stream.flush())
 
     async def _until_finished(self, request: ModelRequest) -> Finished:
+        """On one connection, or on several."""
+        broken = 0
+        while True:
+            streamed_bytes = self._streamed_bytes
+            try:
+                return await self._heard(request)
+            except ProviderError as error:
+                if self._streamed_bytes > streamed_bytes:
+                    broken = 0
+                if not self._outlives(error, broken):
+                    raise
+            broken += 1
+            telemetry.event("answer.attached_again", chat_id=str(request.chat_id), count=broken)
+            await trio.sleep(grown_seconds(ATTACH_SECONDS, broken - 1, ATTACH_SECONDS_MAX))
+            request = msgspec.structs.replace(request, attach=self._attachment)
+
+    def _outlives(self, error: ProviderError, broken: int) -> bool:
+        """Whether the answer goes on although this was the end of its connection, and can be attached to; so many in a
+        row broke before without a word."""
+        attachment = self._attachment
+        if attachment is None or not self.has_heard or error.kind == "answer_forgotten":
+            return False
+        is_lost = error.kind == "stream_incomplete" or (broken > 0 and error.retryable)
+        has_place = attachment.after is not None or not self._deltas
+        has_calls = any(isinstance(part, ToolCallPart | ToolArgumentsPart) for part in self._deltas)
+        return is_lost and has_place and not has_calls and broken < ATTACHED_MAX
+
+    async def _heard(self, request: ModelRequest) -> Finished:
+        """What comes on one connection."""
         silence_seconds = self._settings.model_silence_seconds or float("inf")
         standstill_seconds = self._settings.standstill_seconds
         stands_still_at = trio.current_time() + standstill_seconds
@@ -158,9 +201,11 @@ class Attempt:
                     guard.deadline = min(now + silence_seconds, stands_still_at)
                     self.has_heard = True
                     if isinstance(event, Delta):
+                        if self._attachment is not None:
+                            self._attachment = Attachment(self.answer_id, event.sequence)
                         self._say(event.part, event.sequence)
                     elif isinstance(event, Attachable):
-                        self.answer_id = event.answer_id
+                        self._attachment = self._attachment or Attachment(event.answer_id)
                         await self._keep_answer(event.answer_id)
                     elif isinstance(event, Finished):
                         self.meter.count(event.usage)

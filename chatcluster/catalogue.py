@@ -39,6 +39,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "tool.called": "a call of a tool ended on this replica, and how",
     },
     Level.INFO: {
+        "answer.attached_again": "the connection to an answer in the background broke, and a new one goes on with it",
         "answer.not_cancelled": "a provider could not be told that an answer in the background is not wanted any more",
         "burial.failed": "a dead replica could not be buried; the next look tries again",
         "chat.action_expired": "calls that waited for somebody were answered, as their time was over",

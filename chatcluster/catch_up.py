@@ -168,7 +168,7 @@ class CatchUp:
         pieces = [events.with_id(here, events.body(events.QueueEvent(snapshot.queue)))]
         if snapshot.actions:
             pieces.append(events.with_id(here, events.body(events.ActionRequiredEvent(snapshot.actions))))
-        for event in (events.retry_event(snapshot.chat), events.error_event(snapshot.chat)):
+        for event in (events.retry_event(snapshot.chat, self.position), events.error_event(snapshot.chat)):
             if event is not None:
                 pieces.append(events.with_id(here, events.body(event)))
         return pieces

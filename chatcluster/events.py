@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import ErrorInfo
-from chatcluster.parts import Cursor, EndedTurn, Frame, Message, QueuedMessage, encode, shown
+from chatcluster.parts import START, Cursor, EndedTurn, Frame, Message, Position, QueuedMessage, encode, shown
 from chatcluster.ports import Action, Chat
 from chatcluster.ports.workspace_diffs import DiffStatus
 from chatcluster.usage import Bill
@@ -154,11 +154,15 @@ def status_event(chat: Chat) -> StatusEvent:
     return StatusEvent(chat.shown_status, chat.archived, chat.epoch, chat.worker_id, chat.cause)
 
 
-def retry_event(chat: Chat) -> RetryEvent | None:
-    """The retry that the chat waits for, if it does."""
-    if chat.retry is None:
-        return None
+def retry_event(chat: Chat, shown: Position = START) -> RetryEvent | None:
+    """The retry that the chat waits for, if it does, for whoever was shown frames up to ``shown``.
+
+    None as well if those are of the attempt that it was to wait for: its owner has begun it, and a failover has lost
+    that. What was shown of it goes on.
+    """
     retry = chat.retry
+    if retry is None or (retry.position is not None and Position.parse(retry.position) < shown):
+        return None
     return RetryEvent(
         retry.attempt, retry.delay_ms, retry.error, retry.kind, chat.retry_at, retry.provider, retry.status_code
     )

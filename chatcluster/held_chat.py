@@ -121,6 +121,15 @@ class HeldChat:
             fence = self._fence
             await until_known(lambda: self._store.keep_result(fence, call_id, whole), fence.chat_id)
 
+    async def keep_prefix(self, digest: str, data: bytes) -> None:
+        """Keep what the requests of this turn begin with, unless the same is kept already. Raises ``Fenced``."""
+        if digest == self.history.prompts.kept:
+            return
+        async with self._transacting:
+            fence = self._fence
+            await until_known(lambda: self._store.keep_prefix(fence, digest, data), fence.chat_id)
+        self.history.prompts = msgspec.structs.replace(self.history.prompts, kept=digest)
+
     @property
     def _fence(self) -> Fence:
         return Fence(self.chat.id, self._worker_id, self.chat.epoch, self.chat.history_version)
@@ -191,6 +200,12 @@ class HeldChat:
         newer = seen.snapshot_version > chat.snapshot_version
         return newer and (seen.history_version, seen.status) != (chat.history_version, chat.status)
 
+    def _differs_beside(self, seen: Chat) -> bool:
+        """Whether there is a newer row that says the same of the work: it was given a title, or the like. The next
+        commit is decided on it, and finds the row as it is known."""
+        newer = seen.snapshot_version > self.chat.snapshot_version
+        return newer and _work_of(seen) == _work_of(self.chat)
+
     async def look_when_told(self) -> None:
         """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
         while True:
@@ -207,6 +222,8 @@ class HeldChat:
                     return
                 if self._is_ours(self._seen) and self._overruling.is_due:
                     await self._overrule()
+                elif self._is_ours(self._seen) and self._differs_beside(self._seen):
+                    self.chat = self._seen
             if not self._is_ours(self._seen):
                 self.on_lost()
             elif self._moved:
@@ -224,3 +241,7 @@ class HeldChat:
             return
         self.chat = msgspec.structs.replace(self.chat, epoch=self._seen.epoch)
         self._notices.committed(self._seen, by_owner=True)
+
+
+def _work_of(chat: Chat) -> tuple[object, ...]:
+    return chat.history_version, chat.status, chat.attempt, chat.failed, chat.retry, chat.answer, chat.archiving

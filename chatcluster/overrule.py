@@ -21,12 +21,13 @@ times; after that the tenure has no live parts, and everything durable is as eve
 
 from __future__ import annotations
 
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
 from chatcluster import telemetry
-from chatcluster.chat import CommitStep, FinishInterruption, FinishTurn, OwnerCommand
+from chatcluster.chat import CommitStep, FinishInterruption, FinishTurn, OwnerCommand, Retry, ScheduleRetry
 from chatcluster.errors import StreamsUnavailable
 from chatcluster.parts import NewMessage, Position
 from chatcluster.ports import Chat, PartStreams, Store
@@ -34,6 +35,8 @@ from chatcluster.repeats import until_known
 from chatcluster.tenure_stream import EPOCH_MAX, TenureStream
 
 OVERRULES_MAX = 8
+
+P = TypeVar("P", NewMessage, Retry)
 
 
 class Overruling:
@@ -73,21 +76,23 @@ class Overruling:
         return chat
 
     def placed(self, command: OwnerCommand) -> OwnerCommand:
-        """``command`` with the positions that the frames of its messages have now."""
+        """``command`` with the positions that the frames of its messages, or of what failed, have now."""
         match command:
             case FinishTurn(messages) | CommitStep(messages):
                 return msgspec.structs.replace(command, messages=tuple(map(self._placed, messages)))
             case FinishInterruption(partial) if partial is not None:
                 return msgspec.structs.replace(command, partial=self._placed(partial))
+            case ScheduleRetry(retry):
+                return ScheduleRetry(self._placed(retry))
         return command
 
-    def _placed(self, message: NewMessage) -> NewMessage:
-        if not self._former_epochs or message.position is None:
-            return message
-        epoch, seq = Position.parse(message.position)
+    def _placed(self, positioned: P) -> P:
+        if not self._former_epochs or positioned.position is None:
+            return positioned
+        epoch, seq = Position.parse(positioned.position)
         if epoch not in self._former_epochs:
-            return message  # the last words of an older tenure are where they were
-        return msgspec.structs.replace(message, position=str(Position(self._stream.epoch, seq)))
+            return positioned  # the last words of an older tenure are where they were
+        return msgspec.structs.replace(positioned, position=str(Position(self._stream.epoch, seq)))
 
     async def _drop(self, chat_id: UUID) -> None:
         try:

@@ -12,12 +12,18 @@ is listened to from its beginning, as a new attempt. The same where a call had b
 behind. If the provider has forgotten the answer, or refuses to go on, the model is asked anew at once: that is nobody's
 failure. While Redis cannot be reached, ``SALVAGE_SECONDS_MAX`` pass before that.
 
+While its owner lives, a connection that breaks is another matter: it is made anew, see ``attempt.py``.
+
 An answer that nobody wants any more, after a stop or an edit, is cancelled at its provider (``Forsaken``), beside the
-work, and for ``CANCEL_SECONDS_MAX`` at most.
+work, and for ``CANCEL_SECONDS_MAX`` at most. Not before Postgres has said that nobody goes on with it: an owner that
+was frozen learns there that it is none any more, while its successor listens to that answer. The row of an edited chat
+keeps the ID until the next answer, for the owner whose predecessor died before it could tell.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -26,7 +32,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.attempt import Attempt, Said
 from chatcluster.chat import Underway
-from chatcluster.errors import ProviderError
+from chatcluster.errors import Moved, ProviderError
 from chatcluster.held_chat import HeldChat
 from chatcluster.models import Continuation
 from chatcluster.parts import NoticePart, Position, TextPart, ToolArgumentsPart, ToolCallPart, text_of
@@ -59,7 +65,7 @@ async def begin(
     resumed = await _resumption(held, request, outside) if takes_over else None
     if resumed is not None:
         request = resumed.request
-        attempt.resume(resumed.said, "" if request.attach is None else request.attach.answer_id)
+        attempt.resume(resumed.said, request.attach)
     if resumed is None or resumed.after is None:
         stream.attempt(chat.attempt, chat.history_version, chat.snapshot_version)
     else:
@@ -117,6 +123,7 @@ class Forsaken:
         self._nursery = nursery
         self._untold = 0
         self._told = trio.Event()
+        self._given_up: list[tuple[ModelRequest, str]] = []
 
     def __repr__(self) -> str:
         return f"<Forsaken {self._untold} to be told>"
@@ -126,6 +133,22 @@ class Forsaken:
         if answer_id:
             self._untold += 1
             self._nursery.start_soon(self._tell, msgspec.structs.replace(request, attach=Attachment(answer_id)))
+
+    @contextmanager
+    def unless_whole(self, request: ModelRequest, attempt: Attempt) -> Iterator[None]:
+        """An attempt takes place in this block. If it ends in an error its answer is not wanted: ``tell_given_up``."""
+        try:
+            yield
+        except (ProviderError, Moved) as error:
+            if not isinstance(error, ProviderError) or error.kind != "answer_forgotten":
+                self._given_up.append((request, attempt.answer_id))
+            raise
+
+    def tell_given_up(self) -> None:
+        """A transaction has shown that the chat is ours, and that no later owner goes on with what was given up."""
+        given_up, self._given_up = self._given_up, []
+        for request, answer_id in given_up:
+            self.tell(request, answer_id)
 
     async def told(self) -> None:
         """All were told, or could not be."""

@@ -171,13 +171,14 @@ class Runner:
         self._held.open(trim=self.chat.status is Status.RUNNING and self.chat.attempt <= 1)
         if self.chat.open_calls and self.chat.status is Status.RUNNING:
             self._ends.calls.tools.expect(self.chat)
-        if self.chat.status is Status.INTERRUPTING and not (self._deadly or self._is_newer):
-            await self._salvage()
+        if not (self._deadly or self._is_newer):
+            await self._take_over()
         while self._held.owned:
             try:
                 await self._step()
             except Moved:
                 await self._held.reload()
+                self._forsaken.tell_given_up()
 
     @property
     def _deadly(self) -> bool:
@@ -242,6 +243,7 @@ class Runner:
         number = (self.chat.history_version, self.chat.attempt)
         if self.chat.attempt == 0 or self.chat.retry is not None or number == self._attempted:
             await self._held.commit(StartAttempt(self.chat.attempt + 1))
+            self._forsaken.tell_given_up()
         chat = self.chat
         takes_over = self._attempted == (0, 0) and chat.attempt > 1
         self._attempted = (chat.history_version, chat.attempt)
@@ -251,37 +253,33 @@ class Runner:
 
     async def _attempt(self, messages: list[Message]) -> None:
         takes_over = await self._start_attempt()
-        chat = self.chat
         attempt = Attempt(self._outside.model, self._held.stream, self._settings, self._held.keep_answer)
         request = self._request(asked_model(messages))
         try:
-            with telemetry.span("chat.attempt", chat_id=str(chat.id), attempt=chat.attempt):
-                answer = await self._held.unless_moved(lambda: self._ask(attempt, request, takes_over=takes_over))
+            with self._forsaken.unless_whole(request, attempt):
+                answer = await self._answer(attempt, request, takes_over=takes_over)
         except ProviderError as error:
-            if error.kind != "answer_forgotten":
-                self._forsaken.tell(request, attempt.answer_id)
-            if attempt.is_resumed and not attempt.has_heard:
-                telemetry.event("chat.not_resumed", chat_id=str(chat.id), kind=error.kind)
+            if error.kind == "answer_forgotten" or (attempt.is_resumed and not attempt.has_heard):
+                telemetry.event("chat.not_resumed", chat_id=str(self.chat.id), kind=error.kind)
                 return  # another attempt, at once
             self._held.said = attempt.partial()
             await (self._compaction.overflowed() if error.kind == "context_overflow" else self._failed(error))
-            return
-        except Moved:
-            self._forsaken.tell(request, attempt.answer_id)
-            raise
-        self._held.said = attempt.partial()  # an interrupt may still come before the commit
-        if answer is None:
-            self._forsaken.tell(request, attempt.answer_id)
-            await self._held.reload()
         else:
             await self._take(answer)
 
+    async def _answer(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
+        with telemetry.span("chat.attempt", chat_id=str(self.chat.id), attempt=self.chat.attempt):
+            answer = await self._held.unless_moved(lambda: self._ask(attempt, request, takes_over=takes_over))
+        self._held.said = attempt.partial()  # an interrupt may still come before the commit
+        if answer is None:
+            raise Moved("the chat moved while its model answered")
+        return answer
+
     async def _take(self, answer: NewMessage) -> None:
-        if calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
+        calls = [part for part in answer.parts if isinstance(part, ToolCallPart)]
+        if calls or answer.finish_reason == PAUSED:
             await self._ends.calls.commit(answer, calls)
             self._ends.rest()
-        elif answer.finish_reason == PAUSED:
-            await self._held.commit(CommitStep((answer,)))
         else:
             await self._ends.end(FinishTurn((answer,)), "finished")
 
@@ -291,14 +289,14 @@ class Runner:
 
     async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
         """With the tools and all that the model is told before the conversation, once that is known."""
-        await self._ends.calls.tools.ask(self.chat)
+        await self._ends.calls.ask()
         return self._ends.calls.told(self._request(asked_model(messages)))
 
     async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
         """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
         with telemetry.span("stage.ended", stage="prepare"):
             request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
-            await self._ends.calls.tools.ask(self.chat)
+            await self._ends.calls.ask()
         for notice in (*self._compaction.news(), *self._ends.calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt, asked=self._held.history.asked):
@@ -322,15 +320,14 @@ class Runner:
         """Another attempt, or an error. Once that is committed, and not before, nothing is kept of the failed one."""
         chat = self.chat
         telemetry.event("chat.attempt_failed", chat_id=str(chat.id), kind=error.kind, retryable=error.retryable)
-        then = after_failure(error, chat, self._settings)
+        then = after_failure(error, chat, self._settings, self._held.stream.flush())
         if isinstance(then, Retry):
             self._retry_seconds = then.delay_ms / 1000
             await self._held.commit(ScheduleRetry(then))
             self._held.said = Said()
         else:
             await self._ends.fail(then)
-
-    # --- the history --------------------------------------------------------------------------
+        self._forsaken.tell_given_up()
 
     async def _read_or_end(self) -> None:
         """A history that cannot be read ends the turn; one that there is no place for is another replica's to read."""
@@ -348,14 +345,15 @@ class Runner:
 
     # --- ends ---------------------------------------------------------------------------------
 
-    async def _salvage(self) -> None:
-        """Adopt what the tenures before this one had said, once ours is open and nothing can be added to theirs."""
-        self._held.said = await last_words(self._held, self._outside)
-        if (underway := Underway.of(self.chat)) is not None:
+    async def _take_over(self) -> None:
+        """Adopt what the tenures before this one had said, if it is to be kept: nothing can be added to theirs once
+        ours is open. What they had asked for, and nobody wants, is cancelled."""
+        unwanted = Underway.edited_away(self.chat)
+        if self.chat.status is Status.INTERRUPTING:
+            self._held.said, unwanted = await last_words(self._held, self._outside), Underway.of(self.chat)
+        if unwanted is not None:
             request = self._request(await self._held.history.asked_model(self.chat))
-            self._forsaken.tell(request, underway.answer_id)
-
-    # --- unhappy ends -------------------------------------------------------------------------
+            self._forsaken.tell(request, unwanted.answer_id)
 
     async def _give_back(self) -> None:
         """Cancelled from outside, while the chat is still ours: release it, but not for long."""

@@ -14,7 +14,7 @@ from chatcluster.chat import ErrorInfo, Retry
 from chatcluster.config import Settings
 from chatcluster.context import has_news, summary_in
 from chatcluster.errors import HistoryTooLarge, ProviderError, Unreadable
-from chatcluster.parts import PAUSED, Message, Role, ToolCallPart, ToolResultPart, storable
+from chatcluster.parts import PAUSED, Message, Position, Role, ToolCallPart, ToolResultPart, storable
 from chatcluster.ports import Chat
 
 PAUSES_MAX = 10
@@ -100,15 +100,18 @@ def steps_taken(messages: Sequence[Message]) -> int:
     return steps
 
 
-def after_failure(error: ProviderError, chat: Chat, settings: Settings) -> Retry | ErrorInfo:
-    """Another attempt, or the end of the turn. Only the failures of the model count, not the deaths of replicas."""
+def after_failure(error: ProviderError, chat: Chat, settings: Settings, last: Position) -> Retry | ErrorInfo:
+    """Another attempt, or the end of the turn. Only the failures of the model count, not the deaths of replicas.
+
+    ``last``: the last frame of the one that failed.
+    """
     failures, text = chat.failures + 1, storable(error.message)
     if not error.retryable or failures >= settings.attempts_max:
         if error.retryable:
             text = f"gave up after {failures} attempts: {text}"
         return ErrorInfo(error.kind, text, error.retryable, error.provider, error.status_code)
     delay_ms = round(retry_delay_seconds(error, failures, settings) * 1000)
-    return Retry(chat.attempt, delay_ms, text, error.kind, error.provider, error.status_code)
+    return Retry(chat.attempt, delay_ms, text, error.kind, error.provider, error.status_code, str(last))
 
 
 def retry_delay_seconds(error: ProviderError, failures: int, settings: Settings) -> float:

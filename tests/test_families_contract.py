@@ -18,6 +18,7 @@ from chatcluster.agents import agent_of
 from chatcluster.chat import (
     Approve,
     Archive,
+    Asker,
     CallState,
     Close,
     CommitStep,
@@ -28,12 +29,13 @@ from chatcluster.chat import (
     FinishTurn,
     Interrupt,
     OpenCall,
+    Send,
     Status,
     Unarchive,
 )
-from chatcluster.errors import AgentChat, ChatBusy, ChatNotFound, Conflict, Moved
-from chatcluster.parts import ToolResultPart
-from chatcluster.ports import Chat, NewChat, Outcome
+from chatcluster.errors import AgentChat, ChatBusy, ChatNotFound, Conflict, Moved, NotAllowedInStatus
+from chatcluster.parts import TextPart, ToolResultPart
+from chatcluster.ports import Chat, Idempotency, NewChat, Outcome
 from chatcluster.ports.usage import GroupBy, UsageQuery
 from chatcluster.usage import Bill, Spent, SpentOutcome
 
@@ -130,6 +132,28 @@ async def test_a_call_that_is_open_no_more_makes_no_agent(world: World) -> None:
     with pytest.raises(ChatNotFound):
         await world.store.spawn(lost, "s", agents_max=AGENTS_MAX)
     assert await world.store.family(chat.id) == ()
+
+
+@pytest.mark.parametrize("end", ["stopped", "answered", "at work"])
+async def test_p5_a_message_to_an_agent_does_not_overtake_the_stop_of_who_sends_it(world: World, end: str) -> None:
+    """The agent was told to stop already: a message that came now would set it to work again, for nobody."""
+    chat = await parent(world, "s", "m")
+    agent = (await spawn(world, chat)).chat
+    send = Send((TextPart("And the cats?"),), asker=Asker(chat.id, "m"))
+    once = Idempotency("agents:m", b"digest")
+    if end == "stopped":
+        await world.store.apply(chat.id, Interrupt(), owner_id=OWNER)
+    elif end == "answered":
+        await world.store.commit(fence_of(chat), CommitStep((result("m"),)))
+    else:
+        sent = await world.store.apply(agent.id, send, owner_id=OWNER, idempotency=once)
+        await world.store.commit(fence_of(chat), CommitStep((result("m"),)))
+        again = await world.store.apply(agent.id, send, owner_id=OWNER, idempotency=once)
+        assert (sent.queued is not None, again.replayed) == (True, True), "what was sent is, whoever asks again"
+        return
+    with pytest.raises(NotAllowedInStatus):
+        await world.store.apply(agent.id, send, owner_id=OWNER, idempotency=once)
+    assert (await world.store.get(agent.id)).snapshot_version == agent.snapshot_version, "nothing is written"
 
 
 async def test_p5_a_chat_that_is_being_stopped_makes_no_agent(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from uuid import UUID
 
 import msgspec
 
@@ -39,16 +40,25 @@ class Create(msgspec.Struct, frozen=True):
     at_rest: bool = False
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """A call of another chat."""
+
+    chat_id: UUID
+    call_id: str
+
+
 class Send(msgspec.Struct, frozen=True):
     """``model`` answers this message, and stays with it while it waits in the queue; None: the chat's.
 
-    ``mcp_servers`` are those of the chat from now on, also while the message waits; None: as they are.
+    ``mcp_servers`` are those of the chat from now on, also while the message waits; None: as they are. ``asker`` is the
+    call that sends it, of a chat that this one is an agent of.
     """
 
     parts: Parts
     busy: Busy = Busy.QUEUE
     model: str | None = None
     mcp_servers: tuple[str, ...] | None = None
+    asker: Asker | None = None
 
     @property
     def message(self) -> NewMessage:

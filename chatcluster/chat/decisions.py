@@ -67,6 +67,8 @@ from chatcluster.parts import CONTENT_VERSION, NewMessage, Role, ToolResultPart,
 
 
 def _send(draft: Draft, command: Send) -> None:
+    if draft.facts.is_asker_gone:
+        raise NotAllowedInStatus("the message is not sent: the call was cancelled", status=str(draft.after.status))
     if command.mcp_servers is not None:
         draft.setup = ChatSetup(mcp_servers=command.mcp_servers)
     match draft.after.status:
@@ -191,9 +193,11 @@ def _keep_answer(draft: Draft, command: KeepAnswer) -> None:
 def _schedule_retry(draft: Draft, command: ScheduleRetry) -> None:
     if command.retry.attempt < draft.after.attempt:
         raise Moved(f"attempt {command.retry.attempt} failed, but attempt {draft.after.attempt} is on by now")
-    if draft.after.retry is None:  # a repeat of this very commit fails nothing anew
+    known = draft.after.retry
+    if known is None or known.attempt < command.retry.attempt:  # a repeat of this very commit fails nothing anew
         draft.after.failures += 1
         draft.after.failed = command.retry.attempt
+        draft.after.attempt = command.retry.attempt  # a failover may have lost that it was started
     draft.after.retry = command.retry
     draft.retry_delay_ms = command.retry.delay_ms
 

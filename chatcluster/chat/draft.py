@@ -344,7 +344,9 @@ class Draft:
         if self.messages or self.delete_from is not None:
             after.history_version = version
             after.attempt, after.failures, after.takeovers, after.retry = int(self.starts_attempt), 0, 0, None
-            after.failed, after.answer = 0, ""
+            after.failed = 0
+            if self.delete_from is None:  # after an edit somebody has to tell its provider that nobody wants it
+                after.answer = ""
         if queue_changed:
             after.queue_version = version
         if self.delete_from is not None:

@@ -26,6 +26,9 @@ class Facts(msgspec.Struct, frozen=True):
     """Of a chat that belongs to another one."""
     known_calls: frozenset[str] = frozenset()
     """Of the calls that an answer names, those that the chat ever had."""
+    is_asker_gone: bool = False
+    """The call that sends a message is answered, or its chat is being stopped. What agents were told of that, this
+    message was not."""
 
 
 NO_FACTS = Facts()

@@ -60,6 +60,8 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     provider: str | None = None
     status_code: Count | None = None
+    position: str | None = None
+    """Of the last frame that it left on the part stream. Who was shown one behind that was shown the next attempt."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -184,13 +186,26 @@ class Underway(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, state: StoredState) -> Underway | None:
-        """That of the attempt under way. What an older version left standing of another attempt is none."""
+        """That of the attempt under way. What is left standing of another attempt is none."""
+        known = cls._in(state)
+        return known if known is not None and known._is_current(state) else None
+
+    @classmethod
+    def edited_away(cls, state: StoredState) -> Underway | None:
+        """One that was under way when an edit took its question away: nobody wants it."""
+        known = cls._in(state)
+        return known if known is not None and known.history_version < state.history_version else None
+
+    @classmethod
+    def _in(cls, state: StoredState) -> Underway | None:
         history_version, _, rest = state.answer.partition(" ")
         attempt, _, answer_id = rest.partition(" ")
         if not (answer_id and history_version.isdecimal() and attempt.isdecimal()):
             return None
-        is_current = int(history_version) == state.history_version and int(attempt) > state.failed
-        return cls(int(history_version), int(attempt), answer_id) if is_current else None
+        return cls(int(history_version), int(attempt), answer_id)
+
+    def _is_current(self, state: StoredState) -> bool:
+        return self.history_version == state.history_version and self.attempt > state.failed
 
 
 class Fence(msgspec.Struct, frozen=True):

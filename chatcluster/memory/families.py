@@ -74,16 +74,22 @@ class MemoryFamilies:
     def _spawn(self, agent: NewChat, call_id: str, agents_max: int) -> Outcome:
         assert agent.parent_id is not None, "an agent belongs to a chat"
         assert agent.root_id is not None, "and so to a root"
-        parent, kin = self._database.row(agent.parent_id), self._database.kept.families.kin
+        self._database.row(agent.parent_id)
+        kin = self._database.kept.families.kin
         if agent.id in self._database.chats:
             return Outcome(self._view(agent.id), replayed=True)
-        is_open = any(call.call_id == call_id for call in parent.state.open_calls)
-        if not is_open or parent.state.status is not Status.RUNNING:
+        if not self._is_at_work_on(agent.parent_id, call_id):
             raise Moved(f"call {call_id} is not open any more, or its chat is being stopped")
         if sum(each.root_id == agent.root_id for each in kin.values()) >= agents_max:
             raise Conflict(f"a chat has at most {agents_max} agents, with theirs; use those that there are")
         kin[agent.id] = Kinship(agent.parent_id, agent.root_id, agent.depth)
         return self._create(agent, None)
+
+    def _is_at_work_on(self, chat_id: UUID, call_id: str) -> bool:
+        row = self._database.chats.get(chat_id)
+        if row is None or row.state.status is not Status.RUNNING:
+            return False
+        return any(call.call_id == call_id for call in row.state.open_calls)
 
     def _carry_out(self, row: ChatRow, command: Command) -> Outcome:
         return self._write(row, decide(self._database.found(row), command))

@@ -24,6 +24,7 @@ from chatcluster.chat import (
     Release,
     Rename,
     Replaced,
+    Send,
     UserCommand,
     create,
     decide,
@@ -152,7 +153,7 @@ class MemoryStore(Claims, MemoryReads):
         make_sure_of_room(row, command, self._settings.history_bytes_max)
         if isinstance(command, Rename):
             self._database.kept.titles_wanted.pop(chat_id, None)
-        decision = decide(self._database.found(row), command, facts=_facts(row, command))
+        decision = decide(self._database.found(row), command, facts=self._facts(row, command))
         require_files_of(self._database, row, command)
         return self._remember(owner_id, idempotency, self._write(row, decision))
 
@@ -225,6 +226,16 @@ class MemoryStore(Claims, MemoryReads):
         self._database.note_for_push(row, turn.outcome)
         return turn
 
+    def _facts(self, row: ChatRow, command: UserCommand) -> Facts:
+        if isinstance(command, Answer):
+            return Facts(known_calls=frozenset(row.calls.known.intersection(command.call_ids)))
+        if isinstance(command, Edit):
+            found = {each.id: Replaced(each.role, each.model, each.revision) for each in row.messages}
+            return Facts(found.get(command.message_id))
+        if isinstance(command, Send) and command.asker is not None:
+            return Facts(is_asker_gone=not self._is_at_work_on(command.asker.chat_id, command.asker.call_id))
+        return NO_FACTS
+
     def _message(self, new: NewMessage, revision: int) -> Message:
         return Message(
             id=next(self._database.ids),
@@ -247,12 +258,3 @@ def _set_up(row: ChatRow, setup: ChatSetup) -> None:
     if setup.agents is not UNSET:
         given["agents"] = setup.agents
     row.setup = msgspec.structs.replace(row.setup, **given)
-
-
-def _facts(row: ChatRow, command: UserCommand) -> Facts:
-    if isinstance(command, Answer):
-        return Facts(known_calls=frozenset(row.calls.known.intersection(command.call_ids)))
-    if not isinstance(command, Edit):
-        return NO_FACTS
-    found = {message.id: Replaced(message.role, message.model, message.revision) for message in row.messages}
-    return Facts(found.get(command.message_id))

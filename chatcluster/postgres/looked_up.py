@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chatcluster.chat import NO_FACTS, Answer, Edit, Facts, Fence, OwnerCommand, Replaced, UserCommand, event_name
+from chatcluster.chat import NO_FACTS, Answer, Edit, Facts, Fence, OwnerCommand, Replaced, Send, UserCommand, event_name
 from chatcluster.errors import AgentChat, ChatBusy
 from chatcluster.parts import Message, Role
 from chatcluster.ports import Chat
@@ -21,6 +21,9 @@ async def facts_of(connection: Connection, chat_id: UUID, command: UserCommand) 
     if isinstance(command, Answer):
         rows = await connection.fetch(LEDGER["select_known_calls"], chat_id, list(command.call_ids))
         return Facts(known_calls=frozenset(row["call_id"] for row in rows))
+    if isinstance(command, Send) and command.asker is not None:
+        asker = command.asker
+        return Facts(is_asker_gone=await connection.fetchval(FAMILIES["is_asker_gone"], asker.chat_id, asker.call_id))
     if not isinstance(command, Edit):
         return NO_FACTS
     row = await connection.fetchrow(SQL["select_replaced"], chat_id, command.message_id)

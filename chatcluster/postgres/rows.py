@@ -123,10 +123,13 @@ def _status_of(row: Row) -> Status:
 
 def _retry_of(row: Row) -> Retry | None:
     try:
-        return _decoded(_retry, row["retry"])
+        retry = _decoded(_retry, row["retry"])
     except UNDECODABLE:
         telemetry.event("chat.retry_unreadable", chat_id=str(row["id"]))
         return Retry(row["attempt"], 0, "why the attempt before failed cannot be read by this version", "unreadable")
+    if retry is None or is_position(retry.position):
+        return retry
+    return msgspec.structs.replace(retry, position=None)
 
 
 def _summaries_of(row: Row) -> tuple[int, ...]:
@@ -239,7 +242,7 @@ def _usage_of(raw: msgspec.Raw) -> Usage | None:
 
 
 def is_position(text: str | None) -> bool:
-    """Whether a message's position is one, or there is none."""
+    """Whether the position of a message, or of a retry, is one, or there is none."""
     if text is None:
         return True
     try:

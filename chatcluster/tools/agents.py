@@ -21,7 +21,7 @@ import trio
 
 from chatcluster import agents
 from chatcluster.agents import agent_id_of, agent_of, descendants, description_of
-from chatcluster.chat import Busy, Close, Interrupt, Send, Status, UserCommand
+from chatcluster.chat import Asker, Busy, Close, Interrupt, Send, Status, UserCommand
 from chatcluster.config import Settings
 from chatcluster.errors import CallerError, Moved, NotAllowedInStatus, StoreFailed, StoreUnavailable
 from chatcluster.parts import NoticePart, TextPart, encode
@@ -223,7 +223,8 @@ class _AgentTools:
         agent, interrupt = await self._agent(call), bool(call.arguments.get("interrupt"))
         busy = Busy.INTERRUPT if interrupt else Busy.QUEUE
         was_busy = agent.status in (Status.RUNNING, Status.REQUIRES_ACTION)
-        after = await self._apply(agent, Send((TextPart(call.arguments["message"]),), busy), call)
+        asker = Asker(self._chat.id, call.call_id)
+        after = await self._apply(agent, Send((TextPart(call.arguments["message"]),), busy, asker=asker), call)
         return {**description_of(after), "interrupted": interrupt and was_busy}
 
     async def _interrupt(self, call: ToolCall) -> object:

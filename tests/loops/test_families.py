@@ -331,6 +331,26 @@ async def test_an_agent_is_messaged_interrupted_and_closed(world: World) -> None
     assert [one["chat_id"] for one in json.loads(chat.results["l"])["agents"]] == [str(agent.id)]
 
 
+async def test_p5_a_message_that_meets_with_a_stop_sets_no_agent_to_work(world: World) -> None:
+    """The stop reaches the agent before the message does, which was under way when it came."""
+    (a,) = await world.cluster(1, agents=True)
+    chat, agent, call, _ = await spawned(world, a)
+    message = a.database_wire.hold("apply")
+    call.ask_for_tool("m", "message_agent", json.dumps({"chat_id": str(agent.id), "message": "And the cats?"}))
+    call.finish("tool_calls")
+    await message.reached.wait()
+    other = await world.replica()
+    a.pubsub.disconnect()  # so that its owner has not heard of the stop yet
+    await other.interrupt(chat)
+    assert agent.status == "interrupting"
+    message.release()
+    await chat.until_status("waiting")
+    await agent.until_status("waiting")
+    await trio.sleep(10)
+    assert (agent.status, agent.queue) == ("waiting", [])
+    assert "user: And the cats?" not in agent.history
+
+
 async def test_a_message_that_is_sent_again_by_the_next_owner_is_one_message(world: World) -> None:
     """P7."""
     a, b = await world.cluster(2, agents=True)

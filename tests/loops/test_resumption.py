@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import trio
 
+from chatcluster.attempt import ATTACHED_MAX
 from chatcluster.chat import Underway
 from chatcluster.models import Continuation
 from chatcluster.parts import text_of
@@ -195,6 +196,91 @@ async def test_an_answer_that_failed_is_not_attached_to(world: World) -> None:
     assert (await world.model.next_call()).request.attach is None
 
 
+# --- the connection breaks, and nobody dies ----------------------------------------------------
+
+
+@pytest.mark.parametrize("said", range(len(WORDS) + 1))
+async def test_an_owner_attaches_again_where_its_connection_broke(world: World, said: int) -> None:
+    """Nothing is asked or paid twice, and readers notice nothing."""
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    for index in range(said):
+        call.say_numbered(index + 2, WORDS[index])
+    call.hang_up()
+    again = await world.model.next_call()
+    assert again.request.attach == Attachment("resp_1", said + 1 if said else None)
+    for index in range(said, len(WORDS)):
+        again.say_numbered(index + 2, WORDS[index])
+    again.finish()
+    await reader.until_status("waiting")
+    assert chat.history == ["user: hello", f"assistant: {ANSWER}"] == reader.history
+    assert attempts_of(reader) == ["attempt"]
+    as_shown_once(reader)
+    assert world.model.cancelled == []
+
+
+async def test_an_outage_of_the_provider_is_sat_out(world: World) -> None:
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, "Half")
+    call.hang_up()
+    for _ in range(4):
+        (await world.model.next_call()).fail("generic")
+    again = await world.model.next_call()
+    assert again.request.attach == Attachment("resp_1", 2)
+    again.say_numbered(3, " an answer")
+    again.finish()
+    await reader.until_status("waiting")
+    assert chat.history[-1] == "assistant: Half an answer"
+    assert chat.state.failures == 0
+
+
+async def test_a_connection_that_breaks_again_and_again_is_a_failure_of_the_attempt(world: World) -> None:
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, "Half")
+    call.hang_up()
+    for _ in range(ATTACHED_MAX):
+        (await world.model.next_call()).hang_up()
+    await reader.until_line("retry 1 stream_incomplete")
+    await world.settle()
+    assert world.model.cancelled == ["resp_1"], "nobody goes on with it"
+    again = await world.model.next_call()
+    assert again.request.attach is None
+    again.answer("Anew.")
+    await reader.until_status("waiting")
+    assert chat.history[-1] == "assistant: Anew."
+
+
+async def test_a_takeover_goes_on_behind_what_came_on_the_last_connection(world: World) -> None:
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, WORDS[0])
+    call.hang_up()
+    again = await world.model.next_call()
+    again.say_numbered(3, WORDS[1])
+    await said_until(reader, world, WORDS[0] + WORDS[1])
+    await killed(world, chat)
+    last = await world.model.next_call()
+    assert last.request.attach == Attachment("resp_1", 3)
+    last.say_numbered(4, WORDS[2])
+    last.hang_up()
+    assert (await world.model.next_call()).request.attach == Attachment("resp_1", 4)
+
+
+@pytest.mark.parametrize("what", ["a call", "a word without a place"])
+async def test_what_cannot_be_gone_on_with_has_failed(world: World, what: str) -> None:
+    _, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    if what == "a call":
+        call.ask_for_tool("call-1")
+    else:
+        call.say("Half")
+    call.hang_up()
+    await reader.until_line("retry 1 stream_incomplete")
+    assert (await world.model.next_call()).request.attach is None
+
+
 # --- nobody wants it any more -----------------------------------------------------------------
 
 
@@ -236,6 +322,60 @@ async def test_an_interrupt_after_a_takeover_keeps_the_words_of_both_owners(worl
     await reader.until_status("waiting")
     assert chat.history[-1] == "assistant: Half an answer"
     assert world.model.cancelled == ["resp_1"]
+
+
+async def test_an_edit_cancels_the_answer_to_what_it_replaces(world: World) -> None:
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, "Half")
+    await said_until(reader, world, "Half")
+    await world.replicas[1].edit(chat, "hello", "better")
+    (await world.model.next_call()).answer("Anew.")
+    await reader.until_status("waiting")
+    assert world.model.cancelled == ["resp_1"]
+
+
+async def test_so_does_one_that_came_when_its_owner_was_dead(world: World) -> None:
+    """It would be generated to its end, and paid, for nobody."""
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, "Half")
+    await said_until(reader, world, "Half")
+    owner = world.owner_of(chat)
+    living = next(replica for replica in world.replicas if replica is not owner)
+    owner.freeze()
+    await living.edit(chat, "hello", "better")
+    owner.kill()
+    (await world.model.next_call()).answer("Anew.")
+    await reader.until_status("waiting")
+    await world.settle()
+    assert world.model.cancelled == ["resp_1"]
+    await living.send(chat, "next")
+    (await world.model.next_call()).answer("And on.")
+    await reader.until_line("assistant: And on.")
+    assert world.model.cancelled == ["resp_1"], "once"
+
+
+@pytest.mark.parametrize("end", ["hang_up", "fail"])
+async def test_p2_an_owner_that_thaws_does_not_cancel_what_its_successor_is_attached_to(world: World, end: str) -> None:
+    chat, call, reader = await asked(world, Continuation.BACKGROUND)
+    call.begin("resp_1")
+    call.say_numbered(2, "Half")
+    await said_until(reader, world, "Half")
+    owner = world.owner_of(chat)
+    owner.heartbeat_wire.cut = owner.database_wire.cut = True
+    world.database.drop_sessions(owner.worker_id)
+    again = await world.model.next_call()
+    assert again.request.attach == Attachment("resp_1", 2)
+    call.hang_up() if end == "hang_up" else call.fail("generic")
+    await trio.sleep(0.5)
+    owner.find_database()
+    await trio.sleep(20)
+    assert world.model.cancelled == []
+    again.say_numbered(3, " an answer")
+    again.finish()
+    await reader.until_status("waiting")
+    assert chat.history[-1] == "assistant: Half an answer"
 
 
 # --- continued --------------------------------------------------------------------------------

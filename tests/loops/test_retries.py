@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import trio
 
 from chatcluster.chat import Fence, Retry, ScheduleRetry
 from chatcluster.errors import Moved
 from chatcluster.parts import ToolResultPart, Usage
-from loops.cluster_world import World
+from loops.cluster_world import Chat, SimulatedReplica, World
+from loops.scripted_model import Call
 
 
 async def test_a_failed_attempt_is_tried_again_and_leaves_nothing_behind(world: World) -> None:
@@ -57,6 +60,69 @@ async def test_a_late_subscriber_sees_the_retry_that_the_chat_waits_for(world: W
     late = await other.read(chat)
     await late.until_line("retry 1 overloaded", within=0.1)
     assert late.story == ["status running", "user: hello", "queue []", "retry 1 overloaded"]
+
+
+async def begun_and_forgotten(world: World, owner: SimulatedReplica) -> tuple[Chat, Call]:
+    """A chat whose second attempt is under way, and whose row says, after a failover, that it waits for it."""
+    chat, call, _ = await world.answering(owner, "Bro")
+    call.fail()
+    await chat.until(lambda each: each.state.retry is not None)
+    before = copy.deepcopy(chat.row)
+    call = await world.model.next_call()
+    call.say("Half an")
+    world.database.chats[chat.id] = before
+    world.database.fail_over()
+    return chat, call
+
+
+async def test_the_attempt_under_way_goes_on_before_readers_where_its_start_was_lost(world: World) -> None:
+    """P3: the row says that it is waited for; whoever was shown some of it knows better, on a fresh feed as well."""
+    owner = await world.replica(retry_base_seconds=1.0)
+    chat, call = await begun_and_forgotten(world, owner)
+    await owner.send(chat, "next")
+    reader = await (await world.replica(slots=0)).read(chat)
+    await reader.until_preview("Half an")
+    world.broker.disconnect()
+    world.broker.flush()
+    late = await (await world.replica(slots=0)).resume(chat, reader)
+    await late.until_line("queue ['next']")
+    world.broker.connect()
+    call.say(" answer")
+    await late.until_preview("Half an answer", within=10.0)
+    call.answer(" to it")
+    (await world.model.next_call()).answer("The next one")
+    await chat.until_status("waiting")
+    await late.until(lambda each: each.history == chat.history)
+
+
+async def test_what_is_queued_meanwhile_tells_nobody_of_a_retry_that_is_over(world: World) -> None:
+    """P3: as above, for a reader that is there all the time."""
+    owner = await world.replica(retry_base_seconds=1.0)
+    chat, call = await begun_and_forgotten(world, owner)
+    await owner.send(chat, "next")
+    reader = await (await world.replica(slots=0)).read(chat)
+    await reader.until_preview("Half an")
+    told = reader.story.count("retry 1 overloaded")
+    await owner.send(chat, "and more")
+    await reader.until_line("queue ['next', 'and more']")
+    call.say(" answer")
+    await reader.until_preview("Half an answer")
+    assert reader.story.count("retry 1 overloaded") == told
+
+
+async def test_an_attempt_whose_start_was_lost_fails_like_any_other(world: World) -> None:
+    """What comes after it has another number, and is shown."""
+    owner = await world.replica(retry_base_seconds=1.0)
+    chat, call = await begun_and_forgotten(world, owner)
+    call.fail()
+    await chat.until(lambda each: each.state.retry is not None and each.state.retry.attempt == 2)
+    assert (chat.state.attempt, chat.state.failures) == (2, 2)
+    reader = await owner.read(chat)
+    call = await world.model.next_call()
+    call.say("Whole")
+    await reader.until_line("attempt 3")
+    await reader.until_preview("Whole")
+    call.answer(".")
 
 
 async def test_the_wait_doubles_up_to_its_cap(world: World) -> None:

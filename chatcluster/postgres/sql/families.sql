@@ -16,6 +16,13 @@ select
     exists (select from chats where id = $1 and status = 'running')
         and exists (select from tool_calls where chat_id = $1 and call_id = $4 and state <> 'done') as is_open
 
+-- name: is_asker_gone
+-- A statement after the agent's lock. An order that is given later waits for that lock, and so follows the message.
+select not (
+    exists (select from chats where id = $1 and status = 'running')
+    and exists (select from tool_calls where chat_id = $1 and call_id = $2 and state <> 'done')
+)
+
 -- name: note_agents
 -- Nothing that the state machine knows of, so no version moves.
 update chats set has_agents = true where id = $1 and not has_agents

@@ -121,6 +121,15 @@ class HeldChat:
             fence = self._fence
             await until_known(lambda: self._store.keep_result(fence, call_id, whole), fence.chat_id)
 
+    async def keep_prefix(self, digest: str, data: bytes) -> None:
+        """Keep what the requests of this turn begin with, unless the same is kept already. Raises ``Fenced``."""
+        if digest == self.history.prompts.kept:
+            return
+        async with self._transacting:
+            fence = self._fence
+            await until_known(lambda: self._store.keep_prefix(fence, digest, data), fence.chat_id)
+        self.history.prompts = msgspec.structs.replace(self.history.prompts, kept=digest)
+
     @property
     def _fence(self) -> Fence:
         return Fence(self.chat.id, self._worker_id, self.chat.epoch, self.chat.history_version)

@@ -276,11 +276,10 @@ class Runner:
         return answer
 
     async def _take(self, answer: NewMessage) -> None:
-        if calls := [part for part in answer.parts if isinstance(part, ToolCallPart)]:
+        calls = [part for part in answer.parts if isinstance(part, ToolCallPart)]
+        if calls or answer.finish_reason == PAUSED:
             await self._ends.calls.commit(answer, calls)
             self._ends.rest()
-        elif answer.finish_reason == PAUSED:
-            await self._held.commit(CommitStep((answer,)))
         else:
             await self._ends.end(FinishTurn((answer,)), "finished")
 
@@ -290,14 +289,14 @@ class Runner:
 
     async def _whole_request(self, messages: Sequence[Message]) -> ModelRequest:
         """With the tools and all that the model is told before the conversation, once that is known."""
-        await self._ends.calls.tools.ask(self.chat)
+        await self._ends.calls.ask()
         return self._ends.calls.told(self._request(asked_model(messages)))
 
     async def _ask(self, attempt: Attempt, request: ModelRequest, *, takes_over: bool) -> NewMessage:
         """Have the model answer, or go on with an answer, once it is known what tools there are to tell it of."""
         with telemetry.span("stage.ended", stage="prepare"):
             request = await begin(attempt, request, self._held, self._outside, takes_over=takes_over)
-            await self._ends.calls.tools.ask(self.chat)
+            await self._ends.calls.ask()
         for notice in (*self._compaction.news(), *self._ends.calls.tools.news()):
             self._held.stream.part(notice)
         with self._held.unbooked.attempt(self.chat, attempt, asked=self._held.history.asked):

@@ -4,6 +4,9 @@ An answer that asks for tools is committed together with how each of its calls b
 them runs. Then the owner runs what is its own to run (``tool_step.py``). What a tenure committed itself it knows; of
 calls that it finds in a history it asks the ledger.
 
+What the requests of a turn begin with, system text and tools, stays the same to its end (``prompts.py``). It is kept
+before the first answer that does not end the turn is committed; the next owner, should there be one, reads it.
+
 What a tool gave that is not history yet is kept here, for whoever ends the turn. Raises what commits raise.
 """
 
@@ -12,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
-import msgspec
 import trio
 
 from chatcluster.chat import CommitStep, OpenCall
@@ -22,10 +24,11 @@ from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import NewMessage, ToolCallPart
 from chatcluster.ports import ModelRequest, Outside
-from chatcluster.prompts import with_prompts
+from chatcluster.prompts import Prefix, beginning_with, kept_of, prefix_in, system_text
 from chatcluster.repeats import until_known
 from chatcluster.tool_plan import asks_somebody, plan_of, refusal
 from chatcluster.tool_step import ToolStep
+from chatcluster.turn import steps_taken
 
 KEEP_SECONDS_MAX = 1.0
 """Of an end of a turn that somebody waits for."""
@@ -50,6 +53,8 @@ class TurnCalls:
         self._is_draining = is_draining
         self._step: ToolStep | None = None
         """The newest one at this history."""
+        self._prefix: Prefix | None = None
+        """Of the turn under way, once its model is asked."""
         self._planned: tuple[int, tuple[OpenCall, ...]] = (0, ())
         """The calls that this tenure committed last, and at which history version."""
 
@@ -74,21 +79,40 @@ class TurnCalls:
         """They are history now, or belong to one that is gone."""
         self._step = None
 
+    async def ask(self) -> None:
+        """Find out what tools there are, and what the turn began with, if it began with another owner."""
+        chat, history = self._held.chat, self._held.history
+        await self.tools.ask(chat)
+        goes_on = not chat.compacting and steps_taken(history.messages or ()) > 0
+        if self._prefix is None and history.prompts.kept and goes_on:
+            kept = await until_known(lambda: self._store.read_prefix(chat.id), chat.id)
+            self._prefix = None if kept is None else prefix_in(kept)
+
     def told(self, request: ModelRequest) -> ModelRequest:
         """The request with the tools of the turn, and all that the model is told before the conversation."""
-        request = msgspec.structs.replace(request, tools=self.tools.specs)
-        chat, prompts = self._held.chat, self._held.history.prompts
-        servers, places = self.tools.instructions, self.tools.surroundings
-        return with_prompts(request, prompts, servers, places, is_agent=chat.depth > 0)
+        if self._prefix is None:
+            chat, prompts = self._held.chat, self._held.history.prompts
+            servers, places = self.tools.instructions, self.tools.surroundings
+            text = system_text(request.messages, prompts, servers, places, is_agent=chat.depth > 0)
+            self._prefix = Prefix(text, self.tools.specs)
+        return beginning_with(request, self._prefix)
+
+    async def close(self) -> None:
+        """The turn is over."""
+        self._prefix = None
+        await self.tools.close()
 
     async def commit(self, answer: NewMessage, parts: Sequence[ToolCallPart]) -> None:
-        """The answer with its calls, before any of them runs; those that cannot be run have their results with it."""
+        """The answer with its calls, if any, before any of them runs; those that cannot be run have their results with
+        it. The turn goes on."""
         chat = self._held.chat
         permitted: Collection[str] = ()
         if asks_somebody(parts, self.tools.known):
             permitted = await until_known(lambda: self._store.permissions(chat.owner_id, chat.id), chat.id)
         refusals = await self._refusals(parts)
         plan = plan_of(parts, self.tools.known, refusals, permitted=permitted, settings=self._settings)
+        if self._prefix is not None:
+            await self._held.keep_prefix(*kept_of(self._prefix))
         await self._held.commit(CommitStep((answer, *plan.refused), plan.calls))
         self._planned = (self._held.chat.history_version, plan.calls)
 

@@ -58,7 +58,7 @@ class TurnEnds:
         outcome = await self._held.commit(command)
         self.calls.forget_results()
         if self._held.owned:
-            await self.calls.tools.close()
+            await self.calls.close()
             self._held.stream.turn(outcome.messages[-1].id, self._held.chat.history_version)
             self.gives_way = self._is_full()
         else:

@@ -93,3 +93,15 @@ class SandboxMissing(ChatclusterError):
 
 class SandboxFailed(ChatclusterError):
     """A sandbox did not start, or its agent did not answer in time; the message has what it said."""
+
+
+class EngineUnreachable(SandboxFailed):
+    """The engine that makes containers does not answer. Whether it did what was asked is unknown; ask again."""
+
+
+class EngineRefused(SandboxFailed):
+    """The engine that makes containers says no; ``status`` is that of its answer, and the message what it said."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

@@ -12,11 +12,9 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 
 import trio
@@ -27,35 +25,22 @@ from chatcluster.errors import ConfigError, SchemaError, StoreRefused, StoreUnav
 from chatcluster.listening import listening_socket
 from chatcluster.local.embedded.home import locked
 from chatcluster.metrics import CONTENT_TYPE, HostMetrics
-from chatcluster.ports.workspace import WorkspaceProvider
 from chatcluster.postgres import Database, open_database
 from chatcluster.postgres.migrate import check_schema
 from chatcluster.postgres.workspace_hosts import PostgresWorkspaceHosts
 from chatcluster.postgres.workspaces import PostgresWorkspaces
 from chatcluster.secrets import Keyring
-from chatcluster.workspace_errors import SandboxMissing
 from chatcluster.workspace_templates import DEFAULT_NAME, DEFAULT_SETTINGS
-from chatcluster.workspaces.agent_client import dial_unix
 from chatcluster.workspaces.directory import host_token_place
-from chatcluster.workspaces.host.forward import Dial, Forward
+from chatcluster.workspaces.host.forward import Forward
 from chatcluster.workspaces.host.identity import host_id_of
 from chatcluster.workspaces.host.machine import Identity, Machine
+from chatcluster.workspaces.host.providers import open_sandboxes
 from chatcluster.workspaces.host.running import RunningWorkspaces
 from chatcluster.workspaces.host.settings import HostSettings
-from chatcluster.workspaces.process_provider import open_process_provider
 
 SCHEMA_RETRY_SECONDS = 0.5
 TOKEN_BYTES = 32
-PROVIDER = "process"
-"""Sandboxes of this machine: the one that there is."""
-
-
-class _Sandboxes(NamedTuple):
-    """What runs workspaces, and how their agents are dialled; or why there is none."""
-
-    provider: WorkspaceProvider | None
-    dial: Dial
-    problem: str = ""
 
 
 async def serve_workspaces(settings: Settings, options: HostSettings, *, ready_fd: int | None = None) -> None:
@@ -76,7 +61,7 @@ async def serve_workspaces(settings: Settings, options: HostSettings, *, ready_f
         async with trio.open_nursery() as background:
             background.start_soon(_obey, signals, life)
             with life:
-                await _live(settings, options, host_id, keyring, directory, listener, ready_fd)
+                await _live(settings, options, host_id, keyring, listener, ready_fd)
             background.cancel_scope.cancel()
 
 
@@ -85,7 +70,6 @@ async def _live(
     options: HostSettings,
     host_id: UUID,
     keyring: Keyring,
-    directory: Path,
     listener: socket.socket,
     ready_fd: int | None,
 ) -> None:
@@ -93,19 +77,19 @@ async def _live(
     async with AsyncExitStack() as stack:
         metrics = stack.enter_context(HostMetrics(lambda: len(running), options.workspaces_max).listening())
         database = await stack.enter_async_context(open_database(settings))
-        sandboxes = await stack.enter_async_context(_open_sandboxes(directory))
+        sandboxes = await stack.enter_async_context(open_sandboxes(options, host_id))
         identity = Identity(
             id=host_id,
             name=options.display_name,
             address=options.advertised_address(port),
             version=__version__,
-            provider=PROVIDER,
+            provider=options.workspaces_provider,
             sealed=keyring.seal(token.encode(), host_token_place(host_id)),
             problem=sandboxes.problem,
         )
         hosts, say_ready = PostgresWorkspaceHosts(database), partial(_say_ready, ready_fd, port)
         machine = Machine(identity, hosts, sandboxes.provider, running, settings, options, on_registered=say_ready)
-        forward = Forward(running, sandboxes.dial, token, lambda: (CONTENT_TYPE, metrics.render()))
+        forward = Forward(running, sandboxes.dial, token, lambda: (CONTENT_TYPE, metrics.render()), sandboxes.headers)
         async with trio.open_nursery() as nursery:
             accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             nursery.start_soon(trio.serve_listeners, forward.serve, [accepting])
@@ -113,29 +97,6 @@ async def _live(
             if options.default_template:
                 await PostgresWorkspaces(database).ensure_template(DEFAULT_NAME, DEFAULT_SETTINGS)
             await machine.run()
-
-
-@asynccontextmanager
-async def _open_sandboxes(directory: Path) -> AsyncIterator[_Sandboxes]:
-    try:
-        async with open_process_provider(directory) as provider:
-            for sentence in provider.unbounded:
-                telemetry.event("workspace.limit_missing", reason=sentence)
-            yield _Sandboxes(provider, _dialler(provider.socket_path))
-    except SandboxMissing as missing:
-        telemetry.event("workspace.host_cannot", reason=str(missing))
-        yield _Sandboxes(None, _no_dial, str(missing))
-
-
-def _dialler(socket_path: Callable[[str], Path]) -> Dial:
-    async def dial(workspace_id: str) -> trio.abc.Stream:
-        return await dial_unix(socket_path(workspace_id))
-
-    return dial
-
-
-async def _no_dial(workspace_id: str) -> trio.abc.Stream:
-    raise OSError(f"{workspace_id} does not run here")
 
 
 async def _obey(signals: AsyncIterator[int], life: trio.CancelScope) -> None:

@@ -13,7 +13,9 @@
     GET  /screen                     -> Screen
     GET  /status                     -> AgentStatus
     POST /stop                       -> AgentStatus; then it ends
+    POST /leash                      no answer: held open by whoever made the sandbox (``agent/leash.py``)
 
+On a Unix socket whoever can open it may ask; over TCP each request has ``Authorization: Bearer`` with its token.
 All else is a ``Refusal`` with a status of 4xx or 5xx, and wrote nothing.
 
 A **call** has an ID that its caller gives it, and is put again with the same ID as often as its caller likes: it is
@@ -84,6 +86,7 @@ class Code(StrEnum):
     """Of a ``Refusal``, and the first word of the error of a call that failed: ``code: what to do``."""
 
     INVALID_REQUEST = "invalid_request"
+    INVALID_TOKEN = "invalid_token"
     NOT_FOUND = "not_found"
     UNKNOWN_CALL = "unknown_call"
     CALL_CONFLICT = "call_conflict"

@@ -450,6 +450,28 @@ async def test_only_the_owner_keeps_a_result_and_only_of_an_open_call(world: Wor
     assert await world.store.read_result(chat.id, "a", offset=0, limit=4) is None
 
 
+# --- what a turn begins with ------------------------------------------------------------------
+
+
+async def test_what_a_turn_begins_with_is_kept_for_the_next_owner(world: World) -> None:
+    chat = await world.ask(call("a", STARTED))
+    assert await world.store.read_prefix(chat.id) is None
+    for digest, data in (("one", b"first"), ("two", b"second"), ("two", b"second")):  # a repeat, as above
+        await world.store.keep_prefix(fence_of(chat), digest, data)
+    assert await world.store.read_prefix(chat.id) == b"second"
+    await world.store.commit(fence_of(chat), Release())
+    assert (await world.claim()).prompts.kept == "two", "it is known with the claim which one is kept"
+    assert await world.store.read_prefix(uuid4()) is None
+
+
+async def test_only_the_owner_keeps_what_a_turn_begins_with(world: World) -> None:
+    chat = await world.ask(call("a", STARTED))
+    await world.store.commit(fence_of(chat), Release())
+    with pytest.raises(Fenced):
+        await world.store.keep_prefix(fence_of(chat), "one", b"first")
+    assert await world.store.read_prefix(chat.id) is None
+
+
 # --- standing permissions ---------------------------------------------------------------------
 
 

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from chatcluster.parts import Message, Role, TextPart, text_of
-from chatcluster.ports import ModelRequest
+from chatcluster.ports import ModelRequest, ToolSpec
 from chatcluster.ports.prompts import ToldPrompts
-from chatcluster.prompts import with_prompts
+from chatcluster.prompts import Prefix, beginning_with, kept_of, prefix_in, system_text
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 QUESTION = Message(2, Role.USER, (TextPart("hi"),), 1, AT)
@@ -21,7 +21,8 @@ def told(
     prompts: ToldPrompts, *messages: Message, servers: tuple[tuple[str, str], ...] = (), is_agent: bool = False
 ) -> list[str]:
     request = ModelRequest(UUID(int=1), messages or (QUESTION,))
-    made = with_prompts(request, prompts, servers, is_agent=is_agent)
+    text = system_text(request.messages, prompts, servers, is_agent=is_agent)
+    made = beginning_with(request, Prefix(text))
     assert made.messages[-1] is request.messages[-1]
     return [f"{message.role}: {text_of(message.parts)}" for message in made.messages]
 
@@ -64,9 +65,24 @@ def test_a_system_message_from_later_on_stays_where_it_is() -> None:
 def test_the_same_texts_give_the_same_request() -> None:
     """Providers bind what they keep, and sign, to the exact beginning."""
     prompts = ToldPrompts("All.", "Own.", "I am Ada.")
-    request = ModelRequest(UUID(int=1), (QUESTION,))
-    assert with_prompts(request, prompts, ()) == with_prompts(request, prompts, ())
-    assert with_prompts(request, ToldPrompts(), ()) is request
+    assert told(prompts, FIRST, QUESTION) == told(prompts, FIRST, QUESTION)
+
+
+def test_a_prefix_that_was_kept_is_the_same_to_the_byte() -> None:
+    tools = (ToolSpec("look", "Looks.", {"type": "object", "properties": {"b": {}, "a": {}}}), ToolSpec("x", "", {}))
+    prefix = Prefix("Be kind.\n\nÜ", tools)
+    digest, data = kept_of(prefix)
+    again = prefix_in(data)
+    assert again == prefix
+    assert again is not None
+    assert [list(tool.parameters) for tool in again.tools] == [["type", "properties"], []]
+    assert kept_of(again) == (digest, data)
+    assert kept_of(Prefix("Be kind."))[0] != digest
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"system": 1}', b"\xff"])
+def test_a_prefix_that_cannot_be_read_is_none(data: bytes) -> None:
+    assert prefix_in(data) is None
 
 
 def test_no_text_ends_the_element_that_it_stands_in() -> None:

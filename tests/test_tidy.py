@@ -37,6 +37,7 @@ HTTPX_MODULES = {
     "http_client.py",
     "push_sender.py",
     "tracing/export.py",
+    "workspaces/engine_http.py",
 }
 PURE = {"errors.py", "parts.py", "turn.py", "events.py", "views.py", "merge.py", "chat/*.py", "ports/*.py"}
 IMPURE = {"trio", "asyncio", "socket", "time", "random", "os", "subprocess", "threading"}

@@ -186,7 +186,8 @@ class MemoryDatabase:
     def told(self, row: ChatRow) -> ToldPrompts:
         """What the chat's model is told before the conversation."""
         prompts = self.kept.prompts
-        return ToldPrompts(prompts.get(DEPLOYMENT, ""), prompts.get(row.id), prompts.get(row.owner_id, ""))
+        kept = row.calls.prefix[0] if row.calls.prefix else ""
+        return ToldPrompts(prompts.get(DEPLOYMENT, ""), prompts.get(row.id), prompts.get(row.owner_id, ""), kept)
 
     def record(self, by: Account, action: str, target: str, details: dict[str, Any]) -> None:
         """Log what an administrator does."""

@@ -85,6 +85,18 @@ class MemoryLedger(MemoryFamilies):
                 raise Moved(f"call {call_id} is not open any more")
             row.calls.results[call_id] = data
 
+    async def keep_prefix(self, fence: Fence, digest: str, data: bytes) -> None:
+        async with self._link.crossing("keep_prefix"):
+            row = self._database.chats.get(fence.chat_id)
+            if row is None or (row.state.worker_id, row.state.epoch) != (fence.worker_id, fence.epoch):
+                raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
+            row.calls.prefix = (digest, data)
+
+    async def read_prefix(self, chat_id: UUID) -> bytes | None:
+        async with self._link.crossing("read_prefix"):
+            row = self._database.chats.get(chat_id)
+            return None if row is None or row.calls.prefix is None else row.calls.prefix[1]
+
     async def read_result(self, chat_id: UUID, call_id: str, *, offset: int, limit: int) -> ResultSlice | None:
         async with self._link.crossing("read_result"):
             row = self._database.chats.get(chat_id)

@@ -36,6 +36,8 @@ class CallRows:
     known: set[str] = field(default_factory=set)
     deadlines: dict[str, float] = field(default_factory=dict)
     results: dict[str, bytes] = field(default_factory=dict)
+    prefix: tuple[str, bytes] | None = None
+    """What a turn begins with, and before it the digest of that."""
 
 
 @dataclass(slots=True)

@@ -95,6 +95,15 @@ class Ledger(Protocol):
         """``limit`` bytes of a result from ``offset`` on; None if no whole result of that call was kept."""
         ...
 
+    async def keep_prefix(self, fence: Fence, digest: str, data: bytes) -> None:
+        """Keep what the requests of a turn begin with, for whoever owns the chat later in the same turn: in the place
+        of what was kept before, unless that has the same digest. May be repeated. Raises ``Fenced``."""
+        ...
+
+    async def read_prefix(self, chat_id: UUID) -> bytes | None:
+        """What was kept last; None if nothing was."""
+        ...
+
     async def permissions(self, owner_id: UUID, chat_id: UUID) -> frozenset[str]:
         """The names of the tools that this user need not be asked about in this chat."""
         ...

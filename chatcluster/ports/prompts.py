@@ -15,11 +15,13 @@ DEPLOYMENT = UUID(int=0)
 
 class ToldPrompts(msgspec.Struct, frozen=True):
     """The texts that go into one chat's prompt; an empty one is none. ``own`` is None where the chat was never given
-    one but by its first message, as previous versions did it."""
+    one but by its first message, as previous versions did it. ``kept``: the digest of what was told at the beginning of
+    the newest turn of more than one step (see ``Ledger.keep_prefix``)."""
 
     system: str = ""
     own: str | None = None
     user: str = ""
+    kept: str = ""
 
 
 NOTHING_TOLD = ToldPrompts()

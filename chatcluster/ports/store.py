@@ -324,11 +324,14 @@ class Store(Ledger, Families, Details, Protocol):
         limit: int,
         bytes_max: int,
         turns_after: int = VERSION_MAX,
+        if_whole: bool = False,
     ) -> ChatRead:
         """One consistent read, with a page of the messages with ``revision > after_version`` and ``id > after_id``.
 
         And the turns that ended after version ``turns_after`` (default: none), the newest ``TURNS_MAX`` of them. The
-        queue is empty also where it is that of ``queue_version`` still. Raises ``ChatNotFound``.
+        queue is empty also where it is that of ``queue_version`` still. ``if_whole``: neither messages nor turns where
+        not all of them come, which a ``next_revision`` of 0 says; it may say so of more than a few. Raises
+        ``ChatNotFound``.
         """
         ...
 

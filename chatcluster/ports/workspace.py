@@ -6,7 +6,7 @@ caller died is asked for by its ID, and is attached to, not repeated.
 
 A ``WorkspaceProvider`` makes the places themselves. Each of its deeds is the same as often as it is done, so who does
 not know whether one was done does it again. What it made dies with the process that it is in: a sandbox without its
-provider does not run.
+provider does not run on. One that the process before it left is told apart, and is none of its own.
 
 What happens on failure: ``WorkspaceUnreachable`` within ``SILENCE_SECONDS``; whatever the agent refuses was not begun.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -77,6 +76,8 @@ class WorkspaceLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     memory_bytes: int = 2 << 30
     processes_max: int = 512
+    cpus: float = 0.0
+    """Processors; 0: as many as there are."""
     disk_bytes: int = 4 << 30
     tmp_bytes: int = 512 << 20
     open_files_max: int = 4096
@@ -94,8 +95,9 @@ class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Of its commands. No secrets: whatever runs there can read them."""
     allowed_hosts: tuple[str, ...] = ()
     """``name`` or ``*.name``, with ``:port`` where it is not 443 or 80; empty: no network at all."""
-    root: Path | None = None
-    """A template's system, with its own ``/usr``; None: this machine's, to be read only."""
+    base: str = ""
+    """A template's own: a directory with a ``/usr``, or an image; empty: what the host offers, such as its own
+    system."""
     desktop: bool = False
     screen: tuple[int, int] = (1280, 800)
     """Width and height of its desktop."""

@@ -41,6 +41,12 @@ class PostgresLedger(PostgresFamilies):
     async def keep_result(self, fence: Fence, call_id: str, data: bytes) -> None:
         await self._database.autocommit(_keep_result, fence, call_id, data, lane=Lane.CHATS, chat_id=fence.chat_id)
 
+    async def keep_prefix(self, fence: Fence, digest: str, data: bytes) -> None:
+        await self._database.autocommit(_keep_prefix, fence, digest, data, lane=Lane.CHATS, chat_id=fence.chat_id)
+
+    async def read_prefix(self, chat_id: UUID) -> bytes | None:
+        return await self._database.autocommit(_read_prefix, chat_id, lane=Lane.CHATS, chat_id=chat_id)
+
     async def read_result(self, chat_id: UUID, call_id: str, *, offset: int, limit: int) -> ResultSlice | None:
         asked = (chat_id, call_id, offset, limit)
         return await self._database.autocommit(_read_result, *asked, lane=Lane.CHATS, chat_id=chat_id)
@@ -89,6 +95,17 @@ async def _keep_result(connection: Connection, fence: Fence, call_id: str, data:
         raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
     if not row["is_kept"]:
         raise Moved(f"call {call_id} is not open any more")
+
+
+async def _keep_prefix(connection: Connection, fence: Fence, digest: str, data: bytes) -> None:
+    owner = (fence.chat_id, fence.worker_id, fence.epoch)
+    if not await connection.fetchval(SQL["keep_prefix"], *owner, digest, data):
+        raise Fenced(f"the tenure {fence.epoch} of worker {fence.worker_id} is over")
+
+
+async def _read_prefix(connection: Connection, chat_id: UUID) -> bytes | None:
+    data: bytes | None = await connection.fetchval(SQL["read_prefix"], chat_id)
+    return data
 
 
 async def _read_result(

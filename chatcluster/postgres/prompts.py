@@ -34,7 +34,8 @@ class PostgresPrompts:
 
 def told_of(row: Row) -> ToldPrompts:
     """What came with a claim."""
-    return ToldPrompts(row["system_prompt"] or "", row["own_prompt"], row["user_prompt"] or "")
+    texts = (row["system_prompt"] or "", row["own_prompt"], row["user_prompt"] or "")
+    return ToldPrompts(*texts, row["prefix_digest"] or "")
 
 
 async def _put_own(connection: Connection, chat_id: UUID, text: str) -> bool:

@@ -22,6 +22,8 @@ from chatcluster.workspace_wire import CallAnswer, CallState, FileAnswer, Kind
 
 PIECE_BYTES = 24 << 10
 """What is read at a time, unless fewer are asked for."""
+CHARACTER_BYTES_MAX = 4
+"""With fewer there might be no whole character, and no way on."""
 SHOWN_BYTES_MAX = 30 << 10
 IMAGE_BYTES_MAX = 8 << 20
 SNIFFED_BYTES = 4096
@@ -38,7 +40,7 @@ class FileTools:
     async def read_file(self, call: ToolCall, _tell: Tell) -> ToolResult:
         path = call.arguments["path"]
         offset = int(call.arguments.get("offset") or 0)
-        limit = min(int(call.arguments.get("limit") or PIECE_BYTES), PIECE_BYTES)
+        limit = max(CHARACTER_BYTES_MAX, min(int(call.arguments.get("limit") or PIECE_BYTES), PIECE_BYTES))
         found = await self._link.ask(lambda place: place.read_file(path, offset=offset, limit=limit))
         media_type = _media_type(found) if offset == 0 else "text/plain"
         if media_type in IMAGES and found.size_bytes <= IMAGE_BYTES_MAX:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -23,7 +23,7 @@ from chatcluster.agents import as_text
 from chatcluster.errors import CallerError, StoreUnavailable
 from chatcluster.parts import TextPart
 from chatcluster.ports import Printed, Progressed, Tell, ToolCall, ToolResult
-from chatcluster.ports.workspaces import NewWorkspace, Startup, Template, WorkspaceRow, WorkspaceState
+from chatcluster.ports.workspaces import Asked, NewWorkspace, Startup, Template, WorkspaceRow, WorkspaceState
 from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_link import NO_LOOKUP, Link, Refused, words_of
 
@@ -38,6 +38,13 @@ TEMPLATES_MAX = 50
 NAME_BASE_CHARACTERS_MAX = 27
 LOG_LINES = 200
 UNDER_WAY = (WorkspaceState.BUILDING, WorkspaceState.STARTING)
+
+
+class _Up(NamedTuple):
+    """A workspace that was to come up."""
+
+    row: WorkspaceRow
+    is_answering: bool
 
 
 class LifeTools:
@@ -94,16 +101,19 @@ class LifeTools:
                 told |= {"status": "already_exists", "state": str(row.state)}
                 if row.state not in (*UNDER_WAY, WorkspaceState.RUNNING):
                     return _told({**told, "note": words_of(row)})
-            return await self._ready(row, told, tell)
+            return await self._ready(await self._up(row, tell), told, tell)
 
     async def start_workspace(self, _call: ToolCall, tell: Tell) -> ToolResult:
         async with self._one_at_a_time:
             row = await self._link.existing()
             row = await self._past(row, WorkspaceState.STOPPING, STOP_SECONDS_MAX, tell)
-            asked = await _rows(lambda: self._link.rows.start(row.id))
-            self._link.forget()
+            asked = await self._start(row)
             told = {"started": asked.changed, "workspace_name": asked.workspace.name}
-            return await self._ready(asked.workspace, told, tell)
+            up = await self._up(asked.workspace, tell)
+            if not asked.changed and up.row.state is WorkspaceState.STOPPED:
+                told["started"] = True  # it had just ended, and its host found that out now
+                up = await self._up((await self._start(up.row)).workspace, tell)
+            return await self._ready(up, told, tell)
 
     async def stop_workspace(self, _call: ToolCall, tell: Tell) -> ToolResult:
         async with self._one_at_a_time:
@@ -138,13 +148,29 @@ class LifeTools:
 
     # --- until it is there --------------------------------------------------------------------
 
-    async def _ready(self, row: WorkspaceRow, told: dict[str, Any], tell: Tell) -> ToolResult:
-        """The result once the workspace runs, its agent answers, and its start-up script is over."""
+    async def _start(self, row: WorkspaceRow) -> Asked:
+        asked: Asked = await _rows(lambda: self._link.rows.start(row.id))
+        self._link.forget()
+        return asked
+
+    async def _up(self, row: WorkspaceRow, tell: Tell) -> _Up:
+        """The workspace once it runs and its agent answers; or as it is when it does not run, or the time is over."""
         row = await self._past(row, UNDER_WAY, BUILD_SECONDS_MAX, tell)
+        with trio.move_on_after(AGENT_SECONDS_MAX):
+            while row.state is WorkspaceState.RUNNING:
+                if await self._link.is_answering():
+                    return _Up(row, is_answering=True)
+                await trio.sleep(POLL_SECONDS)
+                row = await self._again(row)
+        return _Up(row, is_answering=False)
+
+    async def _ready(self, up: _Up, told: dict[str, Any], tell: Tell) -> ToolResult:
+        """The result, where the workspace is up when its start-up script is over."""
+        row = up.row
         if row.state is not WorkspaceState.RUNNING:
             words = f"The workspace {row.name} does not run: it is {row.state}. {words_of(row)}"
             return _told({**told, "agent_status": "no_agent", "agent_error": words}, is_error=True)
-        if not await self._answers_in_time():
+        if not up.is_answering:
             told |= {"agent_status": "not_ready", "agent_error": "Its agent does not answer yet. Try again later."}
             return _told(told)
         told["agent_status"] = "ready"
@@ -166,14 +192,6 @@ class LifeTools:
                 await trio.sleep(POLL_SECONDS)
                 row = await self._again(row)
         return row
-
-    async def _answers_in_time(self) -> bool:
-        with trio.move_on_after(AGENT_SECONDS_MAX):
-            while True:
-                if await self._link.is_answering():
-                    return True
-                await trio.sleep(POLL_SECONDS)
-        return False
 
     async def _started_up(self, row: WorkspaceRow, tell: Tell) -> WorkspaceRow:
         log = _Log(self._link, tell)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -46,6 +47,7 @@ from chatcluster.workspace_wire import (
 )
 
 RECEIVE_BYTES = 64 << 10
+NO_BODY = ("content-length", "0")
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
@@ -123,6 +125,20 @@ class AgentClient:
     async def stop(self) -> None:
         """End all that runs there, and the agent; for whoever made the sandbox. Raises ``WorkspaceUnreachable``."""
         await self._ask("POST", "/stop", AgentStatus)
+
+    async def hold(self) -> None:
+        """Hold its leash, until it lets go: then it has ended. Raises ``WorkspaceUnreachable`` if it cannot be had."""
+        request = h11.Request(method="POST", target=f"{self._path}/leash", headers=[*self._headers, NO_BODY])
+        try:
+            with trio.fail_after(SILENCE_SECONDS):
+                stream = await self._dial()
+        except (OSError, trio.TooSlowError) as error:
+            raise WorkspaceUnreachable(f"the workspace cannot be reached: {error}") from None
+        async with stream:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(h11.Connection(h11.CLIENT).send(request) or b"")
+                while await stream.receive_some(RECEIVE_BYTES):
+                    pass
 
     async def _ask(
         self,

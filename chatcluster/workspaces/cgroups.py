@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 GROUP = "chatcluster"
+PERIOD_MICROSECONDS = 100_000
 PROCESSOR_WEIGHT = 25
 """Of 100: what works in a sandbox gives way to the replicas of its machine."""
 
@@ -68,7 +69,7 @@ def hierarchies() -> Hierarchies:
     return Hierarchies(memory, processes, processor, is_unified=False)
 
 
-def make_group(name: str, *, memory_bytes: int, processes_max: int) -> Group:
+def make_group(name: str, *, memory_bytes: int, processes_max: int, cpus: float = 0.0) -> Group:
     """A group for a sandbox, or what can be made of it. Raises ``OSError``."""
     known = hierarchies()
     places = dict.fromkeys(place for place in (known.memory, known.processes, known.processor) if place is not None)
@@ -80,8 +81,7 @@ def make_group(name: str, *, memory_bytes: int, processes_max: int) -> Group:
     if known.processes is not None:
         (directories[known.processes] / "pids.max").write_text(str(processes_max))
     if known.processor is not None:
-        name, factor = ("cpu.weight", 1) if known.is_unified else ("cpu.shares", 10)
-        (directories[known.processor] / name).write_text(str(PROCESSOR_WEIGHT * factor))
+        _limit_processor(directories[known.processor], cpus, is_unified=known.is_unified)
     return Group(tuple(directories.values()))
 
 
@@ -97,6 +97,16 @@ def _limit_memory(directory: Path, memory_bytes: int, *, is_unified: bool) -> No
     (directory / limit).write_text(str(memory_bytes))
     if (directory / swap).exists():  # the older interface counts memory as well
         (directory / swap).write_text("0" if is_unified else str(memory_bytes))
+
+
+def _limit_processor(directory: Path, cpus: float, *, is_unified: bool) -> None:
+    quota = str(round(cpus * PERIOD_MICROSECONDS)) if cpus else ""
+    if is_unified:
+        (directory / "cpu.weight").write_text(str(PROCESSOR_WEIGHT))
+        (directory / "cpu.max").write_text(f"{quota or 'max'} {PERIOD_MICROSECONDS}")
+    else:
+        (directory / "cpu.shares").write_text(str(PROCESSOR_WEIGHT * 10))
+        (directory / "cpu.cfs_quota_us").write_text(quota or "-1")
 
 
 def _unified_place() -> Path | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -28,20 +27,21 @@ from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, Workspac
 from chatcluster.workspaces import cgroups, disks
 from chatcluster.workspaces.agent_client import over_unix
 from chatcluster.workspaces.interpreter import Interpreter, compile_agent, find_interpreter, is_open_to_all, library
-from chatcluster.workspaces.sandbox import Place, bubblewrap, can_sandbox, write_etc
+from chatcluster.workspaces.places import (
+    UIDS_MISSING,
+    Place,
+    leads_all_to,
+    place_of,
+    prepared,
+    remove,
+    user_id_of,
+)
+from chatcluster.workspaces.sandbox import bubblewrap, can_sandbox, write_etc
 
-SOCKET_NAME = "agent.sock"
 START_SECONDS = 15.0
 STOP_SECONDS = 4.0
 LOOK_SECONDS = 0.01
-REMOVE_SECONDS = 120.0
 SAID_BYTES_MAX = 4 << 10
-FIRST_USER_ID = 1_000_000
-USER_IDS = 1 << 20
-
-UIDS_MISSING = "owners are not kept apart by user IDs: that takes root, and a directory and packages that all can read"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 @dataclass
@@ -97,7 +97,7 @@ class ProcessProvider:
         async with self._turns[workspace_id]:
             await self._stop(workspace_id)
             self._ends.pop(workspace_id, None)
-            await _remove(self._place(workspace_id).directory)
+            await remove(self._place(workspace_id).directory)
         del self._turns[workspace_id]
 
     async def status(self, workspace_id: str) -> SandboxStatus:
@@ -114,7 +114,7 @@ class ProcessProvider:
 
     def socket_path(self, workspace_id: str) -> Path:
         """Where its agent listens while it runs."""
-        return self._place(workspace_id).state / SOCKET_NAME
+        return self._place(workspace_id).socket
 
     async def stop_all(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -122,9 +122,7 @@ class ProcessProvider:
                 nursery.start_soon(self.stop, workspace_id)
 
     def _place(self, workspace_id: str) -> Place:
-        if not _NAME.fullmatch(workspace_id):
-            raise SandboxFailed(f"{workspace_id!r} is no ID of a workspace")
-        return Place(self._root / workspace_id)
+        return place_of(self._root, workspace_id)
 
     async def _create(self, spec: WorkspaceSpec) -> None:
         place = self._place(spec.workspace_id)
@@ -173,11 +171,12 @@ class ProcessProvider:
         raise SandboxFailed(self._ends[workspace_id])
 
     def _begin(self, spec: WorkspaceSpec, place: Place) -> _Sandbox:
-        (place.state / SOCKET_NAME).unlink(missing_ok=True)
+        place.socket.unlink(missing_ok=True)
         group = cgroups.make_group(
             f"{spec.workspace_id}.{self._mark}",
             memory_bytes=spec.limits.memory_bytes,
             processes_max=spec.limits.processes_max,
+            cpus=spec.limits.cpus,
         )
         said = place.directory / "said"
         with said.open("wb") as output:
@@ -227,11 +226,7 @@ class ProcessProvider:
         self._sandboxes.pop(workspace_id).group.remove()
 
     def _user_id(self, spec: WorkspaceSpec) -> int | None:
-        """The same for all workspaces of an owner."""
-        if not self._has_users:
-            return None
-        digest = hashlib.sha256(spec.owner_id.encode()).digest()
-        return FIRST_USER_ID + int.from_bytes(digest[:4]) % USER_IDS
+        return user_id_of(spec.owner_id) if self._has_users else None
 
 
 @asynccontextmanager
@@ -239,7 +234,8 @@ async def open_process_provider(root: Path) -> AsyncIterator[ProcessProvider]:
     """Workspaces below ``root``. On leaving, all of them are stopped. Raises ``SandboxMissing`` and ``OSError``."""
     if (missing := can_sandbox()) is not None:
         raise SandboxMissing(missing)
-    provider = ProcessProvider(_prepared(root))
+    compile_agent()
+    provider = ProcessProvider(prepared(root))
     try:
         yield provider
     finally:
@@ -247,27 +243,15 @@ async def open_process_provider(root: Path) -> AsyncIterator[ProcessProvider]:
             await provider.stop_all()
 
 
-def _prepared(root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        root.chmod(0o711)
-    compile_agent()
-    return root.resolve()
-
-
 def _choose_interpreter(root: Path) -> tuple[Interpreter, bool]:
     """The interpreter, and whether each owner can have a user ID."""
-    if os.geteuid() == 0 and all(is_open_to_all(path) for path, _ in library()) and _leads_all_to(root):
+    if os.geteuid() == 0 and all(is_open_to_all(path) for path, _ in library()) and leads_all_to(root):
         found = find_interpreter(readable_by_all=True)
         if found is not None:
             return found, True
     found = find_interpreter(readable_by_all=False)
     assert found is not None, "this process's own interpreter is always there"
     return found, False
-
-
-def _leads_all_to(root: Path) -> bool:
-    return all(parent.stat().st_mode & 0o001 for parent in (root, *root.parents))
 
 
 async def _wait(process: subprocess.Popen[bytes]) -> None:
@@ -282,13 +266,3 @@ def _said(sandbox: _Sandbox) -> str:
     with sandbox.said.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - SAID_BYTES_MAX))
         return " ".join(file.read().decode("utf-8", "replace").split()) or "it said nothing"
-
-
-async def _remove(directory: Path) -> None:
-    """With all that is in it, however deep. What is there belongs to strangers; links are not followed."""
-    command = ["rm", "-rf", "--one-file-system", "--", str(directory)]
-    with trio.move_on_after(REMOVE_SECONDS):
-        removed = await trio.run_process(command, check=False, capture_stderr=True)
-        if removed.returncode == 0:
-            return
-    raise SandboxFailed(f"{directory} cannot be removed")

@@ -17,12 +17,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from chatcluster.ports.workspace import WorkspaceSpec
 from chatcluster.workspaces.interpreter import Interpreter, library
+from chatcluster.workspaces.places import Place
 
 HOME = "/home/user"
 WORK = "/workspace"
@@ -57,34 +57,6 @@ _ETC = (
 _PATH = f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a workspace is on the disk. What is in ``home`` and ``work`` belongs to it, and is not looked at here."""
-
-    directory: Path
-
-    @property
-    def image(self) -> Path:
-        """Of its disk, where that is one file."""
-        return self.directory / "disk.image"
-
-    @property
-    def home(self) -> Path:
-        return self.directory / "disk" / "home"
-
-    @property
-    def work(self) -> Path:
-        return self.directory / "disk" / "work"
-
-    @property
-    def state(self) -> Path:
-        return self.directory / "state"
-
-    @property
-    def etc(self) -> Path:
-        return self.directory / "etc"
-
-
 @cache
 def can_sandbox() -> str | None:
     """None if sandboxes can be made on this machine; else one line that says what is missing."""
@@ -104,7 +76,15 @@ def can_sandbox() -> str | None:
 def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> list[str]:
     """The command that makes the sandbox and runs the agent in it."""
     return [
-        *("bwrap", *_WALLS, *_system(spec.root), *_agent(interpreter), *_own(spec, place), *_environment(spec), "--"),
+        *(
+            "bwrap",
+            *_WALLS,
+            *_system(Path(spec.base) if spec.base else None),
+            *_agent(interpreter),
+            *_own(spec, place),
+            *_environment(spec),
+            "--",
+        ),
         *interpreter.command(),
         *(f"--state={STATE}", f"--home={HOME}", f"--work={WORK}"),
         f"--output-bytes-max={spec.limits.output_bytes_max}",

@@ -493,6 +493,23 @@ async def test_a_start_up_script_is_waited_for_and_its_end_told() -> None:
         assert not (await turn.run("start_workspace"))["started"]
 
 
+async def test_one_whose_end_its_host_has_yet_to_notice_is_started_as_well() -> None:
+    place = Place()
+    place.agent.dead = True
+
+    async def notice() -> None:
+        await trio.sleep(2)
+        place.is_(WorkspaceState.STOPPED)
+        place.agent.dead = False
+
+    async with place.turn() as turn, trio.open_nursery() as nursery:
+        nursery.start_soon(notice)
+        began_at = trio.current_time()
+        told = await turn.run("start_workspace")
+        assert (told["started"], told["agent_status"]) == (True, "ready")
+        assert trio.current_time() - began_at < 10
+
+
 async def test_start_without_one_is_an_error_result() -> None:
     async with Place(has_workspace=False).turn() as turn:
         told = await turn.run("start_workspace")

@@ -71,7 +71,7 @@ SPAN = (click.FloatRange(0), click.FloatRange(0))
     show_default=True,
     help="Share of messages whose first answer breaks off",
 )
-@click.option("--workspaces", is_flag=True, help="Nothing but commands in workspaces, whose owners are killed")
+@click.option("--workspaces", is_flag=True, help="Commands in workspaces; --kills of owners, and others")
 @click.option("--rolling", is_flag=True, help="Instead of faults: restart (TERM) each replica, one after the other")
 @click.option("--beside", metavar="COMMIT", help="Half of the replicas are of this commit, behind --proxy")
 @click.option("--proxy", type=click.Choice(PROXIES), help="Put this in front, with its files in deploy/")

@@ -84,7 +84,7 @@ class Fleet:
         """The process ID of the replica, 0 where a command signals it. Raises ``RuntimeError`` if there is none."""
         if self._signal_command:
             return 0
-        pid = await trio.to_thread.run_sync(_listener, int(replica.address.rpartition(":")[2]))
+        pid = await trio.to_thread.run_sync(listener_on, int(replica.address.rpartition(":")[2]))
         if pid is None:
             raise RuntimeError(f"no process listens on {replica.address}: give --signal-command")
         return pid
@@ -103,7 +103,7 @@ class Fleet:
         return trio.current_time()
 
 
-def _listener(port: int) -> int | None:
+def listener_on(port: int) -> int | None:
     """The process that listens on ``port``."""
     inodes = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening_inodes(table, port)}
     for entry in Path("/proc").glob("[0-9]*"):

@@ -41,7 +41,8 @@ class Options:
     failing: float = 0.0
     """The share of messages whose first answer breaks off."""
     workspaces: bool = False
-    """Nothing but commands in workspaces, whose owners are killed in mid-command."""
+    """Nothing but commands in workspaces. ``kills`` counts those of owners; agents, hosts and all replicas are killed
+    besides."""
     rolling: bool = False
     """Restart each replica once, one after the other, instead of the faults."""
     beside: str | None = None

@@ -44,6 +44,7 @@ claimed as (
         (select text from prompts where prompts.owner_id = '00000000-0000-0000-0000-000000000000') as system_prompt,
         (select text from chat_prompts where chat_prompts.chat_id = chats.id) as own_prompt,
         (select text from prompts where prompts.owner_id = chats.owner_id) as user_prompt,
+        (select digest from chat_prefixes where chat_prefixes.chat_id = chats.id) as prefix_digest,
         case
             when retry_at is null then 0
             else greatest(0, extract(

@@ -102,6 +102,22 @@ kept as (
 )
 select exists (select from held) as is_held, exists (select from kept) as is_kept
 
+-- name: keep_prefix
+-- The share of the lock as above. The number tells how often it became another one.
+with held as (
+    select id from chats where id = $1 and worker_id = $2 and epoch = $3 for share
+),
+kept as (
+    insert into chat_prefixes as known (chat_id, number, digest, data)
+    select id, 1, $4, $5::bytea from held
+    on conflict (chat_id) do update set number = known.number + 1, digest = excluded.digest, data = excluded.data
+    where known.digest <> excluded.digest
+)
+select exists (select from held)
+
+-- name: read_prefix
+select data from chat_prefixes where chat_id = $1
+
 -- name: keep_given
 insert into tool_results (tool_call_id, data)
 select id, $3::bytea from tool_calls where chat_id = $1 and call_id = $2 and state <> 'done'

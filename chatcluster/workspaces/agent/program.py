@@ -1,7 +1,8 @@
 """The program: its arguments, and the order in which it begins and ends.
 
-ledger ⊃ reaper ⊃ calls ⊃ server. ``POST /stop`` ends what runs, says so in the ledger, and ends the agent. No signal
-does, as what runs in the sandbox could send it: process 1 gets none from there that it has no handler for.
+ledger ⊃ reaper ⊃ calls ⊃ server. ``POST /stop`` ends what runs, says so in the ledger, and ends the agent; so does the
+loss of its leash, where it has one (``leash.py``). No signal does, as what runs in the sandbox could send it: process 1
+gets none from there that it has no handler for.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ import trio
 
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.desktop import Screens
+from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
 from chatcluster.workspaces.agent.routes import Routes
-from chatcluster.workspaces.agent.server import Server, listen
+from chatcluster.workspaces.agent.server import Server, listen, listen_tcp
 
 SOCKET_NAME = "agent.sock"
+TOKEN_VARIABLE = "CHATCLUSTER_AGENT_TOKEN"
+LEASH_LOST = "the workspace ended, as its host was gone"
 ALIVE_NAME = "alive"
 ALIVE_SECONDS = 1.0
 LOCK_NAME = "lock"
@@ -46,6 +50,8 @@ class Arguments:
     processes_max: int
     open_files_max: int
     file_bytes_max: int
+    listen: str
+    leashed: bool
     screen: tuple[int, int] | None
 
 
@@ -72,7 +78,14 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--open-files-max", type=int, default=0, help="of one process; 0: as it is")
     parser.add_argument("--file-bytes-max", type=int, default=0, help="of one file that is written; 0: as it is")
     parser.add_argument("--screen", type=_size, help="WIDTHxHEIGHT of its desktop; none without it")
-    return Arguments(**vars(parser.parse_args(argv)))
+    parser.add_argument(
+        "--listen", default="", metavar="ADDRESS:PORT", help=f"over TCP, too, for those who know {TOKEN_VARIABLE}"
+    )
+    parser.add_argument("--leashed", action="store_true", help="end when nobody holds its leash")
+    arguments = Arguments(**vars(parser.parse_args(argv)))
+    if arguments.listen and not os.environ.get(TOKEN_VARIABLE):
+        parser.error(f"--listen needs a token in {TOKEN_VARIABLE}")
+    return arguments
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -83,6 +96,7 @@ def _size(text: str) -> tuple[int, int]:
 async def run(arguments: Arguments) -> None:
     """Until it is stopped. Raises ``OSError`` and ``sqlite3.Error`` where it cannot begin."""
     await _be_the_only_one(arguments.state)
+    token = os.environ.pop(TOKEN_VARIABLE, "")  # no command inherits it
     ledger = Ledger(arguments.state)
     processes = Processes()
     places = Places(arguments.home, arguments.work)
@@ -95,12 +109,28 @@ async def run(arguments: Arguments) -> None:
         nursery.start_soon(_stay_alive, alive)
         if screens is not None:
             nursery.start_soon(screens.begin)
-        routes = Routes(calls, processes, places, has_desktop=screens is not None)
-        listener = listen(arguments.state / SOCKET_NAME)
-        nursery.start_soon(partial(trio.serve_listeners, Server(routes.answer).serve, [listener]))
+        routes, leash = Routes(calls, processes, places, has_desktop=screens is not None), Leash()
+        listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, leash)
+        nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
+        if arguments.listen:
+            await _serve_tcp(nursery, arguments.listen, Server(routes.answer, leash, token))
+        if arguments.leashed:
+            nursery.start_soon(_end_without, leash, calls, routes.stopped)
         await routes.stopped.wait()
         nursery.cancel_scope.cancel()
     ledger.close()
+
+
+async def _serve_tcp(nursery: trio.Nursery, address: str, server: Server) -> None:
+    host, _, port = address.rpartition(":")
+    listener = await listen_tcp(host, int(port))
+    nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
+
+
+async def _end_without(leash: Leash, calls: Calls, stopped: trio.Event) -> None:
+    await leash.let_go()
+    await calls.end_all(LEASH_LOST)
+    stopped.set()
 
 
 async def _be_the_only_one(state: Path) -> None:

@@ -7,6 +7,7 @@ import errno
 from chatcluster.workspace_wire import Code
 
 STATUSES = {
+    Code.INVALID_TOKEN: 401,
     Code.NOT_FOUND: 404,
     Code.UNKNOWN_CALL: 404,
     Code.FILE_NOT_FOUND: 404,

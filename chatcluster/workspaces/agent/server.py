@@ -1,10 +1,12 @@
 """HTTP/1.1 on the agent's socket: requests, bounded in size, number and time; answers of JSON.
 
-Only who is outside of the sandbox is served: a process inside has an ID here, and its own agent is not its to ask.
+Only who is outside of the sandbox is served. On a Unix socket a process inside has an ID here, and its own agent is not
+its to ask; over TCP whoever asks has to know the token, which nothing inside can read.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import socket
 import struct
@@ -18,6 +20,7 @@ import msgspec
 import trio
 
 from chatcluster.workspace_wire import BODY_BYTES_MAX, Code, Refusal
+from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.refused import Refused
 
 CONNECTIONS_MAX = 64
@@ -26,6 +29,9 @@ ANSWER_SECONDS_MAX = 30.0
 RECEIVE_BYTES = 64 << 10
 HEADER_BYTES_MAX = 32 << 10
 BACKLOG = 128
+LEASH = ("POST", ("leash",))
+PEER_OPTIONS = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 5000}
+"""A peer whose machine vanished is found out within five seconds."""
 
 
 class Request(NamedTuple):
@@ -34,6 +40,7 @@ class Request(NamedTuple):
     """Its pieces, unquoted."""
     query: dict[str, str]
     body: bytes
+    authorization: bytes
 
 
 Answerer = Callable[[Request], Awaitable[msgspec.Struct]]
@@ -53,14 +60,27 @@ def listen(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
 
 
+async def listen_tcp(host: str, port: int) -> trio.SocketListener:
+    """Raises ``OSError``."""
+    (listener,) = await trio.open_tcp_listeners(port, host=host)
+    listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in PEER_OPTIONS.items():
+        listener.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)  # connections inherit them
+    return listener
+
+
 class Server:
-    def __init__(self, answer: Answerer) -> None:
+    """``token``: what each request has to bring; None on a Unix socket."""
+
+    def __init__(self, answer: Answerer, leash: Leash, token: str | None = None) -> None:
         self._answer = answer
+        self._leash = leash
+        self._authorization = None if token is None else f"Bearer {token}".encode()
         self._places = trio.CapacityLimiter(CONNECTIONS_MAX)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection."""
-        if _is_inside(stream):
+        if self._authorization is None and _is_inside(stream):
             await stream.aclose()
             return
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
@@ -78,11 +98,19 @@ class Server:
                 request = await _received(connection, stream)
             if request is None:
                 return False
+            self._check(request)
+            if (request.method, request.path) == LEASH:
+                await self._leash.hold(stream)
+                return False
             status, answer = 200, await self._answer(request)
         except Refused as refused:
             status, answer = refused.status, Refusal(code=refused.code, message=refused.message)
         await _send(connection, stream, status, msgspec.json.encode(answer))
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
+
+    def _check(self, request: Request) -> None:
+        if self._authorization is not None and not hmac.compare_digest(request.authorization, self._authorization):
+            raise Refused(Code.INVALID_TOKEN, "this agent wants the token that it was started with")
 
 
 async def _received(connection: h11.Connection, stream: trio.SocketStream) -> Request | None:
@@ -116,7 +144,8 @@ def _request(head: h11.Request, body: bytes) -> Request:
         query = dict(parse_qsl(parts.query, keep_blank_values=True, errors="strict"))
     except ValueError:
         raise Refused(Code.INVALID_REQUEST, "the target of the request is malformed") from None
-    return Request(head.method.decode("ascii"), path, query, body)
+    authorization = dict(head.headers).get(b"authorization", b"")
+    return Request(head.method.decode("ascii"), path, query, body, authorization)
 
 
 async def _send(connection: h11.Connection, stream: trio.SocketStream, status: int, content: bytes) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import h11
@@ -34,10 +34,17 @@ SILENCE_SECONDS = WAIT_SECONDS_MAX + 15.0
 HEAD_BYTES_MAX = 32 << 10
 RECEIVE_BYTES = 64 << 10
 NOT_RUNNING = "workspace_not_running"
+AGENT_HEADERS = ((b"host", b"agent"), (b"connection", b"close"))
 PASSED_ON = {b"content-type", b"content-length", b"transfer-encoding"}
 
 Dial = Callable[[str], Awaitable[trio.abc.Stream]]
 """A connection to the agent of a workspace. Raises ``OSError``."""
+Headers = Callable[[str], Sequence[tuple[str, str]]]
+"""What each request to that agent has to bring."""
+
+
+def no_headers(_workspace_id: str) -> Sequence[tuple[str, str]]:
+    return ()
 
 
 class _Refused(Exception):
@@ -49,10 +56,16 @@ class _Refused(Exception):
 
 class Forward:
     def __init__(
-        self, running: RunningWorkspaces, dial: Dial, token: str, metrics: Callable[[], tuple[str, bytes]]
+        self,
+        running: RunningWorkspaces,
+        dial: Dial,
+        token: str,
+        metrics: Callable[[], tuple[str, bytes]],
+        headers: Headers = no_headers,
     ) -> None:
         self._running = running
         self._dial = dial
+        self._headers = headers
         self._authorization = f"Bearer {token}".encode()
         self._metrics = metrics
         self._open = 0
@@ -120,7 +133,10 @@ class Forward:
         running.puts += request.method == b"PUT"
         try:
             async with await self._dialled(str(workspace_id)) as agent:
-                await _pass_through(caller, stream, request, agent, target)
+                headers = [(name.encode(), value.encode()) for name, value in self._headers(str(workspace_id))]
+                passed = [*headers, *((name, value) for name, value in request.headers if name in PASSED_ON)]
+                head = h11.Request(method=request.method, target=target, headers=[*AGENT_HEADERS, *passed])
+                await _pass_through(caller, stream, head, agent)
         finally:
             running.puts += request.method == b"PUT"
             self._per_workspace[workspace_id] -= 1
@@ -136,12 +152,12 @@ class Forward:
 
 
 async def _pass_through(
-    caller: h11.Connection, stream: trio.abc.Stream, request: h11.Request, agent_stream: trio.abc.Stream, target: str
+    caller: h11.Connection, stream: trio.abc.Stream, head: h11.Request, agent_stream: trio.abc.Stream
 ) -> None:
     """The request to the agent, and its answer back. What fails before the answer begins is told."""
     agent = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
     try:
-        await _pass_request(caller, stream, request, agent, agent_stream, target)
+        await _pass_request(caller, stream, head, agent, agent_stream)
         answer = await _next_event(agent, agent_stream)
     except (OSError, trio.BrokenResourceError, trio.TooSlowError, h11.RemoteProtocolError) as error:
         raise _Refused(502, Code.UNREACHABLE, f"the workspace's agent does not answer: {error}") from None
@@ -159,15 +175,10 @@ async def _pass_through(
 async def _pass_request(
     caller: h11.Connection,
     stream: trio.abc.Stream,
-    request: h11.Request,
+    head: h11.Request,
     agent: h11.Connection,
     agent_stream: trio.abc.Stream,
-    target: str,
 ) -> None:
-    headers = [(name, value) for name, value in request.headers if name in PASSED_ON]
-    head = h11.Request(
-        method=request.method, target=target, headers=[(b"host", b"agent"), (b"connection", b"close"), *headers]
-    )
     await _give(agent_stream, agent.send(head))
     size = 0
     while isinstance(event := await _next_event(caller, stream), h11.Data):

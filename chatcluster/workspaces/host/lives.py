@@ -48,13 +48,18 @@ class Lives:
         *,
         places: int,
         start_seconds_max: float,
+        cpus: float = 0.0,
+        has_own_programs: bool = True,
     ) -> None:
+        """``has_own_programs``: a workspace has those of this machine, unless its template says otherwise."""
         self._hosts = hosts
         self._lease = lease
         self._provider = provider
         self._running = running
         self._places = places
         self._start_seconds_max = start_seconds_max
+        self._cpus = cpus
+        self._has_own_programs = has_own_programs
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
@@ -123,17 +128,18 @@ class Lives:
 
     async def _build(self, row: WorkspaceRow) -> bool:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
-        if row.settings.base == HOST_BASE and (missing := await missing_packages(row.settings.packages)):
+        is_looked_at = self._has_own_programs and row.settings.base == HOST_BASE
+        if is_looked_at and (missing := await missing_packages(row.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")
-        if row.settings.base == HOST_BASE and row.settings.desktop and (missing := missing_for_desktop()):
+        if is_looked_at and row.settings.desktop and (missing := missing_for_desktop()):
             raise SandboxFailed(f"a desktop needs more on this host: apt-get install {' '.join(missing)}")
-        await self._provider.create(spec_of(row))
+        await self._provider.create(spec_of(row, self._cpus))
         return await self._reports.tell(row, WorkspaceState.STARTING)
 
     async def _start(self, nursery: trio.Nursery, row: WorkspaceRow) -> None:
         began = trio.current_time()
         self.begun.add(row.id)
-        await self._provider.start(spec_of(row))
+        await self._provider.start(spec_of(row, self._cpus))
         running = Running(row, self._provider.connect(str(row.id)))
         startup = Startup.RUNNING if row.settings.startup else Startup.NONE
         self._running.add(running)

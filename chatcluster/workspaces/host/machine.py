@@ -132,6 +132,8 @@ class Machine:
             self._running,
             places=options.workspaces_max,
             start_seconds_max=options.workspace_start_seconds_max,
+            cpus=options.workspace_cpus,
+            has_own_programs=self._identity.provider == "process",
         )
 
     async def _stop_all(self, begun: set[UUID]) -> None:

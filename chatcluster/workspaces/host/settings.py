@@ -11,12 +11,24 @@ from chatcluster.errors import ConfigError
 from chatcluster.setting_checks import check_range, flag_name
 from chatcluster.texts import is_visible
 
+PROVIDERS = ("process", "docker", "kubernetes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HostSettings:
     workspaces_dir: str = setting(
         ".chatcluster/workspaces", "Where the workspaces of this host have their files; one host for each directory"
     )
+    workspaces_provider: str = setting(
+        "process", "What makes workspaces: process (sandboxes of this machine), docker or kubernetes"
+    )
+    workspaces_image: str = setting(
+        "chatcluster-workspace:latest", "Image of templates whose base is `host`, with docker and kubernetes"
+    )
+    workspace_cpus: float = setting(0.0, "Processors that one workspace may use; 0: all", minimum=0, maximum=1024)
+    docker_socket: str = setting("/var/run/docker.sock", "Where the Docker engine of this machine listens")
+    kubernetes_runtime_class: str = setting("", "Runtime class of workspaces' pods, such as gvisor")
+    kubernetes_storage_class: str = setting("", "Storage class of workspaces' volume claims. Default: the cluster's")
     workspaces_name: str = setting("", "Name of this host in listings. Default: the machine's")
     workspaces_host: str = setting("127.0.0.1", "Address that this host listens on")
     workspaces_port: int = setting(8300, "Port that this host listens on; 0 picks a free one", minimum=0, maximum=65535)
@@ -32,8 +44,11 @@ class HostSettings:
     def __post_init__(self) -> None:
         for item in fields(self):
             check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
-        if not self.workspaces_dir.strip():
-            raise ConfigError("workspaces-dir must not be empty")
+        if self.workspaces_provider not in PROVIDERS:
+            raise ConfigError(f"workspaces-provider must be one of {', '.join(PROVIDERS)}")
+        for name in ("workspaces_dir", "workspaces_image", "docker_socket"):
+            if not getattr(self, name).strip():
+                raise ConfigError(f"{flag_name(name)} must not be empty")
         for name in ("workspaces_name", "workspaces_advertise"):
             if not is_visible(getattr(self, name).strip()):
                 raise ConfigError(

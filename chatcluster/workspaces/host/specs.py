@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from chatcluster.ports.workspace import WorkspaceLimits, WorkspaceSpec
 from chatcluster.ports.workspaces import WorkspaceRow
 from chatcluster.workspace_templates import Value
@@ -11,7 +9,8 @@ from chatcluster.workspace_templates import Value
 HOST_BASE = "host"
 
 
-def spec_of(row: WorkspaceRow) -> WorkspaceSpec:
+def spec_of(row: WorkspaceRow, cpus: float = 0.0) -> WorkspaceSpec:
+    """``cpus``: what a workspace may have of the host's, 0 is all."""
     settings, limits = row.settings, row.settings.limits
     names = settings.environment_names
     return WorkspaceSpec(
@@ -21,10 +20,11 @@ def spec_of(row: WorkspaceRow) -> WorkspaceSpec:
             memory_bytes=limits.memory_bytes_max,
             processes_max=limits.processes_max,
             disk_bytes=limits.disk_bytes_max,
+            cpus=cpus,
         ),
         environment={names[name]: _words(value) for name, value in row.parameters.items() if name in names},
         allowed_hosts=settings.network,
-        root=None if settings.base == HOST_BASE else Path(settings.base),
+        base="" if settings.base == HOST_BASE else settings.base,
         desktop=settings.desktop,
     )
 

@@ -41,6 +41,9 @@ export type Usage = {
   cache_write_tokens?: number | null;
 };
 
+/** How much has changed in the workspace of a chat, as it was found last. */
+export type DiffStatus = Schemas["DiffStatus"];
+
 /** A sum of what attempts cost. Micros are millionths of the prices' currency; null where nothing has a known cost. */
 export type Bill = Schemas["Bill"];
 
@@ -125,4 +128,6 @@ export type Chat = {
   cause?: string;
   /** Of an agent: the chat that it works for. */
   parent_id?: string | null;
+  /** Where it works. Lists do not say. */
+  workspace?: Schemas["ChatWorkspace"] | null;
 };

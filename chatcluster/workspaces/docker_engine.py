@@ -1,0 +1,264 @@
+"""Containers of a Docker engine on this machine, by its HTTP API on a Unix socket.
+
+A workspace's files and its agent's ledger are directories of this host, bound into the container; its agent listens on
+a socket in one of them, so the container needs no network and has none. It is bounded in memory, processors and
+processes, has no capability, can gain no rights, and can write its own directories and ``/tmp`` alone. Where this
+process is root each owner's container runs under a user ID of its own.
+
+A container's name is that of its workspace; what it is marked with says who made it (``containers.py``).
+
+What happens on failure: an image that is not there is pulled, once for each start that wants it. A container that
+somebody removes or ends is one whose agent has ended. While the engine does not answer, what runs goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import trio
+
+from chatcluster.ports.workspace import WorkspaceSpec
+from chatcluster.workspace_errors import EngineRefused, SandboxFailed, SandboxMissing
+from chatcluster.workspaces.agent_client import dial_unix
+from chatcluster.workspaces.container_provider import Agent
+from chatcluster.workspaces.containers import Mark, command_of, environment_of, next_epoch
+from chatcluster.workspaces.engine_http import EngineHttp, Json, open_engine
+from chatcluster.workspaces.places import Place, place_of, prepared, remove, user_id_of
+from chatcluster.workspaces.sandbox import HOME, SHARED_MEMORY_BYTES, STATE, WORK
+
+API = "/v1.41"
+"""Of Docker 20.10, and of whatever is newer."""
+HOST_LABEL, WORKSPACE_LABEL, EPOCH_LABEL = "chatcluster.host", "chatcluster.workspace", "chatcluster.epoch"
+PULL_SECONDS_MAX = 600.0
+START_SECONDS = 30.0
+GONE_SECONDS_MAX = 15.0
+LOOK_SECONDS = 0.1
+SAID_CHARACTERS_MAX = 400
+NANO = 1_000_000_000
+LOG_HEADER_BYTES = 8
+"""Before each piece of a log: which of the outputs it is of, and its length."""
+UIDS_MISSING = "owners are not kept apart by user IDs: that takes a host that runs as root"
+DISK_MISSING = (
+    "disks are not bounded, but for the size of a file: the engine bounds none that are bound into a container"
+)
+FEATURES = {
+    "MemoryLimit": "memory is not bounded: the engine's kernel cannot",
+    "PidsLimit": "processes are bounded for each user and not for each workspace: the engine's kernel cannot",
+    "CpuCfsQuota": "processors are not bounded: the engine's kernel cannot",
+}
+
+
+class DockerEngine:
+    """``Engine``."""
+
+    start_seconds = START_SECONDS
+
+    def __init__(self, http: EngineHttp, root: Path, mark: Mark, image: str) -> None:
+        self._http = http
+        self._root = root
+        self._mark = mark
+        self._image = image
+        self._has_users = os.geteuid() == 0
+        self.unbounded: tuple[str, ...] = ()
+
+    async def check(self) -> None:
+        """Ask what the engine can do. Raises ``SandboxMissing`` with one line where it cannot be used."""
+        try:
+            found = await self._http.ask("GET", f"{API}/info")
+        except SandboxFailed as error:
+            raise SandboxMissing(f"workspaces need a Docker engine of version 20.10 or newer: {error}") from None
+        lacking = [sentence for name, sentence in FEATURES.items() if not found.get(name)]
+        self.unbounded = (*lacking, DISK_MISSING, *(() if self._has_users else (UIDS_MISSING,)))
+
+    async def make_place(self, spec: WorkspaceSpec) -> None:
+        try:
+            await trio.to_thread.run_sync(partial(self._make_place, spec))
+        except OSError as error:
+            raise SandboxFailed(f"the place of the workspace cannot be made: {error}") from None
+
+    async def has_place(self, workspace_id: str) -> bool:
+        return place_of(self._root, workspace_id).state.is_dir()
+
+    async def launch(self, spec: WorkspaceSpec) -> Agent:
+        place = place_of(self._root, spec.workspace_id)
+        await self._clear(spec.workspace_id)
+        place.socket.unlink(missing_ok=True)
+        try:
+            made = await self._create(spec)
+        except EngineRefused as refused:
+            if refused.status != 404:
+                raise
+            await self._pull(spec.base or self._image)
+            made = await self._create(spec)
+        await self._http.ask("POST", f"{API}/containers/{made['Id']}/start")
+        return Agent(partial(dial_unix, place.socket))
+
+    async def ending(self, workspace_id: str) -> str | None:
+        found = await self._inspect(workspace_id)
+        if found is None:
+            return "its container was removed"
+        state = found["State"]
+        if state["Status"] in ("created", "running"):
+            return None
+        why = "it ran out of memory" if state.get("OOMKilled") else f"exit code {state.get('ExitCode')}"
+        said = await self._said(found["Id"])
+        return f"its container is {state['Status']} ({why}): {state.get('Error') or said}"
+
+    async def remove(self, workspace_id: str) -> None:
+        await self._clear(workspace_id)
+
+    async def remove_place(self, workspace_id: str) -> None:
+        await remove(place_of(self._root, workspace_id).directory)
+
+    async def remove_orphans(self) -> int:
+        filters = msgspec.json.encode({"label": [f"{HOST_LABEL}={self._mark.host_id}"]}).decode()
+        found = await self._http.ask("GET", f"{API}/containers/json", query={"all": "true", "filters": filters})
+        orphans = [one for one in found["items"] if one["Labels"].get(EPOCH_LABEL) != str(self._mark.epoch)]
+        for one in orphans:
+            self._check(one["Labels"], one["Id"])
+            await self._delete(one["Id"])
+        return len(orphans)
+
+    # --- one container ------------------------------------------------------------------------
+
+    def _name(self, workspace_id: str) -> str:
+        return f"chatcluster-{workspace_id}"
+
+    def _check(self, labels: Json, what: str) -> None:
+        self._mark.check(labels.get(HOST_LABEL, ""), labels.get(EPOCH_LABEL, ""), f"container {what[:80]}")
+
+    async def _inspect(self, workspace_id: str) -> Json | None:
+        try:
+            return await self._http.ask("GET", f"{API}/containers/{self._name(workspace_id)}/json")
+        except EngineRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    async def _clear(self, workspace_id: str) -> None:
+        """So that there is no container of this name, unless it is not ours to remove."""
+        found = await self._inspect(workspace_id)
+        if found is not None:
+            self._check(found["Config"]["Labels"] or {}, self._name(workspace_id))
+            await self._delete(found["Id"])
+
+    async def _delete(self, container_id: str) -> None:
+        """End and remove it; another removal that is under way is waited for."""
+        with trio.move_on_after(GONE_SECONDS_MAX):
+            while True:
+                try:
+                    await self._http.ask(
+                        "DELETE", f"{API}/containers/{container_id}", query={"force": "true", "v": "1"}
+                    )
+                except EngineRefused as refused:
+                    if refused.status == 404:
+                        return
+                    if refused.status != 409:
+                        raise
+                await trio.sleep(LOOK_SECONDS)
+        raise SandboxFailed(f"container {container_id[:12]} cannot be removed")
+
+    async def _create(self, spec: WorkspaceSpec) -> Json:
+        query = {"name": self._name(spec.workspace_id)}
+        return await self._http.ask("POST", f"{API}/containers/create", query=query, body=self._body(spec))
+
+    def _body(self, spec: WorkspaceSpec) -> Json:
+        user = self._user_id(spec)
+        labels = {WORKSPACE_LABEL: spec.workspace_id, HOST_LABEL: str(self._mark.host_id)}
+        return {
+            "Image": spec.base or self._image,
+            "Entrypoint": command_of(spec),
+            "Cmd": [],
+            "User": f"{user}:{user if self._has_users else os.getegid()}",
+            "WorkingDir": WORK,
+            "Env": [f"{name}={value}" for name, value in environment_of(spec).items()],
+            "Hostname": "workspace",
+            "NetworkDisabled": True,
+            "Labels": {**labels, EPOCH_LABEL: str(self._mark.epoch)},
+            "HostConfig": self._host_config(spec),
+        }
+
+    def _host_config(self, spec: WorkspaceSpec) -> Json:
+        place, limits = place_of(self._root, spec.workspace_id), spec.limits
+        bound = {HOME: place.home, WORK: place.work, STATE: place.state}
+        config: dict[str, Any] = {
+            "Mounts": [{"Type": "bind", "Source": str(path), "Target": target} for target, path in bound.items()],
+            "NetworkMode": "none",
+            "Memory": limits.memory_bytes,
+            "MemorySwap": limits.memory_bytes,
+            "PidsLimit": limits.processes_max,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}"},
+            "ShmSize": SHARED_MEMORY_BYTES,
+            "RestartPolicy": {"Name": "no"},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
+        }
+        return {**config, "NanoCpus": round(limits.cpus * NANO)} if limits.cpus else config
+
+    async def _pull(self, image: str) -> None:
+        """Raises ``SandboxFailed``. What goes wrong in the middle is told in the answer itself, line by line."""
+        name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "latest")
+        query = {"fromImage": image} if "@" in image else {"fromImage": name, "tag": tag}
+        try:
+            told = await self._http.read("POST", f"{API}/images/create", query=query, seconds_max=PULL_SECONDS_MAX)
+        except EngineRefused as refused:
+            raise SandboxFailed(f"the image {image} is not there, and cannot be pulled: {refused}") from None
+        for line in told.splitlines():
+            with suppress(msgspec.DecodeError, AttributeError):
+                if error := msgspec.json.decode(line).get("error"):
+                    raise SandboxFailed(f"the image {image} cannot be pulled: {str(error)[:SAID_CHARACTERS_MAX]}")
+
+    async def _said(self, container_id: str) -> str:
+        """The end of what it said."""
+        query = {"stdout": "1", "stderr": "1", "tail": "5"}
+        try:
+            log = await self._http.read("GET", f"{API}/containers/{container_id}/logs", query=query)
+        except SandboxFailed:
+            return "what it said is not known"
+        words = " ".join(_unframed(log).decode("utf-8", "replace").split())
+        return words[-SAID_CHARACTERS_MAX:] or "it said nothing"
+
+    # --- its directories ----------------------------------------------------------------------
+
+    def _user_id(self, spec: WorkspaceSpec) -> int:
+        return user_id_of(spec.owner_id) if self._has_users else os.geteuid()
+
+    def _make_place(self, spec: WorkspaceSpec) -> None:
+        place: Place = place_of(self._root, spec.workspace_id)
+        mode = 0o711 if self._has_users else 0o700
+        for directory in (place.directory, place.directory / "disk"):
+            directory.mkdir(mode=mode, exist_ok=True)
+            directory.chmod(mode)
+        for directory in (place.state, place.home, place.work):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if self._has_users:
+                os.chown(directory, self._user_id(spec), self._user_id(spec), follow_symlinks=False)
+
+
+def _unframed(log: bytes) -> bytes:
+    """Both outputs of a container's log, in their order."""
+    said = bytearray()
+    while len(log) >= LOG_HEADER_BYTES:
+        end = LOG_HEADER_BYTES + int.from_bytes(log[4:LOG_HEADER_BYTES])
+        said += log[LOG_HEADER_BYTES:end]
+        log = log[end:]
+    return bytes(said)
+
+
+@asynccontextmanager
+async def open_docker(socket: Path, root: Path, host_id: UUID, image: str) -> AsyncIterator[DockerEngine]:
+    """The engine that listens on ``socket``, with workspaces below ``root``. Raises ``SandboxMissing``, ``OSError``."""
+    directory = prepared(root)
+    async with open_engine(f"the Docker engine at {socket}", "http://docker", socket=socket) as http:
+        engine = DockerEngine(http, directory, Mark(host_id, next_epoch(directory)), image)
+        await engine.check()
+        yield engine

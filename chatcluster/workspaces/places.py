@@ -1,0 +1,95 @@
+"""Where workspaces are on the disk of their host, and whom their files belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from chatcluster.workspace_errors import SandboxFailed
+
+SOCKET_NAME = "agent.sock"
+REMOVE_SECONDS = 120.0
+FIRST_USER_ID = 1_000_000
+USER_IDS = 1 << 20
+
+UIDS_MISSING = "owners are not kept apart by user IDs: that takes root, and a directory and packages that all can read"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One workspace's. What is in ``home`` and ``work`` belongs to it, and is not looked at here."""
+
+    directory: Path
+
+    @property
+    def image(self) -> Path:
+        """Of its disk, where that is one file."""
+        return self.directory / "disk.image"
+
+    @property
+    def home(self) -> Path:
+        return self.directory / "disk" / "home"
+
+    @property
+    def work(self) -> Path:
+        return self.directory / "disk" / "work"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state"
+
+    @property
+    def etc(self) -> Path:
+        return self.directory / "etc"
+
+    @property
+    def socket(self) -> Path:
+        """Where its agent listens while it runs."""
+        return self.state / SOCKET_NAME
+
+
+def checked_id(workspace_id: str) -> str:
+    """Raises ``SandboxFailed`` for what could not be the name of a directory, or of anything else."""
+    if not _NAME.fullmatch(workspace_id):
+        raise SandboxFailed(f"{workspace_id!r} is no ID of a workspace")
+    return workspace_id
+
+
+def place_of(root: Path, workspace_id: str) -> Place:
+    """Raises ``SandboxFailed``."""
+    return Place(root / checked_id(workspace_id))
+
+
+def user_id_of(owner_id: str) -> int:
+    """Outside of the sandbox; the same for all workspaces of an owner."""
+    digest = hashlib.sha256(owner_id.encode()).digest()
+    return FIRST_USER_ID + int.from_bytes(digest[:4]) % USER_IDS
+
+
+def leads_all_to(root: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in (root, *root.parents))
+
+
+def prepared(root: Path) -> Path:
+    """The directory of all workspaces, which others may pass through where each has a user of its own."""
+    root.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        root.chmod(0o711)
+    return root.resolve()
+
+
+async def remove(directory: Path) -> None:
+    """With all that is in it, however deep. What is there belongs to strangers; links are not followed."""
+    command = ["rm", "-rf", "--one-file-system", "--", str(directory)]
+    with trio.move_on_after(REMOVE_SECONDS):
+        removed = await trio.run_process(command, check=False, capture_stderr=True)
+        if removed.returncode == 0:
+            return
+    raise SandboxFailed(f"{directory} cannot be removed")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import trio
 
 from chatcluster.parts import TextPart
-from chatcluster.ports import Progressed, Tell, ToolResult
+from chatcluster.ports import Progressed, ToolResult
 
 MEAN_SECONDS = 0.8
 SIGN_SECONDS = 0.5
@@ -33,7 +33,7 @@ class Agent:
         self._draw = draw
         self._ledger: dict[str, Job] = {}
 
-    async def carry_out(self, call_id: str, begin: Callable[[], str], tell: Tell) -> ToolResult:
+    async def carry_out(self, call_id: str, begin: Callable[[], str], tell: Callable[[Progressed], None]) -> ToolResult:
         """Begin the call, or go on with it, to its end."""
         job = self._begun(call_id, begin)
         while (left_seconds := job.over_at - trio.current_time()) > 0:

@@ -160,9 +160,10 @@ class PostgresRegistry:
             let_go = None
             while let_go is None:
                 let_go = await session.run(_await_lock, held.keys, deadline_seconds=AWAIT_LOCK_SECONDS_MAX)
-            if let_go.pid != held.pid:  # a session connects anew where it breaks, which must not be mistaken
+            if let_go["pid"] != held.pid:  # a session connects anew where it breaks, which must not be mistaken
                 raise StoreUnavailable("the session that saw the lock held is gone")
-            if let_go.is_all or await session.run(_are_let_go, held):
+            is_all = let_go["is_last_free"] and len(held.keys) <= 2
+            if is_all or await session.run(_are_let_go, held):
                 return Death(held.server)
             telemetry.event("session.watch_lost", worker_id=str(worker_id))
             return None
@@ -294,9 +295,8 @@ async def _holds(connection: Connection, worker_id: UUID, proof: Proof, row: Row
     match proof:
         case Silence(token=seen, unlocked=unlocked):
             keys = lock_keys(worker_id)
-            return (row["token"] or "") == seen and not (
-                unlocked and not await connection.fetchval(SQL["are_unlocked"], keys)
-            )
+            is_seen = (row["token"] or "") == seen
+            return is_seen and not (unlocked and not await connection.fetchval(SQL["are_unlocked"], keys))
         case Death(server=server):
             return bool(row["server"] == server)
     return True
@@ -375,23 +375,11 @@ async def _is_free(connection: Connection, key: int) -> bool:
     return bool(await connection.fetchval(SQL["is_free"], key))
 
 
-class _LetGo(NamedTuple):
-    """What was found when the first lock was granted."""
-
-    pid: int
-    is_all: bool
-    """All others were free as well: nobody need wait to see whether they follow."""
-
-
-async def _await_lock(connection: Connection, keys: Sequence[int]) -> _LetGo | None:
-    """None if the first lock was not granted in time. What counts is the answer to the second statement: the server
-    goes on."""
-    first, *others = keys
-    if not await connection.fetchval(SQL["await_lock"], first):
-        return None
-    row = await connection.fetchrow(SQL["unlock"], first, others[0] if others else None)
-    assert row is not None, "a query without a table has a row"
-    return _LetGo(row["pid"], row["is_next_free"] and len(others) < 2) if row["is_unlocked"] else None
+async def _await_lock(connection: Connection, keys: Sequence[int]) -> Row | None:
+    """Whether the last lock was free when the first was granted, in time, by a server that goes on; else None."""
+    granted = await connection.fetchval(SQL["await_lock"], keys[0])
+    row = await connection.fetchrow(SQL["unlock"], keys[0], keys[-1]) if granted else None
+    return row if row is not None and row["is_unlocked"] else None
 
 
 async def _are_let_go(connection: Connection, held: _Held) -> bool:

@@ -140,10 +140,9 @@ select bool_and(pg_try_advisory_xact_lock_shared(key)) from unnest($1::bigint[])
 select await_session_lock_shared($1)
 
 -- name: unlock
--- And whether another lock, if there is one, is free as well; see is_free.
+-- And whether another lock is free as well; see is_free.
 select pg_advisory_unlock_shared($1) as is_unlocked, pg_backend_pid() as pid,
-    case when $2::bigint is null then true
-        when pg_try_advisory_lock_shared($2) then pg_advisory_unlock_shared($2) else false end as is_next_free
+    case when pg_try_advisory_lock_shared($2) then pg_advisory_unlock_shared($2) else false end as is_last_free
 
 -- name: select_session
 -- A worker without a row is one of this version.

@@ -5,6 +5,7 @@
     python3 site/build.py --check      lint, types, and whether the API's description is up to date
     python3 site/build.py --test       the unit tests
     python3 site/build.py --browser    the tests in a browser; says so and passes where no Chromium is installed
+    python3 site/build.py --screenshots    those of the README, taken anew into docs/
 
 The way: the digest of the sources is compared with the stamp of the last build; a Node that is new enough is found, or
 installed as a wheel into site/.build (once); `npm ci`; Vite; the budgets; then the new page takes the old one's place.
@@ -254,6 +255,16 @@ def browser_tests(*, behind_proxies: bool = False) -> int:
     return sum(_show([*tests, "chat"], CHROMIUM=browser, PAGE_PROXY=proxy) != 0 for proxy in installed)
 
 
+def screenshots() -> int:
+    """Take those of the README anew. Raises ``BuildError``."""
+    browser = chromium()
+    if browser is None:
+        raise BuildError("no Chromium is installed, so no screenshots are taken")
+    build()
+    tests = [*prepared_node(), "node_modules/vitest/vitest.mjs", "run", "--config", "e2e/vitest.config.ts"]
+    return _show(tests, CHROMIUM=browser, SCREENSHOTS="1")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the page, or check it.")
     deeds = parser.add_mutually_exclusive_group()
@@ -262,6 +273,7 @@ def main() -> int:
         ("schema", "write the API's description anew"),
         ("test", "run the unit tests"),
         ("browser", "run the tests in a browser"),
+        ("screenshots", "take those of the README anew, into docs/"),
         ("proxies", "run those of chats behind HAProxy and nginx"),
     ):
         deeds.add_argument(f"--{deed}", action="store_true", help=what)
@@ -275,6 +287,8 @@ def main() -> int:
         return _show([*prepared_node(), "node_modules/vitest/vitest.mjs", "run"])
     elif chosen.browser:
         return browser_tests()
+    elif chosen.screenshots:
+        return screenshots()
     elif chosen.proxies:
         return browser_tests(behind_proxies=True)
     else:

@@ -1,4 +1,4 @@
-/** A cluster for the browser tests: `chatcluster up` with three replicas and the simulated model, from its own folder. */
+/** A cluster for the browser tests: `chatcluster up` with three replicas, a workspace host and the simulated model, from its own folder. */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -26,7 +26,7 @@ function python(): string {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = mkdtempSync(join(tmpdir(), "chatcluster-e2e-"));
   const port = await freePort();
-  const options = ["--port", String(port), "--replicas", "3", "--data-dir", dataDir];
+  const options = ["--port", String(port), "--replicas", "3", "--workspaces", "--data-dir", dataDir];
   const up = spawn(python(), ["-P", "-m", "chatcluster", "up", ...options], {
     cwd: ROOT,
     stdio: ["ignore", "pipe", "pipe"],

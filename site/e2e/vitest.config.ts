@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     root: import.meta.dirname,
-    include: ["*.e2e.ts"],
+    include: [process.env.SCREENSHOTS ? "screenshots.ts" : "*.e2e.ts"],
     globalSetup: ["cluster.ts"],
     fileParallelism: false,
     // A test waits for states, each for as long as a busy machine may need: see `PATIENCE_MS` in page.ts.

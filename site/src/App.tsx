@@ -1,16 +1,19 @@
-import { lazy, Suspense } from "react";
 import { Redirect, Route, Switch } from "wouter";
 import { NewChat } from "./chat/NewChat.tsx";
 import { Layout } from "./Layout.tsx";
 import { SignIn } from "./SignIn.tsx";
 import { useSession } from "./session.ts";
 import { Button } from "./ui/Button.tsx";
+import { later } from "./ui/later.tsx";
 import { Empty, Loading, Notice } from "./ui/Notice.tsx";
 
-const opening = import("./chat/Conversation.tsx");
-const Conversation = lazy(async () => ({ default: (await opening).Conversation }));
-const Cluster = lazy(() => import("./cluster/Cluster.tsx"));
-const Usage = lazy(() => import("./Usage.tsx"));
+const Conversation = later(async () => (await import("./chat/Conversation.tsx")).Conversation);
+const Cluster = later(async () => (await import("./cluster/Cluster.tsx")).default);
+const Usage = later(async () => (await import("./Usage.tsx")).default);
+const LOADING = <Loading what="the page" />;
+
+// Wherever one begins, one goes to a chat.
+Conversation.load();
 
 export function App() {
   const session = useSession();
@@ -19,22 +22,20 @@ export function App() {
   if (!session.data) return <SignIn />;
   return (
     <Layout session={session.data}>
-      <Suspense fallback={<Loading what="the page" />}>
-        <Switch>
-          <Route path="/">{() => <NewChat />}</Route>
-          <Route path="/chats/:id">{({ id }) => <Conversation key={id} id={id} />}</Route>
-          <Route path="/usage">
-            <Usage />
-          </Route>
-          <Route path="/cluster">
-            <Redirect to="/cluster/replicas" replace />
-          </Route>
-          <Route path="/cluster/:page">{({ page }) => <Cluster page={page} />}</Route>
-          <Route>
-            <NotFound />
-          </Route>
-        </Switch>
-      </Suspense>
+      <Switch>
+        <Route path="/">{() => <NewChat />}</Route>
+        <Route path="/chats/:id">{({ id }) => <Conversation key={id} id={id} meanwhile={LOADING} />}</Route>
+        <Route path="/usage">
+          <Usage meanwhile={LOADING} />
+        </Route>
+        <Route path="/cluster">
+          <Redirect to="/cluster/replicas" replace />
+        </Route>
+        <Route path="/cluster/:page">{({ page }) => <Cluster page={page} meanwhile={LOADING} />}</Route>
+        <Route>
+          <NotFound />
+        </Route>
+      </Switch>
     </Layout>
   );
 }

@@ -1,13 +1,14 @@
 import { Menu as MenuIcon, PanelLeftClose, Server, Settings, SquarePen } from "lucide-react";
-import { lazy, type ReactNode, Suspense, useEffect, useState, useSyncExternalStore } from "react";
+import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
 import { Link, useLocation } from "wouter";
 import { ChatList } from "./chat/ChatList.tsx";
 import type { Session } from "./session.ts";
 import { buttonClass, IconButton } from "./ui/Button.tsx";
 import { type Shortcut, shown, useShortcuts } from "./ui/keys.ts";
+import { later } from "./ui/later.tsx";
 
-const Help = lazy(() => import("./Help.tsx"));
-const Preferences = lazy(() => import("./Preferences.tsx"));
+const Help = later(async () => (await import("./Help.tsx")).default);
+const Preferences = later(async () => (await import("./Preferences.tsx")).default);
 
 type LayoutProps = { session: Session; children: ReactNode };
 
@@ -89,12 +90,10 @@ export function Layout({ session, children }: LayoutProps) {
         )}
         {children}
       </div>
-      <Suspense>
-        {layer === "help" && <Help shortcuts={shortcuts} onClose={() => setLayer(null)} />}
-        {layer === "preferences" && (
-          <Preferences session={session} onHelp={() => setLayer("help")} onClose={() => setLayer(null)} />
-        )}
-      </Suspense>
+      {layer === "help" && <Help shortcuts={shortcuts} onClose={() => setLayer(null)} />}
+      {layer === "preferences" && (
+        <Preferences session={session} onHelp={() => setLayer("help")} onClose={() => setLayer(null)} />
+      )}
     </div>
   );
 }

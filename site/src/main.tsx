@@ -3,13 +3,16 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
+import { readAhead } from "./ahead.ts";
 import { pauseWhileHidden } from "./client/index.ts";
 import { queries, tab } from "./server.ts";
-import { endSessionWhenRefused } from "./session.ts";
+import { endSessionWhenRefused, readSessionAhead } from "./session.ts";
 import "./styles.css";
 import { Toasts } from "./ui/Toast.tsx";
 import { showTheme } from "./ui/theme.ts";
 
+readAhead(location);
+readSessionAhead();
 showTheme();
 endSessionWhenRefused();
 pauseWhileHidden(tab, document);

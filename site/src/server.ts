@@ -1,7 +1,9 @@
 /** This page's server: the API at its own origin, what was read of it, and the one stream of this tab. */
 
 import { QueryClient } from "@tanstack/react-query";
-import { Api, ApiError, type Chat, type ListChange, Tab } from "./client/index.ts";
+import { Api, ApiError, type Chat, type DiffStatus, type ListChange, Tab } from "./client/index.ts";
+
+export type { DiffStatus };
 
 export const api = new Api();
 
@@ -27,19 +29,32 @@ export const readListsAgain = () => queries.invalidateQueries({ queryKey: ["chat
 export type ChatPage = { chats: Chat[]; has_more: boolean };
 export type ChatPages = { pages: ChatPage[]; pageParams: unknown[] };
 
-/** Take a change in, wherever the chat is shown. */
-function takeChange({ change, chatId, chat }: ListChange): void {
-  if (!chat) {
-    forgetChat(chatId);
-    return;
-  }
+/** By which what has changed in the workspace of a chat is kept. */
+export const diffKey = (chatId: string) => ["diff-status", chatId] as const;
+
+/** Take a change in, wherever the chat is shown. One of a kind that is not known here is passed over. */
+export function takeChange({ change, chatId, chat, diff }: ListChange): void {
+  if (diff) takeDiff(chatId, diff);
+  if (change === "deleted") forgetChat(chatId);
+  if (!chat) return;
   const isKnown = takeChat(chat);
   if (!isKnown || change === "archived" || change === "unarchived" || change === "created") void readListsAgain();
 }
 
+/** That there are changes tells of a workspace, too, if none was known. */
+function takeDiff(chatId: string, diff: DiffStatus): void {
+  queries.setQueryData<DiffStatus | null>(diffKey(chatId), (known) =>
+    known && known.version > diff.version ? known : diff,
+  );
+  if (queries.getQueryData<Chat>(["chat", chatId])?.workspace === null) {
+    void queries.invalidateQueries({ queryKey: ["chat", chatId], exact: true });
+  }
+}
+
 /** A chat as the server answered it last: older answers are passed over. Returns whether a list has it. */
 export function takeChat(chat: Chat): boolean {
-  queries.setQueryData<Chat>(["chat", chat.id], (known) => newer(known, chat));
+  // What lists say of a chat is not all that is known of it.
+  queries.setQueryData<Chat>(["chat", chat.id], (known) => ({ ...known, ...newer(known, chat) }));
   let isKnown = false;
   queries.setQueriesData<ChatPages>({ queryKey: ["chats"] }, (lists) => {
     if (!lists) return lists;

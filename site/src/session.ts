@@ -11,11 +11,13 @@ import { say } from "./ui/Toast.tsx";
 export type Session = { user_id: string; name: string; admin: boolean; expires_at?: string | null };
 
 const KEY = ["session"];
+const SESSION = { queryKey: KEY, queryFn: readSession, staleTime: Number.POSITIVE_INFINITY };
 
 /** The session; `null` where there is none. */
-export function useSession() {
-  return useQuery<Session | null>({ queryKey: KEY, queryFn: readSession, staleTime: Number.POSITIVE_INFINITY });
-}
+export const useSession = () => useQuery<Session | null>(SESSION);
+
+/** Begin to read it: nothing is shown before it is known. */
+export const readSessionAhead = () => void queries.prefetchQuery(SESSION);
 
 /** A link's one-time code, until it was of use or is of none. */
 let code: string | null = null;

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Bot, ChevronRight, CircleCheck, CircleStop, CircleX, Hourglass, LoaderCircle, Square } from "lucide-react";
-import { useState } from "react";
+import { useContext, useMemo, useState } from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
 import { Link } from "wouter";
 import { type Chat, type ChatView, type Message, textOf } from "../client/index.ts";
@@ -8,7 +8,7 @@ import { api } from "../server.ts";
 import { Button, buttonClass } from "../ui/Button.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { agentWords, fieldsIn, textIn, useAgent } from "./family.ts";
+import { agentWords, Family, fieldsIn, Printed, type Printing, textIn, useAgent } from "./family.ts";
 import { Parts } from "./Message.tsx";
 import { useResults } from "./results.ts";
 import { ToolCall, type ToolCallProps } from "./ToolCall.tsx";
@@ -45,6 +45,7 @@ const LOOKS = {
 /** An agent: how it is, and what it says, as it says it. It is open while it works, unless one chooses otherwise. */
 function Agent({ id, title }: { id: string; title: string }) {
   const view = useAgent(id);
+  const printed = usePrinted(id);
   const { words, look } = agentWords(view);
   const [chosen, choose] = useState<boolean | null>(null);
   const isOpen = chosen ?? (look === "busy" || look === "warn");
@@ -71,7 +72,11 @@ function Agent({ id, title }: { id: string; title: string }) {
       </button>
       {isOpen && (
         <div className="border-t border-line">
-          {view && <Work name={name} view={view} />}
+          {view && (
+            <Printed value={printed}>
+              <Work name={name} view={view} />
+            </Printed>
+          )}
           <div className="flex flex-wrap gap-2 p-2">
             <Link href={`/chats/${id}`} className={buttonClass("plain")}>
               Open
@@ -83,6 +88,18 @@ function Agent({ id, title }: { id: string; title: string }) {
     </div>
   );
 }
+
+function usePrinted(id: string): Printing | null {
+  const agents = useContext(Family)?.agents;
+  return (
+    useMemo(
+      () => agents && { subscribe: agents.subscribe, outputs: () => agents.get().get(id)?.outputs ?? NO_OUTPUTS },
+      [agents, id],
+    ) ?? null
+  );
+}
+
+const NO_OUTPUTS = {};
 
 function Stop({ id, name }: { id: string; name: string }) {
   const stop = () => void api.post(`/chats/${id}/interrupt`).catch((error) => sayError("Stop", error));

@@ -1,6 +1,10 @@
-import { Component, lazy, memo, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
+import { Component, memo, type ReactNode, useEffect, useRef, useState } from "react";
+import { later } from "../ui/later.tsx";
 
-const Markdown = lazy(() => import("./Markdown.tsx"));
+const Markdown = later(async () => (await import("./Markdown.tsx")).default);
+
+// Whoever opens a chat reads answers.
+Markdown.load();
 
 /** Markdown of more than this is shown as plain text: taking it apart would hold the page up. */
 const MARKDOWN_MAX = 400_000;
@@ -44,9 +48,7 @@ const Shown = memo(function Shown({ text, isStreaming = false }: AnswerProps) {
   if (text.length > MARKDOWN_MAX || hasEndlessLine(text) || isTooDeep(text)) return plain;
   return (
     <Otherwise shown={plain} of={text}>
-      <Suspense fallback={plain}>
-        <Markdown text={text} isStreaming={isStreaming} />
-      </Suspense>
+      <Markdown text={text} isStreaming={isStreaming} meanwhile={plain} />
     </Otherwise>
   );
 });

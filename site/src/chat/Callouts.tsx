@@ -1,4 +1,4 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 import { type ChatView, type Handover, type Message, type Retry, textOf } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
 import { Notice } from "../ui/Notice.tsx";
@@ -17,6 +17,7 @@ export function Callouts({ view, onTryAgain }: CalloutsProps) {
       )}
       {view.retry && <Retrying retry={view.retry} />}
       {!view.retry && <Waiting view={view} />}
+      <Silence view={view} />
       {view.status === "error" && (
         <Notice
           tone="bad"
@@ -57,6 +58,28 @@ function Retrying({ retry }: { retry: Retry }) {
         {seconds ? `Attempt ${retry.attempt + 1} in ${seconds} s.` : `Attempt ${retry.attempt + 1} begins.`}
       </span>
       <span className="sr-only">It is tried again.</span>
+    </Notice>
+  );
+}
+
+const SILENT_MS = 8000;
+
+/** Words that stopped coming: the model is silent, or what carries words live is away. The rest comes by itself. */
+function Silence({ view }: { view: ChatView }): ReactNode {
+  const [isLong, setLong] = useState(false);
+  const last = view.preview.at(-1)?.type;
+  const isExpected = view.status === "running" && (last === "text" || last === "reasoning");
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it begins anew with each word
+  useEffect(() => {
+    setLong(false);
+    if (!isExpected) return;
+    const waiting = setTimeout(() => setLong(true), SILENT_MS);
+    return () => clearTimeout(waiting);
+  }, [isExpected, view.preview]);
+  if (!isLong) return null;
+  return (
+    <Notice tone="busy" role="status">
+      Nothing has come for a while. The answer goes on as soon as there is more, and nothing of it is lost.
     </Notice>
   );
 }

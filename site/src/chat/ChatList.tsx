@@ -1,15 +1,15 @@
 import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
-import { Archive, CircleAlert, CircleHelp, LoaderCircle, Pin, Search } from "lucide-react";
-import { lazy, Suspense, useDeferredValue, useState, useSyncExternalStore } from "react";
+import { Archive, CircleAlert, CircleHelp, EllipsisVertical, LoaderCircle, Pin, Search } from "lucide-react";
+import { memo, useDeferredValue, useState, useSyncExternalStore } from "react";
 import { Link, useRoute } from "wouter";
 import type { Chat } from "../client/index.ts";
 import { api, type ChatPage } from "../server.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
+import { later } from "../ui/later.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
 import { isUnread, seen } from "./seen.ts";
 
-/** With all that a menu takes to lie over the page: the list is there before it. */
-const ChatMenu = lazy(async () => ({ default: (await import("./ChatMenu.tsx")).ChatMenu }));
+const ChatMenu = later(async () => (await import("./ChatMenu.tsx")).ChatMenu);
 
 const PAGE_CHATS = 50;
 
@@ -114,7 +114,7 @@ function Items({ label, chats }: { label: string; chats: readonly Chat[] }) {
 
 type ItemProps = { chat: Chat; isCurrent: boolean; isUnread: boolean };
 
-function Item({ chat, isCurrent, isUnread: unread }: ItemProps) {
+const Item = memo(function Item({ chat, isCurrent, isUnread: unread }: ItemProps) {
   return (
     <li className={`group flex items-center rounded-lg ${isCurrent ? "bg-pressed" : "hover:bg-raised"}`}>
       <Link
@@ -129,14 +129,33 @@ function Item({ chat, isCurrent, isUnread: unread }: ItemProps) {
         {unread && <span role="img" aria-label="unread" className="size-2 shrink-0 rounded-full bg-accent" />}
         <StatusIcon chat={chat} />
       </Link>
-      <Suspense fallback={<span className="size-8 shrink-0" />}>
-        <ChatMenu
-          chat={chat}
-          className="opacity-0 focus-visible:opacity-100 group-focus-within:opacity-100 group-hover:opacity-100 data-[popup-open]:opacity-100 pointer-coarse:opacity-100"
-        />
-      </Suspense>
+      <ItemMenu chat={chat} />
     </li>
   );
+});
+
+const UNTIL_WANTED =
+  "opacity-0 focus-visible:opacity-100 group-focus-within:opacity-100 group-hover:opacity-100 data-[popup-open]:opacity-100 pointer-coarse:opacity-100";
+
+/** All that a menu takes to lie over the page is there for those chats alone whose menu was asked for. */
+function ItemMenu({ chat }: { chat: Chat }) {
+  const [isAsked, setAsked] = useState(false);
+  const label = `Menu of ${chat.title}`;
+  const closed = (
+    <IconButton
+      label={label}
+      aria-haspopup="menu"
+      aria-expanded={false}
+      className={UNTIL_WANTED}
+      onPointerEnter={ChatMenu.load}
+      onFocus={ChatMenu.load}
+      onClick={() => setAsked(true)}
+      onKeyDown={(event) => event.key === "ArrowDown" && setAsked(true)}
+    >
+      <EllipsisVertical size={18} aria-hidden />
+    </IconButton>
+  );
+  return isAsked ? <ChatMenu chat={chat} className={UNTIL_WANTED} opensAtOnce meanwhile={closed} /> : closed;
 }
 
 function StatusIcon({ chat }: { chat: Chat }) {

@@ -11,20 +11,21 @@ import {
   SlidersHorizontal,
   Trash2,
 } from "lucide-react";
-import { lazy, Suspense, useState } from "react";
+import { useState } from "react";
 import { useLocation } from "wouter";
 import type { Chat } from "../client/index.ts";
+import { later } from "../ui/later.tsx";
 import { Menu, MenuItem } from "../ui/Menu.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { compactChat, deleteChat, patchChat } from "./actions.ts";
 import { exportChat } from "./export.ts";
 
-const ChatDialog = lazy(() => import("./ChatDialog.tsx"));
+const ChatDialog = later(async () => (await import("./ChatDialog.tsx")).default);
 
 const ICON = { size: 16, "aria-hidden": true } as const;
 
 /** What one does with a chat; an agent is kept, archived and deleted with the chat that it works for. It goes to the start when the chat that is shown is deleted. */
-export function ChatMenu({ chat, className }: { chat: Chat; className?: string }) {
+export function ChatMenu({ chat, ...look }: { chat: Chat; className?: string; opensAtOnce?: boolean }) {
   const [asking, ask] = useState<"rename" | "delete" | "settings" | null>(null);
   const [location, navigate] = useLocation();
   const remove = async () => {
@@ -33,7 +34,7 @@ export function ChatMenu({ chat, className }: { chat: Chat; className?: string }
   const save = (form: "markdown" | "json") => void exportChat(chat, form).catch((error) => sayError("Export", error));
   return (
     <>
-      <Menu label={`Menu of ${chat.title}`} icon={<EllipsisVertical size={18} aria-hidden />} className={className}>
+      <Menu label={`Menu of ${chat.title}`} icon={<EllipsisVertical size={18} aria-hidden />} {...look}>
         <MenuItem icon={<Pencil {...ICON} />} onClick={() => ask("rename")}>
           Rename
         </MenuItem>
@@ -81,9 +82,7 @@ export function ChatMenu({ chat, className }: { chat: Chat; className?: string }
           </MenuItem>
         )}
       </Menu>
-      <Suspense>
-        {asking && <ChatDialog asking={asking} chat={chat} onDelete={() => void remove()} onClose={() => ask(null)} />}
-      </Suspense>
+      {asking && <ChatDialog asking={asking} chat={chat} onDelete={() => void remove()} onClose={() => ask(null)} />}
     </>
   );
 }

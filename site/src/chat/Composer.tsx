@@ -1,21 +1,13 @@
 import { ArrowUp, ListPlus, Paperclip, Square } from "lucide-react";
-import {
-  type ClipboardEvent,
-  type KeyboardEvent,
-  lazy,
-  type ReactNode,
-  Suspense,
-  useRef,
-  useState,
-  useSyncExternalStore,
-} from "react";
+import { type ClipboardEvent, type KeyboardEvent, type ReactNode, useRef, useState, useSyncExternalStore } from "react";
 import { type Content, contentOf } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
 import { pastedFiles, useFileDrop } from "../ui/drop.ts";
+import { later } from "../ui/later.tsx";
 import { attachmentsOf } from "./attachments.ts";
 import { useDraft } from "./drafts.ts";
 
-const Attached = lazy(() => import("./Attached.tsx"));
+const Attached = later(async () => (await import("./Attached.tsx")).default);
 
 type ComposerProps = {
   /** Whose draft it is. */
@@ -79,9 +71,7 @@ export function Composer(props: ComposerProps) {
       className={`rounded-2xl border bg-page shadow-sm focus-within:border-accent ${isOver ? "border-accent" : "border-field"}`}
     >
       {isOver && <p className="px-4 pt-3 text-sm font-medium text-accent">Drop files to attach them</p>}
-      <Suspense>
-        {files.length > 0 && <Attached attachments={attachments} shown={files} disabled={isSending} />}
-      </Suspense>
+      {files.length > 0 && <Attached attachments={attachments} shown={files} disabled={isSending} />}
       <textarea
         ref={field}
         aria-label="Message"

@@ -1,11 +1,11 @@
 import { useQuery } from "@tanstack/react-query";
 import { Bot, Info } from "lucide-react";
-import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
+import { type ReactNode, useEffect, useMemo, useState } from "react";
 import { Link } from "wouter";
+import { readChat } from "../ahead.ts";
 import {
   ApiError,
   type Chat,
-  type ChatView,
   type Content,
   contentOf,
   filesIn,
@@ -13,10 +13,12 @@ import {
   type Message as Said,
   textOf,
 } from "../client/index.ts";
-import { api, takeChat } from "../server.ts";
+import { takeChat } from "../server.ts";
 import { Button, buttonClass, IconButton } from "../ui/Button.tsx";
+import { later } from "../ui/later.tsx";
 import { Empty, Loading, Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { useWorkspaceFound } from "../workspace/found.ts";
 import { isLimit, patchChat } from "./actions.ts";
 import { ChatMenu } from "./ChatMenu.tsx";
 import { Composer } from "./Composer.tsx";
@@ -24,17 +26,19 @@ import { attemptDone, attemptKey } from "./drafts.ts";
 import { History } from "./History.tsx";
 import { Queue } from "./Queue.tsx";
 import { markSeen } from "./seen.ts";
-import { useConnection, useListAlone, useOpenChat } from "./useOpenChat.ts";
+import { type Quiet, useConnection, useListAlone, useOpenChat } from "./useOpenChat.ts";
 
-const Details = lazy(() => import("./Details.tsx"));
-const Limit = lazy(() => import("./Limit.tsx"));
+const Details = later(async () => (await import("./Details.tsx")).default);
+const WorkspaceCard = later(async () => (await import("../workspace/WorkspaceCard.tsx")).default);
+const Limit = later(async () => (await import("./Limit.tsx")).default);
 
 /** One chat: its history, the answer under way, what waits, and where one writes. */
 export function Conversation({ id }: { id: string }) {
   const { chat, view, page } = useOpenChat(id);
-  const facts = useQuery({ queryKey: ["chat", id], queryFn: () => api.get<Chat>(`/chats/${id}`) });
+  const facts = useQuery({ queryKey: ["chat", id], queryFn: () => readChat(id) });
   const known = facts.data && withView(facts.data, view);
   useTitle(known?.title);
+  useWorkspaceFound(id, view.messages);
   useEffect(() => {
     if (facts.data && view.ready && document.visibilityState === "visible") markSeen(facts.data);
   }, [facts.data, view.ready]);
@@ -45,20 +49,27 @@ export function Conversation({ id }: { id: string }) {
     <main id="main" className="flex min-h-0 flex-1 flex-col">
       <Header chat={known} view={view} />
       <ConnectionNotice />
+      {known?.workspace && (
+        <div className={`${COLUMN} pt-2`}>
+          <WorkspaceCard chat={chat} id={known.workspace.id} />
+        </div>
+      )}
       {page.isPending ? <Loading what="the chat" /> : <Opened chat={chat} view={view} known={known} />}
     </main>
   );
 }
 
+const COLUMN = "mx-auto w-full max-w-3xl px-3 sm:px-5";
+
 /** What the stream says of the chat is as new as it gets. An agent is in no list, so its title comes by the stream too. */
-function withView(chat: Chat, view: ChatView): Chat {
+function withView(chat: Chat, view: Quiet): Chat {
   const title = chat.parent_id && view.title ? view.title : chat.title;
   return view.status ? { ...chat, title, status: view.status, archived: view.archived } : chat;
 }
 
 const BUSY = new Set(["pending", "running", "interrupting", "requires_action"]);
 
-type OpenedProps = { chat: OpenChat; view: ChatView; known: Chat | undefined };
+type OpenedProps = { chat: OpenChat; view: Quiet; known: Chat | undefined };
 
 function Opened({ chat, view, known }: OpenedProps) {
   const [editing, edit] = useState<number | null>(null);
@@ -83,9 +94,9 @@ function Opened({ chat, view, known }: OpenedProps) {
   return (
     <>
       <History chat={chat} view={view} canEdit={!archived} editing={editing} onEdit={edit} onTryAgain={tryAgain} />
-      <div className="mx-auto w-full max-w-3xl px-3 pb-3 sm:px-5">
+      <div className={`${COLUMN} pb-3`}>
         <Queue chat={chat} queue={view.queue} />
-        <Suspense>{limit && <Limit error={limit} />}</Suspense>
+        {limit && <Limit error={limit} />}
         {archived && known ? (
           <Notice
             tone="info"
@@ -109,7 +120,7 @@ function Opened({ chat, view, known }: OpenedProps) {
   );
 }
 
-function Header({ chat, view }: { chat: Chat | undefined; view: ChatView }) {
+function Header({ chat, view }: { chat: Chat | undefined; view: Quiet }) {
   const [isOpen, setOpen] = useState(false);
   return (
     <header className="flex items-center gap-1 border-b border-line px-3 py-1.5 sm:px-5">
@@ -132,7 +143,7 @@ function Header({ chat, view }: { chat: Chat | undefined; view: ChatView }) {
           <ChatMenu chat={chat} />
         </>
       )}
-      <Suspense>{chat && isOpen && <Details chat={chat} view={view} onClose={() => setOpen(false)} />}</Suspense>
+      {chat && isOpen && <Details chat={chat} view={view} onClose={() => setOpen(false)} />}
     </header>
   );
 }
@@ -149,7 +160,7 @@ function ConnectionNotice(): ReactNode {
     const waiting = setTimeout(() => setLong(true), PATIENCE_MS);
     return () => clearTimeout(waiting);
   }, [state]);
-  const place = "mx-auto w-full max-w-3xl px-3 pt-2 sm:px-5";
+  const place = `${COLUMN} pt-2`;
   if (state === "refused" && error && !isGone(error) && error.status !== 401) {
     return (
       <div className={place}>

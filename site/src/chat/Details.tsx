@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
-import type { Bill, Chat, ChatView } from "../client/index.ts";
+import type { Bill, Chat } from "../client/index.ts";
 import { type Takeovers, TakeoverTable } from "../cluster/Takeovers.tsx";
 import { api } from "../server.ts";
 import { useSession } from "../session.ts";
@@ -8,8 +8,9 @@ import { Dialog } from "../ui/Dialog.tsx";
 import { costOf, tokensOf } from "../ui/money.ts";
 import { duration, Time } from "../ui/Time.tsx";
 import { useReplicaName } from "./replicas.ts";
+import type { Quiet } from "./useOpenChat.ts";
 
-type DetailsProps = { chat: Chat; view: ChatView; onClose: () => void };
+type DetailsProps = { chat: Chat; view: Quiet; onClose: () => void };
 
 /** What stands behind an answer: who gives it, how often it was tried, what it took. */
 export default function Details({ chat, view, onClose }: DetailsProps) {

@@ -1,29 +1,32 @@
 import { ArrowDown } from "lucide-react";
 import {
   type KeyboardEvent,
-  lazy,
   memo,
   type RefObject,
-  Suspense,
+  startTransition,
   useEffect,
   useLayoutEffect,
+  useMemo,
   useRef,
   useState,
+  useSyncExternalStore,
 } from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
-import { type ChatView, type OpenChat, type Message as Said, textOf } from "../client/index.ts";
+import type { ChatView, OpenChat, Message as Said } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
+import { later } from "../ui/later.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Callouts } from "./Callouts.tsx";
-import { Family } from "./family.ts";
+import { Family, Printed } from "./family.ts";
 import { Message, Parts } from "./Message.tsx";
 import { type Results, useResults } from "./results.ts";
+import { type Quiet, useSelected } from "./useOpenChat.ts";
 
-const Approval = lazy(() => import("./Approval.tsx"));
+const Approval = later(async () => (await import("./Approval.tsx")).default);
 
 type HistoryProps = {
   chat: OpenChat;
-  view: ChatView;
+  view: Quiet;
   canEdit: boolean;
   editing: number | null;
   onEdit: (id: number | null) => void;
@@ -36,7 +39,13 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
     initial: "instant",
     resize: "instant",
   });
-  const results = useResults(view);
+  const answered = useSelected(chat.view, resultsUnderWay, haveSameItems);
+  const results = useResults({ messages: view.messages, preview: answered });
+  const printed = useMemo(() => ({ subscribe: chat.view.subscribe, outputs: () => chat.view.get().outputs }), [chat]);
+  const hasMessages = view.messages.length > 0;
+  const isWhole = useWhole(hasMessages);
+  useBeginAtEnd(scrollRef, hasMessages);
+  useStayAtEnd(scrollRef, isAtBottom);
   const isActive = view.status === "running" || view.status === "requires_action" || view.status === "pending";
   return (
     <div className="relative min-h-0 flex-1">
@@ -48,30 +57,23 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
           onKeyDown={moveFocus}
           className="mx-auto flex w-full max-w-3xl flex-col gap-2 px-3 py-5 sm:px-5"
         >
-          {view.isTruncated && <Earlier chat={chat} view={view} scroller={scrollRef} />}
+          {view.isTruncated && isWhole && <Earlier chat={chat} view={view} scroller={scrollRef} />}
           <Family value={chat}>
-            <Messages
-              messages={view.messages}
-              chat={chat}
-              results={results}
-              asked={view.asked}
-              isActive={isActive}
-              canEdit={canEdit}
-              editing={editing}
-              onEdit={onEdit}
-            />
-            {view.preview.length > 0 && (
-              <div aria-busy aria-live="off" data-preview>
-                <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
-              </div>
-            )}
+            <Printed value={printed}>
+              <Messages
+                messages={view.messages}
+                isWhole={isWhole}
+                chat={chat}
+                results={results}
+                asked={view.asked}
+                isActive={isActive}
+                canEdit={canEdit}
+                editing={editing}
+                onEdit={onEdit}
+              />
+              <UnderWay chat={chat} results={results} onTryAgain={onTryAgain} />
+            </Printed>
           </Family>
-          {view.asked.length > 0 && (
-            <Suspense>
-              <Approval chat={chat} asked={view.asked} />
-            </Suspense>
-          )}
-          <Callouts view={view} onTryAgain={onTryAgain} />
         </div>
       </div>
       {!isAtBottom && (
@@ -83,18 +85,74 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
           Latest
         </Button>
       )}
-      <TurnEnd view={view} />
+      <TurnEnd chat={chat} view={view} />
     </div>
   );
 }
 
+type UnderWayProps = Pick<HistoryProps, "chat" | "onTryAgain"> & { results: Results };
+
+/** The answer under way, and how its turn goes: all of the page that changes with each word. */
+function UnderWay({ chat, results, onTryAgain }: UnderWayProps) {
+  const view = useSyncExternalStore(chat.view.subscribe, chat.view.get);
+  return (
+    <>
+      {view.preview.length > 0 && (
+        <div aria-busy aria-live="off" data-preview>
+          <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
+        </div>
+      )}
+      {view.asked.length > 0 && <Approval chat={chat} asked={view.asked} />}
+      <Callouts view={view} onTryAgain={onTryAgain} />
+    </>
+  );
+}
+
+const resultsUnderWay = ({ preview }: ChatView) => preview.filter(({ type }) => type === "tool_result");
+
+const haveSameItems = <T,>(one: readonly T[], other: readonly T[]) =>
+  one.length === other.length && one.every((item, at) => item === other[at]);
+
+/** Whether more than what one sees first is shown: the rest of a page follows piece by piece, and holds nothing up. */
+function useWhole(hasMessages: boolean): boolean {
+  const [isWhole, setWhole] = useState(false);
+  useEffect(() => {
+    if (hasMessages) startTransition(() => setWhole(true));
+  }, [hasMessages]);
+  return isWhole;
+}
+
+/** One begins at the end, before anything is painted: at its beginning a chat would read on what is before. */
+function useBeginAtEnd(scroller: RefObject<HTMLElement | null>, hasMessages: boolean): void {
+  useLayoutEffect(() => {
+    if (hasMessages && scroller.current) scroller.current.scrollTop = scroller.current.scrollHeight;
+  }, [scroller, hasMessages]);
+}
+
+/** Whoever is at the end stays there when the place for messages becomes smaller. */
+function useStayAtEnd(scroller: RefObject<HTMLElement | null>, isAtEnd: boolean): void {
+  const latest = useRef(isAtEnd);
+  latest.current = isAtEnd;
+  useEffect(() => {
+    const box = scroller.current;
+    if (!box) return;
+    const seen = new ResizeObserver(() => {
+      if (latest.current) box.scrollTop = box.scrollHeight;
+    });
+    seen.observe(box);
+    return () => seen.disconnect();
+  }, [scroller]);
+}
+
 type MessagesProps = Pick<HistoryProps, "chat" | "canEdit" | "editing" | "onEdit"> &
-  Pick<ChatView, "messages" | "asked"> & { results: Results; isActive: boolean };
+  Pick<ChatView, "messages" | "asked"> & { results: Results; isActive: boolean; isWhole: boolean };
+
+const MESSAGES_FIRST = 10;
 
 /** The messages, apart from the answer under way: a thousand of them are not looked at again with each of its words. */
-const Messages = memo(function Messages({ messages, editing, isActive, ...shared }: MessagesProps) {
-  const lastId = messages.at(-1)?.id;
-  return messages.map((message) => (
+const Messages = memo(function Messages({ messages, isWhole, editing, isActive, ...shared }: MessagesProps) {
+  const lastId = messages.findLast(({ role }) => role !== "tool")?.id;
+  return (isWhole ? messages : messages.slice(-MESSAGES_FIRST)).map((message) => (
     <Message
       key={message.id}
       message={message}
@@ -106,7 +164,7 @@ const Messages = memo(function Messages({ messages, editing, isActive, ...shared
   ));
 });
 
-type EarlierProps = { chat: OpenChat; view: ChatView; scroller: RefObject<HTMLElement | null> };
+type EarlierProps = { chat: OpenChat; view: Quiet; scroller: RefObject<HTMLElement | null> };
 
 /** Reads the page before when one comes near it; what one looks at stays where it is. */
 function Earlier({ chat, view, scroller }: EarlierProps) {
@@ -161,18 +219,21 @@ const ENDS: Record<string, string> = {
   error: "Answer failed",
 };
 
+const saysSomething = ({ preview }: ChatView) => preview.some((part) => part.type === "text" && part.text !== "");
+
 /** One standing line for those who listen: that the answer is there. It says nothing of turns that ended before. */
-function TurnEnd({ view }: { view: ChatView }) {
+function TurnEnd({ chat, view }: { chat: OpenChat; view: Quiet }) {
   const [words, setWords] = useState("");
   const wasReady = useRef(false);
   const { turn, ready } = view;
+  const hasWords = useSelected(chat.view, saysSomething, Object.is);
   useEffect(() => {
     if (wasReady.current && turn) setWords(ENDS[turn.outcome] ?? "");
   }, [turn]);
   useEffect(() => {
     if (ready) wasReady.current = true;
-    if (textOf(view.preview)) setWords("");
-  }, [ready, view.preview]);
+    if (hasWords) setWords("");
+  }, [ready, hasWords]);
   return (
     <div role="status" className="sr-only">
       {words}

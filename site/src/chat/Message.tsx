@@ -1,5 +1,5 @@
 import { Brain, Pencil } from "lucide-react";
-import { lazy, memo, type ReactNode, Suspense, useState } from "react";
+import { memo, type ReactNode, useState } from "react";
 import {
   type ActionCall,
   AGENT_TOOLS,
@@ -12,6 +12,7 @@ import {
   textOf,
 } from "../client/index.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
+import { later } from "../ui/later.tsx";
 import { tokensOf } from "../ui/money.ts";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
@@ -21,10 +22,10 @@ import type { Results } from "./results.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
 import { ToolCall } from "./ToolCall.tsx";
 
-const AgentCall = lazy(() => import("./AgentCall.tsx"));
-const Summary = lazy(() => import("./Summary.tsx"));
-const Files = lazy(() => import("./Files.tsx"));
-const KeptFiles = lazy(async () => ({ default: (await import("./Files.tsx")).KeptFiles }));
+const AgentCall = later(async () => (await import("./AgentCall.tsx")).default);
+const Summary = later(async () => (await import("./Summary.tsx")).default);
+const Files = later(async () => (await import("./Files.tsx")).default);
+const KeptFiles = later(async () => (await import("./Files.tsx")).KeptFiles);
 
 /** By which a summary is told: it is no tool. */
 const SUMMARY_CALL = "chat_summarized";
@@ -72,7 +73,7 @@ function UserMessage({ message, chat, isLast, canEdit, isEditing, onEdit }: Mess
   if (isEditing) return <Editor chat={chat} id={message.id} text={text} files={files} onClose={() => onEdit(null)} />;
   return (
     <Frame label="You" isLast={isLast} className="flex flex-col items-end">
-      <Suspense>{files.length > 0 && <Files files={files} className="mb-1 max-w-[85%] justify-end" />}</Suspense>
+      {files.length > 0 && <Files files={files} className="mb-1 max-w-[85%] justify-end" />}
       {(text || files.length === 0) && (
         <div className="foreign max-w-[85%] whitespace-pre-wrap rounded-2xl rounded-br-md bg-tint px-4 py-2">
           {text}
@@ -136,12 +137,9 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const answered = results.get(part.id);
     const shown = { call: part, isActive, isGrowing, ...(kind && { waitsFor: kind }), ...(askedAt && { askedAt }) };
     const all = { ...shown, ...(answered && { answered }) };
-    const Card = AGENT_TOOLS.has(part.name) ? AgentCall : part.name === SUMMARY_CALL ? Summary : ToolCall;
-    return (
-      <Suspense key={key} fallback={<ToolCall {...all} />}>
-        <Card {...all} />
-      </Suspense>
-    );
+    const Card = AGENT_TOOLS.has(part.name) ? AgentCall : part.name === SUMMARY_CALL ? Summary : null;
+    const plain = <ToolCall key={key} {...all} />;
+    return Card ? <Card key={key} {...all} meanwhile={plain} /> : plain;
   });
 }
 
@@ -207,7 +205,7 @@ function Editor({ chat, id, text: before, files: had, onClose }: EditorProps) {
   };
   return (
     <div className="flex flex-col gap-2 rounded-2xl bg-tint p-3">
-      <Suspense>{files.length > 0 && <KeptFiles files={files} onChange={setFiles} />}</Suspense>
+      {files.length > 0 && <KeptFiles files={files} onChange={setFiles} />}
       <textarea
         aria-label="Edit message"
         // biome-ignore lint/a11y/noAutofocus: the one who pressed Edit wants to write

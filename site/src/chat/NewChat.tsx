@@ -1,17 +1,18 @@
 import { Settings2 } from "lucide-react";
-import { lazy, Suspense, useState } from "react";
+import { useState } from "react";
 import { useLocation } from "wouter";
 import type { ApiError, Chat, Content } from "../client/index.ts";
 import { api, readListsAgain, takeChat } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
+import { later } from "../ui/later.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { isLimit } from "./actions.ts";
 import { Composer } from "./Composer.tsx";
 import { attemptDone, attemptKey } from "./drafts.ts";
 import { useListAlone } from "./useOpenChat.ts";
 
-const ChatOptions = lazy(() => import("./ChatOptions.tsx"));
-const Limit = lazy(() => import("./Limit.tsx"));
+const ChatOptions = later(async () => (await import("./ChatOptions.tsx")).default);
+const Limit = later(async () => (await import("./Limit.tsx")).default);
 
 const DRAFT = "new";
 
@@ -50,14 +51,14 @@ export function NewChat() {
     <main id="main" className="flex min-h-0 flex-1 flex-col justify-center overflow-y-auto px-3 py-6 sm:px-5">
       <div className="mx-auto flex w-full max-w-2xl flex-col gap-4 pb-[12vh]">
         <h1 className="text-center text-2xl font-semibold">What shall we talk about?</h1>
-        <Suspense>{limit && <Limit error={limit} />}</Suspense>
+        {limit && <Limit error={limit} />}
         <Composer draftKey={DRAFT} isBusy={false} placeholder="Write a message" onSend={begin}>
           <Button look="plain" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
             <Settings2 size={15} aria-hidden />
             Options
           </Button>
         </Composer>
-        <Suspense>{isOpen && <ChatOptions options={options} onChange={setOptions} />}</Suspense>
+        {isOpen && <ChatOptions options={options} onChange={setOptions} />}
       </div>
     </main>
   );

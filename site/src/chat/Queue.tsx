@@ -1,10 +1,11 @@
 import { ArrowUpToLine, Paperclip, Pencil, Trash2 } from "lucide-react";
-import { lazy, Suspense, useState } from "react";
+import { useState } from "react";
 import { ApiError, filesIn, type OpenChat, type Queued, textOf } from "../client/index.ts";
 import { IconButton } from "../ui/Button.tsx";
+import { later } from "../ui/later.tsx";
 import { say, sayError } from "../ui/Toast.tsx";
 
-const QueuedEditor = lazy(() => import("./QueuedEditor.tsx"));
+const QueuedEditor = later(async () => (await import("./QueuedEditor.tsx")).default);
 
 /** What waits for the answer under way, in order. */
 export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[] }) {
@@ -38,15 +39,13 @@ export function Queue({ chat, queue }: { chat: OpenChat; queue: readonly Queued[
           </li>
         ))}
       </ol>
-      <Suspense>
-        {editing && (
-          <QueuedEditor
-            queued={editing}
-            onSave={(content) => attempt("Edit", chat.editQueued(editing.id, content))}
-            onClose={() => edit(null)}
-          />
-        )}
-      </Suspense>
+      {editing && (
+        <QueuedEditor
+          queued={editing}
+          onSave={(content) => attempt("Edit", chat.editQueued(editing.id, content))}
+          onClose={() => edit(null)}
+        />
+      )}
     </section>
   );
 }

@@ -1,7 +1,11 @@
 import { CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
 import type { Part } from "../client/index.ts";
+import { later } from "../ui/later.tsx";
 import { duration } from "../ui/Time.tsx";
+import { useOutput } from "./family.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
+
+const Output = later(async () => (await import("../workspace/Output.tsx")).default);
 
 export type Call = Extract<Part, { type: "tool_call" }>;
 export type Result = Extract<Part, { type: "tool_result" }>;
@@ -29,30 +33,45 @@ export function ToolCall(props: ToolCallProps) {
   const result = answered?.result;
   const state = stateOf(props);
   return (
-    <details className="my-2 rounded-xl border border-line bg-side text-sm">
-      <summary className="flex min-h-9 items-center gap-2 px-3 py-1.5">
-        <Wrench size={15} aria-hidden className="shrink-0 text-soft" />
-        <span className="foreign min-w-0 flex-1 truncate">
-          <span className="font-mono">{call.name}</span>
-          {props.about && <span className="text-soft"> {props.about}</span>}
-        </span>
-        <span className={`flex items-center gap-1 ${state.look}`}>
-          <state.Icon size={15} aria-hidden className={state.Icon === LoaderCircle ? "turning" : ""} />
-          {state.words}
-        </span>
-        <Took {...props} />
-      </summary>
-      {isGrowing && call.arguments && (
-        <p aria-hidden className="foreign truncate px-3 pb-1.5 font-mono text-xs text-soft" dir="ltr">
-          {call.arguments.slice(-GROWING_SHOWN)}
-        </p>
-      )}
-      <div className="flex flex-col gap-2 border-t border-line px-3 py-2">
-        <Block title="Arguments" text={readable(call.arguments)} />
-        {result && <Block title={result.is_error ? "Error" : "Result"} text={textOfResult(result)} />}
+    <div className="my-2 overflow-hidden rounded-xl border border-line bg-side text-sm">
+      <details>
+        <summary className="flex min-h-9 items-center gap-2 px-3 py-1.5">
+          <Wrench size={15} aria-hidden className="shrink-0 text-soft" />
+          <span className="foreign min-w-0 flex-1 truncate">
+            <span className="font-mono">{call.name}</span>
+            {props.about && <span className="text-soft"> {props.about}</span>}
+          </span>
+          <span className={`flex items-center gap-1 ${state.look}`}>
+            <state.Icon size={15} aria-hidden className={state.Icon === LoaderCircle ? "turning" : ""} />
+            {state.words}
+          </span>
+          <Took {...props} />
+        </summary>
+        {isGrowing && call.arguments && (
+          <p aria-hidden className="foreign truncate px-3 pb-1.5 font-mono text-xs text-soft" dir="ltr">
+            {call.arguments.slice(-GROWING_SHOWN)}
+          </p>
+        )}
+        <div className="flex flex-col gap-2 border-t border-line px-3 py-2">
+          <Block title="Arguments" text={readable(call.arguments)} />
+          {result && <Block title={result.is_error ? "Error" : "Result"} text={textOfResult(result)} />}
+        </div>
+        {!result && call.progress && <Progress {...call.progress} />}
+      </details>
+      {!result && <SoFar callId={call.id} />}
+    </div>
+  );
+}
+
+/** What it prints while it runs stands open: one waits for it. */
+function SoFar({ callId }: { callId: string }) {
+  const output = useOutput(callId);
+  return (
+    output && (
+      <div className="border-t border-line">
+        <Output output={output} />
       </div>
-      {!result && call.progress && <Progress {...call.progress} />}
-    </details>
+    )
   );
 }
 

@@ -1,7 +1,7 @@
 /** The chat that is open, for what stands deep in it: its agents, and theirs. */
 
 import { createContext, useCallback, useContext, useSyncExternalStore } from "react";
-import type { ChatView, OpenChat, Part } from "../client/index.ts";
+import type { CallOutput, ChatView, OpenChat, Part } from "../client/index.ts";
 
 export const Family = createContext<OpenChat | null>(null);
 
@@ -12,6 +12,16 @@ export function useAgent(id: string | null): ChatView | null {
   const chat = useContext(Family);
   const now = useCallback(() => (id && chat?.agents.get().get(id)) || null, [chat, id]);
   return useSyncExternalStore(chat?.agents.subscribe ?? NEVER, now);
+}
+
+/** Where the messages that are shown here come from tells what their running calls have printed. */
+export type Printing = { subscribe: (listener: () => void) => () => void; outputs: () => ChatView["outputs"] };
+export const Printed = createContext<Printing | null>(null);
+
+/** What a running call has printed so far. */
+export function useOutput(callId: string): CallOutput | null {
+  const source = useContext(Printed);
+  return useSyncExternalStore(source?.subscribe ?? NEVER, () => source?.outputs()[callId] ?? null);
 }
 
 export type AgentWords = { words: string; look: "busy" | "good" | "bad" | "warn" | "soft" };
@@ -29,15 +39,25 @@ export function agentWords(view: ChatView | null): AgentWords {
 
 /** What a call for agents was answered, or was called with: the words of others, of which nothing need be true. */
 export function fieldsIn(json: string): { chat_id: string | null; title: string; error: string } {
-  let found: Record<string, unknown> = {};
+  const found = objectIn(json);
+  const text = (name: string) => textField(found, name);
+  return { chat_id: ID.test(text("chat_id")) ? text("chat_id") : null, title: text("title"), error: text("error") };
+}
+
+/** One of its fields, if it is a text. */
+export const fieldOf = (json: string, name: string): string => textField(objectIn(json), name);
+
+const textField = (found: Record<string, unknown>, name: string) =>
+  typeof found[name] === "string" ? found[name] : "";
+
+function objectIn(json: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(json);
-    if (typeof value === "object" && value !== null) found = value as Record<string, unknown>;
+    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
   } catch {
     // it is still being written, or is no JSON
   }
-  const text = (name: string) => (typeof found[name] === "string" ? (found[name] as string) : "");
-  return { chat_id: ID.test(text("chat_id")) ? text("chat_id") : null, title: text("title"), error: text("error") };
+  return {};
 }
 
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;

@@ -6,7 +6,7 @@ import type { Answered } from "./ToolCall.tsx";
 export type Results = ReadonlyMap<string, Answered>;
 
 /** The results that are there. Those of history are not looked for again with each word of an answer. */
-export function useResults({ messages, preview }: ChatView): Results {
+export function useResults({ messages, preview }: Pick<ChatView, "messages" | "preview">): Results {
   const settled = useMemo(() => messages.flatMap(({ parts, created_at }) => resultsIn(parts, created_at)), [messages]);
   const isPlain = !preview.some(({ type }) => type === "tool_result");
   const growing = isPlain ? NONE : preview;

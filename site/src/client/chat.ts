@@ -87,7 +87,11 @@ export class OpenChat {
       this.agents.set(new Map(this.agents.now).set(id, view));
       return;
     }
-    this.view.set(applied(this.view.now, cursor, event));
+    const before = this.view.now;
+    this.view.set(applied(before, cursor, event));
+    // Who goes on with a chat is told at once: that is rare, and a frame may take long where words come fast. What is
+    // still told anew from its beginning waits for its end.
+    if (before.ready && before.handover !== this.view.now.handover) this.view.flush();
     this.hasAgents ||= namesAgents(event);
   }
 

@@ -3,6 +3,7 @@
 export { Api, ApiError, type ApiOptions, randomKey } from "./api.ts";
 export { AGENT_TOOLS, type Agents, type Busy, OpenChat, type Sent } from "./chat.ts";
 export { contentOf, filesIn } from "./content.ts";
+export type { CallOutput } from "./outputs.ts";
 export { EventParser, type ServerEvent } from "./sse.ts";
 export { Store } from "./store.ts";
 export { follow, type StreamOptions, type StreamState } from "./stream.ts";

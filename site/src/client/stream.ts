@@ -96,8 +96,9 @@ function pauseMs(failures: number, error: ApiError): number {
   return Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms <= 0) return;
+  await new Promise<void>((resolve) => {
     const wake = setTimeout(done, ms);
     function done() {
       clearTimeout(wake);

@@ -11,12 +11,12 @@ import type { Api, ApiError } from "./api.ts";
 import type { OpenChat } from "./chat.ts";
 import { Store } from "./store.ts";
 import { follow, SILENCE_MS, type StreamState } from "./stream.ts";
-import type { Chat, ChatEvent } from "./wire.ts";
+import type { Chat, ChatEvent, DiffStatus } from "./wire.ts";
 
 export type Connection = { state: StreamState | "idle"; error: ApiError | null };
 
-/** A change in the list: the chat as it is now, or that it is gone. */
-export type ListChange = { change: string; chatId: string; chat: Chat | null };
+/** A change in the list: the chat as it is now; or what has changed in its workspace; or neither, if it is `deleted`. */
+export type ListChange = { change: string; chatId: string; chat: Chat | null; diff: DiffStatus | null };
 
 export type TabOptions = {
   api: Api;
@@ -25,7 +25,7 @@ export type TabOptions = {
   onListReset: () => void;
 };
 
-type ListEvent = { type: string; change?: string; chat_id?: string; chat?: Chat };
+type ListEvent = { type: string; change?: string; chat_id?: string; chat?: Chat; diff_status?: DiffStatus };
 
 export class Tab {
   readonly connection = new Store<Connection>({ state: "idle", error: null });
@@ -131,7 +131,9 @@ export class Tab {
 
   private takeList(event: ListEvent): void {
     const chatId = event.chat_id ?? event.chat?.id;
-    if (chatId) this.options.onList({ change: event.change ?? event.type, chatId, chat: event.chat ?? null });
+    if (!chatId) return;
+    const { chat = null, diff_status: diff = null } = event;
+    this.options.onList({ change: event.change ?? event.type, chatId, chat, diff });
   }
 }
 

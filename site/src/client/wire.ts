@@ -41,6 +41,9 @@ export type Usage = {
   cache_write_tokens?: number | null;
 };
 
+/** How much has changed in the workspace of a chat, as it was found last. */
+export type DiffStatus = Schemas["DiffStatus"];
+
 /** A sum of what attempts cost. Micros are millionths of the prices' currency; null where nothing has a known cost. */
 export type Bill = Schemas["Bill"];
 
@@ -77,7 +80,7 @@ export type ActionCall = {
   call_id: string;
   name: string;
   /** A person decides, or the program that gave the chat its tools, or what a newer server waits for. */
-  kind: "approval" | "client" | "sign_in" | (string & {});
+  kind: "approval" | "client" | "sign_in" | "question" | (string & {});
   arguments: string;
   /** Of the arguments as they are shown: others are not approved. */
   digest: string;
@@ -85,7 +88,12 @@ export type ActionCall = {
   may_have_run?: boolean;
   /** Of the agent that waits, where it is not the chat itself: it is answered there. */
   chat_id?: string;
+  /** What the server of the tool asks the user. */
+  questions?: readonly CallQuestion[];
 };
+
+/** With the schema of a form, a flat object, or a page where the user has to go. */
+export type CallQuestion = { key: string; message: string; schema?: Record<string, unknown>; url?: string };
 
 export type ChatEvent =
   | {
@@ -125,4 +133,6 @@ export type Chat = {
   cause?: string;
   /** Of an agent: the chat that it works for. */
   parent_id?: string | null;
+  /** Where it works. Lists do not say. */
+  workspace?: Schemas["ChatWorkspace"] | null;
 };

@@ -1,17 +1,25 @@
 import { Menu as Base } from "@base-ui/react/menu";
-import { type ReactNode, useRef, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import { buttonClass } from "./Button.tsx";
 
-type MenuProps = { label: string; icon: ReactNode; children: ReactNode; className?: string };
+type MenuProps = { label: string; icon: ReactNode; children: ReactNode; className?: string; opensAtOnce?: boolean };
 
 /** A menu behind an icon. */
-export function Menu({ label, icon, children, className = "" }: MenuProps) {
+export function Menu({ label, icon, children, className = "", opensAtOnce = false }: MenuProps) {
   const trigger = useRef<HTMLButtonElement>(null);
   const [landmark, setLandmark] = useState<HTMLElement | null>(null);
-  // It stays within the landmark that its trigger is in: for those who listen it is no place of its own.
-  const onOpenChange = () => setLandmark(trigger.current?.closest<HTMLElement>("main, nav") ?? null);
+  const [isOpen, setOpen] = useState(false);
+  const change = (open: boolean) => {
+    // It stays within the landmark that its trigger is in: for those who listen it is no place of its own.
+    setLandmark(trigger.current?.closest<HTMLElement>("main, nav") ?? null);
+    setOpen(open);
+  };
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once, when its trigger is there
+  useEffect(() => {
+    if (opensAtOnce) change(true);
+  }, []);
   return (
-    <Base.Root modal={false} onOpenChange={onOpenChange}>
+    <Base.Root modal={false} open={isOpen} onOpenChange={change}>
       <Base.Trigger
         ref={trigger}
         aria-label={label}

@@ -1,16 +1,33 @@
-import { useEffect, useState } from "react";
+import { useEffect, useState, useSyncExternalStore } from "react";
 
 const MINUTE_MS = 60_000;
 
 /** A moment, relative where it is near, with the full date and both clocks in its title. */
 export function Time({ at }: { at: string }) {
-  const now = useNow(MINUTE_MS / 2);
   const date = new Date(at);
+  const words = useSyncExternalStore(eachHalfMinute, () => relative(date.getTime(), Date.now()));
   return (
     <time dateTime={at} title={`${date.toLocaleString()} (${date.toISOString()})`} className="whitespace-nowrap">
-      {relative(date.getTime(), now)}
+      {words}
     </time>
   );
+}
+
+const listeners = new Set<() => void>();
+let ticking: ReturnType<typeof setInterval> | undefined;
+
+/** One clock for all moments on the page: there may be thousands, and few of them are told in other words now. */
+function eachHalfMinute(listener: () => void): () => void {
+  listeners.add(listener);
+  ticking ??= setInterval(() => {
+    for (const one of listeners) one();
+  }, MINUTE_MS / 2);
+  return () => {
+    listeners.delete(listener);
+    if (listeners.size) return;
+    clearInterval(ticking);
+    ticking = undefined;
+  };
 }
 
 /** The present, told every so often. */

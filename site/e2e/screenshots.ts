@@ -120,12 +120,12 @@ test("a workspace in which a command runs, where there is one", async ({ skip })
   ];
   const order = calls.map(([name, given], at) => `[[step=${at + 1} call=${name} ${JSON.stringify(given)}]]`).join(" ");
   const { id } = await newChat(order, { title: "Write a claim, and test it" });
-  const page = await open(`/chats/${id}`, { width: 1100, height: 860 });
+  const page = await open(`/chats/${id}`, { width: 1100, height: 760 });
   const card: Locator = page.getByRole("region", { name: "Workspace" });
   await card.getByText("2 files").waitFor();
   await card.getByRole("button", { expanded: false }).click();
   await card.getByRole("region", { name: "Changes" }).getByText("claims.py", { exact: true }).click();
-  await log(page).getByText("test_one_owner").waitFor();
+  await log(page).getByRole("group", { name: "Output so far" }).getByText("test_one_owner").waitFor();
   await shoot(page, "workspace");
   await call("POST", `/chats/${id}/interrupt`);
 });

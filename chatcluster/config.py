@@ -146,6 +146,12 @@ class Settings:
     approval_seconds: float = setting(86_400.0, "How long a tool call waits for a person's approval", minimum=1)
     mcp_approvals: bool = setting(False, "Let programs at /mcp approve the calls of their own chats")
     sign_in_seconds: float = setting(86_400.0, "How long a tool call waits for its user to sign in", minimum=1)
+    answer_seconds: float = setting(
+        86_400.0, "How long a tool call waits for the answer to what its server asks", minimum=1
+    )
+    live_answer_seconds: float = setting(
+        300.0, "The same where the server holds the call meanwhile, and its replica with it", minimum=1
+    )
     client_tool_seconds: float = setting(300.0, "How long a tool call waits for the result of the client", minimum=1)
 
     # sub-agents

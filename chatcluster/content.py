@@ -182,9 +182,9 @@ HIDDEN = (OpaquePart, SummaryPart)
 UNSEEN = (ReasoningPart, *HIDDEN, *STREAMED_ONLY)
 """What is not part of an answer to look at."""
 
-CONTENT_VERSION = 3
+CONTENT_VERSION = QUESTIONS_VERSION = 4
 """Of what this version of chatcluster can read. 1: text, reasoning, calls, and results that are one text. 2: all but
-files and summaries. 3: those."""
+files and summaries. 3: those. 4: calls that have waited for an answer of the user."""
 
 
 def content_version_of(parts: Iterable[Part]) -> int:

@@ -20,7 +20,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.config import Settings
 from chatcluster.errors import ChatclusterError, StoreUnavailable, Unreadable
-from chatcluster.merge import EVERYTHING, Merge
+from chatcluster.merge import Merge
 from chatcluster.notices import hint_in
 from chatcluster.parts import Cursor, Frame
 from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, hint_channel
@@ -33,6 +33,9 @@ READ_RETRY_SECONDS = 0.2
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 """What is read of a history at a time."""
+FIRST_MESSAGES = 8
+FIRST_BYTES = 8 << 10
+"""A history that is no longer comes with the state, at the first read: its readers need no look of their own."""
 
 
 class Feed:
@@ -111,11 +114,11 @@ class Feed:
         with self._scope:
             async with self._pubsub.subscribe(hint_channel(self.chat_id)) as hints:
                 try:
-                    read = await self._read_newer(EVERYTHING)
+                    read = await self._read_newer(0, limit=FIRST_MESSAGES, bytes_max=FIRST_BYTES, if_whole=True)
                 except ChatclusterError as error:
                     self.fail(error)
                     return
-                self._merge.begin(read)
+                self._merge.begin(read, is_whole=read.next_revision is None)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._relay.run)
                     nursery.start_soon(self._follow_hints, hints)
@@ -172,16 +175,25 @@ class Feed:
         merge.apply(read, looks=looks, went_back=went_back)
 
     async def _read_newer(
-        self, after_version: int, after_id: int = 0, queue_version: int = -1, *, turns_after: int | None = None
+        self,
+        after_version: int,
+        after_id: int = 0,
+        queue_version: int = -1,
+        *,
+        turns_after: int | None = None,
+        limit: int = PAGE_MESSAGES,
+        bytes_max: int = PAGE_BYTES,
+        if_whole: bool = False,
     ) -> ChatRead:
         return await self._store.read_newer(
             self.chat_id,
             after_version=after_version,
             after_id=after_id,
             queue_version=queue_version,
-            limit=PAGE_MESSAGES,
-            bytes_max=PAGE_BYTES,
+            limit=limit,
+            bytes_max=bytes_max,
             turns_after=after_version if turns_after is None else turns_after,
+            if_whole=if_whole,
         )
 
     def _stir(self) -> None:

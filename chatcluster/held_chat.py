@@ -27,7 +27,7 @@ import trio
 from chatcluster import telemetry
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
-from chatcluster.chat import Fence, KeepAnswer, OwnerCommand, Underway
+from chatcluster.chat import Fence, KeepAnswer, OpenCall, OwnerCommand, Underway
 from chatcluster.errors import ChatNotFound, Fenced, StoreFailed, Unreadable
 from chatcluster.families import settle
 from chatcluster.histories import History
@@ -38,6 +38,14 @@ from chatcluster.publisher import Publisher
 from chatcluster.repeats import until_known
 
 T = TypeVar("T")
+
+
+class _Looks:
+    """Looks into the database: one that is wanted, and the next that was made."""
+
+    def __init__(self) -> None:
+        self.wanted = trio.Event()
+        self.made = trio.Event()
 
 
 class HeldChat:
@@ -69,7 +77,7 @@ class HeldChat:
         self._transacting = trio.Lock()
         self._seen = chat
         """The newest that a look into the database showed."""
-        self._looking = trio.Event()
+        self._looks = _Looks()
         self._waiting = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -180,7 +188,7 @@ class HeldChat:
 
     def look(self) -> None:
         """Compare with the database, now."""
-        self._looking.set()
+        self._looks.wanted.set()
 
     async def unless_moved(self, wait: Callable[[], Awaitable[T]]) -> T | None:
         """The result of ``wait``, or None if the chat moved under it, or ``stop_waiting`` was called."""
@@ -188,6 +196,14 @@ class HeldChat:
             if not self._moved:
                 return await wait()
         return None
+
+    async def wait_look(self) -> None:
+        """Return when somebody's change of the chat was looked at."""
+        await self._looks.made.wait()
+
+    async def open_calls(self) -> tuple[OpenCall, ...]:
+        """What the ledger says of the calls without a result. Raises what reading raises, but waits for Postgres."""
+        return await until_known(lambda: self._store.open_calls(self.chat.id), self.chat.id)
 
     def stop_waiting(self) -> None:
         """End what runs in ``unless_moved``, as if the chat had moved."""
@@ -209,8 +225,8 @@ class HeldChat:
     async def look_when_told(self) -> None:
         """Compare the chat with the database whenever somebody says so, and cancel what it moved under."""
         while True:
-            await self._looking.wait()
-            self._looking = trio.Event()
+            await self._looks.wanted.wait()
+            self._looks.wanted = trio.Event()
             async with self._transacting:
                 if not self.owned:
                     return
@@ -224,6 +240,8 @@ class HeldChat:
                     await self._overrule()
                 elif self._is_ours(self._seen) and self._differs_beside(self._seen):
                     self.chat = self._seen
+            self._looks.made.set()
+            self._looks.made = trio.Event()
             if not self._is_ours(self._seen):
                 self.on_lost()
             elif self._moved:

@@ -43,7 +43,7 @@ from chatcluster.ports import Chat, ChatRead, Version
 from chatcluster.relay import Tenure
 from chatcluster.shown import Shown
 
-EVERYTHING = 2**62  # a snapshot version beyond any: nothing is newer
+EVERYTHING = 2**62  # a version beyond any
 
 
 class Source(Protocol):
@@ -150,10 +150,10 @@ class Merge:
 
     # --- durable state ------------------------------------------------------------------------
 
-    def begin(self, read: ChatRead) -> None:
-        """The first read, of the state alone."""
+    def begin(self, read: ChatRead, *, is_whole: bool = False) -> None:
+        """The first read, of the state alone, or, ``is_whole``, of a short history as well."""
         self.chat = chat = read.chat
-        self.shown.begin(read)
+        self.shown.begin(read, is_whole=is_whole)
         self._read_version = chat.snapshot_version
         self._newest = max(self._newest, chat.snapshot_version)
         self._failed[chat.history_version] = chat.failed_attempt

@@ -8,7 +8,7 @@ logged in the same transaction: which fields were given, never what a key is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from chatcluster.errors import InvalidRequest
 from chatcluster.models import (
+    Kind,
     ModelChange,
     ModelEntry,
     NewProvider,
@@ -26,6 +27,7 @@ from chatcluster.models import (
     checked_key,
     checked_provider,
     place_of_key,
+    require_continuation,
 )
 from chatcluster.ports import MODELS_CHANNEL, Account, Models
 from chatcluster.ports.administration import Deed
@@ -74,6 +76,7 @@ class ModelAdministration:
     async def add_model(self, model: ModelEntry, *, by: Account | None = None) -> ModelEntry:
         """Raises ``InvalidRequest``, ``NameTaken``, ``ProviderNotFound``."""
         deed = _deed(by, "model.create", model.name, {"provider": model.provider})
+        self._require_able(model, await self._kinds())
         added = await self._models.add_model(checked_entry(model), deed)
         self._tell()
         return added
@@ -82,15 +85,29 @@ class ModelAdministration:
         """Raises ``InvalidRequest``, ``ModelNotFound``, ``ProviderNotFound``."""
         if change.is_default is False:
             raise InvalidRequest("is_default is not taken from a model: give it to another one")
-        written = await self._models.change_model(
-            name, lambda model: checked_entry(changed(model, change)), _deed(by, "model.change", name, _given(change))
-        )
+        is_at_stake = change.provider is not UNSET or change.continuation is not UNSET
+        kinds = await self._kinds() if is_at_stake else {}
+
+        def apply(model: ModelEntry) -> ModelEntry:
+            model = checked_entry(changed(model, change))
+            self._require_able(model, kinds)
+            return model
+
+        written = await self._models.change_model(name, apply, _deed(by, "model.change", name, _given(change)))
         self._tell()
         return written
 
     async def remove_model(self, name: str, *, by: Account | None = None) -> None:
         await self._models.remove_model(name, _deed(by, "model.delete", name))
         self._tell()
+
+    async def _kinds(self) -> dict[str, Kind]:
+        return {provider.name: provider.kind for provider in await self._models.providers()}
+
+    def _require_able(self, model: ModelEntry, kinds: Mapping[str, Kind]) -> None:
+        """Of a provider that is not there the store will tell."""
+        if model.provider in kinds:
+            require_continuation(model, kinds[model.provider])
 
     def _with_key(self, provider: Provider, key: str | None) -> Provider:
         if key is None:

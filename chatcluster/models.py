@@ -309,6 +309,19 @@ def checked_entry(model: ModelEntry) -> ModelEntry:
     )
 
 
+CONTINUED_ON = {Continuation.PREFIX: Kind.OPENAI, Continuation.BACKGROUND: Kind.RESPONSES}
+"""What servers can do with an answer that was begun, and on which wire."""
+
+
+def require_continuation(model: ModelEntry, kind: Kind) -> None:
+    """Raises ``InvalidRequest`` if no server of this kind can do what the model is said to do."""
+    needed = CONTINUED_ON.get(model.continuation, kind)
+    if kind is not needed:
+        raise InvalidRequest(
+            f"continuation: {model.continuation} is for providers of kind {needed}, and {model.provider} is {kind}"
+        )
+
+
 def _checked_name(name: str) -> str:
     """It is the end of an address: what an address would be normalised to must be the same."""
     name = checked_line("name", name, chars_max=NAME_CHARS_MAX)

@@ -22,6 +22,7 @@ import msgspec
 
 from chatcluster.content import (
     CONTENT_VERSION,
+    QUESTIONS_VERSION,
     STREAMED_ONLY,
     ImagePart,
     JsonPart,
@@ -78,6 +79,7 @@ __all__ = [
     "CONTENT_VERSION",
     "FRAME_KIND",
     "PAUSED",
+    "QUESTIONS_VERSION",
     "START",
     "STREAMED_ONLY",
     "UNDECODABLE",

@@ -3,8 +3,6 @@ database."""
 
 from __future__ import annotations
 
-from collections import deque
-
 from chatcluster.parts import EndedTurn, Entry, strings_of
 
 OVERHEAD_BYTES = 200
@@ -18,7 +16,7 @@ class RecentEntries:
         self.since = 0
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._entries: deque[Entry] = deque()
+        self._entries: list[Entry] = []
 
     def __repr__(self) -> str:
         return f"<RecentEntries {len(self._entries)} since {self.since}>"
@@ -33,7 +31,7 @@ class RecentEntries:
         self._entries.append(entry)
         self._bytes += _size(entry)
         while self._bytes > self._bytes_max:
-            oldest = self._entries.popleft()
+            oldest = self._entries.pop(0)
             self._bytes -= _size(oldest)
             self.since = oldest.revision
 

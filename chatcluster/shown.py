@@ -133,12 +133,15 @@ class Shown:
 
     # --- what is shown ------------------------------------------------------------------------
 
-    def begin(self, read: ChatRead) -> None:
-        """The state that the first readers find."""
+    def begin(self, read: ChatRead, *, is_whole: bool = False) -> None:
+        """The state that the first readers find; ``is_whole``: the history came with it."""
         self.chat, self._queue, self._actions = read.chat, read.queue, read.actions
         self.version = read.chat.snapshot_version
         self.history_version = read.chat.history_version
-        self._recent.begin(self.version)
+        self._recent.begin(0 if is_whole else self.version)
+        if is_whole:
+            for entry in in_order(read.messages, read.turns):
+                self._recent.add(entry)
 
     def move(self, position: Position) -> None:
         """Go on from there: what the stream had before is history, or lost."""

@@ -110,7 +110,7 @@ def resumption(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> R
     if known is None:
         return Refuse(not_again(call, f"There is no tool {call.name!r} any more."))
     problem = known.problem(part.arguments if call.arguments is None else call.arguments)
-    ran = was_started or call.started_epoch is not None  # it was given back
+    ran = was_started or (call.started_epoch is not None and call.answers is None)  # it was given back
     again = ran and call.effect != Effect.TRACKED
     return Run(again) if problem is None else Refuse(not_again(call, problem))
 

@@ -13,6 +13,7 @@ What happens on failure:
 
 * a call fails, crashes, takes too long or returns too much: its result is an error that tells the model so;
 * the user has to sign in at the tool's server: the call was not run, and waits for that;
+* the server asks the user something: the ledger is told (``call_questions.py``), and time stands still for the call;
 * the chat moves (an interrupt, an edit): what runs is cancelled, and the tool sees it; what it gave until then is kept
   for whoever ends the turn. A tool that takes longer than ``CANCEL_SECONDS_MAX`` to end is not waited for;
 * Postgres is away: results wait here, and the calls that gave them are not run again;
@@ -26,6 +27,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from math import inf
 
 import msgspec
 import trio
@@ -33,12 +36,32 @@ import trio
 from chatcluster import telemetry
 from chatcluster.arguments import BadArguments, decoded
 from chatcluster.call_progress import CallProgress
-from chatcluster.chat import AskAgain, AwaitSignIn, CallState, CommitStep, OpenCall, StartCalls, Status
+from chatcluster.call_questions import CallQuestions
+from chatcluster.chat import (
+    AskAgain,
+    AwaitSignIn,
+    CallState,
+    CommitStep,
+    OpenCall,
+    StartCalls,
+    Status,
+)
 from chatcluster.config import Settings
 from chatcluster.held_chat import HeldChat
 from chatcluster.held_tools import HeldTools
 from chatcluster.parts import ToolCallPart, ToolResultPart, strings_of
-from chatcluster.ports import Effect, Printed, Progressed, SignInRequired, Tell, Tool, ToolCall, ToolResult
+from chatcluster.ports import (
+    Asked,
+    Effect,
+    InputRequired,
+    Printed,
+    Progressed,
+    SignInRequired,
+    Tell,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 from chatcluster.tool_plan import AskSomebody, Refuse, resumption
 from chatcluster.tool_results import Taken, noted, refused, taken
 
@@ -55,6 +78,8 @@ class Runnable:
         self.tool = tool
         self.arguments = part.arguments if call.arguments is None else call.arguments
         self.notes = list(_notes(call, again=again))
+        self.answers = call.replies
+        self.resume = call.resume
         self.is_started = is_started
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
@@ -88,6 +113,7 @@ class ToolStep:
         """Calls for which the user has to sign in, which the ledger is to be told."""
         self._stirred = trio.Event()
         self._progress = CallProgress(held.stream.part, lambda: self._stirred.set())
+        self._questions = CallQuestions(held, settings, nursery, lambda: self._stirred.set())
 
     def __repr__(self) -> str:
         return f"<ToolStep running={len(self._running)} waiting={len(self._waiting)} results={len(self.results)}>"
@@ -118,6 +144,10 @@ class ToolStep:
             await self._start_next()
             if self._not_let_in:
                 await self._await_sign_in()
+                if not self._goes_on():
+                    return True
+            elif self._questions.is_due:
+                await self._questions.commit()
                 if not self._goes_on():
                     return True
             elif self.results:
@@ -188,6 +218,7 @@ class ToolStep:
 
     async def _cancel_running(self) -> None:
         """The tools see it; those that do not end soon are left to themselves."""
+        self._questions.close()
         running = list(self._running.values())
         for call in running:
             call.scope.cancel()
@@ -206,6 +237,8 @@ class ToolStep:
                 result = await self._bounded(call)
         except SignInRequired:
             self._not_let_in.append(call.call_id)
+        except InputRequired as required:
+            self._questions.required(call.call_id, required)
         finally:
             telemetry.event(
                 "tool.called",
@@ -220,6 +253,7 @@ class ToolStep:
             if result is not None and call.call_id in self._running:
                 self.results[call.call_id] = result
             self._running.pop(call.call_id, None)
+            self._questions.ended(call.call_id)
             self._progress.ended(call.call_id, has_result=call.call_id in self.results)
             call.ended.set()
             self._stirred.set()
@@ -233,21 +267,31 @@ class ToolStep:
         tool, over_at = call.tool, trio.current_time() + call.tool.total_seconds
         with trio.move_on_after(min(tool.idle_seconds, tool.total_seconds)) as guard:
 
-            def progressed(news: Progressed | Printed) -> None:
+            def progressed(news: Progressed | Printed | Asked) -> None:
                 guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
-                if call.call_id in self._running:
+                if call.call_id not in self._running:
+                    return
+                if isinstance(news, Asked):
+                    guard.deadline = inf
+                    self._questions.asked(call.call_id, news.with_first(partial(go_on, trio.current_time())))
+                else:
                     self._progress.told(call.call_id, news)
+
+            def go_on(asked_at: float) -> None:
+                nonlocal over_at
+                over_at += trio.current_time() - asked_at
+                guard.deadline = min(trio.current_time() + tool.idle_seconds, over_at)
 
             return await self._attempt(call, progressed)
         return Taken(refused(call.call_id, _too_slow(tool, in_all=guard.deadline >= over_at)))
 
     async def _attempt(self, call: Runnable, progressed: Tell) -> Taken:
         try:
-            asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments))
+            asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments), call.answers, call.resume)
             result = await self._tools.open.run(asked, progressed)
         except BadArguments as error:
             return Taken(refused(call.call_id, str(error)))
-        except SignInRequired:
+        except (SignInRequired, InputRequired):
             raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a tool, the turn goes on
             chat_id = str(self._held.chat.id)

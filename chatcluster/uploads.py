@@ -40,10 +40,21 @@ class Uploads:
         self._user_bytes_max = settings.user_files_bytes_max
         self._one_image = trio.Semaphore(1)
 
+    def clipped(self, announced_bytes: int) -> int | None:
+        """What to announce of a file that has at most so many bytes; 0 is unknown."""
+        return min(announced_bytes, self._bytes_max) or None
+
     async def take(
-        self, owner_id: UUID, name: str, pieces: AsyncIterable[bytes], *, announced_bytes: int | None
+        self,
+        owner_id: UUID,
+        name: str,
+        pieces: AsyncIterable[bytes],
+        *,
+        announced_bytes: int | None,
+        reuse: bool = False,
     ) -> StoredFile:
-        """The file that ``pieces`` are, of ``announced_bytes`` if that is known.
+        """The file that ``pieces`` are, of ``announced_bytes`` if that is known. With ``reuse`` that may be one which
+        is there already, of this name and the same bytes: for clients that send all files again with each message.
 
         Raises ``TooLarge``, ``UnsupportedFile``, ``FilesFull``, ``InvalidRequest`` for one without bytes, and whatever
         ``pieces`` raises.
@@ -54,14 +65,16 @@ class Uploads:
             owner_id, clean_name(name), size_bytes=reserved, bytes_max=self._user_bytes_max
         )
         try:
-            return await self._receive(file_id, pieces)
+            return await self._receive(owner_id if reuse else None, file_id, clean_name(name), pieces)
         except BaseException:
             gives_up_at = trio.current_time() + DISCARD_SECONDS_MAX
             with suppress(StoreUnavailable), trio.CancelScope(shield=True, deadline=gives_up_at):
                 await self.files.discard(file_id)
             raise
 
-    async def _receive(self, file_id: UUID, pieces: AsyncIterable[bytes]) -> StoredFile:
+    async def _receive(
+        self, reuse_of: UUID | None, file_id: UUID, name: str, pieces: AsyncIterable[bytes]
+    ) -> StoredFile:
         intake = _Intake(self.files, file_id, self._bytes_max)
         async for piece in pieces:
             await intake.add(piece)
@@ -69,6 +82,11 @@ class Uploads:
         if not intake.size_bytes:
             raise InvalidRequest("the file is empty: send its bytes as the request's body")
         media_type = intake.sniffer.media_type()
+        if reuse_of is not None:
+            same = await self.files.find_same(reuse_of, name, intake.digest.hexdigest())
+            if same is not None:
+                await self.files.discard(file_id)
+                return same
         return await self.files.finish(
             file_id,
             media_type=media_type,

@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster import __version__, telemetry
@@ -44,7 +45,7 @@ TOKEN_BYTES = 32
 
 
 async def serve_workspaces(settings: Settings, options: HostSettings, *, ready_fd: int | None = None) -> None:
-    """Run a host until a signal ends it. On ``ready_fd`` a line of JSON says ``{"port"}`` for every incarnation.
+    """Run a host until a signal ends it. On ``ready_fd`` a line says ``{"port", "problem"}`` for every incarnation.
 
     Raises ``ConfigError`` and ``NoEncryptionKeys`` for settings that cannot work.
     """
@@ -87,7 +88,8 @@ async def _live(
             sealed=keyring.seal(token.encode(), host_token_place(host_id)),
             problem=sandboxes.problem,
         )
-        hosts, say_ready = PostgresWorkspaceHosts(database), partial(_say_ready, ready_fd, port)
+        hosts = PostgresWorkspaceHosts(database)
+        say_ready = partial(_say_ready, ready_fd, port, sandboxes.problem)
         machine = Machine(identity, hosts, sandboxes.provider, running, settings, options, on_registered=say_ready)
         forward = Forward(running, sandboxes.dial, token, lambda: (CONTENT_TYPE, metrics.render()), sandboxes.headers)
         async with trio.open_nursery() as nursery:
@@ -129,6 +131,6 @@ async def _schema_is_there(database: Database) -> None:
         await trio.sleep(SCHEMA_RETRY_SECONDS)
 
 
-def _say_ready(ready_fd: int | None, port: int) -> None:
+def _say_ready(ready_fd: int | None, port: int, problem: str) -> None:
     if ready_fd is not None:
-        os.write(ready_fd, b'{"port":%d}\n' % port)
+        os.write(ready_fd, msgspec.json.encode({"port": port, "problem": problem}) + b"\n")

@@ -6,7 +6,7 @@ A **template** has a name, and settings that an administrator writes, as rows by
     description = "Python with pytest, no network"
     base = "host"                       # the machine's own /usr, read-only; or a directory with a root of its own
     startup = "pip list"                # runs in the workspace after each start
-    network = ["pypi.org:443"]          # hosts that may be reached; none without
+    network = ["pypi.org:443"]          # hosts that it wants to reach; no host of workspaces opens a network yet
 
     [limits]
     memory_bytes_max = 1073741824
@@ -106,7 +106,8 @@ class TemplateSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     parameters: Annotated[tuple[TemplateParameter, ...], Meta(max_length=PARAMETERS_MAX)] = ()
     limits: TemplateLimits = TemplateLimits()
     network: Annotated[tuple[str, ...], Meta(max_length=NETWORK_MAX)] = ()
-    """``host`` or ``host:port``, ``*.domain`` too; nothing else can be reached, and without any nothing at all."""
+    """``host`` or ``host:port``, ``*.domain`` too: what it wants to reach. No provider opens a network yet, so nothing
+    is reached, and the log of a build says so."""
     desktop: bool = False
     """It has a screen."""
     activity_bump_seconds: Seconds = 3600.0

@@ -10,9 +10,11 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat import (
+    AnswerQuestions,
     Approve,
     Archive,
     AskAgain,
+    AskUser,
     AwaitSignIn,
     Busy,
     CallState,
@@ -59,6 +61,7 @@ from chatcluster.chat import (
     Unarchive,
     digest_of,
 )
+from chatcluster.chat.questions import Question, Reply, ReplyAction
 from chatcluster.content import SummaryPart
 from chatcluster.parts import NewMessage, Parts, Role, TextPart, ToolCallPart, ToolResultPart
 
@@ -137,12 +140,16 @@ def fence_of(state: ChatState) -> Fence:
     return Fence(CHAT, state.worker_id or WORKER, state.epoch, state.history_version)
 
 
+QUESTIONS = (Question("name", "What is your name?", {"type": "object", "properties": {"name": {"type": "string"}}}),)
+REPLIES = {"name": Reply(ReplyAction.ACCEPT, {"name": "Ada"})}
+
 QUEUES = ((), queue_of("first"), steered("first", "second"), queue_of(*(f"message {n}" for n in range(20))))
 OPEN_CALLS = (
     (),
     calls("call"),
     calls("call", "other"),
     calls("call", "other", state=STARTED),
+    (call("call", STARTED, questions=QUESTIONS), call("other", STARTED)),
 )
 """Of which the owner takes care."""
 WAITING_CALLS = (
@@ -155,6 +162,8 @@ WAITING_CALLS = (
     (call("call", AGENTS, agent_id=NO_AGENT),),
     (call("call", AGENTS, agent_id=NO_AGENT), call("other", AGENTS, agent_id=NO_AGENT)),
     (call("call", CallState.SIGN_IN), call("other", APPROVAL)),
+    (call("call", CallState.QUESTION, questions=QUESTIONS, resume="null"),),
+    (call("call", CallState.QUESTION, questions=QUESTIONS, resume="null"), call("other", CLIENT)),
 )
 """Of which somebody else has to take care."""
 MIXED_CALLS = (call("call", STARTED), call("other", APPROVAL), call("third", CLIENT))
@@ -194,6 +203,7 @@ EVENTS: dict[str, Command] = {
     "Approve": Approve("call"),
     "Deny": Deny("call"),
     "SignedIn": SignedIn(("call",)),
+    "AnswerQuestions": AnswerQuestions("call", REPLIES),
     "Archive": Archive(),
     "Unarchive": Unarchive(),
     "Compact": Compact(),
@@ -214,6 +224,7 @@ EVENTS: dict[str, Command] = {
     "AskAgain": AskAgain(("call",), 60.0),
     "CommitSummary": CommitSummary(summary("what was said")),
     "AwaitSignIn": AwaitSignIn(("call",), 60.0),
+    "AskUser": AskUser("call", QUESTIONS, "null", 60.0),
     "FinishTurn": FinishTurn((assistant("the answer"),)),
     "FinishInterruption": FinishInterruption(assistant("half an ans", finish_reason="interrupted")),
     "Fail": Fail(ErrorInfo("generic", "it failed")),
@@ -281,6 +292,10 @@ def command_for(event: str, number: int, choice: int, seen: Seen) -> Command:
             return AwaitSignIn((call_id,))
         case SignedIn():
             return SignedIn((call_id,))
+        case AskUser():
+            return AskUser(call_id, QUESTIONS, (None, "null")[choice % 2], 60.0)
+        case AnswerQuestions():
+            return AnswerQuestions(call_id, REPLIES)
         case ExpireCalls():
             return ExpireCalls(tuple(open_call.call_id for open_call in seen.open_calls if open_call.waits)[:1])
         case CommitSummary():

@@ -16,16 +16,17 @@ import secrets
 import socket
 import sys
 from collections import Counter
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import anyio
 import anyio.lowlevel
 import mcp_types as types
 import uvicorn
-from mcp import MCPError
+from mcp import MCPError, UrlElicitationRequiredError
 from mcp.server import MCPServer
-from mcp.server.mcpserver import Context
+from mcp.server.elicitation import ElicitationResult
+from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.server.mcpserver.utilities.types import Image
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -167,6 +168,27 @@ async def ask(ctx: Context) -> str:
     """Asks the user."""
     answer = await ctx.elicit("Your name?", Question)
     return answer.action
+
+
+async def asked_for_a_name() -> Elicit[Question]:
+    return Elicit("Your name?", Question)
+
+
+@server.tool()
+async def introduce(said: Annotated[ElicitationResult[Question], Resolve(asked_for_a_name)]) -> str:
+    """Asks the user before it begins."""
+    counts["introduced"] += 1
+    return f"{said.action} {getattr(getattr(said, 'data', None), 'name', '')}".strip()
+
+
+@server.tool()
+async def visit() -> str:
+    """Wants the user to have been somewhere first."""
+    counts["visits"] += 1
+    if counts["visits"] % 2:
+        page = types.ElicitRequestURLParams(message="Agree first", url="https://example.org/agree", elicitation_id="1")
+        raise UrlElicitationRequiredError([page])
+    return "visited"
 
 
 @server.tool()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +15,19 @@ from uuid import UUID, uuid4
 import httpx
 import trio
 
+from chatcluster.chat.questions import Replies
 from chatcluster.content import ToolResultPart
 from chatcluster.mcp_administration import McpAdministration
 from chatcluster.memory import MemoryBroker, MemoryDatabase, MemoryMcpServers, MemoryPubSub
-from chatcluster.ports import Auth, McpServer, McpSettings, Progressed, ToolCall, ToolResult
+from chatcluster.ports import Auth, McpServer, McpSettings, Printed, Progressed, ToolCall, ToolResult
+from chatcluster.ports.toolbox import Asked, InputRequired
 from chatcluster.secrets import Keyring, new_key
 from chatcluster.tools.mcp import McpTools
 from chatcluster.tools.mcp_toolbox import McpTurn
 
 PROGRAM = Path(__file__).with_name("mcp_test_server.py")
 ALICE, BOB = UUID(int=1), UUID(int=2)
+START_SECONDS_MAX = 60.0
 BROWSERS_URL = "http://127.0.0.1:9/cluster"
 
 
@@ -169,6 +172,9 @@ class Turn:
     def __init__(self, tools: McpTurn) -> None:
         self.tools = tools
         self.progress: list[Progressed] = []
+        self.asked: list[Asked] = []
+        self.answer: Callable[[Asked], Replies] | None = None
+        """What the user says at once to what a running call asks."""
 
     async def names(self) -> list[str]:
         return [tool.name for tool in await self.tools.tools()]
@@ -179,7 +185,23 @@ class Turn:
 
     async def run(self, name: str, **arguments: Any) -> ToolResult:
         """Without looking at the list again."""
-        return await self.tools.run(ToolCall(f"call_{uuid4().hex}", name, arguments), self.progress.append)
+        return await self.run_with(name, arguments)
+
+    async def run_with(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+        return await self.tools.run(ToolCall(f"call_{uuid4().hex}", name, arguments), self.told)
+
+    async def resume(self, name: str, before: InputRequired, answers: Replies, **arguments: Any) -> ToolResult:
+        """Go on with a call that ended with questions."""
+        call = ToolCall(f"call_{uuid4().hex}", name, arguments, answers, before.resume)
+        return await self.tools.run(call, self.told)
+
+    def told(self, news: Progressed | Printed | Asked) -> None:
+        if isinstance(news, Asked):
+            self.asked.append(news)
+            if self.answer is not None:
+                news.reply(self.answer(news))
+        elif isinstance(news, Progressed):
+            self.progress.append(news)
 
 
 @asynccontextmanager
@@ -194,3 +216,15 @@ async def mcp_world() -> AsyncIterator[McpWorld]:
 def text_of(result: ToolResult) -> str:
     """All of a result that is said in words."""
     return ToolResultPart("", result.content).text
+
+
+async def listening(url: str) -> None:
+    """Return once somebody listens there."""
+    with trio.fail_after(START_SECONDS_MAX):
+        while True:
+            try:
+                (await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))).socket.close()
+            except OSError:
+                await trio.sleep(0.1)
+            else:
+                return

@@ -23,6 +23,9 @@ from node_clients import NodeClient, node_client, prepared_node
 
 pytestmark = pytest.mark.cluster
 
+GONE: list[Process] = []
+"""Replicas that were drained or frozen: their processes may be there."""
+
 VERSIONS = ("ai6", "ai7")
 WEATHER = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
 
@@ -66,7 +69,7 @@ class Site:
         }
 
     async def get(self, path: str) -> Any:
-        alive = next(one for one in self.cluster.replicas if one.process.poll() is None)
+        alive = next(one for one in self.cluster.replicas if one not in GONE and one.process.poll() is None)
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {self.cluster.token}"}) as client:
             return (await client.get(f"{alive.url}{path}")).json()
 
@@ -240,19 +243,25 @@ async def owner_of(site: Site) -> Process:
 
 
 @pytest.mark.parametrize("package", VERSIONS)
-async def test_p3_p4_what_serves_a_page_is_killed_and_then_the_owner_and_it_ends_up_with_the_history(
-    cluster: Cluster, package: str
+@pytest.mark.parametrize(
+    ("serving", "owner"),
+    [(signal.SIGKILL, signal.SIGKILL), (signal.SIGTERM, signal.SIGSTOP)],
+    ids=["killed", "drained, frozen"],
+)
+async def test_p3_p4_p6_what_serves_a_page_leaves_and_then_the_owner_and_it_ends_up_with_the_history(
+    cluster: Cluster, package: str, serving: signal.Signals, owner: signal.Signals
 ) -> None:
     async with node_client("ai_sdk.mjs", package) as page:
-        await it_goes_on_at_another_replica(cluster, page)
-        await it_notices_nothing_of_the_owners_death(cluster, page)
+        await it_goes_on_at_another_replica(cluster, page, serving)
+        await it_notices_nothing_of_the_owners_end(cluster, page, owner)
 
 
-async def it_goes_on_at_another_replica(cluster: Cluster, page: NodeClient) -> None:
+async def it_goes_on_at_another_replica(cluster: Cluster, page: NodeClient, sent: signal.Signals) -> None:
     site = Site(cluster)
 
     async def kill(_: Any) -> None:
-        cluster.replicas[0].send(signal.SIGKILL)
+        GONE.append(cluster.replicas[0])
+        cluster.replicas[0].send(sent)
 
     told = await page("reconnect", text="[[tokens=80 tps=40]]", on_told=kill, **site.order)
     assert told["broken"]["status"] == "error", "never a clean end in the middle"
@@ -261,16 +270,17 @@ async def it_goes_on_at_another_replica(cluster: Cluster, page: NodeClient) -> N
     await site.is_as_history_says(told)
 
 
-async def it_notices_nothing_of_the_owners_death(cluster: Cluster, page: NodeClient) -> None:
+async def it_notices_nothing_of_the_owners_end(cluster: Cluster, page: NodeClient, sent: signal.Signals) -> None:
     site = Site(cluster, 1, 2)
     left = await page("leave", text="[[tokens=80 tps=40]]", **site.order)
     owner = await owner_of(site)
 
     async def kill(_: Any) -> None:
-        owner.send(signal.SIGKILL)
+        GONE.append(owner)
+        owner.send(sent)
 
     order = {**site.order, "url": cluster.others(owner)[0].url, "messages": left["messages"][:1]}
     told = await page("resume", watch=True, on_told=kill, **order)
     assert (told["status"], told["error"], told["text"]) == ("ready", None, words(80))
-    assert owner.process.poll() is not None
+    assert sent is signal.SIGSTOP or owner.process.poll() is not None
     await site.is_as_history_says(told)

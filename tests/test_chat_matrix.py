@@ -13,6 +13,7 @@ from chatcluster.chat import (
     REFUSED_WHILE_ARCHIVING,
     TABLE,
     Answer,
+    AnswerQuestions,
     Busy,
     CallState,
     ChatState,
@@ -24,6 +25,7 @@ from chatcluster.chat import (
     Phase,
     ReportAgents,
     Send,
+    Status,
     UserCommand,
     decide,
     event_name,
@@ -54,6 +56,7 @@ SubmitToolResults  -        -               -                        requires_ac
 Approve            -        -               -                        requires_action/running -        -
 Deny               -        -               -                        requires_action/running -        -
 SignedIn           -        -               -                        requires_action/running -        -
+AnswerQuestions    -        running         -                        requires_action/running -        -
 Archive            archived interrupting    interrupting             interrupting            archived -
 Unarchive          -        -               -                        -                       -        waiting/error
 Compact            running  -               -                        -                       running  -
@@ -74,6 +77,7 @@ StartCalls         -        running         -                        -          
 AskAgain           -        running/requires_action -                -                       -        -
 CommitSummary      -        waiting/running -                        -                       -        -
 AwaitSignIn        -        running/requires_action -                -                       -        -
+AskUser            -        running/requires_action -                -                       -        -
 FinishTurn         -        waiting/running -                        -                       -        -
 FinishInterruption -        -               waiting/running/archived -                       -        -
 Fail               -        error           -                        -                       -        -
@@ -128,11 +132,13 @@ def missing(state: ChatState, command: Command) -> type[Exception] | None:
     name = event_name(command)
     if name in ("DeleteQueued", "EditQueued", "Promote") and not state.queue:
         return QueuedMessageNotFound
+    if isinstance(command, AnswerQuestions) and state.status is Status.RUNNING:
+        return None if asks_now(state) else unanswerable(state, command)
     if isinstance(command, Answer):
         return None if the_call(state) is ANSWERED[name] else NotAllowedInStatus
     if isinstance(command, ReportAgents):
         return None if the_call(state) is CallState.AGENTS else NotAllowedInStatus
-    if name in ("StartCalls", "AskAgain", "AwaitSignIn", "CommitStep"):
+    if name in ("StartCalls", "AskAgain", "AwaitSignIn", "AskUser", "CommitStep"):
         return None if the_call(state) in OWNED[name] else Moved
     if isinstance(command, Send) and len(state.queue) == QUEUE_MESSAGES_MAX:
         stays_busy = (
@@ -147,6 +153,7 @@ ANSWERED = {
     "Approve": CallState.APPROVAL,
     "Deny": CallState.APPROVAL,
     "SignedIn": CallState.SIGN_IN,
+    "AnswerQuestions": CallState.QUESTION,
 }
 """The state of a call that an answer is for."""
 
@@ -154,6 +161,7 @@ OWNED = {
     "StartCalls": {CallState.PENDING, CallState.STARTED},
     "AskAgain": {CallState.STARTED},
     "AwaitSignIn": {CallState.STARTED},
+    "AskUser": {CallState.STARTED},
     "CommitStep": set(CallState),
 }
 """The states of a call that an owner's event may name."""
@@ -162,6 +170,11 @@ OWNED = {
 def the_call(state: ChatState) -> CallState | None:
     """The state of the call that the commands name, None if it is not open."""
     return next((call.state for call in state.open_calls if call.call_id == "call"), None)
+
+
+def asks_now(state: ChatState) -> bool:
+    """Whether the server of the call that the commands name waits for the user."""
+    return any(call.asks_now for call in state.open_calls if call.call_id == "call")
 
 
 def unanswerable(state: ChatState, command: Answer) -> type[Exception]:

@@ -24,7 +24,8 @@ from conftest import execute_sql, url_of_database
 from chatcluster import tokens
 from chatcluster.cli import commands as cli
 from chatcluster.cli import exits, flags, listings, terminal_chat
-from chatcluster.cli.terminal_chat import Conversation, Printer, ask, converse
+from chatcluster.cli.call_answers import ask
+from chatcluster.cli.terminal_chat import Conversation, Printer, converse
 from chatcluster.client import ApiError, StreamEvent
 from chatcluster.config import Settings, env_name
 from chatcluster.errors import ConfigError, Fenced, StoreUnavailable

@@ -65,6 +65,19 @@ async def is_held(world: World, file: StoredFile) -> bool:
 # --- files ------------------------------------------------------------------------------------
 
 
+async def test_a_file_is_found_again_by_its_name_and_bytes(world: World) -> None:
+    first, newest = await stored(world), await stored(world)
+    assert first.sha256 == newest.sha256
+    found = await world.files.find_same(OWNER, "notes.txt", first.sha256)
+    assert found is not None
+    assert found.id in (first.id, newest.id)
+    assert await world.files.find_same(OWNER, "other.txt", first.sha256) is None
+    assert await world.files.find_same(STRANGER, "notes.txt", first.sha256) is None
+    assert await world.files.find_same(OWNER, "notes.txt", "00" * 32) is None
+    await world.files.begin(OWNER, "half.txt", size_bytes=9, bytes_max=0)
+    assert await world.files.find_same(OWNER, "half.txt", first.sha256) is None
+
+
 async def test_a_file_is_what_was_uploaded(world: World) -> None:
     chunks = (b"a" * CHUNK_BYTES, b"rest")
     file = await stored(world, *chunks)

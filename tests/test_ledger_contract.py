@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 import trio
-from chat_states import assistant, result, text
+from chat_states import QUESTIONS, REPLIES, assistant, result, text
 from contract_worlds import OWNER, World, fence_of, open_world, texts
 
 from chatcluster.chat import (
@@ -18,9 +18,11 @@ from chatcluster.chat import (
     NOT_APPROVED_TEXT,
     TIMED_OUT_TEXT,
     VERSIONS_FORGOTTEN_MAX,
+    AnswerQuestions,
     Approve,
     Archive,
     AskAgain,
+    AskUser,
     Busy,
     CallState,
     ChatSetup,
@@ -47,6 +49,7 @@ from chatcluster.chat import (
     UserCommand,
     digest_of,
 )
+from chatcluster.chat.questions import replies_of
 from chatcluster.errors import CallAnswered, CallChanged, ChatBusy, ChatFull, ChatNotFound, Fenced, Moved
 from chatcluster.parts import CONTENT_VERSION, Message, ToolResultPart
 from chatcluster.ports import Chat, NewChat, Outcome, ResultSlice
@@ -255,6 +258,51 @@ async def test_a_result_for_which_there_is_no_room_is_refused_and_the_call_waits
         with pytest.raises(ChatFull):
             await apply(world, chat, SubmitToolResults((ToolResult("a", "x" * (1 << 16)),)))
         assert await states(world, chat) == {"a": CLIENT}
+
+
+# --- what a call's server asks the user -------------------------------------------------------
+
+
+async def asking(world: World, resume: str | None) -> Chat:
+    """A chat whose one call asks a question."""
+    chat = await world.ask(call("a", STARTED))
+    claimed = chat if chat.worker_id is not None else (await world.claim()).chat
+    asked = await world.store.commit(fence_of(claimed), AskUser("a", QUESTIONS, resume, 30.0))
+    return asked.chat
+
+
+@pytest.mark.parametrize("resume", [None, '"state"'], ids=["held", "ended"])
+async def test_a_question_is_shown_with_its_deadline_and_answered(world: World, resume: str | None) -> None:
+    chat = await asking(world, resume)
+    assert chat.status is (Status.RUNNING if resume is None else Status.REQUIRES_ACTION)
+    (action,) = (await world.store.read(chat.id)).actions
+    assert action == (await world.store.actions(chat.id))[0] == (await world.store.details(chat.id)).actions[0]
+    assert (str(action.kind), action.questions, action.may_have_run) == ("question", QUESTIONS, False)
+    assert (action.deadline - chat.updated_at).total_seconds() == pytest.approx(30.0, abs=1.0)
+    with pytest.raises(CallChanged):
+        await apply(world, chat, AnswerQuestions("a", REPLIES, digest_of("other")))
+    await apply(world, chat, AnswerQuestions("a", REPLIES, action.digest))
+    assert (await world.store.read(chat.id)).actions == ()
+    (open_call,) = await world.store.open_calls(chat.id)
+    assert open_call.state is (STARTED if resume is None else PENDING)
+    assert open_call.answers is not None
+    assert (replies_of(open_call.answers), open_call.resume) == (REPLIES, resume)
+    with pytest.raises(CallAnswered):
+        await apply(world, chat, AnswerQuestions("a", REPLIES))
+
+
+async def test_a_question_that_nobody_answers_any_more_is_shown_to_nobody(world: World) -> None:
+    chat = await asking(world, None)
+    chat = (await world.store.commit(fence_of(chat), AskUser("a"))).chat
+    assert (await world.store.read(chat.id)).actions == ()
+    with pytest.raises(CallAnswered):
+        await apply(world, chat, AnswerQuestions("a", REPLIES))
+
+
+async def test_only_the_chats_user_answers_what_is_asked(world: World) -> None:
+    chat = await asking(world, '"state"')
+    with pytest.raises(ChatNotFound):
+        await world.store.apply(chat.id, AnswerQuestions("a", REPLIES), owner_id=STRANGER)
 
 
 # --- deadlines --------------------------------------------------------------------------------

@@ -126,6 +126,14 @@ BEGINNING: tuple[Part, ...] = (
 )
 
 ANSWERS = {
+    "counts_nothing": Answer(
+        (
+            ReasoningPart("They greet me."),
+            opaque("thinking", {"type": "thinking", "thinking": "They greet me.", "signature": "cGxhY2Vob2xkZXI="}),
+            TextPart("Hello from somebody else's server. It says ü and 🎉."),
+        ),
+        usage=Usage(0, 0),
+    ),
     "text": Answer((TextPart("Grüß dich 🌍"),), usage=Usage(115, 7, 0, 100, 5)),
     "thinking_and_calls": Answer(
         (

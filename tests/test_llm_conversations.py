@@ -1,18 +1,27 @@
 """Whole conversations on each wire, against the simulated provider, which is as strict as the strictest: steps with
-tools, reasoning, images in results, interrupts, edits, lost results. Not one request is refused, in any of them."""
+tools, reasoning, images in results, interrupts, edits, lost results, summaries in the place of the history, answers
+that another owner goes on with. Not one request is refused, in any of them, and the vendors' types take them."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+from pydantic import TypeAdapter
+from test_llm_openai import consume
 
+from chatcluster.content import SummaryPart
+from chatcluster.context import INSTRUCTION, SUMMARY_CALL, kept_of, prompt_of
 from chatcluster.errors import ProviderError
 from chatcluster.llm.conversation import DocumentPart, SentPart
 from chatcluster.llm.failures import Provider
@@ -21,10 +30,11 @@ from chatcluster.llm.simulator.answer import Answer
 from chatcluster.llm.simulator.front import Front
 from chatcluster.llm.simulator.question import RefusedQuestion
 from chatcluster.llm.simulator.script import Script, read_script
+from chatcluster.llm.simulator.summaries import asks_for_summary
 from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Route
 from chatcluster.llm.wires import WIRES
-from chatcluster.models import Kind, ModelOptions
+from chatcluster.models import Kind, ModelOptions, PrefixDialect
 from chatcluster.parts import (
     ImagePart,
     JsonPart,
@@ -37,6 +47,7 @@ from chatcluster.parts import (
     ToolCallPart,
     ToolResultPart,
     joined,
+    text_of,
 )
 from chatcluster.ports import Delta, Finished, ModelRequest, ToolSpec
 
@@ -46,7 +57,7 @@ FRONTS: dict[Kind, Front] = {
     Kind.RESPONSES: responses.FRONT,
 }
 OPTIONS = {
-    Kind.OPENAI: ModelOptions(temperature=0.5),
+    Kind.OPENAI: ModelOptions(temperature=0.5, prefix=PrefixDialect.PREFIX),
     Kind.ANTHROPIC: ModelOptions(thinking_tokens=2000),
     Kind.RESPONSES: ModelOptions(reasoning_effort="low"),
 }
@@ -55,6 +66,13 @@ IMAGE = ImagePart("image/png", "iVBORw0KGgo=")
 DOCUMENT = DocumentPart("plan.pdf", "application/pdf", "JVBERi0xLjcK")
 STEPS_MAX = 4
 CONVERSATIONS = 1000
+JUDGED = 0.2
+"""So many of the conversations are judged by the vendors' types as well, which takes its time."""
+VENDORS_TYPES: dict[Kind, TypeAdapter[Any]] = {
+    Kind.OPENAI: TypeAdapter(CompletionCreateParamsStreaming),
+    Kind.ANTHROPIC: TypeAdapter(MessageCreateParamsStreaming),
+    Kind.RESPONSES: TypeAdapter(ResponseCreateParamsStreaming),
+}
 
 
 class Conversation:
@@ -62,16 +80,20 @@ class Conversation:
 
     def __init__(self, kind: Kind, seed: int) -> None:
         self.draw = random.Random(seed)
+        self.judged = self.draw.random() < JUDGED
         self.route = Route(kind=kind, server=Provider("test.example"), model="m", options=OPTIONS[kind])
         self.history: list[Message] = []
         self.asked = 0
         self.tools: tuple[ToolSpec, ...] = TOOLS
+        self.summaries = self.continued = 0
         if self.draw.random() < 0.5:
             self._add(Role.SYSTEM, (TextPart("Be kind."),))
 
     def turn(self) -> None:
         """A message of a person, and what comes of it. Between turns the tools may change."""
         self._change_the_past()
+        if self.draw.random() < 0.15 and self.history and self.history[-1].role is not Role.SYSTEM:
+            self._summarise()
         if self.draw.random() < 0.2:
             self.tools = self.draw.choice((TOOLS, TOOLS[:1], ()))
         media = self.draw.choice(((IMAGE,), (DOCUMENT, IMAGE))) if self.draw.random() < 0.1 else ()
@@ -98,12 +120,33 @@ class Conversation:
     def _step(self) -> bool:
         """Ask once; whether the turn goes on."""
         parts, reason = self.ask()
+        if reason == "interrupted" and self.draw.random() < 0.6:
+            parts, reason = self._taken_over(parts)
         if reason == "interrupted" and self.draw.random() < 0.5:
             parts = tuple(part for part in parts if not isinstance(part, ToolCallPart))
         self._add(Role.ASSISTANT, parts, reason)
         calls = [part for part in parts if isinstance(part, ToolCallPart)]
         self._answer(calls)
         return bool(calls) and reason != "interrupted"
+
+    def _taken_over(self, parts: Parts) -> tuple[Parts, str]:
+        """The owner died in mid-answer: the next one goes on from the words that there are, or asks anew."""
+        words = text_of(parts)
+        can_go_on = self.route.kind is Kind.OPENAI and all(isinstance(part, TextPart) for part in parts)
+        begun = words if can_go_on and words.strip() else ""
+        self.continued += bool(begun)
+        more, reason = self.ask(begun=begun)
+        return (joined([*parts, *more]) if begun else more), reason
+
+    def _summarise(self) -> None:
+        """As the owner of a chat does it: the same tools, none of which may be called, and a request for a summary."""
+        said, _ = self.ask(summary=True)
+        kept = kept_of(self.history)
+        call = ToolCallPart(f"{SUMMARY_CALL}_{len(self.history)}", SUMMARY_CALL, "{}")
+        summary = SummaryPart(text_of(said) or "so far", tuple(message.id for message in kept), 0, 0)
+        self._add(Role.ASSISTANT, (call,), "tool_calls")
+        self._add(Role.TOOL, (ToolResultPart(call.id, "summarised"), summary))
+        self.summaries += 1
 
     def _answer(self, calls: list[ToolCallPart]) -> None:
         """The results come in any order, in one message or in several, and now and then one is lost."""
@@ -132,13 +175,23 @@ class Conversation:
         message = Message(len(self.history) + 1, role, (), 1, at, reason)
         self.history.append(msgspec.structs.replace(message, parts=parts))
 
-    def ask(self) -> tuple[Parts, str]:
-        """The answer to the history, interrupted anywhere now and then."""
+    def ask(self, *, begun: str = "", summary: bool = False) -> tuple[Parts, str]:
+        """The answer to the history, interrupted anywhere now and then; the rest of one that was ``begun``; or a
+        ``summary`` of it."""
         self.asked += 1
         wire, front = WIRES[self.route.kind], FRONTS[self.route.kind]
-        request = ModelRequest(UUID(int=1), tuple(self.history), tools=self.tools)
-        question = front.read_question(b"".join(wire.body(request, self.route)), wire.headers(self.route))
+        messages = prompt_of(self.history)
+        if summary:
+            asking = msgspec.structs.replace(messages[-1], role=Role.USER, parts=(TextPart(INSTRUCTION),))
+            messages = (*messages, asking)
+        request = ModelRequest(UUID(int=1), messages, tools=self.tools, begun=begun, may_call_tools=not summary)
+        body = b"".join(wire.body(request, self.route))
+        if self.judged:
+            consume(VENDORS_TYPES[self.route.kind].validate_python(msgspec.json.decode(body)))
+        question = front.read_question(body, wire.headers(self.route))
         script = read_script(question.prompt, Script(), step=question.step)
+        if asks_for_summary(question.prompt):
+            script = Script(say=question.summary)
         answer = Answer(script, question)
         rendered = front.rendered(answer)
         events = [rendered.prelude(), *map(rendered.token_event, range(answer.count)), rendered.final_events()]
@@ -173,15 +226,19 @@ def test_the_conversations_have_what_they_are_to_have() -> None:
     for kind in FRONTS:
         parts: list[Part] = []
         reasons = set()
+        continued = 0
         for seed in range(50):
             conversation = Conversation(kind, seed)
             for _ in range(4):
                 conversation.turn()
             parts += [part for message in conversation.history for part in message.parts]
+            continued += conversation.continued
             reasons |= {message.finish_reason for message in conversation.history}
         assert {"stop", "tool_calls", "interrupted"} <= reasons
         assert any(isinstance(part, OpaquePart) for part in parts)
         assert any(isinstance(part, ToolResultPart) and IMAGE in part.content for part in parts)
+        assert any(isinstance(part, SummaryPart) for part in parts)
+        assert continued or kind is not Kind.OPENAI
 
 
 @pytest.mark.parametrize("kind", [Kind.ANTHROPIC, Kind.RESPONSES])

@@ -85,6 +85,11 @@ def text(value: str) -> tuple[Part, ...]:
 
 
 ANSWERS = {
+    "reasoning_before_role": Answer(
+        (ReasoningPart("They greet me."), TextPart("Hello from somebody else's server. It says ü and 🎉.")),
+        usage=Usage(2, 13),
+        model="gpt-x",
+    ),
     "openai": Answer(text("Hello wörld 🌍"), usage=Usage(9, 4, 2, 5), model="gpt-x"),
     "openai_parallel_calls": Answer(
         (ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a"), ToolCallPart("new_2", "time", "{}", "call_b")),

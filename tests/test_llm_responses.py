@@ -111,6 +111,11 @@ SEARCH = opaque(
 WEATHER = ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a")
 
 ANSWERS = {
+    "without_sequence_numbers": Answer(
+        (TextPart("Let me look."), ToolCallPart("new_1", "look", '{"city":"Bern"}', "call_14nA2FkH-46Ecy70")),
+        "tool_calls",
+        Usage(0, 0),
+    ),
     "text": Answer((TextPart("Grüß dich 🌍"),), usage=USAGE),
     "reasoning_and_calls": Answer(
         (

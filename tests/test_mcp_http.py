@@ -14,8 +14,8 @@ from mcp import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT
 
 from chatcluster.tools.mcp_addresses import is_forbidden
+from chatcluster.tools.mcp_failures import failed_call
 from chatcluster.tools.mcp_http import QUICK, PromptStream, Refusals, Sent
-from chatcluster.tools.mcp_session import failed_call
 from chatcluster.tools.mcp_wire import CALL_ID_META, Trouble
 
 FORBIDDEN = [

@@ -16,10 +16,12 @@ import trio
 from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
 from chatcluster import telemetry
+from chatcluster.chat.questions import Replies, Reply, ReplyAction
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, TextPart
 from chatcluster.ports import (
     ApiKeyAuth,
     Approval,
+    Asked,
     Availability,
     BearerAuth,
     ClientCredentialsAuth,
@@ -114,13 +116,6 @@ async def test_an_error_of_the_tool_is_an_error_result(world: McpWorld, served: 
     assert failed.is_error
     assert refused.is_error
     assert "city" in text_of(refused)
-
-
-async def test_a_question_to_a_person_is_declined_and_the_turn_goes_on(world: McpWorld, served: TestServer) -> None:
-    async with world.turn("files") as turn:
-        result = await turn.call("files__ask")
-        assert "decline" in text_of(result) or result.is_error
-        assert not (await turn.call("files__peek")).is_error
 
 
 async def test_calls_of_one_turn_run_at_the_same_time(world: McpWorld, served: TestServer) -> None:
@@ -528,6 +523,10 @@ async def call_into(results: dict[str, ToolResult], turn: Turn, tool: str, **arg
     results[tool] = await turn.run(f"files__{tool}", **arguments)
 
 
+def declined(asked: Asked) -> Replies:
+    return {question.key: Reply(ReplyAction.DECLINE) for question in asked.questions}
+
+
 async def disturbed(
     world: McpWorld, server: TestServer, *, refused_with: str, other: str = "peek", **arguments: Any
 ) -> dict[str, ToolResult]:
@@ -535,6 +534,7 @@ async def disturbed(
     results: dict[str, ToolResult] = {}
     await server.control(refused_with=refused_with)
     async with world.turn("files") as turn, trio.open_nursery() as nursery:
+        turn.answer = declined
         await turn.names()
         nursery.start_soon(partial(call_into, results, turn, "hold", **arguments))
         await server.counted("effects", 1)

@@ -166,8 +166,11 @@ async def test_what_a_turn_cost_is_left_out_where_it_is_of_an_unknown_form(
         chat.id,
         usage,
     )
-    place = {"after_version": 0, "after_id": 0, "queue_version": 0, "limit": 10, "bytes_max": 1 << 20}
-    (turn,) = (await store.read_newer(chat.id, **place, turns_after=0)).turns
+    (turn,) = (
+        await store.read_newer(
+            chat.id, after_version=0, after_id=0, queue_version=0, limit=10, bytes_max=1 << 20, turns_after=0
+        )
+    ).turns
     assert (turn.outcome, turn.usage) == ("finished", None)
 
 

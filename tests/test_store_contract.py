@@ -470,6 +470,25 @@ async def test_what_is_newer_comes_with_the_revision_of_what_did_not_fit_and_a_q
         await world.store.read_newer(uuid4(), after_version=0, after_id=0, queue_version=-1, limit=1, bytes_max=1)
 
 
+async def test_a_short_history_comes_whole_and_of_a_longer_one_nothing_but_the_state(world: World) -> None:
+    """P10: who asks for a chat gets no page that has to be read again, and no message that is large."""
+    chat_id = await world.chat("1", "2")
+    chat = (await world.claim()).chat
+    await world.store.commit(fence_of(chat), FinishTurn((assistant("3"),)))
+
+    async def read() -> ChatRead:
+        place = {"after_version": 0, "after_id": 0, "queue_version": -1, "turns_after": 0}
+        return await world.store.read_newer(chat_id, **place, limit=8, bytes_max=8 << 10, if_whole=True)
+
+    whole = await read()
+    assert (texts(whole.messages), whole.next_revision) == (["1", "2", "3"], None)
+    assert [turn.outcome for turn in whole.turns] == ["finished"]
+    await world.send(chat_id, "x" * 20_000)
+    state = await read()
+    assert (state.messages, state.turns, state.next_revision) == ((), (), 0)
+    assert state.chat.snapshot_version > whole.chat.snapshot_version
+
+
 async def test_chats_are_listed_newest_first_in_pages_and_only_to_their_owner(world: World) -> None:
     """P9"""
     chat_ids = [await world.chat() for _ in range(5)]

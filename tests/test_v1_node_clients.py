@@ -20,6 +20,8 @@ from test_ai_sdk_clients import words
 pytestmark = pytest.mark.cluster
 
 VERSIONS = ("openai6", "openai7")
+GONE: list[Process] = []
+"""Replicas that were drained or frozen: their processes may be there."""
 Scene = Callable[[Cluster, NodeClient], Awaitable[None]]
 
 
@@ -136,6 +138,31 @@ async def test_p3_p4_what_serves_the_helper_is_killed_and_then_the_owner_and_it_
         await reads_on_while_the_owner_dies(cluster, client, kill_owner)
 
 
+@pytest.mark.parametrize("package", VERSIONS)
+async def test_p6_what_serves_the_helper_is_drained_and_then_the_owner_freezes_and_it_ends_up_with_the_history(
+    cluster: Cluster, package: str
+) -> None:
+    async with node_client("openai.mjs", package) as client:
+
+        async def drain_serving(_: Any) -> None:
+            GONE.append(cluster.replicas[0])
+            cluster.replicas[0].send(signal.SIGTERM)
+
+        told = await client("follow", input="[[tokens=80 tps=40]]", on_told=drain_serving, **order_of(cluster))
+        await is_as_history_says(cluster, told)
+        reader = cluster.add(slots=0)
+        await reader.next_ready()
+
+        async def freeze_owner(response_id: Any) -> None:
+            GONE.append(await owner_of(cluster, response_id))
+            GONE[-1].send(signal.SIGSTOP)
+
+        order = {"url": reader.url, "other": reader.url, "token": cluster.token}
+        told = await client("follow", input="[[tokens=80 tps=30]]", on_told=freeze_owner, **order)
+        assert told["broke"] is None, "what serves the stream is well"
+        await is_as_history_says(cluster, told)
+
+
 async def reads_on_while_the_owner_dies(
     cluster: Cluster, client: NodeClient, kill: Callable[[Any], Awaitable[None]]
 ) -> None:
@@ -145,7 +172,7 @@ async def reads_on_while_the_owner_dies(
 
 
 async def get(cluster: Cluster, path: str) -> Any:
-    alive = next(one for one in cluster.replicas if one.process.poll() is None)
+    alive = next(one for one in cluster.replicas if one not in GONE and one.process.poll() is None)
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {cluster.token}"}) as client:
         return (await client.get(f"{alive.url}{path}")).json()
 

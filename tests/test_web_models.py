@@ -102,6 +102,24 @@ async def test_what_cannot_work_is_refused_and_nothing_is_kept(world: World, pat
     assert not world.database.model_tables.models
 
 
+@pytest.mark.parametrize(
+    ("kind", "able"), [("openai", "prefix"), ("openai-responses", "background"), ("anthropic", "none")]
+)
+async def test_a_takeover_does_what_the_providers_wire_can(world: World, kind: str, able: str) -> None:
+    """Else every takeover would ask anew, and nobody would know why."""
+    async with world.client(await world.token(admin=True)) as admin:
+        await admin.post("/api/v1/admin/providers", json={**PROVIDER, "kind": kind})
+        for wanted in ("none", "prefix", "background"):
+            body = {**MODEL, "name": wanted, "continuation": wanted}
+            is_able = wanted in ("none", able)
+            added = await admin.post("/api/v1/admin/models", json=body)
+            assert added.status_code == (201 if is_able else 400), added.text
+            changed = await admin.patch("/api/v1/admin/model", params={"name": "none"}, json={"continuation": wanted})
+            assert changed.status_code == (200 if is_able else 400)
+        renamed = await admin.patch("/api/v1/admin/model", params={"name": "none"}, json={"context_tokens": 9000})
+        assert renamed.status_code == 200
+
+
 async def test_a_chat_and_a_message_name_a_model_that_there_is(world: World) -> None:
     async with world.client(await world.token(admin=True)) as admin:
         assert (await admin.post("/api/v1/chats", json={"content": "a", "model": "any"})).status_code == 201

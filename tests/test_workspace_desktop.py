@@ -225,6 +225,19 @@ async def test_an_action_is_cancelled_and_a_kill_in_the_middle_is_told(provider:
 
 
 @needs_browser
+async def test_characters_that_no_key_has_are_typed_as_they_are(inside: AgentClient) -> None:
+    page = "<!DOCTYPE html><meta charset=utf-8><title>empty</title><input autofocus oninput='document.title=value'>"
+    await inside.put("w", request(Kind.WRITE_FILE, path="page.html", content=page))
+    await inside.put(
+        "c", execute("chromium --kiosk --user-data-dir=/tmp/c file:///workspace/page.html", background=True)
+    )
+    await window(inside, "empty")
+    text = "é" * 20 + "aé" * 10 + "Привет, мир, 你好" + "".join(map(chr, range(0x100, 0x170)))
+    await did(inside, "type", text=text)
+    await window(inside, text)
+
+
+@needs_browser
 async def test_a_form_is_filled_in_in_a_real_browser(inside: AgentClient) -> None:
     await inside.put("w", request(Kind.WRITE_FILE, path="form.html", content=FORM))
     await did(inside, "screenshot")

@@ -60,7 +60,9 @@ class HostProcess:
         told = os.read(reading, 1000) if readable else b""
         os.close(reading)
         assert told, self.log.read_text()
-        self.port: int = json.loads(told.splitlines()[0])["port"]
+        said = json.loads(told.splitlines()[0])
+        self.port: int = said["port"]
+        self.problem: str = said["problem"]
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -170,7 +172,7 @@ async def test_where_bubblewrap_is_missing_one_line_says_so_and_the_host_goes_on
     with trio.fail_after(SECONDS_MAX):
         while not (hosts := await machine.rows.hosts.hosts()):  # noqa: ASYNC110
             await trio.sleep(0.05)
-    assert "bubblewrap" in hosts[0].problem
+    assert "bubblewrap" in hosts[0].problem == host.problem
     lines = [line for line in host.log.read_text().splitlines() if "host_cannot" in line]
     assert len(lines) == 1
     assert await trio.to_thread.run_sync(host.end, signal.SIGTERM) == 0

@@ -5,11 +5,21 @@ Each call is answered once. When no call waits any more, the turn goes on. Pure.
 
 from __future__ import annotations
 
-from chatcluster.chat.calls import CallState, OpenCall, approved, denied_text, let_in, timed_out_text
-from chatcluster.chat.commands import Approve, Deny, ExpireCalls, ReportAgents, SignedIn, SubmitToolResults, ToolResult
+from chatcluster.chat.calls import CallState, OpenCall, answered, approved, denied_text, let_in, timed_out_text
+from chatcluster.chat.commands import (
+    AnswerQuestions,
+    Approve,
+    Deny,
+    ExpireCalls,
+    ReportAgents,
+    SignedIn,
+    SubmitToolResults,
+    ToolResult,
+)
 from chatcluster.chat.draft import Draft, Grant
 from chatcluster.chat.facts import Facts
-from chatcluster.chat.state import ChatState
+from chatcluster.chat.questions import check_replies, encoded
+from chatcluster.chat.state import ChatState, Status
 from chatcluster.errors import CallAnswered, CallChanged, NotAllowedInStatus, ToolCallNotFound
 from chatcluster.parts import NewMessage, Role, ToolResultPart
 
@@ -61,6 +71,23 @@ def signed_in(draft: Draft, command: SignedIn) -> None:
     _go_on(draft)
 
 
+def answer_questions(draft: Draft, command: AnswerQuestions) -> None:
+    """Of a call that runs, the owner is told by its ledger; one that waits is to be gone on with."""
+    call = draft.open_calls.get(command.call_id)
+    if call is None or not call.asks_now:
+        call = _waiting_call(draft, command.call_id, CallState.QUESTION)
+        if draft.before.status is not Status.REQUIRES_ACTION:
+            raise NotAllowedInStatus(
+                "other calls of this step still run; answer when they are done", call_id=call.call_id
+            )
+    if command.digest not in (None, call.digest):
+        raise CallChanged("the call asks something else by now; look at it again", call_id=call.call_id)
+    check_replies(call.questions, command.replies)
+    draft.change_call(answered(call, encoded(command.replies)))
+    if draft.before.status is Status.REQUIRES_ACTION:
+        _go_on(draft)
+
+
 def expire_calls(draft: Draft, command: ExpireCalls) -> None:
     for call_id in command.call_ids:
         call = draft.open_calls[call_id]
@@ -83,6 +110,7 @@ _WAITED_FOR = {
     CallState.APPROVAL: "an approval",
     CallState.AGENTS: "an agent",
     CallState.SIGN_IN: "a sign-in",
+    CallState.QUESTION: "an answer of the user",
 }
 
 

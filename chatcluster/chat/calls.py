@@ -1,13 +1,18 @@
 """The calls of a turn that have no result yet, as the ledger has them.
 
-``pending → (approval | client | agents | sign_in) → started``, and with its result a call is open no longer. In the
-four states between the call **waits for somebody**: a person who approves it, the client that runs it, agents, a person
-who signs in. Of the others the chat's owner takes care. Each call has exactly one result, always: its own, or one that
-says why there is none.
+``pending → (approval | client | agents | sign_in | question) → started``, and with its result a call is open no longer.
+In the five states between the call **waits for somebody**: a person who approves it, the client that runs it, agents, a
+person who signs in, or one who answers what the tool's server asks. Of the others the chat's owner takes care. Each
+call has exactly one result, always: its own, or one that says why there is none.
 
 Who is authoritative: the ledger, in the row of the chat's calls. It is written by decisions alone, in the transaction
 that writes what they say. A call is in it, ``started``, before it runs, so of one that is not nobody has to ask whether
 it ran.
+
+A call whose server asks the user something waits in one of two ways. Where the server has ended the request with its
+question, and can go on from an answer (``resume``), the call is in the state ``question``, and begins again with the
+answer. Where it holds the request open, the call is still ``started``, and **asks** (``asks_now``): its owner waits,
+and if that dies, the call is one of those that may have run.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from uuid import UUID
 
 import msgspec
 
+from chatcluster.chat.questions import Question, Replies, encoded, replies_of
 from chatcluster.parts import ToolCallPart
 
 DENIED_TEXT = "The user denied this call."
@@ -30,6 +36,12 @@ NOT_APPROVED_TEXT = "Nobody approved this call in time, so it was not run."
 NOT_APPROVED_AGAIN_TEXT = "Nobody approved this call in time, so it was not run again."
 EARLIER_RUN_TEXT = "It was run before, and the outcome of that run is unknown: it may have taken effect."
 NOT_SIGNED_IN_TEXT = "The user did not sign in in time, so this call was not run."
+NOT_ANSWERED_TEXT = (
+    "Nobody answered what this call asked the user in time, so it was given up. What it did until then stands."
+)
+CANCELLED_ASKING_TEXT = (
+    "The call was cancelled while it waited for an answer of the user. What it did until then stands."
+)
 TIMED_OUT_TEXT = "The call timed out: no result came in time."
 
 WAIT_SECONDS = 24 * 3600.0
@@ -43,11 +55,12 @@ class CallState(StrEnum):
     CLIENT = "client"
     AGENTS = "agents"
     SIGN_IN = "sign_in"
+    QUESTION = "question"
     STARTED = "started"
     """It runs, or did when its worker died."""
 
 
-WAITING_STATES = (CallState.APPROVAL, CallState.CLIENT, CallState.AGENTS, CallState.SIGN_IN)
+WAITING_STATES = (CallState.APPROVAL, CallState.CLIENT, CallState.AGENTS, CallState.SIGN_IN, CallState.QUESTION)
 
 
 class OpenCall(msgspec.Struct, frozen=True):
@@ -57,6 +70,8 @@ class OpenCall(msgspec.Struct, frozen=True):
     shown, and ``arguments`` are there if somebody changed them. ``deaths`` counts the workers that died while they ran
     it. ``seconds`` is how long it may wait for somebody, ``deadline`` until when, where that is read. ``agent_id`` is
     the chat whose rest it waits for, as the model named it: nobody has looked whether there is such an agent.
+    ``questions`` are those that its server asks the user, ``answers`` (JSON) what the user said to them, and ``resume``
+    is what the server goes on from, if it does not hold the request open.
     """
 
     call_id: str
@@ -72,6 +87,19 @@ class OpenCall(msgspec.Struct, frozen=True):
     seconds: float | None = None
     deadline: datetime | None = None
     agent_id: UUID | None = None
+    questions: tuple[Question, ...] = ()
+    answers: str | None = None
+    resume: str | None = None
+
+    @property
+    def replies(self) -> Replies | None:
+        """What the user said to what was asked."""
+        return None if self.answers is None else replies_of(self.answers)
+
+    @property
+    def asks_now(self) -> bool:
+        """Whether it runs, and its server waits for an answer of the user."""
+        return self.state is CallState.STARTED and bool(self.questions) and self.answers is None
 
     @property
     def waits(self) -> bool:
@@ -106,7 +134,7 @@ def started(call: OpenCall, epoch: int) -> OpenCall:
     """The call as the tenure ``epoch`` runs it. One that another tenure had started has seen its worker die."""
     died = call.state is CallState.STARTED and call.started_epoch != epoch
     return msgspec.structs.replace(
-        call, state=CallState.STARTED, started_epoch=epoch, deaths=call.deaths + died, deadline=None
+        _not_asking(call), state=CallState.STARTED, started_epoch=epoch, deaths=call.deaths + died, deadline=None
     )
 
 
@@ -129,6 +157,39 @@ def refused_entry(call: OpenCall, seconds: float | None) -> OpenCall:
     return msgspec.structs.replace(call, state=CallState.SIGN_IN, seconds=seconds, started_epoch=started_epoch)
 
 
+def asking(call: OpenCall, questions: tuple[Question, ...], resume: str | None, seconds: float | None) -> OpenCall:
+    """The call as its server asks the user something. Its digest is another one with each question, so that an answer
+    to the one before is none to this. Without ``questions`` it asks no longer; what was answered by then stands."""
+    if not questions:
+        return call if call.answers is not None else _not_asking(call)
+    state, started_epoch = CallState.STARTED, call.started_epoch
+    if resume is not None:
+        state, started_epoch = CallState.QUESTION, call.started_epoch if call.deaths else None
+    return msgspec.structs.replace(
+        call,
+        state=state,
+        started_epoch=started_epoch,
+        questions=questions,
+        answers=None,
+        resume=resume,
+        seconds=seconds,
+        digest=digest_of(call.digest + encoded(questions)),
+    )
+
+
+def answered(call: OpenCall, answers: str) -> OpenCall:
+    """The call as the user has answered what it asks: it goes on, or is to be gone on with."""
+    state = CallState.PENDING if call.state is CallState.QUESTION else call.state
+    return msgspec.structs.replace(call, state=state, answers=answers, deadline=None)
+
+
+def _not_asking(call: OpenCall) -> OpenCall:
+    """The call without a question that its server has to be there for."""
+    if call.resume is not None or not call.questions:
+        return call
+    return msgspec.structs.replace(call, questions=(), answers=None)
+
+
 def let_in(call: OpenCall) -> OpenCall:
     """The call, to be run: its user has signed in."""
     return msgspec.structs.replace(call, state=CallState.PENDING, deadline=None)
@@ -139,7 +200,7 @@ def given_back(call: OpenCall, epoch: int) -> OpenCall:
     owner, and nobody died. What a tenure before had started stays so: that it died is still to be counted."""
     if call.state is not CallState.STARTED or call.effect == "once" or call.started_epoch != epoch:
         return call
-    return msgspec.structs.replace(call, state=CallState.PENDING)
+    return msgspec.structs.replace(_not_asking(call), state=CallState.PENDING)
 
 
 def approved(call: OpenCall, arguments: str | None) -> OpenCall:
@@ -155,6 +216,8 @@ def cancelled_text(call: OpenCall) -> str:
     """What the model is told of a call that gets no result any more."""
     if call.state is CallState.STARTED:
         return _CANCELLED_STARTED.get(call.effect, CANCELLED_RUNNING_TEXT)
+    if call.state is CallState.QUESTION:
+        return not_again(call, CANCELLED_ASKING_TEXT)
     return not_again(call, CANCELLED_TEXT)
 
 
@@ -167,11 +230,14 @@ def denied_text(call: OpenCall, reason: str | None) -> str:
 
 
 def timed_out_text(call: OpenCall) -> str:
-    if call.state is CallState.SIGN_IN:
-        return not_again(call, NOT_SIGNED_IN_TEXT)
+    if call.state in _NOT_IN_TIME:
+        return not_again(call, _NOT_IN_TIME[call.state])
     if call.state is not CallState.APPROVAL:
         return not_again(call, TIMED_OUT_TEXT)
     return not_again(call, NOT_APPROVED_TEXT if call.started_epoch is None else NOT_APPROVED_AGAIN_TEXT)
+
+
+_NOT_IN_TIME = {CallState.SIGN_IN: NOT_SIGNED_IN_TEXT, CallState.QUESTION: NOT_ANSWERED_TEXT}
 
 
 def not_again(call: OpenCall, text: str) -> str:

@@ -40,6 +40,7 @@ _CAUSES = {
     "CommitStep": ACTION,
     "AskAgain": ACTION,
     "AwaitSignIn": ACTION,
+    "AskUser": ACTION,
 }
 
 

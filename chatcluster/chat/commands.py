@@ -9,6 +9,7 @@ import msgspec
 
 from chatcluster.chat.calls import OpenCall
 from chatcluster.chat.causes import RELEASED
+from chatcluster.chat.questions import Question, Replies
 from chatcluster.chat.setup import ChatSetup
 from chatcluster.chat.state import ErrorInfo, Retry
 from chatcluster.parts import NewMessage, Parts, ResultContent, Role, ToolResultPart
@@ -143,6 +144,19 @@ class SignedIn(msgspec.Struct, frozen=True):
     call_ids: tuple[str, ...]
 
 
+class AnswerQuestions(msgspec.Struct, frozen=True):
+    """What the user says to all that the server of a call asks. ``digest`` is the one that came with the questions;
+    None: whatever they are."""
+
+    call_id: str
+    replies: Replies
+    digest: str | None = None
+
+    @property
+    def call_ids(self) -> tuple[str, ...]:
+        return (self.call_id,)
+
+
 class ReportAgents(msgspec.Struct, frozen=True):
     """Of the calls that wait for agents, the results of those whose agent rests, or that waited for long enough: the
     store says so, as it finds the agents under the lock of the chat that waits."""
@@ -254,6 +268,17 @@ class AwaitSignIn(msgspec.Struct, frozen=True):
     seconds: float | None = None
 
 
+class AskUser(msgspec.Struct, frozen=True):
+    """The server of a call asks the chat's user something, which waits for ``seconds`` at most. With ``resume`` the
+    server goes on from an answer whenever it comes; without, the call goes on running meanwhile. No ``questions``: what
+    was asked is not asked any longer."""
+
+    call_id: str
+    questions: tuple[Question, ...] = ()
+    resume: str | None = None
+    seconds: float | None = None
+
+
 class FinishTurn(msgspec.Struct, frozen=True):
     """The turn's last step, if there is one to commit, and its end."""
 
@@ -295,6 +320,7 @@ UserCommand = (
     | Approve
     | Deny
     | SignedIn
+    | AnswerQuestions
     | Archive
     | Unarchive
     | Compact
@@ -314,13 +340,14 @@ OwnerCommand = (
     | AskAgain
     | CommitSummary
     | AwaitSignIn
+    | AskUser
     | FinishTurn
     | FinishInterruption
     | Fail
     | Release
 )
 Command = UserCommand | OwnerCommand | ExpireCalls | ReportAgents | LookAgain
-Answer = SubmitToolResults | Approve | Deny | SignedIn
+Answer = SubmitToolResults | Approve | Deny | SignedIn | AnswerQuestions
 """Of calls that wait for somebody."""
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chatcluster.chat import call_answers, summaries
-from chatcluster.chat.calls import CallState, OpenCall, asked_again, given_back, refused_entry, started
+from chatcluster.chat import call_answers, owned_calls, summaries
 from chatcluster.chat.causes import TURN
 from chatcluster.chat.commands import (
     Answer,
+    AnswerQuestions,
     Approve,
     Archive,
     AskAgain,
+    AskUser,
     AwaitSignIn,
     Busy,
     ChooseModel,
@@ -217,39 +218,7 @@ def _check_open(draft: Draft, message: NewMessage) -> None:
     """Each call has one result, whoever would give it another."""
     for part in message.parts:
         if isinstance(part, ToolResultPart):
-            _owned_call(draft, part.call_id)
-
-
-def _start_calls(draft: Draft, command: StartCalls) -> None:
-    for call_id in command.call_ids:
-        call = _owned_call(draft, call_id)
-        if call.waits:
-            raise Moved(f"call {call_id} waits for somebody and cannot be started")
-        draft.change_call(started(call, draft.before.epoch))
-
-
-def _ask_again(draft: Draft, command: AskAgain) -> None:
-    for call_id in command.call_ids:
-        call = _owned_call(draft, call_id)
-        if call.state is not CallState.STARTED:
-            raise Moved(f"call {call_id} is {call.state}, so nobody has to be asked about it again")
-        draft.change_call(asked_again(call, draft.before.epoch, command.seconds))
-    draft.settle()
-
-
-def _await_sign_in(draft: Draft, command: AwaitSignIn) -> None:
-    for call_id in command.call_ids:
-        call = _owned_call(draft, call_id)
-        if call.state is not CallState.STARTED:
-            raise Moved(f"call {call_id} is {call.state}, so nobody was refused")
-        draft.change_call(refused_entry(call, command.seconds))
-    draft.settle()
-
-
-def _owned_call(draft: Draft, call_id: str) -> OpenCall:
-    if call_id not in draft.open_calls:
-        raise Moved(f"call {call_id} is not open any more")
-    return draft.open_calls[call_id]
+            owned_calls.owned_call(draft, part.call_id)
 
 
 def _finish_turn(draft: Draft, command: FinishTurn) -> None:
@@ -288,8 +257,7 @@ def _fail(draft: Draft, command: Fail) -> None:
 
 
 def _release(draft: Draft, command: Release) -> None:
-    for call in list(draft.open_calls.values()):
-        draft.change_call(given_back(call, draft.before.epoch))
+    owned_calls.give_back(draft)
     draft.end_tenure()
     draft.after.cause = command.cause
 
@@ -304,6 +272,7 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     Approve: call_answers.approve,
     Deny: call_answers.deny,
     SignedIn: call_answers.signed_in,
+    AnswerQuestions: call_answers.answer_questions,
     Archive: _archive,
     Unarchive: _unarchive,
     Compact: _compact,
@@ -320,10 +289,11 @@ _HANDLERS: dict[type[Command], Callable[[Draft, Any], None]] = {
     KeepAnswer: _keep_answer,
     ScheduleRetry: _schedule_retry,
     CommitStep: _commit_step,
-    StartCalls: _start_calls,
-    AskAgain: _ask_again,
+    StartCalls: owned_calls.start_calls,
+    AskAgain: owned_calls.ask_again,
     CommitSummary: summaries.commit,
-    AwaitSignIn: _await_sign_in,
+    AwaitSignIn: owned_calls.await_sign_in,
+    AskUser: owned_calls.ask_user,
     FinishTurn: _finish_turn,
     FinishInterruption: _finish_interruption,
     Fail: _fail,

@@ -13,6 +13,7 @@ def commit(draft: Draft, command: CommitSummary) -> None:
     version = draft.before.snapshot_version + 1
     draft.after.summaries = (*draft.after.summaries, version)[-SUMMARIES_MAX:]
     if draft.after.compacting:
+        draft.answer_open_calls()
         draft.go_on_or_rest()
     else:
         draft.starts_attempt = True

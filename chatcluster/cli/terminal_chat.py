@@ -11,8 +11,9 @@ before it lets it wait in any case; ``/stop`` is an interrupt, and ``/file PATH`
 message. ``/compact`` at the prompt has the chat summarised.
 
 Calls of tools and their results are told in a few words, and what a call prints as it comes. A call that waits for an
-approval is shown, and asked about where somebody can be asked; else the chat is left as it is, and may be gone on with
-later.
+approval, or for an answer to what its server asks, is shown, and asked about where somebody can be asked; else the chat
+is left as it is, and may be gone on with later. What the server of a running call asks is answered by ``/answer`` or
+``/decline``.
 """
 
 from __future__ import annotations
@@ -20,16 +21,27 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import click
+import msgspec
 import trio
 from msgspec import UNSET
 
+from chatcluster.cli.call_answers import (
+    ANSWER,
+    DECLINE,
+    QUESTION,
+    WAITED_FOR,
+    ask,
+    call_line,
+    question_line,
+    typed_answer,
+)
 from chatcluster.cli.lines import agent_line, few_words
 from chatcluster.cli.output_lines import OutputLines
 from chatcluster.cli.questions import attached, question_of
@@ -50,11 +62,11 @@ from chatcluster.parts import (
     ToolResultPart,
     text_of,
 )
-from chatcluster.ports import Action
-from chatcluster.texts import is_blank, visible
+from chatcluster.texts import is_blank
 
 AT_REST = frozenset({"waiting", "error", "requires_action"})
 NOT_NOW = 409
+SERVER_ERROR = 500
 SILENCE_SECONDS = 2.0
 """Longer than any takeover."""
 LINE_BYTES_MAX = 64 << 10
@@ -122,6 +134,8 @@ class Conversation:
         self._called: dict[str, str] = {}
         """The tools of calls whose results were not shown yet."""
         self._outputs: dict[str, OutputLines] = {}
+        self._asking: Json | None = None
+        """A running call whose server asks something."""
         self._seen_id: int | None = 0 if chat_id is None else None
         """The last message that needs no showing any more; None: find out first."""
 
@@ -167,7 +181,7 @@ class Conversation:
             self._note(f"Error: {chat['last_error']['message']}")
         self.actions = chat.get("action_required", [])
         for action in self.actions:
-            self._note(f"[waits for {_WAITED_FOR.get(action['kind'], action['kind'])}: {_call_of(action)}]")
+            self._note(f"[waits for {WAITED_FOR.get(action['kind'], action['kind'])}: {call_line(action)}]")
         return bool(chat["status"] == "waiting")
 
     async def _tell_of_silence(self, sent: trio.Event) -> None:
@@ -192,6 +206,8 @@ class Conversation:
             content = line.strip()
             if content == "/stop":
                 await self._interrupt(client, str(self.chat_id))
+            elif content.split(" ")[0] in (ANSWER, DECLINE) and self._asking is not None:
+                await self._answer_running(client, content, self._asking)
             elif (path := attached(content)) is not None:
                 try:
                     self.attach(path)
@@ -202,9 +218,21 @@ class Conversation:
                 await client.send(str(self.chat_id), content.removeprefix("/queue "), busy=busy)
                 self._note("[queued]" if busy == "queue" else "[goes in at the next step]")
 
+    async def _answer_running(self, client: Client, line: str, asking: Json) -> None:
+        try:
+            await client.answer_questions(str(self.chat_id), asking["call_id"], **typed_answer(line, asking))
+        except click.UsageError as error:
+            self._note(f"Error: {error.message}")
+        except ApiError as error:
+            if error.status >= SERVER_ERROR:
+                raise
+            self._note(f"Error: {error}")
+
     async def _answer(self, client: Client, *, answers: Mapping[str, Json | None]) -> None:
         for call_id, approval in answers.items():
-            if approval is None:
+            if approval is not None and "answers" in approval:
+                await client.answer_questions(str(self.chat_id), call_id, **approval)
+            elif approval is None:
                 await client.deny(str(self.chat_id), call_id)
             else:
                 await client.approve(str(self.chat_id), call_id, **approval)
@@ -286,8 +314,8 @@ class Conversation:
                 self._text = ""
             case MessageEvent(message=message):
                 self._show_message(message)
-            case ActionRequiredEvent(calls=calls):
-                self._show_agents_needs(calls)
+            case ActionRequiredEvent():
+                self._show_needs(event)
             case RetryEvent():
                 self._text = ""
                 self._note(f"[{event.error}; trying again in {event.delay_ms / 1000:g} s]")
@@ -317,49 +345,28 @@ class Conversation:
         for line in lines:
             self._note(f"  | {line}")
 
-    def _show_agents_needs(self, calls: Sequence[Action]) -> None:
-        """What agents wait for, once: they have chats of their own, in which it can be answered."""
-        for call in calls:
-            if call.chat_id is not UNSET and call.call_id not in self._called:
+    def _show_needs(self, event: ActionRequiredEvent) -> None:
+        """What servers ask, and what agents wait for, once: they have chats of their own, in which it is answered."""
+        self._asking = None
+        for call in event.calls:
+            if call.chat_id is UNSET and call.kind == QUESTION:
+                self._show_question(msgspec.to_builtins(call))
+            elif call.chat_id is not UNSET and call.call_id not in self._called:
                 self._called[call.call_id] = call.name
-                what = f"{_WAITED_FOR.get(call.kind, call.kind)}: {call.name} {few_words(call.arguments)}"
+                what = f"{WAITED_FOR.get(call.kind, call.kind)}: {call.name} {few_words(call.arguments)}"
                 self._note(f"[an agent waits for {what}; answer it with --chat {call.chat_id}]")
 
-
-_WAITED_FOR = {
-    "approval": "an approval",
-    "client": "the client that made the chat",
-    "sign_in": "you to sign in, see `chatcluster mcp login`",
-}
-
-
-def _call_of(action: Json) -> str:
-    again = " (it may have run already)" if action["may_have_run"] else ""
-    return f"{action['name']} {few_words(action['arguments'])}{again}"
+    def _show_question(self, action: Json) -> None:
+        """It may come of a running call: then it is answered while the turn runs."""
+        self._asking = action
+        for question in action["questions"]:
+            self._note(f"[{action['name']} asks: {question_line(question)}; while it runs: {ANSWER} JSON, {DECLINE}]")
 
 
 async def typed_line() -> str:
     """The next line from the terminal. Nothing of it is taken, and no thread is left, once nobody waits for it."""
     await trio.lowlevel.wait_readable(sys.stdin)
     return os.read(sys.stdin.fileno(), LINE_BYTES_MAX).decode(errors="replace")
-
-
-def ask(actions: list[Json], prompt: Callable[[str], str] = input) -> dict[str, Json | None]:
-    """What somebody says to the calls that wait for an approval. Those without an answer wait on."""
-    answers: dict[str, Json | None] = {}
-    for action in actions:
-        if action["kind"] == "approval":
-            click.echo(f"{action['name']} is to run with {visible(action['arguments'])}", err=True)
-            try:
-                said = prompt("Run it? [y]es, [n]o, [a]lways in this chat, anything else: later > ").strip().lower()
-            except (EOFError, UnicodeDecodeError):
-                return answers
-            remember = {"remember": "chat"} if said in ("a", "always") else {}
-            if said in ("y", "yes", "a", "always"):
-                answers[action["call_id"]] = {"digest": action["digest"], **remember}
-            elif said in ("n", "no"):
-                answers[action["call_id"]] = None
-    return answers
 
 
 def converse(conversation: Conversation, prompt: Callable[[], str]) -> bool:

@@ -17,8 +17,10 @@ from chatcluster.workspace_templates import parse_template
 
 T = TypeVar("T")
 
-FILE_BYTES_MAX = 1 << 20
+FILE_CHARACTERS_MAX = 1 << 20
 FOLLOW_SECONDS = 0.5
+REST_SECONDS_MAX = 1500.0
+"""Longer than a build and a start may take together."""
 AT_REST = ("running", "stopped", "failed", "lost")
 TOML = click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True)
 
@@ -194,9 +196,11 @@ def _run(options: dict[str, Any], speak: Callable[[WorkspaceClient], Awaitable[T
 
 async def _at_rest(client: WorkspaceClient, workspace_id: str) -> dict[str, Any]:
     """The workspace, once it does not change any more by itself."""
-    while (found := await client.workspace(workspace_id))["state"] not in AT_REST:  # noqa: ASYNC110 - of a server
-        await trio.sleep(FOLLOW_SECONDS)
-    return found
+    with trio.move_on_after(REST_SECONDS_MAX):
+        while (found := await client.workspace(workspace_id))["state"] not in AT_REST:  # noqa: ASYNC110 - of a server
+            await trio.sleep(FOLLOW_SECONDS)
+        return found
+    raise click.ClickException(f"{workspace_id} is not at rest after {REST_SECONDS_MAX:g} s; its logs may say why")
 
 
 def _say_state(found: dict[str, Any]) -> None:
@@ -208,9 +212,14 @@ def _say_state(found: dict[str, Any]) -> None:
 def _text(path: Path) -> str:
     try:
         with click.open_file(str(path), encoding="utf-8") as file:
-            return str(file.read(FILE_BYTES_MAX))
+            text = str(file.read(FILE_CHARACTERS_MAX + 1))
     except OSError as error:
         raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{path} is no text in UTF-8") from None
+    if len(text) > FILE_CHARACTERS_MAX:
+        raise click.ClickException(f"{path} has more than {FILE_CHARACTERS_MAX} characters: that is no template")
+    return text
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -24,6 +24,14 @@ class ToolCalls(ABC):
             "POST", f"{_call(chat_id, call_id)}/deny", {} if reason is None else {"reason": reason}
         )
 
+    async def answer_questions(
+        self, chat_id: UUID | str, call_id: str, answers: dict[str, Json], digest: str | None = None
+    ) -> Json:
+        """Answer what the server of a call asks: ``{key: {action, content?}}``, the action ``accept``, ``decline`` or
+        ``cancel``. ``digest`` came with the questions. Returns the chat."""
+        fields = {"answers": answers, **({} if digest is None else {"digest": digest})}
+        return await self._write("POST", f"{_call(chat_id, call_id)}/answer", fields)
+
     async def submit_results(self, chat_id: UUID | str, results: list[Json]) -> Json:
         """Results of calls that the client ran: ``[{call_id, content, is_error?}]``. Returns the chat."""
         return await self._write("POST", f"/chats/{segment(chat_id)}/tool-results", {"results": results})

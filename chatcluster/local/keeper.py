@@ -44,6 +44,8 @@ class Ready(msgspec.Struct, frozen=True):
 
     port: int
     worker_id: str = ""
+    problem: str = ""
+    """Why it is there and of no use, in one line."""
 
 
 class Keeper:

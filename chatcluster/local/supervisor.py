@@ -235,7 +235,7 @@ class _Supervisor:
             ("postgres", "as configured" if given.database_url else "embedded"),
             ("redis", "as configured" if given.redis_url else "embedded"),
             ("data", str(self._options.data_dir)),
-            *([] if self._workspaces is None else [("workspaces", f"one host  pid {self._workspaces.pid}")]),
+            *([] if self._workspaces is None else [("workspaces", _host_line(self._workspaces))]),
             *((keeper.name, f"http://127.0.0.1:{_port_of(keeper)}  pid {keeper.pid}") for keeper in self._replicas),
         ]
         table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
@@ -243,6 +243,12 @@ class _Supervisor:
         chat = f"{shlex.quote(str(program))} chat --data-dir {shlex.quote(str(self._data_dir))}"
         link = f"{shlex.quote(str(program))} link --data-dir {shlex.quote(str(self._data_dir))}"
         return BANNER.format(link=link, count=len(self._replicas), table=table, url=url, token=token, chat=chat)
+
+
+def _host_line(keeper: Keeper) -> str:
+    if keeper.ready is not None and keeper.ready.problem:
+        return f"none: {keeper.ready.problem}"
+    return f"one host  pid {keeper.pid}"
 
 
 async def keep_running(server: PostgresServer | RedisServer, say: Callable[[str], None]) -> None:

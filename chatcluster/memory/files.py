@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from chatcluster.content import files_in
@@ -11,7 +12,7 @@ from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
 from chatcluster.memory.tables import ChatRow, FileRow
 from chatcluster.parts import Message, QueuedMessage
-from chatcluster.ports.files import Rendition, SentForm, StoredFile, require_file_room
+from chatcluster.ports.files import SAME_SECONDS, Rendition, SentForm, StoredFile, require_file_room
 
 
 class MemoryFiles:
@@ -49,6 +50,17 @@ class MemoryFiles:
     async def find(self, owner_id: UUID, file_ids: Sequence[UUID]) -> dict[UUID, StoredFile]:
         async with self._link.crossing("find_files"):
             return {file.id: file for file in self._files_of(owner_id) if file.id in file_ids}
+
+    async def find_same(self, owner_id: UUID, name: str, sha256: str) -> StoredFile | None:
+        async with self._link.crossing("find_same"):
+            since = self._database.now() - timedelta(seconds=SAME_SECONDS)
+            held = {file_id for row in self._database.chats.values() for file_id in files_of(row)}
+            same = [
+                file
+                for file in self._files_of(owner_id)
+                if (file.name, file.sha256) == (name, sha256) and (file.created_at > since or file.id in held)
+            ]
+            return max(same, key=lambda file: (file.created_at, file.id), default=None)
 
     async def list(self, owner_id: UUID, *, limit: int, after: UUID | None) -> tuple[StoredFile, ...]:
         async with self._link.crossing("list_files"):

@@ -128,22 +128,28 @@ class MemoryLedger(MemoryFamilies):
         return (*self._own_actions(row), *(action for agent in agents for action in self._own_actions(agent, agent.id)))
 
     def _own_actions(self, row: ChatRow, agent_id: UUID | UnsetType = UNSET) -> tuple[Action, ...]:
-        if row.state.status is not Status.REQUIRES_ACTION:
+        rests = row.state.status is Status.REQUIRES_ACTION
+        if not rests and row.state.status is not Status.RUNNING:
             return ()
         asked = _asked(row.messages)
-        waiting = [call for call in row.state.open_calls if call.waits and call.state is not CallState.AGENTS]
+        waiting = [
+            call
+            for call in row.state.open_calls
+            if call.asks_now or (rests and call.waits and call.state is not CallState.AGENTS)
+        ]
         return tuple(self._action(row, call, asked[call.call_id], agent_id) for call in waiting)
 
     def _action(self, row: ChatRow, call: OpenCall, part: ToolCallPart, agent_id: UUID | UnsetType) -> Action:
         return Action(
             call.call_id,
             call.name,
-            call.state,
+            CallState.QUESTION if call.asks_now else call.state,
             part.arguments if call.arguments is None else call.arguments,
             call.digest,
             self._database.date(row.calls.deadlines[call.call_id]),
-            may_have_run=call.started_epoch is not None,
+            may_have_run=not call.asks_now and call.started_epoch is not None,
             chat_id=agent_id,
+            questions=call.questions if call.asks_now or call.state is CallState.QUESTION else UNSET,
         )
 
     def _write_calls(self, row: ChatRow, decision: Decision) -> None:
@@ -154,9 +160,10 @@ class MemoryLedger(MemoryFamilies):
         waiting = {call.call_id: call for call in decision.state.open_calls if call.waits}
         for call_id in (*edits.closed, *(call.call_id for call in edits.changed)):
             deadlines.pop(call_id, None)
-        if decision.state.status is Status.REQUIRES_ACTION:
-            for call_id, call in waiting.items():
-                deadlines.setdefault(call_id, self._database.clock() + call.wait_seconds)
+        if decision.state.status is not Status.REQUIRES_ACTION:
+            waiting = {call.call_id: call for call in decision.state.open_calls if call.asks_now}
+        for call_id, call in waiting.items():
+            deadlines.setdefault(call_id, self._database.clock() + call.wait_seconds)
         if decision.grant is not None:
             self._permit(row, decision.grant)
 

@@ -49,6 +49,7 @@ class MemoryReads(MemoryLedger):
         limit: int,
         bytes_max: int,
         turns_after: int = VERSION_MAX,
+        if_whole: bool = False,
     ) -> ChatRead:
         async with self._link.crossing("read"):
             row = self._database.row(chat_id)
@@ -56,6 +57,8 @@ class MemoryReads(MemoryLedger):
             messages, next_revision = page_of(newer, limit, bytes_max)
             queue = row.queue if row.state.queue_version > queue_version else ()
             turns = turns_of(row, turns_after, VERSION_MAX, TURNS_MAX)
+            if if_whole and (next_revision is not None or len(turns) > limit):
+                messages, turns, next_revision = (), (), 0
             return ChatRead(self._database.view(row), messages, queue, next_revision, turns, self._actions(row))
 
     async def read_messages(

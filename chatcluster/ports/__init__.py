@@ -136,7 +136,9 @@ from chatcluster.ports.store import (
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
 from chatcluster.ports.toolbox import (
     Approval,
+    Asked,
     Effect,
+    InputRequired,
     Printed,
     Progressed,
     RunBy,
@@ -171,6 +173,7 @@ __all__ = [
     "ApiKeyAuth",
     "Appended",
     "Approval",
+    "Asked",
     "Attachable",
     "Attachment",
     "Auth",
@@ -195,6 +198,7 @@ __all__ = [
     "Hint",
     "HistoryPage",
     "Idempotency",
+    "InputRequired",
     "KeepAlive",
     "Ledger",
     "Login",

@@ -25,6 +25,8 @@ CHAT_FILES_MAX = 50
 """Different files of one chat, in its history and its queue."""
 UNFINISHED_SECONDS = 3600.0
 UNREFERENCED_SECONDS = 86_400.0
+SAME_SECONDS = 43_200.0
+"""For so long a file that no chat has is found again by its bytes: it stays long enough to be sent along."""
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -98,6 +100,11 @@ class Files(Protocol):
 
     async def find(self, owner_id: UUID, file_ids: Sequence[UUID]) -> dict[UUID, StoredFile]:
         """Those of this user's files, by their IDs."""
+        ...
+
+    async def find_same(self, owner_id: UUID, name: str, sha256: str) -> StoredFile | None:
+        """The newest one of this user's with this name and these bytes that a chat has, or that will stay for a
+        while."""
         ...
 
     async def list(self, owner_id: UUID, *, limit: int, after: UUID | None) -> tuple[StoredFile, ...]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from chatcluster.chat import CallState, Fence, OpenCall
+from chatcluster.chat.questions import Question
 
 RESULT_BYTES_MAX = 10 << 20
 """Of the whole result of a call, where the message has a part of it."""
@@ -29,7 +30,8 @@ class Action(msgspec.Struct, frozen=True):
     """A call that waits for somebody, as that somebody is shown it. ``kind``: what it waits for.
 
     ``arguments`` are those that it is going to be run with; an approval names their ``digest``. ``may_have_run``: a
-    worker died while it ran the call, so it may have taken effect.
+    worker died while it ran the call, so it may have taken effect. ``questions``: what the server of the tool asks the
+    user; an answer to them names the ``digest`` as well.
     """
 
     call_id: str
@@ -41,6 +43,7 @@ class Action(msgspec.Struct, frozen=True):
     may_have_run: bool = False
     chat_id: UUID | UnsetType = UNSET
     """Of an agent, where the call is that one's and not the chat's own."""
+    questions: tuple[Question, ...] | UnsetType = UNSET
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -76,7 +79,7 @@ class Ledger(Protocol):
 
     async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
         """What a chat that requires action waits for, in call order, and behind that what its agents do. That a chat
-        waits for its own agents is no action of anybody."""
+        waits for its own agents is no action of anybody. What the server of a running call asks the user is one."""
         ...
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:

@@ -22,7 +22,6 @@ Booking = tuple[Spent, ...]
 """What an owner's commit books, besides what it decides."""
 
 VERSION_MAX = 2**63 - 1
-
 TURNS_MAX = 1000
 """Of the turns that ended so many, the newest, are told at most."""
 
@@ -324,12 +323,13 @@ class Store(Ledger, Families, Details, Protocol):
         limit: int,
         bytes_max: int,
         turns_after: int = VERSION_MAX,
+        if_whole: bool = False,
     ) -> ChatRead:
         """One consistent read, with a page of the messages with ``revision > after_version`` and ``id > after_id``.
 
-        And the turns that ended after version ``turns_after`` (default: none), the newest ``TURNS_MAX`` of them. The
-        queue is empty also where it is that of ``queue_version`` still. Raises ``ChatNotFound``.
-        """
+        And the turns that ended after ``turns_after``, the newest ``TURNS_MAX`` of them. The queue is empty also where
+        it is that of ``queue_version`` still. ``if_whole``: neither messages nor turns where not all of them come, or
+        there are more than a few; ``next_revision`` is 0 then. Raises ``ChatNotFound``."""
         ...
 
     async def read_messages(

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from chatcluster.chat.questions import Question, Replies
 from chatcluster.parts import NoticePart, ResultContent
 from chatcluster.ports.store import Chat
 
@@ -71,12 +72,24 @@ class SignInRequired(Exception):
     """Of a call that was not run: the chat's user has to sign in at the tool's server first."""
 
 
+class InputRequired(Exception):
+    """Of a call: its server asks the user something first. It has ended the request, and goes on from ``resume``."""
+
+    def __init__(self, questions: tuple[Question, ...], resume: str) -> None:
+        super().__init__(f"{len(questions)} questions to the user")
+        self.questions = questions
+        self.resume = resume
+
+
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call to run. ``call_id`` is ours, the same each time it is run: a server may know a repeat by it."""
+    """A call to run. ``call_id`` is ours, the same each time it is run: a server may know a repeat by it. ``answers``
+    are those of the user to what the server asked before, and ``resume`` is what it said to go on from."""
 
     call_id: str
     name: str
     arguments: dict[str, Any]
+    answers: Replies | None = None
+    resume: str | None = None
 
 
 class ToolResult(msgspec.Struct, frozen=True):
@@ -100,7 +113,24 @@ class Printed(msgspec.Struct, frozen=True):
     data: bytes
 
 
-Tell = Callable[[Progressed | Printed], None]
+class Asked(msgspec.Struct, frozen=True):
+    """The server of a running call asks the user something, and holds the call until ``reply`` is called. Which may be
+    too late, and never waits."""
+
+    questions: tuple[Question, ...]
+    reply: Callable[[Replies], None]
+
+    def with_first(self, deed: Callable[[], None]) -> Asked:
+        """The same, where ``deed`` is done before the reply goes on."""
+
+        def reply(replies: Replies) -> None:
+            deed()
+            self.reply(replies)
+
+        return Asked(self.questions, reply)
+
+
+Tell = Callable[[Progressed | Printed | Asked], None]
 """How a running call tells of itself. Never waits."""
 
 
@@ -128,7 +158,7 @@ class TurnTools(Protocol):
 
     async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         """Run a call of a tool that ``tools`` named. To cancel it tells the tool. Raises
-        ``SignInRequired``, and nothing else for what is outside."""
+        ``SignInRequired`` and ``InputRequired``, and nothing else for what is outside."""
         ...
 
 

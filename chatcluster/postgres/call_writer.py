@@ -9,6 +9,7 @@ from uuid import UUID
 from chatcluster.agents import waits_for_people
 from chatcluster.chat import WAIT_SECONDS, ChatState, Decision, Grant, OpenCall, Remember, Status
 from chatcluster.chat.family import Order, order_after
+from chatcluster.chat.questions import encoded
 from chatcluster.parts import Message, ToolCallPart
 from chatcluster.ports import PERMISSION_SECONDS, Chat
 from chatcluster.postgres import Connection
@@ -46,7 +47,14 @@ def _opened_columns(calls: Sequence[OpenCall], messages: Sequence[Message]) -> l
 
 
 def _changed_columns(calls: Sequence[OpenCall]) -> list[list[object]]:
-    return [[call.call_id for call in calls], [str(call.state) for call in calls], *_state_columns(calls)]
+    return [
+        [call.call_id for call in calls],
+        [str(call.state) for call in calls],
+        *_state_columns(calls),
+        [encoded(call.questions) if call.questions else None for call in calls],
+        [call.answers for call in calls],
+        [call.resume for call in calls],
+    ]
 
 
 def _state_columns(calls: Sequence[OpenCall]) -> list[list[object]]:

@@ -10,13 +10,13 @@ that a chat refers to cannot be deleted: the foreign key sees to that, also wher
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
 from chatcluster.file_errors import FileInUse, FileNotFound
-from chatcluster.ports.files import Rendition, SentForm, StoredFile, require_file_room
+from chatcluster.ports.files import SAME_SECONDS, Rendition, SentForm, StoredFile, require_file_room
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
 
@@ -43,6 +43,9 @@ class PostgresFiles:
 
     async def find(self, owner_id: UUID, file_ids: Sequence[UUID]) -> dict[UUID, StoredFile]:
         return await self._database.autocommit(_find, owner_id, file_ids)
+
+    async def find_same(self, owner_id: UUID, name: str, sha256: str) -> StoredFile | None:
+        return await self._database.autocommit(_find_same, owner_id, name, sha256)
 
     async def list(self, owner_id: UUID, *, limit: int, after: UUID | None) -> tuple[StoredFile, ...]:
         return await self._database.autocommit(_list, owner_id, limit, after)
@@ -97,6 +100,11 @@ async def _discard(connection: Connection, file_id: UUID) -> None:
 async def _find(connection: Connection, owner_id: UUID, file_ids: Sequence[UUID]) -> dict[UUID, StoredFile]:
     rows = await connection.fetch(SQL["find_files"], owner_id, list(map(str, file_ids)))
     return {row["id"]: _file(row) for row in rows}
+
+
+async def _find_same(connection: Connection, owner_id: UUID, name: str, sha256: str) -> StoredFile | None:
+    row = await connection.fetchrow(SQL["find_same"], owner_id, name, sha256, timedelta(seconds=SAME_SECONDS))
+    return None if row is None else _file(row)
 
 
 async def _list(connection: Connection, owner_id: UUID, limit: int, after: UUID | None) -> tuple[StoredFile, ...]:

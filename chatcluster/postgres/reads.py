@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from chatcluster.ports import (
     TURNS_MAX,
     VERSION_MAX,
@@ -64,9 +66,11 @@ class PostgresReads(PostgresLedger):
         limit: int,
         bytes_max: int,
         turns_after: int = VERSION_MAX,
+        if_whole: bool = False,
     ) -> ChatRead:
         place = (chat_id, after_version, after_id, VERSION_MAX, limit, bytes_max)
-        return await self._database.autocommit(_read_newer, place, turns_after, queue_version, lane=Lane.CHATS)
+        read = _read_if_whole if if_whole else _read_newer
+        return await self._database.autocommit(read, place, turns_after, queue_version, lane=Lane.CHATS)
 
     async def read_messages(
         self,
@@ -136,6 +140,16 @@ async def _read_newer(connection: Connection, place: Place, turns_after: int, qu
     row = existing(await connection.fetchrow(SQL["read_chat_page"], *values), place[0])
     messages, queue, turns = messages_of(row["messages"]), queue_of(row["queue"]), turns_of(row["turns"])
     return ChatRead(shown_chat_of(row), messages, queue, row["next_revision"], turns, actions_of(row["actions"]))
+
+
+async def _read_if_whole(connection: Connection, place: Place, turns_after: int, queue_version: int) -> ChatRead:
+    """A few or nothing: a page might have a first message that is larger than all the rest."""
+    few = await _read_few(connection, place, queue_version) if turns_after == place[1] else None
+    if few is not None:
+        return few
+    beyond = (place[0], VERSION_MAX, 0, *place[3:])
+    read = await _read_newer(connection, beyond, VERSION_MAX, queue_version)
+    return msgspec.structs.replace(read, next_revision=0)
 
 
 async def _read_few(connection: Connection, place: Place, queue_version: int) -> ChatRead | None:

@@ -49,7 +49,7 @@ Behind a transaction pooler without a direct URL there are no sessions: ``hold``
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID
@@ -157,9 +157,13 @@ class PostgresRegistry:
             held = await session.run(_see_held, worker_id)
             if held is None:
                 return None
-            while not await session.run(_await_lock, held.keys[0], deadline_seconds=AWAIT_LOCK_SECONDS_MAX):
-                pass
-            if await session.run(_are_let_go, held):
+            let_go = None
+            while let_go is None:
+                let_go = await session.run(_await_lock, held.keys, deadline_seconds=AWAIT_LOCK_SECONDS_MAX)
+            if let_go["pid"] != held.pid:  # a session connects anew where it breaks, which must not be mistaken
+                raise StoreUnavailable("the session that saw the lock held is gone")
+            is_all = let_go["is_last_free"] and len(held.keys) <= 2
+            if is_all or await session.run(_are_let_go, held):
                 return Death(held.server)
             telemetry.event("session.watch_lost", worker_id=str(worker_id))
             return None
@@ -271,28 +275,30 @@ def _readable_chat(row: Row) -> Chat | None:
 
 async def _bury(connection: Connection, worker_id: UUID, proof: Proof) -> Burial | None:
     await connection.execute(SQL["wait_briefly"], LOCK_TIMEOUT)
-    token = await connection.fetchval(SQL["lock_replica"], worker_id)
-    locked = token is not None
-    token = token or await connection.fetchval(SQL["select_token"], worker_id)
-    if not await _holds(connection, worker_id, proof, token or ""):
+    row = await connection.fetchrow(SQL["lock_replica"], worker_id)
+    locked = row is not None
+    if row is None:
+        row = await connection.fetchrow(SQL["select_replica"], worker_id)
+    assert row is not None, "without a row of the worker there is one of the server"
+    if not await _holds(connection, worker_id, proof, row):
         return None
-    name: str = await connection.fetchval(SQL["select_name"], worker_id)
     if locked:
         await connection.execute(SQL["delete_replica"], worker_id)
-    freed = await _disown(connection, worker_id, TAKEN_OVER, name)
+    freed = await _disown(connection, worker_id, TAKEN_OVER, row["name"])
     left = await connection.fetchval(SQL["count_owned"], worker_id)
-    if token is None and not freed and not left:
+    if row["token"] is None and not freed and not left:
         return None
-    return Burial(freed, gone=locked, left=left + (token is not None and not locked))
+    return Burial(freed, gone=locked, left=left + (row["token"] is not None and not locked))
 
 
-async def _holds(connection: Connection, worker_id: UUID, proof: Proof, token: str) -> bool:
+async def _holds(connection: Connection, worker_id: UUID, proof: Proof, row: Row) -> bool:
     match proof:
         case Silence(token=seen, unlocked=unlocked):
             keys = lock_keys(worker_id)
-            return token == seen and not (unlocked and not await connection.fetchval(SQL["are_unlocked"], keys))
+            is_seen = (row["token"] or "") == seen
+            return is_seen and not (unlocked and not await connection.fetchval(SQL["are_unlocked"], keys))
         case Death(server=server):
-            return bool(await connection.fetchval(SQL["select_server"]) == server)
+            return bool(row["server"] == server)
     return True
 
 
@@ -369,13 +375,15 @@ async def _is_free(connection: Connection, key: int) -> bool:
     return bool(await connection.fetchval(SQL["is_free"], key))
 
 
-async def _await_lock(connection: Connection, key: int) -> bool:
-    """Whether the lock was granted in time, by a server that goes on."""
-    return bool(await connection.fetchval(SQL["await_lock"], key) and await connection.fetchval(SQL["unlock"], key))
+async def _await_lock(connection: Connection, keys: Sequence[int]) -> Row | None:
+    """Whether the last lock was free when the first was granted, in time, by a server that goes on; else None."""
+    granted = await connection.fetchval(SQL["await_lock"], keys[0])
+    row = await connection.fetchrow(SQL["unlock"], keys[0], keys[-1]) if granted else None
+    return row if row is not None and row["is_unlocked"] else None
 
 
 async def _are_let_go(connection: Connection, held: _Held) -> bool:
-    """Whether the other locks follow the first. A session connects anew where it breaks, which must not be mistaken."""
+    """Whether the other locks follow the first."""
     if await connection.fetchval(SQL["select_pid"]) != held.pid:
         raise StoreUnavailable("the session that saw the lock held is gone")
     for key in held.keys[1:]:

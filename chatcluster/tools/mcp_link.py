@@ -26,11 +26,13 @@ import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.chat.questions import Replies, encoded
 from chatcluster.config import ENV_PREFIX
-from chatcluster.content import ResultContent
 from chatcluster.errors import first_error
 from chatcluster.tools.mcp_wire import (
     HELLO_ID,
+    Answer,
+    Asking,
     Call,
     Called,
     Cancel,
@@ -76,13 +78,13 @@ class McpFailed(Exception):
 class _Waiter:
     """Who waits for the replies to one request."""
 
-    def __init__(self, told: Callable[[Progress], None] | None = None) -> None:
+    def __init__(self, told: Callable[[Progress | Asking], None] | None = None) -> None:
         self.told = told
         self.last: Reply | None = None
         self.arrived = trio.Event()
 
     def take(self, reply: Reply) -> None:
-        if isinstance(reply, Progress):
+        if isinstance(reply, Progress | Asking):
             if self.told is not None:
                 self.told(reply)
         elif self.last is None:
@@ -118,19 +120,27 @@ class LinkSession:
         *,
         meta: dict[str, str],
         content_bytes_max: int,
-        told: Callable[[Progress], None],
-    ) -> tuple[tuple[ResultContent, ...], bool]:
-        """The content of the result, and whether it is an error. Raises ``McpFailed``."""
-        encoded = json.dumps(arguments).encode()
+        told: Callable[[Progress | Asking], None],
+        answers: Replies | None = None,
+        resume: str | None = None,
+    ) -> Called:
+        """The result, or what is asked before there is one. Raises ``McpFailed``."""
+        given = json.dumps(arguments).encode()
+        said = None if answers is None else encoded(answers).encode()
         self._calls += 1
         try:
-            called = await self._link.ask(
-                lambda number: Call(number, self.opened.id, name, encoded, meta, content_bytes_max), Called, told
+            return await self._link.ask(
+                lambda number: Call(number, self.opened.id, name, given, meta, content_bytes_max, said, resume),
+                Called,
+                told,
             )
         finally:
             self._calls -= 1
             self._close_retired()
-        return called.content, called.is_error
+
+    def answer(self, asking: Asking, replies: Replies) -> None:
+        """What the user says to what a call asks."""
+        self._link.say(Answer(asking.id, self.opened.id, asking.number, encoded(replies).encode()))
 
     def retire(self) -> None:
         """No further call is to come: close it as soon as none is under way."""
@@ -209,7 +219,7 @@ class McpLink:
         return await self.ask(lambda number: Fetch(number, method, url, headers, body), Fetched)
 
     async def ask(
-        self, request: Callable[[int], Request], kind: type[R], told: Callable[[Progress], None] | None = None
+        self, request: Callable[[int], Request], kind: type[R], told: Callable[[Progress | Asking], None] | None = None
     ) -> R:
         """The last reply to a request with a number of its own. Raises ``McpFailed``."""
         number = next(self._numbers)
@@ -228,6 +238,10 @@ class McpLink:
             raise McpFailed(waiter.last.trouble, waiter.last.message, waiter.last.challenge)
         raise McpFailed(Trouble.BROKEN, "the MCP process answered something else")
 
+    def say(self, answer: Answer) -> None:
+        """Something that nothing answers."""
+        self._send(answer)
+
     def forget(self, open_id: int) -> None:
         if self._sessions.pop(open_id, None) is not None:
             self._send(Cancel(open_id))
@@ -236,7 +250,7 @@ class McpLink:
 
     def _send(self, request: Request) -> None:
         data = frame(request)
-        if self._outbox_bytes + len(data) > OUTBOX_BYTES_MAX and not isinstance(request, Cancel):
+        if self._outbox_bytes + len(data) > OUTBOX_BYTES_MAX and not isinstance(request, Cancel | Answer):
             self._take(Failed(request.id, Trouble.UNREACHABLE, "too many requests wait for the MCP process"))
             return
         self._outbox.append(data)

@@ -27,9 +27,11 @@ import msgspec
 import trio
 
 from chatcluster.tools import mcp_http
-from chatcluster.tools.mcp_session import Session, SessionFailed, failed, open_session
+from chatcluster.tools.mcp_failures import SessionFailed, failed
+from chatcluster.tools.mcp_session import Session, open_session
 from chatcluster.tools.mcp_wire import (
     HELLO_ID,
+    Answer,
     Call,
     Cancel,
     Changed,
@@ -43,6 +45,7 @@ from chatcluster.tools.mcp_wire import (
     Request,
     Trouble,
     frame,
+    replies_of,
 )
 
 CHUNK_BYTES = 64 << 10
@@ -81,6 +84,9 @@ class Host:
         match request:
             case Cancel():
                 self._cancel(request.id)
+            case Answer():
+                if (session := self._sessions.get(request.session)) is not None:
+                    session.questions.answer(request.number, replies_of(request.replies))
             case Open():
                 self._closings[request.id] = trio.Event()
                 nursery.start_soon(self._hold, request)

@@ -46,6 +46,8 @@ def listed_tools(tools: Iterable[types.Tool]) -> tuple[tuple[ListedTool, ...], i
 
 def _listed_tool(tool: types.Tool) -> ListedTool | None:
     usable = tool.name and len(tool.name) <= TOOL_NAME_CHARS_MAX and storable(tool.name) == tool.name
+    if tool.execution is not None and tool.execution.task_support == "required":
+        return None  # it is no call that has a result
     schema = _schema_of(tool)
     if not usable or schema is None:
         return None

@@ -1,10 +1,12 @@
-"""One session with one MCP server, in the MCP process: the SDK's client, with its failures translated.
+"""One session with one MCP server, in the MCP process: the SDK's client, with its failures translated
+(``mcp_failures.py``).
 
 Servers of both eras are spoken to: ``server/discover`` is tried, then ``initialize`` (streamable HTTP); one that is
 reached by SSE is of the old one. Whether a result fits its tool's output schema is not looked at: the tool has run, and
 the model can make of it what it can.
 
-A question of the server to a person (elicitation) is declined, one to a model (sampling) refused.
+A question of the server to a person (elicitation) is passed on (``mcp_questions.py``), one to a model (sampling) is
+refused.
 
 A call that fails is said not to have run if each of its own requests was refused before the server began with it, or
 none was sent. Whatever else it met, and whatever others in its session met, it may have run.
@@ -30,14 +32,14 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared._httpx_utils import sse_within_origin
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from msgspec.structs import replace
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from chatcluster import __version__
+from chatcluster.chat.questions import Question, Replies, ReplyAction, encoded
 from chatcluster.content import TextPart
-from chatcluster.errors import errors_in
-from chatcluster.tools import mcp_http
-from chatcluster.tools.mcp_results import TooMuch, called, instructions_of, listed_tools
+from chatcluster.tools import mcp_http, mcp_questions
+from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, failed, failed_call
+from chatcluster.tools.mcp_results import called, instructions_of, listed_tools
 from chatcluster.tools.mcp_wire import (
     CALL_ID_META,
     Call,
@@ -49,14 +51,14 @@ from chatcluster.tools.mcp_wire import (
     Opened,
     Progress,
     Reply,
-    Trouble,
+    replies_of,
 )
 
 PAGES_MAX = 20
 QUESTIONS_MAX = 10
+"""Requests for one call without an answer of the user in between."""
 PROGRESS_SECONDS_MIN = 0.05
 """A tool that tells of more progress than that is not listened to each time."""
-MESSAGE_CHARS_MAX = 500
 CLIENT_INFO = types.Implementation(name="chatcluster", version=__version__)
 
 Say = Callable[[Reply], Awaitable[None]]
@@ -74,7 +76,10 @@ logging.getLogger("client").setLevel(logging.CRITICAL)
 class Session:
     """A session that is open."""
 
-    def __init__(self, client: Client, refusals: mcp_http.Refusals, *, is_sse: bool) -> None:
+    def __init__(
+        self, client: Client, refusals: mcp_http.Refusals, questions: mcp_questions.LiveQuestions, *, is_sse: bool
+    ) -> None:
+        self.questions = questions
         self._client = client
         self._refusals = refusals
         self._is_sse = is_sse
@@ -106,10 +111,13 @@ class Session:
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
         with self._refusals.call(request.meta.get(CALL_ID_META, "")) as sent:
+            self.questions.began(request.id)
             try:
                 return await (self._call_and_watch(request, say) if self._is_sse else self._call(request, say))
             except Exception as error:  # noqa: BLE001 - whatever a server makes the SDK raise costs this call alone
                 return failed_call(request.id, error, sent)
+            finally:
+                self.questions.ended(request.id)
 
     async def wait_broken(self) -> None:
         """Return when nothing comes of this session any more."""
@@ -142,20 +150,46 @@ class Session:
         return MCPError(types.CONNECTION_CLOSED, "the session broke" if error is None else str(error))
 
     async def _call(self, request: Call, say: Say) -> Called:
-        answers: dict[str, Any] | None = None
-        state: str | None = None
+        replies = {} if request.answers is None else replies_of(request.answers)
+        if replies and not self.is_modern and any(one.action is not ReplyAction.ACCEPT for one in replies.values()):
+            return _declined(request.id)
+        answers = self._responses(replies)
+        state = None if request.resume is None else json.loads(request.resume)
         for _ in range(QUESTIONS_MAX):
-            result = await self._ask(request, _Telling(request.id, say), answers, state)
+            try:
+                result = await self._ask(request, _Telling(request.id, say), answers, state)
+            except MCPError as error:
+                questions = _required_by(error)
+                if questions is None or replies:
+                    raise
+                return _asking(request.id, questions, None)
             if isinstance(result, types.CallToolResult):
                 return called(request.id, result, bytes_max=request.content_bytes_max)
-            answers, state = {}, result.request_state
-            for key, question in (result.input_requests or {}).items():
-                context = ClientRequestContext(session=self._client.session, request_id=request.id)
+            answers, state = None, result.request_state
+            if result.input_requests:
+                questions = mcp_questions.required(result.input_requests)
+                return (
+                    await self._not_for_users(request.id, result)
+                    if questions is None
+                    else _asking(request.id, questions, state)
+                )
+        return _refusal(request.id, "it asks for more and more")
+
+    def _responses(self, replies: Replies) -> dict[str, Any] | None:
+        """For a server of the new era; one of the old era has nothing to put them in."""
+        if not replies or not self.is_modern:
+            return None
+        return {key: mcp_questions.elicited(reply) for key, reply in replies.items()}
+
+    async def _not_for_users(self, call_id: int, result: types.InputRequiredResult) -> Called:
+        """It wants a model, a list of roots, or asks too much."""
+        for question in (result.input_requests or {}).values():
+            if not isinstance(question, types.ElicitRequest):
+                context = ClientRequestContext(session=self._client.session, request_id=call_id)
                 answer = await self._client.session.dispatch_input_request(context, question)
                 if isinstance(answer, types.ErrorData):
-                    return _refusal(request.id, answer.message)
-                answers[key] = answer
-        return _refusal(request.id, "it asks for more and more")
+                    return _refusal(call_id, answer.message)
+        return _refusal(call_id, "its questions are too long or too many")
 
     async def _ask(
         self, request: Call, telling: _Telling, answers: dict[str, Any] | None, state: str | None
@@ -228,6 +262,11 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
         if isinstance(message, types.ToolListChangedNotification):
             await say(Changed(request.id))
 
+    async def asked(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+        del context  # it does not say which call it is about
+        return await questions.ask(params)
+
+    questions = mcp_questions.LiveQuestions(say)
     is_sse = request.transport == "sse"
     try:
         async with Client(
@@ -235,19 +274,13 @@ async def open_session(request: Open, say: Say) -> AsyncIterator[Session]:
             mode="legacy" if is_sse else "auto",
             cache=None,
             client_info=CLIENT_INFO,
-            elicitation_callback=_decline,
+            elicitation_callback=asked,
             message_handler=heard,
         ) as client:
             refusals.forget()
-            yield Session(client, refusals, is_sse=is_sse)
+            yield Session(client, refusals, questions, is_sse=is_sse)
     except Exception as error:
         raise SessionFailed(failed(request.id, error, refusals)) from error
-
-
-class SessionFailed(Exception):
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.message)
-        self.failed = failed
 
 
 def _transport(request: Open, refusals: mcp_http.Refusals) -> AbstractAsyncContextManager[Any]:
@@ -268,96 +301,23 @@ def _transport(request: Open, refusals: mcp_http.Refusals) -> AbstractAsyncConte
     )
 
 
-async def _decline(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:  # noqa: ARG001
-    return types.ElicitResult(action="decline")
+def _asking(call_id: int, questions: tuple[Question, ...], state: str | None) -> Called:
+    resume = json.dumps(state)
+    if len(resume) > mcp_questions.RESUME_BYTES_MAX:
+        return _refusal(call_id, "what it wants kept until there is an answer is too large")
+    return Called(call_id, (), questions=encoded(questions).encode(), resume=resume)
+
+
+def _declined(call_id: int) -> Called:
+    return Called(call_id, (TextPart("The user did not do what this call asks for first, so it was not run."),), True)
+
+
+def _required_by(error: MCPError) -> tuple[Question, ...] | None:
+    if error.code != types.URL_ELICITATION_REQUIRED:
+        return None
+    return mcp_questions.required_by(error.error.data) or None
 
 
 def _refusal(call_id: int, why: str) -> Called:
     text = f"The tool asked for something that it cannot have here: {why[:MESSAGE_CHARS_MAX]}. Go on without it."
     return Called(call_id, (TextPart(text),), is_error=True)
-
-
-# --- failures ---------------------------------------------------------------------------------
-
-_NOT_RUN = {
-    Trouble.UNREACHABLE,
-    Trouble.UNAUTHORIZED,
-    Trouble.SESSION_LOST,
-    Trouble.TIMEOUT,
-    Trouble.FORBIDDEN_ADDRESS,
-}
-"""What is said of a call that was not run. Some of it is run again."""
-
-
-def failed_call(call_id: int, error: Exception, sent: mcp_http.Sent) -> Failed:
-    """What went wrong with a call, from what the SDK raised and what the call's own HTTP requests met."""
-    found = failed(call_id, error, sent)
-    if sent.may_have_run:
-        return replace(found, trouble=Trouble.BROKEN) if found.trouble in _NOT_RUN else found
-    if found.trouble in (Trouble.BROKEN, Trouble.TOO_LARGE):
-        return Failed(call_id, Trouble.SESSION_LOST, "the session had ended")
-    return found
-
-
-def failed(request_id: int, error: BaseException, refusals: mcp_http.Met) -> Failed:
-    """What went wrong, from what the SDK raised and what HTTP requests met."""
-    if isinstance(error, SessionFailed):
-        return error.failed
-    if isinstance(error, BaseExceptionGroup):
-        error = next((e for e in errors_in(error) if not isinstance(e, trio.Cancelled)), error)
-    met = refusals.error
-    if isinstance(error, httpx2.HTTPStatusError):
-        refusals.note_status(error.response)
-    if refusals.status in (401, 403):
-        return Failed(request_id, Trouble.UNAUTHORIZED, f"HTTP {refusals.status}", refusals.challenge)
-    trouble = _trouble_of_transport(error) or (None if met is None else _trouble_of_transport(met))
-    message = str(error)[:MESSAGE_CHARS_MAX]
-    if trouble is not None:
-        return Failed(request_id, trouble, message if met is None else str(met)[:MESSAGE_CHARS_MAX])
-    if refusals.status >= 400 and not isinstance(error, MCPError):
-        return Failed(request_id, Trouble.UNREACHABLE, f"HTTP {refusals.status}")
-    if isinstance(error, MCPError):
-        return Failed(request_id, _trouble_of(error, refusals), _said(error, refusals))
-    if isinstance(error, ValidationError):
-        return Failed(request_id, Trouble.GARBAGE, "what it sent is not of the protocol")
-    return Failed(request_id, Trouble.GARBAGE, f"{type(error).__name__}: {message}")
-
-
-def _said(error: MCPError, refusals: mcp_http.Met) -> str:
-    status = f" (HTTP {refusals.status})" if refusals.status >= 400 else ""
-    return f"{error.message[:MESSAGE_CHARS_MAX]}{status}"
-
-
-def _trouble_of_transport(error: BaseException) -> Trouble | None:
-    match error:
-        case TooMuch() | mcp_http.BodyTooLarge():
-            return Trouble.TOO_LARGE
-        case httpx2.SSEError() if "exceeded" in str(error):
-            return Trouble.TOO_LARGE
-        case httpx2.ConnectError() if isinstance(error.__cause__, mcp_http.ForbiddenAddress):
-            return Trouble.FORBIDDEN_ADDRESS
-        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError() | httpx2.UnsupportedProtocol():
-            return Trouble.UNREACHABLE
-        case httpx2.SSEError() | httpx2.DecodingError() | httpx2.RemoteProtocolError():
-            return Trouble.BROKEN
-        case httpx2.TransportError():
-            return Trouble.BROKEN
-        case _:
-            return None
-
-
-def _trouble_of(error: MCPError, refusals: mcp_http.Met) -> Trouble:
-    text = error.message.lower()
-    if "exceeded" in text and "byte limit" in text:
-        return Trouble.TOO_LARGE
-    if refusals.status == 404 and "session" in text:
-        return Trouble.SESSION_LOST
-    if "unknown tool" in text or ("tool" in text and "not found" in text):
-        return Trouble.UNKNOWN_TOOL
-    if error.code == types.CONNECTION_CLOSED or refusals.status >= 500:
-        return Trouble.BROKEN
-    if error.code == types.REQUEST_TIMEOUT:
-        return Trouble.TIMEOUT
-    if error.code == types.PARSE_ERROR or "unexpected content type" in text:
-        return Trouble.GARBAGE
-    return Trouble.REFUSED

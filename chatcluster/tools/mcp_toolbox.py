@@ -17,6 +17,7 @@ What happens on failure:
   fresh tokens; a session that the server has forgotten, once, with a new one). Other calls that are under way in the
   session that was refused go on in it.
 * **A call takes too long**: ``idle_seconds`` without progress, or ``total_seconds``; the server is told to stop.
+* **The server asks the user something** (elicitation): the chat's owner is told, and time stands still for the call.
 * **The turn is stopped**: the server is told to stop, and nobody waits for it.
 """
 
@@ -27,12 +28,14 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 import msgspec
 import trio
 
 from chatcluster import telemetry
+from chatcluster.chat.questions import Replies
 from chatcluster.content import NoticePart, ResultContent, TextPart
 from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.ports import (
@@ -42,16 +45,18 @@ from chatcluster.ports import (
     McpServer,
     Progressed,
     SignInRequired,
+    Tell,
     Tool,
     ToolCall,
     ToolPolicy,
     ToolResult,
 )
+from chatcluster.ports.toolbox import Asked, InputRequired
 from chatcluster.tools.mcp_credentials import Credentials, SignInNeeded
 from chatcluster.tools.mcp_directory import McpDirectory
 from chatcluster.tools.mcp_link import LinkSession, McpFailed
 from chatcluster.tools.mcp_lists import ToolList, ToolLists
-from chatcluster.tools.mcp_wire import CALL_ID_META, ListedTool, Progress, Trouble
+from chatcluster.tools.mcp_wire import CALL_ID_META, Asking, ListedTool, Progress, Trouble, questions_of
 
 NAME_CHARS_MAX = 64
 DIGEST_CHARS = 8
@@ -66,6 +71,10 @@ class _Found(NamedTuple):
     server: McpServer
     listed: ListedTool
     tool: Tool
+
+
+Told = Callable[[LinkSession, Progress | Asking], None]
+"""What a call of a session tells."""
 
 
 class McpToolbox:
@@ -132,7 +141,9 @@ class McpTurn:
             notices[server.slug] = self._notice_of(server, failure)
         else:
             if found.left_out:
-                text = f"{found.left_out} tools of {server.slug} cannot be used: too large, or without name or schema."
+                text = (
+                    f"{found.left_out} tools of {server.slug} cannot be used: too large, unnamed, or for tasks alone."
+                )
                 notices[server.slug] = _notice("mcp_tools_left_out", server.slug, text)
 
     def _notice_of(self, server: McpServer, failure: McpFailed) -> NoticePart:
@@ -148,7 +159,7 @@ class McpTurn:
 
     # calls
 
-    async def run(self, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         found = self._found.get(call.name)
         if found is None:
             return _error(f"There is no tool {call.name} in this turn.")
@@ -163,13 +174,22 @@ class McpTurn:
         except RecursionError:
             return _error(f"{call.name} was not run: its arguments are nested too deeply.")
 
-    async def _run_in_time(self, found: _Found, call: ToolCall, progressed: Callable[[Progressed], None]) -> ToolResult:
+    async def _run_in_time(self, found: _Found, call: ToolCall, progressed: Tell) -> ToolResult:
         tool = found.tool
         with trio.move_on_after(tool.total_seconds) as total, trio.move_on_after(tool.idle_seconds) as idle:
 
-            def told(progress: Progress) -> None:
+            def told(session: LinkSession, news: Progress | Asking) -> None:
+                if isinstance(news, Asking):
+                    left, total.deadline, idle.deadline = total.deadline - trio.current_time(), inf, inf
+                    progressed(Asked(questions_of(news.questions), partial(go_on, session, news, left)))
+                else:
+                    idle.deadline = trio.current_time() + tool.idle_seconds
+                    progressed(Progressed(news.progress, news.total, news.message))
+
+            def go_on(session: LinkSession, asking: Asking, left: float, replies: Replies) -> None:
+                total.deadline = trio.current_time() + left
                 idle.deadline = trio.current_time() + tool.idle_seconds
-                progressed(Progressed(progress.progress, progress.total, progress.message))
+                session.answer(asking, replies)
 
             return await self._run(found, call, told)
         seconds = f"{tool.total_seconds:g} s" if total.cancelled_caught else f"{tool.idle_seconds:g} s without progress"
@@ -179,7 +199,7 @@ class McpTurn:
             "out before you call it again, or ask for less at a time."
         )
 
-    async def _run(self, found: _Found, call: ToolCall, told: Callable[[Progress], None]) -> ToolResult:
+    async def _run(self, found: _Found, call: ToolCall, told: Told) -> ToolResult:
         try:
             return await self._run_once(found, call, told)
         except McpFailed as failure:
@@ -206,20 +226,24 @@ class McpTurn:
             return await self._toolbox.credentials.renew(server, self._chat.owner_id, 0)
         return False
 
-    async def _run_once(self, found: _Found, call: ToolCall, told: Callable[[Progress], None]) -> ToolResult:
+    async def _run_once(self, found: _Found, call: ToolCall, told: Told) -> ToolResult:
         if self._toolbox.directory.current(found.server.id) is None:
             raise McpFailed(Trouble.REFUSED, "the server was removed or disabled")
         session = await self._session(found.server)
-        content, is_error = await session.call(
+        called = await session.call(
             found.listed.name,
             call.arguments,
             meta={CALL_ID_META: call.call_id},
             content_bytes_max=found.tool.result_bytes_max,
-            told=told,
+            told=partial(told, session),
+            answers=call.answers,
+            resume=call.resume,
         )
-        if is_error and _says_unknown(content):
+        if called.questions:
+            raise InputRequired(questions_of(called.questions), called.resume)
+        if called.is_error and _says_unknown(called.content):
             self._toolbox.lists.forget(found.server, self._chat.owner_id)
-        return ToolResult(content, is_error)
+        return ToolResult(called.content, called.is_error)
 
     async def _session(self, server: McpServer) -> LinkSession:
         async with self._opening.setdefault(server.slug, trio.Lock()):

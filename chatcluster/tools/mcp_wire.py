@@ -1,7 +1,8 @@
 """What a replica and its MCP process say to each other: MessagePack, each message behind its length in four bytes.
 
 Each request has a number, and gets one last reply: ``Opened``, ``Listed``, ``Called``, ``Fetched`` or ``Failed``.
-Before it a call may say ``Progress``; an opened session may say ``Changed`` later, and ``Failed`` when it breaks.
+Before it a call may say ``Progress``, and ``Asking``, which wants an ``Answer``; an opened session may say ``Changed``
+later, and ``Failed`` when it breaks.
 ``Cancel`` ends a request that is under way, and closes a session that was opened; nothing answers it.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from chatcluster.chat.questions import Question, Replies
 from chatcluster.content import ResultContent
 
 CALL_ID_META = "chatcluster/call-id"
@@ -67,6 +69,19 @@ class Call(msgspec.Struct, tag="call", frozen=True):
     """JSON: it has numbers that MessagePack has not."""
     meta: dict[str, str]
     content_bytes_max: int
+    answers: bytes | None = None
+    """JSON, of ``Replies``: to what the server asked before."""
+    resume: str | None = None
+
+
+class Answer(msgspec.Struct, tag="answer", frozen=True):
+    """What the user says to an ``Asking`` of this number. Nothing answers it."""
+
+    id: int
+    session: int
+    number: int
+    replies: bytes
+    """JSON, for the same reason."""
 
 
 class Fetch(msgspec.Struct, tag="fetch", frozen=True):
@@ -83,7 +98,7 @@ class Cancel(msgspec.Struct, tag="cancel", frozen=True):
     id: int
 
 
-Request = Open | ListTools | Call | Fetch | Cancel
+Request = Open | ListTools | Call | Answer | Fetch | Cancel
 
 
 class ListedTool(msgspec.Struct, frozen=True):
@@ -117,10 +132,21 @@ class Progress(msgspec.Struct, tag="progress", frozen=True):
     message: str | None = None
 
 
+class Asking(msgspec.Struct, tag="asking", frozen=True):
+    """The server of a call asks the user something, and holds the call meanwhile. ``questions`` is JSON."""
+
+    id: int
+    number: int
+    questions: bytes
+
+
 class Called(msgspec.Struct, tag="called", frozen=True):
     id: int
     content: tuple[ResultContent, ...]
     is_error: bool = False
+    questions: bytes = b""
+    """JSON. If there are any, there is no result yet: the server goes on from ``resume`` with the answers."""
+    resume: str = ""
 
 
 HELLO_ID = 0
@@ -148,9 +174,13 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     challenge: str = ""
 
 
-Reply = Opened | Listed | Progress | Called | Changed | Fetched | Failed
+Reply = Opened | Listed | Progress | Asking | Called | Changed | Fetched | Failed
 
 _encoder = msgspec.msgpack.Encoder()
+_questions = msgspec.json.Decoder(tuple[Question, ...])
+_replies = msgspec.json.Decoder(Replies)
+questions_of = _questions.decode
+replies_of = _replies.decode
 
 
 def frame(message: Request | Reply) -> bytes:

@@ -37,6 +37,8 @@ DESCRIPTION_CHARACTERS_MAX = 200
 TEMPLATES_MAX = 50
 NAME_BASE_CHARACTERS_MAX = 27
 LOG_LINES = 200
+NO_NETWORK = "none"
+"""Whatever a template names: no provider opens one yet."""
 UNDER_WAY = (WorkspaceState.BUILDING, WorkspaceState.STARTING)
 
 
@@ -79,7 +81,7 @@ class LifeTools:
             }
             for parameter in settings.parameters
         ]
-        told = {**_listed(template), "packages": list(settings.packages), "network": list(settings.network)}
+        told = {**_listed(template), "packages": list(settings.packages), "network": NO_NETWORK}
         return _told({"template": told, "parameters": parameters})
 
     async def create_workspace(self, call: ToolCall, tell: Tell) -> ToolResult:

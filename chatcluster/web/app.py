@@ -1,9 +1,9 @@
 """The web application: routes under ``/api/v1``, health beside them, OpenAPI at ``/schema``, the page everywhere else.
 
 ``create_app`` builds it from ``Services``; it keeps no state of its own but a cache of tokens, and what each user has
-under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``pages``,
-litestar's routing, ``auth``, then a route. A route decodes the request, calls one transition of the store, and after
-the commit tells ``notices``. The store decides what is allowed, never the route.
+under way. What every request goes through, from the outside in: ``boundary`` (ID, limits, last resort), ``/livez``,
+``pages``, litestar's routing, ``auth``, then a route. A route decodes the request, calls one transition of the store,
+and after the commit tells ``notices``. The store decides what is allowed, never the route.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chatcluster.errors import NotFound
 from chatcluster.ports import TokenScope
 from chatcluster.web.auth import SCOPE, Authenticator, authentication, require_scope_of
 from chatcluster.web.errors import respond
+from chatcluster.web.health import Alive
 from chatcluster.web.http.boundary import Boundary
 from chatcluster.web.http.pump import Pump
 from chatcluster.web.pages import FOLDER, Pages
@@ -45,7 +46,7 @@ class WebApp:
         self._authenticator = authenticator
         self._pump = pump
         self._boundary = Boundary(
-            Pages(litestar, page_folder),
+            Alive(Pages(litestar, page_folder)),
             body_bytes_max=services.settings.body_bytes_max,
             upload_bytes_max=services.settings.file_bytes_max,
             draining=lambda: services.monitoring.health.draining,

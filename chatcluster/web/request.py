@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from litestar import Request
@@ -28,7 +30,9 @@ from chatcluster.ports import Account, Chat, Idempotency
 from chatcluster.tokens import Credential
 from chatcluster.web.api import bodies
 from chatcluster.web.auth import Authenticator
+from chatcluster.web.http.boundary import WITH_FILES, json_limit
 from chatcluster.web.http.pump import Pump
+from chatcluster.web.inline_files import InlineFiles
 from chatcluster.web.services import Services
 from chatcluster.web.shares import Shares
 
@@ -36,7 +40,16 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+TAKEN_OUT = "chatcluster_taken_out"
 _JSON_TYPES = ("", "application/json")
+
+
+class TakenOut(NamedTuple):
+    """A body without the files that came within it; ``digest`` is of all of it, as it came."""
+
+    body: bytes
+    prefixes: Mapping[str, str]
+    digest: bytes
 
 
 class ApiRequest(Request[Account, Credential, State]):
@@ -70,15 +83,50 @@ class ApiRequest(Request[Account, Credential, State]):
             raise ImproperlyConfiguredException("a route that reads a body declares it as data")
         return bodies.decode(await self.body(), declared.annotation)
 
+    async def body(self) -> bytes:
+        """The body. Files that come within it are stored, as the user's, and their addresses are in their place."""
+        if self.scope["path"].rstrip("/") not in WITH_FILES:
+            return await super().body()
+        if self._taken_out is None:
+            self.scope["state"][TAKEN_OUT] = await self._take_files_out()
+        return self._taken_out.body if self._taken_out is not None else b""
+
+    async def _take_files_out(self) -> TakenOut:
+        length, digest = self.headers.get("content-length", ""), self._digest()
+        async with aclosing(self.stream()) as pieces:
+            inline = InlineFiles(
+                self.services.uploads,
+                self.user.user_id,
+                pieces,
+                limit=json_limit(self.services.settings.body_bytes_max),
+                announced_bytes=int(length) if length.isdigit() else 0,
+                digest=digest,
+            )
+            return TakenOut(await inline.read(), inline.prefixes, digest.digest())
+
+    @property
+    def _taken_out(self) -> TakenOut | None:
+        taken: TakenOut | None = self.scope["state"].get(TAKEN_OUT)
+        return taken
+
+    @property
+    def inline_prefixes(self) -> Mapping[str, str]:
+        """What stood before the base64 of each file that came within the body, by its address."""
+        return {} if self._taken_out is None else self._taken_out.prefixes
+
+    def _digest(self) -> Any:
+        """Of a request, as far as it is not its body."""
+        return hashlib.sha256(f"{self.method} {self.scope['path']}\n".encode())
+
     async def idempotency(self) -> Idempotency | None:
         """The caller's ``Idempotency-Key`` with a digest of the request, None without the header."""
         key = self.headers.get("idempotency-key")
         if key is None:
             return None
         checked_key("Idempotency-Key", key)
-        digest = hashlib.sha256(f"{self.method} {self.scope['path']}\n".encode())
-        digest.update(await self.body())
-        return Idempotency(key, digest.digest())
+        digest, body = self._digest(), await self.body()
+        digest.update(body)
+        return Idempotency(key, digest.digest() if self._taken_out is None else self._taken_out.digest)
 
     async def owned_chat(self, text: str) -> Chat:
         """The chat of that ID. Raises ``ChatNotFound`` if there is none, or it is somebody else's."""

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from chatcluster.errors import ChatNotFound, StoreUnavailable
+from chatcluster.feed import FIRST_BYTES
 from chatcluster.memory import MemoryStore
 from chatcluster.parts import BEGINNING
 from loops.cluster_world import OWNER, World
@@ -76,6 +77,7 @@ async def test_parts_go_on_while_the_readers_replica_cannot_read_the_database(wo
 async def test_a_page_of_the_replay_that_cannot_be_read_breaks_the_stream_and_the_cursor_stands(world: World) -> None:
     a, b = await world.cluster(2)
     chat = await world.one_turn(a)
+    await a.send(chat, "more than comes with the state of a chat".ljust(FIRST_BYTES))
     async with b.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER) as subscriber:
         b.database_wire.cut = True
         with pytest.raises(StoreUnavailable):

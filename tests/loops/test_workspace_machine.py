@@ -217,6 +217,17 @@ async def test_a_machine_that_lacks_a_package_of_the_template_says_which(monkeyp
         assert world.provider.deeds == [("stop", str(failed.id))], "nothing was made of it"
 
 
+async def test_a_machine_that_lacks_what_a_screen_is_made_of_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chatcluster.workspaces.host.lives.missing_for_desktop", lambda: ["xvfb", "scrot"])
+    async with open_host() as world:
+        world.start()
+        await world.rows.template(desktop=True)
+        failed = await world.comes_to(await world.create(), WorkspaceState.FAILED)
+        assert failed.detail == "a desktop needs more on this host: apt-get install xvfb scrot"
+
+
 async def test_stop_ends_what_runs_and_a_start_brings_it_back() -> None:
     async with open_host() as world:
         world.start()

@@ -18,6 +18,7 @@ from chatcluster.arguments import ArgumentCheck
 from chatcluster.chat import OpenCall, Status
 from chatcluster.parts import TextPart
 from chatcluster.ports import Chat, Printed, Progressed, Tool, ToolCall, ToolResult, TurnTools
+from chatcluster.ports.toolbox import Asked
 from chatcluster.ports.workspaces import WorkspaceRow, WorkspaceState
 from chatcluster.tools.workspaces import WorkspaceTools
 from chatcluster.workspace_wire import InstructionFile
@@ -101,12 +102,12 @@ class Turn:
             await self.has_printed.wait()
             nursery.cancel_scope.cancel()
 
-    def _tell(self, news: Progressed | Printed) -> None:
+    def _tell(self, news: Progressed | Printed | Asked) -> None:
         if isinstance(news, Printed):
             assert news.offset == len(self.printed)
             self.printed += news.data
             self.has_printed.set()
-        elif news.message:
+        elif isinstance(news, Progressed) and news.message:
             self.progress.append(news.message)
 
 

@@ -27,6 +27,8 @@ KINDS = {
     "p99_ms": Kind("p99", "ms", 2),
     "max_ms": Kind("max", "ms", 1, max),
     "times_short": Kind("beside a short chat", "times", 2),
+    "first_times": Kind("first token beside our own stream", "times", 2),
+    "cpu_times": Kind("CPU of the replicas beside it", "times", 2),
     "throughput": Kind("throughput", "{unit}s/s", 0, higher_is_better=True),
     "chats": Kind("chats", "", 0, higher_is_better=True),
     "caught_up_ms": Kind("last one caught up", "ms", 0),

@@ -340,6 +340,7 @@ class WatchedStore(MemoryStore):
         limit: int,
         bytes_max: int,
         turns_after: int = VERSION_MAX,
+        if_whole: bool = False,
     ) -> ChatRead:
         self._harmed.row_asked(chat_id)
         return await super().read_newer(
@@ -350,6 +351,7 @@ class WatchedStore(MemoryStore):
             limit=limit,
             bytes_max=bytes_max,
             turns_after=turns_after,
+            if_whole=if_whole,
         )
 
     async def read_history(

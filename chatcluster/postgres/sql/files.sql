@@ -39,6 +39,14 @@ delete from files where id = $1 and finished_at is null
 -- name: find_files
 select {file} from files where owner_id = $1 and id = any($2::text[]::uuid[]) and finished_at is not null
 
+-- name: find_same
+select {file} from files
+where owner_id = $1 and name = $2 and sha256 = decode($3, 'hex') and finished_at is not null and (
+    created_at > statement_timestamp() - $4::interval or exists (select from chat_files where file_id = files.id)
+)
+order by created_at desc, id desc
+limit 1
+
 -- name: list_files
 -- The newest first, after the file that is given, if one is.
 select {file} from files

@@ -18,10 +18,14 @@ greatest('0001-01-02', least(chats.created_at, '9999-12-30')) as created_at,
 greatest('0001-01-02', least(chats.updated_at, '9999-12-30')) as updated_at
 
 -- fragment: waits_for_somebody
-tool_calls.state in ('approval', 'client', 'agents', 'sign_in')
+tool_calls.state in ('approval', 'client', 'agents', 'sign_in', 'question')
 
 -- fragment: waits_for_people
-tool_calls.state in ('approval', 'client', 'sign_in')
+tool_calls.state in ('approval', 'client', 'sign_in', 'question')
+
+-- fragment: asks_now
+-- The call runs, and its server waits for an answer of the user.
+tool_calls.state = 'started' and tool_calls.questions is not null and tool_calls.answers is null
 
 -- fragment: calls
 -- The calls of the chat $1 that have no result.
@@ -29,6 +33,7 @@ tool_calls.state in ('approval', 'client', 'sign_in')
     select coalesce(json_agg(json_build_object('call_id', call_id, 'name', name, 'state', state, 'effect', effect,
         'run_by', run_by, 'started_epoch', started_epoch, 'deaths', deaths, 'digest', digest, 'arguments', arguments,
         'approved', approved, 'seconds', wait_seconds, 'agent_id', agent_id,
+        'questions', coalesce(questions, '[]')::json, 'answers', answers, 'resume', resume,
         'deadline', case when deadline is not null then greatest('0001-01-02', least(deadline, '9999-12-30')) end
     ) order by id), '[]')
     from tool_calls where chat_id = $1 and state <> 'done'
@@ -36,12 +41,14 @@ tool_calls.state in ('approval', 'client', 'sign_in')
 
 -- fragment: actions
 -- The calls of the chat that wait for somebody, with the arguments that the message has which asks for them. And those of
--- its agents, behind its own.
-case when chats.status = 'requires_action' or chats.has_agents then (
-    select json_agg(json_strip_nulls(json_build_object('call_id', call_id, 'name', name, 'kind', state, 'digest', digest,
-        'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', started_epoch is not null,
+-- its agents, behind its own. Of a chat at work those whose servers ask the user something meanwhile.
+case when chats.status = 'requires_action' or chats.has_agents or (chats.status = 'running' and chats.open_calls > 0) then (
+    select json_agg(json_strip_nulls(json_build_object('call_id', call_id, 'name', name, 'digest', digest,
+        'kind', case when state = 'started' then 'question' else state end,
+        'arguments', coalesce(tool_calls.arguments, asking.arguments, ''), 'may_have_run', state <> 'started' and started_epoch is not null,
         'deadline', greatest('0001-01-02', least(deadline, '9999-12-30')),
-        'chat_id', case when tool_calls.chat_id <> chats.id then tool_calls.chat_id end
+        'chat_id', case when tool_calls.chat_id <> chats.id then tool_calls.chat_id end,
+        'questions', case when state in ('question', 'started') then tool_calls.questions::json end
     )) order by tool_calls.chat_id <> chats.id, tool_calls.id)
     from tool_calls left join lateral (
         select part ->> 'arguments' as arguments
@@ -52,11 +59,16 @@ case when chats.status = 'requires_action' or chats.has_agents then (
         where messages.id = tool_calls.message_id and part ->> 'type' = 'tool_call' and part ->> 'id' = call_id
         limit 1
     ) as asking on true
-    where {waits_for_people} and deadline is not null and tool_calls.chat_id in (
-        select chats.id where chats.status = 'requires_action'
+    where deadline is not null and tool_calls.chat_id in (
+        select chats.id where chats.status in ('requires_action', 'running')
         union all
         select agent.id from chats as agent
-        where chats.has_agents and agent.root_id = chats.id and agent.status = 'requires_action'
+        where chats.has_agents and agent.root_id = chats.id and agent.status in ('requires_action', 'running')
+    ) and (
+        {asks_now}
+        or {waits_for_people} and exists (
+            select from chats as resting where resting.id = tool_calls.chat_id and resting.status = 'requires_action'
+        )
     )
 ) end as actions
 

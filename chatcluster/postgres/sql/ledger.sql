@@ -18,12 +18,17 @@ from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::te
 order by ordinal
 
 -- name: change_calls
--- What a call waits for is something else now, if it waits at all.
+-- What a call waits for is something else now, if it waits at all. One whose server asks while it runs waits from now on.
 update tool_calls set
     state = new.state, started_epoch = new.started_epoch, deaths = new.deaths, digest = new.digest,
-    arguments = new.arguments, approved = new.approved, wait_seconds = new.wait_seconds, deadline = null
-from unnest($2::text[], $3::text[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::boolean[], $9::float8[])
-    as new (call_id, state, started_epoch, deaths, digest, arguments, approved, wait_seconds)
+    arguments = new.arguments, approved = new.approved, wait_seconds = new.wait_seconds, questions = new.questions,
+    answers = new.answers, resume = new.resume,
+    deadline = case when new.state = 'started' and new.questions is not null and new.answers is null then
+        statement_timestamp() + least(new.wait_seconds, 31536000) * interval '1 second'
+    end
+from unnest($2::text[], $3::text[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::boolean[], $9::float8[],
+    $10::text[], $11::text[], $12::text[])
+    as new (call_id, state, started_epoch, deaths, digest, arguments, approved, wait_seconds, questions, answers, resume)
 where tool_calls.chat_id = $1 and tool_calls.call_id = new.call_id and tool_calls.state <> 'done'
 
 -- name: close_calls

@@ -35,19 +35,15 @@ replicas.xmin::text
 
 -- name: lock_replica
 -- Nothing if somebody holds the row: a burial waits for nobody.
-select {token} from replicas where worker_id = $1 for update skip locked
+select {token} as token, name, {server} as server from replicas where worker_id = $1 for update skip locked
 
--- name: select_token
-select {token} from replicas where worker_id = $1
-
--- name: select_server
-select {server}
+-- name: select_replica
+-- Also of a worker without a row, of which the server alone is known.
+select {token} as token, coalesce(name, '') as name, {server} as server
+from (values ($1::uuid)) as asked (worker_id) left join replicas on replicas.worker_id = asked.worker_id
 
 -- name: delete_replica
 delete from replicas where worker_id = $1 returning name
-
--- name: select_name
-select coalesce((select name from replicas where worker_id = $1), '')
 
 -- name: disown
 -- A statement after the one that locked the replica's row: then claims of this worker are committed, or fail.
@@ -144,7 +140,9 @@ select bool_and(pg_try_advisory_xact_lock_shared(key)) from unnest($1::bigint[])
 select await_session_lock_shared($1)
 
 -- name: unlock
-select pg_advisory_unlock_shared($1)
+-- And whether another lock is free as well; see is_free.
+select pg_advisory_unlock_shared($1) as is_unlocked, pg_backend_pid() as pid,
+    case when pg_try_advisory_lock_shared($2) then pg_advisory_unlock_shared($2) else false end as is_last_free
 
 -- name: select_session
 -- A worker without a row is one of this version.

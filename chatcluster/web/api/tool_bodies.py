@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from chatcluster.chat import Approve, ClientTool, Deny, Remember, SubmitToolResults, ToolResult
+from chatcluster.chat import AnswerQuestions, Approve, ClientTool, Deny, Remember, SubmitToolResults, ToolResult
+from chatcluster.chat.questions import Reply, ReplyAction
 from chatcluster.errors import InvalidRequest, TooLarge, ToolCallNotFound
 from chatcluster.parts import ImagePart, JsonPart, ResourcePart, ResultContent, TextPart, ToolResultPart
 from chatcluster.tool_results import taken
@@ -28,6 +29,8 @@ SERVERS_MAX = 32
 RESULTS_MAX = 64
 RESULT_PARTS_MAX = 100
 REASON_CHARS_MAX = 2000
+ANSWERS_MAX = 32
+ANSWERS_BYTES_MAX = 64 << 10
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -84,6 +87,18 @@ class DenyCall(Body, frozen=True, kw_only=True):
     """The call is not run, and the model is told so."""
 
     reason: Annotated[str | None, Meta(description="For the model")] = None
+
+
+class InputReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    action: ReplyAction
+    content: Annotated[dict[str, Any] | None, Meta(description="What the form was filled in with")] = None
+
+
+class AnswerCall(Body, frozen=True, kw_only=True):
+    """What the user says to all that the server of a call asks."""
+
+    answers: Annotated[dict[str, InputReply], Meta(description="By the keys of the questions")]
+    digest: Annotated[str | None, Meta(description="That came with the questions: others are not answered")] = None
 
 
 def checked_tools(tools: Sequence[InputTool]) -> tuple[ClientTool, ...]:
@@ -187,10 +202,8 @@ def parse_call_id(text: str) -> str:
 
 
 def approval(call_id: str, data: ApproveCall, *, bytes_max: int) -> Approve:
-    if data.digest is not None and _DIGEST.fullmatch(data.digest) is None:
-        raise InvalidRequest("digest is the one that came with the call: 64 hexadecimal digits")
     arguments = None if data.arguments is UNSET else _checked_arguments(data.arguments, bytes_max)
-    return Approve(call_id, data.digest, arguments, data.remember)
+    return Approve(call_id, _checked_digest(data.digest), arguments, data.remember)
 
 
 def _checked_arguments(arguments: dict[str, Any], bytes_max: int) -> str:
@@ -199,6 +212,25 @@ def _checked_arguments(arguments: dict[str, Any], bytes_max: int) -> str:
     if len(text) > bytes_max:
         raise TooLarge(f"arguments are larger than {bytes_max} bytes", bytes_max=bytes_max)
     return text.decode()
+
+
+def answering(call_id: str, data: AnswerCall) -> AnswerQuestions:
+    """Raises ``InvalidRequest``, or ``TooLarge``. Whether they are answers to what is asked is not looked at."""
+    if len(data.answers) > ANSWERS_MAX:
+        raise InvalidRequest(f"answers has more than {ANSWERS_MAX} answers")
+    for key, reply in data.answers.items():
+        storable("answers", key)
+        _check_json("answers", reply.content, depth_max=ARGUMENTS_DEPTH_MAX)
+    if len(msgspec.json.encode(data.answers)) > ANSWERS_BYTES_MAX:
+        raise TooLarge(f"answers is larger than {ANSWERS_BYTES_MAX} bytes", bytes_max=ANSWERS_BYTES_MAX)
+    replies = {key: Reply(reply.action, reply.content) for key, reply in data.answers.items()}
+    return AnswerQuestions(call_id, replies, _checked_digest(data.digest))
+
+
+def _checked_digest(digest: str | None) -> str | None:
+    if digest is not None and _DIGEST.fullmatch(digest) is None:
+        raise InvalidRequest("digest is the one that came with the call: 64 hexadecimal digits")
+    return digest
 
 
 def denial(call_id: str, data: DenyCall) -> Deny:

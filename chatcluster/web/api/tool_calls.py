@@ -14,9 +14,11 @@ from chatcluster.images import images_scaled
 from chatcluster.views import ChatAnswer, chat_answer
 from chatcluster.web.api.answers import REFUSALS, PermissionsAnswer
 from chatcluster.web.api.tool_bodies import (
+    AnswerCall,
     ApproveCall,
     DenyCall,
     SubmitResults,
+    answering,
     approval,
     denial,
     parse_call_id,
@@ -43,6 +45,14 @@ async def deny_call(
 ) -> ChatAnswer:
     """Do not let a call be run that waits for an approval. The model is told, and the turn goes on."""
     return await _apply(request, chat_id, denial(parse_call_id(call_id), data))
+
+
+@post("/chats/{chat_id:str}/tool-calls/{call_id:str}/answer", status_code=200, responses=REFUSALS)
+async def answer_call(
+    request: ApiRequest, chat_id: FromPath[str], call_id: FromPath[str], data: JSONBody[AnswerCall]
+) -> ChatAnswer:
+    """Answer what the server of a call asks the user. Of several answers one wins, and the others get 409."""
+    return await _apply(request, chat_id, answering(parse_call_id(call_id), data))
 
 
 @post("/chats/{chat_id:str}/tool-results", status_code=200, responses=REFUSALS)
@@ -87,4 +97,4 @@ async def _apply(request: ApiRequest, chat_id: str, command: UserCommand) -> Cha
     return chat_answer(outcome.chat)
 
 
-ROUTES = [approve_call, deny_call, submit_results, list_permissions, delete_permission]
+ROUTES = [approve_call, deny_call, answer_call, submit_results, list_permissions, delete_permission]

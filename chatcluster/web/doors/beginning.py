@@ -12,10 +12,11 @@ import msgspec
 
 from chatcluster.chat import ChatSetup, Status
 from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, StoreFailed
-from chatcluster.parts import NewMessage, Role
+from chatcluster.parts import NewMessage, Parts, Role
 from chatcluster.ports import Chat, Idempotency, NewChat, Outcome, checked_choice
 from chatcluster.web.api.bodies import InputFile, InputText, InputTool, checked_model, checked_prompt, default_title
 from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
+from chatcluster.web.doors.given_files import message_parts
 from chatcluster.web.request import ApiRequest
 
 HISTORY_MAX = 2000
@@ -82,7 +83,12 @@ async def begin(request: ApiRequest, chat_id: UUID, messages: Sequence[Said], wi
 
 async def _message(request: ApiRequest, said: Said) -> NewMessage:
     finish_reason = "stop" if said.role is Role.ASSISTANT else None
-    return NewMessage(said.role, await request.message_parts(said.content), finish_reason=finish_reason)
+    return NewMessage(said.role, await parts_of(request, said), finish_reason=finish_reason)
+
+
+async def parts_of(request: ApiRequest, said: Said) -> Parts:
+    """Raises ``InvalidRequest``, ``FileNotFound``, ``TooLarge``, and what uploads raise."""
+    return await message_parts(request, said.content)
 
 
 async def _require_no_chat(request: ApiRequest, chat_id: UUID) -> None:

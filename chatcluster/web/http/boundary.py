@@ -5,7 +5,9 @@
 * Its body is bounded in size (413) and in time (408), with or without a ``Content-Length``, and is not read any
   further than that. An escaped character counts as one byte, so that no limit depends on how a client writes JSON;
   whatever a body is made of, six times the limit is the most that is read. An upload has limits of its own, counts
-  as it comes, and has longer: as long as ``UPLOAD_BYTES_PER_SECOND_MIN`` takes.
+  as it comes, and has longer: as long as ``UPLOAD_BYTES_PER_SECOND_MIN`` takes. A body that may have files in it
+  (``WITH_FILES``) has room for some; what it has besides them is counted where they are taken out
+  (``web/inline_files.py``).
 * It gets an answer: an error that nobody handled is a 500 before the response has begun. After that the
   response is left unfinished, and the server breaks the connection off.
 * While the replica drains, the answer says ``Connection: close``, so that the client goes elsewhere next time.
@@ -32,6 +34,11 @@ from chatcluster.web.errors import answer_at
 BODY_SECONDS_MAX = 30.0
 UPLOAD = ("POST", "/api/v1/files")
 UPLOAD_BYTES_PER_SECOND_MIN = 64 << 10
+WITH_FILES = frozenset(("/v1/responses", "/v1/chat/completions", "/v1/conversations", "/api/ai/chat", "/api/agui"))
+INLINE_FILES = 5
+"""Of the largest size, that one body has room for."""
+BASE64_BYTES = 1.5
+"""Of a byte, with line breaks and escapes."""
 ESCAPED_CHARACTER_BYTES = 6
 """``\\u0041`` is one byte of text."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -46,14 +53,47 @@ class BodyLimit(NamedTuple):
     seconds_max: float
 
 
+class BodyCount:
+    """Counts a body as it comes. Raises ``TooLarge``."""
+
+    def __init__(self, limit: BodyLimit) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._escapes = 0
+
+    def announce(self, size_bytes: int) -> None:
+        self._check(size_bytes, self._limit.wire_bytes_max)
+
+    def add(self, piece: bytes) -> None:
+        """A character whose escape is cut in two by the pieces counts as it was written."""
+        self._bytes += len(piece)
+        self._escapes += piece.count(b"\\u")
+        self._check(self._bytes, self._limit.wire_bytes_max)
+        self._check(self._bytes - (ESCAPED_CHARACTER_BYTES - 1) * self._escapes, self._limit.bytes_max)
+
+    def _check(self, size: int, bytes_max: int) -> None:
+        if size > bytes_max:
+            limit = self._limit.bytes_max
+            raise TooLarge(f"the body is larger than {limit} bytes", bytes_max=limit)
+
+
+def json_limit(bytes_max: int) -> BodyLimit:
+    return BodyLimit(bytes_max, ESCAPED_CHARACTER_BYTES * bytes_max, BODY_SECONDS_MAX)
+
+
+def _with_time(bytes_max: int) -> BodyLimit:
+    """Without escapes, and in the time that so much takes."""
+    return BodyLimit(bytes_max, bytes_max, BODY_SECONDS_MAX + bytes_max / UPLOAD_BYTES_PER_SECOND_MIN)
+
+
 class Boundary:
     def __init__(
         self, app: ASGIApp, *, body_bytes_max: int, upload_bytes_max: int, draining: Callable[[], bool]
     ) -> None:
         self._app = app
-        self._limit = BodyLimit(body_bytes_max, ESCAPED_CHARACTER_BYTES * body_bytes_max, BODY_SECONDS_MAX)
-        upload_seconds_max = BODY_SECONDS_MAX + upload_bytes_max / UPLOAD_BYTES_PER_SECOND_MIN
-        self._upload_limit = BodyLimit(upload_bytes_max, upload_bytes_max, upload_seconds_max)
+        self._limit = json_limit(body_bytes_max)
+        self._upload_limit = _with_time(upload_bytes_max)
+        self._limit_with_files = _with_time(body_bytes_max + int(INLINE_FILES * upload_bytes_max * BASE64_BYTES))
         self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,8 +103,7 @@ class Boundary:
         request_id = _request_id(scope)
         structlog.contextvars.bind_contextvars(request_id=request_id.decode())
         response = _Response(send, request_id, self._draining)
-        is_upload = (scope["method"], scope["path"]) == UPLOAD
-        body = _RequestBody(receive, scope, self._upload_limit if is_upload else self._limit)
+        body = _RequestBody(receive, scope, self._limit_of(scope))
         started = perf_counter()
         try:
             await self._serve(scope, body, response)
@@ -77,6 +116,11 @@ class Boundary:
                 streamed=response.streamed,
                 duration_seconds=perf_counter() - started,
             )
+
+    def _limit_of(self, scope: HTTPScope) -> BodyLimit:
+        if (scope["method"], scope["path"]) == UPLOAD:
+            return self._upload_limit
+        return self._limit_with_files if scope["path"].rstrip("/") in WITH_FILES else self._limit
 
     async def _serve(self, scope: Scope, body: _RequestBody, response: _Response) -> None:
         try:
@@ -99,15 +143,14 @@ class _RequestBody:
         self._receive = receive
         self._announced = _content_length(scope)
         self._limit = limit
-        self._bytes = 0
-        self._escapes = 0
+        self._count = BodyCount(limit)
         self._deadline = trio.current_time() + limit.seconds_max
         self._complete = False
 
     async def receive(self) -> Any:
         if self._complete:
             return await self._receive()
-        self._check_size(self._announced, self._limit.wire_bytes_max)
+        self._count.announce(self._announced)
         try:
             with trio.fail_at(self._deadline):
                 event = await self._receive()
@@ -116,21 +159,9 @@ class _RequestBody:
         if event["type"] == "http.disconnect":
             raise InvalidRequest("the connection broke before the body was complete")
         if event["type"] == "http.request":
-            self._count(event["body"])
+            self._count.add(event["body"])
             self._complete = not event["more_body"]
         return event
-
-    def _count(self, piece: bytes) -> None:
-        """A character whose escape is cut in two by the pieces counts as it was written."""
-        self._bytes += len(piece)
-        self._escapes += piece.count(b"\\u")
-        self._check_size(self._bytes, self._limit.wire_bytes_max)
-        self._check_size(self._bytes - (ESCAPED_CHARACTER_BYTES - 1) * self._escapes, self._limit.bytes_max)
-
-    def _check_size(self, size: int, bytes_max: int) -> None:
-        if size > bytes_max:
-            limit = self._limit.bytes_max
-            raise TooLarge(f"the body is larger than {limit} bytes", bytes_max=limit)
 
 
 class _Response:

@@ -36,6 +36,7 @@ from chatcluster.workspace_wire import (
     Desktop,
     Screen,
 )
+from chatcluster.workspaces.agent.keyboard import keys_for, pieces
 from chatcluster.workspaces.agent.processes import SERVICE_CALL, Child, Processes
 from chatcluster.workspaces.agent.refused import Refused
 
@@ -48,9 +49,10 @@ SETTLE_SECONDS = 0.3
 """For focus and drawing after an action."""
 LOOK_SECONDS = 0.02
 PICTURE_BYTES_MAX = 8 << 20
+XDOTOOL = "xdotool"
 KEY_DELAY_MS = 8
-ODD_KEY_DELAY_MS = 120
-"""Of a character that no key has: programs have to hear first that there is one now."""
+HEAR_SECONDS = 0.5
+"""For programs to hear of new keys; and to have done with what was typed before keys are others."""
 
 _BUTTONS = dict(zip(BUTTONS, "123", strict=True))
 _WHEEL = dict(zip(DIRECTIONS, "4567", strict=True))
@@ -72,8 +74,6 @@ _KEY_NAMES = {
     "option": "alt",
 }
 """As people write them, in small letters; the others have the names that X has for them."""
-_RUN = re.compile(r"[\0-\x7f]{1,100}|[^\0-\x7f]{1,10}")
-"""What is typed at once: about a second."""
 _SOCKETS = Path("/tmp/.X11-unix")
 
 
@@ -104,7 +104,7 @@ class Screens:
             elif commands:
                 for arguments in commands:
                     with trio.CancelScope(shield=True):  # cut in its middle it would leave a key held down
-                        await self._run(["xdotool", *arguments])
+                        await self._run(arguments)
                     await trio.lowlevel.checkpoint()
                 await trio.sleep(SETTLE_SECONDS)
             return await self.look()
@@ -116,7 +116,7 @@ class Screens:
             return await self._look()
 
     def _commands(self, wanted: Desktop) -> list[list[str]]:
-        """Of xdotool; none for what takes no hands."""
+        """None for what takes no hands."""
         if (make := _ACTIONS.get(wanted.action)) is None:
             raise Refused(Code.INVALID_REQUEST, f"action is one of: {', '.join(_ACTIONS)}")
         return make(self, wanted)
@@ -258,11 +258,12 @@ def _button(wanted: Desktop) -> str:
 
 
 def _click(screens: Screens, wanted: Desktop) -> list[list[str]]:
-    return [[*screens._at(wanted.x, wanted.y), "click", _button(wanted)]]
+    return [[XDOTOOL, *screens._at(wanted.x, wanted.y), "click", _button(wanted)]]
 
 
 def _double_click(screens: Screens, wanted: Desktop) -> list[list[str]]:
-    return [[*screens._at(wanted.x, wanted.y), "click", "--repeat", "2", "--delay", "80", _button(wanted)]]
+    place = screens._at(wanted.x, wanted.y)
+    return [[XDOTOOL, *place, "click", "--repeat", "2", "--delay", "80", _button(wanted)]]
 
 
 def _drag(screens: Screens, wanted: Desktop) -> list[list[str]]:
@@ -270,11 +271,11 @@ def _drag(screens: Screens, wanted: Desktop) -> list[list[str]]:
     middle = [str((int(begin[i]) + int(end[i])) // 2) for i in (1, 2)]
     button, pause = _button(wanted), ["sleep", "0.05"]
     moves = [*pause, "mousemove", *middle, *pause, *end, *pause]
-    return [[*begin, "mousedown", button, *moves, "mouseup", button]]
+    return [[XDOTOOL, *begin, "mousedown", button, *moves, "mouseup", button]]
 
 
 def _move(screens: Screens, wanted: Desktop) -> list[list[str]]:
-    return [screens._at(wanted.x, wanted.y)]
+    return [[XDOTOOL, *screens._at(wanted.x, wanted.y)]]
 
 
 def _scroll(screens: Screens, wanted: Desktop) -> list[list[str]]:
@@ -283,7 +284,7 @@ def _scroll(screens: Screens, wanted: Desktop) -> list[list[str]]:
     if not 0 < wanted.amount <= NOTCHES_MAX:
         raise Refused(Code.INVALID_REQUEST, f"amount is 1 to {NOTCHES_MAX}")
     place = screens._at(wanted.x, wanted.y)
-    return [[*place, "click", "--repeat", str(wanted.amount), "--delay", "20", _WHEEL[wanted.direction]]]
+    return [[XDOTOOL, *place, "click", "--repeat", str(wanted.amount), "--delay", "20", _WHEEL[wanted.direction]]]
 
 
 def _key(_: Screens, wanted: Desktop) -> list[list[str]]:
@@ -291,7 +292,7 @@ def _key(_: Screens, wanted: Desktop) -> list[list[str]]:
     *held, last = (*text[:-2].split("+"), "+") if text.endswith("++") else (text,) if text == "+" else text.split("+")
     if len(held) >= _KEYS_MAX:
         raise Refused(Code.INVALID_REQUEST, f"text has {_KEYS_MAX} keys at most")
-    return [["key", "--clearmodifiers", "+".join(map(_key_name, (*held, last)))]]
+    return [[XDOTOOL, "key", "--clearmodifiers", "+".join(map(_key_name, (*held, last)))]]
 
 
 def _key_name(key: str) -> str:
@@ -318,10 +319,15 @@ def _is_known(key: str) -> bool:
 def _type(_: Screens, wanted: Desktop) -> list[list[str]]:
     if not 0 < len(wanted.text) <= TYPED_CHARACTERS_MAX or "\0" in wanted.text:
         raise Refused(Code.INVALID_REQUEST, f"text has 1 to {TYPED_CHARACTERS_MAX} characters")
-    return [
-        ["type", "--clearmodifiers", "--delay", str(KEY_DELAY_MS if run.isascii() else ODD_KEY_DELAY_MS), "--", run]
-        for run in _RUN.findall(wanted.text)
-    ]
+    commands: list[list[str]] = []
+    odd = ""
+    for piece in pieces(wanted.text):
+        type_it = ["type", "--clearmodifiers", "--delay", str(KEY_DELAY_MS), "--", piece.text]
+        if piece.odd not in ("", odd):
+            commands += ([XDOTOOL, "sleep", str(HEAR_SECONDS)] if odd else [], keys_for(odd := piece.odd))
+            type_it = ["sleep", str(HEAR_SECONDS), *type_it]
+        commands.append([XDOTOOL, *type_it])
+    return [command for command in commands if command]
 
 
 def _wait(_: Screens, wanted: Desktop) -> list[list[str]]:

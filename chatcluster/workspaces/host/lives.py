@@ -128,6 +128,10 @@ class Lives:
 
     async def _build(self, row: WorkspaceRow) -> bool:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
+        if row.settings.network:
+            await self._reports.log(
+                row, "build", "its template names a network, and no host opens one: nothing is reached"
+            )
         is_looked_at = self._has_own_programs and row.settings.base == HOST_BASE
         if is_looked_at and (missing := await missing_packages(row.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")

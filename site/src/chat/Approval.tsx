@@ -8,6 +8,7 @@ import { INPUT } from "../ui/Field.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
+import { Questions } from "./Questions.tsx";
 import { SignIn } from "./SignIn.tsx";
 
 type ApprovalProps = { chat: OpenChat; asked: readonly ActionCall[] };
@@ -17,6 +18,8 @@ export default function Approval({ chat, asked }: ApprovalProps) {
   return asked.map((call) =>
     call.kind === "approval" ? (
       <Decision key={keyOf(call)} chat={chat} call={call} />
+    ) : call.kind === "question" && call.questions ? (
+      <Questions key={call.digest} chat={chat} call={call} questions={call.questions} />
     ) : (
       <Waiting key={keyOf(call)} call={call} />
     ),

@@ -936,6 +936,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/chats/{chat_id}/tool-calls/{call_id}/answer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * AnswerCall
+         * @description Answer what the server of a call asks the user. Of several answers one wins, and the others get 409.
+         */
+        post: operations["ApiV1ChatsChatIdToolCallsCallIdAnswerAnswerCall"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/chats/{chat_id}/tool-calls/{call_id}/approve": {
         parameters: {
             query?: never;
@@ -1951,6 +1971,7 @@ export interface components {
             /** @default false */
             may_have_run: boolean;
             name: string;
+            questions?: components["schemas"]["Question"][];
         };
         /** ActionRequiredEvent */
         ActionRequiredEvent: {
@@ -1989,6 +2010,15 @@ export interface components {
             parameters?: {
                 [key: string]: unknown;
             } | null;
+        };
+        /** AnswerCall */
+        AnswerCall: {
+            /** @description By the keys of the questions */
+            answers: {
+                [key: string]: components["schemas"]["InputReply"];
+            };
+            /** @description That came with the questions: others are not answered */
+            digest?: string | null;
         };
         /** ApiKeyBody */
         ApiKeyBody: {
@@ -2093,7 +2123,7 @@ export interface components {
          * CallState
          * @enum {string}
          */
-        CallState: "pending" | "approval" | "client" | "agents" | "sign_in" | "started";
+        CallState: "pending" | "approval" | "client" | "agents" | "sign_in" | "question" | "started";
         /** ChatAnswer */
         ChatAnswer: {
             agents?: boolean | null;
@@ -2521,6 +2551,14 @@ export interface components {
             json: string;
             /** @constant */
             type: "json";
+        };
+        /** InputReply */
+        InputReply: {
+            action: components["schemas"]["ReplyAction"];
+            /** @description What the form was filled in with */
+            content?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** InputResource */
         InputResource: {
@@ -2986,6 +3024,15 @@ export interface components {
             group: string;
             user: string;
         };
+        /** Question */
+        Question: {
+            key: string;
+            message: string;
+            schema?: {
+                [key: string]: unknown;
+            } | null;
+            url?: string | null;
+        };
         /** QueueEvent */
         QueueEvent: {
             queue: components["schemas"]["QueuedMessage"][];
@@ -3036,6 +3083,11 @@ export interface components {
         ReplicasAnswer: {
             replicas: components["schemas"]["ReplicaAnswer"][];
         };
+        /**
+         * ReplyAction
+         * @enum {string}
+         */
+        ReplyAction: "accept" | "decline" | "cancel";
         /** ResourcePart */
         ResourcePart: {
             media_type?: string | null;
@@ -9726,6 +9778,114 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": components["schemas"]["StatusEvent"] | components["schemas"]["MessageEvent"] | components["schemas"]["AttemptFrame"] | components["schemas"]["ResumedFrame"] | components["schemas"]["PartFrame"] | components["schemas"]["HistoryResetEvent"] | components["schemas"]["QueueEvent"] | components["schemas"]["ActionRequiredEvent"] | components["schemas"]["RetryEvent"] | components["schemas"]["ErrorEvent"] | components["schemas"]["TitleEvent"] | components["schemas"]["TurnEvent"] | components["schemas"]["ReadyEvent"] | components["schemas"]["AcceptedEvent"];
+                };
+            };
+            /** @description The request does not have the form that the API takes */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description This is for administrators, or the token's scopes do not have it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The state of the chat does not allow it now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body, or a text in it, is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The body is not declared to be JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A limit on concurrent use; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A server that this needs cannot be reached right now; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    ApiV1ChatsChatIdToolCallsCallIdAnswerAnswerCall: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                chat_id: string;
+                call_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AnswerCall"];
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChatAnswer"];
                 };
             };
             /** @description The request does not have the form that the API takes */

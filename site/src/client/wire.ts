@@ -80,7 +80,7 @@ export type ActionCall = {
   call_id: string;
   name: string;
   /** A person decides, or the program that gave the chat its tools, or what a newer server waits for. */
-  kind: "approval" | "client" | "sign_in" | (string & {});
+  kind: "approval" | "client" | "sign_in" | "question" | (string & {});
   arguments: string;
   /** Of the arguments as they are shown: others are not approved. */
   digest: string;
@@ -88,7 +88,12 @@ export type ActionCall = {
   may_have_run?: boolean;
   /** Of the agent that waits, where it is not the chat itself: it is answered there. */
   chat_id?: string;
+  /** What the server of the tool asks the user. */
+  questions?: readonly CallQuestion[];
 };
+
+/** With the schema of a form, a flat object, or a page where the user has to go. */
+export type CallQuestion = { key: string; message: string; schema?: Record<string, unknown>; url?: string };
 
 export type ChatEvent =
   | {

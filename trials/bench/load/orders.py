@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.load.calling import call, call_under_kill
+from bench.load.dooring import answers
 from bench.load.people import LoadError
 from bench.load.returning import rejoin, resume
 from bench.load.streaming import stream
@@ -30,6 +31,7 @@ ORDERS: dict[str, Callable[..., Any]] = {
     "visits": visits,
     "openings": openings,
     "asks": asks,
+    "answers": answers,
 }
 
 __all__ = ["ORDERS", "LoadError"]

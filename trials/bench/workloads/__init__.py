@@ -6,6 +6,7 @@ from bench.bench import Workload
 from bench.workloads import (
     capacity,
     claim,
+    doors,
     family,
     fan_out,
     first_token,
@@ -39,5 +40,6 @@ WORKLOADS: tuple[Workload, ...] = (
     resume.WORKLOAD,
     long_history.WORKLOAD,
     requests.WORKLOAD,
+    doors.WORKLOAD,
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

@@ -13,6 +13,8 @@ from chatcluster.web.api.bodies import InputFile, InputText, InputTool
 from chatcluster.web.doors.answering import Output, Reply, Verdict
 from chatcluster.web.doors.approvals import Approval
 from chatcluster.web.doors.beginning import Said, Wishes
+from chatcluster.web.doors.given_files import file_at, file_of_base64, file_of_id
+from chatcluster.web.inline_files import ADDRESS
 
 RUN_ID_CHARS_MAX = 200
 SYSTEM_ROLES = ("system", "developer")
@@ -113,15 +115,48 @@ def _content(content: Any) -> list[InputText | InputFile]:
 
 
 def _part(part: dict[str, Any]) -> InputText | InputFile:
-    source = part.get("source")
-    match part.get("type"), part.get("text"):
-        case "text", str(text):
+    match part:
+        case {"type": "text", "text": str(text)}:
             return InputText(text)
-        case "image" | "document" | "audio" | "video", _ if isinstance(source, dict) and source.get("type") == "file":
-            return InputFile(str(source.get("value")))
-        case "image" | "document" | "audio" | "video", _:
-            raise InvalidRequest("upload files first, and name them: {type: file, value: their ID}", param="messages")
+        case {"type": "image" | "document" | "audio" | "video", "source": dict(source)}:
+            return _file(source, part)
+        case {"type": "binary"}:  # as it was before 1.0
+            kind = next((kind for kind in ("id", "url", "data") if isinstance(part.get(kind), str)), "")
+            return _file({**part, "type": kind, "value": part.get(kind)}, part)
     raise InvalidRequest(f"a message cannot have a part of type {str(part.get('type'))[:40]!r}", param="messages")
+
+
+def _file(source: dict[str, Any], part: dict[str, Any]) -> InputFile:
+    name, metadata = part.get("filename"), part.get("metadata")
+    if name is None and isinstance(metadata, dict):
+        name = metadata.get("filename")
+    match source:
+        case {"type": "data", "value": str(value)}:
+            return file_of_base64(value, name, str(source.get("mimeType") or ""))
+        case {"type": "file" | "id", "value": str(value)}:
+            return file_of_id(value, name)
+        case {"type": "url", "value": str(value)}:
+            return file_at(value, name)
+    raise InvalidRequest("the source of a file is data in base64, or a file of ours by its ID", param="messages")
+
+
+def shown(messages: Sequence[Message]) -> list[Message]:
+    """Messages as their client may have them back: files that were taken out of them are named by their address."""
+    return [_message_shown(message) for message in messages]
+
+
+def _message_shown(message: Message) -> Message:
+    content = message.get("content")
+    return {**message, "content": list(map(_shown, content))} if isinstance(content, list) else message
+
+
+def _shown(part: Any) -> Any:
+    match part:
+        case {"source": {"type": "data", "value": str(value)} as source} if value.startswith(ADDRESS):
+            return {**part, "source": {**source, "type": "url"}}
+        case {"type": "binary", "data": str(value)} if value.startswith(ADDRESS):
+            return {**{name: part[name] for name in part if name != "data"}, "url": value}
+    return part
 
 
 def replies(data: RunAgent) -> dict[str, Reply]:

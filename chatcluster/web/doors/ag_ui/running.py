@@ -18,10 +18,10 @@ from chatcluster.errors import InvalidRequest
 from chatcluster.parts import Role
 from chatcluster.ports import Chat, Outcome
 from chatcluster.turn_log import TurnStart
-from chatcluster.web.doors.ag_ui.bodies import RunAgent, before_the_answer, replies, said
+from chatcluster.web.doors.ag_ui.bodies import RunAgent, before_the_answer, replies, said, shown
 from chatcluster.web.doors.ag_ui.event_fold import Run
 from chatcluster.web.doors.answering import go_on
-from chatcluster.web.doors.beginning import Said, begin, check_wishes, configure, idempotency_of
+from chatcluster.web.doors.beginning import Said, begin, check_wishes, configure, idempotency_of, parts_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
 
@@ -47,12 +47,12 @@ async def begin_run(request: ApiRequest, data: RunAgent) -> Begun:
     if given and chat.status is Status.REQUIRES_ACTION:
         begun, start = await go_on(request, chat, given, given)
         prefix = f"{_prefix(start.message_id)}_{start.version}"
-        return Begun(begun, start, Run(data.thread_id, data.run_id, prefix, data.messages))
+        return Begun(begun, start, Run(data.thread_id, data.run_id, prefix, shown(data.messages)))
     return await _again(request, data, chat)
 
 
 async def _send(request: ApiRequest, data: RunAgent, chat: Chat, last: Said) -> Outcome:
-    parts = await request.message_parts(last.content)
+    parts = await parts_of(request, last)
     await configure(request, chat, data.wishes)
     return await request.services.transitions.apply(
         chat.id,
@@ -65,7 +65,7 @@ async def _send(request: ApiRequest, data: RunAgent, chat: Chat, last: Said) -> 
 def _begun(data: RunAgent, outcome: Outcome) -> Begun:
     message = outcome.message
     assert message is not None, "a message is what it is about"
-    run = Run(data.thread_id, data.run_id, _prefix(message.id), data.messages)
+    run = Run(data.thread_id, data.run_id, _prefix(message.id), shown(data.messages))
     return Begun(outcome.chat, TurnStart(message.id, message.revision), run)
 
 
@@ -74,7 +74,7 @@ async def _again(request: ApiRequest, data: RunAgent, chat: Chat) -> Begun:
     if asked is None:
         raise InvalidRequest("this chat has no message of a user yet", param="messages")
     start = TurnStart(asked.message_id, asked.revision, chat.snapshot_version)
-    kept = before_the_answer(data.messages)
+    kept = shown(before_the_answer(data.messages))
     return Begun(chat, start, Run(data.thread_id, data.run_id, _prefix(asked.message_id), kept, begins_anew=True))
 
 

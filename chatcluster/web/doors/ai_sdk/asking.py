@@ -24,7 +24,7 @@ from chatcluster.web.doors.ai_sdk.bodies import SubmitChat
 from chatcluster.web.doors.ai_sdk.ids import answer_id, message_of
 from chatcluster.web.doors.ai_sdk.ui_messages import replies, said
 from chatcluster.web.doors.answering import go_on
-from chatcluster.web.doors.beginning import begin, check_wishes, configure, idempotency_of
+from chatcluster.web.doors.beginning import begin, check_wishes, configure, idempotency_of, parts_of
 from chatcluster.web.doors.named_chats import checked_name, find_chat, named_id
 from chatcluster.web.request import ApiRequest
 
@@ -72,7 +72,7 @@ async def _ask_next(request: ApiRequest, data: SubmitChat, chat: Chat) -> Asked:
     last = said(data.last)
     if last is None or last.role is not Role.USER:
         raise InvalidRequest("the last message is not a user's", param="messages")
-    parts = await request.message_parts(last.content)
+    parts = await parts_of(request, last)
     replaced = None if data.message_id is None else await _replaced(request, data, chat)
     if replaced is not None:
         return await _edit(request, chat, replaced, parts, data.model)

@@ -39,6 +39,12 @@ class SubmitChat(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
     def last(self) -> dict[str, Any]:
         return self.given[-1]
 
+    def with_last(self, message: dict[str, Any]) -> SubmitChat:
+        """The same with another one in the place of the last message."""
+        if self.messages:
+            return msgspec.structs.replace(self, messages=[*self.messages[:-1], message])
+        return msgspec.structs.replace(self, message=message)
+
     @property
     def wishes(self) -> Wishes:
         return Wishes(self.model, self.instructions, self.tools, self.mcp_servers)

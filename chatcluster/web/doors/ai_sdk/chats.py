@@ -18,6 +18,7 @@ from chatcluster.web.doors.ai_sdk.bodies import SubmitChat, check
 from chatcluster.web.doors.ai_sdk.ids import answer_id
 from chatcluster.web.doors.ai_sdk.telling import messages_of, streamed
 from chatcluster.web.doors.door_stream import answered
+from chatcluster.web.doors.given_files import restored
 from chatcluster.web.doors.named_chats import find_chat, require_chat
 from chatcluster.web.request import ApiRequest
 
@@ -33,6 +34,8 @@ async def submit(request: ApiRequest, data: JSONBody[SubmitChat]) -> ASGIApp:
     refuses another message (409). Ours are `model`, `instructions`, `tools`, `mcpServers` and `onDisconnect`.
     """
     check(data)
+    if request.inline_prefixes and data.last["role"] == "assistant":
+        data = data.with_last(await restored(request, data.last))
     request.services.readers.feeds.require_place(request.user.user_id)
     return streamed(request, await ask(request, data), leaving=data.on_disconnect)
 

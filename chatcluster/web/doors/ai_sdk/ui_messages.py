@@ -17,9 +17,10 @@ from chatcluster.web.doors.ai_sdk.ids import answer_id, asked_id
 from chatcluster.web.doors.answering import Output, Reply, Verdict
 from chatcluster.web.doors.approvals import Approval
 from chatcluster.web.doors.beginning import Said
+from chatcluster.web.doors.given_files import file_at
 from chatcluster.web.doors.voices import Voice, spoken_in
+from chatcluster.web.inline_files import ADDRESS
 
-FILES = "/api/v1/files/"
 UiMessage = dict[str, Any]
 UiPart = dict[str, Any]
 
@@ -43,7 +44,7 @@ def _asked(parts: Iterable[Part]) -> Iterator[UiPart]:
             case TextPart(text=text):
                 yield {"type": "text", "text": text}
             case FilePart():
-                url = f"{FILES}{part.file_id}"
+                url = f"{ADDRESS}{part.file_id}"
                 yield {"type": "file", "mediaType": part.media_type, "filename": part.name, "url": url}
 
 
@@ -100,12 +101,8 @@ def _input(part: UiPart) -> InputText | InputFile:
     match part.get("type"), part.get("text"), part.get("url"):
         case "text", str(text), _:
             return InputText(text)
-        case "file", _, str(url) if FILES in url:
-            return InputFile(url.rpartition(FILES)[2])
-        case "file", _, _:
-            raise InvalidRequest(
-                f"upload files first (POST {FILES[:-1]}), and give their address as url", param="messages"
-            )
+        case "file", _, str(url):
+            return file_at(url, part.get("filename"))
     raise InvalidRequest(f"a message cannot have a part of type {str(part.get('type'))[:40]!r}", param="messages")
 
 

@@ -25,6 +25,7 @@ from chatcluster.parts import NewMessage, Part, Role
 from chatcluster.ports import Chat, NewChat, Outcome, checked_choice
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
+from chatcluster.web.doors.given_files import stored
 from chatcluster.web.doors.openai.ids import (
     conversation_id,
     no_such_conversation,
@@ -33,7 +34,7 @@ from chatcluster.web.doors.openai.ids import (
     parse_response_id,
     response_id,
 )
-from chatcluster.web.doors.openai.input_items import Given
+from chatcluster.web.doors.openai.input_items import Given, Placed, files_named, given
 from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools
 from chatcluster.web.request import ApiRequest
 
@@ -48,6 +49,14 @@ class Asked(NamedTuple):
     @property
     def response_id(self) -> str:
         return response_id(self.outcome.chat.id, self.message_id)
+
+
+async def taken(request: ApiRequest, items: Placed) -> Given:
+    """Items of input as messages, with the caller's files in them. Raises ``InvalidRequest``, ``FileNotFound``,
+    ``TooLarge``, and what uploads raise."""
+    items = list(items)
+    files = await stored(request, files_named(items))
+    return given(items, bytes_max=request.services.settings.content_bytes_max, files=files)
 
 
 class Past(NamedTuple):

@@ -12,10 +12,9 @@ from litestar.types import ASGIApp
 from chatcluster.chat import Interrupt
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.doors.door_stream import Awaited, Narrator, narrated
-from chatcluster.web.doors.openai.asking import Asked, ask, keep, known_of
+from chatcluster.web.doors.openai.asking import Asked, ask, keep, known_of, taken
 from chatcluster.web.doors.openai.completion_bodies import CreateCompletion, check, items_in
 from chatcluster.web.doors.openai.completion_fold import CompletionFold
-from chatcluster.web.doors.openai.input_items import given_at
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Chunked, Completed
 from chatcluster.web.doors.openai.response_bodies import begun, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
@@ -32,7 +31,7 @@ async def create_completion(request: ApiRequest, data: JSONBody[CreateCompletion
     """
     check(data)
     tools = tools_of(data.tools, data.tool_choice)
-    said = given_at(items_in(data.messages), bytes_max=request.services.settings.content_bytes_max)
+    said = await taken(request, items_in(data.messages))
     request.services.readers.feeds.require_place(request.user.user_id)
     asked = await ask(request, data.as_response, said, tools, None)
     known = known_of(request, data.as_response, asked, data.tools or [])

@@ -17,9 +17,8 @@ from chatcluster.ports import Chat
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_prompt
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import new_chat, owned_conversation
+from chatcluster.web.doors.openai.asking import new_chat, owned_conversation, taken
 from chatcluster.web.doors.openai.ids import conversation_id
-from chatcluster.web.doors.openai.input_items import given_at
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, conversation_items, page_of
 from chatcluster.web.doors.openai.response_bodies import check_metadata, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
@@ -39,8 +38,7 @@ class CreateConversation(msgspec.Struct, kw_only=True, frozen=True):
 async def create_conversation(request: ApiRequest, data: JSONBody[CreateConversation]) -> ASGIApp:
     """Create a conversation, a chat at rest, with a history or without. A response in it begins to answer."""
     check_metadata(data.metadata or {})
-    placed = ((f"items[{place}]", item) for place, item in enumerate(data.items or ()))
-    said = given_at(placed, bytes_max=request.services.settings.content_bytes_max)
+    said = await taken(request, ((f"items[{place}]", item) for place, item in enumerate(data.items or ())))
     bytes_max = request.services.settings.content_bytes_max
     system = checked_prompt("items", "\n\n".join(said.system), bytes_max=bytes_max)
     chat = new_chat(request, None, system, said.messages, tools_of(None), at_rest=True)

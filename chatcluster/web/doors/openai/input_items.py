@@ -2,20 +2,25 @@
 
 Items of a model's own, such as reasoning, which a caller sends back with the history that it keeps, are passed over:
 what only a provider understands does not come from callers. What would change the meaning if it were passed over is
-refused.
+refused. Images and files are those that a message of the user's has (``given_files.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from chatcluster.content import FilePart
 from chatcluster.errors import InvalidRequest
-from chatcluster.parts import NewMessage, Part, Parts, Role, TextPart, ToolCallPart, ToolResultPart
-from chatcluster.web.api.bodies import InputFile, InputText, content_parts, storable
+from chatcluster.parts import NewMessage, Part, Role, TextPart, ToolCallPart, ToolResultPart
+from chatcluster.web.api.bodies import NO_FILES, InputText, storable
 from chatcluster.web.api.tool_bodies import parse_call_id
+from chatcluster.web.doors.given_files import NamedFile, file_at, file_of_base64, file_of_id, parts_of
 
+Placed = Iterable[tuple[str, Any]]
+"""Items, each with where it stands in the request."""
 ITEMS_MAX = 2000
+FILES = ("input_image", "input_file", "image_url", "file")
 TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text")
 SYSTEM_ROLES = ("system", "developer")
 
@@ -31,15 +36,25 @@ class Given(NamedTuple):
         return [part for one in self.messages for part in one.parts if isinstance(part, ToolResultPart)]
 
 
-def given(items: str | Sequence[Any], *, bytes_max: int) -> Given:
-    """The ``input`` of a response. Raises ``InvalidRequest``, and ``TooLarge``."""
+def placed(items: str | Sequence[Any]) -> Placed:
+    """The ``input`` of a response."""
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
-    return given_at(((f"input[{place}]", item) for place, item in enumerate(items)), bytes_max=bytes_max)
+    return ((f"input[{place}]", item) for place, item in enumerate(items))
 
 
-def given_at(items: Iterable[tuple[str, Any]], *, bytes_max: int) -> Given:
-    """Items, each with where it stands in the request. Raises as ``given``."""
+def files_named(items: Placed) -> Iterator[str]:
+    """What names the files in these items. Raises ``InvalidRequest``."""
+    for place, item in items:
+        content = item.get("content") if isinstance(item, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and part.get("type") in FILES:
+                yield _file(part, place).file_id
+
+
+def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_FILES) -> Given:
+    """``files`` are those that the items name, by what names them. Raises ``InvalidRequest``, ``FileNotFound``, and
+    ``TooLarge``."""
     system: list[str] = []
     messages: list[NewMessage] = []
     for number, (place, item) in enumerate(items):
@@ -50,15 +65,15 @@ def given_at(items: Iterable[tuple[str, Any]], *, bytes_max: int) -> Given:
         if item.get("type", "message") == "message" and item.get("role") in SYSTEM_ROLES:
             system.append("\n".join(texts_of(item.get("content"), place)))
             continue
-        for message in _messages(item, place, bytes_max):
+        for message in _messages(item, place, bytes_max, files):
             _append(messages, message)
     return Given(tuple(system), tuple(messages))
 
 
-def _messages(item: dict[str, Any], place: str, bytes_max: int) -> list[NewMessage]:
+def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[str, FilePart]) -> list[NewMessage]:
     match item.get("type", "message"):
         case "message":
-            return [_message(item, place, bytes_max)]
+            return [_message(item, place, bytes_max, files)]
         case "function_call":
             return [NewMessage(Role.ASSISTANT, (_call(item, place, str(item.get("call_id"))),))]
         case "function_call_output":
@@ -73,31 +88,61 @@ def _messages(item: dict[str, Any], place: str, bytes_max: int) -> list[NewMessa
     raise _wrong(f"{place} is of a type that this server does not take: {str(item.get('type'))[:40]!r}")
 
 
-def _message(item: dict[str, Any], place: str, bytes_max: int) -> NewMessage:
+def _message(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[str, FilePart]) -> NewMessage:
     role = item.get("role")
     if role not in ("user", "assistant"):
         raise _wrong(f"{place}.role must be user, assistant, system or developer")
-    texts: list[InputText | InputFile] = [InputText(text) for text in texts_of(item.get("content"), place)]
-    parts: Parts = content_parts(texts, bytes_max=bytes_max)
+    content = _content(item.get("content"), place, with_files=role == "user")
+    parts = parts_of(content, bytes_max=bytes_max, files=files)
     return NewMessage(Role(role), parts, finish_reason="stop" if role == "assistant" else None)
 
 
 def texts_of(content: Any, place: str) -> list[str]:
     """The texts of a content: a string, or a list of parts that are text."""
+    return [part.text for part in _content(content, place, with_files=False) if isinstance(part, InputText)]
+
+
+def _content(content: Any, place: str, *, with_files: bool) -> list[InputText | NamedFile]:
     if isinstance(content, str):
-        return [content]
+        return [InputText(content)]
     if not isinstance(content, list):
         raise _wrong(f"{place}.content must be a text or a list of parts")
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in TEXTS:
-            raise _wrong(f"{place}.content: this server takes text, and not {str(kind)[:40]!r}")
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            raise _wrong(f"{place}.content: a part has no text")
-        texts.append(text)
-    return texts
+    return [_part(part, place, with_files) for part in content]
+
+
+def _part(part: Any, place: str, with_files: bool) -> InputText | NamedFile:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in FILES and with_files:
+        return _file(part, place)
+    if kind not in TEXTS:
+        taken = "text, images and files" if with_files else "text"
+        raise _wrong(f"{place}.content: this server takes {taken} here, and not {str(kind)[:40]!r}")
+    text = part.get("refusal" if kind == "refusal" else "text")
+    if not isinstance(text, str):
+        raise _wrong(f"{place}.content: a part has no text")
+    return InputText(text)
+
+
+def _file(part: dict[str, Any], place: str) -> NamedFile:
+    try:
+        return _named(part)
+    except InvalidRequest as error:
+        raise _wrong(f"{place}.content: {error}") from None
+
+
+def _named(part: dict[str, Any]) -> NamedFile:
+    """An image or a file, as Responses or Chat Completions have it."""
+    inner = part.get("image_url" if part["type"] == "image_url" else "file")
+    fields = inner if isinstance(inner, dict) else part
+    name = fields.get("filename")
+    match fields:
+        case {"file_id": str(file_id)}:
+            return file_of_id(file_id, name)
+        case {"file_data": str(data)}:
+            return file_of_base64(data, name)
+        case {"image_url": str(url)} | {"url": str(url)} | {"file_url": str(url)}:
+            return file_at(url, name)
+    raise InvalidRequest("an image or a file needs a file_id, or its bytes in a data URL")
 
 
 def _call(item: dict[str, Any], place: str, call_id: str) -> ToolCallPart:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
+from chatcluster.content import FilePart
 from chatcluster.errors import InvalidRequest
+from chatcluster.file_types import IMAGES
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.request import ApiRequest
@@ -47,12 +49,11 @@ async def _messages(request: ApiRequest, chat_id: UUID, *, after: int, up_to: in
 
 
 def items_of(message: Message) -> Iterator[dict[str, Any]]:
-    """The text of a message is one item, each call and each result another."""
-    kind = "output_text" if message.role is Role.ASSISTANT else "input_text"
-    texts = [_text(kind, part.text) for part in message.parts if isinstance(part, TextPart)]
-    if texts:
+    """What a message says is one item, each call and each result another."""
+    content = list(_content(message))
+    if content:
         role = str(message.role)
-        yield {"id": f"msg_{message.id:x}", "type": "message", "role": role, "status": "completed", "content": texts}
+        yield {"id": f"msg_{message.id:x}", "type": "message", "role": role, "status": "completed", "content": content}
     for place, part in enumerate(message.parts):
         match part:
             case ReasoningPart(text=text):
@@ -66,8 +67,16 @@ def items_of(message: Message) -> Iterator[dict[str, Any]]:
                 yield {"id": f"fco_{message.id:x}_{place}", "type": "function_call_output", **output}
 
 
-def _text(kind: str, text: str) -> dict[str, Any]:
-    return {"type": kind, "text": text, **({"annotations": []} if kind == "output_text" else {})}
+def _content(message: Message) -> Iterator[dict[str, Any]]:
+    kind = "output_text" if message.role is Role.ASSISTANT else "input_text"
+    for part in message.parts:
+        match part:
+            case TextPart(text=text):
+                yield {"type": kind, "text": text, **({"annotations": []} if kind == "output_text" else {})}
+            case FilePart(media_type=media_type) if media_type in IMAGES:
+                yield {"type": "input_image", "detail": "auto", "file_id": str(part.file_id), "image_url": None}
+            case FilePart():
+                yield {"type": "input_file", "file_id": str(part.file_id), "filename": part.name}
 
 
 def page_of(items: Sequence[dict[str, Any]], limit: int, order: str, after: str | None) -> dict[str, Any]:

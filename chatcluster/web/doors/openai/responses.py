@@ -16,9 +16,9 @@ from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, InvalidRequest
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of
+from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of, taken
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
-from chatcluster.web.doors.openai.input_items import given
+from chatcluster.web.doors.openai.input_items import placed
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, input_items, page_of
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Narrated, Summed
 from chatcluster.web.doors.openai.response_bodies import CreateResponse, begun, check, tools_of
@@ -45,7 +45,7 @@ async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -
     check(data)
     body = msgspec.json.decode(await request.body())
     tools = tools_of(data.tools, data.tool_choice)
-    said = given(data.input, bytes_max=request.services.settings.content_bytes_max)
+    said = await taken(request, placed(data.input))
     if not data.background or data.stream:
         request.services.readers.feeds.require_place(request.user.user_id)
     asked = await ask(request, data, said, tools, await past_of(request, data))

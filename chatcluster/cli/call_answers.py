@@ -1,0 +1,110 @@
+"""What a person in the terminal says to calls of tools that wait: approvals, and answers to what their servers ask.
+
+A form is asked field by field, and what is left empty is left out. While a turn runs, the server of a call may ask as
+well: then the whole answer is one line, ``/answer`` with the form as JSON, or ``/decline``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from chatcluster.cli.lines import few_words
+from chatcluster.texts import visible
+
+Json = dict[str, Any]
+ANSWER, DECLINE = "/answer", "/decline"
+QUESTION = "question"
+
+WAITED_FOR = {
+    "approval": "an approval",
+    "client": "the client that made the chat",
+    "sign_in": "you to sign in, see `chatcluster mcp login`",
+    "question": "an answer of yours",
+}
+
+
+def call_line(action: Json) -> str:
+    again = " (it may have run already)" if action["may_have_run"] else ""
+    return f"{action['name']} {few_words(action['arguments'])}{again}"
+
+
+def ask(actions: list[Json], prompt: Callable[[str], str] = input) -> dict[str, Json | None]:
+    """What somebody says to the calls that wait for an approval, or for an answer. Those without an answer wait on."""
+    answers: dict[str, Json | None] = {}
+    try:
+        for action in actions:
+            if action["kind"] == "approval":
+                _approve(action, prompt, answers)
+            elif action["kind"] == QUESTION:
+                answers[action["call_id"]] = _fill_in(action, prompt)
+    except (EOFError, UnicodeDecodeError):
+        pass
+    return answers
+
+
+def _approve(action: Json, prompt: Callable[[str], str], answers: dict[str, Json | None]) -> None:
+    click.echo(f"{action['name']} is to run with {visible(action['arguments'])}", err=True)
+    said = prompt("Run it? [y]es, [n]o, [a]lways in this chat, anything else: later > ").strip().lower()
+    remember = {"remember": "chat"} if said in ("a", "always") else {}
+    if said in ("y", "yes", "a", "always"):
+        answers[action["call_id"]] = {"digest": action["digest"], **remember}
+    elif said in ("n", "no"):
+        answers[action["call_id"]] = None
+
+
+def _fill_in(action: Json, prompt: Callable[[str], str]) -> Json:
+    replies = {}
+    for question in action["questions"]:
+        click.echo(f"{action['name']} asks: {question_line(question)}", err=True)
+        said = prompt("Answer it? [y]es, anything else: decline > ").strip().lower()
+        content = {
+            name: value for name, field in _fields(question) if (value := _value(name, field, prompt)) is not None
+        }
+        replies[question["key"]] = _reply(question, content) if said in ("y", "yes") else {"action": "decline"}
+    return {"answers": replies, "digest": action["digest"]}
+
+
+def _fields(question: Json) -> list[tuple[str, Json]]:
+    fields = question.get("schema", {}).get("properties")
+    return (
+        [(name, field) for name, field in fields.items() if isinstance(field, dict)] if isinstance(fields, dict) else []
+    )
+
+
+def _value(name: str, field: Json, prompt: Callable[[str], str]) -> object | None:
+    """What is typed, as JSON where the form wants no text; None where nothing is."""
+    said = prompt(f"{visible(str(field.get('title', name)))} > ").strip()
+    if not said or field.get("type") == "string":
+        return said or None
+    try:
+        return json.loads(said)  # type: ignore[no-any-return]
+    except ValueError:
+        return said
+
+
+def _reply(question: Json, content: Json) -> Json:
+    return {"action": "accept", "content": content} if "schema" in question else {"action": "accept"}
+
+
+def question_line(question: Json) -> str:
+    """A question in one line."""
+    where = f" (go to {visible(question['url'])})" if "url" in question else ""
+    return f"{visible(question['message'])}{where}"
+
+
+def typed_answer(line: str, action: Json) -> Json:
+    """What a line says to what the server of a running call asks. Raises ``click.UsageError``."""
+    command, _, form = line.partition(" ")
+    if command == DECLINE:
+        replies = {question["key"]: {"action": "decline"} for question in action["questions"]}
+    else:
+        try:
+            content = json.loads(form or "{}")
+        except ValueError:
+            raise click.UsageError(f'the form is JSON, like {ANSWER} {{"name": "Ada"}}') from None
+        replies = {question["key"]: _reply(question, content) for question in action["questions"]}
+    return {"answers": replies, "digest": action["digest"]}

@@ -1,0 +1,125 @@
+"""What an MCP server asks the user of a call (elicitation), in the MCP process: as what chatcluster asks, and back.
+
+A server of the old era asks in a request of its own, while it holds a call. Which call that is it does not say, so the
+first of those under way in the session counts that asks nothing yet; there is one, as a rule, and in any case they are
+all of one chat. A question outside of calls is declined. A server of the new era ends a call with what it asks.
+
+Questions are bounded in number and bytes; what is beyond is declined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any
+
+import mcp_types as types
+import msgspec
+import trio
+
+from chatcluster.chat.questions import Question, Replies, Reply, encoded
+from chatcluster.content import storable
+from chatcluster.tools.mcp_wire import Asking
+
+QUESTIONS_MAX = 16
+QUESTIONS_BYTES_MAX = 64 << 10
+RESUME_BYTES_MAX = 64 << 10
+MESSAGE_CHARS_MAX = 4000
+URL_CHARS_MAX = 2000
+KEY_CHARS_MAX = 200
+
+DECLINED = types.ElicitResult(action="decline")
+
+
+class LiveQuestions:
+    """Those of the calls of one session. ``say`` tells the replica."""
+
+    def __init__(self, say: Callable[[Asking], Awaitable[None]]) -> None:
+        self._say = say
+        self._numbers = count(1)
+        self._calls: dict[int, int | None] = {}
+        """The calls under way, with the number of what each asks."""
+        self._answers: dict[int, Replies] = {}
+        self._answered: dict[int, trio.Event] = {}
+
+    def began(self, call_id: int) -> None:
+        self._calls[call_id] = None
+
+    def ended(self, call_id: int) -> None:
+        number = self._calls.pop(call_id, None)
+        if number is not None and number in self._answered:
+            self._answered[number].set()
+
+    async def ask(self, params: types.ElicitRequestParams) -> types.ElicitResult:
+        """What the user says, however long that takes."""
+        call_id = next((each for each, asks in self._calls.items() if asks is None), None)
+        number = next(self._numbers)
+        question = question_of(f"question-{number}", params)
+        if call_id is None or question is None:
+            return DECLINED
+        self._calls[call_id] = number
+        answered = self._answered[number] = trio.Event()
+        try:
+            await self._say(Asking(call_id, number, encoded([question]).encode()))
+            await answered.wait()
+            reply = self._answers.pop(number, {}).get(question.key)
+        finally:
+            del self._answered[number]
+            if call_id in self._calls:
+                self._calls[call_id] = None
+        return types.ElicitResult(action="cancel") if reply is None else elicited(reply)
+
+    def answer(self, number: int, replies: Replies) -> None:
+        """The user's answer; one that comes too late is nobody's."""
+        if number in self._answered:
+            self._answers[number] = replies
+            self._answered[number].set()
+
+
+def question_of(key: str, params: types.ElicitRequestParams) -> Question | None:
+    """None for what is too large, or leads to no web page."""
+    message = storable(params.message)[:MESSAGE_CHARS_MAX]
+    if isinstance(params, types.ElicitRequestURLParams):
+        url = storable(params.url)
+        is_one = url.lower().startswith(("https://", "http://")) and len(url) <= URL_CHARS_MAX
+        return Question(key, message, url=url) if is_one else None
+    schema = _storable_schema(params.requested_schema)
+    return None if schema is None else Question(key, message, schema)
+
+
+def _storable_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        text = msgspec.json.encode(dict(schema)).decode()
+        if len(text) > QUESTIONS_BYTES_MAX:
+            return None
+        decoded: dict[str, Any] = msgspec.json.decode(text.replace("\\u0000", "\\ufffd"), type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, ValueError, TypeError):
+        return None
+    return decoded
+
+
+def required(requests: Mapping[str, Any]) -> tuple[Question, ...] | None:
+    """What has to be asked before the call can be gone on with; None if not all of that is for a user, or too much."""
+    if len(requests) > QUESTIONS_MAX:
+        return None
+    questions = []
+    for key, request in requests.items():
+        is_fit = isinstance(request, types.ElicitRequest) and key == storable(key) and 0 < len(key) <= KEY_CHARS_MAX
+        question = question_of(key, request.params) if is_fit else None
+        if question is None:
+            return None
+        questions.append(question)
+    return tuple(questions) if len(encoded(questions)) <= QUESTIONS_BYTES_MAX else None
+
+
+def required_by(error_data: Any) -> tuple[Question, ...] | None:
+    """What an error says that has to be done at some URL first."""
+    try:
+        found = types.ElicitationRequiredErrorData.model_validate(error_data)
+    except ValueError:
+        return None
+    return required({f"url-{n}": types.ElicitRequest(params=params) for n, params in enumerate(found.elicitations, 1)})
+
+
+def elicited(reply: Reply) -> types.ElicitResult:
+    return types.ElicitResult(action=reply.action.value, content=reply.content)

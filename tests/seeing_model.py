@@ -61,6 +61,7 @@ PREPARED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("execute", {"command": BROWSER, "run_in_background": True}),
 )
 """Called one after the other, before it looks."""
+WAIT: tuple[str, dict[str, Any]] = ("computer", {"action": "wait", "seconds": 0.5})
 RED, MAGENTA, GREEN, BLUE, YELLOW = ((255, 0, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (255, 255, 0))
 
 
@@ -73,11 +74,16 @@ class SeeingModel:
 
     def next_call(self, messages: list[dict[str, Any]]) -> tuple[str, dict[str, Any]] | None:
         """What it calls next; None: it is done."""
-        done = [call["function"]["name"] for message in messages for call in message.get("tool_calls") or ()]
+        functions = [call["function"] for message in messages for call in message.get("tool_calls") or ()]
+        done = [(function["name"], json.loads(function["arguments"])) for function in functions]
         if len(done) < len(PREPARED):
             return PREPARED[len(done)]
-        if done[-1] == "read_file":
+        if done[-1][0] == "read_file":
             return None
+        wanted = self._wanted(messages)
+        return WAIT if wanted in done else wanted  # a page that has not drawn yet what was done to it
+
+    def _wanted(self, messages: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
         picture = _last_picture(messages)
         if picture is None:
             return "computer", {"action": "screenshot"}
@@ -89,7 +95,7 @@ class SeeingModel:
         for colour in (RED, GREEN, BLUE):
             if place := _place(picture, colour):
                 return "computer", {"action": "click", "x": place[0], "y": place[1]}
-        return "computer", {"action": "wait", "seconds": 0.5}
+        return WAIT
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from mcp_world import McpWorld, Zygote, listening, mcp_world, text_of, zygote
@@ -22,7 +23,7 @@ from chatcluster.ports import ToolResult as Result
 
 PROGRAM = FOLDER / "node_modules" / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
 TRANSPORTS = {"streamable-http": ("streamableHttp", "/mcp"), "sse": ("sse", "/sse")}
-TOOLS = {
+TOOLS: dict[str, dict[str, Any]] = {
     "every__echo": {"message": "hello"},
     "every__get-sum": {"a": 2, "b": 3},
     "every__get-env": {},
@@ -47,8 +48,8 @@ def server(node: str, mode: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {"PATH": os.environ["PATH"], "PORT": str(port)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([node, str(PROGRAM), mode], env=environment, **quiet)
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen([node, str(PROGRAM), mode], env=environment, stdout=nowhere, stderr=nowhere)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

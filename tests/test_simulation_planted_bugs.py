@@ -46,6 +46,9 @@ FOUND_AS = {
     "half-calls": {Kind.TOOL},
     "once-given-back": {Kind.RUN_TWICE},
     "crowded": {Kind.UNSAID},
+    "distrusted-ledgers": {Kind.RESULT},
+    "repeats-that-are-none": {Kind.RESULT},
+    "forgetful-agents": {Kind.RUN_TWICE},
     "unanswered-summarised": {Kind.LOST},
     "heard-summaries": {Kind.TEXT},
     "forgotten-money": {Kind.MONEY},
@@ -87,13 +90,16 @@ HARM = {
 FAULT = {"forgotten-versions-again": LOSING}
 """What has to happen in any other world, if it is rare."""
 
+TRACKED = {"distrusted-ledgers", "repeats-that-are-none", "forgetful-agents"}
+"""They show where there are workspaces."""
+
 
 def seeds_for(name: str) -> Iterator[int]:
     """Those in whose world it could show: harms have worlds of their own, in which there is no other fault."""
     harm, fault = HARM.get(name), FAULT.get(name)
     for seed in range(SEEDS_MAX):
         plan = plan_of(seed)
-        happens = fault is None or fault in plan.faults
+        happens = (fault is None or fault in plan.faults) and (name not in TRACKED or plan.temper.tracked > 0)
         if (plan.quiet and harm in plan.harms) if harm else not plan.quiet and happens:
             yield seed
 

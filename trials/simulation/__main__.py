@@ -32,7 +32,8 @@ def simulate(*, seeds: int, start: int, seed: int | None, jobs: int, until_failu
     seed gives the same run every time. It decides the size of the world, what clients do, and which faults
     happen: processes die, freeze and drain, lose Postgres or Redis or both; statements fail before or after
     they took effect; hints are lost, doubled, late and out of order; Redis forgets everything; the provider
-    stalls, fails and breaks off; clocks go at different speeds; standbys take over without the last transactions. Some
+    stalls, fails and breaks off; clocks go at different speeds; standbys take over without the last transactions. In
+    some worlds there are tools, which must not run twice, and agents of workspaces, whose calls are gone on with. Some
     worlds have victims as well: chats that cannot be read, that kill whoever loads them, whose rows are locked, whose
     streams or models are broken; and some have nothing else, so that no other chat may wait for more than its model. In
     the end all is mended, and the checker decides.

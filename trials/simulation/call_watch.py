@@ -3,12 +3,12 @@
 Checked at once:
 
 * a call runs only once it is *started* in the ledger, and with the approval of somebody where its tool asks for one;
-* the effect of a call that must not be repeated takes place once;
+* the effect of a call that must not be repeated takes place once, and so does that of one which its agent tracks;
 * a call during which three processes were killed does not run again;
 * what runs alone does, and what a worker has ended does not go on in it.
 
 And in the end: each result in the history is one that the tool or the client gave, a call that ran more than once says
-so, and no answer of a person was acknowledged and forgotten.
+so, what became of a call that is tracked is known, and no answer of a person was acknowledged and forgotten.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from chatcluster.ports import Approval, Effect, Tool
 
 DEATHS_MAX = 3
 RUN_AGAIN = "it was run again"
+UNKNOWN = "The outcome is unknown"
 
 Answer = Approve | Deny | SubmitToolResults
 
@@ -57,6 +58,7 @@ class CallWatch:
         self.effects: Counter[str] = Counter()
         self._violate = violate
         self._started: set[str] = set()
+        self._tracked: set[str] = set()
         self._approved: set[str] = set()
         self._waits: Counter[str] = Counter()
         """How often a call began to wait for somebody."""
@@ -114,12 +116,18 @@ class CallWatch:
         if beside and (tool.runs_alone or any(self._running[other].runs_alone for other in beside)):
             self._violate(Kind.UNSAID, chat_id, f"{call_id} runs beside {[other.call_id for other in beside]}")
         self._running[run] = tool
+        if tool.effect is Effect.TRACKED:
+            self._tracked.add(call_id)
 
     def takes_effect(self, chat_id: UUID, call_id: str, tool: Tool, worker_id: UUID | None) -> None:
         self.effects[call_id] += 1
         if worker_id is not None and self._ended_by.get(call_id) == worker_id:
             self._violate(Kind.UNSAID, chat_id, f"{call_id} takes effect, and its worker has ended it before")
-        if tool.effect is Effect.ONCE and self.effects[call_id] > 1 and self._approved_again(call_id) < 0:
+        if (
+            tool.effect in (Effect.ONCE, Effect.TRACKED)
+            and self.effects[call_id] > 1
+            and self._approved_again(call_id) < 0
+        ):
             self._violate(Kind.RUN_TWICE, chat_id, f"{call_id} took effect {self.effects[call_id]} times")
 
     def _approved_again(self, call_id: str) -> int:
@@ -164,6 +172,8 @@ class CallWatch:
             self._violate(
                 Kind.RESULT, chat_id, f"{call_id} ran {self.effects[call_id]} times, and its result says nothing"
             )
+        if call_id in self._tracked and (RUN_AGAIN in text or text.startswith(UNKNOWN)):
+            self._violate(Kind.RESULT, chat_id, f"the agent knows of {call_id}, and its result is {text[:80]!r}")
         refused = text.startswith((DENIED_TEXT, NOT_APPROVED_TEXT, NOT_APPROVED_AGAIN_TEXT))
         if refused and call_id in self._approved and self._waits[call_id] < 2:
             self._violate(Kind.ANSWER, chat_id, f"{call_id} was approved, and its result is {text[:80]!r}")

@@ -16,6 +16,7 @@ from chatcluster.parts import NewMessage, Role, ToolCallPart, joined
 from chatcluster.ports import Approval, Effect
 from chatcluster.tool_plan import KnownTool, KnownTools, Resumption
 from chatcluster.tool_step import Runnable, ToolStep
+from simulation.agent import Agent, Job
 from simulation.planted_harms import Patch
 
 
@@ -157,6 +158,37 @@ def crowded() -> list[Patch]:
     return [(ToolStep, "_next_batch", next_batch)]
 
 
+def distrusted_ledgers() -> list[Patch]:
+    """What an agent was asked for is given up as unknown where the worker dies, as if nobody could be asked."""
+
+    def resume(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> Resumption:
+        effect = Effect.ONCE if call.effect == Effect.TRACKED else call.effect
+        return tool_plan.resumption(msgspec.structs.replace(call, effect=str(effect)), part, known)
+
+    return [(tool_step, "resumption", resume)]
+
+
+def repeats_that_are_none() -> list[Patch]:
+    """A call that its agent went on with is told as one that was run again."""
+
+    def resume(call: OpenCall, part: ToolCallPart, known: KnownTool | None) -> Resumption:
+        effect = Effect.READ if call.effect == Effect.TRACKED else call.effect
+        return tool_plan.resumption(msgspec.structs.replace(call, effect=str(effect)), part, known)
+
+    return [(tool_step, "resumption", resume)]
+
+
+def forgetful_agents() -> list[Patch]:
+    """An agent does what it is asked for, however often."""
+    begun = Agent._begun
+
+    def begin_anew(self: Agent, call_id: str, begin: Callable[[], str]) -> Job:
+        self._ledger.pop(call_id, None)
+        return begun(self, call_id, begin)
+
+    return [(Agent, "_begun", begin_anew)]
+
+
 WITH_TOOLS: tuple[Callable[[], list[Patch]], ...] = (
     said_too_late,
     once_again,
@@ -172,4 +204,7 @@ WITH_TOOLS: tuple[Callable[[], list[Patch]], ...] = (
     half_calls,
     once_given_back,
     crowded,
+    distrusted_ledgers,
+    repeats_that_are_none,
+    forgetful_agents,
 )

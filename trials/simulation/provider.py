@@ -22,7 +22,7 @@ from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelReque
 from simulation.families import agents_in, asked_of_agents
 from simulation.harmed import Harmed, Misbehaviour
 from simulation.seeding import Temper
-from simulation.tools import CLIENT_TOOL
+from simulation.tools import CLIENT_TOOL, TRACKED_TOOL
 
 STALL_SECONDS = 60.0
 SIGN_SECONDS = 0.2
@@ -169,6 +169,8 @@ class Provider:
             arguments = draw.choice((*['{"n": 1}'] * 8, "{", "{}"))
             if self.temper.agents and draw.random() < self.temper.agents:
                 name, arguments = asked_of_agents(draw, call_id, agents)
+            elif self.temper.tracked and draw.random() < self.temper.tracked:
+                name = TRACKED_TOOL
             self._on_word(answer)
             if draw.random() < 0.5:
                 yield Delta(ToolCallPart(call_id, name, arguments))

@@ -142,6 +142,7 @@ class World:
             Random(f"tools of {plan.seed}"),
             self.witness.calls,
             offer=plan.tools,
+            tracked=plan.temper.tracked > 0,
             process=scheduler.current_process,
             worker=self._calling_worker,
             kill_caller=self._kill_caller,

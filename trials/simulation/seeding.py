@@ -69,6 +69,8 @@ class Temper:
     calls: float = 0.0
     agents: float = 0.0
     """Of a call: that it is about agents."""
+    tracked: float = 0.0
+    """Of any other: that it is for the agent of a workspace."""
     long_word: float = 0.0
 
 
@@ -124,6 +126,7 @@ class Plan:
             f"drain {self.settings.drain_seconds} s, coalesce {self.settings.coalesce_ms} ms\n"
             f"  harms: {', '.join(self.harms) or 'none'}{', and nothing else' if self.quiet else ''}\n"
             f"  tools: {'yes' if self.tools else 'none'}, agents: {'yes' if self.settings.agents else 'none'}, "
+            f"workspaces: {'yes' if self.temper.tracked else 'none'}, "
             f"context: {self.window or 'without end'}\n"
             f"  bounds: {self.bounds}, an attempt {self.settings.attempt_bytes_max >> 10} KiB"
         )
@@ -131,7 +134,7 @@ class Plan:
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""
-    return _with_window(_with_agents(_with_tools(_harmful(_troubled(seed)))))
+    return _with_window(_with_workspaces(_with_agents(_with_tools(_harmful(_troubled(seed))))))
 
 
 def _with_window(plan: Plan) -> Plan:
@@ -162,6 +165,14 @@ def _with_agents(plan: Plan) -> Plan:
     temper = replace(plan.temper, agents=draw.choice((0.4, 0.8)))
     settings = replace(plan.settings, agents=True, agents_max=draw.choice((2, 6)))
     return replace(plan, temper=temper, settings=settings)
+
+
+def _with_workspaces(plan: Plan) -> Plan:
+    """In half of the worlds with tools, some of them are run by agents with a ledger of their own; drawn apart."""
+    draw = Random(f"workspaces {plan.seed}")
+    if not plan.tools or plan.harms or draw.random() < 0.5:
+        return plan
+    return replace(plan, temper=replace(plan.temper, tracked=draw.choice((0.3, 0.7))))
 
 
 def _troubled(seed: int) -> Plan:

@@ -15,11 +15,13 @@ import trio
 from chatcluster.arguments import load_library
 from chatcluster.parts import NoticePart, TextPart
 from chatcluster.ports import Approval, Chat, Effect, Progressed, Tool, ToolCall, ToolResult
+from simulation.agent import Agent
 from simulation.call_watch import CallWatch, Run
 
 load_library()  # a thread that loads it has no place in a world that is the same each time
 
 CLIENT_TOOL = "mine"
+TRACKED_TOOL = "build"
 LONG_RESULT = "x" * (40 << 10)
 SLOW_SECONDS = 30.0
 IDLE_SECONDS = 4.0
@@ -48,13 +50,14 @@ TOOLS = {
         _tool("ask", Effect.ONCE, Approval.ASK),
         _tool("count", Effect.READ, runs_alone=True),
         _tool("kill", Effect.READ),
+        _tool(TRACKED_TOOL, Effect.TRACKED),
     )
 }
 
 
 class Toolbox:
     """``process`` and ``worker`` are those that run right now, and ``kill_caller`` ends them. If it does not ``offer``
-    them, there are no tools."""
+    them, there are no tools, and none for workspaces if those are not ``tracked``."""
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Toolbox:
         watch: CallWatch,
         *,
         offer: bool,
+        tracked: bool,
         process: Callable[[], object],
         worker: Callable[[], UUID | None],
         kill_caller: Callable[[], None],
@@ -70,7 +74,8 @@ class Toolbox:
         """Everything is mended: tools work."""
         self._draw = draw
         self._watch = watch
-        self._offered = list(TOOLS.values()) if offer else []
+        self._offered = [tool for tool in TOOLS.values() if offer and (tracked or tool.effect is not Effect.TRACKED)]
+        self._agent = Agent(Random(draw.random()) if tracked else draw)
         self._process = process
         self._worker = worker
         self._kill_caller = kill_caller
@@ -92,6 +97,8 @@ class Toolbox:
 
     async def _do(self, chat: Chat, call: ToolCall, tool: Tool, progressed: Callable[[Progressed], None]) -> ToolResult:
         draw = self._draw
+        if tool.effect is Effect.TRACKED:
+            return await self._agent.carry_out(call.call_id, lambda: self._begin(chat, call, tool), progressed)
         await trio.sleep(draw.expovariate(1 / 0.1))
         self._watch.takes_effect(chat.id, call.call_id, tool, self._worker())
         if tool.name == "kill" and not self.calm:
@@ -107,6 +114,13 @@ class Toolbox:
             return ToolResult((TextPart(f"{text} failed"),), is_error=True)
         self._watch.gives(call.call_id, text)
         return ToolResult((TextPart(text + (LONG_RESULT if draw.random() < 0.05 else "")),))
+
+    def _begin(self, chat: Chat, call: ToolCall, tool: Tool) -> str:
+        """A call takes effect at its agent."""
+        self._watch.takes_effect(chat.id, call.call_id, tool, self._worker())
+        text = f"<{call.call_id} gave {self._watch.effects[call.call_id]}>"
+        self._watch.gives(call.call_id, text)
+        return text
 
     @property
     def offered(self) -> list[Tool]:

@@ -69,7 +69,6 @@ test.each([
   ["is no JSON", "{", { title: "chatcluster", body: "There is something new.", path: "/" }],
   ["leads elsewhere", said("https://evil.example/"), { title: "A title", path: "/" }],
   ["leads to a page of another kind", said("/oauth/callback?x=1"), { path: "/" }],
-  ["has a script for a path", said("javascript:alert(1)"), { path: "/" }],
 ])("what %s opens the start, at most", async (_, data, wanted) => {
   // Nobody looks at the start, of which nothing would be shown then.
   const { page, send } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`);

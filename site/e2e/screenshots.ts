@@ -125,7 +125,7 @@ test("a workspace in which a command runs, where there is one", async ({ skip })
   await card.getByText("2 files").waitFor();
   await card.getByRole("button", { expanded: false }).click();
   await card.getByRole("region", { name: "Changes" }).getByText("claims.py", { exact: true }).click();
-  await log(page).getByText("test_one_owner").waitFor();
+  await log(page).getByRole("group", { name: "Output so far" }).getByText("test_one_owner").waitFor();
   await shoot(page, "workspace");
   await call("POST", `/chats/${id}/interrupt`);
 });

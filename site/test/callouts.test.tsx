@@ -41,6 +41,23 @@ describe("an answer of which nothing comes", () => {
   });
 });
 
+describe("a model that is waited for", () => {
+  const call = { type: "tool_call", id: "c", name: "t", arguments: "{}" } as const;
+  const result = { type: "tool_result", call_id: "c", content: "" } as const;
+  const behind = (...all: { role: string; parts: readonly object[] }[]) =>
+    answering("", { preview: [], messages: all.map((one, id) => ({ id, ...one })) as unknown as ChatView["messages"] });
+  const asked = { role: "assistant", parts: [call] };
+
+  test("thinks, unless the calls that it asked for are run: their cards say so", () => {
+    const { rerender } = render(show(behind({ role: "user", parts: [] })));
+    expect(screen.queryByText("Thinking …")).toBeTruthy();
+    rerender(show(behind(asked)));
+    expect(screen.queryByText("Thinking …")).toBeNull();
+    rerender(show(behind(asked, { role: "tool", parts: [result] })));
+    expect(screen.queryByText("Thinking …")).toBeTruthy();
+  });
+});
+
 const takenOver = {
   type: "status",
   status: "running",

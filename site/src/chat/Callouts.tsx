@@ -97,5 +97,15 @@ function waitingWords(view: ChatView): string {
     return "Waiting for a replica …";
   }
   const isSilent = textOf(view.preview) === "" && view.preview.length === 0;
-  return view.status === "running" && isSilent ? "Thinking …" : "";
+  return view.status === "running" && isSilent && !runsCalls(view) ? "Thinking …" : "";
+}
+
+/** Whether calls are run: their cards say so. */
+function runsCalls({ messages }: ChatView): boolean {
+  const asked = messages.findLast(({ role }) => role !== "tool");
+  const calls = asked?.parts.filter((part) => part.type === "tool_call") ?? [];
+  if (!calls.length) return false;
+  const after = messages.slice(messages.lastIndexOf(asked as Message)).flatMap(({ parts }) => parts);
+  const answered = new Set(after.flatMap((part) => (part.type === "tool_result" ? [part.call_id] : [])));
+  return calls.some(({ id }) => !answered.has(id));
 }

@@ -10,7 +10,16 @@ import trio
 
 from chatcluster import attempt, deadlines, tool_plan, tool_step, turn_calls, turn_ends
 from chatcluster.attempt import Said
-from chatcluster.chat import Approve, CallState, OpenCall, SubmitToolResults, call_answers, calls, decisions
+from chatcluster.chat import (
+    Approve,
+    CallState,
+    OpenCall,
+    SubmitToolResults,
+    call_answers,
+    calls,
+    decisions,
+    owned_calls,
+)
 from chatcluster.chat.draft import Draft
 from chatcluster.parts import NewMessage, Role, ToolCallPart, joined
 from chatcluster.ports import Approval, Effect
@@ -144,7 +153,7 @@ def once_given_back() -> list[Patch]:
     def give_back(call: OpenCall, epoch: int) -> OpenCall:
         return calls.given_back(msgspec.structs.replace(call, effect=str(Effect.READ)), epoch)
 
-    return [(decisions, "given_back", give_back)]
+    return [(owned_calls, "given_back", give_back)]
 
 
 def crowded() -> list[Patch]:

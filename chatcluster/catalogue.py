@@ -42,6 +42,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "answer.attached_again": "the connection to an answer in the background broke, and a new one goes on with it",
         "answer.not_cancelled": "a provider could not be told that an answer in the background is not wanted any more",
         "burial.failed": "a dead replica could not be buried; the next look tries again",
+        "call.question_unread": "whether a question in mid-call was answered could not be read; it is looked at again",
         "chat.action_expired": "calls that waited for somebody were answered, as their time was over",
         "chat.actions_unreadable": "what a chat waits for is not understood by this version",
         "chat.attempt_failed": "the model's server failed an attempt",

@@ -19,6 +19,7 @@ from chatcluster.workspaces.agent.program import SOCKET_NAME
 from chatcluster.workspaces.agent_client import AgentClient, over_unix
 
 START_SECONDS = 20.0
+STOP_SECONDS_MAX = 10.0
 LOOK_SECONDS = 0.01
 
 _numbers = itertools.count(1)
@@ -79,6 +80,8 @@ async def running_agent(top: Path, *arguments: str) -> AsyncIterator[AgentProces
     try:
         yield agent
     finally:
+        with trio.move_on_after(STOP_SECONDS_MAX, shield=True), suppress(WorkspaceUnreachable):
+            await agent.client.stop()  # without a sandbox around it, what it began would outlive it
         agent.kill()
 
 

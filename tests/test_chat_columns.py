@@ -28,7 +28,7 @@ def places(column: str) -> Iterator[str]:
             yield "the machine" if name in MACHINE else MIGRATIONS if name.startswith(MIGRATIONS) else name
 
 
-WHO_ACTS_ON_IT = {"turn.py", "runner.py", "compaction.py", "chat/summaries.py"}
+WHO_ACTS_ON_IT = {"turn.py", "runner.py", "turn_calls.py", "compaction.py", "chat/summaries.py"}
 
 
 def test_a_column_that_the_machine_alone_knows_stands_in_four_places() -> None:

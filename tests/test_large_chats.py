@@ -21,6 +21,8 @@ INSERT_MESSAGES = """
     SELECT id, history_version, 'user', json_build_array(json_build_object('type', 'text', 'text', repeat($1, $2)))
     FROM chats, generate_series(1, $3)
 """
+LONG_ENOUGH = "hello " * 2_000
+"""No short history, which a replica keeps whole while it has readers: what is inserted here is told by no version."""
 SHAPES = {
     "100 MB in large messages": ("lorem ipsum ", 43_000, 200),
     "20 000 small messages": ("lorem ipsum ", 10, 20_000),
@@ -52,7 +54,7 @@ async def test_p10_a_huge_chat_with_20_readers_neither_stalls_its_replica_nor_fi
     words, times, count = SHAPES[shape]
     (replica,) = cluster.replicas
     async with cluster.client(replica) as client:
-        chat_id = (await client.create("hello"))["id"]
+        chat_id = (await client.create(LONG_ENOUGH))["id"]
         await _until_at_rest(replica, cluster.token, chat_id)
         await run_sql(database_url, INSERT_MESSAGES, words, times, count)
 

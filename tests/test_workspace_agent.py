@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from agent_process import AgentProcess, a_sleep, ended, execute, ran, request, running_agent, runs
+from agent_process import LOOK_SECONDS, AgentProcess, a_sleep, ended, execute, ran, request, running_agent, runs
 from msgspec.structs import replace
 
 from chatcluster.workspace_errors import CallConflict, StaleEpoch, UnknownCall, WorkspaceRefused, WorkspaceUnreachable
@@ -254,6 +254,8 @@ async def test_a_cancel_of_foreground_calls_leaves_what_went_to_the_background(c
     for call_id, values in commands.items():
         await client.put(call_id, execute(f"echo begun; {a_sleep()}", **values))
         await begun(client, call_id)
+    while not (await client.call("slow")).background:  # noqa: ASYNC110 - the agent tells it when it is asked
+        await trio.sleep(LOOK_SECONDS)
     answers = {call_id: await client.cancel(call_id, 1, foreground_only=True) for call_id in commands}
     assert {call_id: answer.background for call_id, answer in answers.items()} == {
         "asked": True,

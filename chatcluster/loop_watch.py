@@ -9,10 +9,8 @@ A step above ``STEP_SECONDS_MAX`` is reported as ``loop.slow_step``, with the na
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -25,13 +23,6 @@ GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
 """A look at what survived so many others is a pause as well, so there must not be too much of that either."""
 GC_SURVIVORS_LOOKS = 800
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-"""Options of glibc's ``mallopt(3)``."""
-LARGE_BLOCK_BYTES = 320 << 10
-"""Above what a socket is read with at a time, which comes and goes too often to be mapped each time."""
-TRIM_BYTES = 1 << 20
-ARENAS_MAX = 2
-"""The loop's thread and that of the database's."""
 
 
 class LoopWatch(trio.abc.Instrument):
@@ -77,17 +68,3 @@ def spare_pauses() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
-
-
-def return_large_blocks() -> None:
-    """What was large once, a page of messages or a request to a model, goes back to the system when it is not used any
-    more. By itself glibc raises its idea of large with every such block, so these come to lie among small ones that
-    live on, and the process keeps their room for good. Nothing happens with another C library."""
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in (
-            (M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES),
-            (M_TRIM_THRESHOLD, TRIM_BYTES),
-            (M_ARENA_MAX, ARENAS_MAX),
-        ):
-            mallopt(option, value)

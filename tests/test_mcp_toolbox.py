@@ -429,6 +429,7 @@ async def test_a_server_that_dies_in_the_middle_of_a_call_is_an_error_result_at_
             await turn.names()
             with trio.fail_after(10):
                 result = await turn.call("files__die")
+                await trio.to_thread.run_sync(mortal.process.wait)  # until then connections to it may be taken
                 again = await turn.call("files__count")
     assert result.is_error
     assert "unknown" in text_of(result)

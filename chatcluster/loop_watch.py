@@ -9,8 +9,10 @@ A step above ``STEP_SECONDS_MAX`` is reported as ``loop.slow_step``, with the na
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -23,6 +25,10 @@ GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
 """A look at what survived so many others is a pause as well, so there must not be too much of that either."""
 GC_SURVIVORS_LOOKS = 800
+M_ARENA_MAX = -8
+"""An option of glibc's ``mallopt(3)``."""
+ARENAS_MAX = 1
+"""Threads share the room of what is free: they take turns with the interpreter anyway."""
 
 
 class LoopWatch(trio.abc.Instrument):
@@ -68,3 +74,9 @@ def spare_pauses() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
+
+
+def share_free_memory() -> None:
+    """By itself glibc has each thread keep what it has freed for itself. Nothing happens with another C library."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS_MAX)

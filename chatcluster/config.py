@@ -236,7 +236,9 @@ class Settings:
         12_000, "Open HTTP connections of this replica, as far as it may open so many files", minimum=16
     )
     silent_connections_max: int = setting(
-        500, "HTTP connections that have not sent the head of a request; over it the oldest is dropped", minimum=1
+        500,
+        "HTTP connections that have not sent the head of a request; over it the oldest is dropped, if it had a second",
+        minimum=1,
     )
     silent_connections_per_address: int = setting(200, "The same, of one address", minimum=1)
     head_seconds: float = setting(10.0, "Time for the head of a request to arrive", minimum=0.1, maximum=600)

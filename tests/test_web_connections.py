@@ -24,6 +24,18 @@ class Peer:
         self.dropped = True
 
 
+class Clock:
+    """Each look at it is so many seconds after the one before."""
+
+    def __init__(self, step_seconds: float = Limits.grace_seconds) -> None:
+        self._step_seconds = step_seconds
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += self._step_seconds
+        return self._now
+
+
 def admitted(connections: Connections, count: int, address: str = "10.0.0.1") -> list[Peer]:
     peers = [Peer(address) for _ in range(count)]
     assert all(connections.admit(peer, public=True) for peer in peers)
@@ -36,19 +48,31 @@ def dropped(peers: list[Peer]) -> list[bool]:
 
 class TestPlaces:
     def test_the_silent_one_that_came_first_makes_room_for_the_next_of_its_address(self) -> None:
-        connections = Connections(Limits(silent_per_address=2))
+        connections = Connections(Limits(silent_per_address=2), Clock())
         others = admitted(connections, 2, "10.0.0.2")
         here = admitted(connections, 4)
         assert dropped(here) == [True, True, False, False]
         assert not any(dropped(others))
 
     def test_over_the_limit_of_all_addresses_the_oldest_of_all_goes(self) -> None:
-        connections = Connections(Limits(silent=2))
+        connections = Connections(Limits(silent=2), Clock())
         peers = [admitted(connections, 1, f"10.0.0.{number}")[0] for number in range(3)]
         assert dropped(peers) == [True, False, False]
 
+    def test_p4_readers_that_come_at_once_from_one_address_are_all_taken_and_who_stays_silent_goes_later(self) -> None:
+        """As when their replica has died, and they come through a load balancer."""
+        connections = Connections(Limits(silent=2, silent_per_address=2), Clock(Limits.grace_seconds / 100))
+        crowd = admitted(connections, 50)
+        assert not any(dropped(crowd))
+        for peer in crowd[:45]:
+            connections.busy(peer)
+        later = admitted(connections, 100)
+        assert dropped(crowd) == [False] * 45 + [True] * 5
+        assert dropped(later)[-2:] == [False, False]
+        assert len(connections) < 45 + 5 + 100 + 2
+
     def test_one_that_has_asked_for_something_is_not_dropped_for_silent_ones(self) -> None:
-        connections = Connections(Limits(silent=1, silent_per_address=1))
+        connections = Connections(Limits(silent=1, silent_per_address=1), Clock())
         (busy,) = admitted(connections, 1)
         connections.busy(busy)
         (idle,) = admitted(connections, 1)
@@ -60,7 +84,7 @@ class TestPlaces:
         assert len(connections) == 3
 
     def test_where_there_is_no_place_the_longest_idle_goes_and_where_all_are_busy_the_new_one(self) -> None:
-        connections = Connections(Limits(total=3))
+        connections = Connections(Limits(total=3), Clock())
         peers = admitted(connections, 3)
         for peer in peers:
             connections.busy(peer)
@@ -74,7 +98,7 @@ class TestPlaces:
         assert len(connections) == 3 + RESERVED, "silent ones on the replica's own port made room for one another"
 
     def test_nothing_is_remembered_of_those_that_are_gone(self) -> None:
-        connections = Connections(Limits())
+        connections = Connections(Limits(), Clock())
         for peer in admitted(connections, 5):
             connections.busy(peer)
             connections.idle(peer)
@@ -140,7 +164,7 @@ async def is_closed(stream: trio.SocketStream) -> bool:
 class TestServer:
     async def test_many_that_say_nothing_keep_nobody_else_out(self) -> None:
         world = World()
-        world.limits = Limits(silent=20, silent_per_address=10)
+        world.limits = Limits(silent=20, silent_per_address=10, grace_seconds=0.0)
         async with serving(world), AsyncExitStack() as stack, watching(world):
             silent = [await stack.enter_async_context(await connect(world.url)) for _ in range(100)]
             for stream in silent[1::2]:

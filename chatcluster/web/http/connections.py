@@ -3,8 +3,9 @@
 A connection is *silent* until the head of its first request is complete, *idle* between two requests, and *busy* while
 one is served; event streams are busy. Bounds, and what happens at each:
 
-* ``silent_per_address`` and ``silent``: the silent connection that came first is dropped, of that address or of all.
-  An honest client says what it wants within a round trip, so it is through before its turn to be dropped comes.
+* ``silent_per_address`` and ``silent``: the silent connection that came first is dropped, of that address or of all,
+  but none that has been there for less than ``grace_seconds``. When a replica has died all of its readers come at
+  once, behind a load balancer from one address, and are connected before the first of them can be listened to.
 * ``total``: the silent connection that came first is dropped, or else the one that is idle longest. Where all are
   busy, the new one is closed at once. The replica's own port has ``RESERVED`` more, so that probes are answered.
 
@@ -15,6 +16,7 @@ How long a connection may stay silent is the server's to bound, by ``head_second
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
@@ -32,6 +34,8 @@ class Limits:
     total: int = 12_000
     silent: int = 500
     silent_per_address: int = 200
+    grace_seconds: float = 1.0
+    """An honest client says what it wants within a round trip."""
     head_seconds: float = 10.0
 
 
@@ -44,10 +48,12 @@ class Connection(Protocol):
 
 
 class Connections:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, clock: Callable[[], float] = trio.current_time) -> None:
         self._limits = limits
+        self._clock = clock
         self._all: dict[Connection, None] = {}
-        self._silent: dict[Connection, None] = {}
+        self._silent: dict[Connection, float] = {}
+        """Since when, in this order."""
         self._silent_at: defaultdict[str, dict[Connection, None]] = defaultdict(dict)
         self._idle: dict[Connection, None] = {}
 
@@ -59,14 +65,18 @@ class Connections:
         if len(self._all) >= self._limits.total + (0 if public else RESERVED) and not self._make_room():
             telemetry.event("http.connection_dropped", state="new")
             return False
-        here = self._silent_at[connection.address]
-        if len(here) >= self._limits.silent_per_address:
-            self._drop(next(iter(here)), "silent")
-        elif len(self._silent) >= self._limits.silent:
-            self._drop(next(iter(self._silent)), "silent")
-        self._all[connection] = self._silent[connection] = None
+        now = self._clock()
+        self._drop_silent(self._silent_at[connection.address], self._limits.silent_per_address, now)
+        self._drop_silent(self._silent, self._limits.silent, now)
+        self._all[connection] = None
+        self._silent[connection] = now
         self._silent_at[connection.address][connection] = None
         return True
+
+    def _drop_silent(self, silent: Mapping[Connection, object], limit: int, now: float) -> None:
+        """So many that there is a place for one more, as far as they had their time."""
+        while len(silent) >= limit and now - self._silent[oldest := next(iter(silent))] >= self._limits.grace_seconds:
+            self._drop(oldest, "silent")
 
     def busy(self, connection: Connection) -> None:
         """A request is being served on it."""

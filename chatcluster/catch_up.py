@@ -25,7 +25,7 @@ FIRST_MESSAGES = 20
 """On the first page, so that a reader of a long chat waits no longer for it than one of a short chat."""
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
-PAGES_MAX = 3
+PAGES_MAX = 2
 """Pages that are read and encoded at a time: each may be a message of megabytes, several times over."""
 SHARED_EVENTS_MAX = 2
 LARGE_BYTES = 256 << 10

@@ -18,7 +18,8 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-from chaos.proxy import COMMANDS, DEPLOY, accepts, find_program, free_port
+from chaos.proxy import COMMANDS, DEPLOY, accepts, find_program
+from local_ports import free_port
 from web_world import World, serving
 
 from chatcluster.config import Settings

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from cluster_process import ClusterProcess, clean_environment, cluster_process, wait_until
+from local_ports import free_port
 
 pytestmark = pytest.mark.cluster
 
@@ -34,12 +35,6 @@ def example(cluster: ClusterProcess, name: str, *arguments: str, cwd: Path | Non
 
 def chatcluster(cluster: ClusterProcess, *arguments: str) -> str:
     return run("-m", "chatcluster", *arguments, "--url", cluster.local.url, "--token", cluster.token)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def is_listening(port: int) -> bool:

@@ -72,9 +72,11 @@ test("a chat of 1,000 messages opens at once, scrolls to its beginning, and cost
   await log(page).getByText("Message 998").waitFor();
   const openMs = Date.now() - began;
   const articles = page.locator("[data-message]");
-  while (await page.getByRole("button", { name: "Earlier messages" }).count()) {
+  const earlier = page.getByRole("button", { name: "Earlier messages" });
+  await earlier.waitFor(); // it comes with the rest of a page, after what one sees first
+  while (await earlier.count()) {
     const before = await articles.count();
-    await page.getByRole("button", { name: "Earlier messages" }).evaluate((button) => (button as HTMLElement).click());
+    await earlier.evaluate((button) => (button as HTMLElement).click());
     await until("earlier messages came", async () => (await articles.count()) > before);
   }
   expect(await articles.count()).toBe(MESSAGES);

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import trio
+from local_ports import free_port, is_listened_to
 
 from chaos.servers import given
 from chatcluster.local.embedded import child
 
 START_SECONDS_MAX = 30.0
 STOP_SECONDS = 2.0
-LOOK_SECONDS = 0.05
 FALLBACKS = ("OPENAI_BASE_URL",)
 """Other names of the setting."""
 
@@ -43,7 +42,8 @@ async def open_model(data_dir: Path, up_arguments: Sequence[str]) -> AsyncIterat
     command = [sys.executable, "-m", "chatcluster", "simulate-llm", "--port", str(port), "--ledger", str(ledger)]
     process = child.spawn(command, log=log, death_signal=signal.SIGTERM, environment=dict(os.environ))
     try:
-        await _until_listening(port, log)
+        if not await is_listened_to(port, seconds_max=START_SECONDS_MAX):
+            raise RuntimeError(f"the simulated model does not start: {child.last_line(log, 'Error:')}")
         url = f"http://127.0.0.1:{port}/v1"
         wanted = {"llm-base-url": url, "llm-api-key": "simulated", "llm-model": "simulated"}
         own = ((f"--{flag}", text) for flag, text in wanted.items() if not given(flag.replace("-", "_"), up_arguments))
@@ -51,22 +51,3 @@ async def open_model(data_dir: Path, up_arguments: Sequence[str]) -> AsyncIterat
     finally:
         with trio.CancelScope(shield=True):  # bounded by the escalation to SIGKILL
             await trio.to_thread.run_sync(child.stop, process, (signal.SIGTERM, STOP_SECONDS))
-
-
-async def _until_listening(port: int, log: Path) -> None:
-    with trio.move_on_after(START_SECONDS_MAX):
-        while True:
-            try:
-                stream = await trio.open_tcp_stream("127.0.0.1", port)
-            except OSError:
-                await trio.sleep(LOOK_SECONDS)
-            else:
-                await stream.aclose()
-                return
-    raise RuntimeError(f"the simulated model does not start: {child.last_line(log, 'Error:')}")
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
+from local_ports import free_port
 
 from chaos.api import Api
 from chaos.cluster import Cluster
@@ -105,12 +105,6 @@ async def accepts(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
                 await stream.aclose()
                 return
     raise RuntimeError(f"the proxy does not start: {child.last_line(log, 'emerg', 'ALERT')}")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 # --- the program ----------------------------------------------------------------------------------

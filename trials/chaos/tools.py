@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import trio
 from checker import Fault, Kind, Violation
+from local_ports import free_port, is_listened_to
 
 from chaos.api import Api, Json
 from chaos.families import Families
-from chaos.model import free_port
 from chaos.summary import spread
 from chatcluster.agents import NAMES as AGENT_TOOLS
 
@@ -38,7 +38,6 @@ CALLING = 0.7
 """How often a message has the model call tools."""
 START_SECONDS_MAX = 30.0
 RESTART_SECONDS = 0.2
-LOOK_SECONDS = 0.1
 RUN_AGAIN = "it was run again"
 NOT_ASKED = ("Nobody approved", "The user denied")
 TAKEN = 200
@@ -72,10 +71,10 @@ class Tools:
         async with trio.open_nursery() as nursery:
             for kind in KINDS:
                 nursery.start_soon(self._keep_running, kind)
-            with trio.fail_after(START_SECONDS_MAX):
-                for kind in KINDS:
-                    await self._until_listening(kind)
-                    await self._add(kind, api)
+            for kind in KINDS:
+                if not await is_listened_to(self._ports[kind], seconds_max=START_SECONDS_MAX):
+                    raise RuntimeError(f"the server {kind} does not start")
+                await self._add(kind, api)
             yield
             nursery.cancel_scope.cancel()
 
@@ -85,16 +84,6 @@ class Tools:
             command = [sys.executable, "-m", "tool_server", kind, port, log]
             await trio.run_process(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             await trio.sleep(RESTART_SECONDS)
-
-    async def _until_listening(self, kind: str) -> None:
-        while True:
-            try:
-                stream = await trio.open_tcp_stream("127.0.0.1", self._ports[kind])
-            except OSError:
-                await trio.sleep(LOOK_SECONDS)
-            else:
-                await stream.aclose()
-                return
 
     async def _add(self, kind: str, api: Api) -> None:
         body: Json = {"slug": kind, "url": f"http://127.0.0.1:{self._ports[kind]}/mcp", "trusted": True}

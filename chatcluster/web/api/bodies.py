@@ -152,6 +152,8 @@ B = TypeVar("B")
 def decode(body: bytes, kind: type[B]) -> B:
     """The body as a ``kind``; raises ``InvalidRequest`` that says what is wrong, and where."""
     try:
+        if not kind.__struct_config__.forbid_unknown_fields:
+            body.decode()  # msgspec passes over what is in unknown fields, whatever bytes they are
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None

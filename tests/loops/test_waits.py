@@ -5,7 +5,7 @@ and Redis, is answered once, and is over after its time.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -19,7 +19,7 @@ from loops.test_call_questions import ADA, NAME
 from loops.test_families import KillAt
 
 SECONDS = 60.0
-SETTINGS = {f"{what}_seconds": SECONDS for what in ("approval", "client_tool", "sign_in", "answer")}
+SETTINGS: dict[str, Any] = {f"{what}_seconds": SECONDS for what in ("approval", "client_tool", "sign_in", "answer")}
 CALL = "c1"
 
 

@@ -20,6 +20,7 @@ class Level(Enum):
 
 EVENTS: dict[Level, dict[str, str]] = {
     Level.DEBUG: {
+        "chat.asked": "a request that belongs to a trace has a message answered: its span is named to the turn's trace",
         "chat.attempt": "an attempt at a model response ended, and how",
         "chat.claimed": "this replica took a chat",
         "chat.compaction": "a summary was written in the place of a history, or not, and how long that took",

@@ -33,7 +33,7 @@ from math import inf
 import msgspec
 import trio
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.arguments import BadArguments, decoded
 from chatcluster.call_progress import CallProgress
 from chatcluster.call_questions import CallQuestions
@@ -232,8 +232,15 @@ class ToolStep:
     async def _run_one(self, call: Runnable) -> None:
         began_at, result = trio.current_time(), None
         chat, asked = self._held.chat, self._held.history.asked
+        fields: dict[str, object] = {
+            "chat_id": str(chat.id),
+            "message_id": asked and asked.id,
+            "epoch": chat.epoch,
+            "tool": call.tool.name,
+            "call_id": call.call_id,
+        }
         try:
-            with call.scope:
+            with call.scope, trace_context.working("tool.called", fields):
                 result = await self._bounded(call)
         except SignInRequired:
             self._not_let_in.append(call.call_id)
@@ -242,11 +249,7 @@ class ToolStep:
         finally:
             telemetry.event(
                 "tool.called",
-                chat_id=str(chat.id),
-                message_id=asked and asked.id,
-                epoch=chat.epoch,
-                tool=call.tool.name,
-                call_id=call.call_id,
+                **fields,
                 outcome=self._outcome(call, result),
                 seconds=trio.current_time() - began_at,
             )

@@ -35,6 +35,7 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
+from chatcluster import trace_context
 from chatcluster.errors import ProviderError
 from chatcluster.http_client import content_of, http_client
 from chatcluster.llm.answers import KEEP_ALIVE
@@ -177,6 +178,7 @@ class HttpModel:
             "accept-encoding": "identity",
             "content-type": "application/json",
             "user-agent": "chatcluster",
+            **trace_context.headers(),
         }
         for _ in range(REPEATS_MAX):
             content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew

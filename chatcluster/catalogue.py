@@ -73,6 +73,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "history.unreadable": "the model that was asked last could not be read from a history",
         "http.reader_stalled": "a reader took too little, and was cut off",
         "lease.renewal_failed": "a heartbeat failed; tried again until the lease ends",
+        "limits.not_added_up": "what users spent could not be added up; it is tried again, and limits hold meanwhile",
         "limits.unknown": "what a user may spend could not be looked up, so the user may",
         "log.not_kept": "an old log could not be kept",
         "log.not_rotated": "a log has grown too large, and could not be rotated",

@@ -129,7 +129,7 @@ async def test_where_there_are_limits_what_is_spent_is_added_up_now_and_then(
     monkeypatch.setattr(world.limit_rows, "add_up", add_up)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.spending.run, world.pubsub)
-        await trio.sleep(3 * ADD_UP_SECONDS)
+        await trio.sleep(2.5 * ADD_UP_SECONDS)
         assert not tries, "without a limit"
         await world.limit_rows.put(Limit(Subject.DEFAULT, "", Period.DAY, 5), Account(UUID(int=1), "root", admin=True))
         await trio.sleep(ADD_UP_SECONDS)

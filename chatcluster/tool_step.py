@@ -33,7 +33,7 @@ from math import inf
 import msgspec
 import trio
 
-from chatcluster import telemetry, trace_context
+from chatcluster import telemetry
 from chatcluster.arguments import BadArguments, decoded
 from chatcluster.call_progress import CallProgress
 from chatcluster.call_questions import CallQuestions
@@ -231,16 +231,8 @@ class ToolStep:
 
     async def _run_one(self, call: Runnable) -> None:
         began_at, result = trio.current_time(), None
-        chat, asked = self._held.chat, self._held.history.asked
-        fields: dict[str, object] = {
-            "chat_id": str(chat.id),
-            "message_id": asked and asked.id,
-            "epoch": chat.epoch,
-            "tool": call.tool.name,
-            "call_id": call.call_id,
-        }
         try:
-            with call.scope, trace_context.working("tool.called", fields):
+            with call.scope:
                 result = await self._bounded(call)
         except SignInRequired:
             self._not_let_in.append(call.call_id)
@@ -249,7 +241,7 @@ class ToolStep:
         finally:
             telemetry.event(
                 "tool.called",
-                **fields,
+                **self._told_of(call),
                 outcome=self._outcome(call, result),
                 seconds=trio.current_time() - began_at,
             )
@@ -260,6 +252,12 @@ class ToolStep:
             self._progress.ended(call.call_id, has_result=call.call_id in self.results)
             call.ended.set()
             self._stirred.set()
+
+    def _told_of(self, call: Runnable) -> dict[str, object]:
+        """What tells the call from others, in what is told of it."""
+        chat, asked = self._held.chat, self._held.history.asked
+        named: dict[str, object] = {"chat_id": str(chat.id), "message_id": asked and asked.id, "epoch": chat.epoch}
+        return named | {"tool": call.tool.name, "call_id": call.call_id}
 
     def _outcome(self, call: Runnable, result: Taken | None) -> str:
         if result is None:
@@ -291,7 +289,7 @@ class ToolStep:
     async def _attempt(self, call: Runnable, progressed: Tell) -> Taken:
         try:
             asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments), call.answers, call.resume)
-            result = await self._tools.open.run(asked, progressed)
+            result = await self._tools.run(asked, progressed, self._told_of(call))
         except BadArguments as error:
             return Taken(refused(call.call_id, str(error)))
         except (SignInRequired, InputRequired):

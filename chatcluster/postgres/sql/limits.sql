@@ -48,6 +48,15 @@ counting as (
 timed as (
     select *, date_trunc(period, statement_timestamp() at time zone 'UTC') as begins from counting
     where cost_micros is not null or tokens is not null
+),
+recent as materialized (
+    -- What is not added up yet. Compared as rows: so the user's index is read from that moment on, and no index by time
+    -- alone, which has everybody's.
+    select at, usage_events.cost_micros as spent_micros,
+        coalesce(input_tokens, 0) + coalesce(output_tokens, 0) as spent_tokens
+    from usage_events
+    where (owner_id, at) > ($1, (select until from usage_added_up)) and (owner_id, at) <= ($1, 'infinity')
+        and exists (select from timed)
 )
 select period, cost_micros, tokens, (begins + ('1 ' || period)::interval) at time zone 'UTC' as resets_at,
     spent_micros, spent_tokens
@@ -57,9 +66,7 @@ from timed cross join lateral (
         select usage_hours.cost_micros as spent_micros, usage_hours.tokens as spent_tokens
         from usage_hours where owner_id = $1 and hour >= begins at time zone 'UTC'
         union all
-        select usage_events.cost_micros, coalesce(input_tokens, 0) + coalesce(output_tokens, 0)
-        from usage_events
-        where owner_id = $1 and at >= begins at time zone 'UTC' and at > (select until from usage_added_up)
+        select recent.spent_micros, recent.spent_tokens from recent where at >= begins at time zone 'UTC'
     ) as parts
 ) as spent
 order by period

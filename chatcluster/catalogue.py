@@ -20,6 +20,7 @@ class Level(Enum):
 
 EVENTS: dict[Level, dict[str, str]] = {
     Level.DEBUG: {
+        "chat.asked": "a request that belongs to a trace has a message answered: its span is named to the turn's trace",
         "chat.attempt": "an attempt at a model response ended, and how",
         "chat.claimed": "this replica took a chat",
         "chat.compaction": "a summary was written in the place of a history, or not, and how long that took",
@@ -72,6 +73,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "history.unreadable": "the model that was asked last could not be read from a history",
         "http.reader_stalled": "a reader took too little, and was cut off",
         "lease.renewal_failed": "a heartbeat failed; tried again until the lease ends",
+        "limits.not_added_up": "what users spent could not be added up; it is tried again, and limits hold meanwhile",
         "limits.unknown": "what a user may spend could not be looked up, so the user may",
         "log.not_kept": "an old log could not be kept",
         "log.not_rotated": "a log has grown too large, and could not be rotated",

@@ -186,7 +186,9 @@ class Run:
         servers = self._cluster.servers
         if self._money is not None and servers is not None and servers.postgres is not None:
             self._say("holding what was booked against what the model counted")
-            await self._money.judge(servers.database_url)
+            offset = self._clock_offset
+            lost = [(loss.since + offset, loss.until + offset) for loss in self._checker.losses]
+            await self._money.judge(servers.database_url, lost)
 
     def _summary(self) -> dict[str, Any]:
         injector = self._injector

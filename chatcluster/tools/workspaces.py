@@ -1,9 +1,9 @@
 """The toolbox of workspaces: files, commands and processes on a machine of the chat's own (start here).
 
 ``workspace_list.py`` has the tools, ``workspace_life``, ``workspace_files``, ``workspace_commands`` and
-``workspace_screen`` run them, over
-``workspace_link``, the way to the agent, and ``workspace_calls``, the calls in its ledger. What the model is told of
-the place is in ``workspace_context``.
+``workspace_screen`` run them, over ``workspace_link``, the way to the agent, and ``workspace_calls``, the calls in
+its ledger. ``workspace_servers`` has the tools that the workspace brings itself. What the model is told of the place
+is in ``workspace_context``.
 
 The tools are offered where there is a template to make a workspace of; to agents all but those that make, start and
 stop it, as they work in that of the chat at the top of their family. Whether there is a template is looked up once in
@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID
 
 import trio
+from msgspec.structs import replace
 
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import NoticePart, TextPart
@@ -31,8 +33,9 @@ from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_files import FileTools
 from chatcluster.tools.workspace_life import LifeTools
 from chatcluster.tools.workspace_link import Directory, Link, Refused, Touched, nobody_looks
-from chatcluster.tools.workspace_list import CHANGES_FILES, ON_SCREEN, PROVISIONING, WORKING
+from chatcluster.tools.workspace_list import BEGINS, CHANGES_FILES, ON_SCREEN, PROVISIONING, WORKING
 from chatcluster.tools.workspace_screen import ScreenTools, has_screen
+from chatcluster.tools.workspace_servers import ServerTools, SilentAgents
 
 TEMPLATES_SECONDS = 2.0
 
@@ -55,6 +58,7 @@ class WorkspaceTools:
         self._per_user_max = per_user_max
         self._touched = touched
         self._surroundings = Surroundings()
+        self._silent = SilentAgents()
         self._templates: tuple[Template, ...] = ()
         self._looked_at = -math.inf
         self._looking = trio.Lock()
@@ -76,7 +80,7 @@ class WorkspaceTools:
         calls = WorkspaceCalls(link, self._store)
         life = LifeTools(link, self._surroundings, self._per_user_max)
         runs = _runs(life, FileTools(link, calls), CommandTools(link, calls), ScreenTools(calls))
-        yield _WorkspaceTools(self, link, runs)
+        yield _WorkspaceTools(self, link, runs, ServerTools(link, calls, self._silent))
 
     async def templates(self) -> tuple[Template, ...]:
         """What workspaces can be made of."""
@@ -89,6 +93,16 @@ class WorkspaceTools:
                 self._templates = tuple(template for template in templates if not template.settings.deprecated)
                 self._looked_at = trio.current_time()
         return self._templates
+
+    async def templates_for(self, owner_id: UUID) -> tuple[Template, ...]:
+        """Of these, those that are offered to this user: looked up only where there is one that is not everybody's."""
+        templates = await self.templates()
+        if not any(template.settings.users for template in templates):
+            return templates
+        try:
+            return await self._rows.templates(owner_id)
+        except StoreUnavailable:
+            return tuple(template for template in templates if not template.settings.users)
 
     async def told(self, link: Link) -> str:
         return await self._surroundings.told(link)
@@ -119,30 +133,49 @@ def _runs(life: LifeTools, files: FileTools, commands: CommandTools, screen: Scr
 
 
 class _WorkspaceTools:
-    notices: Sequence[NoticePart] = ()
-    instructions: Sequence[tuple[str, str]] = ()
-
-    def __init__(self, toolbox: WorkspaceTools, link: Link, runs: dict[str, Run]) -> None:
+    def __init__(self, toolbox: WorkspaceTools, link: Link, runs: dict[str, Run], servers: ServerTools) -> None:
         self.surroundings: Sequence[str] = ()
         self._toolbox = toolbox
         self._link = link
         self._runs = runs
+        self._servers = servers
+
+    @property
+    def notices(self) -> Sequence[NoticePart]:
+        return self._servers.notices
+
+    @property
+    def instructions(self) -> Sequence[tuple[str, str]]:
+        return self._servers.instructions
 
     async def tools(self) -> Sequence[Tool]:
-        templates = await self._toolbox.templates()
+        templates = await self._toolbox.templates_for(self._link.chat.owner_id)
         if not templates:
             return ()
+        with suppress(Refused):  # then nothing is known of one
+            await self._link.look_up()
         self.surroundings = (await self._toolbox.told(self._link),)
+        servers = await self._servers.list()
         screen = ON_SCREEN if has_screen(self._link.row, templates) else ()
-        return (*WORKING, *screen) if self._link.chat.depth else (*PROVISIONING, *WORKING, *screen)
+        provisioning = () if self._link.chat.depth else PROVISIONING
+        return (*provisioning, *WORKING, *screen, *servers)
 
     async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
         try:
-            result = await self._runs[call.name](call, progressed)
+            result = await self._run(call, progressed)
         except Refused as refused:
             result = ToolResult((TextPart(str(refused)),), is_error=True)
         finally:
-            if call.name in CHANGES_FILES:
+            if call.name in CHANGES_FILES or call.name in self._servers:
                 self._link.touch()
         await self._link.bump()
+        return result
+
+    async def _run(self, call: ToolCall, progressed: Tell) -> ToolResult:
+        """Raises ``Refused``."""
+        if call.name in self._servers:
+            return await self._servers.run(call, progressed)
+        result = await self._runs[call.name](call, progressed)
+        if call.name in BEGINS and await self._servers.list():
+            return replace(result, renews_tools=True)
         return result

@@ -22,10 +22,12 @@ from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import Located, Workspaces, WorkspaceState
 from chatcluster.secrets import Keyring, place_of
 from chatcluster.workspace_errors import WorkspaceGone, WorkspaceNotFound, WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_mcp import McpAnswer
 from chatcluster.workspace_wire import (
     AgentStatus,
     CallAnswer,
     CallRequest,
+    CallUnderWay,
     DiffAnswer,
     FileAnswer,
     InstructionsAnswer,
@@ -114,6 +116,12 @@ class _Followed:
         return await self._ask(
             lambda agent: agent.cancel(call_id, epoch, chat_id=chat_id, foreground_only=foreground_only)
         )
+
+    async def under_way(self) -> Sequence[CallUnderWay]:
+        return await self._ask(lambda agent: agent.under_way())
+
+    async def mcp(self, *, wait_seconds: float = 0) -> McpAnswer:
+        return await self._ask(lambda agent: agent.mcp(wait_seconds=wait_seconds))
 
     async def processes(self) -> Sequence[ProcessAnswer]:
         return await self._ask(lambda agent: agent.processes())

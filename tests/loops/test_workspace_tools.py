@@ -569,9 +569,9 @@ async def test_instructions_are_remembered_for_5_minutes_and_a_failure_is_not() 
     text = await surroundings(place)
     assert text.count("</workspace-instructions>") == 1, "a file cannot end the element that it stands in"
     assert "99 bytes" in text
-    asked = place.agent.asked
+    asked = place.agent.asked - place.agent.looks_for_servers
     assert await surroundings(place) == text
-    assert place.agent.asked == asked
+    assert place.agent.asked - place.agent.looks_for_servers == asked
     await trio.sleep(301)
     place.agent.agents_md.clear()
     assert "AGENTS.md" not in await surroundings(place)

@@ -1,4 +1,4 @@
-"""The servers that a workspace's ``.mcp.json`` names, as the agent has them: real processes, and a real server at a URL."""
+"""The servers that a workspace's ``.mcp.json`` names, as the agent has them: real processes, and one at a URL."""
 
 from __future__ import annotations
 

@@ -6,12 +6,13 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 TOOLS = ["echo", "slow", "die", "big", "long", "grow", "ask", "refuse", "where"]
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 
 
-def say(message: dict) -> None:
+def say(message: dict[str, Any]) -> None:
     print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
 
 
@@ -21,7 +22,7 @@ def note(words: str) -> None:
         file.write(f"{words}\n")
 
 
-def called(number: int, name: str, arguments: dict) -> None:
+def called(number: int, name: str, arguments: dict[str, Any]) -> None:
     note(f"called {name}")
     content = [{"type": "text", "text": arguments.get("text", "")}]
     if name == "slow":

@@ -239,8 +239,8 @@ class Workspaces(Protocol):
     async def create(self, new: NewWorkspace, *, per_user_max: int) -> Asked:
         """One for the chat, unless it has one that counts: ``changed`` is False then.
 
-        Raises ``TemplateNotFound`` (one that is not offered to its owner is none), ``InvalidRequest`` (parameters), ``WorkspacesFull``,
-        ``NoWorkspaceHost``, ``ChatNotFound``; 0 is no limit per user.
+        Raises ``TemplateNotFound`` (one that is not offered to its owner is none), ``InvalidRequest`` (parameters),
+        ``WorkspacesFull``, ``NoWorkspaceHost``, ``ChatNotFound``; 0 is no limit per user.
         """
         ...
 

@@ -125,8 +125,10 @@ def _readable(row: Row) -> Template | None:
 
 async def _template(connection: Connection, name: str, owner_id: UUID | None) -> Template:
     row = await connection.fetchrow(SQL["select_template"], name, owner_id)
-    template = None if row is None else _template_of(row)
-    if template is None or (owner_id is not None and not template.settings.is_for(row["asker"])):
+    if row is None:
+        raise none_of_template(name)
+    template = _template_of(row)
+    if owner_id is not None and not template.settings.is_for(row["asker"]):
         raise none_of_template(name)
     return template
 

@@ -6,8 +6,6 @@ from functools import partial
 from typing import Any
 
 import trio
-from loops.workspace_fakes import Script
-from loops.workspace_turns import Place
 
 from chatcluster.chat import CallState, OpenCall
 from chatcluster.parts import ImagePart, ResourcePart, TextPart
@@ -15,6 +13,8 @@ from chatcluster.ports import Approval, Effect
 from chatcluster.ports.workspaces import WorkspaceState
 from chatcluster.tools.workspace_servers import SILENT_SECONDS, START_SECONDS_MAX
 from chatcluster.workspace_mcp import McpAnswer, McpContent, McpResult, McpServer, McpState, McpTool
+from loops.workspace_fakes import Script
+from loops.workspace_turns import Place
 
 SCHEMA = '{"type":"object","properties":{"day":{"type":"string"}},"required":["day"]}'
 TOOL = McpTool(name="forecast", description="The weather of a day", schema=SCHEMA)

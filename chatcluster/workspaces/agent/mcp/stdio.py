@@ -74,12 +74,20 @@ class Stdio:
                 try:
                     await self._input.send_all(line)
                 except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                    raise ServerFailed("it takes nothing any more") from None
+                    await self._ending(answered)
             if writing.cancelled_caught:
                 await self._processes.end(self._number)
                 raise ServerFailed(f"it did not read what it was sent for {WRITE_SECONDS:g} s")
         if answered is not None:
             await answered.wait()
+
+    async def _ending(self, answered: trio.Event | None) -> None:
+        """Nothing can be sent any more: a server that ends has last words."""
+        with trio.move_on_after(END_SECONDS_MAX):
+            if answered is not None:
+                await answered.wait()
+                return
+        raise ServerFailed("it takes nothing any more")
 
     def _begin(self, reads: int, writes: int, says: int) -> Child:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -183,8 +184,11 @@ async def test_a_server_that_the_file_names_no_more_is_ended_and_others_stay(age
 
 
 async def test_a_slow_start_is_waited_for_as_long_as_whoever_asks_likes(agent: AgentProcess) -> None:
-    write(agent, s=stdio(BEGINS_AFTER="1.5"))
+    gate = agent.work / "gate"
+    os.mkfifo(gate)
+    write(agent, s=stdio(GATE=str(gate)))
     assert (await servers(agent, 0.1))["s"].state is McpState.STARTING
+    await trio.to_thread.run_sync(gate.write_text, "go", abandon_on_cancel=True)
     assert (await servers(agent))["s"].state is McpState.READY
     await call(agent, "c1", "grow")
     assert "grown" in [tool.name for tool in (await servers(agent))["s"].tools]

@@ -19,7 +19,7 @@ from chatcluster.ports.workspaces import Startup, WorkspaceState
 from chatcluster.tool_results import SHOWN_BYTES_MAX, taken
 from chatcluster.tools.workspace_commands import ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
 from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, Refused
-from chatcluster.tools.workspaces import TEMPLATES_SECONDS
+from chatcluster.tools.workspace_offers import TEMPLATES_SECONDS
 from loops.workspace_fakes import PICTURE, FakeAgent, Script, template
 from loops.workspace_turns import Place, agents_md
 
@@ -420,7 +420,7 @@ async def test_while_postgres_is_away_a_tool_is_an_error_result_and_the_list_sta
         told = await turn.run("execute", command="make")
     assert told.is_error
     assert "cannot be looked up right now" in told.text
-    assert await place.toolbox.templates(), "what was known stands"
+    assert await place.toolbox.offered.to(place.chat.owner_id), "what was known stands"
 
 
 async def test_who_works_in_it_keeps_it_running() -> None:

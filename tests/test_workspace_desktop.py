@@ -198,6 +198,7 @@ async def test_an_action_is_cancelled_and_a_kill_in_the_middle_is_told(provider:
     await provider.start(spec_of())
     inside = over_unix(provider.socket_path("one"))
     await inside.put("a", request(Kind.DESKTOP, action="wait", seconds=10))
+    assert [one.call_id for one in await inside.under_way()] == ["a"], "its host sees that somebody waits for it"
     assert (await inside.cancel("a", 1)).error == "it was cancelled"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inside.put, "b", request(Kind.DESKTOP, action="wait", seconds=10))

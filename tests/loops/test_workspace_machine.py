@@ -354,8 +354,12 @@ async def test_what_a_stop_an_edit_or_an_archive_takes_away_is_cancelled_within_
         await trio.sleep(10)
         assert world.agent(row).cancelled == [], "its chat waits for it"
         question = world.database.chats[row.chat_id].messages[0]
-        command = {"stop": Interrupt(), "edit": Edit(question.id, question.parts), "archive": Archive()}[how]
-        await world.rows.store.apply(row.chat_id, command, owner_id=OWNER)
+        commands: dict[str, Interrupt | Edit | Archive] = {
+            "stop": Interrupt(),
+            "edit": Edit(question.id, question.parts),
+            "archive": Archive(),
+        }
+        await world.rows.store.apply(row.chat_id, commands[how], owner_id=OWNER)
         await world.until(lambda: bool(world.agent(row).cancelled), seconds=2)
         epoch = world.database.chats[row.chat_id].state.epoch
         assert world.agent(row).cancelled == [("c1", epoch)]

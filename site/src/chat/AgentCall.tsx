@@ -3,13 +3,13 @@ import { Bot, ChevronRight, CircleCheck, CircleStop, CircleX, Hourglass, LoaderC
 import { useContext, useMemo, useState } from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
 import { Link } from "wouter";
-import { type Chat, type ChatView, type Message, textOf } from "../client/index.ts";
+import { type Chat, type ChatView, EMPTY_VIEW, type Message, textOf } from "../client/index.ts";
 import { api } from "../server.ts";
 import { Button, buttonClass } from "../ui/Button.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { agentWords, Family, fieldsIn, Printed, type Printing, textIn, useAgent } from "./family.ts";
-import { Parts } from "./Message.tsx";
+import { agentWords, Family, fieldsIn, Source, type Telling, textIn, useAgent } from "./family.ts";
+import { Notices, Parts } from "./Message.tsx";
 import { useResults } from "./results.ts";
 import { ToolCall, type ToolCallProps } from "./ToolCall.tsx";
 
@@ -45,7 +45,7 @@ const LOOKS = {
 /** An agent: how it is, and what it says, as it says it. It is open while it works, unless one chooses otherwise. */
 function Agent({ id, title }: { id: string; title: string }) {
   const view = useAgent(id);
-  const printed = usePrinted(id);
+  const source = useSource(id);
   const { words, look } = agentWords(view);
   const [chosen, choose] = useState<boolean | null>(null);
   const isOpen = chosen ?? (look === "busy" || look === "warn");
@@ -73,9 +73,9 @@ function Agent({ id, title }: { id: string; title: string }) {
       {isOpen && (
         <div className="border-t border-line">
           {view && (
-            <Printed value={printed}>
+            <Source value={source}>
               <Work name={name} view={view} />
-            </Printed>
+            </Source>
           )}
           <div className="flex flex-wrap gap-2 p-2">
             <Link href={`/chats/${id}`} className={buttonClass("plain")}>
@@ -89,17 +89,13 @@ function Agent({ id, title }: { id: string; title: string }) {
   );
 }
 
-function usePrinted(id: string): Printing | null {
+function useSource(id: string): Telling | null {
   const agents = useContext(Family)?.agents;
-  return (
-    useMemo(
-      () => agents && { subscribe: agents.subscribe, outputs: () => agents.get().get(id)?.outputs ?? NO_OUTPUTS },
-      [agents, id],
-    ) ?? null
+  return useMemo(
+    () => (agents ? { subscribe: agents.subscribe, get: () => agents.get().get(id) ?? EMPTY_VIEW } : null),
+    [agents, id],
   );
 }
-
-const NO_OUTPUTS = {};
 
 function Stop({ id, name }: { id: string; name: string }) {
   const stop = () => void api.post(`/chats/${id}/interrupt`).catch((error) => sayError("Stop", error));
@@ -149,6 +145,7 @@ function Work({ name, view }: { name: string; view: ChatView }) {
             <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
           </div>
         )}
+        <Notices notices={view.notices} />
         {view.retry && <Notice tone="warn">The model failed ({view.retry.error}). It is tried again.</Notice>}
         {view.status === "error" && (
           <Notice tone="bad">It failed: {view.error?.message ?? "no reason is given"}</Notice>

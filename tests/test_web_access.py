@@ -1,5 +1,5 @@
-"""Every route, and whom it lets in (P9): nobody without a token or cookie, no other page with a cookie, nobody to what is
-somebody else's, none but administrators to what is theirs.
+"""Every route, and whom it lets in (P9): nobody without a token or cookie, no other page with a cookie, nobody to what
+is somebody else's, none but administrators to what is theirs.
 
 The routes are those that the application is made of, so that one that is added is looked at as well.
 """
@@ -160,15 +160,18 @@ async def test_with_a_cookie_no_write_but_of_its_own_page(said: dict[str, str]) 
 async def test_who_is_known_is_let_in_and_none_but_administrators_to_what_is_theirs(who: str, admin: bool) -> None:
     world = World(requests_per_user=0)
     nothing = missing()
-    async with serving(world), world.client(await world.token("ada", admin=admin)) as bearer:
-        async with signed_in(world, "ada", admin=admin) as browser:
-            for route in ROUTES:
-                if not route.is_open:
-                    answer = await asked(browser if who == "cookie" else bearer, route.to(nothing))
-                    is_let_in = admin or not route.is_for_administrators
-                    is_let_in &= who == "bearer" or route != BY_TOKEN_ALONE
-                    assert (answer == (403, "forbidden")) is not is_let_in, route
-                    assert answer.status not in (401, 403) or not is_let_in, (route, answer)
+    async with (
+        serving(world),
+        world.client(await world.token("ada", admin=admin)) as bearer,
+        signed_in(world, "ada", admin=admin) as browser,
+    ):
+        for route in ROUTES:
+            if not route.is_open:
+                answer = await asked(browser if who == "cookie" else bearer, route.to(nothing))
+                is_let_in = admin or not route.is_for_administrators
+                is_let_in &= who == "bearer" or route != BY_TOKEN_ALONE
+                assert (answer == (403, "forbidden")) is not is_let_in, route
+                assert answer.status not in (401, 403) or not is_let_in, (route, answer)
 
 
 @pytest.mark.parametrize("admin", [False, True], ids=["user", "administrator"])

@@ -167,7 +167,7 @@ describe("the card of a workspace", () => {
 
 test("the card of a call shows how far it is and what it prints, until its result is there", async () => {
   const call = { type: "tool_call", id: "c", name: "execute", arguments: "{}" } as const;
-  const source = { subscribe: () => () => {}, get: () => ({ outputs: OUTPUTS, progress: { c: { progress: 2, total: 5 } } }) };
+  const source = { subscribe: () => () => {}, get: () => TOLD };
   const card = (more = {}) => (
     <Source value={source}>
       <ToolCall call={call} isActive {...more} />
@@ -180,7 +180,10 @@ test("the card of a call shows how far it is and what it prints, until its resul
   expect(screen.queryByText("so far")).toBeNull();
   expect(screen.queryByRole("progressbar")).toBeNull();
 });
-const OUTPUTS = { c: { offset: 0, end: 6, text: "so far" } };
+const TOLD = {
+  outputs: { c: { offset: 0, end: 6, text: "so far" } },
+  progress: { c: { progress: 2, total: 5 } },
+};
 
 describe("what the list's stream tells of workspaces", () => {
   const told = { change: "diff_status", chatId: CHAT, chat: null, diff: { ...STATUS, version: 4 } as DiffStatus };

@@ -1,11 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
-import { Bot, ChevronRight, CircleCheck, CircleStop, CircleX, Hourglass, LoaderCircle, Square } from "lucide-react";
+import { Bot, CircleCheck, CircleStop, CircleX, Hourglass, LoaderCircle, Square } from "lucide-react";
 import { useContext, useMemo, useState } from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
 import { Link } from "wouter";
 import { type Chat, type ChatView, EMPTY_VIEW, type Message, textOf } from "../client/index.ts";
 import { api } from "../server.ts";
 import { Button, buttonClass } from "../ui/Button.tsx";
+import { Fold, Mark } from "../ui/Fold.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { agentWords, Family, fieldsIn, Source, type Telling, textIn, useAgent } from "./family.ts";
@@ -35,11 +36,11 @@ function Named({ id, title, ...props }: ToolCallProps & { id: string | null; tit
 }
 
 const LOOKS = {
-  busy: { Icon: LoaderCircle, colour: "text-soft" },
-  good: { Icon: CircleCheck, colour: "text-good" },
-  bad: { Icon: CircleX, colour: "text-bad" },
-  warn: { Icon: Hourglass, colour: "text-warn" },
-  soft: { Icon: CircleStop, colour: "text-soft" },
+  busy: { Icon: LoaderCircle, look: "text-soft" },
+  good: { Icon: CircleCheck, look: "text-good" },
+  bad: { Icon: CircleX, look: "text-bad" },
+  warn: { Icon: Hourglass, look: "text-warn" },
+  soft: { Icon: CircleStop, look: "text-soft" },
 };
 
 /** An agent: how it is, and what it says, as it says it. It is open while it works, unless one chooses otherwise. */
@@ -49,27 +50,12 @@ function Agent({ id, title }: { id: string; title: string }) {
   const { words, look } = agentWords(view);
   const [chosen, choose] = useState<boolean | null>(null);
   const isOpen = chosen ?? (look === "busy" || look === "warn");
-  const { Icon, colour } = LOOKS[look];
   const name = view?.title || title || "Agent";
   return (
     <div className="my-2 rounded-xl border border-line bg-side text-sm">
-      <button
-        type="button"
-        aria-expanded={isOpen}
-        className="flex min-h-9 w-full items-center gap-2 rounded-xl px-3 py-1.5 text-left"
-        onClick={() => choose(!isOpen)}
-      >
-        <ChevronRight size={15} aria-hidden className={`shrink-0 text-soft ${isOpen ? "rotate-90" : ""}`} />
-        <Bot size={16} aria-hidden className="shrink-0 text-soft" />
-        <span className="foreign min-w-0 flex-1 truncate">
-          <span className="sr-only">Agent: </span>
-          {name}
-        </span>
-        <span className={`flex shrink-0 items-center gap-1 ${colour}`}>
-          <Icon size={15} aria-hidden className={Icon === LoaderCircle ? "turning" : ""} />
-          {words}
-        </span>
-      </button>
+      <Fold Icon={Bot} kind="Agent:" name={name} isOpen={isOpen} onToggle={() => choose(!isOpen)}>
+        <Mark {...LOOKS[look]}>{words}</Mark>
+      </Fold>
       {isOpen && (
         <div className="border-t border-line">
           {view && (

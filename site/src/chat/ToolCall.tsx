@@ -1,5 +1,6 @@
 import { CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
 import type { Part, ToolProgress } from "../client/index.ts";
+import { Mark } from "../ui/Fold.tsx";
 import { later } from "../ui/later.tsx";
 import { duration } from "../ui/Time.tsx";
 import { useOutput, useProgress } from "./family.ts";
@@ -41,10 +42,9 @@ export function ToolCall(props: ToolCallProps) {
             <span className="font-mono">{call.name}</span>
             {props.about && <span className="text-soft"> {props.about}</span>}
           </span>
-          <span className={`flex items-center gap-1 ${state.look}`}>
-            <state.Icon size={15} aria-hidden className={state.Icon === LoaderCircle ? "turning" : ""} />
+          <Mark Icon={state.Icon} look={state.look}>
             {state.words}
-          </span>
+          </Mark>
           <Took {...props} />
         </summary>
         {isGrowing && call.arguments && (

@@ -214,7 +214,9 @@ function partChange(view: ChatView, part: Part): Partial<ChatView> {
     }
     case "tool_progress": {
       const { call_id, progress, total, message } = part;
-      return { progress: { ...view.progress, [call_id]: { progress, total: total ?? null, message: message ?? null } } };
+      return {
+        progress: { ...view.progress, [call_id]: { progress, total: total ?? null, message: message ?? null } },
+      };
     }
     case "notice":
       return { notices: [...view.notices, part] };

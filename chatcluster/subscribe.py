@@ -71,6 +71,8 @@ class Subscriber:
         self.sink: Callable[[], None] | None = None
         """Told of every event that is offered, in place of whoever waits in ``receive``."""
         self._catch_up: CatchUp | None = None
+        self._page: deque[bytes] = deque()
+        """Of the first events, what was read and is to be given next."""
         self._cursor = BEGINNING
         """What the reader was given last: it has been shown every frame up to there, and none is shown again."""
         self._told = 0
@@ -117,6 +119,7 @@ class Subscriber:
 
     def cut(self, reason: str) -> None:
         self._cut = reason
+        self._page.clear()
         self._clear()
         self._awake.set()
 
@@ -174,10 +177,13 @@ class Subscriber:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _first(self, catch_up: CatchUp) -> bytes:
-        data = await catch_up.page()
-        if self._catch_up is not catch_up:
-            return b""  # history was rewritten meanwhile: it is told anew, from where this page began
-        if catch_up.complete:
+        if not self._page:
+            page = await catch_up.page()
+            if self._catch_up is not catch_up:
+                return b""  # history was rewritten meanwhile: it is told anew, from where this page began
+            self._page.extend(page)
+        data = self._page.popleft() if self._page else b""
+        if not self._page and catch_up.complete:
             self._cursor, self._told = catch_up.cursor, catch_up.told
             self._catch_up = None
         return data

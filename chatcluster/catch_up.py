@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from uuid import UUID
 
 import trio
@@ -185,10 +184,15 @@ class CatchUp:
 
 def _joined(told: Iterable[bytes]) -> list[bytes]:
     """Small events together, each large one alone: to join it would be a copy for each reader."""
-    pieces: list[bytes] = []
-    for is_large, some in groupby(told, lambda event: len(event) > LARGE_BYTES):
-        pieces.extend(some if is_large else [b"".join(some)])
-    return pieces
+    pieces, small = [], []
+    for event in told:
+        if len(event) <= LARGE_BYTES:
+            small.append(event)
+            continue
+        pieces += [b"".join(small), event]
+        small.clear()
+    pieces.append(b"".join(small))
+    return [piece for piece in pieces if piece]
 
 
 def _floor(cursor: Cursor, snapshot: Snapshot, *, is_lost: bool) -> int:

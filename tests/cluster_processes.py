@@ -29,7 +29,7 @@ from chatcluster.config import Settings
 from chatcluster.local.embedded import child
 from chatcluster.local.provisioning import create_token
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 Json = dict[str, Any]
 
 

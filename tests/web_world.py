@@ -167,7 +167,7 @@ class ScriptedFeeds:
             yield reader
 
     async def next_reader(self) -> ScriptedSubscriber:
-        with trio.fail_after(5):
+        with trio.fail_after(10):
             return await self._arrived.receive()
 
 
@@ -356,7 +356,7 @@ class World:
     def client(self, token: str | None, **options: Any) -> httpx.AsyncClient:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         options.setdefault("base_url", self.url)
-        return httpx.AsyncClient(headers=headers, timeout=5, **options)
+        return httpx.AsyncClient(headers=headers, timeout=30, **options)
 
 
 @asynccontextmanager
@@ -416,7 +416,7 @@ async def watching(
         token = token or await world.token("reader")
         head = f"GET {path} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
         await stream.send_all(head.encode())
-        with trio.fail_after(5):
+        with trio.fail_after(10):
             await read_until(stream, OPENING)
         yield stream
 
@@ -444,7 +444,7 @@ async def until_broken_off(response: httpx.Response) -> bytes:
     """The rest of a streamed body, which must not have a clean end."""
     received = b""
     try:
-        with trio.fail_after(5):
+        with trio.fail_after(10):
             async for chunk in response.aiter_raw():
                 received += chunk
     except httpx.RemoteProtocolError:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -67,11 +68,15 @@ from chatcluster.web.http.connections import Limits
 from chatcluster.web.http.server import Server
 from chatcluster.web.model_services import Models
 from chatcluster.web.readers import Readers
+from chatcluster.web.routes import API, BESIDE, DOORS
 from chatcluster.web.services import Monitoring, Overview, Services
 from chatcluster.web.tool_servers import Mcp
 from chatcluster.web.workspace_services import WorkspaceServices
 from chatcluster.workspace_changes import WorkspaceChanges
 from chatcluster.workspace_screens import WorkspaceScreens
+
+for _route in (*API, *BESIDE, *chain.from_iterable(DOORS.values())):
+    _route.parsed_fn_signature  # noqa: B018 - kept with the route: each application would work it out anew
 
 OPENING = b": open\nretry: 500\n"
 

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+import msgspec
 import trio
 
 from chatcluster import events
@@ -132,13 +133,10 @@ class CatchUp:
 
     def _remembered(self) -> NewerMessages | None:
         """What is after the cursor, if the feed still has it all."""
-        entries = None if self._floor else self._snapshot.recent.after(self._after_version)
-        if entries is None or self._after_id:
+        if self._floor or self._after_id:
             return None
-        entries = tuple(entry for entry in entries if entry.revision <= self._snapshot.version)
-        turns = tuple(entry for entry in entries if isinstance(entry, EndedTurn))
-        messages = tuple(entry for entry in entries if isinstance(entry, Message))
-        return NewerMessages(messages, turns=turns[-self._turns_max :])
+        page = self._snapshot.remembered(self._after_version)
+        return None if page is None else msgspec.structs.replace(page, turns=page.turns[-self._turns_max :])
 
     def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> Iterable[bytes]:
         """Messages, and among them the turns that ended, in order."""

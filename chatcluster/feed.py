@@ -1,8 +1,8 @@
 """A feed: one chat as one replica shows it. Here are its tasks, and in ``merge.py`` the rules of what is shown.
 
-Hints and live frames only say that there is something to look at. Frames are taken in the call in which they arrive,
-and go from there into the readers' buffers: no task of the feed is woken for them. One task reads the database, when
-somebody said that there is something newer; another one follows the hints.
+Hints and live frames only say that there is something to look at. Both are taken in the call in which they arrive, and
+frames go from there into the readers' buffers: no task of the feed is woken for them. One task reads the database, when
+somebody said that there is something newer; the other one is the relay's.
 
 On each failure: the database cannot be read: tried again, and the attempt under way goes on meanwhile; Redis cannot be
 reached: the relay retries, durable events go on with the polls; the frames of a message do not come: it is shown
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Literal
 from uuid import UUID
 
 import trio
@@ -23,7 +24,7 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable, Unreadable
 from chatcluster.merge import Merge
 from chatcluster.notices import hint_in
 from chatcluster.parts import Cursor, Frame
-from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, hint_channel
+from chatcluster.ports import Chat, ChatRead, Gap, PartStreams, PubSub, Store, hint_channel
 from chatcluster.relay import Relay
 from chatcluster.shown import Shown
 
@@ -111,7 +112,8 @@ class Feed:
 
     async def run(self) -> None:
         """Follow the chat until nobody reads it. The hints are listened to before the first read."""
-        with self._scope:
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
             async with self._pubsub.subscribe(hint_channel(self.chat_id)) as hints:
                 try:
                     read = await self._read_newer(0, limit=FIRST_MESSAGES, bytes_max=FIRST_BYTES, if_whole=True)
@@ -119,12 +121,12 @@ class Feed:
                     self.fail(error)
                     return
                 self._merge.begin(read, is_whole=read.next_revision is None)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._relay.run)
-                    nursery.start_soon(self._follow_hints, hints)
+                hints.hand_over(self._hear)
+                nursery.start_soon(self._relay.run)
+                if read.chat.runnable:
                     nursery.start_soon(self._complete)
-                    self.ready.set()
-                    await self._go_on()
+                self.ready.set()
+                await self._go_on()
 
     async def _complete(self) -> None:
         """The parts of the attempt under way are part of the state, if they can be had soon."""
@@ -133,21 +135,24 @@ class Feed:
             await self.until_free()
         self.shown.complete()
 
-    async def _follow_hints(self, hints: Subscription) -> None:
-        while True:
-            hint = hint_in(await hints.receive())
-            if hint is None:
-                self._relay.reset()
-                self._on_missed(self.chat_id)  # all feeds have missed hints at once, so they ask with one statement
-            else:
-                self.look(hint.snapshot_version)
+    def _hear(self, payload: bytes | Gap) -> Literal[True]:
+        hint = hint_in(payload)
+        if hint is None:
+            self._relay.reset()
+            self._on_missed(self.chat_id)  # all feeds have missed hints at once, so they ask with one statement
+        else:
+            self.look(hint.snapshot_version)
+        return True
 
     async def _go_on(self) -> None:
         """Do what the merge stirs for, and end the wait of messages for frames that do not come."""
         merge, wait_until = self._merge, inf
         while True:
-            with trio.move_on_at(wait_until):
+            if wait_until == inf:  # mostly, and a scope takes memory
                 await self._stirred.wait()
+            else:
+                with trio.move_on_at(wait_until):
+                    await self._stirred.wait()
             self._stirred = trio.Event()
             merge.show_waiting(at_once=trio.current_time() >= wait_until)
             if not merge.waits:

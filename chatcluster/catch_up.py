@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-import msgspec
 import trio
 
 from chatcluster import events
@@ -133,10 +132,12 @@ class CatchUp:
 
     def _remembered(self) -> NewerMessages | None:
         """What is after the cursor, if the feed still has it all."""
-        if self._floor or self._after_id:
+        found = self._snapshot.remembered(self._after_version)
+        if found is None:
             return None
-        page = self._snapshot.remembered(self._after_version)
-        return None if page is None else msgspec.structs.replace(page, turns=page.turns[-self._turns_max :])
+        messages = tuple(one for one in found.messages if one.id > self._after_id)
+        turns = tuple(turn for turn in found.turns if turn.revision > self.told)
+        return NewerMessages(messages, turns=turns[-self._turns_max :])
 
     def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> Iterable[bytes]:
         """Messages, and among them the turns that ended, in order."""

@@ -31,6 +31,10 @@ from chatcluster.shown import Shown
 FRAMES_SECONDS_MAX = 0.5
 """How long a message waits for the frames that it came from."""
 READ_RETRY_SECONDS = 0.2
+LINGER_SECONDS = 5.0
+LINGER_LOOK_SECONDS = 1.0
+ENDED_AT_A_TIME = 100
+"""Feeds, in one step of the loop."""
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 """What is read of a history at a time."""
@@ -223,3 +227,32 @@ class Feed:
 
     def take(self, frames: Sequence[Frame]) -> None:
         self._merge.take(frames)
+
+
+class IdleFeeds:
+    """Those that nobody reads. Each outlives its last reader for a while: one that comes back finds it warm."""
+
+    def __init__(self, end: Callable[[Feed], None]) -> None:
+        self._end = end
+        self._since: dict[Feed, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<IdleFeeds {len(self._since)}>"
+
+    def add(self, feed: Feed) -> None:
+        self._since[feed] = trio.current_time()
+
+    def discard(self, feed: Feed) -> None:
+        """Somebody reads it."""
+        self._since.pop(feed, None)
+
+    async def run(self) -> None:
+        """End them when it is time. Runs until cancelled."""
+        while True:
+            await trio.sleep(LINGER_LOOK_SECONDS)
+            until = trio.current_time() - LINGER_SECONDS
+            for number, feed in enumerate([feed for feed, since in self._since.items() if since <= until], 1):
+                if self._since.pop(feed, None) is not None:
+                    self._end(feed)
+                if number % ENDED_AT_A_TIME == 0:
+                    await trio.lowlevel.checkpoint()

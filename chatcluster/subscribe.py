@@ -24,7 +24,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from math import inf
 from typing import TypeVar
@@ -37,7 +37,7 @@ from chatcluster.audience import Audience
 from chatcluster.catch_up import CatchUp, CatchUps
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
-from chatcluster.feed import Feed
+from chatcluster.feed import Feed, IdleFeeds
 from chatcluster.parts import BEGINNING, START, Cursor
 from chatcluster.ports import Chat, PartStreams, PubSub, Store, Version
 from chatcluster.shown import Notice, Snapshot
@@ -52,7 +52,6 @@ BURST_BUFFERS_MAX = 16
 """Above so many times the bound a reader is cut at once."""
 POLL_CHATS = 1000
 JOIN_SECONDS_MAX = 10.0
-LINGER_SECONDS = 5.0
 OWNERS_MAX = 10_000
 
 
@@ -75,8 +74,7 @@ class Subscriber:
         """What the reader was given last: it has been shown every frame up to there, and none is shown again."""
         self._told = 0
         """And was told of every turn that ended up to this version."""
-        self._pending: list[Notice] = []
-        """A list: each reader at rest has one, and a deque takes 0.7 kB."""
+        self._pending: list[Notice] = []  # a deque would take each reader at rest 0.7 kB
         self._pending_bytes = 0
         """What is pending counts for."""
         self._behind_since = inf
@@ -163,8 +161,7 @@ class Subscriber:
             raise Cut(self._cut)
         if self._catch_up is not None or not self._pending:
             return b""
-        pieces: list[bytes] = []
-        size = 0
+        pieces, size = list[bytes](), 0
         for notice in self._pending:
             if size and size + len(notice.data) > TAKE_BYTES:
                 break
@@ -217,32 +214,33 @@ class Feeds:
         self._settings = settings
         self._audience = audience
         self._feeds: dict[UUID, Feed] = {}
+        self._idle = IdleFeeds(self._end)
         self._owners: OrderedDict[UUID, UUID] = OrderedDict()
         """Of chats that were asked for, or changed here, of late. A chat's owner never changes."""
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
         self._catch_ups = CatchUps(store)
-        self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
-        return f"<Feeds chats={len(self._feeds)} subscribers={self._subscribers}>"
+        return f"<Feeds chats={len(self._feeds)} subscribers={self.subscribers}>"
 
     @property
     def subscribers(self) -> int:
-        return self._subscribers
+        return sum(feed.readers for feed in self._feeds.values())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the feeds' tasks, and poll for changes of which no hint came."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
             self._nursery.start_soon(self._poll_missed)
+            self._nursery.start_soon(self._idle.run)
             try:
                 await self._poll()
             finally:
-                self._nursery = None  # closed; a reader that leaves now has nothing to linger for
+                self._nursery = None  # closed
 
     def cut_all(self) -> None:
         """Cut every reader, now and from now on: they go on at another replica."""
@@ -254,47 +252,36 @@ class Feeds:
         """Raises ``TooMany`` if there is no place for a reader of this user now."""
         self._audience.require_place(owner_id)
 
-    @asynccontextmanager
-    async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[Subscriber]:
+    def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AbstractAsyncContextManager[Subscriber]:
         """Join the chat's feed at ``cursor`` for the length of the block.
 
         At a cursor beyond the chat's present, which the database does not know, the reader is told to start anew.
         Raises ``ChatNotFound`` (also for another user's chat), ``TooMany`` over a limit (``audience.py``),
         ``StoreUnavailable``.
         """
-        with self._audience.place(owner_id):
-            feed, subscriber = await self._join(chat_id, cursor, Subscriber, owner_id)
-            try:
-                yield subscriber
-            finally:
-                self._part(feed, subscriber)
+        return self._follow(chat_id, cursor, Subscriber, owner_id, self._audience.place(owner_id))
+
+    def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AbstractAsyncContextManager[S]:
+        """As ``subscribe``, with a subscriber of this kind, for somebody who has a place already."""
+        return self._follow(chat_id, cursor, kind, owner_id, nullcontext())
 
     @asynccontextmanager
-    async def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AsyncIterator[S]:
-        """As ``subscribe``, with a subscriber of this kind, for somebody who has a place already."""
-        feed, subscriber = await self._join(chat_id, cursor, kind, owner_id)
-        try:
-            yield subscriber
-        finally:
-            self._part(feed, subscriber)
-
-    async def _join(self, chat_id: UUID, cursor: Cursor, kind: type[S], owner_id: UUID) -> tuple[Feed, S]:
-        """A reader of the chat's feed, until it parts from it."""
-        await self._require_owner(chat_id, owner_id)
-        feed = await self._joined(chat_id)
-        try:
-            await self._check(feed, cursor)
-            subscriber = self._attach(feed, cursor, kind)
-        except BaseException:
-            self._leave(feed)
-            raise
-        self._subscribers += 1
-        return feed, subscriber
-
-    def _part(self, feed: Feed, subscriber: Subscriber) -> None:
-        self._subscribers -= 1
-        feed.shown.remove(subscriber)
-        self._leave(feed)
+    async def _follow(
+        self, chat_id: UUID, cursor: Cursor, kind: type[S], owner_id: UUID, place: AbstractContextManager[None]
+    ) -> AsyncIterator[S]:
+        with place:
+            await self._require_owner(chat_id, owner_id)
+            feed = await self._joined(chat_id)
+            try:
+                if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
+                    raise StoreUnavailable("this replica is behind; resume at another one")
+                subscriber = self._attach(feed, cursor, kind)
+                try:
+                    yield subscriber
+                finally:
+                    feed.shown.remove(subscriber)
+            finally:
+                self._leave(feed)
 
     async def _require_owner(self, chat_id: UUID, owner_id: UUID) -> None:
         """Nothing is opened, and no history read, for somebody who may not have it."""
@@ -327,9 +314,11 @@ class Feeds:
             self._feeds[chat_id] = feed
             self._nursery.start_soon(self._run, feed)
         feed.readers += 1
+        self._idle.discard(feed)
         try:
-            with trio.fail_after(JOIN_SECONDS_MAX):
-                await feed.ready.wait()
+            if not feed.ready.is_set():
+                with trio.fail_after(JOIN_SECONDS_MAX):
+                    await feed.ready.wait()
             if feed.failure is not None:
                 raise feed.failure
         except trio.TooSlowError:
@@ -342,19 +331,13 @@ class Feeds:
 
     def _leave(self, feed: Feed) -> None:
         feed.readers -= 1
-        if feed.readers == 0 and self._nursery is not None:
-            self._nursery.start_soon(self._end_if_idle, feed)
+        if feed.readers == 0:
+            self._idle.add(feed)
 
-    async def _end_if_idle(self, feed: Feed) -> None:
-        """A feed outlives its last reader for a while: one that comes back finds it warm."""
-        await trio.sleep(LINGER_SECONDS)
-        if feed.readers == 0 and self._feeds.get(feed.chat_id) is feed:
+    def _end(self, feed: Feed) -> None:
+        if self._feeds.get(feed.chat_id) is feed:
             del self._feeds[feed.chat_id]
             feed.end()
-
-    async def _check(self, feed: Feed, cursor: Cursor) -> None:
-        if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
-            raise StoreUnavailable("this replica is behind; resume at another one")
 
     def _attach(self, feed: Feed, cursor: Cursor, kind: type[S]) -> S:
         """Snapshot and registration in one synchronous step: nothing falls between them."""

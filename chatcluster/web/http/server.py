@@ -136,7 +136,7 @@ class Server:
             with port, suppress(OSError):  # nobody is left, or cannot be handed over
                 while True:
                     accepted = trio.socket.from_stdlib_socket(port.accept()[0])
-                    connections.start_soon(self._connect, False, trio.SocketStream(accepted))
+                    connections.start_soon(self._connect_last, trio.SocketStream(accepted))
 
     async def _accept(
         self, sockets: Sequence[socket.socket], public: bool, connections: trio.Nursery, scope: trio.CancelScope
@@ -145,7 +145,14 @@ class Server:
         with scope:
             await trio.serve_listeners(partial(self._connect, public), listeners, handler_nursery=connections)
 
+    async def _connect_last(self, stream: trio.SocketStream) -> None:
+        try:
+            await self._connect(False, stream)
+        finally:
+            await trio.aclose_forcefully(stream)
+
     async def _connect(self, public: bool, stream: trio.SocketStream) -> None:
+        """Serve a connection. Its listener closes it then."""
         connection = _Connection(self, stream, public)
         self._running.add(connection)
         try:
@@ -156,7 +163,6 @@ class Server:
         finally:
             self.connections.remove(connection)
             self._running.discard(connection)
-            await trio.aclose_forcefully(stream)
 
 
 class _Connection:

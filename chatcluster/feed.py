@@ -70,8 +70,8 @@ class Feed:
         self._scope = trio.CancelScope()
         self._stirred = trio.Event()
         """There may be something for the merge to do."""
-        self._changed = trio.Event()
-        """Set, and made anew, when something durable was shown, or is known not to exist."""
+        self._changed: trio.Event | None = None
+        """Of those who wait until something durable was shown, or is known not to exist."""
 
     def __repr__(self) -> str:
         return f"<Feed {self.chat_id} {self._merge}>"
@@ -100,7 +100,7 @@ class Feed:
         self.look(max(cursor.version, self.chat.snapshot_version + 1))
         with trio.move_on_after(self._settings.feed_poll_seconds):
             while not self.shown.has(cursor) and self._merge.is_behind:
-                await self._changed.wait()
+                await self._change()
             return True
         return False
 
@@ -209,8 +209,14 @@ class Feed:
         self._stirred.set()
 
     def _announce(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
 
     # --- frames: what the relay wants of a receiver -------------------------------------------
 
@@ -220,7 +226,7 @@ class Feed:
 
     async def until_free(self) -> None:
         while self._merge.is_busy:
-            await self._changed.wait()
+            await self._change()
 
     def newer_tenure(self) -> None:
         self.look_again()

@@ -32,7 +32,8 @@ class Inbox:
     __slots__ = ("_arrived", "_buffer", "_owes_gap", "_taken", "channels", "settled", "unconfirmed")
 
     def __init__(self, channels: frozenset[bytes]) -> None:
-        self.channels = self.unconfirmed = channels
+        self.channels = tuple(channels)
+        self.unconfirmed = channels
         self.settled = trio.Event()
         """Set when there is nothing to wait for on entry: complete, or no connection."""
         self._owes_gap = False
@@ -113,7 +114,7 @@ class Inbox:
 
     def lose(self) -> None:
         """The connection is gone, and with it every confirmation."""
-        self.unconfirmed = self.channels
+        self.unconfirmed = frozenset(self.channels)
         self._owes_gap = True
         self.settle()
 

@@ -177,7 +177,6 @@ class _Connection:
         "_nursery",
         "_protocol",
         "_public",
-        "_reading",
         "_sending",
         "_server",
         "_stream",
@@ -194,7 +193,7 @@ class _Connection:
         self._in_head = True
         """The head of a request is awaited, or a part of it is there: its deadline holds."""
         self._whole = trio.CancelScope()
-        self._reading = trio.CancelScope()
+        """Its deadline is that of what is waited for: a request, or that the reader takes what is sent."""
         self._sending = trio.Lock()
         self._ending = False
         self._exchange: Exchange | None = None
@@ -206,7 +205,6 @@ class _Connection:
 
     async def run(self, head_seconds: float) -> None:
         """Serve until either side ends it. The head of the first request has to be there within ``head_seconds``."""
-        self._reading.deadline = trio.current_time() + head_seconds
         try:
             self._protocol = self._new_protocol()
             self._tune()
@@ -214,6 +212,7 @@ class _Connection:
             return  # gone before it said anything
         async with trio.open_nursery() as self._nursery:
             self._whole = self._nursery.cancel_scope
+            self._whole.deadline = trio.current_time() + head_seconds
             await self._read()
 
     def _new_protocol(self) -> Protocol:
@@ -227,7 +226,7 @@ class _Connection:
         """Break off what would go on for ever; let a request that is being served be answered."""
         exchange = self._exchange
         if exchange is None:
-            self._reading.deadline = min(self._reading.deadline, trio.current_time() + idle_seconds)
+            self._whole.deadline = min(self._whole.deadline, trio.current_time() + idle_seconds)
         elif exchange.streaming:
             self._whole.cancel()
 
@@ -241,16 +240,14 @@ class _Connection:
     # what the client sends
 
     async def _read(self) -> None:
-        data = b""
-        with self._reading:
-            while (data := await self._receive()) and not self._ending:
-                if not self._in_head and self._exchange is None:
-                    self._in_head = True
-                    self._reading.deadline = trio.current_time() + self._server.limits.head_seconds
-                if self._protocol is not None:
-                    await self._protocol.handle(RawData(data))
-            while data and self._ending:
-                data = await self._receive()
+        while (data := await self._receive()) and not self._ending:
+            if not self._in_head and self._exchange is None:
+                self._in_head = True
+                self._whole.deadline = trio.current_time() + self._server.limits.head_seconds
+            if self._protocol is not None:
+                await self._protocol.handle(RawData(data))
+        while data and self._ending:
+            data = await self._receive()
         if self._protocol is not None:
             await self._protocol.handle(Closed())
         elif self._exchange is not None:
@@ -274,12 +271,12 @@ class _Connection:
             self._rest() if event.idle else self._begin()
 
     def _begin(self) -> None:
-        self._reading.deadline = math.inf
+        self._whole.deadline = math.inf
         self._server.connections.busy(self)
 
     def _rest(self) -> None:
         self._exchange, self._in_head = None, False
-        self._reading.deadline = trio.current_time() + KEEP_ALIVE_SECONDS
+        self._whole.deadline = trio.current_time() + KEEP_ALIVE_SECONDS
         self._server.connections.idle(self)
 
     async def _send_bytes(self, data: bytes) -> None:
@@ -311,7 +308,7 @@ class _Connection:
             self._reset()
             return
         self._ending = True
-        self._reading.deadline = trio.current_time() + LINGER_SECONDS
+        self._whole.deadline = trio.current_time() + LINGER_SECONDS
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._stream.send_eof()
 

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.arguments import LIBRARY, ArgumentCheck, load_library
 from chatcluster.parts import NoticePart, TextPart, storable
 from chatcluster.ports import Chat, Progressed, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
+from chatcluster.ports.toolbox import Tell
 from chatcluster.tool_plan import KnownTool
 
 CLOSE_SECONDS_MAX = 5.0
@@ -54,6 +55,11 @@ class HeldTools:
         """The tools to run. ``ask`` comes first."""
         assert self._open is not None, "the tools of this turn were not asked for"
         return self._open
+
+    async def run(self, call: ToolCall, progressed: Tell, told: dict[str, object]) -> ToolResult:
+        """Run a call as ``TurnTools.run`` does. Servers are told which span it is: that of which ``told`` is said."""
+        with trace_context.working("tool.called", told):
+            return await self.open.run(call, progressed)
 
     def expect(self, chat: Chat) -> None:
         """Begin to find out what tools there are: it will be asked for."""

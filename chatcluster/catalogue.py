@@ -148,9 +148,9 @@ EVENTS: dict[Level, dict[str, str]] = {
         "workspace.host_waiting": "a workspace host waits for Postgres, or for its schema",
         "workspace.limit_missing": "a limit of workspaces cannot be kept on this machine, and which",
         "workspace.log_lost": "lines of a workspace's log could not be kept",
+        "workspace.look_failed": "a workspace host could not ask Postgres what there is to do; the next look asks",
         "workspace.mcp_failed": "a server that a workspace's own .mcp.json names, or the file, costs a turn its tools",
         "workspace.network_crashed": "a connection of a workspace's network ended in an error that nobody foresaw",
-        "workspace.look_failed": "a workspace host could not ask Postgres what there is to do; the next look asks",
         "workspace.postponed": "a step in the life of a workspace failed, and is done again",
         "workspace.row_unreadable": "a workspace's row cannot be read by this version, and is passed over",
         "workspace.started": "the agent of a workspace answers, and how long that took",
@@ -182,11 +182,11 @@ EVENTS: dict[Level, dict[str, str]] = {
         "toolbox.crashed": "the tools of a turn were lost in an error that nobody foresaw",
         "watch.crashed": "a user's list ended in an error that nobody foresaw; its readers are cut",
         "workspace.crashed": "a workspace could not be brought up, by an error that nobody foresaw",
-        "workspace.network_refused": "a workspace was refused a place: not on its template's list, or not public",
         "workspace.forward_crashed": "a connection to an agent ended in an error that nobody foresaw",
         "workspace.host_buried": "a workspace host was found dead, and what it ran was told lost",
         "workspace.host_cannot": "this machine cannot run workspaces, and why",
         "workspace.host_lease_lost": "this workspace host lost its lease: all that it runs is stopped",
+        "workspace.network_refused": "a workspace was refused a place: not on its template's list, or not public",
     },
 }
 

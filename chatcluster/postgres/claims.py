@@ -8,7 +8,8 @@ chats are claimed one by one; the one that fails ends in an error, written witho
 possible it is passed over. Either way the others are claimed.
 
 A chat may also be claimed by the transaction that lets it run, for a worker that has a place for it, if nobody waits:
-where that is one statement, by a statement that does both, and else by what it writes.
+where that is one statement, by a statement that does both, and else by what it writes. A claim that fails keeps nobody
+from being heard: then the transition is made without it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from chatcluster import telemetry
@@ -31,7 +33,7 @@ from chatcluster.postgres.decision_writer import Applied, Seen, seen_values
 from chatcluster.postgres.prompts import told_of
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, history_of, json_of, messages_of
-from chatcluster.postgres.translation import RAISED
+from chatcluster.postgres.translation import RAISED, translate
 
 FIRST_OWNER = UUID(int=0)
 UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version of chatcluster; start a new one")
@@ -42,10 +44,11 @@ MAY_CLAIM, READ_IF_FEW = (load_queries("chats.sql")[name] for name in ("may_clai
 
 
 class Place(NamedTuple):
-    """That of a worker for one chat; ``known_version`` is that of the history which it knows, 0 if none."""
+    """That of a worker for one chat; ``known_version`` is that of the history which it knows, 0 if none, and None if
+    nothing is kept."""
 
     worker_id: UUID
-    known_version: int = 0
+    known_version: int | None = None
 
 
 async def claim(
@@ -128,8 +131,14 @@ async def claim_seen(connection: Connection, seen: Seen, place: Place | None) ->
         return None
     chat = seen.chat
     both = seen._replace(decision=_claimed_with(seen.decision, place))
-    wanted = place.known_version != chat.history_version and not chat.summaries
-    row = await connection.fetchrow(CLAIM_SEEN.text, *CLAIM_SEEN.values(seen_values(both)))
+    wanted = place.known_version not in (None, chat.history_version) and not chat.summaries
+    try:
+        row = await connection.fetchrow(CLAIM_SEEN.text, *CLAIM_SEEN.values(seen_values(both)))
+    except asyncpg.PostgresError as error:
+        if not isinstance(translate(error), StoreFailed):
+            raise
+        telemetry.event("claim.unreadable", error=repr(error))
+        return None  # the server says that nothing was done; the message is stored by itself
     if row is None:
         return None
     outcome = Outcome(chat_of(row), messages_of(row["messages"]))

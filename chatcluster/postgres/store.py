@@ -31,6 +31,9 @@ All time is the database's.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -88,6 +91,8 @@ from chatcluster.postgres.rows import (
 
 SQL = load_queries("chats.sql")
 
+T = TypeVar("T")
+
 
 class PostgresStore(PostgresReads):
     def __init__(self, database: Database) -> None:
@@ -102,7 +107,9 @@ class PostgresStore(PostgresReads):
         self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
     ) -> Outcome:
         generation = self._database.generation
-        outcome = await self._database.transaction(_create, chat, idempotency, self._place(claimer))
+        outcome = await _or_without(
+            self._place(claimer), partial(self._database.transaction, _create, chat, idempotency)
+        )
         if not outcome.replayed:
             self._histories.known.made(outcome, generation)
         self._confirm(outcome.claimed, generation)
@@ -118,7 +125,7 @@ class PostgresStore(PostgresReads):
         claimer: UUID | None = None,
     ) -> Outcome:
         generation, known = self._database.generation, self._histories.known
-        place = self._place(claimer, known.version(chat_id, generation))
+        place = self._place(claimer, None if self._database.is_pooled else known.version(chat_id, generation))
         before, outcome, history = await self._apply(chat_id, command, owner_id, idempotency, place)
         known.learn(before, outcome, generation)
         if history is not None:
@@ -126,7 +133,7 @@ class PostgresStore(PostgresReads):
         self._confirm(outcome.claimed, generation)
         return outcome
 
-    def _place(self, claimer: UUID | None, known_version: int = 0) -> Place | None:
+    def _place(self, claimer: UUID | None, known_version: int | None = None) -> Place | None:
         """None as well where a chat has to be claimed by turns."""
         return None if claimer is None or self._settings.user_chats_max else Place(claimer, known_version)
 
@@ -154,9 +161,8 @@ class PostgresStore(PostgresReads):
             )
             if applied is not None:
                 return applied
-        return await self._database.transaction(
-            _apply, chat_id, command, owner_id, idempotency, bytes_max, place, chat_id=chat_id
-        )
+        asked = (chat_id, command, owner_id, idempotency, bytes_max)
+        return await _or_without(place, partial(self._database.transaction, _apply, *asked, chat_id=chat_id))
 
     async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
         return await self._database.autocommit(answered, owner_id, idempotency)
@@ -228,6 +234,16 @@ class PostgresStore(PostgresReads):
 
 
 # --- transitions ------------------------------------------------------------------------------
+
+
+async def _or_without(place: Place | None, transact: Callable[[Place | None], Awaitable[T]]) -> T:
+    """A transaction, which claims as well if it can. One that failed was undone, and may have failed for the claim."""
+    try:
+        return await transact(place)
+    except StoreFailed:
+        if place is None:
+            raise
+    return await transact(None)
 
 
 async def _create(

@@ -34,9 +34,8 @@ from chatcluster.config import Settings
 from chatcluster.deadlines import sweep
 from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
 from chatcluster.heartbeat import Lease, hold_lease
-from chatcluster.histories import LONG_HISTORIES_BYTES
+from chatcluster.histories import LONG_HISTORIES_BYTES, History
 from chatcluster.notices import Notices
-from chatcluster.offers import Offer
 from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
 from chatcluster.ports import Replica as ReplicaRow
 from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
@@ -113,7 +112,11 @@ class Replica:
 
     async def run(self) -> None:
         """Work until drained, one incarnation after the other."""
-        self._notices.set_claimer(self._claim_here, self._offer)
+        by_turns = self._settings.user_chats_max > 0  # a claim says whose turn it is
+        self._notices.set_claimer(
+            self._claim_here,
+            lambda chat_id: None if self.draining or by_turns else self.tenures.offers.make(chat_id),
+        )
         while not self.draining:
             self._member = False
             try:
@@ -166,7 +169,7 @@ class Replica:
             publisher=self._publisher,
             notices=self._notices,
             settings=self._settings,
-            places=self._places,
+            new_history=lambda: History(self._outside.store, self._places, self._settings, self._outside.windows),
             wake=lambda: self._wake.set(),
         )
 
@@ -186,12 +189,6 @@ class Replica:
             return False
         self._wake.set()
         return self.free_slots > 0
-
-    def _offer(self, chat_id: UUID) -> Offer | None:
-        """A place for a chat that is about to be woken. Where users have a limit, a claim says whose turn it is."""
-        if self.draining or not self._claiming or self._settings.user_chats_max:
-            return None
-        return self.tenures.offers.make(chat_id)
 
     async def _follow_runnable(self) -> None:
         async with self._outside.pubsub.subscribe(RUNNABLE_CHANNEL) as hints:

@@ -18,7 +18,6 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.byte_places import Places
 from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
@@ -43,7 +42,7 @@ class Tenures:
         publisher: Publisher,
         notices: Notices,
         settings: Settings,
-        places: Places,
+        new_history: Callable[[], History],
         wake: Callable[[], None],
     ) -> None:
         self._worker_id = worker_id
@@ -51,7 +50,7 @@ class Tenures:
         self._publisher = publisher
         self._notices = notices
         self._settings = settings
-        self._places = places
+        self._new_history = new_history
         self._wake = wake
         self._runners: dict[UUID, Runner] = {}
         self._started_at: dict[UUID, float] = {}
@@ -107,7 +106,7 @@ class Tenures:
         return True
 
     def start(self, claimed: Claimed, runners: trio.Nursery) -> None:
-        history = History(self._outside.store, self._places, self._settings, self._outside.windows)
+        history = self._new_history()
         held = HeldChat(
             claimed.chat, self._worker_id, history, self._outside, publisher=self._publisher, notices=self._notices
         )

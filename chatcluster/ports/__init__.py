@@ -130,6 +130,7 @@ from chatcluster.ports.store import (
     NewestMessages,
     Outcome,
     Store,
+    Version,
     require_rest,
 )
 from chatcluster.ports.streams import Appended, Opening, PartStreams, same_tenure
@@ -149,7 +150,6 @@ from chatcluster.ports.toolbox import (
     ToolResult,
     TurnTools,
 )
-from chatcluster.ports.versions import Version
 
 __all__ = [
     "GAP",

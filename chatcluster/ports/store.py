@@ -16,7 +16,7 @@ from chatcluster.ports.details import Details
 from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
 from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
-from chatcluster.ports.versions import Version
+from chatcluster.ports.versions import Version as Version
 from chatcluster.usage import Spent
 
 Booking = tuple[Spent, ...]

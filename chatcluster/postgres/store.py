@@ -161,8 +161,12 @@ class PostgresStore(PostgresReads):
             )
             if applied is not None:
                 return applied
-        asked = (chat_id, command, owner_id, idempotency, bytes_max)
-        return await _or_without(place, partial(self._database.transaction, _apply, *asked, chat_id=chat_id))
+        return await _or_without(
+            place,
+            lambda place: self._database.transaction(
+                _apply, chat_id, command, owner_id, idempotency, bytes_max, place, chat_id=chat_id
+            ),
+        )
 
     async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
         return await self._database.autocommit(answered, owner_id, idempotency)

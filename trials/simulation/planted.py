@@ -15,7 +15,7 @@ import trio
 
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
-from chatcluster.chat import ChatState, Fence, FinishTurn, OwnerCommand, decide
+from chatcluster.chat import ChatState, Decision, Fence, FinishTurn, OwnerCommand, decide
 from chatcluster.errors import Moved
 from chatcluster.events import StatusEvent
 from chatcluster.failure_detector import FailureDetector
@@ -43,6 +43,7 @@ from chatcluster.ports import (
 from chatcluster.preview import Preview
 from chatcluster.relay import Relay, Tenure
 from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.tenures import Tenures
 from chatcluster.turn_ends import TurnEnds
 from chatcluster.usage import Spent
 from simulation.network import Weather
@@ -230,6 +231,27 @@ def swallowed_moves() -> list[Patch]:
     return [(decisions, "check_fence", lenient)]
 
 
+def message_without_an_epoch() -> list[Patch]:
+    """A message that claims its chat leaves the epoch as it is."""
+
+    def claim(self: MemoryStore, before: ChatState | None, decision: Decision, worker_id: UUID | None) -> Decision:
+        with_claim = with_claim_of(self, before, decision, worker_id)
+        state = msgspec.structs.replace(with_claim.state, epoch=max(1, decision.state.epoch))
+        return decision if with_claim is decision else msgspec.structs.replace(with_claim, state=state)
+
+    with_claim_of = MemoryStore._with_claim
+    return [(MemoryStore, "_with_claim", claim)]
+
+
+def forgotten_strays() -> list[Patch]:
+    """A chat that is ours in the database alone, as the answer to its claim or message was lost, is left so."""
+
+    async def leave(self: Tenures) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return [(Tenures, "return_strays", leave)]
+
+
 def wall_clock_leases() -> list[Patch]:
     """A lease is over when the database's clock says so."""
 
@@ -313,6 +335,8 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         lost_partials,
         ignored_interrupts,
         swallowed_moves,
+        message_without_an_epoch,
+        forgotten_strays,
         wall_clock_leases,
         one_connection_is_a_life,
         deaths_of_the_old_primary,

@@ -17,7 +17,8 @@ What happens on failure:
 * the replica drains: it offers nothing more, and does not leave while good offers are out. What is granted by then
   is begun, and given back at once, like any tenure;
 * the lease is lost: nothing is begun. What was claimed belongs to a worker that is buried;
-* the answer comes so late that another tenure is on here: that one is newer, and stays.
+* the answer comes so late that another tenure of the chat began here meanwhile: the newer one stays. (Epochs tell that
+  only of claims while the offer was out: a failover may give them again.)
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.ports import Claimed
+from chatcluster.ports import Chat, Claimed
 
-Begin = Callable[[Claimed, trio.Nursery], bool]
+Begin = Callable[[Claimed, trio.Nursery], None]
 
 
 class Offer:
@@ -40,6 +41,8 @@ class Offer:
         self.chat_id = chat_id
         self.worker_id = worker_id
         self._offers = offers
+        self.passed_by = 0
+        """The epoch of a tenure of the chat that began here while this was out."""
         self._good_until = good_until
 
     def __repr__(self) -> str:
@@ -60,7 +63,7 @@ class Offer:
 
     def take(self, claimed: Claimed) -> bool:
         """Begin the tenure that the transaction claimed; whether it has begun."""
-        return self.is_good and self._offers.begin(claimed)
+        return self.is_good and claimed.chat.epoch > self.passed_by and self._offers.begin(claimed)
 
 
 class Offers:
@@ -108,6 +111,12 @@ class Offers:
         """Whether what the database says of the chat's owner may be answered here, any moment."""
         return any(offer.chat_id == chat_id and offer.is_good for offer in self._out)
 
+    def tenure_began(self, chat: Chat) -> None:
+        """Its claim may have come after one that an offer that is still out was taken with."""
+        for offer in self._out:
+            if offer.chat_id == chat.id:
+                offer.passed_by = chat.epoch
+
     def make(self, chat_id: UUID) -> Offer | None:
         """None where there is no place, or the lease is not sound."""
         now = trio.current_time()
@@ -150,4 +159,7 @@ class Offers:
             self._wake()
 
     def begin(self, claimed: Claimed) -> bool:
-        return self._runners is not None and self._begin(claimed, self._runners)
+        if self._runners is None:
+            return False
+        self._begin(claimed, self._runners)
+        return True

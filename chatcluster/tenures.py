@@ -63,7 +63,7 @@ class Tenures:
             worker_id,
             good_seconds=settings.self_fence_seconds,
             free_slots=lambda: self.free_slots,
-            begin=self._begin_offered,
+            begin=self.start,
             wake=wake,
         )
 
@@ -97,14 +97,6 @@ class Tenures:
         self._hinted = {chat_id: version for chat_id, version in self._hinted.items() if self.offers.is_out_to(chat_id)}
         self.offers.promise(places)
 
-    def _begin_offered(self, claimed: Claimed, runners: trio.Nursery) -> bool:
-        """Unless the claim is an old one: others came after it."""
-        known = self._runners.get(claimed.chat.id)
-        if known is not None and known.chat.epoch >= claimed.chat.epoch:
-            return False
-        self.start(claimed, runners)
-        return True
-
     def start(self, claimed: Claimed, runners: trio.Nursery) -> None:
         history = self._new_history()
         held = HeldChat(
@@ -122,6 +114,7 @@ class Tenures:
             stale.fenced()  # that its chat could be claimed proves that its tenure is over
         self._runners[claimed.chat.id] = runner
         self._started_at[claimed.chat.id] = trio.current_time()
+        self.offers.tenure_began(claimed.chat)
         runner.told(self._hinted.get(claimed.chat.id, 0))
         if self._draining:
             runner.drain()

@@ -24,6 +24,7 @@ What happens on failure:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from types import TracebackType
 from uuid import UUID
 
@@ -85,6 +86,8 @@ class Offers:
         self._wake = wake
         self._runners: trio.Nursery | None = None
         """While tenures may begin there."""
+        self._context = copy_context()
+        """That of a replica's tasks: a tenure is no part of the request that it begins with."""
         self._out: list[Offer] = []
         self._promised = 0
         self._trusted_until = 0.0
@@ -126,7 +129,7 @@ class Offers:
 
     async def keep(self, runners: trio.Nursery) -> None:
         """Let tenures begin in ``runners``, where this runs, until ``end``; and then until no good offer is out."""
-        self._runners = runners
+        self._runners, self._context = runners, copy_context()
         try:
             await self._ended.wait()
             while any(offer.is_good for offer in self._out):
@@ -161,5 +164,5 @@ class Offers:
     def begin(self, claimed: Claimed) -> bool:
         if self._runners is None:
             return False
-        self._begin(claimed, self._runners)
+        self._context.run(self._begin, claimed, self._runners)
         return True

@@ -19,7 +19,7 @@ from functools import partial
 from typing import NamedTuple, get_args
 from uuid import UUID
 
-from chatcluster import tokens
+from chatcluster import tokens, trace_context
 from chatcluster.chat import (
     Answer,
     Archive,
@@ -90,6 +90,7 @@ class Transitions:
         outcome, begun = await self._carry_out(new_chat.id, act, wakes=not new_chat.at_rest)
         if not outcome.replayed:
             self._tell(outcome.chat, "created", begun=begun)
+            _join(outcome)
             if new_chat.wants_title:
                 self._on_title_wanted()
         return outcome
@@ -104,6 +105,8 @@ class Transitions:
         outcome, begun = await self._carry_out(chat_id, act, wakes=isinstance(command, WAKING))
         if not outcome.replayed:
             report_end(outcome)
+            if isinstance(command, Send | Edit):
+                _join(outcome)
             self._tell(outcome.chat, _lifecycle_of(command, outcome.chat), begun=begun)
             await settle(self._store, self._notices, outcome.chat)
         return outcome
@@ -201,6 +204,15 @@ class Transitions:
     async def configure(self, chat: Chat, setup: ChatSetup) -> Chat:
         """Other tools, from the chat's next turn on."""
         return (await self.apply(chat.id, Configure(setup), owner_id=chat.owner_id)).chat
+
+
+def _join(outcome: Outcome) -> None:
+    """Name the turn that this begins to the trace which the request belongs to, if any."""
+    asked = outcome.message
+    if outcome.queued is not None:
+        trace_context.asked(outcome.chat.id, None)
+    elif asked is not None and asked.role is Role.USER:
+        trace_context.asked(outcome.chat.id, asked.id)
 
 
 def _lifecycle_of(command: UserCommand, chat: Chat) -> str | None:

@@ -3,7 +3,6 @@ goes back to it verbatim, and the vendor's own client reads the same from the sa
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import openai
 import pytest
 from openai.types.responses import ResponseCompletedEvent, ResponseIncompleteEvent
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
@@ -40,10 +40,9 @@ from chatcluster.parts import (
     Usage,
     joined,
 )
-from chatcluster.ports import Attachable, Attachment, Delta, Finished, KeepAlive, ModelEvent, ModelRequest, ToolSpec
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest, ToolSpec
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts" / "responses"
-SERVER = Provider("test.example", ("sk-very-secret-key",))
 ROUTE = Route(
     kind=Kind.RESPONSES, server=SERVER, model="gpt-x", base_url="https://test.example/v1", api_key="sk-very-secret-key"
 )
@@ -57,19 +56,8 @@ def transcript(name: str) -> bytes:
 def play(
     body: bytes, *, bytes_at_a_time: int = 1 << 20, route: Route = ROUTE, goes_on: bool = False
 ) -> list[ModelEvent]:
-    numbers = itertools.count(1)
-    sse = EventDecoder(SERVER)
-    decoder = ResponseDecoder(route, goes_on=goes_on, new_call_id=lambda: f"new_{next(numbers)}")
-    events: list[ModelEvent] = []
-
-    def take(payloads: Iterable[bytes | None]) -> None:
-        for payload in payloads:
-            events.extend([KeepAlive()] if payload is None else decoder.feed(payload))
-
-    for start in range(0, len(body), bytes_at_a_time):
-        take(sse.feed(body[start : start + bytes_at_a_time]))
-    take(sse.finish())
-    return events + decoder.end()
+    decoder = ResponseDecoder(route, goes_on=goes_on, new_call_id=numbered_call_ids())
+    return played(decoder, body, bytes_at_a_time=bytes_at_a_time)
 
 
 def said_in(events: Iterable[ModelEvent]) -> tuple[Part, ...]:
@@ -115,6 +103,22 @@ ANSWERS = {
         (TextPart("Let me look."), ToolCallPart("new_1", "look", '{"city":"Bern"}', "call_14nA2FkH-46Ecy70")),
         "tool_calls",
         Usage(0, 0),
+    ),
+    "llamacpp_calls": Answer(
+        (
+            TextPart("AV_K"),
+            ToolCallPart("new_1", "weather", '{"city":"Rome"}', "call_wvIYZOSrzBJOlRyagN4qx3HnQKYs5tYw"),
+            ToolCallPart("new_2", "now", "{}", "call_5ylCgozlzC7Pyj7LoFFVOmnT9Hga1xrZ"),
+        ),
+        "tool_calls",
+        Usage(425, 111, None, 424),
+        "tiny",
+    ),
+    "llamacpp_cut_by_length": Answer(
+        (TextPart("seeV�"), ToolCallPart("new_1", "weather", "{", "call_upJ3o3qTCJM9kipkY2E3EFAZX42PbiRe")),
+        "tool_calls",
+        Usage(425, 30, None, 424),
+        "tiny",
     ),
     "text": Answer((TextPart("Grüß dich 🌍"),), usage=USAGE),
     "reasoning_and_calls": Answer(
@@ -216,6 +220,28 @@ def as_item(part: Part) -> Any:
             return json.loads(data)
         case _:
             raise AssertionError(part)
+
+
+def test_an_answer_that_is_called_complete_at_its_limit_of_length_was_cut_there() -> None:
+    route = msgspec.structs.replace(ROUTE, output_tokens_max=30)
+    assert play(transcript("llamacpp_cut_by_length"), route=route)[-1] == Finished(
+        "length", Usage(425, 30, None, 424), "tiny"
+    )
+
+
+def test_calls_without_numbers_are_told_apart_by_their_ids() -> None:
+    """The second one's arguments never came: they are not the first one's."""
+    decoder = ResponseDecoder(ROUTE)
+    calls = [
+        {"type": "function_call", "id": f"fc_{n}", "call_id": f"call_{n}", "name": "look", "arguments": ""}
+        for n in "ab"
+    ]
+    begun = [{"type": "response.output_item.added", "item": call} for call in calls]
+    pieces = [{"type": "response.function_call_arguments.delta", "item_id": "fc_a", "delta": '{"n":1}'}]
+    ended = [{"type": "response.output_item.done", "item": call} for call in calls]
+    told = [decoder.feed(json.dumps(event).encode()) for event in (*begun, *pieces, *ended)]
+    said = said_in(event for events in told for event in events)
+    assert [part.arguments for part in said if isinstance(part, ToolCallPart)] == ['{"n":1}', "{}"]
 
 
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:

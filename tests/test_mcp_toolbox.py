@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import structlog
 import trio
 from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.chat.questions import Replies, Reply, ReplyAction
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, TextPart
 from chatcluster.ports import (
@@ -33,6 +34,7 @@ from chatcluster.ports import (
 from chatcluster.tools import mcp_link, mcp_lists
 from chatcluster.tools.mcp_link import LinkSession
 from chatcluster.tools.mcp_toolbox import provider_name
+from chatcluster.tracing.spans import context_of
 
 TRANSPORTS = [("streamable-http", "/mcp"), ("sse", "/sse")]
 
@@ -104,9 +106,15 @@ async def test_progress_is_told_while_the_tool_runs(world: McpWorld, served: Tes
     ]
 
 
-async def test_the_server_learns_the_calls_id(world: McpWorld, served: TestServer) -> None:
+async def test_the_server_learns_the_calls_id_and_its_span(world: McpWorld, served: TestServer) -> None:
     async with world.turn("files") as turn:
-        assert "chatcluster/call-id" in text_of(await turn.call("files__told"))
+        with trace_context.telling(context_of), trace_context.working("tool.called", {"call_id": "c"}):
+            expected = trace_context.headers()["traceparent"]
+            told = json.loads(text_of(await turn.call("files__told")))
+        untold = json.loads(text_of(await turn.call("files__told")))
+    assert "chatcluster/call-id" in told["meta"]
+    assert told["meta"]["traceparent"] == told["headers"]["traceparent"] == expected
+    assert "traceparent" not in untold["meta"].keys() | untold["headers"].keys()
 
 
 async def test_an_error_of_the_tool_is_an_error_result(world: McpWorld, served: TestServer) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 from agent_process import a_sleep, answering, execute, ran, request, runs
-from sandbox_world import LIMITS, needs_sandboxes, open_directory, spec_of
+from sandbox_world import LIMITS, needs_sandboxes, spec_of
 
 from chatcluster.ports.workspace import SandboxState
 from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, WorkspaceUnreachable
@@ -19,6 +18,7 @@ from chatcluster.workspaces import cgroups, disks, sandbox
 from chatcluster.workspaces.agent_client import AgentClient, over_unix
 from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
 
+pytest_plugins = ["sandbox_fixtures"]
 pytestmark = needs_sandboxes
 
 FILES = 100_000
@@ -26,18 +26,6 @@ REPOSITORY = "git init -q . && git config user.email a@b && git config user.name
 
 needs_disks = pytest.mark.skipif(not disks.can_mount(), reason=disks.DISK_MISSING)
 needs_memory = pytest.mark.skipif(cgroups.hierarchies().memory is None, reason=cgroups.MEMORY_MISSING)
-
-
-@pytest.fixture
-def outside() -> Iterator[Path]:
-    with open_directory() as directory:
-        yield directory
-
-
-@pytest.fixture
-async def provider(outside: Path) -> AsyncIterator[ProcessProvider]:
-    async with open_process_provider(outside / "workspaces") as provider:
-        yield provider
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 import pytest
 import trio
 
+from chatcluster import telemetry
 from chatcluster.chat import Send
 from chatcluster.errors import StoreUnavailable
 from chatcluster.parts import TextPart
@@ -240,6 +243,21 @@ async def test_a_claim_under_way_and_a_message_do_not_share_a_place(world: World
     (await world.model.next_call()).answer("Yes.")
     await other.until_status("waiting")
     await chat.until_status("running", within=AT_ONCE)
+
+
+async def test_a_tenure_is_no_part_of_the_request_that_it_begins_with(world: World) -> None:
+    """What a request knows of itself, the trace that it belongs to say, is not what its turn knows."""
+    a = await world.replica()
+    request: ContextVar[str] = ContextVar("request", default="none")
+    heard: dict[str, str] = {}
+    listener = lambda name, _: heard.__setitem__(name, request.get())  # noqa: E731
+    request.set("this")
+    telemetry.subscribe(listener)
+    try:
+        await world.one_turn(a)
+    finally:
+        telemetry.unsubscribe(listener)
+    assert heard["chat.turn"] == "none"
 
 
 async def test_a_plain_turn_costs_two_transactions(world: World) -> None:

@@ -46,7 +46,7 @@ async def test_a_gigabyte_of_output_is_counted_and_its_beginning_kept(inside: Ag
 async def test_a_command_is_ended_in_the_middle_of_endless_output(inside: AgentClient) -> None:
     await inside.put("a", execute("yes"))
     await inside.call("a", offset=LIMITS.output_bytes_max - 1, wait_seconds=30)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         answer = await inside.cancel("a", 1)
     assert answer.state is CallState.KILLED
     assert answer.output_bytes >= answer.kept_bytes == LIMITS.output_bytes_max
@@ -125,7 +125,7 @@ async def test_a_command_that_ignores_signals_ends_with_its_call(inside: AgentCl
         "a", execute(f"trap '' TERM INT HUP QUIT; setsid {a_sleep()} & echo begun; while true; do wait; done")
     )
     await inside.call("a", wait_seconds=30)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         assert (await inside.cancel("a", 1)).state is CallState.KILLED
     assert not runs(a_sleep())
 
@@ -207,7 +207,7 @@ async def test_many_who_start_one_start_it_once(provider: ProcessProvider) -> No
 async def test_a_sandbox_that_died_has_failed_and_starts_again(provider: ProcessProvider, inside: AgentClient) -> None:
     await inside.put("a", execute(a_sleep()))
     provider._sandboxes["one"].process.kill()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while (await provider.status("one")).state is SandboxState.RUNNING:
             await trio.lowlevel.checkpoint()
     status = await provider.status("one")
@@ -260,7 +260,7 @@ async def test_when_their_host_is_killed_nothing_runs_on(outside: Path, provider
     await inside.put("a", execute(f"setsid {a_sleep()} & echo begun; {a_sleep()}"))
     assert (await inside.call("a", wait_seconds=30)).output == b"begun\n"
     host.kill()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while runs(a_sleep()):
             await trio.lowlevel.checkpoint()
     await host.wait()

@@ -23,6 +23,7 @@ from uuid import UUID
 from checker.history import Kind, Violation
 
 from chatcluster.chat import (
+    AnswerQuestions,
     Approve,
     ChatState,
     Decision,
@@ -335,7 +336,7 @@ class WatchedStore(MemoryStore):
         claimer: UUID | None = None,
     ) -> Outcome:
         outcome = super()._apply(chat_id, command, owner_id, idempotency, claimer)
-        if isinstance(command, Approve | Deny | SubmitToolResults):
+        if isinstance(command, Approve | Deny | SubmitToolResults | AnswerQuestions):
             self._witness.calls.answered(command)
         return outcome
 

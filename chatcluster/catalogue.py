@@ -149,6 +149,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "workspace.limit_missing": "a limit of workspaces cannot be kept on this machine, and which",
         "workspace.log_lost": "lines of a workspace's log could not be kept",
         "workspace.look_failed": "a workspace host could not ask Postgres what there is to do; the next look asks",
+        "workspace.mcp_failed": "a server that a workspace's own .mcp.json names, or the file, costs a turn its tools",
+        "workspace.network_crashed": "a connection of a workspace's network ended in an error that nobody foresaw",
         "workspace.postponed": "a step in the life of a workspace failed, and is done again",
         "workspace.row_unreadable": "a workspace's row cannot be read by this version, and is passed over",
         "workspace.started": "the agent of a workspace answers, and how long that took",
@@ -184,6 +186,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "workspace.host_buried": "a workspace host was found dead, and what it ran was told lost",
         "workspace.host_cannot": "this machine cannot run workspaces, and why",
         "workspace.host_lease_lost": "this workspace host lost its lease: all that it runs is stopped",
+        "workspace.network_refused": "a workspace was refused a place: not on its template's list, or not public",
     },
 }
 

@@ -2,7 +2,8 @@
 
 A toolbox is opened when the turn first needs it, and closed when the turn ends, or with the tenure; where it says that
 the chat has no tools, it is not opened at all. It lives in a task of its own: what goes wrong in there is not what goes
-wrong with the turn. What tools there are is asked once a turn, as a model wants them to stay as they are. A tenure that
+wrong with the turn. What tools there are is asked once a turn, as a model wants them to stay as they are; once more
+where a result says that it has made some (``renew``). A tenure that
 begins with calls expects to need them: it asks while the history is read.
 
 What happens on failure: a toolbox that cannot be opened has no tools; closing it is bounded.
@@ -27,7 +28,8 @@ NOTICE_CHARACTERS_MAX = 2000
 
 
 class HeldTools:
-    """``known`` and ``specs`` are those of the turn under way once ``ask`` has returned."""
+    """``known`` and ``specs`` are those of the turn under way once ``ask`` has returned. ``is_renewed``: there are
+    others by now than the turn began with."""
 
     def __init__(self, toolbox: Toolbox, nursery: trio.Nursery) -> None:
         self.known: dict[str, KnownTool] = {}
@@ -36,6 +38,7 @@ class HeldTools:
         self._nursery = nursery
         self._open: TurnTools | None = None
         self._is_asked = False
+        self.is_renewed = False
         self._told = 0
         """How many of the notices were told of."""
         self._turn = trio.Lock()
@@ -88,6 +91,10 @@ class HeldTools:
         self.specs = tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools)
         self._is_asked = True
 
+    def renew(self) -> None:
+        """A result of this turn has made tools: who asks next is told of them."""
+        self._is_asked, self.is_renewed = False, True
+
     def news(self) -> list[NoticePart]:
         """What the turn goes on without, each once."""
         notices = () if self._open is None else self._open.notices
@@ -118,7 +125,7 @@ class HeldTools:
         with trio.move_on_after(CLOSE_SECONDS_MAX):
             await self._left.wait()
         self._scope.cancel()
-        self._open, self._told = None, 0
+        self._open, self._told, self.is_renewed = None, 0, False
         self.known, self.specs = {}, ()
 
     async def _keep_open(self, chat: Chat, *, task_status: trio.TaskStatus[TurnTools]) -> None:

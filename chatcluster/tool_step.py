@@ -298,6 +298,8 @@ class ToolStep:
             chat_id = str(self._held.chat.id)
             telemetry.event("tool.crashed", chat_id=chat_id, tool=call.tool.name, error=repr(error), exc_info=error)
             return Taken(refused(call.call_id, f"The tool {call.tool.name!r} failed, and nobody foresaw how."))
+        if result.renews_tools:
+            self._tools.renew()
         return await _taken(call, result)
 
     # --- what is told -------------------------------------------------------------------------

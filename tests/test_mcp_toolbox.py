@@ -360,7 +360,7 @@ async def names_of_a_turn(world: McpWorld) -> list[str]:
 async def test_a_server_that_tells_of_its_new_tools_is_listed_anew(world: McpWorld, served: TestServer) -> None:
     async with world.turn("files") as turn:
         grown = f"files__{text_of(await turn.call('files__grow'))}"
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while grown not in await names_of_a_turn(world):  # noqa: ASYNC110 - the server tells in its own time
                 await trio.sleep(0.02)
 
@@ -435,7 +435,7 @@ async def test_a_server_that_dies_in_the_middle_of_a_call_is_an_error_result_at_
         await world.add("files", mortal.url + path, transport=transport)
         async with world.turn("files") as turn:
             await turn.names()
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 result = await turn.call("files__die")
                 await trio.to_thread.run_sync(mortal.process.wait)  # until then connections to it may be taken
                 again = await turn.call("files__count")
@@ -556,7 +556,7 @@ async def disturbed(
 
 
 async def has(results: dict[str, ToolResult], tool: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while tool not in results:  # noqa: ASYNC110
             await trio.sleep(0.01)
 

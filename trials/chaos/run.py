@@ -19,6 +19,7 @@ from chaos.fleet import Fleet
 from chaos.injector import Injector
 from chaos.journal import false_takeovers
 from chaos.money import Money
+from chaos.operators import Shown, gaps, read, untold
 from chaos.options import Options, parse_mix
 from chaos.phases import phases
 from chaos.reader import Reader
@@ -44,6 +45,7 @@ class Run:
         self._record = record
         self._say = say
         self._api = Api(cluster.url, cluster.token, options.draw("api"))
+        self._home = Api(cluster.home or cluster.url, cluster.token, options.draw("home"))
         self._fleet = Fleet(self._api, size=options.replicas, signal_command=options.signal_command)
         self._checker = Checker(self._violated)
         self._victim_chats = (
@@ -70,6 +72,7 @@ class Run:
         self._talks: dict[int, Talk] = {}
         self._chats = self._events = self._connections = 0
         self._acknowledged = self._refused = self._tries = 0
+        self._shown: Shown | None = None
         self._unjudged = frozenset[Kind]() if options.judge_times else OF_TIME
         self._reader_errors: Counter[str] = Counter()
         self._reconnects = 0
@@ -92,15 +95,17 @@ class Run:
                 await self._talk_and_break()
                 background.cancel_scope.cancel()
             await self._judge_money()
+            await self._judge_what_operators_see()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
                 if self._victim_chats is not None:
                     await self._victim_chats.aclose()
                 await self._api.aclose()
+                await self._home.aclose()
         return self._summary()
 
     def _serving_tools(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self._tools is None else self._tools.serving(self._api)
+        return nullcontext() if self._tools is None else self._tools.serving(self._home)
 
     async def _talk_and_break(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -130,7 +135,8 @@ class Run:
             name = f"c{index}n{generation}"
             draw = self._options.draw("writer", name)
             writer = Writer(name, self._api, self._checker, self._record, self._options, draw)
-            talk = Talk(writer, partial(self._read, name), self._api, self._checker, self._mix, self._tools)
+            read = partial(self._read, name)
+            talk = Talk(writer, read, self._api, self._checker, self._mix, self._tools, self._home)
             self._talks[index] = talk
             final = await talk.run(self._ending)
             self._record.note(chat=final.chat, final=final.status, messages=[item.id for item in final.messages])
@@ -190,6 +196,14 @@ class Run:
             lost = [(loss.since + offset, loss.until + offset) for loss in self._checker.losses]
             await self._money.judge(servers.database_url, lost)
 
+    async def _judge_what_operators_see(self) -> None:
+        if self._cluster.logs is None:
+            return
+        await self._fleet.ready()
+        self._shown = await read(self._api, self._fleet.replicas)
+        for violation in untold(self._shown, self._cluster.logs, self._checker.faults, self._injector.taken_over):
+            self._checker.report(violation)
+
     def _summary(self) -> dict[str, Any]:
         injector = self._injector
         return summarize(
@@ -219,6 +233,7 @@ class Run:
             takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, self._clock_offset),
             own_pause_seconds_max=round(self._pause_seconds_max, 4),
             record=str(self._record.path),
+            **({} if self._shown is None else {"logged_takeover_gap_seconds": gaps(self._shown)}),
             vitals=self._vitals,
             **({} if self._money is None else self._money.summary()),
             **({} if self._tools is None else self._tools.summary(self._checker.faults, self._monotonic_offset)),

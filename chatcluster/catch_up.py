@@ -87,15 +87,16 @@ class CatchUp:
         self._begun = False
         self._history_told = False
 
-    async def page(self) -> bytes:
-        """The next piece: one page of messages at a time, then of the answer under way, and that it is complete."""
+    async def page(self) -> list[bytes]:
+        """The next pieces, each of whole events: one page of messages at a time, then of the answer under way, and that
+        it is complete. A large event is a piece of its own, the same bytes for all who read it now."""
         async with self._shared.pages:
             pieces = [] if self._history_told else await self._messages()
             if self._history_told:
                 pieces.append(self._preview())
             if self.complete and self._snapshot.is_complete:
                 pieces.append(events.ready(Cursor(self._snapshot.version, self.position)))
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return _joined(pieces)
 
     async def _messages(self) -> list[bytes]:
         page = self._remembered() or await self._shared.store.read_messages(
@@ -132,12 +133,11 @@ class CatchUp:
 
     def _remembered(self) -> NewerMessages | None:
         """What is after the cursor, if the feed still has it all."""
-        entries = None if self._floor else self._snapshot.recent.after(self._after_version)
-        if entries is None or self._after_id:
+        found = self._snapshot.remembered(self._after_version)
+        if found is None:
             return None
-        entries = tuple(entry for entry in entries if entry.revision <= self._snapshot.version)
-        turns = tuple(entry for entry in entries if isinstance(entry, EndedTurn))
-        messages = tuple(entry for entry in entries if isinstance(entry, Message))
+        messages = tuple(one for one in found.messages if one.id > self._after_id)
+        turns = tuple(turn for turn in found.turns if turn.revision > self.told)
         return NewerMessages(messages, turns=turns[-self._turns_max :])
 
     def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> Iterable[bytes]:
@@ -179,6 +179,19 @@ class CatchUp:
         self.cursor = Cursor(self._snapshot.version, self.position)
         self.complete = last == self._snapshot.preview.last
         return frames
+
+
+def _joined(told: Iterable[bytes]) -> list[bytes]:
+    """Small events together, each large one alone: to join it would be a copy for each reader."""
+    pieces, small = [], []
+    for event in told:
+        if len(event) <= LARGE_BYTES:
+            small.append(event)
+            continue
+        pieces += [b"".join(small), event]
+        small.clear()
+    pieces.append(b"".join(small))
+    return [piece for piece in pieces if piece]
 
 
 def _floor(cursor: Cursor, snapshot: Snapshot, *, is_lost: bool) -> int:

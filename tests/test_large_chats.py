@@ -15,7 +15,7 @@ from cluster_processes import Cluster, Process, connected, run_sql
 pytestmark = [pytest.mark.cluster, pytest.mark.postgres, pytest.mark.redis]
 
 READERS = 20
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 INSERT_MESSAGES = """
     INSERT INTO messages (chat_id, revision, role, content)
     SELECT id, history_version, 'user', json_build_array(json_build_object('type', 'text', 'text', repeat($1, $2)))
@@ -33,7 +33,7 @@ SHAPES = {
 
 @pytest.fixture
 async def cluster(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = Cluster(database_url, redis_url, tmp_path)
+    cluster = Cluster(database_url, redis_url, tmp_path, anew=True)
     try:
         yield await cluster.start(1, loop_watch=True)
     finally:

@@ -22,6 +22,12 @@ class ConversationNotFound(NotFound):
     code = "conversation_not_found"
 
 
+class ItemNotFound(NotFound):
+    """There is no such item in this conversation."""
+
+    code = "item_not_found"
+
+
 class ResponseKey(NamedTuple):
     chat_id: UUID
     message_id: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Any
 
-import msgspec
 import trio
 from litestar import delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
@@ -15,6 +14,7 @@ from litestar.types import ASGIApp
 from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, InvalidRequest
 from chatcluster.web.api.answers import REFUSALS
+from chatcluster.web.api.bodies import decode
 from chatcluster.web.doors.door_stream import answered
 from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of, taken
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
@@ -43,7 +43,7 @@ async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -
     repeat attach to the turn that it began. `on_disconnect: "cancel"` stops it when the caller leaves.
     """
     check(data)
-    body = msgspec.json.decode(await request.body())
+    body = decode(await request.body(), dict[str, Any])
     tools = tools_of(data.tools, data.tool_choice)
     said = await taken(request, placed(data.input))
     if not data.background or data.stream:

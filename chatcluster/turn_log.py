@@ -8,6 +8,7 @@ asked:
 * each message and the end of the turn once, in order, as the database has them;
 * of each attempt what was said, before the message that it became, as far as the feed or the stream has it. What a
   message says is complete without that;
+* where the chat came to rest for somebody, to those who want to know it, as the ledger has it;
 * an attempt that came to nothing **whole**, before what takes its place. A feed drops the rest of such an attempt once
   it knows better, at another frame on each replica; so where one may have been left behind, the part stream itself is
   read, up to what is to be told next. If it cannot be read, or has forgotten, what was told before is all.
@@ -46,11 +47,15 @@ from chatcluster.parts import (
     Part,
     PartFrame,
     Position,
+    Role,
+    ToolCallPart,
+    ToolResultPart,
     decode_frame,
     in_order,
     resumes_behind,
 )
 from chatcluster.ports import VERSION_MAX, Action, PartStreams, Store
+from chatcluster.ports.ledger import Waits
 from chatcluster.ports.responses import Responses
 from chatcluster.shown import Snapshot, Value
 from chatcluster.subscribe import Cut, Feeds, Subscriber
@@ -91,21 +96,32 @@ class Awaiting(NamedTuple):
     actions: tuple[Action, ...]
 
 
+class Waited(NamedTuple):
+    """What the calls of the step under way have waited for, each time that the chat came to rest: ``times`` of them,
+    before what is told next. Told to those who want it, and the same whether they were there or read it later."""
+
+    waits: Waits
+    times: int
+
+
 class UpToDate(NamedTuple):
     """What was there at the moment of joining is told. What follows is new."""
 
 
-Told = Attempted | Part | Message | Awaiting | Ended | Rested | Withdrawn | UpToDate
+Told = Attempted | Part | Message | Awaiting | Waited | Ended | Rested | Withdrawn | UpToDate
 
 
 class TurnStart(NamedTuple):
     """The message that a turn, or what follows the results of its calls, begins with; and its revision.
 
-    What is told is how it stands at ``version`` of the chat, or later."""
+    What is told is how it stands at ``version`` of the chat, or later. ``tells_waits``: with ``Waited``.
+    ``is_calling``: the message is one of the model's, and asks for calls."""
 
     message_id: int
     revision: int
     version: int = 0
+    tells_waits: bool = False
+    is_calling: bool = False
 
 
 class ValueSubscriber(Subscriber):
@@ -151,10 +167,14 @@ class TurnLog:
         """From the feed."""
         self._looked_before: Value | UpToDate | None = None
         """The value before which the stream was read, or could not be."""
+        self._waits_told_before: Value | UpToDate | None = None
+        """As above, of what calls waited for."""
         self._history_after: int | None = None
         """History is being read: the last message of the page before."""
         self._message_id = start.message_id
         """The last message that was told."""
+        self._calling_id = start.message_id if start.is_calling else None
+        """That which asks for the calls of the step under way, if it has any."""
         self._position = START
         """The last frame that was told, or passed."""
         self._said = START
@@ -251,7 +271,9 @@ class TurnLog:
         return told
 
     def _lacks(self, value: Value | UpToDate) -> bool:
-        """Whether there may be something in the stream that is to be told before this, or history is to be read."""
+        """Whether something may be to be told before this: of the stream, of the ledger, or of history."""
+        if self._lacks_waits(value):
+            return True
         if value is self._looked_before:
             return False
         match value:
@@ -267,6 +289,27 @@ class TurnLog:
                 return True
         return False
 
+    def _lacks_waits(self, value: Value | UpToDate) -> bool:
+        if not self._start.tells_waits or self._calling_id is None or value is self._waits_told_before:
+            return False
+        match value:
+            case UpToDate():
+                return True
+            case Message(role=Role.TOOL, id=message_id):
+                return message_id > self._message_id
+            case events.ActionRequiredEvent(calls=calls):
+                return bool(calls)
+        return False
+
+    async def _look_for_waits(self, value: Value | UpToDate) -> list[Told]:
+        """What was waited for before ``value``: at its time, or until now."""
+        waits = {} if self._calling_id is None else await self._store.waits(self._chat_id, self._calling_id)
+        self._waits_told_before = value
+        parts = value.parts if isinstance(value, Message) else ()
+        calls = [part.call_id for part in parts if isinstance(part, ToolResultPart)] or list(waits)
+        times = max((len(waits.get(call_id, ())) for call_id in calls), default=0)
+        return [Waited(waits, times)] if times else []
+
     def _may_leave_behind(self, frame: Frame) -> bool:
         body = _body_of(frame)
         return self._tells_parts or (isinstance(body, AttemptFrame) and body.attempt > 1)
@@ -277,6 +320,8 @@ class TurnLog:
             self._waiting.popleft()
             self._read_anew()
             return []
+        if self._lacks_waits(value):
+            return await self._look_for_waits(value)
         end = _end_of(value)
         try:
             frames = await self._streams.read(self._chat_id, after=self._position, limit=PAGE_FRAMES)
@@ -308,6 +353,9 @@ class TurnLog:
                 return self._tell_frame(value)
             case Message(id=message_id) if message_id > self._message_id:
                 self._message_id, self._tells_parts = message_id, False
+                if value.role is Role.ASSISTANT:
+                    asks = any(isinstance(part, ToolCallPart) for part in value.parts)
+                    self._calling_id = message_id if asks else None
                 if value.position is not None:
                     self._position = max(self._position, Position.parse(value.position))
                 return (value,)

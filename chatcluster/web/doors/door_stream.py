@@ -150,7 +150,9 @@ class Awaited(EventStream):
         if not body:
             await self.go_on(send)
             return
-        answer = ASGIResponse(body=body, media_type="application/json", status_code=self._narrator.status)
+        status = self._narrator.status
+        headers = {"x-should-retry": "false"} if status == 409 else {}
+        answer = ASGIResponse(body=body, media_type="application/json", status_code=status, headers=headers)
         await answer(scope, receive, send)
 
 

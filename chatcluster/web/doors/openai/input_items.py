@@ -16,6 +16,7 @@ from chatcluster.parts import NewMessage, Part, Role, TextPart, ToolCallPart, To
 from chatcluster.web.api.bodies import NO_FILES, InputText, storable
 from chatcluster.web.api.tool_bodies import parse_call_id
 from chatcluster.web.doors.given_files import NamedFile, file_at, file_of_base64, file_of_id, parts_of
+from chatcluster.web.doors.openai.ids import RequestKey, parse_request_id
 
 Placed = Iterable[tuple[str, Any]]
 """Items, each with where it stands in the request."""
@@ -25,11 +26,20 @@ TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text")
 SYSTEM_ROLES = ("system", "developer")
 
 
+class ApprovalAnswer(NamedTuple):
+    """To a request to approve a call."""
+
+    request: RequestKey
+    approved: bool
+    reason: str | None = None
+
+
 class Given(NamedTuple):
     """``system``: what was said as the system or the developer, in order."""
 
     system: tuple[str, ...]
     messages: tuple[NewMessage, ...]
+    approvals: tuple[ApprovalAnswer, ...] = ()
 
     @property
     def results(self) -> list[ToolResultPart]:
@@ -57,6 +67,7 @@ def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_F
     ``TooLarge``."""
     system: list[str] = []
     messages: list[NewMessage] = []
+    approvals: list[ApprovalAnswer] = []
     for number, (place, item) in enumerate(items):
         if number >= ITEMS_MAX:
             raise InvalidRequest(f"there are more than {ITEMS_MAX} items", param=place.partition("[")[0])
@@ -65,9 +76,12 @@ def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_F
         if item.get("type", "message") == "message" and item.get("role") in SYSTEM_ROLES:
             system.append("\n".join(texts_of(item.get("content"), place)))
             continue
+        if item.get("type") == "mcp_approval_response":
+            approvals.append(_approval(item, place))
+            continue
         for message in _messages(item, place, bytes_max, files):
             _append(messages, message)
-    return Given(tuple(system), tuple(messages))
+    return Given(tuple(system), tuple(messages), tuple(approvals))
 
 
 def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[str, FilePart]) -> list[NewMessage]:
@@ -83,9 +97,17 @@ def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[s
             error = item.get("error")
             result = ToolResultPart(call.id, str(error or item.get("output") or ""), error is not None)
             return [NewMessage(Role.ASSISTANT, (call,)), NewMessage(Role.TOOL, (result,))]
-        case "reasoning" | "mcp_list_tools":
+        case "reasoning" | "mcp_list_tools" | "mcp_approval_request":
             return []
     raise _wrong(f"{place} is of a type that this server does not take: {str(item.get('type'))[:40]!r}")
+
+
+def _approval(item: dict[str, Any], place: str) -> ApprovalAnswer:
+    named, approved, reason = item.get("approval_request_id"), item.get("approve"), item.get("reason")
+    request = parse_request_id(named) if isinstance(named, str) else None
+    if request is None or not isinstance(approved, bool):
+        raise _wrong(f"{place} needs the approval_request_id of a request, and approve, true or false")
+    return ApprovalAnswer(request, approved, reason if isinstance(reason, str) else None)
 
 
 def _message(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[str, FilePart]) -> NewMessage:

@@ -11,6 +11,7 @@ from chatcluster.errors import InvalidRequest
 from chatcluster.file_types import IMAGES
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.ports.responses import StoredResponse
+from chatcluster.web.doors.openai.telling import resumed_by
 from chatcluster.web.request import ApiRequest
 
 ITEMS_DEFAULT, ITEMS_MAX = 20, 100
@@ -21,6 +22,9 @@ LISTED_MESSAGES_MAX = 2000
 
 async def input_items(request: ApiRequest, stored: StoredResponse) -> list[dict[str, Any]]:
     """What began the response: all that its transaction brought, up to the message that is answered."""
+    resumed = resumed_by(stored)
+    if resumed is not None:
+        return [{"id": f"in_{number}", **item} for number, item in enumerate(resumed.given) if isinstance(item, dict)]
     messages = await _messages(request, stored.chat_id, after=stored.revision - 1, up_to=stored.revision)
     return [item for one in messages if one.id <= stored.message_id for item in items_of(one)]
 

@@ -14,6 +14,7 @@ from chatcluster.turn_log import TurnStart, UpToDate
 from chatcluster.web.doors.door_stream import Narrator, narrated
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
 from chatcluster.web.doors.openai.response_fold import ResponseFold
+from chatcluster.web.doors.openai.resting import Resumed
 from chatcluster.web.http.sse import EventStream, StreamWire
 from chatcluster.web.request import ApiRequest
 
@@ -24,7 +25,20 @@ FOLD_EVENTS = 500
 
 def fold_of(stored: StoredResponse) -> ResponseFold:
     kept = msgspec.json.decode(stored.parameters)
-    return ResponseFold(kept["response"], frozenset(kept["client_tools"]))
+    return ResponseFold(kept["response"], frozenset(kept["client_tools"]), resumed_by(stored))
+
+
+def resumed_by(stored: StoredResponse) -> Resumed | None:
+    """What the response goes on from; None for one that begins with a message."""
+    resumed = msgspec.json.decode(stored.parameters).get("resumed")
+    return None if resumed is None else msgspec.convert(resumed, Resumed)
+
+
+def start_of(stored: StoredResponse) -> TurnStart:
+    resumed = resumed_by(stored)
+    if resumed is None:
+        return TurnStart(stored.message_id, stored.revision, tells_waits=True)
+    return TurnStart(resumed.message_id, resumed.revision, tells_waits=True, is_calling=True)
 
 
 def streamed(
@@ -36,7 +50,7 @@ def streamed(
         narrated(
             services.readers.logs,
             stored.chat_id,
-            TurnStart(stored.message_id, stored.revision),
+            start_of(stored),
             narrator,
             owner_id=user_id,
             on_leave=cancel if leaving == "cancel" else None,
@@ -59,7 +73,7 @@ async def stored_response(request: ApiRequest, text: str) -> StoredResponse:
 
 
 async def _read(request: ApiRequest, stored: StoredResponse, until_over: bool) -> ResponseFold:
-    fold, start = fold_of(stored), TurnStart(stored.message_id, stored.revision)
+    fold, start = fold_of(stored), start_of(stored)
     with trio.fail_after(READ_SECONDS_MAX):
         async with request.services.readers.logs.follow(stored.chat_id, start, owner_id=request.user.user_id) as log:
             while not fold.is_over:

@@ -3,7 +3,6 @@ goes back to it verbatim, and the vendor's own client reads the same from the sa
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import httpx2
 import msgspec
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
+from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
 from chatcluster.llm.anthropic import WIRE, MessageDecoder
 from chatcluster.llm.failures import Provider
-from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Route
 from chatcluster.models import Kind, ModelOptions
 from chatcluster.parts import (
@@ -38,10 +37,9 @@ from chatcluster.parts import (
     Usage,
     joined,
 )
-from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest, ToolSpec
+from chatcluster.ports import Delta, Finished, ModelEvent, ModelRequest, ToolSpec
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts" / "anthropic"
-SERVER = Provider("test.example", ("sk-very-secret-key",))
 ROUTE = Route(
     kind=Kind.ANTHROPIC, server=SERVER, model="claude-x", base_url="https://test.example", api_key="sk-very-secret-key"
 )
@@ -52,19 +50,8 @@ def transcript(name: str) -> bytes:
 
 
 def play(body: bytes, *, bytes_at_a_time: int = 1 << 20) -> list[ModelEvent]:
-    numbers = itertools.count(1)
-    sse = EventDecoder(SERVER)
-    decoder = MessageDecoder(ROUTE, new_call_id=lambda: f"new_{next(numbers)}")
-    events: list[ModelEvent] = []
-
-    def take(payloads: Iterable[bytes | None]) -> None:
-        for payload in payloads:
-            events.extend([KeepAlive()] if payload is None else decoder.feed(payload))
-
-    for start in range(0, len(body), bytes_at_a_time):
-        take(sse.feed(body[start : start + bytes_at_a_time]))
-    take(sse.finish())
-    return events + decoder.end()
+    decoder = MessageDecoder(ROUTE, new_call_id=numbered_call_ids())
+    return played(decoder, body, bytes_at_a_time=bytes_at_a_time)
 
 
 def opaque(kind: str, value: Any) -> OpaquePart:

@@ -4,10 +4,9 @@ silently and nothing ends without a word)."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ import msgspec
 import openai
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
@@ -27,7 +27,6 @@ from chatcluster.llm.failures import Provider
 from chatcluster.llm.openai import CALLS_CHARACTERS_MAX, ChunkDecoder
 from chatcluster.llm.openai_request import request_body
 from chatcluster.llm.slices import SLICE_BYTES
-from chatcluster.llm.sse import EventDecoder
 from chatcluster.llm.wire import Route
 from chatcluster.models import ModelOptions
 from chatcluster.parts import (
@@ -47,25 +46,12 @@ from chatcluster.parts import (
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest, ToolSpec
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
-PROVIDER = Provider("test.example", ("sk-very-secret-key",))
-ROUTE = Route(server=PROVIDER, model="asked")
+ROUTE = Route(server=SERVER, model="asked")
 
 
 def play(body: bytes, *, bytes_at_a_time: int = 1 << 20) -> list[ModelEvent]:
-    """All events of a response's body that arrives in pieces of the given size."""
-    numbers = itertools.count(1)
-    sse = EventDecoder(PROVIDER)
-    decoder = ChunkDecoder(ROUTE, new_call_id=lambda: f"new_{next(numbers)}")
-    events: list[ModelEvent] = []
-
-    def take(payloads: Sequence[bytes | None]) -> None:
-        for payload in payloads:
-            events.extend([KeepAlive()] if payload is None else decoder.feed(payload))
-
-    for start in range(0, len(body), bytes_at_a_time):
-        take(sse.feed(body[start : start + bytes_at_a_time]))
-    take(sse.finish())
-    return events + decoder.end()
+    decoder = ChunkDecoder(ROUTE, new_call_id=numbered_call_ids())
+    return played(decoder, body, bytes_at_a_time=bytes_at_a_time)
 
 
 def transcript(name: str) -> bytes:

@@ -3,7 +3,6 @@ goes back to it verbatim, and the vendor's own client reads the same from the sa
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import openai
 import pytest
 from openai.types.responses import ResponseCompletedEvent, ResponseIncompleteEvent
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+from played_transcripts import SERVER, numbered_call_ids, played
 from pydantic import TypeAdapter
 
 from chatcluster.errors import ProviderError
@@ -40,10 +40,9 @@ from chatcluster.parts import (
     Usage,
     joined,
 )
-from chatcluster.ports import Attachable, Attachment, Delta, Finished, KeepAlive, ModelEvent, ModelRequest, ToolSpec
+from chatcluster.ports import Attachable, Attachment, Delta, Finished, ModelEvent, ModelRequest, ToolSpec
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts" / "responses"
-SERVER = Provider("test.example", ("sk-very-secret-key",))
 ROUTE = Route(
     kind=Kind.RESPONSES, server=SERVER, model="gpt-x", base_url="https://test.example/v1", api_key="sk-very-secret-key"
 )
@@ -57,19 +56,8 @@ def transcript(name: str) -> bytes:
 def play(
     body: bytes, *, bytes_at_a_time: int = 1 << 20, route: Route = ROUTE, goes_on: bool = False
 ) -> list[ModelEvent]:
-    numbers = itertools.count(1)
-    sse = EventDecoder(SERVER)
-    decoder = ResponseDecoder(route, goes_on=goes_on, new_call_id=lambda: f"new_{next(numbers)}")
-    events: list[ModelEvent] = []
-
-    def take(payloads: Iterable[bytes | None]) -> None:
-        for payload in payloads:
-            events.extend([KeepAlive()] if payload is None else decoder.feed(payload))
-
-    for start in range(0, len(body), bytes_at_a_time):
-        take(sse.feed(body[start : start + bytes_at_a_time]))
-    take(sse.finish())
-    return events + decoder.end()
+    decoder = ResponseDecoder(route, goes_on=goes_on, new_call_id=numbered_call_ids())
+    return played(decoder, body, bytes_at_a_time=bytes_at_a_time)
 
 
 def said_in(events: Iterable[ModelEvent]) -> tuple[Part, ...]:

@@ -33,7 +33,7 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, with_extra
+from chatcluster.llm.wire import Route, is_for, listed_tools, with_extra
 from chatcluster.models import PrefixDialect
 from chatcluster.parts import UNDECODABLE, ImagePart, Message, OpaquePart, Part, ReasoningPart, Role, TextPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
@@ -70,7 +70,7 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     return slices(
         chain(
             (encode(_parameters(route) | _to_go_on(request, route))[:-1],),
-            _wire_tools(request),
+            listed_tools(request, _wire_tool),
             (b',"messages":[',),
             _wire_messages(request.messages, route),
             _begun(request, route),
@@ -108,16 +108,6 @@ def _begun(request: ModelRequest, route: Route) -> Iterator[bytes]:
     yield b',{"role":"assistant","content":"'
     yield from text_pieces(request.begun)
     yield b'"' + _PREFIX_MARKS.get(route.options.prefix, b"") + b"}"
-
-
-def _wire_tools(request: ModelRequest) -> Iterator[bytes]:
-    if not request.tools:
-        return
-    yield b',"tools":['
-    for number, tool in enumerate(request.tools):
-        yield b"," if number else b""
-        yield from encoded_text(encode(_wire_tool(tool)))
-    yield b"]" if request.may_call_tools else b'],"tool_choice":"none"'
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, Any]:

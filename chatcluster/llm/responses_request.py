@@ -30,7 +30,7 @@ from chatcluster.llm.conversation import (
     result_texts,
 )
 from chatcluster.llm.slices import encoded_text, slices, text_pieces
-from chatcluster.llm.wire import Route, is_for, with_extra, with_prefix
+from chatcluster.llm.wire import Route, is_for, listed_tools, with_extra, with_prefix
 from chatcluster.parts import ImagePart, Message, OpaquePart, Part, Role, TextPart, ToolCallPart, encode
 from chatcluster.ports import ModelRequest, ToolSpec
 
@@ -49,7 +49,7 @@ def request_body(request: ModelRequest, route: Route) -> Iterator[bytes]:
     return slices(
         chain(
             (encode(_parameters(route))[:-1],),
-            _wire_tools(request),
+            listed_tools(request, _wire_tool),
             (b',"input":[',),
             _listed(_items(request.messages, route)),
             (b"]}",),
@@ -75,16 +75,6 @@ def _parameters(route: Route) -> dict[str, Any]:
 
 def tells_reasoning(route: Route) -> bool:
     return not _WITHOUT_REASONING.match(route.model)
-
-
-def _wire_tools(request: ModelRequest) -> Iterator[bytes]:
-    if not request.tools:
-        return
-    yield b',"tools":['
-    for number, tool in enumerate(request.tools):
-        yield b"," if number else b""
-        yield from encoded_text(encode(_wire_tool(tool)))
-    yield b"]" if request.may_call_tools else b'],"tool_choice":"none"'
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from chatcluster.llm.failures import Provider
+from chatcluster.llm.slices import encoded_text
 from chatcluster.models import Continuation, Kind, ModelOptions
 from chatcluster.parts import OpaquePart, Role, ToolCallPart, encode
-from chatcluster.ports import ModelEvent, ModelRequest
+from chatcluster.ports import ModelEvent, ModelRequest, ToolSpec
 from chatcluster.usage import Prices, Usage
 
 
@@ -87,6 +88,17 @@ def with_extra(parameters: dict[str, Any], options: ModelOptions, conversation: 
     """The parameters of a request with the further fields that the model's options name, which go before ours; but not
     before those of the ``conversation``."""
     return parameters | {name: value for name, value in options.extra_body.items() if name not in conversation}
+
+
+def listed_tools(request: ModelRequest, wire_tool: Callable[[ToolSpec], dict[str, Any]]) -> Iterator[bytes]:
+    """The members of a body that offer tools, each as the wire has it: nothing where none is offered."""
+    if not request.tools:
+        return
+    yield b',"tools":['
+    for number, tool in enumerate(request.tools):
+        yield b"," if number else b""
+        yield from encoded_text(encode(wire_tool(tool)))
+    yield b"]" if request.may_call_tools else b'],"tool_choice":"none"'
 
 
 class Decoder(Protocol):

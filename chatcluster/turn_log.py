@@ -8,7 +8,6 @@ asked:
 * each message and the end of the turn once, in order, as the database has them;
 * of each attempt what was said, before the message that it became, as far as the feed or the stream has it. What a
   message says is complete without that;
-* where the chat came to rest for somebody, to those who want to know it, as the ledger has it;
 * an attempt that came to nothing **whole**, before what takes its place. A feed drops the rest of such an attempt once
   it knows better, at another frame on each replica; so where one may have been left behind, the part stream itself is
   read, up to what is to be told next. If it cannot be read, or has forgotten, what was told before is all.
@@ -24,7 +23,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -47,9 +46,6 @@ from chatcluster.parts import (
     Part,
     PartFrame,
     Position,
-    Role,
-    ToolCallPart,
-    ToolResultPart,
     decode_frame,
     in_order,
     resumes_behind,
@@ -58,7 +54,8 @@ from chatcluster.ports import VERSION_MAX, Action, PartStreams, Store
 from chatcluster.ports.ledger import Waits
 from chatcluster.ports.responses import Responses
 from chatcluster.shown import Snapshot, Value
-from chatcluster.subscribe import Cut, Feeds, Subscriber
+from chatcluster.subscribe import Feeds
+from chatcluster.value_subscriber import ValueSubscriber
 
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
@@ -98,7 +95,7 @@ class Awaiting(NamedTuple):
 
 class Waited(NamedTuple):
     """What the calls of the step under way have waited for, each time that the chat came to rest: ``times`` of them,
-    before what is told next. Told to those who want it, and the same whether they were there or read it later."""
+    before what is told next. Only some logs tell it (``turn_waits.py``)."""
 
     waits: Waits
     times: int
@@ -114,39 +111,11 @@ Told = Attempted | Part | Message | Awaiting | Waited | Ended | Rested | Withdra
 class TurnStart(NamedTuple):
     """The message that a turn, or what follows the results of its calls, begins with; and its revision.
 
-    What is told is how it stands at ``version`` of the chat, or later. ``tells_waits``: with ``Waited``.
-    ``is_calling``: the message is one of the model's, and asks for calls."""
+    What is told is how it stands at ``version`` of the chat, or later."""
 
     message_id: int
     revision: int
     version: int = 0
-    tells_waits: bool = False
-    is_calling: bool = False
-
-
-class ValueSubscriber(Subscriber):
-    """A reader that takes values. ``joined`` is where it joined, or began anew, until it is looked at."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.joined: Snapshot | None = None
-
-    def join(self, cursor: Cursor, snapshot: Snapshot, told: int | None = None) -> None:  # noqa: ARG002
-        self.joined = snapshot
-
-    def take(self) -> list[Value]:
-        """All that is pending. Raises ``Cut``."""
-        if self._cut is not None:
-            raise Cut(self._cut)
-        values = [notice.value for notice in self._pending if notice.value is not None]
-        self._clear()
-        return values
-
-    async def wait(self) -> None:
-        """Until there is something to take, or the reader is cut."""
-        while not self._pending and self.joined is None and self._cut is None:
-            self._awake = trio.Event()
-            await self._awake.wait()
 
 
 class TurnLog:
@@ -167,14 +136,10 @@ class TurnLog:
         """From the feed."""
         self._looked_before: Value | UpToDate | None = None
         """The value before which the stream was read, or could not be."""
-        self._waits_told_before: Value | UpToDate | None = None
-        """As above, of what calls waited for."""
         self._history_after: int | None = None
         """History is being read: the last message of the page before."""
         self._message_id = start.message_id
         """The last message that was told."""
-        self._calling_id = start.message_id if start.is_calling else None
-        """That which asks for the calls of the step under way, if it has any."""
         self._position = START
         """The last frame that was told, or passed."""
         self._said = START
@@ -271,9 +236,7 @@ class TurnLog:
         return told
 
     def _lacks(self, value: Value | UpToDate) -> bool:
-        """Whether something may be to be told before this: of the stream, of the ledger, or of history."""
-        if self._lacks_waits(value):
-            return True
+        """Whether there may be something in the stream that is to be told before this, or history is to be read."""
         if value is self._looked_before:
             return False
         match value:
@@ -289,27 +252,6 @@ class TurnLog:
                 return True
         return False
 
-    def _lacks_waits(self, value: Value | UpToDate) -> bool:
-        if not self._start.tells_waits or self._calling_id is None or value is self._waits_told_before:
-            return False
-        match value:
-            case UpToDate():
-                return True
-            case Message(role=Role.TOOL, id=message_id):
-                return message_id > self._message_id
-            case events.ActionRequiredEvent(calls=calls):
-                return bool(calls)
-        return False
-
-    async def _look_for_waits(self, value: Value | UpToDate) -> list[Told]:
-        """What was waited for before ``value``: at its time, or until now."""
-        waits = {} if self._calling_id is None else await self._store.waits(self._chat_id, self._calling_id)
-        self._waits_told_before = value
-        parts = value.parts if isinstance(value, Message) else ()
-        calls = [part.call_id for part in parts if isinstance(part, ToolResultPart)] or list(waits)
-        times = max((len(waits.get(call_id, ())) for call_id in calls), default=0)
-        return [Waited(waits, times)] if times else []
-
     def _may_leave_behind(self, frame: Frame) -> bool:
         body = _body_of(frame)
         return self._tells_parts or (isinstance(body, AttemptFrame) and body.attempt > 1)
@@ -320,8 +262,6 @@ class TurnLog:
             self._waiting.popleft()
             self._read_anew()
             return []
-        if self._lacks_waits(value):
-            return await self._look_for_waits(value)
         end = _end_of(value)
         try:
             frames = await self._streams.read(self._chat_id, after=self._position, limit=PAGE_FRAMES)
@@ -353,9 +293,6 @@ class TurnLog:
                 return self._tell_frame(value)
             case Message(id=message_id) if message_id > self._message_id:
                 self._message_id, self._tells_parts = message_id, False
-                if value.role is Role.ASSISTANT:
-                    asks = any(isinstance(part, ToolCallPart) for part in value.parts)
-                    self._calling_id = message_id if asks else None
                 if value.position is not None:
                     self._position = max(self._position, Position.parse(value.position))
                 return (value,)
@@ -411,6 +348,10 @@ def _history_before(value: Value | UpToDate) -> int:
     return value.revision if isinstance(value, Message | EndedTurn) else VERSION_MAX
 
 
+LogKind = Callable[..., TurnLog]
+"""A log, or one that tells more. It takes what ``TurnLog`` takes."""
+
+
 class TurnLogs:
     """Where doors get the logs of turns, and ``responses``, what they keep of them."""
 
@@ -424,10 +365,12 @@ class TurnLogs:
         self._audience = audience
 
     @asynccontextmanager
-    async def follow(self, chat_id: UUID, start: TurnStart, *, owner_id: UUID) -> AsyncIterator[TurnLog]:
+    async def follow(
+        self, chat_id: UUID, start: TurnStart, *, owner_id: UUID, kind: LogKind = TurnLog
+    ) -> AsyncIterator[TurnLog]:
         """The log of a turn, for the length of the block. Raises as ``Feeds.subscribe``."""
         async with self.listen(chat_id, max(start.revision, start.version), owner_id=owner_id) as reader:
-            yield TurnLog(reader, chat_id, start, store=self._store, streams=self._streams)
+            yield kind(reader, chat_id, start, store=self._store, streams=self._streams)
 
     @asynccontextmanager
     async def listen(self, chat_id: UUID, version: int, *, owner_id: UUID) -> AsyncIterator[ValueSubscriber]:

@@ -28,6 +28,7 @@ from chatcluster.parts import (
     joined,
     text_of,
 )
+from chatcluster.ports.ledger import Waits
 from chatcluster.turn_log import Attempted, Ended, Rested, Told, Waited, Withdrawn
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from chatcluster.web.doors.openai.resting import Resumed
@@ -199,8 +200,9 @@ def test_how_a_turn_ended_is_how_the_response_did() -> None:
 
 
 C1, C2 = ToolCallPart("call_1", "files__read", '{"a": 1}'), ToolCallPart("call_2", "files__list", "{}")
-REST = {"call_1": (CallState.APPROVAL,)}
-LATER = {"call_1": (CallState.APPROVAL, CallState.QUESTION)}
+REST: Waits = {"call_1": (CallState.APPROVAL,)}
+LATER: Waits = {"call_1": (CallState.APPROVAL, CallState.QUESTION)}
+AGENTS: Waits = {"call_1": (CallState.AGENTS,)}
 RESUMED = Resumed(2, 2, 1, (C1,), {"call_1": "mcpr_call_1_0"}, [])
 
 
@@ -244,7 +246,7 @@ def test_what_follows_an_approval_begins_with_the_call_and_ends_at_the_next_thin
 
 
 def test_agents_that_are_waited_for_end_nothing() -> None:
-    told: list[Told] = [message(2, Role.ASSISTANT, [C1], "tool_calls"), Waited({"call_1": (CallState.AGENTS,)}, 1)]
+    told: list[Told] = [message(2, Role.ASSISTANT, [C1], "tool_calls"), Waited(AGENTS, 1)]
     assert not folded(iter(told))[1].is_over
 
 

@@ -23,7 +23,7 @@ from chatcluster import telemetry
 from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.parts import encode
 from chatcluster.subscribe import Cut
-from chatcluster.turn_log import Told, TurnLog, TurnLogs, TurnStart
+from chatcluster.turn_log import LogKind, Told, TurnLog, TurnLogs, TurnStart
 from chatcluster.web.http.sse import EventStream, Finished
 
 EVENTS_MAX = 200
@@ -168,9 +168,10 @@ async def narrated(
     *,
     owner_id: UUID,
     on_leave: Leave | None = None,
+    kind: LogKind = TurnLog,
 ) -> AsyncIterator[DoorStream]:
     """A turn in a narrator's words. ``on_leave`` is called if the client leaves before its end."""
-    async with logs.follow(chat_id, start, owner_id=owner_id) as log:
+    async with logs.follow(chat_id, start, owner_id=owner_id, kind=kind) as log:
         stream = DoorStream(log, narrator)
         try:
             yield stream

@@ -10,49 +10,47 @@ another request.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from chatcluster.chat import CallState, Status, SubmitToolResults, ToolResult, UserCommand
 from chatcluster.errors import CallAnswered, CallChanged, InvalidRequest, NotAllowedInStatus
-from chatcluster.parts import Message, ToolCallPart, ToolResultPart
+from chatcluster.parts import Message, Role, ToolResultPart
 from chatcluster.ports import Action, Chat
-from chatcluster.ports.ledger import Waits
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.tool_bodies import ApproveCall, DenyCall, approval, denial
 from chatcluster.web.doors.answering import calling_message
 from chatcluster.web.doors.openai.ids import request_id
-from chatcluster.web.doors.openai.input_items import ApprovalAnswer
-from chatcluster.web.doors.openai.resting import Resumed, kinds_at
+from chatcluster.web.doors.openai.input_items import ApprovalAnswer, Given
+from chatcluster.web.doors.openai.resting import Rest, Resumed, kinds_at
 from chatcluster.web.doors.openai.telling import read_response
 from chatcluster.web.request import ApiRequest
 
 
-class Rest(NamedTuple):
-    """What a chat had come to rest for: the message that made the calls, and which time it was."""
+async def resumed(
+    request: ApiRequest,
+    chat: Chat,
+    stored: StoredResponse | None,
+    given: Given,
+    client_tools: Collection[str],
+    items: list[Any],
+) -> tuple[Chat, Message, Resumed]:
+    """Go on where the chat came to rest for somebody; ``items`` are the input. Gives the message that made the calls.
 
-    calling: Message
-    waits: Waits
-    time: int
-
-    @property
-    def calls(self) -> list[ToolCallPart]:
-        """Those that were waited for."""
-        kinds = kinds_at(self.waits, self.time)
-        return [part for part in self.calling.parts if isinstance(part, ToolCallPart) and part.id in kinds]
-
-    @property
-    def is_now(self) -> bool:
-        return all(len(kinds) <= self.time + 1 for kinds in self.waits.values())
-
-    def resumed(self, client_tools: Sequence[str], given: list[Any]) -> Resumed:
-        kinds = kinds_at(self.waits, self.time)
-        requests = {name: request_id(name, self.time) for name in kinds if kinds[name] is CallState.APPROVAL}
-        calls = tuple(part for part in self.calls if part.name not in client_tools)
-        return Resumed(self.calling.id, self.calling.revision, self.time + 1, calls, requests, given)
+    Raises ``InvalidRequest``, ``CallChanged``, and ``NotAllowedInStatus``.
+    """
+    if given.system or any(one.role is not Role.TOOL for one in given.messages):
+        raise InvalidRequest(
+            "answer the requests to approve calls first, alone, and then send what else there is", param="input"
+        )
+    rest = await rest_of(request, chat, stored, given.approvals)
+    if rest is None:
+        raise InvalidRequest("input has to have something to answer: nobody is waited for here", param="input")
+    chat = await answer_requests(request, chat, rest, given.approvals, given.results)
+    return chat, rest.calling, rest.resumed(client_tools, items)
 
 
 async def rest_of(

@@ -27,8 +27,7 @@ from chatcluster.parts import NewMessage, Part, Role
 from chatcluster.ports import Chat, NewChat, Outcome, checked_choice
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
-from chatcluster.web.doors.given_files import stored
-from chatcluster.web.doors.openai.approving import answer_requests, rest_of
+from chatcluster.web.doors.openai.approving import resumed
 from chatcluster.web.doors.openai.ids import (
     conversation_id,
     message_of,
@@ -39,9 +38,8 @@ from chatcluster.web.doors.openai.ids import (
     response_id,
     resumed_id,
 )
-from chatcluster.web.doors.openai.input_items import Given, Placed, files_named, given
+from chatcluster.web.doors.openai.input_items import Given
 from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools
-from chatcluster.web.doors.openai.resting import Resumed
 from chatcluster.web.request import ApiRequest
 
 
@@ -51,20 +49,12 @@ class Asked(NamedTuple):
     outcome: Outcome
     message_id: int
     revision: int
-    resumed: Resumed | None = None
+    resumed: msgspec.Struct | None = None
     """What it goes on from, if it does not begin with that message."""
 
     @property
     def response_id(self) -> str:
         return response_id(self.outcome.chat.id, self.message_id)
-
-
-async def taken(request: ApiRequest, items: Placed) -> Given:
-    """Items of input as messages, with the caller's files in them. Raises ``InvalidRequest``, ``FileNotFound``,
-    ``TooLarge``, and what uploads raise."""
-    items = list(items)
-    files = await stored(request, files_named(items))
-    return given(items, bytes_max=request.services.settings.content_bytes_max, files=files)
 
 
 class Past(NamedTuple):
@@ -227,17 +217,10 @@ async def _resume(request: ApiRequest, data: CreateResponse, given: Given, tools
     if past is None:
         why = "goes on from the last response of its chat: give previous_response_id, or conversation"
         raise InvalidRequest(f"an answer to requests {why}", param="previous_response_id")
-    if given.system or any(one.role is not Role.TOOL for one in given.messages):
-        raise InvalidRequest(
-            "answer the requests to approve calls first, alone, and then send what else there is", param="input"
-        )
-    rest = await rest_of(request, past.chat, past.stored, given.approvals)
-    if rest is None:
-        raise InvalidRequest("input has to have something to answer: nobody is waited for here", param="input")
-    chat = await answer_requests(request, past.chat, rest, given.approvals, given.results)
-    resumed = rest.resumed(tools.names, data.input if isinstance(data.input, list) else [])
-    key = resumed_id(rest.calling.id, resumed.times)
-    return Asked(Outcome(chat, (rest.calling,)), key, rest.calling.revision, resumed)
+    items = data.input if isinstance(data.input, list) else []
+    chat, calling, gone_on = await resumed(request, past.chat, past.stored, given, tools.names, items)
+    key = resumed_id(calling.id, gone_on.times)
+    return Asked(Outcome(chat, (calling,)), key, calling.revision, gone_on)
 
 
 # --- what is kept of it -----------------------------------------------------------------------

@@ -16,11 +16,12 @@ from chatcluster.ports import Chat
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_prompt
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import new_chat, owned_conversation, taken
+from chatcluster.web.doors.openai.asking import new_chat, owned_conversation
 from chatcluster.web.doors.openai.ids import ItemNotFound, conversation_id
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, conversation_items, page_of
 from chatcluster.web.doors.openai.response_bodies import check_metadata, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
+from chatcluster.web.doors.openai.taking import taken
 from chatcluster.web.request import ApiRequest
 
 NO_MESSAGE = 0

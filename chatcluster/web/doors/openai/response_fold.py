@@ -32,7 +32,7 @@ from chatcluster.turn_log import Attempted, Ended, Rested, Told, Waited, Withdra
 from chatcluster.usage import added
 from chatcluster.web.doors.openai.called import Called, Requested
 from chatcluster.web.doors.openai.ids import request_id
-from chatcluster.web.doors.openai.resting import Kinds, Resumed, left_to_others, rest_of
+from chatcluster.web.doors.openai.resting import Kinds, Rests, Resumed, left_to_others
 from chatcluster.web.doors.openai.spoken import Event, Spoken
 from chatcluster.web.doors.voices import Voice, spoken_in, voice_of
 
@@ -60,11 +60,7 @@ class ResponseFold:
         self._attempt: list[Spoken] = []
         """What was said in the attempt under way; the last one may be open."""
         self._is_open = False
-        self._resumed = resumed
-        self._passed = 0 if resumed is None else resumed.times
-        """So many rests of the step under way are behind it."""
-        self.rest: int | None = None
-        """The number of the rest that it has ended with."""
+        self._rests = Rests(resumed)
         self._items: list[Spoken | Called | Requested] = []
         """What is history."""
         self._usage: Usage | None = None
@@ -79,6 +75,11 @@ class ResponseFold:
     def response(self) -> dict[str, Any]:
         output = [item.item() for item in self._items] if self.is_over else []
         return {**self._parameters, **self._ends, "output": output, "usage": _usage(self._usage)}
+
+    @property
+    def rest(self) -> int | None:
+        """The number of the rest that it has ended with."""
+        return self._rests.ended_with
 
     @property
     def calls_that_wait(self) -> list[str]:
@@ -159,9 +160,9 @@ class ResponseFold:
 
     def _resume(self) -> Iterator[Event]:
         """The calls that it goes on from."""
-        if self._resumed is not None:
-            for part in self._resumed.calls:
-                yield from self._call(part, self._resumed.requests.get(part.id))
+        if (resumed := self._rests.resumed) is not None:
+            for part in resumed.calls:
+                yield from self._call(part, resumed.requests.get(part.id))
 
     def _call(self, part: ToolCallPart, request_id: str | None = None) -> Iterator[Event]:
         is_clients = part.name in self._client_tools
@@ -171,7 +172,7 @@ class ResponseFold:
 
     def _commit(self, message: Message) -> Iterator[Event]:
         """Say what is not said yet of the message, and take it into the response."""
-        self._passed = 0
+        self._rests.step()
         spoken = spoken_in(message.parts)
         if not self._leads_to(spoken):
             yield from self._abandon()
@@ -211,9 +212,8 @@ class ResponseFold:
 
     def _wait(self, waited: Waited) -> Iterator[Event]:
         """For somebody, if it is not behind that already."""
-        found = rest_of(waited, self._passed)
-        if found is not None:
-            self.rest, kinds = found
+        kinds = self._rests.found_in(waited)
+        if kinds is not None:
             yield from self._end(False, None, "", kinds)
 
     def _request(self, kinds: Kinds) -> Iterator[Event]:

@@ -8,14 +8,16 @@ response, which begins with the calls that were waited for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
 from chatcluster.chat import CallState
-from chatcluster.parts import ToolCallPart
+from chatcluster.parts import Message, ToolCallPart
+from chatcluster.ports.ledger import Waits
 from chatcluster.turn_log import Waited
+from chatcluster.web.doors.openai.ids import request_id
 
 Kinds = Mapping[str, CallState]
 """What each call waited for, by its ID."""
@@ -38,13 +40,52 @@ class Resumed(msgspec.Struct, frozen=True):
     given: list[Any]
 
 
-def rest_of(waited: Waited, passed: int) -> tuple[int, Kinds] | None:
-    """The first rest for a person or a client behind those that are ``passed``, and what was waited for in it."""
-    for time in range(passed, waited.times):
-        kinds = kinds_at(waited.waits, time)
-        if any(kind is not CallState.AGENTS for kind in kinds.values()):
-            return time, kinds
-    return None
+class Rests:
+    """Those of a response: the ones of its step that it is behind, and the one that it ends with."""
+
+    def __init__(self, resumed: Resumed | None) -> None:
+        self.resumed = resumed
+        self.ended_with: int | None = None
+        """Its number, from 0."""
+        self._passed = 0 if resumed is None else resumed.times
+
+    def step(self) -> None:
+        """Another step begins."""
+        self._passed = 0
+
+    def found_in(self, waited: Waited) -> Kinds | None:
+        """What is waited for where the response ends, if it does. Whoever waits for agents alone is waited for by
+        nobody."""
+        for time in range(self._passed, waited.times):
+            kinds = kinds_at(waited.waits, time)
+            if any(kind is not CallState.AGENTS for kind in kinds.values()):
+                self.ended_with = time
+                return kinds
+        return None
+
+
+class Rest(NamedTuple):
+    """What a chat had come to rest for: the message that made the calls, and which time it was, from 0."""
+
+    calling: Message
+    waits: Waits
+    time: int
+
+    @property
+    def calls(self) -> list[ToolCallPart]:
+        """Those that were waited for."""
+        kinds = kinds_at(self.waits, self.time)
+        return [part for part in self.calling.parts if isinstance(part, ToolCallPart) and part.id in kinds]
+
+    @property
+    def is_now(self) -> bool:
+        return all(len(kinds) <= self.time + 1 for kinds in self.waits.values())
+
+    def resumed(self, client_tools: Collection[str], given: list[Any]) -> Resumed:
+        kinds = kinds_at(self.waits, self.time)
+        requests = {name: request_id(name, self.time) for name in kinds if kinds[name] is CallState.APPROVAL}
+        calls = tuple(part for part in self.calls if part.name not in client_tools)
+        return Resumed(self.calling.id, self.calling.revision, self.time + 1, calls, requests, given)
 
 
 def kinds_at(waits: Mapping[str, tuple[CallState, ...]], time: int) -> Kinds:

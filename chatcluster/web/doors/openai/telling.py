@@ -10,7 +10,8 @@ import trio
 from chatcluster.chat import Interrupt
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.responses import StoredResponse
-from chatcluster.turn_log import TurnStart, UpToDate
+from chatcluster.turn_log import LogKind, TurnStart, UpToDate
+from chatcluster.turn_waits import WaitsLog
 from chatcluster.web.doors.door_stream import Narrator, narrated
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
 from chatcluster.web.doors.openai.response_fold import ResponseFold
@@ -34,11 +35,12 @@ def resumed_by(stored: StoredResponse) -> Resumed | None:
     return None if resumed is None else msgspec.convert(resumed, Resumed)
 
 
-def start_of(stored: StoredResponse) -> TurnStart:
+def _place_of(stored: StoredResponse) -> tuple[TurnStart, LogKind]:
+    """Where its log starts, and which one it is."""
     resumed = resumed_by(stored)
     if resumed is None:
-        return TurnStart(stored.message_id, stored.revision, tells_waits=True)
-    return TurnStart(resumed.message_id, resumed.revision, tells_waits=True, is_calling=True)
+        return TurnStart(stored.message_id, stored.revision), WaitsLog
+    return TurnStart(resumed.message_id, resumed.revision), partial(WaitsLog, is_calling=True)
 
 
 def streamed(
@@ -46,12 +48,14 @@ def streamed(
 ) -> EventStream:
     services, user_id = request.services, request.user.user_id
     cancel = partial(services.transitions.apply, stored.chat_id, Interrupt(), owner_id=user_id)
+    start, kind = _place_of(stored)
     return EventStream(
         narrated(
             services.readers.logs,
             stored.chat_id,
-            start_of(stored),
+            start,
             narrator,
+            kind=kind,
             owner_id=user_id,
             on_leave=cancel if leaving == "cancel" else None,
         ),
@@ -73,9 +77,10 @@ async def stored_response(request: ApiRequest, text: str) -> StoredResponse:
 
 
 async def _read(request: ApiRequest, stored: StoredResponse, until_over: bool) -> ResponseFold:
-    fold, start = fold_of(stored), start_of(stored)
+    fold, (start, kind) = fold_of(stored), _place_of(stored)
     with trio.fail_after(READ_SECONDS_MAX):
-        async with request.services.readers.logs.follow(stored.chat_id, start, owner_id=request.user.user_id) as log:
+        logs, user_id = request.services.readers.logs, request.user.user_id
+        async with logs.follow(stored.chat_id, start, owner_id=user_id, kind=kind) as log:
             while not fold.is_over:
                 for told in await log.receive():
                     for number, _ in enumerate(fold.tell(told)):

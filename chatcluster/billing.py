@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.attempt import Attempt
 from chatcluster.errors import ProviderError
 from chatcluster.parts import Message
@@ -39,9 +39,11 @@ class Unbooked:
         summary."""
         outcome = SpentOutcome.INTERRUPTED
         number = self._number_of_summary(chat) if compaction else chat.attempt
-        with telemetry.span("model.asked", **_fields(chat, number, asked, compaction=compaction)) as told:
+        fields = _fields(chat, number, asked, compaction=compaction)
+        with telemetry.span("model.asked", **fields) as told:
             try:
-                yield
+                with trace_context.working("model.asked", fields):
+                    yield
                 outcome = SpentOutcome.COMPACTION if compaction else SpentOutcome.COMMITTED
             except ProviderError as error:
                 outcome = SpentOutcome.FAILED

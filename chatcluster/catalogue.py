@@ -20,6 +20,7 @@ class Level(Enum):
 
 EVENTS: dict[Level, dict[str, str]] = {
     Level.DEBUG: {
+        "chat.asked": "a request that belongs to a trace has a message answered: its span is named to the turn's trace",
         "chat.attempt": "an attempt at a model response ended, and how",
         "chat.claimed": "this replica took a chat",
         "chat.compaction": "a summary was written in the place of a history, or not, and how long that took",
@@ -72,6 +73,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "history.unreadable": "the model that was asked last could not be read from a history",
         "http.reader_stalled": "a reader took too little, and was cut off",
         "lease.renewal_failed": "a heartbeat failed; tried again until the lease ends",
+        "limits.not_added_up": "what users spent could not be added up; it is tried again, and limits hold meanwhile",
         "limits.unknown": "what a user may spend could not be looked up, so the user may",
         "log.not_kept": "an old log could not be kept",
         "log.not_rotated": "a log has grown too large, and could not be rotated",
@@ -147,6 +149,8 @@ EVENTS: dict[Level, dict[str, str]] = {
         "workspace.limit_missing": "a limit of workspaces cannot be kept on this machine, and which",
         "workspace.log_lost": "lines of a workspace's log could not be kept",
         "workspace.look_failed": "a workspace host could not ask Postgres what there is to do; the next look asks",
+        "workspace.mcp_failed": "a server that a workspace's own .mcp.json names, or the file, costs a turn its tools",
+        "workspace.network_crashed": "a connection of a workspace's network ended in an error that nobody foresaw",
         "workspace.postponed": "a step in the life of a workspace failed, and is done again",
         "workspace.row_unreadable": "a workspace's row cannot be read by this version, and is passed over",
         "workspace.started": "the agent of a workspace answers, and how long that took",
@@ -182,6 +186,7 @@ EVENTS: dict[Level, dict[str, str]] = {
         "workspace.host_buried": "a workspace host was found dead, and what it ran was told lost",
         "workspace.host_cannot": "this machine cannot run workspaces, and why",
         "workspace.host_lease_lost": "this workspace host lost its lease: all that it runs is stopped",
+        "workspace.network_refused": "a workspace was refused a place: not on its template's list, or not public",
     },
 }
 

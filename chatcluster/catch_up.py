@@ -87,15 +87,16 @@ class CatchUp:
         self._begun = False
         self._history_told = False
 
-    async def page(self) -> bytes:
-        """The next piece: one page of messages at a time, then of the answer under way, and that it is complete."""
+    async def page(self) -> list[bytes]:
+        """The next pieces, each of whole events: one page of messages at a time, then of the answer under way, and that
+        it is complete. A large event is a piece of its own, the same bytes for all who read it now."""
         async with self._shared.pages:
             pieces = [] if self._history_told else await self._messages()
             if self._history_told:
                 pieces.append(self._preview())
             if self.complete and self._snapshot.is_complete:
                 pieces.append(events.ready(Cursor(self._snapshot.version, self.position)))
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return _joined(pieces)
 
     async def _messages(self) -> list[bytes]:
         page = self._remembered() or await self._shared.store.read_messages(
@@ -179,6 +180,19 @@ class CatchUp:
         self.cursor = Cursor(self._snapshot.version, self.position)
         self.complete = last == self._snapshot.preview.last
         return frames
+
+
+def _joined(told: Iterable[bytes]) -> list[bytes]:
+    """Small events together, each large one alone: to join it would be a copy for each reader."""
+    pieces, small = [], []
+    for event in told:
+        if len(event) <= LARGE_BYTES:
+            small.append(event)
+            continue
+        pieces += [b"".join(small), event]
+        small.clear()
+    pieces.append(b"".join(small))
+    return [piece for piece in pieces if piece]
 
 
 def _floor(cursor: Cursor, snapshot: Snapshot, *, is_lost: bool) -> int:

@@ -39,7 +39,7 @@ from chatcluster.llm.client import HttpModel
 from chatcluster.llm.routing import catalogue_routing
 from chatcluster.llm.sent_files import SentFiles
 from chatcluster.llm.windows import catalogue_windows
-from chatcluster.loop_watch import share_free_memory, spare_pauses, watch_loop
+from chatcluster.loop_watch import return_large_blocks, spare_pauses, watch_loop
 from chatcluster.metrics import Metrics
 from chatcluster.model_directory import ModelDirectory
 from chatcluster.notices import Notices
@@ -107,7 +107,7 @@ async def serve(
     spans_to = read_endpoint(os.environ)
     private = listening_socket(settings.host, settings.port)
     spare_pauses()
-    share_free_memory()
+    return_large_blocks()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with AsyncExitStack() as stack:

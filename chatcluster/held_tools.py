@@ -2,7 +2,8 @@
 
 A toolbox is opened when the turn first needs it, and closed when the turn ends, or with the tenure; where it says that
 the chat has no tools, it is not opened at all. It lives in a task of its own: what goes wrong in there is not what goes
-wrong with the turn. What tools there are is asked once a turn, as a model wants them to stay as they are. A tenure that
+wrong with the turn. What tools there are is asked once a turn, as a model wants them to stay as they are; once more
+where a result says that it has made some (``renew``). A tenure that
 begins with calls expects to need them: it asks while the history is read.
 
 What happens on failure: a toolbox that cannot be opened has no tools; closing it is bounded.
@@ -15,10 +16,11 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.arguments import LIBRARY, ArgumentCheck, load_library
 from chatcluster.parts import NoticePart, TextPart, storable
 from chatcluster.ports import Chat, Progressed, Toolbox, ToolCall, ToolResult, ToolSpec, TurnTools
+from chatcluster.ports.toolbox import Tell
 from chatcluster.tool_plan import KnownTool
 
 CLOSE_SECONDS_MAX = 5.0
@@ -26,7 +28,8 @@ NOTICE_CHARACTERS_MAX = 2000
 
 
 class HeldTools:
-    """``known`` and ``specs`` are those of the turn under way once ``ask`` has returned."""
+    """``known`` and ``specs`` are those of the turn under way once ``ask`` has returned. ``is_renewed``: there are
+    others by now than the turn began with."""
 
     def __init__(self, toolbox: Toolbox, nursery: trio.Nursery) -> None:
         self.known: dict[str, KnownTool] = {}
@@ -35,6 +38,7 @@ class HeldTools:
         self._nursery = nursery
         self._open: TurnTools | None = None
         self._is_asked = False
+        self.is_renewed = False
         self._told = 0
         """How many of the notices were told of."""
         self._turn = trio.Lock()
@@ -51,6 +55,11 @@ class HeldTools:
         """The tools to run. ``ask`` comes first."""
         assert self._open is not None, "the tools of this turn were not asked for"
         return self._open
+
+    async def run(self, call: ToolCall, progressed: Tell, told: dict[str, object]) -> ToolResult:
+        """Run a call as ``TurnTools.run`` does. Servers are told which span it is: that of which ``told`` is said."""
+        with trace_context.working("tool.called", told):
+            return await self.open.run(call, progressed)
 
     def expect(self, chat: Chat) -> None:
         """Begin to find out what tools there are: it will be asked for."""
@@ -82,6 +91,10 @@ class HeldTools:
         self.specs = tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools)
         self._is_asked = True
 
+    def renew(self) -> None:
+        """A result of this turn has made tools: who asks next is told of them."""
+        self._is_asked, self.is_renewed = False, True
+
     def news(self) -> list[NoticePart]:
         """What the turn goes on without, each once."""
         notices = () if self._open is None else self._open.notices
@@ -112,7 +125,7 @@ class HeldTools:
         with trio.move_on_after(CLOSE_SECONDS_MAX):
             await self._left.wait()
         self._scope.cancel()
-        self._open, self._told = None, 0
+        self._open, self._told, self.is_renewed = None, 0, False
         self.known, self.specs = {}, ()
 
     async def _keep_open(self, chat: Chat, *, task_status: trio.TaskStatus[TurnTools]) -> None:

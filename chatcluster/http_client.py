@@ -22,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import trio
 
+from chatcluster import trace_context
 from chatcluster.errors import ConfigError
 from chatcluster.setting_checks import is_on_this_machine
 
@@ -52,6 +53,17 @@ def http_client(
         if not trust_environment:
             raise
         raise ConfigError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from None
+
+
+def headers_of_stream() -> dict[str, str]:
+    """Of a request in JSON that is answered by an event stream; with the span which it is made for, if it is told."""
+    return {
+        "accept": "text/event-stream",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "user-agent": "chatcluster",
+        **trace_context.headers(),
+    }
 
 
 def proxy_for(url: str) -> str | None:

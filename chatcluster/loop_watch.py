@@ -25,8 +25,11 @@ GC_YOUNG_OBJECTS = 5_000
 GC_YOUNG_LOOKS = 5
 """A look at what survived so many others is a pause as well, so there must not be too much of that either."""
 GC_SURVIVORS_LOOKS = 800
-M_ARENA_MAX = -8
-"""An option of glibc's ``mallopt(3)``."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""Options of glibc's ``mallopt(3)``."""
+LARGE_BLOCK_BYTES = 1 << 20
+TRIM_BYTES = 4 << 20
+"""Both well above what a token or a small page takes: a block from the system costs a page fault for each 4 KiB."""
 ARENAS_MAX = 1
 """Threads share the room of what is free: they take turns with the interpreter anyway."""
 
@@ -76,7 +79,16 @@ def spare_pauses() -> None:
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_YOUNG_LOOKS, GC_SURVIVORS_LOOKS)
 
 
-def share_free_memory() -> None:
-    """By itself glibc has each thread keep what it has freed for itself. Nothing happens with another C library."""
+def return_large_blocks() -> None:
+    """What was large once, a page of messages or a request to a model, goes back to the system when it is not used any
+    more. By itself glibc raises its idea of large with every such block, so these come to lie among small ones that
+    live on, each thread keeps what it has freed for itself, and the process has all that room for good. Nothing happens
+    with another C library."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS_MAX)
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in (
+            (M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES),
+            (M_TRIM_THRESHOLD, TRIM_BYTES),
+            (M_ARENA_MAX, ARENAS_MAX),
+        ):
+            mallopt(option, value)

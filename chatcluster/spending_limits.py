@@ -4,7 +4,10 @@ Who is authoritative: the rows of limits, and what is booked. Whether there is a
 the replica begins, when a change is announced, and every ``POLL_SECONDS``: without one, nothing is asked. Messages that
 are sent at once may all find the last of what is left: a limit is overrun by what is under way when it is reached.
 
+Where there are limits, some replica adds up what was spent every ``ADD_UP_SECONDS``: then a look-up has little to do.
+
 What happens on failure: a look-up that fails, or takes longer than ``LOOKUP_SECONDS_MAX``, lets pass, with an event.
+What cannot be added up is tried again the next time; until then look-ups take longer, and tell the same.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from chatcluster.pubsub import read_again
 
 POLL_SECONDS = 5.0
 LOOKUP_SECONDS_MAX = 2.0
+ADD_UP_SECONDS = 60.0
 
 
 class SpendingLimits:
@@ -49,7 +53,18 @@ class SpendingLimits:
 
     async def run(self, pubsub: PubSub) -> None:
         """Read, and read again. Runs until cancelled."""
-        await read_again(pubsub, LIMITS_CHANNEL, POLL_SECONDS, self._read)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_again, pubsub, LIMITS_CHANNEL, POLL_SECONDS, self._read)
+            while True:
+                await trio.sleep(ADD_UP_SECONDS)
+                await self._add_up()
+
+    async def _add_up(self) -> None:
+        try:
+            while self._is_limited and await self._limits.add_up():
+                pass
+        except StoreUnavailable as error:
+            telemetry.event("limits.not_added_up", error=repr(error))
 
     async def _read(self) -> None:
         try:

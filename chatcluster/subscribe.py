@@ -16,8 +16,7 @@ from then on it gets what the feed hands out. So it sees each thing once, wherev
 
 Each subscriber has a bounded buffer, for what waits. If that stays above it, the subscriber is cut (``Cut``): it
 resumes by its cursor. No event is too large for it: one counts for a part of the buffer at most. And what waits are
-references: all readers share the bytes. Nothing is ever dropped silently.
-"""
+references: all readers share the bytes. Nothing is ever dropped silently."""
 
 from __future__ import annotations
 
@@ -71,6 +70,7 @@ class Subscriber:
         self.sink: Callable[[], None] | None = None
         """Told of every event that is offered, in place of whoever waits in ``receive``."""
         self._catch_up: CatchUp | None = None
+        self._page: deque[bytes] = deque()  # of the first events, what was read and is to be given next
         self._cursor = BEGINNING
         """What the reader was given last: it has been shown every frame up to there, and none is shown again."""
         self._told = 0
@@ -117,6 +117,7 @@ class Subscriber:
 
     def cut(self, reason: str) -> None:
         self._cut = reason
+        self._page.clear()
         self._clear()
         self._awake.set()
 
@@ -174,12 +175,12 @@ class Subscriber:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _first(self, catch_up: CatchUp) -> bytes:
-        data = await catch_up.page()
+        page = self._page or deque(await catch_up.page())
         if self._catch_up is not catch_up:
             return b""  # history was rewritten meanwhile: it is told anew, from where this page began
-        if catch_up.complete:
-            self._cursor, self._told = catch_up.cursor, catch_up.told
-            self._catch_up = None
+        data, self._page = page.popleft() if page else b"", page
+        if not page and catch_up.complete:
+            self._cursor, self._told, self._catch_up = catch_up.cursor, catch_up.told, None
         return data
 
     def _placed(self, notice: Notice) -> bytes:
@@ -264,7 +265,7 @@ class Feeds:
 
     @asynccontextmanager
     async def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AsyncIterator[S]:
-        """As ``subscribe``, with a subscriber of this kind, for somebody who has a place already."""
+        """``subscribe`` with a subscriber of this kind, for somebody who has a place."""
         await self._require_owner(chat_id, owner_id)
         feed = await self._joined(chat_id)
         try:

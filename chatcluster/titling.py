@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import trio
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.config import Settings
 from chatcluster.errors import ProviderError, StoreUnavailable
 from chatcluster.notices import Notices
@@ -108,7 +108,7 @@ class Titling:
         fields = {"chat_id": str(task.chat_id), "purpose": "title", "attempt": task.number}
         with telemetry.span("model.asked", **fields) as told:
             try:
-                with trio.fail_after(ASK_SECONDS_MAX):
+                with trace_context.working("model.asked", fields), trio.fail_after(ASK_SECONDS_MAX):
                     return await self._ask(task, meter)
             except (ProviderError, trio.TooSlowError) as error:
                 told["kind"] = error.kind if isinstance(error, ProviderError) else "timeout"

@@ -231,7 +231,6 @@ class ToolStep:
 
     async def _run_one(self, call: Runnable) -> None:
         began_at, result = trio.current_time(), None
-        chat, asked = self._held.chat, self._held.history.asked
         try:
             with call.scope:
                 result = await self._bounded(call)
@@ -242,11 +241,7 @@ class ToolStep:
         finally:
             telemetry.event(
                 "tool.called",
-                chat_id=str(chat.id),
-                message_id=asked and asked.id,
-                epoch=chat.epoch,
-                tool=call.tool.name,
-                call_id=call.call_id,
+                **self._told_of(call),
                 outcome=self._outcome(call, result),
                 seconds=trio.current_time() - began_at,
             )
@@ -257,6 +252,12 @@ class ToolStep:
             self._progress.ended(call.call_id, has_result=call.call_id in self.results)
             call.ended.set()
             self._stirred.set()
+
+    def _told_of(self, call: Runnable) -> dict[str, object]:
+        """What tells the call from others, in what is told of it."""
+        chat, asked = self._held.chat, self._held.history.asked
+        named: dict[str, object] = {"chat_id": str(chat.id), "message_id": asked and asked.id, "epoch": chat.epoch}
+        return named | {"tool": call.tool.name, "call_id": call.call_id}
 
     def _outcome(self, call: Runnable, result: Taken | None) -> str:
         if result is None:
@@ -288,7 +289,7 @@ class ToolStep:
     async def _attempt(self, call: Runnable, progressed: Tell) -> Taken:
         try:
             asked = ToolCall(call.call_id, call.tool.name, decoded(call.arguments), call.answers, call.resume)
-            result = await self._tools.open.run(asked, progressed)
+            result = await self._tools.run(asked, progressed, self._told_of(call))
         except BadArguments as error:
             return Taken(refused(call.call_id, str(error)))
         except (SignInRequired, InputRequired):
@@ -297,6 +298,8 @@ class ToolStep:
             chat_id = str(self._held.chat.id)
             telemetry.event("tool.crashed", chat_id=chat_id, tool=call.tool.name, error=repr(error), exc_info=error)
             return Taken(refused(call.call_id, f"The tool {call.tool.name!r} failed, and nobody foresaw how."))
+        if result.renews_tools:
+            self._tools.renew()
         return await _taken(call, result)
 
     # --- what is told -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster import tokens
+from chatcluster import tokens, trace_context
 from chatcluster.chat import (
     Archive,
     ChatSetup,
@@ -78,6 +78,7 @@ class Transitions:
         outcome = await self._store.create(new_chat, idempotency)
         if not outcome.replayed:
             self._notices.committed(outcome.chat, "created")
+            _join(outcome)
             if new_chat.wants_title:
                 self._on_title_wanted()
         return outcome
@@ -91,6 +92,8 @@ class Transitions:
         outcome = await self._store.apply(chat_id, command, owner_id=owner_id, idempotency=idempotency)
         if not outcome.replayed:
             report_end(outcome)
+            if isinstance(command, Send | Edit):
+                _join(outcome)
             self._notices.committed(outcome.chat, _lifecycle_of(command, outcome.chat))
             await settle(self._store, self._notices, outcome.chat)
         return outcome
@@ -173,6 +176,15 @@ class Transitions:
     async def configure(self, chat: Chat, setup: ChatSetup) -> Chat:
         """Other tools, from the chat's next turn on."""
         return (await self.apply(chat.id, Configure(setup), owner_id=chat.owner_id)).chat
+
+
+def _join(outcome: Outcome) -> None:
+    """Name the turn that this begins to the trace which the request belongs to, if any."""
+    asked = outcome.message
+    if outcome.queued is not None:
+        trace_context.asked(outcome.chat.id, None)
+    elif asked is not None and asked.role is Role.USER:
+        trace_context.asked(outcome.chat.id, asked.id)
 
 
 def _lifecycle_of(command: UserCommand, chat: Chat) -> str | None:

@@ -95,6 +95,8 @@ class TurnCalls:
             servers, places = self.tools.instructions, self.tools.surroundings
             text = system_text(request.messages, prompts, servers, places, is_agent=chat.depth > 0)
             self._prefix = Prefix(text, self.tools.specs)
+        elif self.tools.is_renewed:
+            self._prefix = Prefix(self._prefix.system, self.tools.specs)
         return beginning_with(request, self._prefix)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ A **template** has a name, and settings that an administrator writes, as rows by
     description = "Python with pytest, no network"
     base = "host"                       # the machine's own /usr, read-only; or a directory with a root of its own
     startup = "pip list"                # runs in the workspace after each start
-    network = ["pypi.org:443"]          # hosts that it wants to reach; no host of workspaces opens a network yet
+    network = ["pypi.org", "*.pythonhosted.org"]   # all that it reaches, by a proxy of its host
 
     [limits]
     memory_bytes_max = 1073741824
@@ -28,7 +28,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -42,6 +42,8 @@ PARAMETERS_MAX = 32
 CHOICES_MAX = 64
 PACKAGES_MAX = 100
 NETWORK_MAX = 100
+USERS_MAX = 1000
+USER_CHARS_MAX = 200
 STARTUP_BYTES_MAX = 64 << 10
 VALUE_CHARS_MAX = 1000
 NAME_CHARS_MAX = 63
@@ -106,14 +108,22 @@ class TemplateSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     parameters: Annotated[tuple[TemplateParameter, ...], Meta(max_length=PARAMETERS_MAX)] = ()
     limits: TemplateLimits = TemplateLimits()
     network: Annotated[tuple[str, ...], Meta(max_length=NETWORK_MAX)] = ()
-    """``host`` or ``host:port``, ``*.domain`` too: what it wants to reach. No provider opens a network yet, so nothing
-    is reached, and the log of a build says so."""
+    """``host`` or ``host:port``, ``*.domain`` for what is below one: what it reaches, at port 443 and 80 where none is
+    said. Empty: nothing."""
+    users: Annotated[tuple[str, ...], Meta(max_length=USERS_MAX)] = ()
+    """Names of the users that it is for: for all others there is no such template. Empty: it is for everybody."""
+    mcp_approval: Literal["never", "ask", "deny"] = "never"
+    """Whether a person is asked before a tool of the workspace's own ``.mcp.json`` runs; ``deny``: it is not read."""
     desktop: bool = False
     """It has a screen."""
     activity_bump_seconds: Seconds = 3600.0
     """Whoever works in it keeps it running for so long."""
     idle_stop_seconds: Seconds = 3600.0
     """It is stopped so long after its start if nobody works in it; 0: never."""
+
+    def is_for(self, user: str | None) -> bool:
+        """Whether a workspace may be made of it for the user of this name."""
+        return not self.deprecated and (not self.users or user in self.users)
 
     @property
     def environment_names(self) -> dict[str, str]:
@@ -147,6 +157,8 @@ def checked_settings(settings: TemplateSettings) -> TemplateSettings:
         raise InvalidRequest(f"startup has more than {STARTUP_BYTES_MAX} bytes, or a NUL among them")
     if "\0" in settings.description:
         raise InvalidRequest("description has a NUL in it")
+    for user in settings.users:
+        checked_line("users", user, chars_max=USER_CHARS_MAX)
     for field, words, pattern in (("packages", settings.packages, _PACKAGE), ("network", settings.network, _PEER)):
         for word in words:
             if not pattern.fullmatch(word):

@@ -5,12 +5,14 @@
     PUT  /calls/{call_id}            CallRequest -> CallAnswer
     GET  /calls/{call_id}            ?offset=&wait_seconds= -> CallAnswer
     POST /calls/{call_id}/cancel     Cancel -> CallAnswer
+    GET  /calls                      -> UnderWay
     GET  /processes                  -> ProcessList
     POST /processes/{call_id}/signal SignalRequest -> ProcessAnswer
     GET  /files                      ?path=&offset=&limit= -> FileAnswer
     GET  /instructions               ?directory= -> InstructionsAnswer
     GET  /diff                       ?base=&directory= -> DiffAnswer
     GET  /screen                     -> Screen
+    GET  /mcp                        ?wait_seconds= -> McpAnswer (``workspace_mcp.py``)
     GET  /status                     -> AgentStatus
     POST /stop                       -> AgentStatus; then it ends
     POST /leash                      no answer: held open by whoever made the sandbox (``agent/leash.py``)
@@ -68,6 +70,7 @@ class Kind(StrEnum):
     EDIT_FILES = "edit_files"
     SIGNAL = "signal"
     DESKTOP = "desktop"
+    MCP = "mcp"
 
 
 class CallState(StrEnum):
@@ -106,6 +109,7 @@ class Code(StrEnum):
     NO_DESKTOP = "no_desktop"
     DESKTOP_FAILED = "desktop_failed"
     DIFF_FAILED = "diff_failed"
+    MCP_FAILED = "mcp_failed"
     UNREACHABLE = "unreachable"
     """Said by a host that forwards to the agent, and does not reach it."""
     INTERNAL = "internal_error"
@@ -182,7 +186,7 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     digest: str
     kind: Kind
     input: dict[str, Any]
-    """``Execute``, ``WriteFile``, ``EditFiles``, ``Signal`` or ``Desktop``."""
+    """``Execute``, ``WriteFile``, ``EditFiles``, ``Signal``, ``Desktop`` or ``McpCall``."""
     deadline_seconds: float | None = None
     """A call that takes longer is killed."""
 
@@ -215,6 +219,17 @@ class CallAnswer(msgspec.Struct, frozen=True, kw_only=True):
     offset: int = 0
     output: bytes = b""
     """Base64 in JSON."""
+
+
+class CallUnderWay(msgspec.Struct, frozen=True, kw_only=True):
+    call_id: str
+    chat_id: str
+
+
+class UnderWay(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls, of whatever kind, that run in the foreground: somebody waits for each."""
+
+    calls: tuple[CallUnderWay, ...]
 
 
 class ProcessAnswer(msgspec.Struct, frozen=True, kw_only=True):

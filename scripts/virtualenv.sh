@@ -35,6 +35,8 @@ create_virtualenv() { # DIRECTORY
 }
 
 prepare_virtualenv() { # NAME EXTRA
+    # What is started from here starts many processes more, and without it each compiles all of the package anew.
+    unset PYTHONDONTWRITEBYTECODE
     directory=$root/$1
     python=$directory/bin/python
     stamp=$directory/.installed

@@ -234,7 +234,8 @@ def chromium() -> str | None:
     return os.environ.get("CHATCLUSTER_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-PROXIES = ("haproxy", "nginx")
+PROXIES = {"haproxy": "dark", "nginx": "narrow"}
+"""And how the page is looked at behind each: all that there is to see is light and wide as a rule."""
 
 
 def browser_tests(*, behind_proxies: bool = False) -> int:
@@ -252,7 +253,10 @@ def browser_tests(*, behind_proxies: bool = False) -> int:
     installed = [proxy for proxy in PROXIES if shutil.which(proxy, path=path)]
     if not installed:
         print(f"None of {', '.join(PROXIES)} is installed.", file=sys.stderr)
-    return sum(_show([*tests, "chat"], CHROMIUM=browser, PAGE_PROXY=proxy) != 0 for proxy in installed)
+    return sum(
+        _show([*tests, "chat"], CHROMIUM=browser, PAGE_PROXY=proxy, PAGE_VIEW=PROXIES[proxy]) != 0
+        for proxy in installed
+    )
 
 
 def screenshots() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from chatcluster.local.local_cluster import LocalCluster, read_cluster, read_token
 
 CHATCLUSTER = (sys.executable, "-m", "chatcluster")
-READY_SECONDS_MAX = 30.0
+READY_SECONDS_MAX = 60.0
 
 
 class ClusterProcess:
@@ -104,7 +104,7 @@ def is_running(pid: int) -> bool:
     return bool(state) and not state.startswith("Z")
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Poll what only the operating system knows."""
     deadline = time.monotonic() + seconds
     while not condition():

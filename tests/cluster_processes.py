@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ import h11
 import httpx
 import msgspec
 import trio
+from forked_processes import fork
 
 from chatcluster.client import Client
 from chatcluster.client.chat_view import ChatView
@@ -27,25 +29,25 @@ from chatcluster.config import Settings
 from chatcluster.local.embedded import child
 from chatcluster.local.provisioning import create_token
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 Json = dict[str, Any]
 
 
 class Process:
-    """A ``chatcluster`` command that says on a pipe when it is ready."""
+    """A ``chatcluster`` command that says on a pipe when it is ready.
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+    Forked off one that has imported everything, or ``anew``: started as users start it, with a memory of its own.
+    """
+
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], log: Path, *, anew: bool = False
+    ) -> None:
         self.name = name
         self.ready: list[Json] = []
         read_fd, write_fd = os.pipe()
         self._pipe = trio.lowlevel.FdStream(read_fd)
-        self.process = child.spawn(
-            [sys.executable, "-m", "chatcluster", *command, "--ready-fd", str(write_fd)],
-            log=log,
-            death_signal=signal.SIGKILL,
-            environment=environment,
-            inherited_fds=(write_fd,),
-        )
+        start = _start_anew if anew else fork
+        self.process = start(command, log=log, environment=environment, ready_fd=write_fd)
         os.close(write_fd)
 
     @property
@@ -80,8 +82,20 @@ class Process:
         await self._pipe.aclose()
 
 
+def _start_anew(
+    command: Sequence[str], *, log: Path, environment: Mapping[str, str], ready_fd: int
+) -> subprocess.Popen[bytes]:
+    return child.spawn(
+        [sys.executable, "-m", "chatcluster", *command, "--ready-fd", str(ready_fd)],
+        log=log,
+        death_signal=signal.SIGKILL,
+        environment=environment,
+        inherited_fds=(ready_fd,),
+    )
+
+
 class Cluster:
-    def __init__(self, database_url: str, redis_url: str, directory: Path) -> None:
+    def __init__(self, database_url: str, redis_url: str, directory: Path, *, anew: bool = False) -> None:
         self.replicas: list[Process] = []
         self.token = ""
         self.simulator_url = ""
@@ -94,6 +108,7 @@ class Cluster:
         }
         self._database_url = database_url
         self._directory = directory
+        self._anew = anew
         self._processes: list[Process] = []
 
     async def start(self, replicas: int, *, simulator: Sequence[str] = (), **settings: object) -> Self:
@@ -119,7 +134,8 @@ class Cluster:
 
     def _spawn(self, name: str, command: list[str], settings: dict[str, object]) -> Process:
         own = {f"CHATCLUSTER_{key.upper()}": str(value) for key, value in settings.items()}
-        process = Process(name, command, self._environment | own, self._directory / f"{name}.log")
+        log = self._directory / f"{name}.log"
+        process = Process(name, command, self._environment | own, log, anew=self._anew)
         self._processes.append(process)
         return process
 

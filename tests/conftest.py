@@ -8,6 +8,7 @@ test that wants to stop, kill or freeze a server starts one of its own (``own_po
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import shutil
@@ -31,6 +32,12 @@ TEMPLATE_DATABASE = "template_migrated"
 Server = TypeVar("Server", PostgresServer, RedisServer)
 
 _serial_numbers = itertools.count(1)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: to look through it for garbage takes longer than most tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import secrets
 import socket
 import sys
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import anyio
@@ -28,7 +28,7 @@ from mcp.server import MCPServer
 from mcp.server.elicitation import ElicitationResult
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.server.mcpserver.utilities.types import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
@@ -49,6 +49,15 @@ class Weather(BaseModel):
 
 class Question(BaseModel):
     name: str
+
+
+class Order(BaseModel):
+    """A form of every kind of field, in words that no page should take for more than words."""
+
+    name: str = Field(title="<img src=x onerror=window.hit=1>Name", description="\u202e" + "long" * 60)
+    size: Literal["small", "large"] = Field(title="Size")
+    slices: int = Field(8, title="Slices")
+    spicy: bool = Field(False, title="Spicy")
 
 
 server = MCPServer("test", instructions="Count to three.")
@@ -179,6 +188,17 @@ async def introduce(said: Annotated[ElicitationResult[Question], Resolve(asked_f
     """Asks the user before it begins."""
     counts["introduced"] += 1
     return f"{said.action} {getattr(getattr(said, 'data', None), 'name', '')}".strip()
+
+
+async def asked_for_an_order() -> Elicit[Order]:
+    return Elicit("<script>window.hit=1</script>What shall it be?", Order)
+
+
+@server.tool()
+async def order(said: Annotated[ElicitationResult[Order], Resolve(asked_for_an_order)]) -> str:
+    """Asks the user for more than one thing."""
+    data = getattr(said, "data", None)
+    return said.action if data is None else f"{said.action}: {data.name}, {data.size}, {data.slices}, {data.spicy}"
 
 
 @server.tool()

@@ -156,7 +156,7 @@ class McpWorld:
             **{**{n: getattr(server.settings, n) for n in server.settings.__struct_fields__}, **settings}
         )
         written = await self.administration.change(server, slug=server.slug, settings=changed, secrets=None)
-        with trio.fail_after(5):
+        with trio.fail_after(10):
             while not self.tools.knows(written):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         return written

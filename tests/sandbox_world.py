@@ -1,4 +1,4 @@
-"""Sandboxes of this machine for tests, and what is outside of them."""
+"""Sandboxes of this machine for tests, and what is outside of them; ``sandbox_fixtures`` has them made."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ SECRET = "a-secret-of-the-machine"
 needs_sandboxes = pytest.mark.skipif(can_sandbox() is not None, reason=can_sandbox() or "")
 
 
-def spec_of(name: str, *, owner: str = "owner", limits: WorkspaceLimits = LIMITS) -> WorkspaceSpec:
-    return WorkspaceSpec(workspace_id=name, owner_id=owner, limits=limits)
+def spec_of(
+    name: str, *, owner: str = "owner", limits: WorkspaceLimits = LIMITS, allowed_hosts: tuple[str, ...] = ()
+) -> WorkspaceSpec:
+    return WorkspaceSpec(workspace_id=name, owner_id=owner, limits=limits, allowed_hosts=allowed_hosts)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from msgspec.structs import replace
 
 from chatcluster.ports.workspace import SandboxState, SandboxStatus, Workspace, WorkspaceSpec
 from chatcluster.workspace_errors import SandboxFailed, UnknownCall, WorkspaceUnreachable
+from chatcluster.workspace_mcp import McpAnswer
 from chatcluster.workspace_wire import (
     AgentStatus,
     CallAnswer,
     CallRequest,
     CallState,
+    CallUnderWay,
     DiffAnswer,
     FileAnswer,
     InstructionsAnswer,
@@ -56,10 +58,20 @@ class ScriptedAgent:
         self.answers[call_id] = replace(self._known(call_id), state=CallState.KILLED, error="it was cancelled")
         return self.answers[call_id]
 
-    async def processes(self) -> Sequence[ProcessAnswer]:
+    async def under_way(self) -> Sequence[CallUnderWay]:
         await self._hear()
         self.looks += 1
-        return tuple(self._process(call_id, request) for call_id, request in self.requests.items())
+        return tuple(
+            CallUnderWay(call_id=call_id, chat_id=request.chat_id)
+            for call_id, request in self.requests.items()
+            if not self.answers[call_id].state.ended and not request.input.get("background")
+        )
+
+    async def mcp(self, *, wait_seconds: float = 0) -> McpAnswer:
+        raise NotImplementedError
+
+    async def processes(self) -> Sequence[ProcessAnswer]:
+        raise NotImplementedError
 
     async def signal(self, call_id: str, signal: str) -> ProcessAnswer:
         await self._hear()

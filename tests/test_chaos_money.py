@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from chaos.money import AGENTS, OTHERS, SURELY_SENT, Row, found, group_of, summary
 from checker import Kind
@@ -54,6 +55,17 @@ def test_an_attempt_that_failed_or_lost_its_owner_and_was_not_booked(sent: int) 
 def test_an_answer_that_hardly_began_need_not_be_booked() -> None:
     """Its client may have gone before it heard of it."""
     assert wrong([line(1, told=False, sent=SURELY_SENT - 1)], []) == []
+
+
+def test_what_ended_while_a_failover_took_back_what_was_booked_is_excused_and_no_more() -> None:
+    lost = [(100.0, 105.0)]
+    then, long_before, long_after = ([msgspec.structs.replace(line(1), at=at)] for at in (103, 50, 150))
+    assert not found(then, [], {}, lost)
+    assert found(long_before, [], {}, lost)
+    assert found(long_after, [], {}, lost)
+    assert found(then, [row(1), row(1, attempt="1.2")], {}, lost), "nothing is booked twice by it"
+    assert found(then, [row(1)._replace(output=41)], {}, lost), "nor with other counts"
+    assert found([], [row(None, outcome="failed")], {}, lost), "nor for nothing"
 
 
 def test_an_answer_that_is_booked_twice() -> None:
@@ -118,7 +130,7 @@ def test_a_ledger_numbers_answers_and_notes_what_became_of_them(tmp_path: Path) 
     answers[1].sent = 3
     ledger.note(answers[1], told=False)
     first, *rest = read_ledger(path)
-    assert first == Line(2, "answer", "Hello there", 4, 7, 2, 3, told=False)
+    assert first == Line(2, "answer", "Hello there", 4, 7, 2, 3, told=False, at=first.at)
     assert rest == []
     assert line_of(answers[0], told=True).number == 1
 

@@ -110,7 +110,7 @@ class TestStream:
 
             nursery.start_soon(script)
             await take(client, chat["id"], 1)
-            with trio.fail_after(2):
+            with trio.fail_after(10):
                 await world.feeds.readers[0].left.wait()
 
     async def test_a_stream_that_is_refused_is_an_error_with_the_apis_code(self) -> None:
@@ -137,7 +137,7 @@ class TestStream:
             nursery.start_soon(script)
             kinds: list[str] = []
             async with aclosing(client.watch()) as stream:
-                with trio.fail_after(5):
+                with trio.fail_after(10):
                     async for event in stream:
                         kinds.append(event["type"])
                         if len(kinds) == 3:

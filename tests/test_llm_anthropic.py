@@ -113,6 +113,16 @@ BEGINNING: tuple[Part, ...] = (
 )
 
 ANSWERS = {
+    "llamacpp_calls": Answer(
+        (
+            TextPart("V a"),
+            ToolCallPart("new_1", "weather", '{"city":"Bern"}', "8pCMCyIAkQGXurqyNr6iGneSiPfMGLBe"),
+            ToolCallPart("new_2", "now", "{\n}", "vWX4S5Dw3QCPsueqUiDLdTim68cS1Hly"),
+        ),
+        "tool_calls",
+        Usage(425, 92, None, 424),
+        "tiny",
+    ),
     "counts_nothing": Answer(
         (
             ReasoningPart("They greet me."),

@@ -76,6 +76,16 @@ ANSWERS = {
         usage=Usage(2, 13),
         model="gpt-x",
     ),
+    "llamacpp_calls": Answer(
+        (
+            TextPart("V"),
+            ToolCallPart("new_1", "weather", '{"city":"Rome"\n}', "z05b63F86RoNTlkiIl3RxvtnyA3k2shm"),
+            ToolCallPart("new_2", "now", "{\n}", "zjFp2FDOBl1ifMuT79mD0bzrKkAbHzgR"),
+        ),
+        "tool_calls",
+        Usage(425, 91, None, 424),
+        "tiny",
+    ),
     "openai": Answer(text("Hello wörld 🌍"), usage=Usage(9, 4, 2, 5), model="gpt-x"),
     "openai_parallel_calls": Answer(
         (ToolCallPart("new_1", "weather", '{"city":"Bern"}', "call_a"), ToolCallPart("new_2", "time", "{}", "call_b")),

@@ -104,6 +104,22 @@ ANSWERS = {
         "tool_calls",
         Usage(0, 0),
     ),
+    "llamacpp_calls": Answer(
+        (
+            TextPart("AV_K"),
+            ToolCallPart("new_1", "weather", '{"city":"Rome"}', "call_wvIYZOSrzBJOlRyagN4qx3HnQKYs5tYw"),
+            ToolCallPart("new_2", "now", "{}", "call_5ylCgozlzC7Pyj7LoFFVOmnT9Hga1xrZ"),
+        ),
+        "tool_calls",
+        Usage(425, 111, None, 424),
+        "tiny",
+    ),
+    "llamacpp_cut_by_length": Answer(
+        (TextPart("seeV�"), ToolCallPart("new_1", "weather", "{", "call_upJ3o3qTCJM9kipkY2E3EFAZX42PbiRe")),
+        "tool_calls",
+        Usage(425, 30, None, 424),
+        "tiny",
+    ),
     "text": Answer((TextPart("Grüß dich 🌍"),), usage=USAGE),
     "reasoning_and_calls": Answer(
         (
@@ -204,6 +220,28 @@ def as_item(part: Part) -> Any:
             return json.loads(data)
         case _:
             raise AssertionError(part)
+
+
+def test_an_answer_that_is_called_complete_at_its_limit_of_length_was_cut_there() -> None:
+    route = msgspec.structs.replace(ROUTE, output_tokens_max=30)
+    assert play(transcript("llamacpp_cut_by_length"), route=route)[-1] == Finished(
+        "length", Usage(425, 30, None, 424), "tiny"
+    )
+
+
+def test_calls_without_numbers_are_told_apart_by_their_ids() -> None:
+    """The second one's arguments never came: they are not the first one's."""
+    decoder = ResponseDecoder(ROUTE)
+    calls = [
+        {"type": "function_call", "id": f"fc_{n}", "call_id": f"call_{n}", "name": "look", "arguments": ""}
+        for n in "ab"
+    ]
+    begun = [{"type": "response.output_item.added", "item": call} for call in calls]
+    pieces = [{"type": "response.function_call_arguments.delta", "item_id": "fc_a", "delta": '{"n":1}'}]
+    ended = [{"type": "response.output_item.done", "item": call} for call in calls]
+    told = [decoder.feed(json.dumps(event).encode()) for event in (*begun, *pieces, *ended)]
+    said = said_in(event for events in told for event in events)
+    assert [part.arguments for part in said if isinstance(part, ToolCallPart)] == ['{"n":1}', "{}"]
 
 
 def test_an_answer_that_was_not_streamed_is_taken_whole() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 import subprocess
 import sys
 import time
@@ -63,3 +65,27 @@ async def test_what_is_measured_is_among_the_metrics_and_judged_by_the_chaos_run
 
 def test_the_most_memory_that_the_process_has_had_is_known_where_the_system_tells() -> None:
     assert (memory_bytes_max() > 1 << 20) == Path("/proc/self/status").exists()
+
+
+LARGE_AMONG_SMALL = """
+from pathlib import Path
+from chatcluster.loop_watch import return_large_blocks
+return_large_blocks()
+kept = []
+for _ in range(20):
+    large = [bytes(1_100_000 + 1_000 * number) for number in range(40)]
+    kept.append([bytes(5_000) for _ in range(100)])
+    del large
+pages = int(Path("/proc/self/statm").read_text().split()[1])
+print(pages)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_p10_large_blocks_that_lay_among_small_ones_are_given_back() -> None:
+    def resident_bytes(program: str) -> int:
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        return int(done.stdout) * resource.getpagesize()
+
+    without = resident_bytes(LARGE_AMONG_SMALL.replace("\nreturn_large_blocks()", ""))
+    assert resident_bytes(LARGE_AMONG_SMALL) < without - (20 << 20)

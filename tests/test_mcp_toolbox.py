@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import structlog
 import trio
 from mcp_world import ALICE, BOB, ChatStub, McpWorld, TestServer, Turn, Zygote, mcp_world, test_server, text_of, zygote
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.chat.questions import Replies, Reply, ReplyAction
 from chatcluster.content import ImagePart, JsonPart, ResourcePart, TextPart
 from chatcluster.ports import (
@@ -33,6 +34,7 @@ from chatcluster.ports import (
 from chatcluster.tools import mcp_link, mcp_lists
 from chatcluster.tools.mcp_link import LinkSession
 from chatcluster.tools.mcp_toolbox import provider_name
+from chatcluster.tracing.spans import context_of
 
 TRANSPORTS = [("streamable-http", "/mcp"), ("sse", "/sse")]
 
@@ -104,9 +106,15 @@ async def test_progress_is_told_while_the_tool_runs(world: McpWorld, served: Tes
     ]
 
 
-async def test_the_server_learns_the_calls_id(world: McpWorld, served: TestServer) -> None:
+async def test_the_server_learns_the_calls_id_and_its_span(world: McpWorld, served: TestServer) -> None:
     async with world.turn("files") as turn:
-        assert "chatcluster/call-id" in text_of(await turn.call("files__told"))
+        with trace_context.telling(context_of), trace_context.working("tool.called", {"call_id": "c"}):
+            expected = trace_context.headers()["traceparent"]
+            told = json.loads(text_of(await turn.call("files__told")))
+        untold = json.loads(text_of(await turn.call("files__told")))
+    assert "chatcluster/call-id" in told["meta"]
+    assert told["meta"]["traceparent"] == told["headers"]["traceparent"] == expected
+    assert "traceparent" not in untold["meta"].keys() | untold["headers"].keys()
 
 
 async def test_an_error_of_the_tool_is_an_error_result(world: McpWorld, served: TestServer) -> None:
@@ -352,7 +360,7 @@ async def names_of_a_turn(world: McpWorld) -> list[str]:
 async def test_a_server_that_tells_of_its_new_tools_is_listed_anew(world: McpWorld, served: TestServer) -> None:
     async with world.turn("files") as turn:
         grown = f"files__{text_of(await turn.call('files__grow'))}"
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while grown not in await names_of_a_turn(world):  # noqa: ASYNC110 - the server tells in its own time
                 await trio.sleep(0.02)
 
@@ -427,7 +435,7 @@ async def test_a_server_that_dies_in_the_middle_of_a_call_is_an_error_result_at_
         await world.add("files", mortal.url + path, transport=transport)
         async with world.turn("files") as turn:
             await turn.names()
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 result = await turn.call("files__die")
                 await trio.to_thread.run_sync(mortal.process.wait)  # until then connections to it may be taken
                 again = await turn.call("files__count")
@@ -548,7 +556,7 @@ async def disturbed(
 
 
 async def has(results: dict[str, ToolResult], tool: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while tool not in results:  # noqa: ASYNC110
             await trio.sleep(0.01)
 

@@ -209,7 +209,7 @@ async def test_connections_that_were_lost_together_are_no_death(
 @asynccontextmanager
 async def retaken(registry: PostgresRegistry, lock: int) -> AsyncIterator[None]:
     """Try until the lock is taken, as a replica does."""
-    with trio.fail_after(5):
+    with trio.fail_after(10):
         while True:
             try:
                 async with AsyncExitStack() as stack:
@@ -304,7 +304,7 @@ async def test_a_heartbeat_connects_anew_after_its_connection_was_lost(database:
     heartbeat = "FROM pg_stat_activity WHERE application_name = 'chatcluster heartbeat'"
     await execute(observer, f"SELECT pg_terminate_backend(pid) {heartbeat}")
     await wait_until(observer, f"NOT EXISTS (SELECT {heartbeat})")
-    with trio.fail_after(5):
+    with trio.fail_after(10):
         while True:
             try:
                 await registry.renew(WORKER, draining=False)
@@ -318,7 +318,7 @@ async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
 ) -> None:
     """P4: a connection that leads nowhere any more is no reason to give up a lease."""
     settings = Settings(
-        database_url=database_url, heartbeat_seconds=0.1, lease_ttl_seconds=1.5, lease_margin_seconds=1.0
+        database_url=database_url, heartbeat_seconds=0.2, lease_ttl_seconds=3.2, lease_margin_seconds=1.0
     )
     async with open_database(settings) as hanging:
         registry = PostgresRegistry(hanging)
@@ -327,7 +327,7 @@ async def test_a_heartbeat_that_hangs_leaves_time_for_another_connection(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database.transaction, lock_replica, locked)
             await wait_until(observer, "EXISTS (SELECT FROM pg_locks WHERE relation = 'replicas'::regclass)")
-            with pytest.raises(StoreUnavailable, match=r"heartbeat session within 0\.2 s"):
+            with pytest.raises(StoreUnavailable, match=r"heartbeat session within 1 s"):
                 await registry.renew(WORKER, draining=False)
             locked.set()
         await registry.renew(WORKER, draining=False)

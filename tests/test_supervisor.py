@@ -227,7 +227,7 @@ class TestKeeper:
             first, port = keeper.pid, keeper.ready and keeper.ready.port
             assert first is not None
             os.kill(first, signal.SIGKILL)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 while len(said) < 2:
                     await trio.testing.wait_all_tasks_blocked(0.01)
             assert keeper.ready is not None
@@ -293,10 +293,10 @@ async def test_an_embedded_server_that_cannot_come_back_at_once_is_tried_again(
     async with trio.open_nursery() as nursery:
         with socket.create_server(("127.0.0.1", port or 0)):
             nursery.start_soon(supervisor.keep_running, own_redis, said.append)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 while not any("trying again in" in line for line in said):
                     await trio.testing.wait_all_tasks_blocked(0.01)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while own_redis.pid is None:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.cancel_scope.cancel()

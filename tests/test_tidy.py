@@ -50,6 +50,11 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
 def name(path: Path) -> str:
     """The path from the package's folder, or for a test from the top."""
     return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else ROOT).as_posix()
@@ -58,7 +63,7 @@ def name(path: Path) -> str:
 def imports(path: Path) -> set[str]:
     """The top-level packages that a module imports, wherever in it."""
     found = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -67,15 +72,15 @@ def imports(path: Path) -> set[str]:
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The strings of a module that are not documentation, with their lines."""
-    documentation = {id(node.value) for node in ast.walk(tree(path)) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree(path)):
+    documentation = {id(node.value) for node in nodes(path) if isinstance(node, ast.Expr)}
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
             yield node.lineno, node.value
 
@@ -157,7 +162,7 @@ def test_tests_wait_on_states_and_never_for_a_while() -> None:
 
 def test_no_error_is_swallowed() -> None:
     for path in MODULES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ExceptHandler):
                 caught = "" if node.type is None else ast.unparse(node.type)
                 broad = caught in ("", "Exception", "BaseException")
@@ -245,7 +250,7 @@ def test_no_class_has_more_state_than_can_be_kept_in_mind() -> None:
     large = {
         node.name
         for path in MODULES
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef) and len(fields_of(node)) > FIELDS_MAX
     }
     assert not large - INPUTS - ROWS

@@ -14,7 +14,9 @@ from web_world import World, serving
 
 from chatcluster.errors import StoreUnavailable
 from chatcluster.memory.tables import UsageKey, UsageRow
-from chatcluster.spending_limits import SpendingLimits
+from chatcluster.ports import Account
+from chatcluster.ports.limits import Limit, Period, Subject
+from chatcluster.spending_limits import ADD_UP_SECONDS, SpendingLimits
 from chatcluster.usage import Spent, SpentOutcome
 
 LIMIT = {"subject": "default", "period": "day", "cost_micros": 10}
@@ -108,6 +110,34 @@ async def test_a_look_up_that_fails_lets_pass(world: World, monkeypatch: pytest.
 
     monkeypatch.setattr(world.limit_rows, "allowances", fail)
     assert (await send(world, ada, "POST", "/chats", {"content": "hello"})).status_code == 201
+
+
+async def test_where_there_are_limits_what_is_spent_is_added_up_now_and_then(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what cannot be, is the next time."""
+    world = World()
+    tries: list[float] = []
+    answers: list[bool | StoreUnavailable] = [StoreUnavailable("away"), True, True, False]
+
+    async def add_up() -> bool:
+        tries.append(trio.current_time())
+        answer = answers.pop(0) if answers else False
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(world.limit_rows, "add_up", add_up)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.spending.run, world.pubsub)
+        await trio.sleep(2.5 * ADD_UP_SECONDS)
+        assert not tries, "without a limit"
+        await world.limit_rows.put(Limit(Subject.DEFAULT, "", Period.DAY, 5), Account(UUID(int=1), "root", admin=True))
+        await trio.sleep(ADD_UP_SECONDS)
+        assert len(tries) == 1
+        await trio.sleep(ADD_UP_SECONDS)
+        assert len(tries) == 4, "as long as there is more"
+        nursery.cancel_scope.cancel()
 
 
 async def test_without_a_limit_nothing_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ class TestReaders:
                 await reader.events.send(event)
                 await trio.testing.wait_all_tasks_blocked()
             received = b""
-            with trio.fail_after(5):
+            with trio.fail_after(10):
                 while b"data: 59 " not in received or not received.rstrip().endswith(b"x"):
                     received += await stream.receive_some(1 << 20)
             if version == "1.1":
@@ -108,7 +108,7 @@ class TestReaders:
                 await stuck.events.send(b"data: " + b"x" * 100_000 + b"\n\n")
                 event = b"data: %d\n\n" % number
                 await quick.events.send(event)
-                with trio.fail_after(1):
+                with trio.fail_after(10):
                     await read_until(stream, event)
 
     async def test_what_a_client_says_behind_its_stream_is_not_answered_and_its_leaving_is_noticed(self) -> None:
@@ -120,7 +120,7 @@ class TestReaders:
             await reader.events.send(b"data: 1\n\n")
             assert await read_until(stream, b"1\n\n\r\n") == chunk(b"data: 1\n\n")
             await stream.send_eof()
-            with trio.fail_after(2):
+            with trio.fail_after(10):
                 await reader.left.wait()
                 assert await read_all(stream) == b""
 

@@ -4,13 +4,17 @@ is killed in mid-command."""
 from __future__ import annotations
 
 import json
+import random
+import signal
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+from chaos.api import Api
 from chaos.cluster import Cluster, open_cluster
+from chaos.fleet import Fleet
 from chaos.options import Options
 from chaos.workspaces import run_workspaces
 
@@ -97,10 +101,74 @@ async def told(client: Client, chat_id: str) -> str:
     return str(view.messages[max(view.messages)].parts)
 
 
-async def test_a_chat_works_in_its_workspace_and_what_changed_is_told() -> None:
+SERVER = """
+import json, sys, time
+for line in sys.stdin:
+    message = json.loads(line)
+    name = message.get("params", {}).get("name")
+    if name == "nap":
+        with open("napped", "a") as file:
+            file.write("once\\n")
+        time.sleep(4)
+    results = {
+        "initialize": {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "own"}},
+        "tools/list": {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("nap", "greet")]},
+        "tools/call": {"content": [{"type": "text", "text": f"done: {name}"}]},
+    }
+    if "id" in message:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]}), flush=True)
+"""
+
+
+async def brings_tools(cluster: Cluster) -> None:
+    """Its own server of tools; the chat's owner is killed while one of them naps."""
+    async with Client(cluster.url, cluster.token) as client:
+        chat_id = (await client.create())["id"]
+        file = json.dumps({"mcpServers": {"own": {"command": "/usr/bin/python3", "args": ["server.py"]}}})
+        await turn(
+            client,
+            chat_id,
+            ("create_workspace", {"template_id": "default"}),
+            ("write_file", {"path": "server.py", "content": SERVER}),
+            ("write_file", {"path": ".mcp.json", "content": file}),
+        )
+        assert await turn(client, chat_id, ("own__greet", {})) == ["done: greet"]
+        await client.send(chat_id, "[[step=1 call=own__nap {}]] [[step=2 say=over]]")
+        view, killed = ChatView(), False
+        async with aclosing(client.stream(chat_id)) as events:
+            async for cursor, event in events:
+                view.apply(cursor, event)
+                parts = [part for message in view.messages.values() for part in message.parts]
+                if not killed and any(getattr(part, "name", "") == "own__nap" for part in parts):
+                    await kill(cluster, str(view.worker_id))
+                    killed = True
+                results = [part.text for part in parts if isinstance(part, ToolResultPart)]
+                if killed and view.at_rest and results[-1:] == ["done: nap"]:
+                    break
+        assert view.epoch > 1, "by two owners"
+        (napped,) = await turn(client, chat_id, ("read_file", {"path": "napped"}))
+        assert json.loads(napped)["content"] == "once\n"
+
+
+async def kill(cluster: Cluster, worker_id: str) -> None:
+    api = Api(cluster.url, cluster.token, random.Random())
+    try:
+        fleet = Fleet(api, size=2)
+        await fleet.ready()
+        owner = fleet.owner(worker_id)
+        assert owner is not None
+        await fleet.signal(owner, await fleet.process(owner), signal.SIGKILL)
+    finally:
+        await api.aclose()
+
+
+async def test_a_chat_works_in_its_workspace_what_changed_is_told_and_tools_that_it_brings_outlive_their_caller() -> (
+    None
+):
     with trio.fail_after(SECONDS_MAX):
         async with open_cluster(options(replicas=2)) as cluster:
             await works(cluster)
+            await brings_tools(cluster)
 
 
 async def test_p7_commands_run_once_and_whole_whoever_is_killed() -> None:

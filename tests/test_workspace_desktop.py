@@ -6,24 +6,23 @@ import base64
 import itertools
 import shutil
 import struct
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from agent_process import ended, execute, ran, request
-from sandbox_world import needs_sandboxes, open_directory
+from sandbox_world import needs_sandboxes
 
 from chatcluster.ports.workspace import WorkspaceLimits, WorkspaceSpec
 from chatcluster.workspace_errors import WorkspaceRefused
 from chatcluster.workspace_wire import CallAnswer, CallState, Kind
 from chatcluster.workspaces.agent_client import AgentClient, over_unix
-from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
+from chatcluster.workspaces.process_provider import ProcessProvider
 
 PROGRAMS = ("Xvfb", "openbox", "xdotool", "scrot")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]
 
+pytest_plugins = ["sandbox_fixtures"]
 pytestmark = [
     needs_sandboxes,
     pytest.mark.skipif(bool(MISSING), reason=f"a desktop needs {', '.join(MISSING)}"),
@@ -57,18 +56,6 @@ print(any(keys.raw))
 """
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture
-def outside() -> Iterator[Path]:
-    with open_directory() as directory:
-        yield directory
-
-
-@pytest.fixture
-async def provider(outside: Path) -> AsyncIterator[ProcessProvider]:
-    async with open_process_provider(outside / "workspaces") as provider:
-        yield provider
 
 
 def spec_of(width: int = 1280, height: int = 800, *, desktop: bool = True) -> WorkspaceSpec:
@@ -211,6 +198,7 @@ async def test_an_action_is_cancelled_and_a_kill_in_the_middle_is_told(provider:
     await provider.start(spec_of())
     inside = over_unix(provider.socket_path("one"))
     await inside.put("a", request(Kind.DESKTOP, action="wait", seconds=10))
+    assert [one.call_id for one in await inside.under_way()] == ["a"], "its host sees that somebody waits for it"
     assert (await inside.cancel("a", 1)).error == "it was cancelled"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inside.put, "b", request(Kind.DESKTOP, action="wait", seconds=10))

@@ -6,7 +6,7 @@ import os
 import shlex
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from agent_process import a_sleep, ran, request, runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sandbox_world import SECRET, needs_sandboxes, open_directory, spec_of
+from sandbox_world import SECRET, needs_sandboxes, spec_of
 
 from chatcluster.ports.workspace import Workspace
 from chatcluster.workspace_errors import WorkspaceRefused
@@ -22,23 +22,12 @@ from chatcluster.workspace_wire import CallState, Code, Kind
 from chatcluster.workspaces.agent_client import AgentClient
 from chatcluster.workspaces.process_provider import ProcessProvider, open_process_provider
 
+pytest_plugins = ["sandbox_fixtures"]
 pytestmark = needs_sandboxes
 
 PATHS = 1000
 WRITTEN = 5
 """Every which of them is written to, too."""
-
-
-@pytest.fixture
-def outside() -> Iterator[Path]:
-    with open_directory() as directory:
-        yield directory
-
-
-@pytest.fixture
-async def provider(outside: Path) -> AsyncIterator[ProcessProvider]:
-    async with open_process_provider(outside / "workspaces") as provider:
-        yield provider
 
 
 @pytest.fixture

@@ -229,14 +229,21 @@ async def test_a_workspace_is_found_at_its_host_and_not_looked_up_again(autojump
         assert len(known.looked_up) == 2
 
 
-async def test_a_dial_that_fails_is_tried_once_more_where_the_row_says_that_it_is_now(autojump_clock: object) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [WorkspaceUnreachable("refused"), WorkspaceRefused("invalid_token", "this host wants the token of its row")],
+    ids=["nobody is there", "a host that began anew"],
+)
+async def test_who_is_not_there_any_more_is_asked_once_more_where_the_row_says_that_it_is_now(
+    autojump_clock: object, failure: Exception
+) -> None:
     async with memory_rows() as rows:
         await rows.template()
         host_id = uuid4()
         lease = await rows.host(host_id=host_id, sealed=sealed(HostLease(host_id, host_id)))
         row = await rows.running(lease)
         known = Directory()
-        known.agents["127.0.0.1:8200"] = Refusing()
+        known.agents["127.0.0.1:8200"] = Refusing(failure)
         directory = WorkspaceDirectory(rows.workspaces, KEYRING, known.connect)
         with pytest.raises(WorkspaceUnreachable):
             await (await directory.workspace(row.id)).status()
@@ -286,9 +293,13 @@ async def test_a_host_that_was_told_dead_is_gone_without_a_dial(autojump_clock: 
 
 
 class Refusing(ScriptedAgent):
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self._failure = failure
+
     async def status(self) -> object:  # type: ignore[override]
         await trio.lowlevel.checkpoint()
-        raise WorkspaceUnreachable("connection refused")
+        raise self._failure
 
 
 def _running(workspace_id: UUID, generation: int) -> Report:

@@ -173,6 +173,24 @@ async def test_what_cannot_be_made_is_refused_and_writes_nothing(world: RowsWorl
     assert await world.workspaces.workspaces() == ()
 
 
+async def test_b104_a_template_is_only_there_for_its_users(world: RowsWorld) -> None:
+    await world.host()
+    ann, bob = await world.user("ann"), await world.user("bob")
+    await world.template("hers", users=("ann",))
+    await world.template("nobody-s", users=("nobody",))
+    await world.template("old", deprecated=True)
+    assert [one.name for one in await world.workspaces.templates(ann)] == ["hers", "plain"]
+    assert [one.name for one in await world.workspaces.templates(bob)] == ["plain"]
+    assert len(await world.workspaces.templates()) == 4
+    assert (await world.workspaces.template("hers", ann)).name == "hers"
+    for name in ("hers", "nobody-s", "old"):
+        with pytest.raises(TemplateNotFound):
+            await world.workspaces.template(name, bob)
+        with pytest.raises(TemplateNotFound):
+            await world.create(owner_id=bob, template=name)
+    assert (await world.create(owner_id=ann, template="hers")).changed
+
+
 # --- start, stop, delete ----------------------------------------------------------------------
 
 

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 from chatcluster.chat import Fence
 from chatcluster.config import Settings
 from chatcluster.memory import MemoryDatabase, MemoryRegistry, MemoryStore
+from chatcluster.memory.accounts import MemoryAccounts
 from chatcluster.memory.workspace_diffs import MemoryWorkspaceDiffs
 from chatcluster.memory.workspace_hosts import MemoryWorkspaceHosts
 from chatcluster.memory.workspaces import MemoryWorkspaces
-from chatcluster.ports import NewChat, Registry, Replica, Store
+from chatcluster.ports import Accounts, NewChat, Registry, Replica, Store
 from chatcluster.ports.workspace_diffs import WorkspaceDiffs
 from chatcluster.ports.workspaces import (
     Asked,
@@ -35,6 +36,7 @@ from chatcluster.ports.workspaces import (
     WorkspaceState,
 )
 from chatcluster.postgres import open_database
+from chatcluster.postgres.accounts import PostgresAccounts
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
 from chatcluster.postgres.workspace_diffs import PostgresWorkspaceDiffs
@@ -52,6 +54,10 @@ class RowsWorld:
     registry: Registry
     later: Callable[[float], Awaitable[None]]
     """Let so many seconds pass for the times in the rows of workspaces."""
+    accounts: Accounts
+
+    async def user(self, name: str) -> UUID:
+        return (await self.accounts.ensure_user(name, admin=False)).user_id
 
     async def chat(self, owner_id: UUID = OWNER) -> UUID:
         outcome = await self.store.create(NewChat(uuid4(), owner_id, "a chat", None, (user("hello"),)))
@@ -131,6 +137,7 @@ async def memory_rows(database: MemoryDatabase | None = None) -> AsyncIterator[R
         MemoryStore(database, settings=Settings()),
         MemoryRegistry(database),
         later,
+        MemoryAccounts(database),
     )
 
 
@@ -149,4 +156,5 @@ async def postgres_rows(url: str) -> AsyncIterator[RowsWorld]:
             PostgresStore(database),
             PostgresRegistry(database),
             later,
+            PostgresAccounts(database),
         )

@@ -36,7 +36,7 @@ import httpx
 import trio
 
 from chatcluster.errors import ProviderError
-from chatcluster.http_client import content_of, http_client
+from chatcluster.http_client import content_of, headers_of_stream, http_client
 from chatcluster.llm.answers import KEEP_ALIVE
 from chatcluster.llm.connection_errors import translate
 from chatcluster.llm.error_bodies import read_error_body
@@ -172,12 +172,7 @@ class HttpModel:
     async def _send(self, request: ModelRequest, route: Route, wire: Wire, target: Target) -> httpx.Response:
         client = await self._client_for(route.base_url)
         method, url = target
-        headers = wire.headers(route) | {
-            "accept": "text/event-stream",
-            "accept-encoding": "identity",
-            "content-type": "application/json",
-            "user-agent": "chatcluster",
-        }
+        headers = wire.headers(route) | headers_of_stream()
         for _ in range(REPEATS_MAX):
             content = await content_of(wire.body(request, route))  # what was sent is let go, and made anew
             blank = client.build_request(method, url, headers=headers | {"content-length": str(content.length)})

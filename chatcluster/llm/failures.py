@@ -204,7 +204,12 @@ _RULES = (
         ("timed out", "timeout", "deadline exceeded"),
         _IN_STREAM,
     ),
-    _Rule(Verdict("config", retryable=False), frozenset({501, 505})),
+    _Rule(
+        Verdict("config", retryable=False),
+        frozenset({501, 505}),
+        texts=("input is not supported",),  # an image for a model that reads text alone: llama.cpp says 500
+        text_statuses=frozenset({500}),
+    ),
     _Rule(
         Verdict("generic", retryable=True),
         frozenset({409, 424, 425, 499, *range(500, 600)}),

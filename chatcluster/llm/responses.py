@@ -7,6 +7,8 @@
   item is done, and so is every kind of item that is not known here.
 * The answer is complete with ``response.completed`` or ``response.incomplete``, which says why, and with nothing else.
   ``response.failed`` and ``error`` raise. Unknown events are read over.
+* Some servers (llama.cpp) number neither events nor items, so a call is then known by its item's ID; and they say
+  ``completed`` of an answer that was cut at its limit of length, which the number of its tokens tells.
 
 An answer **in the background** tells its ID as soon as it is known (``Attachable``), and each piece its number. To
 attach is to ask for the same stream behind a number: the server has done the rest meanwhile, and nothing is done twice.
@@ -115,7 +117,7 @@ class ResponseDecoder:
         self._goes_on = goes_on
         self._new_call_id = new_call_id
         self._calls: dict[object, _Call] = {}
-        """By the index of their item."""
+        """By the index of their item, or by its ID."""
         self._kept_characters = 0
         self._answer_id = ""
         self._has_said_something = False
@@ -171,7 +173,7 @@ class ResponseDecoder:
             case "response.function_call_arguments.delta":
                 self._grow_call(event, event.delta, parts)
             case "response.function_call_arguments.done":
-                call = self._calls.get(event.output_index)
+                call = self._calls.get(_place(event))
                 if call is not None and not call.has_arguments:
                     self._grow_call(event, event.arguments, parts)
             case "response.output_item.added" if isinstance(event.item, dict):
@@ -188,7 +190,7 @@ class ResponseDecoder:
             )
         is_good = isinstance(provider_id, str) and 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX
         arguments = arguments if isinstance(arguments, str) else ""
-        call = self._calls[event.output_index] = _Call(self._new_call_id(), bool(arguments))
+        call = self._calls[_place(event)] = _Call(self._new_call_id(), bool(arguments))
         self._take_space(BLOCK_CHARACTERS + len(name) + len(arguments))
         parts.append(ToolCallPart(call.id, name, arguments, provider_id if is_good else None))
         return call
@@ -197,7 +199,7 @@ class ResponseDecoder:
         if not isinstance(text, str) or not text:
             return
         self._take_space(len(text))
-        call = self._calls.get(event.output_index)
+        call = self._calls.get(_place(event))
         if call is not None:
             call.has_arguments = True
             parts.append(ToolArgumentsPart(call.id, text))
@@ -208,7 +210,7 @@ class ResponseDecoder:
             case "message" | None:
                 return
             case "function_call":
-                call = self._calls.get(event.output_index) or self._begin_call(event, parts)
+                call = self._calls.get(_place(event)) or self._begin_call(event, parts)
                 if not call.has_arguments:
                     arguments = item.get("arguments")
                     is_text = isinstance(arguments, str) and arguments.strip()
@@ -265,12 +267,23 @@ class ResponseDecoder:
             details = response.incomplete_details
             word = details.get("reason") if isinstance(details, dict) else None
             return _REASONS.get(str(word), "other")
+        tokens, tokens_max = self.usage and self.usage.output_tokens, self._route.output_tokens_max
+        if tokens and tokens_max and tokens >= tokens_max:
+            return "length"
         return "tool_calls" if self._calls else "stop"
 
     def _take_space(self, characters: int) -> None:
         self._kept_characters += characters
         if self._kept_characters > KEPT_CHARACTERS_MAX:
             raise endless_answer(self._server)
+
+
+def _place(event: _Event) -> object:
+    """What tells an item of the answer from the others."""
+    if event.output_index is not None:
+        return event.output_index
+    item_id = event.item.get("id") if isinstance(event.item, dict) else event.item_id
+    return item_id if isinstance(item_id, str) else None
 
 
 def _is_answer_id(value: Any) -> bool:

@@ -67,6 +67,8 @@ class Keeper:
         self.log = log
         self.ready: Ready | None = None
         self.pid: int | None = None
+        self.was_ready = trio.Event()
+        """Some child was ready, once."""
         self._command = command
         self._environment = environment
         self._stop_seconds = stop_seconds
@@ -142,6 +144,7 @@ class Keeper:
             for line in lines:
                 self.ready = msgspec.json.decode(line, type=Ready)
                 announce.set()
+                self.was_ready.set()
             buffered = buffered[-READY_BYTES_MAX:]
 
     async def _await_ready(

@@ -108,9 +108,11 @@ class _Supervisor:
 
     async def _serve(self, background: trio.Nursery, listener: socket.socket) -> None:
         self._say("Starting ...")
-        async with self._servers(self._options.settings) as with_servers:
-            token = await provision(with_servers, self._data_dir)
-            settings, simulated = await self._choose_model(background, with_servers)
+        simulator = self._start_simulator(background, self._options.settings)
+        async with self._servers(self._options.settings) as settings:
+            token = await provision(settings, self._data_dir)
+            if simulator is not None:
+                settings = await self._with_simulated(simulator, settings)
             url = _url_of(listener)
             settings = replace(settings, public_url=settings.public_url or url, encryption_keys=self._keys(settings))
             settings = replace(settings, push_key=settings.push_key or local_cluster.push_key(self._data_dir))
@@ -122,7 +124,7 @@ class _Supervisor:
                 local_cluster.write_cluster(self._data_dir, record)
                 try:
                     path = await sign_in_path(settings, token)
-                    self._show(self._banner(url, token, path or "/", simulated=simulated))
+                    self._show(self._banner(url, token, path or "/", simulated=simulator is not None))
                     await trio.sleep_forever()
                 finally:
                     local_cluster.remove_cluster(self._data_dir)
@@ -165,16 +167,19 @@ class _Supervisor:
             with trio.CancelScope(shield=True):  # bounded by the server's own escalation
                 await trio.to_thread.run_sync(server.stop)
 
-    async def _choose_model(self, background: trio.Nursery, settings: Settings) -> tuple[Settings, bool]:
-        """The settings with a model: the one that is configured, or a simulated one."""
+    def _start_simulator(self, background: trio.Nursery, settings: Settings) -> Keeper | None:
+        """A simulated model where none is configured. It starts while the servers do."""
         if settings.llm_base_url:
-            return settings, False
+            return None
         keeper = self._keeper("simulated-llm", _simulator_command, replica_environment(settings), stop_seconds=2.0)
-        await background.start(keeper.run)
-        assert keeper.ready is not None
-        base_url = f"http://127.0.0.1:{keeper.ready.port}/v1"
+        background.start_soon(keeper.run)
+        return keeper
+
+    async def _with_simulated(self, keeper: Keeper, settings: Settings) -> Settings:
+        await keeper.was_ready.wait()
+        base_url = f"http://127.0.0.1:{_port_of(keeper)}/v1"
         model = settings.llm_model or SIMULATED_MODEL
-        return replace(settings, llm_base_url=base_url, llm_api_key=SIMULATED_KEY, llm_model=model), True
+        return replace(settings, llm_base_url=base_url, llm_api_key=SIMULATED_KEY, llm_model=model)
 
     async def _start_replicas(self, nursery: trio.Nursery, settings: Settings, listener: socket.socket) -> None:
         environment = replica_environment(settings)

@@ -45,13 +45,14 @@ class MemoryWorkspaces:
 
     # templates
 
-    async def templates(self) -> tuple[Template, ...]:
+    async def templates(self, owner_id: UUID | None = None) -> tuple[Template, ...]:
         async with self._link.crossing("templates"):
-            return tuple(sorted(self._tables.templates.values(), key=lambda template: template.name))
+            found = sorted(self._tables.templates.values(), key=lambda template: template.name)
+            return tuple(template for template in found if self._is_offered(template, owner_id))
 
-    async def template(self, name: str) -> Template:
+    async def template(self, name: str, owner_id: UUID | None = None) -> Template:
         async with self._link.crossing("template"):
-            return self._template(name)
+            return self._template(name, owner_id)
 
     async def put_template(
         self, name: str, settings: TemplateSettings, deed: Deed | None = None, *, revision: int | None = None
@@ -90,9 +91,7 @@ class MemoryWorkspaces:
             there = self._tables.of_chat(new.chat_id)
             if there is not None and there.state not in DEAD:
                 return Asked(there, changed=False)
-            template = self._template(new.template)
-            if template.settings.deprecated:
-                raise none_of_template(new.template)
+            template = self._template(new.template, new.owner_id)
             values = chosen_values(template.settings, new.parameters)
             self._require_host()
             if per_user_max and len(self._listed(new.owner_id)) >= per_user_max:
@@ -182,12 +181,18 @@ class MemoryWorkspaces:
 
     # rows
 
-    def _template(self, name: str) -> Template:
+    def _template(self, name: str, owner_id: UUID | None) -> Template:
         named = self._tables.templates.get(name)
         found = named or next((t for t in self._tables.templates.values() if str(t.id) == name), None)
-        if found is None:
+        if found is None or not self._is_offered(found, owner_id):
             raise none_of_template(name)
         return found
+
+    def _is_offered(self, template: Template, owner_id: UUID | None) -> bool:
+        if owner_id is None:
+            return True
+        account = self._database.accounts.get(owner_id)
+        return template.settings.is_for(None if account is None else account.name)
 
     def _insert_template(self, name: str, settings: TemplateSettings) -> Template:
         if len(self._tables.templates) >= TEMPLATES_MAX:

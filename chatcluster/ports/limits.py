@@ -127,6 +127,11 @@ class Limits(Protocol):
         """Whether there is any limit."""
         ...
 
+    async def add_up(self) -> bool:
+        """Prepare what ``allowances`` tells, so that it costs the same however much was spent. True: there is more of
+        it to do. Whether it is ever called changes no answer."""
+        ...
+
     async def allowances(self, owner_id: UUID) -> tuple[Allowance, ...]:
         """Of each period that is limited for this user."""
         ...

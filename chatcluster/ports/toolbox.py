@@ -93,11 +93,13 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """``whole``: all of the text, where the content has a part of it only. It is kept, to be read on in."""
+    """``whole``: all of the text, where the content has a part of it only. It is kept, to be read on in.
+    ``renews_tools``: there are tools more now, and the rest of the turn may have them."""
 
     content: tuple[ResultContent, ...]
     is_error: bool = False
     whole: bytes | None = None
+    renews_tools: bool = False
 
 
 class Progressed(msgspec.Struct, frozen=True):

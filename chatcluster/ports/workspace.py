@@ -19,10 +19,12 @@ from typing import Protocol
 
 import msgspec
 
+from chatcluster.workspace_mcp import McpAnswer
 from chatcluster.workspace_wire import (
     AgentStatus,
     CallAnswer,
     CallRequest,
+    CallUnderWay,
     DiffAnswer,
     FileAnswer,
     InstructionsAnswer,
@@ -50,6 +52,15 @@ class Workspace(Protocol):
         """End all processes of a call, within about a second; or bury an ID that was never seen. A call that has
         ended stays as it is, and what it left behind is ended. With ``foreground_only`` one that is in the background
         goes on. Raises ``StaleEpoch``."""
+        ...
+
+    async def under_way(self) -> Sequence[CallUnderWay]:
+        """The calls that run in the foreground, of whatever kind."""
+        ...
+
+    async def mcp(self, *, wait_seconds: float = 0) -> McpAnswer:
+        """The servers that its ``.mcp.json`` names, begun where they were not yet; waits for those that are just
+        starting, for ``WAIT_SECONDS_MAX`` at most."""
         ...
 
     async def processes(self) -> Sequence[ProcessAnswer]: ...

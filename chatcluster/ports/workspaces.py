@@ -211,12 +211,12 @@ class Workspaces(Protocol):
 
     # templates
 
-    async def templates(self) -> tuple[Template, ...]:
-        """All, by name."""
+    async def templates(self, owner_id: UUID | None = None) -> tuple[Template, ...]:
+        """By name: those that are offered to this user, or all."""
         ...
 
-    async def template(self, name: str) -> Template:
-        """By its name, or its ID. Raises ``TemplateNotFound``."""
+    async def template(self, name: str, owner_id: UUID | None = None) -> Template:
+        """By its name, or its ID. Raises ``TemplateNotFound``, also if it is not offered to this user."""
         ...
 
     async def put_template(
@@ -239,8 +239,8 @@ class Workspaces(Protocol):
     async def create(self, new: NewWorkspace, *, per_user_max: int) -> Asked:
         """One for the chat, unless it has one that counts: ``changed`` is False then.
 
-        Raises ``TemplateNotFound`` (a deprecated one is none), ``InvalidRequest`` (parameters), ``WorkspacesFull``,
-        ``NoWorkspaceHost``, ``ChatNotFound``; 0 is no limit per user.
+        Raises ``TemplateNotFound`` (one that is not offered to its owner is none), ``InvalidRequest`` (parameters),
+        ``WorkspacesFull``, ``NoWorkspaceHost``, ``ChatNotFound``; 0 is no limit per user.
         """
         ...
 

@@ -1,4 +1,10 @@
-"""``Limits`` on Postgres. What is spent is summed up when it is asked for: no row counts it, so none is waited for."""
+"""``Limits`` on Postgres. What is spent is summed up when it is asked for: no row counts it, so none is waited for.
+
+So that this costs the same however much is spent in a month, attempts that are some minutes old are added up behind
+their users' backs, into a row for each user and hour (``add_up``). One replica at a time does it; one that dies, or
+does nothing, leaves more to be summed up at each question, and the same sums. A clock of the database that is set back
+by more than those minutes hides what is booked until it has caught up: limits are overrun by it, bills are whole.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +44,9 @@ class PostgresLimits:
 
     async def any(self) -> bool:
         return await self._database.autocommit(_any)
+
+    async def add_up(self) -> bool:
+        return await self._database.transaction(_add_up)
 
     async def allowances(self, owner_id: UUID) -> tuple[Allowance, ...]:
         return await self._database.autocommit(_allowances, owner_id)
@@ -93,6 +102,16 @@ async def _user_id(connection: Connection, name: str) -> UUID:
 
 async def _any(connection: Connection) -> bool:
     return bool(await connection.fetchval(SQL["any_limit"]))
+
+
+async def _add_up(connection: Connection) -> bool:
+    moved = await connection.fetchrow(SQL["move_on"])
+    if moved is None:
+        return False
+    await connection.execute(SQL["add_up"], moved["since"], moved["until"])
+    if not moved["has_more"]:
+        await connection.execute(SQL["forget_hours"])
+    return bool(moved["has_more"])
 
 
 async def _allowances(connection: Connection, owner_id: UUID) -> tuple[Allowance, ...]:

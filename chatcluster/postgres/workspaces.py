@@ -49,11 +49,11 @@ class PostgresWorkspaces:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def templates(self) -> tuple[Template, ...]:
-        return await self._database.autocommit(_templates)
+    async def templates(self, owner_id: UUID | None = None) -> tuple[Template, ...]:
+        return await self._database.autocommit(_templates, owner_id)
 
-    async def template(self, name: str) -> Template:
-        return await self._database.autocommit(_template, name)
+    async def template(self, name: str, owner_id: UUID | None = None) -> Template:
+        return await self._database.autocommit(_template, name, owner_id)
 
     async def put_template(
         self, name: str, settings: TemplateSettings, deed: Deed | None = None, *, revision: int | None = None
@@ -104,9 +104,14 @@ class PostgresWorkspaces:
 # --- templates --------------------------------------------------------------------------------
 
 
-async def _templates(connection: Connection) -> tuple[Template, ...]:
-    found = (_readable(row) for row in await connection.fetch(SQL["list_templates"]))
-    return tuple(template for template in found if template is not None)
+async def _templates(connection: Connection, owner_id: UUID | None) -> tuple[Template, ...]:
+    rows = await connection.fetch(SQL["list_templates"], owner_id)
+    found = ((_readable(row), row["asker"]) for row in rows)
+    return tuple(
+        template
+        for template, asker in found
+        if template is not None and (owner_id is None or template.settings.is_for(asker))
+    )
 
 
 def _readable(row: Row) -> Template | None:
@@ -118,11 +123,14 @@ def _readable(row: Row) -> Template | None:
         return None
 
 
-async def _template(connection: Connection, name: str) -> Template:
-    row = await connection.fetchrow(SQL["select_template"], name)
+async def _template(connection: Connection, name: str, owner_id: UUID | None) -> Template:
+    row = await connection.fetchrow(SQL["select_template"], name, owner_id)
     if row is None:
         raise none_of_template(name)
-    return _template_of(row)
+    template = _template_of(row)
+    if owner_id is not None and not template.settings.is_for(row["asker"]):
+        raise none_of_template(name)
+    return template
 
 
 async def _insert_template(connection: Connection, name: str, settings: TemplateSettings) -> Template | None:
@@ -163,9 +171,7 @@ async def _create(connection: Connection, new: NewWorkspace, per_user_max: int) 
     there = None if known is None else row_of(known)
     if there is not None and there.state not in (WorkspaceState.FAILED, WorkspaceState.LOST):
         return Asked(there, changed=False)
-    template = await _template(connection, new.template)
-    if template.settings.deprecated:
-        raise none_of_template(new.template)
+    template = await _template(connection, new.template, new.owner_id)
     values = chosen_values(template.settings, new.parameters)
     await _require_host(connection)
     if per_user_max and await connection.fetchval(SQL["count_of_owner"], new.owner_id) >= per_user_max:

@@ -33,7 +33,7 @@ from httpcore2 import AsyncNetworkBackend, AsyncNetworkStream
 from chatcluster.http_client import proxy_for
 from chatcluster.setting_checks import is_on_this_machine
 from chatcluster.tools.mcp_addresses import is_forbidden
-from chatcluster.tools.mcp_wire import CALL_ID_META
+from chatcluster.tools.mcp_wire import CALL_ID_META, TRACEPARENT_META
 
 BODY_BYTES_MAX = 16 << 20
 VALUES_MAX = 2_000_000
@@ -88,8 +88,9 @@ class Met:
 class Sent(Met):
     """What became of the requests of one call. There are several if the server asks something before it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, traceparent: str = "") -> None:
         super().__init__()
+        self.traceparent = traceparent
         self.requests = 0
         self._not_begun = 0
 
@@ -125,9 +126,9 @@ class Refusals(Met):
         return [sent for sents in self._calls.values() for sent in sents]
 
     @contextmanager
-    def call(self, call_id: str) -> Iterator[Sent]:
+    def call(self, call_id: str, traceparent: str = "") -> Iterator[Sent]:
         """A call is under way within the block; no request of it is sent thereafter."""
-        sent = Sent()
+        sent = Sent(traceparent)
         self._calls.setdefault(call_id, []).append(sent)
         try:
             yield sent
@@ -255,6 +256,8 @@ class SharedTransport(httpx2.AsyncBaseTransport):
             return httpx2.Response(202, request=request)
         for sent in sents:
             sent.begin()
+            if sent.traceparent:
+                request.headers[TRACEPARENT_META] = sent.traceparent
         met = (self._refusals, *sents)
         response = await _answer(request, met)
         assert isinstance(response.stream, httpx2.AsyncByteStream)

@@ -42,6 +42,7 @@ from chatcluster.tools.mcp_failures import MESSAGE_CHARS_MAX, SessionFailed, fai
 from chatcluster.tools.mcp_results import called, instructions_of, listed_tools
 from chatcluster.tools.mcp_wire import (
     CALL_ID_META,
+    TRACEPARENT_META,
     Call,
     Called,
     Changed,
@@ -110,7 +111,8 @@ class Session:
         return Listed(request_id, taken, left_out)
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
-        with self._refusals.call(request.meta.get(CALL_ID_META, "")) as sent:
+        call_id, traceparent = (request.meta.get(key, "") for key in (CALL_ID_META, TRACEPARENT_META))
+        with self._refusals.call(call_id, traceparent) as sent:
             self.questions.began(request.id)
             try:
                 return await (self._call_and_watch(request, say) if self._is_sse else self._call(request, say))

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.chat.questions import Replies
 from chatcluster.content import NoticePart, ResultContent, TextPart
 from chatcluster.errors import ChatclusterError, StoreUnavailable
@@ -233,7 +233,7 @@ class McpTurn:
         called = await session.call(
             found.listed.name,
             call.arguments,
-            meta={CALL_ID_META: call.call_id},
+            meta={CALL_ID_META: call.call_id} | trace_context.headers(),
             content_bytes_max=found.tool.result_bytes_max,
             told=partial(told, session),
             answers=call.answers,

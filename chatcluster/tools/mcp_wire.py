@@ -19,6 +19,8 @@ from chatcluster.content import ResultContent
 
 CALL_ID_META = "chatcluster/call-id"
 """Where a server finds the ID of the call in ``_meta``: the same if the call is run again."""
+TRACEPARENT_META = "traceparent"
+"""As the protocol has it: the span of the call, which is sent as the header of that name besides."""
 LENGTH_BYTES = 4
 FRAME_BYTES_MAX = 40 << 20
 """More than any reply has: a result is bounded by its tool's limit, and that by ``RESULT_BYTES_MAX``."""

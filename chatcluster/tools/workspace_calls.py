@@ -34,9 +34,17 @@ class WorkspaceCalls:
         self._link = link
         self._store = store
 
-    async def run(self, call: ToolCall, kind: Kind, arguments: dict[str, Any], tell: Tell) -> CallAnswer:
+    async def run(
+        self,
+        call: ToolCall,
+        kind: Kind,
+        arguments: dict[str, Any],
+        tell: Tell,
+        *,
+        deadline_seconds: float | None = None,
+    ) -> CallAnswer:
         """Carry a call out, or go on with it: until it has ended, or goes on in the background. Raises ``Refused``."""
-        request = request_of(self._link.chat, kind, arguments)
+        request = request_of(self._link.chat, kind, arguments, deadline_seconds)
         try:
             answer = await self._link.ask(lambda place: place.put(call.call_id, request))
             return await self._followed(answer, tell)
@@ -78,13 +86,14 @@ class WorkspaceCalls:
         return chat.epoch
 
 
-def request_of(chat: Chat, kind: Kind, arguments: dict[str, Any]) -> CallRequest:
+def request_of(chat: Chat, kind: Kind, arguments: dict[str, Any], deadline_seconds: float | None = None) -> CallRequest:
     return CallRequest(
         chat_id=str(chat.id),
         epoch=chat.epoch,
         digest=sha256(encode([kind, arguments])).hexdigest(),
         kind=kind,
         input=arguments,
+        deadline_seconds=deadline_seconds,
     )
 
 

@@ -58,12 +58,8 @@ class Surroundings:
         return f"<Surroundings of {len(self._read)} workspaces>"
 
     async def told(self, link: Link) -> str:
-        """What the model is told before the conversation."""
-        is_agent = link.chat.depth > 0
-        try:
-            row = await link.look_up()
-        except Refused:
-            row = None
+        """What the model is told before the conversation, of the workspace as it was looked up."""
+        is_agent, row = link.chat.depth > 0, link.row
         if row is None:
             return AGENT_NOT_ATTACHED if is_agent else NOT_ATTACHED
         text = AGENT_ATTACHED if is_agent else ATTACHED
@@ -79,7 +75,7 @@ class Surroundings:
         """As they are now, or as they were when they could be read last."""
         row = link.row
         assert row is not None, "a workspace is looked up before it is asked"
-        with trio.move_on_after(READ_SECONDS_MAX):
+        with trio.move_on_after(READ_SECONDS_MAX) as reading:
             try:
                 answer = await link.look(lambda place: place.instructions())
                 text = rendered(answer, has_screen=row.settings.desktop)
@@ -87,6 +83,8 @@ class Surroundings:
                 pass
             else:
                 self._keep(row.id, _Read(text, trio.current_time() + KEPT_SECONDS, row.generation))
+        if reading.cancelled_caught:
+            link.is_silent = True
         known = self._read.get(row.id)
         return "" if known is None else known.text
 

@@ -37,8 +37,6 @@ DESCRIPTION_CHARACTERS_MAX = 200
 TEMPLATES_MAX = 50
 NAME_BASE_CHARACTERS_MAX = 27
 LOG_LINES = 200
-NO_NETWORK = "none"
-"""Whatever a template names: no provider opens one yet."""
 UNDER_WAY = (WorkspaceState.BUILDING, WorkspaceState.STARTING)
 
 
@@ -81,7 +79,7 @@ class LifeTools:
             }
             for parameter in settings.parameters
         ]
-        told = {**_listed(template), "packages": list(settings.packages), "network": NO_NETWORK}
+        told = {**_listed(template), "packages": list(settings.packages), "network": list(settings.network) or "none"}
         return _told({"template": told, "parameters": parameters})
 
     async def create_workspace(self, call: ToolCall, tell: Tell) -> ToolResult:
@@ -138,8 +136,9 @@ class LifeTools:
     # --- templates ----------------------------------------------------------------------------
 
     async def _templates(self) -> list[Template]:
-        templates = await _rows(self._link.rows.templates)
-        return [template for template in templates if not template.settings.deprecated]
+        owner_id = self._link.chat.owner_id
+        templates: tuple[Template, ...] = await _rows(lambda: self._link.rows.templates(owner_id))
+        return list(templates)
 
     async def _template(self, name: str) -> Template:
         """By its ID, or its name. Raises ``Refused``."""

@@ -85,12 +85,14 @@ def nobody_looks(_workspace: WorkspaceRow) -> None:
 
 
 class Link:
-    """``has_been_silent``: in this turn a tool has found that it does not answer."""
+    """``has_been_silent``: in this turn a tool has found that it does not answer. ``is_silent``: so has whoever asked
+    last."""
 
     def __init__(self, chat: Chat, rows: Workspaces, directory: Directory, touched: Touched = nobody_looks) -> None:
         self.chat = chat
         self.rows = rows
         self.has_been_silent = False
+        self.is_silent = False
         self._directory = directory
         self._touched = touched
         self._row: WorkspaceRow | None = None
@@ -108,6 +110,7 @@ class Link:
     def forget(self) -> None:
         """It is another one now, or runs anew."""
         self._row = self._place = None
+        self.is_silent = False
 
     async def look_up(self) -> WorkspaceRow | None:
         """The chat's workspace, if it has one. Raises ``Refused`` if that cannot be said."""
@@ -138,11 +141,13 @@ class Link:
                 try:
                     place = self._place or await self._find()
                     with trio.fail_after(seconds_max):
-                        return await _asked(place, question)
+                        answer = await _asked(place, question)
+                    self.is_silent = False
+                    return answer
                 except (WorkspaceUnreachable, trio.TooSlowError) as error:
                     self._place = None
                     words = GONE if isinstance(error, WorkspaceGone) else SILENT
-        self._place = None
+        self._place, self.is_silent = None, True
         raise Silent(words)
 
     async def is_answering(self) -> bool:

@@ -237,3 +237,6 @@ CHANGES_FILES = (
     *("write_file", "edit_files", "execute", "process_output", "create_workspace", "start_workspace", "computer"),
 )
 """Tools after which the files of the workspace may be others than before."""
+
+BEGINS = ("create_workspace", "start_workspace")
+"""Tools after which there may be a workspace that runs, and so the tools that it brings itself."""

@@ -1,40 +1,34 @@
 """The toolbox of workspaces: files, commands and processes on a machine of the chat's own (start here).
 
-``workspace_list.py`` has the tools, ``workspace_life``, ``workspace_files``, ``workspace_commands`` and
-``workspace_screen`` run them, over
-``workspace_link``, the way to the agent, and ``workspace_calls``, the calls in its ledger. What the model is told of
-the place is in ``workspace_context``.
+``workspace_turn.py`` is what a turn has of it, ``workspace_list`` the tools; ``workspace_life``, ``workspace_files``,
+``workspace_commands`` and ``workspace_screen`` run them, over ``workspace_link``, the way to the agent, and
+``workspace_calls``, the calls in its ledger. ``workspace_servers`` has the tools that the workspace brings itself.
+What the model is told of the place is in ``workspace_context``.
 
-The tools are offered where there is a template to make a workspace of; to agents all but those that make, start and
-stop it, as they work in that of the chat at the top of their family. Whether there is a template is looked up once in
-``TEMPLATES_SECONDS``, for all chats of this replica: so a deployment without any pays nothing for a turn.
+The tools are offered where there is a template to make a workspace of (``workspace_offers``); to agents all but those
+that make, start and stop it, as they work in that of the chat at the top of their family.
 
 What happens on failure: a workspace that is dead, slow or gone is an error result within some seconds, never an error
-of the turn. While Postgres cannot be reached, what was known of templates stands.
+of the turn.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import trio
-
-from chatcluster.errors import StoreUnavailable
-from chatcluster.parts import NoticePart, TextPart
-from chatcluster.ports import Chat, Store, Tell, Tool, ToolCall, ToolResult, TurnTools
-from chatcluster.ports.workspaces import Template, Workspaces
+from chatcluster.ports import Chat, Store, TurnTools
+from chatcluster.ports.workspaces import Workspaces
 from chatcluster.tools.workspace_calls import WorkspaceCalls
 from chatcluster.tools.workspace_commands import CommandTools
 from chatcluster.tools.workspace_context import Surroundings
 from chatcluster.tools.workspace_files import FileTools
 from chatcluster.tools.workspace_life import LifeTools
-from chatcluster.tools.workspace_link import Directory, Link, Refused, Touched, nobody_looks
-from chatcluster.tools.workspace_list import CHANGES_FILES, ON_SCREEN, PROVISIONING, WORKING
-from chatcluster.tools.workspace_screen import ScreenTools, has_screen
-
-TEMPLATES_SECONDS = 2.0
+from chatcluster.tools.workspace_link import Directory, Link, Touched, nobody_looks
+from chatcluster.tools.workspace_offers import Offers
+from chatcluster.tools.workspace_screen import ScreenTools
+from chatcluster.tools.workspace_servers import ServerTools, SilentAgents
+from chatcluster.tools.workspace_turn import Run, WorkspaceTurn
 
 
 class WorkspaceTools:
@@ -49,26 +43,21 @@ class WorkspaceTools:
         per_user_max: int,
         touched: Touched = nobody_looks,
     ) -> None:
+        self.offered = Offers(rows)
         self._rows = rows
         self._directory = directory
         self._store = store
         self._per_user_max = per_user_max
         self._touched = touched
         self._surroundings = Surroundings()
-        self._templates: tuple[Template, ...] = ()
-        self._looked_at = -math.inf
-        self._looking = trio.Lock()
+        self._silent = SilentAgents()
 
     def __repr__(self) -> str:
-        return f"<WorkspaceTools has_templates={bool(self._templates)}>"
+        return f"<WorkspaceTools {self.offered}>"
 
     def offers(self, chat: Chat) -> bool:  # noqa: ARG002
         """Also where it is time to look for templates."""
-        return bool(self._templates) or self._is_due
-
-    @property
-    def _is_due(self) -> bool:
-        return trio.current_time() - self._looked_at >= TEMPLATES_SECONDS
+        return bool(self.offered)
 
     @asynccontextmanager
     async def open(self, chat: Chat) -> AsyncIterator[TurnTools]:
@@ -76,25 +65,8 @@ class WorkspaceTools:
         calls = WorkspaceCalls(link, self._store)
         life = LifeTools(link, self._surroundings, self._per_user_max)
         runs = _runs(life, FileTools(link, calls), CommandTools(link, calls), ScreenTools(calls))
-        yield _WorkspaceTools(self, link, runs)
-
-    async def templates(self) -> tuple[Template, ...]:
-        """What workspaces can be made of."""
-        async with self._looking:
-            if self._is_due:
-                try:
-                    templates = await self._rows.templates()
-                except StoreUnavailable:
-                    return self._templates
-                self._templates = tuple(template for template in templates if not template.settings.deprecated)
-                self._looked_at = trio.current_time()
-        return self._templates
-
-    async def told(self, link: Link) -> str:
-        return await self._surroundings.told(link)
-
-
-Run = Callable[[ToolCall, Tell], Awaitable[ToolResult]]
+        servers = ServerTools(link, calls, self._silent)
+        yield WorkspaceTurn(link, self.offered, self._surroundings, runs, servers)
 
 
 def _runs(life: LifeTools, files: FileTools, commands: CommandTools, screen: ScreenTools) -> dict[str, Run]:
@@ -116,33 +88,3 @@ def _runs(life: LifeTools, files: FileTools, commands: CommandTools, screen: Scr
             screen.computer,
         )
     }
-
-
-class _WorkspaceTools:
-    notices: Sequence[NoticePart] = ()
-    instructions: Sequence[tuple[str, str]] = ()
-
-    def __init__(self, toolbox: WorkspaceTools, link: Link, runs: dict[str, Run]) -> None:
-        self.surroundings: Sequence[str] = ()
-        self._toolbox = toolbox
-        self._link = link
-        self._runs = runs
-
-    async def tools(self) -> Sequence[Tool]:
-        templates = await self._toolbox.templates()
-        if not templates:
-            return ()
-        self.surroundings = (await self._toolbox.told(self._link),)
-        screen = ON_SCREEN if has_screen(self._link.row, templates) else ()
-        return (*WORKING, *screen) if self._link.chat.depth else (*PROVISIONING, *WORKING, *screen)
-
-    async def run(self, call: ToolCall, progressed: Tell) -> ToolResult:
-        try:
-            result = await self._runs[call.name](call, progressed)
-        except Refused as refused:
-            result = ToolResult((TextPart(str(refused)),), is_error=True)
-        finally:
-            if call.name in CHANGES_FILES:
-                self._link.touch()
-        await self._link.bump()
-        return result

@@ -19,16 +19,17 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from functools import partial
 
 import httpx
 import trio
 
-from chatcluster import __version__, telemetry
+from chatcluster import __version__, telemetry, trace_context
 from chatcluster.backoff import grown_seconds
 from chatcluster.http_client import http_client
 from chatcluster.tracing import otlp
 from chatcluster.tracing.environment import Endpoint
-from chatcluster.tracing.spans import SPANS, Value, is_told, span_of, trace_id_of
+from chatcluster.tracing.spans import Value, context_of, span_of, wants
 
 QUEUE_SPANS_MAX = 4096
 QUEUE_BYTES_MAX = 4 << 20
@@ -62,7 +63,8 @@ async def exporting(endpoint: Endpoint, instance: str) -> AsyncIterator[SpanExpo
             nursery.start_soon(export.run)
             telemetry.subscribe(export.listen)
             try:
-                yield export
+                with trace_context.telling(partial(context_of, share=endpoint.share)):
+                    yield export
             finally:
                 telemetry.unsubscribe(export.listen)
             export.end()
@@ -93,7 +95,7 @@ class SpanExport:
 
     def listen(self, name: str, fields: dict[str, object]) -> None:
         """Take one event, if a span is made of it."""
-        if name in SPANS and is_told(trace_id_of(fields), self._endpoint.share):
+        if wants(name, fields, self._endpoint.share):
             self._put(otlp.encoded(span_of(name, fields, time.time_ns())))
 
     def _put(self, span: bytes) -> None:

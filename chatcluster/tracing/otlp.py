@@ -37,6 +37,7 @@ def encoded(span: Span) -> bytes:
         _tag(8, FIXED64) + struct.pack("<Q", span.end_ns),
         _attributes(9, span.attributes),
     ]
+    parts += [_message(13, _message(1, link.trace_id) + _message(2, link.span_id)) for link in span.links]
     if span.error:
         parts.append(_message(15, _text(2, span.error) + _tag(3, VARINT) + _varint(FAILED)))
     return _message(2, b"".join(parts))

@@ -5,6 +5,8 @@
 ``chat.steered`` ``invoke_agent``           a turn that goes on as that of another message of its user
 ``model.asked``  ``chat MODEL``             one attempt: at an answer, at a summary, at a title
 ``tool.called``  ``execute_tool TOOL``      one call of a tool that a replica ran
+``chat.asked``   ``receive``                a request of another trace asked for this turn: has a link to its span
+``http.request`` ``METHOD ROUTE``           that request, in the trace of its caller: has links to the turns it began
 ================ ========================== ==================================================================
 
 A trace is a turn. Its ID, and that of its root, are made from the chat and the message that the turn answers. So all
@@ -18,10 +20,12 @@ Attributes are names and numbers. What was said is never among them, nor are arg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from hashlib import blake2b
 from typing import NamedTuple
+
+from chatcluster.trace_context import TRACEPARENT, Context, read_traceparent
 
 AGENT_NAME = "chatcluster"
 TEXT_CHARACTERS_MAX = 200
@@ -35,7 +39,9 @@ class Kind(IntEnum):
     """As on the wire."""
 
     INTERNAL = 1
+    SERVER = 2
     CLIENT = 3
+    CONSUMER = 5
 
 
 class Span(NamedTuple):
@@ -50,6 +56,7 @@ class Span(NamedTuple):
     end_ns: int
     attributes: dict[str, Value]
     error: str = ""
+    links: tuple[Context, ...] = ()
 
 
 class _Told(NamedTuple):
@@ -62,6 +69,7 @@ class _Told(NamedTuple):
     kind: Kind = Kind.INTERNAL
     named_by: tuple[str, ...] = ()
     """Empty: it is the root."""
+    links: tuple[Context, ...] = ()
 
 
 def trace_id_of(fields: Fields) -> bytes:
@@ -74,24 +82,48 @@ def is_told(trace_id: bytes, share: float) -> bool:
     return int.from_bytes(trace_id[8:]) < share * 2**64
 
 
+def wants(name: str, fields: Fields, share: float) -> bool:
+    """Whether an event is a span that is told. Of a request its caller has decided."""
+    if name == REQUEST:
+        return TRACEPARENT in fields and share > 0
+    return name in SPANS and is_told(trace_id_of(fields), share)
+
+
+def context_of(name: str, fields: Fields, share: float = 1.0) -> Context:
+    """Of the span which an event of ``SPANS`` is going to be. These fields, those that name it, are enough."""
+    trace_id = trace_id_of(fields)
+    named_by = SPANS[name](fields).named_by
+    own = _digest(8, name, trace_id.hex(), *(fields.get(field) for field in named_by)) if named_by else _root(trace_id)
+    return Context(trace_id, own, sampled=is_told(trace_id, share))
+
+
 def span_of(name: str, fields: Fields, now_ns: int) -> Span:
-    """The span that an event of ``SPANS`` stands for, which ends now."""
-    told, trace_id = SPANS[name](fields), trace_id_of(fields)
-    root = _digest(8, "turn", trace_id.hex())
-    is_root = not told.named_by
-    own = root if is_root else _digest(8, name, trace_id.hex(), *(fields.get(field) for field in told.named_by))
+    """The span that an event stands for, which ends now."""
+    if name == REQUEST:
+        return _span(_request(fields), *_places_of_request(fields), now_ns)
+    told, own = SPANS[name](fields), context_of(name, fields)
+    is_below = told.named_by and fields.get("message_id")
+    return _span(told, own, _root(own.trace_id) if is_below else b"", now_ns)
+
+
+def _root(trace_id: bytes) -> bytes:
+    return _digest(8, "turn", trace_id.hex())
+
+
+def _span(told: _Told, own: Context, parent_id: bytes, now_ns: int) -> Span:
     error = _text(told.error or "")
     seconds = told.seconds if isinstance(told.seconds, float | int) else 0
     return Span(
-        trace_id=trace_id,
-        span_id=own,
-        parent_id=b"" if is_root or not fields.get("message_id") else root,
+        trace_id=own.trace_id,
+        span_id=own.span_id,
+        parent_id=parent_id,
         name=_text(told.name),
         kind=told.kind,
         start_ns=max(0, now_ns - int(seconds * NS_PER_SECOND)),
         end_ns=now_ns,
         attributes=_known(told.attributes | {"error.type": error or None}),
         error=error,
+        links=told.links,
     )
 
 
@@ -158,11 +190,47 @@ def _call(fields: Fields) -> _Told:
     return _Told(name, attributes, fields.get("seconds"), error, named_by=("call_id", "epoch"))
 
 
+def _asked(fields: Fields) -> _Told:
+    attributes = {"gen_ai.conversation.id": fields.get("chat_id")}
+    request = read_traceparent(str(fields.get(TRACEPARENT)).encode())
+    links = () if request is None else (request,)
+    return _Told("receive", attributes, 0, None, Kind.CONSUMER, (TRACEPARENT,), links)
+
+
+def _request(fields: Fields) -> _Told:
+    status, method, route = (fields.get(name) for name in ("status", "method", "route"))
+    turns = list(_turns_of(fields))
+    attributes = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status or None,
+        "gen_ai.conversation.id": turns[0][0] if turns else None,
+    }
+    error = str(status or "_OTHER") if not isinstance(status, int) or not 0 < status < 500 else None
+    roots = ({"chat_id": chat_id, "message_id": message_id} for chat_id, message_id in turns if message_id is not None)
+    links = tuple(context_of("chat.turn", root) for root in roots)
+    return _Told(f"{method} {route}", attributes, fields.get("duration_seconds"), error, Kind.SERVER, (), links)
+
+
+def _turns_of(fields: Fields) -> Iterable[tuple[str, int | None]]:
+    turns = fields.get("turns")
+    return turns if isinstance(turns, list) else []
+
+
+def _places_of_request(fields: Fields) -> tuple[Context, bytes]:
+    """The span itself, and that of its caller."""
+    caller = read_traceparent(str(fields[TRACEPARENT]).encode())
+    assert caller is not None
+    return Context(caller.trace_id, bytes.fromhex(str(fields["span_id"]))), caller.span_id
+
+
+REQUEST = "http.request"
 SPANS: dict[str, Callable[[Fields], _Told]] = {
     "chat.turn": _turn,
     "chat.steered": _turn,
     "model.asked": _attempt,
     "tool.called": _call,
+    "chat.asked": _asked,
 }
 
 

@@ -29,11 +29,13 @@ from chatcluster.workspace_errors import (
     WorkspaceRefused,
     WorkspaceUnreachable,
 )
+from chatcluster.workspace_mcp import McpAnswer
 from chatcluster.workspace_wire import (
     BODY_BYTES_MAX,
     AgentStatus,
     CallAnswer,
     CallRequest,
+    CallUnderWay,
     Cancel,
     Code,
     DiffAnswer,
@@ -44,6 +46,7 @@ from chatcluster.workspace_wire import (
     Refusal,
     Screen,
     SignalRequest,
+    UnderWay,
 )
 
 RECEIVE_BYTES = 64 << 10
@@ -99,6 +102,13 @@ class AgentClient:
     async def cancel(self, call_id: str, epoch: int, *, chat_id: str = "", foreground_only: bool = False) -> CallAnswer:
         body = Cancel(epoch=epoch, chat_id=chat_id, foreground_only=foreground_only)
         return await self._ask("POST", f"{_call(call_id)}/cancel", CallAnswer, body=body)
+
+    async def under_way(self) -> Sequence[CallUnderWay]:
+        return (await self._ask("GET", "/calls", UnderWay)).calls
+
+    async def mcp(self, *, wait_seconds: float = 0) -> McpAnswer:
+        target = f"/mcp?{urlencode({'wait_seconds': wait_seconds})}"
+        return await self._ask("GET", target, McpAnswer, wait_seconds=wait_seconds)
 
     async def processes(self) -> Sequence[ProcessAnswer]:
         return (await self._ask("GET", "/processes", ProcessList)).processes

@@ -1,8 +1,8 @@
 """The way of a replica to the agents: row → host → ``Workspace``.
 
 Looked up lazily, at the first call that needs it, and kept for ``KEPT_SECONDS``. Who has one calls it as if its host
-never moved: a dial that fails looks the row up anew and tries once more, where the request may be repeated (all of an
-agent's may, each has an ID, but for ``signal``).
+never moved: a dial that fails, or a host that began anew and so has another token, has the row looked up anew, and
+the request made once more, where it may be repeated (all of an agent's may, each has an ID, but for ``signal``).
 
 What happens on failure: ``WorkspaceGone`` where the row says that it does not run, or its host says so: it has to be
 started. ``WorkspaceUnreachable`` for all else, within ``SILENCE_SECONDS``: the next call may find it well.
@@ -22,10 +22,13 @@ from chatcluster.ports.workspace import Workspace
 from chatcluster.ports.workspaces import Located, Workspaces, WorkspaceState
 from chatcluster.secrets import Keyring, place_of
 from chatcluster.workspace_errors import WorkspaceGone, WorkspaceNotFound, WorkspaceRefused, WorkspaceUnreachable
+from chatcluster.workspace_mcp import McpAnswer
 from chatcluster.workspace_wire import (
     AgentStatus,
     CallAnswer,
     CallRequest,
+    CallUnderWay,
+    Code,
     DiffAnswer,
     FileAnswer,
     InstructionsAnswer,
@@ -115,6 +118,12 @@ class _Followed:
             lambda agent: agent.cancel(call_id, epoch, chat_id=chat_id, foreground_only=foreground_only)
         )
 
+    async def under_way(self) -> Sequence[CallUnderWay]:
+        return await self._ask(lambda agent: agent.under_way())
+
+    async def mcp(self, *, wait_seconds: float = 0) -> McpAnswer:
+        return await self._ask(lambda agent: agent.mcp(wait_seconds=wait_seconds))
+
     async def processes(self) -> Sequence[ProcessAnswer]:
         return await self._ask(lambda agent: agent.processes())
 
@@ -151,9 +160,11 @@ class _Followed:
         try:
             return await ask(agent)
         except WorkspaceRefused as refused:
-            if refused.code != NOT_RUNNING:
+            if refused.code not in (NOT_RUNNING, Code.INVALID_TOKEN):
                 raise
             self._directory.forget(self._workspace_id)
+            if refused.code == Code.INVALID_TOKEN:
+                raise WorkspaceUnreachable(f"the workspace's host is another process now: {refused}") from None
             raise WorkspaceGone(str(refused)) from None
 
 

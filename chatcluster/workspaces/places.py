@@ -50,6 +50,11 @@ class Place:
         return self.directory / "etc"
 
     @property
+    def network(self) -> Path:
+        """Of the socket of its way out, where it has one."""
+        return self.directory / "network"
+
+    @property
     def socket(self) -> Path:
         """Where its agent listens while it runs."""
         return self.state / SOCKET_NAME

@@ -27,6 +27,7 @@ from chatcluster.workspace_errors import SandboxFailed, SandboxMissing, Workspac
 from chatcluster.workspaces import cgroups, disks
 from chatcluster.workspaces.agent_client import over_unix
 from chatcluster.workspaces.interpreter import Interpreter, compile_agent, find_interpreter, is_open_to_all, library
+from chatcluster.workspaces.network_proxy import NetworkProxies
 from chatcluster.workspaces.places import (
     UIDS_MISSING,
     Place,
@@ -36,7 +37,8 @@ from chatcluster.workspaces.places import (
     remove,
     user_id_of,
 )
-from chatcluster.workspaces.sandbox import bubblewrap, can_sandbox, write_etc
+from chatcluster.workspaces.reach import Network
+from chatcluster.workspaces.sandbox import PROXY_NAME, bubblewrap, can_sandbox, write_etc
 
 START_SECONDS = 15.0
 STOP_SECONDS = 4.0
@@ -56,8 +58,9 @@ class _Sandbox:
 class ProcessProvider:
     """``WorkspaceProvider``."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, proxies: NetworkProxies) -> None:
         self._root = root
+        self._proxies = proxies
         self._mark = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
         """Control groups of other providers on this machine may be for workspaces of the same name."""
         self._sandboxes: dict[str, _Sandbox] = {}
@@ -172,6 +175,9 @@ class ProcessProvider:
 
     def _begin(self, spec: WorkspaceSpec, place: Place) -> _Sandbox:
         place.socket.unlink(missing_ok=True)
+        if spec.allowed_hosts:
+            path = place.network / PROXY_NAME
+            self._proxies.open(spec.workspace_id, path, spec.allowed_hosts, self._user_id(spec))
         group = cgroups.make_group(
             f"{spec.workspace_id}.{self._mark}",
             memory_bytes=spec.limits.memory_bytes,
@@ -223,6 +229,7 @@ class ProcessProvider:
                 self._forget(workspace_id)
 
     def _forget(self, workspace_id: str) -> None:
+        self._proxies.close(workspace_id)
         self._sandboxes.pop(workspace_id).group.remove()
 
     def _user_id(self, spec: WorkspaceSpec) -> int | None:
@@ -230,17 +237,20 @@ class ProcessProvider:
 
 
 @asynccontextmanager
-async def open_process_provider(root: Path) -> AsyncIterator[ProcessProvider]:
-    """Workspaces below ``root``. On leaving, all of them are stopped. Raises ``SandboxMissing`` and ``OSError``."""
+async def open_process_provider(root: Path, *, private: tuple[Network, ...] = ()) -> AsyncIterator[ProcessProvider]:
+    """Workspaces below ``root``, which reach no network of one's own but ``private``. On leaving, all of them are
+    stopped. Raises ``SandboxMissing`` and ``OSError``."""
     if (missing := can_sandbox()) is not None:
         raise SandboxMissing(missing)
     compile_agent()
-    provider = ProcessProvider(prepared(root))
-    try:
-        yield provider
-    finally:
-        with trio.CancelScope(shield=True):
-            await provider.stop_all()
+    async with trio.open_nursery() as nursery:
+        provider = ProcessProvider(prepared(root), NetworkProxies(nursery, private))
+        try:
+            yield provider
+        finally:
+            with trio.CancelScope(shield=True):
+                await provider.stop_all()
+            nursery.cancel_scope.cancel()
 
 
 def _choose_interpreter(root: Path) -> tuple[Interpreter, bool]:

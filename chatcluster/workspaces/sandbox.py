@@ -2,7 +2,8 @@
 
 It has namespaces of its own for users, processes, mounts, network, names and control groups, no capability, and can
 make no further user namespace. It sees the system read-only, ``/etc`` in part, and may write its home, its work, and
-temporary file systems of a bounded size. It has no network but its own loopback. Its environment is made here: nothing
+temporary file systems of a bounded size. It has no network but its own loopback; where its template lists what it may
+reach, the socket of a proxy is bound into it (``network_proxy.py``). Its environment is made here: nothing
 of this process's is in it. Process 1 is the agent, and when that or this process ends, so does all that runs there.
 
 Where this process is root, the sandbox of each owner has a user of its own outside as well, and its own file system of
@@ -21,12 +22,15 @@ from functools import cache
 from pathlib import Path
 
 from chatcluster.ports.workspace import WorkspaceSpec
+from chatcluster.workspaces.agent.gateway import PORT
 from chatcluster.workspaces.interpreter import Interpreter, library
 from chatcluster.workspaces.places import Place
 
 HOME = "/home/user"
 WORK = "/workspace"
 STATE = "/run/chatcluster"
+NETWORK = "/run/network"
+PROXY_NAME = "proxy.sock"
 USER_ID = 1000
 """Inside."""
 SHARED_MEMORY_BYTES = 256 << 20
@@ -54,6 +58,13 @@ _ETC = (
     *("java", "gai.conf"),
 )
 """Of the system's: what programs want, and nothing that tells of its people or its secrets."""
+_GATEWAY = f"http://127.0.0.1:{PORT}"
+_NO_PROXY = "localhost,127.0.0.1,::1"
+_PROXY = {
+    **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _GATEWAY),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), _NO_PROXY),
+}
+"""As programs look for it: some in capital letters, some in small ones."""
 _PATH = f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -92,6 +103,7 @@ def bubblewrap(spec: WorkspaceSpec, place: Place, interpreter: Interpreter) -> l
         f"--open-files-max={spec.limits.open_files_max}",
         f"--file-bytes-max={spec.limits.disk_bytes}",
         *([f"--screen={spec.screen[0]}x{spec.screen[1]}"] if spec.desktop else []),
+        *([f"--gateway={NETWORK}/{PROXY_NAME}"] if spec.allowed_hosts else []),
     ]
 
 
@@ -141,6 +153,8 @@ def _own(spec: WorkspaceSpec, place: Place) -> Iterator[str]:
     for name in ("passwd", "group", "hosts", "nsswitch.conf", "resolv.conf", "chromium.d"):
         yield from ("--ro-bind", str(place.etc / name), f"/etc/{name}")
     yield from ("--bind", str(place.home), HOME, "--bind", str(place.work), WORK, "--bind", str(place.state), STATE)
+    if spec.allowed_hosts:
+        yield from ("--ro-bind", str(place.network), NETWORK)
     yield from ("--args", "9")  # of launch.sh, which can look into the work
     yield from ("--chdir", WORK, "--remount-ro", "/")
 
@@ -148,5 +162,6 @@ def _own(spec: WorkspaceSpec, place: Place) -> Iterator[str]:
 def _environment(spec: WorkspaceSpec) -> Iterator[str]:
     values = {"PATH": _PATH, "HOME": HOME, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash", "LANG": "C.UTF-8"}
     desktop = {"DISPLAY": DISPLAY} if spec.desktop else {}
-    for name, value in {**values, "TERM": "dumb", "TMPDIR": "/tmp", **desktop, **spec.environment}.items():
+    network = _PROXY if spec.allowed_hosts else {}
+    for name, value in {**values, "TERM": "dumb", "TMPDIR": "/tmp", **desktop, **network, **spec.environment}.items():
         yield from ("--setenv", name, value)

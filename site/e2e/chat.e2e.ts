@@ -1,3 +1,4 @@
+import type { Locator } from "playwright-core";
 import { describe, expect, test } from "vitest";
 import {
   atRest,
@@ -7,6 +8,7 @@ import {
   ENDLESS,
   expectHistory,
   history,
+  inList,
   log,
   newChat,
   open,
@@ -15,6 +17,7 @@ import {
   say,
   stopAndCompare,
   tabOf,
+  tabTo,
   until,
   wordsShown,
 } from "./page.ts";
@@ -30,7 +33,9 @@ describe("a chat", () => {
     await page.getByText("Answer complete").waitFor({ state: "attached" });
     await expectHistory(page, idIn(page.url()));
     expect(await page.title()).toContain("Hello");
-    await page.getByRole("list", { name: "Chats", exact: true }).getByText("Hello").first().waitFor();
+    await inList(page, (list) =>
+      list.getByRole("list", { name: "Chats", exact: true }).getByText("Hello").first().waitFor(),
+    );
     expect(await composer(page).inputValue()).toBe("");
   });
 
@@ -99,7 +104,7 @@ describe("a chat", () => {
     await composer(page).fill("half a thought");
     await page.reload();
     expect(await composer(page).inputValue()).toBe("half a thought");
-    await page.locator('nav a[href="/"]').click();
+    await inList(page, (list) => list.locator('a[href="/"]').click());
     await until("nothing is written there", async () => (await composer(page).inputValue()) === "");
     await page.goBack();
     await until("the draft is back", async () => (await composer(page).inputValue()) === "half a thought");
@@ -166,25 +171,30 @@ describe("the list", () => {
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: `${name} renamed` }).waitFor();
     await menu("Pin");
-    await page.getByRole("list", { name: "Pinned chats" }).getByText(`${name} renamed`).waitFor();
+    await inList(page, (list) =>
+      list.getByRole("list", { name: "Pinned chats" }).getByText(`${name} renamed`).waitFor(),
+    );
     await menu("Unpin");
     await menu("Archive");
     await page.getByText("This chat is archived").waitFor();
-    await page.getByRole("button", { name: "Archived chats" }).click();
-    await page.getByRole("list", { name: "Archived chats" }).getByText(`${name} renamed`).waitFor();
+    await inList(page, async (list) => {
+      await list.getByRole("button", { name: "Archived chats" }).click();
+      await list.getByRole("list", { name: "Archived chats" }).getByText(`${name} renamed`).waitFor();
+      await list.getByRole("button", { name: "Archived chats" }).click();
+    });
     await page.getByRole("main").getByRole("button", { name: "Unarchive" }).click();
     await composer(page).waitFor();
-    await page.getByRole("button", { name: "Archived chats" }).click();
     await page.keyboard.press("Control+K");
     await page.keyboard.type(`${name} REN`.toLowerCase());
     const hits = page.getByRole("list", { name: "Chats", exact: true }).getByRole("listitem");
     await until("one is found", async () => (await hits.count()) === 1);
     await call("PATCH", `/chats/${id}`, { title: `${name} renamed elsewhere` });
     await hits.getByText("elsewhere").waitFor();
+    await page.keyboard.press("Escape");
     await menu("Delete …");
     await page.getByRole("alertdialog").getByRole("button", { name: "Delete" }).click();
     await page.waitForURL(/\/$/);
-    await until("it is gone", async () => (await hits.count()) === 0);
+    await inList(page, () => until("it is gone", async () => (await hits.count()) === 0));
   });
 
   test("a chat that answers is stopped and deleted", async () => {
@@ -223,5 +233,71 @@ describe("by keyboard alone", () => {
     await page.keyboard.press("Control+Shift+O");
     await page.waitForURL(/\/$/);
     expect(await preview(page).count()).toBe(0);
+  });
+
+  test("one stops an answer, edits, deletes and sends what waits, chooses a model, and does all that a menu has", async () => {
+    const title = `Keys ${Date.now()}`;
+    const { id } = await newChat(ENDLESS, { title });
+    const page = await open(`/chats/${id}`);
+    const main = page.getByRole("main");
+    const press = async (target: Locator) => {
+      await tabTo(page, target);
+      await page.keyboard.press("Enter");
+    };
+    const menu = async (item: string) => {
+      await press(main.getByRole("button", { name: /^Menu of/ }));
+      await page.getByRole("menu").waitFor();
+      const wanted = page.getByRole("menuitem", { name: item });
+      await until(`${item} is reached`, async () => {
+        if (await wanted.evaluate((one) => one === document.activeElement)) return true;
+        await page.keyboard.press("ArrowDown");
+      });
+      await page.keyboard.press("Enter");
+    };
+    await until("words come", () => wordsShown(page));
+    const queue = page.getByRole("region", { name: "Queue" });
+    const row = (text: string) => queue.getByRole("listitem").filter({ hasText: text });
+    for (const text of ["one [[say=A]]", "two [[say=B]]", "three [[say=C]]"]) {
+      await tabTo(page, composer(page));
+      await page.keyboard.type(text);
+      await page.keyboard.press("Enter");
+      await row(text).waitFor();
+    }
+    await press(row("one").getByRole("button", { name: "Take out" }));
+    await until("it is gone", async () => (await row("one").count()) === 0);
+    await press(row("two").getByRole("button", { name: "Edit" }));
+    await page.getByRole("dialog").getByRole("textbox").waitFor();
+    await page.keyboard.press("Control+A");
+    await page.keyboard.type("2 [[say=B]]");
+    await press(page.getByRole("button", { name: "Save" }));
+    await row("2 [[say=B]]").waitFor();
+    await press(row("three").getByRole("button", { name: "Send now" }));
+    await until("all is answered", async () => !(await queueOf(id)).length && (await chatNow(id)).status === "waiting");
+    await expectHistory(page, id);
+    await tabTo(page, composer(page));
+    await page.keyboard.type(ENDLESS);
+    await page.keyboard.press("Enter");
+    await until("words come", () => wordsShown(page));
+    await press(page.getByRole("button", { name: "Stop", exact: true }));
+    await page.getByText("Stopped here.").last().waitFor();
+    await menu("Settings …");
+    const form = page.getByRole("dialog", { name: "Settings of the chat" });
+    await tabTo(page, form.getByRole("combobox", { name: "Model" }));
+    await page.keyboard.press("Escape");
+    await menu("Rename");
+    await page.getByRole("dialog").getByRole("textbox", { name: "Title" }).waitFor();
+    await page.keyboard.press("Control+A");
+    await page.keyboard.type(`${title} renamed`);
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: `${title} renamed` }).waitFor();
+    await menu("Archive");
+    await press(main.getByRole("button", { name: "Unarchive" }));
+    await composer(page).waitFor();
+    await page.keyboard.press("Control+K");
+    await page.keyboard.type(`${title} ren`.toLowerCase());
+    await press(page.getByRole("navigation").getByRole("link", { name: `${title} renamed` }));
+    await menu("Delete …");
+    await press(page.getByRole("alertdialog").getByRole("button", { name: "Delete" }));
+    await page.waitForURL(/\/$/);
   });
 });

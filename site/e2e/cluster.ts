@@ -98,13 +98,18 @@ function freePort(): Promise<number> {
 }
 
 /** The process of a replica, as it runs now: replicas that were killed are started again. */
-export function replicaPid(up: number, name: string): number | null {
+export const replicaPid = (up: number, name: string): number | null => childPid(up, (words) => words.includes(name));
+
+/** That of the cluster's Postgres or Redis. */
+export const serverPid = (up: number, program: "postgres" | "redis-server"): number | null =>
+  childPid(up, ([command = ""]) => command.split(" ")[0]?.split("/").at(-1) === program);
+
+function childPid(up: number, isWanted: (words: string[]) => boolean): number | null {
   for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
     try {
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
       const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-      if (Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]) === up && words.includes(name))
-        return Number(pid);
+      if (Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]) === up && isWanted(words)) return Number(pid);
     } catch {
       // it ended while it was looked at
     }

@@ -2,7 +2,7 @@
 
 import { type Browser, type BrowserContext, chromium, type Locator, type Page } from "playwright-core";
 import { afterAll, afterEach, expect, inject } from "vitest";
-import { replicaPid } from "./cluster.ts";
+import { replicaPid, serverPid } from "./cluster.ts";
 
 const FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"];
 export const cluster = inject("cluster");
@@ -18,8 +18,14 @@ let problems: string[] = [];
 
 export type View = { width?: number; height?: number; dark?: boolean; token?: string };
 
+const ALL_VIEWS: Record<string, View> = { dark: { dark: true }, narrow: { width: 320, height: 640 } };
+/** How tests look at the page that do not say it themselves: `PAGE_VIEW=narrow`, say. */
+const USUAL = ALL_VIEWS[process.env.PAGE_VIEW ?? ""] ?? {};
+const NARROW_PX = 768;
+
 /** A page in a browser of its own kind, signed in unless the token is empty. */
-export async function open(path: string, view: View = {}): Promise<Page> {
+export async function open(path: string, wanted: View = {}): Promise<Page> {
+  const view = { ...USUAL, ...wanted };
   browser ??= await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
   const context = await browser.newContext({
     viewport: { width: view.width ?? 1100, height: view.height ?? 760 },
@@ -130,28 +136,22 @@ export function kill(name: string, signal: NodeJS.Signals = "SIGKILL"): void {
   process.kill(pid, signal);
 }
 
-/** Kill a replica, and wait until another process of its name is a member, and all are active. */
-export async function killAndReturn(name: string): Promise<void> {
-  const named = async () =>
-    (await replicasNow()).find((replica) => replica.name === name && replica.state === "active");
-  await until(`${name} is active`, named);
-  const before = (await named())?.worker_id;
-  kill(name);
-  await until(`${name} is back`, async () => {
-    const after = (await named())?.worker_id;
-    return after !== undefined && after !== before;
-  });
-  await allReplicas();
+/** Signal the cluster's Postgres or Redis; whoever ends is started again. */
+export function hurt(program: "postgres" | "redis-server", signal: NodeJS.Signals): void {
+  const pid = serverPid(cluster.pid, program);
+  if (pid === null) throw new Error(`${program} does not run`);
+  process.kill(pid, signal);
 }
 
 const replicasNow = async () =>
   (await call<{ replicas: (Replica & { state: string })[] }>("GET", "/replicas")).replicas;
 
-export async function allReplicas(count = 3): Promise<void> {
-  await until(
-    `${count} replicas are active`,
-    async () => (await replicasNow()).filter(({ state }) => state === "active").length === count,
-  );
+/** Wait until so many replicas are active, without these that were killed a moment ago. */
+export async function allReplicas(count = 3, without: readonly string[] = []): Promise<void> {
+  await until(`${count} replicas are active`, async () => {
+    const active = (await replicasNow()).filter(({ state }) => state === "active");
+    return active.filter(({ worker_id }) => !without.includes(worker_id)).length >= count;
+  });
 }
 
 // --- what is on the page --------------------------------------------------------------------------
@@ -160,12 +160,34 @@ export const composer = (page: Page): Locator => page.getByRole("textbox", { nam
 export const log = (page: Page): Locator => page.getByRole("log");
 export const preview = (page: Page): Locator => page.locator("[data-preview]");
 
+/** Do something in the list of chats, which on a narrow screen is opened for that, and closed. */
+export async function inList(page: Page, deed: (list: Locator) => Promise<unknown>): Promise<void> {
+  const list = page.getByRole("navigation", { name: "Chats and pages" });
+  const isNarrow = (page.viewportSize()?.width ?? 0) < NARROW_PX;
+  if (isNarrow) await page.getByRole("button", { name: "Open the list of chats" }).click();
+  await list.waitFor();
+  await deed(list);
+  if (isNarrow && (await list.count())) await page.getByRole("button", { name: "Close the list" }).click();
+}
+
 export async function say(page: Page, text: string): Promise<void> {
   await composer(page).fill(text);
   await composer(page).press("Enter");
 }
 
 const flat = (text: string) => text.replace(/\s+/g, " ").trim();
+
+const TABS_MAX = 150;
+
+/** Go there as one does who has no mouse. */
+export async function tabTo(page: Page, target: Locator): Promise<void> {
+  await target.waitFor();
+  for (let tabs = 0; tabs < TABS_MAX; tabs++) {
+    if (await target.evaluate((element) => element === document.activeElement)) return;
+    await page.keyboard.press("Tab");
+  }
+  throw new Error(`${target} is not reached by keyboard`);
+}
 
 /** The messages on the page are those of the history: the same words, each once, in order. */
 export async function expectHistory(page: Page, id: string): Promise<void> {

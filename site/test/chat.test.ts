@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { ApiError, OpenChat, type Page, Tab } from "../src/client/index.ts";
+import { FAMILIES, openingOfFamily, type Told, written } from "./golden.ts";
 import { refused, Server, settled } from "./server.ts";
 
 const said = (id: number, text: string, role = "user") => ({
@@ -192,5 +193,25 @@ describe("the stream of a tab", () => {
     await settled();
     expect(server.streams).toHaveLength(1);
     expect(tab.connection.now.state).toBe("idle");
+  });
+});
+
+describe("a chat and its agents in one stream, shared with the Python client", () => {
+  const told = (events: Told[], chat = new OpenChat(new Server().api, "c")) => {
+    for (const [cursor, event] of events) chat.apply(cursor, event);
+    return chat;
+  };
+  const views = (chat: OpenChat) => {
+    const { cursor: _, ...own } = written(chat.view.now);
+    return { "": own, ...Object.fromEntries([...chat.agents.now].map(([id, view]) => [id, written(view)])) };
+  };
+
+  test.each(FAMILIES)("$name: $promise", ({ events, views: wanted }) => {
+    expect(views(told(events))).toEqual(wanted);
+    for (let at = 1; at < events.length; at++) {
+      const before = events.slice(0, at);
+      const resumed = told([...openingOfFamily(before), ...events.slice(at)], told(before));
+      expect(views(resumed), `cut after event ${at}`).toEqual(wanted);
+    }
   });
 });

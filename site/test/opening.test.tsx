@@ -53,7 +53,9 @@ test("what could not be read ahead is asked for again", async () => {
 
 test("words, and what commands print, change nothing but the place where they are shown", () => {
   const part = { type: "text", text: "one" } as const;
-  expect(areQuiet(EMPTY_VIEW, { ...EMPTY_VIEW, cursor: "2", preview: [part], outputs: {} } as never)).toBe(true);
+  expect(
+    areQuiet(EMPTY_VIEW, { ...EMPTY_VIEW, cursor: "2", preview: [part], outputs: {}, progress: {} } as never),
+  ).toBe(true);
   expect(areQuiet(EMPTY_VIEW, { ...EMPTY_VIEW, status: "running" })).toBe(false);
 });
 

@@ -91,15 +91,14 @@ describe("tools", () => {
   const call: Part = { type: "tool_call", id: "c1", name: "search", arguments: "" };
   const part = (value: Part) => ["1.1-1", { type: "part", attempt: 1, part: value }] as [string, ChatEvent];
 
-  test("arguments and progress go to their call, and a result stands beside it", () => {
+  test("arguments go to their call, and a result stands beside it", () => {
     const shown = fold([
       part(call),
       part({ type: "tool_arguments", call_id: "c1", text: '{"q":' }),
       part({ type: "tool_arguments", call_id: "c1", text: '"x"}' }),
-      part({ type: "tool_progress", call_id: "c1", progress: 1, total: 4 }),
       part({ type: "tool_result", call_id: "c1", content: "found" }),
     ]);
-    expect(shown.preview[0]).toMatchObject({ arguments: '{"q":"x"}', progress: { progress: 1, total: 4 } });
+    expect(shown.preview[0]).toMatchObject({ arguments: '{"q":"x"}' });
     expect(shown.preview[1]).toMatchObject({ type: "tool_result", content: "found" });
   });
 

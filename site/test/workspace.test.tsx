@@ -1,7 +1,7 @@
 import { QueryClientProvider } from "@tanstack/react-query";
 import { act, fireEvent, render, screen, within } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { Printed } from "../src/chat/family.ts";
+import { Source } from "../src/chat/family.ts";
 import { ToolCall } from "../src/chat/ToolCall.tsx";
 import { type Chat, type DiffStatus, type Message, OpenChat } from "../src/client/index.ts";
 import { api, queries, takeChange } from "../src/server.ts";
@@ -165,20 +165,25 @@ describe("the card of a workspace", () => {
   });
 });
 
-test("the card of a call shows what it prints, until its result is there", async () => {
+test("the card of a call shows how far it is and what it prints, until its result is there", async () => {
   const call = { type: "tool_call", id: "c", name: "execute", arguments: "{}" } as const;
-  const source = { subscribe: () => () => {}, outputs: () => OUTPUTS };
+  const source = { subscribe: () => () => {}, get: () => TOLD };
   const card = (more = {}) => (
-    <Printed value={source}>
+    <Source value={source}>
       <ToolCall call={call} isActive {...more} />
-    </Printed>
+    </Source>
   );
   const { rerender } = render(card());
   await screen.findByText("so far");
+  expect(screen.getByText("2 of 5")).toBeTruthy();
   rerender(card({ answered: { result: { type: "tool_result", call_id: "c", content: "{}" }, at: null } }));
   expect(screen.queryByText("so far")).toBeNull();
+  expect(screen.queryByRole("progressbar")).toBeNull();
 });
-const OUTPUTS = { c: { offset: 0, end: 6, text: "so far" } };
+const TOLD = {
+  outputs: { c: { offset: 0, end: 6, text: "so far" } },
+  progress: { c: { progress: 2, total: 5 } },
+};
 
 describe("what the list's stream tells of workspaces", () => {
   const told = { change: "diff_status", chatId: CHAT, chat: null, diff: { ...STATUS, version: 4 } as DiffStatus };

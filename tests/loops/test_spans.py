@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.chat import Busy
 from chatcluster.parts import Usage
-from chatcluster.tracing.spans import SPANS, Span, span_of
+from chatcluster.ports import ModelRequest
+from chatcluster.tracing.spans import SPANS, Span, context_of, span_of
 from loops.cluster_world import World
 from loops.tool_scenes import calling, finish, running
 
@@ -69,6 +71,27 @@ async def test_an_attempt_that_failed_says_of_what(world: World, spans: list[Spa
     assert root_of(spans) is turn
     assert (first.error, second.error, turn.error) == ("overloaded", "auth", "auth")
     assert (first.attributes["error.type"], first.attributes["chatcluster.outcome"]) == ("overloaded", "failed")
+
+
+async def test_a_server_is_told_which_span_it_is_asked_by(
+    world: World, spans: list[Span], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    ask = world.model.stream
+
+    def stream(request: ModelRequest) -> Any:
+        sent.append(trace_context.headers()["traceparent"])
+        return ask(request)
+
+    monkeypatch.setattr(world.model, "stream", stream)
+    owner = await world.replica()
+    with trace_context.telling(context_of):
+        chat = await owner.create("hello")
+        (await world.model.next_call()).fail("overloaded")
+        (await world.model.next_call()).answer("hi")
+        await chat.until_status("waiting")
+    first, second, _ = spans
+    assert sent == [f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01" for span in (first, second)]
 
 
 async def test_a_call_is_below_its_turn(world: World, spans: list[Span]) -> None:

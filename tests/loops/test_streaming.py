@@ -9,12 +9,15 @@ import pytest
 import trio
 
 from chatcluster import events, parts
+from chatcluster.catch_up import LARGE_BYTES
 from chatcluster.errors import ChatNotFound, TooMany
 from chatcluster.parts import BEGINNING, parse_cursor
-from chatcluster.subscribe import BEHIND_SECONDS_MAX, LARGE_EVENTS_MAX, Cut
+from chatcluster.subscribe import BEHIND_SECONDS_MAX, LARGE_EVENTS_MAX, Cut, Subscriber
 from loops.cluster_world import OWNER, SWEEPS, Chat, SimulatedReplica, World
 from loops.reader import Reader, View, parse_events, story_of
 from loops.scripted_model import Call
+
+LARGE = "x" * (LARGE_BYTES + 1)
 
 ONE_TURN = [
     "status running",
@@ -437,6 +440,51 @@ async def test_p10_an_event_larger_than_the_buffer_cuts_nobody_who_keeps_up(worl
     await reader.until_status("waiting")
     assert reader.history[1:] == [f"assistant: {large}z", "user: " + "y" * 100_000, "assistant: Hi!"]
     assert reader.cut is None
+
+
+async def large_answer(world: World, owner: SimulatedReplica) -> Chat:
+    """A chat whose second answer is given to a reader apart from what is small."""
+    chat = await world.one_turn(owner)
+    await world.exchange(owner, chat, "more", LARGE)
+    await world.exchange(owner, chat, "enough", "Fine.")
+    return chat
+
+
+async def test_p10_those_who_read_a_large_message_at_the_same_time_share_its_bytes(world: World) -> None:
+    owner = await world.replica()
+    chat = await large_answer(world, owner)
+    given: list[list[bytes]] = []
+    for _ in range(3):
+        async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER) as reader:
+            pieces = [await reader.receive()]
+            while b"event: ready" not in pieces[-1]:
+                pieces.append(await reader.receive())
+            given.append(pieces)
+    (first, *others), small = [[piece for piece in pieces if LARGE.encode() in piece] for pieces in given], given[0][0]
+    assert len(first) == 1
+    assert all(one[0] is first[0] for one in others)
+    assert len(first[0]) < len(LARGE) + 1000, "and nothing is joined to them"
+    assert [event.type for event in parse_events(small)] == ["status", "message", "message", "message"]
+
+
+async def test_a_history_that_is_rewritten_while_a_large_message_is_read_is_told_anew_behind_it(world: World) -> None:
+    owner = await world.replica()
+    chat = await large_answer(world, owner)
+    view = View()
+
+    async def receive(reader: Subscriber) -> None:
+        for event in parse_events(await reader.receive()):
+            view.apply(event)
+
+    async with owner.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER) as reader:
+        await receive(reader)
+        await owner.edit(chat, "hello", "goodbye")
+        (await world.model.next_call()).answer("Bye.")
+        await chat.until_status("waiting")
+        while list(view.messages.values()) != chat.history or view.status != "waiting":
+            await receive(reader)
+    assert [event.type for event in view.events].count("history_reset") == 1
+    assert list(view.messages.values()) == ["user: goodbye", "assistant: Bye."]
 
 
 async def test_p10_a_rewritten_history_that_is_long_is_read_in_pages_by_readers_that_stay(

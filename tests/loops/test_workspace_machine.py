@@ -14,7 +14,7 @@ from contract_worlds import OWNER
 from scripted_workspaces import ScriptedAgent, ScriptedProvider
 from workspace_rows import RowsWorld, memory_rows
 
-from chatcluster.chat import Archive, CommitStep, FinishTurn, Interrupt, OpenCall
+from chatcluster.chat import Archive, CommitStep, Edit, FinishTurn, Interrupt, OpenCall
 from chatcluster.config import Settings
 from chatcluster.errors import StoreUnavailable
 from chatcluster.memory import Link, MemoryDatabase
@@ -343,14 +343,23 @@ async def begin_call(world: HostWorld, row: WorkspaceRow, call_id: str) -> None:
     await world.run_call(row, row.chat_id, call_id)
 
 
-async def test_a_call_of_a_stopped_turn_is_cancelled_within_two_seconds() -> None:
+@pytest.mark.parametrize("how", ["stop", "edit", "archive"])
+async def test_what_a_stop_an_edit_or_an_archive_takes_away_is_cancelled_within_two_seconds_without_an_owner(
+    how: str,
+) -> None:
     async with open_host() as world:
         world.start()
         row = await world.running_one()
         await begin_call(world, row, "c1")
         await trio.sleep(10)
         assert world.agent(row).cancelled == [], "its chat waits for it"
-        await world.rows.store.apply(row.chat_id, Interrupt(), owner_id=OWNER)
+        question = world.database.chats[row.chat_id].messages[0]
+        commands: dict[str, Interrupt | Edit | Archive] = {
+            "stop": Interrupt(),
+            "edit": Edit(question.id, question.parts),
+            "archive": Archive(),
+        }
+        await world.rows.store.apply(row.chat_id, commands[how], owner_id=OWNER)
         await world.until(lambda: bool(world.agent(row).cancelled), seconds=2)
         epoch = world.database.chats[row.chat_id].state.epoch
         assert world.agent(row).cancelled == [("c1", epoch)]

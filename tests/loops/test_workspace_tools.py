@@ -19,7 +19,7 @@ from chatcluster.ports.workspaces import Startup, WorkspaceState
 from chatcluster.tool_results import SHOWN_BYTES_MAX, taken
 from chatcluster.tools.workspace_commands import ENVIRONMENT, RESULT_BYTES_MAX, fitted, seconds_of
 from chatcluster.tools.workspace_link import ANSWER_SECONDS_MAX, Refused
-from chatcluster.tools.workspaces import TEMPLATES_SECONDS
+from chatcluster.tools.workspace_offers import TEMPLATES_SECONDS
 from loops.workspace_fakes import PICTURE, FakeAgent, Script, template
 from loops.workspace_turns import Place, agents_md
 
@@ -420,7 +420,7 @@ async def test_while_postgres_is_away_a_tool_is_an_error_result_and_the_list_sta
         told = await turn.run("execute", command="make")
     assert told.is_error
     assert "cannot be looked up right now" in told.text
-    assert await place.toolbox.templates(), "what was known stands"
+    assert await place.toolbox.offered.to(place.chat.owner_id), "what was known stands"
 
 
 async def test_who_works_in_it_keeps_it_running() -> None:
@@ -569,9 +569,9 @@ async def test_instructions_are_remembered_for_5_minutes_and_a_failure_is_not() 
     text = await surroundings(place)
     assert text.count("</workspace-instructions>") == 1, "a file cannot end the element that it stands in"
     assert "99 bytes" in text
-    asked = place.agent.asked
+    asked = place.agent.asked - place.agent.looks_for_servers
     assert await surroundings(place) == text
-    assert place.agent.asked == asked
+    assert place.agent.asked - place.agent.looks_for_servers == asked
     await trio.sleep(301)
     place.agent.agents_md.clear()
     assert "AGENTS.md" not in await surroundings(place)

@@ -32,12 +32,14 @@ from chatcluster.workspace_errors import (
     WorkspaceRefused,
     WorkspaceUnreachable,
 )
+from chatcluster.workspace_mcp import McpAnswer, McpContent, McpResult, McpState
 from chatcluster.workspace_templates import TemplateSettings
 from chatcluster.workspace_wire import (
     AgentStatus,
     CallAnswer,
     CallRequest,
     CallState,
+    CallUnderWay,
     DiffAnswer,
     FileAnswer,
     InstructionFile,
@@ -138,6 +140,10 @@ class FakeAgent(Workspace):
         self.screens = [PICTURE]
         """What is on its screen, each time that somebody looks; the last one stays."""
         self.looks = 0
+        self.mcp_says = [McpAnswer()]
+        """What there is in its .mcp.json, each time that somebody looks; the last one stays."""
+        self.mcp_gives = McpResult(content=(McpContent(text="done"),))
+        self.looks_for_servers = 0
         self.forgets: set[str] = set()
         """Commits that are gone."""
 
@@ -160,7 +166,7 @@ class FakeAgent(Workspace):
         self._fence(request.chat_id, request.epoch)
         put = self.calls.get(call_id)
         if put is None:
-            asked_for = request.input.get("command") or request.input.get("action")
+            asked_for = request.input.get("command") or request.input.get("action") or request.input.get("tool")
             script = self.scripts.get(str(asked_for), Script())
             put = self.calls[call_id] = Put(call_id, request, script)
             self._carry_out(put)
@@ -189,6 +195,8 @@ class FakeAgent(Workspace):
                 put.error = "not_running: there is no such process"
             else:
                 target.killed_at = trio.current_time()
+        elif put.request.kind is Kind.MCP:
+            put.result = msgspec.to_builtins(self.mcp_gives)
         elif put.request.kind is Kind.DESKTOP:
             if asked.get("x", 0) >= 1280:
                 put.error = "invalid_request: x and y are within the screenshot, which is 1280 by 800"
@@ -219,6 +227,17 @@ class FakeAgent(Workspace):
         self.cancelled.append(call_id)
         self.calls[call_id].killed_at = trio.current_time()
         return self.calls[call_id].answer()
+
+    async def under_way(self) -> Sequence[CallUnderWay]:
+        raise NotImplementedError
+
+    async def mcp(self, *, wait_seconds: float = 0) -> McpAnswer:
+        await self._reached()
+        self.looks_for_servers += 1
+        says = self.mcp_says[0] if len(self.mcp_says) == 1 else self.mcp_says.pop(0)
+        if any(server.state is McpState.STARTING for server in says.servers):
+            await trio.sleep(wait_seconds)
+        return says
 
     async def processes(self) -> Sequence[ProcessAnswer]:
         await self._reached()
@@ -299,6 +318,7 @@ class FakeRows:
         self.lines: list[str] = []
         self.bumped = 0
         self.looked_for_templates = 0
+        self.user = "ann"
         self._ready_at: dict[UUID, float] = {}
 
     async def _asked(self) -> None:
@@ -306,10 +326,10 @@ class FakeRows:
         if self.away:
             raise StoreUnavailable("Postgres is away")
 
-    async def templates(self) -> tuple[Template, ...]:
+    async def templates(self, owner_id: UUID | None = None) -> tuple[Template, ...]:
         await self._asked()
         self.looked_for_templates += 1
-        return tuple(self.known)
+        return tuple(one for one in self.known if owner_id is None or one.settings.is_for(self.user))
 
     async def of_chat(self, chat_id: UUID) -> WorkspaceRow | None:
         await self._asked()

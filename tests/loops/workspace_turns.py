@@ -114,9 +114,11 @@ class Turn:
 class Place:
     """A chat with a workspace that runs, unless ``has_workspace`` is False."""
 
-    def __init__(self, *, has_workspace: bool = True, desktop: bool = False, **chat: Any) -> None:
+    def __init__(
+        self, *, has_workspace: bool = True, desktop: bool = False, mcp_approval: Any = "never", **chat: Any
+    ) -> None:
         self.chat = chat_row(**chat)
-        self.template = template(description="Python " + "x" * 300, desktop=desktop)
+        self.template = template(description="Python " + "x" * 300, desktop=desktop, mcp_approval=mcp_approval)
         self.agent, self.rows = FakeAgent(), FakeRows(self.template)
         self.directory, self.ledger = FakeDirectory(self.agent), Ledger(self.chat)
         self.touched: list[str] = []

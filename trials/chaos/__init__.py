@@ -22,6 +22,7 @@ What it is made of:
 * ``busy.py``      load beside the cluster
 * ``recovery.py``  how long after a fault each reader was told that its chat goes on
 * ``journal.py``   the replicas' logs: who died that nobody killed, who was taken for dead and lived
+* ``operators.py``  what the cluster's page tells operators, held against all that
 * ``record.py``    the log, from which every violation can be reconstructed
 * ``run.py``       all of that together; ``summary.py`` what is printed in the end
 

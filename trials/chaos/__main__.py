@@ -49,8 +49,8 @@ hold turns all the time: the worst that one of them waited is told for each faul
 What a failover loses of the last moments before it is counted apart, as lost_by_failover.
 
 In the end what was booked (usage_events) is held against what the simulated model counted itself, answer by answer.
-What an attempt cost whose usage never came is unknown: such attempts are counted. Not with a failover, which takes
-back what was booked, and not where the model, or the database, is given.
+What an attempt cost whose usage never came is unknown: such attempts are counted. What ended in the moments that a
+failover takes back need not be booked; not judged at all is where the model, or the database, is given.
 """
 )
 SPAN = (click.FloatRange(0), click.FloatRange(0))
@@ -194,7 +194,7 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         log = directory / time.strftime("chatcluster-chaos-%Y%m%d-%H%M%S.jsonl")
     if not os.access(log.parent, os.W_OK):
         raise ValueError(f"--log: nothing can be written to {log.parent}")
-    money = predictable and not (values["url"] or values["workspaces"] or FAILOVER in kinds)
+    money = predictable and not (values["url"] or values["workspaces"])
     return Options(faults=kinds, predictable=predictable, log=log, money=money, **values)
 
 

@@ -12,8 +12,9 @@ burial does not know whether the dead owner had asked yet; other rows without a 
 
 One row is excused for each message that was edited away: an attempt that an edit overtook is booked with its owner's
 next commit, and an owner that dies right then takes it along. Not judged are chats with nothing to do with ours
-(bystanders, victims), but for rows with a number; titles, but for the same; and runs with a failover, which takes back
-what was booked.
+(bystanders, victims), but for rows with a number; and titles, but for the same. A failover takes back what was booked
+in its last moments: so an answer that ended then, or a little before or after (``LOSS_MARGIN_SECONDS``), need not be
+booked. All else holds through it: nothing is booked twice, or with other counts, or for an answer that nobody gave.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ SURELY_SENT = 10
 SETTLE_SECONDS_MAX = 20.0
 """For those who are still at work when everybody else rests, and for the last burials."""
 LOOK_SECONDS = 1.0
+LOSS_MARGIN_SECONDS = 10.0
+"""By how much the end of an answer and the transaction that books it may be apart: that of a burial, at most."""
 AGENTS = "agents"
 OTHERS = ""
 TALK = re.compile(r"Question (c\d+n\d+)q")
@@ -50,6 +53,10 @@ from usage_events
 EDITED = """
 select chat_id::text, count(*) from messages where role = 'user' and deleted_at is not null group by chat_id
 """
+
+
+Span = tuple[float, float]
+"""Of the clock that the ledger has: what was written then may be lost."""
 
 
 class Row(NamedTuple):
@@ -82,14 +89,14 @@ class Money:
         self._report = report
         self._summary: dict[str, Any] = {}
 
-    async def judge(self, database_url: str) -> None:
+    async def judge(self, database_url: str, lost: Sequence[Span] = ()) -> None:
         """Look until nothing is wrong, or everybody had the time to come to an end."""
         violations: list[Violation] = []
         with trio.move_on_after(SETTLE_SECONDS_MAX):
             while True:
                 rows, edited = await _booked(database_url)
                 lines = read_ledger(self._ledger)
-                violations = found(lines, rows, edited)
+                violations = found(lines, rows, edited, lost)
                 self._summary = summary(lines, rows)
                 if not violations:
                     break
@@ -114,11 +121,18 @@ async def _booked(database_url: str) -> tuple[list[Row], dict[str, int]]:
     return rows, edited
 
 
-def found(lines: Sequence[Line], rows: Sequence[Row], edited: dict[str, int]) -> list[Violation]:
+def found(
+    lines: Sequence[Line], rows: Sequence[Row], edited: dict[str, int], lost: Sequence[Span] = ()
+) -> list[Violation]:
     """What is wrong. ``edited``: how many messages of each group were edited away."""
     known = [row for row in rows if row.number is not None]
     named = {row.number for row in known}
-    return [*_misbooked(lines, known), *_miscounted(lines, rows, named, edited)]
+    excused = {line.number for line in lines if any(begin <= line.at <= end for begin, end in map(_widened, lost))}
+    return [*_misbooked(lines, known), *_miscounted(lines, rows, named, edited, excused)]
+
+
+def _widened(span: Span) -> Span:
+    return span[0] - LOSS_MARGIN_SECONDS, span[1] + LOSS_MARGIN_SECONDS
 
 
 def _misbooked(lines: Sequence[Line], known: Sequence[Row]) -> Iterable[Violation]:
@@ -147,14 +161,18 @@ def _is_as_told(row: Row, line: Line) -> bool:
 
 
 def _miscounted(
-    lines: Sequence[Line], rows: Sequence[Row], named: Collection[int | None], edited: dict[str, int]
+    lines: Sequence[Line],
+    rows: Sequence[Row],
+    named: Collection[int | None],
+    edited: dict[str, int],
+    excused: Collection[int],
 ) -> Iterable[Violation]:
     """Answers without a row, and rows without an answer, as far as one can count."""
     unnamed = [line for line in lines if line.number not in named and line.purpose != "title"]
     unknown = [row for row in rows if row.number is None and not row.is_title]
     for group in sorted({*(group_of(line.text) for line in unnamed), *(row.group for row in unknown)} - {OTHERS}):
         answers = [line for line in unnamed if group_of(line.text) == group]
-        surely = sum(line.told or line.sent >= SURELY_SENT for line in answers)
+        surely = sum(line.told or line.sent >= SURELY_SENT for line in answers if line.number not in excused)
         without = [row for row in unknown if row.group == group]
         not_lost = sum(row.outcome != SpentOutcome.LOST for row in without)
         if surely > len(without) + edited.get(group, 0):

@@ -19,6 +19,7 @@ from chaos.fleet import Fleet
 from chaos.injector import Injector
 from chaos.journal import false_takeovers
 from chaos.money import Money
+from chaos.operators import Shown, gaps, read, untold
 from chaos.options import Options, parse_mix
 from chaos.phases import phases
 from chaos.reader import Reader
@@ -70,6 +71,7 @@ class Run:
         self._talks: dict[int, Talk] = {}
         self._chats = self._events = self._connections = 0
         self._acknowledged = self._refused = self._tries = 0
+        self._shown: Shown | None = None
         self._unjudged = frozenset[Kind]() if options.judge_times else OF_TIME
         self._reader_errors: Counter[str] = Counter()
         self._reconnects = 0
@@ -92,6 +94,7 @@ class Run:
                 await self._talk_and_break()
                 background.cancel_scope.cancel()
             await self._judge_money()
+            await self._judge_what_operators_see()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX):
                 if self._victim_chats is not None:
@@ -186,7 +189,17 @@ class Run:
         servers = self._cluster.servers
         if self._money is not None and servers is not None and servers.postgres is not None:
             self._say("holding what was booked against what the model counted")
-            await self._money.judge(servers.database_url)
+            offset = self._clock_offset
+            lost = [(loss.since + offset, loss.until + offset) for loss in self._checker.losses]
+            await self._money.judge(servers.database_url, lost)
+
+    async def _judge_what_operators_see(self) -> None:
+        if self._cluster.logs is None:
+            return
+        await self._fleet.ready()
+        self._shown = await read(self._api, self._fleet.replicas)
+        for violation in untold(self._shown, self._cluster.logs, self._checker.faults, self._injector.taken_over):
+            self._checker.report(violation)
 
     def _summary(self) -> dict[str, Any]:
         injector = self._injector
@@ -217,6 +230,7 @@ class Run:
             takeover_phases_seconds=phases(self._cluster.logs, injector.taken_over, self._clock_offset),
             own_pause_seconds_max=round(self._pause_seconds_max, 4),
             record=str(self._record.path),
+            **({} if self._shown is None else {"logged_takeover_gap_seconds": gaps(self._shown)}),
             vitals=self._vitals,
             **({} if self._money is None else self._money.summary()),
             **({} if self._tools is None else self._tools.summary(self._checker.faults, self._monotonic_offset)),

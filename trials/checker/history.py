@@ -45,6 +45,8 @@ class Kind(StrEnum):
     """A replica died that nobody killed, or one of its loops broke."""
     FALSE_TAKEOVER = "false_takeovers"
     """A replica was declared dead that lived."""
+    UNTOLD = "takeovers_told_wrongly"
+    """Operators are told of another takeover, or of none: in the log, in charts or in metrics."""
     BYSTANDER = "bystander_delays"
     """A chat that had nothing to do with a fault waited for it."""
 
@@ -74,6 +76,7 @@ PROMISES = {
     Kind.SERVER_ERROR: "P3",
     Kind.CRASH: "P4",
     Kind.FALSE_TAKEOVER: "P4",
+    Kind.UNTOLD: "P4",
     Kind.BYSTANDER: "P10",
 }
 """The promise that each of them breaks."""

@@ -31,7 +31,7 @@ HARMS = {
     "a full disk": "while :; do head -c 8G /dev/zero >full; rm -f full; done",
     "100 000 files": "while :; do mkdir many; cd many; seq 100000 | xargs touch; cd ..; rm -rf many; done",
     "all of its memory": "while :; do /usr/bin/python3 -c 'bytearray(1 << 34)'; done",
-    "busy processes": "trap '' TERM INT HUP; for i in $(seq 32); do (while :; do :; done) & done; wait",
+    "busy and deaf processes": "trap '' TERM INT HUP; for i in $(seq 32); do (while :; do :; done) & done; wait",
 }
 Figures = tuple[float, float]
 """Medians, in seconds: a command in another workspace, a turn of another chat."""

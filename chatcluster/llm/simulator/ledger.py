@@ -6,6 +6,7 @@ knows which line a row of somebody's books is of. ``told``: its client was sent 
 
 from __future__ import annotations
 
+import time
 from itertools import count
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Line(msgspec.Struct, frozen=True):
     reasoning: int
     sent: int
     told: bool
+    at: float = 0.0
+    """When nothing more was said, in seconds since 1970."""
 
 
 class Ledger:
@@ -69,6 +72,7 @@ def line_of(answer: Answer, *, told: bool) -> Line:
         reasoning=answer.reasoning_count,
         sent=answer.sent,
         told=told,
+        at=time.time(),
     )
 
 

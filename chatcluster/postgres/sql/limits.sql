@@ -48,12 +48,48 @@ counting as (
 timed as (
     select *, date_trunc(period, statement_timestamp() at time zone 'UTC') as begins from counting
     where cost_micros is not null or tokens is not null
+),
+recent as materialized (
+    -- What is not added up yet. Compared as rows: so the user's index is read from that moment on, and no index by time
+    -- alone, which has everybody's.
+    select at, usage_events.cost_micros as spent_micros,
+        coalesce(input_tokens, 0) + coalesce(output_tokens, 0) as spent_tokens
+    from usage_events
+    where (owner_id, at) > ($1, (select until from usage_added_up)) and (owner_id, at) <= ($1, 'infinity')
+        and exists (select from timed)
 )
 select period, cost_micros, tokens, (begins + ('1 ' || period)::interval) at time zone 'UTC' as resets_at,
     spent_micros, spent_tokens
 from timed cross join lateral (
-    select coalesce(sum(usage_events.cost_micros), 0)::bigint as spent_micros,
-        (coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0))::bigint as spent_tokens
-    from usage_events where owner_id = $1 and at >= begins at time zone 'UTC'
+    select coalesce(sum(spent_micros), 0)::bigint as spent_micros, coalesce(sum(spent_tokens), 0)::bigint as spent_tokens
+    from (
+        select usage_hours.cost_micros as spent_micros, usage_hours.tokens as spent_tokens
+        from usage_hours where owner_id = $1 and hour >= begins at time zone 'UTC'
+        union all
+        select recent.spent_micros, recent.spent_tokens from recent where at >= begins at time zone 'UTC'
+    ) as parts
 ) as spent
 order by period
+
+-- name: move_on
+-- From which moment to which one attempts are to be added up, by whoever comes first; no row if somebody does, or if
+-- there is nothing old enough. No transaction that books an attempt lasts for those minutes, so none comes later. In
+-- steps, as there may be much.
+with mark as (
+    select greatest(until, statement_timestamp() - interval '32 days') as since
+    from usage_added_up for update skip locked
+)
+update usage_added_up set until = least(since + interval '6 hours', statement_timestamp() - interval '5 minutes')
+from mark where since < statement_timestamp() - interval '5 minutes'
+returning since, usage_added_up.until, usage_added_up.until < statement_timestamp() - interval '5 minutes' as has_more
+
+-- name: add_up
+insert into usage_hours (owner_id, hour, cost_micros, tokens)
+select owner_id, date_trunc('hour', at at time zone 'UTC') at time zone 'UTC' as hour, coalesce(sum(cost_micros), 0),
+    coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0)
+from usage_events where at > $1 and at <= $2 group by owner_id, hour
+on conflict (owner_id, hour) do update set
+    cost_micros = usage_hours.cost_micros + excluded.cost_micros, tokens = usage_hours.tokens + excluded.tokens
+
+-- name: forget_hours
+delete from usage_hours where hour < statement_timestamp() - interval '40 days'

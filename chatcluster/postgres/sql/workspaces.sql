@@ -16,10 +16,12 @@ and workspaces.last_used_at < statement_timestamp() - {bump_after} * workspaces.
 0.05
 
 -- name: list_templates
-select {template} from workspace_templates order by name
+-- With the name of the user that asks, whom templates may be for.
+select {template}, (select name from users where id = $1::uuid) as asker from workspace_templates order by name
 
 -- name: select_template
-select {template} from workspace_templates where name = $1 or id::text = $1
+select {template}, (select name from users where id = $2::uuid) as asker from workspace_templates
+where name = $1 or id::text = $1
 order by name = $1 desc
 limit 1
 

@@ -69,6 +69,8 @@ class TemplateAnswer(msgspec.Struct, frozen=True):
     desktop: bool
     activity_bump_seconds: float
     idle_stop_seconds: float
+    users: list[str]
+    mcp_approval: str
     revision: int
     created_at: datetime | None
     updated_at: datetime | None
@@ -100,17 +102,14 @@ class HostsAnswer(msgspec.Struct, frozen=True):
 @get("/templates", responses=REFUSALS)
 async def list_templates(request: ApiRequest) -> OfferedTemplatesAnswer:
     """What workspaces can be made of."""
-    found = await request.services.workspaces.rows.templates()
-    return OfferedTemplatesAnswer([offered_answer(one) for one in found if not one.settings.deprecated])
+    found = await request.services.workspaces.rows.templates(request.user.user_id)
+    return OfferedTemplatesAnswer([offered_answer(one) for one in found])
 
 
 @get("/templates/{name:str}", responses=REFUSALS)
 async def get_template(request: ApiRequest, name: FromPath[str]) -> OfferedTemplate:
     """One of them, by its name or its ID."""
-    found = await request.services.workspaces.rows.template(name)
-    if found.settings.deprecated:
-        raise none_of_template(name)
-    return offered_answer(found)
+    return offered_answer(await request.services.workspaces.rows.template(name, request.user.user_id))
 
 
 # --- administrators ---------------------------------------------------------------------------
@@ -187,6 +186,8 @@ def template_answer(template: Template) -> TemplateAnswer:
         desktop=settings.desktop,
         activity_bump_seconds=settings.activity_bump_seconds,
         idle_stop_seconds=settings.idle_stop_seconds,
+        users=list(settings.users),
+        mcp_approval=settings.mcp_approval,
         revision=template.revision,
         created_at=template.created_at,
         updated_at=template.updated_at,

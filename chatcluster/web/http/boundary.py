@@ -8,6 +8,7 @@
   as it comes, and has longer: as long as ``UPLOAD_BYTES_PER_SECOND_MIN`` takes. A body that may have files in it
   (``WITH_FILES``) has room for some; what it has besides them is counted where they are taken out
   (``web/inline_files.py``).
+* It may belong to a trace of its caller's (``traceparent``): see ``trace_context.py``.
 * It gets an answer: an error that nobody handled is a 500 before the response has begun. After that the
   response is left unfinished, and the server breaks the connection off.
 * While the replica drains, the answer says ``Connection: close``, so that the client goes elsewhere next time.
@@ -27,7 +28,7 @@ import trio
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from chatcluster import telemetry
+from chatcluster import telemetry, trace_context
 from chatcluster.errors import InvalidRequest, RequestTimeout, TooLarge
 from chatcluster.web.errors import answer_at
 
@@ -105,17 +106,19 @@ class Boundary:
         response = _Response(send, request_id, self._draining)
         body = _RequestBody(receive, scope, self._limit_of(scope))
         started = perf_counter()
-        try:
-            await self._serve(scope, body, response)
-        finally:
-            telemetry.event(
-                "http.request",
-                method=_method(scope),
-                route=scope.get("path_template") or "none",
-                status=response.status,
-                streamed=response.streamed,
-                duration_seconds=perf_counter() - started,
-            )
+        with trace_context.joined(_headers(scope, b"traceparent")) as joined:
+            try:
+                await self._serve(scope, body, response)
+            finally:
+                telemetry.event(
+                    "http.request",
+                    method=_method(scope),
+                    route=scope.get("path_template") or "none",
+                    status=response.status,
+                    streamed=response.streamed,
+                    duration_seconds=perf_counter() - started,
+                    **({} if joined is None else joined.told),
+                )
 
     def _limit_of(self, scope: HTTPScope) -> BodyLimit:
         if (scope["method"], scope["path"]) == UPLOAD:
@@ -203,6 +206,10 @@ def _request_id(scope: Scope) -> bytes:
 def _content_length(scope: Scope) -> int:
     value = _header(scope, b"content-length")
     return int(value) if value.isdigit() else 0
+
+
+def _headers(scope: Scope, wanted: bytes) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == wanted]
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import trio
 
+from chatcluster.workspace_mcp import McpCall
 from chatcluster.workspace_wire import (
     ID_CHARACTERS_MAX,
     OUTPUT_CHUNK_BYTES,
@@ -23,6 +24,7 @@ from chatcluster.workspace_wire import (
     CallAnswer,
     CallRequest,
     CallState,
+    CallUnderWay,
     Code,
     Desktop,
     EditFiles,
@@ -33,9 +35,11 @@ from chatcluster.workspace_wire import (
     WriteFile,
 )
 from chatcluster.workspaces.agent import files
+from chatcluster.workspaces.agent.actions import Action
 from chatcluster.workspaces.agent.commands import Command, begin_command
-from chatcluster.workspaces.agent.desktop import Action, Screens, result_of
+from chatcluster.workspaces.agent.desktop import Screens, result_of
 from chatcluster.workspaces.agent.ledger import Entry, Ledger, size_of
+from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.output import read_piece
 from chatcluster.workspaces.agent.processes import Processes
@@ -55,6 +59,7 @@ INPUTS: dict[Kind, type[msgspec.Struct]] = {
     Kind.EDIT_FILES: EditFiles,
     Kind.SIGNAL: Signal,
     Kind.DESKTOP: Desktop,
+    Kind.MCP: McpCall,
 }
 
 
@@ -65,6 +70,7 @@ class Calls:
         processes: Processes,
         places: Places,
         screens: Screens | None,
+        servers: Servers,
         nursery: trio.Nursery,
         *,
         output_bytes_max: int,
@@ -75,6 +81,7 @@ class Calls:
         self._nursery = nursery
         self._output_bytes_max = output_bytes_max
         self._screens = screens
+        self._servers = servers
         self._under_way: dict[str, Command | Action] = {}
         """By call ID."""
 
@@ -160,6 +167,15 @@ class Calls:
     def running(self) -> int:
         return len(self._under_way)
 
+    def in_foreground(self) -> tuple[CallUnderWay, ...]:
+        """Those that run and that somebody waits for."""
+        entries = [self._known(call_id) for call_id in self._under_way]
+        return tuple(
+            CallUnderWay(call_id=entry.call_id, chat_id=entry.chat_id)
+            for entry in entries
+            if not _is_in_background(entry)
+        )
+
     async def end_all(self, reason: str) -> None:
         """End whatever runs."""
         with trio.move_on_after(FAREWELL_SECONDS, shield=True):
@@ -168,7 +184,7 @@ class Calls:
                     nursery.start_soon(under_way.end, reason)
 
     def _begin(self, call_id: str, request: CallRequest, wanted: msgspec.Struct) -> None:
-        if isinstance(wanted, Execute | Desktop) and self.running() >= RUNNING_MAX:
+        if isinstance(wanted, Execute | Desktop | McpCall) and self.running() >= RUNNING_MAX:
             raise Refused(Code.TOO_MANY, f"{RUNNING_MAX} commands run already; end one of them first")
         values = {
             "call_id": call_id,
@@ -197,7 +213,7 @@ class Calls:
                 self._done(entry, files.edit(self._places, wanted))
             case Signal():
                 self._done(entry, msgspec.to_builtins(self.signal(wanted.process_id, wanted.signal)))
-            case Desktop():
+            case Desktop() | McpCall():
                 action = self._under_way[entry.call_id] = Action()
                 self._nursery.start_soon(self._act, entry, wanted, action, deadline_seconds)
 
@@ -229,20 +245,28 @@ class Calls:
         del self._under_way[entry.call_id]
         command.ended.set()
 
-    async def _act(self, entry: Entry, wanted: Desktop, action: Action, deadline_seconds: float | None) -> None:
+    async def _act(
+        self, entry: Entry, wanted: Desktop | McpCall, action: Action, deadline_seconds: float | None
+    ) -> None:
         ended: Entry | None = None
         if deadline_seconds is not None:
             action.scope.deadline = trio.current_time() + deadline_seconds
         with action.scope:
             try:
-                screen = await self.screens().act(wanted)
-                ended = _ended(entry, CallState.EXITED, result=msgspec.json.encode(result_of(screen)))
+                result = await self._result(entry, wanted)
+                ended = _ended(entry, CallState.EXITED, result=msgspec.json.encode(result))
             except Refused as refused:
                 ended = _failed(entry, refused)
         too_slow = f"it took longer than {deadline_seconds or 0:g} seconds"
         self._ledger.end(ended or _ended(entry, CallState.KILLED, error=action.reason or too_slow))
         del self._under_way[entry.call_id]
         action.ended.set()
+
+    async def _result(self, entry: Entry, wanted: Desktop | McpCall) -> Any:
+        """Raises ``Refused``."""
+        if isinstance(wanted, McpCall):
+            return await self._servers.call(wanted, entry.call_id)
+        return result_of(await self.screens().act(wanted))
 
     def _done(self, entry: Entry, result: Any) -> None:
         self._ledger.end(_ended(entry, CallState.EXITED, result=msgspec.json.encode(result)))

@@ -194,24 +194,6 @@ class Screens:
             raise Refused(Code.NO_DESKTOP, f"{argv[0]} cannot be run: {error.strerror}") from None
 
 
-class Action:
-    """An action that is a call, while it is carried out. ``reason`` says why it was ended, if it was."""
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
-        self.reason: str | None = None
-
-    async def wait_beyond(self, _offset: int) -> None:
-        """Until it has ended: it has no output before."""
-        await self.ended.wait()
-
-    async def end(self, reason: str) -> None:
-        self.reason = self.reason or reason
-        self.scope.cancel()
-        await self.ended.wait()
-
-
 def _clear_away() -> None:
     """What an X server that was killed has left."""
     _SOCKETS.mkdir(mode=0o1777, exist_ok=True)

@@ -2,7 +2,8 @@
 
 The agent is process 1, or a subreaper where it runs without a sandbox, so every orphan becomes its child. One task
 waits for all children; nothing else does. A command has a session and a process group of its own, no input, and both
-outputs on one pipe. It is the first that memory is taken from when there is none left.
+outputs on one pipe; a server that the agent talks to has an input. It is the first that memory is taken from when
+there is none left.
 
 To end a call: TERM to all of its processes; after ``GRACE_SECONDS`` KILL, again and again until none is left, as each
 may have made others in the meantime, for ``KILL_SECONDS_MAX`` at most.
@@ -25,6 +26,11 @@ KILL_SECONDS_MAX = 3.0
 LOOK_SECONDS = 0.02
 SERVICE_CALL = 0
 """What the agent runs for itself is of no call, and ends with none."""
+FIRST_SERVICE = 1 << 40
+"""Numbers from here on are those of servers that the agent runs: each can be ended like a call, but takes nothing
+with it that may be another's."""
+NEVER = 1 << 62
+"""No process begins as late."""
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 EXPENDABLE = ("/bin/sh", "-c", '{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"', "sh")
@@ -63,20 +69,21 @@ class Processes:
         call: int,
         output: int,
         errors: int = subprocess.STDOUT,
+        reads: int = subprocess.DEVNULL,
     ) -> Child:
         """Run a program as the call, or for it. Raises ``OSError`` and ``ValueError`` if it cannot be."""
         process = subprocess.Popen(
             [*EXPENDABLE, *argv],
             cwd=directory,
             env={MARK: str(call), **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=reads,
             stdout=output,
             stderr=errors,
             start_new_session=True,
         )
         seen = look(process.pid)
         child = Child(process.pid)
-        self._began_ticks[call] = seen.started_ticks if seen else 0
+        self._began_ticks[call] = NEVER if call >= FIRST_SERVICE else seen.started_ticks if seen else 0
         self._children[process.pid] = child, process
         self._calls_by_session[process.pid] = call
         return child

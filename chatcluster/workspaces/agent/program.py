@@ -24,8 +24,10 @@ import trio
 
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.desktop import Screens
+from chatcluster.workspaces.agent.gateway import serve_gateway
 from chatcluster.workspaces.agent.leash import Leash
 from chatcluster.workspaces.agent.ledger import Ledger
+from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places
 from chatcluster.workspaces.agent.processes import Processes, become_parent_of_orphans
 from chatcluster.workspaces.agent.routes import Routes
@@ -53,6 +55,7 @@ class Arguments:
     listen: str
     leashed: bool
     screen: tuple[int, int] | None
+    gateway: Path | None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,6 +81,7 @@ def parse(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--open-files-max", type=int, default=0, help="of one process; 0: as it is")
     parser.add_argument("--file-bytes-max", type=int, default=0, help="of one file that is written; 0: as it is")
     parser.add_argument("--screen", type=_size, help="WIDTHxHEIGHT of its desktop; none without it")
+    parser.add_argument("--gateway", type=Path, help="socket of the proxy of its network; none without it")
     parser.add_argument(
         "--listen", default="", metavar="ADDRESS:PORT", help=f"over TCP, too, for those who know {TOKEN_VARIABLE}"
     )
@@ -103,17 +107,21 @@ async def run(arguments: Arguments) -> None:
     alive = arguments.state / ALIVE_NAME
     async with trio.open_nursery() as nursery:
         screens = Screens(processes, *arguments.screen) if arguments.screen else None
-        calls = Calls(ledger, processes, places, screens, nursery, output_bytes_max=arguments.output_bytes_max)
+        servers = Servers(processes, places, nursery)
+        output_bytes_max = arguments.output_bytes_max
+        calls = Calls(ledger, processes, places, screens, servers, nursery, output_bytes_max=output_bytes_max)
         calls.recover(_last_seen(alive))
         await nursery.start(processes.reap)
         nursery.start_soon(_stay_alive, alive)
         if screens is not None:
             nursery.start_soon(screens.begin)
-        routes, leash = Routes(calls, processes, places, has_desktop=screens is not None), Leash()
+        routes, leash = Routes(calls, processes, places, servers, has_desktop=screens is not None), Leash()
         listener, server = listen(arguments.state / SOCKET_NAME), Server(routes.answer, leash)
         nursery.start_soon(partial(trio.serve_listeners, server.serve, [listener]))
         if arguments.listen:
             await _serve_tcp(nursery, arguments.listen, Server(routes.answer, leash, token))
+        if arguments.gateway:
+            nursery.start_soon(serve_gateway, arguments.gateway)
         if arguments.leashed:
             nursery.start_soon(_end_without, leash, calls, routes.stopped)
         await routes.stopped.wait()

@@ -19,10 +19,12 @@ from chatcluster.workspace_wire import (
     Code,
     ProcessList,
     SignalRequest,
+    UnderWay,
 )
 from chatcluster.workspaces.agent import files
 from chatcluster.workspaces.agent.calls import Calls
 from chatcluster.workspaces.agent.diff import diff
+from chatcluster.workspaces.agent.mcp.servers import Servers
 from chatcluster.workspaces.agent.names import Places, shown
 from chatcluster.workspaces.agent.processes import Processes
 from chatcluster.workspaces.agent.refused import Refused
@@ -39,6 +41,7 @@ class Routes:
     calls: Calls
     processes: Processes
     places: Places
+    servers: Servers
     has_desktop: bool
     started_at: float = field(default_factory=time.time)
     stopped: trio.Event = field(default_factory=trio.Event)
@@ -55,6 +58,8 @@ class Routes:
                 wanted = _body(request, Cancel)
                 foreground_only = wanted.foreground_only
                 return await self.calls.cancel(call_id, wanted.epoch, wanted.chat_id, foreground_only=foreground_only)
+            case ("GET", "calls"):
+                return UnderWay(calls=self.calls.in_foreground())
             case ("GET", "processes"):
                 return ProcessList(processes=self.calls.processes())
             case ("POST", "processes", call_id, "signal"):
@@ -68,9 +73,12 @@ class Routes:
                 return await diff(self.processes, self.places, query.get("base", ""), query.get("directory", ""))
             case ("GET", "screen"):
                 return await self.calls.screens().look()
+            case ("GET", "mcp"):
+                return await self.servers.look(_seconds(query, "wait_seconds"))
             case ("GET", "status"):
                 return self._status()
             case ("POST", "stop"):
+                self.servers.end()
                 await self.calls.end_all(STOPPED)
                 self.stopped.set()
                 return self._status()

@@ -29,6 +29,7 @@ from chatcluster.workspaces.host.watch import watch
 LOOK_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 """After a step that failed, and is to be done all the same."""
+NO_NETWORK = "its template names a network, and this host's provider opens none: see its own network policies"
 BEGINNINGS = (WorkspaceState.BUILDING, WorkspaceState.STARTING)
 
 
@@ -50,8 +51,10 @@ class Lives:
         start_seconds_max: float,
         cpus: float = 0.0,
         has_own_programs: bool = True,
+        opens_networks: bool = True,
     ) -> None:
-        """``has_own_programs``: a workspace has those of this machine, unless its template says otherwise."""
+        """``has_own_programs``: a workspace has those of this machine, unless its template says otherwise.
+        ``opens_networks``: what its template lists is reached."""
         self._hosts = hosts
         self._lease = lease
         self._provider = provider
@@ -60,6 +63,7 @@ class Lives:
         self._start_seconds_max = start_seconds_max
         self._cpus = cpus
         self._has_own_programs = has_own_programs
+        self._opens_networks = opens_networks
         self._reports = Reports(hosts, lease)
         self._start_places = StartPlaces()
         self._deeds: dict[UUID, _Deed] = {}
@@ -128,10 +132,8 @@ class Lives:
 
     async def _build(self, row: WorkspaceRow) -> bool:
         await self._reports.log(row, "build", f"made of template {row.template_name} on this host")
-        if row.settings.network:
-            await self._reports.log(
-                row, "build", "its template names a network, and no host opens one: nothing is reached"
-            )
+        if row.settings.network and not self._opens_networks:
+            await self._reports.log(row, "build", NO_NETWORK)
         is_looked_at = self._has_own_programs and row.settings.base == HOST_BASE
         if is_looked_at and (missing := await missing_packages(row.settings.packages)):
             raise SandboxFailed(f"this host lacks what the template wants: {', '.join(missing)}; install it")

@@ -45,7 +45,7 @@ async def open_sandboxes(options: HostSettings, host_id: UUID) -> AsyncIterator[
 
 @asynccontextmanager
 async def _processes(options: HostSettings, _host_id: UUID) -> AsyncIterator[Sandboxes]:
-    async with open_process_provider(options.directory) as provider:
+    async with open_process_provider(options.directory, private=options.private_networks) as provider:
         _say_unbounded(provider.unbounded)
         yield Sandboxes(provider, _dialler(provider.socket_path))
 

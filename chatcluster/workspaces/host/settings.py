@@ -10,6 +10,7 @@ from chatcluster.config import ALL_ADDRESSES, setting
 from chatcluster.errors import ConfigError
 from chatcluster.setting_checks import check_range, flag_name
 from chatcluster.texts import is_visible
+from chatcluster.workspaces.reach import Network, networks
 
 PROVIDERS = ("process", "docker", "kubernetes")
 
@@ -26,6 +27,9 @@ class HostSettings:
         "chatcluster-workspace:latest", "Image of templates whose base is `host`, with docker and kubernetes"
     )
     workspace_cpus: float = setting(0.0, "Processors that one workspace may use; 0: all", minimum=0, maximum=1024)
+    workspaces_private_networks: str = setting(
+        "", "Networks of your own that a template's `network` may lead to, such as 10.0.0.0/8,192.168.0.0/16"
+    )
     docker_socket: str = setting("/var/run/docker.sock", "Where the Docker engine of this machine listens")
     kubernetes_runtime_class: str = setting("", "Runtime class of workspaces' pods, such as gvisor")
     kubernetes_storage_class: str = setting("", "Storage class of workspaces' volume claims. Default: the cluster's")
@@ -46,6 +50,7 @@ class HostSettings:
             check_range(item.name, getattr(self, item.name), item.metadata["min"], item.metadata["max"])
         if self.workspaces_provider not in PROVIDERS:
             raise ConfigError(f"workspaces-provider must be one of {', '.join(PROVIDERS)}")
+        networks(self.workspaces_private_networks)
         for name in ("workspaces_dir", "workspaces_image", "docker_socket"):
             if not getattr(self, name).strip():
                 raise ConfigError(f"{flag_name(name)} must not be empty")
@@ -54,6 +59,10 @@ class HostSettings:
                 raise ConfigError(
                     f"{flag_name(name)} must not contain characters that are invisible or control the text"
                 )
+
+    @property
+    def private_networks(self) -> tuple[Network, ...]:
+        return networks(self.workspaces_private_networks)
 
     @property
     def directory(self) -> Path:

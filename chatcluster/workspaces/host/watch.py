@@ -12,7 +12,7 @@ import trio
 from chatcluster.ports.workspace import SandboxState, WorkspaceProvider
 from chatcluster.ports.workspaces import RunningCall
 from chatcluster.workspace_errors import WorkspaceRefused, WorkspaceUnreachable
-from chatcluster.workspace_wire import CallState, ProcessAnswer
+from chatcluster.workspace_wire import CallUnderWay
 from chatcluster.workspaces.host.running import Running
 
 WATCH_SECONDS = 0.5
@@ -35,17 +35,15 @@ async def watch(running: Running, provider: WorkspaceProvider) -> str:
 async def _ask(running: Running) -> None:
     puts = running.puts
     try:
-        processes = await running.agent.processes()
+        calls = await running.agent.under_way()
     except (WorkspaceUnreachable, WorkspaceRefused):
         return  # it is asked again, and tools say so themselves
     running.asked_at_put = puts
-    running.calls = tuple(call for process in processes if (call := _foreground(process)) is not None)
+    running.calls = tuple(call for one in calls if (call := _call_of_a_chat(one)) is not None)
 
 
-def _foreground(process: ProcessAnswer) -> RunningCall | None:
-    if process.background or process.state is not CallState.RUNNING:
-        return None
+def _call_of_a_chat(call: CallUnderWay) -> RunningCall | None:
     try:
-        return RunningCall(UUID(process.chat_id), process.call_id)
+        return RunningCall(UUID(call.chat_id), call.call_id)
     except ValueError:
         return None

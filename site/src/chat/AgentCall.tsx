@@ -1,15 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
-import { Bot, ChevronRight, CircleCheck, CircleStop, CircleX, Hourglass, LoaderCircle, Square } from "lucide-react";
+import { Bot, CircleCheck, CircleStop, CircleX, Hourglass, LoaderCircle, Square } from "lucide-react";
 import { useContext, useMemo, useState } from "react";
 import { useStickToBottom } from "use-stick-to-bottom";
 import { Link } from "wouter";
-import { type Chat, type ChatView, type Message, textOf } from "../client/index.ts";
+import { type Chat, type ChatView, EMPTY_VIEW, type Message, textOf } from "../client/index.ts";
 import { api } from "../server.ts";
 import { Button, buttonClass } from "../ui/Button.tsx";
+import { Fold, Mark } from "../ui/Fold.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { sayError } from "../ui/Toast.tsx";
-import { agentWords, Family, fieldsIn, Printed, type Printing, textIn, useAgent } from "./family.ts";
-import { Parts } from "./Message.tsx";
+import { agentWords, Family, fieldsIn, Source, type Telling, textIn, useAgent } from "./family.ts";
+import { Notices, Parts } from "./Message.tsx";
 import { useResults } from "./results.ts";
 import { ToolCall, type ToolCallProps } from "./ToolCall.tsx";
 
@@ -35,47 +36,32 @@ function Named({ id, title, ...props }: ToolCallProps & { id: string | null; tit
 }
 
 const LOOKS = {
-  busy: { Icon: LoaderCircle, colour: "text-soft" },
-  good: { Icon: CircleCheck, colour: "text-good" },
-  bad: { Icon: CircleX, colour: "text-bad" },
-  warn: { Icon: Hourglass, colour: "text-warn" },
-  soft: { Icon: CircleStop, colour: "text-soft" },
+  busy: { Icon: LoaderCircle, look: "text-soft" },
+  good: { Icon: CircleCheck, look: "text-good" },
+  bad: { Icon: CircleX, look: "text-bad" },
+  warn: { Icon: Hourglass, look: "text-warn" },
+  soft: { Icon: CircleStop, look: "text-soft" },
 };
 
 /** An agent: how it is, and what it says, as it says it. It is open while it works, unless one chooses otherwise. */
 function Agent({ id, title }: { id: string; title: string }) {
   const view = useAgent(id);
-  const printed = usePrinted(id);
+  const source = useSource(id);
   const { words, look } = agentWords(view);
   const [chosen, choose] = useState<boolean | null>(null);
   const isOpen = chosen ?? (look === "busy" || look === "warn");
-  const { Icon, colour } = LOOKS[look];
   const name = view?.title || title || "Agent";
   return (
     <div className="my-2 rounded-xl border border-line bg-side text-sm">
-      <button
-        type="button"
-        aria-expanded={isOpen}
-        className="flex min-h-9 w-full items-center gap-2 rounded-xl px-3 py-1.5 text-left"
-        onClick={() => choose(!isOpen)}
-      >
-        <ChevronRight size={15} aria-hidden className={`shrink-0 text-soft ${isOpen ? "rotate-90" : ""}`} />
-        <Bot size={16} aria-hidden className="shrink-0 text-soft" />
-        <span className="foreign min-w-0 flex-1 truncate">
-          <span className="sr-only">Agent: </span>
-          {name}
-        </span>
-        <span className={`flex shrink-0 items-center gap-1 ${colour}`}>
-          <Icon size={15} aria-hidden className={Icon === LoaderCircle ? "turning" : ""} />
-          {words}
-        </span>
-      </button>
+      <Fold Icon={Bot} kind="Agent:" name={name} isOpen={isOpen} onToggle={() => choose(!isOpen)}>
+        <Mark {...LOOKS[look]}>{words}</Mark>
+      </Fold>
       {isOpen && (
         <div className="border-t border-line">
           {view && (
-            <Printed value={printed}>
+            <Source value={source}>
               <Work name={name} view={view} />
-            </Printed>
+            </Source>
           )}
           <div className="flex flex-wrap gap-2 p-2">
             <Link href={`/chats/${id}`} className={buttonClass("plain")}>
@@ -89,17 +75,13 @@ function Agent({ id, title }: { id: string; title: string }) {
   );
 }
 
-function usePrinted(id: string): Printing | null {
+function useSource(id: string): Telling | null {
   const agents = useContext(Family)?.agents;
-  return (
-    useMemo(
-      () => agents && { subscribe: agents.subscribe, outputs: () => agents.get().get(id)?.outputs ?? NO_OUTPUTS },
-      [agents, id],
-    ) ?? null
+  return useMemo(
+    () => (agents ? { subscribe: agents.subscribe, get: () => agents.get().get(id) ?? EMPTY_VIEW } : null),
+    [agents, id],
   );
 }
-
-const NO_OUTPUTS = {};
 
 function Stop({ id, name }: { id: string; name: string }) {
   const stop = () => void api.post(`/chats/${id}/interrupt`).catch((error) => sayError("Stop", error));
@@ -149,6 +131,7 @@ function Work({ name, view }: { name: string; view: ChatView }) {
             <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
           </div>
         )}
+        <Notices notices={view.notices} />
         {view.retry && <Notice tone="warn">The model failed ({view.retry.error}). It is tried again.</Notice>}
         {view.status === "error" && (
           <Notice tone="bad">It failed: {view.error?.message ?? "no reason is given"}</Notice>

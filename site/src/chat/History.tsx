@@ -6,7 +6,6 @@ import {
   startTransition,
   useEffect,
   useLayoutEffect,
-  useMemo,
   useRef,
   useState,
   useSyncExternalStore,
@@ -17,8 +16,8 @@ import { Button } from "../ui/Button.tsx";
 import { later } from "../ui/later.tsx";
 import { sayError } from "../ui/Toast.tsx";
 import { Callouts } from "./Callouts.tsx";
-import { Family, Printed } from "./family.ts";
-import { Message, Parts } from "./Message.tsx";
+import { Family, Source } from "./family.ts";
+import { Message, Notices, Parts } from "./Message.tsx";
 import { type Results, useResults } from "./results.ts";
 import { type Quiet, useSelected } from "./useOpenChat.ts";
 
@@ -41,7 +40,6 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
   });
   const answered = useSelected(chat.view, resultsUnderWay, haveSameItems);
   const results = useResults({ messages: view.messages, preview: answered });
-  const printed = useMemo(() => ({ subscribe: chat.view.subscribe, outputs: () => chat.view.get().outputs }), [chat]);
   const hasMessages = view.messages.length > 0;
   const isWhole = useWhole(hasMessages);
   useBeginAtEnd(scrollRef, hasMessages);
@@ -59,7 +57,7 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
         >
           {view.isTruncated && isWhole && <Earlier chat={chat} view={view} scroller={scrollRef} />}
           <Family value={chat}>
-            <Printed value={printed}>
+            <Source value={chat.view}>
               <Messages
                 messages={view.messages}
                 isWhole={isWhole}
@@ -72,7 +70,7 @@ export function History({ chat, view, canEdit, editing, onEdit, onTryAgain }: Hi
                 onEdit={onEdit}
               />
               <UnderWay chat={chat} results={results} onTryAgain={onTryAgain} />
-            </Printed>
+            </Source>
           </Family>
         </div>
       </div>
@@ -102,6 +100,7 @@ function UnderWay({ chat, results, onTryAgain }: UnderWayProps) {
           <Parts parts={view.preview} results={results} asked={view.asked} isActive isStreaming />
         </div>
       )}
+      <Notices notices={view.notices} />
       {view.asked.length > 0 && <Approval chat={chat} asked={view.asked} />}
       <Callouts view={view} onTryAgain={onTryAgain} />
     </>

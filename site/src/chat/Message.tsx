@@ -6,6 +6,7 @@ import {
   contentOf,
   type FilePart,
   filesIn,
+  type Notice,
   type OpenChat,
   type Part,
   type Message as Said,
@@ -131,7 +132,6 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
     const key = `${at} ${part.type}`;
     if (part.type === "text") return <Answer key={key} text={part.text} isStreaming={isGrowing} />;
     if (part.type === "reasoning") return <Thoughts key={key} text={part.text} isGrowing={isGrowing} />;
-    if (part.type === "notice") return <Told key={key} text={part.message} />;
     if (part.type !== "tool_call") return null;
     const kind = asked.find((call) => call.call_id === part.id)?.kind;
     const answered = results.get(part.id);
@@ -143,12 +143,13 @@ export function Parts({ parts, at: askedAt, results, asked, isActive, isStreamin
   });
 }
 
-function Told({ text }: { text: string }) {
-  return (
-    <p className="foreign my-1 text-sm text-soft">
+/** What the turn goes on without; each is told once, also if a further replica says it again. */
+export function Notices({ notices }: { notices: readonly Notice[] }) {
+  return [...new Set(notices.map(({ message }) => message))].map((text) => (
+    <p key={text} className="foreign my-1 text-sm text-soft">
       <WithSignInLink text={text} />
     </p>
-  );
+  ));
 }
 
 function Thoughts({ text, isGrowing }: { text: string; isGrowing: boolean }) {

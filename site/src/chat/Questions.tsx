@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useId, useState } from "react";
 import type { ActionCall, CallQuestion, OpenChat } from "../client/index.ts";
 import { Button } from "../ui/Button.tsx";
 import { INPUT } from "../ui/Field.tsx";
@@ -8,11 +8,15 @@ import { sayError } from "../ui/Toast.tsx";
 type Field = {
   name: string;
   title: string;
-  about?: string;
+  about: string;
+  /** Of an input, where it is one: what a browser knows how to check. */
+  type: string;
   kind: string;
-  choices?: readonly string[];
-  initial: string;
+  choices: readonly Choice[] | undefined;
+  initial: readonly string[];
+  isRequired: boolean;
 };
+type Choice = { value: string; title: string };
 type QuestionsProps = { chat: OpenChat; call: ActionCall; questions: readonly CallQuestion[] };
 
 /** What the server of a tool asks the user: forms to fill in, and pages to go to. */
@@ -77,33 +81,74 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
 }
 
 function Entry({ field, name }: { field: Field; name: string }) {
-  const { kind, choices, initial } = field;
+  const id = useId();
+  const { kind, about } = field;
+  const label = (
+    <label htmlFor={id} className="foreign text-xs font-semibold">
+      {field.title}
+      {field.isRequired && <span className="font-normal text-soft"> (required)</span>}
+    </label>
+  );
+  const help = about ? { "aria-describedby": `${id}-about` } : {};
+  const entry = { id, name, ...help };
   return (
     <div className="flex flex-col gap-1">
-      <label htmlFor={name} className="foreign text-xs font-semibold">
-        {field.title}
-      </label>
-      {choices ? (
-        <select id={name} name={name} className={INPUT} defaultValue={initial} multiple={kind === "array"}>
-          {kind !== "array" && <option value="" />}
-          {choices.map((choice) => (
-            <option key={choice}>{choice}</option>
-          ))}
-        </select>
-      ) : kind === "boolean" ? (
-        <input id={name} name={name} type="checkbox" className="self-start" defaultChecked={initial === "true"} />
+      {kind === "boolean" ? (
+        <div className="flex min-h-6 items-center gap-2">
+          <input {...entry} type="checkbox" className="size-4" defaultChecked={field.initial[0] === "true"} />
+          {label}
+        </div>
       ) : (
-        <input
-          id={name}
-          name={name}
-          className={INPUT}
-          type={kind === "number" || kind === "integer" ? "number" : "text"}
-          step={kind === "number" ? "any" : undefined}
-          defaultValue={initial}
-        />
+        <>
+          {label}
+          {field.choices ? (
+            <Choices {...entry} field={field} choices={field.choices} />
+          ) : (
+            <Line {...entry} field={field} />
+          )}
+        </>
       )}
-      {field.about && <span className="foreign text-soft text-xs">{field.about}</span>}
+      {about && (
+        <span id={`${id}-about`} className="foreign text-soft text-xs">
+          {about}
+        </span>
+      )}
     </div>
+  );
+}
+
+type EntryProps = { id: string; name: string; field: Field };
+
+function Choices({ field, choices, ...entry }: EntryProps & { choices: readonly Choice[] }) {
+  const isMany = field.kind === "array";
+  return (
+    <select
+      {...entry}
+      className={INPUT}
+      required={field.isRequired}
+      multiple={isMany}
+      defaultValue={isMany ? [...field.initial] : (field.initial[0] ?? "")}
+    >
+      {!isMany && <option value="" />}
+      {choices.map(({ value, title }) => (
+        <option key={value} value={value}>
+          {title}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function Line({ field, ...entry }: EntryProps) {
+  return (
+    <input
+      {...entry}
+      className={INPUT}
+      type={field.type}
+      step={field.kind === "number" ? "any" : undefined}
+      required={field.isRequired}
+      defaultValue={field.initial[0]}
+    />
   );
 }
 
@@ -112,20 +157,38 @@ const record = (value: unknown): Record<string, unknown> =>
 
 const words = (value: unknown) => (typeof value === "string" ? value : "");
 
+const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+
+/** Of text: by its format. */
+const TYPES: Record<string, string> = { email: "email", uri: "url", date: "date" };
+
 function fieldsOf({ schema }: CallQuestion): Field[] {
+  const required = new Set(list(schema?.required));
   return Object.entries(record(schema?.properties)).map(([name, value]) => {
     const field = record(value);
     const kind = words(field.type);
-    const initial = field.default === undefined ? "" : String(field.default);
-    const choices = choicesOf(kind === "array" ? record(field.items) : field);
-    return { name, title: words(field.title) || name, about: words(field.description), kind, choices, initial };
+    const isNumber = kind === "number" || kind === "integer";
+    return {
+      name,
+      title: words(field.title) || name,
+      about: words(field.description),
+      kind,
+      type: isNumber ? "number" : (TYPES[words(field.format)] ?? "text"),
+      choices: choicesOf(kind === "array" ? record(field.items) : field),
+      initial: (Array.isArray(field.default) ? field.default : [field.default ?? ""]).map(String),
+      isRequired: required.has(name),
+    };
   });
 }
 
-function choicesOf({ enum: values, oneOf, anyOf }: Record<string, unknown>): string[] | undefined {
-  if (Array.isArray(values)) return values.map(String);
+function choicesOf({ enum: values, enumNames, oneOf, anyOf }: Record<string, unknown>): Choice[] | undefined {
+  if (Array.isArray(values)) {
+    const names = list(enumNames);
+    return values.map((value, at) => ({ value: String(value), title: words(names[at]) || String(value) }));
+  }
   const named = oneOf ?? anyOf;
-  return Array.isArray(named) ? named.map((one) => String(record(one).const)) : undefined;
+  if (!Array.isArray(named)) return;
+  return named.map(record).map((one) => ({ value: String(one.const), title: words(one.title) || String(one.const) }));
 }
 
 /** What is left empty is left out: the server says which it cannot do without. */

@@ -1,8 +1,9 @@
 import { CircleCheck, CircleX, Hourglass, LoaderCircle, Wrench } from "lucide-react";
-import type { Part } from "../client/index.ts";
+import type { Part, ToolProgress } from "../client/index.ts";
+import { Mark } from "../ui/Fold.tsx";
 import { later } from "../ui/later.tsx";
 import { duration } from "../ui/Time.tsx";
-import { useOutput } from "./family.ts";
+import { useOutput, useProgress } from "./family.ts";
 import { WithSignInLink } from "./SignInLink.tsx";
 
 const Output = later(async () => (await import("../workspace/Output.tsx")).default);
@@ -41,10 +42,9 @@ export function ToolCall(props: ToolCallProps) {
             <span className="font-mono">{call.name}</span>
             {props.about && <span className="text-soft"> {props.about}</span>}
           </span>
-          <span className={`flex items-center gap-1 ${state.look}`}>
-            <state.Icon size={15} aria-hidden className={state.Icon === LoaderCircle ? "turning" : ""} />
+          <Mark Icon={state.Icon} look={state.look}>
             {state.words}
-          </span>
+          </Mark>
           <Took {...props} />
         </summary>
         {isGrowing && call.arguments && (
@@ -56,22 +56,25 @@ export function ToolCall(props: ToolCallProps) {
           <Block title="Arguments" text={readable(call.arguments)} />
           {result && <Block title={result.is_error ? "Error" : "Result"} text={textOfResult(result)} />}
         </div>
-        {!result && call.progress && <Progress {...call.progress} />}
       </details>
       {!result && <SoFar callId={call.id} />}
     </div>
   );
 }
 
-/** What it prints while it runs stands open: one waits for it. */
+/** How far it is and what it prints while it runs stand open: one waits for it. */
 function SoFar({ callId }: { callId: string }) {
+  const progress = useProgress(callId);
   const output = useOutput(callId);
   return (
-    output && (
-      <div className="border-t border-line">
-        <Output output={output} />
-      </div>
-    )
+    <>
+      {progress && <Progress {...progress} />}
+      {output && (
+        <div className="border-t border-line">
+          <Output output={output} />
+        </div>
+      )}
+    </>
   );
 }
 
@@ -115,7 +118,7 @@ function Block({ title, text }: { title: string; text: string }) {
   );
 }
 
-function Progress({ progress, total, message }: NonNullable<Call["progress"]>) {
+function Progress({ progress, total, message }: ToolProgress) {
   return (
     <div className="flex items-center gap-2 border-t border-line px-3 py-1.5 text-xs text-soft">
       <progress value={progress} max={total ?? undefined} aria-label="Progress" className="h-1.5 w-32 accent-accent" />

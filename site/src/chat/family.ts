@@ -1,7 +1,7 @@
 /** The chat that is open, for what stands deep in it: its agents, and theirs. */
 
 import { createContext, useCallback, useContext, useSyncExternalStore } from "react";
-import type { CallOutput, ChatView, OpenChat, Part } from "../client/index.ts";
+import type { CallOutput, ChatView, OpenChat, Part, ToolProgress } from "../client/index.ts";
 
 export const Family = createContext<OpenChat | null>(null);
 
@@ -14,15 +14,22 @@ export function useAgent(id: string | null): ChatView | null {
   return useSyncExternalStore(chat?.agents.subscribe ?? NEVER, now);
 }
 
-/** Where the messages that are shown here come from tells what their running calls have printed. */
-export type Printing = { subscribe: (listener: () => void) => () => void; outputs: () => ChatView["outputs"] };
-export const Printed = createContext<Printing | null>(null);
+type Told = Pick<ChatView, "outputs" | "progress">;
+
+/** Where the messages that are shown here come from: that tells what their running calls tell of themselves. */
+export type Telling = { subscribe: (listener: () => void) => () => void; get: () => Told };
+export const Source = createContext<Telling | null>(null);
+
+function useTold<T>(select: (told: Told) => T | undefined): T | null {
+  const source = useContext(Source);
+  return useSyncExternalStore(source?.subscribe ?? NEVER, () => (source && select(source.get())) ?? null);
+}
 
 /** What a running call has printed so far. */
-export function useOutput(callId: string): CallOutput | null {
-  const source = useContext(Printed);
-  return useSyncExternalStore(source?.subscribe ?? NEVER, () => source?.outputs()[callId] ?? null);
-}
+export const useOutput = (callId: string): CallOutput | null => useTold(({ outputs }) => outputs[callId]);
+
+/** How far a running call is, as far as it says. */
+export const useProgress = (callId: string): ToolProgress | null => useTold(({ progress }) => progress[callId]);
 
 export type AgentWords = { words: string; look: "busy" | "good" | "bad" | "warn" | "soft" };
 

@@ -24,7 +24,7 @@ export function useListAlone(): void {
 }
 
 /** A view without what changes with each word of an answer. */
-export type Quiet = Omit<ChatView, "cursor" | "preview" | "outputs">;
+export type Quiet = Omit<ChatView, "cursor" | "preview" | "outputs" | "progress">;
 
 export type Opened = { chat: OpenChat; view: Quiet; page: UseQueryResult<Page> };
 
@@ -52,7 +52,7 @@ export function useOpenChat(id: string): Opened {
 
 const asItIs = (view: ChatView): Quiet => view;
 
-const EACH_WORD: ReadonlySet<string> = new Set(["cursor", "preview", "outputs"]);
+const EACH_WORD: ReadonlySet<string> = new Set(["cursor", "preview", "outputs", "progress"]);
 
 /** Whether nothing but words came in between. */
 export function areQuiet(one: Quiet, other: Quiet): boolean {

@@ -16,6 +16,7 @@ export {
   type Handover,
   hydrated,
   isAtRest,
+  type Notice,
   type Page,
   textOf,
 } from "./view.ts";

@@ -3303,6 +3303,7 @@ export interface components {
             id: string;
             idle_stop_seconds: number;
             limits: components["schemas"]["TemplateLimits"];
+            mcp_approval: string;
             name: string;
             network: string[];
             packages: string[];
@@ -3310,6 +3311,7 @@ export interface components {
             revision: number;
             startup: string;
             updated_at: string | null;
+            users: string[];
         };
         /** TemplateLimits */
         TemplateLimits: {
@@ -3347,6 +3349,11 @@ export interface components {
             /** @default 3600 */
             idle_stop_seconds: number;
             limits?: components["schemas"]["TemplateLimits"];
+            /**
+             * @default never
+             * @enum {string}
+             */
+            mcp_approval: "never" | "ask" | "deny";
             /** @default [] */
             network: (string | unknown)[];
             /** @default [] */
@@ -3355,6 +3362,8 @@ export interface components {
             parameters: (components["schemas"]["TemplateParameter"] | unknown)[];
             /** @default  */
             startup: string;
+            /** @default [] */
+            users: (string | unknown)[];
         };
         /** TemplatesAnswer */
         TemplatesAnswer: {

@@ -7,7 +7,8 @@
  *   takes the place of the preview: what was streamed is now history, in the same words.
  * - `part` appends to the preview. Text after text is one text.
  * - Pieces of `tool_output` are what a running call has printed so far, joined by their offsets: `outputs`, until the
- *   call's result is history. They stay through attempts, as another replica goes on with the call.
+ *   call's result is history. They stay through attempts, as another replica goes on with the call. So does its
+ *   `tool_progress`: how far it is. A `notice` says what the turn goes on without, until the turn ends.
  * - `attempt`, `history_reset`, `retry` and `error` drop the preview: what it showed did not become history.
  * - `history_reset` drops the history as well; all of it follows.
  * - `resumed` drops nothing: another replica goes on with the answer under way, and its rest follows.
@@ -22,10 +23,23 @@
  */
 
 import { type CallOutput, withPiece } from "./outputs.ts";
-import type { ActionCall, ChatEvent, ErrorInfo, Message, Part, Queued, Retry, Status, Turn } from "./wire.ts";
+import type {
+  ActionCall,
+  ChatEvent,
+  ErrorInfo,
+  Message,
+  Part,
+  Queued,
+  Retry,
+  Status,
+  ToolProgress,
+  Turn,
+} from "./wire.ts";
 
 /** The chat changed hands in this turn: the worker that goes on, and why it does. */
 export type Handover = { epoch: number; workerId: string; cause: string };
+
+export type Notice = Extract<Part, { type: "notice" }>;
 
 export type ChatView = {
   cursor: string;
@@ -43,6 +57,10 @@ export type ChatView = {
   preview: readonly Part[];
   /** What the calls that run have printed so far, by call ID. */
   outputs: Readonly<Record<string, CallOutput>>;
+  /** How far the calls that run are, by call ID, as far as they say. */
+  progress: Readonly<Record<string, ToolProgress>>;
+  /** What the turn under way goes on without. */
+  notices: readonly Notice[];
   retry: Retry | null;
   error: ErrorInfo | null;
   /** The last turn that ended. */
@@ -76,6 +94,8 @@ export const EMPTY_VIEW: ChatView = Object.freeze({
   attempt: 0,
   preview: [],
   outputs: {},
+  progress: {},
+  notices: [],
   retry: null,
   error: null,
   turn: null,
@@ -123,8 +143,8 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
     case "history_reset":
       return {
         ...DROPPED,
+        ...NONE_RUNS,
         messages: [],
-        outputs: EMPTY_VIEW.outputs,
         ready: false,
         isTruncated: false,
         resets: view.resets + 1,
@@ -138,7 +158,7 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
     case "title":
       return { title: event.title };
     case "turn":
-      return { turn: event };
+      return { turn: event, notices: EMPTY_VIEW.notices };
     case "action_required":
       return { asked: event.calls };
     case "ready":
@@ -149,6 +169,7 @@ function change(view: ChatView, event: ChatEvent): Partial<ChatView> {
 }
 
 const DROPPED = { preview: [] as readonly Part[], retry: null } as const;
+const NONE_RUNS = { outputs: EMPTY_VIEW.outputs, progress: EMPTY_VIEW.progress };
 
 function statusChange(view: ChatView, event: Extract<ChatEvent, { type: "status" }>): Partial<ChatView> {
   const isActive = event.status === "running" || event.status === "pending";
@@ -160,8 +181,7 @@ function statusChange(view: ChatView, event: Extract<ChatEvent, { type: "status"
     cause: event.cause ?? "",
     error: event.status === "error" ? view.error : null,
     retry: isActive ? view.retry : null,
-    preview: AT_REST.has(event.status) ? [] : view.preview,
-    outputs: AT_REST.has(event.status) ? EMPTY_VIEW.outputs : view.outputs,
+    ...(AT_REST.has(event.status) && { ...NONE_RUNS, preview: [] }),
     asked: event.status === "requires_action" ? view.asked : [],
     handover: handoverAfter(view, event),
   };
@@ -180,21 +200,35 @@ function messageChange(view: ChatView, message: Message): Partial<ChatView> {
     retry: null,
     preview: isAnswer ? [] : view.preview,
     outputs: withoutEnded(view.outputs, message),
+    progress: withoutEnded(view.progress, message),
     handover: message.role === "user" ? null : view.handover,
     resumed: message.role === "user" ? null : view.resumed,
   };
 }
 
 function partChange(view: ChatView, part: Part): Partial<ChatView> {
-  if (part.type !== "tool_output") return { preview: appended(view.preview, part) };
-  const known = view.outputs[part.call_id];
-  return { outputs: { ...view.outputs, [part.call_id]: withPiece(known, part) } };
+  switch (part.type) {
+    case "tool_output": {
+      const known = view.outputs[part.call_id];
+      return { outputs: { ...view.outputs, [part.call_id]: withPiece(known, part) } };
+    }
+    case "tool_progress": {
+      const { call_id, progress, total, message } = part;
+      return {
+        progress: { ...view.progress, [call_id]: { progress, total: total ?? null, message: message ?? null } },
+      };
+    }
+    case "notice":
+      return { notices: [...view.notices, part] };
+    default:
+      return { preview: appended(view.preview, part) };
+  }
 }
 
-/** The outputs without those of calls that have their result in this message. */
-function withoutEnded(outputs: ChatView["outputs"], message: Message): ChatView["outputs"] {
-  if (message.role !== "tool") return outputs;
-  const open = { ...outputs };
+/** What running calls tell of themselves, without those that have their result in this message. */
+function withoutEnded<T>(told: Readonly<Record<string, T>>, message: Message): Readonly<Record<string, T>> {
+  if (message.role !== "tool") return told;
+  const open = { ...told };
   for (const part of message.parts) if (part.type === "tool_result") delete open[part.call_id];
   return open;
 }
@@ -218,23 +252,16 @@ function appended(preview: readonly Part[], part: Part): readonly Part[] {
     case "tool_call":
     case "tool_result":
     case "image":
-    case "notice":
       return [...preview, part];
     case "tool_arguments":
-      return ofCall(preview, part.call_id, (call) => ({ ...call, arguments: call.arguments + part.text }));
-    case "tool_progress": {
-      const { progress, total, message } = part;
-      return ofCall(preview, part.call_id, (call) => ({ ...call, progress: { progress, total, message } }));
-    }
+      return preview.map((call) =>
+        call.type === "tool_call" && call.id === part.call_id
+          ? { ...call, arguments: call.arguments + part.text }
+          : call,
+      );
     default:
       return preview;
   }
-}
-
-type Call = Extract<Part, { type: "tool_call" }>;
-
-function ofCall(preview: readonly Part[], id: string, changed: (call: Call) => Call): readonly Part[] {
-  return preview.map((part) => (part.type === "tool_call" && part.id === id ? changed(part) : part));
 }
 
 /** A page of history as the API answers it; `cursor` is where the stream goes on after it. */

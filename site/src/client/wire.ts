@@ -23,7 +23,7 @@ export type Part =
   | FilePart
   | { type: "text"; text: string }
   | { type: "reasoning"; text: string }
-  | { type: "tool_call"; id: string; name: string; arguments: string; progress?: ToolProgress }
+  | { type: "tool_call"; id: string; name: string; arguments: string }
   | { type: "tool_arguments"; call_id: string; text: string }
   | ({ type: "tool_progress"; call_id: string } & ToolProgress)
   | { type: "tool_output"; call_id: string; offset: number; end: number; text: string }
@@ -31,7 +31,7 @@ export type Part =
   | { type: "image"; media_type: string; data: string }
   | { type: "json"; json: string }
   | { type: "resource"; uri: string; name?: string | null; text?: string | null }
-  | { type: "notice"; code: string; message: string };
+  | { type: "notice"; code: string; message: string; source?: string | null };
 
 export type Usage = {
   input_tokens?: number | null;

@@ -1,19 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
-import {
-  Box,
-  ChevronRight,
-  CircleAlert,
-  CircleCheck,
-  CircleStop,
-  LoaderCircle,
-  type LucideIcon,
-  Play,
-  Square,
-} from "lucide-react";
+import { Box, CircleAlert, CircleCheck, CircleStop, LoaderCircle, type LucideIcon, Play, Square } from "lucide-react";
 import { useState } from "react";
 import type { OpenChat, Schemas } from "../client/index.ts";
 import { api, type DiffStatus, diffKey, queries } from "../server.ts";
 import { Button } from "../ui/Button.tsx";
+import { Fold, Mark } from "../ui/Fold.tsx";
 import { Notice } from "../ui/Notice.tsx";
 import { Time } from "../ui/Time.tsx";
 import { sayError } from "../ui/Toast.tsx";
@@ -50,29 +41,17 @@ export default function WorkspaceCard({ chat, id }: WorkspaceCardProps) {
   return (
     <section aria-label="Workspace" className="rounded-xl border border-line bg-side text-sm">
       <div className="flex items-center gap-1 pr-1.5">
-        <button
-          type="button"
-          aria-expanded={isOpen}
-          className="flex min-h-9 min-w-0 flex-1 items-center gap-2 rounded-xl px-3 py-1 text-left"
-          onClick={() => setOpen(!isOpen)}
-        >
-          <ChevronRight size={15} aria-hidden className={`shrink-0 text-soft ${isOpen ? "rotate-90" : ""}`} />
-          <Box size={15} aria-hidden className="shrink-0 text-soft max-sm:hidden" />
-          <span className="foreign min-w-0 flex-1 truncate">
-            <span className="sr-only">Workspace </span>
-            {workspace.name}
-          </span>
+        <Fold Icon={Box} kind="Workspace" name={workspace.name} isOpen={isOpen} onToggle={() => setOpen(!isOpen)}>
           {!!status?.files && (
             <span className="flex shrink-0 items-center gap-1.5">
               <span className="text-xs text-soft max-sm:sr-only">{files(status.files)}</span>
               <Counts additions={status.additions} deletions={status.deletions} />
             </span>
           )}
-          <span role="status" className={`flex shrink-0 items-center gap-1 ${look}`}>
-            <Icon size={15} aria-hidden className={Icon === LoaderCircle ? "turning" : ""} />
+          <Mark role="status" Icon={Icon} look={look}>
             {words}
-          </span>
-        </button>
+          </Mark>
+        </Fold>
         <StartOrStop workspace={workspace} />
       </div>
       {workspace.detail && (

@@ -15,13 +15,14 @@ so a repeat with the same ``Idempotency-Key`` finds the turn, and writes the row
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
 
 from chatcluster.chat import Busy, CallState, ChatSetup, Send, Status, SubmitToolResults, ToolResult
-from chatcluster.errors import ChatBusy, InvalidRequest, NotAllowedInStatus
+from chatcluster.errors import ChatBusy, ChatNotFound, InvalidRequest, NotAllowedInStatus
 from chatcluster.forks import copied, read_past
 from chatcluster.parts import NewMessage, Part, Role
 from chatcluster.ports import Chat, NewChat, Outcome, checked_choice
@@ -79,10 +80,12 @@ async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
 
 
 async def owned_conversation(request: ApiRequest, text: str) -> Chat:
-    chat = await request.services.store.get(parse_conversation_id(text))
-    if chat.owner_id != request.user.user_id:
-        raise no_such_conversation(text)
-    return chat
+    """Raises ``ConversationNotFound``, in the same words whether there is none or it is somebody else's."""
+    with suppress(ChatNotFound):
+        chat = await request.services.store.get(parse_conversation_id(text))
+        if chat.owner_id == request.user.user_id:
+            return chat
+    raise no_such_conversation(text)
 
 
 async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None) -> Asked:

@@ -445,7 +445,7 @@ async def test_p1_a_call_is_approved_by_the_client_whatever_dies_meanwhile(clust
         assert (call.type, call.approval_request_id, call.error) == ("mcp_call", request["id"], None)
         assert "Oslo" in call.output
         assert said.type == "message"
-        assert other.responses.retrieve(final.id).output == final.output
+        assert other.responses.retrieve(final.id).output_text == final.output_text
         again = other.responses.create(input=[answer], **more)
         assert again.id == final.id, "a repeat is told the same"
         for key, events in ((response_id, asked), (final.id, plain(other.responses.retrieve(final.id, stream=True)))):

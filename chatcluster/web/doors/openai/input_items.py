@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from chatcluster.content import FilePart
+from chatcluster.content import FilePart, ImagePart
 from chatcluster.errors import InvalidRequest
 from chatcluster.parts import NewMessage, Part, Role, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.web.api.bodies import NO_FILES, InputText, storable
-from chatcluster.web.api.tool_bodies import parse_call_id
+from chatcluster.web.api.tool_bodies import InputImage, checked_image, parse_call_id
 from chatcluster.web.doors.given_files import NamedFile, file_at, file_of_base64, file_of_id, parts_of
 from chatcluster.web.doors.openai.ids import RequestKey, parse_request_id
 
@@ -22,6 +22,7 @@ Placed = Iterable[tuple[str, Any]]
 """Items, each with where it stands in the request."""
 ITEMS_MAX = 2000
 FILES = ("input_image", "input_file", "image_url", "file")
+IMAGE_PARTS = ("input_image", "image_url")
 TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text")
 SYSTEM_ROLES = ("system", "developer")
 
@@ -177,8 +178,27 @@ def _call(item: dict[str, Any], place: str, call_id: str) -> ToolCallPart:
 def _result(call_id: Any, output: Any, place: str) -> ToolResultPart:
     if not isinstance(call_id, str):
         raise _wrong(f"{place}.call_id is missing")
-    text = output if isinstance(output, str) else "\n".join(texts_of(output, place))
-    return ToolResultPart(parse_call_id(call_id), storable("output", text))
+    if isinstance(output, str) or not any(is_image(part) for part in output or ()):
+        text = output if isinstance(output, str) else "\n".join(texts_of(output, place))
+        return ToolResultPart(parse_call_id(call_id), storable("output", text))
+    return ToolResultPart(parse_call_id(call_id), tuple(_given_back(part, place) for part in output))
+
+
+def is_image(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in IMAGE_PARTS
+
+
+def _given_back(part: Any, place: str) -> TextPart | ImagePart:
+    """A part of an output. An image is in a result with its bytes, as what tools give is."""
+    if not is_image(part):
+        (text,) = texts_of([part], place)
+        return TextPart(storable("output", text))
+    url = part.get("image_url")
+    url = url.get("url") if isinstance(url, dict) else url
+    head, _, data = url.partition(",") if isinstance(url, str) else ("", "", "")
+    if not (head.startswith("data:") and head.endswith(";base64")):
+        raise _wrong(f"{place}.output: give an image as a data URL (data:image/png;base64,…)")
+    return checked_image(InputImage(head.removeprefix("data:").partition(";")[0], "".join(data.split())))
 
 
 def _append(messages: list[NewMessage], message: NewMessage) -> None:

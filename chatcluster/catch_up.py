@@ -133,12 +133,11 @@ class CatchUp:
 
     def _remembered(self) -> NewerMessages | None:
         """What is after the cursor, if the feed still has it all."""
-        entries = None if self._floor else self._snapshot.recent.after(self._after_version)
-        if entries is None or self._after_id:
+        found = self._snapshot.remembered(self._after_version)
+        if found is None:
             return None
-        entries = tuple(entry for entry in entries if entry.revision <= self._snapshot.version)
-        turns = tuple(entry for entry in entries if isinstance(entry, EndedTurn))
-        messages = tuple(entry for entry in entries if isinstance(entry, Message))
+        messages = tuple(one for one in found.messages if one.id > self._after_id)
+        turns = tuple(turn for turn in found.turns if turn.revision > self.told)
         return NewerMessages(messages, turns=turns[-self._turns_max :])
 
     def _entries(self, page: NewerMessages, turns: Sequence[EndedTurn]) -> Iterable[bytes]:

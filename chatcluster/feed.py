@@ -1,8 +1,8 @@
 """A feed: one chat as one replica shows it. Here are its tasks, and in ``merge.py`` the rules of what is shown.
 
-Hints and live frames only say that there is something to look at. Frames are taken in the call in which they arrive,
-and go from there into the readers' buffers: no task of the feed is woken for them. One task reads the database, when
-somebody said that there is something newer; another one follows the hints.
+Hints and live frames only say that there is something to look at. Both are taken in the call in which they arrive, and
+frames go from there into the readers' buffers: no task of the feed is woken for them. One task reads the database, when
+somebody said that there is something newer; the other one is the relay's.
 
 On each failure: the database cannot be read: tried again, and the attempt under way goes on meanwhile; Redis cannot be
 reached: the relay retries, durable events go on with the polls; the frames of a message do not come: it is shown
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Literal
 from uuid import UUID
 
 import trio
@@ -23,13 +24,17 @@ from chatcluster.errors import ChatclusterError, StoreUnavailable, Unreadable
 from chatcluster.merge import Merge
 from chatcluster.notices import hint_in
 from chatcluster.parts import Cursor, Frame
-from chatcluster.ports import Chat, ChatRead, PartStreams, PubSub, Store, Subscription, hint_channel
+from chatcluster.ports import Chat, ChatRead, Gap, PartStreams, PubSub, Store, hint_channel
 from chatcluster.relay import Relay
 from chatcluster.shown import Shown
 
 FRAMES_SECONDS_MAX = 0.5
 """How long a message waits for the frames that it came from."""
 READ_RETRY_SECONDS = 0.2
+LINGER_SECONDS = 5.0
+LINGER_LOOK_SECONDS = 1.0
+ENDED_AT_A_TIME = 100
+"""Feeds, in one step of the loop."""
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
 """What is read of a history at a time."""
@@ -65,8 +70,8 @@ class Feed:
         self._scope = trio.CancelScope()
         self._stirred = trio.Event()
         """There may be something for the merge to do."""
-        self._changed = trio.Event()
-        """Set, and made anew, when something durable was shown, or is known not to exist."""
+        self._changed: trio.Event | None = None
+        """Of those who wait until something durable was shown, or is known not to exist."""
 
     def __repr__(self) -> str:
         return f"<Feed {self.chat_id} {self._merge}>"
@@ -95,7 +100,7 @@ class Feed:
         self.look(max(cursor.version, self.chat.snapshot_version + 1))
         with trio.move_on_after(self._settings.feed_poll_seconds):
             while not self.shown.has(cursor) and self._merge.is_behind:
-                await self._changed.wait()
+                await self._change()
             return True
         return False
 
@@ -111,7 +116,8 @@ class Feed:
 
     async def run(self) -> None:
         """Follow the chat until nobody reads it. The hints are listened to before the first read."""
-        with self._scope:
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
             async with self._pubsub.subscribe(hint_channel(self.chat_id)) as hints:
                 try:
                     read = await self._read_newer(0, limit=FIRST_MESSAGES, bytes_max=FIRST_BYTES, if_whole=True)
@@ -119,12 +125,12 @@ class Feed:
                     self.fail(error)
                     return
                 self._merge.begin(read, is_whole=read.next_revision is None)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._relay.run)
-                    nursery.start_soon(self._follow_hints, hints)
+                hints.hand_over(self._hear)
+                nursery.start_soon(self._relay.run)
+                if read.chat.runnable:
                     nursery.start_soon(self._complete)
-                    self.ready.set()
-                    await self._go_on()
+                self.ready.set()
+                await self._go_on()
 
     async def _complete(self) -> None:
         """The parts of the attempt under way are part of the state, if they can be had soon."""
@@ -133,21 +139,24 @@ class Feed:
             await self.until_free()
         self.shown.complete()
 
-    async def _follow_hints(self, hints: Subscription) -> None:
-        while True:
-            hint = hint_in(await hints.receive())
-            if hint is None:
-                self._relay.reset()
-                self._on_missed(self.chat_id)  # all feeds have missed hints at once, so they ask with one statement
-            else:
-                self.look(hint.snapshot_version)
+    def _hear(self, payload: bytes | Gap) -> Literal[True]:
+        hint = hint_in(payload)
+        if hint is None:
+            self._relay.reset()
+            self._on_missed(self.chat_id)  # all feeds have missed hints at once, so they ask with one statement
+        else:
+            self.look(hint.snapshot_version)
+        return True
 
     async def _go_on(self) -> None:
         """Do what the merge stirs for, and end the wait of messages for frames that do not come."""
         merge, wait_until = self._merge, inf
         while True:
-            with trio.move_on_at(wait_until):
+            if wait_until == inf:  # mostly, and a scope takes memory
                 await self._stirred.wait()
+            else:
+                with trio.move_on_at(wait_until):
+                    await self._stirred.wait()
             self._stirred = trio.Event()
             merge.show_waiting(at_once=trio.current_time() >= wait_until)
             if not merge.waits:
@@ -200,8 +209,14 @@ class Feed:
         self._stirred.set()
 
     def _announce(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
 
     # --- frames: what the relay wants of a receiver -------------------------------------------
 
@@ -211,10 +226,39 @@ class Feed:
 
     async def until_free(self) -> None:
         while self._merge.is_busy:
-            await self._changed.wait()
+            await self._change()
 
     def newer_tenure(self) -> None:
         self.look_again()
 
     def take(self, frames: Sequence[Frame]) -> None:
         self._merge.take(frames)
+
+
+class IdleFeeds:
+    """Those that nobody reads. Each outlives its last reader for a while: one that comes back finds it warm."""
+
+    def __init__(self, end: Callable[[Feed], None]) -> None:
+        self._end = end
+        self._since: dict[Feed, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<IdleFeeds {len(self._since)}>"
+
+    def add(self, feed: Feed) -> None:
+        self._since[feed] = trio.current_time()
+
+    def discard(self, feed: Feed) -> None:
+        """Somebody reads it."""
+        self._since.pop(feed, None)
+
+    async def run(self) -> None:
+        """End them when it is time. Runs until cancelled."""
+        while True:
+            await trio.sleep(LINGER_LOOK_SECONDS)
+            until = trio.current_time() - LINGER_SECONDS
+            for number, feed in enumerate([feed for feed, since in self._since.items() if since <= until], 1):
+                if self._since.pop(feed, None) is not None:
+                    self._end(feed)
+                if number % ENDED_AT_A_TIME == 0:
+                    await trio.lowlevel.checkpoint()

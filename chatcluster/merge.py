@@ -19,7 +19,6 @@ that wait, or frames. ``announce`` is called when the whole of a read was shown.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -89,10 +88,10 @@ class Merge:
         """The last frame taken from the stream, shown or not."""
         self._attempt = (0, 0)
         """The history version that it builds on, and its number."""
-        self._untaken: deque[Frame] = deque()
+        self._untaken: list[Frame] = []
         """Frames from an attempt on that began in a state which is not read yet."""
         # what is read, but not shown yet
-        self._waiting: deque[Entry] = deque()
+        self._waiting: list[Entry] = []
         self._read: ChatRead | None = None
         self._read_up_to = 0
         """What is read of it, a page, if there is more; and the last message of that page."""
@@ -240,7 +239,7 @@ class Merge:
             if not at_once and not self._frames_shown(self._waiting[0]):
                 return
             group_ends = ends_group(self._waiting, 0, None)
-            self.shown.entry(self._waiting.popleft(), group_ends=group_ends)
+            self.shown.entry(self._waiting.pop(0), group_ends=group_ends)
         if self._lacks_messages:
             self._stir()
         elif self._read is not None and not self._waiting:
@@ -283,7 +282,7 @@ class Merge:
             if begins and not self._turn_to(frame, all_is_read=all_is_read):
                 return
             self._take(frame)
-            self._untaken.popleft()
+            self._untaken.pop(0)
             all_is_read = False
 
     def _turn_to(self, frame: Frame, *, all_is_read: bool) -> bool:

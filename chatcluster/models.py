@@ -298,6 +298,10 @@ def checked_entry(model: ModelEntry) -> ModelEntry:
         raise InvalidRequest(f"fallbacks: at most {FALLBACKS_MAX} models, each once")
     if model.name in model.fallbacks:
         raise InvalidRequest("a model cannot be its own fall-back")
+    for fallback in model.fallbacks:
+        checked_line("fallbacks", fallback, chars_max=NAME_CHARS_MAX)
+    if model.options.reasoning_effort is not None:
+        checked_line("options: reasoning_effort", model.options.reasoning_effort, chars_max=NAME_CHARS_MAX)
     if Input.TEXT not in model.options.input:
         raise InvalidRequest("options: input has at least text")
     if len(msgspec.json.encode(model.options)) > OPTIONS_BYTES_MAX:

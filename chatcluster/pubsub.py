@@ -10,29 +10,39 @@ replaced by one ``GAP``: its reader reads the truth, which covers them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import trio
 
 from chatcluster.ports import GAP, Gap, PubSub
 
 BUFFER_MESSAGES_MAX = 256
+SETTLED = trio.Event()
+"""The same for all that are."""
+SETTLED.set()
 
 
 class Inbox:
-    """One subscription: its bounded buffer, and whether it is complete. Synchronous but for ``receive``."""
+    """One subscription: its bounded buffer, and whether it is complete. Synchronous but for ``receive``, which one task
+    calls at a time.
+
+    Each reader at rest has two: so nothing is kept here that is not needed then.
+    """
+
+    __slots__ = ("_arrived", "_buffer", "_owes_gap", "_taken", "channels", "settled", "unconfirmed")
 
     def __init__(self, channels: frozenset[bytes]) -> None:
-        self.channels = channels
-        self.unconfirmed = set(channels)
+        self.channels = tuple(channels)
+        self.unconfirmed = channels
         self.settled = trio.Event()
         """Set when there is nothing to wait for on entry: complete, or no connection."""
         self._owes_gap = False
         self._taken: Callable[[bytes | Gap], bool] | None = None
-        """Gets what arrives while nothing is buffered, if its reader waits for what this leaves."""
+        """Gets what arrives while nothing is buffered, if its reader waits for what this leaves, or for nothing."""
         self._buffer: list[bytes | Gap] = []
-        """Empty as a rule. Each reader at rest has two: a deque would take 0.7 kB each."""
-        self._arrival = trio.lowlevel.ParkingLot()
+        """Empty as a rule; a deque would take 0.7 kB."""
+        self._arrived: trio.Event | None = None
+        """Set when something came, if somebody waits for it."""
 
     def __repr__(self) -> str:
         state = f"{len(self.unconfirmed)} unconfirmed" if self.unconfirmed else "complete"
@@ -42,8 +52,7 @@ class Inbox:
 
     async def receive(self) -> bytes | Gap:
         await trio.lowlevel.checkpoint()
-        while not self._buffer:
-            await self._arrival.park()
+        await self._arrival()
         return self._buffer.pop(0)
 
     async def receive_unless(self, taken: Callable[[bytes | Gap], bool]) -> bytes | Gap:
@@ -54,11 +63,24 @@ class Inbox:
                 return payload
         self._taken = taken
         try:
-            while not self._buffer:
-                await self._arrival.park()
+            await self._arrival()
         finally:
             self._taken = None
         return self._buffer.pop(0)
+
+    async def _arrival(self) -> None:
+        """Until something is buffered."""
+        try:
+            while not self._buffer:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+        finally:
+            self._arrived = None
+
+    def hand_over(self, taken: Callable[[bytes | Gap], Literal[True]]) -> None:
+        early, self._buffer, self._taken = self._buffer, [], taken
+        for payload in early:
+            taken(payload)
 
     def receive_nowait(self) -> bytes | Gap:
         if not self._buffer:
@@ -71,8 +93,7 @@ class Inbox:
         if self._taken is not None and not self._buffer and self._taken(payload):
             return
         if len(self._buffer) < BUFFER_MESSAGES_MAX:
-            self._buffer.append(payload)
-            self._arrival.unpark()
+            self._add(payload)
         else:
             self._buffer.clear()
             self._put_gap()
@@ -83,24 +104,35 @@ class Inbox:
             self._owes_gap = True
 
     def confirm(self, channel: bytes) -> None:
-        self.unconfirmed.discard(channel)
+        self.unconfirmed -= {channel}
         if self.unconfirmed:
             return
-        self.settled.set()
+        self.settle()
         if self._owes_gap:
             self._owes_gap = False
             self._put_gap()
 
     def lose(self) -> None:
         """The connection is gone, and with it every confirmation."""
-        self.unconfirmed = set(self.channels)
+        self.unconfirmed = frozenset(self.channels)
         self._owes_gap = True
+        self.settle()
+
+    def settle(self) -> None:
+        """There is nothing to wait for on entry."""
         self.settled.set()
+        self.settled = SETTLED
 
     def _put_gap(self) -> None:
+        if self._taken is not None and not self._buffer and self._taken(GAP):
+            return
         if not self._buffer or self._buffer[-1] is not GAP:
-            self._buffer.append(GAP)
-            self._arrival.unpark()
+            self._add(GAP)
+
+    def _add(self, payload: bytes | Gap) -> None:
+        self._buffer.append(payload)
+        if self._arrived is not None:
+            self._arrived.set()
 
 
 class Changes(NamedTuple):
@@ -138,9 +170,9 @@ class Switchboard:
             if len(inboxes) == 1:
                 self._touch(channel)
             if channel in self._followed and channel not in self._unanswered:
-                inbox.unconfirmed.discard(channel)
+                inbox.unconfirmed -= {channel}
         if not (inbox.unconfirmed and self._connected):
-            inbox.settled.set()
+            inbox.settle()
 
     def remove(self, inbox: Inbox) -> None:
         for channel in inbox.channels:

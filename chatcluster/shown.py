@@ -31,7 +31,7 @@ from chatcluster.parts import (
     in_order,
     shown,
 )
-from chatcluster.ports import Action, Chat, ChatRead
+from chatcluster.ports import Action, Chat, ChatRead, NewerMessages
 from chatcluster.preview import Joined, Preview
 from chatcluster.recent import RecentEntries
 
@@ -88,6 +88,15 @@ class Snapshot(NamedTuple):
     def has(self, cursor: Cursor) -> bool:
         """Whether all that is durable at ``cursor`` has been shown here. Frames may follow."""
         return self.chat.snapshot_version >= cursor.version and self.chat.epoch >= cursor.position.epoch
+
+    def remembered(self, after_version: int) -> NewerMessages | None:
+        """What history has after this version, and all turns that ended since; None if some of it is forgotten."""
+        entries = self.recent.after(after_version)
+        if entries is None:
+            return None
+        entries = tuple(entry for entry in entries if entry.revision <= self.version)
+        messages = tuple(entry for entry in entries if isinstance(entry, Message))
+        return NewerMessages(messages, turns=tuple(entry for entry in entries if isinstance(entry, EndedTurn)))
 
 
 class Shown:

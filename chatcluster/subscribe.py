@@ -21,9 +21,9 @@ references: all readers share the bytes. Nothing is ever dropped silently."""
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from math import inf
 from typing import TypeVar
@@ -36,7 +36,7 @@ from chatcluster.audience import Audience
 from chatcluster.catch_up import CatchUp, CatchUps
 from chatcluster.config import Settings
 from chatcluster.errors import ChatNotFound, StoreUnavailable
-from chatcluster.feed import Feed
+from chatcluster.feed import Feed, IdleFeeds
 from chatcluster.parts import BEGINNING, START, Cursor
 from chatcluster.ports import Chat, PartStreams, PubSub, Store, Version
 from chatcluster.shown import Notice, Snapshot
@@ -51,7 +51,6 @@ BURST_BUFFERS_MAX = 16
 """Above so many times the bound a reader is cut at once."""
 POLL_CHATS = 1000
 JOIN_SECONDS_MAX = 10.0
-LINGER_SECONDS = 5.0
 OWNERS_MAX = 10_000
 
 
@@ -70,12 +69,12 @@ class Subscriber:
         self.sink: Callable[[], None] | None = None
         """Told of every event that is offered, in place of whoever waits in ``receive``."""
         self._catch_up: CatchUp | None = None
-        self._page: deque[bytes] = deque()  # of the first events, what was read and is to be given next
+        self._page: list[bytes] = []  # of the first events, what was read and is to be given next
         self._cursor = BEGINNING
         """What the reader was given last: it has been shown every frame up to there, and none is shown again."""
         self._told = 0
         """And was told of every turn that ended up to this version."""
-        self._pending: deque[Notice] = deque()
+        self._pending: list[Notice] = []  # a deque would take each reader at rest 0.7 kB
         self._pending_bytes = 0
         """What is pending counts for."""
         self._behind_since = inf
@@ -163,22 +162,24 @@ class Subscriber:
             raise Cut(self._cut)
         if self._catch_up is not None or not self._pending:
             return b""
-        pieces, size = [], 0
-        while self._pending and (not size or size + len(self._pending[0].data) <= TAKE_BYTES):
-            notice = self._pending.popleft()
+        pieces, size = list[bytes](), 0
+        for notice in self._pending:
+            if size and size + len(notice.data) > TAKE_BYTES:
+                break
             self._pending_bytes -= self._weight(notice)
-            if self._pending_bytes <= self._buffer_bytes_max:
-                self._behind_since = inf
             piece = self._placed(notice)
             size += len(piece)  # what is held back takes no room: the wait for more is over when there is more
             pieces.append(piece)
+        del self._pending[: len(pieces)]
+        if self._pending_bytes <= self._buffer_bytes_max:
+            self._behind_since = inf
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _first(self, catch_up: CatchUp) -> bytes:
-        page = self._page or deque(await catch_up.page())
+        page = self._page or list(await catch_up.page())
         if self._catch_up is not catch_up:
             return b""  # history was rewritten meanwhile: it is told anew, from where this page began
-        data, self._page = page.popleft() if page else b"", page
+        data, self._page = page.pop(0) if page else b"", page
         if not page and catch_up.complete:
             self._cursor, self._told, self._catch_up = catch_up.cursor, catch_up.told, None
         return data
@@ -214,32 +215,33 @@ class Feeds:
         self._settings = settings
         self._audience = audience
         self._feeds: dict[UUID, Feed] = {}
+        self._idle = IdleFeeds(self._end)
         self._owners: OrderedDict[UUID, UUID] = OrderedDict()
         """Of chats that were asked for, or changed here, of late. A chat's owner never changes."""
         self._missed: set[UUID] = set()
         """Chats of which hints may have been lost."""
         self._missing = trio.Event()
         self._catch_ups = CatchUps(store)
-        self._subscribers = 0
         self._closed = False
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
-        return f"<Feeds chats={len(self._feeds)} subscribers={self._subscribers}>"
+        return f"<Feeds chats={len(self._feeds)} subscribers={self.subscribers}>"
 
     @property
     def subscribers(self) -> int:
-        return self._subscribers
+        return sum(feed.readers for feed in self._feeds.values())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the feeds' tasks, and poll for changes of which no hint came."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
             self._nursery.start_soon(self._poll_missed)
+            self._nursery.start_soon(self._idle.run)
             try:
                 await self._poll()
             finally:
-                self._nursery = None  # closed; a reader that leaves now has nothing to linger for
+                self._nursery = None  # closed
 
     def cut_all(self) -> None:
         """Cut every reader, now and from now on: they go on at another replica."""
@@ -251,34 +253,36 @@ class Feeds:
         """Raises ``TooMany`` if there is no place for a reader of this user now."""
         self._audience.require_place(owner_id)
 
-    @asynccontextmanager
-    async def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AsyncIterator[Subscriber]:
+    def subscribe(self, chat_id: UUID, cursor: Cursor, *, owner_id: UUID) -> AbstractAsyncContextManager[Subscriber]:
         """Join the chat's feed at ``cursor`` for the length of the block.
 
         At a cursor beyond the chat's present, which the database does not know, the reader is told to start anew.
         Raises ``ChatNotFound`` (also for another user's chat), ``TooMany`` over a limit (``audience.py``),
         ``StoreUnavailable``.
         """
-        with self._audience.place(owner_id):
-            async with self.follow(chat_id, cursor, Subscriber, owner_id=owner_id) as subscriber:
-                yield subscriber
+        return self._follow(chat_id, cursor, Subscriber, owner_id, self._audience.place(owner_id))
+
+    def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AbstractAsyncContextManager[S]:
+        """As ``subscribe``, with a subscriber of this kind, for somebody who has a place already."""
+        return self._follow(chat_id, cursor, kind, owner_id, nullcontext())
 
     @asynccontextmanager
-    async def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AsyncIterator[S]:
-        """``subscribe`` with a subscriber of this kind, for somebody who has a place."""
-        await self._require_owner(chat_id, owner_id)
-        feed = await self._joined(chat_id)
-        try:
-            await self._check(feed, cursor)
-            subscriber = self._attach(feed, cursor, kind)
-            self._subscribers += 1
+    async def _follow(
+        self, chat_id: UUID, cursor: Cursor, kind: type[S], owner_id: UUID, place: AbstractContextManager[None]
+    ) -> AsyncIterator[S]:
+        with place:
+            await self._require_owner(chat_id, owner_id)
+            feed = await self._joined(chat_id)
             try:
-                yield subscriber
+                if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
+                    raise StoreUnavailable("this replica is behind; resume at another one")
+                subscriber = self._attach(feed, cursor, kind)
+                try:
+                    yield subscriber
+                finally:
+                    feed.shown.remove(subscriber)
             finally:
-                self._subscribers -= 1
-                feed.shown.remove(subscriber)
-        finally:
-            self._leave(feed)
+                self._leave(feed)
 
     async def _require_owner(self, chat_id: UUID, owner_id: UUID) -> None:
         """Nothing is opened, and no history read, for somebody who may not have it."""
@@ -311,9 +315,11 @@ class Feeds:
             self._feeds[chat_id] = feed
             self._nursery.start_soon(self._run, feed)
         feed.readers += 1
+        self._idle.discard(feed)
         try:
-            with trio.fail_after(JOIN_SECONDS_MAX):
-                await feed.ready.wait()
+            if not feed.ready.is_set():
+                with trio.fail_after(JOIN_SECONDS_MAX):
+                    await feed.ready.wait()
             if feed.failure is not None:
                 raise feed.failure
         except trio.TooSlowError:
@@ -326,19 +332,13 @@ class Feeds:
 
     def _leave(self, feed: Feed) -> None:
         feed.readers -= 1
-        if feed.readers == 0 and self._nursery is not None:
-            self._nursery.start_soon(self._end_if_idle, feed)
+        if feed.readers == 0:
+            self._idle.add(feed)
 
-    async def _end_if_idle(self, feed: Feed) -> None:
-        """A feed outlives its last reader for a while: one that comes back finds it warm."""
-        await trio.sleep(LINGER_SECONDS)
-        if feed.readers == 0 and self._feeds.get(feed.chat_id) is feed:
+    def _end(self, feed: Feed) -> None:
+        if self._feeds.get(feed.chat_id) is feed:
             del self._feeds[feed.chat_id]
             feed.end()
-
-    async def _check(self, feed: Feed, cursor: Cursor) -> None:
-        if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
-            raise StoreUnavailable("this replica is behind; resume at another one")
 
     def _attach(self, feed: Feed, cursor: Cursor, kind: type[S]) -> S:
         """Snapshot and registration in one synchronous step: nothing falls between them."""

@@ -50,7 +50,7 @@ from chatcluster.parts import (
     in_order,
     resumes_behind,
 )
-from chatcluster.ports import VERSION_MAX, Action, PartStreams, Store
+from chatcluster.ports import VERSION_MAX, Action, NewerMessages, PartStreams, Store
 from chatcluster.ports.ledger import Waits
 from chatcluster.ports.responses import Responses
 from chatcluster.shown import Snapshot, Value
@@ -206,7 +206,8 @@ class TurnLog:
 
     async def _read_page(self, after: int) -> list[Told]:
         """A page of history; the last one goes on with what was being said at the moment of joining."""
-        page = await self._store.read_messages(
+        page = self._remembered() if after < self._start.message_id else None
+        page = page or await self._store.read_messages(
             self._chat_id,
             after_version=self._start.revision - 1,
             after_id=after,
@@ -225,6 +226,15 @@ class TurnLog:
             state = events.status_event(self._joined_at.chat), events.ActionRequiredEvent(self._joined_at.actions)
             self._read.extend((*state, UpToDate()))
         return []
+
+    def _remembered(self) -> NewerMessages | None:
+        """All from the turn's beginning to the moment of joining, if the feed has that: mostly the turn has just begun.
+        Whether its beginning is gone only the database says."""
+        found, start = self._joined_at.remembered(self._start.revision - 1), self._start
+        messages = () if found is None else tuple(one for one in found.messages if one.id >= start.message_id)
+        if found is None or not (messages and messages[0].id == start.message_id):
+            return None
+        return NewerMessages(messages, turns=tuple(one for one in found.turns if one.revision > start.revision))
 
     # --- one value after the other ------------------------------------------------------------
 

@@ -155,8 +155,8 @@ def checked_settings(settings: TemplateSettings) -> TemplateSettings:
     checked_line("base", settings.base, chars_max=500)
     if len(settings.startup.encode(errors="replace")) > STARTUP_BYTES_MAX or "\0" in settings.startup:
         raise InvalidRequest(f"startup has more than {STARTUP_BYTES_MAX} bytes, or a NUL among them")
-    if "\0" in settings.description:
-        raise InvalidRequest("description has a NUL in it")
+    if any("\0" in text for text in (settings.description, *(one.description for one in settings.parameters))):
+        raise InvalidRequest("a description has a NUL in it")
     for user in settings.users:
         checked_line("users", user, chars_max=USER_CHARS_MAX)
     for field, words, pattern in (("packages", settings.packages, _PACKAGE), ("network", settings.network, _PEER)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.tools import CALLABLE, ONCE, Tools, orders
+from chaos.tools import ASKING, CALLABLE, ONCE, Tools, orders
 from checker import Fault, Kind, Violation
 
 from chatcluster.llm.simulator.script import Script, read_script
@@ -87,6 +87,29 @@ def test_who_approves_twice_wants_it_run_twice(court: Court) -> None:
     court.tools._approvals["c1"] = 2
     court.ran("c1", 1.0, 2.0)
     assert court.judge("counting__ask", "it was run again <ask c1>") == []
+
+
+def test_a_question_that_was_answered_and_whose_server_heard_it_is_right(court: Court) -> None:
+    court.tools._words["c1"], court.tools._taken = ["one", "two"], {"c1"}
+    court.ran("c1")
+    assert court.judge(ASKING[0], "<sign c1> accept two") == []
+    assert court.tools.calls == {"asked": 1, "ok": 1, "answered": 1}
+
+
+def test_a_question_that_nobody_answered_goes_on_past_its_deadline(court: Court) -> None:
+    assert court.judge(ASKING[0], "Nobody answered what this call asked …", is_error=True) == []
+    assert court.judge(ASKING[1], "<swear c1> cancel") == []
+    assert court.tools.calls["unanswered"] == 2
+
+
+def test_p7_an_answer_to_a_question_that_was_taken_and_forgotten(court: Court) -> None:
+    court.tools._taken.add("c1")
+    assert court.judge(ASKING[0], "Nobody answered what this call asked …", is_error=True) == [Kind.ANSWER]
+
+
+def test_p7_a_server_that_was_told_what_nobody_said_to_its_question(court: Court) -> None:
+    court.tools._words["c1"] = ["one"]
+    assert court.judge(ASKING[1], "<swear c1> accept two") == [Kind.ANSWER]
 
 
 def test_how_long_a_call_waits_for_its_next_worker_is_counted_from_the_kill(court: Court) -> None:

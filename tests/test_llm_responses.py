@@ -391,7 +391,7 @@ def test_a_step_is_its_items_in_order_and_then_the_results() -> None:
     items = body_of(history(user("a"), assistant(THOUGHT, TextPart("Let me see."), WEATHER, second), results))["input"]
     assert items[1:] == [
         json.loads(THOUGHT.data),
-        {"role": "assistant", "content": "Let me see."},
+        {"type": "message", "role": "assistant", "content": "Let me see."},
         {"type": "function_call", "call_id": "call_a", "name": "weather", "arguments": '{"city":"Bern"}'},
         {"type": "function_call", "call_id": "new_2", "name": "draw", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "call_a", "output": "Error: no such city"},
@@ -409,14 +409,14 @@ def test_a_step_is_its_items_in_order_and_then_the_results() -> None:
 @pytest.mark.parametrize(
     ("parts", "kinds"),
     [
-        ((THOUGHT, TextPart("b")), ["reasoning", None]),
+        ((THOUGHT, TextPart("b")), ["reasoning", "message"]),
         ((THOUGHT, THOUGHT, WEATHER), ["reasoning", "reasoning", "function_call", "function_call_output"]),
-        ((TextPart("b"), THOUGHT), [None]),
+        ((TextPart("b"), THOUGHT), ["message"]),
         ((THOUGHT,), []),
         ((THOUGHT, SEARCH), ["reasoning", "web_search_call"]),
-        ((OpaquePart("another", "gpt-x", "reasoning", THOUGHT.data), TextPart("b")), [None]),
-        ((OpaquePart("test.example", "gpt-y", "reasoning", THOUGHT.data), TextPart("b")), [None]),
-        ((OpaquePart("test.example", "gpt-x", "reasoning", "damaged"), TextPart("b")), [None]),
+        ((OpaquePart("another", "gpt-x", "reasoning", THOUGHT.data), TextPart("b")), ["message"]),
+        ((OpaquePart("test.example", "gpt-y", "reasoning", THOUGHT.data), TextPart("b")), ["message"]),
+        ((OpaquePart("test.example", "gpt-x", "reasoning", "damaged"), TextPart("b")), ["message"]),
     ],
 )
 def test_reasoning_goes_back_with_what_it_led_to_or_not_at_all(

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from contract_worlds import World, open_world
 from postgres_sessions import execute, open_session
-from test_families_contract import parent, spawn
+from test_families_contract import parent, spawn, waiting
 
 from chatcluster.config import Settings
 from chatcluster.postgres import Connection, Database, Session, open_database
@@ -100,3 +100,43 @@ async def test_whoever_obeys_sees_what_an_order_that_was_given_twice_is_about(
     assert not await database.transaction(is_free)
     await execute(by_hand, "COMMIT")
     assert await database.transaction(is_free)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("status = 'interrupting'", "close"),
+        ("status = 'interrupting', archiving = true", "archive"),
+        ("cause = 'edit', history_version = history_version + 1", "close"),
+        ("status = 'interrupting', queue_length = 1", None),
+        ("title = 'another'", None),
+    ],
+    ids=["stop", "archive", "edit", "message", "rename"],
+)
+async def test_a_replica_from_before_there_were_agents_stops_a_chat_and_its_agents_have_their_order(
+    world: World, by_hand: Session, change: str, word: str | None
+) -> None:
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    update = f"UPDATE chats SET {change}, snapshot_version = snapshot_version + 1 WHERE id = $1"
+    await execute(by_hand, update, chat.id)
+    assert await world.store.due_orders(10) == (() if word is None else (agent.id,))
+    if word is not None:
+        outcome = await world.store.obey(agent.id)
+        assert outcome is not None
+        assert outcome.chat.archiving is (word == "archive")
+        assert outcome.chat.status == "interrupting"
+
+
+async def test_the_same_for_a_chat_that_waited_for_its_agents(world: World, by_hand: Session) -> None:
+    chat = await parent(world)
+    agent = (await spawn(world, chat)).chat
+    chat = await waiting(world, chat, agent.id)
+    assert chat.status == "requires_action"
+    stopped = "status = 'waiting', open_calls = 0, waits_for_agents = false, action_deadline = null"
+    await execute(by_hand, f"UPDATE chats SET {stopped} WHERE id = $1", chat.id)
+    assert await world.store.due_orders(10) == (agent.id,)
+    await execute(by_hand, "UPDATE chats SET archived = true WHERE id = $1", chat.id)
+    await world.store.obey(agent.id)
+    await execute(by_hand, "UPDATE chats SET archived = false WHERE id = $1", chat.id)
+    assert await world.store.due_orders(10) == (agent.id,)

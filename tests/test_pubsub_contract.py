@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 import trio
@@ -92,6 +93,28 @@ async def test_who_is_cancelled_while_others_take_for_it_loses_nothing(world: Wo
         world.here.publish("a", b"2")
         rest = await until(subscription, b"2")
         assert [*taken, *rest] == [b"1", b"2"]
+
+
+async def test_what_is_handed_over_needs_nobody_to_wait_for_it(world: World) -> None:
+    """Neither what came before, nor what comes later, nor the word that something may have been missed."""
+    taken: list[bytes | Gap] = []
+    awaited: dict[bytes | Gap, trio.Event] = {payload: trio.Event() for payload in (b"1", b"2", GAP)}
+
+    def takes(payload: bytes | Gap) -> Literal[True]:
+        taken.append(payload)
+        awaited[payload].set()
+        return True
+
+    async with world.there.subscribe("a") as subscription:
+        world.there.publish("a", b"1")
+        subscription.hand_over(takes)
+        assert taken == [b"1"], "what was there is handed over at once"
+        world.here.publish("a", b"2")
+        await awaited[b"2"].wait()
+        await world.break_subscriptions()
+        await awaited[GAP].wait()
+        with pytest.raises(trio.WouldBlock):
+            subscription.receive_nowait()
 
 
 async def test_a_subscriber_in_the_same_process_has_a_message_at_once(world: World) -> None:

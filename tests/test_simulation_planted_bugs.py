@@ -49,6 +49,8 @@ FOUND_AS = {
     "distrusted-ledgers": {Kind.RESULT},
     "repeats-that-are-none": {Kind.RESULT},
     "forgetful-agents": {Kind.RUN_TWICE},
+    "forgotten-replies": {Kind.ANSWER},
+    "cancelled-in-secret": {Kind.ANSWER},
     "unanswered-summarised": {Kind.LOST},
     "heard-summaries": {Kind.TEXT},
     "forgotten-money": {Kind.MONEY},
@@ -92,6 +94,8 @@ FAULT = {"forgotten-versions-again": LOSING}
 
 TRACKED = {"distrusted-ledgers", "repeats-that-are-none", "forgetful-agents"}
 """They show where there are workspaces."""
+ASKED = {"forgotten-replies", "cancelled-in-secret"}
+"""They show where tools ask the user."""
 
 FOUND_BY = {
     "no-epoch-check": 46,
@@ -133,6 +137,7 @@ def seeds_for(name: str) -> Iterator[int]:
     for seed in range(SEEDS_MAX):
         plan = plan_of(seed)
         happens = (fault is None or fault in plan.faults) and (name not in TRACKED or plan.temper.tracked > 0)
+        happens = happens and (name not in ASKED or plan.temper.questions > 0)
         if (plan.quiet and harm in plan.harms) if harm else not plan.quiet and happens:
             yield seed
 

@@ -311,6 +311,15 @@ def test_settings_reach_a_replica_whole(monkeypatch: pytest.MonkeyPatch) -> None
     assert from_environment(supervisor.replica_environment(settings)) == settings
 
 
+def test_what_the_environment_says_of_hosts_of_workspaces_reaches_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATCLUSTER_WORKSPACES_PRIVATE_NETWORKS", "10.0.0.0/8")
+    told = local_cluster.host_environment(tmp_path)
+    assert told["CHATCLUSTER_WORKSPACES_PRIVATE_NETWORKS"] == "10.0.0.0/8"
+    assert told["CHATCLUSTER_WORKSPACES_DIR"].startswith("/")
+
+
 def test_a_successor_takes_its_predecessors_port_and_declares_it_dead() -> None:
     command = supervisor.ReplicaCommand("replica-1", 5)
     assert "--replaces" not in command(None)

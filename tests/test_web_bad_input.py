@@ -1,4 +1,5 @@
-"""Whatever comes in: a 4xx with a code, nothing written, never a 500."""
+"""Whatever comes in: a 4xx with a code, nothing written, never a 500. What types and names alone tell is in
+``test_web_refusals.py``, for all routes; here is what takes a look at the meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from web_world import World, client_of, error_code, unknown_chat
 Json = dict[str, Any]
 
 QUICK = settings(
-    max_examples=15, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -34,17 +35,7 @@ async def refuse(
 
 BODIES: dict[str, bytes] = {
     "no body": b"",
-    "not JSON": b"{'content': 'x'}",
-    "cut JSON": b'{"content": "x"',
-    "two values": b'{"content": "x"} {}',
-    "not UTF-8": b'{"content": "\xff\xfe"}',
-    "a lone surrogate": b'{"content": "\\ud800"}',
-    "a NUL": b'{"content": "a\\u0000b"}',
     "a NUL in a part": b'{"content": [{"type": "text", "text": "\\u0000"}]}',
-    "null": b"null",
-    "a list": b"[]",
-    "content null": b'{"content": null}',
-    "content a number": b'{"content": 1}',
     "content empty": b'{"content": ""}',
     "content blank": b'{"content": " \\n\\t\\u2003"}',
     "content an empty list": b'{"content": []}',
@@ -54,20 +45,14 @@ BODIES: dict[str, bytes] = {
     "a part that users do not write": b'{"content": [{"type": "tool_result", "call_id": "1", "content": "x"}]}',
     "a part with more fields": b'{"content": [{"type": "text", "text": "x", "role": "system"}]}',
     "too many parts": json.dumps({"content": [{"type": "text", "text": "x"}] * 1001}).encode(),
-    "an unknown field": b'{"content": "x", "contents": "y"}',
-    "a huge number": b'{"content": 1' + b"0" * 5000 + b"}",
     "content of invisible characters": b'{"content": "\\u200b"}',
     "a part of invisible characters": b'{"content": [{"type": "text", "text": "\\u2060 "}]}',
-    "nested deeply": b'{"content": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-    "nested deeply in an unknown field": b'{"x": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001,
 }
 
 CREATE_BODIES: dict[str, bytes] = {
-    "title a number": b'{"content": "x", "title": 1}',
     "title blank": b'{"content": "x", "title": " "}',
     "title too long": json.dumps({"content": "x", "title": "t" * 201}).encode(),
     "title with a line break": b'{"content": "x", "title": "a\\nb"}',
-    "title with a NUL": b'{"content": "x", "title": "a\\u0000"}',
     "title of invisible characters": b'{"content": "x", "title": "\\u200b\\u2060"}',
     "title that turns the direction": b'{"content": "x", "title": "\\u202egpj.exe"}',
     "title with a line separator": b'{"content": "x", "title": "a\\u2028b"}',
@@ -75,8 +60,6 @@ CREATE_BODIES: dict[str, bytes] = {
     "model blank": b'{"content": "x", "model": ""}',
     "model too long": json.dumps({"content": "x", "model": "m" * 201}).encode(),
     "model with a control character": b'{"content": "x", "model": "m\\u0007"}',
-    "system prompt with a NUL": b'{"content": "x", "system_prompt": "\\u0000"}',
-    "system prompt a list": b'{"content": "x", "system_prompt": []}',
 }
 
 
@@ -97,10 +80,7 @@ async def test_bodies_that_no_route_takes() -> None:
             await refuse(client, world, "invalid_request", 400, method, url, content=b"{}")
         for body in CREATE_BODIES.values():
             await refuse(client, world, "invalid_request", 400, "POST", "/api/v1/chats", content=body)
-        for fields in ({"busy": "wait"}, {"busy": None}, {"busy": 1}):
-            await refuse(client, world, "invalid_request", 400, *routes[1], json={"content": "x", **fields})
-        for fields in ({"archived": "true"}, {"archived": 1}, {"title": None}, {"title": ""}, {"status": "waiting"}):
-            await refuse(client, world, "invalid_request", 400, "PATCH", f"/api/v1/chats/{chat['id']}", json=fields)
+        await refuse(client, world, "invalid_request", 400, "PATCH", f"/api/v1/chats/{chat['id']}", json={"title": ""})
 
 
 async def test_sizes_above_the_limits() -> None:
@@ -157,7 +137,7 @@ async def test_media_types_other_than_json() -> None:
 
 @pytest.mark.parametrize(
     "chat_id",
-    ["x", "1", "null", "%00", "%ff", "..", "%2e%2e", "{}", "0" * 36, "\u0661" * 8, "urn:uuid:" + "0" * 32, "a" * 5000],
+    ["..", "{}", "0" * 36, "\u0661" * 8, "urn:uuid:" + "0" * 32],
 )
 async def test_what_cannot_be_a_chats_id_is_a_chat_that_is_not_there(chat_id: str) -> None:
     world = World()

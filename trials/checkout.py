@@ -31,6 +31,12 @@ async def checked_out(commit: str, *, purpose: str) -> AsyncIterator[Path]:
                 await _git("worktree", "remove", "--force", str(tree))
 
 
+def has_file(commit: str, path: str) -> bool:
+    """Whether that commit has this file. Of a commit that git does not know it is said when it is checked out."""
+    command = ["git", "-C", str(ROOT), "cat-file", "-e"]
+    return subprocess.run([*command, f"{commit}:{path}"], capture_output=True, check=False).returncode == 0
+
+
 async def _git(*words: str) -> None:
     command = ["git", "-C", str(ROOT), *words]
     with trio.move_on_after(GIT_SECONDS_MAX):

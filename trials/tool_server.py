@@ -1,8 +1,10 @@
 """An MCP server to try tools with, a program of its own: ``python -m tool_server KIND PORT LOG``.
 
 ``KIND`` is one of ``TOOLS``: counting tools answer at once, napping ones always after the same time, slow ones tell how
-far they are, dying ones now and then take their server with them. Each run of a call is a line of the file ``LOG``,
-written when it takes effect: so what ran is known whoever died. The line has the call's ID, as the cluster sent it.
+far they are, dying ones now and then take their server with them. Asking ones want a word of the user before they
+begin, and end the request with their question; holding ones, behind ``/sse``, hold it meanwhile. Each run of a call is
+a line of the file ``LOG``, written when it takes effect: so what ran is known whoever died. The line has the call's ID,
+as the cluster sent it.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import uvicorn
 from mcp.server import MCPServer
-from mcp.server.mcpserver import Context
+from mcp.server.elicitation import ElicitationResult
+from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp_types import ToolAnnotations
+from pydantic import BaseModel
 
 CALL_ID = "chatcluster/call-id"
 STEP_SECONDS = 0.1
@@ -95,11 +99,42 @@ def _dying(log: Log, name: str) -> Callable[[Context], Awaitable[str]]:
     return run
 
 
-TOOLS: dict[str, tuple[Callable[[Log, str], Callable[[Context], Awaitable[str]]], dict[str, ToolAnnotations]]] = {
+class Word(BaseModel):
+    word: str
+
+
+async def asked_for_a_word() -> Elicit[Word]:
+    return Elicit("The word?", Word)
+
+
+def _asking(log: Log, name: str) -> Callable[..., Awaitable[str]]:
+    async def run(ctx: Context, said: Annotated[ElicitationResult[Word], Resolve(asked_for_a_word)]) -> str:
+        return f"{log.ran(name, ctx)} {_told(said)}"
+
+    return run
+
+
+def _holding(log: Log, name: str) -> Callable[..., Awaitable[str]]:
+    async def run(ctx: Context) -> str:
+        said = await ctx.elicit("The word?", Word)
+        return f"{log.ran(name, ctx)} {_told(said)}"
+
+    return run
+
+
+def _told(said: ElicitationResult[Word]) -> str:
+    return f"{said.action} {said.data.word}" if said.action == "accept" else said.action
+
+
+HELD = ("holding",)
+"""The kinds behind ``/sse``; all others are behind ``/mcp``."""
+TOOLS: dict[str, tuple[Callable[[Log, str], Callable[..., Awaitable[str]]], dict[str, ToolAnnotations]]] = {
     "counting": (_counting, {"peek": READ, "put": PUT, "buy": ONCE, "ask": ONCE}),
     "napping": (_napping, {"nap": READ}),
     "slow": (_slow, {"look": READ, "move": PUT, "ship": ONCE}),
     "dying": (_dying, {"peer": READ, "risk": ONCE}),
+    "asking": (_asking, {"sign": ONCE}),
+    "holding": (_holding, {"swear": ONCE}),
 }
 
 
@@ -110,7 +145,8 @@ def main() -> None:
     for name, hints in tools.items():
         server.add_tool(make(log, name), name=name, description=f"{kind} {name}", annotations=hints)
     listener = socket.create_server(("127.0.0.1", int(port)))
-    uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="critical")).run(sockets=[listener])
+    app = server.sse_app() if kind in HELD else server.streamable_http_app()
+    uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def _answer(said: Utterance, route: Route) -> Iterator[bytes | None]:
     sent = _sent_items(said.message.parts, route)
     for at, part in enumerate(said.message.parts):
         if isinstance(part, TextPart) and not is_blank(part.text):
-            yield b'{"role":"assistant","content":"'
+            yield b'{"type":"message","role":"assistant","content":"'  # llama.cpp does not know it by its role
             yield from text_pieces(part.text)
             yield b'"}'
         elif isinstance(part, ToolCallPart):

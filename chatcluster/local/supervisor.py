@@ -198,8 +198,7 @@ class _Supervisor:
 
     async def _start_workspaces(self, nursery: trio.Nursery, settings: Settings) -> None:
         """A host on this machine. Where that cannot run any it says so in one line, and the cluster works without."""
-        environment = replica_environment(settings)
-        environment[env_name("workspaces_dir")] = str(local_cluster.workspaces_dir(self._data_dir))
+        environment = replica_environment(settings) | local_cluster.host_environment(self._data_dir)
         keeper = self._keeper("workspace-host", _workspaces_command, environment, stop_seconds=WORKSPACES_STOP_SECONDS)
         await nursery.start(keeper.run)
         nursery.start_soon(self._follow_log, keeper)

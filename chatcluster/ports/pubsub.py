@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
@@ -56,6 +56,11 @@ class Subscription(Protocol):
 
         The task that delivers the payload may call it, so it must neither block nor raise.
         """
+        ...
+
+    def hand_over(self, taken: Callable[[bytes | Gap], Literal[True]]) -> None:
+        """Let ``taken`` have everything from now on, as it comes, for as long as the subscription lasts: nobody has to
+        wait for it. As above it must neither block nor raise."""
         ...
 
     def receive_nowait(self) -> bytes | Gap:

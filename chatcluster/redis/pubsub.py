@@ -30,8 +30,8 @@ Messages of one channel from one publisher arrive in order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import NoReturn
 
@@ -53,6 +53,30 @@ RECONNECT_SECONDS = 0.05
 RECONNECT_CAP_SECONDS = 0.5
 MISCONFIGURED_CAP_SECONDS = 15.0
 """Between tries on a server that will refuse the same until somebody changes something."""
+
+
+class _Subscribed:
+    """A class, since each reader at rest is within two of these, and a generator takes three times the memory."""
+
+    __slots__ = ("_inbox", "_switchboard")
+
+    def __init__(self, switchboard: Switchboard, inbox: Inbox) -> None:
+        self._switchboard, self._inbox = switchboard, inbox
+
+    async def __aenter__(self) -> Subscription:
+        self._switchboard.add(self._inbox)
+        try:
+            if not self._inbox.settled.is_set():
+                with trio.move_on_after(CONFIRM_SECONDS):
+                    await self._inbox.settled.wait()
+        except BaseException:
+            self._switchboard.remove(self._inbox)
+            raise
+        self._inbox.enter()
+        return self._inbox
+
+    async def __aexit__(self, *_: object) -> None:
+        self._switchboard.remove(self._inbox)
 
 
 class RedisPubSub:
@@ -84,19 +108,7 @@ class RedisPubSub:
         self._outbox_filled.set()
 
     def subscribe(self, *channels: str) -> AbstractAsyncContextManager[Subscription]:
-        return self._subscribe(frozenset(channel.encode() for channel in channels))
-
-    @asynccontextmanager
-    async def _subscribe(self, channels: frozenset[bytes]) -> AsyncIterator[Subscription]:
-        inbox = Inbox(channels)
-        self._switchboard.add(inbox)
-        try:
-            with trio.move_on_after(CONFIRM_SECONDS):
-                await inbox.settled.wait()
-            inbox.enter()
-            yield inbox
-        finally:
-            self._switchboard.remove(inbox)
+        return _Subscribed(self._switchboard, Inbox(frozenset(channel.encode() for channel in channels)))
 
     # the tasks
 

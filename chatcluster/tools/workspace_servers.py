@@ -28,7 +28,7 @@ from chatcluster.ports.workspaces import WorkspaceState
 from chatcluster.tools.mcp_toolbox import provider_name
 from chatcluster.tools.workspace_calls import WorkspaceCalls
 from chatcluster.tools.workspace_link import Link, Refused
-from chatcluster.workspace_mcp import McpAnswer, McpContent, McpResult, McpServer, McpState, McpTool
+from chatcluster.workspace_mcp import LIST_BYTES_MAX, McpAnswer, McpContent, McpResult, McpServer, McpState, McpTool
 from chatcluster.workspace_wire import CallState, Kind
 
 START_SECONDS_MAX = 10.0
@@ -36,6 +36,8 @@ WAIT_SECONDS = 2.0
 """Of one question: less than an agent may be silent."""
 SILENT_SECONDS = 20.0
 SILENT_MAX = 1000
+TOOLS_MAX = 100
+"""Of all servers of a workspace: the model reads all of them in every step, and each is made ready."""
 CALL_SECONDS_MAX = 600.0
 SLACK_SECONDS = 60.0
 NOT_KEPT = "It was done, but its result is not kept any more."
@@ -90,7 +92,12 @@ class ServerTools:
             self._silent.add(row.id)
             return ()
         self._note(row.id, answer)
-        return [self._taken(server, tool, approval) for server in answer.servers for tool in server.tools]
+        listed = [(server, tool) for server in answer.servers for tool in server.tools]
+        taken = listed[: _within_bounds([tool for _, tool in listed])]
+        if len(taken) < len(listed):
+            text = f"The last {len(listed) - len(taken)} tools of the workspace's servers are left out: too many."
+            self.notices = (*self.notices, NoticePart("mcp_tools_left_out", text))
+        return [self._taken(server, tool, approval) for server, tool in taken]
 
     async def run(self, call: ToolCall, tell: Tell) -> ToolResult:
         """Raises ``Refused``."""
@@ -146,6 +153,16 @@ class ServerTools:
             idle_seconds=CALL_SECONDS_MAX + SLACK_SECONDS,
             total_seconds=CALL_SECONDS_MAX + SLACK_SECONDS,
         )
+
+
+def _within_bounds(tools: Sequence[McpTool]) -> int:
+    """How many of them, from the first on, a turn has room for."""
+    size = 0
+    for number, tool in enumerate(tools):
+        size += len(tool.description) + len(tool.schema)
+        if number == TOOLS_MAX or size > LIST_BYTES_MAX:
+            return number
+    return len(tools)
 
 
 def _schema(text: str) -> dict[str, Any]:

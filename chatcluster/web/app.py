@@ -89,20 +89,18 @@ def create_app(services: Services, *, page_folder: Path = FOLDER) -> WebApp:
 
 
 def _litestar(services: Services, authenticator: Authenticator, pump: Pump) -> Litestar:
-    shares = Shares(services.settings)
+    shares, public_url = Shares(services.settings), services.settings.public_url
     api = _Router(
         path="/api/v1",
         route_handlers=API,
-        middleware=[authentication(authenticator, shares, services.settings.public_url)],
-        guards=[require_scope_of, require_known_query],
+        middleware=[authentication(authenticator, shares, public_url, require_scope_of, require_known_query)],
         opt={SCOPE: TokenScope.CHATS},
     )
     doors = [
         _Router(
             path=path,
             route_handlers=routes,
-            middleware=[authentication(authenticator, shares, services.settings.public_url)],
-            guards=[require_scope_of],
+            middleware=[authentication(authenticator, shares, public_url, require_scope_of)],
             opt={SCOPE: SCOPES[path]},
         )
         for path, routes in DOORS.items()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import trio
@@ -199,15 +200,24 @@ class Authenticator:
         self.revocations += 1
 
 
-def authentication(authenticator: Authenticator, shares: Shares, public_url: str) -> Middleware:
+Check = Callable[[Scope, BaseRouteHandler], None]
+"""Raises ``CallerError`` for a request that the route does not take."""
+
+
+def authentication(authenticator: Authenticator, shares: Shares, public_url: str, *checks: Check) -> Middleware:
     """Middleware that lets in requests with a valid token or session, each in its user's turn, with ``scope["user"]``.
+
+    ``checks`` come after that, before the route. They are no guards of litestar's, which copies the route's handler for
+    each of those, in each request.
 
     A function, because litestar copies a router's middleware deeply, and the cache must not be copied.
     """
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["route_handler"].opt.get(OPEN):
+            handler = scope["route_handler"]
+            if handler.opt.get(OPEN):
+                _check(scope, handler)
                 await app(scope, receive, send)
                 return
             token = credential_in(scope, public_url)
@@ -215,11 +225,16 @@ def authentication(authenticator: Authenticator, shares: Shares, public_url: str
             scope["user"], scope["auth"] = account, token
             await shares.enter(account.user_id)
             try:
+                _check(scope, handler)
                 await app(scope, receive, send)
             finally:
                 shares.leave(account.user_id)
 
         return authenticated
+
+    def _check(scope: Scope, handler: BaseRouteHandler) -> None:
+        for check in checks:
+            check(scope, handler)
 
     return middleware
 
@@ -255,13 +270,13 @@ async def require_admin(connection: ASGIConnection[Any, Account, Any, Any], _: B
         raise Forbidden("this is for administrators")
 
 
-async def require_scope_of(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard: the token is good for this route. Routes for administrators have a scope of their own."""
+def require_scope_of(scope: Scope, handler: BaseRouteHandler) -> None:
+    """A check: the token is good for this route. Routes for administrators have a scope of their own."""
     if handler.opt.get(OPEN):
         return
-    scope = TokenScope.ADMIN if require_admin in (handler.guards or ()) else handler.opt[SCOPE]
-    if scope is not None:
-        require_scope(connection.user, scope)
+    wanted = TokenScope.ADMIN if require_admin in (handler.guards or ()) else handler.opt[SCOPE]
+    if wanted is not None:
+        require_scope(scope["user"], wanted)
 
 
 def require_scope(account: Account, scope: TokenScope) -> None:

@@ -15,6 +15,7 @@ from litestar.datastructures import State
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
+from litestar.types import Scope
 from litestar.typing import FieldDefinition
 
 from chatcluster.content import FilePart, Parts
@@ -157,16 +158,13 @@ class ApiRequest(Request[Account, Credential, State]):
             (await self.services.models.catalogue()).require(name)
 
 
-async def require_known_query(connection: ASGIConnection[Any, Account, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard: each parameter of the query is one that the route has, comes once, and a number is written as one.
-
-    Litestar alone would pass over the unknown, and take ``1e3`` for a thousand. Asynchronous, because litestar calls a
-    synchronous guard in a thread, for every request.
-    """
-    if not connection.scope["query_string"]:
+def require_known_query(scope: Scope, handler: BaseRouteHandler) -> None:
+    """A check (``web/auth.py``): each parameter of the query is one that the route has, comes once, and a number is
+    written as one. Litestar alone would pass over the unknown, and take ``1e3`` for a thousand."""
+    if not scope["query_string"]:
         return
     declared, seen = _query_of(handler), set[str]()
-    for name, text in connection.query_params.multi_items():
+    for name, text in ASGIConnection[Any, Any, Any, Any](scope).query_params.multi_items():
         parameter = declared.get(name)
         if parameter is None:
             raise InvalidRequest(f"there is no parameter {name[:80]!r} here")

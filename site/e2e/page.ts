@@ -12,11 +12,22 @@ export const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 120_000);
 /** An answer that is under way until somebody stops it, however long what is looked at meanwhile takes. */
 export const ENDLESS = "[[tokens=100000 tps=40]]";
 
-let browser: Browser | null = null;
+/** By the display that each is seen on: as a rule on none. */
+const browsers = new Map<string, Browser>();
 const contexts: BrowserContext[] = [];
 let problems: string[] = [];
 
-export type View = { width?: number; height?: number; dark?: boolean; token?: string };
+export type View = { width?: number; height?: number; dark?: boolean; token?: string; display?: string };
+
+async function browserOn(display: string): Promise<Browser> {
+  const known = browsers.get(display);
+  if (known) return known;
+  const env = { ...process.env, ...(display && { DISPLAY: display }) } as Record<string, string>;
+  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+  const browser = await chromium.launch({ executablePath, args: FLAGS, headless: !display, env });
+  browsers.set(display, browser);
+  return browser;
+}
 
 const ALL_VIEWS: Record<string, View> = { dark: { dark: true }, narrow: { width: 320, height: 640 } };
 /** How tests look at the page that do not say it themselves: `PAGE_VIEW=narrow`, say. */
@@ -26,7 +37,7 @@ const NARROW_PX = 768;
 /** A page in a browser of its own kind, signed in unless the token is empty. */
 export async function open(path: string, wanted: View = {}): Promise<Page> {
   const view = { ...USUAL, ...wanted };
-  browser ??= await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+  const browser = await browserOn(view.display ?? "");
   const context = await browser.newContext({
     viewport: { width: view.width ?? 1100, height: view.height ?? 760 },
     colorScheme: view.dark ? "dark" : "light",
@@ -68,8 +79,8 @@ afterEach(async () => {
   expect(found, "the console").toEqual([]);
 });
 afterAll(async () => {
-  await browser?.close();
-  browser = null;
+  for (const browser of browsers.values()) await browser.close();
+  browsers.clear();
 });
 
 // --- the API, past the page -----------------------------------------------------------------------

@@ -1,19 +1,19 @@
 /**
  * The service worker in a browser: it shows what is sent, and opens the chat that it is about. What is sent comes by the
- * browser's own tools here, in the place of a push service; a press on a notification is an event made up, and a window
- * that would be opened is noted: that takes a person.
+ * browser's own tools here, in the place of a push service; a press is one with the pointer, on a screen of its own.
  */
 
 import type { CDPSession, Page } from "playwright-core";
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Display, missingPrograms, pressNotification, startDisplay } from "./display.ts";
 import { atRest, cluster, composer, newChat, open, until } from "./page.ts";
 
 type Shown = { title: string; body: string; tag: string; path: string };
 type Sent = (data: string) => Promise<void>;
 
 /** A page with the worker, registered as the page itself does, and how to send it something. */
-async function withWorker(path = "/"): Promise<{ page: Page; send: Sent }> {
-  const page = await open(path);
+async function withWorker(path = "/", display = ""): Promise<{ page: Page; send: Sent }> {
+  const page = await open(path, { display });
   await page.context().grantPermissions(["notifications"], { origin: cluster.url });
   await composer(page).waitFor();
   const devtools = await page.context().newCDPSession(page);
@@ -49,6 +49,15 @@ const shown = (page: Page) =>
   });
 
 const said = (path: string, title = "A title") => JSON.stringify({ title, body: "The answer", path, tag: path });
+const HOSTILE = [
+  {
+    title: "<img src=x onerror=window.hit=1>\u202Egnp",
+    body: "<script>window.hit=1</script>".repeat(50),
+    path: "javascript:window.hit=1",
+    tag: "javascript:window.hit=1",
+  },
+  { title: "x".repeat(2000), body: "\u0000\n\u202E", path: "//evil.example/", tag: "\u202E</script>".repeat(99) },
+];
 const ID = "0198c7e2-0000-7000-8000-000000000001";
 
 test("what is sent is shown, once for each chat, and nothing else is asked for or kept", async () => {
@@ -65,16 +74,22 @@ test("what is sent is shown, once for each chat, and nothing else is asked for o
   expect(await page.evaluate(() => caches.keys())).toEqual([]);
 });
 
-test.each([
-  ["is no JSON", "{", { title: "chatcluster", body: "There is something new.", path: "/" }],
-  ["leads elsewhere", said("https://evil.example/"), { title: "A title", path: "/" }],
-  ["leads to a page of another kind", said("/oauth/callback?x=1"), { path: "/" }],
-])("what %s opens the start, at most", async (_, data, wanted) => {
+test("what is no JSON, or leads elsewhere, opens the start at most", async () => {
   // Nobody looks at the start, of which nothing would be shown then.
   const { page, send } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`);
-  await send(data);
-  await until("it is shown", async () => (await shown(page)).length === 1);
-  expect((await shown(page))[0]).toMatchObject(wanted);
+  for (const [data, wanted] of [
+    ["{", { title: "chatcluster", body: "There is something new.", path: "/" }],
+    [said("https://evil.example/"), { title: "A title", path: "/" }],
+    [said("/oauth/callback?x=1"), { path: "/" }],
+  ] as const) {
+    await send(data);
+    await until("it is shown", async () => (await shown(page)).length === 1);
+    expect((await shown(page))[0]).toMatchObject(wanted);
+    await page.evaluate(async () => {
+      for (const note of await (await navigator.serviceWorker.ready).getNotifications()) note.close();
+    });
+    await until("it is closed", async () => (await shown(page)).length === 0);
+  }
 });
 
 test("nothing is shown of the chat that one looks at", async () => {
@@ -87,28 +102,41 @@ test("nothing is shown of the chat that one looks at", async () => {
   expect((await shown(page)).map(({ title }) => title)).toEqual(["Of another"]);
 });
 
-test("a press on it closes it, and opens its chat", async () => {
-  const { page, send } = await withWorker();
-  await send(said(`/chats/${ID}`));
-  await until("it is shown", async () => (await shown(page)).length === 1);
-  const [worker] = page.context().serviceWorkers();
-  const opened = await worker?.evaluate(async () => {
-    const scope = self as unknown as {
-      clients: { openWindow: (path: string) => Promise<void> };
-      registration: ServiceWorkerRegistration;
-      NotificationEvent: new (type: string, given: { notification: Notification }) => Event;
-    };
-    const opening = new Promise<string>((resolve) => {
-      scope.clients.openWindow = async (path) => resolve(path);
-    });
-    const [notification] = await scope.registration.getNotifications();
-    self.dispatchEvent(
-      new scope.NotificationEvent("notificationclick", { notification: notification as Notification }),
-    );
-    return await opening;
+const missing = missingPrograms();
+if (missing.length) console.log(`Not tried: a press on a notification. Not installed: ${missing.join(", ")}`);
+
+describe.skipIf(missing.length)("a press on a notification, with the pointer, on a screen", () => {
+  let display: Display;
+  beforeAll(async () => {
+    display = await startDisplay();
   });
-  expect(opened).toBe(`/chats/${ID}`);
-  await until("it is closed", async () => (await shown(page)).length === 0);
+  afterAll(() => display.close());
+
+  test("closes it and opens its chat; one that is hostile is shown as words, and opens the start", async () => {
+    const { page, send } = await withWorker(`/chats/${(await newChat("[[say=begin]]")).id}`, display.name);
+    const context = page.context();
+    const asked: string[] = [];
+    context.on("request", (request) => asked.push(request.url()));
+    const press = async (opens: string) => {
+      const opening = context.waitForEvent("page");
+      await pressNotification(display);
+      const opened = await opening;
+      await opened.waitForURL(cluster.url + opens);
+      await until("it is closed", async () => (await shown(page)).length === 0);
+      await opened.getByRole("link", { name: "New chat" }).first().waitFor();
+      expect(await opened.evaluate(() => "hit" in window)).toBe(false);
+      await opened.close();
+    };
+    await send(said(`/chats/${ID}`));
+    await press(`/chats/${ID}`);
+    for (const hostile of HOSTILE) {
+      await send(JSON.stringify(hostile));
+      await until("it is shown", async () => (await shown(page)).length === 1);
+      expect((await shown(page))[0]).toMatchObject({ ...hostile, path: "/" });
+      await press("/");
+    }
+    expect(asked.filter((url) => !url.startsWith(cluster.url))).toEqual([]);
+  });
 });
 
 test("the page is the same with it: what it reads comes from the server", async () => {

@@ -106,6 +106,7 @@ async def test_a_reader_in_the_middle_of_a_failed_attempt_stays_there_until_the_
     reader.leave()
     call = await world.model.next_call()
     next_read.release()
+    await world.settle()
     resumed = await ahead.read(chat, view=reader.view)
     await ahead.rename(chat, "Patience")
     await resumed.until_line("title Patience")

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from chatcluster.chat import Busy
-from chatcluster.ports import Approval, Effect
+from chatcluster.chat import AnswerQuestions, Busy
+from chatcluster.ports import Approval, Asked, Effect, InputRequired
 from loops.cluster_world import Chat, Hold, SimulatedReplica, World
 from loops.scripted_model import Call
 from loops.scripted_tools import Run, tool
+from loops.test_call_questions import ADA, NAME
 
 ENDINGS = ("waiting", "error")
 STOPS = ("stop", "edit", "promote", "archive")
@@ -91,6 +92,20 @@ async def approval(scene: Scene) -> None:
     await scene.chat.until_status("requires_action")
 
 
+async def question(scene: Scene) -> None:
+    """Its server has ended the request with what it asks the user."""
+    (await scene.world.model.next_call()).call_tools("c1")
+    (await scene.world.tools.next_run()).crash(InputRequired((NAME,), '"state"'))
+    await scene.chat.until_status("requires_action")
+
+
+async def asking(scene: Scene) -> None:
+    """Its server asks the user, and holds the request meanwhile."""
+    await running(scene)
+    scene.runs[0].progressed(Asked((NAME,), lambda _: None))
+    await scene.chat.until(lambda chat: any(call.asks_now for call in chat.state.open_calls))
+
+
 async def client(scene: Scene) -> None:
     (await scene.world.model.next_call()).call_tools("c1", name="mine")
     await scene.chat.until_status("requires_action")
@@ -129,7 +144,7 @@ async def drain(scene: Scene) -> None:
     scene.a.loop.drain()
 
 
-STATES = (streamed, committed, running, given, answered, approval, client)
+STATES = (streamed, committed, running, given, answered, approval, question, asking, client)
 HAPPENINGS = (stop, edit, promote, archive, steer, kill, freeze, drain)
 
 
@@ -157,6 +172,8 @@ async def go_on(scene: Scene) -> None:
                     await scene.other.approve(scene.chat, call.call_id)
                 elif call.state == "client":
                     await scene.other.submit(scene.chat, call.call_id, "42")
+                elif call.state == "question":
+                    await scene.other.apply(scene.chat, AnswerQuestions(call.call_id, ADA))
             await trio.sleep(0.5)
 
     async with trio.open_nursery() as nursery:
@@ -203,9 +220,10 @@ async def test_whatever_happens_to_a_call_it_has_one_result_and_its_effect_once(
         assert all(run.cancelled for run in scene.runs), "the tool sees it"
     await go_on(scene)
     assert set(chat.results) == set(chat.calls), "each call has a result, and one"
+    most = 2 if state is question else 1  # the first request is for the question alone
     if effect is Effect.ONCE:
-        assert all(count == 1 for count in world.tools.effects.values()), world.tools.effects
-    again = [call_id for call_id, count in world.tools.effects.items() if count > 1]
+        assert all(count <= most for count in world.tools.effects.values()), world.tools.effects
+    again = [call_id for call_id, count in world.tools.effects.items() if count > most]
     for call_id in again:
         said = "it was run again" in chat.results[call_id]
         assert said is (effect is Effect.READ), "the model is told of it, unless it is the same run"

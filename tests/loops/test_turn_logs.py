@@ -92,6 +92,18 @@ async def test_a_turn_is_told_from_its_beginning_to_its_end(world: World) -> Non
     assert listeners[0].events == listeners[1].events
 
 
+async def test_the_log_of_a_turn_that_has_just_begun_reads_no_history_of_its_own(world: World) -> None:
+    """The feed has it: so the first word comes through a door as soon as through our own stream."""
+    a, b = await world.cluster(2)
+    chat, call, _ = await world.answering(a, "Half ")
+    listeners = [await listen(world, replica, chat) for replica in (a, b)]
+    call.answer("and half.")
+    for listener in listeners:
+        await listener.until_over()
+        assert listener.text == "Half and half."
+        assert not listener.replica.database_wire.crossings["read_messages"]
+
+
 async def test_p3_who_was_there_and_who_comes_after_a_takeover_count_the_same(world: World) -> None:
     """The dead owner's words are told whole, and before those that take their place, on each replica."""
     a, b, c = await world.cluster(3)

@@ -95,6 +95,14 @@ async def test_a_server_or_a_file_that_is_wrong_costs_its_tools_and_is_said() ->
         assert "no module" in turn.tools.notices[1].message
 
 
+async def test_p10_a_turn_has_room_for_a_hundred_of_them() -> None:
+    many = tuple(McpTool(name=f"t{number}", description="", schema="{}") for number in range(80))
+    place = place_with(*(McpServer(name=name, state=McpState.READY, tools=many) for name in "ab"))
+    async with place.turn() as turn:
+        assert sum("__t" in name for name in turn._offered) == 100
+        assert "60 tools" in turn.tools.notices[0].message
+
+
 async def test_b108_a_slow_server_is_waited_for_and_no_longer_than_ten_seconds() -> None:
     starting = McpAnswer(servers=(McpServer(name="weather", state=McpState.STARTING),))
     place = Place()

@@ -28,6 +28,8 @@ KINDS = {
     "max_ms": Kind("max", "ms", 1, max),
     "times_short": Kind("beside a short chat", "times", 2),
     "first_times": Kind("first token beside our own stream", "times", 2),
+    "whole_ms": Kind("whole answer, p50", "ms", 0),
+    "whole_times": Kind("whole answer beside our own stream", "times", 2),
     "cpu_times": Kind("CPU of the replicas beside it", "times", 2),
     "throughput": Kind("throughput", "{unit}s/s", 0, higher_is_better=True),
     "chats": Kind("chats", "", 0, higher_is_better=True),

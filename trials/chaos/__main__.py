@@ -17,6 +17,7 @@ from typing import Any
 import click
 import msgspec
 import trio
+from checkout import has_file
 from interruption import EXIT_INTERRUPTED, until_interrupted
 
 from chaos.beside import open_beside
@@ -50,9 +51,12 @@ What a failover loses of the last moments before it is counted apart, as lost_by
 
 In the end what was booked (usage_events) is held against what the simulated model counted itself, answer by answer.
 What an attempt cost whose usage never came is unknown: such attempts are counted. What ended in the moments that a
-failover takes back need not be booked; not judged at all is where the model, or the database, is given.
+failover takes back need not be booked; not judged at all is where the model, or the database, is given, and beside a
+version that books nothing.
 """
 )
+USAGE = "chatcluster/postgres/sql/usage.sql"
+"""What a version has that books what its attempts cost."""
 SPAN = (click.FloatRange(0), click.FloatRange(0))
 """From, to."""
 
@@ -134,6 +138,7 @@ def chaos(*, faults: str, simulated_model: bool | None, log: Path | None, **valu
     scripts/chaos --rolling --chats 50
     scripts/chaos --rolling --chats 50 --proxy haproxy
     scripts/chaos --beside HEAD~20 --replicas 4 --kills 40
+    scripts/chaos --beside HEAD~20 --replicas 4 --tools --kills 40
     scripts/chaos --replicas 2 -- --lease-ttl-seconds 3
     scripts/chaos --url https://chat.example --token ccl_... \\
         --signal-command 'ssh {host} systemctl kill --signal={signal} chatcluster'
@@ -194,7 +199,8 @@ def _options(faults: str, simulated_model: bool | None, log: Path | None, values
         log = directory / time.strftime("chatcluster-chaos-%Y%m%d-%H%M%S.jsonl")
     if not os.access(log.parent, os.W_OK):
         raise ValueError(f"--log: nothing can be written to {log.parent}")
-    money = predictable and not (values["url"] or values["workspaces"])
+    books = not values["beside"] or has_file(values["beside"], USAGE)
+    money = predictable and books and not (values["url"] or values["workspaces"])
     return Options(faults=kinds, predictable=predictable, log=log, money=money, **values)
 
 

@@ -21,6 +21,7 @@ from chaos.journal import Journal
 from chaos.model import OwnModel, open_model
 from chaos.options import Options
 from chaos.servers import Servers, open_servers
+from chaos.tools import PATIENCE
 from chaos.vitals import LOOP_WATCH
 from chatcluster.local.embedded import child
 from chatcluster.local.local_cluster import read_cluster, read_token
@@ -33,7 +34,8 @@ STOP_SECONDS_MAX = 30.0
 class Cluster(NamedTuple):
     """Where it is. ``logs`` is the directory of the replicas' logs, ``journal`` those and their supervisor's; None
     where we cannot read them. ``servers`` are those that we can stop. ``tools`` is where servers of
-    tools keep their logs, if there are to be any; ``ledger`` what its model's server noted, if that is ours."""
+    tools keep their logs, if there are to be any; ``ledger`` what its model's server noted, if that is ours. ``home``
+    is where replicas of our own version are, if there are others at ``url``."""
 
     url: str
     token: str
@@ -42,6 +44,7 @@ class Cluster(NamedTuple):
     servers: Servers | None
     tools: Path | None = None
     ledger: Path | None = None
+    home: str | None = None
 
 
 @asynccontextmanager
@@ -87,7 +90,7 @@ async def _own_cluster(
         [sys.executable, "-m", "chatcluster", *arguments],
         log=log,
         death_signal=signal.SIGTERM,
-        environment=os.environ | LOOP_WATCH | await servers.start(),
+        environment=os.environ | LOOP_WATCH | (PATIENCE if options.tools else {}) | await servers.start(),
     )
     try:
         yield await _started(process, data_dir, log, servers)

@@ -56,7 +56,7 @@ async def open_front(options: Options, cluster: Cluster) -> AsyncIterator[Cluste
     process = child.spawn(command, log=log, death_signal=signal.SIGTERM, environment=environment)
     try:
         await accepts(process, port, log)
-        yield cluster._replace(url=f"http://127.0.0.1:{port}")
+        yield cluster._replace(url=f"http://127.0.0.1:{port}", home=cluster.url if options.beside else None)
     finally:
         with trio.CancelScope(shield=True):  # bounded by the escalation to SIGKILL
             await trio.to_thread.run_sync(partial(child.stop, process, (signal.SIGTERM, STOP_SECONDS_MAX)))

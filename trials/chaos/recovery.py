@@ -47,7 +47,7 @@ class Watch:
             self.takeover_seconds = event.time - self._since
             self.epoch_after = position.epoch
             self._unfinished = False
-        elif event.kind in ("message", "history_reset", "error") or _rests(event):
+        elif event.kind in ("message", "history_reset", "error") or _rests(event) or _asks(event):
             self._unfinished = False
         if self.sign_seconds is not None and not self._unfinished:
             self.done.set()
@@ -77,6 +77,11 @@ class Watch:
             takeover_seconds=takeover,
             cut_by_drain=self.fault.kind == "term" and takeover is not None and takeover < drain_seconds,
         )
+
+
+def _asks(event: Event) -> bool:
+    """Whether the chat waits for somebody: how long that takes is no replica's doing."""
+    return event.kind == "status" and bool(event.data["status"] == "requires_action")
 
 
 def _rests(event: Event) -> bool:

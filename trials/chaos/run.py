@@ -45,6 +45,7 @@ class Run:
         self._record = record
         self._say = say
         self._api = Api(cluster.url, cluster.token, options.draw("api"))
+        self._home = Api(cluster.home or cluster.url, cluster.token, options.draw("home"))
         self._fleet = Fleet(self._api, size=options.replicas, signal_command=options.signal_command)
         self._checker = Checker(self._violated)
         self._victim_chats = (
@@ -100,10 +101,11 @@ class Run:
                 if self._victim_chats is not None:
                     await self._victim_chats.aclose()
                 await self._api.aclose()
+                await self._home.aclose()
         return self._summary()
 
     def _serving_tools(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self._tools is None else self._tools.serving(self._api)
+        return nullcontext() if self._tools is None else self._tools.serving(self._home)
 
     async def _talk_and_break(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -133,7 +135,8 @@ class Run:
             name = f"c{index}n{generation}"
             draw = self._options.draw("writer", name)
             writer = Writer(name, self._api, self._checker, self._record, self._options, draw)
-            talk = Talk(writer, partial(self._read, name), self._api, self._checker, self._mix, self._tools)
+            read = partial(self._read, name)
+            talk = Talk(writer, read, self._api, self._checker, self._mix, self._tools, self._home)
             self._talks[index] = talk
             final = await talk.run(self._ending)
             self._record.note(chat=final.chat, final=final.status, messages=[item.id for item in final.messages])

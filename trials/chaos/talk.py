@@ -33,11 +33,14 @@ class Talk:
         checker: Checker,
         mix: dict[str, float],
         tools: Tools | None = None,
+        home: Api | None = None,
     ) -> None:
+        """``home``: replicas that know of agents, where not all of them may."""
         self.writer = writer
         self.readers: Sequence[Reader] = ()
         self._read = read
         self._api = api
+        self._home = home or api
         self._checker = checker
         self._mix = mix
         self._tools = tools
@@ -46,7 +49,7 @@ class Talk:
 
     async def run(self, ending: trio.Event) -> FinalChat:
         """Talk until the writer is done or ``ending``, let it come to rest, and check it."""
-        await self.writer.create()
+        await self.writer.create(self._home)
         self.readers = self._read(self.writer.chat)
         async with trio.open_nursery() as nursery:
             for reader in self.readers:
@@ -62,16 +65,18 @@ class Talk:
         if self._tools is not None:
             messages, _ = await self._api.history(self.writer.chat)
             self._tools.judge(self.writer.chat, messages)
-            await self._tools.families.judge(self._api, self.writer.chat, messages)
+            await self._tools.families.judge(self._home, self.writer.chat, messages)
         return final
 
     async def _answer_calls(self, tools: Tools) -> None:
-        """Whoever the chat asks answers, after a while."""
-        draw = random.Random(self.writer.chat)
+        """Whoever the chat asks answers, after a while. One that runs may ask as well: it is looked at now and then."""
+        draw, looked = random.Random(self.writer.chat), trio.current_time()
         while True:
-            if self.readers[0].subscriber.status == "requires_action":
+            status, now = self.readers[0].subscriber.status, trio.current_time()
+            if status == "requires_action" or (status == "running" and now - looked >= LOOK_SECONDS):
                 await trio.sleep(draw.uniform(0, ANSWER_SECONDS_MAX))
                 await tools.answer(self._api, self.writer.chat, draw)
+                looked = trio.current_time()
             with trio.move_on_after(LOOK_SECONDS):
                 await self.readers[0].progress.wait()
 

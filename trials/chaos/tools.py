@@ -3,6 +3,7 @@
 The servers note every run of a call outside of themselves (``tool_server.py``). In the end each chat's history is held
 against that: a call that must not be repeated ran once, or as often as a person wanted it; one that ran again says so;
 each result is one that the tool gave, or says that there is none; an answer that was taken counts, and one of several.
+Some questions nobody ever answers: those calls go on past their deadline.
 """
 
 from __future__ import annotations
@@ -20,18 +21,26 @@ from typing import Any, NamedTuple
 import trio
 from checker import Fault, Kind, Violation
 from local_ports import free_port, is_listened_to
+from tool_server import HELD
 
-from chaos.api import Api, Json
+from chaos.api import Answer, Api, Json
 from chaos.families import Families
 from chaos.summary import spread
 from chatcluster.agents import NAMES as AGENT_TOOLS
+from chatcluster.config import env_name
 
-KINDS = ("counting", "slow", "dying")
-ONCE = ("counting__buy", "counting__ask", "slow__ship", "dying__risk")
+KINDS = ("counting", "slow", "dying", "asking", "holding")
+ASKING = ("asking__sign", "holding__swear")
+"""Their servers ask the user for a word."""
+ONCE = ("counting__buy", "counting__ask", "slow__ship", "dying__risk", *ASKING)
 CALLABLE = (
     *("counting__peek", "counting__put", "counting__buy", "counting__buy", "counting__ask"),
-    *("slow__look", "slow__move", "slow__ship", "dying__peer", "dying__risk", "mine"),
+    *("slow__look", "slow__move", "slow__ship", "dying__peer", "dying__risk", "mine", *ASKING),
 )
+PATIENCE = {env_name("answer_seconds"): "6", env_name("live_answer_seconds"): "6"}
+"""How long the cluster waits for the answer to a question."""
+NEVER_ANSWERED = 0.15
+DECLINED = 0.2
 CLIENT_TOOLS = [{"name": "mine", "description": "Run by the client", "parameters": {"type": "object"}}]
 CALLS_MAX = 3
 CALLING = 0.7
@@ -40,6 +49,7 @@ START_SECONDS_MAX = 30.0
 RESTART_SECONDS = 0.2
 RUN_AGAIN = "it was run again"
 NOT_ASKED = ("Nobody approved", "The user denied")
+NOT_ANSWERED = ("Nobody answered",)
 TAKEN = 200
 
 
@@ -64,6 +74,11 @@ class Tools:
         """Of each call, also those of which nobody heard whether they were taken."""
         self._approved: set[str] = set()
         """The calls of which somebody did."""
+        self._words: dict[str, list[str]] = defaultdict(list)
+        """What was said to the question of each call, heard of or not."""
+        self._taken: set[str] = set()
+        """The calls whose question was answered, as somebody heard."""
+        self._ignored: dict[str, bool] = {}
 
     @asynccontextmanager
     async def serving(self, api: Api) -> AsyncIterator[None]:
@@ -86,7 +101,9 @@ class Tools:
             await trio.sleep(RESTART_SECONDS)
 
     async def _add(self, kind: str, api: Api) -> None:
-        body: Json = {"slug": kind, "url": f"http://127.0.0.1:{self._ports[kind]}/mcp", "trusted": True}
+        url = f"http://127.0.0.1:{self._ports[kind]}"
+        held = {"url": f"{url}/sse", "transport": "sse"} if kind in HELD else {"url": f"{url}/mcp"}
+        body: Json = {"slug": kind, "trusted": True, **held}
         if kind == "counting":
             body["tools"] = {"ask": {"approval": "ask"}}
         answer = await api.write("POST", "/admin/mcp-servers", body)
@@ -98,6 +115,10 @@ class Tools:
     async def answer(self, api: Api, chat: str, draw: random.Random) -> None:
         """Answer what the chat waits for, now and then twice at once."""
         for action in (await api.read(f"/chats/{chat}"))["action_required"]:
+            if action["kind"] == "question" and self._ignored.setdefault(
+                action["call_id"], draw.random() < NEVER_ANSWERED
+            ):
+                continue
             times = 2 if draw.random() < 0.3 else 1
             answers: list[str] = []
             async with trio.open_nursery() as nursery:
@@ -112,6 +133,8 @@ class Tools:
         if action["kind"] == "client":
             body: Json = {"results": [{"call_id": call_id, "content": f"<mine {call_id}>"}]}
             answer, what = await api.write("POST", f"/chats/{chat}/tool-results", body), "result"
+        elif action["kind"] == "question":
+            answer, what = await self._reply(api, chat, action, chance), "reply"
         elif chance < 0.2:
             answer, what = await api.write("POST", f"/chats/{chat}/tool-calls/{call_id}/deny", {}), "deny"
         else:
@@ -123,6 +146,18 @@ class Tools:
             self._approvals[call_id] += 1
         if what == "approve" and answer.status == TAKEN:
             self._approved.add(call_id)
+
+    async def _reply(self, api: Api, chat: str, action: Json, chance: float) -> Answer:
+        """A word, or a refusal."""
+        call_id = action["call_id"]
+        word = f"{call_id}w{len(self._words[call_id]) + 1}"
+        reply = {"action": "decline"} if chance < DECLINED else {"action": "accept", "content": {"word": word}}
+        self._words[call_id].append(word)
+        body: Json = {"answers": {each["key"]: reply for each in action["questions"]}, "digest": action["digest"]}
+        answer = await api.write("POST", f"/chats/{chat}/tool-calls/{call_id}/answer", body)
+        if answer.status == TAKEN:
+            self._taken.add(call_id)
+        return answer
 
     # --- the judge ----------------------------------------------------------------------------
 
@@ -146,6 +181,8 @@ class Tools:
         is_error = part.get("is_error", False)
         allowed = max(1, self._approvals[call_id])
         self.calls["unknown" if "outcome is unknown" in text else "error" if is_error else "ok"] += 1
+        if name in ASKING:
+            self._judge_answer(chat, call_id, text, is_error=is_error)
         if name in ONCE and len(runs) > allowed:
             self._violate(Kind.RUN_TWICE, chat, f"{name} {call_id} ran {len(runs)} times; {allowed} may be")
         if len(runs) > 1:
@@ -156,6 +193,16 @@ class Tools:
             self._violate(Kind.RESULT, chat, f"{text[:80]!r} is no result that {name} gave for {call_id}")
         if text.startswith(NOT_ASKED) and call_id in self._approved and not runs:
             self._violate(Kind.ANSWER, chat, f"{call_id} was approved, and its result is {text[:80]!r}")
+
+    def _judge_answer(self, chat: str, call_id: str, text: str, *, is_error: bool) -> None:
+        """What the server of a call was told that it asked."""
+        unanswered = text.startswith(NOT_ANSWERED) if is_error else text.endswith("> cancel")
+        self.calls["unanswered" if unanswered else "answered"] += unanswered or not is_error
+        if unanswered and call_id in self._taken:
+            self._violate(Kind.ANSWER, chat, f"the question of {call_id} was answered, and its result is {text[:80]!r}")
+        heard = text.rpartition("> accept ")[2] if "> accept " in text else None
+        if heard is not None and heard not in self._words[call_id]:
+            self._violate(Kind.ANSWER, chat, f"{call_id} was told {heard!r}; {self._words[call_id]} was said")
 
     def _violate(self, kind: Kind, chat: str, detail: str) -> None:
         self._report(Violation(kind, chat, detail))

@@ -217,6 +217,10 @@ class Worker:
         turn = await self._turn(client, _execute(BEATS), then=stop)
         await trio.sleep(max(0.0, stopped_at + 2 * STOPPED_SECONDS_MAX - time.time()))
         agent_died = self._killer.agent_died(self._workspace_id, self._running_since)
+        if not stopped_at:  # nobody has seen it run
+            if not agent_died:
+                self._scores.violate("output_lost", f"a command without an end told nothing: {turn.result!r}")
+            return
         last = await self._said(client, "tail -n 1 beats")
         self._scores.counts["stops"] += 1
         try:

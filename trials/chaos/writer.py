@@ -58,14 +58,15 @@ class Writer:
         )
         self._operations = dict(zip(OPERATIONS, operations, strict=True))
 
-    async def create(self) -> None:
-        """Begin the conversation. Raises ``RuntimeError`` if that is refused."""
+    async def create(self, home: Api) -> None:
+        """Begin the conversation, at replicas that know all that it is to have. Raises ``RuntimeError`` if that is
+        refused."""
         text, expected = self._text()
         began = trio.current_time()
         body: Json = {"content": text}
         if self._options.tools:
             body |= {"tools": CLIENT_TOOLS, "mcp_servers": KINDS, "agents": True}
-        answer = await self._api.write("POST", "/chats", body)
+        answer = await (home if self._options.tools else self._api).write("POST", "/chats", body)
         if answer.status != 201:
             raise RuntimeError(f"no chat could be created: {answer.status} {answer.body}")
         self.chat = answer.body["id"]

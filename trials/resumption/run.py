@@ -125,7 +125,7 @@ class Run:
         async with trio.open_nursery() as readers:
             for answer in answers:
                 readers.start_soon(self._read, client, answer)
-            while not all(answer.streamed for answer in answers):  # noqa: ASYNC110 - any reader may bring it about
+            while not all(answer.streamed or answer.message is not None for answer in answers):  # noqa: ASYNC110 - any reader may bring it about
                 await trio.sleep(POLL_SECONDS)
             await trio.sleep(self._draw.uniform(0, 0.6 * options.tokens / options.tps))
             await self._kill(client, fleet, answers)

@@ -25,6 +25,7 @@ from chatcluster.chat import (
     DENIED_TEXT,
     NOT_APPROVED_AGAIN_TEXT,
     NOT_APPROVED_TEXT,
+    AnswerQuestions,
     Approve,
     CallState,
     ChatState,
@@ -35,12 +36,13 @@ from chatcluster.context import SUMMARY_CALL
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import ToolCallPart, ToolResultPart
 from chatcluster.ports import Approval, Effect, Tool
+from simulation.questions import QuestionWatch
 
 DEATHS_MAX = 3
 RUN_AGAIN = "it was run again"
 UNKNOWN = "The outcome is unknown"
 
-Answer = Approve | Deny | SubmitToolResults
+Answer = Approve | Deny | SubmitToolResults | AnswerQuestions
 
 
 class Run(NamedTuple):
@@ -56,12 +58,13 @@ class CallWatch:
 
     def __init__(self, violate: Callable[[Kind, UUID, str], None]) -> None:
         self.effects: Counter[str] = Counter()
+        self.questions = QuestionWatch(violate)
         self._violate = violate
         self._started: set[str] = set()
         self._tracked: set[str] = set()
         self._approved: set[str] = set()
         self._waits: Counter[str] = Counter()
-        """How often a call began to wait for somebody."""
+        """How often a call began to wait for somebody, but for the answer to a question."""
         self._answers: Counter[str] = Counter()
         """How often an answer of a person, or of the client, was acknowledged."""
         self._submitted: dict[str, set[str]] = {}
@@ -79,17 +82,20 @@ class CallWatch:
         for call in before.open_calls:
             if call.call_id not in still_open and not edited:
                 self._ended_by[call.call_id] = before.worker_id
+        self.questions.changed(before, after)
         waited = {call.call_id for call in before.open_calls if call.waits}
         for call in after.open_calls:
             if call.state is CallState.STARTED:
                 self._started.add(call.call_id)
-            if call.waits and call.call_id not in waited:
+            if call.waits and call.call_id not in waited and call.state is not CallState.QUESTION:
                 self._waits[call.call_id] += 1
 
     def answered(self, command: Answer) -> None:
         """An answer took effect."""
         if isinstance(command, Approve):
             self._approved.add(command.call_id)
+        if isinstance(command, AnswerQuestions):
+            self.questions.answered(command)
         if isinstance(command, SubmitToolResults):
             for result in command.results:
                 self._submitted.setdefault(result.call_id, set()).add(str(result.content))
@@ -98,8 +104,8 @@ class CallWatch:
         """Its sender was told that it did, and not for the second time."""
         for call_id in command.call_ids:
             self._answers[call_id] += 1
-            if self._answers[call_id] > self._waits[call_id]:
-                taken, waits = self._answers[call_id], self._waits[call_id]
+            taken, waits = self._answers[call_id], self._waits[call_id] + self.questions.asked[call_id]
+            if taken > waits:
                 self._violate(Kind.ANSWER, chat_id, f"{taken} answers to {call_id} were taken; it waited {waits} times")
 
     # --- runs ---------------------------------------------------------------------------------
@@ -174,6 +180,7 @@ class CallWatch:
             )
         if call_id in self._tracked and (RUN_AGAIN in text or text.startswith(UNKNOWN)):
             self._violate(Kind.RESULT, chat_id, f"the agent knows of {call_id}, and its result is {text[:80]!r}")
+        self.questions.check_result(chat_id, call_id, text)
         refused = text.startswith((DENIED_TEXT, NOT_APPROVED_TEXT, NOT_APPROVED_AGAIN_TEXT))
         if refused and call_id in self._approved and self._waits[call_id] < 2:
             self._violate(Kind.ANSWER, chat_id, f"{call_id} was approved, and its result is {text[:80]!r}")

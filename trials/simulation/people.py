@@ -8,8 +8,19 @@ from uuid import UUID
 
 import trio
 
-from chatcluster.chat import Approve, CallState, Deny, OpenCall, Status, SubmitToolResults, ToolResult
+from chatcluster.chat import (
+    AnswerQuestions,
+    Approve,
+    CallState,
+    Deny,
+    OpenCall,
+    Status,
+    SubmitToolResults,
+    ToolResult,
+)
+from chatcluster.chat.questions import Reply, ReplyAction
 from simulation.call_watch import Answer
+from simulation.questions import KEY, accepting, asks
 
 if TYPE_CHECKING:
     from simulation.client import Client
@@ -33,9 +44,11 @@ class People:
         while True:
             await trio.sleep(self._draw.expovariate(1 / LOOK_SECONDS))
             for chat_id in chats:
-                row = self._world.witness.database.chats[chat_id]
-                if row.state.status is Status.REQUIRES_ACTION and self._draw.random() < self._diligence:
-                    await self._answer(chat_id, [call for call in row.state.open_calls if call.waits])
+                state = self._world.witness.database.chats[chat_id].state
+                waiting = [call for call in state.open_calls if call.waits or call.asks_now]
+                is_asked = state.status is Status.REQUIRES_ACTION or any(call.asks_now for call in waiting)
+                if is_asked and self._draw.random() < self._diligence:
+                    await self._answer(chat_id, waiting)
 
     async def _answer(self, chat_id: UUID, waiting: list[OpenCall]) -> None:
         command = self._answer_to(self._draw.choice(waiting))
@@ -48,6 +61,10 @@ class People:
         if call.state is CallState.CLIENT:
             return SubmitToolResults((ToolResult(call.call_id, f"<{call.call_id} by the client>"),))
         chance = self._draw.random()
+        if asks(call):
+            word = f"word {chance:.6f} of {call.call_id}"
+            replies = {KEY: Reply(ReplyAction.DECLINE)} if chance < 0.2 else accepting(word)
+            return AnswerQuestions(call.call_id, replies, call.digest if chance < 0.8 else None)
         if chance < 0.2:
             return Deny(call.call_id)
         arguments = '{"n": 7}' if chance < 0.4 else None

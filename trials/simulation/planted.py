@@ -48,6 +48,7 @@ from chatcluster.usage import Spent
 from simulation.network import Weather
 from simulation.planted_families import WITH_AGENTS
 from simulation.planted_harms import HARMFUL, Patch
+from simulation.planted_questions import WITH_QUESTIONS
 from simulation.planted_summaries import WITH_SUMMARIES
 from simulation.planted_tools import WITH_TOOLS
 
@@ -317,6 +318,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         one_connection_is_a_life,
         deaths_of_the_old_primary,
         *WITH_TOOLS,
+        *WITH_QUESTIONS,
         *WITH_SUMMARIES,
         *WITH_AGENTS,
         forgotten_versions_again,

@@ -21,6 +21,7 @@ from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolArgume
 from chatcluster.ports import Delta, Finished, KeepAlive, ModelEvent, ModelRequest
 from simulation.families import agents_in, asked_of_agents
 from simulation.harmed import Harmed, Misbehaviour
+from simulation.questions import ASKING
 from simulation.seeding import Temper
 from simulation.tools import CLIENT_TOOL, TRACKED_TOOL
 
@@ -171,6 +172,8 @@ class Provider:
                 name, arguments = asked_of_agents(draw, call_id, agents)
             elif self.temper.tracked and draw.random() < self.temper.tracked:
                 name = TRACKED_TOOL
+            elif self.temper.questions and draw.random() < self.temper.questions:
+                name, arguments = draw.choice(ASKING), '{"n": 1}'
             self._on_word(answer)
             if draw.random() < 0.5:
                 yield Delta(ToolCallPart(call_id, name, arguments))

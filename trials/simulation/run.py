@@ -143,6 +143,7 @@ class World:
             self.witness.calls,
             offer=plan.tools,
             tracked=plan.temper.tracked > 0,
+            asks=plan.temper.questions > 0,
             process=scheduler.current_process,
             worker=self._calling_worker,
             kill_caller=self._kill_caller,

@@ -71,6 +71,8 @@ class Temper:
     """Of a call: that it is about agents."""
     tracked: float = 0.0
     """Of any other: that it is for the agent of a workspace."""
+    questions: float = 0.0
+    """Of any other: that its tool asks the user something."""
     long_word: float = 0.0
 
 
@@ -127,6 +129,7 @@ class Plan:
             f"  harms: {', '.join(self.harms) or 'none'}{', and nothing else' if self.quiet else ''}\n"
             f"  tools: {'yes' if self.tools else 'none'}, agents: {'yes' if self.settings.agents else 'none'}, "
             f"workspaces: {'yes' if self.temper.tracked else 'none'}, "
+            f"questions: {'yes' if self.temper.questions else 'none'}, "
             f"context: {self.window or 'without end'}\n"
             f"  bounds: {self.bounds}, an attempt {self.settings.attempt_bytes_max >> 10} KiB"
         )
@@ -134,7 +137,7 @@ class Plan:
 
 def plan_of(seed: int) -> Plan:
     """The world of ``seed``."""
-    return _with_window(_with_workspaces(_with_agents(_with_tools(_harmful(_troubled(seed))))))
+    return _with_window(_with_questions(_with_workspaces(_with_agents(_with_tools(_harmful(_troubled(seed)))))))
 
 
 def _with_window(plan: Plan) -> Plan:
@@ -173,6 +176,14 @@ def _with_workspaces(plan: Plan) -> Plan:
     if not plan.tools or plan.harms or draw.random() < 0.5:
         return plan
     return replace(plan, temper=replace(plan.temper, tracked=draw.choice((0.3, 0.7))))
+
+
+def _with_questions(plan: Plan) -> Plan:
+    """In some of the worlds with tools, some of them ask the user; drawn apart."""
+    draw = Random(f"questions {plan.seed}")
+    if not plan.tools or plan.harms or draw.random() < 0.4:
+        return plan
+    return replace(plan, temper=replace(plan.temper, questions=draw.choice((0.3, 0.7))))
 
 
 def _troubled(seed: int) -> Plan:
@@ -322,4 +333,6 @@ def _settings(draw: Random) -> Settings:
         attempt_bytes_max=draw.choice((64 << 10, 8 << 20)),
         approval_seconds=6.0,
         client_tool_seconds=4.0,
+        answer_seconds=6.0,
+        live_answer_seconds=5.0,
     )

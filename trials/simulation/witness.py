@@ -23,6 +23,7 @@ from uuid import UUID
 from checker.history import Kind, Violation
 
 from chatcluster.chat import (
+    AnswerQuestions,
     Approve,
     ChatState,
     Decision,
@@ -322,7 +323,7 @@ class WatchedStore(MemoryStore):
 
     def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
         outcome = super()._apply(chat_id, command, owner_id, idempotency)
-        if isinstance(command, Approve | Deny | SubmitToolResults):
+        if isinstance(command, Approve | Deny | SubmitToolResults | AnswerQuestions):
             self._witness.calls.answered(command)
         return outcome
 

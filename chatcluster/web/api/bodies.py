@@ -151,7 +151,10 @@ B = TypeVar("B")
 
 def decode(body: bytes, kind: type[B]) -> B:
     """The body as a ``kind``; raises ``InvalidRequest`` that says what is wrong, and where."""
+    config = getattr(kind, "__struct_config__", None)
     try:
+        if config is None or not config.forbid_unknown_fields:
+            str(body, "utf-8")  # msgspec passes over what is in unknown fields, whatever bytes they are
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None

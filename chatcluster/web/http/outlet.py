@@ -3,7 +3,8 @@
 An event passes a dozen functions between an application's ``send`` and the socket, and an open stream keeps all that
 served its request. So our server offers the application another way, as an extension of the scope: it starts the
 response with ``send``, leaves with ``go_on`` the function that writes the body, and returns. Then the request is
-forgotten, and that function runs in its place until it returns or the client leaves.
+forgotten, and that function runs in its place until it returns or the client leaves. What it needs until then is held
+by the outlet, and left at the end.
 
 When the function is done, the server breaks the connection off, as it does with any response that is left unfinished;
 the protocol's state knows of the response's head, and that its body is open. A function whose body has an end says so
@@ -18,8 +19,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
-from typing import Any
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, TypeVar
 
 import trio
 
@@ -29,43 +30,54 @@ HOLD_BACK: int = getattr(socket, "TCP_CORK", 4)
 OUTLET = "chatcluster.outlet"
 """Its name among the scope's extensions."""
 
+T = TypeVar("T")
+
 
 class Outlet:
     """The body of one response. The application may use it from the start of the response on."""
 
     __slots__ = (
         "_frame",
-        "_scope",
+        "_resource",
         "_send",
         "_socket",
         "_unsent",
         "abandoned",
+        "at_end",
         "body",
         "finished",
-        "held",
+        "is_unframed",
         "written_at",
     )
 
     def __init__(
         self, stream_socket: trio.socket.SocketType, send: Callable[[bytes], Awaitable[None]], scope: Any
     ) -> None:
-        self.held = AsyncExitStack()
-        """What has to be left in the end, whatever happens until then."""
+        self.at_end: Callable[[], None] | None = None
+        """Called when the response is over, however it ended."""
         self.body: Callable[[Outlet], Awaitable[None]] | None = None
         self.abandoned = False
         """Whether the client left."""
         self.finished = False
         """Whether the body is whole."""
+        self.is_unframed = scope["http_version"] < "1.1"
+        """The end of the connection is all that ends the body."""
         self.written_at = trio.current_time()
         """When something was written last."""
         self._socket = stream_socket
         self._send = send
         self._frame = _frame_for(scope)
         self._unsent = b""
-        self._scope = trio.CancelScope()
+        self._resource: AbstractAsyncContextManager[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Outlet unsent={len(self._unsent)}{' abandoned' if self.abandoned else ''}>"
+
+    async def hold(self, resource: AbstractAsyncContextManager[T]) -> T:
+        """Enter what the response needs. It is left when the response is over, however it ended."""
+        held = await resource.__aenter__()
+        self._resource = resource
+        return held
 
     def go_on(self, body: Callable[[Outlet], Awaitable[None]]) -> None:
         """Let ``body`` write the rest of the response, once the application has returned."""
@@ -122,15 +134,18 @@ class Outlet:
     # what the server calls
 
     async def run(self) -> None:
-        """Write the body, until it is done or the client leaves."""
-        if self.body is not None:
-            with self._scope:
-                await self.body(self)
+        """Write the body, until it is done. If the client leaves, this is cancelled."""
+        if self.body is not None and not self.abandoned:
+            await self.body(self)
 
-    def abandon(self) -> None:
-        """The client left."""
-        self.abandoned = True
-        self._scope.cancel()
+    async def release(self) -> None:
+        """The response is over."""
+        try:
+            if self.at_end is not None:
+                self.at_end()
+        finally:
+            if self._resource is not None:
+                await self._resource.__aexit__(None, None, None)
 
 
 def _frame_for(scope: Any) -> Callable[[bytes], bytes]:

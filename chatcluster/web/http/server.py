@@ -35,7 +35,7 @@ from __future__ import annotations
 import math
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, cast
@@ -50,7 +50,8 @@ from litestar.types import ASGIApp
 from chatcluster import telemetry
 from chatcluster.web.health import PUBLIC
 from chatcluster.web.http.connections import Connections, Limits, address_of
-from chatcluster.web.http.outlet import OUTLET, Outlet
+from chatcluster.web.http.exchange import Exchange, Put
+from chatcluster.web.http.outlet import Outlet
 from chatcluster.web.http.protocol import Protocol, http_config
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -60,11 +61,7 @@ LAST_SECONDS = 0.5
 """For whoever is accepted after the cut to say what is wanted."""
 SEND_BUFFER_BYTES = 256 << 10
 RECEIVE_BYTES = 64 << 10
-EVENTS_MAX = 10
-"""Pieces of a request's body that wait for the application."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-Put = Callable[[Any], Awaitable[None]]
 
 
 class Server:
@@ -139,7 +136,7 @@ class Server:
             with port, suppress(OSError):  # nobody is left, or cannot be handed over
                 while True:
                     accepted = trio.socket.from_stdlib_socket(port.accept()[0])
-                    connections.start_soon(self._connect, False, trio.SocketStream(accepted))
+                    connections.start_soon(self._connect_last, trio.SocketStream(accepted))
 
     async def _accept(
         self, sockets: Sequence[socket.socket], public: bool, connections: trio.Nursery, scope: trio.CancelScope
@@ -148,7 +145,14 @@ class Server:
         with scope:
             await trio.serve_listeners(partial(self._connect, public), listeners, handler_nursery=connections)
 
+    async def _connect_last(self, stream: trio.SocketStream) -> None:
+        try:
+            await self._connect(False, stream)
+        finally:
+            await trio.aclose_forcefully(stream)
+
     async def _connect(self, public: bool, stream: trio.SocketStream) -> None:
+        """Serve a connection. Its listener closes it then."""
         connection = _Connection(self, stream, public)
         self._running.add(connection)
         try:
@@ -159,11 +163,26 @@ class Server:
         finally:
             self.connections.remove(connection)
             self._running.discard(connection)
-            await trio.aclose_forcefully(stream)
 
 
 class _Connection:
-    """One socket and the requests on it, one after another."""
+    """One socket and the requests on it, one after another. An event stream is the last of them: the protocol, which
+    knows nothing of it, is let go of, as it may go on for days."""
+
+    __slots__ = (
+        "__weakref__",
+        "_ending",
+        "_exchange",
+        "_in_head",
+        "_nursery",
+        "_protocol",
+        "_public",
+        "_sending",
+        "_server",
+        "_stream",
+        "_whole",
+        "address",
+    )
 
     def __init__(self, server: Server, stream: trio.SocketStream, public: bool) -> None:
         self._server = server
@@ -174,38 +193,40 @@ class _Connection:
         self._in_head = True
         """The head of a request is awaited, or a part of it is there: its deadline holds."""
         self._whole = trio.CancelScope()
-        self._reading = trio.CancelScope()
+        """Its deadline is that of what is waited for: a request, or that the reader takes what is sent."""
         self._sending = trio.Lock()
         self._ending = False
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
         self._nursery: trio.Nursery
-        self._protocol: Protocol
+        self._protocol: Protocol | None = None
 
     def drop(self) -> None:
         self._whole.cancel()
 
     async def run(self, head_seconds: float) -> None:
         """Serve until either side ends it. The head of the first request has to be there within ``head_seconds``."""
-        self._reading.deadline = trio.current_time() + head_seconds
         try:
-            client, here = self._stream.socket.getpeername(), self._stream.socket.getsockname()
+            self._protocol = self._new_protocol()
             self._tune()
         except OSError:
             return  # gone before it said anything
+        async with trio.open_nursery() as self._nursery:
+            self._whole = self._nursery.cancel_scope
+            self._whole.deadline = trio.current_time() + head_seconds
+            await self._read()
+
+    def _new_protocol(self) -> Protocol:
+        client, here = self._stream.socket.getpeername(), self._stream.socket.getsockname()
         state = cast(ConnectionState, {PUBLIC: True} if self._public else {})
-        with self._whole:
-            async with trio.open_nursery() as self._nursery:
-                tasks = cast(Any, self)
-                app = cast(Any, self._server.app)
-                config, context = self._server.config, self._server.context
-                self._protocol = Protocol(app, config, context, tasks, state, False, client[:2], here[:2], self._send)
-                await self._read()
+        tasks, app = cast(Any, self), cast(Any, self._server.app)
+        config, context = self._server.config, self._server.context
+        return Protocol(app, config, context, tasks, state, False, client[:2], here[:2], self._send)
 
     def wind_up(self, idle_seconds: float) -> None:
         """Break off what would go on for ever; let a request that is being served be answered."""
         exchange = self._exchange
         if exchange is None:
-            self._reading.deadline = min(self._reading.deadline, trio.current_time() + idle_seconds)
+            self._whole.deadline = min(self._whole.deadline, trio.current_time() + idle_seconds)
         elif exchange.streaming:
             self._whole.cancel()
 
@@ -219,17 +240,19 @@ class _Connection:
     # what the client sends
 
     async def _read(self) -> None:
-        data = b""
-        with self._reading:
-            while (data := await self._receive()) and not self._ending:
-                if not self._in_head and self._exchange is None:
-                    self._in_head = True
-                    self._reading.deadline = trio.current_time() + self._server.limits.head_seconds
-                if self._exchange is None or not self._exchange.has_gone_on:
-                    await self._protocol.handle(RawData(data))
-            while data and self._ending:
-                data = await self._receive()
-        await self._protocol.handle(Closed())
+        while (data := await self._receive()) and not self._ending:
+            if not self._in_head and self._exchange is None:
+                self._in_head = True
+                self._whole.deadline = trio.current_time() + self._server.limits.head_seconds
+            if self._protocol is not None:
+                await self._protocol.handle(RawData(data))
+        while data and self._ending:
+            data = await self._receive()
+        if self._protocol is not None:
+            await self._protocol.handle(Closed())
+        elif self._exchange is not None:
+            self._exchange.abandon()
+            self._whole.cancel()
 
     async def _receive(self) -> bytes:
         try:
@@ -248,12 +271,12 @@ class _Connection:
             self._rest() if event.idle else self._begin()
 
     def _begin(self) -> None:
-        self._reading.deadline = math.inf
+        self._whole.deadline = math.inf
         self._server.connections.busy(self)
 
     def _rest(self) -> None:
         self._exchange, self._in_head = None, False
-        self._reading.deadline = trio.current_time() + KEEP_ALIVE_SECONDS
+        self._whole.deadline = trio.current_time() + KEEP_ALIVE_SECONDS
         self._server.connections.idle(self)
 
     async def _send_bytes(self, data: bytes) -> None:
@@ -279,16 +302,20 @@ class _Connection:
             self._whole.deadline = math.inf
             self._sending.release()
 
-    async def _end(self) -> None:
+    async def _end(self, _: None = None) -> None:
         """The protocol is done with the connection: an orderly end, unless a response is unfinished."""
-        is_finished = self._exchange is not None and self._exchange.is_finished
-        if self._protocol.broke_off_without_chunks() and not is_finished:
+        if self._looks_finished_and_is_not():
             self._reset()
             return
         self._ending = True
-        self._reading.deadline = trio.current_time() + LINGER_SECONDS
+        self._whole.deadline = trio.current_time() + LINGER_SECONDS
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._stream.send_eof()
+
+    def _looks_finished_and_is_not(self) -> bool:
+        if self._protocol is not None:
+            return self._protocol.broke_off_without_chunks()
+        return self._exchange is not None and self._exchange.looks_finished_and_is_not
 
     def _reset(self) -> None:
         with suppress(OSError):
@@ -299,64 +326,11 @@ class _Connection:
 
     async def spawn_app(self, app: ASGIApp, _: Config, scope: Any, send: Put) -> Put:
         outlet = Outlet(self._stream.socket, self._send_bytes, scope)
-        self._exchange = exchange = _Exchange(send, outlet)
+        self._exchange = exchange = Exchange(send, outlet, self._go_on)
         self._nursery.start_soon(exchange.run, app, scope)
         return exchange.put
 
-
-class _Exchange:
-    """One request and its response: the ASGI side of a connection."""
-
-    def __init__(self, send: Put, outlet: Outlet) -> None:
-        self._send = send
-        self._outlet = outlet
-        self._events_in, self._events_out = trio.open_memory_channel[Any](EVENTS_MAX)
-        self.streaming = False
-        """A response is under way whose length nobody knows: an event stream."""
-        self.has_gone_on = False
-        """The application has returned and left the response to its outlet: nothing is received any more."""
-
-    async def run(self, app: ASGIApp, scope: Any) -> None:
-        scope["extensions"][OUTLET] = self._outlet
-        async with self._outlet.held:
-            try:
-                await app(scope, self._receive, self._answer)
-            finally:
-                self._events_out.close()
-            if self._outlet.body is not None:
-                scope.clear()  # nobody looks at it again, and the stream may stay for days
-                await self._go_on()
-        await self._send(None)
-
-    async def _go_on(self) -> None:
-        self.has_gone_on = True
-        try:
-            await self._outlet.run()
-        except Exception as error:  # noqa: BLE001 - the response is left unfinished: broken off, like any such
-            telemetry.event("http.crashed", error=type(error).__name__, exc_info=error)
-
-    @property
-    def is_finished(self) -> bool:
-        """The response was left to its outlet, and is whole."""
-        return self._outlet.finished
-
-    async def put(self, event: Any) -> None:
-        """Hand over a piece of the request. What comes after the response is dropped: nobody reads it."""
-        if event["type"] == "http.disconnect":
-            self._outlet.abandon()
-        with suppress(trio.BrokenResourceError):
-            await self._events_in.send(event)
-
-    async def _receive(self) -> Any:
-        try:
-            return await self._events_out.receive()
-        except trio.ClosedResourceError:
-            return {"type": "http.disconnect"}
-
-    async def _answer(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.streaming = all(name != b"content-length" for name, _ in message["headers"])
-        elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.streaming = False
-            self._events_out.close()
-        await self._send(message)
+    def _go_on(self) -> Put:
+        """The response is an event stream now. What is to be told of its end."""
+        self._protocol = None
+        return self._end

@@ -114,13 +114,13 @@ class EventStream:
     async def subscribe(self, scope: Scope) -> Subscriber:
         """For as long as the response lasts."""
         self._outlet = outlet = cast(Outlet, cast(Any, scope["extensions"])[OUTLET])
-        self._subscriber = await outlet.held.enter_async_context(self._subscription)
+        self._subscriber = await outlet.hold(self._subscription)
         return self._subscriber
 
     async def go_on(self, send: Send) -> None:
         """Send the head, and leave the rest to the outlet."""
         telemetry.event("stream.opened", resumed=self._resumed)
-        self._outlet.held.callback(self._report_end)
+        self._outlet.at_end = self._report_end
         await send({"type": "http.response.start", "status": self._status, "headers": list(self._wire.headers)})
         self._outlet.go_on(self._run)
 

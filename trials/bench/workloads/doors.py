@@ -37,16 +37,16 @@ async def _measured(bench: Bench, cluster: Cluster, door: str) -> dict[str, floa
         door=door,
         concurrency=CONCURRENCY,
         content=f"[[tokens={TOKENS} tps={TOKENS_PER_SECOND}]]",
-        warm_seconds=bench.seconds(2.5, 1.0),
-        seconds=bench.seconds(8.0, 4.0),
+        each=2 if bench.quick else 5,
     )
     tokens = result["answers"] * TOKENS
-    return {**result["first"], "failed": result["failed"], **costs.figures(tokens), **late}
+    whole = {"whole_ms": result["whole_ms"]}
+    return {**result["first"], **whole, "failed": result["failed"], **costs.figures(tokens), **late}
 
 
 def _beside(own: dict[str, float], run: dict[str, float]) -> dict[str, float]:
-    """How many times as much as our own stream, measured just before."""
-    pairs = (("first_times", "p50_ms"), ("cpu_times", "replica_cpu_s"))
+    """How many times as much as our own stream, measured just before. A tool's answer comes as a whole."""
+    pairs = (("first_times", "p50_ms"), ("whole_times", "whole_ms"), ("cpu_times", "replica_cpu_s"))
     return {times: run[figure] / own[figure] for times, figure in pairs if own.get(figure) and figure in run}
 
 

@@ -83,13 +83,17 @@ class Outgoing(NamedTuple):
     def wire(self) -> StreamWire:
         return EVENTS if self.takes_events else OBJECT
 
+    @property
+    def tells_progress(self) -> bool:
+        return self.takes_events and self.asked.params.meta.progress_token is not None
+
     def answer(self, said: Waited | Exception) -> bytes:
         body = failure(self.asked, said) if isinstance(said, Exception) else success(self.asked, said)
         return self._framed(body)
 
     def progress(self, seconds: float, total_seconds: float, message: str) -> bytes:
         """Nothing, unless the client wants to be told, and can."""
-        if not self.takes_events or self.asked.params.meta.progress_token is None:
+        if not self.tells_progress:
             return b""
         return self._framed(progress(self.asked, seconds, total_seconds, message))
 

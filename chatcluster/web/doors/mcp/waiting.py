@@ -2,14 +2,17 @@
 
 A wait is a reader of the chat's feed, with a place in the audience, and to the event stream it is a subscriber like any
 other (``services.Subscriber``). The feed tells it only *when* to answer, and what progress there is; what it answers is
-one consistent read of the database. So the answer is the same on every replica. A wait on a replica that leaves answers
-as if its time were over, within ``PROGRESS_SECONDS``, which is before its connection is cut. What cannot be read is an
-error of the tool, with the advice to repeat the call.
+one consistent read of the database. So the answer is the same on every replica. What the feed tells is looked at in the
+call that tells it, so nobody is woken for each piece of an answer; and who wants no progress pays for none.
+
+A wait on a replica that leaves answers as if its time were over, within ``PROGRESS_SECONDS``, which is before its
+connection is cut. What cannot be read is an error of the tool, with the advice to repeat the call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import trio
@@ -33,6 +36,9 @@ TAIL_CHARS = 200
 
 class Outgoing(Protocol):
     """What is written for the client: an answer, and progress before it."""
+
+    @property
+    def tells_progress(self) -> bool: ...
 
     def answer(self, result: Waited | Exception) -> bytes: ...
 
@@ -132,20 +138,40 @@ class Waiting:
     async def _until_over(self) -> None:
         try:
             while not self._is_over:
-                if (joined := self._reader.joined) is not None:
-                    self._reader.joined = None
-                    self._join(joined)
-                for value in self._reader.take():
-                    self._look(value)
+                self._take()
                 if not self._is_over:
-                    await self._reader.wait()
+                    await self._told()
         except Cut:  # this replica leaves, or cannot follow the chat: the client asks another one
             self._is_over = True
+
+    async def _told(self) -> None:
+        """Until the wait is over, or the reader begins anew or is cut."""
+        with trio.CancelScope() as waiting:
+
+            def take() -> None:
+                with suppress(Cut):  # the wait sees that as well
+                    self._take()
+                if self._is_over:
+                    waiting.cancel()
+
+            self._reader.sink = take
+            try:
+                await self._reader.wait()
+            finally:
+                self._reader.sink = None
+
+    def _take(self) -> None:
+        """Look at what there is. Raises ``Cut``."""
+        if (joined := self._reader.joined) is not None:
+            self._reader.joined = None
+            self._join(joined)
+        for value in self._reader.take():
+            self._look(value)
 
     def _join(self, at: Snapshot) -> None:
         self._is_over = bool(at.actions) or is_at_rest(at.chat.shown_status, at.chat.archived)
         self._restart()
-        for frame in at.preview.frames:
+        for frame in at.preview.frames if self._outgoing.tells_progress else ():
             self._look(frame)
 
     def _look(self, value: object) -> None:
@@ -156,7 +182,7 @@ class Waiting:
                 self._is_over = True
             case Frame(kind=FrameKind.ATTEMPT):
                 self._restart()
-            case Frame(kind=FrameKind.PART):
+            case Frame(kind=FrameKind.PART) if self._outgoing.tells_progress:
                 self._add(value)
 
     def _restart(self) -> None:

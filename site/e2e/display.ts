@@ -1,0 +1,50 @@
+/** A screen that nobody sees, for what only a browser with windows does: a press on a notification. */
+
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { until } from "./page.ts";
+
+const NEEDED = ["Xvfb", "xdotool"];
+/** What Chromium draws a notification in, where no desktop does: a small window without a name. */
+const NOTE_PX_MAX = { width: 500, height: 400 };
+
+/** The programs for that which are not installed here. */
+export function missingPrograms(): string[] {
+  return NEEDED.filter((program) => spawnSync("which", [program], { stdio: "ignore" }).status !== 0);
+}
+
+export type Display = { name: string; close: () => void };
+
+export async function startDisplay(): Promise<Display> {
+  const screen = ["-screen", "0", "1280x800x24", "-nolisten", "tcp"];
+  const server: ChildProcess = spawn("Xvfb", ["-displayfd", "1", ...screen], { stdio: ["ignore", "pipe", "ignore"] });
+  const number = await new Promise<string>((resolve, reject) => {
+    server.stdout?.once("data", (said: Buffer) => resolve(String(said).trim()));
+    server.once("exit", (code) => reject(new Error(`Xvfb ended with ${code}`)));
+  });
+  return { name: `:${number}`, close: () => server.kill() };
+}
+
+type Window = { id: string; width: number; height: number };
+
+/** Press the one notification that is on the screen, with the pointer. */
+export async function pressNotification({ name }: Display): Promise<void> {
+  const xdotool = (...args: string[]) => {
+    // It fails where nothing is found, and where a window is gone by then.
+    const done = spawnSync("xdotool", args, { env: { ...process.env, DISPLAY: name }, encoding: "utf8" });
+    return done.status ? "" : done.stdout;
+  };
+  let note: Window | undefined;
+  await until("a notification is on the screen", () => {
+    const ids = xdotool("search", "--onlyvisible", "--name", "^$").split("\n").filter(Boolean);
+    const windows = ids.map((id) => ({ id, ...sizeIn(xdotool("getwindowgeometry", "--shell", id)) }));
+    note = windows.find(({ width, height }) => width < NOTE_PX_MAX.width && height < NOTE_PX_MAX.height && height > 30);
+    return note;
+  });
+  const { id, height } = note as Window;
+  xdotool("mousemove", "--window", id, "60", String(Math.round(height / 2)), "sleep", "0.2", "click", "1");
+}
+
+function sizeIn(geometry: string): { width: number; height: number } {
+  const number = (name: string) => Number(new RegExp(`^${name}=(\\d+)$`, "m").exec(geometry)?.[1] ?? 0);
+  return { width: number("WIDTH"), height: number("HEIGHT") };
+}

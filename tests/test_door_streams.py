@@ -15,7 +15,11 @@ from cluster_processes import Cluster
 from mcp_world import test_server
 from stream_lint import LINTS, Json, Stream
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    # A client that leaves in the middle leaves its generators to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+]
 
 Servers = tuple[str, ...]
 Request = tuple[str, Json]

@@ -34,7 +34,8 @@ def told(
     logs: Path, log: list[dict[str, Any]], *, chart: int | None = None, counted: int = 1, **more: Any
 ) -> list[str]:
     logged(logs, *more.get("events", ("replica.started", "replica.buried")))
-    shown = Shown(log, len(log) if chart is None else chart, {"replica-1": counted})
+    taken_over = sum(row["cause"] == "takeover" for row in log)
+    shown = Shown(log, taken_over if chart is None else chart, {"replica-1": counted})
     found = list(untold(shown, logs, more.get("faults", [KILL]), more.get("seen", [seen(0.05)])))
     assert {violation.kind for violation in found} <= {Kind.UNTOLD}
     return [violation.detail for violation in found]

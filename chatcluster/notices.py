@@ -20,6 +20,7 @@ from uuid import UUID
 import msgspec
 
 from chatcluster import telemetry
+from chatcluster.offers import Offer
 from chatcluster.parts import UNDECODABLE, Message, Role, encode
 from chatcluster.ports import (
     RUNNABLE_CHANNEL,
@@ -125,11 +126,14 @@ class Notices:
     def __init__(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
         self._claim_here: Callable[[], bool] = _nobody_claims_here
+        self.offer: Callable[[UUID], Offer | None] = _nothing_offered
+        """A place here for a chat that is about to be woken, if there is one."""
         self._learn: Callable[[Chat], None] = _nobody_learns
 
-    def set_claimer(self, claim_here: Callable[[], bool]) -> None:
-        """``claim_here`` wakes this replica's claimer and tells whether it has a place for a chat."""
-        self._claim_here = claim_here
+    def set_claimer(self, claim_here: Callable[[], bool], offer: Callable[[UUID], Offer | None]) -> None:
+        """``claim_here`` wakes the claimer of this replica and tells whether it has a place for a chat.
+        ``offer`` offers one."""
+        self._claim_here, self.offer = claim_here, offer
 
     def set_learner(self, learn: Callable[[Chat], None]) -> None:
         """``learn`` gets every chat that is told of here: it need not be read to know whose it is."""
@@ -142,11 +146,19 @@ class Notices:
         self._pubsub.publish(hint_channel(chat.id), hint)
         if chat.worker_id is not None and not by_owner:
             self._pubsub.publish(worker_channel(chat.worker_id), hint)
+        self._tell_lists(chat, lifecycle)
+        if chat.claimable:
+            self.claimable()
+
+    def began(self, chat: Chat, lifecycle: str | None) -> None:
+        """The same of one with which a tenure has begun here: that tells of the chat's status, as it opens."""
+        self._learn(chat)
+        self._tell_lists(chat, None if lifecycle == "status" else lifecycle)
+
+    def _tell_lists(self, chat: Chat, lifecycle: str | None) -> None:
         if lifecycle is not None and chat.parent_id is None:  # lists have no agents
             event = Lifecycle(lifecycle, chat.id, chat.snapshot_version)
             self._pubsub.publish(owner_channel(chat.owner_id), encode(event))
-        if chat.claimable:
-            self.claimable()
 
     def deleted(self, chat: Chat) -> None:
         """Tell that a chat is gone: its readers look for it in vain."""
@@ -174,6 +186,10 @@ class Notices:
 
 def _nobody_claims_here() -> bool:
     return False
+
+
+def _nothing_offered(_: UUID) -> None:
+    return
 
 
 def _nobody_learns(_: Chat) -> None:

@@ -10,7 +10,8 @@ Nesting is the order of shutdown: **lease ⊃ runners ⊃ intake**.
 An **incarnation** is one lease under one worker ID. If it is lost, all its runners end without a word,
 and the next incarnation starts under a new ID; the process, its HTTP server and its readers stay.
 
-Claim and start are one step that cancellation cannot split. What happens to a chat between its claim and its return is
+Claim and start are one step that cancellation cannot split. A chat that a message wakes here may be claimed by that
+message itself (``offers.py``). What happens to a chat between its claim and its return is
 in ``tenures.py`` and ``runner.py``.
 
 Wake-ups for the claimer: a commit in this process, a hint from another replica, a burial, a runner that
@@ -33,7 +34,7 @@ from chatcluster.config import Settings
 from chatcluster.deadlines import sweep
 from chatcluster.errors import LeaseLost, StoreUnavailable, errors_in
 from chatcluster.heartbeat import Lease, hold_lease
-from chatcluster.histories import LONG_HISTORIES_BYTES
+from chatcluster.histories import LONG_HISTORIES_BYTES, History
 from chatcluster.notices import Notices
 from chatcluster.ports import RUNNABLE_CHANNEL, Claimed, Outside, Renewal
 from chatcluster.ports import Replica as ReplicaRow
@@ -111,7 +112,11 @@ class Replica:
 
     async def run(self) -> None:
         """Work until drained, one incarnation after the other."""
-        self._notices.set_claimer(self._claim_here)
+        by_turns = self._settings.user_chats_max > 0  # a claim says whose turn it is
+        self._notices.set_claimer(
+            self._claim_here,
+            lambda chat_id: None if self.draining or by_turns else self.tenures.offers.make(chat_id),
+        )
         while not self.draining:
             self._member = False
             try:
@@ -144,6 +149,7 @@ class Replica:
             listening.start_soon(self.tenures.follow_hints)
             listening.start_soon(sweep, self._outside.store, self._notices)
             async with trio.open_nursery() as runners:
+                runners.start_soon(self.tenures.offers.keep, runners)
                 await self._intake(runners)
                 lease.draining = True
                 lease.beat()
@@ -163,7 +169,7 @@ class Replica:
             publisher=self._publisher,
             notices=self._notices,
             settings=self._settings,
-            places=self._places,
+            new_history=lambda: History(self._outside.store, self._places, self._settings, self._outside.windows),
             wake=lambda: self._wake.set(),
         )
 
@@ -210,7 +216,7 @@ class Replica:
 
     async def _claim_once(self, runners: trio.Nursery) -> bool:
         """Claim a batch and start its runners; whether there may be more for us to take at once."""
-        free_slots, batch = self.free_slots, self._settings.claim_batch
+        free_slots, batch = self.tenures.offers.places, self._settings.claim_batch
         try:
             await self.tenures.return_strays()
             claimed = await self._claim_and_start(runners, free_slots, batch)
@@ -227,10 +233,13 @@ class Replica:
         return len(claimed) >= min(batch, max(free_slots, 1)) and self.free_slots > 0
 
     async def _claim_and_start(self, runners: trio.Nursery, free_slots: int, batch: int) -> tuple[Claimed, ...]:
-        self.tenures.claim_begins()
-        with trio.move_on_after(self._settings.self_fence_seconds, shield=True):
-            claimed = await self._outside.store.claim(self.worker_id, free_slots=free_slots, batch=batch)
-            for chat in claimed:
-                self.tenures.start(chat, runners)
-            return claimed
+        self.tenures.claim_begins(min(free_slots, batch))
+        try:
+            with trio.move_on_after(self._settings.self_fence_seconds, shield=True):
+                claimed = await self._outside.store.claim(self.worker_id, free_slots=free_slots, batch=batch)
+                for chat in claimed:
+                    self.tenures.start(chat, runners)
+                return claimed
+        finally:
+            self.tenures.offers.promise(0)
         raise StoreUnavailable("the claim was not answered in time; what it claimed is returned")

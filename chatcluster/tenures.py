@@ -1,11 +1,13 @@
 """The tenures of one incarnation: which chats this replica works on, and what it hears of them.
 
-A tenure begins with a claim (``start``) and ends with its runner. What the database says of our chats comes from two
-sides: hints, which others send to this worker, and heartbeats, which return all that the database believes is ours
-(``compare``). Either makes a runner look; neither is believed without a look.
+A tenure begins with a claim (``start``), or with a message that claimed its chat (``offers.py``), and ends with its
+runner. What the database says of our chats comes from two sides: hints, which others send to this worker, and
+heartbeats, which return all that the database believes is ours (``compare``). Either makes a runner look; neither is
+believed without a look.
 
 A chat that the database says is ours while nobody here runs it (the claim's answer was lost on the way) is a
-**stray**. It is given back after two heartbeats: by then the answer of a claim is no longer on its way.
+**stray**. It is given back after two heartbeats: by then the answer of a claim is no longer on its way. One that a
+message may have claimed is none while the answer to that is awaited.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from uuid import UUID
 import trio
 
 from chatcluster import telemetry
-from chatcluster.byte_places import Places
 from chatcluster.chat import Fence, Release
 from chatcluster.config import Settings
 from chatcluster.errors import Fenced, Moved, StoreFailed, StoreUnavailable
 from chatcluster.held_chat import HeldChat
 from chatcluster.histories import History
 from chatcluster.notices import Notices, hint_in
+from chatcluster.offers import Offers
 from chatcluster.ports import Claimed, Outside, OwnedChat, Renewal, worker_channel
 from chatcluster.ports.suspects import SUSPECTED_SECONDS, SUSPECTED_TAKEOVERS
 from chatcluster.publisher import Publisher
@@ -40,7 +42,7 @@ class Tenures:
         publisher: Publisher,
         notices: Notices,
         settings: Settings,
-        places: Places,
+        new_history: Callable[[], History],
         wake: Callable[[], None],
     ) -> None:
         self._worker_id = worker_id
@@ -48,7 +50,7 @@ class Tenures:
         self._publisher = publisher
         self._notices = notices
         self._settings = settings
-        self._places = places
+        self._new_history = new_history
         self._wake = wake
         self._runners: dict[UUID, Runner] = {}
         self._started_at: dict[UUID, float] = {}
@@ -56,6 +58,14 @@ class Tenures:
         """Hints since the last claim began, of chats that nobody runs here: its answer may still be on its way."""
         self._strays: dict[UUID, OwnedChat] = {}
         self._returning: list[OwnedChat] = []
+        self._draining = False
+        self.offers = Offers(
+            worker_id,
+            good_seconds=settings.self_fence_seconds,
+            free_slots=lambda: self.free_slots,
+            begin=self.start,
+            wake=wake,
+        )
 
     def __repr__(self) -> str:
         return f"<Tenures {len(self)}/{self._settings.slots} of {self._worker_id}>"
@@ -82,12 +92,13 @@ class Tenures:
 
     # --- begin and end ------------------------------------------------------------------------
 
-    def claim_begins(self) -> None:
-        """From now on hints of unknown chats are kept: they may be of what is being claimed."""
-        self._hinted = {}
+    def claim_begins(self, places: int) -> None:
+        """From now on hints of unknown chats are kept: they may be of what is being claimed. It may fill ``places``."""
+        self._hinted = {chat_id: version for chat_id, version in self._hinted.items() if self.offers.is_out_to(chat_id)}
+        self.offers.promise(places)
 
     def start(self, claimed: Claimed, runners: trio.Nursery) -> None:
-        history = History(self._outside.store, self._places, self._settings, self._outside.windows)
+        history = self._new_history()
         held = HeldChat(
             claimed.chat, self._worker_id, history, self._outside, publisher=self._publisher, notices=self._notices
         )
@@ -103,7 +114,10 @@ class Tenures:
             stale.fenced()  # that its chat could be claimed proves that its tenure is over
         self._runners[claimed.chat.id] = runner
         self._started_at[claimed.chat.id] = trio.current_time()
+        self.offers.tenure_began(claimed.chat)
         runner.told(self._hinted.get(claimed.chat.id, 0))
+        if self._draining:
+            runner.drain()
         runners.start_soon(self._run, runner)
         telemetry.event("stage.ended", stage="queue_wait", duration_seconds=claimed.waited_seconds)
         telemetry.event("chat.claimed", chat_id=str(claimed.chat.id), epoch=claimed.chat.epoch)
@@ -127,11 +141,14 @@ class Tenures:
 
     def drain(self) -> None:
         """Each ends at its next step boundary."""
+        self._draining = True
+        self.offers.end()
         for runner in self._runners.values():
             runner.drain()
 
     def fence(self) -> None:
         """The lease is lost: all end at once, without a word."""
+        self.offers.close()
         for runner in self._runners.values():
             runner.fenced()
 
@@ -153,6 +170,7 @@ class Tenures:
 
     def compare(self, renewal: Renewal, began: float) -> None:
         """Tell runners what a heartbeat found; a chat claimed after it began is not its business."""
+        self.offers.trust(began)
         owned = {chat.chat_id: chat for chat in renewal.owned}
         for chat_id, runner in self._runners.items():
             if self._started_at[chat_id] >= began:
@@ -163,16 +181,20 @@ class Tenures:
             else:
                 runner.told(chat.snapshot_version)
         known = self._strays
-        self._strays = {chat_id: chat for chat_id, chat in owned.items() if chat_id not in self._runners}
+        self._strays = {chat_id: chat for chat_id, chat in owned.items() if not self._has(chat_id)}
         self._returning = [chat for chat in self._strays.values() if _seen_before(chat, known)]
         if self._returning:
             self._wake()
+
+    def _has(self, chat_id: UUID) -> bool:
+        """Whether the chat is worked on here, or is about to be."""
+        return chat_id in self._runners or self.offers.is_out_to(chat_id)
 
     async def return_strays(self) -> None:
         """Give back chats that are ours in the database alone."""
         while self._returning:
             stray = self._returning.pop()
-            if stray.chat_id in self._runners:
+            if self._has(stray.chat_id):
                 continue
             fence = Fence(stray.chat_id, self._worker_id, stray.epoch, stray.history_version)
             try:

@@ -5,18 +5,23 @@ for lists, the wake-up for claimers (``notices.py``). What is refused is raised 
 is a repeat under an ``Idempotency-Key``: it was told when it was carried out. To tell is best effort; readers,
 owners and claimers find out by their polls where it is lost.
 
+What wakes a chat is carried out with an offer of this replica, if it has a place: then the transaction may claim the
+chat as well, and its tenure begins here with the answer (``offers.py``).
+
 A front door (HTTP, a command, a protocol for tools) checks what it was sent, calls one method here, and answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, get_args
 from uuid import UUID
 
 from chatcluster import tokens, trace_context
 from chatcluster.chat import (
+    Answer,
     Archive,
     ChatSetup,
     ChooseModel,
@@ -52,6 +57,12 @@ from chatcluster.texts import checked_line
 
 NAME_CHARS_MAX = 100
 
+WAKING = (Send, Edit, *get_args(Answer))
+"""What may let a chat run that rested."""
+
+Act = Callable[..., Awaitable[Outcome]]
+"""A transition, which takes a ``claimer`` as well."""
+
 
 class Transitions:
     """What users do to chats."""
@@ -75,9 +86,10 @@ class Transitions:
         Raises ``UsageLimitExceeded`` if there is something to answer, and its user has spent what there is."""
         if any(message.role is Role.USER for message in new_chat.messages):
             await self._require_room(new_chat.owner_id, idempotency)
-        outcome = await self._store.create(new_chat, idempotency)
+        act = partial(self._store.create, new_chat, idempotency)
+        outcome, begun = await self._carry_out(new_chat.id, act, wakes=not new_chat.at_rest)
         if not outcome.replayed:
-            self._notices.committed(outcome.chat, "created")
+            self._tell(outcome.chat, "created", begun=begun)
             _join(outcome)
             if new_chat.wants_title:
                 self._on_title_wanted()
@@ -89,14 +101,30 @@ class Transitions:
         """Any command of the chat's user. Raises ``UsageLimitExceeded`` for a new message, or a changed one."""
         if isinstance(command, Send | Edit):
             await self._require_room(owner_id, idempotency)
-        outcome = await self._store.apply(chat_id, command, owner_id=owner_id, idempotency=idempotency)
+        act = partial(self._store.apply, chat_id, command, owner_id=owner_id, idempotency=idempotency)
+        outcome, begun = await self._carry_out(chat_id, act, wakes=isinstance(command, WAKING))
         if not outcome.replayed:
             report_end(outcome)
             if isinstance(command, Send | Edit):
                 _join(outcome)
-            self._notices.committed(outcome.chat, _lifecycle_of(command, outcome.chat))
+            self._tell(outcome.chat, _lifecycle_of(command, outcome.chat), begun=begun)
             await settle(self._store, self._notices, outcome.chat)
         return outcome
+
+    async def _carry_out(self, chat_id: UUID, act: Act, *, wakes: bool) -> tuple[Outcome, bool]:
+        """The outcome, and whether a tenure of the chat has begun here with it."""
+        offer = self._notices.offer(chat_id) if wakes else None
+        if offer is None:
+            return await act(), False
+        with offer:
+            outcome = await act(claimer=offer.worker_id)
+            return outcome, outcome.claimed is not None and offer.take(outcome.claimed)
+
+    def _tell(self, chat: Chat, lifecycle: str | None, *, begun: bool) -> None:
+        if begun:
+            self._notices.began(chat, lifecycle)
+        else:
+            self._notices.committed(chat, lifecycle)
 
     async def spawn(self, agent: NewChat, call_id: str, *, agents_max: int) -> Outcome:
         """A chat that works for another one, because of this call of that one. Raises as ``Store.spawn``, and

@@ -16,9 +16,13 @@ from chatcluster.postgres.queries import load_queries
 
 pytestmark = pytest.mark.postgres
 
-SQL = load_queries("claims.sql")
+SQL = load_queries("claims.sql") | load_queries("chats.sql")
 BATCH = 10
-ASKED = {"claim": (WORKER, BATCH, BATCH, FIRST_OWNER, 0), "claim_few": (WORKER, BATCH)}
+ASKED = {
+    "claim": (WORKER, BATCH, BATCH, FIRST_OWNER, 0),
+    "claim_few": (WORKER, BATCH),
+    "may_claim": (WORKER, WORKER, WORKER),
+}
 INDEXES = {"chats_claimable", "chats_claimable_by_owner", "chats_suspected", "chats_pkey"}
 INSERT_REPLICA = "INSERT INTO replicas (worker_id, name, address, version, slots) VALUES ($1, '', '', '', 4)"
 INSERT_CHATS = """
@@ -97,3 +101,17 @@ async def test_a_claim_of_few_looks_into_an_index_and_takes_all_or_nothing(
     assert claim.chats == max(chats, 1), "it says in one row that it is crowded"
     assert claim.indexes <= {"chats_claimable", "chats_pkey"}
     assert claim.blocks < 100 * BATCH
+
+
+async def test_whether_anybody_waits_is_a_look_into_an_index_whatever_is_known_of_the_table(database: Database) -> None:
+    """Statistics of a crowded moment: a scan of the table would look quick, and be long."""
+
+    async def measure(connection: Connection) -> Claim:
+        await connection.execute(INSERT_REPLICA, WORKER)
+        await connection.execute(INSERT_CHATS, "running", "unowned", 20_000)
+        await connection.execute("ANALYZE chats")
+        await connection.execute("UPDATE chats SET claimable_since = null, status = 'waiting'")
+        return await explain_claim(connection, "may_claim")
+
+    looked = await database.transaction(measure)
+    assert looked.indexes == {"chats_claimable"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,7 +26,7 @@ from chatcluster.chat import (
 )
 from chatcluster.config import Settings
 from chatcluster.errors import ChatArchived, Fenced, Moved, StoreUnavailable
-from chatcluster.ports import Chat, NewChat, Replica
+from chatcluster.ports import Chat, Idempotency, NewChat, Replica
 from chatcluster.postgres import Database, Session, open_database
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
@@ -265,6 +266,66 @@ async def test_a_message_to_a_chat_at_rest_is_a_look_and_one_statement(
     read = await store.read(chat.id)
     assert outcome.chat == read.chat
     assert outcome.messages == read.messages[2:]
+
+
+async def test_a_message_that_claims_its_chat_is_a_look_and_one_statement(
+    database: Database, store: PostgresStore, statements: list[str]
+) -> None:
+    worker_id = await register(database)
+    chat = await rest(database, store)
+    statements.clear()
+    outcome = await store.apply(chat.id, Send(text("and?")), owner_id=OWNER, claimer=worker_id)
+    assert outcome.chat.worker_id == worker_id
+    assert texts((await store.read_history(chat.id, after=0, page_bytes=1 << 20, message_bytes_max=1 << 20)).messages)
+    assert len(statements) == 2, "the history is known here"
+    await store.commit(fence_of(outcome.chat), ANSWER, known=outcome.chat)
+    statements.clear()
+    elsewhere = PostgresStore(database)
+    outcome = await elsewhere.apply(chat.id, Send(text("so?")), owner_id=OWNER, claimer=worker_id)
+    page = await elsewhere.read_history(chat.id, after=0, page_bytes=1 << 20, message_bytes_max=1 << 20)
+    assert texts(page.messages) == ["hello", "the answer", "and?", "the answer", "so?"]
+    assert len(statements) == 3, "a short history that is not known is read with it"
+
+
+async def test_a_message_waits_for_the_row_of_its_chat_and_not_with_that_of_the_replica(
+    database: Database, store: PostgresStore, observer: Session, other: Session
+) -> None:
+    """P4: or nobody could bury the replica meanwhile."""
+    chat, worker_id = await rest(database, store), await register(database)
+    async with trio.open_nursery() as nursery:
+        await execute(other, "BEGIN")
+        await execute(other, "UPDATE chats SET title = 'other' WHERE id = $1", chat.id)
+        nursery.start_soon(partial(store.apply, chat.id, Send(text("and?")), owner_id=OWNER, claimer=worker_id))
+        await wait_blocked(observer)
+        await execute(observer, "SELECT FROM replicas WHERE worker_id = $1 FOR UPDATE NOWAIT", worker_id)
+        await execute(other, "COMMIT")
+    assert texts((await store.read(chat.id)).messages) == ["hello", "the answer", "and?"]
+
+
+async def test_a_message_is_stored_where_its_chat_cannot_be_claimed(
+    database: Database, store: PostgresStore, other: Session
+) -> None:
+    """P10: the claim that comes after it ends the chat in an error, and no other one."""
+    chat, worker_id = await rest(database, store), await register(database)
+    await execute(
+        other,
+        """
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF new.worker_id IS NOT NULL THEN
+                RAISE EXCEPTION 'missing chunk number 0 for toast value' USING errcode = 'data_corrupted';
+            END IF;
+            RETURN new;
+        END $$;
+        """,
+    )
+    await execute(other, "CREATE TRIGGER fail BEFORE UPDATE ON chats FOR EACH ROW EXECUTE FUNCTION fail()")
+    for key in (None, Idempotency("key", b"")):
+        outcome = await store.apply(chat.id, Send(text("and?")), owner_id=OWNER, idempotency=key, claimer=worker_id)
+        assert (outcome.claimed, outcome.chat.claimable) == (None, True)
+        assert await store.claim(worker_id, free_slots=1, batch=1) == ()
+        assert (await store.get(chat.id)).status is Status.ERROR
+        await execute(other, "UPDATE chats SET status = 'waiting', last_error = null WHERE id = $1", chat.id)
 
 
 async def test_a_message_that_waited_for_another_transition_does_not_go_by_what_it_saw(

@@ -29,6 +29,8 @@ FOUND_AS = {
     "lost-partials": {Kind.TEXT},
     "ignored-interrupts": {Kind.UNSTOPPED},
     "swallowed-moves": {Kind.TEXT, Kind.UNASKED, Kind.ANSWERED_TWICE},
+    "message-without-an-epoch": {Kind.OWNER},
+    "forgotten-strays": {Kind.STUCK},
     "wall-clock-leases": {Kind.OWNER},
     "one-connection-is-a-life": {Kind.FALSE_TAKEOVER},
     "deaths-of-the-old-primary": {Kind.FALSE_TAKEOVER},

@@ -109,7 +109,7 @@ from chatcluster.chat.state import (
     stored_of,
 )
 from chatcluster.chat.table import TABLE, Row
-from chatcluster.chat.tenure import claimed, disowned
+from chatcluster.chat.tenure import claimed, claimed_with, disowned, may_be_claimed_with
 from chatcluster.chat.timeline import VERSIONS_FORGOTTEN_MAX, VERSIONS_RAISED, continued, leapt
 
 __all__ = [
@@ -199,6 +199,7 @@ __all__ = [
     "UserCommand",
     "check_fence",
     "claimed",
+    "claimed_with",
     "continued",
     "create",
     "decide",
@@ -207,6 +208,7 @@ __all__ = [
     "event_name",
     "is_repeat",
     "leapt",
+    "may_be_claimed_with",
     "not_again",
     "state_with",
     "stored_of",

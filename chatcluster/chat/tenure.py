@@ -2,6 +2,8 @@
 
 Neither is in the table, as neither changes the phase. Both are one statement for many chats on Postgres, so the rule
 stands there as well (``claimed`` in ``claims.sql``, ``disown`` in ``registry.sql``); a contract holds them to this one.
+
+A claim may also be a part of the very transaction that lets a chat run (``claimed_with``), where that began at rest.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from uuid import UUID
 import msgspec
 
 from chatcluster.chat.causes import CLAIMED, HANDED_OVER, TAKEN_OVER
-from chatcluster.chat.state import ChatState, Status
+from chatcluster.chat.state import ChatState, Phase, Status
+from chatcluster.parts import CONTENT_VERSION
 
 
 def claimed(state: ChatState, worker_id: UUID) -> ChatState:
@@ -29,6 +32,20 @@ def claimed(state: ChatState, worker_id: UUID) -> ChatState:
         takeovers=state.takeovers + 1,
         cause=state.cause if state.cause in HANDED_OVER else CLAIMED,
     )
+
+
+def may_be_claimed_with(before: ChatState | None, after: ChatState) -> bool:
+    """Whether the change, of a chat that rested, or of none, lets it run, and nothing else is to be known of it.
+
+    One in an error may have lost an owner, which the claim would have to log."""
+    rested = before is None or before.phase in (Phase.WAITING, Phase.REQUIRES_ACTION)
+    runs = after.claimable and after.status is Status.RUNNING
+    return rested and runs and after.takeovers == 0 and after.content_version <= CONTENT_VERSION
+
+
+def claimed_with(state: ChatState, worker_id: UUID) -> ChatState:
+    """The same within the transaction that lets the chat run: that has its snapshot version already."""
+    return msgspec.structs.replace(claimed(state, worker_id), snapshot_version=state.snapshot_version)
 
 
 def disowned(state: ChatState, cause: str = TAKEN_OVER) -> ChatState:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from uuid import UUID
 
-from chatcluster.chat import Status, claimed
+import msgspec
+
+from chatcluster.chat import ChatState, Decision, Status, claimed, claimed_with, may_be_claimed_with
 from chatcluster.config import Settings
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.tables import ChatRow
 from chatcluster.parts import CONTENT_VERSION
-from chatcluster.ports import Claimed
+from chatcluster.ports import Claimed, Outcome
 from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
 
 
@@ -79,6 +81,24 @@ class Claims:
         self._database.log_claimed(row, worker_id)
         retry_seconds = 0.0 if row.retry_at is None else max(0.0, row.retry_at - self._database.clock())
         return Claimed(self._database.view(row), retry_seconds, self._database.told(row), waited_seconds)
+
+    # with the transition that lets the chat run
+
+    def _with_claim(self, before: ChatState | None, decision: Decision, worker_id: UUID | None) -> Decision:
+        """The decision, and the claim of its chat where that may go with it."""
+        if worker_id is None or not may_be_claimed_with(before, decision.state) or not self._has_turn(worker_id):
+            return decision
+        return msgspec.structs.replace(decision, state=claimed_with(decision.state, worker_id))
+
+    def _has_turn(self, worker_id: UUID) -> bool:
+        """Whether a worker may take up another chat without looking whose turn it is: nobody waits for one."""
+        lives = worker_id in self._database.replicas and worker_id not in self._database.locked_rows
+        waits = self._settings.user_chats_max or self._claimable(Status.RUNNING, Status.INTERRUPTING)
+        return lives and not waits
+
+    def _as_claimed(self, row: ChatRow, outcome: Outcome) -> Outcome:
+        """The outcome of a decision that the claim went with."""
+        return msgspec.structs.replace(outcome, claimed=Claimed(outcome.chat, prompts=self._database.told(row)))
 
 
 def _is_suspect(row: ChatRow) -> bool:

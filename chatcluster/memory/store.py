@@ -63,9 +63,11 @@ class MemoryStore(Claims, MemoryReads):
         async with self._link.crossing("answered"):
             return self._once(owner_id, idempotency)
 
-    async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
+    async def create(
+        self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
+    ) -> Outcome:
         async with self._link.crossing("create"):
-            return self._once(chat.owner_id, idempotency) or self._create(chat, idempotency)
+            return self._once(chat.owner_id, idempotency) or self._create(chat, idempotency, claimer)
 
     async def apply(
         self,
@@ -74,9 +76,10 @@ class MemoryStore(Claims, MemoryReads):
         *,
         owner_id: UUID,
         idempotency: Idempotency | None = None,
+        claimer: UUID | None = None,
     ) -> Outcome:
         async with self._link.crossing("apply"):
-            return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
+            return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency, claimer)
 
     async def delete(self, chat_id: UUID, *, owner_id: UUID) -> Chat:
         async with self._link.crossing("delete"):
@@ -134,8 +137,8 @@ class MemoryStore(Claims, MemoryReads):
             self._database.kept.keys[owner_id, idempotency.key] = used
         return outcome
 
-    def _create(self, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
-        decision = create(Create(chat.messages, chat.at_rest))
+    def _create(self, chat: NewChat, idempotency: Idempotency | None, claimer: UUID | None = None) -> Outcome:
+        decision = self._with_claim(None, create(Create(chat.messages, chat.at_rest)), claimer)
         require_files_of_new(self._database, chat)
         now = self._database.now()
         row = ChatRow(chat.id, chat.owner_id, chat.title, chat.model, decision.state, created_at=now, updated_at=now)
@@ -146,16 +149,27 @@ class MemoryStore(Claims, MemoryReads):
         if chat.wants_title:
             self._database.kept.titles_wanted[chat.id] = TitleWish(self._database.clock())
         decision = msgspec.structs.replace(decision, state=self._database.found(row))
-        return self._remember(chat.owner_id, idempotency, self._write(row, decision))
+        outcome = self._remember(chat.owner_id, idempotency, self._write(row, decision))
+        return outcome if row.state.worker_id is None else self._as_claimed(row, outcome)
 
-    def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
+    def _apply(
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        owner_id: UUID,
+        idempotency: Idempotency | None,
+        claimer: UUID | None = None,
+    ) -> Outcome:
         row = self._owned(chat_id, owner_id)
         make_sure_of_room(row, command, self._settings.history_bytes_max)
         if isinstance(command, Rename):
             self._database.kept.titles_wanted.pop(chat_id, None)
-        decision = decide(self._database.found(row), command, facts=self._facts(row, command))
+        before = self._database.found(row)
+        decision = decide(before, command, facts=self._facts(row, command))
         require_files_of(self._database, row, command)
-        return self._remember(owner_id, idempotency, self._write(row, decision))
+        with_claim = self._with_claim(before, decision, claimer)
+        outcome = self._remember(owner_id, idempotency, self._write(row, with_claim))
+        return outcome if with_claim is decision else self._as_claimed(row, outcome)
 
     def _expire(self, row: ChatRow) -> Outcome:
         return self._write(row, decide(self._database.found(row), ExpireCalls(self._overdue(row))))

@@ -9,13 +9,14 @@ from uuid import UUID
 
 import msgspec
 
-from chatcluster.chat import ChatState, ClientTool, Fence, OwnerCommand, Status, StoredState, UserCommand
+from chatcluster.chat import ClientTool, Fence, OwnerCommand, Status, StoredState, UserCommand
 from chatcluster.errors import ChatBusy
 from chatcluster.parts import START, Cursor, EndedTurn, Message, NewMessage, Position, QueuedMessage
 from chatcluster.ports.details import Details
 from chatcluster.ports.families import Families
 from chatcluster.ports.ledger import Action, Ledger
 from chatcluster.ports.prompts import NOTHING_TOLD, ToldPrompts
+from chatcluster.ports.versions import Version as Version
 from chatcluster.usage import Spent
 
 Booking = tuple[Spent, ...]
@@ -27,24 +28,6 @@ TURNS_MAX = 1000
 
 MESSAGE_BYTES = 256
 """What a message counts for besides its content: its row, and its place in memory."""
-
-
-class Version(NamedTuple):
-    """One state of a chat. After a failover its number may be another one's, so the number alone does not name it."""
-
-    snapshot_version: int
-    history_version: int
-    queue_version: int
-    epoch: int
-    status: str
-
-    @classmethod
-    def of(cls, chat: Chat | ChatState) -> Version:
-        return cls(chat.snapshot_version, chat.history_version, chat.queue_version, chat.epoch, chat.status)
-
-    def precedes(self, known: Version) -> bool:
-        """Whether the database, which says this, has forgotten what was ``known``."""
-        return self != known and self.snapshot_version <= known.snapshot_version
 
 
 class Chat(StoredState, frozen=True, kw_only=True):  # type: ignore[misc]  # see ``ChatState``
@@ -107,6 +90,8 @@ class Outcome(msgspec.Struct, frozen=True):
     replayed: bool = False
     """The answer of an earlier request with the same idempotency key; nothing was written."""
     ended: EndedTurn | None = None
+    claimed: Claimed | None = None
+    """The chat, if the transition took it up as well."""
 
     @property
     def message(self) -> Message | None:
@@ -235,14 +220,28 @@ class Store(Ledger, Families, Details, Protocol):
     The first write after a failover leaps, see ``chat/timeline.py``.
     """
 
-    async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
-        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``."""
+    async def create(
+        self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
+    ) -> Outcome:
+        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``.
+        ``claimer`` as for ``apply``."""
         ...
 
     async def apply(
-        self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        *,
+        owner_id: UUID,
+        idempotency: Idempotency | None = None,
+        claimer: UUID | None = None,
     ) -> Outcome:
-        """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises."""
+        """A user's transition. Raises ``ChatNotFound`` (also for another user's chat) and what ``decide`` raises.
+
+        ``claimer`` is a worker with a place for the chat: if the chat rested and runs with this, the transaction may
+        claim it as well, with one snapshot version for both; ``Outcome.claimed`` says so. Not while any chat waits
+        for an owner, or users have a limit of running chats: then it is claimed by turns, as ever.
+        """
         ...
 
     async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:

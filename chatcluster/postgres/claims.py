@@ -6,26 +6,49 @@ which deals out turns.
 A row that cannot be read (a damaged column, say) fails the statement, and with it the claim of all others. So then the
 chats are claimed one by one; the one that fails ends in an error, written without reading it, and if not even that is
 possible it is passed over. Either way the others are claimed.
+
+A chat may also be claimed by the transaction that lets it run, for a worker that has a place for it, if nobody waits:
+where that is one statement, by a statement that does both, and else by what it writes. A claim that fails keeps nobody
+from being heard: then the transition is made without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+import msgspec
+
 from chatcluster import telemetry
-from chatcluster.chat import ErrorInfo
+from chatcluster.chat import ChatState, Decision, ErrorInfo, claimed_with, may_be_claimed_with
 from chatcluster.errors import StoreFailed, UnavailableError
-from chatcluster.ports import Claimed
+from chatcluster.parts import Message
+from chatcluster.ports import Chat, Claimed, Outcome
+from chatcluster.ports.prompts import ToldPrompts
 from chatcluster.postgres import Connection, Database, Lane, Row
+from chatcluster.postgres.decision_writer import Applied, Seen, seen_values
 from chatcluster.postgres.prompts import told_of
-from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import chat_of, json_of
+from chatcluster.postgres.queries import NamedQuery, load_queries
+from chatcluster.postgres.rows import chat_of, history_of, json_of, messages_of
+from chatcluster.postgres.translation import RAISED, translate
 
 FIRST_OWNER = UUID(int=0)
 UNREADABLE = ErrorInfo("unreadable", "this chat cannot be read by this version of chatcluster; start a new one")
 
 SQL = load_queries("claims.sql")
+CLAIM_SEEN = NamedQuery(load_queries("chats.sql")["claim_seen"])
+MAY_CLAIM, READ_IF_FEW = (load_queries("chats.sql")[name] for name in ("may_claim", "read_if_few"))
+
+
+class Place(NamedTuple):
+    """That of a worker for one chat; ``known_version`` is that of the history which it knows, 0 if none, and None if
+    nothing is kept."""
+
+    worker_id: UUID
+    known_version: int | None = None
 
 
 async def claim(
@@ -97,3 +120,53 @@ async def _claimable(connection: Connection, free_slots: int, batch: int) -> lis
 
 async def _end_unreadable(connection: Connection, chat_id: UUID, error: str | None) -> None:
     await connection.execute(SQL["end_unreadable"], chat_id, error)
+
+
+# --- with the transition that lets a chat run -------------------------------------------------
+
+
+async def claim_seen(connection: Connection, seen: Seen, place: Place | None) -> Applied | None:
+    """What was decided, and the claim; None, with nothing written, if they do not go together."""
+    if place is None or not may_be_claimed_with(seen.before, seen.decision.state):
+        return None
+    chat = seen.chat
+    both = seen._replace(decision=_claimed_with(seen.decision, place))
+    wanted = place.known_version not in (None, chat.history_version) and not chat.summaries
+    try:
+        row = await connection.fetchrow(CLAIM_SEEN.text, *CLAIM_SEEN.values(seen_values(both)))
+    except asyncpg.PostgresError as error:
+        if not isinstance(translate(error), StoreFailed):
+            raise
+        telemetry.event("claim.unreadable", error=repr(error))
+        return None  # the server says that nothing was done; the message is stored by itself
+    if row is None:
+        return None
+    outcome = Outcome(chat_of(row), messages_of(row["messages"]))
+    history = await _read_if_few(connection, outcome.chat) if wanted else None
+    return Applied(chat.history_version, with_claim(outcome, told_of(row)), history)
+
+
+async def _read_if_few(connection: Connection, chat: Chat) -> tuple[Message, ...] | None:
+    """The history, if it is short. What keeps it from being read here is met by the tenure again, and told of there."""
+    with suppress(*RAISED):
+        return history_of(await connection.fetchval(READ_IF_FEW, chat.id, chat.history_version))
+    return None
+
+
+async def may_claim(
+    connection: Connection, chat_id: UUID, owner_id: UUID, before: ChatState | None, decision: Decision, place: Place
+) -> tuple[Decision, ToldPrompts] | None:
+    """The decision with the claim of its chat, and what its model is told; None if that may not be claimed with it."""
+    if not may_be_claimed_with(before, decision.state):
+        return None
+    row = await connection.fetchrow(MAY_CLAIM, place.worker_id, chat_id, owner_id)
+    return None if row is None else (_claimed_with(decision, place), told_of(row))
+
+
+def with_claim(outcome: Outcome, told: ToldPrompts) -> Outcome:
+    """The outcome of a decision that the claim went with."""
+    return msgspec.structs.replace(outcome, claimed=Claimed(outcome.chat, prompts=told))
+
+
+def _claimed_with(decision: Decision, place: Place) -> Decision:
+    return msgspec.structs.replace(decision, state=claimed_with(decision.state, place.worker_id))

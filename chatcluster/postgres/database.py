@@ -171,6 +171,11 @@ class Database:
         return self.settings.statement_timeout_seconds + DEADLINE_MARGIN_SECONDS
 
     @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler hides which server a transaction runs on."""
+        return self._pooled_url
+
+    @property
     def generation(self) -> int:
         """The same as before only if all transactions since then ran on connections that were there before: so on the
         same server. Behind a pooler, which hides that, it never is."""

@@ -42,10 +42,12 @@ SEEN_COMMANDS = (Send, Interrupt)
 
 
 class Applied(NamedTuple):
-    """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated."""
+    """What a user's command did, and the version of the history that it found; 0 for an answer that is repeated.
+    ``history``: as it is now, where it was read as well."""
 
     before: int
     outcome: Outcome
+    history: tuple[Message, ...] | None = None
 
 
 class Origin(NamedTuple):
@@ -57,6 +59,14 @@ class Origin(NamedTuple):
 
 
 NO_ORIGIN = (None, None, None)
+
+
+class Seen(NamedTuple):
+    """A chat that was looked at without its lock, and what a user's command makes of it if it is that still."""
+
+    chat: Chat
+    before: ChatState
+    decision: Decision
 
 
 async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -> Row | None:
@@ -81,6 +91,10 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         chat.root_id,
         chat.depth,
         chat.wants_title,
+        state.worker_id,
+        state.epoch,
+        state.attempt,
+        state.takeovers,
     )
     if chat.system_prompt:
         await connection.execute(SQL["insert_own_prompt"], chat.id, chat.system_prompt)
@@ -159,8 +173,8 @@ async def write_known(
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]), ended=turn_of(row["ended"]))
 
 
-async def apply_seen(connection: Connection, row: Row | None, command: UserCommand, bytes_max: int) -> Applied | None:
-    """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
+def decide_seen(row: Row | None, command: UserCommand, bytes_max: int) -> Seen | None:
+    """A plain transition of a chat whose row was seen; None where it takes its lock to say more."""
     if (
         row is None
         or row["queue_length"]
@@ -170,25 +184,27 @@ async def apply_seen(connection: Connection, row: Row | None, command: UserComma
     ):
         return None
     try:
-        seen = chat_of(row)
-        before = state_of(seen, (), ())
+        chat = chat_of(row)
+        before = state_of(chat, (), ())
         decision = decide(before, command)
     except (CallerError, Unreadable):
         return None
-    outcome = await write_seen(connection, seen, decision, before) if is_plain_of_user(decision) else None
-    return None if outcome is None else Applied(seen.history_version, outcome)
+    return Seen(chat, before, decision) if is_plain_of_user(decision) else None
 
 
-async def write_seen(connection: Connection, seen: Chat, decision: Decision, before: ChatState) -> Outcome | None:
-    """Write a user's plain decision that was made for ``seen``; None, with nothing written, if the chat has changed."""
-    values = {
-        **_row_values(seen.id, before, decision, None),
-        "version_before": seen.snapshot_version,
-        "updated_before": seen.updated_at,
-        **_message_values(decision.messages),
-    }
-    row = await connection.fetchrow(UPDATE_SEEN.text, *UPDATE_SEEN.values(values))
+async def write_seen(connection: Connection, seen: Seen) -> Outcome | None:
+    """Write a user's plain decision; None, with nothing written, if the chat has changed since it was made."""
+    row = await connection.fetchrow(UPDATE_SEEN.text, *UPDATE_SEEN.values(seen_values(seen)))
     return None if row is None else Outcome(chat_of(row), messages_of(row["messages"]))
+
+
+def seen_values(seen: Seen) -> dict[str, object]:
+    return {
+        **_row_values(seen.chat.id, seen.before, seen.decision, None),
+        "version_before": seen.chat.snapshot_version,
+        "updated_before": seen.chat.updated_at,
+        **_message_values(seen.decision.messages),
+    }
 
 
 async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision, spent: Booking) -> EndedTurn | None:

@@ -60,8 +60,7 @@ class KnownHistories:
     def made(self, outcome: Outcome, generation: int) -> None:
         """A chat was made, with all the messages that it has."""
         chat, messages = outcome.chat, outcome.messages
-        page = HistoryPage(chat.history_version, messages, bytes_of(messages), has_more=False)
-        self.keep(chat.id, page, generation)
+        self.read(chat.id, chat.history_version, messages, generation)
 
     def learn(self, before: int, outcome: Outcome, generation: int) -> None:
         """A transition that found the history at version ``before``, 0 if that is not known."""
@@ -72,6 +71,15 @@ class KnownHistories:
             return
         messages, size_bytes = (*known.messages, *added), known.size_bytes + bytes_of(added)
         self.keep(chat.id, HistoryPage(chat.history_version, messages, size_bytes, has_more=False), generation)
+
+    def version(self, chat_id: UUID, generation: int) -> int:
+        """Of the history that is known of the chat; 0 if none is."""
+        known = self._known.get(chat_id)
+        return known.history_version if known is not None and known.generation == generation else 0
+
+    def read(self, chat_id: UUID, version: int, messages: tuple[Message, ...], generation: int) -> None:
+        """This was the whole history of the chat at this version."""
+        self.keep(chat_id, HistoryPage(version, messages, bytes_of(messages), has_more=False), generation)
 
     def confirm(self, claimed: Claimed, generation: int) -> None:
         """The chat was just claimed: the database has said of which version its history is."""

@@ -44,6 +44,7 @@ from chatcluster.postgres.connecting import Row
 
 T = TypeVar("T")
 
+HISTORY_CHARS_MAX = 64 << 10
 UNREADABLE_TEXT = "(this message cannot be read by this version of chatcluster)"
 
 
@@ -239,6 +240,17 @@ def _usage_of(raw: msgspec.Raw) -> Usage | None:
         return msgspec.json.decode(raw, type=Usage | None)
     except UNDECODABLE:
         return None
+
+
+def history_of(text: str | None) -> tuple[Message, ...] | None:
+    """A history that a model is to answer, if it was read; None also where any of it takes a closer look, or longer."""
+    if text is not None and len(text) > HISTORY_CHARS_MAX:
+        return None
+    try:
+        messages = _decoded(_messages, text)
+    except UNDECODABLE:
+        return None
+    return messages if messages is None or all(is_position(message.position) for message in messages) else None
 
 
 def is_position(text: str | None) -> bool:

@@ -18,7 +18,7 @@ a pooler.
 
 A user's message to a chat at rest likewise takes two statements without a transaction: one that looks at the row, and
 one that does all of it if the row still is what was seen. What is refused, queued or raced for goes the long way: only
-a row that is locked refuses.
+a row that is locked refuses. Where a worker has a place for the chat, that one statement may claim it as well.
 
 An idempotency key is reserved before the lock, see ``idempotency.py``.
 
@@ -31,7 +31,12 @@ All time is the database's.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
+
+import msgspec
 
 from chatcluster.chat import (
     NO_FACTS,
@@ -53,11 +58,12 @@ from chatcluster.errors import Fenced, OwnershipError, StoreFailed, StoreLocked,
 from chatcluster.ports import Booking, Chat, Claimed, Idempotency, NewChat, Outcome, require_rest
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.chat_reader import existing, get_chat
-from chatcluster.postgres.claims import FIRST_OWNER, claim
+from chatcluster.postgres.claims import FIRST_OWNER, Place, claim, claim_seen, may_claim, with_claim
 from chatcluster.postgres.decision_writer import (
     SEEN_COMMANDS,
     Applied,
-    apply_seen,
+    Seen,
+    decide_seen,
     insert_chat,
     insert_first_messages,
     is_plain,
@@ -85,6 +91,8 @@ from chatcluster.postgres.rows import (
 
 SQL = load_queries("chats.sql")
 
+T = TypeVar("T")
+
 
 class PostgresStore(PostgresReads):
     def __init__(self, database: Database) -> None:
@@ -95,11 +103,16 @@ class PostgresStore(PostgresReads):
 
     # transitions
 
-    async def create(self, chat: NewChat, idempotency: Idempotency | None = None) -> Outcome:
+    async def create(
+        self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
+    ) -> Outcome:
         generation = self._database.generation
-        outcome = await self._database.transaction(_create, chat, idempotency)
+        outcome = await _or_without(
+            self._place(claimer), partial(self._database.transaction, _create, chat, idempotency)
+        )
         if not outcome.replayed:
             self._histories.known.made(outcome, generation)
+        self._confirm(outcome.claimed, generation)
         return outcome
 
     async def apply(
@@ -109,28 +122,50 @@ class PostgresStore(PostgresReads):
         *,
         owner_id: UUID,
         idempotency: Idempotency | None = None,
+        claimer: UUID | None = None,
     ) -> Outcome:
-        generation = self._database.generation
-        before, outcome = await self._apply(chat_id, command, owner_id, idempotency)
-        self._histories.known.learn(before, outcome, generation)
+        generation, known = self._database.generation, self._histories.known
+        place = self._place(claimer, None if self._database.is_pooled else known.version(chat_id, generation))
+        before, outcome, history = await self._apply(chat_id, command, owner_id, idempotency, place)
+        known.learn(before, outcome, generation)
+        if history is not None:
+            known.read(chat_id, outcome.chat.history_version, history, generation)
+        self._confirm(outcome.claimed, generation)
         return outcome
 
+    def _place(self, claimer: UUID | None, known_version: int | None = None) -> Place | None:
+        """None as well where a chat has to be claimed by turns."""
+        return None if claimer is None or self._settings.user_chats_max else Place(claimer, known_version)
+
+    def _confirm(self, claimed: Claimed | None, generation: int) -> None:
+        if claimed is not None:
+            self._histories.known.confirm(claimed, generation)
+
     async def _apply(
-        self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        owner_id: UUID,
+        idempotency: Idempotency | None,
+        place: Place | None,
     ) -> Applied:
         bytes_max = self._settings.history_bytes_max
         if idempotency is None and isinstance(command, SEEN_COMMANDS):
             applied = await self._database.look_and_write(
                 lambda connection: connection.fetchrow(SQL["select_chat_of_owner"], chat_id, owner_id),
-                apply_seen,
+                _apply_seen,
                 command,
                 bytes_max,
+                place,
                 chat_id=chat_id,
             )
             if applied is not None:
                 return applied
-        return await self._database.transaction(
-            _apply, chat_id, command, owner_id, idempotency, bytes_max, chat_id=chat_id
+        return await _or_without(
+            place,
+            lambda place: self._database.transaction(
+                _apply, chat_id, command, owner_id, idempotency, bytes_max, place, chat_id=chat_id
+            ),
         )
 
     async def answered(self, owner_id: UUID, idempotency: Idempotency) -> Outcome | None:
@@ -205,14 +240,46 @@ class PostgresStore(PostgresReads):
 # --- transitions ------------------------------------------------------------------------------
 
 
-async def _create(connection: Connection, chat: NewChat, idempotency: Idempotency | None) -> Outcome:
+async def _or_without(place: Place | None, transact: Callable[[Place | None], Awaitable[T]]) -> T:
+    """A transaction, which claims as well if it can. One that failed was undone, and may have failed for the claim."""
+    try:
+        return await transact(place)
+    except StoreFailed:
+        if place is None:
+            raise
+    return await transact(None)
+
+
+async def _create(
+    connection: Connection, chat: NewChat, idempotency: Idempotency | None, place: Place | None = None
+) -> Outcome:
     earlier = await reserve(connection, chat.owner_id, idempotency)
     if earlier is not None:
         return earlier
-    state = create(Create(chat.messages, chat.at_rest)).state
+    decision = create(Create(chat.messages, chat.at_rest))
+    taken = None if place is None else await may_claim(connection, chat.id, chat.owner_id, None, decision, place)
+    state = (decision if taken is None else taken[0]).state
     row = await insert_chat(connection, chat, state)
     messages = await insert_first_messages(connection, chat, state.snapshot_version)
-    return await answer(connection, chat.owner_id, idempotency, Outcome(chat_of(existing(row, chat.id)), messages))
+    outcome = Outcome(chat_of(existing(row, chat.id)), messages)
+    await answer(connection, chat.owner_id, idempotency, outcome)
+    if taken is None:
+        return outcome
+    return with_claim(outcome, msgspec.structs.replace(taken[1], own=chat.system_prompt or None))
+
+
+async def _apply_seen(
+    connection: Connection, row: Row | None, command: UserCommand, bytes_max: int, place: Place | None
+) -> Applied | None:
+    """A plain transition on a chat that still is the row that was seen; None where it takes its lock to say more."""
+    seen = decide_seen(row, command, bytes_max)
+    if seen is None:
+        return None
+    claimed = await claim_seen(connection, seen, place)
+    if claimed is not None:
+        return claimed
+    outcome = await write_seen(connection, seen)
+    return None if outcome is None else Applied(seen.chat.history_version, outcome)
 
 
 async def _apply(
@@ -222,6 +289,7 @@ async def _apply(
     owner_id: UUID,
     idempotency: Idempotency | None,
     bytes_max: int,
+    place: Place | None,
 ) -> Applied:
     earlier = await reserve(connection, owner_id, idempotency)
     if earlier is not None:
@@ -231,8 +299,9 @@ async def _apply(
     kept_bytes = await make_sure_of_room(connection, row, command, bytes_max)
     if isinstance(command, Rename):
         await connection.execute(SQL["forget_title"], chat_id)
-    outcome = await _transition(connection, row, command, None, facts, kept_bytes)
-    return Applied(row["history_version"], await answer(connection, owner_id, idempotency, outcome))
+    outcome = await _transition(connection, row, command, None, facts, kept_bytes, place=place)
+    await answer(connection, owner_id, idempotency, msgspec.structs.replace(outcome, claimed=None))
+    return Applied(row["history_version"], outcome)
 
 
 async def _expire(connection: Connection, chat_id: UUID) -> tuple[Outcome, ...]:
@@ -273,6 +342,7 @@ async def _transition(
     facts: Facts = NO_FACTS,
     kept_bytes: int | None = None,
     spent: Booking = (),
+    place: Place | None = None,
 ) -> Outcome:
     chat = chat_of(row)
     state = state_of(chat, (), ())
@@ -283,11 +353,15 @@ async def _transition(
         state = state_of(chat, queue_of(rest["queue"]), open_calls_of(rest["open_calls"]))
     state = continued(state, row["wal_timeline"])
     decision: Decision = decide(state, command, fence, facts)
+    taken = None if place is None else await may_claim(connection, chat.id, chat.owner_id, state, decision, place)
+    if taken is not None:
+        decision = taken[0]
+    outcome = None
     if not (fence or has_more or kept_bytes or chat.has_agents) and is_plain_of_user(decision):
-        outcome = await write_seen(connection, chat, decision, state)
-        if outcome is not None:
-            return outcome
-    return await write_decision(connection, chat.id, state, decision, fence, kept_bytes, spent)
+        outcome = await write_seen(connection, Seen(chat, state, decision))
+    if outcome is None:
+        outcome = await write_decision(connection, chat.id, state, decision, fence, kept_bytes, spent)
+    return outcome if taken is None else with_claim(outcome, taken[1])
 
 
 async def _raise_epoch(connection: Connection, chat_id: UUID, worker_id: UUID, epoch: int, above: int) -> Chat:

@@ -39,11 +39,11 @@ async def test_a_lock_that_a_dead_connection_holds_does_not_keep_a_replica_out(w
 
 async def test_a_claim_that_ends_after_the_lease_is_the_last_one(world: World) -> None:
     """P10: it is given back, and is there to be claimed again, by anybody else."""
-    owner = await world.replica(claim_batch=1)
+    owner, nobody = await world.replica(claim_batch=1), await world.replica(slots=0)
     owner.heartbeat_wire.cut = True
     await trio.sleep(owner.settings.self_fence_seconds / 2)
     claim = owner.database_wire.hold_answer("claim")
-    chats = [await owner.create() for _ in range(9)]
+    chats = [await nobody.create() for _ in range(9)]
     await claim.reached.wait()
     await world.until(lambda: "lease.lost" in world.names_told())
     claim.release()

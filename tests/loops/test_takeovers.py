@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from chatcluster.chat import Busy
+from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS
 from loops.cluster_world import World
 
@@ -219,7 +220,7 @@ async def test_a_commit_whose_answer_was_lost_is_recognised(world: World) -> Non
 
 async def test_a_message_acknowledged_by_a_replica_that_dies_at_once_is_answered(world: World) -> None:
     """P1: it is in the database; nobody was told, and the poll finds it."""
-    a, b = await world.cluster(2)
+    a, b = await world.cluster(2, user_chats_max=9)
     chat = await world.one_turn(b)
     a.pubsub.disconnect()
     claim = a.database_wire.hold("claim")
@@ -478,7 +479,7 @@ async def test_a_runner_whose_commit_is_recognised_late_does_not_adopt_the_next_
 
 
 async def test_nor_does_it_adopt_a_tenure_that_nobody_runs(world: World) -> None:
-    """The claim of the next tenure lost its answer: it is given back, and claimed once more."""
+    """The message that claimed the next tenure lost its answer: it is given back, and claimed once more."""
     a = await world.replica()
     chat, call, _ = await world.answering(a, "Hi")
     a.database_wire.lose_answer("commit")
@@ -486,9 +487,10 @@ async def test_nor_does_it_adopt_a_tenure_that_nobody_runs(world: World) -> None
     await chat.until_status("waiting")
     repeat = a.database_wire.hold("commit")
     await repeat.reached.wait()
-    a.database_wire.lose_answer("claim")
-    await a.send(chat, "again")
-    await chat.until(lambda chat: chat.epoch == 2)
+    a.database_wire.lose_answer("apply")
+    with pytest.raises(StoreUnavailable):
+        await a.send(chat, "again")
+    assert chat.epoch == 2
     repeat.release()
     fresh = await world.model.next_call()
     assert chat.epoch == 3
@@ -577,7 +579,7 @@ async def test_the_watch_works_again_after_a_restart_of_the_database(world: Worl
 
 async def test_a_claim_whose_answer_was_lost_is_given_back(world: World) -> None:
     """No phantom owner: the database says that the chat is ours, but nobody runs it. Two heartbeats tell."""
-    a = await world.replica(claim_poll_seconds=3600.0)
+    a = await world.replica(claim_poll_seconds=3600.0, user_chats_max=9)
     a.database_wire.lose_answer("claim")
     chat = await a.create()
     await chat.until(lambda chat: chat.owner == a.worker_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from loops.cluster_world import SWEEPS, World
+from loops.cluster_world import World
 
 HOUR = 3600.0
 AT_ONCE = 0.01
@@ -122,20 +122,6 @@ async def test_without_hints_the_poll_finds_what_there_is_to_do(world: World) ->
     (await world.model.next_call()).answer("Hi.")
     await chat.until_status("waiting")
     assert trio.current_time() - began < 1.3
-
-
-async def test_a_plain_turn_costs_three_transactions(world: World) -> None:
-    """Send, claim, and the commit that inserts the answer and finishes the turn. The history is read once."""
-    a = await world.replica(claim_poll_seconds=HOUR)
-    chat = await world.one_turn(a)
-    await world.settle()
-    before = a.database_wire.crossings.copy()
-    await world.exchange(a, chat, "again", "Yes.")
-    await trio.sleep(1)
-    spent = a.database_wire.crossings - before
-    for sweep in SWEEPS:
-        del spent[sweep]
-    assert spent == {"apply": 1, "claim": 1, "read_history": 1, "commit": 1}
 
 
 async def test_a_turn_with_readers_costs_few_reads_more(world: World) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 from unittest.mock import patch
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import trio
 
 from chatcluster.attempt import Said
 from chatcluster.billing import Unbooked
-from chatcluster.chat import ChatState, Fence, FinishTurn, OwnerCommand, decide
+from chatcluster.chat import ChatState, Decision, Fence, FinishTurn, OwnerCommand, decide
 from chatcluster.errors import Moved
 from chatcluster.events import StatusEvent
 from chatcluster.failure_detector import FailureDetector
@@ -38,11 +39,11 @@ from chatcluster.ports import (
     Outcome,
     Proof,
     Silence,
-    Subscription,
 )
 from chatcluster.preview import Preview
 from chatcluster.relay import Relay, Tenure
 from chatcluster.subscribe import Feeds, Subscriber
+from chatcluster.tenures import Tenures
 from chatcluster.turn_ends import TurnEnds
 from chatcluster.usage import Spent
 from simulation.network import Weather
@@ -71,17 +72,15 @@ def no_epoch_check() -> list[Patch]:
 def hint_as_data() -> list[Patch]:
     """Feeds show the status that a hint says, without a look into the database."""
 
-    async def follow(self: Feed, hints: Subscription) -> None:
-        while True:
-            payload = await hints.receive()
-            if isinstance(payload, Gap):
-                continue
+    def hear(self: Feed, payload: bytes | Gap) -> Literal[True]:
+        if not isinstance(payload, Gap):
             hint = _hints.decode(payload)
             self.look(hint.snapshot_version)
             status = StatusEvent(hint.status, False, hint.epoch, hint.worker_id)
             self.shown._hand_out(status, Cursor(self.shown.version, self.shown.position))
+        return True
 
-    return [(Feed, "_follow_hints", follow)]
+    return [(Feed, "_hear", hear)]
 
 
 def unbounded_lease_trust() -> list[Patch]:
@@ -231,6 +230,27 @@ def swallowed_moves() -> list[Patch]:
     return [(decisions, "check_fence", lenient)]
 
 
+def message_without_an_epoch() -> list[Patch]:
+    """A message that claims its chat leaves the epoch as it is."""
+
+    def claim(self: MemoryStore, before: ChatState | None, decision: Decision, worker_id: UUID | None) -> Decision:
+        with_claim = with_claim_of(self, before, decision, worker_id)
+        state = msgspec.structs.replace(with_claim.state, epoch=max(1, decision.state.epoch))
+        return decision if with_claim is decision else msgspec.structs.replace(with_claim, state=state)
+
+    with_claim_of = MemoryStore._with_claim
+    return [(MemoryStore, "_with_claim", claim)]
+
+
+def forgotten_strays() -> list[Patch]:
+    """A chat that is ours in the database alone, as the answer to its claim or message was lost, is left so."""
+
+    async def leave(self: Tenures) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return [(Tenures, "return_strays", leave)]
+
+
 def wall_clock_leases() -> list[Patch]:
     """A lease is over when the database's clock says so."""
 
@@ -314,6 +334,8 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         lost_partials,
         ignored_interrupts,
         swallowed_moves,
+        message_without_an_epoch,
+        forgotten_strays,
         wall_clock_leases,
         one_connection_is_a_life,
         deaths_of_the_old_primary,

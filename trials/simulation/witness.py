@@ -308,10 +308,16 @@ class WatchedStore(MemoryStore):
         self._wire = wire
 
     async def apply(
-        self, chat_id: UUID, command: UserCommand, *, owner_id: UUID, idempotency: Idempotency | None = None
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        *,
+        owner_id: UUID,
+        idempotency: Idempotency | None = None,
+        claimer: UUID | None = None,
     ) -> Outcome:
         def effect() -> Outcome:
-            return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency)
+            return self._once(owner_id, idempotency) or self._apply(chat_id, command, owner_id, idempotency, claimer)
 
         return await self._wire.carry("apply", effect)
 
@@ -321,8 +327,15 @@ class WatchedStore(MemoryStore):
         self._witness.calls.changed(before, row.state, edited=decision.delete_from is not None)
         return outcome
 
-    def _apply(self, chat_id: UUID, command: UserCommand, owner_id: UUID, idempotency: Idempotency | None) -> Outcome:
-        outcome = super()._apply(chat_id, command, owner_id, idempotency)
+    def _apply(
+        self,
+        chat_id: UUID,
+        command: UserCommand,
+        owner_id: UUID,
+        idempotency: Idempotency | None,
+        claimer: UUID | None = None,
+    ) -> Outcome:
+        outcome = super()._apply(chat_id, command, owner_id, idempotency, claimer)
         if isinstance(command, Approve | Deny | SubmitToolResults | AnswerQuestions):
             self._witness.calls.answered(command)
         return outcome
@@ -393,6 +406,12 @@ class WatchedStore(MemoryStore):
         claimed = super()._take(row, worker_id)
         self._witness.claimed(claimed, worker_id)
         return claimed
+
+    def _as_claimed(self, row: ChatRow, outcome: Outcome) -> Outcome:
+        taken = super()._as_claimed(row, outcome)
+        if taken.claimed is not None and outcome.chat.worker_id is not None:
+            self._witness.claimed(taken.claimed, outcome.chat.worker_id)
+        return taken
 
 
 class WatchedRegistry(MemoryRegistry):

@@ -131,9 +131,9 @@ select
 with inserted as (
     insert into chats (id, owner_id, title, model, status, snapshot_version, history_version, content_bytes,
         claimable_since, content_version, client_tools, mcp_servers, cause, timeline, agents, parent_id,
-        root_id, depth)
+        root_id, depth, worker_id, epoch, attempt, takeovers)
     values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9::boolean then statement_timestamp() end, $10, $11::text::json,
-        $12::text[], $13, wal_timeline(), $14, $15, $16, $17)
+        $12::text[], $13, wal_timeline(), $14, $15, $16, $17, $19, $20, $21, $22)
     returning *
 ),
 wish as (
@@ -248,6 +248,62 @@ inserted as (
 )
 select changed.*, (select json_agg({message} order by id) from inserted) as messages
 from changed
+
+-- name: claim_seen
+-- The same, with the claim of the chat by the worker :worker_id, which has a place for it; nothing is written where it
+-- may not have it. The locks are taken in a claim's order, and none is waited for: the chat's, and that of the worker's
+-- row, which makes a burial wait.
+with taken as (
+    select id from chats
+    where id = :id and snapshot_version = :version_before and updated_at = :updated_before
+        and queue_length = 0 and open_calls = 0
+        and (timeline = wal_timeline()) is not false
+    for update skip locked
+),
+claimer as (
+    select worker_id from replicas
+    where worker_id = :worker_id and exists (select from taken) and {nobody_waits}
+    for key share skip locked
+),
+changed as (
+    {change}
+    where id = (select id from taken) and exists (select from claimer)
+    returning {chat}, {told}
+),
+inserted as (
+    insert into messages (chat_id, revision, role, content, finish_reason, model, usage, position)
+    select changed.id, changed.snapshot_version, new.role, content::json, finish_reason, new.model, usage::json, position
+    from changed, unnest(:roles::text[], :contents::text[], :finish_reasons::text[], :models::text[], :usages::text[],
+        :positions::text[]) with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
+    order by ordinal
+    returning *
+)
+select changed.*, (select json_agg({message} order by id) from inserted) as messages
+from changed
+
+-- name: read_if_few
+-- The whole history of the chat $1, at its version $2, where that is a few short messages: no byte of them is unpacked
+-- to find out.
+with few as materialized (
+    select count(*) <= 9 and coalesce(sum(size), 0) <= 8192 as are_told
+    from (
+        select pg_column_size(content) as size from messages
+        where chat_id = $1 and deleted_at is null
+        order by revision
+        limit 10
+    ) as sizes
+)
+select json_agg({message} order by id) from messages
+where chat_id = $1 and deleted_at is null and (select are_told from few)
+    and (select history_version from chats where chats.id = $1) = $2
+
+-- name: may_claim
+-- Whether the worker $1 may claim the chat $2 of the user $3 with what is being written: its row, locked, which makes a
+-- burial wait. And what the chat's model is told.
+select {told}
+from replicas, (select $2::uuid as id, $3::uuid as owner_id) as chats
+where replicas.worker_id = $1 and {nobody_waits}
+for key share of replicas skip locked
 
 -- name: insert_messages
 -- Order in history is the order of ids, so they are given in the order of the list.

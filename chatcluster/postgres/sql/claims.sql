@@ -3,10 +3,6 @@
 -- fragment: waits
 chats.claimable_since is not null and chats.status = 'running' and {readable}
 
--- fragment: readable
--- By this version: what a newer one wrote is left to those that know it.
-chats.content_version <= {content_version}
-
 -- fragment: unaccompanied
 -- Asked of each suspect, so that it is not asked at all where there is none.
 0 = (
@@ -41,10 +37,7 @@ claimed as (
         case when isfinite(taken.claimable_since) then greatest(0, extract(
             epoch from statement_timestamp() - greatest('0001-01-02', least(taken.claimable_since, '9999-12-30'))
         )) else 0 end::float8 as waited_seconds,
-        (select text from prompts where prompts.owner_id = '00000000-0000-0000-0000-000000000000') as system_prompt,
-        (select text from chat_prompts where chat_prompts.chat_id = chats.id) as own_prompt,
-        (select text from prompts where prompts.owner_id = chats.owner_id) as user_prompt,
-        (select digest from chat_prefixes where chat_prefixes.chat_id = chats.id) as prefix_digest,
+        {told},
         case
             when retry_at is null then 0
             else greatest(0, extract(

@@ -17,6 +17,28 @@ case when chats.retry_at is not null then greatest('0001-01-02', least(chats.ret
 greatest('0001-01-02', least(chats.created_at, '9999-12-30')) as created_at,
 greatest('0001-01-02', least(chats.updated_at, '9999-12-30')) as updated_at
 
+-- fragment: readable
+-- By this version: what a newer one wrote is left to those that know it.
+chats.content_version <= {content_version}
+
+-- fragment: nobody_waits
+-- For an owner. Each is a look into a small partial index, by the order, whatever is known of the table.
+(
+    select true from chats where status = 'running' and claimable_since is not null and {readable}
+    order by claimable_since limit 1
+) is null
+and (
+    select true from chats where status = 'interrupting' and claimable_since is not null and {readable}
+    order by claimable_since limit 1
+) is null
+
+-- fragment: told
+-- What the model of the chat is told before the conversation.
+(select text from prompts where prompts.owner_id = '00000000-0000-0000-0000-000000000000') as system_prompt,
+(select text from chat_prompts where chat_prompts.chat_id = chats.id) as own_prompt,
+(select text from prompts where prompts.owner_id = chats.owner_id) as user_prompt,
+(select digest from chat_prefixes where chat_prefixes.chat_id = chats.id) as prefix_digest
+
 -- fragment: waits_for_somebody
 tool_calls.state in ('approval', 'client', 'agents', 'sign_in', 'question')
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -51,9 +51,11 @@ from chatcluster.parts import (
     resumes_behind,
 )
 from chatcluster.ports import VERSION_MAX, Action, NewerMessages, PartStreams, Store
+from chatcluster.ports.ledger import Waits
 from chatcluster.ports.responses import Responses
 from chatcluster.shown import Snapshot, Value
-from chatcluster.subscribe import Cut, Feeds, Subscriber
+from chatcluster.subscribe import Feeds
+from chatcluster.value_subscriber import ValueSubscriber
 
 PAGE_MESSAGES = 200
 PAGE_BYTES = 512 << 10
@@ -91,11 +93,19 @@ class Awaiting(NamedTuple):
     actions: tuple[Action, ...]
 
 
+class Waited(NamedTuple):
+    """What the calls of the step under way have waited for, each time that the chat came to rest: ``times`` of them,
+    before what is told next. Only some logs tell it (``turn_waits.py``)."""
+
+    waits: Waits
+    times: int
+
+
 class UpToDate(NamedTuple):
     """What was there at the moment of joining is told. What follows is new."""
 
 
-Told = Attempted | Part | Message | Awaiting | Ended | Rested | Withdrawn | UpToDate
+Told = Attempted | Part | Message | Awaiting | Waited | Ended | Rested | Withdrawn | UpToDate
 
 
 class TurnStart(NamedTuple):
@@ -106,31 +116,6 @@ class TurnStart(NamedTuple):
     message_id: int
     revision: int
     version: int = 0
-
-
-class ValueSubscriber(Subscriber):
-    """A reader that takes values. ``joined`` is where it joined, or began anew, until it is looked at."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.joined: Snapshot | None = None
-
-    def join(self, cursor: Cursor, snapshot: Snapshot, told: int | None = None) -> None:  # noqa: ARG002
-        self.joined = snapshot
-
-    def take(self) -> list[Value]:
-        """All that is pending. Raises ``Cut``."""
-        if self._cut is not None:
-            raise Cut(self._cut)
-        values = [notice.value for notice in self._pending if notice.value is not None]
-        self._clear()
-        return values
-
-    async def wait(self) -> None:
-        """Until there is something to take, or the reader is cut."""
-        while not self._pending and self.joined is None and self._cut is None:
-            self._awake = trio.Event()
-            await self._awake.wait()
 
 
 class TurnLog:
@@ -373,6 +358,10 @@ def _history_before(value: Value | UpToDate) -> int:
     return value.revision if isinstance(value, Message | EndedTurn) else VERSION_MAX
 
 
+LogKind = Callable[..., TurnLog]
+"""A log, or one that tells more. It takes what ``TurnLog`` takes."""
+
+
 class TurnLogs:
     """Where doors get the logs of turns, and ``responses``, what they keep of them."""
 
@@ -386,10 +375,12 @@ class TurnLogs:
         self._audience = audience
 
     @asynccontextmanager
-    async def follow(self, chat_id: UUID, start: TurnStart, *, owner_id: UUID) -> AsyncIterator[TurnLog]:
+    async def follow(
+        self, chat_id: UUID, start: TurnStart, *, owner_id: UUID, kind: LogKind = TurnLog
+    ) -> AsyncIterator[TurnLog]:
         """The log of a turn, for the length of the block. Raises as ``Feeds.subscribe``."""
         async with self.listen(chat_id, max(start.revision, start.version), owner_id=owner_id) as reader:
-            yield TurnLog(reader, chat_id, start, store=self._store, streams=self._streams)
+            yield kind(reader, chat_id, start, store=self._store, streams=self._streams)
 
     @asynccontextmanager
     async def listen(self, chat_id: UUID, version: int, *, owner_id: UUID) -> AsyncIterator[ValueSubscriber]:

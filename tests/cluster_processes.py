@@ -200,7 +200,7 @@ async def connected(
 
 
 async def _events(connection: h11.Connection, stream: trio.SocketStream) -> AsyncGenerator[tuple[str, Json], None]:
-    text, event_id = b"", ""
+    pieces, event_id = [b""], ""
     while True:
         received = connection.next_event()
         if received is h11.NEED_DATA:
@@ -211,7 +211,11 @@ async def _events(connection: h11.Connection, stream: trio.SocketStream) -> Asyn
         elif isinstance(received, h11.Response):
             assert received.status_code == 200, received
         elif isinstance(received, h11.Data):
-            *lines, text = (text + bytes(received.data)).split(b"\n")
+            pieces.append(bytes(received.data))
+            if b"\n" not in pieces[-1]:
+                continue  # a line of megabytes is joined once
+            *lines, rest = b"".join(pieces).split(b"\n")
+            pieces = [rest]
             for line in lines:
                 if line.startswith(b"id: "):
                     event_id = line[4:].decode()

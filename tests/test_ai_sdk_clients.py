@@ -5,7 +5,6 @@ What a page ends up with is what the history says, part by part.
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -197,22 +196,6 @@ async def a_person_is_asked_about_a_call(slug: str, cluster: Cluster, page: Node
     await denied.is_as_history_says(told)
 
 
-async def a_stream_is_as_its_readers_expect(cluster: Cluster, _: NodeClient) -> None:
-    """No field but data, each a JSON object, one terminal chunk, and the end behind it."""
-    for text, end in (("[[tokens=5]]", "finish"), ("[[fail=401]]", "error")):
-        message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}
-        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {cluster.token}"}) as client:
-            url = f"{cluster.replicas[0].url}/api/ai/chat"
-            answer = await client.post(url, json={"id": uuid4().hex, "message": message})
-        assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
-        lines = [line for line in answer.text.split("\n") if line and not line.startswith(":")]
-        assert all(line.startswith("data: ") for line in lines), lines
-        assert lines[-1] == "data: [DONE]"
-        kinds = [json.loads(line[6:])["type"] for line in lines[:-1]]
-        assert (kinds[0], kinds[-1]) == ("start", end)
-        assert not {"finish", "error", "abort"} & set(kinds[:-1])
-
-
 @pytest.fixture
 def tool_server() -> Iterator[str]:
     with test_server() as server:
@@ -230,7 +213,6 @@ async def test_what_a_page_does_with_the_sdk_it_does_here(cluster: Cluster, tool
         its_own_tool_is_called_and_the_turn_goes_on,
         the_clusters_tools_are_shown_as_they_run,
         partial(a_person_is_asked_about_a_call, await add_asking_server(cluster, tool_server)),
-        a_stream_is_as_its_readers_expect,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatcluster.chat import CallState
 from chatcluster.parts import (
     EndedTurn,
     Message,
@@ -27,8 +28,10 @@ from chatcluster.parts import (
     joined,
     text_of,
 )
-from chatcluster.turn_log import Attempted, Ended, Rested, Told, Withdrawn
+from chatcluster.ports.ledger import Waits
+from chatcluster.turn_log import Attempted, Ended, Rested, Told, Waited, Withdrawn
 from chatcluster.web.doors.openai.response_fold import ResponseFold
+from chatcluster.web.doors.openai.resting import Resumed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLIENTS = frozenset({"ask_client"})
@@ -78,8 +81,8 @@ def pieces(parts: Sequence[Part], shatter: random.Random | None) -> Iterator[Par
         yield kind(text)
 
 
-def folded(told: Iterator[Told], **options: Any) -> tuple[list[dict[str, Any]], ResponseFold]:
-    fold = ResponseFold({"id": "resp_1", **options}, CLIENTS)
+def folded(told: Iterator[Told], resumed: Resumed | None = None) -> tuple[list[dict[str, Any]], ResponseFold]:
+    fold = ResponseFold({"id": "resp_1"}, CLIENTS, resumed)
     return [event for one in told for event in fold.tell(one)], fold
 
 
@@ -194,6 +197,57 @@ def test_how_a_turn_ended_is_how_the_response_did() -> None:
         assert list(fold.tell(Attempted())) == [], "after the end there is nothing"
     failed = folded(iter([Ended(EndedTurn(1, "error", 5, 3, "usage_limit"))]))[1].response()
     assert failed["error"]["code"] == "rate_limit_exceeded"
+
+
+C1, C2 = ToolCallPart("call_1", "files__read", '{"a": 1}'), ToolCallPart("call_2", "files__list", "{}")
+REST: Waits = {"call_1": (CallState.APPROVAL,)}
+LATER: Waits = {"call_1": (CallState.APPROVAL, CallState.QUESTION)}
+AGENTS: Waits = {"call_1": (CallState.AGENTS,)}
+RESUMED = Resumed(2, 2, 1, (C1,), {"call_1": "mcpr_call_1_0"}, [])
+
+
+def test_a_call_that_a_person_approves_ends_the_response_also_for_those_who_come_later() -> None:
+    asked: list[Told] = [
+        message(2, Role.ASSISTANT, [TextPart("Well."), C1, C2], "tool_calls"),
+        message(3, Role.TOOL, [ToolResultPart("call_2", "ok")]),
+    ]
+    later: list[Told] = [
+        Waited(LATER, 1),
+        message(4, Role.TOOL, [ToolResultPart("call_1", "done")]),
+        message(5, Role.ASSISTANT, [TextPart("Done.")], "stop"),
+        Ended(EndedTurn(1, "finished", 5, 6)),
+    ]
+    live, fold = folded(iter([*asked, Waited(REST, 1)]))
+    assert live == folded(iter([*asked, *later]))[0]
+    response = fold.response()
+    assert (response["status"], fold.rest, fold.calls_that_wait) == ("completed", 0, ["call_1"])
+    text, waiting, done, request = response["output"]
+    assert [one["status"] for one in (text, waiting, done)] == ["completed", "incomplete", "completed"]
+    assert request == {
+        "id": "mcpr_call_1_0",
+        "type": "mcp_approval_request",
+        "server_label": "files",
+        "name": "read",
+        "arguments": '{"a": 1}',
+    }
+
+
+def test_what_follows_an_approval_begins_with_the_call_and_ends_at_the_next_thing_that_somebody_has_to_do() -> None:
+    before: list[Told] = [Waited(REST, 1), message(4, Role.TOOL, [ToolResultPart("call_1", "done")])]
+    end: list[Told] = [message(5, Role.ASSISTANT, [TextPart("Done.")], "stop"), Ended(EndedTurn(1, "finished", 5, 6))]
+    events, fold = folded(iter([*before, *end]), resumed=RESUMED)
+    call, text = fold.response()["output"]
+    assert (call["output"], call["approval_request_id"], text_in(text)) == ("done", "mcpr_call_1_0", "Done.")
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    _, fold = folded(iter([Waited(LATER, 2)]), resumed=RESUMED)
+    response = fold.response()
+    assert (response["status"], response["incomplete_details"]["reason"]) == ("incomplete", "action_required")
+    assert "answers what the server of the tool asks" in response["incomplete_details"]["message"]
+
+
+def test_agents_that_are_waited_for_end_nothing() -> None:
+    told: list[Told] = [message(2, Role.ASSISTANT, [C1], "tool_calls"), Waited(AGENTS, 1)]
+    assert not folded(iter(told))[1].is_over
 
 
 def test_usage_is_that_of_all_steps() -> None:

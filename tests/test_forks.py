@@ -11,10 +11,12 @@ from uuid import uuid4
 import httpx
 import pytest
 import trio
+from click.testing import CliRunner
 from cluster_processes import Cluster
 from web_world import World, client_of, error_code
 
 from chatcluster.chat import Fence, FinishTurn
+from chatcluster.cli.commands import commands
 from chatcluster.content import SummaryPart, ToolCallPart, ToolResultPart
 from chatcluster.context import SUMMARY_CALL
 from chatcluster.forks import copied
@@ -53,6 +55,11 @@ async def test_a_fork_has_the_whole_turns_up_to_a_message_and_goes_its_own_way(c
         assert (await client.fork(chat["id"], history[1]["id"], key="fork-1"))["id"] == fork["id"], "a repeat"
         assert told(await client.history((await client.fork(chat["id"]))["id"])) == told(history)
         assert (await client.chat(fork["id"]))["system_prompt"] == "Be kind."
+        server = ["--url", cluster.replicas[0].url, "--token", cluster.token]
+        command = ["fork", chat["id"], str(history[1]["id"]), *server]
+        typed = await trio.to_thread.run_sync(lambda: CliRunner().invoke(commands, command))
+        assert typed.exit_code == 0, typed.output
+        assert told(await client.history(typed.output.split()[0])) == told(history[:2])
         await client.send(fork["id"], "[[mode=request]]")
         await rested(client, fork["id"])
         (*_, answer) = await client.history(fork["id"])

@@ -51,7 +51,7 @@ from chatcluster.chat import (
 )
 from chatcluster.chat.questions import replies_of
 from chatcluster.errors import CallAnswered, CallChanged, ChatBusy, ChatFull, ChatNotFound, Fenced, Moved
-from chatcluster.parts import CONTENT_VERSION, Message, ToolResultPart
+from chatcluster.parts import CONTENT_VERSION, Message, Role, ToolResultPart
 from chatcluster.ports import Chat, NewChat, Outcome, ResultSlice
 
 STRANGER = UUID(int=200)
@@ -115,6 +115,25 @@ async def test_a_call_counts_the_owners_that_died_with_it(world: World) -> None:
     await world.store.commit(fence_of(again), StartCalls(("a", "b")))
     calls = {one.call_id: (one.state, one.started_epoch, one.deaths) for one in await world.store.open_calls(chat.id)}
     assert calls == {"a": (STARTED, 2, 1), "b": (STARTED, 2, 0)}
+
+
+async def test_what_calls_have_waited_for_is_known_for_each_time_that_their_chat_came_to_rest(world: World) -> None:
+    chat = await world.ask(call("a"), call("b", STARTED, None))
+    (asking,) = [one for one in await world.history(chat.id) if one.role is Role.ASSISTANT]
+    assert await world.store.waits(chat.id, asking.id) == {}, "it is at work"
+    outcome = await world.store.commit(fence_of(chat), CommitStep((result("b"),)))
+    assert (outcome.chat.status, await world.store.waits(chat.id, asking.id)) == (
+        Status.REQUIRES_ACTION,
+        {"a": (APPROVAL,)},
+    )
+    await apply(world, chat, Approve("a"))
+    again = (await world.claim()).chat
+    await world.store.commit(fence_of(again), StartCalls(("a",)))
+    await world.store.commit(fence_of(again), AskUser("a", QUESTIONS, "null", 30.0))
+    assert await world.store.waits(chat.id, asking.id) == {"a": (APPROVAL, CallState.QUESTION)}
+    await apply(world, chat, Interrupt())
+    assert await world.store.waits(chat.id, asking.id) == {"a": (APPROVAL, CallState.QUESTION)}, "it stays known"
+    assert await world.store.waits(uuid4(), asking.id) == {}
 
 
 async def test_the_last_result_starts_the_next_attempt(world: World) -> None:

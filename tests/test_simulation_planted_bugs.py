@@ -98,6 +98,8 @@ TRACKED = {"distrusted-ledgers", "repeats-that-are-none", "forgetful-agents"}
 """They show where there are workspaces."""
 ASKED = {"forgotten-replies", "cancelled-in-secret"}
 """They show where tools ask the user."""
+FAMILIES = {"unreported", "forgotten-orders", "any-report"}
+"""They show where there are agents."""
 
 FOUND_BY = {
     "no-epoch-check": 46,
@@ -140,6 +142,7 @@ def seeds_for(name: str) -> Iterator[int]:
         plan = plan_of(seed)
         happens = (fault is None or fault in plan.faults) and (name not in TRACKED or plan.temper.tracked > 0)
         happens = happens and (name not in ASKED or plan.temper.questions > 0)
+        happens = happens and (name not in FAMILIES or plan.temper.agents > 0)
         if (plan.quiet and harm in plan.harms) if harm else not plan.quiet and happens:
             yield seed
 

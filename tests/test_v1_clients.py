@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ import openai
 import pytest
 import trio
 from cluster_processes import Cluster, Process
+from mcp_world import test_server
 
 pytestmark = pytest.mark.cluster
 
@@ -394,5 +395,95 @@ async def test_a_chat_completion_that_fails_is_an_error(cluster: Cluster) -> Non
         with pytest.raises(openai.BadRequestError) as refused:
             ask(one, [{"role": "user", "content": [image]}])
         assert refused.value.param == "messages"
+
+    await in_thread(work)
+
+
+@pytest.fixture
+def tool_server() -> Iterator[str]:
+    with test_server() as server:
+        yield server.url
+
+
+def asking_tool(cluster: Cluster, url: str, approval: str) -> tuple[str, Any]:
+    """A server of tools, and how a response is given it."""
+    slug = f"tools-{uuid.uuid4().hex[:8]}"
+    body = {"slug": slug, "url": f"{url}/mcp", "approval": approval}
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    answer = httpx.post(f"{cluster.replicas[0].url}/api/v1/admin/mcp-servers", json=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return slug, [{"type": "mcp", "server_label": slug, "require_approval": "always"}]
+
+
+async def test_p1_a_call_is_approved_by_the_client_whatever_dies_meanwhile(cluster: Cluster, tool_server: str) -> None:
+    """The request ends the response, its answer begins the next one: each is the same at every replica, from any number
+    on, also when all of it is over."""
+
+    def work() -> None:
+        slug, tools = asking_tool(cluster, tool_server, "ask")
+        text = f'[[call={slug}__weather {{"city": "Oslo"}}]]'
+        one, other = client(cluster), client(cluster, cluster.replicas[1])
+        asked = plain(one.responses.create(model=MODEL, input=text, tools=tools, stream=True))
+        assert asked[-1]["type"] == "response.completed"
+        _, request = asked[-1]["response"]["output"]
+        assert (request["type"], request["server_label"], request["name"]) == ("mcp_approval_request", slug, "weather")
+        assert request["arguments"] == '{"city": "Oslo"}'
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
+        wrong: Any = {**answer, "approval_request_id": "mcpr_x_0"}
+        response_id = asked[0]["response"]["id"]
+        with pytest.raises(openai.ConflictError):
+            one.responses.create(model=MODEL, input="well?", previous_response_id=response_id)
+        more: Any = {"model": MODEL, "tools": tools, "previous_response_id": response_id}
+        with pytest.raises(openai.BadRequestError, match="no call here"):
+            one.responses.create(input=[wrong], **more)
+        cluster.replicas[0].send(signal.SIGKILL)
+        cluster.replicas[0].process.wait()
+        with other.responses.stream(input=[answer], **more) as stream:
+            told = [event.type for event in stream]
+            final = stream.get_final_response()
+        call, said = final.output
+        assert (call.type, call.approval_request_id, call.error) == ("mcp_call", request["id"], None)
+        assert "Oslo" in call.output
+        assert said.type == "message"
+        assert other.responses.retrieve(final.id).output_text == final.output_text
+        again = other.responses.create(input=[answer], **more)
+        assert again.id == final.id, "a repeat is told the same"
+        for key, events in ((response_id, asked), (final.id, plain(other.responses.retrieve(final.id, stream=True)))):
+            for number in range(len(events)):
+                rest = plain(other.responses.retrieve(key, stream=True, starting_after=number))
+                assert rest == events[number + 1 :], (number, rest)
+        assert len(told) == len(plain(other.responses.retrieve(final.id, stream=True)))
+        (given,) = other.responses.input_items.list(final.id)
+        assert (given.type, given.approve) == ("mcp_approval_response", True)
+
+    await in_thread(work)
+
+
+async def test_what_only_its_user_can_answer_ends_a_response_in_words_and_it_goes_on_from_there(
+    cluster: Cluster, tool_server: str
+) -> None:
+    def work() -> None:
+        slug, tools = asking_tool(cluster, tool_server, "never")
+        text = f"[[call={slug}__introduce {{}}]]"
+        one, other = client(cluster), client(cluster, cluster.replicas[1])
+        asked = one.responses.create(model=MODEL, input=text, tools=tools)
+        assert (asked.status, asked.incomplete_details.reason) == ("incomplete", "action_required")
+        assert f"{slug}__introduce" in asked.incomplete_details.model_extra["message"]
+        with pytest.raises(openai.ConflictError, match="still waits"):
+            one.responses.create(model=MODEL, input=[], previous_response_id=asked.id)
+        chat_id = asked.model_extra["chat_id"]
+        headers = {"Authorization": f"Bearer {cluster.token}"}
+        with httpx.Client(base_url=f"{cluster.replicas[0].url}/api/v1/chats/{chat_id}", headers=headers) as api:
+            (action,) = api.get("").json()["action_required"]
+            (question,) = action["questions"]
+            reply = {question["key"]: {"action": "accept", "content": {"name": "Ada"}}}
+            assert api.post(f"/tool-calls/{action['call_id']}/answer", json={"answers": reply}).status_code == 200
+        rest = other.responses.create(model=MODEL, input=[], previous_response_id=asked.id, tools=tools)
+        assert "Ada" in rest.output[0].output
+        assert one.responses.retrieve(asked.id).status == "incomplete", "what was told stays so"
+        key = {"Idempotency-Key": "asking"}
+        messages: Any = [{"role": "user", "content": text}]
+        with pytest.raises(openai.ConflictError, match="waits for a person"):
+            one.chat.completions.create(model=MODEL, messages=messages, tools=tools, extra_headers=key)
 
     await in_thread(work)

@@ -13,7 +13,7 @@ from test_web_files import PDF, picture, upload
 from web_world import World, client_of
 
 from chatcluster.config import Settings
-from chatcluster.content import FilePart
+from chatcluster.content import FilePart, ImagePart, TextPart, ToolResultPart
 from chatcluster.parts import Role
 from chatcluster.ports.files import CHUNK_BYTES
 
@@ -266,3 +266,25 @@ async def test_what_a_tool_of_the_page_gives_is_no_file() -> None:
         answer = {"id": "a1", "role": "assistant", "parts": [part]}
         response = await begin(client, path, {"id": "mine", "message": answer})
         assert response.json()["error"]["message"] == "there is no call here that this chat made"
+
+
+@pytest.mark.parametrize("data", [picture(4), picture(200, "PNG") + b"\0" * 40_000], ids=["small", "large"])
+async def test_an_image_that_a_function_gives_is_part_of_its_result(data: bytes) -> None:
+    world = World()
+    async with client_of(world) as client:
+        image = {"type": "input_image", "image_url": url_of(data, "image/png")}
+        output: list[Json] = [{"type": "input_text", "text": "a"}, image]
+        called = {"call_id": "call_1", "type": "function_call", "name": "look", "arguments": "{}"}
+        given: Json = {"call_id": "call_1", "type": "function_call_output", "output": output}
+        items: list[Json] = [{"role": "user", "content": "look"}, called, given]
+        made = await client.post("/v1/responses", json={"background": True, "input": items})
+        assert made.status_code == 200, made.text
+        (row,) = world.database.chats.values()
+        (result,) = [part for one in row.messages for part in one.parts if isinstance(part, ToolResultPart)]
+        assert [type(piece) for piece in result.content] == [TextPart, ImagePart]
+        listed = (await client.get(f"/v1/responses/{made.json()['id']}/input_items?order=asc")).json()["data"]
+        assert [one["type"] for one in listed[-1]["output"]] == ["input_text", "input_image"]
+        wrong = {**image, "image_url": "https://example.com/cat.png"}
+        given["output"] = [wrong]
+        refused = await client.post("/v1/responses", json={"background": True, "input": items})
+        assert (refused.status_code, "data URL" in refused.text) == (400, True)

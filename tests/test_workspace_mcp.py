@@ -188,7 +188,8 @@ async def test_a_slow_start_is_waited_for_as_long_as_whoever_asks_likes(agent: A
     os.mkfifo(gate)
     write(agent, s=stdio(GATE=str(gate)))
     assert (await servers(agent, 0.1))["s"].state is McpState.STARTING
-    await trio.to_thread.run_sync(gate.write_text, "go", abandon_on_cancel=True)
+    opened = await trio.to_thread.run_sync(os.open, gate, os.O_WRONLY, abandon_on_cancel=True)
+    os.close(opened)
     assert (await servers(agent))["s"].state is McpState.READY
     await call(agent, "c1", "grow")
     assert "grown" in [tool.name for tool in (await servers(agent))["s"].tools]

@@ -1,4 +1,5 @@
-"""The commands for chats: to talk to one, which there are, what was said in them, and to have one summarised."""
+"""The commands for chats: to talk to one, which there are, what was said in them, to have one summarised, and to begin
+a new one with the history of another."""
 
 from __future__ import annotations
 
@@ -77,6 +78,31 @@ def compact(*, chat_id: str, url: str | None, token: str | None, data_dir: Path)
 
     if not trio.run(Conversation(*reach(url, token, data_dir), chat_id=chat_id).compact):
         raise click.exceptions.Exit(exits.FAILED)
+
+
+@click.command()
+@click.argument("chat_id", metavar="CHAT")
+@click.argument("message_id", metavar="[MESSAGE]", required=False, type=click.IntRange(1))
+@server_options
+def fork(*, chat_id: str, message_id: int | None, url: str | None, token: str | None, data_dir: Path) -> None:
+    """Begin a new chat with the history of a CHAT, and print its ID.
+
+    The new one has all whole turns, or those up to a MESSAGE that ends one (`chatcluster history --json` has their
+    IDs); the old one stays as it is. A history above 4 MiB is refused.
+
+    \b
+    chatcluster fork ID
+    chatcluster fork ID 42
+    """
+
+    async def begin() -> Json:
+        async with Client(*reach(url, token, data_dir)) as client:
+            return await client.fork(chat_id, message_id)
+
+    made = trio.run(begin)
+    click.echo(made["id"])
+    if sys.stderr is not None and sys.stderr.isatty():
+        click.secho(f"chatcluster chat --chat {made['id']} goes on with it", err=True, dim=True)
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatcluster.cli.chat_commands import chat, chats, compact, history
+from chatcluster.cli.chat_commands import chat, chats, compact, fork, history
 from chatcluster.cli.database_commands import cluster, migrate, token
 from chatcluster.cli.file_commands import files
 from chatcluster.cli.mcp_commands import mcp
@@ -28,4 +28,5 @@ GROUPS = (
     chats,
     history,
     compact,
+    fork,
 )

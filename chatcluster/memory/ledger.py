@@ -26,6 +26,7 @@ from chatcluster.ports import (
     SignInWait,
 )
 from chatcluster.ports.details import ChatDetails, ChatWorkspace
+from chatcluster.ports.ledger import Waits
 from chatcluster.usage import bill_of
 
 
@@ -64,6 +65,14 @@ class MemoryLedger(MemoryFamilies):
         root_id = kept.families.kin[chat_id].root_id if chat_id in kept.families.kin else chat_id
         row = kept.workspaces.of_chat(root_id)
         return None if row is None else ChatWorkspace(row.id, row.name, row.state)
+
+    async def waits(self, chat_id: UUID, message_id: int) -> Waits:
+        async with self._link.crossing("waits"):
+            row = self._database.chats.get(chat_id)
+            if row is None:
+                return {}
+            asked = _asked([one for one in row.messages if one.id == message_id])
+            return {call_id: row.calls.waits[call_id] for call_id in asked if call_id in row.calls.waits}
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
         async with self._link.crossing("sign_in_waits"):
@@ -162,6 +171,9 @@ class MemoryLedger(MemoryFamilies):
             deadlines.pop(call_id, None)
         if decision.state.status is not Status.REQUIRES_ACTION:
             waiting = {call.call_id: call for call in decision.state.open_calls if call.asks_now}
+        elif edits.opened or edits.changed or edits.closed:
+            for call_id in waiting.keys() - deadlines.keys():
+                row.calls.waits[call_id] = (*row.calls.waits.get(call_id, ()), waiting[call_id].state)
         for call_id, call in waiting.items():
             deadlines.setdefault(call_id, self._database.clock() + call.wait_seconds)
         if decision.grant is not None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from chatcluster.chat import ChatSetup, ChatState
+from chatcluster.chat import CallState, ChatSetup, ChatState
 from chatcluster.chat.family import Order
 from chatcluster.memory.push_tables import PushTables
 from chatcluster.memory.workspace_tables import WorkspaceTables
@@ -35,6 +35,7 @@ class CallRows:
 
     known: set[str] = field(default_factory=set)
     deadlines: dict[str, float] = field(default_factory=dict)
+    waits: dict[str, tuple[CallState, ...]] = field(default_factory=dict)
     results: dict[str, bytes] = field(default_factory=dict)
     prefix: tuple[str, bytes] | None = None
     """What a turn begins with, and before it the digest of that."""

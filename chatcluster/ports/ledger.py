@@ -56,6 +56,11 @@ class Permission(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
+Waits = dict[str, tuple[CallState, ...]]
+"""What the calls of a step have waited for, by their IDs in call order: an entry for each time that their chat came to
+rest while they had no result. So the entries of all of them, from the first one on, are of the same times."""
+
+
 class SignInWait(msgspec.Struct, frozen=True):
     """A call that waits until the owner of its chat has signed in at the server of its tool."""
 
@@ -80,6 +85,10 @@ class Ledger(Protocol):
     async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
         """What a chat that requires action waits for, in call order, and behind that what its agents do. That a chat
         waits for its own agents is no action of anybody. What the server of a running call asks the user is one."""
+        ...
+
+    async def waits(self, chat_id: UUID, message_id: int) -> Waits:
+        """Of the calls that this message asks for, those that ever waited for somebody, until now."""
         ...
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:

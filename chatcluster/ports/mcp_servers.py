@@ -284,5 +284,5 @@ async def checked_choice(servers: McpServers, slugs: Sequence[str], *, had: Coll
     there = {server.slug for server in usable(await servers.servers())} if new else set()
     for slug in new:
         if slug not in there:
-            raise McpServerNotFound("there is no such server of tools, or not for you", slug=slug[:80])
+            raise McpServerNotFound(f"there is no server of tools {slug[:80]!r}, or not for you", slug=slug[:80])
     return chosen

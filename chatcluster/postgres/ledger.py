@@ -11,9 +11,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from chatcluster import telemetry
-from chatcluster.chat import ErrorInfo, Fence, OpenCall
+from chatcluster.chat import CallState, ErrorInfo, Fence, OpenCall
 from chatcluster.errors import Fenced, Moved, StoreFailed, Unreadable
 from chatcluster.ports import PERMISSIONS_MAX, Action, Permission, ResultSlice, SignInWait
+from chatcluster.ports.ledger import Waits
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.families import PostgresFamilies
@@ -34,6 +35,9 @@ class PostgresLedger(PostgresFamilies):
 
     async def actions(self, chat_id: UUID) -> tuple[Action, ...]:
         return await self._database.autocommit(_actions, chat_id, chat_id=chat_id)
+
+    async def waits(self, chat_id: UUID, message_id: int) -> Waits:
+        return await self._database.autocommit(_waits, chat_id, message_id, chat_id=chat_id)
 
     async def sign_in_waits(self, limit: int, *, owner_id: UUID | None = None) -> tuple[SignInWait, ...]:
         return await self._database.autocommit(_sign_in_waits, limit, owner_id)
@@ -80,6 +84,11 @@ async def _open_calls(connection: Connection, chat_id: UUID) -> tuple[OpenCall, 
 
 async def _actions(connection: Connection, chat_id: UUID) -> tuple[Action, ...]:
     return actions_of(await connection.fetchval(SQL["select_actions"], chat_id))
+
+
+async def _waits(connection: Connection, chat_id: UUID, message_id: int) -> Waits:
+    rows = await connection.fetch(SQL["select_waits"], chat_id, message_id)
+    return {row["call_id"]: tuple(map(CallState, row["waits"])) for row in rows}
 
 
 async def _sign_in_waits(connection: Connection, limit: int, owner_id: UUID | None) -> tuple[SignInWait, ...]:

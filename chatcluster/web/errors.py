@@ -34,6 +34,8 @@ from chatcluster.web.doors.mcp import error_form as mcp_form
 from chatcluster.web.doors.openai.error_form import formed, is_of_door
 
 UNAVAILABLE_RETRY_SECONDS = 1
+RETRY_SECONDS_MAX = 120
+"""Clients of other people's give up at once when they are told to wait for longer."""
 
 
 class Answer(NamedTuple):
@@ -85,7 +87,7 @@ def _caller(error: CallerError, more: dict[str, str] | None = None) -> Answer:
     if isinstance(error, OutOfScope):
         headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.details["scope"]}"'
     if isinstance(error, TooMany):
-        headers["Retry-After"] = str(error.retry_after_seconds)
+        headers["Retry-After"] = str(min(error.retry_after_seconds, RETRY_SECONDS_MAX))
     return _answer(error.status, error.code, error.message, error.details, headers)
 
 

@@ -190,11 +190,12 @@ describe("the list", () => {
     await until("one is found", async () => (await hits.count()) === 1);
     await call("PATCH", `/chats/${id}`, { title: `${name} renamed elsewhere` });
     await hits.getByText("elsewhere").waitFor();
-    await page.keyboard.press("Escape");
+    await page.keyboard.press("Escape"); // empties the field
+    await page.keyboard.press("Escape"); // closes the list that lies over the page
     await menu("Delete …");
     await page.getByRole("alertdialog").getByRole("button", { name: "Delete" }).click();
     await page.waitForURL(/\/$/);
-    await inList(page, () => until("it is gone", async () => (await hits.count()) === 0));
+    await inList(page, () => until("it is gone", async () => !(await hits.filter({ hasText: name }).count())));
   });
 
   test("a chat that answers is stopped and deleted", async () => {

@@ -6,6 +6,8 @@ import {
   allReplicas,
   atRest,
   call,
+  chatNow,
+  cluster,
   ENDLESS,
   expectHistory,
   history,
@@ -99,8 +101,20 @@ describe("while a browser watches", () => {
 
   test("Postgres is restarted: what cannot be done meanwhile is told, and the answer goes on", async () => {
     const { id, page, moreWords } = await reading();
-    hurt("postgres", "SIGINT");
+    const supervisor = (signal: NodeJS.Signals) => process.kill(cluster.pid, signal);
+    supervisor("SIGSTOP"); // it would start it again at once
+    try {
+      hurt("postgres", "SIGINT");
+      await page.getByRole("button", { name: "Stop", exact: true }).click();
+      await page
+        .getByRole("region", { name: "Notifications" })
+        .getByText(/^Stop failed/)
+        .waitFor();
+    } finally {
+      supervisor("SIGCONT");
+    }
     await moreWords();
+    await until("Postgres is back", () => chatNow(id).catch(() => null));
     await stopAndCompare(page, id);
   });
 });

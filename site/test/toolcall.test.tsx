@@ -19,6 +19,7 @@ describe("the card of a tool call", () => {
 
   test.each([
     ["approval", "waits for you"],
+    ["question", "waits for you"],
     ["client", "waits for its program"],
     ["agents", "waits"],
   ])("says who has to do something: %s", (waitsFor, words) => {

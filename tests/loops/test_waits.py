@@ -127,7 +127,7 @@ async def test_whoever_is_killed_at_whatever_step_it_is_answered_once(wait: Wait
             assert world.tools.effects[CALL] <= 1 + (wait.refusal is not None), number
             killed = kill.killed is not None
         number += 1
-    assert number >= 4, "there are so many steps"
+    assert number > 3, "there are so many steps"
 
 
 async def _played(world: World, wait: Wait) -> Chat:

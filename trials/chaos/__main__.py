@@ -67,7 +67,7 @@ SPAN = (click.FloatRange(0), click.FloatRange(0))
 @click.option("--kills", type=click.IntRange(0), help=f"Faults in all.  [default: {KILLS_DEFAULT}, or --minutes]")
 @click.option("--minutes", type=click.FloatRange(0), help="How long there are faults")
 @click.option("--faults", default="kill", show_default=True, help=f"Which, by chance: all, none, {','.join(FAULTS)}")
-@click.option("--tools", is_flag=True, help="Have the model call tools: counting, slow and dying MCP servers")
+@click.option("--tools", is_flag=True, help="Have the model call tools of MCP servers: counting, slow, dying, asking")
 @click.option(
     "--failing",
     type=click.FloatRange(0, 1),

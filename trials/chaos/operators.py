@@ -7,7 +7,8 @@
 * **The charts** (``/admin/series``) have as many takeovers as the log.
 * **The metrics** of each replica count the burials that stand in its log since it was started.
 
-Not judged: runs with a failover, which takes back what was logged; gaps, where the database's clock steps.
+Not judged: runs with a failover, which takes back what was logged, or beside another version, which may tell less;
+gaps, where the database's clock steps.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class Run:
             await self._money.judge(servers.database_url, lost)
 
     async def _judge_what_operators_see(self) -> None:
-        if self._cluster.logs is None:
+        if self._cluster.logs is None or self._options.beside:
             return
         await self._fleet.ready()
         self._shown = await read(self._api, self._fleet.replicas)

@@ -45,7 +45,7 @@ CLIENT_TOOLS = [{"name": "mine", "description": "Run by the client", "parameters
 CALLS_MAX = 3
 CALLING = 0.7
 """How often a message has the model call tools."""
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 90.0
 RESTART_SECONDS = 0.2
 RUN_AGAIN = "it was run again"
 NOT_ASKED = ("Nobody approved", "The user denied")

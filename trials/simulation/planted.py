@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 from unittest.mock import patch
 from uuid import UUID
 
@@ -38,7 +39,6 @@ from chatcluster.ports import (
     Outcome,
     Proof,
     Silence,
-    Subscription,
 )
 from chatcluster.preview import Preview
 from chatcluster.relay import Relay, Tenure
@@ -72,17 +72,15 @@ def no_epoch_check() -> list[Patch]:
 def hint_as_data() -> list[Patch]:
     """Feeds show the status that a hint says, without a look into the database."""
 
-    async def follow(self: Feed, hints: Subscription) -> None:
-        while True:
-            payload = await hints.receive()
-            if isinstance(payload, Gap):
-                continue
+    def hear(self: Feed, payload: bytes | Gap) -> Literal[True]:
+        if not isinstance(payload, Gap):
             hint = _hints.decode(payload)
             self.look(hint.snapshot_version)
             status = StatusEvent(hint.status, False, hint.epoch, hint.worker_id)
             self.shown._hand_out(status, Cursor(self.shown.version, self.shown.position))
+        return True
 
-    return [(Feed, "_follow_hints", follow)]
+    return [(Feed, "_hear", hear)]
 
 
 def unbounded_lease_trust() -> list[Patch]:

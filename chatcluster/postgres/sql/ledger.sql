@@ -36,8 +36,10 @@ update tool_calls set state = 'done', finished_at = statement_timestamp()
 where chat_id = $1 and call_id = any($2::text[]) and state <> 'done'
 
 -- name: set_deadlines
--- Where the chat comes to rest, and not before: until then nobody can answer. A wait has an end, whatever it says.
+-- Where the chat comes to rest, and not before: until then nobody can answer. A wait has an end, whatever it says. Every
+-- call without a result waits then, so the entries of all calls of a step are of the same times.
 update tool_calls set
+    waits = waits || state,
     deadline = statement_timestamp() + least(coalesce(wait_seconds, $2::float8), 31536000) * interval '1 second'
 where chat_id = $1 and {waits_for_somebody} and deadline is null
 
@@ -89,6 +91,9 @@ turn as (
 )
 update tool_calls set state = 'done', finished_at = statement_timestamp()
 where chat_id = (select id from ended) and state <> 'done'
+
+-- name: select_waits
+select call_id, waits from tool_calls where chat_id = $1 and message_id = $2 and waits <> '{}' order by id
 
 -- name: select_known_calls
 select call_id from tool_calls where chat_id = $1 and call_id = any($2::text[])

@@ -270,14 +270,15 @@ def _result_part(part: InputPart) -> ResultContent:
         case InputText(text=text):
             return TextPart(text)
         case InputImage():
-            return _image(part)
+            return checked_image(part)
         case InputJson(json=text):
             return JsonPart(_checked_json(text))
         case InputResource():
             return ResourcePart(part.uri, part.name, part.media_type, part.text)
 
 
-def _image(part: InputImage) -> ImagePart:
+def checked_image(part: InputImage) -> ImagePart:
+    """Raises ``InvalidRequest`` for what is no image by its name, or no base64."""
     if part.media_type not in IMAGE_TYPES:
         raise InvalidRequest(f"media_type must be one of {', '.join(IMAGE_TYPES)}")
     try:

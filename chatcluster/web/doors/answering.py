@@ -19,11 +19,14 @@ from chatcluster.parts import Message, Role, ToolCallPart
 from chatcluster.ports import Action, Chat
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.api.tool_bodies import (
+    AnswerCall,
     ApproveCall,
     DenyCall,
     InputJson,
+    InputReply,
     InputResult,
     SubmitResults,
+    answering,
     approval,
     denial,
     results,
@@ -50,7 +53,14 @@ class Verdict(NamedTuple):
     reason: str | None = None
 
 
-Reply = Output | Verdict
+class Answers(NamedTuple):
+    """What a person says to what the server of a call asks, by the keys of the questions."""
+
+    digest: str
+    said: Mapping[str, InputReply]
+
+
+Reply = Output | Verdict | Answers
 
 
 async def go_on(
@@ -61,8 +71,9 @@ async def go_on(
 
     Raises ``InvalidRequest`` where the chat waits for answers and there is none of them.
     """
-    calling = await _calling(request, chat, call_ids)
-    waiting = await request.services.store.actions(chat.id) if chat.status is Status.REQUIRES_ACTION else ()
+    calling = await calling_message(request, chat, call_ids)
+    asks = chat.status in (Status.REQUIRES_ACTION, Status.RUNNING)  # a server may ask while its call runs
+    waiting = await request.services.store.actions(chat.id) if asks else ()
     own = [action for action in waiting if action.chat_id is UNSET]
     commands = list(_commands(own, replies, bytes_max=request.services.settings.content_bytes_max))
     if own and not commands:
@@ -74,8 +85,10 @@ async def go_on(
     return chat, TurnStart(calling.id, calling.revision, chat.snapshot_version)
 
 
-async def _calling(request: ApiRequest, chat: Chat, call_ids: Collection[str]) -> Message:
-    """The newest message that made one of these calls."""
+async def calling_message(
+    request: ApiRequest, chat: Chat, call_ids: Collection[str], *, param: str = "messages"
+) -> Message:
+    """The newest message that made one of these calls. Raises ``InvalidRequest``."""
     newest = await request.services.store.list_newest(
         chat.id, owner_id=chat.owner_id, before=ID_MAX, limit=NEWEST_MAX, bytes_max=NEWEST_BYTES
     )
@@ -83,7 +96,7 @@ async def _calling(request: ApiRequest, chat: Chat, call_ids: Collection[str]) -
         calls = (part.id for part in message.parts if isinstance(part, ToolCallPart))
         if message.role is Role.ASSISTANT and not set(call_ids).isdisjoint(calls):
             return message
-    raise InvalidRequest("there is no call here that this chat made", param="messages")
+    raise InvalidRequest("there is no call here that this chat made", param=param)
 
 
 def _commands(waiting: list[Action], replies: Mapping[str, Reply], *, bytes_max: int) -> Iterator[UserCommand]:
@@ -94,6 +107,8 @@ def _commands(waiting: list[Action], replies: Mapping[str, Reply], *, bytes_max:
                 outputs.append(_result(action.call_id, output))
             case CallState.APPROVAL, Verdict() as verdict:
                 yield _answer(action.call_id, verdict, bytes_max)
+            case CallState.QUESTION, Answers(digest, said):
+                yield answering(action.call_id, AnswerCall(answers=dict(said), digest=digest))
     if outputs:
         yield results(SubmitResults(results=outputs), bytes_max=bytes_max)
 

@@ -23,7 +23,7 @@ from chatcluster import telemetry
 from chatcluster.errors import ChatclusterError, StoreUnavailable
 from chatcluster.parts import encode
 from chatcluster.subscribe import Cut
-from chatcluster.turn_log import Told, TurnLog, TurnLogs, TurnStart
+from chatcluster.turn_log import LogKind, Told, TurnLog, TurnLogs, TurnStart
 from chatcluster.web.http.sse import EventStream, Finished
 
 EVENTS_MAX = 200
@@ -150,7 +150,9 @@ class Awaited(EventStream):
         if not body:
             await self.go_on(send)
             return
-        answer = ASGIResponse(body=body, media_type="application/json", status_code=self._narrator.status)
+        status = self._narrator.status
+        headers = {"x-should-retry": "false"} if status == 409 else {}
+        answer = ASGIResponse(body=body, media_type="application/json", status_code=status, headers=headers)
         await answer(scope, receive, send)
 
 
@@ -166,9 +168,10 @@ async def narrated(
     *,
     owner_id: UUID,
     on_leave: Leave | None = None,
+    kind: LogKind = TurnLog,
 ) -> AsyncIterator[DoorStream]:
     """A turn in a narrator's words. ``on_leave`` is called if the client leaves before its end."""
-    async with logs.follow(chat_id, start, owner_id=owner_id) as log:
+    async with logs.follow(chat_id, start, owner_id=owner_id, kind=kind) as log:
         stream = DoorStream(log, narrator)
         try:
             yield stream

@@ -14,7 +14,7 @@ and all of the new attempt is told in a step of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -37,7 +37,8 @@ from chatcluster.web.doors.voices import Voice, spoken_in, voice_of
 
 INTERRUPTED = "interrupted"
 ANSWERED_BY_THE_CLIENT = ("client", "approval")
-"""What a call waits for that ends what there is to tell: the client has to come back with it."""
+"""What a call waits for that ends what there is to tell: the client has to come back with it. Where a client can do
+more, its door says so."""
 
 
 class Ending(StrEnum):
@@ -156,7 +157,8 @@ class Heard(NamedTuple):
 class Steps:
     """``tell`` it what happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, answered_by_the_client: Collection[str] = ANSWERED_BY_THE_CLIENT) -> None:
+        self._clients = answered_by_the_client
         self.is_over = False
         self._has_begun = False
         self._is_in_step = False
@@ -315,7 +317,7 @@ class Steps:
     def _over(self, told: Awaiting | Ended | Rested | Withdrawn) -> Over | None:
         match told:
             case Awaiting(actions=actions):
-                ends = any(action.kind in ANSWERED_BY_THE_CLIENT for action in actions)
+                ends = any(action.kind in self._clients for action in actions)
                 return Over(Ending.WAITS, "tool_calls", self._usage) if ends else None
             case Ended(turn=turn, error=error) if turn.outcome == "error":
                 code = turn.code or "unknown"

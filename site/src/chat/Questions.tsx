@@ -52,7 +52,7 @@ export function Questions({ chat, call, questions }: QuestionsProps) {
       </p>
       {questions.map((question) => (
         <fieldset key={question.key} className="flex flex-col gap-2">
-          <legend className="foreign whitespace-pre-wrap">{question.message}</legend>
+          <legend className="foreign mb-2 whitespace-pre-wrap">{question.message}</legend>
           {question.url && (
             <a href={question.url} target="_blank" rel="noreferrer noopener" className="foreign text-accent underline">
               {question.url}

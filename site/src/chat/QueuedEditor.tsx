@@ -12,7 +12,7 @@ export default function QueuedEditor({ queued, onSave, onClose }: EditorProps) {
   const [text, setText] = useState(textOf(queued.parts));
   const [files, setFiles] = useState(filesIn(queued.parts));
   return (
-    <Dialog title="Edit queued message" onClose={onClose}>
+    <Dialog title="Edit queued message" onClose={onClose} isForm>
       <KeptFiles files={files} onChange={setFiles} />
       <textarea
         aria-label="Message"

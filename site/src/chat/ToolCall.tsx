@@ -82,6 +82,7 @@ const GROWING_SHOWN = 200;
 const WAITS: Record<string, string> = {
   client: "waits for its program",
   approval: "waits for you",
+  question: "waits for you",
   sign_in: "waits for you",
 };
 

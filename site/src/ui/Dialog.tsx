@@ -1,7 +1,7 @@
 import { AlertDialog } from "@base-ui/react/alert-dialog";
 import { Dialog as Base } from "@base-ui/react/dialog";
 import { X } from "lucide-react";
-import { type FormEvent, type ReactNode, useState } from "react";
+import { type FormEvent, type ReactNode, useRef, useState } from "react";
 import { Button, buttonClass, IconButton } from "./Button.tsx";
 import { Field, INPUT } from "./Field.tsx";
 
@@ -9,15 +9,28 @@ const BACKDROP = "fixed inset-0 z-40 bg-shade";
 const POPUP =
   "fixed left-1/2 top-1/2 z-50 flex max-h-[calc(100dvh-2rem)] w-[calc(100vw-2rem)] max-w-md -translate-x-1/2 -translate-y-1/2 flex-col gap-4 overflow-y-auto rounded-2xl border border-line bg-page p-5 shadow-2xl";
 
-type DialogProps = { title: string; onClose: () => void; children: ReactNode; wide?: boolean };
+type DialogProps = {
+  title: string;
+  onClose: () => void;
+  children: ReactNode;
+  wide?: boolean;
+  /** It is there to write in: one begins in its first field. */
+  isForm?: boolean;
+};
 
 /** A dialog that is open for as long as it is rendered. Escape and a press outside close it. */
-export function Dialog({ title, onClose, children, wide }: DialogProps) {
+export function Dialog({ title, onClose, children, wide, isForm = false }: DialogProps) {
+  const popup = useRef<HTMLDivElement>(null);
+  const firstField = () => popup.current?.querySelector<HTMLElement>("input, select, textarea") ?? true;
   return (
     <Base.Root open onOpenChange={(open) => !open && onClose()}>
       <Base.Portal>
         <Base.Backdrop className={BACKDROP} />
-        <Base.Popup className={`${POPUP} ${wide ? "sm:max-w-xl" : ""}`}>
+        <Base.Popup
+          ref={popup}
+          initialFocus={isForm ? firstField : true}
+          className={`${POPUP} ${wide ? "sm:max-w-xl" : ""}`}
+        >
           <div className="flex items-start justify-between gap-3">
             <Base.Title className="foreign text-lg font-semibold leading-snug">{title}</Base.Title>
             <IconButton label="Close" onClick={onClose} className="-mr-1 -mt-0.5">
@@ -88,7 +101,7 @@ export function Prompt({ title, label, value, action, maxLength, onSubmit, onClo
     onClose();
   };
   return (
-    <Dialog title={title} onClose={onClose}>
+    <Dialog title={title} onClose={onClose} isForm>
       <form onSubmit={submit} className="flex flex-col gap-4">
         <Field label={label}>
           <input

@@ -32,7 +32,7 @@ export function FormDialog({ title, action, canSubmit = true, onSubmit, onClose,
     }
   };
   return (
-    <Dialog title={title} onClose={onClose} wide>
+    <Dialog title={title} onClose={onClose} wide isForm>
       <form onSubmit={(event) => void submit(event)} className="flex flex-col gap-4" autoComplete="off">
         {children}
         {problem && (

@@ -19,7 +19,7 @@ export function Notice({ tone, children, action, role }: NoticeProps) {
   return (
     <div role={role} className={`flex flex-wrap items-center gap-x-3 gap-y-1 rounded-xl px-3.5 py-2 text-sm ${look}`}>
       <Icon size={16} aria-hidden className={`shrink-0 ${tone === "busy" ? "turning" : ""}`} />
-      <div className="foreign min-w-0 flex-1">{children}</div>
+      <div className="foreign min-w-[min(12rem,75%)] flex-1">{children}</div>
       {action}
     </div>
   );

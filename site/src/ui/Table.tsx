@@ -32,7 +32,10 @@ export function Table<Row>({ label, columns, rows, rowKey }: TableProps<Row>) {
           {rows.map((row) => (
             <tr key={rowKey(row)} className="border-t border-line hover:bg-side">
               {columns.map(({ name, cell, isNumber }) => (
-                <td key={name} className={`px-3 py-1.5 ${isNumber ? "text-right tabular-nums" : ""}`}>
+                <td
+                  key={name}
+                  className={`px-3 py-1.5 ${isNumber ? "whitespace-nowrap text-right tabular-nums" : "min-w-24"}`}
+                >
                   {cell(row)}
                 </td>
               ))}

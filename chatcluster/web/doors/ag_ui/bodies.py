@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 
+from chatcluster.chat.questions import ReplyAction
 from chatcluster.errors import InvalidRequest
 from chatcluster.parts import Role
 from chatcluster.web.api.bodies import InputFile, InputText, InputTool
-from chatcluster.web.doors.answering import Output, Reply, Verdict
-from chatcluster.web.doors.approvals import Approval
+from chatcluster.web.api.tool_bodies import InputReply
+from chatcluster.web.doors.answering import Answers, Output, Reply, Verdict
+from chatcluster.web.doors.approvals import Approval, Questioned
 from chatcluster.web.doors.beginning import Said, Wishes
 from chatcluster.web.doors.given_files import file_at, file_of_base64, file_of_id
 from chatcluster.web.inline_files import ADDRESS
@@ -167,9 +169,23 @@ def replies(data: RunAgent) -> dict[str, Reply]:
             error = one.get("error")
             given[one["toolCallId"]] = Output(str(error), is_error=True) if error else Output(text_of(one))
     for entry in data.resume or ():
+        if (asked := Questioned.parse(entry.interrupt_id)) is not None:
+            before = given.get(asked.call_id)
+            said = {**(before.said if isinstance(before, Answers) else {}), asked.key: _answer(entry)}
+            given[asked.call_id] = Answers(asked.digest, said)
+            continue
         shown = Approval.parse(entry.interrupt_id)
         given[shown.call_id] = _verdict(entry, shown.digest)
     return given
+
+
+def _answer(entry: ResumeEntry) -> InputReply:
+    """To a question: its form filled in, or nothing where there is none. One that is cancelled is not answered."""
+    if entry.status == "cancelled":
+        return InputReply(ReplyAction.CANCEL)
+    if entry.payload is not None and not isinstance(entry.payload, dict):
+        raise InvalidRequest("the payload of an answer to a question is an object, as its form says", param="resume")
+    return InputReply(ReplyAction.ACCEPT, entry.payload or None)
 
 
 def _verdict(entry: ResumeEntry, digest: str) -> Verdict:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from chatcluster.chat.questions import Question
 from chatcluster.parts import ToolCallPart, ToolResultPart
 from chatcluster.ports import Action
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
-from chatcluster.web.doors.approvals import Approval
+from chatcluster.web.doors.approvals import Approval, Questioned
 from chatcluster.web.doors.chunks import pieces
 from chatcluster.web.doors.steps import (
+    ANSWERED_BY_THE_CLIENT,
     Answered,
     Aside,
     Asked,
@@ -64,7 +66,7 @@ class EventFold:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._answered = run.answered
-        self._steps = Steps()
+        self._steps = Steps((*ANSWERED_BY_THE_CLIENT, "question"))
         self._told: list[Event] = []
         """The messages of the run, as the client has them."""
         self._texts: dict[str, list[str]] = {}
@@ -162,6 +164,8 @@ class EventFold:
     def _asked(self, action: Action) -> Iterator[Event]:
         if action.kind == "approval":
             self._interrupts.append(interrupt(action))
+        elif action.kind == "question":
+            self._interrupts.extend(question_interrupt(action, one) for one in action.questions or ())
         elif action.kind == "sign_in":
             yield {
                 "type": "CUSTOM",
@@ -188,6 +192,21 @@ def interrupt(action: Action) -> Event:
         "responseSchema": VERDICT,
         "expiresAt": action.deadline.isoformat(),
         "metadata": {"arguments": action.arguments, "mayHaveRun": action.may_have_run},
+    }
+
+
+def question_interrupt(action: Action, asked: Question) -> Event:
+    """What the server of a tool asks the user: a form to fill in, or an address to go to."""
+    schema = asked.schema or {"type": "object", "properties": {}}
+    metadata = {"toolName": action.name, **({} if asked.url is None else {"url": asked.url})}
+    return {
+        "id": Questioned(action.call_id, action.digest, asked.key).id,
+        "reason": "question",
+        "message": asked.message,
+        "toolCallId": action.call_id,
+        "responseSchema": schema,
+        "expiresAt": action.deadline.isoformat(),
+        "metadata": metadata,
     }
 
 

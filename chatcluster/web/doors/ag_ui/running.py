@@ -44,7 +44,7 @@ async def begin_run(request: ApiRequest, data: RunAgent) -> Begun:
     if last is not None and last.role is Role.USER:
         return _begun(data, await _send(request, data, chat, last))
     given = replies(data)
-    if given and chat.status is Status.REQUIRES_ACTION:
+    if given and (data.resume or chat.status is Status.REQUIRES_ACTION):
         begun, start = await go_on(request, chat, given, given)
         prefix = f"{_prefix(start.message_id)}_{start.version}"
         return Begun(begun, start, Run(data.thread_id, data.run_id, prefix, shown(data.messages)))

@@ -14,6 +14,7 @@ import msgspec
 
 from chatcluster.chat import DENIED_TEXT
 from chatcluster.parts import JsonPart, NoticePart, TextPart, ToolCallPart, ToolProgressPart, ToolResultPart
+from chatcluster.ports import Action
 from chatcluster.turn_log import Told
 from chatcluster.usage import Usage
 from chatcluster.web.doors.approvals import Approval
@@ -84,6 +85,8 @@ class ChunkFold:
                 yield {"type": "tool-approval-request", "approvalId": approval.id, "toolCallId": action.call_id}
             case Asked(action) if action.kind == "sign_in":
                 yield {"type": "data-sign-in", "id": action.call_id, "data": {"toolName": action.name}}
+            case Asked(action) if action.kind == "question":
+                yield {"type": "data-question", "id": action.call_id, "data": question(action)}
             case Aside(part):
                 yield aside(part)
             case Over():
@@ -97,6 +100,13 @@ class ChunkFold:
         for piece in pieces(call.arguments):
             yield {"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": piece}
         yield {"type": "tool-input-available", **named, "input": input_of(call)}
+
+
+def question(action: Action) -> Chunk:
+    """What the server of a tool asks the user. The SDK has no part to answer it with: the API of the chats does."""
+    asked = msgspec.to_builtins(action.questions or ())
+    answered_at = f"/tool-calls/{action.call_id}/answer"
+    return {"toolName": action.name, "questions": asked, "digest": action.digest, "answerAt": answered_at}
 
 
 def input_of(call: ToolCallPart) -> Any:

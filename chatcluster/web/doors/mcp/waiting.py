@@ -23,7 +23,7 @@ from chatcluster.parts import UNDECODABLE, Frame, FrameKind, PartFrame, Role, Te
 from chatcluster.ports import Chat, Store
 from chatcluster.shown import Snapshot
 from chatcluster.subscribe import Cut
-from chatcluster.turn_log import ValueSubscriber
+from chatcluster.value_subscriber import ValueSubscriber
 from chatcluster.web.doors.mcp.told import Cursor, Waited, is_at_rest, waited
 from chatcluster.web.http.sse import Finished
 

@@ -1,6 +1,8 @@
 """From a response that is asked for to the turn that makes it: a new chat, the next turn of one, or a fork.
 
 * without a past: the input is the history of a new chat, whose end is answered;
+* answers to requests to approve calls, or an empty input where others had to do something: the turn goes on where it
+  had come to rest (``approving.py``);
 * a ``conversation``, or a ``previous_response_id`` that is its chat's last turn: the next turn of that chat. Busy, it
   refuses. If it waits for calls that the client runs, the input has all their outputs, and the turn goes on;
 * any other ``previous_response_id``: a new chat that begins with a copy of the history up to there.
@@ -26,16 +28,18 @@ from chatcluster.parts import NewMessage, Part, Role
 from chatcluster.ports import Chat, NewChat, Outcome, checked_choice
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_model, checked_prompt, default_title
-from chatcluster.web.doors.given_files import stored
+from chatcluster.web.doors.openai.approving import resumed
 from chatcluster.web.doors.openai.ids import (
     conversation_id,
+    message_of,
     no_such_conversation,
     no_such_response,
     parse_conversation_id,
     parse_response_id,
     response_id,
+    resumed_id,
 )
-from chatcluster.web.doors.openai.input_items import Given, Placed, files_named, given
+from chatcluster.web.doors.openai.input_items import Given
 from chatcluster.web.doors.openai.response_bodies import CreateResponse, Tools
 from chatcluster.web.request import ApiRequest
 
@@ -46,25 +50,19 @@ class Asked(NamedTuple):
     outcome: Outcome
     message_id: int
     revision: int
+    resumed: msgspec.Struct | None = None
+    """What it goes on from, if it does not begin with that message."""
 
     @property
     def response_id(self) -> str:
         return response_id(self.outcome.chat.id, self.message_id)
 
 
-async def taken(request: ApiRequest, items: Placed) -> Given:
-    """Items of input as messages, with the caller's files in them. Raises ``InvalidRequest``, ``FileNotFound``,
-    ``TooLarge``, and what uploads raise."""
-    items = list(items)
-    files = await stored(request, files_named(items))
-    return given(items, bytes_max=request.services.settings.content_bytes_max, files=files)
-
-
 class Past(NamedTuple):
-    """What a response goes on from. ``message_id`` begins the response before it; None: all of the chat."""
+    """What a response goes on from. ``stored`` is the response before it; None: all of the chat."""
 
     chat: Chat
-    message_id: int | None = None
+    stored: StoredResponse | None = None
 
 
 async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
@@ -72,9 +70,10 @@ async def past_of(request: ApiRequest, data: CreateResponse) -> Past | None:
     user_id, services = request.user.user_id, request.services
     if data.previous_response_id is not None:
         key = parse_response_id(data.previous_response_id)
-        if await services.readers.logs.responses.get(*key, owner_id=user_id) is None:
+        stored = await services.readers.logs.responses.get(*key, owner_id=user_id)
+        if stored is None:
             raise no_such_response(data.previous_response_id)
-        return Past(await services.store.get(key.chat_id), key.message_id)
+        return Past(await services.store.get(key.chat_id), stored)
     if data.conversation_id is None:
         return None
     return Past(await owned_conversation(request, data.conversation_id))
@@ -95,8 +94,11 @@ async def ask(request: ApiRequest, data: CreateResponse, given: Given, tools: To
     await checked_choice(request.services.mcp.admin.servers, tools.servers)
     system = _system(request, data, given)
     end = None
-    if past is not None and past.message_id is not None:
-        end = await request.services.readers.logs.responses.asked_after(past.chat.id, past.message_id)
+    if past is not None and past.stored is not None:
+        message_id = message_of(past.stored.message_id)
+        end = await request.services.readers.logs.responses.asked_after(past.chat.id, message_id)
+    if given.approvals or (past is not None and data.input == []):
+        return await _resume(request, data, given, tools, None if end is not None else past)
     if past is None:
         return await _ask_anew(request, data, given.messages, tools, system)
     if end is None:
@@ -213,13 +215,24 @@ def _said(given: Given) -> tuple[Part, ...]:
     return tuple(part for one in given.messages for part in one.parts)
 
 
+async def _resume(request: ApiRequest, data: CreateResponse, given: Given, tools: Tools, past: Past | None) -> Asked:
+    """Go on where the chat came to rest for somebody."""
+    if past is None:
+        why = "goes on from the last response of its chat: give previous_response_id, or conversation"
+        raise InvalidRequest(f"an answer to requests {why}", param="previous_response_id")
+    items = data.input if isinstance(data.input, list) else []
+    chat, calling, gone_on = await resumed(request, past.chat, past.stored, given, tools.names, items)
+    key = resumed_id(calling.id, gone_on.times)
+    return Asked(Outcome(chat, (calling,)), key, calling.revision, gone_on)
+
+
 # --- what is kept of it -----------------------------------------------------------------------
 
 
 async def keep(
     request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool
 ) -> StoredResponse:
-    kept = {"response": parameters, "client_tools": tools.names}
+    kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed}
     row = StoredResponse(
         asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient
     )

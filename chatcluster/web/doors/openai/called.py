@@ -1,5 +1,8 @@
 """Calls of tools as items of a response and their events. Pure.
 
+A call that a person has to approve is asked for with an item of its own, ``mcp_approval_request``, which ends the
+response; what becomes of the call is told in the next one.
+
 A call is told once it is history: before that an interrupt may still drop it, and then nobody has to take anything
 back. Those of tools that the client runs are ``function_call`` items; those that the cluster runs are ``mcp_call``
 items, which are done when their result is there.
@@ -21,7 +24,11 @@ OWN_LABEL = "chatcluster"
 class Called:
     """One call. Each method yields events without their numbers."""
 
-    def __init__(self, part: ToolCallPart, response_id: str, index: int, *, is_clients: bool) -> None:
+    def __init__(
+        self, part: ToolCallPart, response_id: str, index: int, *, is_clients: bool, request_id: str | None = None
+    ) -> None:
+        """``request_id`` names the request that asked a person about it."""
+        self._request_id = request_id
         self.index = index
         self.is_clients = is_clients
         self.part = part
@@ -74,4 +81,25 @@ class Called:
         error = self._result.text if self._result is not None and self._result.is_error else None
         label, _, name = self.part.name.rpartition("__")
         call = {"type": "mcp_call", "server_label": label or OWN_LABEL, "name": name, "arguments": said}
-        return {"id": self.id, **call, "output": output, "error": error, "status": status}
+        asked = {"approval_request_id": self._request_id}
+        return {"id": self.id, **call, "output": output, "error": error, "status": status, **asked}
+
+
+class Requested:
+    """The request to approve a call. It names the arguments that the model gave."""
+
+    is_done = True
+
+    def __init__(self, part: ToolCallPart, index: int, request_id: str) -> None:
+        self._part = part
+        self._index = index
+        self._id = request_id
+
+    def tell(self) -> Iterator[Event]:
+        yield {"type": "response.output_item.added", "output_index": self._index, "item": self.item()}
+        yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item()}
+
+    def item(self) -> dict[str, Any]:
+        label, _, name = self._part.name.rpartition("__")
+        call = {"server_label": label or OWN_LABEL, "name": name, "arguments": self._part.arguments}
+        return {"id": self._id, "type": "mcp_approval_request", **call}

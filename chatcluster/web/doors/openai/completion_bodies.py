@@ -64,7 +64,10 @@ def items_in(messages: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
             continue
         if message.get("content") is not None or not message.get("tool_calls"):
             yield place, {"role": message.get("role"), "content": message.get("content")}
-        for call in message.get("tool_calls") or ():
+        calls = message.get("tool_calls") or []
+        if not isinstance(calls, list):
+            raise InvalidRequest(f"{place}: tool_calls is a list of calls", param="messages")
+        for call in calls:
             function = call.get("function") if isinstance(call, dict) else None
             if not isinstance(function, dict):
                 raise InvalidRequest(f"{place}: a call has no function", param="messages")

@@ -5,7 +5,8 @@ the next one if that says the same again, as far as it was sent; the rest goes o
 nothing. If it says something else, the stream ends with an error: a repeat with the same ``Idempotency-Key`` is told
 the whole answer.
 
-The words of all steps of the turn are one content; calls that the cluster runs are not told of.
+The words of all steps of the turn are one content; calls that the cluster runs are not told of. If one of those waits
+for a person, this API has no word for it: the completion ends with an error that says what is to be done.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart, Usage, text_of
-from chatcluster.turn_log import Attempted, Ended, Rested, Told, Withdrawn
+from chatcluster.ports import Action
+from chatcluster.turn_log import Attempted, Awaiting, Ended, Rested, Told, Withdrawn
 from chatcluster.usage import added
 
 Chunk = dict[str, Any]
 RESTARTED = "the answer was begun anew, in other words; repeat the request with its Idempotency-Key to have all of it"
+ACTION_REQUIRED = "action_required"
 REASONS = {"length": "length", "content_filter": "content_filter"}
 
 
@@ -75,6 +78,8 @@ class CompletionFold:
             case Message(role=Role.TOOL):
                 self._waits_for -= {part.call_id for part in told.parts if isinstance(part, ToolResultPart)}
                 yield from self._end_if_called()
+            case Awaiting(actions=actions):
+                yield from self._wait([action for action in actions if action.kind != "client"])
             case Ended(turn=turn, error=error) if turn.outcome == "error":
                 text = error.message if error is not None else f"the turn failed: {turn.code}"
                 yield from self._fail(text, turn.code or "server_error")
@@ -82,6 +87,14 @@ class CompletionFold:
                 yield from self._end()
             case Withdrawn():
                 yield from self._fail("the message was edited", "withdrawn")
+
+    def _wait(self, actions: list[Action]) -> Iterator[Chunk]:
+        """For people, who are asked elsewhere."""
+        if not actions:
+            return
+        waiting = ", ".join(f"{action.name} ({action.call_id}: {action.kind})" for action in actions)
+        how = "Answer on the page or by the API, then repeat the request with its Idempotency-Key to have all of it"
+        yield from self._fail(f"the chat waits for a person: {waiting}. {how}", ACTION_REQUIRED)
 
     def _say(self, text: str) -> Iterator[Chunk]:
         """The step's words are ``text`` so far: send what is new of them."""

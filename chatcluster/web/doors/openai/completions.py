@@ -12,12 +12,13 @@ from litestar.types import ASGIApp
 from chatcluster.chat import Interrupt
 from chatcluster.turn_log import TurnStart
 from chatcluster.web.doors.door_stream import Awaited, Narrator, narrated
-from chatcluster.web.doors.openai.asking import Asked, ask, keep, known_of, taken
+from chatcluster.web.doors.openai.asking import Asked, ask, keep, known_of
 from chatcluster.web.doors.openai.completion_bodies import CreateCompletion, check, items_in
 from chatcluster.web.doors.openai.completion_fold import CompletionFold
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Chunked, Completed
 from chatcluster.web.doors.openai.response_bodies import begun, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
+from chatcluster.web.doors.openai.taking import taken
 from chatcluster.web.http.sse import EventStream
 from chatcluster.web.request import ApiRequest
 

@@ -12,16 +12,16 @@ from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 
-from chatcluster.errors import InvalidRequest
 from chatcluster.ports import Chat
 from chatcluster.ports.responses import StoredResponse
 from chatcluster.web.api.bodies import checked_prompt
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import new_chat, owned_conversation, taken
-from chatcluster.web.doors.openai.ids import conversation_id
+from chatcluster.web.doors.openai.asking import new_chat, owned_conversation
+from chatcluster.web.doors.openai.ids import ItemNotFound, conversation_id
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, conversation_items, page_of
 from chatcluster.web.doors.openai.response_bodies import check_metadata, tools_of
 from chatcluster.web.doors.openai.responses import OPENAI
+from chatcluster.web.doors.openai.taking import taken
 from chatcluster.web.request import ApiRequest
 
 NO_MESSAGE = 0
@@ -98,7 +98,7 @@ async def retrieve_item(request: ApiRequest, conversation: FromPath[str], item_i
     for item in await conversation_items(request, chat.id, chat.snapshot_version):
         if item["id"] == item_id:
             return answered(item)
-    raise InvalidRequest(f"there is no item {item_id[:80]!r} in this conversation", param="item_id")
+    raise ItemNotFound(f"there is no item {item_id[:80]!r} in this conversation; list them to see which there are")
 
 
 async def _keep(request: ApiRequest, chat: Chat, metadata: dict[str, str]) -> None:

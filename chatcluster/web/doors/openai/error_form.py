@@ -1,6 +1,7 @@
 """Errors as clients of OpenAI's API expect them: ``{"error": {"message", "type", "param", "code"}}``. Pure.
 
-Those clients repeat a request that was answered with 409, three times in a second. Of ours none is better for that.
+Those clients repeat a request that was answered with 409 or 429, three times in a second. Of ours no 409 is better for
+that, nor is a user's limit that is spent: it is 429 here, as those clients know it, and says not to ask again.
 """
 
 from __future__ import annotations
@@ -8,10 +9,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 PREFIX = "/v1"
-CODES = {"invalid_token": "invalid_api_key", "unknown_model": "model_not_found", "too_many": "rate_limit_exceeded"}
+SPENT = "insufficient_quota"
+CODES = {
+    "invalid_token": "invalid_api_key",
+    "unknown_model": "model_not_found",
+    "too_many": "rate_limit_exceeded",
+    "usage_limit_exceeded": SPENT,
+}
+STATUSES = {"unknown_model": 404, "usage_limit_exceeded": 429}
+"""Where this API has another one for it."""
 TYPES = {401: "authentication_error", 403: "permission_error", 409: "conflict_error", 429: "rate_limit_error"}
-RETRY_AFTER_MAX = 120
-"""Seconds. Told to wait for longer these clients give up at once."""
+SPENT_RETRY_SECONDS = 120
+"""The most that these clients wait for: told of more, they give up at once."""
 
 
 class Formed(NamedTuple):
@@ -26,13 +35,13 @@ def is_of_door(path: str) -> bool:
 
 def formed(status: int, error: dict[str, Any], headers: dict[str, str]) -> Formed:
     """An error of ours in the form of this door; with what else it says."""
-    code = str(error["code"])
-    status = 404 if code == "unknown_model" else status
+    known = str(error["code"])
+    status, code = STATUSES.get(known, status), CODES.get(known, known)
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    said = {"message": error["message"], "type": kind, "param": error.get("param"), "code": CODES.get(code, code)}
+    said = {"message": error["message"], "type": kind, "param": error.get("param"), "code": code}
     more = dict(headers)
-    if status == 409:
+    if status == 409 or code == SPENT:
         more["x-should-retry"] = "false"
-    if more.get("Retry-After", "").isdigit():
-        more["Retry-After"] = str(min(int(more["Retry-After"]), RETRY_AFTER_MAX))
+    if code == SPENT:
+        more["Retry-After"] = str(SPENT_RETRY_SECONDS)
     return Formed(status, said, more)

@@ -9,6 +9,9 @@ from uuid import UUID
 from chatcluster.errors import NotFound
 
 _RESPONSE = re.compile(r"resp_([0-9a-f]{32})([0-9a-f]{1,15})")
+_REQUEST = re.compile(r"mcpr_(.{1,200})_([0-9]{1,3})", re.DOTALL)
+_TIMES_SHIFT = 48
+"""Above the numbers of messages."""
 _CONVERSATION = re.compile(r"conv_([0-9a-f]{32})")
 
 
@@ -20,6 +23,12 @@ class ResponseNotFound(NotFound):
 
 class ConversationNotFound(NotFound):
     code = "conversation_not_found"
+
+
+class ItemNotFound(NotFound):
+    """There is no such item in this conversation."""
+
+    code = "item_not_found"
 
 
 class ResponseKey(NamedTuple):
@@ -37,6 +46,32 @@ def parse_response_id(text: str) -> ResponseKey:
     if match is None:
         raise no_such_response(text)
     return ResponseKey(UUID(match[1]), int(match[2], 16))
+
+
+def resumed_id(message_id: int, times: int) -> int:
+    """Of the response that goes on where the calls of this message have waited for somebody so often."""
+    return message_id | (times - 1) << _TIMES_SHIFT
+
+
+def message_of(response: int) -> int:
+    """The message that a response begins with, or goes on from."""
+    return response & ((1 << _TIMES_SHIFT) - 1)
+
+
+class RequestKey(NamedTuple):
+    """A request to approve: ``time`` is the number of the rest that it was made in, from 0."""
+
+    call_id: str
+    time: int
+
+
+def request_id(call_id: str, time: int) -> str:
+    return f"mcpr_{call_id}_{time}"
+
+
+def parse_request_id(text: str) -> RequestKey | None:
+    match = _REQUEST.fullmatch(text)
+    return None if match is None else RequestKey(match[1], int(match[2]))
 
 
 def no_such_response(text: str) -> ResponseNotFound:

@@ -10,19 +10,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from chatcluster.content import FilePart
+from chatcluster.content import FilePart, ImagePart
 from chatcluster.errors import InvalidRequest
 from chatcluster.parts import NewMessage, Part, Role, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.web.api.bodies import NO_FILES, InputText, storable
-from chatcluster.web.api.tool_bodies import parse_call_id
+from chatcluster.web.api.tool_bodies import InputImage, checked_image, parse_call_id
 from chatcluster.web.doors.given_files import NamedFile, file_at, file_of_base64, file_of_id, parts_of
+from chatcluster.web.doors.openai.ids import RequestKey, parse_request_id
 
 Placed = Iterable[tuple[str, Any]]
 """Items, each with where it stands in the request."""
 ITEMS_MAX = 2000
 FILES = ("input_image", "input_file", "image_url", "file")
+IMAGE_PARTS = ("input_image", "image_url")
 TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text")
 SYSTEM_ROLES = ("system", "developer")
+
+
+class ApprovalAnswer(NamedTuple):
+    """To a request to approve a call."""
+
+    request: RequestKey
+    approved: bool
+    reason: str | None = None
 
 
 class Given(NamedTuple):
@@ -30,6 +40,7 @@ class Given(NamedTuple):
 
     system: tuple[str, ...]
     messages: tuple[NewMessage, ...]
+    approvals: tuple[ApprovalAnswer, ...] = ()
 
     @property
     def results(self) -> list[ToolResultPart]:
@@ -57,6 +68,7 @@ def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_F
     ``TooLarge``."""
     system: list[str] = []
     messages: list[NewMessage] = []
+    approvals: list[ApprovalAnswer] = []
     for number, (place, item) in enumerate(items):
         if number >= ITEMS_MAX:
             raise InvalidRequest(f"there are more than {ITEMS_MAX} items", param=place.partition("[")[0])
@@ -65,9 +77,12 @@ def given(items: Placed, *, bytes_max: int, files: Mapping[str, FilePart] = NO_F
         if item.get("type", "message") == "message" and item.get("role") in SYSTEM_ROLES:
             system.append("\n".join(texts_of(item.get("content"), place)))
             continue
+        if item.get("type") == "mcp_approval_response":
+            approvals.append(_approval(item, place))
+            continue
         for message in _messages(item, place, bytes_max, files):
             _append(messages, message)
-    return Given(tuple(system), tuple(messages))
+    return Given(tuple(system), tuple(messages), tuple(approvals))
 
 
 def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[str, FilePart]) -> list[NewMessage]:
@@ -83,9 +98,17 @@ def _messages(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[s
             error = item.get("error")
             result = ToolResultPart(call.id, str(error or item.get("output") or ""), error is not None)
             return [NewMessage(Role.ASSISTANT, (call,)), NewMessage(Role.TOOL, (result,))]
-        case "reasoning" | "mcp_list_tools":
+        case "reasoning" | "mcp_list_tools" | "mcp_approval_request":
             return []
     raise _wrong(f"{place} is of a type that this server does not take: {str(item.get('type'))[:40]!r}")
+
+
+def _approval(item: dict[str, Any], place: str) -> ApprovalAnswer:
+    named, approved, reason = item.get("approval_request_id"), item.get("approve"), item.get("reason")
+    request = parse_request_id(named) if isinstance(named, str) else None
+    if request is None or not isinstance(approved, bool):
+        raise _wrong(f"{place} needs the approval_request_id of a request, and approve, true or false")
+    return ApprovalAnswer(request, approved, reason if isinstance(reason, str) else None)
 
 
 def _message(item: dict[str, Any], place: str, bytes_max: int, files: Mapping[str, FilePart]) -> NewMessage:
@@ -155,8 +178,27 @@ def _call(item: dict[str, Any], place: str, call_id: str) -> ToolCallPart:
 def _result(call_id: Any, output: Any, place: str) -> ToolResultPart:
     if not isinstance(call_id, str):
         raise _wrong(f"{place}.call_id is missing")
-    text = output if isinstance(output, str) else "\n".join(texts_of(output, place))
-    return ToolResultPart(parse_call_id(call_id), storable("output", text))
+    if isinstance(output, str) or not any(is_image(part) for part in output or ()):
+        text = output if isinstance(output, str) else "\n".join(texts_of(output, place))
+        return ToolResultPart(parse_call_id(call_id), storable("output", text))
+    return ToolResultPart(parse_call_id(call_id), tuple(_given_back(part, place) for part in output))
+
+
+def is_image(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in IMAGE_PARTS
+
+
+def _given_back(part: Any, place: str) -> TextPart | ImagePart:
+    """A part of an output. An image is in a result with its bytes, as what tools give is."""
+    if not is_image(part):
+        (text,) = texts_of([part], place)
+        return TextPart(storable("output", text))
+    url = part.get("image_url")
+    url = url.get("url") if isinstance(url, dict) else url
+    head, _, data = url.partition(",") if isinstance(url, str) else ("", "", "")
+    if not (head.startswith("data:") and head.endswith(";base64")):
+        raise _wrong(f"{place}.output: give an image as a data URL (data:image/png;base64,…)")
+    return checked_image(InputImage(head.removeprefix("data:").partition(";")[0], "".join(data.split())))
 
 
 def _append(messages: list[NewMessage], message: NewMessage) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from chatcluster.content import FilePart
+from chatcluster.content import FilePart, ImagePart
 from chatcluster.errors import InvalidRequest
 from chatcluster.file_types import IMAGES
 from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
 from chatcluster.ports.responses import StoredResponse
+from chatcluster.web.doors.openai.telling import resumed_by
 from chatcluster.web.request import ApiRequest
 
 ITEMS_DEFAULT, ITEMS_MAX = 20, 100
@@ -21,6 +22,9 @@ LISTED_MESSAGES_MAX = 2000
 
 async def input_items(request: ApiRequest, stored: StoredResponse) -> list[dict[str, Any]]:
     """What began the response: all that its transaction brought, up to the message that is answered."""
+    resumed = resumed_by(stored)
+    if resumed is not None:
+        return [{"id": f"in_{number}", **item} for number, item in enumerate(resumed.given) if isinstance(item, dict)]
     messages = await _messages(request, stored.chat_id, after=stored.revision - 1, up_to=stored.revision)
     return [item for one in messages if one.id <= stored.message_id for item in items_of(one)]
 
@@ -63,8 +67,21 @@ def items_of(message: Message) -> Iterator[dict[str, Any]]:
                 call = {"call_id": call_id, "name": name, "arguments": arguments, "status": "completed"}
                 yield {"id": f"fc_{message.id:x}_{place}", "type": "function_call", **call}
             case ToolResultPart(call_id=call_id):
-                output = {"call_id": call_id, "output": part.text, "status": "completed"}
+                output = {"call_id": call_id, "output": _output(part), "status": "completed"}
                 yield {"id": f"fco_{message.id:x}_{place}", "type": "function_call_output", **output}
+
+
+def _output(result: ToolResultPart) -> str | list[dict[str, Any]]:
+    """A text; with images, the pieces."""
+    pieces = [piece for piece in result.content if not isinstance(piece, str)]
+    if not any(isinstance(piece, ImagePart) for piece in pieces):
+        return result.text
+    return [
+        {"type": "input_image", "detail": "auto", "image_url": f"data:{piece.media_type};base64,{piece.data}"}
+        if isinstance(piece, ImagePart)
+        else {"type": "input_text", "text": ToolResultPart(result.call_id, (piece,)).text}
+        for piece in pieces
+    ]
 
 
 def _content(message: Message) -> Iterator[dict[str, Any]]:

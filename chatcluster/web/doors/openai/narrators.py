@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chatcluster.parts import encode
 from chatcluster.turn_log import Told
 from chatcluster.web.doors.door_stream import HEAD
-from chatcluster.web.doors.openai.completion_fold import CompletionFold
+from chatcluster.web.doors.openai.completion_fold import ACTION_REQUIRED, CompletionFold
 from chatcluster.web.doors.openai.response_fold import ResponseFold
 from chatcluster.web.doors.openai.spoken import Event
 from chatcluster.web.http.sse import StreamWire
@@ -90,7 +90,9 @@ class Completed(_Narrator):
 
     @property
     def status(self) -> int:
-        return 200 if self._completion.error is None else 500
+        """A person who has to do something is no failure, and no repeat helps: it is a conflict, as elsewhere."""
+        error = self._completion.error
+        return 200 if error is None else 409 if error["code"] == ACTION_REQUIRED else 500
 
     def _end(self) -> bytes:
         failed = self._completion.error

@@ -15,7 +15,7 @@ import msgspec
 
 from chatcluster.chat import ClientTool
 from chatcluster.errors import InvalidRequest
-from chatcluster.web.api.bodies import InputTool
+from chatcluster.web.api.bodies import InputTool, decode
 from chatcluster.web.api.tool_bodies import checked_servers, checked_tools
 
 METADATA_MAX, KEY_CHARS_MAX, VALUE_CHARS_MAX = 16, 64, 512
@@ -73,6 +73,11 @@ class CreateResponse(msgspec.Struct, kw_only=True, frozen=True):
         if found is not None and not isinstance(found, str):
             raise InvalidRequest("conversation is an ID, or an object with one", param="conversation")
         return found
+
+
+def fields_of(body: bytes) -> dict[str, Any]:
+    """What was sent, as it was. Raises ``InvalidRequest``."""
+    return decode(body, dict[str, Any])
 
 
 class Tools(NamedTuple):

@@ -5,8 +5,9 @@ the answer streams, after a takeover and when it is history. A reader that comes
 what follows the number that it has.
 
 States: ``in_progress``, then one of ``completed``, ``incomplete``, ``failed`` and ``cancelled``, with the one terminal
-event, after which there is nothing. A response is over when its turn is, or when all that is left of a step is for the
-client to run. A cancelled one ends with ``response.incomplete``: the API knows no other event for it.
+event, after which there is nothing. A response is over when its turn is, when all that is left of a step is for the
+client to run, or when the chat waits for somebody (``resting.py``). A cancelled one ends with ``response.incomplete``:
+the API knows no other event for it.
 
 An attempt that comes to nothing is not taken back: its open item is closed as ``incomplete``, and what takes its place
 is said in new items. The response has only what is in the chat's history.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from chatcluster.chat import CallState
 from chatcluster.parts import (
     Message,
     ReasoningPart,
@@ -26,9 +28,11 @@ from chatcluster.parts import (
     ToolResultPart,
     Usage,
 )
-from chatcluster.turn_log import Attempted, Ended, Rested, Told, Withdrawn
+from chatcluster.turn_log import Attempted, Ended, Rested, Told, Waited, Withdrawn
 from chatcluster.usage import added
-from chatcluster.web.doors.openai.called import Called
+from chatcluster.web.doors.openai.called import Called, Requested
+from chatcluster.web.doors.openai.ids import request_id
+from chatcluster.web.doors.openai.resting import Kinds, Rests, Resumed, left_to_others
 from chatcluster.web.doors.openai.spoken import Event, Spoken
 from chatcluster.web.doors.voices import Voice, spoken_in, voice_of
 
@@ -41,8 +45,11 @@ INTERRUPTED = "interrupted"
 class ResponseFold:
     """``tell`` it what happens; ``response`` is what there is so far."""
 
-    def __init__(self, parameters: dict[str, Any], client_tools: frozenset[str]) -> None:
-        """``parameters`` is the response as it begins; ``client_tools`` are the names of those that the client runs."""
+    def __init__(
+        self, parameters: dict[str, Any], client_tools: frozenset[str], resumed: Resumed | None = None
+    ) -> None:
+        """``parameters`` is the response as it begins; ``client_tools`` are the names of those that the client runs;
+        ``resumed`` is what it goes on from, if it does not begin a turn."""
         self._parameters = parameters
         self._client_tools = client_tools
         self._id: str = parameters["id"]
@@ -53,7 +60,8 @@ class ResponseFold:
         self._attempt: list[Spoken] = []
         """What was said in the attempt under way; the last one may be open."""
         self._is_open = False
-        self._items: list[Spoken | Called] = []
+        self._rests = Rests(resumed)
+        self._items: list[Spoken | Called | Requested] = []
         """What is history."""
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
@@ -68,6 +76,16 @@ class ResponseFold:
         output = [item.item() for item in self._items] if self.is_over else []
         return {**self._parameters, **self._ends, "output": output, "usage": _usage(self._usage)}
 
+    @property
+    def rest(self) -> int | None:
+        """The number of the rest that it has ended with."""
+        return self._rests.ended_with
+
+    @property
+    def calls_that_wait(self) -> list[str]:
+        """The IDs of those that it has ended without."""
+        return [item.part.id for item in self._items if isinstance(item, Called) and not item.is_done]
+
     def tell(self, told: Told) -> Iterator[Event]:
         """The events that follow from it, numbered."""
         for event in self._events(told):
@@ -79,6 +97,7 @@ class ResponseFold:
         if self._number == 0:
             yield {"type": "response.created", "response": self.response()}
             yield {"type": "response.in_progress", "response": self.response()}
+            yield from self._resume()
         if self.is_over:
             return
         match told:
@@ -90,6 +109,8 @@ class ResponseFold:
                 yield from self._close()
             case Message():
                 yield from self._take(told)
+            case Waited():
+                yield from self._wait(told)
             case Ended(turn=turn, error=error):
                 code = None if turn.outcome != "error" else turn.code or "unknown"
                 text = error.message if error is not None else f"the turn failed: {code}"
@@ -137,8 +158,21 @@ class ResponseFold:
         if not open_calls and any(isinstance(item, Called) and item.is_clients for item in self._items):
             yield from self._end(False, None, "")
 
+    def _resume(self) -> Iterator[Event]:
+        """The calls that it goes on from."""
+        if (resumed := self._rests.resumed) is not None:
+            for part in resumed.calls:
+                yield from self._call(part, resumed.requests.get(part.id))
+
+    def _call(self, part: ToolCallPart, request_id: str | None = None) -> Iterator[Event]:
+        is_clients = part.name in self._client_tools
+        called = Called(part, self._id, self._next_index(), is_clients=is_clients, request_id=request_id)
+        self._items.append(called)
+        yield from called.open()
+
     def _commit(self, message: Message) -> Iterator[Event]:
         """Say what is not said yet of the message, and take it into the response."""
+        self._rests.step()
         spoken = spoken_in(message.parts)
         if not self._leads_to(spoken):
             yield from self._abandon()
@@ -153,9 +187,7 @@ class ResponseFold:
         self._attempt = []
         for part in message.parts:
             if isinstance(part, ToolCallPart):
-                called = Called(part, self._id, self._next_index(), is_clients=part.name in self._client_tools)
-                self._items.append(called)
-                yield from called.open()
+                yield from self._call(part)
         self._usage = added(self._usage, message.usage)
         self._finish_reason = message.finish_reason
 
@@ -178,17 +210,43 @@ class ResponseFold:
 
     # --- the end ------------------------------------------------------------------------------
 
-    def _end(self, cancelled: bool, code: str | None, text: str) -> Iterator[Event]:
+    def _wait(self, waited: Waited) -> Iterator[Event]:
+        """For somebody, if it is not behind that already."""
+        kinds = self._rests.found_in(waited)
+        if kinds is not None:
+            yield from self._end(False, None, "", kinds)
+
+    def _request(self, kinds: Kinds) -> Iterator[Event]:
+        assert self.rest is not None
+        for part in self._parts:
+            if kinds.get(part.id) is CallState.APPROVAL:
+                requested = Requested(part, self._next_index(), request_id(part.id, self.rest))
+                self._items.append(requested)
+                yield from requested.tell()
+
+    @property
+    def _parts(self) -> list[ToolCallPart]:
+        return [item.part for item in self._items if isinstance(item, Called)]
+
+    def _end(self, cancelled: bool, code: str | None, text: str, kinds: Kinds | None = None) -> Iterator[Event]:
+        """``kinds``: what is waited for."""
         yield from self._abandon()
         for item in self._items:
             if isinstance(item, Called) and not item.is_done:
                 yield from item.abandon()
+        elsewhere = None
+        if kinds is not None:
+            yield from self._request(kinds)
+            names = {part.id: part.name for part in self._parts}
+            elsewhere = left_to_others(kinds, names, str(self._parameters.get("chat_id")))
         reason = INCOMPLETE.get(self._finish_reason or "")
         if code is not None:
             self._ends = {
                 "status": "failed",
                 "error": {"code": FAILURE_CODES.get(code, "server_error"), "message": text},
             }
+        elif elsewhere is not None:
+            self._ends = {"status": "incomplete", "incomplete_details": elsewhere}
         elif cancelled:
             self._ends = {"status": "cancelled"}
         elif reason is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Any
 
-import msgspec
 import trio
 from litestar import delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
@@ -16,12 +15,12 @@ from chatcluster.chat import Interrupt
 from chatcluster.errors import Conflict, InvalidRequest
 from chatcluster.web.api.answers import REFUSALS
 from chatcluster.web.doors.door_stream import answered
-from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of, taken
+from chatcluster.web.doors.openai.asking import ask, keep, known_of, past_of
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
-from chatcluster.web.doors.openai.input_items import placed
 from chatcluster.web.doors.openai.item_pages import ITEMS_DEFAULT, ITEMS_MAX, input_items, page_of
 from chatcluster.web.doors.openai.narrators import EVENTS, OBJECT, Narrated, Summed
-from chatcluster.web.doors.openai.response_bodies import CreateResponse, begun, check, tools_of
+from chatcluster.web.doors.openai.response_bodies import CreateResponse, begun, check, fields_of, tools_of
+from chatcluster.web.doors.openai.taking import taken_input
 from chatcluster.web.doors.openai.telling import fold_of, read_response, stored_response, streamed
 from chatcluster.web.request import ApiRequest
 
@@ -43,9 +42,9 @@ async def create_response(request: ApiRequest, data: JSONBody[CreateResponse]) -
     repeat attach to the turn that it began. `on_disconnect: "cancel"` stops it when the caller leaves.
     """
     check(data)
-    body = msgspec.json.decode(await request.body())
+    body = fields_of(await request.body())
     tools = tools_of(data.tools, data.tool_choice)
-    said = await taken(request, placed(data.input))
+    said = await taken_input(request, data.input)
     if not data.background or data.stream:
         request.services.readers.feeds.require_place(request.user.user_id)
     asked = await ask(request, data, said, tools, await past_of(request, data))

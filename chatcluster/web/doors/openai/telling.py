@@ -10,10 +10,12 @@ import trio
 from chatcluster.chat import Interrupt
 from chatcluster.errors import StoreUnavailable
 from chatcluster.ports.responses import StoredResponse
-from chatcluster.turn_log import TurnStart, UpToDate
+from chatcluster.turn_log import LogKind, TurnStart, UpToDate
+from chatcluster.turn_waits import WaitsLog
 from chatcluster.web.doors.door_stream import Narrator, narrated
 from chatcluster.web.doors.openai.ids import no_such_response, parse_response_id
 from chatcluster.web.doors.openai.response_fold import ResponseFold
+from chatcluster.web.doors.openai.resting import Resumed
 from chatcluster.web.http.sse import EventStream, StreamWire
 from chatcluster.web.request import ApiRequest
 
@@ -24,7 +26,21 @@ FOLD_EVENTS = 500
 
 def fold_of(stored: StoredResponse) -> ResponseFold:
     kept = msgspec.json.decode(stored.parameters)
-    return ResponseFold(kept["response"], frozenset(kept["client_tools"]))
+    return ResponseFold(kept["response"], frozenset(kept["client_tools"]), resumed_by(stored))
+
+
+def resumed_by(stored: StoredResponse) -> Resumed | None:
+    """What the response goes on from; None for one that begins with a message."""
+    resumed = msgspec.json.decode(stored.parameters).get("resumed")
+    return None if resumed is None else msgspec.convert(resumed, Resumed)
+
+
+def _place_of(stored: StoredResponse) -> tuple[TurnStart, LogKind]:
+    """Where its log starts, and which one it is."""
+    resumed = resumed_by(stored)
+    if resumed is None:
+        return TurnStart(stored.message_id, stored.revision), WaitsLog
+    return TurnStart(resumed.message_id, resumed.revision), partial(WaitsLog, is_calling=True)
 
 
 def streamed(
@@ -32,12 +48,14 @@ def streamed(
 ) -> EventStream:
     services, user_id = request.services, request.user.user_id
     cancel = partial(services.transitions.apply, stored.chat_id, Interrupt(), owner_id=user_id)
+    start, kind = _place_of(stored)
     return EventStream(
         narrated(
             services.readers.logs,
             stored.chat_id,
-            TurnStart(stored.message_id, stored.revision),
+            start,
             narrator,
+            kind=kind,
             owner_id=user_id,
             on_leave=cancel if leaving == "cancel" else None,
         ),
@@ -59,9 +77,10 @@ async def stored_response(request: ApiRequest, text: str) -> StoredResponse:
 
 
 async def _read(request: ApiRequest, stored: StoredResponse, until_over: bool) -> ResponseFold:
-    fold, start = fold_of(stored), TurnStart(stored.message_id, stored.revision)
+    fold, (start, kind) = fold_of(stored), _place_of(stored)
     with trio.fail_after(READ_SECONDS_MAX):
-        async with request.services.readers.logs.follow(stored.chat_id, start, owner_id=request.user.user_id) as log:
+        logs, user_id = request.services.readers.logs, request.user.user_id
+        async with logs.follow(stored.chat_id, start, owner_id=user_id, kind=kind) as log:
             while not fold.is_over:
                 for told in await log.receive():
                     for number, _ in enumerate(fold.tell(told)):

@@ -1,0 +1,201 @@
+"""Every stream of every door, however it ends, in one lint: in order behind its one terminal event, or broken off."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import trio
+from cluster_processes import Cluster
+from mcp_world import test_server
+from stream_lint import LINTS, Json, Stream
+
+pytestmark = [
+    pytest.mark.cluster,
+    # A client that leaves in the middle leaves its generators to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+]
+
+Servers = tuple[str, ...]
+Request = tuple[str, Json]
+
+
+@pytest.fixture
+async def cluster(database_url: str, empty_redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(2, sse_heartbeat_seconds=1)
+    yield cluster
+    await cluster.aclose()
+
+
+@pytest.fixture
+def tool_server() -> Iterator[str]:
+    with test_server() as server:
+        yield server.url
+
+
+def tools_of(servers: Servers) -> list[Json]:
+    return [{"type": "mcp", "server_label": slug} for slug in servers]
+
+
+def responses(text: str, servers: Servers) -> Request:
+    return "/v1/responses", {"input": text, "stream": True, "tools": tools_of(servers)}
+
+
+def completions(text: str, servers: Servers) -> Request:
+    messages = [{"role": "user", "content": text}]
+    usage = {"include_usage": True}
+    return "/v1/chat/completions", {
+        "messages": messages,
+        "stream": True,
+        "stream_options": usage,
+        "tools": tools_of(servers),
+    }
+
+
+def ai_sdk(text: str, servers: Servers) -> Request:
+    message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}
+    return "/api/ai/chat", {"id": uuid4().hex, "message": message, "mcpServers": list(servers)}
+
+
+def ag_ui(text: str, servers: Servers) -> Request:
+    messages = [{"id": "m1", "role": "user", "content": text}]
+    props = {"mcpServers": list(servers)}
+    return "/api/agui", {"threadId": uuid4().hex, "runId": "r1", "messages": messages, "forwardedProps": props}
+
+
+DOORS: dict[str, Callable[[str, Servers], Request]] = {
+    "responses": responses,
+    "completions": completions,
+    "ai-sdk": ai_sdk,
+    "ag-ui": ag_ui,
+}
+
+
+class Site:
+    def __init__(self, cluster: Cluster, client: httpx.AsyncClient) -> None:
+        self.cluster = cluster
+        self.client = client
+        self.asking = self.questioning = ""
+
+    async def add_servers(self, url: str) -> None:
+        self.asking, self.questioning = [f"{name}-{uuid4().hex[:8]}" for name in ("asks", "tells")]
+        for slug, approval in ((self.asking, "ask"), (self.questioning, "never")):
+            body = {"slug": slug, "url": f"{url}/mcp", "approval": approval}
+            answer = await self.client.post("/api/v1/admin/mcp-servers", json=body)
+            assert answer.status_code == 201, answer.text
+
+    async def stream_of(self, request: Request, until: bytes = b"", on_text: Callable[[], Any] | None = None) -> Stream:
+        """To its end, or until something is said, behind which the client leaves. ``on_text`` is done on the way."""
+        path, body = request
+        raw = b""
+        headers = {"Accept": "application/json, text/event-stream"}
+        with trio.fail_after(60):
+            async with self.client.stream("POST", path, json=body, headers=headers) as response:
+                assert response.status_code == 200, await response.aread()
+                try:
+                    async for piece in response.aiter_raw():
+                        raw += piece
+                        if until and until in raw:
+                            return Stream(raw, is_clean=False)
+                        if on_text is not None and b"w3" in raw:
+                            on_text()
+                            on_text = None
+                except httpx.RemoteProtocolError:
+                    return Stream(raw, is_clean=False)
+        return Stream(raw, is_clean=True)
+
+    async def stop_all(self) -> None:
+        for chat in (await self.client.get("/api/v1/chats")).json()["chats"]:
+            if chat["status"] == "running":
+                await self.client.post(f"/api/v1/chats/{chat['id']}/interrupt")
+
+
+async def test_every_stream_ends_in_order_behind_its_end_and_never_without(cluster: Cluster, tool_server: str) -> None:
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    async with httpx.AsyncClient(base_url=cluster.replicas[0].url, headers=headers, timeout=60) as client:
+        site = Site(cluster, client)
+        await site.add_servers(tool_server)
+        async with trio.open_nursery() as nursery:
+            for door in DOORS:
+                nursery.start_soon(it_answers_fails_and_waits, site, door)
+            nursery.start_soon(a_wait_of_an_mcp_client, site)
+        async with trio.open_nursery() as nursery:
+            for door in DOORS:
+                nursery.start_soon(it_is_stopped, site, door)
+        told: set[str] = set()
+        async with trio.open_nursery() as nursery:
+            for door in DOORS:
+                nursery.start_soon(what_serves_it_dies, site, door, told)
+
+
+async def it_answers_fails_and_waits(site: Site, door: str) -> None:
+    asked = f'[[call={site.asking}__weather {{"city": "Oslo"}}]]'
+    scenes: list[tuple[str, Servers, set[str]]] = [
+        ("[[tokens=3 tps=0.7]]", (), {"response.completed", "finish", "RUN_FINISHED", "end"}),
+        ("[[tokens=12 cut_after=6 times=1]]", (), {"response.completed", "finish", "RUN_FINISHED", "end"}),
+        ("[[tokens=3 finish=length]]", (), {"response.incomplete", "finish", "RUN_FINISHED", "end"}),
+        ("[[fail=401]]", (), {"response.failed", "error", "RUN_ERROR"}),
+        (asked, (site.asking,), {"response.completed", "finish", "RUN_FINISHED", "error"}),
+    ]
+    for text, servers, ends in scenes:
+        stream = await site.stream_of(DOORS[door](text, servers))
+        assert stream.is_clean, (door, text, stream.raw[-300:])
+        assert end_of(LINTS[door](stream)) in ends, (door, text)
+        if "tps" in text:
+            assert b"\n: ping\n" in stream.raw, "there are signs of life"
+    question = f"[[call={site.questioning}__introduce {{}}]]"
+    until = b"data-question" if door == "ai-sdk" else b""
+    stream = await site.stream_of(DOORS[door](question, (site.questioning,)), until)
+    assert stream.is_clean == (not until), (door, stream.raw[-300:])
+    end = end_of(LINTS[door](stream))
+    assert end in {"response.incomplete", "error", "RUN_FINISHED", "data-question"}, door
+    said = {"responses": b"action_required", "completions": b"waits for a person", "ag-ui": b'"reason":"question"'}
+    assert said.get(door, b"") in stream.raw
+
+
+def end_of(told: list[Json]) -> str:
+    last = next(one for one in reversed(told) if one.get("choices") != [])
+    return "error" if "error" in last and "type" not in last else str(last.get("type", "end"))
+
+
+async def a_wait_of_an_mcp_client(site: Site) -> None:
+    made = await site.client.post("/mcp", json=call("chat_create", content="[[tokens=60 tps=20]]"))
+    chat = made.json()["result"]["structuredContent"]
+    waiting = call("chat_wait", chat_id=chat["chat_id"], cursor=chat["cursor"], timeout=50)
+    waiting["params"]["_meta"] = {"progressToken": "p"}
+    stream = await site.stream_of(("/mcp", waiting))
+    assert stream.is_clean
+    *progress, answer = LINTS["mcp"](stream)
+    assert progress
+    assert answer["result"]["structuredContent"]["status"] == "waiting"
+
+
+def call(name: str, **arguments: Any) -> Json:
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+
+
+async def it_is_stopped(site: Site, door: str) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = await site.stream_of(
+            DOORS[door]("[[tokens=400 tps=40]]", ()), on_text=lambda: nursery.start_soon(site.stop_all)
+        )
+    assert stream.is_clean
+    assert end_of(LINTS[door](stream)) in {"response.incomplete", "abort", "RUN_FINISHED", "end"}
+
+
+async def what_serves_it_dies(site: Site, door: str, told: set[str]) -> None:
+    """Once all of them are told something."""
+
+    def kill() -> None:
+        told.add(door)
+        if len(told) == len(DOORS):
+            site.cluster.replicas[0].send(signal.SIGKILL)
+
+    stream = await site.stream_of(DOORS[door]("[[tokens=400 tps=40]]", ()), on_text=kill)
+    assert not stream.is_clean, "never a clean end in the middle"
+    LINTS[door](stream)

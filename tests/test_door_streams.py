@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -89,10 +91,13 @@ class Site:
             answer = await self.client.post("/api/v1/admin/mcp-servers", json=body)
             assert answer.status_code == 201, answer.text
 
-    async def stream_of(self, request: Request, until: bytes = b"", on_text: Callable[[], Any] | None = None) -> Stream:
-        """To its end, or until something is said, behind which the client leaves. ``on_text`` is done on the way."""
+    async def stream_of(
+        self, request: Request, until: bytes = b"", on_words: Mapping[bytes, Callable[[], Any]] = MappingProxyType({})
+    ) -> Stream:
+        """To its end, or until something is said, behind which the client leaves. ``on_words``: what is done when they
+        have come."""
         path, body = request
-        raw = b""
+        raw, awaited = b"", dict(on_words)
         headers = {"Accept": "application/json, text/event-stream"}
         with trio.fail_after(60):
             async with self.client.stream("POST", path, json=body, headers=headers) as response:
@@ -102,9 +107,8 @@ class Site:
                         raw += piece
                         if until and until in raw:
                             return Stream(raw, is_clean=False)
-                        if on_text is not None and b"w3" in raw:
-                            on_text()
-                            on_text = None
+                        for word in [word for word in awaited if word in raw]:
+                            awaited.pop(word)()
                 except httpx.RemoteProtocolError:
                     return Stream(raw, is_clean=False)
         return Stream(raw, is_clean=True)
@@ -182,7 +186,7 @@ def call(name: str, **arguments: Any) -> Json:
 async def it_is_stopped(site: Site, door: str) -> None:
     async with trio.open_nursery() as nursery:
         stream = await site.stream_of(
-            DOORS[door]("[[tokens=400 tps=40]]", ()), on_text=lambda: nursery.start_soon(site.stop_all)
+            DOORS[door]("[[tokens=400 tps=40]]", ()), on_words={b"w3": lambda: nursery.start_soon(site.stop_all)}
         )
     assert stream.is_clean
     assert end_of(LINTS[door](stream)) in {"response.incomplete", "abort", "RUN_FINISHED", "end"}
@@ -196,6 +200,55 @@ async def what_serves_it_dies(site: Site, door: str, told: set[str]) -> None:
         if len(told) == len(DOORS):
             site.cluster.replicas[0].send(signal.SIGKILL)
 
-    stream = await site.stream_of(DOORS[door]("[[tokens=400 tps=40]]", ()), on_text=kill)
+    stream = await site.stream_of(DOORS[door]("[[tokens=400 tps=40]]", ()), on_words={b"w3": kill})
     assert not stream.is_clean, "never a clean end in the middle"
     LINTS[door](stream)
+
+
+async def test_an_owner_that_is_drained_and_one_that_freezes_end_no_stream(
+    database_url: str, empty_redis_url: str, tmp_path: Path
+) -> None:
+    """P4, P6: the replica that serves them goes on with the next owner, to the last word."""
+    cluster = await Cluster(database_url, empty_redis_url, tmp_path).start(1, drain_seconds=1)
+    serving, drained = cluster.add(slots=0, sse_heartbeat_seconds=1), cluster.replicas[0]
+    await serving.next_ready()
+    heard: Counter[bytes] = Counter()
+
+    def step(word: bytes, act: Callable[[], None]) -> Callable[[], None]:
+        """Once all of them were told so much."""
+
+        def hear() -> None:
+            heard[word] += 1
+            if heard[word] == len(DOORS):
+                act()
+
+        return hear
+
+    def hand_over() -> None:
+        cluster.add()
+        drained.send(signal.SIGTERM)
+
+    def freeze() -> None:
+        frozen = cluster.replicas[-1]
+        cluster.add()
+        frozen.send(signal.SIGSTOP)
+
+    async def read(door: str) -> None:
+        words = {b"w3": step(b"w3", hand_over), b"w90": step(b"w90", freeze)}
+        stream = await site.stream_of(DOORS[door]("[[tokens=160 tps=30]]", ()), on_words=words)
+        assert stream.is_clean, (door, stream.raw[-300:])
+        assert end_of(LINTS[door](stream)) in {"response.completed", "finish", "RUN_FINISHED", "end"}
+        assert b"w159" in stream.raw
+
+    try:
+        headers = {"Authorization": f"Bearer {cluster.token}"}
+        async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=60) as client:
+            site = Site(cluster, client)
+            async with trio.open_nursery() as nursery:
+                for door in DOORS:
+                    nursery.start_soon(read, door)
+            assert heard == {b"w3": len(DOORS), b"w90": len(DOORS)}
+            log = (await client.get("/api/v1/admin/takeovers")).json()["takeovers"]
+        assert Counter(row["cause"] for row in log) == {"drain": len(DOORS), "takeover": len(DOORS)}
+    finally:
+        await cluster.aclose()

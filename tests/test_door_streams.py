@@ -154,12 +154,25 @@ async def it_answers_fails_and_waits(site: Site, door: str) -> None:
             assert b"\n: ping\n" in stream.raw, "there are signs of life"
     question = f"[[call={site.questioning}__introduce {{}}]]"
     until = b"data-question" if door == "ai-sdk" else b""
-    stream = await site.stream_of(DOORS[door](question, (site.questioning,)), until)
+    request = DOORS[door](question, (site.questioning,))
+    stream = await site.stream_of(request, until)
     assert stream.is_clean == (not until), (door, stream.raw[-300:])
-    end = end_of(LINTS[door](stream))
-    assert end in {"response.incomplete", "error", "RUN_FINISHED", "data-question"}, door
+    told = LINTS[door](stream)
+    assert end_of(told) in {"response.incomplete", "error", "RUN_FINISHED", "data-question"}, door
     said = {"responses": b"action_required", "completions": b"waits for a person", "ag-ui": b'"reason":"question"'}
     assert said.get(door, b"") in stream.raw
+    if door == "ag-ui":
+        await a_run_goes_on_with_an_answer(site, request, told)
+
+
+async def a_run_goes_on_with_an_answer(site: Site, asked: Request, told: list[Json]) -> None:
+    (interrupt,) = told[-1]["outcome"]["interrupts"]
+    answer = {"interruptId": interrupt["id"], "status": "resolved", "payload": {"name": "Ada"}}
+    path, body = asked
+    stream = await site.stream_of((path, {**body, "runId": "r2", "resume": [answer]}))
+    assert stream.is_clean
+    assert end_of(LINTS["ag-ui"](stream)) == "RUN_FINISHED"
+    assert b"accept Ada" in stream.raw, "the tool got the answer, and gave its result"
 
 
 def end_of(told: list[Json]) -> str:

@@ -3,7 +3,8 @@
 * a thread that there is not yet becomes a chat, with the messages that are given, whose last one is answered;
 * a user's message at the end is the next one of its chat. Busy, the chat refuses it. One that was sent before, known by
   its ID, is told the answer that it began;
-* results of the page's tools at the end, and ``resume``, answer calls that the chat waits for;
+* results of the page's tools at the end, and ``resume``, also behind a message that was sent before, answer calls that
+  the chat waits for;
 * a run that says nothing new is told the last turn, from its beginning on.
 
 The server's history is the truth: of the messages only what is new is read once there is a chat.
@@ -41,7 +42,7 @@ async def begin_run(request: ApiRequest, data: RunAgent) -> Begun:
         messages = [one for one in map(said, data.messages) if one is not None]
         chat_id = named_id(request.user.user_id, name)
         return _begun(data, await begin(request, chat_id, messages, data.wishes))
-    if last is not None and last.role is Role.USER:
+    if last is not None and last.role is Role.USER and not (data.resume and await _was_sent(request, chat, last)):
         return _begun(data, await _send(request, data, chat, last))
     given = replies(data)
     if given and (data.resume or chat.status is Status.REQUIRES_ACTION):
@@ -49,6 +50,11 @@ async def begin_run(request: ApiRequest, data: RunAgent) -> Begun:
         prefix = f"{_prefix(start.message_id)}_{start.version}"
         return Begun(begun, start, Run(data.thread_id, data.run_id, prefix, shown(data.messages)))
     return await _again(request, data, chat)
+
+
+async def _was_sent(request: ApiRequest, chat: Chat, last: Said) -> bool:
+    idempotency = await idempotency_of(request, chat.id, last)
+    return idempotency is not None and await request.services.store.answered(chat.owner_id, idempotency) is not None
 
 
 async def _send(request: ApiRequest, data: RunAgent, chat: Chat, last: Said) -> Outcome:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import mcp_types as types
 import pytest
 import trio
+import trio.testing
 from mcp_world import McpWorld, TestServer, Zygote, mcp_world, test_server, text_of, zygote
 
 from chatcluster.chat.questions import Replies, Reply, ReplyAction
 from chatcluster.ports.toolbox import Asked, InputRequired
+from chatcluster.tools.mcp_questions import LiveQuestions
+from chatcluster.tools.mcp_wire import Asking, questions_of
 
 ACCEPTED = Reply(ReplyAction.ACCEPT, {"name": "Ada"})
 
@@ -107,6 +111,37 @@ async def test_two_calls_of_a_session_ask_at_the_same_time(world: McpWorld, serv
             nursery.start_soon(ask)
             nursery.start_soon(ask)
     assert said == ["accept", "accept"]
+
+
+@pytest.mark.parametrize("is_given_up", [False, True], ids=["has its result", "is given up"])
+async def test_a_question_is_anothers_where_the_call_that_it_was_thought_to_be_of(is_given_up: bool) -> None:
+    """A server does not say which call it asks for: one that has its result did not. One that we gave up may have."""
+    told: list[Asking] = []
+    said: list[str] = []
+
+    async def say(asking: Asking) -> None:
+        told.append(asking)
+
+    async def ask() -> None:
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+        said.append(
+            (await live.ask(types.ElicitRequestFormParams(message="Your name?", requested_schema=schema))).action
+        )
+
+    live = LiveQuestions(say)
+    live.began(1)
+    live.began(2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        live.ended(1, is_given_up=is_given_up)
+        await trio.testing.wait_all_tasks_blocked()
+        if not is_given_up:
+            (question,) = questions_of(told[-1].questions)
+            live.answer(told[-1].number, {question.key: ACCEPTED})
+    assert [asking.id for asking in told] == ([1] if is_given_up else [1, 2])
+    assert said == (["cancel"] if is_given_up else ["accept"])
+    assert len({asking.number for asking in told}) == len(told)
 
 
 async def test_a_page_that_the_user_has_to_visit_first(world: McpWorld, served: TestServer) -> None:

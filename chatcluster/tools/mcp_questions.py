@@ -2,7 +2,8 @@
 
 A server of the old era asks in a request of its own, while it holds a call. Which call that is it does not say, so the
 first of those under way in the session counts that asks nothing yet; there is one, as a rule, and in any case they are
-all of one chat. A question outside of calls is declined. A server of the new era ends a call with what it asks.
+all of one chat. Where that one has its result while the question waits, the question was another's: it is asked anew,
+for the next. A question outside of calls is declined. A server of the new era ends a call with what it asks.
 
 Questions are bounded in number and bytes; what is beyond is declined.
 """
@@ -28,7 +29,7 @@ MESSAGE_CHARS_MAX = 4000
 URL_CHARS_MAX = 2000
 KEY_CHARS_MAX = 200
 
-DECLINED = types.ElicitResult(action="decline")
+DECLINED, CANCELLED = (types.ElicitResult(action=action) for action in ("decline", "cancel"))
 
 
 class LiveQuestions:
@@ -40,40 +41,55 @@ class LiveQuestions:
         self._calls: dict[int, int | None] = {}
         """The calls under way, with the number of what each asks."""
         self._answers: dict[int, Replies] = {}
-        self._answered: dict[int, trio.Event] = {}
+        self._over: dict[int, trio.Event] = {}
+        """When a question is answered, or its call has ended."""
 
     def began(self, call_id: int) -> None:
         self._calls[call_id] = None
 
-    def ended(self, call_id: int) -> None:
+    def ended(self, call_id: int, *, is_given_up: bool) -> None:
+        """``is_given_up``: by us, and what it asked with it."""
         number = self._calls.pop(call_id, None)
-        if number is not None and number in self._answered:
-            self._answered[number].set()
+        if number is None:
+            return
+        if is_given_up:
+            self._answers[number] = {}
+        self._over[number].set()
 
     async def ask(self, params: types.ElicitRequestParams) -> types.ElicitResult:
         """What the user says, however long that takes."""
-        call_id = next((each for each, asks in self._calls.items() if asks is None), None)
-        number = next(self._numbers)
-        question = question_of(f"question-{number}", params)
-        if call_id is None or question is None:
-            return DECLINED
-        self._calls[call_id] = number
-        answered = self._answered[number] = trio.Event()
+        question = question_of(f"question-{next(self._numbers)}", params)
+        otherwise = DECLINED
+        while question is not None and (call_id := self._silent_call()) is not None:
+            replies = await self._ask_for(call_id, question)
+            if replies is not None:
+                reply = replies.get(question.key)
+                return CANCELLED if reply is None else elicited(reply)
+            otherwise = CANCELLED
+        return otherwise
+
+    def _silent_call(self) -> int | None:
+        return next((call_id for call_id, asks in self._calls.items() if asks is None), None)
+
+    async def _ask_for(self, call_id: int, question: Question) -> Replies | None:
+        """The answer; None if the call has its result without one."""
+        number = self._calls[call_id] = next(self._numbers)
+        over = self._over[number] = trio.Event()
         try:
             await self._say(Asking(call_id, number, encoded([question]).encode()))
-            await answered.wait()
-            reply = self._answers.pop(number, {}).get(question.key)
+            await over.wait()
         finally:
-            del self._answered[number]
+            del self._over[number]
+            replies = self._answers.pop(number, None)
             if call_id in self._calls:
                 self._calls[call_id] = None
-        return types.ElicitResult(action="cancel") if reply is None else elicited(reply)
+        return replies
 
     def answer(self, number: int, replies: Replies) -> None:
         """The user's answer; one that comes too late is nobody's."""
-        if number in self._answered:
+        if number in self._over:
             self._answers[number] = replies
-            self._answered[number].set()
+            self._over[number].set()
 
 
 def question_of(key: str, params: types.ElicitRequestParams) -> Question | None:

@@ -111,15 +111,21 @@ class Session:
         return Listed(request_id, taken, left_out)
 
     async def call(self, request: Call, say: Say) -> Called | Failed:
+        self.questions.began(request.id)
+        answer = None
+        try:
+            answer = await self._answer_of(request, say)
+            return answer
+        finally:
+            self.questions.ended(request.id, is_given_up=answer is None)
+
+    async def _answer_of(self, request: Call, say: Say) -> Called | Failed:
         call_id, traceparent = (request.meta.get(key, "") for key in (CALL_ID_META, TRACEPARENT_META))
         with self._refusals.call(call_id, traceparent) as sent:
-            self.questions.began(request.id)
             try:
                 return await (self._call_and_watch(request, say) if self._is_sse else self._call(request, say))
             except Exception as error:  # noqa: BLE001 - whatever a server makes the SDK raise costs this call alone
                 return failed_call(request.id, error, sent)
-            finally:
-                self.questions.ended(request.id)
 
     async def wait_broken(self) -> None:
         """Return when nothing comes of this session any more."""

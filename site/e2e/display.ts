@@ -24,24 +24,27 @@ export async function startDisplay(): Promise<Display> {
   return { name: `:${number}`, close: () => server.kill() };
 }
 
-type Window = { id: string; width: number; height: number };
-
-/** Press the one notification that is on the screen, with the pointer. */
-export async function pressNotification({ name }: Display): Promise<void> {
+/** Press the notification that is on the screen, with the pointer, until that has done something: one that is only just
+ * coming in lets a press through. */
+export async function pressNotification({ name }: Display, hasOpened: () => boolean): Promise<void> {
   const xdotool = (...args: string[]) => {
     // It fails where nothing is found, and where a window is gone by then.
     const done = spawnSync("xdotool", args, { env: { ...process.env, DISPLAY: name }, encoding: "utf8" });
     return done.status ? "" : done.stdout;
   };
-  let note: Window | undefined;
-  await until("a notification is on the screen", () => {
+  await until("a notification is pressed", () => {
+    if (hasOpened()) return true;
     const ids = xdotool("search", "--onlyvisible", "--name", "^$").split("\n").filter(Boolean);
     const windows = ids.map((id) => ({ id, ...sizeIn(xdotool("getwindowgeometry", "--shell", id)) }));
-    note = windows.find(({ width, height }) => width < NOTE_PX_MAX.width && height < NOTE_PX_MAX.height && height > 30);
-    return note;
+    const note = windows.find(
+      ({ width, height }) => width < NOTE_PX_MAX.width && height < NOTE_PX_MAX.height && height > 30,
+    );
+    if (note) {
+      const middle = String(Math.round(note.height / 2));
+      xdotool("mousemove", "--window", note.id, "60", middle, "sleep", "0.2", "click", "1", "sleep", "0.5");
+    }
+    return false;
   });
-  const { id, height } = note as Window;
-  xdotool("mousemove", "--window", id, "60", String(Math.round(height / 2)), "sleep", "0.2", "click", "1");
 }
 
 function sizeIn(geometry: string): { width: number; height: number } {

@@ -118,9 +118,12 @@ describe.skipIf(missing.length)("a press on a notification, with the pointer, on
     const asked: string[] = [];
     context.on("request", (request) => asked.push(request.url()));
     const press = async (opens: string) => {
-      const opening = context.waitForEvent("page");
-      await pressNotification(display);
-      const opened = await opening;
+      let opened = undefined as Page | undefined;
+      context.once("page", (page) => {
+        opened = page;
+      });
+      await pressNotification(display, () => opened !== undefined);
+      if (!opened) throw new Error("nothing was opened");
       await opened.waitForURL(cluster.url + opens);
       await until("it is closed", async () => (await shown(page)).length === 0);
       await opened.getByRole("link", { name: "New chat" }).first().waitFor();

@@ -1,8 +1,9 @@
 """A subscriber's first events: what lies between its cursor and the snapshot of the feed that it joins.
 
 They come in pages: of messages and ended turns, from the feed's memory or the database, then of the frames of the
-answer under way. Each is a bounded piece of work and of memory, but for a message that is larger than a page, which
-comes alone. ``ready`` says that they are over.
+answer under way. How the chat is comes at once, where the database has to be asked for the others. Each page is a
+bounded piece of work and of memory, but for a message that is larger than one, which comes alone. ``ready`` says that
+they are over.
 
 A reader is told of each turn that ended after its cursor; of more than ``TURNS_MAX``, of the newest. One that begins at
 the beginning is told of the newest alone.
@@ -84,7 +85,7 @@ class CatchUp:
         self._turns_max = TURNS_MAX if cursor.version else 1
         self._after_version = 0 if self._floor else start.version
         self._after_id = start.message_id or 0
-        self._begun = False
+        self._begun = self._read_on = False
         self._history_told = False
 
     async def page(self) -> list[bytes]:
@@ -99,19 +100,23 @@ class CatchUp:
             return _joined(pieces)
 
     async def _messages(self) -> list[bytes]:
-        page = self._remembered() or await self._shared.store.read_messages(
+        remembered = self._remembered()
+        if remembered is None and not self._begun and not self._reset:
+            self._begun = True
+            return self._first(())  # how the chat is does not wait for what was said in it
+        page = remembered or await self._shared.store.read_messages(
             self._chat_id,
             after_version=self._after_version,
             after_id=self._after_id,
             up_to_version=self._snapshot.version,
-            limit=PAGE_MESSAGES if self._begun else min(FIRST_MESSAGES, PAGE_MESSAGES),
+            limit=PAGE_MESSAGES if self._read_on else min(FIRST_MESSAGES, PAGE_MESSAGES),
             bytes_max=PAGE_BYTES,
             turns_after=self.told,
             turns_max=self._turns_max,
         )
         earlier = [turn for turn in page.turns if self._reset and turn.revision < self._floor]
         pieces = [] if self._begun else self._first(earlier)
-        self._begun = True
+        self._begun = self._read_on = True
         pieces.extend(self._entries(page, page.turns[len(earlier) :]))
         if page.next_revision is None:
             self._history_told, self.told = True, self._snapshot.version

@@ -102,7 +102,7 @@ FAMILIES = {"unreported", "forgotten-orders", "any-report"}
 """They show where there are agents."""
 
 FOUND_BY = {
-    "no-epoch-check": 46,
+    "no-epoch-check": 1,
     "unbounded-lease-trust": 37,
     "cursor-by-message-id": 20,
     "unnoticed-gap": 25,

@@ -80,6 +80,7 @@ async def test_a_page_of_the_replay_that_cannot_be_read_breaks_the_stream_and_th
     await a.send(chat, "more than comes with the state of a chat".ljust(FIRST_BYTES))
     async with b.feeds.subscribe(chat.id, BEGINNING, owner_id=OWNER) as subscriber:
         b.database_wire.cut = True
+        assert b"event: status" in await subscriber.receive(), "which is known here"
         with pytest.raises(StoreUnavailable):
             await subscriber.receive()
         b.database_wire.cut = False

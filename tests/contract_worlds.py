@@ -136,6 +136,10 @@ def _spending_on(database: Database) -> tuple[UsageBook, Limits, Titles]:
     return PostgresUsage(database), PostgresLimits(database), PostgresTitles(database)
 
 
+Worlds = Callable[..., AbstractAsyncContextManager[World]]
+"""``open_world`` at one of the two stores, which takes settings."""
+
+
 @asynccontextmanager
 async def open_world(url: str | None, **settings: Any) -> AsyncIterator[World]:
     """The database at ``url``, or one in memory."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
 import trio
 from chat_states import assistant
-from contract_worlds import OWNER, World, fence_of, open_world
+from contract_worlds import OWNER, World, Worlds, fence_of
 
 from chatcluster.chat import CommitStep, FinishTurn, Interrupt, Release, Retry, ScheduleRetry, StartAttempt
 from chatcluster.ports import Claimed
@@ -19,13 +17,8 @@ from chatcluster.ports.suspects import SUSPECTED_TAKEOVERS, alone_seconds
 GREEDY, MODEST, THIRD = UUID(int=11), UUID(int=12), UUID(int=13)
 RETRY = Retry(attempt=1, delay_ms=60_000, error="busy", kind="overloaded")
 
-Worlds = Callable[..., AbstractAsyncContextManager[World]]
 
-
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def worlds(request: pytest.FixtureRequest) -> Worlds:
-    url = None if request.param == "memory" else request.getfixturevalue("database_url")
-    return partial(open_world, url)
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
+from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 from chat_states import assistant, text, user
-from contract_worlds import OWNER, World, fence_of, open_world, texts
+from contract_worlds import OWNER, World, Worlds, fence_of, texts
 
 from chatcluster.chat import (
     Archive,
@@ -39,13 +37,8 @@ ANSWER = FinishTurn((assistant("hi"),))
 AGAIN = Send(text("again"))
 KEY = Idempotency("key", b"digest")
 
-Worlds = Callable[..., AbstractAsyncContextManager[World]]
 
-
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def worlds(request: pytest.FixtureRequest) -> Worlds:
-    url = None if request.param == "memory" else request.getfixturevalue("database_url")
-    return partial(open_world, url)
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -4,19 +4,16 @@ while it types, and the page says what was done to it."""
 from __future__ import annotations
 
 import json
-import random
 import shutil
-import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import httpx
 import pytest
 import trio
-from chaos.api import Api
 from chaos.cluster import Cluster, open_cluster
-from chaos.fleet import Fleet
 from chaos.options import Options
+from killed_owner import kill
 from seeing_model import NAME, SeeingModel, seeing_model
 
 from chatcluster.client.chat_view import ChatView
@@ -64,18 +61,6 @@ async def typing_is_seen(cluster: Cluster, chat_id: str, model: SeeingModel) -> 
             assert picture.content.startswith(b"\x89PNG")
             tags.add(picture.headers["etag"])
             await trio.sleep(LOOK_SECONDS)
-
-
-async def kill(cluster: Cluster, worker_id: str) -> None:
-    api = Api(cluster.url, cluster.token, random.Random())
-    try:
-        fleet = Fleet(api, size=2)
-        await fleet.ready()
-        owner = fleet.owner(worker_id)
-        assert owner is not None
-        await fleet.signal(owner, await fleet.process(owner), signal.SIGKILL)
-    finally:
-        await api.aclose()
 
 
 async def test_p7_a_form_is_filled_in_once_though_its_owner_is_killed_while_it_types() -> None:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
+from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
 from chat_states import assistant, text
-from contract_worlds import OWNER, World, fence_of, open_world, texts
+from contract_worlds import OWNER, World, Worlds, fence_of, texts
 
 from chatcluster.chat import Busy, CommitStep, DeleteQueued, Edit, FinishTurn, Send
 from chatcluster.errors import ChatFull, ChatNotFound, HistoryTooLarge
 from chatcluster.ports import VERSION_MAX
 
-Worlds = Callable[..., AbstractAsyncContextManager[World]]
 BYTES_MAX = 64 << 10
 LONG = "x" * 20_000
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def worlds(request: pytest.FixtureRequest) -> Worlds:
-    url = None if request.param == "memory" else request.getfixturevalue("database_url")
-    return partial(open_world, url)
+pytest_plugins = ["contract_fixtures"]
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ Where there is no Node, or no registry to have it from, the tests are skipped, a
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from local_ports import free_port
 from mcp_world import McpWorld, Zygote, listening, mcp_world, text_of, zygote
 from node_clients import FOLDER, prepared_node
 
@@ -44,9 +44,7 @@ TOOLS: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def server(node: str, mode: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {"PATH": os.environ["PATH"], "PORT": str(port)}
     nowhere = subprocess.DEVNULL
     process = subprocess.Popen([node, str(PROGRAM), mode], env=environment, stdout=nowhere, stderr=nowhere)

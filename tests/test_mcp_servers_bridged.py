@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_ports import free_port
 from mcp_world import McpWorld, Zygote, listening, mcp_world, text_of, zygote
 
 PACKAGES = (
@@ -70,9 +70,7 @@ def prepared_folder() -> Path:
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the bridge, with both servers behind it."""
     folder = prepared_folder()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     database = tmp_path_factory.mktemp("notes") / "notes.db"
     servers = (("clock", "mcp-server-time"), ("notes", f"mcp-server-sqlite --db-path {database}"))
     named = [word for name, command in servers for word in ("--named-server", name, f"{folder}/bin/{command}")]

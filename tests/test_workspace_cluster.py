@@ -4,19 +4,16 @@ is killed in mid-command."""
 from __future__ import annotations
 
 import json
-import random
-import signal
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 import pytest
 import trio
-from chaos.api import Api
 from chaos.cluster import Cluster, open_cluster
-from chaos.fleet import Fleet
 from chaos.options import Options
 from chaos.workspaces import run_workspaces
+from killed_owner import kill
 
 from chatcluster.client.chat_view import ChatView
 from chatcluster.client.client import Client
@@ -148,18 +145,6 @@ async def brings_tools(cluster: Cluster) -> None:
         assert view.epoch > 1, "by two owners"
         (napped,) = await turn(client, chat_id, ("read_file", {"path": "napped"}))
         assert json.loads(napped)["content"] == "once\n"
-
-
-async def kill(cluster: Cluster, worker_id: str) -> None:
-    api = Api(cluster.url, cluster.token, random.Random())
-    try:
-        fleet = Fleet(api, size=2)
-        await fleet.ready()
-        owner = fleet.owner(worker_id)
-        assert owner is not None
-        await fleet.signal(owner, await fleet.process(owner), signal.SIGKILL)
-    finally:
-        await api.aclose()
 
 
 async def test_a_chat_works_in_its_workspace_what_changed_is_told_and_tools_that_it_brings_outlive_their_caller() -> (

@@ -228,16 +228,8 @@ ended as (
 select changed.*, (select json_agg({message} order by id) from inserted) as messages, (select turn from ended) as ended
 from changed
 
--- name: update_seen
--- A user's whole transition on a chat that still is as it was seen without its lock, on the same timeline. Where the
--- server does not tell that, the moment of the last change tells whether it is the same chat.
-with changed as (
-    {change}
-    where id = :id and snapshot_version = :version_before and updated_at = :updated_before
-        and queue_length = 0 and open_calls = 0
-        and (timeline = wal_timeline()) is not false
-    returning {chat}
-),
+-- fragment: change_told
+-- What follows ``changed``, the row of the chat: the messages that come with it, and all that there is to tell.
 inserted as (
     insert into messages (chat_id, revision, role, content, finish_reason, model, usage, position)
     select changed.id, changed.snapshot_version, new.role, content::json, finish_reason, new.model, usage::json, position
@@ -248,6 +240,18 @@ inserted as (
 )
 select changed.*, (select json_agg({message} order by id) from inserted) as messages
 from changed
+
+-- name: update_seen
+-- A user's whole transition on a chat that still is as it was seen without its lock, on the same timeline. Where the
+-- server does not tell that, the moment of the last change tells whether it is the same chat.
+with changed as (
+    {change}
+    where id = :id and snapshot_version = :version_before and updated_at = :updated_before
+        and queue_length = 0 and open_calls = 0
+        and (timeline = wal_timeline()) is not false
+    returning {chat}
+),
+{change_told}
 
 -- name: claim_seen
 -- The same, with the claim of the chat by the worker :worker_id, which has a place for it; nothing is written where it
@@ -270,16 +274,7 @@ changed as (
     where id = (select id from taken) and exists (select from claimer)
     returning {chat}, {told}
 ),
-inserted as (
-    insert into messages (chat_id, revision, role, content, finish_reason, model, usage, position)
-    select changed.id, changed.snapshot_version, new.role, content::json, finish_reason, new.model, usage::json, position
-    from changed, unnest(:roles::text[], :contents::text[], :finish_reasons::text[], :models::text[], :usages::text[],
-        :positions::text[]) with ordinality as new (role, content, finish_reason, model, usage, position, ordinal)
-    order by ordinal
-    returning *
-)
-select changed.*, (select json_agg({message} order by id) from inserted) as messages
-from changed
+{change_told}
 
 -- name: read_if_few
 -- The whole history of the chat $1, at its version $2, where that is a few short messages: no byte of them is unpacked

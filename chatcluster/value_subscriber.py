@@ -8,7 +8,7 @@ import trio
 
 from chatcluster.parts import Cursor
 from chatcluster.shown import Snapshot, Value
-from chatcluster.subscribe import Cut, Subscriber
+from chatcluster.subscriber import Cut, Subscriber
 
 
 class ValueSubscriber(Subscriber):

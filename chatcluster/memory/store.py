@@ -33,7 +33,7 @@ from chatcluster.chat import (
     leapt,
 )
 from chatcluster.config import Settings
-from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError
+from chatcluster.errors import Fenced, IdempotencyKeyReused, OwnershipError, StoreFailed
 from chatcluster.memory.claims import Claims
 from chatcluster.memory.database import MemoryDatabase
 from chatcluster.memory.link import Link
@@ -138,6 +138,8 @@ class MemoryStore(Claims, MemoryReads):
         return outcome
 
     def _create(self, chat: NewChat, idempotency: Idempotency | None, claimer: UUID | None = None) -> Outcome:
+        if chat.id in self._database.chats:
+            raise StoreFailed(f"there is a chat {chat.id} already")
         decision = self._with_claim(None, create(Create(chat.messages, chat.at_rest)), claimer)
         require_files_of_new(self._database, chat)
         now = self._database.now()

@@ -223,8 +223,8 @@ class Store(Ledger, Families, Details, Protocol):
     async def create(
         self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
     ) -> Outcome:
-        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``.
-        ``claimer`` as for ``apply``."""
+        """Insert a chat: it runs if there is a message to answer, else it rests. Raises ``IdempotencyKeyReused``, and
+        ``StoreFailed`` if there is one of its ID. ``claimer`` as for ``apply``."""
         ...
 
     async def apply(

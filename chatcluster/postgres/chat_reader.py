@@ -8,6 +8,7 @@ such a chat, and its number is the same, so that pages follow one another.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -65,6 +66,18 @@ class ChatReader:
             telemetry.event("chat.damaged", chat_id=str(chat_id), error=str(error))
             return await self._database.autocommit(_get_frame, chat_id, lane=Lane.CHATS)
 
+    async def find(self, chat_ids: Sequence[UUID], owner_id: UUID) -> Chat | None:
+        try:
+            return await self._database.autocommit(_find, chat_ids, owner_id)
+        except StoreFailed:
+            found = [await self._if_there(chat_id) for chat_id in chat_ids]
+            return next((chat for chat in found if chat is not None and chat.owner_id == owner_id), None)
+
+    async def _if_there(self, chat_id: UUID) -> Chat | None:
+        with suppress(ChatNotFound):
+            return await self.get(chat_id)
+        return None
+
     async def details(self, chat_id: UUID) -> ChatDetails:
         try:
             return await self._database.autocommit(_get_details, chat_id, lane=Lane.CHATS)
@@ -95,6 +108,11 @@ class ChatReader:
 
 async def get_chat(connection: Connection, chat_id: UUID) -> Chat:
     return shown_chat_of(existing(await connection.fetchrow(SQL["select_chat"], chat_id), chat_id))
+
+
+async def _find(connection: Connection, chat_ids: Sequence[UUID], owner_id: UUID) -> Chat | None:
+    row = await connection.fetchrow(SQL["find_chat"], chat_ids, owner_id)
+    return None if row is None else shown_chat_of(row)
 
 
 async def _get_details(connection: Connection, chat_id: UUID) -> ChatDetails:

@@ -21,11 +21,12 @@ from msgspec import UNSET
 from chatcluster.chat import DRAINED, ChatSetup, ChatState, Decision, Fence, Interrupt, Send, UserCommand, decide
 from chatcluster.errors import CallerError, Fenced, Unreadable
 from chatcluster.parts import EndedTurn, Message, NewMessage, QueuedMessage
-from chatcluster.ports import Booking, Chat, NewChat, Outcome
+from chatcluster.ports import Booking, Chat, Idempotency, NewChat, Outcome
 from chatcluster.postgres import Connection, Row
 from chatcluster.postgres.call_writer import give_orders, permit, write_calls
 from chatcluster.postgres.columns import column_values
 from chatcluster.postgres.file_references import have_files, refer, refer_queued
+from chatcluster.postgres.idempotency import KeyAnswered
 from chatcluster.postgres.looked_up import has_known_room
 from chatcluster.postgres.queries import NamedQuery, load_queries
 from chatcluster.postgres.rows import chat_of, json_of, messages_of, state_of, turn_of
@@ -219,11 +220,37 @@ async def _end_turn(connection: Connection, chat_id: UUID, decision: Decision, s
     return turn_of(await connection.fetchval(SQL["end_turn"], *values))
 
 
-async def insert_first_messages(connection: Connection, chat: NewChat, version: int) -> tuple[Message, ...]:
-    """What a new chat begins with."""
-    messages = await insert_messages(connection, chat.id, version, chat.messages, None)
-    await refer(connection, chat.id, messages, by_user=True)
+async def insert_first_messages(
+    connection: Connection, made: Chat, new: Sequence[NewMessage], idempotency: Idempotency | None
+) -> tuple[Message, ...]:
+    """What a new chat begins with; with the key of the request that made it, and its answer, in the same statement.
+    Raises ``KeyAnswered``."""
+    if idempotency is None:
+        messages = await insert_messages(connection, made.id, made.snapshot_version, new, None)
+    else:
+        messages = await _insert_answered(connection, made, new, idempotency)
+    await refer(connection, made.id, messages, by_user=True)
     return messages
+
+
+async def _insert_answered(
+    connection: Connection, made: Chat, new: Sequence[NewMessage], idempotency: Idempotency
+) -> tuple[Message, ...]:
+    row = await connection.fetchrow(
+        SQL["insert_answered_messages"],
+        made.id,
+        made.snapshot_version,
+        *NO_ORIGIN,
+        *_message_values(new).values(),
+        made.owner_id,
+        idempotency.key,
+        idempotency.request_digest,
+        json_of(made),
+    )
+    assert row is not None, "a select of an aggregate has one row"
+    if not row["is_new"]:
+        raise KeyAnswered("another request with this Idempotency-Key came first; repeat it")
+    return messages_of(row["messages"])
 
 
 async def insert_messages(

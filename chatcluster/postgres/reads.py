@@ -93,6 +93,9 @@ class PostgresReads(PostgresLedger):
     async def details(self, chat_id: UUID) -> ChatDetails:
         return await self._chats.details(chat_id)
 
+    async def find(self, chat_ids: Sequence[UUID], *, owner_id: UUID) -> Chat | None:
+        return await self._chats.find(chat_ids, owner_id)
+
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)
 

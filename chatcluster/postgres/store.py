@@ -20,7 +20,7 @@ A user's message to a chat at rest likewise takes two statements without a trans
 one that does all of it if the row still is what was seen. What is refused, queued or raced for goes the long way: only
 a row that is locked refuses. Where a worker has a place for the chat, that one statement may claim it as well.
 
-An idempotency key is reserved before the lock, see ``idempotency.py``.
+An idempotency key is reserved before the lock, and written with what makes a chat, see ``idempotency.py``.
 
 What happens on failure: a ``StoreUnavailable`` from a transition leaves its outcome unknown. A caller repeats it
 with its idempotency key; an owner repeats its commit, and is given the outcome of the first if that did happen
@@ -72,7 +72,7 @@ from chatcluster.postgres.decision_writer import (
     write_known,
     write_seen,
 )
-from chatcluster.postgres.idempotency import answer, answered, reserve
+from chatcluster.postgres.idempotency import KeyAnswered, answer, answered, reserve
 from chatcluster.postgres.looked_up import (
     facts_of,
     lock_overdue,
@@ -107,11 +107,16 @@ class PostgresStore(PostgresReads):
         self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
     ) -> Outcome:
         generation = self._database.generation
-        outcome = await _or_without(
-            self._place(claimer), partial(self._database.transaction, _create, chat, idempotency)
-        )
-        if not outcome.replayed:
-            self._histories.known.made(outcome, generation)
+        try:
+            outcome = await _or_without(
+                self._place(claimer), partial(self._database.transaction, _create, chat, idempotency)
+            )
+        except (KeyAnswered, StoreFailed):  # a repeat meets its key, or the chat that it made
+            earlier = None if idempotency is None else await self.answered(chat.owner_id, idempotency)
+            if earlier is None:
+                raise
+            return earlier
+        self._histories.known.made(outcome, generation)
         self._confirm(outcome.claimed, generation)
         return outcome
 
@@ -253,16 +258,11 @@ async def _or_without(place: Place | None, transact: Callable[[Place | None], Aw
 async def _create(
     connection: Connection, chat: NewChat, idempotency: Idempotency | None, place: Place | None = None
 ) -> Outcome:
-    earlier = await reserve(connection, chat.owner_id, idempotency)
-    if earlier is not None:
-        return earlier
     decision = create(Create(chat.messages, chat.at_rest))
     taken = None if place is None else await may_claim(connection, chat.id, chat.owner_id, None, decision, place)
     state = (decision if taken is None else taken[0]).state
-    row = await insert_chat(connection, chat, state)
-    messages = await insert_first_messages(connection, chat, state.snapshot_version)
-    outcome = Outcome(chat_of(existing(row, chat.id)), messages)
-    await answer(connection, chat.owner_id, idempotency, outcome)
+    made = chat_of(existing(await insert_chat(connection, chat, state), chat.id))
+    outcome = Outcome(made, await insert_first_messages(connection, made, chat.messages, idempotency))
     if taken is None:
         return outcome
     return with_claim(outcome, msgspec.structs.replace(taken[1], own=chat.system_prompt or None))

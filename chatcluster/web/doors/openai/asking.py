@@ -230,8 +230,11 @@ async def _resume(request: ApiRequest, data: CreateResponse, given: Given, tools
 
 
 async def keep(
-    request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool
+    request: ApiRequest, asked: Asked, parameters: dict[str, Any], tools: Tools, *, transient: bool, is_told: bool
 ) -> StoredResponse:
+    """Of one that ``is_told`` the answer is read while this is written."""
+    if is_told:
+        request.services.readers.logs.expect(asked.outcome.chat)
     kept = {"response": parameters, "client_tools": tools.names, "resumed": asked.resumed}
     row = StoredResponse(
         asked.outcome.chat.id, asked.message_id, asked.revision, msgspec.json.encode(kept).decode(), transient

@@ -45,7 +45,7 @@ class CountedLink(Link):
 @asynccontextmanager
 async def opened(link: CountedLink, path: str, body: dict[str, Any]) -> AsyncIterator[None]:
     """A new chat, up to the head of the stream that its answer is told by."""
-    world = World(link=link)
+    world = World(link)
     world.feeds = world.real_feeds  # type: ignore[assignment]
     world.notices = Notices(world.pubsub)  # type: ignore[assignment]
     world.notices.set_learner(world.real_feeds.learn)
@@ -78,10 +78,10 @@ async def test_what_is_kept_of_a_response_is_written_while_its_chat_is_read(path
 @pytest.mark.parametrize("name", ["a name", str(uuid4())], ids=["name", "uuid"])
 @pytest.mark.parametrize("door", ["ai-sdk", "ag-ui"])
 async def test_a_chat_that_its_client_names_is_looked_for_once(door: str, name: str) -> None:
-    path, body = {
+    doors: dict[str, tuple[str, dict[str, Any]]] = {
         "ai-sdk": ("/api/ai/chat", {"id": name, "message": ASKED}),
         "ag-ui": ("/api/agui", {"threadId": name, **RUN}),
-    }[door]
-    link = CountedLink()
+    }
+    (path, body), link = doors[door], CountedLink()
     async with opened(link, path, body):
         assert link.asked == ["find", *OWN]

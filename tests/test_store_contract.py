@@ -107,7 +107,7 @@ async def test_a_chat_is_made_once_and_its_id_is_its_own(world: World) -> None:
     assert (await world.store.read(new.id)).chat == first.chat
 
 
-@pytest.mark.parametrize("words", [(), ("hello",), ("\ud83d\ude00 \\ \u2028", "two")], ids=["none", "one", "two"])
+@pytest.mark.parametrize("words", [(), ("hello",), ("\0 \U0001f600 \\ \u2028", "two")], ids=["none", "one", "two"])
 async def test_what_made_a_chat_is_answered_again_and_makes_no_other(world: World, words: tuple[str, ...]) -> None:
     """Whether the repeat names the same chat or another one; with tools and a prompt, which the answer has as well."""
     tool = ClientTool("look", "looks", {"type": "object"})

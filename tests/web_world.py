@@ -259,7 +259,7 @@ class ScriptedMcpClient:
 
 
 class World:
-    def __init__(self, *, link: Link | None = None, **settings: Any) -> None:
+    def __init__(self, link: Link | None = None, /, **settings: Any) -> None:
         """``link``: the way to the database, for chats and what doors keep of them."""
         self.settings = Settings(**settings)
         self.database = MemoryDatabase()

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
 import trio
@@ -41,6 +40,7 @@ from chatcluster.subscriber import Subscriber
 POLL_CHATS = 1000
 JOIN_SECONDS_MAX = 10.0
 OWNERS_MAX = 10_000
+NO_PLACE = nullcontext()
 
 
 S = TypeVar("S", bound=Subscriber)
@@ -103,29 +103,27 @@ class Feeds:
         Raises ``ChatNotFound`` (also for another user's chat), ``TooMany`` over a limit (``audience.py``),
         ``StoreUnavailable``.
         """
-        return self._follow(chat_id, cursor, Subscriber, owner_id, self._audience.place(owner_id))
+        return _Following(self, chat_id, cursor, Subscriber, owner_id, self._audience.place(owner_id))
 
     def follow(self, chat_id: UUID, cursor: Cursor, kind: type[S], *, owner_id: UUID) -> AbstractAsyncContextManager[S]:
         """As ``subscribe``, with a subscriber of this kind, for somebody who has a place already."""
-        return self._follow(chat_id, cursor, kind, owner_id, nullcontext())
+        return _Following(self, chat_id, cursor, kind, owner_id, NO_PLACE)
 
-    @asynccontextmanager
-    async def _follow(
-        self, chat_id: UUID, cursor: Cursor, kind: type[S], owner_id: UUID, place: AbstractContextManager[None]
-    ) -> AsyncIterator[S]:
-        with place:
-            await self._require_owner(chat_id, owner_id)
-            feed = await self._joined(chat_id)
-            try:
-                if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
-                    raise StoreUnavailable("this replica is behind; resume at another one")
-                subscriber = self._attach(feed, cursor, kind)
-                try:
-                    yield subscriber
-                finally:
-                    feed.shown.remove(subscriber)
-            finally:
-                self._leave(feed)
+    async def join(self, chat_id: UUID, cursor: Cursor, kind: type[S], owner_id: UUID) -> tuple[Feed, S]:
+        """A new subscriber, until it leaves (``part``). Raises as ``subscribe``."""
+        await self._require_owner(chat_id, owner_id)
+        feed = await self._joined(chat_id)
+        try:
+            if not feed.shown.has(cursor) and not await feed.catch_up_with(cursor):
+                raise StoreUnavailable("this replica is behind; resume at another one")
+            return feed, self._attach(feed, cursor, kind)
+        except BaseException:
+            self._leave(feed)
+            raise
+
+    def part(self, feed: Feed, subscriber: Subscriber) -> None:
+        feed.shown.remove(subscriber)
+        self._leave(feed)
 
     async def _require_owner(self, chat_id: UUID, owner_id: UUID) -> None:
         """Nothing is opened, and no history read, for somebody who may not have it."""
@@ -251,3 +249,35 @@ class Feeds:
                 feed.look_again()
             else:
                 feed.look(version.snapshot_version)
+
+
+class _Following(AbstractAsyncContextManager[S], Generic[S]):
+    """A subscriber for the length of the block. No generator: each reader at rest has one."""
+
+    __slots__ = ("_chat_id", "_cursor", "_feed", "_feeds", "_kind", "_owner_id", "_place", "_subscriber")
+
+    def __init__(
+        self,
+        feeds: Feeds,
+        chat_id: UUID,
+        cursor: Cursor,
+        kind: type[S],
+        owner_id: UUID,
+        place: AbstractContextManager[None],
+    ) -> None:
+        self._feeds, self._place = feeds, place
+        self._chat_id, self._cursor, self._kind, self._owner_id = chat_id, cursor, kind, owner_id
+        self._feed: Feed
+        self._subscriber: S
+
+    async def __aenter__(self) -> S:
+        with ExitStack() as on_failure:
+            on_failure.enter_context(self._place)
+            asked = (self._chat_id, self._cursor, self._kind, self._owner_id)
+            self._feed, self._subscriber = await self._feeds.join(*asked)
+            on_failure.pop_all()
+        return self._subscriber
+
+    async def __aexit__(self, *_: object) -> None:
+        self._feeds.part(self._feed, self._subscriber)
+        self._place.__exit__(None, None, None)

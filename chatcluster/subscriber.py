@@ -34,6 +34,21 @@ class Cut(Exception):
 class Subscriber:
     """One reader. ``receive`` returns what is pending as SSE bytes; being cancelled loses nothing."""
 
+    __slots__ = (
+        "_awake",
+        "_behind_since",
+        "_buffer_bytes_max",
+        "_catch_up",
+        "_cursor",
+        "_cut",
+        "_join",
+        "_page",
+        "_pending",
+        "_pending_bytes",
+        "_told",
+        "sink",
+    )
+
     def __init__(
         self, *, buffer_bytes_max: int, join: Callable[[Cursor, Snapshot, int | None], CatchUp] | None = None
     ) -> None:
@@ -53,7 +68,8 @@ class Subscriber:
         self._behind_since = inf
         """When what waits went above the bound."""
         self._cut: str | None = None
-        self._awake = trio.Event()
+        self._awake: trio.Event | None = None
+        """While somebody waits in ``receive``."""
 
     def __repr__(self) -> str:
         return f"<Subscriber at {self._cursor} pending={self._pending_bytes} cut={self._cut}>"
@@ -70,7 +86,7 @@ class Subscriber:
         if self._pending_bytes > self._buffer_bytes_max and self._is_slow():
             self.cut("slow")
         if self.sink is None:
-            self._awake.set()
+            self._wake()
         else:
             self.sink()
 
@@ -85,13 +101,13 @@ class Subscriber:
             self._clear()
             at = self._catch_up
             self.join(*((self._cursor, snapshot, self._told) if at is None else (at.cursor, snapshot, at.told)))
-            self._awake.set()
+            self._wake()
 
     def cut(self, reason: str) -> None:
         self._cut = reason
         self._page.clear()
         self._clear()
-        self._awake.set()
+        self._wake()
 
     def _clear(self) -> None:
         self._pending.clear()
@@ -113,9 +129,20 @@ class Subscriber:
             if self._catch_up is not None and self._cut is None:
                 data = await self._first(self._catch_up)
             elif not (data := self._take()):
-                self._awake = trio.Event()
-                await self._awake.wait()
+                await self._wait()
         return data
+
+    async def _wait(self) -> None:
+        """Until there may be something. Whoever waits has just seen that there is nothing."""
+        self._awake = trio.Event()
+        try:
+            await self._awake.wait()
+        finally:
+            self._awake = None
+
+    def _wake(self) -> None:
+        if self._awake is not None:
+            self._awake.set()
 
     def receive_nowait(self) -> bytes:
         """The first of what is pending; nothing before the first events were received.

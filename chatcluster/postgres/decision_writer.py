@@ -70,7 +70,7 @@ class Seen(NamedTuple):
     decision: Decision
 
 
-async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -> Row | None:
+async def insert_chat(connection: Connection, chat: NewChat, state: ChatState, *, copied_bytes: int = 0) -> Row | None:
     """The row of a new chat, and its own prompt."""
     row = await connection.fetchrow(
         SQL["insert_chat"],
@@ -81,7 +81,7 @@ async def insert_chat(connection: Connection, chat: NewChat, state: ChatState) -
         str(state.status),
         state.snapshot_version,
         state.history_version,
-        bytes_of(chat.messages),
+        bytes_of(chat.messages) + copied_bytes,
         state.claimable,
         state.content_version,
         json_of(chat.client_tools or None),

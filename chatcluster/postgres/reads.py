@@ -24,9 +24,11 @@ from chatcluster.ports import (
     Version,
 )
 from chatcluster.ports.details import ChatDetails
+from chatcluster.ports.forks import TurnEnds
 from chatcluster.ports.histories import HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane
 from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing
+from chatcluster.postgres.forks import turn_ends
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.ledger import PostgresLedger
 from chatcluster.postgres.queries import load_queries
@@ -95,6 +97,9 @@ class PostgresReads(PostgresLedger):
 
     async def find(self, chat_ids: Sequence[UUID], *, owner_id: UUID) -> Chat | None:
         return await self._chats.find(chat_ids, owner_id)
+
+    async def turn_ends(self, chat_id: UUID, message_id: int) -> TurnEnds:
+        return await self._database.autocommit(turn_ends, chat_id, message_id)
 
     async def versions(self, chat_ids: Sequence[UUID]) -> dict[UUID, Version]:
         return await self._database.autocommit(_versions, chat_ids, lane=Lane.CHATS)

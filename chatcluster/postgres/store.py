@@ -72,6 +72,7 @@ from chatcluster.postgres.decision_writer import (
     write_known,
     write_seen,
 )
+from chatcluster.postgres.forks import copy_history, look_at_source
 from chatcluster.postgres.idempotency import KeyAnswered, answer, answered, reserve
 from chatcluster.postgres.looked_up import (
     facts_of,
@@ -106,17 +107,18 @@ class PostgresStore(PostgresReads):
     async def create(
         self, chat: NewChat, idempotency: Idempotency | None = None, *, claimer: UUID | None = None
     ) -> Outcome:
-        generation = self._database.generation
+        generation, bytes_max = self._database.generation, self._settings.history_bytes_max
         try:
             outcome = await _or_without(
-                self._place(claimer), partial(self._database.transaction, _create, chat, idempotency)
+                self._place(claimer), partial(self._database.transaction, _create, chat, idempotency, bytes_max)
             )
         except (KeyAnswered, StoreFailed):  # a repeat meets its key, or the chat that it made
             earlier = None if idempotency is None else await self.answered(chat.owner_id, idempotency)
             if earlier is None:
                 raise
             return earlier
-        self._histories.known.made(outcome, generation)
+        if chat.copied is None:
+            self._histories.known.made(outcome, generation)
         self._confirm(outcome.claimed, generation)
         return outcome
 
@@ -216,7 +218,7 @@ class PostgresStore(PostgresReads):
         return claimed
 
     async def _made(self, connection: Connection, agent: NewChat) -> Outcome:
-        return await _create(connection, agent, None)
+        return await _create(connection, agent, None, self._settings.history_bytes_max)
 
     async def _carried_out(self, connection: Connection, row: Row, command: Command) -> Outcome:
         return await _transition(connection, row, command, None)
@@ -256,12 +258,16 @@ async def _or_without(place: Place | None, transact: Callable[[Place | None], Aw
 
 
 async def _create(
-    connection: Connection, chat: NewChat, idempotency: Idempotency | None, place: Place | None = None
+    connection: Connection, chat: NewChat, idempotency: Idempotency | None, bytes_max: int, place: Place | None = None
 ) -> Outcome:
-    decision = create(Create(chat.messages, chat.at_rest))
+    source = None if chat.copied is None else await look_at_source(connection, chat, chat.copied, bytes_max)
+    decision = create(Create(chat.messages, chat.at_rest, None if source is None else source.content_version))
     taken = None if place is None else await may_claim(connection, chat.id, chat.owner_id, None, decision, place)
     state = (decision if taken is None else taken[0]).state
-    made = chat_of(existing(await insert_chat(connection, chat, state), chat.id))
+    copied_bytes = 0 if source is None else source.size_bytes
+    made = chat_of(existing(await insert_chat(connection, chat, state, copied_bytes=copied_bytes), chat.id))
+    if chat.copied is not None:
+        await copy_history(connection, made, chat.copied)
     outcome = Outcome(made, await insert_first_messages(connection, made, chat.messages, idempotency))
     if taken is None:
         return outcome

@@ -397,11 +397,6 @@ from wal
 where id = $1 and worker_id = $2 and epoch = $3 and epoch < $4
 returning {chat}
 
--- fragment: bytes
--- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
-(256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
-    + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint
-
 -- fragment: read_begin
 -- The pages of the chats $1: message by message until one has $2 bytes, so that nothing is looked at in vain. The first
 -- row of a page stands for the chat.

@@ -147,3 +147,8 @@ workspaces.id, workspaces.owner_id, workspaces.chat_id, workspaces.template_id, 
 workspaces.name, workspaces.state, workspaces.settings::text as settings, workspaces.parameters::text as parameters,
 workspaces.generation, workspaces.host_id, workspaces.detail, workspaces.startup, workspaces.built, workspaces.replaced,
 workspaces.expires_at, workspaces.last_used_at, workspaces.created_at, workspaces.started_at, workspaces.updated_at
+
+-- fragment: bytes
+-- What a message counts for: its content, whatever else it has that is not bounded, and a little for being there.
+(256 + octet_length(content::text) + coalesce(octet_length(usage::text), 0) + coalesce(octet_length(model), 0)
+    + coalesce(octet_length(position), 0) + coalesce(octet_length(finish_reason), 0))::bigint

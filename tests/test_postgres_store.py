@@ -297,10 +297,8 @@ class Counting:
 
 async def test_the_key_of_a_request_that_makes_a_chat_costs_no_statement(database: Database) -> None:
     async def make(connection: Connection, idempotency: Idempotency | None) -> int:
-        counting = Counting(connection)
-        await store_of_postgres._create(
-            cast(Connection, counting), NewChat(uuid4(), OWNER, "", None, (user("hello"),)), idempotency
-        )
+        counting, new = Counting(connection), NewChat(uuid4(), OWNER, "", None, (user("hello"),))
+        await store_of_postgres._create(cast(Connection, counting), new, idempotency, 1 << 20)
         return counting.count
 
     plain, keyed = await database.transaction(make, None), await database.transaction(make, key())

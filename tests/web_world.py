@@ -263,7 +263,7 @@ class World:
         """``link``: the way to the database, for chats and what doors keep of them."""
         self.settings = Settings(**settings)
         self.database = MemoryDatabase()
-        self.store = MemoryStore(self.database, link)
+        self.store = MemoryStore(self.database, link, self.settings)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)
         self.files = MemoryFiles(self.database)

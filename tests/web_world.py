@@ -259,10 +259,11 @@ class ScriptedMcpClient:
 
 
 class World:
-    def __init__(self, link: Link | None = None, /, **settings: Any) -> None:
-        """``link``: the way to the database, for chats and what doors keep of them."""
+    def __init__(self, link: Link | None = None, database: MemoryDatabase | None = None, /, **settings: Any) -> None:
+        """``link``: the way to the database, for chats and what doors keep of them. ``database``: that of another
+        replica."""
         self.settings = Settings(**settings)
-        self.database = MemoryDatabase()
+        self.database = database or MemoryDatabase()
         self.store = MemoryStore(self.database, link, self.settings)
         self.accounts = MemoryAccounts(self.database)
         self.sessions = MemorySessions(self.database, settings=self.settings)

@@ -18,6 +18,7 @@ from chatcluster.parts import Message, ReasoningPart, Role, TextPart, ToolCallPa
 from chatcluster.ports import Action
 from chatcluster.turn_log import Attempted, Awaiting, Ended, Rested, Told, Withdrawn
 from chatcluster.usage import added
+from chatcluster.web.doors.approvals import SignIn
 
 Chunk = dict[str, Any]
 RESTARTED = "the answer was begun anew, in other words; repeat the request with its Idempotency-Key to have all of it"
@@ -91,7 +92,7 @@ class CompletionFold:
         """For people, who are asked elsewhere."""
         if not actions:
             return
-        waiting = ", ".join(f"{action.name} ({action.call_id}: {action.kind})" for action in actions)
+        waiting = ", ".join(map(_waiting, actions))
         how = "Answer on the page or by the API, then repeat the request with its Idempotency-Key to have all of it"
         yield from self._fail(f"the chat waits for a person: {waiting}. {how}", ACTION_REQUIRED)
 
@@ -157,6 +158,11 @@ class CompletionFold:
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice], "usage": None}
+
+
+def _waiting(action: Action) -> str:
+    where = f", POST {SignIn.of(action.name).begins_at} begins it" if action.kind == "sign_in" else ""
+    return f"{action.name} ({action.call_id}: {action.kind}{where})"
 
 
 def _counts(usage: Usage | None) -> dict[str, Any]:

@@ -31,8 +31,8 @@ from chatcluster.errors import IdempotencyKeyReused, Moved, QueueFull, StoreFail
 from chatcluster.parts import text_of
 from chatcluster.ports import Burial, Chat, Claimed, Idempotency, NewChat, Outcome, Replica
 from chatcluster.postgres import Connection, Database, Session, open_database
-from chatcluster.postgres import store as store_of_postgres
 from chatcluster.postgres.accounts import PostgresAccounts
+from chatcluster.postgres.creation import create_chat
 from chatcluster.postgres.registry import PostgresRegistry
 from chatcluster.postgres.store import PostgresStore
 
@@ -298,7 +298,7 @@ class Counting:
 async def test_the_key_of_a_request_that_makes_a_chat_costs_no_statement(database: Database) -> None:
     async def make(connection: Connection, idempotency: Idempotency | None) -> int:
         counting, new = Counting(connection), NewChat(uuid4(), OWNER, "", None, (user("hello"),))
-        await store_of_postgres._create(cast(Connection, counting), new, idempotency, 1 << 20)
+        await create_chat(cast(Connection, counting), new, idempotency, 1 << 20)
         return counting.count
 
     plain, keyed = await database.transaction(make, None), await database.transaction(make, key())

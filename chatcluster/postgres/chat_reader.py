@@ -21,7 +21,7 @@ from chatcluster.ports import Changes, Chat, DeletedChat
 from chatcluster.ports.details import ChatDetails, ChatWorkspace
 from chatcluster.postgres import Connection, Database, Lane, Row
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import actions_of, shown_chat_of
+from chatcluster.postgres.rows import actions_of, existing, shown_chat_of
 from chatcluster.postgres.usage import bill_from
 from chatcluster.texts import in_any_case
 
@@ -146,9 +146,3 @@ async def _list_changed(connection: Connection, query: str, asked: _Changed) -> 
     rows = await connection.fetch(SQL[query], *since, *place, asked.limit)
     gone = await connection.fetch(SQL["list_deleted"], *since) if asked.after is None else []
     return _Found(rows, clock, tuple(DeletedChat(row["chat_id"], row["owner_id"]) for row in gone))
-
-
-def existing(row: Row | None, chat_id: UUID) -> Row:
-    if row is None:
-        raise ChatNotFound("there is no such chat", chat_id=str(chat_id))
-    return row

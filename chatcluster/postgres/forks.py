@@ -13,8 +13,8 @@ from chatcluster.errors import Conflict
 from chatcluster.ports import Chat, NewChat
 from chatcluster.ports.forks import HistoryCopy, TurnEnds
 from chatcluster.postgres import Connection
-from chatcluster.postgres.chat_reader import existing
 from chatcluster.postgres.queries import load_queries
+from chatcluster.postgres.rows import existing
 from chatcluster.room import bytes_of, require_room_of_copy
 
 SQL = load_queries("forks.sql")

@@ -27,12 +27,12 @@ from chatcluster.ports.details import ChatDetails
 from chatcluster.ports.forks import TurnEnds
 from chatcluster.ports.histories import HistoryPlace
 from chatcluster.postgres import Connection, Database, Lane
-from chatcluster.postgres.chat_reader import ChatReader, Wanted, existing
+from chatcluster.postgres.chat_reader import ChatReader, Wanted
 from chatcluster.postgres.forks import turn_ends
 from chatcluster.postgres.history_reader import HistoryReader
 from chatcluster.postgres.ledger import PostgresLedger
 from chatcluster.postgres.queries import load_queries
-from chatcluster.postgres.rows import actions_of, messages_of, queue_of, shown_chat_of, turns_of
+from chatcluster.postgres.rows import actions_of, existing, messages_of, queue_of, shown_chat_of, turns_of
 
 SQL = load_queries("chats.sql")
 

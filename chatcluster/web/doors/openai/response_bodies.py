@@ -132,7 +132,7 @@ def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None)
     for tool in () if tool_choice == "none" else tools or ():
         match tool.get("type"):
             case "function":
-                client.append(_function(tool.get("function") or tool))
+                client.append(_function(tool.get("function", tool)))
             case "mcp" if tool.get("server_url") is None and isinstance(tool.get("server_label"), str):
                 servers.append(tool["server_label"])
             case "mcp":
@@ -142,7 +142,9 @@ def tools_of(tools: Sequence[dict[str, Any]] | None, tool_choice: object = None)
     return Tools(checked_tools(client), checked_servers(servers))
 
 
-def _function(tool: dict[str, Any]) -> InputTool:
+def _function(tool: object) -> InputTool:
+    if not isinstance(tool, dict):
+        raise _refused("tools", "a function is an object with a name")
     name, description, parameters = tool.get("name"), tool.get("description") or "", tool.get("parameters") or {}
     if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(description, str)):
         raise _refused("tools", "a function has a name of letters, digits, underscores and hyphens, and a description")

@@ -15,6 +15,7 @@ from chatcluster.images import images_scaled
 from chatcluster.parts import NewMessage, Part, ToolResultPart
 from chatcluster.web.doors.given_files import restored, stored
 from chatcluster.web.doors.openai.input_items import Given, Placed, files_named, given, is_image, placed
+from chatcluster.web.doors.openai.references import followed
 from chatcluster.web.request import ApiRequest
 
 
@@ -53,5 +54,5 @@ def _has_images(result: ToolResultPart) -> bool:
 
 
 async def taken_input(request: ApiRequest, said: str | Sequence[Any]) -> Given:
-    """The ``input`` of a response. Raises as ``taken``."""
-    return await taken(request, placed(said))
+    """The ``input`` of a response. Raises as ``taken``, and as ``followed``."""
+    return await taken(request, await followed(request, placed(said)))

@@ -135,7 +135,7 @@ WRONG_RESPONSES = [
         "a function of a wrong type",
         400,
         "invalid_request",
-        "tools",
+        "object",
         response(tools=[{"type": "function", "function": 5}]),
     ),
     Wrong("NUL", 400, "invalid_request", "NUL", response(input="a\0")),
